@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,9 @@ class ItemExplanation:
         return f"<ItemExplanation: {self.sentence}>"
 
 
-def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) -> ItemExplanation:
+def explained(
+    told: Any, settings: Any, user: str, item: str, names: pl.Series, called: Callable[[str], str] = str
+) -> ItemExplanation:
     """Put what :meth:`SSF.explain` returns into raw ids and words.
 
     Args:
@@ -71,6 +74,7 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         user: raw id.
         item: raw id.
         names: raw ids of the items by RecBole's ids.
+        called: what the sentence calls an item, by its raw id.
     """
     unit = told.trend * told.factor
     contributions = told.contributions * unit
@@ -84,12 +88,12 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
         edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
     popularity = float(told.prior * told.factor)
     score = float(told.score)
-    columns = _Edges(items, signs, contributions)
-    said = _sentences(columns, settings, user, item, score, told.verdict, bool(told.from_features))
+    columns, this = _Edges(items, signs, contributions, called), called(item)
+    said = _sentences(columns, settings, user, this, score, told.verdict, bool(told.from_features))
     if (edges.height or told.from_features) and score > UNKNOWN and abs(popularity) >= NOTED * abs(score):
         said.insert(1, f"Its popularity adds {popularity:+.3g}.")
     if told.trend != 1.0:
-        said.append(f"The trend of item {item} multiplies the contributions by {told.trend:.3g}.")
+        said.append(f"The trend of item {this} multiplies the contributions by {told.trend:.3g}.")
     features = pl.DataFrame(
         [
             (of, part.column, part.value, part.contribution * unit)
@@ -101,7 +105,7 @@ def explained(told: Any, settings: Any, user: str, item: str, names: pl.Series) 
     ).sort(pl.col("contribution").abs(), descending=True, maintain_order=True)
     said += [
         f"Features of {of} {name} add most: {_named_features(own)}."
-        for of, name, parts in (("user", user, told.user_features), ("item", item, told.item_features))
+        for of, name, parts in (("user", user, told.user_features), ("item", this, told.item_features))
         if parts and (own := features.filter((pl.col("of") == of) & (pl.col("column") != ""))).height
     ]
     return ItemExplanation(
@@ -132,11 +136,13 @@ class _Edges:
     items: pl.Series
     signs: np.ndarray
     contributions: np.ndarray
+    called: Callable[[str], str]
 
     def named(self, rows: np.ndarray) -> str:
         """Return the first of some edges in words."""
         named = [
-            f"the {_VERDICTS[int(self.signs[row])]} of item {self.items[row]} ({self.contributions[row]:+.3g})"
+            f"the {_VERDICTS[int(self.signs[row])]} of item {self.called(self.items[row])} "
+            f"({self.contributions[row]:+.3g})"
             for row in rows[:NAMED].tolist()
         ]
         return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

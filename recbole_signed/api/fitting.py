@@ -101,7 +101,7 @@ class _Maker:
         parameters: Mapping[str, Any],
     ) -> None:
         self.model, self.kept = model, data
-        self.name, place = _place(data, parameters.get("features"))
+        self.name, place = data_place(data, parameters.get("features"))
         self.seed, self.parameters = seed, parameters
         self.quiet = {"show_progress": progress, "checkpoint_dir": scratch, "save_dataset": False, **place}
         self.data: Any = None
@@ -190,7 +190,7 @@ class _Maker:
         return model.eval(), train_data._dataset
 
 
-def _place(data: Any, features: Any) -> tuple[str, dict[str, str]]:
+def data_place(data: Any, features: Any) -> tuple[str, dict[str, str]]:
     """Return the name of a data set, and where it is if it is said; refuse features that a table does not have."""
     if isinstance(data, Interactions):
         asked = features if data._kept and isinstance(features, Mapping) else {}

@@ -48,6 +48,10 @@ def serve(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="Name or folder of the data set for --init.")
     ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of the data set's item file with their names, with --init."),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes: one that writes, and read replicas.", min=1, max=64)] = 1,
     follow: Annotated[bool, typer.Option("--follow", help="Be a read replica of a state that is written.")] = False,
     writer: Annotated[
@@ -75,11 +79,11 @@ def serve(
         if key in parameters:
             raise UsageError(f"serve takes no {key}=; give {option}.")
     if demo:
-        if init or dataset:
-            raise UsageError("--demo brings its own model and data set; leave out --init and --dataset.")
+        if init or dataset or names:
+            raise UsageError("--demo brings its own model and data set; leave out --init, --dataset and --names.")
         state = state or DEMO
         if can_begin(state):
-            init, dataset = "SSF", "ml-100k-signed"
+            init, dataset, names = "SSF", "ml-100k-signed", "movie_title"
             parameters = {"auto": False, **parameters}  # preset parameters: the first answer comes in seconds
     if state is None:
         raise UsageError("serve needs --state DIR, the folder of an online state, or --demo.")
@@ -87,6 +91,8 @@ def serve(
         raise UsageError("--init MODEL and --dataset NAME go together.")
     if parameters and not init:
         raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
+    if names and not init:
+        raise UsageError("--names goes with --init; PUT /v1/items/ID names the items of a state that is there.")
     if writer is not None and not follow:
         raise UsageError("--writer is the address that a read replica hands events to; give --follow too.")
     if follow and (init or workers > 1):
@@ -94,7 +100,7 @@ def serve(
     if init and dataset:
         refuse_address(host, port, given)
         with stdout_for_result():
-            init_state(init, dataset, state, parameters)
+            init_state(init, dataset, state, parameters, names)
     guarded = given.keys is not None
     if follow:
         ready = None if parent else lambda at: announce(at, guarded)

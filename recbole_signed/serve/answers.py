@@ -126,6 +126,11 @@ class Answers:
         self._look_again()
         return item in self._state.withdrawn, self.catalogue[item]
 
+    def name(self, item: str) -> str | None:
+        """Return what people call an item; None where nobody has said."""
+        self._look_again()
+        return self.catalogue.name(item)
+
     def put_item(self, item: str, withdrawn: bool, tags: Sequence[str]) -> None:
         """Withdraw an item or let it return, and set its tags; it is on the disk when this returns."""
         writer: Any = self.trainer  # a replica hands such requests on
@@ -404,7 +409,7 @@ class Answers:
             settings, seq, version = learner.settings, self.seq, self.version
         # updates go on meanwhile
         here = replace(told, items=np.arange(len(tokens)))
-        shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String))
+        shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String), self.called)
         edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
         return {
             "user": user,
@@ -419,6 +424,11 @@ class Answers:
             "seq": seq,
             "model": version,
         }
+
+    def called(self, item: str) -> str:
+        """Return an item as a sentence names it: by its id, and by its name where it has one."""
+        name = self.catalogue.name(item)
+        return item if name is None else f"{item} ({name})"
 
     def last_dislike(self, user: str, k: int) -> dict[str, Any]:
         """Return the item of a user's newest verdict where that is a dislike, and what it changed in the list."""

@@ -293,17 +293,29 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         found = await turns.take(lambda: engine.audience(item_id, k))
         return schemas.Audience(users=[schemas.Listener(**each) for each in found])
 
+    def held(item: str) -> dict[str, Any]:
+        withdrawn, tags = engine.item(item)
+        return {"withdrawn": withdrawn, "tags": list(tags), "name": engine.name(item)}
+
+    @app.get("/v1/items", response_model_exclude_none=True, **read)
+    async def get_items(id: Ids) -> schemas.CatalogueItems:
+        """Return what the catalogue holds of several items: `id=a&id=b`."""
+        if len(id) > (most := engine.settings.limits.k):
+            detail = f"{len(id)} ids are given; at most {most} are looked up."
+            raise ProblemError(422, "Unprocessable Content", detail)
+        items = await turns.take(lambda: [schemas.CatalogueItem(item=each, **held(each)) for each in id])
+        return schemas.CatalogueItems(items=items)
+
     @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
     async def get_item(item_id: ItemId) -> schemas.ItemBody:
         """Return what the catalogue holds of an item."""
-        withdrawn, tags = await turns.take(lambda: engine.item(item_id))
-        return schemas.ItemBody(withdrawn=withdrawn, tags=list(tags))
+        return schemas.ItemBody(**await turns.take(lambda: held(item_id)))
 
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
     async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
-        """Withdraw an item, let it return, set its tags, or announce it with its features.
+        """Withdraw an item, let it return, set its tags or its name, or announce it with its features.
 
-        A body with features alone leaves the rest as it is; any other sets both withdrawal and tags.
+        A body with features or a name alone leaves withdrawal and tags as they are; any other sets both.
         """
         check_length(engine, item_id)
 
@@ -311,24 +323,23 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
             with disk():
                 await asyncio.to_thread(engine.put_item, item_id, withdrawn, tags)
 
-        if body.features is None:
-            await put(body.withdrawn, body.tags)
-            return body
         before = engine.item(item_id)
         if body.withdrawn:  # before it is announced, so that nobody sees it in between
             await put(True, body.tags)
-        try:
-            await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
-        except ProblemError:
-            if body.withdrawn:  # what is refused changes nothing
-                await put(*before)
-            raise
-        if not body.model_fields_set & {"withdrawn", "tags"}:  # the announcement alone, as by an event
-            withdrawn, kept = engine.item(item_id)
-            return schemas.ItemBody(withdrawn=withdrawn, tags=list(kept), features=body.features)
-        if not body.withdrawn:
+        if body.features is not None:
+            try:
+                await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+            except ProblemError:
+                if body.withdrawn:  # what is refused changes nothing
+                    await put(*before)
+                raise
+        if body.name is not None:
+            with disk():
+                await asyncio.to_thread(engine.catalogue.put_names, {item_id: body.name})
+        others = body.features is not None or body.name is not None
+        if not body.withdrawn and (body.model_fields_set & {"withdrawn", "tags"} or not others):
             await put(False, body.tags)
-        return body
+        return schemas.ItemBody(**held(item_id), features=body.features)
 
 
 # ---- models and experiments

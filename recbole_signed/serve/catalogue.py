@@ -1,4 +1,4 @@
-"""Tags of items, by which a request can filter.
+"""Tags of items, by which a request can filter, and their names, for people who look at lists.
 
 A SQLite file in the state's folder; small, read whole when it is opened. Withdrawn items are in the state itself.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
@@ -18,7 +18,7 @@ FILE = "catalogue.sqlite"
 
 
 class Catalogue:
-    """Tags of items; its methods may be called from several threads.
+    """Tags and names of items; its methods may be called from several threads.
 
     Args:
         path: the file, made if it is not there; None keeps all in memory.
@@ -32,6 +32,7 @@ class Catalogue:
         self._looking = threading.Lock()  # of what memory holds; never held while the disk is waited for
         self._tags: dict[str, tuple[str, ...]] = {}
         self._items: dict[str, set[str]] = {}
+        self._names: dict[str, str] = {}
         self._data_version = -1
         try:
             self._db = sqlite3.connect(":memory:" if path is None else path, check_same_thread=False)
@@ -52,7 +53,10 @@ class Catalogue:
             if version != self._data_version:
                 rows = self._db.execute("SELECT id, tags FROM item").fetchall()
                 tags_of = {str(item): tuple(map(str, parse_json(tags))) for item, tags in rows}
+                named = self._db.execute("SELECT name FROM sqlite_master WHERE name = 'name'").fetchone()
+                names = self._db.execute("SELECT id, name FROM name").fetchall() if named else []
                 with self._looking:
+                    self._names = {str(item): str(name) for item, name in names}
                     self._tags, self._items = {}, {}
                     for item, tags in tags_of.items():
                         self._take(item, tags)
@@ -68,6 +72,10 @@ class Catalogue:
     def __getitem__(self, item: str) -> tuple[str, ...]:
         return self._tags.get(item, ())
 
+    def name(self, item: str) -> str | None:
+        """Return what people call an item; None where nobody has said."""
+        return self._names.get(item) or None
+
     def put(self, item: str, tags: Sequence[str]) -> None:
         """Keep the tags of an item; they are on the disk when this returns.
 
@@ -75,16 +83,36 @@ class Catalogue:
             UsageError: they can't be written.
         """
         with self._lock:
-            try:
-                with self._db:
-                    self._db.execute(
-                        "INSERT INTO item VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET tags = excluded.tags",
-                        (item, json.dumps(list(tags))),
-                    )
-            except sqlite3.Error as error:
-                raise UsageError(f"the tags of an item can't be kept: {error}; send them again.") from error
+            self._write(
+                "the tags of an item",
+                "INSERT INTO item VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET tags = excluded.tags",
+                [(item, json.dumps(list(tags)))],
+            )
             with self._looking:
                 self._take(item, tuple(tags))
+
+    def put_names(self, names: Mapping[str, str]) -> None:
+        """Keep the names of items, an empty one for none; they are on the disk when this returns.
+
+        Raises:
+            UsageError: they can't be written.
+        """
+        with self._lock:
+            self._write(
+                "the names of items",
+                "INSERT INTO name VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+                names.items(),
+            )
+            with self._looking:
+                self._names |= names
+
+    def _write(self, what: str, statement: str, rows: Iterable[tuple[str, str]]) -> None:
+        try:
+            with self._db:
+                self._db.execute("CREATE TABLE IF NOT EXISTS name (id TEXT PRIMARY KEY, name TEXT NOT NULL)")
+                self._db.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise UsageError(f"{what} can't be kept: {error}; send them again.") from error
 
     def with_tags(self, tags: Iterable[str]) -> list[str]:
         """Return the items that have any of the tags."""

@@ -32,6 +32,11 @@ BodyId = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID}, {"type": "integer"}]}),
 ]
 """The same in a body of JSON, where it may be a whole number, as in events: 7 is \"7\"."""
+LONGEST_NAME = 1000
+Name = Annotated[
+    str, StringConstraints(max_length=LONGEST_NAME), AfterValidator(lambda text: text and id_text(text, LONGEST_NAME))
+]
+"""What people call an item, with characters as in an id; empty for nothing."""
 _AVERSIONS = RANGES["dislike_aversion"]
 Aversion = Annotated[float, Field(ge=_AVERSIONS.low, le=_AVERSIONS.high, allow_inf_nan=False)]
 
@@ -153,14 +158,34 @@ class ManyAnswer(BaseModel):
 class ItemBody(_Body):
     """What the service is told of an item."""
 
-    model_config = _like(withdrawn=True, tags=["live"])
+    model_config = _like(withdrawn=True, tags=["live"], name="Star Wars")
 
     withdrawn: bool = Field(default=False, description="Never shown while true.")
     tags: list[Id] = Field(default_factory=list, max_length=100)
+    name: Name | None = Field(
+        default=None,
+        description="What people call the item, for the page and for explanations. Left out it stays; an empty text "
+        "removes it.",
+    )
     features: dict[str, Any] | None = Field(
         default=None,
         description="Announces the item: columns of features, with texts, numbers or lists of them.",
     )
+
+
+class CatalogueItem(BaseModel):
+    """What the catalogue holds of an item."""
+
+    item: str
+    withdrawn: bool
+    tags: list[str]
+    name: str | None = None
+
+
+class CatalogueItems(BaseModel):
+    """What the catalogue holds of several items, in the order asked for."""
+
+    items: list[CatalogueItem]
 
 
 class UserBody(_Body):

@@ -22,6 +22,7 @@ from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.memory import hold_memory_down
 from recbole_signed.online import OnlineRecommender, OnlineReplica
 from recbole_signed.online.store import LOG, VERSIONS, EventLog, StateSettings, Versions, refuse_target
+from recbole_signed.serve.catalogue import FILE, Catalogue
 from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.settings import ServeSettings
 from recbole_signed.serve.threads import compute_on_one_thread
@@ -58,7 +59,13 @@ again afterwards."""
 
 
 @_ends_by_sigterm
-def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[str, Any] | None = None) -> None:
+def init_state(
+    model: str,
+    dataset: str,
+    directory: Path,
+    parameters: Mapping[str, Any] | None = None,
+    names: str | None = None,
+) -> None:
     """Fit a model to all of a data set and begin a state with it.
 
     Args:
@@ -66,15 +73,17 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
         dataset: name or folder of a data set.
         directory: of the state, which must not be there yet.
         parameters: of the model; what they leave open is chosen on held-out likes first.
+        names: column of the data set's ``.item`` file with what people call the items.
 
     Raises:
-        UsageError: the state is there already, or the model or the data set are not.
+        UsageError: the state is there already, or the model, the data set or the column are not.
     """
     from recbole_signed import api
     from recbole_signed.online import OnlineTrainer  # imports RecBole, which a service of most states does without
 
     _refuse_begun(directory)
     _refuse_unwritable(directory)
+    called = {} if names is None else api.read_item_names(dataset, names)
     fitted = api.fit(model, dataset, **(parameters or {}))
     if directory.exists():
         _clear(directory)
@@ -86,6 +95,12 @@ def init_state(model: str, dataset: str, directory: Path, parameters: Mapping[st
         trainer.start(fitted.dataset)
     finally:
         trainer.close()
+    if called:
+        catalogue = Catalogue(directory / FILE)
+        try:
+            catalogue.put_names(called)
+        finally:
+            catalogue.close()
 
 
 def can_begin(directory: Path) -> bool:

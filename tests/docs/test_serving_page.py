@@ -59,5 +59,5 @@ def test_the_calls_of_the_page_on_serving_work(demo: str, tmp_path: Path) -> Non
     assert listed(again) == listed(first)
     assert not stranger["known_user"]
     assert len(listed(session["answers"][0])) == 5
-    assert withdrawn == {"withdrawn": True, "tags": []}
+    assert withdrawn == {"withdrawn": True, "tags": [], "name": "Star Wars"}
     assert metric.split()[1] != "0.0"

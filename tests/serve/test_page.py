@@ -231,3 +231,25 @@ def test_the_report_of_an_experiment(browser: webdriver.Chrome, serve: Callable[
         assert re.search(r"plain: \d+ users, \d+ items shown; careful: \d+ users", report.text)
         assert re.search(r"dislike_rate .* to .*-?\d\.\d{4} to -?\d\.\d{4}", report.text)
         photograph(browser, "report")
+
+
+def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
+    client = serve()
+    listed = [each["item"] for each in client.get("/v1/users/1/recommendations?k=2").json()["items"]]
+    client.put(f"/v1/items/{listed[0]}", json={"name": "<b>Heat</b>"}).raise_for_status()
+    with answering(client.app) as url:
+        browser.set_window_size(1200, 1000)
+        browser.get(url)
+        browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
+        browser.find_element(By.ID, "userid").send_keys("1", Keys.ENTER)
+        wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+        rows = "#userresult table:not(#said) tbody tr"
+        wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, rows)) == 10)
+        links = [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"{rows} button.link")]
+        assert links[:2] == [f"<b>Heat</b> ({listed[0]})", listed[1]]
+        browser.find_element(By.CSS_SELECTOR, f"#userresult button[aria-label='Dislike {listed[0]}']").send_keys(
+            Keys.ENTER
+        )
+        gone = f"'<b>Heat</b> ({listed[0]})' was sent. Gone: "
+        wait.until(lambda driver: gone in driver.find_element(By.ID, "why").text)
+        assert browser.get_log("browser") == []

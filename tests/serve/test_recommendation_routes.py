@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -363,3 +364,36 @@ def test_trending_items_are_those_liked_now(serve: Make) -> None:
     assert [each["score"] for each in found] == sorted((each["score"] for each in found), reverse=True)
     client.put(f"/v1/items/{liked}", json={"withdrawn": True})
     assert liked not in [each["item"] for each in client.get("/v1/trending?k=60").json()["items"]]
+
+
+def test_items_have_names_in_explanations_and_for_who_asks(serve: Callable[..., TestClient]) -> None:
+    client = serve(limits={"k": 20})
+    first = client.get("/v1/users/1/recommendations?k=1").json()["items"][0]["item"]
+    liked = client.get("/v1/users/1/verdicts?k=1&sign=like").json()["verdicts"][0]["item"]
+    held = {"withdrawn": False, "tags": ["film"], "name": "Heat"}
+    assert client.put(f"/v1/items/{first}", json={"tags": ["film"], "name": "Heat"}).json() == held
+    assert client.put(f"/v1/items/{liked}", json={"name": "Alien"}).json()["name"] == "Alien"
+    looked_up = client.get("/v1/items", params={"id": [first, liked, "other"]}).json()["items"]
+    assert looked_up == [
+        {"item": first, **held},
+        {"item": liked, "withdrawn": False, "tags": [], "name": "Alien"},
+        {"item": "other", "withdrawn": False, "tags": []},
+    ]
+    sentence = client.get(f"/v1/users/1/explain/{first}").json()["sentence"]
+    assert sentence.startswith(f"Item {first} (Heat) has the score ")
+    assert f"the like of item {liked} (Alien) (" in client.get("/v1/users/1/explain/" + liked).json()["sentence"]
+
+    # a name alone leaves the rest, and the rest leaves the name
+    assert client.put(f"/v1/items/{first}", json={"name": "Heat 2"}).json() == {**held, "name": "Heat 2"}
+    assert client.put(f"/v1/items/{first}", json={"withdrawn": True}).json() == {
+        "withdrawn": True, "tags": [], "name": "Heat 2"
+    }  # fmt: skip
+    assert client.put(f"/v1/items/{first}", json={"name": ""}).json() == {"withdrawn": True, "tags": []}
+    assert client.put(f"/v1/items/{first}", json={"name": None}).json() == {"withdrawn": False, "tags": []}
+    for name in ("x" * 1001, "a\x00b", "\ud800", 7):
+        refused = client.put(f"/v1/items/{first}", content=json.dumps({"tags": ["b"], "name": name}))
+        assert refused.status_code in (400, 422), name
+    assert client.get(f"/v1/items/{first}").json()["tags"] == []
+    refused = client.get("/v1/items", params={"id": [str(each) for each in range(21)]})
+    assert (refused.status_code, refused.json()["detail"]) == (422, "21 ids are given; at most 20 are looked up.")
+    assert client.get("/v1/items").status_code == 422

@@ -158,6 +158,8 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
         assert engine.item(item) == (False, ("new",))
         written.put(item, ["newer"])
         assert [name for name, _ in engine.session([], 3, tags=["newer"]).items] == [item]
+        written.put_names({item: "Heat"})
+        assert engine.name(item) == "Heat"
     finally:
         written.close()
         engine.close()

@@ -195,6 +195,8 @@ def test_experiment_commands(
         (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
         (["serve", "--state", "x", "--init", "SSF"], "go together"),
         (["serve", "--state", "x", "rank=3"], "given with --init"),
+        (["serve", "--demo", "--names", "title"], "leave out --init, --dataset and --names"),
+        (["serve", "--state", "x", "--names", "title"], "--names goes with --init; PUT /v1/items/ID names"),
         (
             ["serve", "--state", "x", "--init", "SSF", "data_path=y"],
             "serve takes no data_path=; give --dataset, the name",
@@ -512,3 +514,29 @@ def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.Mo
             run_service(tmp_path / "state", port=port, workers=2)
         with pytest.raises(UsageError, match="can't listen on"):
             start.run_replica(tmp_path / "state", port=port)
+
+
+def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole_signed import api
+    from recbole_signed.serve import init_state
+    from recbole_signed.serve.catalogue import Catalogue
+
+    convert("toy", None, tmp_path / "data")
+    folder = tmp_path / "data" / "toy-signed"
+    item = (folder / "toy-signed.inter").read_text().splitlines()[1].split("\t")[1]
+    given = ("SSF", str(folder), tmp_path / "state", {"auto": False, "rank": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "fit", lambda *_, **__: pytest.fail("a model is fitted"))
+        with pytest.raises(UsageError, match=r"names of items were asked for, but .*toy-signed\.item does not exist"):
+            init_state(*given, "title")
+        rows = f"item_id:token\ttitle:token_seq\tyear:float\n{item}\tHeat, The\t1995\nx\t\t1996\n"
+        (folder / "toy-signed.item").write_text(rows)
+        (folder / "dataset.json").unlink()  # which does not know of the file
+        with pytest.raises(UsageError, match=r"no column 'titel' of features; did you mean 'title'\?"):
+            init_state(*given, "titel")
+    init_state(*given, "title")
+    catalogue = Catalogue(tmp_path / "state" / "catalogue.sqlite")
+    try:
+        assert [catalogue.name(each) for each in (item, "x")] == ["Heat, The", None]
+    finally:
+        catalogue.close()
