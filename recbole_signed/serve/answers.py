@@ -131,6 +131,11 @@ class Answers:
         self._look_again()
         return self.catalogue.name(item)
 
+    def items_named(self, text: str, k: int) -> list[str]:
+        """Return at most ``k`` items whose name holds a text."""
+        self._look_again()
+        return self.catalogue.search(text, k)
+
     def put_item(self, item: str, withdrawn: bool, tags: Sequence[str]) -> None:
         """Withdraw an item or let it return, and set its tags; it is on the disk when this returns."""
         writer: Any = self.trainer  # a replica hands such requests on

@@ -298,13 +298,24 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         return {"withdrawn": withdrawn, "tags": list(tags), "name": engine.name(item)}
 
     @app.get("/v1/items", response_model_exclude_none=True, **read)
-    async def get_items(id: Ids) -> schemas.CatalogueItems:
-        """Return what the catalogue holds of several items: `id=a&id=b`."""
+    async def get_items(
+        id: Ids = [],  # noqa: B006  (FastAPI copies it)
+        search: Annotated[schemas.Name | None, Query(min_length=1, description="In the names of items.")] = None,
+        k: K = 10,
+    ) -> schemas.CatalogueItems:
+        """Return what the catalogue holds of several items: `id=a&id=b`, or those whose name holds a text: `search`."""
+        check_k(engine, k)
+        if bool(id) == (search is not None):
+            raise ProblemError(422, "Unprocessable Content", "Give ids of items, or a text to search for.")
         if len(id) > (most := engine.settings.limits.k):
             detail = f"{len(id)} ids are given; at most {most} are looked up."
             raise ProblemError(422, "Unprocessable Content", detail)
-        items = await turns.take(lambda: [schemas.CatalogueItem(item=each, **held(each)) for each in id])
-        return schemas.CatalogueItems(items=items)
+
+        def work() -> list[schemas.CatalogueItem]:
+            items = id if search is None else engine.items_named(search, k)
+            return [schemas.CatalogueItem(item=each, **held(each)) for each in items]
+
+        return schemas.CatalogueItems(items=await turns.take(work))
 
     @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
     async def get_item(item_id: ItemId) -> schemas.ItemBody:

@@ -5,6 +5,7 @@ A SQLite file in the state's folder; small, read whole when it is opened. Withdr
 
 from __future__ import annotations
 
+import heapq
 import json
 import sqlite3
 import threading
@@ -75,6 +76,13 @@ class Catalogue:
     def name(self, item: str) -> str | None:
         """Return what people call an item; None where nobody has said."""
         return self._names.get(item) or None
+
+    def search(self, text: str, k: int) -> list[str]:
+        """Return at most ``k`` items whose name holds a text, upper and lower case alike, the shortest names first."""
+        wanted = text.casefold()
+        held = list(self._names.items())  # at once: another thread may add to them
+        found = [(len(name), name, item) for item, name in held if wanted in name.casefold()]
+        return [item for _, _, item in heapq.nsmallest(k, found)]
 
     def put(self, item: str, tags: Sequence[str]) -> None:
         """Keep the tags of an item; they are on the disk when this returns.

@@ -252,4 +252,17 @@ def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Calla
         )
         gone = f"'<b>Heat</b> ({listed[0]})' was sent. Gone: "
         wait.until(lambda driver: gone in driver.find_element(By.ID, "why").text)
-        assert browser.get_log("browser") == []
+
+        # the name is as good as the id, and what is done to the item is seen
+        field = browser.find_element(By.ID, "itemid")
+        field.send_keys("heat", Keys.ENTER)
+        shown = "<b>Heat</b>\nWithdraw\n"
+        wait.until(lambda driver: driver.find_element(By.ID, "itemresult").text.startswith(shown))
+        assert field.get_attribute("value") == listed[0]
+        browser.find_element(By.CSS_SELECTOR, "#itemresult button.quiet").send_keys(Keys.ENTER)
+        shown = "<b>Heat</b>; withdrawn\nLet it return\n"
+        wait.until(lambda driver: driver.find_element(By.ID, "itemresult").text.startswith(shown))
+        field.clear()
+        field.send_keys("<b>he")
+        wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, f"#found option[value='{listed[0]}']"))
+        assert [each for each in browser.get_log("browser") if "422" not in each["message"]] == []

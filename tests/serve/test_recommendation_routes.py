@@ -394,6 +394,12 @@ def test_items_have_names_in_explanations_and_for_who_asks(serve: Callable[..., 
         refused = client.put(f"/v1/items/{first}", content=json.dumps({"tags": ["b"], "name": name}))
         assert refused.status_code in (400, 422), name
     assert client.get(f"/v1/items/{first}").json()["tags"] == []
+    for each, name in (("1", "Heat and Dust"), ("2", "Été"), ("3", "In the Heat of the Night"), ("4", "heat")):
+        client.put(f"/v1/items/{each}", json={"name": name}).raise_for_status()
+    for text, found in (("HEAT", ["4", "1", "3"]), ("éTÉ", ["2"]), ("100%", [])):
+        assert [each["item"] for each in client.get("/v1/items", params={"search": text}).json()["items"]] == found
+    assert [each["item"] for each in client.get("/v1/items?search=heat&k=1").json()["items"]] == ["4"]
+    for wrong in ("", "?search=", "?search=a&id=1", "?search=a&k=21"):
+        assert client.get(f"/v1/items{wrong}").status_code == 422, wrong
     refused = client.get("/v1/items", params={"id": [str(each) for each in range(21)]})
     assert (refused.status_code, refused.json()["detail"]) == (422, "21 ids are given; at most 20 are looked up.")
-    assert client.get("/v1/items").status_code == 422
