@@ -155,6 +155,8 @@ class SignedTrainer(Trainer):
         except _BudgetSpentError:
             return self._end_early(valid_data, saved)
         out_of_patience = self._round + 1 < self.epochs or self.cur_step > self.stopping_step  # in the last round, too
+        if self._are_steps_spent and self.steps < self.passes * self._pass_length and not out_of_patience:
+            return self._end_early(valid_data, saved)  # within the last round, after which nothing asks
         self.stopped_by = "early stopping" if out_of_patience else "epochs"
         return result
 

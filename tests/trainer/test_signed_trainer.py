@@ -115,6 +115,20 @@ def test_the_last_state_is_validated_where_a_limit_ends_between_two_validations(
     assert score == max(value for _, value in started[0].curve)
 
 
+@pytest.mark.parametrize("every", [0, 5])
+def test_a_limit_within_the_last_round_is_one_too(every: int, start: Callable[..., Any]) -> None:
+    keys = {"train_batch_size": 32, "epochs": 3, "eval_step": 2, "stopping_step": 99, **steps(every)}
+    length = len(start("SGCN", **keys)[1][0])
+    trainer, parts = start("SGCN", **keys, max_steps=3 * length - 1)
+    score, _ = fit((trainer, parts))
+    assert (trainer.stopped_by, trainer.steps) == ("budget", 3 * length - 1)
+    assert trainer.curve[-1][0] == round(trainer.steps / length, 4), "the last state is validated"
+    assert score == max(value for _, value in trainer.curve)
+    trainer, parts = start("SGCN", **keys, max_steps=3 * length)
+    fit((trainer, parts))
+    assert trainer.stopped_by == "epochs", "the limit takes nothing away"
+
+
 def test_whole_passes_end_where_epochs_do_whatever_a_round_is(start: Callable[..., Any]) -> None:
     one, other = (start("SGCN", train_batch_size=32, epochs=3, stopping_step=99, **each) for each in ({}, steps(5)))
     for each in (one, other):
