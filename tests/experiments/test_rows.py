@@ -115,6 +115,14 @@ def test_a_row_that_failed_later_hides_no_finished_one(tmp_path: Path) -> None:
     assert store.by_id() == {done.id: done}
 
 
+def test_of_two_failures_the_newest_is_told(tmp_path: Path) -> None:
+    failed = RunRow("BPR", "toy", 1, FAILED, "no data", request_hash="a", data_sha256="d")
+    store = RowStore(tmp_path / "rows.jsonl")
+    store.add(failed)
+    store.add(newest := replace(failed, reason="no memory"))
+    assert store.find(failed.key) == RowStore(store.file).find(failed.key) == newest
+
+
 def test_the_rows_of_the_table_itself_come_before_those_of_others(tmp_path: Path) -> None:
     own = RunRow("BPR", "toy", 1, test={"recall@5": 0.5}, request_hash="a", data_sha256="d")
     other = replace(own, test={"recall@5": 0.75})

@@ -268,7 +268,7 @@ class RowStore:
         """Append a row to the table's own."""
         append_row(self.file, row)
         rows = self._rows.setdefault(row.key, [])
-        rows.insert(0 if row.ok else len(rows), row)
+        rows.insert(0 if row.ok else sum(each.ok for each in rows), row)  # the newest of its kind, as reload() has it
 
     def by_id(self) -> dict[str, RunRow]:
         """Return the best row of each request by its :attr:`RunRow.id`."""
