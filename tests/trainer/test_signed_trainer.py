@@ -17,6 +17,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.errors import UsageError
 from recbole_signed.trainer import SignedTrainer
+from recbole_signed.trainer.checkpoint_growth import grown_parameters
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_the_last_state_is_validated_where_a_limit_ends_between_two_validations(
     assert score == max(value for _, value in started[0].curve)
 
 
-@pytest.mark.parametrize("every", [0, 5])
+@pytest.mark.parametrize("every", [0, 7])
 def test_a_limit_within_the_last_round_is_one_too(every: int, start: Callable[..., Any]) -> None:
     keys = {"train_batch_size": 32, "epochs": 3, "eval_step": 2, "stopping_step": 99, **steps(every)}
     length = len(start("SGCN", **keys)[1][0])
@@ -126,7 +127,7 @@ def test_a_limit_within_the_last_round_is_one_too(every: int, start: Callable[..
     assert score == max(value for _, value in trainer.curve)
     trainer, parts = start("SGCN", **keys, max_steps=3 * length)
     fit((trainer, parts))
-    assert trainer.stopped_by == "epochs", "the limit takes nothing away"
+    assert (trainer.stopped_by, trainer.steps) == ("epochs", 3 * length), "the limit takes nothing away"
 
 
 def test_whole_passes_end_where_epochs_do_whatever_a_round_is(start: Callable[..., Any]) -> None:
@@ -365,6 +366,11 @@ def test_a_checkpoint_goes_on_with_appended_rows_and_knows_whose_rows_it_has(
     write_inter("rows", columns, rows[::-1])
     with pytest.raises(UsageError, match="other ids of 'user_id'"):
         fit(start(name, resume=path, **{**keys, "epochs": 3}))
+
+
+def test_appended_ids_have_their_own_fresh_rows() -> None:
+    saved, fresh = torch.tensor([[1.0], [2.0]]), torch.tensor([[10.0], [20.0], [30.0]])
+    assert grown_parameters({"a": saved}, {"a": fresh})["a"].tolist() == [[1.0], [2.0], [30.0]]
 
 
 def test_a_checkpoint_of_another_model_is_refused(start: Callable[..., Any]) -> None:
