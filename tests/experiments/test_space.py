@@ -177,6 +177,10 @@ def test_what_lies_on_an_edge(write: Write) -> None:
     lowest = {"learning_rate": "lowest", "rank": "lowest"}
     assert space.edges(ends) == lowest | dict.fromkeys(("dropout_prob", "embedding_size", "weight_decay"), "highest")
     assert space.edges({"learning_rate": 0.5, "dropout_prob": 0.0}) == {}, "outside, and nothing beyond"
+    assert space.edges({"learning_rate": 9e-3}) == {"learning_rate": "highest"}, "a twentieth of the range is its edge"
+    assert space.edges({"learning_rate": 7.5e-3}) == space.edges({"learning_rate": 1.3e-4}) == {}
+    unordered = Space.read(write("w: [10.0, 0.1, 1.0]"))
+    assert [unordered.edges({"w": each}).get("w") for each in (10.0, 0.1, 1.0)] == ["highest", "lowest", None]
 
 
 def test_a_whole_number_is_the_choice_of_the_same_value(write: Write) -> None:

@@ -185,6 +185,18 @@ def test_a_training_that_ended_by_itself_counts_at_the_rungs_it_did_not_see(tmp_
     assert each.report(asked, 0.5, 1), "a rung is passed once"
 
 
+def test_equal_scores_are_not_ahead(tmp_path: Path) -> None:
+    each = study(tmp_path)
+    assert all(each.report(each.ask(), 0.5, 1) for _ in range(2 * REDUCTION))
+
+
+def test_a_trial_that_passes_two_rungs_at_once_counts_at_both(tmp_path: Path) -> None:
+    each = study(tmp_path)
+    for _ in range(REDUCTION):
+        each.report(each.ask(), 0.9, 2)  # and goes on
+    assert not each.report(each.ask(), 0.5, 1)
+
+
 def test_the_default_is_not_pruned_among_running_trials(tmp_path: Path) -> None:
     each = study(tmp_path)
     default = each.ask()

@@ -224,6 +224,22 @@ def trial(values):
     assert [each.state for each in tuned(toy, script, model="BPR", trials=9).trials] == ["complete"] * 9
 
 
+def test_where_smaller_is_better_the_smallest_is_chosen_and_goes_on(toy: str) -> None:
+    script = """
+def trial(values):
+    number = len(open('tried').readlines())
+    for epoch in range(1, 5):
+        if not score([epoch, 0.1 if number == 9 and epoch == 2 else 0.9 if number == 9 else 0.5], 500 * epoch):
+            return say(pruned=True)
+    say(row={"model": "BPR", "dataset": task["dataset"], "seed": 1, "valid": {"dislikerecall@10": 1 / number}})
+"""
+    tuning = tuned(toy, script, model="BPR", trials=9, settings={"valid_metric": "DislikeRecall@10"})
+    assert [each.state for each in tuning.trials] == ["complete"] * 9
+    assert (tuning.best.number, tuning.best.value) == (8, 1 / 9)
+    shown = [line.label for line in tuning_table(tuning).sections[0].lines]
+    assert shown == ["8", "7", "6", "5", "4", "0"], "the best ones, and the default"
+
+
 def test_with_a_budget_trials_are_compared_at_a_quarter_and_at_half_of_it(toy: str) -> None:
     script = """
 def trial(values):
