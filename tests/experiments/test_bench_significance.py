@@ -39,6 +39,7 @@ from recbole_signed.experiments.tables import (
     compare,
     kept_outcomes,
     kept_tests,
+    leads_table,
     pairwise_table,
     pairwise_tests,
     pool,
@@ -178,6 +179,17 @@ def test_which_model_the_others_are_compared_with(finish: Finish, given: dict[st
     assert {each["model"] for each in significance(finish(), **given)["comparisons"]} == models
 
 
+def test_the_best_of_foreign_models_is_that_of_the_mean_over_seeds(finish: Finish) -> None:
+    levels = {("Pop", 1): 0.9, ("Pop", 2): 0.1, ("EASE", 1): 0.6, ("BPR", 1): 0.2}
+
+    def values(label: str, seed: int) -> dict[str, np.ndarray]:
+        return {"recall@5": np.resize([levels[label, seed], 0.0], N_USERS)}
+
+    text = TABLE.replace("SSF: {seeds: [1]}", "BPR: {seeds: [1]}")
+    found = significance(finish(values, text), ["recall@5"], resamples=50)
+    assert {each["model"] for each in found["comparisons"]} == {"EASE"}
+
+
 def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
     """A user counts once, by its mean over the splits that both models have and in which it has test items."""
     splits = {"first": {"dataset": "toy-signed", "pool": "both"}, "second": {"pool": "both"}}
@@ -283,6 +295,20 @@ def test_a_failed_run_is_left_out(finish: Finish) -> None:
     found = significance(table)
     assert {each["other"] for each in found["comparisons"]} == {"Pop"}
     assert "EASE on toy-signed (seed 1)" in found["notes"][0]
+
+
+def test_a_model_of_which_one_seed_failed_is_left_out(finish: Finish) -> None:
+    table = finish()
+    rows = table.with_suffix(".jsonl")
+    kept = read_rows(rows)
+    rows.unlink()
+    for row in kept:
+        fails = (row.label, row.seed) == ("Pop", 2)
+        append_row(rows, replace(row, status=FAILED, reason="no", test={}) if fails else row)
+    found = significance(table, resamples=50)
+    assert {each["other"] for each in found["comparisons"]} == {"EASE"}
+    assert "Pop on toy-signed (seed 2)" in found["notes"][0]
+    assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
 
 
 # ---- what is missing ----
@@ -444,6 +470,8 @@ def test_the_best_number_is_not_marked_if_it_is_worse_for_the_users_of_both() ->
     values = SectionValues("data", 200, ("dislikeshare@5",), {"first": {1: first}, "other": {1: other}}, False)
     assert values.means(0) == pytest.approx({"first": 0.25, "other": 0.4})
     assert find_marks([values], ["dislikeshare@5"]).marks == ()
+    beaten = {"first": {1: first}, "other": {1: other}, "third": {1: other + 0.2}}
+    assert find_marks([replace(values, runs=beaten)], ["dislikeshare@5"]).marks == (), "of two rivals one is ahead"
     better = SectionValues("data", 200, ("dislikeshare@5",), {"first": {1: first}, "other": {1: other + 0.2}}, False)
     assert [each.label for each in find_marks([better], ["dislikeshare@5"]).marks] == ["first"]
 
@@ -468,6 +496,9 @@ def test_a_model_is_called_worse_where_it_is_behind() -> None:
     assert found[0]["tests"]["t"]["p_two_sided_holm"] < 0.05 < found[0]["tests"]["t"]["p_better_holm"]
     assert (found[0]["better"], found[0]["worse"]) == ([], [])
     assert (found[1]["better"], found[1]["worse"]) == ([], list(TESTS))
+    equal: dict[str, Any] = {"tests": {test: {"p_better": 0.2, "p_two_sided": 0.4} for test in TESTS}}
+    equal["tests"]["t"] = {"p_better": np.nan, "p_two_sided": np.nan}  # all differ by the same amount
+    assert pairwise_tests._correct([equal], 0.05) == 1
 
 
 def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> None:
@@ -555,6 +586,23 @@ def test_where_the_best_one_was_stopped_nothing_is_marked(finish: Finish) -> Non
         significance(table, ["dislikerecall@5"], "Pop", resamples=50)
 
 
+def test_other_columns_are_another_family(finish: Finish) -> None:
+    table = finish()
+    compare(table)
+    table.write_text(TABLE.replace("[recall@5, dislikerecall@5]", "[dislikerecall@5]"), encoding="utf-8")
+    found = compare(table).table
+    assert signs(found, 0)["Pop"]
+    assert "over the 2 comparisons" in found.notes[-1]
+
+
+def test_comparisons_with_a_best_one_that_was_stopped_are_not_counted() -> None:
+    runs = {label: {1: np.full((9, 1), mean) + np.eye(9, 1) / 10} for label, mean in (("A", 0.5), ("B", 0.1), ("C", 0))}
+    values = SectionValues("data", 9, ("recall@5",), {**runs, "B": {1: runs["B"][1][::-1]}}, False)
+    assert find_marks([values], ["recall@5"]).n_comparisons > 0
+    stopped = find_marks([values], ["recall@5"], {"data": ["A"]})
+    assert (stopped.marks, stopped.n_comparisons) == ((), 0)
+
+
 def test_tables_without_values_are_as_before(finish: Finish) -> None:
     table = finish(values=None)
     comparison = compare(table)
@@ -585,6 +633,52 @@ def test_the_command(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as exit_status:
         main(["significance", str(table), "--format", "html"])
     assert exit_status.value.code == 2
+
+
+def test_the_table_of_comparisons_has_the_corrected_p(finish: Finish) -> None:
+    found = significance(finish(), ["recall@5"], "SSF", resamples=50)
+    for number, each in enumerate(found["comparisons"]):
+        for place, test in enumerate(TESTS):
+            each["tests"][test]["p_better_holm"] = (0.125, None, 0.00001)[place - number]
+    lines = [[*map(str, line.cells)] for line in pairwise_table(found).sections[0].lines]
+    assert [cells[-4:-1] for cells in lines] == [["0.1250", "n/a", "<0.0001"], ["<0.0001", "0.1250", "n/a"]]
+    for each, cells in zip(found["comparisons"], lines, strict=True):
+        means = [f"{each[name]:.4f}" for name in ("mean", "other_mean")]
+        assert cells[1:4] == [*means, f"{each['difference']:+.4f}"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "order"), [("recall@5", ["SSF", "EASE", "Pop"]), ("dislikerecall@5", ["Pop", "EASE", "SSF"])]
+)
+def test_leads_stand_beside_the_means_with_their_two_sided_p(metric: str, order: list[str]) -> None:
+    means = {"SSF": 0.5, "EASE": 0.4, "Pop": 0.1}
+    ahead = {
+        ("SSF", "EASE"): "+25.0 % (0.0300)",
+        ("SSF", "Pop"): "+400.0 % (<0.0001)",
+        ("EASE", "SSF"): "-20.0 % (n/a)",
+    }
+    p_values = {("SSF", "EASE"): 0.03, ("SSF", "Pop"): 1e-5, ("EASE", "SSF"): None, ("EASE", "Pop"): 0.9}
+
+    def outcome(model: str) -> dict[str, Any]:
+        comparisons = [
+            {
+                **{"section": "data", "metric": metric, "model": model, "other": other, "n_users": 9 if other else 0},
+                **{"mean": means[model], "other_mean": means.get(other)},
+                "relative": means[model] / means[other] - 1 if (model, other) in ahead else None,
+                "tests": {"t": {"p_better_holm": 0.5, "p_two_sided_holm": p_values.get((model, other))}},
+            }
+            for other in (*(other for other in means if other != model), "")
+        ]
+        return {"n_comparisons": 2, "comparisons": comparisons}
+
+    table = leads_table("T", [outcome("SSF"), outcome("EASE")])
+    (section,) = table.sections
+    assert [line.label for line in section.lines] == order, "the best by the first metric comes first"
+    for line in section.lines:
+        leads = [ahead.get((model, line.label), "") for model in ("SSF", "EASE")]
+        assert [*map(str, line.cells)] == [f"{means[line.label]:.4f}", *leads]
+    assert [each.header.partition(",")[0] for each in table.columns[1:]] == ["SSF ahead", "EASE ahead"]
+    assert "over the 2 comparisons" in table.notes[0]
 
 
 # ---- the outcome that is kept ----

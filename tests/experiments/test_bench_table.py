@@ -216,6 +216,10 @@ def test_a_training_that_its_budget_stopped_is_marked_with_its_last_epoch() -> N
         assert "†" in render(table, how)
     ahead = table_of(replace(row("Slow", 1, 0.9), stopped_by="budget", epochs=7), row("Quick", 1, 0.2))
     assert marks(ahead, 0) == {"Slow †": "", "Quick": "best"}, "an unfinished training claims nothing"
+    one = replace(row("Slow", 2, 0.9), stopped_by="budget", epochs=7)
+    seeds = table_of(replace(row("Slow", 1, 0.9), stopped_by="early stopping", epochs=5), one, row("Quick", 1, 0.2))
+    assert marks(seeds, 0) == {"Slow †": "", "Quick": "best"}, "nor does a mean of which it is a part"
+    assert seeds.sections[0].small_print.endswith("after epoch: Slow 5, 7")
 
 
 def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:

@@ -10,7 +10,16 @@ import pytest
 
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import RunRow, best_of, has_none, is_there, pooled_sections, read_section, write
+from recbole_signed.experiments.runs import (
+    RunRow,
+    SectionValues,
+    best_of,
+    has_none,
+    is_there,
+    pooled_sections,
+    read_section,
+    write,
+)
 
 NAN = np.nan
 RANDOM_SPLIT = {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}
@@ -119,6 +128,28 @@ def test_splits_that_are_random_are_pooled_seed_by_seed(tmp_path: Path) -> None:
         sections = [read_section(name, {"A": a, "B": b}, rows_file, ["recall@5"]) for name in ("one", "two")]
         mine, theirs = pooled_sections("both", sections).pair("A", "B")
         assert (mine.item(), theirs.item()) == expected, split
+
+
+@pytest.mark.parametrize("drawn_by_seed", [False, True])
+def test_a_user_of_one_split_counts_in_the_pool_by_that_split(drawn_by_seed: bool) -> None:
+    def split(name: str, users: tuple[str, ...], a: list[float], b: list[float]) -> SectionValues:
+        runs = {label: {1: np.array(values)[:, None]} for label, values in (("A", a), ("B", b))}
+        return SectionValues(name, len(users), ("recall@5",), runs, drawn_by_seed, users=users)
+
+    one = split("one", ("u", "v", "x"), [0.5, NAN, 0.2], [0.25, 0.5, 0.3])
+    two = split("two", ("v", "w", "x"), [0.1, 0.3, 0.4], [0.2, 0.4, 0.9])
+    pooled = pooled_sections("both", [one, two])
+    mine, theirs = pooled.pair("A", "B")
+    found = dict(zip(pooled.users, zip(mine[:, 0], theirs[:, 0], strict=True), strict=True))
+    expected = {"u": (0.5, 0.25), "v": (0.1, 0.2), "w": (0.3, 0.4), "x": (0.3, 0.6)}
+    assert {user: pytest.approx(each) for user, each in expected.items()} == found
+
+
+def test_the_mean_of_a_model_is_that_of_its_seeds_as_in_the_table() -> None:
+    first, second = np.array([[0.5], [NAN], [NAN]]), np.array([[0.1], [0.2], [0.3]])
+    runs = {"A": {1: first, 2: second}, "B": {1: second, 2: np.full((3, 1), NAN)}}
+    values = SectionValues("d", 3, ("recall@5",), runs, False)
+    assert values.means(0) == {"A": pytest.approx((0.5 + 0.2) / 2)}, "B has no number there"
 
 
 def test_the_best_by_the_direction_of_the_metric() -> None:
