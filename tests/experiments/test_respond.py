@@ -110,23 +110,36 @@ def test_an_event_that_is_lost_is_seen(
     live.close()
 
 
-def test_what_falls_is_counted_among_all_other_items(tmp_path: Path) -> None:
+def test_what_a_probe_tells_is_a_plain_count(tmp_path: Path) -> None:
     live = begin(tmp_path / "state")
     audit = responsiveness._Audit(live, 0, 5)
     shares = []
     for user in (3, 8, 20, 31):
         scores, shown = audit._ranking(user)
-        item = int(shown[np.random.default_rng(user).integers(len(shown))])
+        rng = np.random.default_rng(user)
+        item = int(shown[rng.integers(len(shown))])
         near = audit._neighbours(user, item).tolist()
         before = [each for each in np.argsort(-scores, kind="stable").tolist() if each != item]
         audit._tell(user, item, "dislike")
-        after = [each for each in np.argsort(-audit._ranking(user)[0], kind="stable").tolist() if each != item]
+        after_scores, after_shown = audit._ranking(user)
+        after = [each for each in np.argsort(-after_scores, kind="stable").tolist() if each != item]
         audit._tell(user, item, "undislike")
+        other = audit._another_kind(user, rng)
+        near_other = audit._neighbours(user, other)
+        audit._tell(user, other, "like")
+        liked = audit._ranking(user)[1]
+        audit._tell(user, other, "unlike")
         places = [(before.index(each), after.index(each)) for each in near]
         found = audit._probe(user, np.random.default_rng(user))
         assert found.falling == pytest.approx(np.mean([(now > then) + 0.5 * (now == then) for then, now in places]))
         assert found.near_before == sum(then < len(shown) - 1 for then, _ in places)
         assert found.near_after == sum(now < len(shown) - 1 for _, now in places)
+        assert found.overlap_dislike == overlap(before[: len(shown) - 1], after_shown.tolist())
+        assert found.overlap_like == overlap(shown.tolist(), liked.tolist())
+        lists = (shown, liked)
+        assert (found.near_like_before, found.near_like_after) == tuple(
+            np.isin(each, near_other).sum() for each in lists
+        )
         shares.append(found.falling)
     assert len({*shares}) > 1
     live.close()
