@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from recbole_signed.atomic import RawRows
 from recbole_signed.errors import counted
@@ -86,6 +87,27 @@ def test_degrees_and_like_rates() -> None:
     assert item["degree"]["all"]["max"] == 3
     assert item["like_rate"]["mean"] == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert report["time"]["last_fifth"]["rows"] == 2
+
+
+def test_numbers_of_degrees_and_signs_are_plain_counts() -> None:
+    rng = np.random.default_rng(0)
+    n_users = 250
+    users, items = (rng.integers(n_users, size=900) * rng.random(900)).astype(np.int32), rng.integers(6, size=900)
+    signs = rng.choice([1, 0, -1], 900, p=[0.3, 0.5, 0.2]).astype(np.int8)
+    found = analyse(RawRows(users, items.astype(np.int32), signs, None, n_users, 6, {}))["user"]
+    rows, likes, dislikes = (
+        np.array([((users == user) & of).sum() for user in range(n_users)])
+        for of in (np.ones(900, dtype=bool), signs > 0, signs < 0)
+    )
+    judged = likes + dislikes > 0
+    rate = (likes / np.maximum(likes + dislikes, 1))[judged]
+    assert 0 < (rows == 0).sum() < (~judged).sum()
+    assert found["log_degree_sd"] == pytest.approx(np.std(np.log(rows[rows > 0])))
+    assert found["share_of_top_percent"] == pytest.approx(np.sort(rows)[-2:].sum() / 900), "1 % of 250, rounded to even"
+    assert found["likes_to_dislikes"] == pytest.approx(spearmanr(likes, dislikes).statistic)
+    assert found["degree_to_like_rate"] == pytest.approx(spearmanr((likes + dislikes)[judged], rate).statistic)
+    assert found["without_likes"] == (likes == 0).mean()
+    assert found["like_rate"]["mean"] == pytest.approx(rate.mean())
 
 
 @settings(max_examples=30)
