@@ -259,9 +259,12 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         return schemas.Verdicts(**engine.verdicts_of(user_id, k, sign))
 
     @app.get("/v1/users/{user_id}/last-dislike", **read)
-    async def get_last_dislike(user_id: UserId, k: K = 20) -> schemas.DislikeEffect:
+    async def get_last_dislike(
+        user_id: UserId, k: K = 20, min_seq: Annotated[int | None, Query(ge=0)] = None
+    ) -> schemas.DislikeEffect:
         """Return what the newest verdict of a user changed, where it is a dislike."""
         check_k(engine, k)
+        await wait_for(engine, min_seq)
         return await turns.take(lambda: schemas.DislikeEffect(**engine.last_dislike(user_id, k)))
 
 

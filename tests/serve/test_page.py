@@ -148,6 +148,12 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
     photograph(browser, "acting")
     assert browser.get_log("browser") == []
 
+    # a replica may lag behind: the list asked for reflects the event
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+    newest = {each.split("?")[0].rpartition("/")[2]: each for each in asked if "min_seq=" in each}
+    assert newest.keys() == {"recommendations", "last-dislike", "verdicts"}
+    assert not any(each.endswith("min_seq=0") for each in newest.values())
+
 
 def test_a_replica_without_a_writer_says_so(
     browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path

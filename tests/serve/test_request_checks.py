@@ -137,8 +137,9 @@ def test_limits_and_problems(serve: Make) -> None:
         (client.patch("/v1/status"), 405, "Method Not Allowed"),
     ):
         assert (found.status_code, found.json()["status"], found.json()["title"]) == (status, status, title)
-    behind = client.get("/v1/users/1/recommendations?k=5&min_seq=999999")
-    assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
+    for route in ("recommendations", "last-dislike"):
+        behind = client.get(f"/v1/users/1/{route}?k=5&min_seq=999999")
+        assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
 
 
 def test_parameters_that_a_route_does_not_have_are_refused(serve: Make) -> None:
