@@ -1,5 +1,7 @@
 """The states of all random generators that a training draws from, so that one that goes on draws what it would have.
 
+With them what some of RecBole's models change as they train, beside their parameters.
+
 RecBole's own checkpoints hold none of them; :func:`save_checkpoint` takes the place of its method. The order of a
 pass comes from a generator of the training loader (``abstract_dataloader.py:55``), which starts from the seed again
 with each loader.
@@ -62,11 +64,43 @@ def set_loader_state(state: dict[str, Any], loader: Any) -> None:
         )
 
 
+CHANGED_IN_TRAINING = {
+    "DiffRec": ("Lt_history", "Lt_count"),
+    "LDiffRec": ("update_count", "update_count_vae"),  # and those of DiffRec, which it extends
+    "LINE": ("random_list", "random_pr"),
+    "MacridVAE": ("update",),
+    "MultiVAE": ("update",),
+}
+"""Attributes of RecBole's models that their training changes, and that none of its checkpoints holds."""
+
+
+def training_state(model: Any) -> dict[str, Any]:
+    """Return what :data:`CHANGED_IN_TRAINING` names of a model."""
+    names = (name for kind in type(model).__mro__ for name in CHANGED_IN_TRAINING.get(kind.__name__, ()))
+    return {name: getattr(model, name) for name in names}
+
+
+def set_training_state(state: dict[str, Any], model: Any) -> None:
+    """Give a model its :func:`training_state`; what has another size by now, on data that has grown, begins anew."""
+    for name, value in state.items():
+        if np.shape(value) == np.shape(getattr(model, name)):
+            setattr(model, name, value.to(model.device) if isinstance(value, torch.Tensor) else value)
+
+
+def without_layers(other_parameter: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what a model names as ``other_parameter``, without layers: their parameters are in ``state_dict``.
+
+    A layer that was loaded as an object would be none whose parameters the optimizer has, and ``embedding_layer`` of
+    DIN and DIEN holds the whole data set.
+    """
+    return {name: each for name, each in (other_parameter or {}).items() if not isinstance(each, torch.nn.Module)}
+
+
 # ---- RecBole's own trainer ----
 
 
 def save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-    """RecBole's ``Trainer._save_checkpoint`` (trainer.py:289), which adds ``rng`` and what ``extra`` holds."""
+    """RecBole's ``Trainer._save_checkpoint`` (trainer.py:289), which adds what a resumption needs, and ``extra``."""
     if not self.config["single_spec"] and self.config["local_rank"] != 0:
         return
     path = kwargs.pop("saved_model_file", self.saved_model_file)
@@ -76,9 +110,10 @@ def save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) 
         "cur_step": self.cur_step,
         "best_valid_score": self.best_valid_score,
         "state_dict": self.model.state_dict(),
-        "other_parameter": self.model.other_parameter(),
+        "other_parameter": without_layers(self.model.other_parameter()),
         "optimizer": self.optimizer.state_dict(),
         "rng": rng_state(getattr(self, "recbole_signed_loader", None)),
+        "changed_in_training": training_state(self.model),
         **kwargs.pop("extra", {}),
     }
     with replacing(Path(path)) as temporary:  # a full disk leaves the older checkpoint, and no half of one

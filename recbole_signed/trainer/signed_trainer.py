@@ -21,7 +21,14 @@ from recbole_signed.trainer.checkpoint_growth import (
     grown_parameters,
     vocabulary_of,
 )
-from recbole_signed.trainer.random_states import rng_state, set_loader_state, set_rng_state, states_in
+from recbole_signed.trainer.random_states import (
+    rng_state,
+    set_loader_state,
+    set_rng_state,
+    set_training_state,
+    states_in,
+    without_layers,
+)
 from recbole_signed.trainer.restoring import read_checkpoint
 
 
@@ -297,7 +304,8 @@ class SignedTrainer(Trainer):
                 f"{resume_file} holds parameters of other sizes than {self.config['model']} has now; give it the "
                 "settings with which it was trained."
             ) from error
-        self.model.load_other_parameter(state.get("other_parameter"))
+        self.model.load_other_parameter(without_layers(state.get("other_parameter")))
+        set_training_state(state.get("changed_in_training", {}), self.model)
         self.optimizer.load_state_dict(grown_optimizer(state["optimizer"], list(self.model.parameters())))
         self._resumed = state.get(VOCABULARY) or state["config"][VOCABULARY]  # older versions had it beside
         self.best_valid_result = state.get("best_valid_result")

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import run_recbole
+from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed import UsageError
 from recbole_signed.experiments.runs import run
@@ -48,9 +52,30 @@ def test_runs_on_the_toy_set(model: str, toy_root: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["DIN", "DIEN"])
-def test_those_that_recbole_judges_by_auc_run(model: str, toy_root: Path) -> None:
-    found = run_recbole(model=model, dataset="toy-signed", config_dict=settings(toy_root), saved=False)
+def test_those_that_recbole_judges_by_auc_run(model: str, toy_root: Path, tmp_path: Path) -> None:
+    config = settings(toy_root, checkpoint_dir=str(tmp_path / "saved"))
+    found = run_recbole(model=model, dataset="toy-signed", config_dict=config)
     assert 0 <= found["test_result"]["auc"] <= 1
+
+
+@pytest.mark.parametrize("model", ["DIN", "DIEN"])
+def test_embeddings_of_features_are_trained_after_a_resumption(model: str, toy_root: Path, tmp_path: Path) -> None:
+    """RecBole keeps the layer in a checkpoint as an object, beside its parameters."""
+
+    def trained(**changes: Any) -> Any:
+        config = Config(model=model, dataset="toy-signed", config_dict=settings(toy_root, **changes))
+        init_seed(config["seed"], config["reproducibility"])
+        parts = data_preparation(config, create_dataset(config))
+        made = get_model(model)(config, parts[0]._dataset).to(config["device"])
+        trainer = get_trainer(config["MODEL_TYPE"], model)(config, made)
+        trainer.fit(parts[0], None, saved="checkpoint_dir" in changes, show_progress=False)
+        return trainer
+
+    first = trained(epochs=1, checkpoint_dir=str(tmp_path / "saved"))
+    whole, second = trained(epochs=2), trained(epochs=2, resume=first.saved_model_file)
+    assert second.train_loss_dict[1] == whole.train_loss_dict[1]
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in second.model.state_dict().items())
 
 
 @pytest.mark.parametrize("model", NO_PREDICT)

@@ -235,6 +235,21 @@ def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(name: s
     assert second[0].curve[-1][0] == 4
 
 
+@pytest.mark.parametrize("name", ["DiffRec", "LDiffRec", "LINE", "MacridVAE", "MultiVAE"])
+def test_what_a_training_changes_beside_parameters_goes_on_too(name: str, start: Callable[..., Any]) -> None:
+    """Counters of annealing, losses of the past, what is sampled next."""
+    annealing = {"total_anneal_steps": 40, "anneal_steps": 40, "vae_anneal_steps": 40, "n_cate": 1}
+    keys = {"train_batch_size": 32, "learning_rate": 0.01, **annealing}
+    whole = start(name, epochs=4, **keys)
+    whole[0].fit(whole[1][0], None, saved=False, show_progress=False)
+    first = start(name, epochs=2, **keys)
+    first[0].fit(first[1][0], None, saved=True, show_progress=False)
+    second = start(name, epochs=4, **keys, resume=first[0].saved_model_file)
+    second[0].fit(second[1][0], None, saved=False, show_progress=False)
+    assert second[0].train_loss_dict[3] == whole[0].train_loss_dict[3]
+    assert same_parameters(whole[0].model, second[0].model)
+
+
 def test_the_best_epoch_stays_the_best_where_nothing_better_comes_after_it(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
