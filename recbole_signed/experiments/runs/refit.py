@@ -12,7 +12,7 @@ from recbole_signed.errors import UsageError
 
 
 def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
-    """Fit a model without epochs to the training and validation part together, with the parameters that were chosen.
+    """Fit a model without gradients to the training and validation part together, with the parameters that were chosen.
 
     A sequential model reads the validation like as the last event before the test's. Without this, a model that is
     fitted to a graph would not know of it.
@@ -42,6 +42,7 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
     again.final_config_dict = {
         **config.final_config_dict,
         "eval_args": {**config["eval_args"], "split": {"LS": "test_only"}},
+        "epochs": 1,  # of a closed form that RecBole runs in epochs (NCEPLRec) the constructor is the fit
         **({"auto": False, **model.chosen} if hasattr(model, "chosen") else {}),
     }
     init_seed(again["seed"], again["reproducibility"])

@@ -37,6 +37,7 @@ from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import run_warm_up
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
+from recbole_signed.plugin import facts_of
 
 _SAY_SECONDS = 5.0
 """How often a training tells its progress."""
@@ -116,7 +117,8 @@ def run(
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
-        refits = config["refit_for_test"] and test and not in_epochs
+        is_trained = in_epochs and facts_of(config["model"]).trained_by_gradients
+        refits = config["refit_for_test"] and test and not is_trained
         if not refits:
             data = None  # its parts have rows of their own; of a hundred million these are 3 GB
         kind = get_model(config["model"])
