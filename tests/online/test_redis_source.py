@@ -172,6 +172,15 @@ def test_what_can_not_be_read(url: str, client: Any) -> None:
         RedisSource("http://127.0.0.1", "events")
 
 
+def test_a_group_that_went_with_the_data_of_its_server_is_made_again(url: str, client: Any) -> None:
+    source = RedisSource(url, "events", block=10)
+    client.delete("events")  # as a server without persistence that ended and runs again
+    with pytest.raises(UsageError, match="NOGROUP"):
+        source.poll(10)
+    client.xadd("events", {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": "1"})
+    assert len(source.poll(10).batch) == 1
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MissingExtraError, match=r"recbole-signed\[redis\]"):

@@ -56,14 +56,9 @@ class RedisSource(EventSource):
         self._given: list[bytes] = []
         try:
             self._redis: Any = redis.Redis.from_url(url)
-            self._redis.xgroup_create(stream, group, id="0", mkstream=True)
+            self._make_group()
         except ValueError as error:
             raise UsageError(f"'{url}' is not an address of a Redis server: {error}.") from error
-        except redis.ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # it is there already
-                raise self._refused(error) from error
-        except redis.RedisError as error:
-            raise self._refused(error) from error
 
     @classmethod
     def of_address(cls, address: str, **options: Any) -> RedisSource:
@@ -89,6 +84,8 @@ class RedisSource(EventSource):
             positions = [entry.decode() for entry, _ in entries]
             rows = [_row(fields) for _, fields in entries]
         except (self._errors, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # or no such reply
+            if "NOGROUP" in str(error):  # the server has lost its data
+                self._make_group()
             raise self._refused(error) from error
         self._given = [entry for entry, _ in entries]
         instead = [{"event_id": f"{self._stream}/{place}"} for place in positions]
@@ -124,6 +121,13 @@ class RedisSource(EventSource):
     def close(self) -> None:
         """Close the connection."""
         self._redis.close()
+
+    def _make_group(self) -> None:
+        try:
+            self._redis.xgroup_create(self._stream, self._group, id="0", mkstream=True)
+        except self._errors as error:
+            if "BUSYGROUP" not in str(error):  # it is there already
+                raise self._refused(error) from error
 
     def _pending(self, n: int) -> list[tuple[bytes, Any]]:
         if self._own == ">":
