@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recbole_signed.api.fitting import data_place
-from recbole_signed.atomic import read_feature_file
+from recbole_signed.atomic import feature_path, read_side
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
 
@@ -22,10 +22,9 @@ def read_item_names(data: str | Path, column: str) -> dict[str, str]:
     """
     name, place = data_place(data, None)
     config = make_config("Pop", name, (), place)
-    path = Path(config["data_path"]) / f"{name}.item"
+    path = feature_path(config, "item")
     if not path.is_file():
         raise UsageError(f"the names of items were asked for, but {path} does not exist; write it, or leave them out.")
-    separator, encoding = config["field_separator"] or "\t", config["encoding"] or "utf-8"
-    table = read_feature_file(path, config["ITEM_ID_FIELD"] or "item_id", [f"{column}:text"], separator, encoding)
+    table = read_side(config, "item", [f"{column}:text"])
     names = table.columns[column]
     return dict(zip(table.ids.filter(names.is_not_null()), names.drop_nulls(), strict=True))

@@ -3,8 +3,10 @@ from .blocks import NotPlainError as NotPlainError
 from .blocks import parsed_blocks as parsed_blocks
 from .feature_file import KINDS as KINDS
 from .feature_file import FeatureTable as FeatureTable
+from .feature_file import feature_path as feature_path
 from .feature_file import read_feature_file as read_feature_file
 from .feature_file import read_features as read_features
+from .feature_file import read_side as read_side
 from .feature_file import table_of as table_of
 from .feature_space import BIAS as BIAS
 from .feature_space import MAX_TOKENS as MAX_TOKENS

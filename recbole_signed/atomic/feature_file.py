@@ -95,11 +95,28 @@ def read_features(config: ConfigLike, side: str) -> FeatureTable | None:
     wanted = wanted_columns(config["features"], side)
     if wanted is None:
         return None
-    path = Path(config["data_path"]) / f"{config['dataset']}.{side}"
+    path = feature_path(config, side)
     if not path.is_file():
         raise UsageError(f"features.{side} is given, but {path} does not exist; remove it, or write that file.")
+    return read_side(config, side, wanted)
+
+
+def feature_path(config: ConfigLike, side: str) -> Path:
+    """Return the place of the ``.item`` or ``.user`` file of a data set, which need not be there."""
+    return Path(config["data_path"]) / f"{config['dataset']}.{side}"
+
+
+def read_side(config: ConfigLike, side: str, wanted: Sequence[str] | str) -> FeatureTable:
+    """Read columns of the file at :func:`feature_path`, as :func:`read_feature_file` does.
+
+    Args:
+        config: holds ``data_path``, ``dataset``, the id columns, the separator and the encoding.
+        side: ``item`` or ``user``.
+        wanted: ``all``, or columns.
+    """
     separator, encoding = config["field_separator"] or "\t", config["encoding"] or "utf-8"
-    return read_feature_file(path, config[SIDES[side]] or f"{side}_id", wanted, separator, encoding)
+    id_column = config[SIDES[side]] or f"{side}_id"
+    return read_feature_file(feature_path(config, side), id_column, wanted, separator, encoding)
 
 
 def read_feature_file(

@@ -6,8 +6,7 @@ model's version, the seq that it reflects, and the variant.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -39,6 +38,7 @@ from recbole_signed.serve.requests import (
     check_parameters,
     disk,
     erase,
+    keep_item,
     submit,
     take_back,
     wait_for,
@@ -331,28 +331,7 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
 
         A body with features or a name alone leaves withdrawal and tags as they are; any other sets both.
         """
-        check_length(engine, item_id)
-
-        async def put(withdrawn: bool, tags: Sequence[str]) -> None:
-            with disk():
-                await asyncio.to_thread(engine.put_item, item_id, withdrawn, tags)
-
-        before = engine.item(item_id)
-        if body.withdrawn:  # before it is announced, so that nobody sees it in between
-            await put(True, body.tags)
-        if body.features is not None:
-            try:
-                await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
-            except ProblemError:
-                if body.withdrawn:  # what is refused changes nothing
-                    await put(*before)
-                raise
-        if body.name is not None:
-            with disk():
-                await asyncio.to_thread(engine.catalogue.put_names, {item_id: body.name})
-        others = body.features is not None or body.name is not None
-        if not body.withdrawn and (body.model_fields_set & {"withdrawn", "tags"} or not others):
-            await put(False, body.tags)
+        await keep_item(engine, item_id, body)
         return schemas.ItemBody(**held(item_id), features=body.features)
 
 

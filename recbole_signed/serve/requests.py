@@ -172,6 +172,37 @@ async def announce(engine: Engine, row: dict[str, Any]) -> None:
         raise ProblemError(422, "Unprocessable Content", detail)
 
 
+async def keep_item(engine: Engine, item_id: str, body: schemas.ItemBody) -> None:
+    """Keep what the service is told of an item: features or a name alone leave withdrawal and tags as they are.
+
+    Raises:
+        ProblemError: 422 where the id is too long or the features are refused, and then nothing has changed; 503 where
+            the disk can't be written.
+    """
+    check_length(engine, item_id)
+
+    async def put(withdrawn: bool, tags: Sequence[str]) -> None:
+        with disk():
+            await asyncio.to_thread(engine.put_item, item_id, withdrawn, tags)
+
+    before = engine.item(item_id)
+    if body.withdrawn:  # before it is announced, so that nobody sees it in between
+        await put(True, body.tags)
+    if body.features is not None:
+        try:
+            await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+        except ProblemError:
+            if body.withdrawn:  # what is refused changes nothing
+                await put(*before)
+            raise
+    if body.name is not None:
+        with disk():
+            await asyncio.to_thread(engine.catalogue.put_names, {item_id: body.name})
+    others = body.features is not None or body.name is not None
+    if not body.withdrawn and (body.model_fields_set & {"withdrawn", "tags"} or not others):
+        await put(False, body.tags)
+
+
 def check_k(engine: Engine, k: int, explain: bool = False) -> None:
     """Raise ProblemError (422) for a list that is longer than the settings allow."""
     limits = engine.settings.limits

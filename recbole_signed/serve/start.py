@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -96,11 +97,8 @@ def init_state(
     finally:
         trainer.close()
     if called:
-        catalogue = Catalogue(directory / FILE)
-        try:
+        with contextlib.closing(Catalogue(directory / FILE)) as catalogue:
             catalogue.put_names(called)
-        finally:
-            catalogue.close()
 
 
 def can_begin(directory: Path) -> bool:

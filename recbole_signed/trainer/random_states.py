@@ -81,7 +81,7 @@ def training_state(model: Any) -> dict[str, Any]:
 
 
 def set_training_state(state: dict[str, Any], model: Any) -> None:
-    """Give a model its :func:`training_state`; what has another size by now, on data that has grown, begins anew."""
+    """Give a model its :func:`training_state`; what has another size, as the data has grown, keeps its start."""
     for name, value in state.items():
         if np.shape(value) == np.shape(getattr(model, name)):
             setattr(model, name, value.to(model.device) if isinstance(value, torch.Tensor) else value)
