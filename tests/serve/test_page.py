@@ -253,6 +253,9 @@ def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Calla
         wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, rows)) == 10)
         links = [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"{rows} button.link")]
         assert links[:2] == [f"<b>Heat</b> ({listed[0]})", listed[1]]
+        asked = browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+        counts = [each.count("id=") for each in asked if "/v1/items?" in each]
+        assert sum(counts) > 10 >= max(counts)
         browser.find_element(By.CSS_SELECTOR, f"#userresult button[aria-label='Dislike {listed[0]}']").send_keys(
             Keys.ENTER
         )
