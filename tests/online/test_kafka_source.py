@@ -119,6 +119,22 @@ def test_a_state_goes_on_where_its_log_ends(tmp_path: Path, brokers: Brokers, to
         assert state.last_seq == 9
 
 
+def test_a_backup_of_one_machine_goes_on_on_another(tmp_path: Path, brokers: Brokers, topic: str) -> None:
+    def take(name: str, group: str, n: int) -> int:
+        source = KafkaSource(brokers.address, topic, group, block=0.2)
+        with ready(tmp_path / name) as state, closing(source):
+            read(state, source, n)
+            return state.last_seq
+
+    brokers.send(topic, *(row(n) for n in range(6)))
+    take("first", "one", 6)
+    back_up(tmp_path / "first", tmp_path / "backup")
+    brokers.send(topic, *(row(n) for n in range(6, 9)))
+    take("second", "two", 9)
+    restore(tmp_path / "backup", tmp_path / "restored")
+    assert take("restored", "two", 3) == 9  # the group is past the three messages that the backup lacks
+
+
 def test_what_was_not_durable_comes_again(tmp_path: Path, brokers: Brokers, topic: str) -> None:
     brokers.send(topic, *(row(n) for n in range(10)))
     with ready(tmp_path) as state:
@@ -244,7 +260,7 @@ def test_addresses(brokers: Brokers, topic: str, tmp_path: Path) -> None:
     settings = tmp_path / "kafka.properties"
     settings.write_text("# of the client\nclient.id = ratings\n\nfetch.wait.max.ms=10\n")
     source = open_source(f"kafka://{brokers.address}/{topic}?group=g&settings={settings}&lost=skip")
-    assert source.name == f"kafka:{topic}:g"
+    assert source.name == f"kafka:{topic}"
     source.close()
     for wrong in (f"{topic}/more", "", f"{topic}?grope=g", f"{topic}?lost=maybe"):
         with pytest.raises(UsageError, match="names no topic or something unknown"):

@@ -27,8 +27,9 @@ class KafkaSource(EventSource):
     """A Kafka topic whose messages are events as JSON objects, in UTF-8.
 
     Each process reads all partitions. It begins where the log of its state says, so that nothing is read twice, and a
-    restored backup gets what came after it; a state that has never read the topic begins at the offsets of the group,
-    and without those at the oldest message. The group's offsets follow what is durable, for tools that watch the lag.
+    restored backup gets what came after it, whatever the group; a state that has never read the topic begins at the
+    offsets of the group, and without those at the oldest message. The group's offsets follow what is durable, for tools
+    that watch the lag.
     Order holds within a partition: send the events of a user with the user's id as key.
 
     A message without an ``event_id`` gets its topic, partition and offset as such, one without a ``timestamp`` that of
@@ -64,7 +65,7 @@ class KafkaSource(EventSource):
         except ImportError as error:
             raise MissingExtraError("A Kafka topic", "kafka") from error
         self._kafka: Any = confluent_kafka
-        self.name = f"kafka:{topic}:{group}"
+        self.name = f"kafka:{topic}"  # without the group: a backup of one machine goes on on another
         self._topic, self._skip_lost, self._block, self._limits = topic, skip_lost, block, limits
         self._next: dict[int, int] = {}  # partition to the offset of what comes next; below 0 where that is not known
         self._from_log = self._assigned = False
