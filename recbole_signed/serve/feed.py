@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DeadLetter, EventBatch
-from recbole_signed.online.sources import EventSource
+from recbole_signed.online import DeadLetter
+from recbole_signed.online.sources import EventSource, Polled
 from recbole_signed.serve.writer import BusyError, Writer
 
 _logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Feed:
                 polled = self._source.poll(BATCH)
                 for each in polled.rejected:
                     _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
-                if self._rejected(polled.rejected) and self._taken(polled.batch, polled.position):
+                if self._rejected(polled.rejected) and self._taken(polled):
                     self._source.commit(polled.position)
                     self.failure = None
                 if time.monotonic() > look_at:
@@ -82,10 +82,12 @@ class Feed:
                 self._failed(error)
         return not rows
 
-    def _taken(self, batch: EventBatch, position: str | None) -> bool:
-        """Hand events over until they are durable; False where the end came first."""
-        events, read_to = list(batch.events()), None if position is None else (self._source.name, position)
-        while events and not self._stop.is_set():
+    def _taken(self, polled: Polled) -> bool:
+        """Hand events over until they are durable, and how far the source is read; False where the end came first."""
+        events = list(polled.batch.events())
+        read_to = None if polled.position is None else (self._source.name, polled.position)
+        moved = bool(events or polled.rejected)  # rows that are no events would else be read again at each start
+        while moved and not self._stop.is_set():
             try:
                 for each in self._writer.submit(events, read_to).result().results:
                     if each.status == "refused":  # by this state: others that follow the stream may have taken it
@@ -95,7 +97,7 @@ class Feed:
                 self._stop.wait(PAUSE)
             except Exception as error:  # such as a full disk; the source would not give these events again
                 self._failed(error)
-        return not events
+        return not moved
 
     def _failed(self, error: Exception) -> None:
         if self.failure is None:

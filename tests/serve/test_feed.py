@@ -223,6 +223,16 @@ def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
     ]
 
 
+def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
+    assert engine.writer is not None
+    source = Rows([{"user_id": "u1", "type": "adore"}])
+    feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    feed.close()
+    assert engine.writer.position("rows") == "end"
+    assert engine.seq == 0
+
+
 def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.writer is not None
     monkeypatch.setattr(feed, "PAUSE", 0.0)

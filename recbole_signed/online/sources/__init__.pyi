@@ -8,3 +8,4 @@ from .file_source import StdinSource as StdinSource
 from .kafka_source import KafkaSource as KafkaSource
 from .redis_source import RedisSource as RedisSource
 from .source import EventSource as EventSource
+from .source import Polled as Polled
