@@ -427,6 +427,24 @@ def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
         assert b"long-enough-name" not in content(tmp_path)[len((tmp_path / "bad.jsonl").read_bytes()) :]
 
 
+def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": WHO, "item_id": "i1", "type": "adore", "timestamp": NOW},
+        {"user_id": WHO, "item_id": "i1", "type": "like", "timestamp": NOW},
+        {"user_id": WHO, "type": "forget_user", "timestamp": NOW + 1},
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        for _ in range(2):
+            polled = JsonLinesSource(tmp_path / "events.jsonl").poll(100)
+            state.dead_letters.write("events", polled.rejected)
+            state.ingest(polled.batch)
+            assert WHO not in state.users
+            assert WHO.encode() not in content(tmp_path / "state")
+            assert len(list(state.dead_letters)) > 0
+
+
 def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"user_id": f"u{n}", "type": "adore", "timestamp": n}) + "\n" for n in range(2000))
     (tmp_path / "bad.jsonl").write_text(lines)

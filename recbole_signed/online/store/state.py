@@ -291,11 +291,13 @@ class OnlineState(StateView, OpenedDirectory):
         late = self.log.graves.late(batch)
         status[late & (batch.type != FORGET_USER)] = LATE
         taken = np.flatnonzero(~late)
+        named = {batch.user_id[i] for i in np.flatnonzero(batch.type == FORGET_USER).tolist()}
         users = {batch.user_id[i] for i in self._forgettings(batch, taken).tolist()}
         erased: dict[str, str] = {}
         try:
+            if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
+                self.dead_letters.erase(named)
             if users:  # before the log, which alone knows whom it still has to forget
-                self.dead_letters.erase(users)
                 erased = self.announcements.erase(users)
             self.announcements.add(self._to_announce(batch, taken) if len(batch.announces) else {})
             with self._noting_what_is_behind():
