@@ -147,6 +147,36 @@ def test_how_far_the_stream_is_ahead(url: str, client: Any) -> None:
         source.behind()
 
 
+def test_entries_that_were_trimmed_while_nobody_read_are_told_of(
+    url: str, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    if int(client.info("server")["redis_version"].split(".")[0]) < 7:
+        pytest.skip("Redis counts what a group has read from 7 on")
+    add(client, 10)
+    source = RedisSource(url, "events", block=1)
+    assert len(source.poll(100).batch) == 10
+    source.commit("")
+    client.xtrim("events", maxlen=4, approximate=False)  # what was read may go
+    RedisSource(url, "events", block=1)
+    assert not caplog.records
+    add(client, 20, 10)
+    client.xtrim("events", maxlen=5, approximate=False)
+    source = RedisSource(url, "events", block=1)
+    assert "15 entries of the Redis stream 'events' were trimmed before the group 'recbole-signed' read" in caplog.text
+    assert source.poll(100).batch.user_id == [f"u{n}" for n in range(25, 30)]
+    caplog.clear()
+    RedisSource(url, "events", block=1)
+    RedisSource(url, "events", "new", block=1)  # its state may be a copy that has them
+    assert not caplog.records
+
+
+def test_a_server_that_does_not_let_this_user_look_is_read(url: str, client: Any) -> None:
+    add(client, 1)
+    client.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-xinfo"])
+    source = RedisSource(url.replace("redis://", "redis://reader:secret@"), "events", block=1)
+    assert len(source.poll(1).batch) == 1
+
+
 def test_addresses(url: str, client: Any) -> None:
     source = open_source(f"{url}?stream=events&group=g&consumer=c", block=1)
     assert source.name == "redis:events:g"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError, UsageError, counted
 from recbole_signed.online import Limits, parse_rows
 from recbole_signed.online.sources.source import EventSource, Polled
+
+_logger = logging.getLogger(__name__)
 
 
 class RedisSource(EventSource):
@@ -57,6 +60,7 @@ class RedisSource(EventSource):
         try:
             self._redis: Any = redis.Redis.from_url(url)
             self._make_group()
+            self._tell_trimmed()
         except ValueError as error:
             raise UsageError(f"'{url}' is not an address of a Redis server: {error}.") from error
 
@@ -128,6 +132,26 @@ class RedisSource(EventSource):
         except self._errors as error:
             if "BUSYGROUP" not in str(error):  # it is there already
                 raise self._refused(error) from error
+
+    def _tell_trimmed(self) -> None:
+        """Warn of entries that were trimmed before the group was given them: the state would lack them without a word.
+
+        Before Redis 7, for a group that was put back, and where the server does not let this user look, none are known.
+        """
+        try:
+            stream, groups = self._redis.xinfo_stream(self._stream), self._redis.xinfo_groups(self._stream)
+        except self._errors:
+            return
+        read = next((each.get("entries-read") for each in groups if each["name"] == self._group.encode()), None)
+        lost = 0 if read is None else stream.get("entries-added", 0) - stream["length"] - read
+        if lost > 0:
+            _logger.warning(
+                "%s of the Redis stream '%s' were trimmed before the group '%s' read them, and are missing in this "
+                "state; restore a backup of a machine that has them.",
+                counted(lost, "entry", "entries"),
+                self._stream,
+                self._group,
+            )
 
     def _pending(self, n: int) -> list[tuple[bytes, Any]]:
         if self._own == ">":
