@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import ATTRIBUTION, ImpressionQueue, Shown, TrafficLog, traffic
+from recbole_signed.serve import ATTRIBUTION, ImpressionQueue, Shown, TrafficLog, experiment_report, traffic
 from recbole_signed.serve.traffic import SKEW
 
 DAY = 86_400_000
@@ -113,6 +113,22 @@ def test_per_user_with_the_period_before(log: TrafficLog) -> None:
     }
     assert (found["b"]["impressions"], found["b"]["dislikes"], found["b"]["impressions_before"]) == (1, 1, 1)
     assert log.per_user("nothing").height == 0
+
+
+def test_rows_of_two_machines_are_those_of_one_that_showed_everything(tmp_path: Path) -> None:
+    one, two, both = (TrafficLog(tmp_path / f"{name}.sqlite") for name in ("one", "two", "both"))
+    for n in range(40):
+        mine = one if n % 2 else two  # a user is sent to one of them, and the verdict comes to all by the stream
+        answer = shown(str(n), f"u{n}", "xyz", DAY + n, variant="ab"[n % 4 // 2])
+        for each in (mine, both):
+            each.write([answer])
+        for each in (one, two, both):
+            each.outcome([(f"u{n}", "xyz"[n % 3], 1 if n % 5 else -1, DAY + n + 1)])
+    rows = pl.concat(each.per_user("test") for each in (one, two)), both.per_user("test")
+    joined, whole = (experiment_report(each, "a", {"a": 0.5, "b": 0.5}) for each in rows)
+    assert joined["variants"] == whole["variants"]
+    pvalues = [each["pvalue"] for each in joined["comparisons"]]
+    assert pvalues == pytest.approx([each["pvalue"] for each in whole["comparisons"]])
 
 
 def test_interleaved_lists(log: TrafficLog) -> None:
