@@ -116,6 +116,21 @@ def test_only_the_newest_verdict_counts(learner: Any) -> None:
     torch.testing.assert_close(ranked_scores(learner, stream.edges, user), learner.scores(stream.edges, user))
 
 
+@pytest.mark.parametrize("name", ["SignedEASE", "SignediALS"])
+@pytest.mark.parametrize("verdict", [LIKE, DISLIKE])
+def test_who_judged_new_items_alone_gets_popular_ones(name: str, verdict: int) -> None:
+    """Such a model scores everything 0 for such a user, and the list was in the order of ids."""
+    stream = streams.large_stream()
+    learner, new, user = streams.fitted(LEARNERS[name](), stream), stream.edges.n_items, stream.edges.n_users
+    streams.follow(learner, stream, [[(user, new, verdict)]])
+    popular = np.lexsort((np.arange(new), -stream.edges.item_likes[:new]))
+    some = popular[::7][:9]
+    for chosen, wanted in ((None, popular[:8]), (np.sort(some), some[:8])):
+        items, values = best_items(learner, stream.edges, user, 8, KEYS, include_only=chosen)
+        np.testing.assert_array_equal(items, wanted)
+        np.testing.assert_array_equal(values, stream.edges.item_likes[wanted])
+
+
 def test_few_items_to_choose_from_are_ranked_as_among_all(learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stream, _ = disliking(learner, 5)
     n_items, user = stream.edges.n_items, np.array([5])

@@ -45,7 +45,7 @@ class Learner(Protocol):
     dislike_push: float
     """Strength at which a user's newest dislike pulls its neighbours down; 0: not at all. Can be changed any time."""
     ranks_without_edges: bool
-    """Whether the scores of a user without edges tell items apart; else such users get items by their likes."""
+    """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
 
     @property
     def needs_times(self) -> bool:

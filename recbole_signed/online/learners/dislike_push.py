@@ -32,6 +32,9 @@ SAMPLE = 256
 FEW = 0.25
 """Of that share of all items at most, which a request names, the scores are worked out alone."""
 
+NOTHING = 1e-9
+"""Scores of at most so much tell nothing, where the learner's aim for a like is 1."""
+
 
 def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray) -> torch.Tensor:
     """Return what users are ranked by, ``[len(users), n_items]``: the model's scores after the push."""
@@ -68,7 +71,8 @@ def best_items(
         learner: whose scores they are.
         edges: as they are now.
         user: whom to rank for; one without a like or dislike of whom the learner knows nothing gets what one that is
-            not known gets: items by their likes where the learner scores all of them alike then.
+            not known gets. Where all scores are 0 then, as for one whose edges are to new items alone, it is items by
+            their likes.
         k: how many; fewer where there are no more.
         keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
         exclude: items that are left out.
@@ -78,22 +82,33 @@ def best_items(
     hidden = np.concatenate([row.ids.astype(np.int64), [0], *([] if exclude is None else [exclude])])
     if not sign_of(row.kind).any() and not learner.knows(user):
         user = 0  # a model that was trained before has an embedding of others too, as it was drawn at the start
-        if not learner.ranks_without_edges:
-            learner = PopularLearner()
-            learner.attach(edges)
+    chosen: IntArray | None = None
+    if include_only is not None and len(include_only) <= FEW * edges.n_items:  # nothing as long as the catalogue
+        chosen = distinct(include_only)
+        chosen = chosen[~contains(distinct(hidden), chosen)]
+    elif include_only is not None:
+        left_out = np.ones(edges.n_items, dtype=bool)
+        left_out[include_only] = False
+        left_out[hidden] = True
+        hidden = np.flatnonzero(left_out)
+    items, values = _ranked(learner, edges, user, k, keys, hidden, chosen)
+    if not learner.ranks_without_edges and np.abs(values).max(initial=0.0) < NOTHING:
+        popular = PopularLearner()
+        popular.attach(edges)
+        return _ranked(popular, edges, user, k, keys, hidden, chosen)
+    return items, values
+
+
+def _ranked(
+    learner: Learner, edges: EdgeState, user: int, k: int, keys: IntArray, hidden: IntArray, chosen: IntArray | None
+) -> tuple[IntArray, np.ndarray]:
+    """Return the best of the items that are not hidden, or of the chosen ones, and what they are ranked by."""
     users = np.array([user])
     places, disliked = _fresh(learner, edges, users)
     found: tuple[IntArray, np.ndarray] | None
-    if include_only is not None and len(include_only) <= FEW * edges.n_items:  # nothing as long as the catalogue
-        items = distinct(include_only)
-        items = items[~contains(distinct(hidden), items)]
-        found = items, _scores_of(learner, edges, users, disliked, items)
+    if chosen is not None:
+        found = chosen, _scores_of(learner, edges, users, disliked, chosen)
     else:
-        if include_only is not None:
-            left_out = np.ones(edges.n_items, dtype=bool)
-            left_out[include_only] = False
-            left_out[hidden] = True
-            hidden = np.flatnonzero(left_out)
         found = _best_without_all_scores(learner, edges, users, disliked, k, hidden)
     if found is not None:
         items, values = found
