@@ -27,6 +27,7 @@ from .significance import paired_t as paired_t
 from .significance import sign_flip as sign_flip
 from .significance import wilcoxon as wilcoxon
 from .valid_metric import IN_GROUPS as IN_GROUPS
+from .valid_metric import dislikes_left_out as dislikes_left_out
 from .valid_metric import has_length as has_length
 from .valid_metric import is_evaluated as is_evaluated
 from .valid_metric import split_length as split_length

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 
 from recbole_signed.evaluation.group_metrics import GROUP_METRICS
-from recbole_signed.evaluation.sign_aware_metrics import WITH_GAMMA, gamma_labels, signed_gammas
+from recbole_signed.evaluation.sign_aware_metrics import WITH_GAMMA, gamma_labels, gamma_of, signed_gammas
 from recbole_signed.stats import split_group
 
 IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)
 """Metrics without a result of their own name, by which nothing can be chosen."""
+
+LEFT_OUT = 0.2
+"""Share of the dislikes of a validation part from which on it is said that a sign-aware metric leaves them out."""
 
 
 def is_evaluated(config: Any, result: str) -> bool:
@@ -47,3 +51,34 @@ def split_length(result: str) -> tuple[str, int | None]:
     """Return the metric of a result and the length of its list; None where it has none that RecBole would write."""
     name, _, length = split_group(result)[0].partition("@")
     return name, int(length) if re.fullmatch("[1-9][0-9]{0,8}", length) else None
+
+
+def dislikes_left_out(config: Any, valid_data: Any) -> str | None:
+    """Return what to say where choices by a sign-aware metric see dislikes as cheaper than they are over all users.
+
+    RecBole evaluates users with a held-out like. In a small part many users have held-out dislikes alone.
+
+    Args:
+        config: RecBole's, with ``valid_metric`` and ``signed_gamma``.
+        valid_data: loader of the validation part.
+
+    Returns:
+        None where nothing is chosen by dislikes, or less than :data:`LEFT_OUT` of them are left out.
+    """
+    gamma, part = gamma_of(config["valid_metric"], config["signed_gamma"]), valid_data._dataset
+    if not gamma or not len(getattr(part, "neg_feat", ())):
+        return None
+    likers, dislikers = (table[part.uid_field].numpy() for table in (part.inter_feat, part.neg_feat))
+    counted = float(np.isin(dislikers, likers).mean())
+    if counted > 1 - LEFT_OUT:
+        return None
+    said = (
+        f"{config['valid_metric']} leaves out users without a held-out like, and with them {1 - counted:.0%} of the "
+        f"dislikes of the validation part"
+    )
+    if not counted:
+        return f"{said}: nothing is chosen by dislikes."
+    return (
+        f"{said}: signed_gamma={gamma:g} counts a dislike as {gamma * counted:.3g} would over all users, and "
+        f"signed_gamma={gamma / counted:.3g} as {gamma:g} would."
+    )

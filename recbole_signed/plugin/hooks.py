@@ -188,12 +188,15 @@ def _on_trainer_file(module: ModuleType) -> None:
     """Let RecBole's trainer keep what a training needs to go on: the states of the random generators."""
 
     def fit(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        from recbole_signed.evaluation import dislikes_left_out
         from recbole_signed.plugin.configuration import check_valid_metric
 
         instance.recbole_signed_loader = args[0] if args else kwargs["train_data"]
         validates = instance.eval_step > 0 and (args[1] if len(args) > 1 else kwargs.get("valid_data"))
         if validates:
             check_valid_metric(instance.config)
+            if left_out := dislikes_left_out(instance.config, validates):
+                instance.logger.warning(left_out)
         result = wrapped(*args, **kwargs)
         if validates and (args[3] if len(args) > 3 else kwargs.get("saved", True)):
             _keep_last(instance)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from signed_batch import SignedBatch, pairs
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import SIGN_AWARE_METRICS, gamma_labels, gamma_of, signed_gammas
+from recbole_signed.evaluation import SIGN_AWARE_METRICS, dislikes_left_out, gamma_labels, gamma_of, signed_gammas
 from recbole_signed.experiments.runs import run
 
 N_ITEMS, KS = 24, [1, 3, 10]
@@ -151,3 +153,34 @@ def test_ssf_chooses_by_it(model: str, toy: str) -> None:
     signed = run(model, toy, overrides={**given, **metrics, "valid_metric": "SignedNDCG@5"}, save=False)
     plain = run(model, toy, overrides={**given, **metrics, "valid_metric": "NDCG@5"}, save=False)
     assert signed.valid["signedndcg@5"] > plain.valid["signedndcg@5"]
+
+
+def held_out(likers: list[int], dislikers: list[int]) -> Any:
+    """A loader of a part with a row for each."""
+    tables = [{"user_id": torch.tensor(users, dtype=torch.int64)} for users in (likers, dislikers)]
+    rows = [type("Rows", (dict,), {"__len__": lambda self: len(self["user_id"])})(table) for table in tables]
+    return SimpleNamespace(_dataset=SimpleNamespace(uid_field="user_id", inter_feat=rows[0], neg_feat=rows[1]))
+
+
+def test_dislikes_of_users_without_a_held_out_like_are_told() -> None:
+    config = {"valid_metric": "SignedNDCG@20[gamma 2]", "signed_gamma": [0.5, 2]}
+    said = dislikes_left_out(config, held_out([1, 1, 2], [1, 2, 3, 3, 4]))
+    assert said is not None
+    assert "60% of the dislikes" in said
+    assert "signed_gamma=2 counts a dislike as 0.8 would over all users, and signed_gamma=5 as 2 would" in said
+    none = dislikes_left_out(config, held_out([1], [2, 3]))
+    assert none is not None
+    assert none.endswith("nothing is chosen by dislikes.")
+    assert dislikes_left_out(config, held_out([1, 1, 2], [1, 1, 2, 2, 2, 3])) is None  # a sixth of them
+    assert dislikes_left_out(config, held_out([1], [])) is None
+    assert dislikes_left_out({"valid_metric": "NDCG@20", "signed_gamma": 2}, held_out([1], [2])) is None
+
+
+def test_a_run_tells_of_the_dislikes_that_its_choices_leave_out(toy: str, caplog: pytest.LogCaptureFixture) -> None:
+    for split, told in (([0.94, 0.03, 0.03], True), ([0.5, 0.25, 0.25], False)):
+        caplog.clear()
+        asked = {"valid_metric": "SignedNDCG@10", "signed_gamma": 2, "topk": [10], "metrics": ["SignedNDCG"]}
+        part = {"eval_args": {"split": {"RS": split}, "group_by": "none", "order": "RO"}}
+        with caplog.at_level(logging.WARNING):
+            run("Pop", toy, overrides={**asked, **part}, save=False)
+        assert ("leaves out users without a held-out like" in caplog.text) == told
