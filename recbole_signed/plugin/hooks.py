@@ -332,7 +332,8 @@ def _on_random(module: ModuleType) -> None:
         if instance.seed_of_pairs is None:
             return wrapped(*args, **kwargs)
         batch = (*args, *kwargs.values())[0]
-        return drawn(instance, batch[instance.USER_ID], batch[instance.ITEM_ID])
+        # RecBole puts these into a float32 matrix, where torch converts no other type
+        return drawn(instance, batch[instance.USER_ID], batch[instance.ITEM_ID]).float()
 
     wrapt.wrap_function_wrapper(module, "Random.__init__", init)
     wrapt.wrap_function_wrapper(module, "Random.full_sort_predict", full_sort_predict)

@@ -756,7 +756,7 @@ def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(
         users, items = torch.arange(model.n_users), torch.arange(model.n_items)
         found = model.full_sort_predict({"user_id": users}).view(model.n_users, -1)
         some = {"user_id": users[1:4], "item_id": items[2:5]}
-        assert torch.equal(model.predict(some), found[users[1:4], items[2:5]])
+        assert torch.equal(model.predict(some), found[users[1:4], items[2:5]].float())
         return found
 
     first = scores(1)
@@ -767,6 +767,13 @@ def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(
     assert not torch.isin(first, scores(2)).any()
     assert abs(first.mean() - 0.5) < 5 * (12 * first.numel()) ** -0.5
     assert len({tuple(row.topk(5).indices.tolist()) for row in first}) > len(first) / 2
+
+
+def test_random_ranks_sampled_candidates(write_inter: Write, signed_rows: list) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    settings = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "uni5"}, "metrics": ["Recall"], "topk": [6]}
+    found = run_recbole("Random", "signed", config_dict={"state": "ERROR", "valid_metric": "Recall@6", **settings})
+    assert found["test_result"] == {"recall@6": 1.0}  # of one like and five other items
 
 
 def test_random_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
