@@ -119,6 +119,9 @@ def write_shards(
         users_per_shard: of which at most :data:`LARGEST` edges a shard may come.
         progress: is called with the number of edges of each piece that was distributed.
 
+    Returns:
+        The shards.
+
     Raises:
         UsageError: the folder exists, an id is out of range, or there are too many items or edges in a shard.
     """

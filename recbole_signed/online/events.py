@@ -73,7 +73,17 @@ def sign_of(kind: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Event:
-    """One event; ``type`` is a name of `TYPES`, ``timestamp`` counts milliseconds since 1970."""
+    """One event.
+
+    Attributes:
+        event_id: no other event has it; an event that comes again is a duplicate.
+        user_id, item_id: ids as text; "" where the type names no user, or no item.
+        type: ``like``, ``dislike``, ``skip``, ``view``, ``unlike``, ``undislike``, ``forget_user``, ``item`` or
+            ``user``.
+        timestamp: milliseconds since 1970, UTC.
+        value: a number that is kept with the event and not learned from.
+        features: of the item or user that an event of the type ``item`` or ``user`` announces.
+    """
 
     event_id: str
     user_id: str

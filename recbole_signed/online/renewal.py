@@ -40,7 +40,7 @@ class RenewableModel:
     """When that fit began, in seconds since 1970; 0 for a version that was saved before this was kept."""
     closed: bool
     wanted: Learner | None
-    """Unfitted, of the parameters that the next refit brings in force; None: those in force."""
+    """Unfitted, of the parameters that the next refit brings in force; None where these are in force."""
     _configured: Learner | None
     """Unfitted, of the parameters of a configuration; None: those of the version in force hold."""
     _forgetting: Forgetting
@@ -114,7 +114,7 @@ class RenewableModel:
 
     @property
     def version(self) -> str:
-        """The model in force: its name and the seq of the newest event that its last fit or refresh has seen."""
+        """Name of the model in force, and seq of the newest event that its last fit or refresh has seen."""
         return f"{self.model_name}@{self._fitted_seq}"
 
     @property
@@ -229,7 +229,14 @@ class RenewableModel:
             yield state
 
     def back_up(self, target: str | Path) -> BackupInfo:
-        """Copy the state to a folder, while it goes on; see `OnlineState.back_up`."""
+        """Copy the state to a folder, while it goes on.
+
+        Args:
+            target: a new folder outside the state, or an earlier backup, which is replaced.
+
+        Raises:
+            UsageError: the target is something else, its disk is full or not mounted, or the state is damaged.
+        """
         with self.maintaining() as state:
             return state.back_up(target)
 
@@ -258,7 +265,14 @@ class RenewableModel:
                 self._compare()
 
     def compact(self) -> int:
-        """Put edges in the place of old rows of the log, see :meth:`OnlineState.compact`."""
+        """Put edges in the place of the log's rows up to the oldest version, or of all where there is none.
+
+        Returns:
+            The seq up to which the rows are gone.
+
+        Raises:
+            UsageError: the disk is full.
+        """
         with self.maintaining() as state:
             return state.compact()
 

@@ -99,6 +99,17 @@ def fit_shards(
 
     Where torch.distributed is initialised (``torchrun``; any backend with CPU tensors, such as gloo), every process
     must call this with the same arguments: each goes over its part of the shards, all get the same filter.
+
+    Args:
+        shards: the training graph.
+        settings: as in :func:`fit_graph`, and so the others.
+        iterations: see ``settings``.
+        oversampling: see ``settings``.
+        seed: see ``settings``.
+        progress: see ``settings``.
+
+    Raises:
+        UsageError: the settings have a linear term.
     """
     counts = DegreeCounts.of(_own_blocks(shards), shards.n_items, settings.dislike_weight)
     progress()

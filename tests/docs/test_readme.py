@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pkgutil
 import re
 import resource
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +18,8 @@ import generated_pages
 import pytest
 import readme_extract
 import yaml
+from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.pycode import ModuleAnalyzer
 
 import recbole_signed
 from recbole_signed.data import SETTING_KEYS
@@ -120,6 +125,24 @@ def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     names = [name for name in recbole_signed.__all__ if not name.startswith("_")]
     assert [name for name in names if f":: recbole_signed.{name}\n" not in page] == []
+
+
+def test_no_attribute_of_the_reference_is_described_as_its_type() -> None:
+    """Napoleon takes what stands before a colon in the first line of an attribute's docstring for its type."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    classes = [pkgutil.resolve_name(name) for name in re.findall(r"autoclass:: (\S+)\n   :members:\n", page)]
+    docs: dict[str, str] = {}
+    for kind in {each for found in classes for each in found.__mro__ if each.__module__.startswith("recbole_signed")}:
+        attributes = ModuleAnalyzer.for_module(kind.__module__).find_attr_docs()
+        docs |= {
+            f"{kind.__name__}.{name}": each[0] for (owner, name), each in attributes.items() if owner == kind.__name__
+        }
+        properties = {name: each for name, each in vars(kind).items() if isinstance(each, (property, cached_property))}
+        docs |= {f"{kind.__name__}.{name}": inspect.getdoc(each) or "" for name, each in properties.items()}
+    assert "Plan.name" in docs
+    assert "Recommender.batch_size" in docs
+    read = {name: str(GoogleDocstring(text, what="attribute", name=name)) for name, text in docs.items()}
+    assert [name for name, text in read.items() if ":type:" in text and "._" not in name] == []
 
 
 def test_the_messages_that_troubleshooting_quotes_are_those_of_the_code() -> None:

@@ -94,6 +94,15 @@ def segments(
 ) -> dict[str, Any]:
     """Fit a model, cut its users and items into segments, and count who likes what in the training part.
 
+    Args:
+        dataset: name of a data set.
+        n_user_segments: how many segments of users; fewer where there are fewer users.
+        n_item_segments: the same of items.
+        model: ``SSF``, or a class name of another model with its filter.
+        config_files: RecBole yaml files, later ones win.
+        overrides: configuration keys above the files.
+        seed: RecBole's ``seed``, and that of k-means.
+
     Returns:
         ``users`` and ``items``: lists of segments, largest first, each with its ``size``, ``likes``, ``dislikes`` and
         ``like_rate``, an item segment with its best-liked ``examples`` too; ``like_rate[u][i]``: the share of likes

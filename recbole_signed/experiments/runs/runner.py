@@ -99,6 +99,10 @@ def run(
         say: told in a few lines what is run and how far it is. RecBole's log then shows warnings alone on standard
             error; the file in ``log/`` has all of it.
 
+    Returns:
+        What is kept of the run: ``valid`` and ``test`` (metrics in RecBole's spelling, such as ``recall@20``), times in
+        seconds, memory in bytes, and what they come from: checksum of the data, split, seed, settings, versions.
+
     Raises:
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
     """

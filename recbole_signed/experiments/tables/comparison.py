@@ -68,6 +68,10 @@ def compare(
         finished: run nothing, and show the rows that are there: those that answer the table, and else those that it
             shows already. No data are needed for the latter.
 
+    Returns:
+        The ``table``, which ``print`` shows as the command does; its ``rows``, each as :func:`recbole_signed.run`
+        returns it, of which ``failed`` are those of runs that failed; and ``n_new``, how many runs this call made.
+
     Raises:
         UsageError: the table asks for something that does not exist, or has a key that a missing run would not know;
             with ``finished``, there is no row of it.

@@ -32,9 +32,11 @@ class Plan:
     space: Path | None = None
     """File of the space; the user's ``yaml/tune/<Model>.yaml``, else this package's, if None."""
     name: str | None = None
-    """Folder of the result where it is not to be the data set's: for another split of it."""
+    """Folder of the result, for another split of a data set; that of the data set if None."""
     output: Path = Path(TUNED)
+    """Where the folders of results are."""
     storage: Path = Path(RUNS) / "tune"
+    """Where trials are kept, so that a later call goes on."""
 
     @property
     def keys(self) -> dict[str, Any]:

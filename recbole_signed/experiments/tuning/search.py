@@ -37,7 +37,7 @@ def tune(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     plan: Plan | None = None,
-    command: tuple[str, ...] = COMMAND,
+    command: tuple[str, ...] | None = None,
     start: Mapping[str, Any] | None = None,
 ) -> Tuning:
     """Try values of a model's keys by the run's ``valid_metric`` on the validation part, and write the best ones.
@@ -53,8 +53,12 @@ def tune(
         overrides: keys above the files, likewise.
         seed: RecBole's ``seed`` of each trial, and that of the sampler.
         plan: how many trials, and so on.
-        command: the command line of a worker process.
+        command: the command line of a worker process, if it is not this package's.
         start: values of the second trial, points of the space; what it does not name is as in the defaults.
+
+    Returns:
+        ``values`` (what was chosen, which is in ``file``), the ``trials``, the ``best`` of them, and ``edges``: the
+        keys whose values lie on the edge of the space. ``print`` shows it as the command does.
 
     Raises:
         UsageError: something asked for does not exist or does not fit, or no trial came to an end.
@@ -107,7 +111,7 @@ def tune(
         name_of_study = digest(question)[:16]
         study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
         before = len(study.tried())
-        workers = Workers(plan.jobs, task.as_dict(), folder, command)
+        workers = Workers(plan.jobs, task.as_dict(), folder, command or COMMAND)
         with raised_by_sigterm(KeyboardInterrupt), _progress(plan.trials, facts) as show:
             search = _Search(study, workers, facts, halving, show)
             try:
