@@ -37,6 +37,7 @@ from recbole_signed.experiments.replay import (
     write,
 )
 from recbole_signed.experiments.replay.arms import Arm
+from recbole_signed.experiments.runs import data_sha256, versions
 from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch
 from recbole_signed.online.learners import make_learner
 from recbole_signed.online.learners.popular import PopularLearner
@@ -98,7 +99,12 @@ def test_updates_keep_what_retraining_has(data: Path, spec: Callable[..., Stream
     assert cost["timed_events"] == 30
     assert 0 < cost["latency_p50_seconds"] <= cost["latency_p99_seconds"]
 
+    (made,) = summary["made"]
+    assert made["data_sha256"] == data_sha256(data, "tastes")
+    assert made["versions"] == versions()
     text = to_markdown(replay_table(experiment, summary))
+    assert f"Data sha256: {made['data_sha256'][:12]}.\n" in text
+    assert f"Machine: {made['machine']}, {made['threads']} thread" in text
     assert "| SSF | informative |" in text
     assert all(each in text for each in ("| dislikerecall@20 |", "| retention of ndcg@20 |", "Retention: the sum"))
     written = write(experiment, summary, tmp_path / "report")
@@ -153,6 +159,11 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
     assert (part / "window-005.parquet").stat().st_mtime_ns == before
     for path in sorted(whole.glob("*.parquet")):
         assert pl.read_parquet(path).equals(pl.read_parquet(part / path.name)), path.name
+    file = part / "window-000.json"  # of another machine
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps(about | {"made": about["made"] | {"machine": "another"}}))
+    machines = [each["machine"] for each in summarise(part)["made"]]
+    assert machines == ["another", *{each["machine"] for each in summarise(whole)["made"]}]
     (part / "settings.json").unlink()  # which what learns writes
     assert run(tmp_path / "part") == part
     assert not (part / "settings.json").exists(), "no window was left"
@@ -177,6 +188,11 @@ def test_an_interrupted_experiment_keeps_what_retraining_remembers(
     run(tmp_path / "part")
     for path in sorted(whole.glob("*.parquet")):
         assert pl.read_parquet(path).equals(pl.read_parquet(part / path.name)), path.name
+    file = part / "window-000.json"  # of another machine
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps(about | {"made": about["made"] | {"machine": "another"}}))
+    machines = [each["machine"] for each in summarise(part)["made"]]
+    assert machines == ["another", *{each["machine"] for each in summarise(whole)["made"]}]
 
 
 def test_windows_of_other_data_are_not_taken_over(

@@ -111,7 +111,7 @@ def test_a_table_may_name_another_tuning(tuned: Callable[..., Path]) -> None:
     [
         ({"tuned": "yes/no"}, "'tuned' is 'yes/no'; it must be true, false, the name of a folder in yaml/model"),
         ({"tuned": 3}, "'tuned' is 3"),
-        ({"tuned": "other"}, "'recbole-signed tune -m EASE -d toy-signed --name other' makes it"),
+        ({"tuned": "other"}, "'recbole-signed tune --table tables/tiny.yaml -m EASE -d toy-signed' makes it"),
     ],
 )
 def test_a_wrong_wish_is_one_sentence(change: dict[str, Any], said: str, tuned: Callable[..., Path]) -> None:
@@ -122,7 +122,9 @@ def test_a_wrong_wish_is_one_sentence(change: dict[str, Any], said: str, tuned: 
 
 
 def test_a_model_that_was_not_tuned_is_an_error(tuned: Callable[..., Path]) -> None:
-    with pytest.raises(UsageError, match=r"there is no yaml/model/toy-signed/EASE.yaml; 'recbole-signed tune -m EASE"):
+    with pytest.raises(
+        UsageError, match=r"there is no yaml/model/toy-signed/EASE.yaml; 'recbole-signed tune --table tables"
+    ):
         requests({"Pop": {}, "EASE": {}})
 
 

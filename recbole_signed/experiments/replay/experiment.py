@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from tqdm import tqdm
 
 from recbole_signed import __version__
@@ -22,10 +23,8 @@ from recbole_signed.experiments.replay.freshness import run_by_event
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, StreamSpec
-from recbole_signed.experiments.replay.summary import is_finished
-from recbole_signed.experiments.runs import data_sha256, digest, yaml_if_there
-from recbole_signed.files import replacing
-from recbole_signed.memory import memory_bytes
+from recbole_signed.experiments.replay.window_files import is_finished, write_window
+from recbole_signed.experiments.runs import data_sha256, digest, machine, versions, yaml_if_there
 from recbole_signed.online.learners import best_items, make_learner
 from recbole_signed.online.store import EdgeState, OnlineState, Update
 
@@ -47,7 +46,8 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
         progress: show a bar.
     """
     settings = yaml_if_there(folder / f"{folder.name}.yaml")
-    state_of = digest([spec.hash(), data_sha256(folder, spec.dataset), settings, __version__])
+    data = data_sha256(folder, spec.dataset)
+    state_of = digest([spec.hash(), data, settings, __version__])
     out = work / f"{spec.path.stem}-{state_of[:12]}"
     replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
     out.mkdir(parents=True, exist_ok=True)
@@ -55,8 +55,9 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     missing = [number for number, file in enumerate(files) if not is_finished(file)]
     if not missing:
         return out
+    made = {"data_sha256": data, "versions": versions(), "machine": machine(), "threads": torch.get_num_threads()}
     if spec.freshness:
-        run_by_event(spec, replay, files, folder, out, progress=progress)
+        run_by_event(spec, replay, files, folder, out, made, progress=progress)
         return out
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
@@ -73,11 +74,7 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
             times = _learn(spec, arms, state, window)
             times.update(_renew(arms, state, open_=[each - number for each in missing if each > number]))
             if not done:
-                times["n_events"], times["start"] = len(window), int(window.timestamp[0])
-                times["peak_memory_bytes"] = memory_bytes()[1]
-                path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
-                with replacing(path) as partial:
-                    table.write_parquet(partial)
+                write_window(path, table, times, window, made)
     return out
 
 

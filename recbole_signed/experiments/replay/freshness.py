@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,7 @@ from recbole_signed.experiments.replay.cases import Cases
 from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec, milliseconds
-from recbole_signed.experiments.replay.summary import is_finished
-from recbole_signed.files import replacing
-from recbole_signed.memory import memory_bytes
+from recbole_signed.experiments.replay.window_files import is_finished, write_window
 from recbole_signed.online.events import EventBatch
 from recbole_signed.online.store import EdgeState, LogBatch, OnlineState
 
@@ -63,7 +61,14 @@ class Delayed:
 
 
 def run_by_event(
-    spec: StreamSpec, replay: Replay, files: Sequence[Path], folder: Path, out: Path, *, progress: bool = True
+    spec: StreamSpec,
+    replay: Replay,
+    files: Sequence[Path],
+    folder: Path,
+    out: Path,
+    made: Mapping[str, Any],
+    *,
+    progress: bool = True,
 ) -> None:
     """Run an experiment on freshness, or what is left of it, as :func:`.experiment.run_stream` says.
 
@@ -73,6 +78,7 @@ def run_by_event(
         files: of the windows; one that is there is not predicted again.
         folder: of the data set.
         out: where results go.
+        made: as :func:`.window_files.write_window` takes it.
         progress: show a bar.
     """
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
@@ -96,15 +102,9 @@ def run_by_event(
                 each.refresh()
             if done:
                 continue
-            times = {
-                **{name: {} for name in ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")},
-                "n_events": len(window),
-                "start": int(window.timestamp[0]),
-                "peak_memory_bytes": memory_bytes()[1],
-            }
-            path.with_suffix(".json").write_text(json.dumps(times), encoding="utf-8")
-            with replacing(path) as partial_file:
-                pl.concat(tables).write_parquet(partial_file)
+            none = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
+            times: dict[str, dict[str, Any]] = {name: {} for name in none}
+            write_window(path, pl.concat(tables), times, window, made)
 
 
 def _delays(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Delayed]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
-from recbole_signed.experiments.runs import MEGABYTE
+from recbole_signed.experiments.runs import MEGABYTE, different, machine_text, versions_text
 from recbole_signed.files import parse_json, replace_text
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
 _OF_MODELS = ("gate", "cost", "settings")
+_OF_ALL = ("peak_memory_bytes", "made")
 COSTS = ("p50 (ms)", "p95 (ms)", "p99 (ms)", "Refresh (s)", "Retraining (s)", "Staleness")
 
 
@@ -59,7 +60,18 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
     )
     head = (*model, Header("Arm", left=True))
     columns = tuple(map(Header, [*metrics, *kept]))
-    return Table(spec.title, columns, tuple(sections), (note,), (spec.note.strip(),) if spec.note.strip() else (), head)
+    notes = (note, *_origins(summary["made"]))
+    return Table(spec.title, columns, tuple(sections), notes, (spec.note.strip(),) if spec.note.strip() else (), head)
+
+
+def _origins(made: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what the figures were made with, as tables of runs do."""
+    texts = {
+        "Data sha256": (each["data_sha256"][:12] for each in made),
+        "Versions": (versions_text(each["versions"]) for each in made),
+        "Machine": (machine_text(each["machine"], each["threads"]) for each in made),
+    }
+    return [f"{name}: {different(values)}." for name, values in texts.items()] if made else []
 
 
 def _title(arm: str) -> str:
@@ -92,13 +104,14 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
     """Write ``<name>.md`` and ``<name>.jsonl`` to a folder.
 
     Each line of the latter is a row of a window, a row of a subset, or what is known of a model: gate, cost, settings.
+    The last says what all of them were made with.
     """
     rows = [*summary["pooled"], *summary["windows"]]
     rows += [
         {"model": model, **{key: summary[key].get(model) for key in _OF_MODELS}}
         for model in dict.fromkeys([*summary["cost"], *summary["gate"]])
     ]
-    rows.append({"peak_memory_bytes": summary["peak_memory_bytes"]})
+    rows.append({key: summary[key] for key in _OF_ALL})
     texts = {
         ".md": to_markdown(replay_table(spec, summary)),
         ".jsonl": "".join(json.dumps({"spec": spec.hash(), **row}) + "\n" for row in rows),
@@ -132,7 +145,7 @@ def read_summary(yaml_file: Path) -> dict[str, Any] | None:
             "pooled": [row for row in rows if "subset" in row],
             "windows": [row for row in rows if "window" in row],
             **{key: {name: row[key] for name, row in models.items() if row[key]} for key in _OF_MODELS},
-            "peak_memory_bytes": next(row["peak_memory_bytes"] for row in rows if "peak_memory_bytes" in row),
+            **{"made": [], **next(row for row in rows if "peak_memory_bytes" in row)},  # earlier rows lack the former
         }
     except UsageError:
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.cases import GROUPS
 from recbole_signed.experiments.replay.retention_intervals import Retention, retention
 from recbole_signed.experiments.replay.stream_spec import POP
+from recbole_signed.experiments.replay.window_files import read_cases, read_times
 from recbole_signed.files import parse_json
 
 COMPARED = ("recall@20", "ndcg@20")
@@ -44,35 +45,13 @@ def subsets(n_windows: int) -> list[Subset]:
     ]
 
 
-def read_cases(folder: Path) -> pl.DataFrame:
-    """Return the cases of all windows of a finished experiment, with a column ``window``.
-
-    Raises:
-        UsageError: there are none.
-    """
-    files = sorted(folder.glob("window-*.parquet"), key=_number_of)
-    if not files:
-        raise UsageError(f"{folder} holds no windows of a stream; run the experiment first.")
-    return pl.concat([pl.read_parquet(file).with_columns(window=number) for number, file in enumerate(files)])
-
-
-def _number_of(file: Path) -> int:
-    """Return the number of a window's file: by their text, that of 1000 comes before that of 101."""
-    return int(file.stem.removeprefix("window-"))
-
-
-def is_finished(file: Path) -> bool:
-    """Return whether the cases of a window and its times, which are written before them, are there."""
-    return file.exists() and file.with_suffix(".json").exists()
-
-
 def summarise(folder: Path) -> dict[str, Any]:
     """Return all figures of an experiment, as JSON can hold them.
 
     Returns:
         ``windows``: a row per window and arm; ``pooled``: a row per subset and arm, with retention; ``gate``: per
         model whether the data set is informative, and why; ``cost``: per model latency (seconds), refresh, refit;
-        ``settings``: per model.
+        ``settings``: per model; ``made``: a checksum of the data, versions, machine and threads, or several.
 
     Raises:
         UsageError: there are no windows, or what lies there is damaged.
@@ -89,7 +68,7 @@ def _summary(folder: Path) -> dict[str, Any]:
     cases = read_cases(folder)
     if cases.is_empty():
         raise UsageError(f"{folder} has no like to predict in any window; cut earlier, or look at the sign rule.")
-    times = [parse_json(path.read_bytes()) for path in sorted(folder.glob("window-*.json"), key=_number_of)]
+    times = read_times(folder)
     pooled = [row for subset in subsets(len(times)) for row in _pooled(cases.filter(subset.condition), subset.name)]
     return {
         "windows": _windows(cases, times),
@@ -98,7 +77,17 @@ def _summary(folder: Path) -> dict[str, Any]:
         "cost": _cost(times),
         "settings": dict(parse_json((folder / "settings.json").read_bytes())),
         "peak_memory_bytes": max(each["peak_memory_bytes"] for each in times),
+        "made": _distinct(each["made"] for each in times if "made" in each),  # none of windows of earlier versions
     }
+
+
+def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each value once: windows of one experiment may come from several machines."""
+    found: list[dict[str, Any]] = []
+    for each in values:
+        if each not in found:
+            found.append(each)
+    return found
 
 
 def _metrics(cases: pl.DataFrame) -> list[str]:

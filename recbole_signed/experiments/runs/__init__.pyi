@@ -45,9 +45,12 @@ from .provenance import cores as cores
 from .provenance import data_folder as data_folder
 from .provenance import data_sha256 as data_sha256
 from .provenance import data_version as data_version
+from .provenance import different as different
 from .provenance import digest as digest
 from .provenance import machine as machine
+from .provenance import machine_text as machine_text
 from .provenance import versions as versions
+from .provenance import versions_text as versions_text
 from .reading import DataCache as DataCache
 from .rows import FAILED as FAILED
 from .rows import Key as Key

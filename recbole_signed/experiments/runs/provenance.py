@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -169,6 +169,21 @@ def machine() -> str:
     except OSError:
         pass
     return f"{name}, {cores()} cores"
+
+
+def versions_text(versions: Mapping[str, str]) -> str:
+    """Return versions as the small print of a table lists them."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def machine_text(machine: str | None, threads: int | None) -> str:
+    """Return a machine as the small print of a table names it."""
+    return f"{machine}" + (f", {threads} thread{'s' if threads > 1 else ''} per run" if threads else "")
+
+
+def different(values: Iterable[str | None]) -> str:
+    """Return each value of the small print once; more than one of a kind is listed, not hidden."""
+    return " | ".join(dict.fromkeys(value for value in values if value))
 
 
 def cores() -> int:

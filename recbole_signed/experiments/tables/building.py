@@ -6,7 +6,17 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from recbole_signed.experiments.runs import BEST, COST_COLUMNS, MEGABYTE, Column, RunRow, metric_column
+from recbole_signed.experiments.runs import (
+    BEST,
+    COST_COLUMNS,
+    MEGABYTE,
+    Column,
+    RunRow,
+    different,
+    machine_text,
+    metric_column,
+    versions_text,
+)
 from recbole_signed.experiments.tables.footnotes import (
     STOPPED,
     budgets,
@@ -167,14 +177,14 @@ def _small_print(rows: Sequence[RunRow]) -> str:
     if not rows:
         return ""
     parts = [
-        ("data sha256", _different(row.data_sha256[:12] for row in rows if row.data_sha256)),
-        ("split", _different(describe_split(row.split) for row in rows)),
-        ("protocol", _different(row.protocol for row in rows)),
+        ("data sha256", different(row.data_sha256[:12] for row in rows if row.data_sha256)),
+        ("split", different(describe_split(row.split) for row in rows)),
+        ("protocol", different(row.protocol for row in rows)),
         (
             "evaluated users",
-            _different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings),
+            different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings),
         ),
-        ("best epoch by validation", _different(_metric_text(row.valid_metric) for row in rows)),
+        ("best epoch by validation", different(_metric_text(row.valid_metric) for row in rows)),
     ]
     return "; ".join(f"{name} {value}" for name, value in parts if value)
 
@@ -190,21 +200,15 @@ def _notes(rows: Sequence[RunRow], note: str | None) -> tuple[str, ...]:
         listed = ", ".join(map(str, sorted(seeds)))
         notes.append(f"Mean ± standard deviation over the seeds {listed}.")
     notes.append("Bold: best, underlined: second best of a column; ↓: smaller is better.")
-    versions = _different(", ".join(f"{name} {number}" for name, number in row.versions.items()) for row in rows)
-    machines = _different(
-        f"{row.machine}"
-        + (f", {row.threads} thread{'s' if row.threads > 1 else ''} per run" if row.threads else "")
-        + (f", {row.device}" if row.device not in (None, "cpu") else "")
+    versions = different(versions_text(row.versions) for row in rows)
+    machines = different(
+        machine_text(row.machine, row.threads) + (f", {row.device}" if row.device not in (None, "cpu") else "")
         for row in rows
         if row.machine and row.ok
     )
     notes += [f"Versions: {versions}."] if versions else []
     notes += [f"Machine: {machines}."] if machines else []
     return tuple(notes)
-
-
-def _different(values: Iterable[str | None]) -> str:
-    return " | ".join(dict.fromkeys(value for value in values if value))
 
 
 def run_table(row: RunRow) -> Table:

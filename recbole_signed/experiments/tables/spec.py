@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PrivateAttr,
     StrictBool,
     StrictInt,
     model_validator,
@@ -260,6 +262,7 @@ class TableSpec(Spec):
     """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
     serving: StrictBool = Field(False, description="true or false")
     """Measure what the trained models cost in use."""
+    _file: Path = PrivateAttr(Path("TABLE"))
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:
@@ -273,7 +276,9 @@ class TableSpec(Spec):
             if not content.get(key):
                 raise UsageError(f"{path}: a table needs '{key}'.")
         given = {key: value for key, value in content.items() if value is not None}
-        return checked(cls, {**given, "title": str(content.get("title") or path.stem)}, path)
+        spec = checked(cls, {**given, "title": str(content.get("title") or path.stem)}, path)
+        spec._file = path
+        return spec
 
     def pools(self) -> dict[str, list[str]]:
         """Return the parts of the table that are tested together, by their common name: mostly each by itself."""
@@ -348,7 +353,8 @@ class TableSpec(Spec):
                 try:
                     folder = data_folder(dataset, cell.settings.get("data_path"))
                     checksum = checksums[folder] = checksums.get(folder) or data_sha256(folder, dataset)
-                    tuned = tuned_for(model, dataset, cell.tuned, checksum)
+                    words = ("tune", "--table", str(self._file), "-m", cell.label, "-d", section)
+                    tuned = tuned_for(model, dataset, cell.tuned, checksum, shlex.join(["recbole-signed", *words]))
                 except UsageError:
                     if possible:
                         continue

@@ -88,7 +88,7 @@ def tuned_choice(value: Any, *, whole: bool = False) -> Any:
     return value
 
 
-def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned | None:
+def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str, command: str) -> Tuned | None:
     """Return what a table's key ``tuned`` asks for.
 
     Args:
@@ -97,6 +97,7 @@ def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned 
         choice: True, or the name under which the tuning was done (``tune --name``); False and None for defaults. A
             mapping with ``name`` and ``data`` takes over what was chosen on another data set, ``data``.
         data_sha256: checksum of the data that the table runs on.
+        command: what tunes the model on this data set, with the keys of the table.
 
     Returns:
         None for defaults, and for a model that has nothing to tune: neither a space nor a tuned file.
@@ -110,10 +111,8 @@ def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str) -> Tuned 
     chosen_on = None
     if isinstance(choice, Mapping):
         choice, chosen_on = choice["name"], choice["data"]
+        command = f"recbole-signed tune -m {model} -d {chosen_on} --name {choice}"
     path = tuned_path(model, dataset if choice is True else choice)
-    command = f"recbole-signed tune -m {model} -d {chosen_on or dataset}" + (
-        "" if choice is True else f" --name {choice}"
-    )
     if not path.is_file():
         if not space_file(model).is_file():
             return None
