@@ -31,6 +31,7 @@ from recbole_signed.online.store import EdgeState, LogBatch, OnlineState
 
 RUN = 200
 """Events of a run at most."""
+_NOT_TIMED = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
 
 
 @dataclass
@@ -102,9 +103,7 @@ def run_by_event(
                 each.refresh()
             if done:
                 continue
-            none = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
-            times: dict[str, dict[str, Any]] = {name: {} for name in none}
-            write_window(path, pl.concat(tables), times, window, made)
+            write_window(path, pl.concat(tables), {name: {} for name in _NOT_TIMED}, window, made)
 
 
 def _delays(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Delayed]:
