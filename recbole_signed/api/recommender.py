@@ -265,7 +265,7 @@ class Recommender:
         likes = torch.bincount(liked_items(self._dataset), minlength=len(self.items) + 1).float()
         if not isinstance(self.model, RateWeighted):
             return likes
-        return weighed(likes, self.model.log_like_rates.cpu(), self.model.dislike_aversion, logits=False)
+        return weighed(likes, self.model.relative_rates.cpu(), self.model.dislike_aversion, logits=False)
 
     def _hidden(self, exclude: Any, include_only: Any) -> torch.Tensor:
         """Return which items nobody gets, bool ``[n_items]``: padding is among them."""

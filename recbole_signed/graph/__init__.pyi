@@ -11,6 +11,13 @@ from .least_squares import SignedLeastSquares as SignedLeastSquares
 from .pair_products import SparsePairs as SparsePairs
 from .pair_products import pair_scores as pair_scores
 from .pair_products import pair_sums as pair_sums
+from .personal_verdict import FLOOR as FLOOR
+from .personal_verdict import LIKERS as LIKERS
+from .personal_verdict import STRENGTH as STRENGTH
+from .personal_verdict import Demotions as Demotions
+from .personal_verdict import IntArray as IntArray
+from .personal_verdict import Neighbourhoods as Neighbourhoods
+from .personal_verdict import Verdicts as Verdicts
 from .propagation import BipartiteOperator as BipartiteOperator
 from .propagation import GramFilter as GramFilter
 from .propagation import Pair as Pair
@@ -38,6 +45,7 @@ from .sparse_kernels import multiply as multiply
 from .sparse_kernels import rows_product as rows_product
 from .spectral import ResidentOperator as ResidentOperator
 from .spectral import RightFactors as RightFactors
+from .spectral import aversion_factors as aversion_factors
 from .spectral import energy_of as energy_of
 from .spectral import inverse_power as inverse_power
 from .spectral import like_rates as like_rates

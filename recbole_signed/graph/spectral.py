@@ -27,6 +27,10 @@ FloatArray = npt.NDArray[np.float64]
 
 ROWS = 1_024
 """Rows that are multiplied at a time: bounds the memory, not the result."""
+SMALLEST = 1e-15
+"""What a factor is at least, so that a score over its square stays finite."""
+MOST_PUSH = 0.25
+"""Largest exponent of a like rate above the mean."""
 NULL = 1e-13
 """Directions whose energy is below this part of the largest one's hold nothing but the rounding of float32."""
 
@@ -55,6 +59,21 @@ def like_rates(likes: torch.Tensor, dislikes: torch.Tensor, smoothing: float, me
         mean: m, the share of likes among all verdicts.
     """
     return (likes + smoothing * mean) / (likes + dislikes + smoothing)
+
+
+def aversion_factors(rates: torch.Tensor, mean: float, aversion: float) -> torch.Tensor:
+    r"""Return :math:`v_i = x_i^g` with :math:`x_i = r_i / m`; where :math:`x_i > 1` the exponent is at most 1/4.
+
+    Items of a low like rate are held back as far as g says. Those of a high one are pushed a little: a larger exponent
+    there costs likes and keeps no dislike away.
+
+    Args:
+        rates: r, see :func:`like_rates`, ``[n_items]``.
+        mean: m, the share of likes among all verdicts.
+        aversion: g, 0 or more.
+    """
+    ratio = rates / max(mean, SMALLEST)
+    return torch.where(ratio < 1, ratio**aversion, ratio ** min(aversion, MOST_PUSH)).clamp_(min=SMALLEST)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from .losses import reversed_bpr as reversed_bpr
 from .losses import sign_aware_bpr as sign_aware_bpr
 from .lsgrec import LSGRec as LSGRec
 from .panegnn import PANEGNN as PANEGNN
+from .personal_verdict import PersonalVerdicts as PersonalVerdicts
 from .ponegnn import PoneGNN as PoneGNN
 from .rate_weighted import RateWeighted as RateWeighted
 from .rate_weighted import rates_of as rates_of

@@ -137,26 +137,30 @@ class SignedRecommender(GeneralRecommender):
         user_embedding, item_embedding = self.embeddings()
         return user_embedding[users] @ item_embedding.T
 
+    def judged(self, users: torch.Tensor) -> torch.Tensor:
+        """Return what all items are ranked by for ``users [batch]``, ``[batch, n_items]``: :meth:`score`."""
+        return self.score(users)
+
     def predict(self, interaction: Any) -> torch.Tensor:
-        """Return the scores of (user, item) pairs, ``[batch]``."""
+        """Return what (user, item) pairs are ranked by, ``[batch]``."""
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         distinct, row = users.unique(return_inverse=True)
         size = max(CELLS // self.n_items, 1)
         if len(distinct) <= size:
-            return self.score(distinct)[row, items]
+            return self.judged(distinct)[row, items]
         block = row // size
         order = block.argsort()
         found = torch.cat(
             [
-                self.score(distinct[number * size : (number + 1) * size])[row[pairs] % size, items[pairs]]
+                self.judged(distinct[number * size : (number + 1) * size])[row[pairs] % size, items[pairs]]
                 for number, pairs in enumerate(order.split(block.bincount().tolist()))
             ]
         )
         return found[order.argsort()]
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """Return the scores of all items for each user, flat ``[batch * n_items]``."""
-        return self.score(interaction[self.USER_ID]).reshape(-1)
+        """Return what all items are ranked by for each user, flat ``[batch * n_items]``."""
+        return self.judged(interaction[self.USER_ID]).reshape(-1)
 
 
 class SignedSequentialRecommender(SequentialRecommender):

@@ -1,8 +1,9 @@
-"""Dislike aversion for every model: at evaluation time, scores are weighed by the like rates of the items.
+"""Verdicts for every model: at evaluation time, scores are weighed by the like rates of the items, and what is near a
+user's dislikes is lowered.
 
-SSF has it in its score. Any other model gets it by the key ``dislike_aversion``, in :func:`class_for`: its instance is
-then one of a subclass that ranks by weighed scores, in validation (and so early stopping), test and recommendation. The
-loss and the parameters stay as they are.
+SSF has both in its score. Any other model gets them by the keys ``dislike_aversion`` and ``dislike_strength``, in
+:func:`class_for`: its instance is then one of a subclass that ranks by weighed scores, in validation (and so early
+stopping), test and recommendation. The loss and the parameters stay as they are.
 """
 
 from __future__ import annotations
@@ -14,39 +15,39 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import like_rates
+from recbole_signed.graph import aversion_factors, like_rates
+from recbole_signed.model.personal_verdict import PersonalVerdicts
 from recbole_signed.plugin import facts_of
 
 SMOOTHING = 5.0
 """Default of ``verdict_smoothing``, as in SSF."""
-SMALLEST = 1e-30
-"""What a power of a like rate is at least, so that a negative score over it stays finite."""
+KEYS = "dislike_aversion", "dislike_strength"
 
 
-def weighed(scores: torch.Tensor, log_rates: torch.Tensor, aversion: float, *, logits: bool) -> torch.Tensor:
-    r"""Return scores with a model's :math:`r_i^g` in them; the scores themselves where g is 0.
+def weighed(scores: torch.Tensor, rates: torch.Tensor, aversion: float, *, logits: bool) -> torch.Tensor:
+    r"""Return scores with the :math:`v_i` of :func:`~recbole_signed.graph.aversion_factors` in them.
 
     What the rule must do: an item of a lower like rate never gains, and between items of one rate nothing changes. What
-    the product of "the user meets the item" and "then likes it", :math:`e^{\log p} r^g`, is depends on what a score is:
+    the product of "the user meets the item" and "then likes it", :math:`e^{\log p} v`, is depends on what a score is:
 
     * **Estimates** (closed forms, neighbours, popularity: SSF's own case): a score is proportional to p, so it is
-      multiplied by :math:`r^g`. Small negative scores are divided by it, since a product would raise what is disliked:
+      multiplied by :math:`v`. Small negative scores are divided by it, since a product would raise what is disliked:
       the rule is odd and continuous, and a change of a model's unit changes no ranking.
     * **Logits** (what is trained by gradients, mostly by BPR or a softmax): differences of scores are log odds, and the
-      zero means nothing, so :math:`g \log r` is added. It is the same product, and no constant that a model adds to a
+      zero means nothing, so :math:`\log v` is added. It is the same product, and no constant that a model adds to a
       user's scores changes a ranking. Their unit is the model's own, which g takes up where it is chosen on validation.
 
     Args:
         scores: any shape.
-        log_rates: logarithm of the like rate of the item of each score; broadcast.
+        rates: like rate of the item of each score over the mean; broadcast.
         aversion: g, 0 or more.
         logits: whether the scores are logits.
     """
     if not aversion:
         return scores
+    factor = aversion_factors(rates, 1.0, aversion)
     if logits:
-        return scores + aversion * log_rates
-    factor = (aversion * log_rates).exp().clamp(min=SMALLEST)
+        return scores + factor.log()
     return torch.where(scores < 0, scores / factor, scores * factor)
 
 
@@ -55,12 +56,15 @@ class RateWeighted:
 
     Attributes:
         dislike_aversion: g; may be set at any time, nothing is trained again.
-        log_like_rates: ``[n_items]``, of the training part. It is no part of a checkpoint's parameters: it follows
+        relative_rates: like rates over the mean, ``[n_items]``, of the training part. It is no part of a checkpoint's
+            parameters: it follows
             from the data, and g from the configuration that a checkpoint holds.
+        dislike_strength: of the personal verdict, see :mod:`recbole_signed.graph.personal_verdict`; so.
     """
 
     dislike_aversion: float = 0.0
-    log_like_rates: torch.Tensor
+    dislike_strength: float = 0.0
+    relative_rates: torch.Tensor
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)  # type: ignore[call-arg]
@@ -68,49 +72,60 @@ class RateWeighted:
 
     def weigh(self, config: Any, dataset: Any) -> None:
         """Take the aversion from the configuration and the like rates from the training part."""
-        self.dislike_aversion = float(config["dislike_aversion"])
+        self.dislike_aversion = float(config["dislike_aversion"] or 0)
+        self.dislike_strength = float(config["dislike_strength"] or 0)
+        self._personal = PersonalVerdicts.of(dataset, dataset.signed_graph()) if self.dislike_strength else None
         self.scores_are_logits = facts_of(str(config["model"])).trained_by_gradients
         smoothing = config["verdict_smoothing"]
         rates = rates_of(dataset, SMOOTHING if smoothing is None else float(smoothing))
-        self.register_buffer("log_like_rates", rates.log().to(self.device), persistent=False)  # type: ignore[attr-defined]
+        self.register_buffer("relative_rates", rates.to(self.device), persistent=False)  # type: ignore[attr-defined]
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the weighed scores of all items, in the shape that the model gives."""
-        scores: torch.Tensor = super().full_sort_predict(interaction)  # type: ignore[misc]
-        return self._weighed(scores.view(-1, len(self.log_like_rates)), self.log_like_rates).view(scores.shape)
+        found: torch.Tensor = super().full_sort_predict(interaction)  # type: ignore[misc]
+        scores = self._weighed(found.view(-1, len(self.relative_rates)), self.relative_rates)
+        if self._personal is not None:
+            users = interaction[self.USER_ID].cpu().numpy()  # type: ignore[attr-defined]
+            middle = scores[:, 1:].median(dim=1, keepdim=True).values
+            scores = self._personal.judged(users, lambda *_: scores.clone(), middle, self.dislike_strength)
+        return scores.view(found.shape)
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """Return the weighed scores of (user, item) pairs, ``[batch]``."""
-        scores: torch.Tensor = super().predict(interaction)  # type: ignore[misc]
         items = interaction[self.ITEM_ID]  # type: ignore[attr-defined]
-        return self._weighed(scores, self.log_like_rates[items])
+        if self._personal is not None:  # which compares with all scores of a user
+            scores = self.full_sort_predict(interaction).view(len(items), -1)
+            return scores.gather(1, items[:, None])[:, 0]
+        return self._weighed(super().predict(interaction), self.relative_rates[items])  # type: ignore[misc]
 
-    def _weighed(self, scores: torch.Tensor, log_rates: torch.Tensor) -> torch.Tensor:
-        return weighed(scores, log_rates.to(scores), self.dislike_aversion, logits=self.scores_are_logits)
+    def _weighed(self, scores: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+        return weighed(scores, rates.to(scores), self.dislike_aversion, logits=self.scores_are_logits)
 
 
 def rates_of(dataset: Any, smoothing: float) -> torch.Tensor:
-    """Return the smoothed like rates of a training part, float32 ``[n_items]``; the mean where there is no verdict."""
+    """Return the smoothed like rates of a training part over their mean, float32 ``[n_items]``."""
     likes, dislikes = (
         torch.from_numpy(np.bincount(items, minlength=dataset.item_num)).float()
         for items in (dataset.liked_pairs()[1], dataset.neg_feat[dataset.iid_field].numpy())
     )
     n_likes, n_dislikes = (float(each.double().sum()) for each in (likes, dislikes))
-    return like_rates(likes, dislikes, smoothing, n_likes / max(1.0, n_likes + n_dislikes))
+    mean = n_likes / max(1.0, n_likes + n_dislikes)
+    return like_rates(likes, dislikes, smoothing, mean) / max(mean, 1e-15)
 
 
 def class_for(cls: type, config: Any) -> type:
-    """Return the class to make a model of: ``cls``, or its weighed kind where ``dislike_aversion`` is set.
+    """Return the class to make a model of: ``cls``, or its weighed kind where one of the :data:`KEYS` is set.
 
     Raises:
         UsageError: the data has no sign.
     """
-    if hasattr(cls, "dislike_aversion") or _given(config, "dislike_aversion") is None:
+    given = [key for key in KEYS if _given(config, key) is not None]
+    if hasattr(cls, "dislike_aversion") or not given:
         return cls
     if config["signed"] is None:
         raise UsageError(
-            f"dislike_aversion is set, but the data set '{config['dataset']}' has no dislikes to take like rates from; "
-            "use a data set with a sign, or leave the key out."
+            f"{given[0]} is set, but the data set '{config['dataset']}' has no dislikes; use a data set with a "
+            "sign, or leave the key out."
         )
     return _weighed_kind(cls)
 

@@ -90,7 +90,7 @@ class RenewableModel:
                 snapshot = state.recover(model=self.model_name)
                 description = snapshot.meta.get("learner") if snapshot is not None else None
                 fresh = learner_from(description or described(learner))
-                fresh.dislike_push = learner.dislike_push  # may have been changed since the version was saved
+                fresh.dislike_strength = learner.dislike_strength  # may have been changed since the version was saved
                 self._go_on(state, fresh, snapshot)
                 self._compare()
                 self._behind = False
@@ -193,7 +193,7 @@ class RenewableModel:
         self.scratch_time = float(snapshot.meta.get("scratch_time", 0))
 
     def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
-        new.dislike_push = old.dislike_push
+        new.dislike_strength = old.dislike_strength
         kept = new.keep_without_forgotten(old)
         if not kept:  # its users are those of the data set, who may have been forgotten since
             new.forget(state.users.tombstones)

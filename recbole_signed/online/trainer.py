@@ -17,7 +17,7 @@ from recbole_signed.atomic import Features
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import milliseconds, normal
 from recbole_signed.online.events import DISLIKE, LIKE, VIEW
-from recbole_signed.online.learners import Learner, learner_from, learner_of
+from recbole_signed.online.learners import Learner, learner_from, learner_of, ranked_scores
 from recbole_signed.online.model_version import same_settings
 from recbole_signed.online.recommender import EdgeColumns, OnlineRecommender
 from recbole_signed.online.store import OnlineState, StateSettings, Vocabulary
@@ -32,8 +32,8 @@ class OnlineTrainer(OnlineRecommender, Trainer):
     ``trainer: OnlineTrainer`` in a configuration, or ``OnlineTrainer(config, model)``. The class that comes out is also
     one of the model's own trainer, so that :meth:`fit` is what it always is; after it the training edges and the
     vocabulary are in a state directory (``online_state``, by default ``runs/online/<model>-<data set>``), and it is an
-    :class:`~recbole_signed.online.OnlineRecommender`. :meth:`evaluate` is RecBole's evaluation of the model, without
-    what a user's newest dislike does to its neighbours (``online/learners/dislike_push.py``).
+    :class:`~recbole_signed.online.OnlineRecommender`. :meth:`evaluate` is RecBole's evaluation of what it ranks
+    by, personal verdicts included (``online/learners/ranking.py``).
 
     A trainer whose state directory is there starts from the newest version that is whole and replays what came after
     it, so that nothing that :meth:`update` returned for is ever lost. Then the state is the truth: parameters that the
@@ -97,11 +97,11 @@ class OnlineTrainer(OnlineRecommender, Trainer):
             learner.from_scratch()  # what was trained has rows that the state does not know
         snapshot = state.recover(model=self.model_name)
         description = snapshot.meta.get("learner") if snapshot is not None else None
-        push = learner.dislike_push  # can be changed any time
+        strength = learner.dislike_strength  # can be changed any time
         if description is not None and not same_settings(learner, description):
             learner = learner_from(description)
         self._go_on(state, learner, snapshot)
-        learner.dislike_push = push
+        learner.dislike_strength = strength
         self._compare()
         if self.wanted is not None:
             _logger.warning(
@@ -159,7 +159,7 @@ class _LiveModel:
 
     def _scores(self, users: torch.Tensor) -> torch.Tensor:
         state, learner = self.trainer._ready()
-        found = learner.scores(state.edges, self.users[users.cpu().numpy()])
+        found = ranked_scores(learner, state.edges, self.users[users.cpu().numpy()])
         items = torch.from_numpy(self.items)
         chosen = found[:, items]
         chosen[:, items == 0] = found.amin(dim=1, keepdim=True) - 1.0  # not known to the state

@@ -60,8 +60,8 @@ FREE_KEYS = frozenset((
     "numerical_features", "discretization", "unused_col", "allow_unknown_keys", "neg_sampling",
     "training_neg_sample_num", "training_budget", "max_steps", "eval_every_steps", "lr_milestones", "lr_gamma",
     "resume", "trainer", "online_state", "online_settings", "online_limits", "n_negatives", "negative_exponent",
-    "sift_positives", "user_groups", "item_groups", "threads", "signed_gamma", "dislike_aversion", "verdict_smoothing",
-    "refit_for_test", "features",
+    "sift_positives", "user_groups", "item_groups", "threads", "signed_gamma", "dislike_aversion", "dislike_strength",
+    "verdict_smoothing", "refit_for_test", "features",
 ))
 # fmt: on
 """Keys that RecBole reads but lists nowhere, and those of our trainer, our training batches and our metrics."""

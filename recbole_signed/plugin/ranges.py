@@ -124,6 +124,8 @@ COUNT, FROM_ZERO = Interval(int, 1), Interval(int, 0)
 NOT_NEGATIVE, POSITIVE = Interval(float, 0), Interval(float, 0, open="low")
 RANGES: dict[str, Interval | Words] = {
     "dislike_aversion": Interval(float, 0.0, 100.0),  # far beyond what is of use, and no power overflows
+    "accuracy_price": Interval(float, 0, 1, open="high"),
+    "dislike_strength": Interval(float, 0, 1),
     "dropout_prob": Interval(float, 0, 1, open="high"),
     "embedding_size": COUNT,
     "epochs": FROM_ZERO,

@@ -22,7 +22,7 @@ from recbole_signed.files import refusing, replace_file
 from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
-PARAMETERS = ("dislike_aversion", "dislike_push")
+PARAMETERS = ("dislike_aversion", "dislike_strength")
 """What a variant may change without a model of its own."""
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 """What a file can hold: pydantic also refuses halves of UTF-16 pairs where it has a pattern to match."""

@@ -63,8 +63,8 @@ def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learne
         return learner
     changed: Any = copy.copy(learner)
     for name, value in parameters.items():
-        if name == "dislike_push" and type(learner).dislike_push:  # what has no neighbours has none
-            changed.dislike_push = value
+        if name == "dislike_strength":
+            changed.dislike_strength = value
         elif name == "dislike_aversion" and hasattr(changed, "with_aversion"):
             changed = changed.with_aversion(value)
         else:

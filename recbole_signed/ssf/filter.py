@@ -1,7 +1,7 @@
 r"""The signed spectral filter: what SSF computes, free of RecBole.
 
 A user is the fold-in of its own edges, a row of the exposure matrix: :math:`z_u = f_u(S) \odot (R_u V)`. Score of an
-item: :math:`(z_u V_i^T + \text{prior}_i)\, r_i^g\, \bar d_i^{\,\pi}` (see the functions below). With a transition
+item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i` (see the functions below). With a transition
 (``transition.py``) a user is also what its last events lead to; with a trend (``trend.py``) what is before the prior is
 multiplied by it, and the prior follows it.
 Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class alone.
@@ -187,6 +187,11 @@ class SpectralFilter:
         return self.counters.factor(self.settings)
 
     @cached_property
+    def aversion(self) -> torch.Tensor | None:
+        """The part of :attr:`factor` that holds back items of a low like rate, ``[n_items]``; None for ones."""
+        return self.counters.aversion(self.settings)
+
+    @cached_property
     def prior(self) -> torch.Tensor:
         """Popularity's share of the score, ``[n_items]``, and that unknown items come last.
 
@@ -299,15 +304,18 @@ class SpectralFilter:
         every = slice(None) if items is None else items
         prior = self.prior_for(strangers, every)
         if isinstance(every, slice):
-            factor = None if self.factor is None else self.factor[every]
+            factor, aversion = (None if each is None else each[every] for each in (self.factor, self.aversion))
         else:  # not worked out for all items
-            factor = self.counters.factor(self.settings, every)
+            factor, aversion = self.counters.factor(self.settings, every), self.counters.aversion(self.settings, every)
         if self.trend is None:
             scores = torch.add(exposure, prior, out=out)
         else:
             lift = self.trend.factor[every]
             scores = torch.addcmul(prior.expand_as(exposure), exposure, lift.expand_as(exposure), out=out)
-        return scores if factor is None else scores.mul_(factor)
+        if factor is not None:
+            scores.mul_(factor)
+        # a product would raise what is below 0, so that there it is a quotient
+        return scores if aversion is None else scores.div_(torch.where(scores < 0, aversion.square(), 1.0))
 
     def scores(self, users: SignedGraph | UserEdges, added: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores of all items for any users, given by their edges, ``[n_users, n_items]``.
@@ -441,12 +449,17 @@ class SpectralFilter:
             contributions=contributions,
             prior=float(self.prior_for(self.strangers(self.fold_in(edges), edges)).expand(1, -1)[0, item]),
             verdict=float(self.verdict()[item]),
-            factor=1.0 if self.factor is None else float(self.factor[item]),
-            score=float(self.scores(edges)[0, item]),
+            factor=self._factor_of(item, score := float(self.scores(edges)[0, item])),
+            score=score,
             trend=1.0 if self.trend is None else float(self.trend.factor[item]),
             recency=recency,
             from_features=from_features,
         )
+
+    def _factor_of(self, item: int, score: float) -> float:
+        """Return what the score of an item was multiplied by."""
+        factor = 1.0 if self.factor is None else float(self.factor[item])
+        return factor / float(self.aversion[item]) ** 2 if self.aversion is not None and score < 0 else factor
 
     def _edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return items, signs and entries in R of one user's edges, ``[n_edges]`` each: likes, dislikes, neutral ones.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.graph import inverse_power, like_rates
+from recbole_signed.graph import aversion_factors, inverse_power, like_rates
 from recbole_signed.ssf.settings import FilterSettings
 
 UNKNOWN = -1e20
@@ -97,7 +97,9 @@ class ItemCounters:
         return self._rates(s, *self._counts(None))
 
     def factor(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
-        r"""Return :math:`r_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed; lifted where predicted.
+        r"""Return :math:`v_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed; lifted where predicted.
+
+        It is for scores of 0 and above; in those below, :meth:`aversion` has the opposite effect.
 
         Args:
             s: the settings.
@@ -112,7 +114,7 @@ class ItemCounters:
         likes, dislikes = self._counts(items)
         result = torch.ones_like(likes)
         if s.dislike_aversion:
-            result = self._rates(s, likes, dislikes).pow_(s.dislike_aversion)
+            result = self._aversion(s, likes, dislikes)
         if s.popularity_exponent:
             result *= self._degree_factor(s, likes, dislikes)
         if lift != 1:
@@ -121,6 +123,22 @@ class ItemCounters:
             result[self.unknown] = 1.0
         else:
             result[self._is_unknown(items)] = 1.0
+        return result
+
+    def aversion(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
+        r"""Return :math:`v_i^g`, ``[n_items]``, see :func:`~recbole_signed.graph.aversion_factors`.
+
+        Args:
+            s: the settings.
+            items: of which items, int64; None for all.
+
+        Returns:
+            1 for unknown items; None where it is 1 for all.
+        """
+        if not (self.n_known and s.dislike_aversion):
+            return None
+        result = self._aversion(s, *self._counts(items))
+        result[self.unknown if items is None else self._is_unknown(items)] = 1.0
         return result
 
     def degree_factor(self, s: FilterSettings) -> torch.Tensor:
@@ -187,6 +205,9 @@ class ItemCounters:
         more = more if items is None else (more[0][items], more[1][items])
         share = self.share(items)
         return likes + share * more[0], dislikes + share * more[1]
+
+    def _aversion(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
+        return aversion_factors(self._rates(s, likes, dislikes), self.means(s)[0], s.dislike_aversion)
 
     def _rates(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         return like_rates(likes, dislikes, s.verdict_smoothing, self.means(s)[0])

@@ -317,6 +317,10 @@ class SpectralLearner(LearnerDefaults):
         """Return the scores of some items for each user, ``[len(users), m]``."""
         return self.filter.pair_scores(self._users(edges, users), torch.from_numpy(items)).numpy()
 
+    def without_taste(self, items: IntArray) -> np.ndarray:
+        """Return the scores of items for somebody of whom nothing is known, ``[n]``."""
+        return self.filter.finished(torch.zeros(1, len(items)), torch.from_numpy(items)[None])[0].numpy()
+
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest neighbours of items as they were at the last refresh."""
         return self._near.of(items)
@@ -326,7 +330,8 @@ class SpectralLearner(LearnerDefaults):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters, by the names in the model's yaml."""
         of_features = {} if self.features is None else asdict(self.feature_settings)
-        return {**asdict(self.settings), **of_features, "iterations": self.iterations, "passes": self.passes}
+        own = {name: value for name, value in asdict(self.settings).items() if name != "dislike_strength"}
+        return {**own, **of_features, "iterations": self.iterations, "passes": self.passes}
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return everything but the counters and fold-ins, which are those of the edges."""

@@ -71,6 +71,13 @@ class Sequences:
             indptr, self.item[places], self.like[places], self.start[places] - shift, self.end[places] - shift
         )
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Sequences:
+        """Return the sequences of the events that a mask ``[n_events]`` names."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return Sequences(
+            before[self.indptr], self.item[kept], self.like[kept], before[self.start[kept]], before[self.end[kept]]
+        )
+
     def pieces(self, n_events: int) -> list[IntArray]:
         """Return the users in runs of at most some ``n_events`` events, a user with more alone."""
         run = self.indptr[1:] // max(n_events, 1)

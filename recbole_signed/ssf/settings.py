@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
+from recbole_signed.graph import STRENGTH
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -134,11 +135,14 @@ class FilterSettings(NumberSettings):
     """[t] Exposures of the global like rate that are added to those of each item."""
     linear_weight: float = 0.0
     """[gamma] Weight of the linear filter beside the spectral one, see :class:`.linear_term.LinearTerm`."""
+    dislike_strength: float = STRENGTH
+    """[lambda] How far what is near to a dislike falls, see :mod:`recbole_signed.graph.personal_verdict`; 0: not."""
 
     def __post_init__(self) -> None:
         self._refuse_unless(finite_not_negative, "0 or more, and finite", *NOT_NEGATIVE)
         self._refuse_unless(lambda value: value >= 1, "1 or more", "rank")
         self._refuse_unless(positive, "above 0", "verdict_smoothing")
+        self._refuse_unless(lambda value: 0 <= value <= 1, "from 0 to 1", "dislike_strength")
         self._refuse_unless(np.isfinite, "finite")
 
 

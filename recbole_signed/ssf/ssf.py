@@ -14,14 +14,16 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph
-from recbole_signed.model import TrainingFreeRecommender
+from recbole_signed.graph import SignedGraph, Verdicts
+from recbole_signed.model import PersonalVerdicts, TrainingFreeRecommender
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.linear_term import LinearTerm
+from recbole_signed.ssf.pieces import Candidate
+from recbole_signed.ssf.price import CELLS, LEAST_USERS, spend
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.shortlist import ListScores
@@ -33,9 +35,10 @@ class SSF(TrainingFreeRecommender):
     r"""Filters each user's likes and dislikes by the spectrum of the normalised signed exposure matrix.
 
     :math:`R \approx U S V^T`; score of item i for user u:
-    :math:`(f_u(S) \odot R_u V) V_i^T \, r_i^g \, \bar d_i^{\,\pi}` and a little popularity, with a Butterworth response
-    :math:`f_u`, the like rate :math:`r_i`, and the degree :math:`\bar d_i` over the mean
-    (:class:`~recbole_signed.ssf.filter.SpectralFilter`).
+    :math:`(f_u(S) \odot R_u V) V_i^T \, v_i \, \bar d_i^{\,\pi}` and a little popularity, with a
+    Butterworth response :math:`f_u`, :math:`v_i` that holds back disliked items, and the degree :math:`\bar d_i` over the mean
+    (:class:`~recbole_signed.ssf.filter.SpectralFilter`). What is near to a dislike of the user is ranked lower
+    (:mod:`recbole_signed.graph.personal_verdict`).
 
     With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
     :meth:`tune`; without, or without a validation part, the values of the yaml hold. What the user sets (in a
@@ -76,10 +79,35 @@ class SSF(TrainingFreeRecommender):
     learner = "recbole_signed.ssf.learner:SpectralLearner"
     stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
     export_recipe: ClassVar[Mapping[str, Any]] = {
-        "methods": ("tune", "_choose", "_read_features", "list_scores", "edges_of"),
-        "attributes": ("_lists", "auto", "given", "tune_users", "valid_metric", "signed_gamma", "feature_maps"),
+        "methods": (
+            "tune",
+            "_choose",
+            "_read_features",
+            "list_scores",
+            "edges_of",
+            "judged",
+            "_judging",
+            "_at",
+            "_fit",
+            "fit",
+            "_without_taste",
+        ),
+        "attributes": (
+            "_lists",
+            "auto",
+            "given",
+            "tune_users",
+            "valid_metric",
+            "signed_gamma",
+            "feature_maps",
+            "_personal",
+            "accuracy_price",
+            "_to_spend",
+        ),
         "keys": (
             "auto",
+            "accuracy_price",
+            "dislike_strength",
             "tune_users",
             "features",
             "predict_items",
@@ -105,6 +133,7 @@ class SSF(TrainingFreeRecommender):
         self.given = frozenset(k for k, v in getattr(config, "external_config_dict", {}).items() if v is not None)
         self.iterations = int(config["iterations"] or 8)
         self.tune_users = int(config["tune_users"] or 3000)
+        self.accuracy_price = float(config["accuracy_price"] or 0)
         self.valid_metric = str(config["valid_metric"])
         self.signed_gamma = config["signed_gamma"]
         self._linear, self._filter = Derived(), Derived()
@@ -118,6 +147,8 @@ class SSF(TrainingFreeRecommender):
         self.register_buffer("user_count_and_median_degree", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.register_buffer("chosen_settings", FilterSettings.from_mapping(config).to_tensor())
         self.feature_maps = self._read_features(config, dataset)
+        self._personal = PersonalVerdicts.of(dataset, self.graph)
+        self._to_spend: Validation | None = None
 
     def _read_features(self, config: Any, dataset: Any) -> FeatureMaps | None:
         """Return what the configuration key ``features`` asks for; None for nothing."""
@@ -158,6 +189,15 @@ class SSF(TrainingFreeRecommender):
     def dislike_aversion(self, value: float) -> None:
         self.chosen_settings = replace(self.settings, dislike_aversion=float(value)).to_tensor().to(self.device)
 
+    @property
+    def dislike_strength(self) -> float:
+        """How far what is near to a user's dislikes is lowered, from 0 to 1; may be set at any time."""
+        return self.settings.dislike_strength
+
+    @dislike_strength.setter
+    def dislike_strength(self, value: float) -> None:
+        self.chosen_settings = replace(self.settings, dislike_strength=float(value)).to_tensor().to(self.device)
+
     # ---- fitting ----
 
     def tune(self, valid_data: Any) -> None:
@@ -182,6 +222,11 @@ class SSF(TrainingFreeRecommender):
             said = self.features.tune(self.graph, validation, self.settings, self.iterations, self.given, fitted)
             getLogger().info(f"{name}: {said}")
         self.settings_ranked = found.evaluations
+        if self._personal is not None:
+            most = min(self.tune_users, max(LEAST_USERS, CELLS // self.n_items))
+            self._to_spend = Validation.from_loader(
+                valid_data, self.graph, self.valid_metric, most, signed_gamma=self.signed_gamma
+            )
         getLogger().info(
             f"{name} chose on validation ({validation.metric} {found.value:.4f} of {validation.n_users} users; "
             f"{found.decompositions} decompositions, {found.evaluations} evaluations): {self.chosen}; "
@@ -197,8 +242,35 @@ class SSF(TrainingFreeRecommender):
         return found
 
     def fit(self) -> None:
-        """Fit to the training graph with the parameters in force; the same graph gives the same model."""
+        """Fit to the training graph with the parameters in force; the same graph gives the same model.
+
+        After :meth:`tune` it also chooses the verdicts that ``accuracy_price`` pays for, which leave the fit as it is.
+        """
+        self._fit()
+        validation, self._to_spend = self._to_spend, None
+        if validation is not None and self._personal is not None:
+            with self._personal.remembering():
+                fixed, timed = self.given, self._personal.timed
+                found = spend(self._at(validation), validation, self.settings, self.accuracy_price, timed, fixed)
+            self.chosen_settings = found.to_tensor().to(self.device)
+            getLogger().info(
+                f"{type(self).__name__} keeps disliked items out within accuracy_price {self.accuracy_price:g}: "
+                f"dislike_aversion {found.dislike_aversion:g}, dislike_strength {found.dislike_strength:g}"
+            )
+
+    def _fit(self) -> None:
         self._fit_filter()
+
+    def _at(self, validation: Validation) -> Callable[[FilterSettings], Candidate]:
+        """Return what gives the ranking of validation users at settings that leave the fit as it is."""
+        numbers = validation.numbers
+        assert numbers is not None
+
+        def at(settings: FilterSettings) -> Candidate:
+            self.chosen_settings = settings.to_tensor().to(self.device)
+            return lambda pieces: self.judged(torch.from_numpy(numbers[pieces.rows])).cpu()
+
+        return at
 
     def _fit_filter(self) -> SpectralFilter:
         fitted, self._found = self._found, None  # what the choice of parameters left is the same
@@ -248,7 +320,9 @@ class SSF(TrainingFreeRecommender):
 
     @property
     def list_scores(self) -> ListScores | None:
-        """What scores faster where only lists are looked at; None where nothing does."""
+        """What scores faster where only lists are looked at; None where nothing does, or a dislike lowers scores."""
+        if self._judging:
+            return None
         made: ListScores | None = self._lists.of([*self.buffers()], lambda: ListScores.of(self.filter))
         return made
 
@@ -256,6 +330,23 @@ class SSF(TrainingFreeRecommender):
         """Return users by their numbers ``[batch]`` with their training edges."""
         rows = users.cpu().numpy()
         return self._edges(self.graph.rows(rows), rows)
+
+    @property
+    def _judging(self) -> PersonalVerdicts | None:
+        return self._personal if self.settings.dislike_strength else None
+
+    @torch.no_grad()
+    def judged(self, users: torch.Tensor) -> torch.Tensor:
+        """Return :meth:`score` with the personal verdict of the users, ``[batch, n_items]``."""
+        if self._judging is None:
+            return self.score(users)
+        numbers = users.cpu().numpy()
+        return self._judging.judged(numbers, self._scores, self._without_taste, self.dislike_strength)
+
+    @property
+    def _without_taste(self) -> torch.Tensor:
+        """The scores of a user of whom nothing is known, ``[1, n_items]``."""
+        return self.filter.finished(self.item_factors.new_zeros(1, self.n_items))
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, ``[batch, n_items]``: the fold-in of the users' own training edges."""
@@ -280,17 +371,30 @@ class SSF(TrainingFreeRecommender):
         return None if self.features is None or numbers is None else self.features.prior(numbers)
 
     def fold_in(self, likes: Iterable[int], dislikes: Iterable[int] = ()) -> torch.Tensor:
-        """Return the scores of all items, ``[n_items]``, for a user with these edges, known or new.
+        """Return what all items are ranked by, ``[n_items]``, for a user with these edges, known or new.
 
         Args:
             likes: RecBole's ids of the liked items, in any order; repeated ones count once.
-            dislikes: the same of the disliked items.
+            dislikes: the same of the disliked items; they are the user's newest verdicts, the last one the newest.
 
         Raises:
             UsageError: an id is not one of the data set's.
         """
+        likes, dislikes = list(likes), list(dislikes)
         with torch.no_grad():
-            return self._scores(self._one_user(likes, dislikes))[0]
+            user = self._one_user(likes, dislikes)
+            if self._judging is None:
+                return self._scores(user)[0]
+            items = np.array([*likes, *dislikes], dtype=np.int64)
+            like = np.arange(len(items)) < len(likes)
+            verdicts = Verdicts.of(np.zeros(len(items), dtype=np.int64), items, like, np.arange(len(items)) + 1, 1)
+            return self._judging.judged(
+                np.zeros(1, dtype=np.int64),
+                lambda edges, _: self._scores(edges),
+                self._without_taste,
+                self.dislike_strength,
+                (user, verdicts),
+            )[0]
 
     def explain(self, user: int, item: int) -> Explanation:
         """Return the exact contribution of each of the user's training edges to the score of ``item``.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online.store import RecentCounts
@@ -123,7 +124,7 @@ class SSFT(SSF):
         self.chosen_time = chosen.settings.to_tensor().to(self.device)
         return chosen.tuned
 
-    def fit(self) -> None:
+    def _fit(self) -> None:
         """Fit the filter, solve the transition, and count recent exposures; the same graph gives the same model."""
         filter_, s = self._fit_filter(), self.time_settings
         self.transition_map = torch.zeros(0, device=self.device)  # that of an earlier fit is void
@@ -155,6 +156,12 @@ class SSFT(SSF):
 
     def _edges(self, users: SignedGraph, numbers: IntArray | None) -> UserEdges:
         sequences = None if numbers is None else self._of_users(numbers)
+        if sequences is not None and np.count_nonzero(~sequences.like) > users.dislikes.nnz:  # some are left out
+            row = np.repeat(np.arange(users.n_users), np.diff(users.dislikes.indptr))
+            keys = distinct(row * users.n_items + users.dislikes.indices)
+            sequences = sequences.only(
+                sequences.like | contains(keys, sequences.owner * users.n_items + sequences.item)
+            )
         return UserEdges.of(users, self.settings.dislike_weight, sequences, self._prior(numbers))
 
     def _of_users(self, numbers: IntArray) -> Sequences | None:

@@ -18,7 +18,7 @@ from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.online.learners import Learner, make_learner, ranked_scores
 from recbole_signed.online.store import EdgeState, OnlineState
 
-LIVE = ("choose_again", "dislike_push", "iterations", "passes")
+LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
 """Settings of following a stream, which are not chosen."""
 
 

@@ -7,8 +7,6 @@ from .base import graph_of as graph_of
 from .base import grown as grown
 from .base import rows_of as rows_of
 from .base import user_rows as user_rows
-from .dislike_push import best_items as best_items
-from .dislike_push import ranked_scores as ranked_scores
 from .ease import EaseLearner as EaseLearner
 from .embedding import EmbeddingLearner as EmbeddingLearner
 from .fine_tuning import Batches as Batches
@@ -23,6 +21,8 @@ from .make import learner_of as learner_of
 from .make import make_learner as make_learner
 from .neighbours import NEAR as NEAR
 from .neighbours import Neighbours as Neighbours
+from .ranking import best_items as best_items
+from .ranking import ranked_scores as ranked_scores
 from .recipe import EdgeDataset as EdgeDataset
 from .recipe import TrainingRecipe as TrainingRecipe
 from .recipe import embeddings_of as embeddings_of

@@ -12,15 +12,11 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.atomic import Features
-from recbole_signed.graph import SignedGraph
+from recbole_signed.graph import STRENGTH, SignedGraph
 from recbole_signed.online import DISLIKE, LIKE, AnnouncedFeatures
 from recbole_signed.online.store import PIECE, Changes, EdgeArrays, EdgeState, Rows
 
 IntArray = npt.NDArray[np.int64]
-
-
-DISLIKE_PUSH = 0.1
-"""How far a dislike pulls its near neighbours down at once, see ``dislike_push.py``."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,8 @@ class Learner(Protocol):
     """
 
     name: str
-    dislike_push: float
-    """Strength at which a user's newest dislike pulls its neighbours down; 0: not at all. Can be changed any time."""
+    dislike_strength: float
+    """How far what is near to a dislike falls, from 0 to 1, see ``ranking.py``. Can be changed any time."""
     ranks_without_edges: bool
     """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
 
@@ -79,6 +75,9 @@ class Learner(Protocol):
 
     def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
         """Return the scores of some items for each user, ``[len(users), m]`` of items as many."""
+
+    def without_taste(self, items: IntArray) -> np.ndarray | None:
+        """Return the scores of items for somebody of whom nothing is known, ``[n]``; None: it does not tell."""
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
@@ -133,7 +132,7 @@ class Learner(Protocol):
 class LearnerDefaults:
     """What most learners do alike."""
 
-    dislike_push = DISLIKE_PUSH
+    dislike_strength: float = STRENGTH
     ranks_without_edges = True
     _near: Any = None  # Neighbours, of learners that have item vectors
 
@@ -158,6 +157,10 @@ class LearnerDefaults:
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Find nothing: all scores have to be worked out."""
+        return None
+
+    def without_taste(self, items: IntArray) -> np.ndarray | None:
+        """Tell nothing: the middle of a user's scores stands for it."""
         return None
 
     def take_features(self, items: Features | None, users: Features | None) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import math
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.online.learners.base import DISLIKE_PUSH, Learner
-from recbole_signed.plugin import STOCK, check_range, declared_ranges, facts_of, registry, without_numpy
+from recbole_signed.graph import STRENGTH
+from recbole_signed.online.learners.base import Learner
+from recbole_signed.plugin import RANGES, STOCK, check_range, declared_ranges, facts_of, registry, without_numpy
+
+_logger = logging.getLogger(__name__)
 
 
 def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -23,7 +26,7 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
         UsageError: the model can't go on learning, or it has no such parameter or no such value of it.
     """
     given = without_numpy(dict(settings or {}))
-    push = given.pop("dislike_push", DISLIKE_PUSH)
+    strength = _strength_of(given, STRENGTH)
     try:
         learner = _make(model, given)
     except UsageError:
@@ -31,8 +34,7 @@ def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learn
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         told = ", ".join(f"{key}={value!r}" for key, value in given.items())
         raise UsageError(f"{model} can't follow a stream with {told} ({type(error).__name__}: {error}).") from error
-    if learner.dislike_push:  # what has no neighbours has none
-        learner.dislike_push = checked_push(push)
+    learner.dislike_strength = strength
     return learner
 
 
@@ -42,7 +44,7 @@ def described(learner: Learner) -> dict[str, Any]:
         "model": learner.name,
         "parameters": learner.parameters(),
         "columns": learner.columns(),
-        "dislike_push": learner.dislike_push,
+        "dislike_strength": learner.dislike_strength,
     }
 
 
@@ -54,25 +56,27 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
     """
     try:
         model, parameters = str(description["model"]), dict(description["parameters"])
-        push = description["dislike_push"]
+        strength = _strength_of(dict(description), STRENGTH)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError("The version does not say what model it is of; fit it again from the data set.") from error
     known = [*registry.models(), *STOCK]
     if model not in known:
         raise UsageError(f"The version is of the model '{model}', which can't go on learning{ending(model, known)}")
     learner = make_learner(model, parameters)
-    learner.dislike_push = checked_push(push)
+    learner.dislike_strength = strength
     return learner
 
 
-def checked_push(value: Any) -> float:
-    """Return a strength of the push.
+def _strength_of(settings: dict[str, Any], default: float) -> float:
+    """Take the strength of the personal verdict out of settings, and the push that older ones have in its place.
 
     Raises:
-        UsageError: it is not a finite number of 0 or more.
+        UsageError: it is not a number from 0 to 1.
     """
-    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise UsageError(f"'dislike_push' must be a finite number of 0 or more, but is {value!r}.")
+    if settings.pop("dislike_push", None) is not None:
+        _logger.warning("dislike_push has no effect any more: dislike_strength has taken its place.")
+    value = settings.pop("dislike_strength", None)
+    check_range("dislike_strength", value := default if value is None else value, RANGES["dislike_strength"])
     return float(value)
 
 
@@ -109,7 +113,7 @@ def learner_of(model: Any, config: Any) -> Learner:
             "has none: leave the key out, or use SSF, SSFL or SSFT."
         )
     online = dict(config["online_settings"] or {})
-    push = online.pop("dislike_push", DISLIKE_PUSH)
+    strength = _strength_of(online, getattr(model, "dislike_strength", STRENGTH))
     factory = registry.load_object(facts_of(name).learner)
     if hasattr(factory, "from_model"):
         learner: Learner = factory.from_model(model, config, online)
@@ -120,7 +124,7 @@ def learner_of(model: Any, config: Any) -> Learner:
                 "dislikes alone; set neutral_weight: 0."
             )
         for key in online:
-            raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_push.")
+            raise UsageError(f"'online_settings' has a key '{key}' that {name} does not know; only dislike_strength.")
         if hasattr(model, "chosen"):
             settings = {**model.chosen, "iterations": model.iterations, **model.live_settings}
         else:
@@ -130,5 +134,5 @@ def learner_of(model: Any, config: Any) -> Learner:
         features = getattr(model, "features", None)
         if features is not None:
             learner.take_features(features.items, features.users)
-    learner.dislike_push = checked_push(push)
+    learner.dislike_strength = strength
     return learner

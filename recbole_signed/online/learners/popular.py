@@ -17,7 +17,6 @@ class PopularLearner(LearnerDefaults):
     """Ranks by the number of likes an item has now."""
 
     name = "Pop"
-    dislike_push = 0.0
 
     def __init__(self) -> None:
         self.likes = np.zeros(1, dtype=np.float32)

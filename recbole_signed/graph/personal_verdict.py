@@ -1,0 +1,263 @@
+r"""The personal verdict: what is near to what a user disliked falls, and a dislike lifts nothing that is near it.
+
+A model reads a dislike as a sign of what its user comes across, so that items near it may rise. Their scores s become
+
+.. math:: s'_i = b_i - \lambda\, n_{ui} \max(0, b_i - m_i), \qquad
+    n_{ui} = \max_d \varphi_d\, \kappa_{di} \bigl(1 - \max_l \kappa_{li}\bigr)
+
+over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` what an
+item has without the user's taste. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
+:data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to; 0 else.
+The strength fades: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a like has ended, down
+to :data:`FLOOR`, which is also that of a dislike without a time. So nothing but later dislikes makes one fade, and a
+user who dislikes often is not left without items.
+
+The score b is that of the edges without the newest verdict, where that is a dislike: it becomes a sign of exposure
+with the user's next verdict, so that the dislike moves what is near it alone. An item near a dislike of the last run,
+the dislikes that are later than all likes, has at most the score that it has without the run.
+
+All of this is a function of the edges. References: Google's dislikes as input and label (arXiv 2308.12256), the stable
+demotion and the protection by likes that users of such systems ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from recbole_signed.arrays import contains, distinct
+
+IntArray = npt.NDArray[np.int64]
+
+NEAR = 10
+"""Items that a dislike makes fall."""
+WIDE = 64
+"""Nearest items that are known of one: those that the user has an edge to are passed over."""
+HALF_LIFE = 4.0
+"""[h] Later runs of dislikes after which a dislike counts half."""
+FLOOR = 0.1
+"""What a dislike counts at least."""
+NEWEST = 10
+"""Dislikes of a user that act beside the last run, and likes that protect: the newest ones."""
+LONGEST_RUN = 50
+"""Dislikes of the last run that act."""
+LIKERS = 256
+"""Users of an item, those with the smallest ids, whose likes tell what is near it."""
+STRENGTH = 0.7
+"""[lambda] Default strength: on three published splits it prevents at least 80 % of similar items."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Likes and dislikes of n users, one user after the other, each in order of time; likes last among equal times."""
+
+    user: IntArray
+    """``[n_events]``, rising."""
+    item: IntArray
+    like: npt.NDArray[np.bool_]
+    timed: npt.NDArray[np.bool_]
+    """Whether the time is known."""
+    n_users: int
+
+    @classmethod
+    def of(
+        cls,
+        user: npt.NDArray[np.integer],
+        item: npt.NDArray[np.integer],
+        like: npt.NDArray[np.bool_],
+        time: npt.NDArray[np.generic] | None,
+        n_users: int,
+    ) -> Verdicts:
+        """Put verdicts in order, ``[n_events]`` each; a time of 0, or none, is not known."""
+        stamps = np.zeros(len(user)) if time is None else time
+        order = np.lexsort((item, like, stamps, user))
+        owner, ordered = user[order].astype(np.int64), item[order].astype(np.int64)
+        return cls(owner, ordered, like[order], stamps[order] != 0, n_users)
+
+    def rows(self, users: IntArray) -> Verdicts:
+        """Return those of some users, in their order."""
+        start, end = (np.searchsorted(self.user, users, side) for side in ("left", "right"))
+        length = end - start
+        places = np.arange(length.sum()) + np.repeat(start - (np.cumsum(length) - length), length)
+        owner = np.repeat(np.arange(len(users)), length)
+        return Verdicts(owner, self.item[places], self.like[places], self.timed[places], len(users))
+
+    def _later(self, counted: npt.NDArray[np.bool_]) -> IntArray:
+        """Return how many of the counted events of its user are later than each event, ``[n_events]``."""
+        total = np.cumsum(counted)
+        ends = np.searchsorted(self.user, self.user, "right") - 1
+        return np.asarray(total[ends] - total if len(total) else total, dtype=np.int64)
+
+    @property
+    def last_run(self) -> npt.NDArray[np.bool_]:
+        """Which events are dislikes of a known time that no verdict of another kind or time follows."""
+        return ~self.like & self.timed & (self._later(self.like | ~self.timed) == 0)
+
+    @property
+    def newest_dislikes(self) -> npt.NDArray[np.bool_]:
+        """Which events are the newest verdict of their user, and a dislike of a known time."""
+        return self.last_run & (self._later(np.ones(len(self.user), dtype=bool)) == 0)
+
+    @property
+    def strengths(self) -> npt.NDArray[np.float64]:
+        """What each dislike counts, ``[n_events]``; 0 of likes, and of dislikes that are too old to act."""
+        begins = ~self.like
+        begins[1:] &= self.like[:-1] | (self.user[1:] != self.user[:-1])
+        open_ = self.last_run
+        # the run that is going on makes none fade: a dislike must not raise what an earlier one keeps down
+        age = self._later(begins & ~open_)
+        found = np.where(self.timed, np.maximum(2.0 ** (-age / HALF_LIFE), FLOOR), FLOOR)
+        few = (self._later(~self.like & ~open_) < NEWEST) & (self._later(~self.like) < LONGEST_RUN)
+        return np.where(~self.like & few, found, 0.0)
+
+    @property
+    def protecting(self) -> npt.NDArray[np.bool_]:
+        """Which events are likes that may protect what is near them."""
+        return self.like & (self._later(self.like) < NEWEST)
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """The nearest items of some items by the cosine of their likes, best first."""
+
+    indptr: IntArray
+    """``[n + 1]``"""
+    items: IntArray
+    cosines: npt.NDArray[np.float64]
+    """Up to a factor of each row."""
+
+    @classmethod
+    def of(cls, likes_of_likers: sp.csr_matrix, n_likes: npt.NDArray[np.integer], items: IntArray) -> Neighbourhoods:
+        """Find them among all items.
+
+        Args:
+            likes_of_likers: how many of the likers of each of ``items`` like every item, ``[len(items), n_items]``.
+            n_likes: number of likes of each item, ``[n_items]``.
+            items: whose neighbours they are.
+        """
+        common = likes_of_likers.tocoo()
+        row, item = common.row.astype(np.int64), common.col.astype(np.int64)
+        others = item != items[row]
+        row, item = row[others], item[others]
+        cosine = common.data[others].astype(np.float64) / np.sqrt(np.maximum(n_likes[item], 1).astype(np.float64))
+        order = np.lexsort((item, -cosine, row))
+        indptr = np.searchsorted(row[order], np.arange(len(items) + 1))
+        rank = np.arange(len(order)) - np.repeat(indptr[:-1], np.diff(indptr))
+        order = order[rank < WIDE]
+        starts = np.concatenate([[0], np.minimum(np.diff(indptr), WIDE).cumsum()])
+        return cls(starts, item[order], cosine[order])
+
+
+NeighbourhoodsOf = Callable[[IntArray], Neighbourhoods]
+"""Gives those of some items."""
+
+
+@dataclass(frozen=True)
+class Demotions:
+    """What falls: one entry for each pair of a user and an item that is near a dislike of it."""
+
+    user: IntArray
+    """``[n]``, the place of the user among those asked for."""
+    item: IntArray
+    nearness: npt.NDArray[np.float64]
+    """:math:`n_{ui}`, above 0 and at most 1."""
+    cause: IntArray
+    """The dislike that it comes from."""
+    in_last_run: npt.NDArray[np.bool_]
+    """Whether it is near a dislike of the last run."""
+
+    @classmethod
+    def none(cls) -> Demotions:
+        """Return those of users for whom nothing falls."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls(none, none, np.zeros(0), none, np.zeros(0, dtype=bool))
+
+    @classmethod
+    def of(cls, verdicts: Verdicts, seen: IntArray, near: NeighbourhoodsOf, n_items: int) -> Demotions:
+        """Find what falls for some users.
+
+        Args:
+            verdicts: of the users.
+            seen: keys ``user * n_items + item`` of all their edges, ascending.
+            near: gives the neighbourhoods of items.
+            n_items: number of items.
+        """
+        strengths = verdicts.strengths
+        acting = strengths > 0
+        users = np.zeros(verdicts.n_users, dtype=bool)
+        users[verdicts.user[acting]] = True
+        events = np.flatnonzero(acting | (verdicts.protecting & users[verdicts.user]))
+        if not len(events):
+            return cls.none()
+        asked, place = np.unique(verdicts.item[events], return_inverse=True)
+        found = near(asked)
+        length = np.diff(found.indptr)[place]
+        event = np.repeat(events, length)
+        entry = np.arange(length.sum()) + np.repeat(found.indptr[place] - (np.cumsum(length) - length), length)
+        key = verdicts.user[event] * n_items + found.items[entry]
+        new = ~contains(seen, key) & (found.items[entry] > 0)
+        event, entry, key = event[new], entry[new], key[new]
+        first = np.searchsorted(event, event)
+        kept = np.arange(len(event)) - first < NEAR
+        event, entry, key, first = event[kept], entry[kept], key[kept], np.searchsorted(event[kept], event[kept])
+        cosine = found.cosines[entry]
+        nearness = np.sqrt(cosine / cosine[first]) if len(first) else cosine
+        return cls._strongest(verdicts, strengths, event, key, nearness, n_items)
+
+    @classmethod
+    def _strongest(
+        cls,
+        verdicts: Verdicts,
+        strengths: npt.NDArray[np.float64],
+        event: IntArray,
+        key: IntArray,
+        nearness: npt.NDArray[np.float64],
+        n_items: int,
+    ) -> Demotions:
+        """Return the strongest demotion of each pair, from what each event is near to."""
+        order = np.lexsort((-event, key))  # of each pair the newest event first
+        event, key, nearness = event[order], key[order], nearness[order]
+        like = verdicts.like[event]
+        pair = np.cumsum(np.append(False, key[1:] != key[:-1])) if len(key) else key
+        # the largest protection by a newer like: a running maximum within each pair, which the offset keeps apart
+        protection = np.maximum.accumulate(np.where(like, nearness, 0.0) + 2.0 * pair) - 2.0 * pair
+        pull = np.where(like, 0.0, strengths[event] * nearness * np.clip(1.0 - protection, 0.0, 1.0))
+        last = verdicts.last_run[event] & (pull > 0)
+        order = np.lexsort((-pull, pair))
+        best = order[np.append(True, np.diff(pair[order]) != 0)] if len(order) else order
+        best = best[pull[best] > 0]
+        marked = distinct(key[last])
+        return cls(
+            key[best] // n_items,
+            key[best] % n_items,
+            pull[best],
+            verdicts.item[event[best]],
+            contains(marked, key[best]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def lowered(
+        self,
+        scores: npt.NDArray[np.floating],
+        without_run: npt.NDArray[np.floating] | None,
+        neutral: npt.NDArray[np.floating],
+        strength: float,
+    ) -> npt.NDArray[np.floating]:
+        """Return the scores of the pairs after their fall, ``[n]``.
+
+        Args:
+            scores: of the pairs, of the edges without the newest dislike.
+            without_run: of the pairs, of the edges without the last run; None where no user has a run of several.
+            neutral: what each item has without the user's taste.
+            strength: :math:`\\lambda`, from 0 to 1.
+        """
+        base = scores
+        if without_run is not None:
+            base = np.where(self.in_last_run, np.minimum(scores, without_run), scores)
+        return (base - strength * self.nearness * np.maximum(base - neutral, 0.0)).astype(scores.dtype)

@@ -1,0 +1,66 @@
+"""What fewer disliked items may cost: the strongest verdicts whose metric on validation is near enough to the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from logging import getLogger
+from typing import Any
+
+from recbole_signed.ssf.pieces import Candidate
+from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.validation import Validation
+
+STRENGTHS = (0.7, 0.5, 0.35, 0.2, 0.1, 0.05)
+"""What is tried of the personal verdict's strength, the strongest first."""
+AVERSIONS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+"""What is tried of the dislike aversion above the one that is best."""
+CELLS = 100_000_000
+"""Scores of all users of a validation that is chosen on, about."""
+LEAST_USERS = 300
+
+CandidateAt = Callable[[FilterSettings], Candidate]
+"""Gives the scoring of a model at some settings."""
+
+
+def spend(
+    at: CandidateAt,
+    validation: Validation,
+    start: FilterSettings,
+    price: float,
+    timed: bool,
+    fixed: Collection[str] = (),
+) -> FilterSettings:
+    """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without.
+
+    Half of the price is for the personal verdict, where times tell which dislikes are new: without them what a new one
+    costs can't be measured, and the strength of ``start`` holds. The aversion has what is left.
+
+    Args:
+        at: the model.
+        validation: users and held-out likes; where its metric counts dislikes, that has chosen, and nothing is spent.
+        start: what is best by the metric, with the preset strength.
+        price: from 0 to 1.
+        timed: whether the times of dislikes are known.
+        fixed: names of settings that stay as they are.
+    """
+
+    def value(**changes: Any) -> float:
+        return float(validation.values([at(replace(start, **changes))]).mean())
+
+    best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
+    if timed and "dislike_strength" not in fixed:
+        least = best - price / 2 * abs(best)
+        strength = next((each for each in STRENGTHS if value(dislike_strength=each) >= least), 0.0)
+    if "dislike_aversion" not in fixed and not validation.gamma:
+        least = best - price * abs(best)
+        for each in (each for each in AVERSIONS if each > start.dislike_aversion):
+            if value(dislike_strength=strength, dislike_aversion=each) < least:
+                break
+            aversion = each
+    if not strength and not aversion:
+        getLogger().warning(
+            "Dislikes weigh nothing against any item here: on validation, holding back what is near to them, or what "
+            f"is disliked, costs more than accuracy_price ({price:g}); set dislike_strength or dislike_aversion."
+        )
+    return replace(start, dislike_strength=strength, dislike_aversion=aversion)
