@@ -57,8 +57,7 @@ class RateWeighted:
     Attributes:
         dislike_aversion: g; may be set at any time, nothing is trained again.
         relative_rates: like rates over the mean, ``[n_items]``, of the training part. It is no part of a checkpoint's
-            parameters: it follows
-            from the data, and g from the configuration that a checkpoint holds.
+            parameters: it follows from the data, and g from the configuration that a checkpoint holds.
         dislike_strength: of the personal verdict, see :mod:`recbole_signed.graph.personal_verdict`; so.
     """
 

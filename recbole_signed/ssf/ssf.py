@@ -36,8 +36,8 @@ class SSF(TrainingFreeRecommender):
 
     :math:`R \approx U S V^T`; score of item i for user u:
     :math:`(f_u(S) \odot R_u V) V_i^T \, v_i \, \bar d_i^{\,\pi}` and a little popularity, with a
-    Butterworth response :math:`f_u`, :math:`v_i` that holds back disliked items, and the degree :math:`\bar d_i` over the mean
-    (:class:`~recbole_signed.ssf.filter.SpectralFilter`). What is near to a dislike of the user is ranked lower
+    Butterworth response :math:`f_u`, :math:`v_i` that holds back disliked items, and the degree :math:`\bar d_i` over
+    the mean (:class:`~recbole_signed.ssf.filter.SpectralFilter`). What is near to a dislike of the user is ranked lower
     (:mod:`recbole_signed.graph.personal_verdict`).
 
     With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
