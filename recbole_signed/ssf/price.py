@@ -1,4 +1,7 @@
-"""What fewer disliked items may cost: the strongest verdicts whose metric on validation is near enough to the best."""
+"""What fewer disliked items may cost: the strongest verdicts whose metric on validation is near enough to the best.
+
+A cost counts as its mean over users plus one standard error, so that chance does not buy what others will not have.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from logging import getLogger
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from recbole_signed.ssf.pieces import Candidate
 from recbole_signed.ssf.settings import FilterSettings
@@ -45,17 +51,19 @@ def spend(
         fixed: names of settings that stay as they are.
     """
 
-    def value(**changes: Any) -> float:
-        return float(validation.values([at(replace(start, **changes))]).mean())
+    def value(**changes: Any) -> npt.NDArray[np.float64]:
+        return validation.values([at(replace(start, **changes))])[0]
+
+    def affordable(price: float, **changes: Any) -> bool:
+        cost = best - value(**changes)
+        return bool(cost.mean() + cost.std() / len(cost) ** 0.5 <= price * abs(best.mean()))
 
     best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
     if timed and "dislike_strength" not in fixed:
-        least = best - price / 2 * abs(best)
-        strength = next((each for each in STRENGTHS if value(dislike_strength=each) >= least), 0.0)
+        strength = next((each for each in STRENGTHS if affordable(price / 2, dislike_strength=each)), 0.0)
     if "dislike_aversion" not in fixed and not validation.gamma:
-        least = best - price * abs(best)
         for each in (each for each in AVERSIONS if each > start.dislike_aversion):
-            if value(dislike_strength=strength, dislike_aversion=each) < least:
+            if not affordable(price, dislike_strength=strength, dislike_aversion=each):
                 break
             aversion = each
     if not strength and not aversion:
