@@ -108,7 +108,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
-    from recbole_signed.experiments.runs import parse_assignments
+    from recbole_signed.plugin import parse_assignments
 
     for word, after in zip_longest(settings or [], (settings or [])[1:], fillvalue="VALUE"):
         if word.startswith("-") and "=" not in word:

@@ -66,8 +66,7 @@ class SignedSASRec(SignedSequentialRecommender):
         "layer_norm_eps": "(0, inf)",
         "initializer_range": "[0, inf)",
     }
-    learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
-    stream_chooser: str | None = None
+    learner = stream_chooser = None
     needs_sign = True
     uses_dislikes = True
     family = "signed sequence"

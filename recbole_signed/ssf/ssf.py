@@ -74,7 +74,6 @@ class SSF(TrainingFreeRecommender):
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     learner = "recbole_signed.ssf.learner:SpectralLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
     export_recipe: ClassVar[Mapping[str, Any]] = {
         "methods": ("tune", "_choose", "_read_features", "list_scores", "edges_of"),
         "attributes": ("_lists", "auto", "given", "tune_users", "valid_metric", "signed_gamma", "feature_maps"),

@@ -49,7 +49,6 @@ class SSFL(SSF):
         "unobserved_weight": "[0, inf)",
     }
     learner = "recbole_signed.ssf.learned_learner:LearnedSpectralLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_learned"
     fitted = ("item_factors", "singular_values", "learned_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -60,7 +60,6 @@ class SSFT(SSF):
         "trend_smoothing": "(0, inf)",
     }
     learner = "recbole_signed.ssf.time_learner:TimeLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_time"
     export_recipe: ClassVar[Mapping[str, Any]] = {
         "refusal": "it needs exact times of likes and dislikes, which RecBole rounds to 64 or 128 seconds; export SSF."
     }

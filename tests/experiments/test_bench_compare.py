@@ -16,16 +16,9 @@ import pytest
 
 from recbole_signed.convert import accept, convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import (
-    THREAD_VARIABLES,
-    RunRow,
-    append_row,
-    environment,
-    is_there,
-    make_config,
-    read_rows,
-)
+from recbole_signed.experiments.runs import THREAD_VARIABLES, RunRow, append_row, environment, is_there, read_rows
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool
+from recbole_signed.plugin import make_config
 
 TABLE = """
 title: Tiny

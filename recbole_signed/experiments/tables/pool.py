@@ -17,7 +17,6 @@ from recbole_signed.experiments.runs import (
     ForkServer,
     Process,
     RunRow,
-    as_word,
     cores,
     end,
     machine,
@@ -25,6 +24,7 @@ from recbole_signed.experiments.runs import (
     versions,
 )
 from recbole_signed.experiments.tables.spec import RunSpec
+from recbole_signed.plugin import as_word
 
 _POLL_SECONDS = 0.05
 

@@ -24,45 +24,43 @@ from pydantic import (
 
 from recbole_signed import __version__
 from recbole_signed.atomic import Settings, Sign
-from recbole_signed.data import inter_columns
+from recbole_signed.data import inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.runs import (
     BEST,
     COSTS,
     DEFAULT_COSTS,
-    DEFAULT_TOPK,
-    RECBOLE_METRICS,
     SERVED,
-    SIGNED_METRICS,
     RunRow,
     data_folder,
     data_sha256,
     digest,
-    draws,
-    eval_args_of,
     has_k,
-    merged,
-    ranks_all,
-    read_yaml,
     request_id,
-    split_dotted,
-    with_dotted,
-    yaml_if_there,
 )
 from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
 from recbole_signed.plugin import (
+    DEFAULT_TOPK,
     PROTOCOLS,
     RANGES,
+    RECBOLE_METRICS,
+    SIGNED_METRICS,
     class_names,
     default_file,
+    draws,
+    eval_args_of,
     facts_of,
     foreign_code,
+    merged,
     refuse_unknown_keys,
+    split_dotted,
+    with_dotted,
+    yaml_if_there,
 )
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
-from recbole_signed.yaml_spec import Spec, checked
+from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 DEFAULT_SEEDS = (2020,)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.experiments.runs import merged, read_yaml
+from recbole_signed.plugin import merged
+from recbole_signed.yaml_spec import read_yaml
 
 EXTENDS = "extends"
 NAMED = ("datasets", "models")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError, argument
-from recbole_signed.experiments.runs import RunRow, digest, space_file
+from recbole_signed.experiments.runs import RunRow, digest
 from recbole_signed.experiments.tables import tuned_path
 from recbole_signed.experiments.tuning.halving import Halving
 from recbole_signed.experiments.tuning.plan import Plan
@@ -21,7 +21,7 @@ from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task, facts_of
 from recbole_signed.experiments.tuning.workers import COMMAND, Worker, Workers
 from recbole_signed.files import DirectoryLock, replace_text
-from recbole_signed.plugin import class_name, foreign_code
+from recbole_signed.plugin import class_name, foreign_code, space_file
 from recbole_signed.signals import raised_by_sigterm
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.experiments.runs import read_yaml
 from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
+from recbole_signed.yaml_spec import read_yaml
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
 EDGE = 0.05
