@@ -86,12 +86,10 @@ def upward(root: Path, layers: list[str]) -> set[tuple[str, str]]:
 
 KNOWN = {
     ("recbole_signed.serve.start", "recbole_signed.__main__"),
-    ("recbole_signed.experiments.runs.forked", "recbole_signed.__main__"),
-    ("recbole_signed.experiments.runs.forked", "recbole_signed.cli.fork_server"),
     ("recbole_signed.model.abstract_recommender", "recbole_signed.trainer.signed_trainer"),
     ("recbole_signed.model.signedsasrec", "recbole_signed.trainer.signed_trainer"),
 }
-"""Processes that are started by the command line, and a model's trainer, which its class names."""
+"""A service starts its replicas by the command line, and a model's trainer, which its class names."""
 
 
 def test_no_string_names_a_module_of_a_higher_layer(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed import __version__
+from recbole_signed.causes import one_sentence, outside_cause
 from recbole_signed.cli import analysis, data, recommend, replay, service, significance, state, stats, tune, upstream
-from recbole_signed.cli.causes import outside_cause
 from recbole_signed.cli.output import (
     MODEL,
     Dataset,
@@ -29,7 +29,6 @@ from recbole_signed.cli.output import (
     Settings,
     names_in,
     print_json,
-    printable,
     stdout_for_result,
     terminal_width,
 )
@@ -39,8 +38,6 @@ from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130
-LONGEST = 1500
-"""Characters of a sentence at most."""
 
 # typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
 _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
@@ -304,9 +301,7 @@ def _check_text(words: Sequence[str]) -> None:
 
 
 def _refuse(message: str, words: Sequence[str]) -> int:
-    sentence = printable(" ".join(message.split()))
-    if len(sentence) > LONGEST:  # of a value that somebody made long
-        sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 3 :]}"
+    sentence = one_sentence(message)
     sys.stderr.write(f"recbole-signed: {sentence}\n")
     if "--json" in words:
         with contextlib.suppress(OSError):  # the output may be what can't be written

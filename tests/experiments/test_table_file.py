@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -57,13 +57,10 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], lis
     """Replace the runs by a script that gives a row; the function tells which were started since it was last asked."""
     told = tmp_path / "started"
 
-    def command(request: RunSpec) -> list[str]:
-        served = {"serve_seconds": 0.5, "model_bytes": 4_000_000} if request.serving else {}
-        row = RunRow(request.model, request.dataset, request.seed, test={"recall@5": 0.5}, **served)
-        script = f"open({str(told)!r}, 'a').write({request.title!r} + '\\n')\nprint({json.dumps(row.as_dict())!r})"
-        return [sys.executable, "-c", script]
-
-    monkeypatch.setattr(pool, "command", command)
+    served = """if request.serving:
+    row = RunRow(**{**vars(row), "serve_seconds": 0.5, "model_bytes": 4_000_000})
+"""
+    monkeypatch.setattr(pool, "made", partial(scripted_run, served, str(told), {"test": {"recall@5": 0.5}}))
 
     def since() -> list[str]:
         lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
@@ -266,12 +263,9 @@ def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to
     assert started() == [], "a row with more in it is as good"
 
 
-def test_serving_is_asked_for_on_the_command_line(write: Write) -> None:
-    text = "extends: base.yaml\nserving: true\n"
-    assert all("--measure-serving" in pool.command(request) for request in requests(write(text)).values())
-    assert not any(
-        "--measure-serving" in pool.command(request) for request in requests(write("extends: base.yaml\n")).values()
-    )
+def test_serving_is_asked_for_by_the_table(write: Write) -> None:
+    assert all(each.serving for each in requests(write("extends: base.yaml\nserving: true\n")).values())
+    assert not any(each.serving for each in requests(write("extends: base.yaml\n")).values())
 
 
 SECOND = """

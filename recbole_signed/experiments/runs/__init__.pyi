@@ -1,6 +1,3 @@
-from .forked import PROGRAM as PROGRAM
-from .forked import ForkedProcess as ForkedProcess
-from .forked import ForkServer as ForkServer
 from .metric_columns import BEST as BEST
 from .metric_columns import COST_COLUMNS as COST_COLUMNS
 from .metric_columns import COSTS as COSTS
@@ -13,11 +10,9 @@ from .metric_columns import has_k as has_k
 from .metric_columns import metric_column as metric_column
 from .metric_columns import smaller_is_better as smaller_is_better
 from .processes import THREAD_VARIABLES as THREAD_VARIABLES
-from .processes import Process as Process
+from .processes import Job as Job
 from .processes import end as end
 from .processes import environment as environment
-from .processes import reason_of_end as reason_of_end
-from .processes import start as start
 from .provenance import NOT_RESULTS as NOT_RESULTS
 from .provenance import config_hash as config_hash
 from .provenance import cores as cores

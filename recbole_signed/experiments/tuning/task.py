@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,6 @@ class Task:
     settings: Mapping[str, Any] | None = None
     """Keys above the files."""
     seed: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the task as JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Task:
-        """Make a task of what :meth:`as_dict` gave."""
-        return cls(**{**values, "config_files": tuple(values["config_files"])})
 
     def run(
         self, values: Mapping[str, Any], cache: DataCache, on_validation: Callable[[Validated], None] | None = None
