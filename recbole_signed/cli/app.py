@@ -34,6 +34,7 @@ from recbole_signed.cli.output import (
 )
 from recbole_signed.cli.panels import InPanels
 from recbole_signed.errors import MissingExtraError, UsageError, nearest, options_named
+from recbole_signed.plugin import registry
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
 
@@ -79,7 +80,13 @@ service.add_to(app)
 @app.callback(invoke_without_command=True)
 def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    imported: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE", help="Import a Python file, which registers models or metrics."),
+    ] = None,
 ) -> None:
+    for file in imported or []:
+        registry.import_file(file)
     if version:
         typer.echo(__version__)
         raise typer.Exit()
@@ -271,7 +278,7 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     try:
         _check_text(words)
         with options_named(), raised_by_sigterm(KeyboardInterrupt):
-            status = commands(words or ["--help"], standalone_mode=False)
+            status = commands(_imports_first(words) or ["--help"], standalone_mode=False)
     except (UsageError, MissingExtraError) as error:
         status = _refuse(str(error), words)
     except _ClickError as error:
@@ -289,6 +296,15 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     if status == INTERRUPTED:  # also what newer versions of typer make of Ctrl-C
         sys.stderr.write("Interrupted.\n")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _imports_first(words: Sequence[str]) -> list[str]:
+    """Return the words with each ``--import FILE`` before the command, wherever it was written."""
+    free = words.index("--") if "--" in words else len(words)
+    named = {number for number in range(free) if words[number].partition("=")[0] == "--import"}
+    named |= {number + 1 for number in named if words[number] == "--import"}
+    rest = [word for number, word in enumerate(words) if number not in named]
+    return [word for number, word in enumerate(words) if number in named] + rest
 
 
 def _check_text(words: Sequence[str]) -> None:

@@ -416,6 +416,10 @@ def test_a_model_may_be_left_out_of_a_data_set(write: Write, started: Callable[[
         TableSpec.read(write(BASE.replace("{again: {epochs: 9}}", "{again: true}"), "wrong"))
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable[[], list[str]]) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     with pytest.raises(UsageError, match="has no finished rows yet"):
@@ -428,7 +432,10 @@ def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable
         .replace("again: {epochs: 9}", "again: {tuned: true, epochs: 9}"),
         encoding="utf-8",
     )
-    found = compare(table, finished=True)
+    before = contents(table.parent)
+    assert compare(table, finished=True).rows
+    assert contents(table.parent) == before, "nothing is written"
+    found = compare(table, output=table.parent, finished=True)
     assert (found.n_new, started()) == (0, [])
     assert [line.label for section in found.table.sections for line in section.lines] == ["Pop", "Pop"]
     stored = stored_table(table)
@@ -460,7 +467,7 @@ def test_rows_of_older_defaults_are_shown_until_there_are_new_ones(
     assert started() == []
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") == shown
     compare(table, only=["EASE"])
-    compare(table, finished=True)
+    compare(table, output=table.parent, finished=True)
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") != shown
 
 
@@ -468,11 +475,11 @@ def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started
     seeds = "seeds: [1, 2]"
     table = write(BASE.replace("toy-signed: {epochs: 3}", "toy-signed: {eval_args: {order: RO}}"))
     assert [row.seed for row in compare(table, only=["EASE"], datasets=["toy-signed"]).rows] == [1, 2]
-    compare(table, finished=True)
+    compare(table, output=table.parent, finished=True)
     text = table.read_text(encoding="utf-8")
     for now, shown in (("seeds: [2]", [2]), ("seeds: [2, 3]", [2]), (seeds, [1, 2]), ("seeds: [2, 3]", [1, 2])):
         table.write_text(text.replace(seeds, now), encoding="utf-8")
-        assert [row.seed for row in compare(table, finished=True).rows] == shown
+        assert [row.seed for row in compare(table, output=table.parent, finished=True).rows] == shown
 
 
 # ---- names ----

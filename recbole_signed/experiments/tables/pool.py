@@ -57,7 +57,7 @@ def run_all(
 
 def made(request: RunSpec) -> RunRow:
     """Make a run in this process."""
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.experiments.runs.runner import run
 
     return run(
         request.model,

@@ -54,6 +54,7 @@ from recbole_signed.plugin import (
     foreign_code,
     merged,
     refuse_unknown_keys,
+    registry,
     split_dotted,
     with_dotted,
     yaml_if_there,
@@ -122,6 +123,16 @@ class RunSpec:
             refuse_unknown_keys({**plain, **with_dotted(dotted, plain)}, defaults)
         except UsageError as error:
             raise UsageError(f"{self.label} on {self.section}: {error}") from error
+
+    def refuse_unknown_metrics(self) -> None:
+        """Refuse metrics that the run would not know, without importing RecBole.
+
+        Raises:
+            UsageError: as :func:`recbole_signed.plugin.registry.check_metrics`.
+        """
+        given, chosen = self.settings.get("metrics") or [], self.settings.get("valid_metric")
+        named = [*([given] if isinstance(given, str) else given), *([chosen.partition("@")[0]] if chosen else [])]
+        registry.check_metrics(named, f"{self.label} on {self.section}: ")
 
 
 @dataclass(frozen=True)
@@ -361,7 +372,7 @@ class TableSpec(Spec):
                 how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 seeds = _seeds(settings.pop("seeds", self._seeds_of(model, beside, settings)))
-                self._check_columns(cell.label, beside, settings)
+                code = registry.metric_code(self._check_columns(cell.label, beside, settings))
                 for seed in seeds:
                     asked = {
                         "model": model,
@@ -370,6 +381,7 @@ class TableSpec(Spec):
                         "settings": {key: value for key, value in settings.items() if key != "data_path"},
                         "package": __version__,
                         "defaults": default_settings(model, beside),
+                        **({"metrics": code} if code else {}),
                     }
                     yield RunSpec(
                         cell.label,
@@ -410,8 +422,8 @@ class TableSpec(Spec):
             eval_args = {"order": "TO", "mode": eval_args.get("mode")}
         return self.seeds if draws(eval_args) else self.seeds[:1]
 
-    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
-        """See that the metrics of a run will fill the columns, before anything is run."""
+    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """See that the metrics of a run will fill the columns, before anything is run; return them."""
         in_data_set = yaml_if_there(beside)
         protocol = settings.get("protocol", in_data_set.get("protocol"))
         given = {**in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
@@ -429,6 +441,9 @@ class TableSpec(Spec):
                 raise UsageError(f"the column '{column}' has {said} length; write {right}.")
             name = f"group{name}" if side in GROUP_KEYS and name != "groupshare" else name
             if name not in [each.lower() for each in judged.metrics]:
+                if name in COSTS:
+                    raise UsageError(f"the column '{column}' is a cost of a run; name it under 'costs'.")
+                registry.check_metrics([name], f"the column '{column}' is not evaluated for {label}: ")
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
             if at and int(k) not in judged.topk:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
@@ -438,6 +453,7 @@ class TableSpec(Spec):
                 groups = [*_gamma_labels(layers.get("signed_gamma")), ""]
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
+        return judged.metrics
 
 
 def default_settings(model: str, beside: Path) -> dict[str, Any]:

@@ -109,6 +109,7 @@ def facts_of(task: Task) -> Facts:
     config = make_config(task.model, task.dataset, task.config_files, task.settings, task.seed)
     if config["eval_step"] <= 0:
         raise UsageError(f"eval_step is {config['eval_step']}, so nothing is validated; tuning needs 1 or more.")
+    registry.check_metrics(config["metrics"])
     keys = {*config.internal_config_dict, *_HOW_TO_TRAIN}
     folder = Path(config["data_path"])
     defaults = {key: config[key] for key in sorted(keys)}
