@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -272,6 +272,8 @@ class TableSpec(Spec):
     serving: StrictBool = Field(False, description="true or false")
     """Measure what the trained models cost in use."""
     _file: Path = PrivateAttr(Path("TABLE"))
+    _sources: tuple[TableSpec, ...] = PrivateAttr(())
+    """The tables whose rows it shows; none: it has rows of its own."""
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:
@@ -280,13 +282,15 @@ class TableSpec(Spec):
         Raises:
             UsageError: no such file, an unknown key or model, or values of the wrong kind.
         """
-        content = read_table_file(path, ("extends", *cls.model_fields))
+        content = read_table_file(path, ("extends", "rows_from", *cls.model_fields))
+        sources = [path.parent / name for name in content.pop("rows_from", ())]
         for key in ("datasets", "models"):
             if not content.get(key):
                 raise UsageError(f"{path}: a table needs '{key}'.")
         given = {key: value for key, value in content.items() if value is not None}
         spec = checked(cls, {**given, "title": str(content.get("title") or path.stem)}, path)
         spec._file = path
+        spec._sources = tuple(cls.read(file) for file in sources)
         return spec
 
     def pools(self) -> dict[str, list[str]]:
@@ -405,6 +409,11 @@ class TableSpec(Spec):
         for label, model_settings in self.models.items():
             settings = keys_on(section, self.common, data_settings, model_settings)
             if settings is None:
+                continue
+            if self._sources:
+                source = next(each for each in self._sources if label in each.models)
+                for row in source.only([label]).planned_rows(section) if section in source.datasets else ():
+                    yield replace(row, settings=merged(row.settings, self.common))  # a folder of data, from a command
                 continue
             start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
             for key in ("model", "dataset", "seed", POOL):
