@@ -74,27 +74,6 @@ class SSF(TrainingFreeRecommender):
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     learner = "recbole_signed.ssf.learner:SpectralLearner"
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "methods": ("tune", "_choose", "_read_features", "list_scores", "edges_of"),
-        "attributes": ("_lists", "auto", "given", "tune_users", "valid_metric", "signed_gamma", "feature_maps"),
-        "keys": (
-            "auto",
-            "tune_users",
-            "features",
-            "predict_items",
-            "feature_weight",
-            "feature_ridge",
-            "feature_gain",
-            "feature_popularity",
-            "predict_users",
-            "user_feature_weight",
-            "user_feature_ridge",
-            "feature_lift",
-        ),
-        "rewordings": {", never chosen": ""},
-        "note": "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: "
-        "the values of the yaml hold. Use RecBole's hyper-parameter tuning.",
-    }
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
 
     def __init__(self, config: Any, dataset: Any) -> None:

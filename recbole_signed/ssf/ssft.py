@@ -60,9 +60,6 @@ class SSFT(SSF):
         "trend_smoothing": "(0, inf)",
     }
     learner = "recbole_signed.ssf.time_learner:TimeLearner"
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "refusal": "it needs exact times of likes and dislikes, which RecBole rounds to 64 or 128 seconds; export SSF."
-    }
     fitted = ("item_factors", "singular_values", "transition_map")
     chooses_in_time = True
     """Its parameters are to be chosen on the last likes: order and trend say nothing of likes held out at random."""
