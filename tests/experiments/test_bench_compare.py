@@ -21,8 +21,10 @@ from recbole_signed.convert import accept, convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import (
     THREAD_VARIABLES,
+    Job,
     RunRow,
     append_row,
+    end,
     environment,
     is_there,
     read_rows,
@@ -412,6 +414,27 @@ def test_a_column_of_dislikes_needs_dislikes_that_are_held_out(write: Write, set
     text = f"datasets: [toy-signed]\nmodels: [Pop]\ncolumns: [recall@10, signauc]\ncommon: {settings}\n"
     with pytest.raises(UsageError, match="'signauc' is not evaluated for Pop"):
         list(TableSpec.read(write(text)).requests())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+def test_the_death_of_the_process_that_forks_costs_no_run(write: Write, fake: Any) -> None:
+    started = fake("request.seed == 1 and os.kill(os.getppid(), 9)")
+    assert not compare(write(TABLE), jobs=1).failed
+    assert len(started()) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+def test_a_run_whose_process_that_forks_was_killed_can_be_ended(tmp_path: Path) -> None:
+    script = "os.kill(os.getppid(), 9); open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, {}, "", "")
+    job = Job(pool._send_row, (partial(scripted_run, script, "started", {}), request), tmp_path / "log", 1)
+    until = time.monotonic() + 60
+    while not (Path("pid").exists() and Path("pid").read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    end([job])
+    while psutil.pid_exists(job.process.pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(job.process.pid)
 
 
 SCRIPT = """

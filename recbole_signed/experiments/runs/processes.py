@@ -22,6 +22,8 @@ from recbole_signed.signals import raised_by_sigterm
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 _GRACE_SECONDS = 5.0
 _INTERRUPTED = 130
+_UNKNOWN = 255
+"""What multiprocessing gives for the exit status of a process where the one that forks was killed."""
 # elsewhere a fork beside system libraries is not safe, or there is none
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
@@ -89,7 +91,7 @@ def end(jobs: Iterable[Job], *, told: bool = False) -> None:
     """
     jobs = list(jobs)
     for how in (None if told else signal.SIGTERM, signal.SIGKILL):
-        alive = [each for each in jobs if each.process.is_alive()]
+        alive = [each for each in jobs if each.process.exitcode in (None, _UNKNOWN)]
         for each in alive if how else ():
             each.kill(how or signal.SIGKILL)
         until = time.monotonic() + _GRACE_SECONDS
