@@ -425,12 +425,13 @@ def test_the_death_of_the_process_that_forks_costs_no_run(write: Write, fake: An
 
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
 def test_a_run_whose_process_that_forks_was_killed_can_be_ended(tmp_path: Path) -> None:
-    script = "os.kill(os.getppid(), 9); open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    script = "os.kill(os.getppid(), 9); time.sleep(100)"
     request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, {}, "", "")
     job = Job(pool._send_row, (partial(scripted_run, script, "started", {}), request), tmp_path / "log", 1)
     until = time.monotonic() + 60
-    while not (Path("pid").exists() and Path("pid").read_text()) and time.monotonic() < until:
+    while job.process.exitcode is None and time.monotonic() < until:
         time.sleep(0.05)
+    assert psutil.pid_exists(job.process.pid)
     end([job])
     while psutil.pid_exists(job.process.pid) and time.monotonic() < until:
         time.sleep(0.05)
