@@ -7,6 +7,7 @@ from .api.streams import replay as replay
 from .convert.build import convert as convert
 from .data.dataset import SignedDataset as SignedDataset
 from .errors import UsageError as UsageError
+from .evaluation.own_metrics import register_metric as register_metric
 from .experiments.runs.runner import run as run
 from .experiments.tables.comparison import compare as compare
 from .experiments.tuning.search import tune as tune

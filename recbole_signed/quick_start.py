@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from recbole_signed.plugin import PICKLED_FUNCTIONS
+PICKLED_FUNCTIONS = ("run", "run_recbole", "run_recboles", "objective_function", "load_data_and_model")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,16 @@
-"""No two modules import each other, by whatever way: in a function, for types alone, or through a package."""
+"""No two modules import each other, and none names a higher one: in a function, for types, by a package or a string."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import tomllib
 
 import recbole_signed
 
@@ -50,3 +53,54 @@ def test_no_modules_import_each_other() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def named(path: Path, modules: set[str]) -> Iterator[str]:
+    """Yield the modules of this package that strings name: ``module:name`` or ``module``, alone or after ``-m``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and re.fullmatch(rf"{ROOT.name}(\.\w+)+(:\w+)?", str(node.value)):
+            module, colon, _ = str(node.value).partition(":")
+            yield module if colon or module in modules else module.rpartition(".")[0]
+        elif isinstance(node, (ast.List, ast.Tuple)):
+            words = [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
+            if ("-m", ROOT.name) in pairwise(words):
+                yield f"{ROOT.name}.__main__"
+
+
+def upward(root: Path, layers: list[str]) -> set[tuple[str, str]]:
+    """Return which modules name a module of a higher layer in a string."""
+    rank = {each.strip(): number for number, layer in enumerate(layers) for each in layer.split("|")}
+    rank[f"{root.name}.__main__"] = 0
+
+    def of(module: str) -> int | None:
+        parts = module.split(".")
+        prefixes = (".".join(parts[:size]) for size in range(len(parts), 0, -1))
+        return next((rank[prefix] for prefix in prefixes if prefix in rank), None)
+
+    files = {".".join(path.relative_to(root.parent).with_suffix("").parts): path for path in root.rglob("*.py")}
+    pairs = ((module, name) for module, path in files.items() for name in named(path, set(files)))
+    ranks = ((pair, of(pair[0]), of(pair[1])) for pair in pairs)
+    return {pair for pair, low, high in ranks if low is not None and high is not None and high < low}
+
+
+KNOWN = {
+    ("recbole_signed.serve.start", "recbole_signed.__main__"),
+    ("recbole_signed.model.abstract_recommender", "recbole_signed.trainer.signed_trainer"),
+    ("recbole_signed.model.signedsasrec", "recbole_signed.trainer.signed_trainer"),
+}
+"""A service starts its replicas by the command line, and a model's trainer, which its class names."""
+
+
+def test_no_string_names_a_module_of_a_higher_layer(tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = next(each for each in project["tool"]["importlinter"]["contracts"] if each["type"] == "layers")["layers"]
+    assert upward(ROOT, layers) == KNOWN
+    package = tmp_path / ROOT.name / "graph"
+    package.mkdir(parents=True)
+    text = (
+        'A = "recbole_signed.ssf.ssf:SSF"\nB = ["python", "-m", "recbole_signed", "run"]\nC = "recbole_signed.errors"\n'
+    )
+    (package / "edges.py").write_text(text, encoding="utf-8")
+    names = {"recbole_signed.ssf.ssf", "recbole_signed.__main__"}
+    assert upward(package.parent, layers) == {("recbole_signed.graph.edges", each) for each in names}

@@ -18,9 +18,8 @@ from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import split_length
-from recbole_signed.experiments.runs import make_config
 from recbole_signed.files import is_plain_name
-from recbole_signed.plugin import has_interactions, unknown_dataset_error
+from recbole_signed.plugin import has_interactions, make_config, unknown_dataset_error
 from recbole_signed.trainer import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from recbole_signed.api.fitting import data_place
 from recbole_signed.atomic import feature_path, read_side
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import make_config
+from recbole_signed.plugin import make_config
 
 
 def read_item_names(data: str | Path, column: str) -> dict[str, str]:

@@ -69,8 +69,8 @@ def add_to(app: typer.Typer) -> None:
             splits_table,
             tradeoffs,
         )
-        from recbole_signed.experiments.runs import layered, parse_assignments
         from recbole_signed.experiments.tables import table_datasets
+        from recbole_signed.plugin import layered, parse_assignments
 
         overrides = parse_assignments(settings or [])
         data_path = layered(None, names_in(config), overrides).get("data_path")
@@ -128,8 +128,8 @@ def add_to(app: typer.Typer) -> None:
             respond_rows,
             respond_table,
         )
-        from recbole_signed.experiments.runs import layered, parse_assignments
         from recbole_signed.files import replace_text
+        from recbole_signed.plugin import layered, parse_assignments
 
         overrides = parse_assignments(settings or [])
         data_path = layered(None, names_in(config), overrides).get("data_path")
@@ -165,7 +165,7 @@ def add_to(app: typer.Typer) -> None:
         """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
         from recbole_signed.experiments.analysis import draw_segments, segments_table, write_assigned
         from recbole_signed.experiments.analysis import segments as cut
-        from recbole_signed.experiments.runs import parse_assignments
+        from recbole_signed.plugin import parse_assignments
 
         overrides = parse_assignments(settings or [])
         with stdout_for_result():

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed import __version__
+from recbole_signed.causes import one_sentence, outside_cause
 from recbole_signed.cli import analysis, data, recommend, replay, service, significance, state, stats, tune, upstream
-from recbole_signed.cli.causes import outside_cause
 from recbole_signed.cli.output import (
     MODEL,
     Dataset,
@@ -29,18 +29,16 @@ from recbole_signed.cli.output import (
     Settings,
     names_in,
     print_json,
-    printable,
     stdout_for_result,
     terminal_width,
 )
 from recbole_signed.cli.panels import InPanels
 from recbole_signed.errors import MissingExtraError, UsageError, nearest, options_named
+from recbole_signed.plugin import registry
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130
-LONGEST = 1500
-"""Characters of a sentence at most."""
 
 # typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
 _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
@@ -82,7 +80,13 @@ service.add_to(app)
 @app.callback(invoke_without_command=True)
 def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    imported: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE", help="Import a Python file, which registers models or metrics."),
+    ] = None,
 ) -> None:
+    for file in imported or []:
+        registry.import_file(file)
     if version:
         typer.echo(__version__)
         raise typer.Exit()
@@ -108,7 +112,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
-    from recbole_signed.experiments.runs import parse_assignments
+    from recbole_signed.plugin import parse_assignments
 
     for word, after in zip_longest(settings or [], (settings or [])[1:], fillvalue="VALUE"):
         if word.startswith("-") and "=" not in word:
@@ -274,7 +278,7 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     try:
         _check_text(words)
         with options_named(), raised_by_sigterm(KeyboardInterrupt):
-            status = commands(words or ["--help"], standalone_mode=False)
+            status = commands(_imports_first(words) or ["--help"], standalone_mode=False)
     except (UsageError, MissingExtraError) as error:
         status = _refuse(str(error), words)
     except _ClickError as error:
@@ -294,6 +298,15 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _imports_first(words: Sequence[str]) -> list[str]:
+    """Return the words with each ``--import FILE`` before the command, wherever it was written."""
+    free = words.index("--") if "--" in words else len(words)
+    named = {number for number in range(free) if words[number].partition("=")[0] == "--import"}
+    named |= {number + 1 for number in named if words[number] == "--import"}
+    rest = [word for number, word in enumerate(words) if number not in named]
+    return [word for number, word in enumerate(words) if number in named] + rest
+
+
 def _check_text(words: Sequence[str]) -> None:
     """Refuse bytes that are no UTF-8: no result, log or report could name what they stand for."""
     for word in words:
@@ -304,9 +317,7 @@ def _check_text(words: Sequence[str]) -> None:
 
 
 def _refuse(message: str, words: Sequence[str]) -> int:
-    sentence = printable(" ".join(message.split()))
-    if len(sentence) > LONGEST:  # of a value that somebody made long
-        sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 3 :]}"
+    sentence = one_sentence(message)
     sys.stderr.write(f"recbole-signed: {sentence}\n")
     if "--json" in words:
         with contextlib.suppress(OSError):  # the output may be what can't be written

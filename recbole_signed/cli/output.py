@@ -61,13 +61,7 @@ def stdout_for_result() -> Iterator[None]:
         os.close(saved)
 
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(127, 160)}
-
-
-def printable(text: str) -> str:
-    """Escape control characters, which a terminal would obey; line ends and tabs stay."""
-    return text.translate(_CONTROLS)
 
 
 def print_json(document: Any) -> None:

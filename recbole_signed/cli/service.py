@@ -62,7 +62,7 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
-    from recbole_signed.experiments.runs import parse_assignments
+    from recbole_signed.plugin import parse_assignments
     from recbole_signed.serve import (
         ServeSettings,
         announce,

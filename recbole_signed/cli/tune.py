@@ -10,7 +10,7 @@ import typer
 
 from recbole_signed.cli.output import DATASET, MODEL, Files, Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import RUNS, TUNED
+from recbole_signed.plugin import RUNS, TUNED
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tuning import Plan, Tuning
@@ -50,7 +50,7 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Choose a model's parameters on validation, beginning with its defaults; the same command goes on later."""
-        from recbole_signed.experiments.runs import parse_assignments
+        from recbole_signed.plugin import parse_assignments
 
         given, begin = parse_assignments(settings or []), parse_assignments(start or [])
         files = names_in(config)

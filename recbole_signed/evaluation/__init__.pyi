@@ -10,6 +10,8 @@ from .metrics import hit_at as hit_at
 from .metrics import ndcg_at as ndcg_at
 from .metrics import of_both_signs as of_both_signs
 from .metrics import recall_at as recall_at
+from .own_metrics import register_inherited_metrics as register_inherited_metrics
+from .own_metrics import register_metric as register_metric
 from .per_user import Recorded as Recorded
 from .per_user import recorded as recorded
 from .sign_aware_metrics import SIGN_AWARE_METRICS as SIGN_AWARE_METRICS

@@ -42,11 +42,12 @@ class SignedRecommender(GeneralRecommender):
         trained_by_gradients: by steps of an optimizer.
         is_reference: it is shown to compare with (popularity, random), not as a method.
         display_name: how tables and figures write it; empty: as the class. A class that extends it has its own.
-        learner: ``module:Class`` of what goes on learning from events.
+        learner: ``module:Class`` of what goes on learning from events. None: what the learners know the model by, or
+            one that learns embeddings.
         stream_chooser: ``module:function`` that chooses settings on the base of a stream; called with edges, n_users,
-            n_items and what is given, see :func:`~recbole_signed.experiments.replay.chosen_settings`. None: it can't.
+            n_items and what is given. None: what the package has for the model, if anything.
         export_recipe: what ``recbole-signed upstream`` leaves out, or why it refuses: the fields of
-            :class:`~recbole_signed.upstream.recipes.ExportRecipe`.
+            :class:`~recbole_signed.upstream.recipes.ExportRecipe`. Empty: what ``upstream/recipes.yaml`` has for it.
         parameter_ranges: key -> the values that a parameter may have, beside those that all models share
             (:data:`recbole_signed.plugin.ranges.RANGES`), as :meth:`recbole_signed.plugin.ranges.Interval.of` reads
             them. A run and a search space of ``tune`` are checked against it.
@@ -63,7 +64,7 @@ class SignedRecommender(GeneralRecommender):
     trained_by_gradients = True
     is_reference = False
     display_name = ""
-    learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
+    learner: str | None = None
     stream_chooser: str | None = None
     export_recipe: ClassVar[Mapping[str, Any]] = {}
     parameter_ranges: ClassVar[Mapping[str, str]] = {}

@@ -28,9 +28,6 @@ class ContentKNN(TrainingFreeRecommender):
     parameter_ranges: ClassVar[Mapping[str, str]] = {"idf": "int [0, 1]"}
     uses_dislikes = False
     is_reference = True
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "refusal": "it reads features by this package's reader, which stock RecBole does not have."
-    }
     fitted = ("item_norms",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -32,11 +32,6 @@ class DecayPop(TrainingFreeRecommender):
     uses_dislikes = False
     is_reference = True
     parameter_ranges: ClassVar[Mapping[str, str]] = {"half_life": "(0, inf)"}
-    learner = "recbole_signed.online.learners.popular:DecayPopularLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_popularity"
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "refusal": "it needs exact times of likes, which RecBole rounds to 64 or 128 seconds."
-    }
     fitted = ("recent_likes",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

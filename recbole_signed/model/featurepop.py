@@ -28,9 +28,6 @@ class FeaturePop(TrainingFreeRecommender):
     parameter_ranges: ClassVar[Mapping[str, str]] = {"feature_ridge": "(0, inf)"}
     uses_dislikes = False
     is_reference = True
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "refusal": "it reads features by this package's reader, which stock RecBole does not have."
-    }
     fitted = ("log_likes",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -37,7 +37,6 @@ class LightFM(TrainingFreeRecommender):
     }
     uses_dislikes = False
     seedless = False
-    export_recipe: ClassVar[Mapping[str, Any]] = {"refusal": "it is a wrapper of the library LightFM."}
     fitted = ("user_factors", "factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -31,7 +31,6 @@ class SignedEASE(InverseRecommender):
     needs_sign = True
     uses_dislikes = True
     reads_both_signs = True
-    learner = "recbole_signed.online.learners.ease:EaseLearner"
 
     def fit(self) -> None:
         """Invert the Gram matrix of the signed edges."""

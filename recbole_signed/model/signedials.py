@@ -48,7 +48,6 @@ class SignediALS(TrainingFreeRecommender):
     }
     needs_sign = True
     uses_dislikes = True
-    learner = "recbole_signed.online.learners.signed_ials:LeastSquaresLearner"
     fitted = ("user_factors", "item_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -66,19 +66,13 @@ class SignedSASRec(SignedSequentialRecommender):
         "layer_norm_eps": "(0, inf)",
         "initializer_range": "[0, inf)",
     }
-    learner = "recbole_signed.online.learners.embedding:EmbeddingLearner"
-    stream_chooser: str | None = None
+    learner = stream_chooser = None
+    export_recipe: ClassVar[Mapping[str, Any]] = {}
     needs_sign = True
     uses_dislikes = True
     family = "signed sequence"
     source = "this package, after SASRec (ICDM 2018) and PNFRec (RecSys 2025)"
     trainer_class = "recbole_signed.trainer.signed_trainer:SignedTrainer"
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "attributes": ("reads",),
-        "note": "RecBole's training batches hold one sequence for each like, those of recbole-signed one for each "
-        "`MAX_ITEM_LIST_LENGTH` events of a user. So an epoch costs more, and training does not repeat a run of "
-        "recbole-signed number by number; the loss of a batch and the scores are the same.",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

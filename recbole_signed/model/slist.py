@@ -68,9 +68,6 @@ class SLIST(TrainingFreeRecommender):
         "inference_decay": "(0, inf)",
         "diagonal_limit": "[0, inf)",
     }
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "refusal": "it needs exact times of likes, which RecBole rounds to 64 or 128 seconds."
-    }
     fitted = ("item_weights",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

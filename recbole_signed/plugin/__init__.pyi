@@ -1,3 +1,12 @@
+from .assignments import as_word as as_word
+from .assignments import draws as draws
+from .assignments import eval_args_of as eval_args_of
+from .assignments import layered as layered
+from .assignments import merged as merged
+from .assignments import parse_assignments as parse_assignments
+from .assignments import split_dotted as split_dotted
+from .assignments import with_dotted as with_dotted
+from .assignments import yaml_if_there as yaml_if_there
 from .configuration import DATA_ROOT as DATA_ROOT
 from .configuration import FREE_KEYS as FREE_KEYS
 from .configuration import ML_100K_SIGNED as ML_100K_SIGNED
@@ -9,6 +18,12 @@ from .configuration import recbole_keys as recbole_keys
 from .configuration import refuse_unknown_keys as refuse_unknown_keys
 from .configuration import set_threads as set_threads
 from .configuration import unknown_dataset_error as unknown_dataset_error
+from .defaults import DEFAULT_TOPK as DEFAULT_TOPK
+from .defaults import RECBOLE_METRICS as RECBOLE_METRICS
+from .defaults import RUNS as RUNS
+from .defaults import SIGNED_METRICS as SIGNED_METRICS
+from .defaults import TUNED as TUNED
+from .defaults import space_file as space_file
 from .facts import OWN as OWN
 from .facts import STOCK as STOCK
 from .facts import ModelFacts as ModelFacts
@@ -18,6 +33,7 @@ from .facts import default_file as default_file
 from .facts import display_name as display_name
 from .facts import facts_of as facts_of
 from .facts import foreign_code as foreign_code
+from .facts import lineage as lineage
 from .facts import why_unsigned as why_unsigned
 from .families import FAMILY_COLOURS as FAMILY_COLOURS
 from .families import LIKES_CLOSED as LIKES_CLOSED
@@ -28,7 +44,6 @@ from .families import SIGNED_CLOSED as SIGNED_CLOSED
 from .families import SIGNED_TRAINED as SIGNED_TRAINED
 from .families import families_by_model as families_by_model
 from .families import family as family
-from .hooks import PICKLED_FUNCTIONS as PICKLED_FUNCTIONS
 from .ranges import RANGES as RANGES
 from .ranges import Interval as Interval
 from .ranges import Listed as Listed
@@ -40,3 +55,7 @@ from .ranges import declared_ranges as declared_ranges
 from .ranges import ranges_of as ranges_of
 from .ranges import without_numpy as without_numpy
 from .registry import PROPERTIES as PROPERTIES
+from .run_config import given_settings as given_settings
+from .run_config import make_config as make_config
+from .run_config import quiet_log as quiet_log
+from .run_config import split_of as split_of

@@ -163,6 +163,9 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
+    from recbole_signed.evaluation import register_inherited_metrics
+
+    register_inherited_metrics()
     given, final, beside = config.external_config_dict, config.final_config_dict, config._beside_data
     for key, value in given.items():
         given[key] = final[key] = without_numpy(value)

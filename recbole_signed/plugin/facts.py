@@ -40,19 +40,14 @@ class ModelFacts:
     trained_by_gradients: bool = True
     is_reference: bool = False
     display_name: str = ""
-    learner: str = "recbole_signed.online.learners.embedding:EmbeddingLearner"
+    learner: str | None = None
     stream_chooser: str | None = None
     export_recipe: Mapping[str, Any] = field(default_factory=dict)
     parameter_ranges: Mapping[str, str] = field(default_factory=dict)
 
 
 STOCK = {
-    "Pop": ModelFacts(
-        seedless=True,
-        trained_by_gradients=False,
-        is_reference=True,
-        learner="recbole_signed.online.learners.popular:PopularLearner",
-    ),
+    "Pop": ModelFacts(seedless=True, trained_by_gradients=False, is_reference=True),
     "Random": ModelFacts(trained_by_gradients=False, is_reference=True),
     "BPR": ModelFacts(),
     "LightGCN": ModelFacts(),
@@ -214,7 +209,7 @@ def foreign_code(model: str) -> str | None:
         return None
     entry = registry.models()[model]
     named = [each.partition(":")[0] for each in (entry.dataset, entry.trainer) if each is not None]
-    bases = _foreign_modules(entry.module, entry.name)
+    bases = [module for module, _ in _lineage(entry.module, entry.name)]
     modules = [each for each in dict.fromkeys([entry.module, *bases, *named]) if not _is_known(each)]
     home, roots = _home(entry.module), {each.partition(".")[0] for each in (entry.module, *named)}
 
@@ -232,14 +227,21 @@ def foreign_code(model: str) -> str | None:
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def _foreign_modules(module: str, name: str) -> Iterator[str]:
-    """Yield the modules of a class and of those that it extends, as far as they are from outside this package."""
+def lineage(model: str) -> list[str]:
+    """Return the names of a model and of the classes that it extends, as far as their source is read."""
+    entry = registry.models().get(model)
+    return [model] if entry is None else [name for _, name in _lineage(entry.module, entry.name)]
+
+
+def _lineage(module: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield module and name of a class and of those that it extends."""
     definition = _class(module, name)
     if definition is None:
         return
-    yield definition.name.rpartition(".")[0]
+    module, _, name = definition.name.rpartition(".")
+    yield module, name
     for base in definition.bases:
-        yield from _foreign_modules(*base)
+        yield from _lineage(*base)
 
 
 def _is_known(module: str) -> bool:

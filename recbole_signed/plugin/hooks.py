@@ -12,13 +12,13 @@ import math
 import os
 from collections.abc import Callable
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import wrapt
 
+from recbole_signed import quick_start
 from recbole_signed.compat import repairs as compat
 from recbole_signed.compat import tensorboard
 from recbole_signed.errors import UsageError
@@ -389,9 +389,8 @@ def _on_quick_start(module: ModuleType) -> None:
     That module is imported here, since cloudpickle sends the code of what it does not find by name. The functions stay
     the very same objects, so that it does not matter who imported them before.
     """
-    import_module("recbole_signed.quick_start")
-    for name in PICKLED_FUNCTIONS:
-        getattr(module, name).__module__ = "recbole_signed.quick_start"
+    for name in quick_start.PICKLED_FUNCTIONS:
+        getattr(module, name).__module__ = quick_start.__name__
 
 
 def _on_case_study(module: ModuleType) -> None:
@@ -432,8 +431,6 @@ def _on_gnn_utils(module: ModuleType) -> None:
 
 OWN_TRAINER_KEYS = ("training_budget", "max_steps", "eval_every_steps", "resume", "lr_milestones")
 """Keys that only our trainer reads: it serves stock models too where one of them is set."""
-
-PICKLED_FUNCTIONS = ("run", "run_recbole", "run_recboles", "objective_function", "load_data_and_model")
 
 _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "recbole": _on_recbole,

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from recbole_signed.compat import checkpoint
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import path_of
+from recbole_signed.files import path_of, sha256
 
 MODEL_PACKAGE = "recbole.model.general_recommender"  # where RecBole's get_model looks first
 LAST_PACKAGE = "recbole.model.exlib_recommender"  # where it looks last
@@ -30,8 +30,14 @@ PACKAGE = Path(__file__).parents[1]
 PROPERTIES = PACKAGE / "properties" / "model"
 OWN_MODEL_ROOMS = ("ssf", "model")
 """The packages that hold the models of this package."""
-INHERITED = "RECBOLE_SIGNED_REGISTERED"
-"""The environment variable by which the processes that this one starts know what was registered here."""
+INHERITED, INHERITED_METRICS = "RECBOLE_SIGNED_REGISTERED", "RECBOLE_SIGNED_METRICS"
+"""Environment variables by which the processes that this one starts know what was registered here."""
+OWN_METRICS = (
+    *("DislikeRecall", "DislikeHit", "DislikeNDCG", "DislikeShare", "DeltaRecall", "DeltaNDCG", "SignAUC"),
+    *("SignedRecall", "SignedNDCG", "SignedHit", "GroupRecall", "GroupNDCG", "GroupShare"),
+    *("ColdRecall", "ColdNDCG", "PooledNDCG"),
+)
+"""The metrics of this package, which are known without importing torch."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,20 @@ class ModelEntry:
     """``module:Class`` of a data set class of its own."""
     trainer: str | None = None
     """``module:Class`` of a trainer other than the class attribute ``trainer_class`` names."""
+
+
+@dataclass(frozen=True)
+class MetricEntry:
+    """A metric that was registered from outside this package."""
+
+    name: str
+    module: str
+    smaller: bool
+    """Whether smaller values are better."""
+
+
+own_metrics: dict[str, MetricEntry] = {}
+"""By name."""
 
 
 @dataclass
@@ -99,20 +119,89 @@ def register_model(
 
 
 def _tell_children(entry: ModelEntry) -> None:
-    told = json.loads(os.environ.get(INHERITED, "{}"))
-    told[entry.name] = {
-        "module": entry.module,
-        "properties": None if entry.properties is None else str(entry.properties.absolute()),
-        "dataset": entry.dataset,
-        "trainer": entry.trainer,
-        "path": [str(Path(each).absolute()) for each in sys.path],  # where the module is found
+    properties = None if entry.properties is None else str(entry.properties.absolute())
+    about = {"module": entry.module, "properties": properties, "dataset": entry.dataset, "trainer": entry.trainer}
+    _tell(INHERITED, entry.name, about)
+
+
+def _tell(variable: str, name: str, about: Mapping[str, Any]) -> None:
+    paths = [str(Path(each).absolute()) for each in sys.path]  # where the module is found
+    os.environ[variable] = json.dumps(inherited(variable) | {name: {**about, "path": paths}})
+
+
+def inherited(variable: str) -> dict[str, Any]:
+    """Return what was told by one of the environment variables :data:`INHERITED` and :data:`INHERITED_METRICS`."""
+    return dict(json.loads(os.environ.get(variable, "{}")))
+
+
+def keep_metric(entry: MetricEntry) -> None:
+    """Know a metric, and tell the processes that this one starts, unless its module is the script that runs."""
+    own_metrics[entry.name] = entry
+    if entry.module != "__main__":
+        _tell(INHERITED_METRICS, entry.name, {"module": entry.module})
+
+
+def check_metrics(names: Iterable[str], where: str = "") -> None:
+    """Refuse names of metrics that a process started by this one will not know.
+
+    Args:
+        names: in any case of letters.
+        where: what names them, for the message.
+
+    Raises:
+        UsageError: names the first one.
+    """
+    folder = recbole_folder()
+    text = "" if folder is None else (folder / "evaluator" / "metrics.py").read_text(encoding="utf-8")
+    known = [*re.findall(r"^class (\w+)\(", text, re.MULTILINE), *OWN_METRICS, *own_metrics]
+    lower = [each.lower() for each in known]
+    for name in names:
+        if name.lower() not in lower:
+            own = "; one of your own is known once a module calls register_metric (--import FILE.py)."
+            raise UsageError(f"{where}there is no metric named '{name}'{nearest(name, known) or own}")
+    script = [each.name for each in own_metrics.values() if each.module == "__main__"]
+    for name in script:
+        if name.lower() in (each.lower() for each in names):
+            raise UsageError(
+                f"{where}the metric {name} is defined in the script that runs, which the processes of its runs do not "
+                "run again; put it into a file of its own, and import that (--import FILE.py)."
+            )
+
+
+def metric_code(names: Iterable[str]) -> dict[str, str]:
+    """Return the checksums of the files of those metrics that were registered from outside, by name."""
+    wanted = {name.lower() for name in names}
+    files = {
+        each.name: getattr(sys.modules.get(each.module), "__file__", None)
+        for each in own_metrics.values()
+        if each.name.lower() in wanted
     }
-    os.environ[INHERITED] = json.dumps(told)
+    return {name: sha256(Path(file)) for name, file in files.items() if file}
+
+
+def import_file(file: str | Path) -> None:
+    """Import a Python file, which registers models or metrics.
+
+    Raises:
+        UsageError: there is no such file, its name is that of another module, or it fails.
+    """
+    path = path_of(file, "import").absolute()
+    if path.suffix != ".py" or not path.stem.isidentifier() or not path.is_file():
+        raise UsageError(f"{file} is not a Python file that can be imported, such as own_model.py.")
+    sys.path.insert(0, str(path.parent))
+    try:
+        found = importlib.import_module(path.stem).__file__
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{file} can't be imported ({type(error).__name__}: {error}); correct it.") from error
+    if found is None or Path(found).resolve() != path.resolve():
+        raise UsageError(f"{file} has the name of another module, {found}; give it another name.")
 
 
 def register_inherited_models() -> None:
     """Register what the process that started this one had registered."""
-    for name, each in json.loads(os.environ.get(INHERITED, "{}")).items():
+    for name, each in inherited(INHERITED).items():
         properties = None if each["properties"] is None else Path(each["properties"])
         _register(ModelEntry(name, each["module"], properties, each["dataset"], each["trainer"]))
         sys.path.extend(path for path in each["path"] if path not in sys.path)

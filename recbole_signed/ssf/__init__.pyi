@@ -49,6 +49,9 @@ from .shortlist import Shortlist as Shortlist
 from .shortlist import ShortVectors as ShortVectors
 from .ssf import SSF as SSF
 from .ssft import SSFT as SSFT
+from .stream_choice import VALID_SHARE as VALID_SHARE
+from .stream_choice import chosen_features as chosen_features
+from .stream_choice import chosen_settings as chosen_settings
 from .time_learner import TimeLearner as TimeLearner
 from .time_learner import sequences_of as sequences_of
 from .time_search import HALF_LIVES as HALF_LIVES

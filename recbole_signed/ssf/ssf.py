@@ -77,53 +77,6 @@ class SSF(TrainingFreeRecommender):
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     learner = "recbole_signed.ssf.learner:SpectralLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_filter"
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "methods": (
-            "tune",
-            "_choose",
-            "_read_features",
-            "list_scores",
-            "edges_of",
-            "judged",
-            "_judging",
-            "_at",
-            "_fit",
-            "fit",
-            "_without_taste",
-        ),
-        "attributes": (
-            "_lists",
-            "auto",
-            "given",
-            "tune_users",
-            "valid_metric",
-            "signed_gamma",
-            "feature_maps",
-            "_personal",
-            "accuracy_price",
-            "_to_spend",
-        ),
-        "keys": (
-            "auto",
-            "accuracy_price",
-            "dislike_strength",
-            "tune_users",
-            "features",
-            "predict_items",
-            "feature_weight",
-            "feature_ridge",
-            "feature_gain",
-            "feature_popularity",
-            "predict_users",
-            "user_feature_weight",
-            "user_feature_ridge",
-            "feature_lift",
-        ),
-        "rewordings": {", never chosen": ""},
-        "note": "The choice of parameters on the validation part (`auto`) needs a trainer of its own and stays behind: "
-        "the values of the yaml hold. Use RecBole's hyper-parameter tuning.",
-    }
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -242,11 +195,11 @@ class SSF(TrainingFreeRecommender):
         return found
 
     def fit(self) -> None:
-        """Fit to the training graph with the parameters in force; the same graph gives the same model.
+        """Fit to the training graph with the parameters in force; the same graph gives the same model."""
+        self._fit_filter()
 
-        After :meth:`tune` it also chooses the verdicts that ``accuracy_price`` pays for, which leave the fit as it is.
-        """
-        self._fit()
+    def spend(self) -> None:
+        """Choose the verdicts that ``accuracy_price`` pays for, after :meth:`tune` and :meth:`fit`; the fit stays."""
         validation, self._to_spend = self._to_spend, None
         if validation is not None and self._personal is not None:
             with self._personal.remembering():
@@ -257,9 +210,6 @@ class SSF(TrainingFreeRecommender):
                 f"{type(self).__name__} keeps disliked items out within accuracy_price {self.accuracy_price:g}: "
                 f"dislike_aversion {found.dislike_aversion:g}, dislike_strength {found.dislike_strength:g}"
             )
-
-    def _fit(self) -> None:
-        self._fit_filter()
 
     def _at(self, validation: Validation) -> Callable[[FilterSettings], Candidate]:
         """Return what gives the ranking of validation users at settings that leave the fit as it is."""

@@ -49,7 +49,6 @@ class SSFL(SSF):
         "unobserved_weight": "[0, inf)",
     }
     learner = "recbole_signed.ssf.learned_learner:LearnedSpectralLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_learned"
     fitted = ("item_factors", "singular_values", "learned_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -84,7 +83,7 @@ class SSFL(SSF):
         self._tuned = learned
         return learned.tuned
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
         """Fit the filter, and learn the item factors; the same graph gives the same model."""
         filter_, tuned, settings = self._fit_filter(), self._tuned, self.learned_settings
         self._tuned = None

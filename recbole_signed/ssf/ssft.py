@@ -61,10 +61,6 @@ class SSFT(SSF):
         "trend_smoothing": "(0, inf)",
     }
     learner = "recbole_signed.ssf.time_learner:TimeLearner"
-    stream_chooser = "recbole_signed.experiments.replay.choose:chosen_for_time"
-    export_recipe: ClassVar[Mapping[str, Any]] = {
-        "refusal": "it needs exact times of likes and dislikes, which RecBole rounds to 64 or 128 seconds; export SSF."
-    }
     fitted = ("item_factors", "singular_values", "transition_map")
     chooses_in_time = True
     """Its parameters are to be chosen on the last likes: order and trend say nothing of likes held out at random."""
@@ -124,7 +120,7 @@ class SSFT(SSF):
         self.chosen_time = chosen.settings.to_tensor().to(self.device)
         return chosen.tuned
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
         """Fit the filter, solve the transition, and count recent exposures; the same graph gives the same model."""
         filter_, s = self._fit_filter(), self.time_settings
         self.transition_map = torch.zeros(0, device=self.device)  # that of an earlier fit is void

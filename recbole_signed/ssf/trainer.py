@@ -23,6 +23,12 @@ class SSFTrainer(SignedTrainer):
                 self.logger.warning("There is no validation part to choose parameters on: the configured ones hold.")
         return super().fit(train_data, valid_data, *args, **kwargs)
 
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        """Fit, then choose what the fit leaves open."""
+        result = super()._train_epoch(*args, **kwargs)
+        self.model.spend()
+        return result
+
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         """Score a batch; in a large catalogue exactly where the metrics look alone, which takes a part of the time."""
         interaction, _, like_u, like_i = batched_data

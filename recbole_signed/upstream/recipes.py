@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
 
-from recbole_signed.plugin import ModelFacts, facts_of
+from recbole_signed.plugin import ModelFacts, facts_of, lineage
+from recbole_signed.yaml_spec import read_yaml
 
 ALL_IN_ONE_BATCH = 1_000_000_000
 """``train_batch_size`` for one batch of all likes: stock RecBole does not read 0 as that."""
@@ -35,5 +38,8 @@ class ExportRecipe:
 
 
 def recipe_of(model: str) -> ExportRecipe:
-    """Return the recipe of a model, its class attribute ``export_recipe``; most need none."""
-    return ExportRecipe(**facts_of(model).export_recipe)
+    """Return a model's class attribute ``export_recipe``, else what ``recipes.yaml`` has for it; most need none."""
+    ours = read_yaml(Path(__file__).with_name("recipes.yaml"))
+    found = facts_of(model).export_recipe or next((ours[name] for name in lineage(model) if name in ours), {})
+    given: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in found.items()}
+    return ExportRecipe(**given)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import typer
 from command_line import outcome
 from generated_pages import leaves
+from scripted import scripted_run
 from typer.testing import CliRunner
 from warm_python import WarmPython
 
@@ -221,12 +223,8 @@ TABLE = "datasets: [toy-signed]\nmodels: [Pop, EASE]\ncolumns: [recall@10]\n"
 def table(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A table whose runs take no time; EASE fails."""
 
-    def command(request: pool.Request) -> list[str]:
-        row = {"model": request.model, "dataset": request.dataset, "seed": request.seed, "test": {"recall@10": 0.25}}
-        script = "raise SystemExit('no luck')" if request.model == "EASE" else f"print({json.dumps(row)!r})"
-        return [sys.executable, "-c", script]
-
-    monkeypatch.setattr(pool, "command", command)
+    script = "if request.model == 'EASE': sys.exit('no luck')"
+    monkeypatch.setattr(pool, "made", partial(scripted_run, script, "started", {"test": {"recall@10": 0.25}}))
     (tmp_path / "t.yaml").write_text(TABLE, encoding="utf-8")
     return "t.yaml"
 

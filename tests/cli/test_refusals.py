@@ -170,7 +170,7 @@ def test_users_who_have_all_items_are_named(said: Callable[..., str], write_inte
         ("[Pop]", "[toy-signed]", "common: {1: 2}", "must be a valid string, but is 1"),
         ("[Pop]", "[toy-signed]", "columns: ['recall@\u00b2']", "the column 'recall@\u00b2' must read like"),
         ("[Pop]", "[toy-signed]", 'extends: "\\0"', "has a character that no text in UTF-8 or file name holds"),
-        ("[Pop]", "[toy-signed]", "extends: [a]", "can't read"),
+        ("[Pop]", "[toy-signed]", "extends: a", "can't read"),
     ],
 )
 def test_a_table_with_a_value_of_another_type(

@@ -8,24 +8,30 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars
+import psutil
 import pytest
+from scripted import scripted_run
 
 from recbole_signed.convert import accept, convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import (
     THREAD_VARIABLES,
+    Job,
     RunRow,
     append_row,
+    end,
     environment,
     is_there,
-    make_config,
     read_rows,
+    runner,
 )
 from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool
+from recbole_signed.plugin import make_config
 
 TABLE = """
 title: Tiny
@@ -39,6 +45,9 @@ models:
 """
 
 Write = Callable[[str], Path]
+
+_FOLDERS = [str(Path(pool.__file__).parents[3]), str(Path(__file__).parents[1] / "support")]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(_FOLDERS)}
 
 
 @pytest.fixture
@@ -57,21 +66,12 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Callable[[], list[str]]]:
-    """Replace the processes by a Python script; the function returned tells which runs were started."""
+    """Replace the runs by a Python script; the function returned tells which runs were started."""
 
     def install(script: str = "", seconds: float | None = None) -> Callable[[], list[str]]:
-        def command(request: RunSpec) -> list[str]:
-            found = {"recall@5": 0.5, "dislikerecall@5": 0.25}
-            row = RunRow(request.model, request.dataset, request.seed, test=found, fit_seconds=seconds)
-            tell = f"open('started', 'a').write({request.title!r} + '\\n')"
-            return [
-                sys.executable,
-                "-c",
-                f"{tell}\nimport sys, os, time\n{script}\nprint({json.dumps(row.as_dict())!r})",
-            ]
-
-        monkeypatch.setattr(pool, "command", command)
         started = tmp_path / "started"
+        values = {"test": {"recall@5": 0.5, "dislikerecall@5": 0.25}, "fit_seconds": seconds}
+        monkeypatch.setattr(pool, "made", partial(scripted_run, script, str(started), values))
         return lambda: started.read_text(encoding="utf-8").splitlines() if started.exists() else []
 
     return install
@@ -123,26 +123,22 @@ def test_failed_runs_are_tried_again_and_finished_ones_are_not(write: Write, fak
 
 
 CHILD = """
-import json, sys
+import sys
+from functools import partial
 from pathlib import Path
 from recbole_signed.experiments.tables import compare, pool
+from scripted import scripted_run
 
-def command(request):
-    row = json.dumps(dict(model=request.model, dataset=request.dataset, seed=request.seed))
-    tell = f"open('started', 'a').write({request.title!r} + chr(10)); import time; time.sleep(0.5)"
-    return [sys.executable, "-c", f"{tell}; print({row!r})"]
-
-pool.command = command
+pool.made = partial(scripted_run, "time.sleep(0.5)", "started", {})
 print(compare(Path(sys.argv[1])).n_new)
 """
 
 
 def test_two_calls_on_one_table_do_not_make_a_run_twice(write: Write, tmp_path: Path) -> None:
     table = write(TABLE)
-    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
     words = [sys.executable, "-c", CHILD, str(table)]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(words, cwd=tmp_path, env=environment, **pipes) for _ in range(2)]
+    both = [subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, **pipes) for _ in range(2)]
     ended = [each.communicate(timeout=60) for each in both]
     assert [each.returncode for each in both] == [0, 0], ended
     assert sum(int(out) for out, _ in ended) == 3
@@ -248,24 +244,28 @@ def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
     ("script", "reason"),
     [
         ("os.kill(os.getpid(), 9)", "the process was ended by SIGKILL (out of memory?)"),
-        ("raise ValueError('too\\nmany')", "many"),
+        (
+            "raise ValueError('too\\nmany')",
+            "it failed with ValueError (too many) under the settings metrics=[Recall, DislikeRecall]",
+        ),
+        ("os.environ['RECBOLE_SIGNED_TRACEBACK'] = '1'; raise ValueError('too\\nmany')", "many"),
         ("sys.exit(3)", "the process ended with status 3 and said nothing"),
-        ('print(\'{"error": "wrong key"}\'); sys.exit(2)', "wrong key"),
-        ("print('noise')", "the process ended with status 0 and said nothing"),
+        ("from recbole_signed.errors import UsageError; raise UsageError('wrong\\nkey')", "wrong key"),
+        ("raise MemoryError('8 TB')", "there is not enough memory (8 TB); use a smaller model or batch, or a larger"),
+        ("row = None", "the process ended with status 0 and said nothing"),
     ],
 )
 def test_reasons_of_failures(write: Write, fake: Any, script: str, reason: str) -> None:
     fake(script)
     row = compare(write(TABLE), only=["GRU4Rec"]).rows[0]
-    assert (row.status, row.reason) == ("failed", reason)
+    assert (row.status, str(row.reason)[: len(reason)]) == ("failed", reason)
     assert row.test == {}
     assert row.data_sha256
     assert row.versions
 
 
 def test_a_run_on_other_data_than_was_asked_for_is_no_row(write: Write, fake: Any) -> None:
-    row = RunRow("Pop", "toy-signed", 1, test={"recall@5": 0.5, "dislikerecall@5": 0.25}, data_sha256="of other files")
-    fake(f"print({json.dumps(row.as_dict())!r}); sys.exit()")
+    fake("row = RunRow('Pop', 'toy-signed', 1, data_sha256='of other files')")
     found = compare(write(TABLE), only=["Pop"])
     assert [row.ok for row in found.rows] == [False, False]
     assert "the files of the data set have changed since the table was begun" in str(found.rows[0].reason)
@@ -309,18 +309,14 @@ def test_jobs_run_side_by_side_and_share_the_cores(write: Write, fake: Any, monk
 def test_an_interrupt_ends_the_children_and_keeps_finished_rows(write: Write, tmp_path: Path) -> None:
     table = write(TABLE)
     script = f"""
-import json, sys
-from pathlib import Path
-from recbole_signed.experiments.tables import pool
-from recbole_signed.experiments.tables import compare
-tell = 'import os, time; open("pids", "a").write(str(os.getpid()) + chr(10)); '
-row = lambda r: json.dumps(dict(model=r.model, dataset=r.dataset, seed=r.seed))
-act = lambda r: "time.sleep(60)" if r.seed == 2 else f"print({{row(r)!r}})"
-pool.command = lambda r: [sys.executable, "-c", tell + act(r)]
-compare(Path({str(table)!r}), only=["Pop"])
+from functools import partial
+from recbole_signed.experiments.tables import compare, pool
+from scripted import scripted_run
+tell = 'open("pids", "a").write(str(os.getpid()) + chr(10)); '
+pool.made = partial(scripted_run, tell + "request.seed == 2 and time.sleep(60)", "started", {{}})
+compare({str(table)!r}, only=["Pop"])
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE)
     pids = tmp_path / "pids"
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and not (pids.exists() and pids.read_text().count("\n") == 2):
@@ -420,12 +416,79 @@ def test_a_column_of_dislikes_needs_dislikes_that_are_held_out(write: Write, set
         list(TableSpec.read(write(text)).requests())
 
 
-def test_the_command_of_a_run_can_be_typed(write: Write) -> None:
-    request = next(TableSpec.read(write(TABLE)).requests())
-    words = pool.command(replace(request, settings={"eval_args": {"order": "TO"}, "learning_rate": 1e-05}))
-    run = ["-m", "recbole_signed", "run", "-m", "Pop", "-d", "toy-signed"]
-    options = ["--seed", "1", "--no-save", "--verbose", "--json", "--"]
-    assert words[1:] == [*run, *options, "eval_args={order: TO}", "learning_rate=1.0e-05"]
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+def test_the_death_of_the_process_that_forks_costs_no_run(write: Write, fake: Any) -> None:
+    started = fake("request.seed == 1 and os.kill(os.getppid(), 9)")
+    assert not compare(write(TABLE), jobs=1).failed
+    assert len(started()) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+def test_a_run_whose_process_that_forks_was_killed_can_be_ended(tmp_path: Path) -> None:
+    script = "os.kill(os.getppid(), 9); time.sleep(100)"
+    request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, {}, "", "")
+    job = Job(pool._send_row, (partial(scripted_run, script, "started", {}), request), tmp_path / "log", 1)
+    until = time.monotonic() + 60
+    while job.process.exitcode is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert psutil.pid_exists(job.process.pid)
+    end([job])
+    while psutil.pid_exists(job.process.pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(job.process.pid)
+
+
+SCRIPT = """
+import sys
+import recbole_signed
+print("begun")
+recbole_signed.register_model("OwnPop", "own_pop", properties="own.yaml")
+done = recbole_signed.compare(sys.argv[1], only=["OwnPop"])
+print([(row.ok, row.reason) for row in done.rows])
+"""
+
+
+def test_a_script_need_not_be_guarded_and_its_own_model_is_run(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "own_pop.py").write_text("from recbole.model.general_recommender import Pop\nclass OwnPop(Pop): pass\n")
+    (tmp_path / "own.yaml").write_text("{}")
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    table = write(TABLE.replace("Pop: {}", "OwnPop: {seeds: [1]}"))
+    words = [sys.executable, "script.py", str(table)]
+    done = subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["begun", "[(True, None)]"], done.stderr
+
+
+def test_a_run_ends_with_the_process_that_asked_for_it(write: Write, tmp_path: Path) -> None:
+    """A process that is killed tells its runs nothing."""
+    act = "open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    child = CHILD.replace("time.sleep(0.5)", act)
+    words = [sys.executable, "-c", child, str(write(TABLE))]
+    with subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT) as process:
+        file, until = tmp_path / "pid", time.monotonic() + 60
+        while not (file.exists() and file.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.kill()
+    while psutil.pid_exists(int(file.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(file.read_text()))
+
+
+def test_a_run_is_one_of_the_library_with_what_the_table_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(runner, "run", lambda *words, **named: asked.update(words=words, **named))
+    settings = {"eval_args": {"order": "TO"}, "learning_rate": 1e-05}
+    request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, settings, "", "", serving=True)
+    pool.made(request)
+    assert asked == {
+        "words": ("Pop", "toy-signed"),
+        "overrides": settings,
+        "seed": 1,
+        "save": False,
+        "per_user": None,
+        "serve": True,
+    }
+    pool.made(replace(request, per_user=Path("x"), serving=False))
+    assert (asked["per_user"], asked["serve"]) == (Path("x"), False)
 
 
 def test_a_cut_off_row_is_run_again(write: Write, fake: Any) -> None:
@@ -478,7 +541,6 @@ def test_the_parent_imports_neither_torch_nor_recbole(write: Write, fake: Any) -
         "with contextlib.suppress(SystemExit): main()\n"
         "print([name for name in ('torch', 'recbole', 'pandas') if name in sys.modules], file=sys.stderr)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
-    done = subprocess.run([sys.executable, "-c", script, str(table)], capture_output=True, env=environment, check=True)
+    done = subprocess.run([sys.executable, "-c", script, str(table)], capture_output=True, env=ENVIRONMENT, check=True)
     assert len(json.loads(done.stdout)) == 3
     assert done.stderr.decode().strip() == "[]"

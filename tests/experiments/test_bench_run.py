@@ -196,7 +196,7 @@ def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
 
 
 def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction_holds(toy: str) -> None:
-    from recbole_signed.experiments.runs.configure import make_config
+    from recbole_signed.plugin import make_config
 
     given: dict[str, Any] = {"state": "ERROR", "metrics": ["DislikeRecall", "Recall"], "topk": [3, 7]}
     config = make_config("Pop", toy, overrides=given)
@@ -264,14 +264,14 @@ def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: s
         ("BPR", {"metrics": ["Recal"]}, "no metric named 'Recal'; did you mean 'Recall'"),
         ("BPR", {"learnin_rate": 1}, "unknown configuration key 'learnin_rate' .*; did you mean 'learning_rate'.$"),
         ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
-        ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is 'NDCG@7'"),
-        ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is 'SignAUC@10'"),
+        ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
+        ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is SignAUC@10"),
         (
             "BPR",
             {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]},
             "which has a value for each group",
         ),
-        ("BPR", {"metrics": ["GroupNDCG"]}, "'GroupNDCG@10', which has a value for each group"),
+        ("BPR", {"metrics": ["GroupNDCG"]}, "GroupNDCG@10, which has a value for each group"),
         ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
         ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
         ("BPR", {"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
+from scripted import scripted_run
 
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
@@ -330,21 +332,14 @@ def test_missing_values_are_named_with_the_command_that_makes_them(finish: Finis
 
 def test_compare_repeats_just_these_runs(finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     table = finish()
-    next(users_folder(table.with_suffix(".jsonl")).glob("EASE*")).unlink()
-    started: list[str] = []
-
-    def command(request: RunSpec) -> list[str]:
-        started.append(request.title)
-        assert request.per_user is not None
-        values = drawn(request.label, request.seed)
-        row = row_of(request, values, table.with_suffix(".jsonl"))
-        document = {**row.as_dict(), "per_user": str(request.per_user)}
-        return [sys.executable, "-c", f"print({json.dumps(document)!r})"]
-
-    monkeypatch.setattr(pool, "command", command)
+    (row,) = (each for each in read_rows(table.with_suffix(".jsonl")) if each.model == "EASE")
+    file = table.parent / str(row.per_user)
+    file.rename("kept")
+    script = f"import shutil; shutil.copy('kept', {str(file)!r})"
+    monkeypatch.setattr(pool, "made", partial(scripted_run, script, "started", row.as_dict()))
     assert compare(table).n_new == 0, "the table itself does not need them"
     assert compare(table, per_user=True).n_new == 1
-    assert started == ["EASE on toy-signed, seed 1"]
+    assert Path("started").read_text().splitlines() == ["EASE on toy-signed, seed 1"]
     assert compare(table, per_user=True).n_new == 0
     assert significance(table)["n_comparisons"] == 4
     table.write_text(TABLE + "per_user: false\n", encoding="utf-8")
@@ -365,8 +360,7 @@ def test_values_of_an_equal_run_in_another_table_count(finish: Finish) -> None:
 def test_a_table_may_keep_no_values(finish: Finish) -> None:
     table = finish(text=TABLE + "per_user: false\n", values=None)
     request = next(TableSpec.read(table).requests())
-    assert "--per-user" not in pool.command(request)
-    assert "--per-user" in pool.command(replace(request, per_user=Path("x")))
+    assert request.per_user is None
     with pytest.raises(UsageError, match="take 'per_user: false' out of"):
         significance(table)
     with pytest.raises(UsageError, match="'per_user' must be true or false"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.cli.causes import outside_cause
+from recbole_signed.causes import outside_cause
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import FAILED, RowStore, RunRow, append_row, read_rows
 

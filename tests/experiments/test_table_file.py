@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -57,13 +57,10 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], lis
     """Replace the runs by a script that gives a row; the function tells which were started since it was last asked."""
     told = tmp_path / "started"
 
-    def command(request: RunSpec) -> list[str]:
-        served = {"serve_seconds": 0.5, "model_bytes": 4_000_000} if request.serving else {}
-        row = RunRow(request.model, request.dataset, request.seed, test={"recall@5": 0.5}, **served)
-        script = f"open({str(told)!r}, 'a').write({request.title!r} + '\\n')\nprint({json.dumps(row.as_dict())!r})"
-        return [sys.executable, "-c", script]
-
-    monkeypatch.setattr(pool, "command", command)
+    served = """if request.serving:
+    row = RunRow(**{**vars(row), "serve_seconds": 0.5, "model_bytes": 4_000_000})
+"""
+    monkeypatch.setattr(pool, "made", partial(scripted_run, served, str(told), {"test": {"recall@5": 0.5}}))
 
     def since() -> list[str]:
         lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
@@ -266,12 +263,9 @@ def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to
     assert started() == [], "a row with more in it is as good"
 
 
-def test_serving_is_asked_for_on_the_command_line(write: Write) -> None:
-    text = "extends: base.yaml\nserving: true\n"
-    assert all("--measure-serving" in pool.command(request) for request in requests(write(text)).values())
-    assert not any(
-        "--measure-serving" in pool.command(request) for request in requests(write("extends: base.yaml\n")).values()
-    )
+def test_serving_is_asked_for_by_the_table(write: Write) -> None:
+    assert all(each.serving for each in requests(write("extends: base.yaml\nserving: true\n")).values())
+    assert not any(each.serving for each in requests(write("extends: base.yaml\n")).values())
 
 
 SECOND = """
@@ -286,9 +280,9 @@ columns: [ndcg@5]
 """
 
 
-def test_a_table_may_join_several(write: Write) -> None:
+def test_a_table_may_show_the_rows_of_several(write: Write) -> None:
     write(SECOND, "second")
-    spec = TableSpec.read(write("extends: [base.yaml, second.yaml]\n"))
+    spec = TableSpec.read(write("rows_from: [base.yaml, second.yaml]\n"))
     assert (spec.title, spec.columns, spec.seeds) == ("Base", ("recall@5",), (1, 2))
     rows = {section: {row.label: row for row in spec.planned_rows(section)} for section in spec.datasets}
     assert {section: list(found) for section, found in rows.items()} == {
@@ -305,55 +299,45 @@ def test_a_table_may_join_several(write: Write) -> None:
     assert spec.pools() == {"both": ["toy-signed", "third"], "again": ["again"]}
 
 
-def test_own_keys_are_above_those_of_joined_tables(write: Write) -> None:
+def test_what_is_shown_of_other_tables_is_chosen(write: Write) -> None:
     write(SECOND, "second")
     text = """
-extends: [base.yaml, second.yaml]
+rows_from: [base.yaml, second.yaml]
 title: Mine
 datasets: [third, toy-signed]
-models:
-  LightGCN: {per_dataset: {third: {n_layers: 9}, toy-signed: false}}
-  EASE:
+models: {LightGCN: {per_dataset: {toy-signed: false}}, EASE: }
 """
     spec = TableSpec.read(write(text))
-    (row,) = spec.planned_rows("third")
-    assert row.settings["n_layers"] == 9
-    assert row.settings["embedding_size"] == 8
+    assert spec.title == "Mine"
+    assert [row.label for row in spec.planned_rows("third")] == ["LightGCN"]
     assert [row.label for row in spec.planned_rows("toy-signed")] == ["EASE"]
+    assert [each.label for each in spec.only(["EASE"]).requests()] == ["EASE"] * 2
+    one = write("rows_from: [base.yaml]\ndatasets: [toy-signed]\n")
+    (keys,) = table_settings(one, "toy-signed", ["EASE"], data_path="atomic_files").values()
+    assert keys["data_path"] == "atomic_files"
 
 
-def test_own_keys_are_above_those_of_joined_tables_layer_by_layer(write: Write) -> None:
-    """``common``, data sets and models as above a single table; not hidden by what the joined tables say of each."""
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: {BPR: {learning_rate: 0.02}}", "BPR runs as the tables under 'rows_from' say"),
+        ("models: {BPR: {per_dataset: {again: {epochs: 1}}}}", "BPR runs as the tables under 'rows_from' say"),
+        ("datasets: {again: {epochs: 8}}", "again runs as the tables under 'rows_from' say"),
+        ("common: {epochs: 8}", "'common' says how models run"),
+        ("models: [MultiVAE]", "no table under 'rows_from' has 'MultiVAE'"),
+        ("datasets: [agan]", "no table under 'rows_from' has 'agan'; did you mean 'again'"),
+        ("rows_from: [base.yaml, third.yaml]", "'again' in third.yaml is not the data set toy-signed"),
+        ("rows_from: base.yaml", "'rows_from' must name a list of tables' files"),
+        ("rows_from: [base.yaml]\nextends: base.yaml", "neither extends another nor is extended"),
+        ("rows_from: []", "'rows_from' must name a list of tables' files"),
+        ("rows_from: [base.yaml, other.yaml]", "'rows_from' leads back to other.yaml"),
+    ],
+)
+def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str, message: str) -> None:
     write(SECOND, "second")
-    text = """
-extends: FILES
-common: {topk: [7], training_budget: 5, metrics: [NDCG]}
-datasets: {toy-signed: {epochs: 8}, again: , new: {dataset: toy-signed}}
-models: {BPR: {learning_rate: 0.02}, EASE: , MultiVAE: {dropout_prob: 0.1}}
-"""
-    joined = TableSpec.read(write(text.replace("FILES", "[base.yaml, second.yaml]")))
-    single = TableSpec.read(write(text.replace("FILES", "base.yaml")))
-    for section in ("toy-signed", "again", "new"):
-        assert list(joined.planned_rows(section)) == list(single.planned_rows(section))
-    settings = {row.label: row.settings for row in joined.planned_rows("toy-signed")}
-    assert (settings["BPR"]["epochs"], settings["BPR"]["learning_rate"], settings["BPR"]["topk"]) == (8, 0.02, [7])
-
-
-def test_a_pool_of_joined_tables_may_be_changed(write: Write) -> None:
-    write(SECOND, "second")
-    text = "extends: [base.yaml, second.yaml]\nmodels: {LightGCN: {per_dataset: {both: {n_layers: 5}}}}\n"
-    spec = TableSpec.read(write(text))
-    found = {section: row.settings["n_layers"] for section in spec.datasets for row in spec.planned_rows(section)}
-    assert found == {"toy-signed": 5, "third": 3}  # its own line of 'third' counts more than one of the pool
-
-
-def test_joined_tables_may_not_mean_different_data_by_one_name(write: Write) -> None:
     write("datasets: {again: }\nmodels: [Random]\n", "third")
-    with pytest.raises(UsageError, match=r"'again' is the data set toy-signed in base.yaml and again in third.yaml"):
-        TableSpec.read(write("extends: [base.yaml, third.yaml]\n"))
-    told = "extends: [base.yaml, third.yaml]\ndatasets: {again: {dataset: toy-signed}}\n"
-    assert {row.dataset for row in TableSpec.read(write(told)).planned_rows("again")} == {"toy-signed"}
-    assert TableSpec.read(write("extends: [base.yaml, third.yaml]\ndatasets: [toy-signed]\n"))
+    with pytest.raises(UsageError, match=message):
+        TableSpec.read(write(text if "rows_from" in text else f"rows_from: [base.yaml, second.yaml]\n{text}\n"))
 
 
 @pytest.mark.parametrize(
@@ -366,21 +350,19 @@ def test_joined_tables_may_not_mean_different_data_by_one_name(write: Write) -> 
     ],
 )
 def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, message: str) -> None:
-    write(SECOND, "second")
     write(text, "third")
-    for files in ("[base.yaml, third.yaml]", "[third.yaml, base.yaml]"):
-        with pytest.raises(UsageError, match=f"third.yaml: .*{message}"):
-            TableSpec.read(write(f"extends: {files}\n"))
+    with pytest.raises(UsageError, match=f"third.yaml: .*{message}"):
+        TableSpec.read(write("extends: third.yaml\n"))
     with pytest.raises(UsageError, match=message):
-        TableSpec.read(write(f"extends: [base.yaml, second.yaml]\n{text}\n"))
+        TableSpec.read(write(f"extends: base.yaml\n{text}\n"))
 
 
-@pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, 7]", "{base.yaml: 1}"])
+@pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, second.yaml]", "{base.yaml: 1}"])
 def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
     with pytest.raises(UsageError, match="'extends' must name"):
         TableSpec.read(write(f"extends: {value}\n"))
     with pytest.raises(UsageError, match="leads back"):
-        TableSpec.read(write("extends: [base.yaml, other.yaml]\n"))
+        TableSpec.read(write("extends: other.yaml\n"))
 
 
 # ---- the tables that come with the package ----
@@ -422,6 +404,10 @@ def test_a_model_may_be_left_out_of_a_data_set(write: Write, started: Callable[[
         TableSpec.read(write(BASE.replace("{again: {epochs: 9}}", "{again: true}"), "wrong"))
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable[[], list[str]]) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     with pytest.raises(UsageError, match="has no finished rows yet"):
@@ -434,7 +420,10 @@ def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable
         .replace("again: {epochs: 9}", "again: {tuned: true, epochs: 9}"),
         encoding="utf-8",
     )
-    found = compare(table, finished=True)
+    before = contents(table.parent)
+    assert compare(table, finished=True).rows
+    assert contents(table.parent) == before, "nothing is written"
+    found = compare(table, output=table.parent, finished=True)
     assert (found.n_new, started()) == (0, [])
     assert [line.label for section in found.table.sections for line in section.lines] == ["Pop", "Pop"]
     stored = stored_table(table)
@@ -466,7 +455,7 @@ def test_rows_of_older_defaults_are_shown_until_there_are_new_ones(
     assert started() == []
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") == shown
     compare(table, only=["EASE"])
-    compare(table, finished=True)
+    compare(table, output=table.parent, finished=True)
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") != shown
 
 
@@ -474,11 +463,11 @@ def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started
     seeds = "seeds: [1, 2]"
     table = write(BASE.replace("toy-signed: {epochs: 3}", "toy-signed: {eval_args: {order: RO}}"))
     assert [row.seed for row in compare(table, only=["EASE"], datasets=["toy-signed"]).rows] == [1, 2]
-    compare(table, finished=True)
+    compare(table, output=table.parent, finished=True)
     text = table.read_text(encoding="utf-8")
     for now, shown in (("seeds: [2]", [2]), ("seeds: [2, 3]", [2]), (seeds, [1, 2]), ("seeds: [2, 3]", [1, 2])):
         table.write_text(text.replace(seeds, now), encoding="utf-8")
-        assert [row.seed for row in compare(table, finished=True).rows] == shown
+        assert [row.seed for row in compare(table, output=table.parent, finished=True).rows] == shown
 
 
 # ---- names ----

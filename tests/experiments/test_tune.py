@@ -7,43 +7,23 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import scripted_trials
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.experiments.tables import read_tuned
-from recbole_signed.experiments.tuning import Plan, Tuning, tune, tuning_table
+from recbole_signed.experiments.tuning import Plan, Tuning, tune, tuning_table, worker
 from recbole_signed.experiments.tuning import search as module
 from recbole_signed.files import DirectoryLock
 from recbole_signed.plugin import registry
 from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
 from recbole_signed.table import to_text
 
-WORKER = """
-import json, os, sys, time
-task = json.loads(sys.stdin.readline())["task"]
-def say(**document):
-    print(json.dumps(document), flush=True)
-def score(value, steps, cpu_seconds=0.0):
-    say(score=value, steps=steps, cpu_seconds=cpu_seconds)
-    return json.loads(sys.stdin.readline())["go"]
-def row(value):
-    say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"ndcg@10": value}, "epochs": 1})
-def trial(values):
-    row(0.5 if not values else 1 / (1 + abs(values["reg_weight"] - 100) / 100))
-SCRIPT
-open("tasks", "a").write(json.dumps(task) + "\\n")
-say(ready=True)
-for line in sys.stdin:
-    document = json.loads(line)
-    if "end" in document:
-        break
-    open("tried", "a").write(line)
-    trial(document["values"])
-"""
 SPACE = "reg_weight: {log_uniform: [1.0, 1000.0]}\n"
 
 
@@ -60,9 +40,10 @@ def toy(tmp_path: Path) -> str:
 
 def tuned(toy: str, script: str = "", model: str = "EASE", seed: int | None = 7, **plan: Any) -> Tuning:
     settings = {"state": "ERROR", "valid_metric": "NDCG@10", **plan.pop("settings", {})}
-    command = (sys.executable, "-c", WORKER.replace("SCRIPT", script))
     files, start = plan.pop("files", ()), plan.pop("start", None)
-    return tune(model, toy, files, settings, seed, Plan(**{"trials": 6, **plan}), command, start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "answer", partial(scripted_trials, script))
+        return tune(model, toy, files, settings, seed, Plan(**{"trials": 6, **plan}), start)
 
 
 def values(tuning: Tuning) -> list[dict[str, Any]]:
@@ -361,7 +342,8 @@ def test_the_extra_is_named_where_it_is_missing(toy: str, monkeypatch: pytest.Mo
 
 
 def test_a_termination_is_an_interruption(toy: str) -> None:
-    script = "def trial(values): os.kill(os.getppid(), 15); time.sleep(60)"
+    ask = "from multiprocessing import parent_process\n"
+    script = ask + "def trial(values): os.kill(parent_process().pid, 15); time.sleep(60)"
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         tuned(toy, script)
@@ -373,8 +355,7 @@ def test_a_worker_that_is_ended_while_it_writes_costs_one_trial(toy: str) -> Non
 def trial(values):
     if len(open('tried').readlines()) != 2:
         return row(0.5)
-    sys.stdout.write('{"row": {"mod')
-    sys.stdout.flush()
+    os.write(connection.fileno(), bytes(3))
     os.kill(os.getpid(), 9)
 """
     assert [each.state for each in tuned(toy, half, trials=3).trials] == ["complete", "fail", "complete"]

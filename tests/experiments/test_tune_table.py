@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from scripted import scripted_trials
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.tables import TableSpec, read_tuned
-from recbole_signed.experiments.tuning import Plan, Tuning, tune, tune_table
-from recbole_signed.experiments.tuning import tuned_table as module
+from recbole_signed.experiments.tuning import Plan, Tuning, tune, tune_table, worker
 
-WORKER = """
-import json, sys
-task = json.loads(sys.stdin.readline())["task"]
-print(json.dumps({"ready": True}), flush=True)
-for line in sys.stdin:
-    values = json.loads(line).get("values")
-    if values is None:
-        break
-    row = {"model": task["model"], "dataset": task["dataset"], "seed": 1}
-    row["valid"] = {"ndcg@10": values.get("reg_weight", 0.0)}
-    print(json.dumps({"row": row}), flush=True)
-"""
+TRIAL = "def trial(values): row(values.get('reg_weight', 0.0))"
 TABLE: dict[str, Any] = {
     "datasets": {"toy-signed": {"training_budget": 9}, "late": {"dataset": "toy-signed", "tuned": "by-time"}},
     "common": {"tuned": True, "valid_metric": "NDCG@10", "state": "ERROR"},
@@ -54,7 +42,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file = Path("yaml/tune") / f"{model}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(space, encoding="utf-8")
-    monkeypatch.setattr(module, "tune", functools.partial(tune, command=(sys.executable, "-c", WORKER)))
+    monkeypatch.setattr(worker, "answer", partial(scripted_trials, TRIAL))
     path = tmp_path / "table.yaml"
     path.write_text(yaml.safe_dump(TABLE, sort_keys=False), encoding="utf-8")
     return path
@@ -138,9 +126,8 @@ def test_a_start_outside_the_space_is_refused(start: dict[str, Any], said: str, 
 
 def test_a_start_that_a_setting_overrides_is_refused(table: Path) -> None:
     Path("yaml/tune/EASE.yaml").write_text("reg_weight: [1.0, 2.0]\nlearner: [adam, sgd]\n", encoding="utf-8")
-    command = (sys.executable, "-c", WORKER)
     settings = {"valid_metric": "NDCG@10", "state": "ERROR", "reg_weight": 2.0}
     with pytest.raises(UsageError, match=r"can't start with reg_weight=1\.0: reg_weight is set to 2\.0"):
-        tune("EASE", "toy-signed", (), settings, None, Plan(2), command, {"reg_weight": 1.0, "learner": "sgd"})
-    tuning = tune("EASE", "toy-signed", (), settings, None, Plan(2), command, {"learner": "sgd"})
+        tune("EASE", "toy-signed", (), settings, None, Plan(2), {"reg_weight": 1.0, "learner": "sgd"})
+    tuning = tune("EASE", "toy-signed", (), settings, None, Plan(2), {"learner": "sgd"})
     assert [each.values for each in tuning.trials] == [{}, {"learner": "sgd"}]

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -152,11 +152,8 @@ def test_different_numbers_of_trials_are_said(tuned: Callable[..., Path]) -> Non
 
 
 def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(request: RunSpec) -> list[str]:
-        row = RunRow(request.model, request.dataset, request.seed, test={"recall@10": 0.5}, split=SPLIT)
-        return [sys.executable, "-c", f"print({json.dumps(row.as_dict())!r})"]
-
-    monkeypatch.setattr(pool, "command", command)
+    values = {"test": {"recall@10": 0.5}, "split": SPLIT}
+    monkeypatch.setattr(pool, "made", partial(scripted_run, "", "started", values))
     tuned("EASE", {"reg_weight": 1.0})
     tuned("BPR", {"epochs": 1})
     path = table({"Pop": {}, "EASE": {}, "BPR": {}}, columns=["recall@10"])

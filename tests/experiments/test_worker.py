@@ -22,7 +22,7 @@ def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ())
     lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     said: list[dict[str, Any]] = []
     answers = iter(going)
-    for line in ({"task": task.as_dict()}, *({"values": each} for each in trials), {"end": True}):
+    for line in ({"task": task}, *({"values": each} for each in trials), {"end": True}):
         lines.put(line)
 
     def receive() -> dict[str, Any]:
@@ -41,13 +41,13 @@ def test_a_trial_is_a_run_without_its_test_part(toy: str) -> None:
     ready, one, other, again = served(task, [{"reg_weight": 3.0}, {"reg_weight": 300.0}, {"reg_weight": 3.0}])
     assert ready == {"ready": True}
     rows = [each["row"] for each in (one, other, again)]
-    assert [row["test"] for row in rows] == [{}, {}, {}]
-    assert rows[0]["valid"] == rows[2]["valid"] != rows[1]["valid"]
+    assert [row.test for row in rows] == [{}, {}, {}]
+    assert rows[0].valid == rows[2].valid != rows[1].valid
     for row, weight in zip(rows, (3.0, 300.0), strict=False):
         whole = run("EASE", toy, overrides={**SETTINGS, "reg_weight": weight}, seed=5, save=False)
-        assert row["valid"] == whole.valid
-        assert row["config_hash"] == whole.config_hash
-        assert row["data_sha256"] == whole.data_sha256
+        assert row.valid == whole.valid
+        assert row.config_hash == whole.config_hash
+        assert row.data_sha256 == whole.data_sha256
     assert not list(Path("runs").glob("*.pth"))
 
 
@@ -68,19 +68,19 @@ def test_what_does_not_enter_the_matrix_is_tuned_on_one_decomposition(
     rows = [each["row"] for each in said if "row" in each]
     assert len(found) == decompositions
     overrides = {**SETTINGS, "eval_step": 1, "rank": 4, "alpha": 10.0}
-    assert rows[2]["valid"] == run("GFCF", toy, overrides=overrides, seed=5, save=False).valid
+    assert rows[2].valid == run("GFCF", toy, overrides=overrides, seed=5, save=False).valid
 
 
 def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
     task = Task("BPR", toy, settings=GRADIENT, seed=5)
     said = served(task, [{}, {"learning_rate": 0.01}], going=[True] * 8)
     first, second = (each["row"] for each in said if "row" in each)
-    assert first["valid"] == run("BPR", toy, overrides=GRADIENT, seed=5, save=False).valid
+    assert first.valid == run("BPR", toy, overrides=GRADIENT, seed=5, save=False).valid
     faster = run("BPR", toy, overrides={**GRADIENT, "learning_rate": 0.01}, seed=5, save=False)
-    assert second["valid"] == faster.valid
+    assert second.valid == faster.valid
     scores = [each["score"] for each in said if "score" in each][:4]
     assert [epoch for epoch, _ in scores] == [1, 2, 3, 4]
-    assert max(score for _, score in scores) == first["valid"]["ndcg@10"]
+    assert max(score for _, score in scores) == first.valid["ndcg@10"]
     steps, seconds = ([each[key] for each in said if "score" in each][:4] for key in ("steps", "cpu_seconds"))
     assert steps == [steps[0] * number for number in range(1, 5)]
     assert 0 < seconds[0] < seconds[-1]
@@ -95,7 +95,7 @@ def test_a_trial_that_is_not_to_go_on_ends_there(toy: str) -> None:
 def test_a_trial_that_fails_says_why_and_the_next_one_is_run(toy: str) -> None:
     said = served(Task("EASE", toy, settings=SETTINGS), [{"reg_weight": "much"}, {"reg_weight": 3.0}])
     assert said[1]["failed"].startswith("UsageError: 'reg_weight' is 'much'; it must be a number")
-    assert said[2]["row"]["valid"]
+    assert said[2]["row"].valid
 
 
 def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,5 +104,5 @@ def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monke
     trials = [{"reg_weight": 3.0}, {"reg_weight": 30.0}, {"neutral_weight": 0.5}, {"neutral_weight": 0.5}]
     said = served(Task("SignedEASE", toy, settings=SETTINGS), trials)
     assert caches[0].n_read == 2
-    assert said[1]["row"]["valid"] != said[2]["row"]["valid"]
-    assert said[3]["row"]["valid"] == said[4]["row"]["valid"]
+    assert said[1]["row"].valid != said[2]["row"].valid
+    assert said[3]["row"].valid == said[4]["row"].valid

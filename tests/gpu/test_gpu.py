@@ -17,9 +17,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_signed.experiments.runs import make_config
 from recbole_signed.online import Event
-from recbole_signed.plugin import registry
+from recbole_signed.plugin import make_config, registry
 
 DEVICE = os.environ.get("RECBOLE_SIGNED_GPU_TESTS", "cuda")
 OURS = sorted(name for name, entry in registry.models().items() if entry.module.startswith("recbole_signed."))

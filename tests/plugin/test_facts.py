@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from recbole.utils import ModelType, get_model
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay import chosen_settings
 from recbole_signed.experiments.tables import TableSpec, default_settings, list_models
 from recbole_signed.files import sha256
 from recbole_signed.online.learners import make_learner
@@ -33,6 +31,7 @@ from recbole_signed.plugin import (
     family,
     registry,
 )
+from recbole_signed.ssf import chosen_settings
 from recbole_signed.upstream import upstream
 
 BASE = '''
@@ -138,7 +137,8 @@ def test_a_model_from_outside_is_right_in_all_places(tiny: str, tmp_path: Path) 
     assert (type(learner).__module__, learner.size, learner.dislike_push) == ("outside.live", 7, 0.3)
     with pytest.raises(UsageError, match="Tiny has no parameter 'sizes'"):
         make_learner(tiny, {"sizes": 7})
-    assert chosen_settings(tiny, np.zeros(0), 5, 6, {"size": 2}) == {"n_users": 5, "size": 2}
+    no_edges: Any = None
+    assert chosen_settings(tiny, no_edges, 5, 6, {"size": 2}) == {"n_users": 5, "size": 2}
     # the export
     upstream(tiny, tmp_path / "export", author="A. Author", email="a.author@example.org")
     text = (tmp_path / "export/recbole/model/general_recommender/tiny.py").read_text(encoding="utf-8")

@@ -17,8 +17,17 @@ from recbole.config import Config
 from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import make_config, parse_assignments
-from recbole_signed.plugin import RANGES, Interval, Words, declared_for, facts_of, ranges_of, registry
+from recbole_signed.plugin import (
+    RANGES,
+    Interval,
+    Words,
+    declared_for,
+    facts_of,
+    make_config,
+    parse_assignments,
+    ranges_of,
+    registry,
+)
 from recbole_signed.yaml_spec import read_yaml
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

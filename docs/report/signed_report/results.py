@@ -11,9 +11,9 @@ from typing import Any
 from recbole_signed.convert.sources import Options as ZvukOptions
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import read_chosen, standings
-from recbole_signed.experiments.runs import read_yaml
 from recbole_signed.experiments.tables import kept_outcomes, stored_table
 from recbole_signed.plugin import PROPERTIES
+from recbole_signed.yaml_spec import read_yaml
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream
 from signed_report.tables import table_values

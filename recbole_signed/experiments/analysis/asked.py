@@ -54,8 +54,8 @@ def _with_keys(
     names: Sequence[str], dataset: str, table: Path | None, tuned: Sequence[str], data_path: str | None
 ) -> dict[str, dict[str, Any]]:
     """Return the models, all for none, in the order of their names."""
-    from recbole_signed.experiments.runs import read_yaml
     from recbole_signed.experiments.tables import table_settings, tuned_path
+    from recbole_signed.yaml_spec import read_yaml
 
     if table is not None:
         return table_settings(table, dataset, names, data_path)

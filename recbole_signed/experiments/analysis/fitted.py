@@ -24,14 +24,13 @@ from recbole_signed.experiments.runs import (
     data_folder,
     data_sha256,
     digest,
-    layered,
-    merged,
     own_checkpoint,
-    read_yaml,
 )
 from recbole_signed.experiments.tables import default_settings
 from recbole_signed.files import parse_json, replace_text
 from recbole_signed.memory import keep_freed_memory
+from recbole_signed.plugin import layered, merged
+from recbole_signed.yaml_spec import read_yaml
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,10 @@ def respond(
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
     """
     from recbole_signed.experiments.analysis.fitted import above_files, fit_once
-    from recbole_signed.experiments.runs import config_hash, data_sha256, given_settings, versions
+    from recbole_signed.experiments.runs import config_hash, data_sha256, versions
     from recbole_signed.online import OnlineRecommender, base_of
     from recbole_signed.online.learners import learner_of, make_learner
+    from recbole_signed.plugin import given_settings
 
     for name, value in ((argument("n_users", option="--users"), n_users), (argument("k"), k)):
         if value < 1:

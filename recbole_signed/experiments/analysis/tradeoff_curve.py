@@ -80,15 +80,8 @@ def tradeoff(
     from recbole_signed.compat import own_arguments_hidden
     from recbole_signed.evaluation import split_length
     from recbole_signed.experiments.analysis.fitted import above_files, fit_once
-    from recbole_signed.experiments.runs import (
-        config_hash,
-        data_sha256,
-        given_settings,
-        layered,
-        merged,
-        plain_result,
-        versions,
-    )
+    from recbole_signed.experiments.runs import config_hash, data_sha256, plain_result, versions
+    from recbole_signed.plugin import given_settings, layered, merged
 
     (model,) = class_names(model)
     given = dict(overrides or {})

@@ -2,8 +2,6 @@ from .cases import BASE as BASE
 from .cases import NEW as NEW
 from .cases import UNKNOWN as UNKNOWN
 from .cases import Cases as Cases
-from .choose import VALID_SHARE as VALID_SHARE
-from .choose import chosen_settings as chosen_settings
 from .experiment import run_stream as run_stream
 from .output import TITLES as TITLES
 from .output import gate_text as gate_text

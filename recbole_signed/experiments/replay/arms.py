@@ -12,11 +12,11 @@ import torch
 from recbole_signed.atomic import Features
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.replay.cases import Cases
-from recbole_signed.experiments.replay.choose import chosen_features, chosen_settings
 from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.online.learners import Learner, make_learner, ranked_scores
 from recbole_signed.online.store import EdgeState, OnlineState
+from recbole_signed.ssf import chosen_features, chosen_settings
 
 LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
 """Settings of following a stream, which are not chosen."""

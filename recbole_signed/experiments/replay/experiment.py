@@ -24,9 +24,10 @@ from recbole_signed.experiments.replay.stream_events import Replay
 from recbole_signed.experiments.replay.stream_features import told
 from recbole_signed.experiments.replay.stream_spec import POP, StreamSpec
 from recbole_signed.experiments.replay.window_files import is_finished, write_window
-from recbole_signed.experiments.runs import data_sha256, digest, machine, versions, yaml_if_there
+from recbole_signed.experiments.runs import data_sha256, digest, machine, versions
 from recbole_signed.online.learners import best_items, make_learner
 from recbole_signed.online.store import EdgeState, OnlineState, Update
+from recbole_signed.plugin import yaml_if_there
 
 TOP = 20
 

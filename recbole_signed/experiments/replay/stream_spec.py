@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PositiveInt, StrictInt, ValidationInfo
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import digest, read_yaml
+from recbole_signed.experiments.runs import digest
 from recbole_signed.plugin import class_name
-from recbole_signed.yaml_spec import Spec, checked
+from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 ArmName = Literal["none", "fold-in", "online", "refit"]
 """What an arm does between windows: nothing; T0 and T1; the whole system; a fit from scratch."""

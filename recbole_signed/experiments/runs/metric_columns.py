@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from recbole_signed.experiments.runs.rows import RunRow
+from recbole_signed.plugin import registry
 from recbole_signed.stats import split_group
 from recbole_signed.table import Header
 
@@ -49,14 +50,20 @@ def metric_column(metric: str) -> Column:
     """Return the column of a test metric in RecBole's spelling, such as ``recall@20`` or ``recall@20[users 1-5]``."""
     plain, group = split_group(metric.lower())
     name, at, k = plain.partition("@")
-    header = _NAMES.get(name) or _capitalised(name)
+    header = _NAMES.get(name) or getattr(_registered(name), "name", _capitalised(name))
     shown = f"{header}{at}{k}" + (f", {group}" if group else "")
     return Column(shown, smaller_is_better(name), 4, lambda row: row.test.get(metric.lower()))
 
 
 def smaller_is_better(metric: str) -> bool:
     """Whether a metric is the better the smaller it is."""
-    return metric.lower().partition("@")[0].startswith(_SMALLER)
+    name = split_group(metric.lower())[0].partition("@")[0]
+    own = _registered(name)
+    return name.startswith(_SMALLER) if own is None else own.smaller
+
+
+def _registered(name: str) -> registry.MetricEntry | None:
+    return next((each for each in registry.own_metrics.values() if each.name.lower() == name), None)
 
 
 def has_k(name: str) -> bool | None:

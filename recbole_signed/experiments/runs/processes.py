@@ -1,71 +1,102 @@
-"""Processes that compute for this one; whatever happens, none is left behind."""
+"""Work in fresh processes, forked from one that has imported what every run needs; whatever happens, none is left."""
 
 from __future__ import annotations
 
-import contextlib
+import multiprocessing
 import os
 import signal
 import site
-import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any
+
+from recbole_signed.plugin import registry
+from recbole_signed.signals import raised_by_sigterm
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 _GRACE_SECONDS = 5.0
+_INTERRUPTED = 130
+_UNKNOWN = 255
+"""What multiprocessing gives for the exit status of a process where the one that forks was killed."""
+# elsewhere a fork beside system libraries is not safe, or there is none
+_CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
-def start(command: Sequence[str], log: Path, threads: int, **streams: Any) -> subprocess.Popen[Any]:
-    """Start a process.
+class Job:
+    """A process that works for this one, with a pipe to it."""
+
+    def __init__(self, work: Callable[..., object], arguments: tuple[Any, ...], log: Path, threads: int) -> None:
+        """Start it.
+
+        Args:
+            work: a function of a module, called with the other end of the pipe and the arguments.
+            arguments: of the function.
+            log: the file that takes what it prints.
+            threads: how many it may compute with.
+        """
+        self.log = log
+        self.connection, there = _CONTEXT.Pipe()
+        variables = environment(threads)
+        begun = (work, there, arguments, str(log.absolute()), variables, str(Path.cwd()))
+        self.process = _CONTEXT.Process(target=_begin, args=begun)
+        multiprocessing.set_forkserver_preload([f"{__package__}.preloaded"])
+        with _parent_hidden(variables):
+            self.process.start()
+        there.close()
+
+    def answer(self) -> Any:
+        """Return the next object that it sends; None where it ended."""
+        with suppress(EOFError, OSError):
+            return self.connection.recv()
+        self.process.join()
+        return None
+
+    def tell(self, message: Any) -> None:
+        """Send an object; a process that is gone is noticed by its silence."""
+        with suppress(OSError):
+            self.connection.send(message)
+
+    def reason(self) -> str:
+        """Return the signal that ended it, or the last line of its log: of a traceback, that is the error."""
+        self.process.join()
+        status = self.process.exitcode
+        if status < 0:
+            name = signal.Signals(-status).name
+            hint = " (out of memory?)" if name == "SIGKILL" else ""
+            return f"the process was ended by {name}{hint}"
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else f"the process ended with status {status} and said nothing"
+
+    def kill(self, how: signal.Signals) -> None:
+        """Send a signal to the process and all that it started."""
+        for kill in (os.killpg, os.kill):  # it may not have become the head of a group yet
+            with suppress(ProcessLookupError):
+                kill(self.process.pid, how)
+                return
+
+
+def end(jobs: Iterable[Job], *, told: bool = False) -> None:
+    """End jobs with all that they started: by SIGTERM, and those that do not obey in time by SIGKILL.
 
     Args:
-        command: its command line.
-        log: the file that takes what it writes to standard error.
-        threads: how many it may compute with.
-        streams: what else ``Popen`` is to know of its input and output.
-    """
-    with log.open("wb") as stderr:
-        return subprocess.Popen(
-            command,
-            stderr=stderr,
-            env=environment(threads),
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
-            **streams,
-        )
-
-
-class Process(Protocol):
-    """What is needed of a process to end it: a part of ``subprocess.Popen``."""
-
-    @property
-    def pid(self) -> int:
-        """Its number, and that of its group."""
-
-    def poll(self) -> int | None:
-        """Return the exit status, or None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status when it has ended; TimeoutExpired after so many seconds."""
-
-
-def end(processes: Iterable[Process], *, told: bool = False) -> None:
-    """End processes with all that they started: by SIGTERM, and those that do not obey in time by SIGKILL.
-
-    Args:
-        processes: those that are to end.
+        jobs: those that are to end.
         told: they know that they are to end, and get no SIGTERM.
     """
-    processes = list(processes)
+    jobs = list(jobs)
     for how in (None if told else signal.SIGTERM, signal.SIGKILL):
-        alive = [each for each in processes if each.poll() is None]
+        alive = [each for each in jobs if each.process.exitcode in (None, _UNKNOWN)]
         for each in alive if how else ():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(each.pid, how or 0)
+            each.kill(how or signal.SIGKILL)
         until = time.monotonic() + _GRACE_SECONDS
         for each in alive:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                each.wait(max(0.0, until - time.monotonic()))
+            each.process.join(max(0.0, until - time.monotonic()))
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -85,11 +116,61 @@ def environment(threads: int) -> dict[str, str]:
     return variables
 
 
-def reason_of_end(status: int, log: Path) -> str:
-    """Return the signal that ended a process, or the last line of its log: of a traceback, that is the error."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"the process was ended by {name}{hint}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"the process ended with status {status} and said nothing"
+@contextmanager
+def _parent_hidden(variables: Mapping[str, str]) -> Iterator[None]:
+    """Let a process start as its own: not by the script of this one, which need not be guarded against a second run.
+
+    The process that forks is started with the first job, and keeps the variables of that moment.
+    """
+    main, before = sys.modules["__main__"], dict(os.environ)
+    sys.modules["__main__"] = ModuleType("__main__")
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _begin(
+    work: Callable[..., object],
+    connection: Connection,
+    arguments: tuple[Any, ...],
+    log: str,
+    variables: Mapping[str, str],
+    folder: str,
+) -> None:
+    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which then ends this group
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    os.close(written)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.argv = sys.argv[:1]  # RecBole reads the command line
+    registry.register_inherited_models()
+    _limit_threads(int(variables[THREAD_VARIABLES[0]]))
+    with raised_by_sigterm(KeyboardInterrupt):
+        try:
+            work(connection, *arguments)
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)  # a training under way can't be told otherwise
+
+
+def _limit_threads(threads: int) -> None:
+    """Let libraries that are loaded already, and read the variables then, compute with so many threads."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(limits=threads)
+    if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)

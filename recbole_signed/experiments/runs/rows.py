@@ -107,7 +107,7 @@ class RunRow:
     settings: dict[str, Any] = field(default_factory=dict)
     """The configuration keys that were given, other than defaults."""
     split: dict[str, Any] | str | None = None
-    """See :func:`~recbole_signed.experiments.runs.split_of`."""
+    """See :func:`~recbole_signed.plugin.split_of`."""
     protocol: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None

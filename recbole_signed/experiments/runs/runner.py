@@ -22,8 +22,6 @@ from recbole_signed.compat import each_warning_once, own_arguments_hidden
 from recbole_signed.data import holds_nothing_out
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.evaluation import Recorded, recorded
-from recbole_signed.experiments.runs.assignments import as_word
-from recbole_signed.experiments.runs.configure import given_settings, make_config, quiet_log, split_of
 from recbole_signed.experiments.runs.provenance import (
     config_hash,
     data_version,
@@ -37,7 +35,7 @@ from recbole_signed.experiments.runs.user_values import write
 from recbole_signed.experiments.runs.warm_up import run_warm_up
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
-from recbole_signed.plugin import facts_of
+from recbole_signed.plugin import as_word, facts_of, given_settings, make_config, quiet_log, split_of
 
 _SAY_SECONDS = 5.0
 """How often a training tells its progress."""

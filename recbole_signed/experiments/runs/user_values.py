@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.experiments.runs.assignments import draws
 from recbole_signed.experiments.runs.metric_columns import smaller_is_better
 from recbole_signed.experiments.runs.rows import NO_VALUES, RunRow, request_id
 from recbole_signed.files import replacing, sha256
+from recbole_signed.plugin import draws
 
 if TYPE_CHECKING:
     from recbole_signed.experiments.tables import RunSpec

@@ -17,7 +17,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs.configure import make_config
+from recbole_signed.plugin import make_config
 
 _NAME = "warm-up"
 _USERS, _ITEMS = 120, 96

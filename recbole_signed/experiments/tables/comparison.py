@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.experiments.runs import RowStore, RunRow, file_name, has_none, is_there, users_folder
@@ -21,6 +22,9 @@ from recbole_signed.files import path_of, replace_text
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import Table, to_markdown, to_text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -34,6 +38,12 @@ class Comparison:
     def __str__(self) -> str:
         """The table as the command ``compare`` prints it."""
         return to_text(self.table)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame, with a column for each of their fields, such as ``test.recall@20``."""
+        import pandas as pd
+
+        return pd.json_normalize([row.as_dict() for row in self.rows])
 
     @property
     def failed(self) -> list[RunRow]:
@@ -66,11 +76,12 @@ def compare(
             (older runs have none, and the files are not committed with the rows).
         datasets: names of data sets, or of pools of them, to run and show, as ``only``.
         finished: run nothing, and show the rows that are there: those that answer the table, and else those that it
-            shows already. No data are needed for the latter.
+            shows already. No data are needed for the latter. Nothing is written but into an ``output`` that is given.
 
     Returns:
         The ``table``, which ``print`` shows as the command does; its ``rows``, each as :func:`recbole_signed.run`
-        returns it, of which ``failed`` are those of runs that failed; and ``n_new``, how many runs this call made.
+        returns it, of which ``failed`` are those of runs that failed; ``frame()``, the rows as a pandas data frame; and
+        ``n_new``, how many runs this call made.
 
     Raises:
         UsageError: the table asks for something that does not exist, or has a key that a missing run would not know;
@@ -108,7 +119,7 @@ def compare(
             raise UsageError(f"{path} has no finished rows yet; run it without {argument('finished')}.")
     marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
     table = table_of(spec, results, marks)
-    if not part:
+    if not part and (not finished or output is not None):
         _write(View.of(spec, results, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
     return Comparison(table, [row for _, _, row in results], n_new)
 
@@ -163,6 +174,7 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
         return 0
     for request in missing:  # before any of them runs, which may take hours
         request.refuse_unknown_keys()
+        request.refuse_unknown_metrics()
     store.open()
     with (
         raised_by_sigterm(KeyboardInterrupt),

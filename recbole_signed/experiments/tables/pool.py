@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
+import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs import (
-    FAILED,
-    PROGRAM,
-    ForkServer,
-    Process,
-    RunRow,
-    as_word,
-    cores,
-    end,
-    machine,
-    reason_of_end,
-    versions,
-)
+from recbole_signed.causes import one_sentence, outside_cause
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.experiments.runs import FAILED, Job, RunRow, cores, end, machine, versions
 from recbole_signed.experiments.tables.spec import RunSpec
-
-_POLL_SECONDS = 0.05
-
-
-@dataclass
-class _Child:
-    request: RunSpec
-    process: Process
-    log: Path
-    out: Path
+from recbole_signed.plugin import as_word
 
 
 def run_all(
@@ -49,7 +29,7 @@ def run_all(
     Args:
         requests: what to run.
         jobs: processes at a time; the cores are shared out among them.
-        logs: folder for what the processes write to standard error.
+        logs: folder for what the processes print.
         started: called with a request when its process starts.
         finished: called with a request and its row, which may be a failed one.
 
@@ -57,63 +37,75 @@ def run_all(
         KeyboardInterrupt: after the processes were ended, which leave no row then.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    server = ForkServer(logs / f"fork-server.{os.getpid()}.log", max(1, cores() // jobs))
     waiting = list(requests)[::-1]
-    running: list[_Child] = []
+    running: dict[Any, tuple[RunSpec, Job]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 request = waiting.pop()
-                running.append(_start(request, logs, server))
+                job = Job(_send_row, (made, request), logs / _log_name(request), max(1, cores() // jobs))
+                running[job.connection] = request, job
                 started(request)
-            for child in [each for each in running if each.process.poll() is not None]:
-                running.remove(child)
-                row = _row(child)
-                child.out.unlink()
-                finished(child.request, row)
-            time.sleep(_POLL_SECONDS)
+            for connection in wait(list(running)):
+                request, job = running[connection]
+                row = _row(request, job)
+                del running[connection]
+                finished(request, row)
     finally:
-        end(child.process for child in running)
-        server.close()
-        for child in running:
-            child.out.unlink(missing_ok=True)
+        end(job for _, job in running.values())
 
 
-def command(request: RunSpec) -> list[str]:
-    """Return the command line of a request; it may be typed as well."""
-    words = [as_word(key, value) for key, value in request.settings.items()]
-    options = ["-m", request.model, "-d", request.dataset, "--seed", str(request.seed)]
-    options += ["--no-save", "--verbose", "--json"]
-    options += [] if request.per_user is None else ["--per-user", str(request.per_user)]
-    options += ["--measure-serving"] if request.serving else []
-    return [*PROGRAM, "run", *options, "--", *words]
+def made(request: RunSpec) -> RunRow:
+    """Make a run in this process."""
+    from recbole_signed.experiments.runs.runner import run
+
+    return run(
+        request.model,
+        request.dataset,
+        overrides=request.settings,
+        seed=request.seed,
+        save=False,
+        per_user=request.per_user,
+        serve=request.serving,
+    )
 
 
-def _start(request: RunSpec, logs: Path, server: ForkServer) -> _Child:
-    stem = f"{request.label}-{request.section}-{request.seed}-{request.request_hash[:8]}".replace(os.sep, "_")
-    log, out = logs / f"{stem}.log", logs / f"{stem}.{os.getpid()}.json"
-    return _Child(request, server.start(command(request), log, out), log, out)
+def _log_name(request: RunSpec) -> str:
+    return f"{request.label}-{request.section}-{request.seed}-{request.request_hash[:8]}.log".replace(os.sep, "_")
 
 
-def _row(child: _Child) -> RunRow:
+def _send_row(connection: Connection, make: Callable[[RunSpec], RunRow], request: RunSpec) -> None:
+    """Send the row of a run, or the sentence that says why there is none."""
+    try:
+        connection.send(make(request))
+    except Exception as error:
+        words = ["run", *(as_word(*each) for each in request.settings.items())]
+        wrong = isinstance(error, (UsageError, MissingExtraError))
+        sentence = str(error) if wrong else outside_cause(error, words)
+        if sentence is None:
+            raise
+        connection.send(one_sentence(sentence))
+        sys.exit(2)
+
+
+def _row(request: RunSpec, job: Job) -> RunRow:
     """Return what the process says of its run, or a failed row with the reason."""
-    request, status = child.request, child.process.wait()
-    document = _document(child.out)
+    answer = job.answer()
+    why = answer if isinstance(answer, str) else None if isinstance(answer, RunRow) else job.reason()
     common: dict[str, Any] = {"request_hash": request.request_hash, "tuned": request.tuned}
     common |= {"section": request.section, "label": request.label}
-    changed = document.get("data_sha256") not in (None, request.data_sha256)
-    if status == 0 and "error" not in document and document and not changed:
-        if request.per_user is not None and document.get("per_user"):
+    if isinstance(answer, RunRow) and answer.data_sha256 not in (None, request.data_sha256):
+        why = "the files of the data set have changed since the table was begun; run it again"
+    elif isinstance(answer, RunRow):
+        if request.per_user is not None and answer.per_user:
             common["per_user"] = f"{request.per_user.parent.name}/{request.per_user.name}"
-        return RunRow.from_dict({**document, **common, "data_sha256": request.data_sha256})
+        return RunRow.from_dict({**answer.as_dict(), **common, "data_sha256": request.data_sha256})
     return RunRow(
         model=request.model,
         dataset=request.dataset,
         seed=request.seed,
         status=FAILED,
-        reason="the files of the data set have changed since the table was begun; run it again"
-        if changed
-        else document.get("error") or reason_of_end(status, child.log),
+        reason=why,
         data_sha256=request.data_sha256,
         settings=request.settings,
         versions=versions(),
@@ -121,11 +113,3 @@ def _row(child: _Child) -> RunRow:
         timestamp=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **common,
     )
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}

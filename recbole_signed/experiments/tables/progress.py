@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs import RUNS, RowStore, RunRow
+from recbole_signed.experiments.runs import RowStore, RunRow
 from recbole_signed.experiments.tables.spec import RunSpec
+from recbole_signed.plugin import RUNS
 
 
 class RunProgress:

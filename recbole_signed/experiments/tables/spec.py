@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -24,45 +24,44 @@ from pydantic import (
 
 from recbole_signed import __version__
 from recbole_signed.atomic import Settings, Sign
-from recbole_signed.data import inter_columns
+from recbole_signed.data import inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.experiments.runs import (
     BEST,
     COSTS,
     DEFAULT_COSTS,
-    DEFAULT_TOPK,
-    RECBOLE_METRICS,
     SERVED,
-    SIGNED_METRICS,
     RunRow,
     data_folder,
     data_sha256,
     digest,
-    draws,
-    eval_args_of,
     has_k,
-    merged,
-    ranks_all,
-    read_yaml,
     request_id,
-    split_dotted,
-    with_dotted,
-    yaml_if_there,
 )
 from recbole_signed.experiments.tables.table_file import POOL, keys_on, read_table_file
 from recbole_signed.experiments.tables.tuned import how_in_row, tuned_choice, tuned_for
 from recbole_signed.plugin import (
+    DEFAULT_TOPK,
     PROTOCOLS,
     RANGES,
+    RECBOLE_METRICS,
+    SIGNED_METRICS,
     class_names,
     default_file,
+    draws,
+    eval_args_of,
     facts_of,
     foreign_code,
+    merged,
     refuse_unknown_keys,
+    registry,
+    split_dotted,
+    with_dotted,
+    yaml_if_there,
 )
 from recbole_signed.stats import KEYS as GROUP_KEYS
 from recbole_signed.stats import bounds_of, labels_of, split_group
-from recbole_signed.yaml_spec import Spec, checked
+from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 DEFAULT_SEEDS = (2020,)
@@ -124,6 +123,16 @@ class RunSpec:
             refuse_unknown_keys({**plain, **with_dotted(dotted, plain)}, defaults)
         except UsageError as error:
             raise UsageError(f"{self.label} on {self.section}: {error}") from error
+
+    def refuse_unknown_metrics(self) -> None:
+        """Refuse metrics that the run would not know, without importing RecBole.
+
+        Raises:
+            UsageError: as :func:`recbole_signed.plugin.registry.check_metrics`.
+        """
+        given, chosen = self.settings.get("metrics") or [], self.settings.get("valid_metric")
+        named = [*([given] if isinstance(given, str) else given), *([chosen.partition("@")[0]] if chosen else [])]
+        registry.check_metrics(named, f"{self.label} on {self.section}: ")
 
 
 @dataclass(frozen=True)
@@ -263,6 +272,8 @@ class TableSpec(Spec):
     serving: StrictBool = Field(False, description="true or false")
     """Measure what the trained models cost in use."""
     _file: Path = PrivateAttr(Path("TABLE"))
+    _sources: tuple[TableSpec, ...] = PrivateAttr(())
+    """The tables whose rows it shows; none: it has rows of its own."""
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:
@@ -271,13 +282,15 @@ class TableSpec(Spec):
         Raises:
             UsageError: no such file, an unknown key or model, or values of the wrong kind.
         """
-        content = read_table_file(path, ("extends", *cls.model_fields))
+        content = read_table_file(path, ("extends", "rows_from", *cls.model_fields))
+        sources = [path.parent / name for name in content.pop("rows_from", ())]
         for key in ("datasets", "models"):
             if not content.get(key):
                 raise UsageError(f"{path}: a table needs '{key}'.")
         given = {key: value for key, value in content.items() if value is not None}
         spec = checked(cls, {**given, "title": str(content.get("title") or path.stem)}, path)
         spec._file = path
+        spec._sources = tuple(cls.read(file) for file in sources)
         return spec
 
     def pools(self) -> dict[str, list[str]]:
@@ -363,7 +376,7 @@ class TableSpec(Spec):
                 how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 seeds = _seeds(settings.pop("seeds", self._seeds_of(model, beside, settings)))
-                self._check_columns(cell.label, beside, settings)
+                code = registry.metric_code(self._check_columns(cell.label, beside, settings))
                 for seed in seeds:
                     asked = {
                         "model": model,
@@ -372,6 +385,7 @@ class TableSpec(Spec):
                         "settings": {key: value for key, value in settings.items() if key != "data_path"},
                         "package": __version__,
                         "defaults": default_settings(model, beside),
+                        **({"metrics": code} if code else {}),
                     }
                     yield RunSpec(
                         cell.label,
@@ -396,6 +410,11 @@ class TableSpec(Spec):
             settings = keys_on(section, self.common, data_settings, model_settings)
             if settings is None:
                 continue
+            if self._sources:
+                source = next(each for each in self._sources if label in each.models)
+                for row in source.only([label]).planned_rows(section) if section in source.datasets else ():
+                    yield replace(row, settings=merged(row.settings, self.common))  # a folder of data, from a command
+                continue
             start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
             for key in ("model", "dataset", "seed", POOL):
                 settings.pop(key, None)
@@ -412,8 +431,8 @@ class TableSpec(Spec):
             eval_args = {"order": "TO", "mode": eval_args.get("mode")}
         return self.seeds if draws(eval_args) else self.seeds[:1]
 
-    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> None:
-        """See that the metrics of a run will fill the columns, before anything is run."""
+    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """See that the metrics of a run will fill the columns, before anything is run; return them."""
         in_data_set = yaml_if_there(beside)
         protocol = settings.get("protocol", in_data_set.get("protocol"))
         given = {**in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
@@ -431,6 +450,9 @@ class TableSpec(Spec):
                 raise UsageError(f"the column '{column}' has {said} length; write {right}.")
             name = f"group{name}" if side in GROUP_KEYS and name != "groupshare" else name
             if name not in [each.lower() for each in judged.metrics]:
+                if name in COSTS:
+                    raise UsageError(f"the column '{column}' is a cost of a run; name it under 'costs'.")
+                registry.check_metrics([name], f"the column '{column}' is not evaluated for {label}: ")
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
             if at and int(k) not in judged.topk:
                 raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
@@ -440,6 +462,7 @@ class TableSpec(Spec):
                 groups = [*_gamma_labels(layers.get("signed_gamma")), ""]
             if group not in groups:
                 raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
+        return judged.metrics
 
 
 def default_settings(model: str, beside: Path) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""The yaml file of a table, which may extend those of others."""
+"""The yaml file of a table, which may extend another one, or show the rows of others."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.experiments.runs import merged, read_yaml
+from recbole_signed.plugin import merged
+from recbole_signed.yaml_spec import read_yaml
 
-EXTENDS = "extends"
+EXTENDS, ROWS_FROM = "extends", "rows_from"
 NAMED = ("datasets", "models")
 POOL = "pool"
 """Key of a data set: splits of the same data have one name here, and ``significance`` takes them together."""
@@ -18,23 +19,23 @@ IDENTITY = ("dataset", POOL)
 
 
 def read_table_file(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return the content of a table's file, with what it takes from the file, or files, that its ``extends`` names.
+    """Return the content of a table's file, with what it takes from the file that its ``extends`` names.
 
     Keys that the file does not have are those of the other. ``common`` is joined, the file's own keys above. Of
     ``datasets`` and ``models`` a file that lists any has those alone, in its order; each has the keys of the other
     table's one of that name, the file's own above. What is asked for in the same way in both is one request: its run is
     not repeated.
 
-    Of several others, each model runs as the first one that has it says, on that table's data sets alone, with the
-    file's own keys above as those of a single other table. All other keys (``title``, ``columns``, ``seeds``, ...) are
-    those of the first.
+    A file with ``rows_from`` runs nothing of its own: each model is shown as the first of those tables that has it runs
+    it, on that table's data sets. All other keys (``columns``, ``seeds``, ...) are those of the first.
 
     Args:
         path: the file.
         keys: the keys that a table may have.
 
     Raises:
-        UsageError: there is no such file, it has an unknown key, it extends itself, or ``extends`` names no file.
+        UsageError: there is no such file, it has an unknown key, it extends itself, or ``extends`` or ``rows_from``
+            name no file.
     """
     return _read(path, keys, ())
 
@@ -48,19 +49,28 @@ def _read(path: Path, keys: tuple[str, ...], above: tuple[Path, ...]) -> dict[st
         if content.get(key):
             content[key] = _named(path, key, content[key])
     _check_mappings(path, content)
-    if EXTENDS not in content:
+    given = [key for key in (EXTENDS, ROWS_FROM) if key in content]
+    if not given:
         return content
-    names = content.pop(EXTENDS)
-    names = [names] if isinstance(names, str) else names
+    names = _files(path, given[0], content, above)
+    bases = {name: _read(path.parent / name, keys, (*above, path.resolve())) for name in names}
+    if given == [ROWS_FROM]:
+        return _view(path, bases, content)
+    if ROWS_FROM in {*content, *bases[names[0]]}:
+        raise UsageError(f"{path}: what has '{ROWS_FROM}' runs nothing, so it neither extends another nor is extended.")
+    return _extended(bases[names[0]], _without(content, EXTENDS))
+
+
+def _files(path: Path, key: str, content: Mapping[str, Any], above: tuple[Path, ...]) -> list[str]:
+    """Return the names of the tables that a file takes something from."""
+    names = [content[key]] if key == EXTENDS else content[key]
     if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
-        raise UsageError(f"{path}: 'extends' must name a table's file or a list of them, but is {names!r}.")
-    bases = {}
+        what = "a table's file; 'rows_from' takes several" if key == EXTENDS else "a list of tables' files"
+        raise UsageError(f"{path}: '{key}' must name {what}, but is {content[key]!r}.")
     for name in names:
-        other = path.parent / name
-        if other.resolve() in (path.resolve(), *above):
-            raise UsageError(f"{path}: 'extends' leads back to {other.name}; a table can't extend itself.")
-        bases[name] = _read(other, keys, (*above, path.resolve()))
-    return _extended(_joined(path, bases, content) if len(names) > 1 else next(iter(bases.values())), content)
+        if (path.parent / name).resolve() in (path.resolve(), *above):
+            raise UsageError(f"{path}: '{key}' leads back to {name}; a table can't extend itself.")
+    return names
 
 
 def _check_mappings(path: Path, content: Mapping[str, Any]) -> None:
@@ -88,70 +98,37 @@ def _check_mappings(path: Path, content: Mapping[str, Any]) -> None:
                 raise UsageError(f"{what}, which leaves the model out, but says {each!r} of {name}.")
 
 
-def _joined(path: Path, others: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table in which each model has all that its own table says of its runs, with the keys of ``own`` above.
-
-    They are put above layer by layer, as above a single table: what is joined tells ``common``, data sets and models no
-    longer apart. Data sets and models that no other table has are added: they have the keys of those that they meet.
-    """
-    added = {key: [name for name in own.get(key) or {} if not _has(others.values(), key, name)] for key in NAMED}
-    bases = [_with_own(base, own, added["datasets"]) for base in others.values()]
-    _refuse_other_data(path, dict(zip(others, bases, strict=True)), own.get("datasets"))
-    datasets: dict[str, Any] = {}
-    for base in reversed(bases):
-        known = {name: {key: keys[key] for key in IDENTITY if key in keys} for name, keys in base["datasets"].items()}
-        datasets = {**known, **{name: merged(keys, known.get(name, {})) for name, keys in datasets.items()}}
-    models: dict[str, Any] = {}
-    for base in bases:
-        for label, settings in base["models"].items():
-            models.setdefault(label, _on_each(label, settings, datasets, [base]))
-    for label in added["models"]:
-        models[label] = _on_each(label, own["models"][label], datasets, bases)
-    return {**bases[0], "datasets": datasets, "models": models, "common": {}}
-
-
-def _has(bases: Iterable[Mapping[str, Any]], key: str, name: str) -> bool:
-    return any(name in (each.get(key) or {}) for each in bases)
-
-
-def _refuse_other_data(path: Path, bases: Mapping[str, Mapping[str, Any]], wanted: Collection[str] | None) -> None:
-    """Refuse one name for different data sets, among those that are wanted; None: all are.
+def _view(path: Path, others: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table that shows rows of others: their data sets and models, with a title and columns of its own.
 
     Raises:
-        UsageError: of the first such name.
+        UsageError: it says how models run, or one name is different data sets in two of the others.
     """
-    meant: dict[str, tuple[str, str]] = {}
-    for file, base in bases.items():
-        for name, keys in base["datasets"].items():
-            dataset = keys.get("dataset") or name
-            before, known = meant.setdefault(name, (file, dataset))
-            if known != dataset and (not wanted or name in wanted):
-                raise UsageError(
-                    f"{path}: '{name}' is the data set {known} in {before} and {dataset} in {file}, so these tables "
-                    f"can't be joined; say which under 'datasets', as in {name}: {{dataset: {known}}}."
-                )
-
-
-def _with_own(base: Mapping[str, Any], own: Mapping[str, Any], added: Collection[str]) -> dict[str, Any]:
-    """Return one of several tables with the keys of the table that extends it above its own, and its new data sets."""
-    result = {**base, "common": merged(base.get("common") or {}, own.get("common") or {})}
-    for key in NAMED:
-        theirs, ours = base.get(key) or {}, own.get(key) or {}
-        result[key] = {name: _above(each, ours.get(name, {})) for name, each in theirs.items()}
-    result["datasets"] |= {name: own["datasets"][name] for name in added}
-    return result
-
-
-def _on_each(
-    label: str, settings: Mapping[str, Any], datasets: Iterable[str], bases: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return a model with all that is said of its runs as that of each data set; false where no table has both."""
-    places: dict[str, Any] = {}
-    for name in datasets:
-        base = next((each for each in bases if name in each["datasets"]), None)
-        found = base and keys_on(name, base["common"], base["datasets"][name], settings)
-        places[name] = False if found is None else _without(found, "model", *IDENTITY)
-    return {"model": settings.get("model", label), "per_dataset": places}
+    if own.get("common"):
+        raise UsageError(f"{path}: 'common' says how models run, as the tables under '{ROWS_FROM}' do; leave it out.")
+    for label, keys in [*(own.get("datasets") or {}).items(), *(own.get("models") or {}).items()]:
+        if set(keys) - {"per_dataset"} or any((keys.get("per_dataset") or {}).values()):
+            raise UsageError(f"{path}: {label} runs as the tables under '{ROWS_FROM}' say; it may be left out alone.")
+    datasets: dict[str, Any] = {}
+    for file, other in others.items():
+        for name, keys in (other.get("datasets") or {}).items():
+            known = (datasets.get(name) or keys).get("dataset") or name
+            identity = {key: keys[key] for key in IDENTITY if key in keys}
+            datasets[name] = identity | datasets.get(name, {})
+            if known != (keys.get("dataset") or name):
+                raise UsageError(f"{path}: '{name}' in {file} is not the data set {known}, as in the table before it.")
+    models: dict[str, Any] = {}
+    for other in others.values():
+        for label, keys in (other.get("models") or {}).items():
+            models.setdefault(label, {"model": keys.get("model", label)})
+    first = _without(next(iter(others.values())), "common", *NAMED)
+    chosen = {"datasets": datasets, "models": models}
+    for key, every in chosen.items():
+        for name in own.get(key) or {}:
+            if name not in every:
+                raise UsageError(f"{path}: no table under '{ROWS_FROM}' has '{name}'{ending(str(name), every)}")
+        chosen[key] = {name: {**every[name], **keys} for name, keys in (own.get(key) or {}).items()} or every
+    return {**first, **own, **chosen}
 
 
 def keys_on(

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import TUNED, Loader, read_yaml, space_file
 from recbole_signed.files import is_plain_name
-from recbole_signed.yaml_spec import yaml_text
+from recbole_signed.plugin import TUNED, space_file
+from recbole_signed.yaml_spec import Loader, read_yaml, yaml_text
 
 _START = "# tuning:"
 _TAKEN_OVER = {"name", "data"}

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.experiments.runs import NOT_RESULTS, as_word
+from recbole_signed.experiments.runs import NOT_RESULTS
 from recbole_signed.experiments.tables import Tuned, to_yaml
 from recbole_signed.experiments.tuning.halving import MIN_STEPS
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task
+from recbole_signed.plugin import as_word
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:

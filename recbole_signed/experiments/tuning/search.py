@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError, argument
-from recbole_signed.experiments.runs import RunRow, digest, space_file
+from recbole_signed.experiments.runs import digest
 from recbole_signed.experiments.tables import tuned_path
 from recbole_signed.experiments.tuning.halving import Halving
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
 from recbole_signed.experiments.tuning.space import Space
 from recbole_signed.experiments.tuning.task import Facts, Task, facts_of
-from recbole_signed.experiments.tuning.workers import COMMAND, Worker, Workers
+from recbole_signed.experiments.tuning.worker import Worker, Workers
 from recbole_signed.files import DirectoryLock, replace_text
-from recbole_signed.plugin import class_name, foreign_code
+from recbole_signed.plugin import class_name, foreign_code, space_file
 from recbole_signed.signals import raised_by_sigterm
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def tune(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     plan: Plan | None = None,
-    command: tuple[str, ...] | None = None,
     start: Mapping[str, Any] | None = None,
 ) -> Tuning:
     """Try values of a model's keys by the run's ``valid_metric`` on the validation part, and write the best ones.
@@ -53,7 +52,6 @@ def tune(
         overrides: keys above the files, likewise.
         seed: RecBole's ``seed`` of each trial, and that of the sampler.
         plan: how many trials, and so on.
-        command: the command line of a worker process, if it is not this package's.
         start: values of the second trial, points of the space; what it does not name is as in the defaults.
 
     Returns:
@@ -111,7 +109,7 @@ def tune(
         name_of_study = digest(question)[:16]
         study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
         before = len(study.tried())
-        workers = Workers(plan.jobs, task.as_dict(), folder, command or COMMAND)
+        workers = Workers(plan.jobs, task, folder)
         with raised_by_sigterm(KeyboardInterrupt), _progress(plan.trials, facts) as show:
             search = _Search(study, workers, facts, halving, show)
             try:
@@ -151,7 +149,7 @@ def _study_type() -> type[Study]:
 
 
 @dataclass
-class _Job:
+class _Trial:
     """A trial that a worker is at."""
 
     asked: Asked
@@ -180,7 +178,7 @@ class _Search:
                 if asked is None:
                     self.exhausted, left = True, 0
                     break
-                worker.job = _Job(asked)
+                worker.trial = _Trial(asked)
                 worker.tell({"values": asked.values})
                 left -= 1
             if not self.workers.busy:
@@ -190,41 +188,41 @@ class _Search:
                 self._hear(*said)
 
     def _hear(self, worker: Worker, document: dict[str, Any] | None) -> None:
-        job: _Job | None = worker.job
+        trial: _Trial | None = worker.trial
         if document is None:
             if not worker.ready:
-                raise UsageError(f"a worker process ended before its first trial: {self.workers.reason(worker)}")
-            document = {"failed": self.workers.reason(worker)}
+                raise UsageError(f"a worker process ended before its first trial: {worker.reason()}")
+            document = {"failed": worker.reason()}
         if "ready" in document:
             worker.ready = True
-        elif job is not None and "score" in document:
+        elif trial is not None and "score" in document:
             epoch, score = document["score"]
-            job.curve.append([epoch, score])
-            best = (max if self.facts.bigger else min)(value for _, value in job.curve)
+            trial.curve.append([epoch, score])
+            best = (max if self.facts.bigger else min)(value for _, value in trial.curve)
             rung = self.halving.rung(document["steps"], document["cpu_seconds"])
-            worker.tell({"go": self.study.report(job.asked, best, rung)})
-        elif job is not None:
-            self._end(job, document)
-            worker.job = None
+            worker.tell({"go": self.study.report(trial.asked, best, rung)})
+        elif trial is not None:
+            self._end(trial, document)
+            worker.trial = None
             self.show(self.study.tried())
 
-    def _end(self, job: _Job, document: dict[str, Any]) -> None:
+    def _end(self, trial: _Trial, document: dict[str, Any]) -> None:
         if "pruned" in document:
-            self.study.prune(job.asked, {"epochs": math.ceil(job.curve[-1][0]), "curve": job.curve})
+            self.study.prune(trial.asked, {"epochs": math.ceil(trial.curve[-1][0]), "curve": trial.curve})
             return
         if "failed" in document:
-            self.study.fail(job.asked, document["failed"])
+            self.study.fail(trial.asked, document["failed"])
             return
-        row = RunRow.from_dict(document["row"])
+        row = document["row"]
         if row.data_sha256 not in (None, self.facts.data_sha256):
             raise UsageError("the files of the data set have changed since the tuning was begun; run it again.")
         value = row.valid.get(self.facts.metric.lower())
-        if value is None:
-            self.study.fail(job.asked, f"{self.facts.metric} is not defined on the validation part")
+        if value is None or not math.isfinite(value):
+            self.study.fail(trial.asked, f"{self.facts.metric} is not defined on the validation part")
             return
         kept = ("epochs", "steps", "stopped_by", "fit_seconds", "fit_cpu_seconds", "peak_memory_bytes")
         about = {key: getattr(row, key) for key in kept if getattr(row, key) is not None}
-        self.study.complete(job.asked, value, about | ({"curve": job.curve} if job.curve else {}))
+        self.study.complete(trial.asked, value, about | ({"curve": trial.curve} if trial.curve else {}))
 
 
 @contextmanager

@@ -7,8 +7,6 @@ One key per line. A list holds the choices; a mapping with one of these keys is 
     learning_rate: {log_uniform: [1e-4, 1e-2]}   # a number, each power of ten as likely as the next
     embedding_size: {int: [16, 128], step: 16}   # a whole number; 'step' may be left out
     rank: {log_int: [16, 512]}                   # a whole number, each doubling as likely as the next
-
-This module knows nothing of Optuna: a trial is anything that has its three ``suggest_`` methods.
 """
 
 from __future__ import annotations
@@ -19,11 +17,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.experiments.runs import read_yaml
+from recbole_signed.plugin import Interval, Listed, Words
 from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
+from recbole_signed.yaml_spec import read_yaml
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
 EDGE = 0.05
@@ -32,33 +34,13 @@ _DIGITS, _DECIMALS = 4, 10
 """Significant digits of a tried number, decimals of one with a step: what is written is what was tried, and short."""
 
 
-class Suggests(Protocol):
-    """The part of ``optuna.Trial`` that a space needs."""
-
-    def suggest_categorical(self, name: str, choices: Any, /) -> Any:
-        """Return one of ``choices``."""
-
-    def suggest_float(self, name: str, low: float, high: float, /, *, step: float | None, log: bool) -> float:
-        """Return a number of a range."""
-
-    def suggest_int(self, name: str, low: int, high: int, /, *, step: int, log: bool) -> int:
-        """Return a whole number of a range."""
-
-
-class Declared(Protocol):
-    """The values that a parameter may have, as its model declares them."""
-
-    def holds(self, value: Any, /) -> bool:
-        """Whether a value is one of them."""
-
-
 @dataclass(frozen=True)
 class Choice:
     """One of a list of values."""
 
     values: tuple[Any, ...]
 
-    def suggest(self, trial: Suggests, name: str) -> Any:
+    def suggest(self, trial: Trial, name: str) -> Any:
         """Let ``trial`` choose."""
         return json.loads(trial.suggest_categorical(name, [json.dumps(each) for each in self.values]))
 
@@ -107,7 +89,7 @@ class Range:
     log: bool
     step: float | None = None
 
-    def suggest(self, trial: Suggests, name: str) -> float:
+    def suggest(self, trial: Trial, name: str) -> float:
         """Let ``trial`` choose."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
@@ -197,7 +179,7 @@ class Space:
         model: str,
         defaults: Mapping[str, Any],
         judging: Iterable[str],
-        ranges: Mapping[str, Declared] | None = None,
+        ranges: Mapping[str, Interval | Words | Listed] | None = None,
     ) -> None:
         """See that each key is one of the model's, with values of its kind.
 
@@ -243,7 +225,7 @@ class Space:
         in_steps = {key for key, each in self.parameters.items() if isinstance(each, Range) and each.step}
         return {key: round(each, _DECIMALS) if key in in_steps else each for key, each in params.items()}
 
-    def suggest(self, trial: Suggests) -> dict[str, Any]:
+    def suggest(self, trial: Trial) -> dict[str, Any]:
         """Let ``trial`` choose a value for each key."""
         return {key: each.suggest(trial, key) for key, each in self.parameters.items()}
 

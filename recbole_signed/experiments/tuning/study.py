@@ -31,42 +31,13 @@ _LEARNED_DRAWS, _DRAWS = 5, 200
 """Draws of values until there are some that were not tried yet: by TPE, then at random too."""
 
 
-class _SeededSampler(BaseSampler):
-    """TPE whose draws for a trial follow from a seed and the trial's place, not from what this process has drawn.
+def _sampler(seed: int, place: int, *, learns: bool) -> BaseSampler:
+    """Return TPE, or random draws, for the trial at a place: they follow from these, not from what was drawn before.
 
     So a tuning that was stopped goes on with the trials that it would have had.
     """
-
-    def __init__(self, seed: int, n_cut_off: int) -> None:
-        self._seed, self._n_cut_off = seed, n_cut_off
-        self.learns = True
-        """Whether the next draws learn from the trials before, or are random."""
-        self._tpe = self._new(0)
-
-    def _new(self, place: int) -> BaseSampler:
-        seed = (self._seed * 7919 + place) % 2**32
-        if not self.learns:
-            return RandomSampler(seed)
-        return TPESampler(n_startup_trials=RANDOM_TRIALS, multivariate=False, seed=seed)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Begin the draws of a trial."""
-        self._tpe = self._new(trial.number - self._n_cut_off)
-        self._tpe.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """As TPE does."""
-        return self._tpe.infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """As TPE does."""
-        return self._tpe.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
-    ) -> Any:
-        """As TPE does."""
-        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+    seed = (seed * 7919 + place) % 2**32
+    return TPESampler(n_startup_trials=RANDOM_TRIALS, multivariate=False, seed=seed) if learns else RandomSampler(seed)
 
 
 @dataclass(frozen=True)
@@ -149,8 +120,7 @@ class Study:
         if start and len(self._study.trials) == 1:  # the process may have died between the two
             self._study.enqueue_trial(_start_point(space, {**defaults, **start}), {_KEPT: True})
         self._repeat_what_was_cut_off()
-        self._sampler = _SeededSampler(seed, len(_cut_off(self._study.get_trials(deepcopy=False))))
-        self._study.sampler = self._sampler
+        self._seed, self._n_cut_off = seed, len(_cut_off(self._study.get_trials(deepcopy=False)))
 
     def _repeat_what_was_cut_off(self) -> None:
         """Queue the trials of a process that is gone again (nobody else has the study's lock), and end them.
@@ -175,7 +145,8 @@ class Study:
         if len(known) >= self.space.size and not queued:
             return None
         for draw in range(_DRAWS):
-            self._sampler.learns = draw < _LEARNED_DRAWS
+            place = len(self._study.get_trials(deepcopy=False)) - self._n_cut_off
+            self._study.sampler = _sampler(self._seed, place, learns=draw < _LEARNED_DRAWS)
             trial = self._study.ask()
             if trial.user_attrs.get(_DEFAULT):
                 return self._ask_default(trial)

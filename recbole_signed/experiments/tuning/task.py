@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,20 @@ from recbole.utils import argument_list
 from recbole_signed.data import SETTING_KEYS
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import gamma_of
-from recbole_signed.experiments.runs import (
-    DataCache,
-    RunRow,
-    Validated,
-    config_hash,
-    data_sha256,
-    data_version,
+from recbole_signed.experiments.runs import DataCache, RunRow, Validated, config_hash, data_sha256, data_version, run
+from recbole_signed.plugin import (
+    FREE_KEYS,
+    Interval,
+    Listed,
+    Words,
+    declared_for,
     given_settings,
     make_config,
-    read_yaml,
-    run,
+    ranges_of,
+    registry,
     split_of,
 )
-from recbole_signed.plugin import FREE_KEYS, Interval, Listed, Words, declared_for, ranges_of, registry
+from recbole_signed.yaml_spec import read_yaml
 
 DECIMALS = 6
 """Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
@@ -54,15 +54,6 @@ class Task:
     settings: Mapping[str, Any] | None = None
     """Keys above the files."""
     seed: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the task as JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Task:
-        """Make a task of what :meth:`as_dict` gave."""
-        return cls(**{**values, "config_files": tuple(values["config_files"])})
 
     def run(
         self, values: Mapping[str, Any], cache: DataCache, on_validation: Callable[[Validated], None] | None = None
@@ -102,7 +93,7 @@ class Facts:
     sign_aware: bool
     """Whether a held-out dislike in the list costs something by the metric."""
     split: Any
-    """See :func:`~recbole_signed.experiments.runs.split_of`."""
+    """See :func:`~recbole_signed.plugin.split_of`."""
     protocol: str
     config_hash: str
     data_sha256: str
@@ -113,11 +104,12 @@ def facts_of(task: Task) -> Facts:
     """Read the configuration of a task, and no data but for its checksum.
 
     Raises:
-        UsageError: as :func:`recbole_signed.experiments.runs.configure.make_config`, or nothing is validated.
+        UsageError: as :func:`recbole_signed.plugin.make_config`, or nothing is validated.
     """
     config = make_config(task.model, task.dataset, task.config_files, task.settings, task.seed)
     if config["eval_step"] <= 0:
         raise UsageError(f"eval_step is {config['eval_step']}, so nothing is validated; tuning needs 1 or more.")
+    registry.check_metrics(config["metrics"])
     keys = {*config.internal_config_dict, *_HOW_TO_TRAIN}
     folder = Path(config["data_path"])
     defaults = {key: config[key] for key in sorted(keys)}

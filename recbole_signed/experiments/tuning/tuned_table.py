@@ -10,12 +10,12 @@ from typing import Any
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.evaluation import gamma_of
-from recbole_signed.experiments.runs import space_file
 from recbole_signed.experiments.tables import PlannedRow, TableSpec
 from recbole_signed.experiments.tuning.plan import Plan
 from recbole_signed.experiments.tuning.result import Tuning
 from recbole_signed.experiments.tuning.search import tune
 from recbole_signed.files import path_of
+from recbole_signed.plugin import space_file
 
 
 def tune_table(

@@ -1,4 +1,4 @@
-"""Makes learners: a model's is its class attribute ``learner``."""
+"""Makes learners: a model's is its class attribute ``learner``, else what :data:`LEARNERS` has for it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,27 @@ from typing import Any
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.graph import STRENGTH
 from recbole_signed.online.learners.base import Learner
-from recbole_signed.plugin import RANGES, STOCK, check_range, declared_ranges, facts_of, registry, without_numpy
+from recbole_signed.plugin import (
+    RANGES,
+    STOCK,
+    check_range,
+    declared_ranges,
+    facts_of,
+    lineage,
+    registry,
+    without_numpy,
+)
 
 _logger = logging.getLogger(__name__)
+
+LEARNERS = {
+    "DecayPop": "recbole_signed.online.learners.popular:DecayPopularLearner",
+    "Pop": "recbole_signed.online.learners.popular:PopularLearner",
+    "SignedEASE": "recbole_signed.online.learners.ease:EaseLearner",
+    "SignediALS": "recbole_signed.online.learners.signed_ials:LeastSquaresLearner",
+}
+"""Learners of models and of those that extend them; any other model has :data:`EMBEDDING`."""
+EMBEDDING = "recbole_signed.online.learners.embedding:EmbeddingLearner"
 
 
 def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -80,8 +98,13 @@ def _strength_of(settings: dict[str, Any], default: float) -> float:
     return float(value)
 
 
+def _factory(model: str) -> Any:
+    ours = (LEARNERS[name] for name in lineage(model) if name in LEARNERS)
+    return registry.load_object(facts_of(model).learner or next(ours, EMBEDDING))
+
+
 def _make(model: str, given: dict[str, Any]) -> Learner:
-    factory = registry.load_object(facts_of(model).learner)
+    factory = _factory(model)
     learner: Learner
     if hasattr(factory, "from_model"):  # one class for many models
         learner = factory(model, given)
@@ -114,7 +137,7 @@ def learner_of(model: Any, config: Any) -> Learner:
         )
     online = dict(config["online_settings"] or {})
     strength = _strength_of(online, getattr(model, "dislike_strength", STRENGTH))
-    factory = registry.load_object(facts_of(name).learner)
+    factory = _factory(name)
     if hasattr(factory, "from_model"):
         learner: Learner = factory.from_model(model, config, online)
     else:

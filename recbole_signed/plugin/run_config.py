@@ -12,12 +12,14 @@ from recbole.evaluator.register import metrics_dict
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.data import ranks_all
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import IN_GROUPS, SIGN_AWARE_METRICS, has_length, is_evaluated, split_length
-from recbole_signed.experiments.runs.assignments import ranks_all, read_yaml, split_dotted, with_dotted
-from recbole_signed.experiments.runs.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
 from recbole_signed.files import path_of
-from recbole_signed.plugin import check_dataset_name, refuse_unknown_keys
+from recbole_signed.plugin.assignments import split_dotted, with_dotted
+from recbole_signed.plugin.configuration import check_dataset_name, check_valid_metric, refuse_unknown_keys
+from recbole_signed.plugin.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
+from recbole_signed.yaml_spec import read_yaml
 
 
 def make_config(
@@ -67,7 +69,7 @@ def make_config(
             f"nproc is {config['nproc']}, but a run is one process; leave it out, or call RecBole's run_recboles."
         )
     _add_defaults(config)
-    _check_valid_metric(config)
+    check_valid_metric(config)
     return config
 
 
@@ -138,17 +140,6 @@ def _add_defaults(config: Any) -> None:
         k = k if k in config["topk"] else max(config["topk"])
         config["valid_metric"] = f"{name}@{k}" if has_length(name) else name
         config["valid_metric_bigger"] = not metrics_dict[name.lower()].smaller
-
-
-def _check_valid_metric(config: Any) -> None:
-    metric = config["valid_metric"]
-    if split_length(metric)[0].lower() in IN_GROUPS:
-        raise UsageError(f"valid_metric is '{metric}', which has a value for each group; choose another one.")
-    if not is_evaluated(config, metric):
-        raise UsageError(
-            f"valid_metric is '{metric}', but what is evaluated is metrics: {', '.join(config['metrics'])} at "
-            f"topk: {', '.join(map(str, config['topk']))}; add it there, or choose another valid_metric."
-        )
 
 
 def quiet_log() -> None:

@@ -18,29 +18,18 @@ from recbole_signed.evaluation import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store import DAY, EdgeArrays, RecentCounts
-from recbole_signed.plugin import facts_of, registry
-from recbole_signed.ssf import (
-    CHOSEN,
-    FIRST_ROUND,
-    HALF_LIVES,
-    METRICS,
-    REACH,
-    Candidate,
-    Exposures,
-    FeatureSettings,
-    FilterSettings,
-    LearnedSettings,
-    SearchResult,
-    Sequences,
-    TimeSettings,
-    Validation,
-    drawn,
-    touched,
-    tune,
-    tune_features,
-    tune_learned,
-    tune_time,
-)
+from recbole_signed.plugin import facts_of, lineage, registry
+from recbole_signed.ssf.feature_search import tune_features
+from recbole_signed.ssf.features import FeatureSettings
+from recbole_signed.ssf.learned_items import LearnedSettings
+from recbole_signed.ssf.learned_search import tune_learned
+from recbole_signed.ssf.live_choice import CHOSEN, touched
+from recbole_signed.ssf.pieces import Candidate
+from recbole_signed.ssf.search import SearchResult, tune
+from recbole_signed.ssf.sequences import Sequences
+from recbole_signed.ssf.settings import FilterSettings, TimeSettings
+from recbole_signed.ssf.time_search import HALF_LIVES, REACH, Exposures, tune_time
+from recbole_signed.ssf.validation import FIRST_ROUND, METRICS, Validation, drawn
 from recbole_signed.stats import split_group
 
 METRIC = "NDCG@20"
@@ -65,10 +54,12 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
     Raises:
         UsageError: the model can't choose, or the base has nothing to choose on.
     """
-    chooser = facts_of(model).stream_chooser
+    own = facts_of(model).stream_chooser
+    ours = (_CHOOSERS[name] for name in lineage(model) if name in _CHOOSERS)
+    chooser = next(ours, None) if own is None else registry.load_object(own)
     if chooser is None:
         raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
-    found: dict[str, Any] = registry.load_object(chooser)(edges, n_users, n_items, given)
+    found: dict[str, Any] = chooser(edges, n_users, n_items, given)
     return {key: value for key, value in found.items() if key not in CHOOSES_BY}
 
 
@@ -113,6 +104,15 @@ def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: 
     standings = validation.contest([candidate(life) for life in lives])
     best = max(zip(standings, lives, strict=True), key=lambda each: each[0].value)[1]
     return {"half_life": best, **given}
+
+
+_CHOOSERS = {
+    "DecayPop": chosen_for_popularity,
+    "SSF": chosen_for_filter,
+    "SSFL": chosen_for_learned,
+    "SSFT": chosen_for_time,
+}
+"""What chooses for these models and for those that extend them; another one has its ``stream_chooser``."""
 
 
 def chosen_features(

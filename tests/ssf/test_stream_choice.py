@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay import VALID_SHARE, choose, chosen_settings
-from recbole_signed.experiments.replay.choose import _first_part, _measured
 from recbole_signed.online import DISLIKE, LIKE, VIEW
 from recbole_signed.online.store import EdgeArrays
-from recbole_signed.ssf import FIRST_ROUND, tune_time
+from recbole_signed.ssf import FIRST_ROUND, VALID_SHARE, chosen_settings, stream_choice, tune_time
+from recbole_signed.ssf.stream_choice import _first_part, _measured
 
 
 def edges_of(user: np.ndarray, timestamp: np.ndarray, seed: int = 0, n_items: int = 40) -> EdgeArrays:
@@ -106,7 +105,7 @@ def test_the_rest_is_chosen_for_what_is_given(
         return searched
 
     for name in ("tune", "tune_learned", "tune_time"):
-        monkeypatch.setattr(choose, name, spied(getattr(choose, name)))
+        monkeypatch.setattr(stream_choice, name, spied(getattr(stream_choice, name)))
     found = chosen_settings(model, edges, 60, 40, {"rank": 8, **given})
     assert {name: found[name] for name in measured} == measured
 
@@ -120,7 +119,7 @@ def test_a_trend_is_chosen_with_a_filter_that_has_not_seen_what_comes_next(monke
         fitted.extend((found.fit(graph, 4).counters.n_likes, graph.likes.nnz))
         return tune_time(graph, sequences, exposures, validation, found, *args)
 
-    monkeypatch.setattr(choose, "tune_time", spied)
+    monkeypatch.setattr(stream_choice, "tune_time", spied)
     # with these the first decomposition is the only one
     chosen_settings("SSFT", edges, 300, 40, {"rank": 8, "dislike_weight": 0.3, "degree_smoothing": 5.0})
     assert fitted[0] == fitted[1]

@@ -1,6 +1,6 @@
-"""Errors whose cause lies outside this package: disk, memory, a missing library, settings that RecBole can't use.
+"""Errors as one sentence, also those whose cause lies outside: disk, memory, a missing library, unfit settings.
 
-They end in a sentence as a wrong input does. Any other error is a fault of this package and keeps its traceback.
+Any other error is a fault of this package and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -27,7 +27,21 @@ _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
     *(ImportError, TypeError, ValueError, UnboundLocalError),
 )
+LONGEST = 1500
+"""Characters of a sentence at most."""
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _TAKES_SETTINGS = ("run", "tradeoff", "segments", "respond", "serve", "tune")
+
+
+def printable(text: str) -> str:
+    """Escape control characters, which a terminal would obey; line ends and tabs stay."""
+    return text.translate(_CONTROLS)
+
+
+def one_sentence(message: str) -> str:
+    """Return a message as one printable line, without the middle of what somebody made long."""
+    sentence = printable(" ".join(message.split()))
+    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 3 :]}"
 
 
 def outside_cause(error: Exception, words: Sequence[str]) -> str | None:

@@ -15,21 +15,6 @@ from recbole_signed.errors import UsageError
 from recbole_signed.plugin import check_entries
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
-__all__ = [
-    "Loader",
-    "as_word",
-    "draws",
-    "eval_args_of",
-    "layered",
-    "merged",
-    "parse_assignments",
-    "ranks_all",
-    "read_yaml",
-    "split_dotted",
-    "with_dotted",
-    "yaml_if_there",
-]
-
 
 def yaml_if_there(path: Path) -> dict[str, Any]:
     """Return the content of a yaml file, an empty mapping if the file does not exist."""

@@ -1,0 +1,166 @@
+"""A metric from outside: in runs, tables and searches, and refused before anything runs where it would be unknown."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import outcome
+from recbole.evaluator.base_metric import AbstractMetric
+from recbole.evaluator.register import metrics_dict
+
+import recbole_signed
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, pooled_metrics, sign_aware_metrics
+from recbole_signed.experiments.runs import metric_column
+from recbole_signed.experiments.tables import RunSpec, TableSpec
+from recbole_signed.plugin import registry
+
+METRIC = """
+import numpy as np
+import recbole_signed
+from recbole_signed.evaluation import metrics
+
+@recbole_signed.register_metric
+class FirstDislikes(metrics.SignedTopkMetric):
+    smaller = True
+
+    def metric_info(self, held):
+        return (np.cumsum(held.dislike, axis=1) > 0).astype(np.float64)
+"""
+TABLE = """
+datasets: [toy-signed]
+models: [Pop, EASE]
+columns: [firstdislikes@5]
+common: {metrics: [NDCG, FirstDislikes], topk: [5], valid_metric: FirstDislikes@5, state: ERROR}
+"""
+SCRIPT = """
+import json
+import recbole_signed as rs
+import own
+from recbole_signed.experiments.tuning import Plan
+
+asked = {"metrics": ["NDCG", "FirstDislikes"], "topk": [5], "valid_metric": "FirstDislikes@5", "state": "ERROR"}
+done = rs.compare("t.yaml")
+tuning = rs.tune("EASE", "toy-signed", overrides={**asked, "metric_decimal_place": 4}, seed=2020, plan=Plan(2))
+print(json.dumps({
+    "run": rs.run("Pop", "toy-signed", overrides=asked, seed=2020, save=False).test,
+    "reasons": [row.reason for row in done.rows],
+    "table": done.frame().set_index("model")["test.firstdislikes@5"].to_dict(),
+    "header": [(column.header, column.smaller) for column in done.table.columns[:1]],
+    "new": rs.compare("t.yaml").n_new,
+    "trials": [trial.state for trial in tuning.trials],
+}))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    convert("toy", None, tmp_path / "atomic_files")
+    for name, text in {"own.py": METRIC, "t.yaml": TABLE, "script.py": SCRIPT}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def result(*words: str) -> str:
+    paths = {"PYTHONPATH": str(Path(recbole_signed.__file__).parents[1])}
+    done = subprocess.run([sys.executable, *words], env={**os.environ, **paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_metric_of_ones_own_is_in_runs_tables_and_searches(folder: Path) -> None:
+    found = json.loads(result("script.py"))
+    assert found["reasons"] == [None, None]
+    assert found["table"]["Pop"] == found["run"]["firstdislikes@5"] > found["table"]["EASE"]
+    assert found["header"] == [["FirstDislikes@5", True]]
+    assert (found["new"], found["trials"]) == (0, ["complete", "complete"])
+    Path("own.py").write_text(f"{METRIC}\n# another version\n", encoding="utf-8")
+    rows = json.loads(result("-m", "recbole_signed", "compare", "t.yaml", "--import", "own.py", "--json"))
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert len(Path("t.jsonl").read_text(encoding="utf-8").splitlines()) == 4, "rows of other code are no answer"
+
+
+@pytest.fixture
+def registered() -> Iterator[str]:
+    """Register a metric that is defined in the script."""
+    kind = type("OfTheScript", (metrics.DislikeHit,), {"__module__": "__main__"})
+    assert recbole_signed.register_metric(kind) is recbole_signed.register_metric(kind)
+    yield kind.__name__
+    del registry.own_metrics[kind.__name__], metrics_dict[kind.__name__.lower()]
+
+
+def test_what_a_process_would_not_know_is_refused_before_it_starts(folder: Path, registered: str) -> None:
+    request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, {"metrics": ["NDCG", registered]}, "", "")
+    with pytest.raises(UsageError, match="Pop on toy-signed: the metric OfTheScript is defined in the script"):
+        request.refuse_unknown_metrics()
+    with pytest.raises(UsageError, match=r"there is no metric named 'Recal'; did you mean 'Recall'"):
+        RunSpec("P", "d", "Pop", "d", 1, {"valid_metric": "Recal@10"}, "", "").refuse_unknown_metrics()
+    assert metric_column("ofthescript@5").header == "OfTheScript@5"
+    text = TABLE.replace("FirstDislikes", "Own").replace("columns: [firstdislikes@5]", "columns: [ndcg@5]")
+    (folder / "t.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"Pop on toy-signed: there is no metric named 'Own'; .*--import FILE.py"):
+        recbole_signed.compare("t.yaml")
+    assert not Path("runs").exists(), "no log of a run"
+
+
+@pytest.mark.parametrize(
+    ("column", "remedy"),
+    [
+        ("train_cpu", r"the column 'train_cpu' is a cost of a run; name it under 'costs'\."),
+        (
+            "recal@5",
+            "the column 'recal@5' is not evaluated for Pop: there is no metric named 'recal'; did you",
+        ),
+        ("mrr@5", "the column 'mrr@5' is not evaluated for Pop: add mrr to 'metrics'"),
+    ],
+)
+def test_the_remedy_for_a_column_works(folder: Path, column: str, remedy: str) -> None:
+    (folder / "t.yaml").write_text(TABLE.replace("firstdislikes@5", column), encoding="utf-8")
+    with pytest.raises(UsageError, match=remedy):
+        list(TableSpec.read(folder / "t.yaml").requests())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("none.py", None, "none.py is not a Python file that can be imported"),
+        ("bad.py", "import nowhere", r"bad.py can't be imported \(ModuleNotFoundError: No module named 'nowhere'\)"),
+        ("json.py", "", "json.py has the name of another module"),
+        ("wrong.py", "import recbole_signed\nrecbole_signed.register_metric(int)", "<class 'int'> is not a class of a"),
+    ],
+)
+def test_a_file_that_can_not_be_imported_is_refused(
+    name: str, text: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    if text is not None:
+        Path(name).write_text(text, encoding="utf-8")
+    status, _, err = outcome(capsys, "models", "--import", name)
+    assert status == 2
+    assert re.search(said, err)
+
+
+def test_the_name_of_a_metric_is_taken_once() -> None:
+    kind: type[AbstractMetric] = type("NDCG", (metrics.DislikeHit,), {"__module__": "elsewhere"})
+    with pytest.raises(UsageError, match=r"there is a metric NDCG in recbole.evaluator.metrics already"):
+        recbole_signed.register_metric(kind)
+
+
+def test_the_names_that_are_known_without_torch_are_those_of_the_metrics() -> None:
+    ours = (
+        metrics.METRICS,
+        sign_aware_metrics.SIGN_AWARE_METRICS,
+        group_metrics.GROUP_METRICS,
+        cold_metrics.COLD_METRICS,
+        pooled_metrics.POOLED_METRICS,
+    )
+    assert sorted(registry.OWN_METRICS) == sorted(name for kind in ours for name in kind)
+    registry.check_metrics(metrics_dict)
