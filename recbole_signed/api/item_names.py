@@ -5,16 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from recbole_signed.api.fitting import data_place
-from recbole_signed.atomic import feature_path, read_side
+from recbole_signed.api.interactions import Interactions
+from recbole_signed.atomic import columns_of, feature_path, read_side
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.runs import make_config
 
+_USUAL = ("title", "name", "item_title", "item_name")
+"""Columns that hold names where none is said, compared in lower case."""
 
-def read_item_names(data: str | Path, column: str) -> dict[str, str]:
+
+def usual_names(data: Interactions) -> str | None:
+    """Return the column of the ``.item`` file of some interactions that has the usual name of one of names, if any."""
+    path = data.folder / f"{data.name}.item"
+    columns = columns_of(path, "\t", "utf-8") if path.is_file() else {}
+    by_name = {column.lower(): column for column in columns}
+    return next((by_name[name] for name in _USUAL if name in by_name), None)
+
+
+def read_item_names(data: Interactions | str | Path, column: str) -> dict[str, str]:
     """Return the names of items by their raw ids; items whose name is blank are left out.
 
     Args:
-        data: name or folder of a data set.
+        data: interactions from a table or file, or the name or folder of a data set.
         column: of its ``.item`` file.
 
     Raises:

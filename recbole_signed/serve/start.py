@@ -62,7 +62,7 @@ again afterwards."""
 @_ends_by_sigterm
 def init_state(
     model: str,
-    dataset: str,
+    dataset: Any,
     directory: Path,
     parameters: Mapping[str, Any] | None = None,
     names: str | None = None,
@@ -71,7 +71,7 @@ def init_state(
 
     Args:
         model: name of a model.
-        dataset: name or folder of a data set.
+        dataset: name or folder of a data set, or :class:`~recbole_signed.Interactions`.
         directory: of the state, which must not be there yet.
         parameters: of the model; what they leave open is chosen on held-out likes first.
         names: column of the data set's ``.item`` file with what people call the items.
@@ -82,8 +82,7 @@ def init_state(
     from recbole_signed import api
     from recbole_signed.online import OnlineTrainer  # imports RecBole, which a service of most states does without
 
-    _refuse_begun(directory)
-    _refuse_unwritable(directory)
+    refuse_directory(directory)
     called = {} if names is None else api.read_item_names(dataset, names)
     fitted = api.fit(model, dataset, **(parameters or {}))
     if directory.exists():
@@ -119,6 +118,16 @@ def can_begin(directory: Path) -> bool:
         return log.last_seq == log.base_seq == 0
     finally:
         log.close()
+
+
+def refuse_directory(directory: Path) -> None:
+    """Refuse a folder in which no state can begin, before anything is read or fitted for it.
+
+    Raises:
+        UsageError: there is something in it, or it can't be written.
+    """
+    _refuse_begun(directory)
+    _refuse_unwritable(directory)
 
 
 def _refuse_begun(directory: Path) -> None:
