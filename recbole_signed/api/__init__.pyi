@@ -8,7 +8,6 @@ from .interactions import Interactions as Interactions
 from .interactions import from_file as from_file
 from .interactions import from_frame as from_frame
 from .item_names import read_item_names as read_item_names
-from .item_names import usual_names as usual_names
 from .loading import load as load
 from .recommender import Recommender as Recommender
 from .streams import replay as replay

@@ -60,12 +60,12 @@ def serve(
         Path | None, typer.Option(help="With --input: file of the items, their names and features.")
     ] = None,
     users: Annotated[Path | None, typer.Option(help="With --input: file of the users and their features.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Begin the state with this file of a fitted model, which save() wrote.")
+    ] = None,
     names: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of the item file with their names, with --init; of --items 'title' or 'name' by default.",
-        ),
+        typer.Option(metavar="COLUMN", help="Column of the item file with their names; 'title' or 'name' by default."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes: one that writes, and read replicas.", min=1, max=64)] = 1,
     follow: Annotated[bool, typer.Option("--follow", help="Be a read replica of a state that is written.")] = False,
@@ -82,6 +82,7 @@ def serve(
         ServeSettings,
         announce,
         can_begin,
+        init_from_model,
         init_state,
         refuse_address,
         refuse_directory,
@@ -96,7 +97,7 @@ def serve(
         if key in parameters:
             raise UsageError(f"serve takes no {key}=; give {option}.")
     if demo:
-        if init or dataset or names or input_path:
+        if init or model or dataset or names or input_path:
             raise UsageError(
                 "--demo brings its own model and data set; leave out --init, --dataset and --names, and --input."
             )
@@ -110,25 +111,29 @@ def serve(
         raise UsageError("--dataset and --input are two kinds of data for --init; give one of them.")
     if bool(init) != bool(dataset or input_path):
         raise UsageError("--init MODEL and --dataset NAME or --input FILE go together.")
+    if init and model:
+        raise UsageError("--init fits a model, and --model takes a fitted one; give one of them.")
     if parameters and not init:
         raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
-    if names and not init:
+    if names and not (init or model):
         raise UsageError("--names goes with --init; PUT /v1/items/ID names the items of a state that is there.")
     if writer is not None and not follow:
         raise UsageError("--writer is the address that a read replica hands events to; give --follow too.")
-    if follow and (init or workers > 1):
+    if follow and (init or model or workers > 1):
         raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
-    if init:
+    if init or model:
         refuse_address(host, port, given)
+        refuse_directory(state)
         with stdout_for_result():
-            data: Any = dataset
-            if input_path is not None:
-                from recbole_signed.api import from_file, usual_names
+            if model is not None:
+                init_from_model(model, state, names)
+            else:
+                data: Any = dataset
+                if input_path is not None:
+                    from recbole_signed.api import from_file
 
-                refuse_directory(state)
-                data = from_file(input_path, **raw)
-                names = names or usual_names(data)
-            init_state(init, data, state, parameters, names)
+                    data = from_file(input_path, **raw)
+                init_state(str(init), data, state, parameters, names)
     guarded = given.keys is not None
     if follow:
         ready = None if parent else lambda at: announce(at, guarded)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.memory import hold_memory_down
@@ -74,27 +73,41 @@ def init_state(
         dataset: name or folder of a data set, or :class:`~recbole_signed.Interactions`.
         directory: of the state, which must not be there yet.
         parameters: of the model; what they leave open is chosen on held-out likes first.
-        names: column of the data set's ``.item`` file with what people call the items.
+        names: column of the data set's ``.item`` file with what people call the items; ``title`` or ``name`` if None.
 
     Raises:
         UsageError: the state is there already, or the model, the data set or the column are not.
     """
-    from recbole_signed import api
-    from recbole_signed.online import OnlineTrainer  # imports RecBole, which a service of most states does without
+    from recbole_signed import api  # imports RecBole, which a service of most states does without
 
     refuse_directory(directory)
-    called = {} if names is None else api.read_item_names(dataset, names)
-    fitted = api.fit(model, dataset, **(parameters or {}))
+    called = api.read_item_names(dataset, names)
+    _begin(api.fit(model, dataset, **(parameters or {})), directory, called)
+
+
+@_ends_by_sigterm
+def init_from_model(file: Path, directory: Path, names: str | None = None) -> None:
+    """Begin a state with a model that was fitted and saved before.
+
+    Args:
+        file: what ``save`` of a fitted model wrote, or a checkpoint of a trainer.
+        directory: of the state, which must not be there yet.
+        names: as :func:`init_state` takes it.
+
+    Raises:
+        UsageError: the state is there already, or the file or the column are not.
+    """
+    from recbole_signed import api
+
+    refuse_directory(directory)
+    fitted = api.load(file)
+    _begin(fitted, directory, api.read_item_names(fitted, names))
+
+
+def _begin(fitted: Any, directory: Path, called: Mapping[str, str]) -> None:
     if directory.exists():
         _clear(directory)
-    fitted.config["online_state"] = str(directory)
-    with no_training_curves(), tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch:
-        fitted.config["checkpoint_dir"] = scratch  # RecBole's trainer makes it, and nothing is saved there
-        trainer = OnlineTrainer(fitted.config, fitted.model)
-    try:
-        trainer.start(fitted.dataset)
-    finally:
-        trainer.close()
+    fitted.online(directory).close()
     if called:
         with contextlib.closing(Catalogue(directory / FILE)) as catalogue:
             catalogue.put_names(called)
@@ -132,7 +145,7 @@ def refuse_directory(directory: Path) -> None:
 
 def _refuse_begun(directory: Path) -> None:
     if not can_begin(directory):
-        raise UsageError(f"{directory} is not empty; serve it without --init, or name another folder.")
+        raise UsageError(f"{directory} is not empty; serve it without --init and --model, or name another folder.")
 
 
 def _refuse_unwritable(directory: Path) -> None:

@@ -204,6 +204,8 @@ def test_experiment_commands(
         (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
         (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
         (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
+        (["serve", "--state", "x", "--init", "SSF", "-d", "z", "--model", "y"], "--model takes a fitted one"),
+        (["serve", "--state", "x", "--model", "y"], "there is no file y"),
         (["serve", "--state", "x", "--items", "y"], "--items goes with --input"),
         (["serve", "--state", "x", "--init", "SSF", "-i", "y", "items=z"], "serve takes no items=; give --items FILE"),
         (["serve", "--state", "nowhere"], "holds no online state"),
@@ -571,3 +573,30 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
         assert live.learner.columns()["item"] == {"genre": "token"}
     again = outcome(capsys, *words, *more)
     assert (again[0], "state is not empty" in again[2]) == (2, True)
+
+
+def test_a_first_state_begins_with_a_saved_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import polars as pl
+
+    from recbole_signed.online import OnlineRecommender
+    from recbole_signed.serve.catalogue import Catalogue
+
+    monkeypatch.chdir(tmp_path)
+    frame = pl.DataFrame(
+        [(f"u{user}", item, 5 if user % 2 == item % 2 else 1) for user in range(12) for item in range(user % 3, 14)],
+        schema=["user", "item", "rating"],
+        orient="row",
+    )
+    items = pl.DataFrame({"item": range(14), "title": [f"Film {item}" for item in range(14)]})
+    data = recbole_signed.from_frame(frame, like="rating >= 4", dislike="rating <= 2", items=items)
+    fitted = recbole_signed.fit("SSF", data, auto=False, rank=4)
+    fitted.save("model.rs")
+    monkeypatch.setattr("recbole_signed.serve.run_service", lambda *_, **__: None)
+    status, _, err = outcome(capsys, "serve", "--model", "model.rs", "--state", "state")
+    assert status == 0, err
+    with contextlib.closing(OnlineRecommender.open("state")) as live:
+        assert [item for item, _ in live.recommend("u2", 2)] == fitted.recommend("u2", k=2)["item"].to_list()
+    with contextlib.closing(Catalogue(tmp_path / "state" / "catalogue.sqlite")) as catalogue:
+        assert catalogue.name("3") == "Film 3"
