@@ -22,6 +22,7 @@ from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.memory import hold_memory_down
 from recbole_signed.online import OnlineRecommender, OnlineReplica
 from recbole_signed.online.store import LOG, VERSIONS, EventLog, StateSettings, Versions, refuse_target
+from recbole_signed.progress import told
 from recbole_signed.serve.catalogue import FILE, Catalogue
 from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.settings import ServeSettings
@@ -107,7 +108,8 @@ def init_from_model(file: Path, directory: Path, names: str | None = None) -> No
 def _begin(fitted: Any, directory: Path, called: Mapping[str, str]) -> None:
     if directory.exists():
         _clear(directory)
-    fitted.online(directory).close()
+    with told(f"beginning the state {directory}"):
+        fitted.online(directory).close()
     if called:
         with contextlib.closing(Catalogue(directory / FILE)) as catalogue:
             catalogue.put_names(called)

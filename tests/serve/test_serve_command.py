@@ -560,11 +560,14 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
     (tmp_path / "ratings.csv").write_text("\n".join(["who,movieId,rating", *rows]) + "\n")
     (tmp_path / "items.csv").write_text("movieId,name,genre\n" + "".join(f"{i},Film {i},g{i % 2}\n" for i in range(14)))
     monkeypatch.setattr("recbole_signed.serve.run_service", lambda *_, **__: None)
+    monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)
     words = ["serve", "--init", "SSF", "--input", "ratings.csv", "--items", "items.csv", "--state", "state"]
     more = ["user=who", "item=movieId", "like=rating >= 4", "dislike=rating <= 2", "auto=False", "rank=4"]
     more += ["features.item=[genre]"]
     status, _, err = outcome(capsys, *words, *more)
     assert status == 0, err
+    assert {"reading ratings.csv: done in 0 s", "beginning the state state: done in 0 s"} <= set(err.splitlines())
+    assert "fit of SSF: " in err
     with contextlib.closing(Catalogue(tmp_path / "state" / "catalogue.sqlite")) as catalogue:
         assert catalogue.name("3") == "Film 3"
     with contextlib.closing(OnlineRecommender.open("state")) as live:
