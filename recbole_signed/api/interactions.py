@@ -79,8 +79,8 @@ def from_frame(
         user: column of the user id (text or integers); by default ``user_id``, ``user``, ``userId`` or ``uid``.
         item: column of the item id; by default ``item_id``, ``item``, ``itemId`` or ``iid``.
         like: rule for likes on any columns, such as ``"rating >= 4"`` or ``"click == 1 and hate == 0"``.
-        dislike: rule for dislikes, such as ``"rating <= 2"``, or ``"else"``: every row that is not a like. Rows that
-            are neither are neutral.
+        dislike: rule for dislikes, such as ``"rating <= 2"``; ``"else"``: every row that is not a like; or ``"none"``.
+            Rows that are neither are neutral.
         sign: in place of a rule, the column that holds -1, 0 and 1.
         rating: column of the rating, or ``"none"``; by default ``rating``, if there is one.
         time: column of the time, or ``"none"``; by default ``timestamp``, ``time``, ``date`` or ``datetime``. It

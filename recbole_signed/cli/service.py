@@ -61,7 +61,8 @@ def serve(
     ] = None,
     users: Annotated[Path | None, typer.Option(help="With --input: file of the users and their features.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Begin the state with this file of a fitted model, which save() wrote.")
+        Path | None,
+        typer.Option("--model", "-m", help="Begin the state with this file of a fitted model, which save() wrote."),
     ] = None,
     names: Annotated[
         str | None,

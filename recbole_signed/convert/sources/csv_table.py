@@ -32,7 +32,7 @@ from recbole_signed.convert import (
 from recbole_signed.convert.batch import FIX_ROW
 from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainIds, is_comma_number
 from recbole_signed.convert.json_lines import JsonLines, without_nested
-from recbole_signed.convert.sources.feature_table import features_of
+from recbole_signed.convert.sources.feature_table import features_of, without_blank_rows
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
 from recbole_signed.errors import UsageError, ending
@@ -63,7 +63,7 @@ class Options:
     sign: str | None = option(None, "column that holds -1, 0, 1; default: sign, if there is one and no rule")
     time: str | None = option(None, "column of the time, or none; default: timestamp, time, date or datetime")
     like: str | None = option(None, "rule for likes on any columns, e.g. 'rating >= 4'")
-    dislike: str | None = option(None, "rule for dislikes, e.g. 'rating <= 2', or 'else'")
+    dislike: str | None = option(None, "rule for dislikes, e.g. 'rating <= 2', or 'else', or none")
     keep: tuple[str, ...] = option((), "further columns to carry over, e.g. 'price,brand:token'")
     columns: tuple[str, ...] = option((), "names of all columns of a file without header, e.g. 'user,item,rating'")
     separator: str | None = option(None, "tab, comma, semicolon, pipe, space, whitespace or any text; else guessed")
@@ -235,6 +235,10 @@ class CsvTable(Converter):
         of_rule = {name: self._rule_column(name) for name in (self._rule.columns if self._rule else ())}
         first = True
         for batch in self._table.batches([*column_of.values(), *of_rule.values(), *self._keep]):
+            if self._table.is_text and not isinstance(self._table, JsonLines):
+                batch = without_blank_rows(batch)
+                if not batch.frame.height:
+                    continue
             if self._rule is not None:
                 batch = sign_by_rule(batch, self._rule, of_rule, decimal)
                 made = [pl.col("sign")]

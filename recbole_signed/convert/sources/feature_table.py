@@ -60,6 +60,7 @@ def features_of(
 
 
 def _of_text(batch: Batch, column: str, id_column: str, types: dict[str, str], decimal: str) -> Batch:
+    batch = without_blank_rows(batch)
     columns = [pl.col(column).alias(id_column)]
     for name, type_ in types.items():
         values = pl.col(name).str.strip_chars()
@@ -77,6 +78,11 @@ def _of_text(batch: Batch, column: str, id_column: str, types: dict[str, str], d
             values = values.str.replace(_COMMA_NUMBER, "$1.$2")
         columns.append(values)
     return batch.select(*columns)
+
+
+def without_blank_rows(batch: Batch) -> Batch:
+    """Leave out the rows of a text file whose cells are all blank, as a spreadsheet writes them below the others."""
+    return batch.keep(batch.frame.select(pl.any_horizontal(pl.all().str.strip_chars() != "")).to_series())
 
 
 def _type_of(name: str, dtype: pl.DataType, what: str) -> str:
