@@ -42,6 +42,15 @@ def test_the_readme_is_short() -> None:
     assert len(README.encode()) <= 8 * 1024
 
 
+def test_the_changelog_has_releases_and_no_diary() -> None:
+    parts = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert [part.partition("\n")[0] for part in parts][-1] == "0.1.0"
+    for part in parts:
+        assert part.count("\n") <= 220, "what was made and corrected between two releases has one line or none"
+        kinds = re.findall(r"^### (.*)$", part, re.MULTILINE)
+        assert kinds == [each for each in ("Breaking changes", "Added", "Changed", "Fixed") if each in kinds]
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "atomic_files/README.md"])
 def test_links_lead_somewhere(name: str) -> None:
     """Sphinx checks those of the site."""
