@@ -1,4 +1,4 @@
-"""``.ci/upstream``: RecBole's own tests run with ``pytest -p recbole_signed``, which imports the package before them."""
+"""``.ci/upstream``: RecBole's own tests run with ``pytest -p recbole_signed``, which imports the package first."""
 
 from __future__ import annotations
 
