@@ -1,9 +1,12 @@
-"""Pages that are made at build time from the classes, the result rows and the command line.
+"""Parts of pages that are made from the classes, the result rows and the command line.
 
-A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
-``hours``, ``table NAME`` (a table under yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead),
-``other_tables``, ``tradeoff NAME``, ``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME`` (files under
-yaml/bench/signed), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
+What stands between a line ``<!-- generated: WHAT -->`` and ``<!-- end -->`` is for those who read the page in the
+repository: ``python docs/_ext/generated_pages.py`` writes it, there and in the README (:mod:`readme_extract`). Tables
+that are files of their own are linked there. On the site the whole part is there, as Markdown: ``models``, ``metrics``,
+``sign_aware_metrics``, ``commands``, ``file NAME`` (of :data:`FILES`), ``hours``, ``table NAME`` (a table under
+yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead), ``other_tables``, ``tradeoff NAME``,
+``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME`` (files under yaml/bench/signed), ``stream NAME`` (a
+replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +24,22 @@ import typer.main
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<name>[\w-]+))?(?: (?P<more>[\w, -]+))? -->$", re.MULTILINE)
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
+
+from readme_extract import EXTRACTS  # noqa: E402
+
+END = "<!-- end -->"
+FILES = {
+    "changelog": ("CHANGELOG.md", ""),
+    "contributing": ("CONTRIBUTING.md", ':start-after: "# Contributing"\n:relative-docs: docs/\n:relative-images:\n'),
+    "data_format": ("atomic_files/README.md", ":relative-docs: docs/\n"),
+}
+"""Pages of the site that lie elsewhere, and how they are included."""
+MARK = re.compile(
+    r"^<!-- (?:generated|extract): (?P<what>\w+)(?: (?P<name>[\w-]+))?(?: (?P<more>[\w, -]+?))? -->$"
+    rf"(?:\n(?:(?!<!-- ).)*?^{END}$)?",
+    re.MULTILINE | re.DOTALL,
+)
 CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 UNDERLINED = re.compile(r"\A.+\n#+\n")
 PARAMETER = re.compile(r"^(?P<key>\w+): *(?P<default>.*?) *# *\((?P<type>[^)]+)\) *(?P<meaning>.+)$")
@@ -37,8 +56,33 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def filled(text: str) -> str:
-    """Replace the marks of a page."""
+    """Replace the marks of a page, and what stands below them, as the site has it."""
     return MARK.sub(lambda found: GENERATORS[found["what"]](*filter(None, [found["name"], found["more"]])), text)
+
+
+def written(page: Path) -> str:
+    """Return the text of a page of the repository with what its marks stand for, in the form for readers there."""
+    up = "../" * (len(page.relative_to(ROOT).parts) - 1)
+
+    def block(found: re.Match[str]) -> str:
+        what, arguments = found["what"], [each for each in (found["name"], found["more"]) if each]
+        text = LINKED[what](up, *arguments) if what in LINKED else {**GENERATORS, **EXTRACTS}[what](*arguments)
+        body = text.strip("\n")
+        mark = found[0].partition("\n")[0]
+        return f"{mark}\n{body}\n{END}" if what in EXTRACTS else f"{mark}\n\n{body}\n\n{END}"
+
+    return MARK.sub(block, page.read_text(encoding="utf-8"))
+
+
+def without_generated(text: str) -> str:
+    """Return a page without what is generated."""
+    return MARK.sub("", text)
+
+
+def pages() -> list[Path]:
+    """Return the pages with marks."""
+    docs = (path for path in (ROOT / "docs").rglob("*.md") if "report" not in path.parts)
+    return [path for path in [ROOT / "README.md", *sorted(docs)] if MARK.search(path.read_text(encoding="utf-8"))]
 
 
 # ---- models and metrics ----
@@ -130,10 +174,15 @@ def leads(name: str, models: str) -> str:
 
 def other_tables() -> str:
     """Return the tables that no mark of the page of results names, in order of their names."""
-    named = {each[:2] for each in MARK.findall((ROOT / "docs" / "results.md").read_text(encoding="utf-8"))}
+    return "\n\n".join(map(table, _others()))
+
+
+def _others() -> list[str]:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    named = {(found["what"], found["name"]) for found in MARK.finditer(page)}
     views = sorted(path.name.partition(".")[0] for path in (ROOT / "yaml" / "bench").glob("*.view.json"))
     committed = [name for name in views if (ROOT / "yaml" / "bench" / f"{name}.md").exists()]
-    return "\n\n".join(table(name) for name in committed if ("table", name) not in named)
+    return [name for name in committed if ("table", name) not in named]
 
 
 def hours() -> str:
@@ -223,7 +272,13 @@ def _nested(markdown: str) -> str:
     return re.sub(r"^(#+) ", lambda found: f"##{found[1]} ", markdown, flags=re.MULTILINE)
 
 
-# ---- tutorials ----
+# ---- what lies elsewhere ----
+
+
+def file(name: str) -> str:
+    """Return the directive that includes a file of :data:`FILES`."""
+    path, options = FILES[name]
+    return f"```{{include}} /../{path}\n{options}```"
 
 
 def tutorial(name: str) -> str:
@@ -291,6 +346,7 @@ def _rst(text: str) -> str:
 
 
 GENERATORS: dict[str, Callable[..., str]] = {
+    "file": file,
     "models": models,
     "metrics": metrics,
     "sign_aware_metrics": sign_aware_metrics,
@@ -307,3 +363,75 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "stream": stream,
     "tutorial": tutorial,
 }
+
+
+# ---- in the repository ----
+
+
+def _linked(up: str, folder: str, name: str) -> str:
+    file = f"yaml/{folder}/{name}.md"
+    title = (ROOT / file).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+    return f"[{title}]({up}{file})"
+
+
+def _models(up: str) -> str:
+    """Return a table of the package's models with links to their source and their defaults."""
+    from recbole_signed.experiments.tables import list_models
+    from recbole_signed.plugin import registry
+
+    found = list_models()
+    entries = registry.models()
+    lines = ["| model | family | uses dislikes | source | defaults |", "| --- | --- | --- | --- | --- |"]
+    for each in found:
+        if each.origin == "recbole_signed":
+            code = f"{up}{entries[each.name].module.replace('.', '/')}.py"
+            defaults = f"{up}recbole_signed/properties/model/{each.name}.yaml"
+            cells = (f"[{each.name}]({code})", each.family, "yes" if each.uses_dislikes else "", each.source)
+            lines.append(f"| {' | '.join(cells)} | [yaml]({defaults}) |")
+    return "\n".join(lines)
+
+
+def _metrics(up: str, kind: str) -> str:
+    from recbole_signed import evaluation
+
+    lines = ["| metric | |", "| --- | --- |"]
+    for name, each in getattr(evaluation, kind).items():
+        first = (inspect.getdoc(each) or "").partition("\n")[0].replace("|", "\\|").replace("``", "`")
+        first = re.sub(r":math:`(.+?)`", r"$\1$", first)
+        lines.append(f"| [{name}]({up}{each.__module__.replace('.', '/')}.py) | {first} |")
+    return "\n".join(lines)
+
+
+def _options(up: str) -> str:
+    """Return the commands with their options, as far as it does not depend on who prints them."""
+    from recbole_signed.cli.app import app
+
+    parts = []
+    for path, command in leaves(typer.main.get_command(app)):
+        lines = [f"## {' '.join(path)}", "", command.help, "", "| argument or option | meaning |", "| --- | --- |"]
+        for each in command.params:
+            if getattr(each, "hidden", False) or each.name == "help":
+                continue
+            named = each.param_type_name == "argument"
+            names = each.metavar if named else ", ".join([*each.opts, *each.secondary_opts])
+            lines.append(f"| `{names}` | {_escaped(getattr(each, 'help', None) or '')} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+LINKED: dict[str, Callable[..., str]] = {
+    "file": lambda up, name: f"See [{FILES[name][0]}]({up}{FILES[name][0]}).",
+    "table": lambda up, name: f"Table: {_linked(up, 'bench', name)}",
+    "stream": lambda up, name: f"Table: {_linked(up, 'online', name)}",
+    "other_tables": lambda up: "\n".join(f"- {_linked(up, 'bench', name)}" for name in _others()),
+    "models": _models,
+    "commands": _options,
+    "metrics": lambda up: _metrics(up, "METRICS"),
+    "sign_aware_metrics": lambda up: _metrics(up, "SIGN_AWARE_METRICS"),
+}
+"""What is another thing in the repository: it begins with the path to the root."""
+
+
+if __name__ == "__main__":
+    for page in pages():
+        page.write_text(written(page), encoding="utf-8")

@@ -1,9 +1,8 @@
-"""The extracts of the results that the README shows; ``python docs/_ext/readme_extract.py`` updates them."""
+"""The extracts of the results that the README shows; ``python docs/_ext/generated_pages.py`` writes them."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +36,6 @@ RIVALS = (
 )
 AHEAD = "SSF-L"
 MATCHED = ("SIGformer", "SignedSGFCF", "SGFCF")
-BLOCK = re.compile(r"(?<=<!-- extract: )(?P<name>\w+) -->\n(?P<content>.*?)(?=<!-- end -->)", re.DOTALL)
 
 
 def headline() -> str:
@@ -109,13 +107,3 @@ def _markdown(headers: list[str], rows: list[list[str]]) -> str:
 
 
 EXTRACTS: dict[str, Callable[[], str]] = {"headline": headline, "resplits": resplits, "dislikes": dislikes}
-
-
-def filled(text: str) -> str:
-    """Return the README with its extracts as the rows have them."""
-    return BLOCK.sub(lambda found: f"{found['name']} -->\n{EXTRACTS[found['name']]()}", text)
-
-
-if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")

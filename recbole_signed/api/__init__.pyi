@@ -5,6 +5,7 @@ from .explanations import ItemExplanation as ItemExplanation
 from .feedback import write_feedback as write_feedback
 from .fitting import fit as fit
 from .interactions import Interactions as Interactions
+from .interactions import from_file as from_file
 from .interactions import from_frame as from_frame
 from .item_names import read_item_names as read_item_names
 from .loading import load as load

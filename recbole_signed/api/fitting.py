@@ -20,6 +20,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import split_length
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import has_interactions, make_config, unknown_dataset_error
+from recbole_signed.progress import Say, told
 from recbole_signed.trainer import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)
@@ -43,7 +44,7 @@ def fit(
     *,
     valid: float = 0.1,
     seed: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **parameters: Any,
 ) -> Recommender:
     """Fit a model to all interactions; nothing is held out of the model that is returned.
@@ -60,7 +61,8 @@ def fit(
         valid: share of the likes that open choices are made on, at least 0 and below 1; 0: nothing is chosen, the
             parameters hold as they are given or preset. A data set that is split already keeps its validation part.
         seed: of the split and of the start of a training.
-        progress: show a bar for each epoch on standard error.
+        progress: what is said on standard error: what the fit is at, once it takes over three seconds (None); a bar for
+            each epoch (True); nothing (False).
         parameters: of the model and its training, under the names of RecBole's configuration keys, such as
             ``embedding_size=64``, ``learning_rate=0.002``, ``dislike_aversion=0.5``. What is given here always holds.
             ``valid_metric`` is what choices are made by, NDCG@20 if not given; ``valid_metric="SignedNDCG@20",
@@ -81,8 +83,12 @@ def fit(
     for key, reason in _OWN_KEYS.items():
         if key in parameters:
             raise UsageError(f"fit takes no {key}=: {reason}.")
-    with tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch, no_training_curves():
-        maker = _Maker(model, data, seed, progress, scratch, parameters)
+    with (
+        tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch,
+        no_training_curves(),
+        told(f"fit of {model}", shown=progress is None) as say,
+    ):
+        maker = _Maker(model, data, seed, bool(progress), scratch, parameters, say)
         chosen = maker.chosen(float(valid)) if valid else {}
         return maker.fitted(chosen)
 
@@ -98,16 +104,18 @@ class _Maker:
         progress: bool,
         scratch: str,
         parameters: Mapping[str, Any],
+        say: Say,
     ) -> None:
         self.model, self.kept = model, data
         self.name, place = data_place(data, parameters.get("features"))
-        self.seed, self.parameters = seed, parameters
+        self.seed, self.parameters, self.say = seed, parameters, say
         self.quiet = {"show_progress": progress, "checkpoint_dir": scratch, "save_dataset": False, **place}
         self.data: Any = None
         self.order, self.group = "RO", "user"
 
     def chosen(self, valid: float) -> dict[str, Any]:
         """Return what the held-out share says about what the parameters leave open."""
+        self.say("reading the data")
         config = self._config((1 - valid, valid, 0))
         in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
         if in_epochs and {"epochs", "max_steps"} & set(self.parameters):
@@ -115,7 +123,13 @@ class _Maker:
         if not in_epochs and not config["auto"]:
             return {}
         scores: dict[int, float] = {}
-        model, _ = self._train(config, scores.__setitem__)
+
+        def seen(epoch: int, score: float) -> None:
+            scores[epoch] = score
+            self.say(f"choosing the number of epochs, {config['valid_metric']} {score:.4f} after {epoch + 1}")
+
+        self.say("choosing its parameters on held-out likes" if not in_epochs else "training, to choose the epochs")
+        model, _ = self._train(config, seen)
         if hasattr(model, "chosen"):
             return dict(model.chosen)
         if not scores:
@@ -130,6 +144,7 @@ class _Maker:
 
     def fitted(self, chosen: Mapping[str, Any]) -> Recommender:
         """Return the model fitted to everything."""
+        self.say("fitting to everything")
         config = self._config(EVERYTHING, chosen)
         if config["auto"] and not chosen:  # valid=0: there is nothing to choose on, and that was asked for
             config = self._config(EVERYTHING, {"auto": False})

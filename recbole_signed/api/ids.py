@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ _ENOUGH = 200_000
 
 class Ids:
     """The raw ids of users or of items, and RecBole's numbers for them; number 0 is padding and no id.
+
+    They can be iterated, counted by ``len`` and looked up by ``in``: ``model.recommend(model.users)`` is for all users.
 
     Args:
         what: ``user`` or ``item``, for messages.
@@ -39,6 +41,16 @@ class Ids:
 
     def __len__(self) -> int:
         return len(self.tokens) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tokens[1:])
+
+    def __contains__(self, given: object) -> bool:
+        try:
+            text = id_text(given)
+        except ValueError:
+            return False
+        return self._numbers.get(text, 0) > 0
 
     def texts(self, given: Any) -> list[str]:
         """Return one id or several as texts.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recbole_signed.convert import TimeUnit, check_name, convert_frame, read_manifest
+from recbole_signed.convert import TimeUnit, check_name, convert, convert_frame, read_manifest
 from recbole_signed.errors import counted
 
 NAME = "frame"
@@ -79,8 +79,8 @@ def from_frame(
         user: column of the user id (text or integers); by default ``user_id``, ``user``, ``userId`` or ``uid``.
         item: column of the item id; by default ``item_id``, ``item``, ``itemId`` or ``iid``.
         like: rule for likes on any columns, such as ``"rating >= 4"`` or ``"click == 1 and hate == 0"``.
-        dislike: rule for dislikes, such as ``"rating <= 2"``, or ``"else"``: every row that is not a like. Rows that
-            are neither are neutral.
+        dislike: rule for dislikes, such as ``"rating <= 2"``; ``"else"``: every row that is not a like; or ``"none"``.
+            Rows that are neither are neutral.
         sign: in place of a rule, the column that holds -1, 0 and 1.
         rating: column of the rating, or ``"none"``; by default ``rating``, if there is one.
         time: column of the time, or ``"none"``; by default ``timestamp``, ``time``, ``date`` or ``datetime``. It
@@ -132,9 +132,30 @@ def from_frame(
         "k_core": k_core,
     }
     check_name(name)
+    return _made(lambda folder: convert_frame(frame, folder / name, items, users, **options))
+
+
+def from_file(path: Path | str, **options: Any) -> Interactions:
+    """Take interactions from a file, and features of items and users from others, as ``convert csv`` does.
+
+    Args:
+        path: a CSV, JSON lines or parquet file, one row per interaction.
+        options: those of the source ``csv``, such as ``like``, ``dislike``, ``items`` and ``users``.
+
+    Returns:
+        As :func:`from_frame`; the data set is named after the file.
+
+    Raises:
+        UsageError: no such file, an unknown option or column, a wrong rule, or a bad row (with file and line).
+    """
+    return _made(lambda folder: convert("csv", path, folder, **options))
+
+
+def _made(make: Callable[[Path], Path]) -> Interactions:
+    """Return the interactions of a data set that is made in a temporary folder, and warn as its manifest does."""
     kept = tempfile.TemporaryDirectory(prefix="recbole-signed-")
     try:
-        folder = convert_frame(frame, Path(kept.name) / name, items, users, **options)
+        folder = make(Path(kept.name))
     except BaseException:
         kept.cleanup()
         raise
@@ -142,9 +163,9 @@ def from_frame(
     left_out = (record.get("rejected") or {}).get("rows", 0)
     if left_out:
         rows = counted(left_out, "bad row was", "bad rows were")
-        warnings.warn(f"{rows} left out; see {folder / f'{name}.rejected.tsv'}", stacklevel=2)
+        warnings.warn(f"{rows} left out; see {folder / f'{folder.name}.rejected.tsv'}", stacklevel=3)
     for sentence in record.get("warnings", ()):
-        warnings.warn(sentence, stacklevel=2)
+        warnings.warn(sentence, stacklevel=3)
     return described(folder, record, kept)
 
 

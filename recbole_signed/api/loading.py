@@ -14,7 +14,7 @@ import torch
 from recbole_signed.api.recommender import Recommender, edges_of
 from recbole_signed.api.saving import CHECKPOINT, DATA, FORMAT, FORMAT_FILE, copies_in
 from recbole_signed.api.sequences import UserSequences
-from recbole_signed.compat import no_training_curves
+from recbole_signed.compat import no_training_curves, no_warnings
 from recbole_signed.convert import check_expanded, refuse_changed
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ARCHIVE_DAMAGE, damage_of_archive, path_of, require_file
@@ -58,7 +58,7 @@ def load(path: Path | str, *, data_path: Path | str | None = None, device: str =
         config["data_path"] = str(path_of(data_path, "data_path") / name)
     if not bundled and Path(config["data_path"]).is_dir():
         refuse_changed(Path(config["data_path"]), name)
-    with no_training_curves():
+    with no_training_curves(), no_warnings():
         found = restored(state)
     parts = [each._dataset for each in found.parts if each is not None]
     (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -21,9 +21,13 @@ from recbole_signed.api.sequences import UserSequences, liked_items, likes_witho
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
 from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError, counted
+from recbole_signed.files import path_of
 from recbole_signed.graph import best_of_each
 from recbole_signed.ids_and_times import hashes
 from recbole_signed.model import RateWeighted, weighed
+from recbole_signed.online import OnlineRecommender, base_of
+from recbole_signed.online.learners import learner_of
+from recbole_signed.online.store import StateSettings
 from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000
@@ -85,6 +89,35 @@ class Recommender:
                 to.
         """
         save(self.config, self.model, path)
+
+    def online(self, directory: Path | str) -> OnlineRecommender:
+        """Begin an online state with the model and what it was fitted to: events change its recommendations at once.
+
+        Its lists are those of the fitted model, but that items near a user's newest dislike are lower, as far as
+        ``fit(..., online_settings={"dislike_push": 0.1})`` says.
+
+        ``recbole-signed serve --state DIRECTORY`` serves the state once it is closed, and
+        ``OnlineRecommender.open(directory)`` opens it again.
+
+        Args:
+            directory: of the state, empty or not there yet.
+
+        Returns:
+            The model over the state; ``close()`` it in the end.
+
+        Raises:
+            UsageError: the model can't go on learning, or the folder holds something.
+
+        Example:
+            >>> live = model.online("state")  # doctest: +SKIP
+            >>> live.update([rs.Event("e1", "user 7", "item 3", "dislike", 1_700_000_000_000)])  # doctest: +SKIP
+            >>> live.recommend("user 7", k=10)  # doctest: +SKIP
+        """
+        directory = path_of(directory, "directory")
+        learner = learner_of(self.model, self.config)
+        settings = StateSettings.of(self.config["online_limits"])
+        base = base_of(self._dataset)
+        return OnlineRecommender.begin(directory, learner, *base, unit_known=True, settings=settings)
 
     # ---- recommendations ----
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from recbole.data import create_dataset
 
-from recbole_signed.compat import TRAINED_VOCABULARY, VOCABULARY, own_arguments_hidden
+from recbole_signed.compat import TRAINED_VOCABULARY, VOCABULARY, no_warnings, own_arguments_hidden
 from recbole_signed.convert import atomic_files
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ANOTHER_FILE, path_of, refusing, replacing
@@ -57,8 +56,7 @@ def save(config: Any, model: Any, path: Path | str) -> None:
 def _refuse_other_ids(config: Any) -> None:
     """Read the data set as ``load`` will, which refuses files whose ids have changed since the fit."""
     now = copy.copy(config)
-    with tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the fit has given them
+    with tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch, no_warnings():
         trained = {TRAINED_VOCABULARY: config[VOCABULARY]}
         now.final_config_dict = {**config.final_config_dict, **copies_in(scratch), **trained}
         with own_arguments_hidden():

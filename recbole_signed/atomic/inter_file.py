@@ -18,10 +18,9 @@ from recbole_signed.atomic.blocks import NotPlainError, parsed_blocks
 from recbole_signed.atomic.header import columns_of, first_lines
 from recbole_signed.convert import TokenCodes, normal_text
 from recbole_signed.errors import UsageError
+from recbole_signed.progress import told
 
 TYPES = ("token", "float", "token_seq", "float_seq")
-PROGRESS_BYTES = 50 << 20
-"""Size from which on reading a file shows a bar."""
 
 
 def read_columns(
@@ -44,7 +43,7 @@ def read_columns(
             apart two time stamps that lie within two minutes).
         wanted: whether a column is to be read.
         vocabularies: the tokens of files of the same data set that were read before, by column; new ones are added.
-        progress: whether a large file shows a bar.
+        progress: whether it is told how far a large file is read.
 
     Returns:
         By column, ``[n_rows]`` each: the codes of tokens (int32, -1 for a missing one), or numbers (float64); None
@@ -69,7 +68,7 @@ def read_columns(
         position = positions[exact_integers]
         integers = {exact_integers} if position < len(first_row) and _is_integer(first_row[position]) else set()
     try:
-        with _bar(path, progress) as advance:
+        with _told(path, progress) as advance:
             return _by_polars(path, separator, encoding, len(header), positions, known, integers, advance), types
     except NotPlainError:
         fields = {name: f"{name}:{kind}" for name, kind in types.items()}
@@ -193,19 +192,17 @@ def _first_text(frame: pd.DataFrame, fields: Sequence[str]) -> str | None:
 
 
 @contextmanager
-def _bar(path: str | Path, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Show how much of a large file has been read."""
-    size = Path(path).stat().st_size
-    if not progress or size < PROGRESS_BYTES:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+def _told(path: str | Path, progress: bool) -> Iterator[Callable[[int], None]]:
+    """Tell how much of a file has been read, where that takes long."""
+    size, read = Path(path).stat().st_size, 0
+    with told(f"reading {Path(path).name}", shown=progress) as say:
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(Path(path).name, total=size)
-        yield lambda n_bytes: bar.advance(task, n_bytes)
+        def advance(n_bytes: int) -> None:
+            nonlocal read
+            read += n_bytes
+            say(f"{read / size:.0%}")
+
+        yield advance
 
 
 def _is_integer(text: str) -> bool:

@@ -22,6 +22,7 @@ from recbole_signed.cli.output import (
     stdout_for_result,
 )
 from recbole_signed.errors import UsageError
+from recbole_signed.progress import told
 from recbole_signed.table import to_text
 
 Model = Annotated[str, MODEL]
@@ -91,7 +92,10 @@ def add_to(app: typer.Typer) -> None:
             curves_of: dict[str, Any] = {}
             for each in datasets:
                 models = asked_models(names_in([model]), each, can_trade_off, table, names_in(tuned), data_path)
-                curves_of[each] = tradeoffs(models, each, output, **question)
+                curves_of[each] = []
+                for number, (name, values) in enumerate(models.items(), 1):
+                    with told(f"trade-off of {name} on {each} ({number} of {len(models)})"):
+                        curves_of[each] += tradeoffs({name: values}, each, output, **question)
                 mark_front(curves_of[each])
             parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
             found, written, note = parts[0]
@@ -133,7 +137,7 @@ def add_to(app: typer.Typer) -> None:
 
         overrides = parse_assignments(settings or [])
         data_path = layered(None, names_in(config), overrides).get("data_path")
-        with stdout_for_result():
+        with stdout_for_result(), told(f"audit of {model} on {dataset}"):
             audits = respond_all(
                 asked_models(names_in([model]), dataset, has_learner, table, names_in(tuned), data_path),
                 dataset,
@@ -168,7 +172,7 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.plugin import parse_assignments
 
         overrides = parse_assignments(settings or [])
-        with stdout_for_result():
+        with stdout_for_result(), told(f"segments of {dataset}"):
             found = cut(dataset, users, items, model, names_in(config), overrides, seed)
             tables = write_assigned(found, output)
             del found["assigned"]  # in the two files: as long as there are users

@@ -168,20 +168,25 @@ def convert(
     ] = None,
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="OPTION=VALUE", help="Options of the source; also as --option value."),
+        typer.Argument(
+            metavar="OPTION=VALUE",
+            help="Options of the source, which 'convert SOURCE --list' shows; also as --option value.",
+        ),
     ] = None,
     input_path: Annotated[Path | None, typer.Option("--input", "-i", help="Raw file or folder.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of data sets.")] = Path("atomic_files"),
     name: Annotated[str | None, typer.Option(help="Name of the data set; else after the input.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set of that name.")] = False,
-    list_sources: Annotated[bool, typer.Option("--list", help="List the sources and their options.")] = False,
+    list_sources: Annotated[
+        bool, typer.Option("--list", help="List the sources and their options, or those of SOURCE.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Turn raw data into a data set of atomic files."""
     from recbole_signed.cli import sources_text
 
     if list_sources:
-        described = sources_text.describe_sources()
+        described = sources_text.describe_sources(source)
         if as_json:
             print_json(described)
         else:

@@ -8,14 +8,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from recbole_signed.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 
 def _model_names(incomplete: str) -> list[str]:
@@ -87,15 +84,6 @@ def note_of_missing_extra(draw: Callable[[], object]) -> str | None:
 def terminal_width() -> int | None:
     """Columns of the terminal; None (as wide as needed) where the output is not a terminal."""
     return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-
-
-def progress_bar() -> Progress:
-    """Return a bar on standard error, which goes when the work is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def names_in(given: Iterable[str] | None) -> list[str]:

@@ -36,7 +36,11 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Parameters of the model, with --init.")
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Parameters of the model, with --init; with --input also options of 'convert csv'.",
+        ),
     ] = None,
     state: Annotated[Path | None, typer.Option("--state", help="Folder of the online state.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -48,9 +52,21 @@ def serve(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="Name or folder of the data set for --init.")
     ] = None,
+    input_path: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", help="File of ratings or events for --init, in place of a data set."),
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="With --input: file of the items, their names and features.")
+    ] = None,
+    users: Annotated[Path | None, typer.Option(help="With --input: file of the users and their features.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Begin the state with this file of a fitted model, which save() wrote."),
+    ] = None,
     names: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Column of the data set's item file with their names, with --init."),
+        typer.Option(metavar="COLUMN", help="Column of the item file with their names; 'title' or 'name' by default."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes: one that writes, and read replicas.", min=1, max=64)] = 1,
     follow: Annotated[bool, typer.Option("--follow", help="Be a read replica of a state that is written.")] = False,
@@ -67,46 +83,92 @@ def serve(
         ServeSettings,
         announce,
         can_begin,
+        init_from_model,
         init_state,
         refuse_address,
+        refuse_directory,
         run_replica,
         run_service,
     )
 
     given = ServeSettings.read(config)
-    parameters = parse_assignments(settings or [])
+    raw, words = _raw_options(settings or [], input_path, items, users)
+    parameters = parse_assignments(words)
     for key, option in _OPTIONS.items():
         if key in parameters:
             raise UsageError(f"serve takes no {key}=; give {option}.")
     if demo:
-        if init or dataset or names:
-            raise UsageError("--demo brings its own model and data set; leave out --init, --dataset and --names.")
+        if init or model or dataset or names or input_path:
+            raise UsageError(
+                "--demo brings its own model and data set; leave out --init, --dataset and --names, and --input."
+            )
         state = state or DEMO
         if can_begin(state):
             init, dataset, names = "SSF", "ml-100k-signed", "movie_title"
             parameters = {"auto": False, **parameters}  # preset parameters: the first answer comes in seconds
     if state is None:
         raise UsageError("serve needs --state DIR, the folder of an online state, or --demo.")
-    if bool(init) != bool(dataset):
-        raise UsageError("--init MODEL and --dataset NAME go together.")
+    if dataset and input_path:
+        raise UsageError("--dataset and --input are two kinds of data for --init; give one of them.")
+    if bool(init) != bool(dataset or input_path):
+        raise UsageError("--init MODEL and --dataset NAME or --input FILE go together.")
+    if init and model:
+        raise UsageError("--init fits a model, and --model takes a fitted one; give one of them.")
     if parameters and not init:
         raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
-    if names and not init:
+    if names and not (init or model):
         raise UsageError("--names goes with --init; PUT /v1/items/ID names the items of a state that is there.")
     if writer is not None and not follow:
         raise UsageError("--writer is the address that a read replica hands events to; give --follow too.")
-    if follow and (init or workers > 1):
+    if follow and (init or model or workers > 1):
         raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
-    if init and dataset:
+    if init or model:
         refuse_address(host, port, given)
+        refuse_directory(state)
         with stdout_for_result():
-            init_state(init, dataset, state, parameters, names)
+            if model is not None:
+                init_from_model(model, state, names)
+            else:
+                data: Any = dataset
+                if input_path is not None:
+                    from recbole_signed.api import from_file
+
+                    data = from_file(input_path, **raw)
+                init_state(str(init), data, state, parameters, names)
     guarded = given.keys is not None
     if follow:
         ready = None if parent else lambda at: announce(at, guarded)
         run_replica(state, host, port, given, ready, writer, parent, metrics)
     else:
         run_service(state, host, port, given, lambda at: announce(at, guarded), workers=workers, config=config)
+
+
+def _raw_options(
+    words: list[str], path: Path | None, items: Path | None, users: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of ``convert csv`` that are among some words, and the other words.
+
+    Raises:
+        UsageError: files of items or users without one of interactions.
+    """
+    files = {"items": items, "users": users}
+    if path is None:
+        for side, file in files.items():
+            if file is not None:
+                raise UsageError(f"--{side} goes with --input, the file of interactions.")
+        return {}, words
+    from recbole_signed.cli.sources_text import describe_common, parse_options
+    from recbole_signed.convert import describe, source
+
+    known = {each.name for each in describe(source("csv").options_class)} | {each["name"] for each in describe_common()}
+    mine = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in known]
+    given = parse_options(mine)
+    for side, file in files.items():
+        if side in given:
+            raise UsageError(f"serve takes no {side}=; give --{side} FILE.")
+        if file is not None:
+            given[side] = str(file)
+    return given, [word for word in words if word not in mine]
 
 
 def api_key(

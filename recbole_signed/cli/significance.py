@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from recbole_signed.cli.output import Json, names_in, print_json, progress_bar, stdout_for_result, terminal_width
+from recbole_signed.cli.output import Json, names_in, print_json, stdout_for_result, terminal_width
+from recbole_signed.progress import told
 from recbole_signed.table import check_format, render
 
 Labels = Annotated[list[str] | None, typer.Option("--only", help="Compare these models alone (A,B).")]
@@ -42,8 +43,7 @@ def add_to(app: typer.Typer) -> None:
         from recbole_signed.experiments.tables import significance as compare_users
 
         check_format(table_format)
-        with stdout_for_result(), progress_bar() as bar:
-            task = bar.add_task("reading", total=1.0)
+        with stdout_for_result(), told("tests") as say:
             found = compare_users(
                 table,
                 names_in(metric),
@@ -54,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
                 output=output,
                 resamples=resamples,
                 seed=seed,
-                progress=lambda what, share: bar.update(task, description=what, completed=share),
+                progress=lambda what, share: say(f"{what}, {share:.0%}"),
             )
         if as_json:
             print_json(found)

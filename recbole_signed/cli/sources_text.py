@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert import Common, all_sources, describe
+from recbole_signed.convert import Common, all_sources, describe, source
 from recbole_signed.errors import UsageError, counted
 
 _OWN = {
@@ -36,7 +36,8 @@ def parse_options(words: Iterable[str]) -> dict[str, str]:
             equals = "" if value.startswith("--") else "="
         name = name.removeprefix("--").replace("-", "_")
         if not equals or not name.isidentifier():
-            raise UsageError(f"expected option=value or --option value, got '{word}'.")
+            hint = f"; the file is given as --input {word}." if Path(word).exists() or Path(word).suffix else "."
+            raise UsageError(f"expected option=value or --option value, got '{word}'{hint}")
         if name in _OWN:
             raise UsageError(f"convert takes no {name}=; give {_OWN[name]}.")
         if name in options:
@@ -50,9 +51,14 @@ def describe_common() -> list[dict[str, Any]]:
     return [asdict(option) for option in describe(Common)]
 
 
-def describe_sources() -> list[dict[str, Any]]:
-    """Return every source with its options, as JSON can hold it."""
+def describe_sources(only: str | None = None) -> list[dict[str, Any]]:
+    """Return every source with its options, or one, as JSON can hold it.
+
+    Raises:
+        UsageError: there is no source of that name.
+    """
     common = describe_common()
+    sources = all_sources() if only is None else {only: source(only)}
     return [
         {
             "name": name,
@@ -62,16 +68,16 @@ def describe_sources() -> list[dict[str, Any]]:
             "options": [asdict(option) for option in describe(converter.options_class)],
             "common_options": common,
         }
-        for name, converter in all_sources().items()
+        for name, converter in sources.items()
     ]
 
 
 def to_text(described: Iterable[Mapping[str, Any]]) -> str:
     """Return the sources for a reader."""
     lines: list[str] = []
-    for source in described:
-        lines.append(f"{source['name']}: {source['summary']}")
-        lines += map(_option_text, source["options"])
+    for each in described:
+        lines.append(f"{each['name']}: {each['summary']}")
+        lines += map(_option_text, each["options"])
     lines.append("every source:")
     lines += map(_option_text, describe_common())
     return "\n".join(lines) + "\n"
@@ -104,6 +110,9 @@ def summary_text(described: Mapping[str, Any]) -> str:
         lines.append(f"times from {time['first']} to {time['last']}")
     for step in (described.get("cleaning") or {}).get("steps", ()):
         lines.append(f"{step['step']} dropped {_rows_text(step['dropped'])}")
+    if described.get("repeated_rows"):
+        repeated = counted(described["repeated_rows"], "row repeats", "rows repeat")
+        lines.append(f"{repeated} a pair of user and item; dedup=last keeps the last of each pair")
     rejected = described.get("rejected") or {"rows": 0}
     if rejected["rows"]:
         files = ", ".join(f"{count:,} of {file}" for file, count in rejected["files"].items())

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, progress_bar, stdout_for_result
+from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
 from recbole_signed.files import is_plain_name
+from recbole_signed.progress import told
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
@@ -112,20 +113,15 @@ def _make(
 ) -> dict[str, Any]:
     from time import perf_counter
 
-    from recbole_signed.synth import STAGES, find_profile, generate
+    from recbole_signed.synth import find_profile, generate
     from recbole_signed.synth import writer as disk
 
     wanted = find_profile(profile)
     if written:
         disk.check_target(target, how, overwrite)
-    with progress_bar() as progress:
-        task = progress.add_task("generating", total=len(STAGES))
-
-        def stage(title: str) -> None:
-            progress.update(task, description=f"generating: {title}", completed=STAGES.index(title))
-
+    with told(f"synthesis of {wanted.name}") as say:
         began = perf_counter()
-        graph = generate(wanted, edges, seed, progress=stage)
+        graph = generate(wanted, edges, seed, progress=lambda title: say(f"generating {title}"))
         document: dict[str, Any] = {
             "profile": wanted.name,
             "edges": len(graph),
@@ -135,19 +131,23 @@ def _make(
             "seconds": {"generate": perf_counter() - began},
             "compared": [],
         }
-        progress.update(task, completed=len(STAGES))
         if checked:
             from recbole_signed.synth import check
 
-            progress.add_task("checking", total=None)
+            say("checking")
             began = perf_counter()
             document["compared"] = check(graph, wanted)
             document["seconds"]["check"] = perf_counter() - began
         if written:
-            row_task = progress.add_task("writing", total=len(graph))
+            done = 0
+
+            def wrote(rows: int) -> None:
+                nonlocal done
+                done += rows
+                say(f"writing, {done / len(graph):.0%}")
+
             began = perf_counter()
-            origin = disk.Origin(wanted.name, edges, seed)
-            disk.write(graph, target, origin, how, overwrite, lambda rows: progress.advance(row_task, rows))
+            disk.write(graph, target, disk.Origin(wanted.name, edges, seed), how, overwrite, wrote)
             document["seconds"]["write"] = perf_counter() - began
     return document | {"path": str(target) if written else None}
 

@@ -6,3 +6,4 @@ from .checkpoint import check_archive as check_archive
 from .curves import no_training_curves as no_training_curves
 from .curves import tensorboard as tensorboard
 from .log import each_warning_once as each_warning_once
+from .log import no_warnings as no_warnings

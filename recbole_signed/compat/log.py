@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
@@ -15,19 +16,36 @@ def each_warning_once() -> Iterator[None]:
     It works as a decorator too.
     """
     said: set[str] = set()
-    thread = threading.get_ident()
 
-    def is_new(record: logging.LogRecord) -> bool:
-        if record.levelno != logging.WARNING or record.thread != thread:
-            return True
-        message = record.getMessage()
+    def is_new(message: str) -> bool:
         known = message in said
         said.add(message)
         return not known
 
+    with _passing(is_new):
+        yield
+
+
+@contextlib.contextmanager
+def no_warnings() -> Iterator[None]:
+    """Let no warning of this thread pass, in here: what the data lacks was said when the model was fitted to it."""
+    with _passing(lambda _: False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _passing(passes: Callable[[str], bool]) -> Iterator[None]:
+    """Let those warnings of this thread pass whose message does."""
+    thread = threading.get_ident()
+
+    def is_let(record: logging.LogRecord) -> bool:
+        own = record.levelno == logging.WARNING and record.thread == thread
+        return not own or passes(record.getMessage())
+
     logger = logging.getLogger()
-    logger.addFilter(is_new)
+    logger.addFilter(is_let)
     try:
         yield
     finally:
-        logger.removeFilter(is_new)
+        logger.removeFilter(is_let)

@@ -228,7 +228,7 @@ def dok_update(_abstract_recommender: ModuleType) -> None:
 
     RecBole issues #2034, #2090, #2185: lightgcn.py:111, ngcf.py:110, gcmc.py:174, ncl.py:131,
     spectralcf.py:123 (and KGIN, MCCLK). It took over a dict of entries unchecked, which is what RecBole
-    relies on.
+    relies on. The same models then make a torch tensor in a way of which torch warns, with a line of RecBole's source.
     """
     import scipy
     from scipy.sparse import dok_matrix
@@ -236,6 +236,7 @@ def dok_update(_abstract_recommender: ModuleType) -> None:
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = _update_entries
         APPLIED["dok_update"] = f"scipy {scipy.__version__} has no dok_matrix._update, which LightGCN and others call"
+    warnings.filterwarnings("ignore", r"torch\.sparse\.SparseTensor", UserWarning, r"recbole\.model")
 
 
 def _update_entries(self: Any, entries: dict[tuple[int, int], float]) -> None:

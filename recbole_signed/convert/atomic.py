@@ -68,7 +68,8 @@ class Schema:
                 batch = number(batch, name, purpose=purpose, may_be_missing=self._blanks)
             else:
                 batch = _clean_text(batch, name, blank=self._blanks and name not in self._standard)
-                if type_ == GUESS and not _all_numbers(batch.frame[name]):
+                cells = batch.frame[name]
+                if type_ == GUESS and not _all_numbers(cells.filter(cells != "") if self._blanks else cells):
                     self._types[name] = "token"
         return batch
 

@@ -20,12 +20,12 @@ from recbole_signed.convert.batch import as_batches
 from recbole_signed.convert.cleaning import Cleaned, clean
 from recbole_signed.convert.features import write_features
 from recbole_signed.convert.options import as_json, read
-from recbole_signed.convert.progress import shown
 from recbole_signed.convert.registry import source as find_source
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.files import path_of, replacing_folder, sha256
+from recbole_signed.progress import told
 from recbole_signed.yaml_spec import yaml_text
 
 _FORMAT_VERSION = 1
@@ -207,8 +207,10 @@ def _read(converter: Converter, schema: Schema, folder: Path) -> dict[str | None
     for part in converter.parts():
         spool = spools[part.name] = Spool(folder / str(len(spools)))
         origin = converter.name if part.name is None else part.name
-        for batch in shown(as_batches(part.frames, origin), origin):
-            spool.add(schema.conform(batch, part.types).frame)
+        with told(f"reading {converter.input.name if converter.input else origin}") as say:
+            for batch in as_batches(part.frames, origin):
+                spool.add(schema.conform(batch, part.types).frame)
+                say(f"{spool.rows:,} rows")
         if spool.rows == 0:
             raise UsageError(
                 f"{converter.input or converter.name} gives no interactions{_in_part(part.name)}{_left_out()}."

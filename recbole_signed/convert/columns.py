@@ -341,7 +341,12 @@ def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
 
 
 def rule_from(like: str | None, dislike: str | None) -> SignRule | None:
-    """Give the rule that the options ``like`` and ``dislike`` make, None where neither is given."""
+    """Give the rule that the options ``like`` and ``dislike`` make, None where neither is given.
+
+    ``dislike="none"`` makes no dislikes.
+    """
+    if dislike is not None and dislike.strip().lower() == "none":
+        dislike = None
     if like is None and dislike is None:
         return None
     spec = {"like": like, "dislike": dislike}

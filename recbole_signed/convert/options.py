@@ -6,9 +6,11 @@ import dataclasses
 import math
 import types
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from recbole_signed.errors import UsageError, ending, nearest
+from recbole_signed.files import path_of
 
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
@@ -29,7 +31,7 @@ class OptionInfo:
 
     name: str
     type: str
-    """``text``, ``integer``, ``number``, ``yes/no``, ``list`` (commas between) or the choices joined by ``|``."""
+    """``text``, ``integer``, ``number``, ``yes/no``, ``file``, ``list`` (commas between) or choices joined by ``|``."""
     default: Any
     help: str
 
@@ -74,7 +76,8 @@ def read(options_class: type, given: Mapping[str, Any], source: str | None, also
 def as_json(options: Any) -> dict[str, Any]:
     """Give options as they are recorded in ``dataset.json``."""
     return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(options).items()
+        key: list(value) if isinstance(value, tuple) else value.name if isinstance(value, Path) else value
+        for key, value in dataclasses.asdict(options).items()
     }
 
 
@@ -91,7 +94,7 @@ def _type_text(hint: Any) -> str:
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
         return "list"
-    return {str: "text", int: "integer", float: "number", bool: "yes/no"}[hint]
+    return {str: "text", int: "integer", float: "number", bool: "yes/no", Path: "file"}[hint]
 
 
 def _read_value(hint: Any, value: Any, what: str) -> Any:
@@ -113,6 +116,8 @@ def _read_value(hint: Any, value: Any, what: str) -> Any:
         if str(value).lower() in _TRUE + _FALSE:
             return str(value).lower() in _TRUE
         raise UsageError(f"{what} is {value!r}; give true or false.")
+    if hint is Path:
+        return path_of(value, what)
     if hint is str:
         if isinstance(value, str):
             return value

@@ -9,7 +9,7 @@ from typing import ClassVar
 from recbole_signed.convert.base import Converter, Part
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
-from recbole_signed.convert.columns import number, sign_by_rule, token
+from recbole_signed.convert.columns import number, rule_from, sign_by_rule, token
 from recbole_signed.convert.sign_rule import SignRule
 
 
@@ -25,10 +25,9 @@ class Rated(Converter):
     @property
     def rule(self) -> SignRule:
         """The rule of the options; ``dislike=none`` makes no dislikes."""
-        spec = {"like": self.options.like}
-        if self.options.dislike.strip().lower() != "none":
-            spec["dislike"] = self.options.dislike
-        return SignRule.parse(spec)
+        rule = rule_from(self.options.like, self.options.dislike)
+        assert rule is not None
+        return rule
 
     @abstractmethod
     def raw_batches(self) -> Iterator[Batch]:

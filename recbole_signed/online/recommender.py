@@ -82,6 +82,7 @@ class OnlineRecommender(RenewableModel):
         *,
         keep: int = 3,
         unit_known: bool = False,
+        settings: StateSettings | None = None,
     ) -> OnlineRecommender:
         """Begin a new state directory with edges, fit a learner to them, and save the first version.
 
@@ -93,12 +94,13 @@ class OnlineRecommender(RenewableModel):
             edges: users, items, kinds and times in milliseconds, ``[E]`` each; see `OnlineState.bulk_load`.
             keep: number of versions that a new one leaves, beside the pinned.
             unit_known: times that have the size of seconds are milliseconds nevertheless, as those of `base_of` are.
+            settings: limits of the state; the default ones if None.
 
         Raises:
             UsageError: the state is not empty, the edges do not fit, or the disk is full.
         """
         made = object.__new__(OnlineRecommender)
-        state = OnlineState.open(directory, keep=keep)
+        state = OnlineState.open(directory, keep=keep, settings=settings)
         try:
             made._prepare(state.directory, learner.name)
             made._begin(state, learner, users, items, edges, unit_known=unit_known)

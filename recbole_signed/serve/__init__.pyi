@@ -34,9 +34,11 @@ from .simulator import simulate as simulate
 from .start import EXPERIMENTS as EXPERIMENTS
 from .start import announce as announce
 from .start import can_begin as can_begin
+from .start import init_from_model as init_from_model
 from .start import init_state as init_state
 from .start import listening_socket as listening_socket
 from .start import refuse_address as refuse_address
+from .start import refuse_directory as refuse_directory
 from .start import run_replica as run_replica
 from .start import run_service as run_service
 from .traffic import ATTRIBUTION as ATTRIBUTION

@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.compat import no_training_curves
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.memory import hold_memory_down
 from recbole_signed.online import OnlineRecommender, OnlineReplica
 from recbole_signed.online.store import LOG, VERSIONS, EventLog, StateSettings, Versions, refuse_target
+from recbole_signed.progress import told
 from recbole_signed.serve.catalogue import FILE, Catalogue
 from recbole_signed.serve.keys import ApiKeys, is_loopback
 from recbole_signed.serve.settings import ServeSettings
@@ -62,7 +62,7 @@ again afterwards."""
 @_ends_by_sigterm
 def init_state(
     model: str,
-    dataset: str,
+    dataset: Any,
     directory: Path,
     parameters: Mapping[str, Any] | None = None,
     names: str | None = None,
@@ -71,31 +71,45 @@ def init_state(
 
     Args:
         model: name of a model.
-        dataset: name or folder of a data set.
+        dataset: name or folder of a data set, or :class:`~recbole_signed.Interactions`.
         directory: of the state, which must not be there yet.
         parameters: of the model; what they leave open is chosen on held-out likes first.
-        names: column of the data set's ``.item`` file with what people call the items.
+        names: column of the data set's ``.item`` file with what people call the items; ``title`` or ``name`` if None.
 
     Raises:
         UsageError: the state is there already, or the model, the data set or the column are not.
     """
-    from recbole_signed import api
-    from recbole_signed.online import OnlineTrainer  # imports RecBole, which a service of most states does without
+    from recbole_signed import api  # imports RecBole, which a service of most states does without
 
-    _refuse_begun(directory)
-    _refuse_unwritable(directory)
-    called = {} if names is None else api.read_item_names(dataset, names)
-    fitted = api.fit(model, dataset, **(parameters or {}))
+    refuse_directory(directory)
+    called = api.read_item_names(dataset, names)
+    _begin(api.fit(model, dataset, **(parameters or {})), directory, called)
+
+
+@_ends_by_sigterm
+def init_from_model(file: Path, directory: Path, names: str | None = None) -> None:
+    """Begin a state with a model that was fitted and saved before.
+
+    Args:
+        file: what ``save`` of a fitted model wrote, or a checkpoint of a trainer.
+        directory: of the state, which must not be there yet.
+        names: as :func:`init_state` takes it.
+
+    Raises:
+        UsageError: the state is there already, or the file or the column are not.
+    """
+    from recbole_signed import api
+
+    refuse_directory(directory)
+    fitted = api.load(file)
+    _begin(fitted, directory, api.read_item_names(fitted, names))
+
+
+def _begin(fitted: Any, directory: Path, called: Mapping[str, str]) -> None:
     if directory.exists():
         _clear(directory)
-    fitted.config["online_state"] = str(directory)
-    with no_training_curves(), tempfile.TemporaryDirectory(prefix="recbole-signed-") as scratch:
-        fitted.config["checkpoint_dir"] = scratch  # RecBole's trainer makes it, and nothing is saved there
-        trainer = OnlineTrainer(fitted.config, fitted.model)
-    try:
-        trainer.start(fitted.dataset)
-    finally:
-        trainer.close()
+    with told(f"beginning the state {directory}"):
+        fitted.online(directory).close()
     if called:
         with contextlib.closing(Catalogue(directory / FILE)) as catalogue:
             catalogue.put_names(called)
@@ -121,9 +135,19 @@ def can_begin(directory: Path) -> bool:
         log.close()
 
 
+def refuse_directory(directory: Path) -> None:
+    """Refuse a folder in which no state can begin, before anything is read or fitted for it.
+
+    Raises:
+        UsageError: there is something in it, or it can't be written.
+    """
+    _refuse_begun(directory)
+    _refuse_unwritable(directory)
+
+
 def _refuse_begun(directory: Path) -> None:
     if not can_begin(directory):
-        raise UsageError(f"{directory} is not empty; serve it without --init, or name another folder.")
+        raise UsageError(f"{directory} is not empty; serve it without --init and --model, or name another folder.")
 
 
 def _refuse_unwritable(directory: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pytest
 
 import recbole_signed as rs
+from recbole_signed import progress
 
 
 def test_ratings_read_by_polars_become_recommendations(shared_data: Callable[[str], Path]) -> None:
@@ -25,3 +28,19 @@ def test_ratings_read_by_polars_become_recommendations(shared_data: Callable[[st
     touched = set(df.filter(pl.col("userId") == 7)["movieId"].cast(pl.String))
     assert not touched & set(found["item"][:5])
     assert os.listdir() == []  # nothing is left in the current folder
+
+
+def test_a_fit_that_takes_long_says_what_it_is_at(
+    data: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "AFTER", 0.0)
+    monkeypatch.setattr(progress, "PAUSES", (0.001, 0.001))
+    rs.fit("SSF", data, rank=8)
+    said = capsys.readouterr().err
+    assert "fit of SSF: choosing its parameters on held-out likes, " in said
+    assert "fit of SSF: fitting to everything, " in said
+    assert "fit of SSF: done in " in said
+    rs.fit("BPR", data, epochs=1)
+    assert "fit of BPR: done in " in capsys.readouterr().err
+    rs.fit("SSF", data, auto=False, rank=8, progress=False)
+    assert "fit of" not in capsys.readouterr().err

@@ -268,3 +268,8 @@ def test_cleaning_is_that_of_convert(frame: pl.DataFrame) -> None:
     assert 0 < many.height < whole.n_users
     fans = rs.from_frame(frame, **COLUMNS, min_likes=least)
     assert (fans.n_users, fans.n_likes) == (many.height, many["len"].sum())
+
+
+def test_none_makes_no_dislikes(frame: pl.DataFrame) -> None:
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="None")
+    assert (data.n_dislikes, data.n_neutral) == (0, frame.height - data.n_likes)

@@ -276,3 +276,17 @@ def test_a_saved_model_with_another_head(tmp_path: Path, head: str) -> None:
         archive.writestr("recbole-signed.json", head)
     with pytest.raises(UsageError, match=r"model\.rs"):
         rs.load(tmp_path / "model.rs")
+
+
+def test_a_saved_model_does_not_repeat_what_its_fit_said_of_the_data(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = pl.DataFrame(
+        {"user": ["a", "a", "b", "c"] * 3, "item": ["x", "y", "x", "y"] * 3, "sign": [1, -1, 1, 1] * 3}
+    )
+    model = rs.fit("Pop", rs.from_frame(frame))
+    assert "rows repeat a user-item pair" in caplog.text
+    caplog.clear()
+    model.save(tmp_path / "model.rs")
+    rs.load(tmp_path / "model.rs").recommend("a", k=1)
+    assert caplog.text == ""

@@ -437,3 +437,15 @@ def test_equally_similar_items_stand_in_no_order_of_rows() -> None:
         for each in (frame, frame.reverse())
     ]
     assert found[0] == found[1]
+
+
+def test_users_and_items_can_be_iterated_and_looked_up(ssf: Any) -> None:
+    assert len(ssf.users) == len(list(ssf.users)) == len(set(ssf.users)) == 40
+    assert set(ssf.items) == {str(item + 100) for item in range(30)}
+    assert "user 7" in ssf.users
+    assert 107 in ssf.items
+    assert "107" in ssf.items
+    for other in ("[PAD]", "7", None, 1.5, ["107"]):
+        assert other not in ssf.items
+    everybody = ssf.recommend(ssf.users, k=2)
+    assert everybody["user"].unique(maintain_order=True).to_list() == list(ssf.users)

@@ -115,3 +115,31 @@ def test_a_conversion_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
     words = ["convert", "csv", "--input", raw, "--output", out, "like=rating >= 4"]
     end_by_sigterm(*words, once=lambda: out.is_dir() and list(out.iterdir()))
     assert not list(out.iterdir())
+
+
+def test_the_options_of_one_source_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = outcome(capsys, "convert", "csv", "--list")
+    assert status == 0
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == [
+        "csv: any CSV, TSV, JSON lines or parquet file (text also as .gz, .xz, .zst), by column names",
+        "every source:",
+    ]
+    assert "    items=file  file of the items" in out
+    status, _, err = outcome(capsys, "convert", "cvs", "--list")
+    assert (status, "did you mean 'csv'" in err) == (2, True)
+
+
+def test_a_file_without_its_option_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = outcome(capsys, "convert", "csv", "ratings.csv", "like=rating >= 4")
+    assert status == 2
+    assert "got 'ratings.csv'; the file is given as --input ratings.csv." in err
+
+
+def test_rows_that_repeat_a_pair_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = tmp_path / "raw.csv"
+    raw.write_text("user,item,rating\n" + "a,x,5\nb,y,1\n" * 2)
+    words = ("convert", "csv", "--input", raw, "--output", tmp_path / "out", "like=rating >= 4", "dislike=rating <= 2")
+    _, out, _ = outcome(capsys, *words)
+    assert "2 rows repeat a pair of user and item; dedup=last keeps the last of each pair\n" in out
+    _, out, _ = outcome(capsys, *words, "dedup=last", "--overwrite")
+    assert "repeat a pair" not in out

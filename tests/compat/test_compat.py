@@ -836,3 +836,12 @@ def test_no_model_leaves_anomaly_detection_on(warm_python: WarmPython, tmp_path:
         assert done.status == 0, done.err
         found.append(done.out.strip())
     assert found == ["True", "False"]
+
+
+def test_a_run_of_lightgcn_is_quiet(tmp_path: Path, repository: Path) -> None:
+    """Torch warns of how five of RecBole's models make their graph, with a line of RecBole's source."""
+    command = [sys.executable, "-m", "recbole_signed", "run", "-m", "LightGCN", "-d", "toy-signed", "epochs=1", "-q"]
+    given = [*command, f"data_path={repository / 'atomic_files'}"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(given, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -101,3 +101,13 @@ def test_large_ids_that_were_floats_are_refused_in_text_as_in_tables(tmp_path: P
     raw = write(tmp_path / "other.csv", "user,item,rating\n1.0,7,5\n9007199254740992.0,7,1\n")
     with pytest.raises(UsageError, match=r"line 3: the id '9007199254740992.0' .* make the ids text or integers"):
         convert("csv", raw, tmp_path, **RULE)
+
+
+def test_blank_rows_below_the_others_and_names_with_blanks(tmp_path: Path) -> None:
+    rows = "User ID;Item ID;rating\n1;10;5\n2;20;1\n;;\n ; ;\n"
+    (tmp_path / "export.csv").write_text(rows)
+    folder = convert("csv", tmp_path / "export.csv", tmp_path / "out", like="rating >= 4", dislike="rating <= 2")
+    assert (folder / "export.inter").read_text().splitlines()[1:] == ["1\t10\t5\t1", "2\t20\t1\t-1"]
+    (tmp_path / "export.csv").write_text("User ID;Item ID;rating\n;;\n1;;5\n")
+    with pytest.raises(UsageError, match="line 3: no value in column 'Item ID'"):
+        convert("csv", tmp_path / "export.csv", tmp_path / "out", overwrite=True, like="rating >= 4")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from generated_pages import without_generated
 from pages import Page, blocks
 from warm_python import WarmPython
 
@@ -16,7 +17,14 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "atomic_files/README.md")),
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "report" not in path.parts),
 ]
-WITH_BLOCKS = [path for path in PAGES if blocks(path.read_text(encoding="utf-8"))]
+
+
+def _text(path: Path) -> str:
+    """A page without what is generated: its code is run where it comes from."""
+    return without_generated(path.read_text(encoding="utf-8"))
+
+
+WITH_BLOCKS = [path for path in PAGES if blocks(_text(path))]
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def _name(path: Path) -> str:
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=_name)
 def test_the_code_blocks_of_a_page_run(page: Path, folder: Path, warm_python: WarmPython) -> None:
-    text = page.read_text(encoding="utf-8")
+    text = _text(page)
     assert text.count("\n```") == 2 * len(blocks(text)) + 2 * text.count("\n```{")
     assert [block.body for block in blocks(text) if block.language not in LANGUAGES] == []
     Page(text, folder, warm_python).run()

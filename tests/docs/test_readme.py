@@ -42,6 +42,15 @@ def test_the_readme_is_short() -> None:
     assert len(README.encode()) <= 8 * 1024
 
 
+def test_the_changelog_has_releases_and_no_diary() -> None:
+    parts = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert [part.partition("\n")[0] for part in parts][-1] == "0.1.0"
+    for part in parts:
+        assert part.count("\n") <= 220, "what was made and corrected between two releases has one line or none"
+        kinds = re.findall(r"^### (.*)$", part, re.MULTILINE)
+        assert kinds == [each for each in ("Breaking changes", "Added", "Changed", "Fixed") if each in kinds]
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "atomic_files/README.md"])
 def test_links_lead_somewhere(name: str) -> None:
     """Sphinx checks those of the site."""
@@ -51,9 +60,25 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def test_the_extracts_of_the_readme_are_those_of_the_rows() -> None:
-    """``python docs/_ext/readme_extract.py`` updates them."""
-    assert {each["name"] for each in readme_extract.BLOCK.finditer(README)} == set(readme_extract.EXTRACTS)
-    assert readme_extract.filled(README) == README
+    """``python docs/_ext/generated_pages.py`` updates them."""
+    assert {each["what"] for each in generated_pages.MARK.finditer(README)} == set(readme_extract.EXTRACTS)
+    assert generated_pages.written(ROOT / "README.md") == README
+
+
+# the tables of responsiveness.md are on the site alone
+@pytest.mark.parametrize(
+    "page", [page for page in generated_pages.pages() if page.stem != "responsiveness"], ids=lambda path: path.stem
+)
+def test_what_is_generated_stands_in_the_repository(page: Path) -> None:
+    """``python docs/_ext/generated_pages.py`` writes it; a mark alone shows nothing to those who read the file."""
+    assert page.read_text(encoding="utf-8") == generated_pages.written(page)
+
+
+def test_the_links_of_what_is_generated_lead_somewhere() -> None:
+    for page in generated_pages.pages():
+        text = "".join(found[0] for found in generated_pages.MARK.finditer(page.read_text(encoding="utf-8")))
+        links = re.findall(r"\]\(([^)#:\s]+)\)", text)
+        assert [link for link in links if not (page.parent / link).exists()] == [], page
 
 
 def test_the_limits_say_how_many_settings_the_family_ranks() -> None:

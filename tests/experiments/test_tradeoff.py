@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from recbole_signed import progress
 from recbole_signed.cli import analysis
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -150,6 +151,18 @@ def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, caps
     status, out, _ = outcome(capsys, *words[:-1])
     assert status == 0
     assert "on the front" in out
+
+
+def test_what_takes_long_says_which_model_it_is_at(
+    toy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "AFTER", 0.0)
+    words = ["tradeoff", "-m", "Pop,EASE", "-d", toy, "--g", "0,2", "-k", "5", "--no-figures", "--json", "state=ERROR"]
+    status, out, err = outcome(capsys, *words)
+    assert status == 0, err
+    assert [each["model"] for each in json.loads(out)["curves"]] == ["Pop", "EASE"]
+    assert f"trade-off of Pop on {toy} (1 of 2): done in " in err
+    assert f"trade-off of EASE on {toy} (2 of 2): done in " in err
 
 
 def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -> None:

@@ -202,6 +202,12 @@ def test_experiment_commands(
             "serve takes no data_path=; give --dataset, the name",
         ),
         (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
+        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
+        (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
+        (["serve", "--state", "x", "--init", "SSF", "-d", "z", "--model", "y"], "--model takes a fitted one"),
+        (["serve", "--state", "x", "--model", "y"], "there is no file y"),
+        (["serve", "--state", "x", "--items", "y"], "--items goes with --input"),
+        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "items=z"], "serve takes no items=; give --items FILE"),
         (["serve", "--state", "nowhere"], "holds no online state"),
         (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
         (["serve", "--state", "x", "--writer", "http://y"], "give --follow too"),
@@ -540,3 +546,60 @@ def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pyt
         assert [catalogue.name(each) for each in (item, "x")] == ["Heat, The", None]
     finally:
         catalogue.close()
+
+
+def test_a_first_state_begins_with_files_of_ratings_and_items(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One command: the rule and columns are options of ``convert csv``, ``rank`` is one of the model."""
+    from recbole_signed.online import OnlineRecommender
+    from recbole_signed.serve.catalogue import Catalogue
+
+    monkeypatch.chdir(tmp_path)
+    rows = [f"u{user},{item},{5 if user % 2 == item % 2 else 1}" for user in range(12) for item in range(user % 3, 14)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["who,movieId,rating", *rows]) + "\n")
+    (tmp_path / "items.csv").write_text("movieId,name,genre\n" + "".join(f"{i},Film {i},g{i % 2}\n" for i in range(14)))
+    monkeypatch.setattr("recbole_signed.serve.run_service", lambda *_, **__: None)
+    monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)
+    words = ["serve", "--init", "SSF", "--input", "ratings.csv", "--items", "items.csv", "--state", "state"]
+    more = ["user=who", "item=movieId", "like=rating >= 4", "dislike=rating <= 2", "auto=False", "rank=4"]
+    more += ["features.item=[genre]"]
+    status, _, err = outcome(capsys, *words, *more)
+    assert status == 0, err
+    assert {"reading ratings.csv: done in 0 s", "beginning the state state: done in 0 s"} <= set(err.splitlines())
+    assert "fit of SSF: " in err
+    with contextlib.closing(Catalogue(tmp_path / "state" / "catalogue.sqlite")) as catalogue:
+        assert catalogue.name("3") == "Film 3"
+    with contextlib.closing(OnlineRecommender.open("state")) as live:
+        assert len(live.recommend("u2", 3)) == 2  # of the two that the user has not rated
+        assert live.learner is not None
+        assert live.learner.columns()["item"] == {"genre": "token"}
+    again = outcome(capsys, *words, *more)
+    assert (again[0], "state is not empty" in again[2]) == (2, True)
+
+
+def test_a_first_state_begins_with_a_saved_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import polars as pl
+
+    from recbole_signed.online import OnlineRecommender
+    from recbole_signed.serve.catalogue import Catalogue
+
+    monkeypatch.chdir(tmp_path)
+    frame = pl.DataFrame(
+        [(f"u{user}", item, 5 if user % 2 == item % 2 else 1) for user in range(12) for item in range(user % 3, 14)],
+        schema=["user", "item", "rating"],
+        orient="row",
+    )
+    items = pl.DataFrame({"item": range(14), "title": [f"Film {item}" for item in range(14)]})
+    data = recbole_signed.from_frame(frame, like="rating >= 4", dislike="rating <= 2", items=items)
+    fitted = recbole_signed.fit("SSF", data, auto=False, rank=4)
+    fitted.save("model.rs")
+    monkeypatch.setattr("recbole_signed.serve.run_service", lambda *_, **__: None)
+    status, _, err = outcome(capsys, "serve", "--model", "model.rs", "--state", "state")
+    assert status == 0, err
+    with contextlib.closing(OnlineRecommender.open("state")) as live:
+        assert [item for item, _ in live.recommend("u2", 2)] == fitted.recommend("u2", k=2)["item"].to_list()
+    with contextlib.closing(Catalogue(tmp_path / "state" / "catalogue.sqlite")) as catalogue:
+        assert catalogue.name("3") == "Film 3"

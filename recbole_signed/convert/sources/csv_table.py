@@ -17,6 +17,7 @@ from recbole_signed.convert import (
     Batch,
     Clock,
     Converter,
+    Features,
     Part,
     SignRule,
     TimeUnit,
@@ -31,12 +32,13 @@ from recbole_signed.convert import (
 from recbole_signed.convert.batch import FIX_ROW
 from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainIds, is_comma_number
 from recbole_signed.convert.json_lines import JsonLines, without_nested
+from recbole_signed.convert.sources.feature_table import features_of, without_blank_rows
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import require_file
 
-# Names under which a column is found without being named, compared in lower case without underscores.
+# Names under which a column is found without being named, compared in lower case without underscores and blanks.
 _USUAL = {
     "user": ("userid", "user", "uid"),
     "item": ("itemid", "item", "iid"),
@@ -61,7 +63,7 @@ class Options:
     sign: str | None = option(None, "column that holds -1, 0, 1; default: sign, if there is one and no rule")
     time: str | None = option(None, "column of the time, or none; default: timestamp, time, date or datetime")
     like: str | None = option(None, "rule for likes on any columns, e.g. 'rating >= 4'")
-    dislike: str | None = option(None, "rule for dislikes, e.g. 'rating <= 2', or 'else'")
+    dislike: str | None = option(None, "rule for dislikes, e.g. 'rating <= 2', or 'else', or none")
     keep: tuple[str, ...] = option((), "further columns to carry over, e.g. 'price,brand:token'")
     columns: tuple[str, ...] = option((), "names of all columns of a file without header, e.g. 'user,item,rating'")
     separator: str | None = option(None, "tab, comma, semicolon, pipe, space, whitespace or any text; else guessed")
@@ -72,13 +74,22 @@ class Options:
     time_format: str | None = option(None, "of dates in text that are not ISO's, by strftime's codes, e.g. %d/%m/%Y")
 
 
+@dataclass(frozen=True)
+class FileOptions(Options):
+    """Also, which files hold the features of items and users."""
+
+    items: Path | None = option(None, "file of the items, one row each: names and features")  # noqa: RUF009
+    users: Path | None = option(None, "the same of the users")  # noqa: RUF009
+    lists: tuple[str, ...] = option((), "columns of items and users with several values, as in Action|Comedy")
+
+
 class CsvTable(Converter):
     """Reads one table; header or ``columns=`` give its column names."""
 
     name = "csv"
     summary = "any CSV, TSV, JSON lines or parquet file (text also as .gz, .xz, .zst), by column names"
     licence = "as the owner of the input file says"
-    options_class = Options
+    options_class = FileOptions
     options: Options
 
     def __init__(self, input: Path | None, options: Options) -> None:
@@ -95,11 +106,57 @@ class CsvTable(Converter):
             raise UsageError("Both time_unit= and time_format= were given; times are numbers or dates, not both.")
         self._notation = None if options.time_format is None else TimeFormat(options.time_format)
         self._rule = rule_from(options.like, options.dislike)
+        self._feature_tables = self._opened()
 
     @property
     def rule(self) -> SignRule | None:
         """The rule given as ``like`` and ``dislike``."""
         return self._rule
+
+    def inputs(self) -> list[Path]:
+        """Give the file of interactions, and those of items and users."""
+        return [*super().inputs(), *(path for path in self._feature_files.values() if path is not None)]
+
+    def item_features(self) -> Features | None:
+        """The file of items, if one was given."""
+        return self._features_in("item")
+
+    def user_features(self) -> Features | None:
+        """The file of users, if one was given."""
+        return self._features_in("user")
+
+    @property
+    def _feature_files(self) -> dict[str, Path | None]:
+        return {kind: getattr(self.options, f"{kind}s", None) for kind in ("item", "user")}
+
+    def _opened(self) -> dict[str, RawTable]:
+        """The opened files of features.
+
+        Raises:
+            UsageError: one is not there, or no file has a column that ``lists`` names.
+        """
+        tables = {
+            kind: open_table(path, encoding=self.options.encoding)
+            for kind, path in self._feature_files.items()
+            if path is not None
+        }
+        columns = [column for table in tables.values() for column in table.columns]
+        for name in getattr(self.options, "lists", ()):
+            if name not in columns:
+                raise UsageError(
+                    f"lists names {name!r}, but no file of items or users has such a column{ending(name, columns)}"
+                )
+        return tables
+
+    def _features_in(self, kind: str) -> Features | None:
+        table = self._feature_tables.get(kind)
+        if table is None:
+            return None
+        plain = {_plain(name): name for name in reversed(table.columns)}
+        usual = [plain[name] for name in _USUAL[kind] if name in plain]
+        own = self._column_of[kind], f"{kind}_id", *usual
+        assert isinstance(self.options, FileOptions)
+        return features_of(table, kind, own, table.path.name, lists=self.options.lists, decimal=self.options.decimal)
 
     @cached_property
     def _table(self) -> RawTable:
@@ -178,6 +235,10 @@ class CsvTable(Converter):
         of_rule = {name: self._rule_column(name) for name in (self._rule.columns if self._rule else ())}
         first = True
         for batch in self._table.batches([*column_of.values(), *of_rule.values(), *self._keep]):
+            if self._table.is_text and not isinstance(self._table, JsonLines):
+                batch = without_blank_rows(batch)
+                if not batch.frame.height:
+                    continue
             if self._rule is not None:
                 batch = sign_by_rule(batch, self._rule, of_rule, decimal)
                 made = [pl.col("sign")]
@@ -243,7 +304,7 @@ class CsvTable(Converter):
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "")
+    return name.strip().lower().replace("_", "").replace(" ", "")
 
 
 def _complain(values: pl.Series, problem: str, row: int) -> str:

@@ -13,15 +13,14 @@ import polars as pl
 from recbole_signed.convert import Batch, Features, RawTable, read, split, write_dataset
 from recbole_signed.convert.common import NAMES
 from recbole_signed.convert.sources.csv_table import CsvTable, Options
-from recbole_signed.errors import UsageError, nearest, wrong_separator
+from recbole_signed.convert.sources.feature_table import features_of
+from recbole_signed.errors import UsageError
 
 BATCH_ROWS = 2_000_000
 _ORIGIN = Path("the frame")
 _FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
 """Options of the source ``csv`` that say how a file is to be read."""
 
-_NO_TEXT = (pl.Duration, pl.Binary, pl.Object)
-"""Types of columns that are neither numbers nor can be written as text."""
 _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeError, ValueError, OverflowError)
 """What polars and Arrow raise where a table doesn't suit them, or what it is read from is not there."""
 
@@ -68,62 +67,13 @@ class FrameTable(CsvTable):
         """Return the features in a table whose ids are in a column of the interactions' name, or in ``item_id``."""
         if table is None:
             return None
-        frame, own, id_column = as_polars(table), self._column_of[kind], f"{kind}_id"
-        column = next((each for each in (own, id_column) if each in frame.columns), None)
-        if column is None:
-            has = f"; it has {', '.join(frame.columns)}{wrong_separator(frame.columns) or '.'}"
-            hint = _index_hint(_index_of(table), own) or nearest(own, frame.columns) or has
-            raise UsageError(f"the table of {kind}s has no column '{own}' of ids{hint}")
-        if column != id_column and id_column in frame.columns:
-            raise UsageError(f"the table of {kind}s has ids in the columns {column!r} and {id_column!r}; drop one.")
-        types: dict[str, str] = {}
-        columns = [pl.col(column).alias(id_column)]
-        for name, dtype in frame.schema.items():
-            values = pl.col(name)
-            inner = dtype.inner if isinstance(dtype, (pl.List, pl.Array)) else None
-            if (inner or dtype) in _NO_TEXT or (inner or dtype).is_nested():
-                raise UsageError(
-                    f"column {name!r} of the table of {kind}s holds {dtype}; give numbers, texts, dates, or lists."
-                )
-            if inner is not None:
-                types[name] = "float_seq" if inner.is_numeric() else "token_seq"
-                values = values.cast(pl.List(pl.String)).list.eval(_one_word(pl.element())).list.join(" ")
-            elif dtype.is_numeric() or dtype == pl.Boolean:
-                types[name] = "float"
-            else:
-                types[name] = "token"
-                values = values.cast(pl.String)
-            if name != column:
-                columns.append(values)
-        types.pop(column)
-        rows = Batch(frame, f"{kind} features", range(1, 1 + frame.height), names={id_column: column})
-        for name in (each for each, type_ in types.items() if type_ == "float_seq"):
-            rows = _without_gaps(rows, name)
-        return Features(rows.select(*columns), types, blanks=True)
+        frame = as_polars(table)
+        read = _Frame(Path(f"{kind} features"), tuple(frame.columns), frame, _index_of(table))
+        return features_of(read, kind, (self._column_of[kind], f"{kind}_id"), f"the table of {kind}s")
 
     @cached_property
     def _table(self) -> RawTable:
         return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame, self._index)
-
-
-def _without_gaps(rows: Batch, column: str) -> Batch:
-    """Refuse lists of numbers with a place that holds none: in a file the numbers after it would move up.
-
-    Raises:
-        UsageError: there is one, with its row.
-    """
-    lists = rows.frame[column]
-    finite = lists.cast(pl.List(pl.Float64)).list.eval(pl.element().is_finite().fill_null(False)).list.all()
-    return rows.require(
-        finite.fill_null(True),
-        lambda i: f"the list in column {column!r} has a place without a finite number; fill it, or give no list",
-        column,
-    )
-
-
-def _one_word(text: pl.Expr) -> pl.Expr:
-    """Join the words of a value in a list by hyphens, as blanks separate the values in a file; a blank one is none."""
-    return text.str.strip_chars().str.replace_all(r"\s+", "-").replace("", None)
 
 
 def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None, **options: Any) -> Path:

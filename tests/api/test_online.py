@@ -1,0 +1,54 @@
+"""From a fitted model to one that follows events."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recbole_signed as rs
+from recbole_signed.errors import UsageError
+from recbole_signed.online import OnlineRecommender
+
+NOW = 1_700_000_000_000
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SignedEASE", "SignediALS", "Pop"])
+def test_a_fitted_model_goes_on_with_its_own_lists(model: str, data: Any, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"auto": False, "rank": 16, "cutoff": 8} if model in ("SSF", "SSFL") else {}
+    fitted = rs.fit(model, data, valid=0, online_settings={"dislike_push": 0}, **given)
+    with contextlib.closing(fitted.online(tmp_path / "state")) as live:
+        for user in ("user 3", "user 8"):
+            mine = live.recommend(user, k=8)
+            assert [item for item, _ in mine] == fitted.recommend(user, k=8)["item"].to_list()
+    with contextlib.closing(OnlineRecommender.open(tmp_path / "state")) as again:
+        assert again.recommend("user 8", k=8) == mine
+
+
+def test_one_event_changes_the_list_of_a_fitted_model(ssf: Any, tmp_path: Path) -> None:
+    best = ssf.recommend("user 3", k=1)["item"][0]
+    with contextlib.closing(ssf.online(str(tmp_path / "state"))) as live:
+        live.update([rs.Event("", "user 3", best, "dislike", NOW)])
+        assert best not in [item for item, _ in live.recommend("user 3", k=30)]
+        live.update([rs.Event("", "someone", best, "like", NOW)])
+        assert live.recommend("someone", k=3)
+
+
+def test_a_loaded_model_goes_on_too(ssf: Any, tmp_path: Path) -> None:
+    ssf.save(tmp_path / "ssf.rs")
+    with contextlib.closing(rs.load(tmp_path / "ssf.rs").online(tmp_path / "state")) as live:
+        assert [item for item, _ in live.recommend("user 3", k=5)] == ssf.recommend("user 3", k=5)["item"].to_list()
+
+
+def test_a_model_that_cannot_go_on_is_refused_and_leaves_no_folder(data: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ItemKNN"):
+        rs.fit("ItemKNN", data).online(tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_folder_that_holds_a_state_is_refused(ssf: Any, tmp_path: Path) -> None:
+    ssf.online(tmp_path / "state").close()
+    with pytest.raises(UsageError, match="empty"):
+        ssf.online(tmp_path / "state")
