@@ -11,6 +11,7 @@ import logging
 import re
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -61,6 +62,33 @@ def no_key() -> ProblemError:
     return ProblemError(401, "Unauthorized", detail)
 
 
+class _Line:
+    """Lets one request begin in each turn of the event loop, first come, first served.
+
+    Lists are made on the event loop. If all requests that wait were answered in one turn, a new connection or a probe
+    would wait for all of them, and for as long again in each of the turns that it needs.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def turn(self) -> None:
+        """Wait for the caller's turn."""
+        loop = asyncio.get_running_loop()
+        mine = loop.create_future()
+        self._waiting.append(mine)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._next)
+        await mine
+
+    def _next(self) -> None:
+        first = self._waiting.popleft()
+        if not first.done():  # else it was cancelled
+            first.set_result(None)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
 class Watch:
     """Holds requests against the limits, hands some to the writer, and measures how long they take.
 
@@ -82,6 +110,7 @@ class Watch:
         self._requests, self._largest = engine.telemetry.requests, engine.settings.limits.body_bytes
         self._origins = frozenset(engine.settings.allow_origins)
         self._patience = engine.settings.limits.wait
+        self._line = _Line()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,7 +120,8 @@ class Watch:
         if scope["method"] == "HEAD" and scope["path"] in PROBES:  # as some monitors ask; the server sends no body
             scope = {**scope, "method": "GET"}
         started, status, size, handed_on = time.perf_counter(), 500, 0, False
-        await asyncio.sleep(0)  # all that have arrived note when they did, before the first of them is answered
+        if scope["path"] not in PROBES:
+            await self._line.turn()
 
         async def counted() -> Message:
             nonlocal size

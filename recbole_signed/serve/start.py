@@ -365,7 +365,9 @@ def _engine(source: OnlineRecommender | OnlineReplica, settings: ServeSettings, 
 def _server(app: Any, keys: ApiKeys, settings: ServeSettings) -> Any:
     if not keys.required:
         app.add_middleware(LocalHosts, also=settings.allow_hosts)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE)
+    config = uvicorn.Config(
+        app, loop="asyncio", log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
+    )
     return uvicorn.Server(config)
 
 
