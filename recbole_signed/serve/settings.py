@@ -19,6 +19,8 @@ class RequestLimits(Spec):
 
     Attributes:
         body_bytes: largest request body.
+        connections: most of a process at once, or fewer where the system allows fewer open files; beyond it the one
+            that has waited longest for a request is closed, and where none waits new ones get 503.
         id_length: longest id of an event, in characters; what is stored can be read and forgotten in any case.
         k: longest list.
         explained: longest list with explanations, each of which takes milliseconds.
@@ -31,6 +33,7 @@ class RequestLimits(Spec):
     """
 
     body_bytes: int = Field(default=1 << 20, ge=1024)
+    connections: int = Field(default=2000, ge=1)
     id_length: int = Field(default=256, ge=1, le=MAX_ID)
     k: int = Field(default=1000, ge=1)
     explained: int = Field(default=100, ge=1)

@@ -34,6 +34,7 @@ try:
     import uvicorn
 
     from recbole_signed.serve.app import make_app
+    from recbole_signed.serve.connections import bounded
     from recbole_signed.serve.engine import Engine
     from recbole_signed.serve.experiments import Experiments
     from recbole_signed.serve.middleware import LocalHosts
@@ -366,7 +367,15 @@ def _server(app: Any, keys: ApiKeys, settings: ServeSettings) -> Any:
     if not keys.required:
         app.add_middleware(LocalHosts, also=settings.allow_hosts)
     config = uvicorn.Config(
-        app, loop="asyncio", log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
+        app,
+        loop="asyncio",
+        http=bounded(settings.limits.connections),
+        ws="none",
+        lifespan="off",
+        log_level="error",  # what callers do wrong is told to them, and would fill the log
+        access_log=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE,
     )
     return uvicorn.Server(config)
 

@@ -126,6 +126,25 @@ def test_the_service_takes_no_event_whose_id_is_too_long(service: str) -> None:
     assert send("DELETE", "/v1/users/" + "x" * 257)["accepted"] == 1
 
 
+@pytest.fixture
+def few_connections(tmp_path: Path) -> None:
+    (tmp_path / "few.yaml").write_text("limits: {connections: 20}\n")
+
+
+@pytest.mark.parametrize("service", [["--config", "few.yaml"]], indirect=True)
+@pytest.mark.usefixtures("few_connections")
+def test_the_service_bounds_heads_and_connections(service: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(service, headers={"X-Long": "a" * 70_000}), timeout=30)
+    assert refused.value.code == 431
+    port = int(service.rsplit(":", 1)[1])
+    held = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(25)]
+    assert get(f"{service}/readyz")["ready"]
+    assert held[0].recv(10) == b""  # the first ones made room
+    for each in held:
+        each.close()
+
+
 @pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
 def test_sigterm_ends_a_service_in_order(service: str) -> None:
     """Also while a client holds a request open: its replicas have ended by then, and the status is 0."""
