@@ -11,6 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from recbole_signed.serve.problems import ProblemError
@@ -193,6 +194,21 @@ class Connection(HttpToolsProtocol):
             lines = [f"HTTP/1.1 {status} {phrase}".encode(), *(b"%b: %b" % each for each in headers), b"", b""]
             self.transport.write(b"\r\n".join(lines) + bytes(response.body))
         self.transport.close()
+
+
+class BeatingServer(uvicorn.Server):
+    """A server that shows that its event loop runs.
+
+    Attributes:
+        beat: a number that grows some ten times a second.
+    """
+
+    beat = 0
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is done at intervals."""
+        self.beat += 1
+        return await super().on_tick(counter)
 
 
 def bounded(connections: int) -> Any:

@@ -336,6 +336,10 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
     os.kill(replica, signal.SIGKILL)
     assert both_answer(replica)["writer"] == processes["writer"]
     assert samples(service, "replica_restarts_total")["writer"] == 1.0
+    replica = both_answer()["replica-1"]
+    os.kill(replica, signal.SIGSTOP)  # as one that waits for a disk
+    assert both_answer(replica)["writer"] == processes["writer"]
+    assert samples(service, "replica_restarts_total")["writer"] == 2.0
     # whichever process is asked, the answer is that of all: counters never fall from one look to the next
     seen = [samples(service, "impressions_total", lambda: lists(service)) for _ in range(6)]
     assert all(a.get(name, 0) <= b.get(name, 0) for a, b in itertools.pairwise(seen) for name in b)
@@ -365,6 +369,36 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
     before = len(restarts)
     time.sleep(0.2)
     assert len(restarts) == before  # none after the stop
+
+
+def test_a_replica_that_shows_no_sign_of_life_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from recbole_signed.serve import workers
+
+    monkeypatch.setattr(workers, "LOOK", 0.005)
+    monkeypatch.setattr(workers, "PAUSE", 0.01)
+    monkeypatch.setattr(workers, "SILENT", 0.1)
+    monkeypatch.setattr(workers, "END", 0.2)
+    signs = itertools.count()
+    alive = threading.Event()
+    alive.set()
+    restarted = threading.Event()
+    processes = workers.ReplicaProcesses(
+        ["sh", "-c", "trap '' TERM; sleep 60 & wait; wait"],
+        1,
+        restarted.set,
+        lambda: False,
+        sign=lambda _: next(signs) if alive.is_set() else -1,
+    )
+    processes.start()
+    assert not restarted.wait(0.5)
+    alive.clear()
+    assert restarted.wait(30)
+    assert "a read replica does not answer any more; it is killed" in caplog.text
+    restarted.clear()
+    assert not restarted.wait(0.5)  # one that begins may take as long as it needs
+    processes.stop()  # though it does not end when it is told to
 
 
 def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,7 +541,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
         def __init__(self, command: list[str]) -> None:
             found.append((tmp_path / "state" / "traffic.sqlite").is_file())
 
-        def poll(self) -> None:
+        def poll(self, *_: object) -> None:
             pass
 
         terminate = wait = poll
