@@ -25,6 +25,7 @@ class RequestLimits(Spec):
         k: longest list.
         explained: longest list with explanations, each of which takes milliseconds.
         batch: most events, or users, in one request.
+        items: most items in the lists of one request for several users: their number times the length of each list.
         queue: most events that wait for the writer; beyond it requests get 429.
         commit: most events that become durable together.
         lag: seconds since a replica's last look at the log after which it says that it is not ready.
@@ -38,6 +39,7 @@ class RequestLimits(Spec):
     k: int = Field(default=1000, ge=1)
     explained: int = Field(default=100, ge=1)
     batch: int = Field(default=1000, ge=1)
+    items: int = Field(default=50_000, ge=1)
     queue: int = Field(default=10_000, ge=1)
     commit: int = Field(default=500, ge=1)
     lag: float = Field(default=5.0, gt=0)

@@ -26,7 +26,7 @@ from recbole_signed.serve import (
     make_app,
     make_key,
 )
-from recbole_signed.serve.requests import THREADS
+from recbole_signed.serve.turns import THREADS
 
 
 def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
@@ -371,6 +371,48 @@ def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> 
             if method not in ("GET", "HEAD"):
                 path = route.path.replace("{", "").replace("}", "")
                 assert client.request(method, path, content=b"{").status_code == 401, route
+
+
+def test_a_key_is_checked_before_the_parameters_of_a_route(serve: Make, tmp_path: Path) -> None:
+    keys = {role: {"X-API-Key": make_key(tmp_path / "keys", role)} for role in ("read", "write")}
+    client = serve(keys=tmp_path / "keys")
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        path, methods = route.path, getattr(route, "methods", None) or ()
+        if "GET" in methods and path.startswith(("/v1/", "/api/")) and "health" not in path:
+            assert client.get(path, params={"x": 1, "k": "x"}).status_code == 401, path
+    assert client.get("/v1/popular", params={"x": 1}, headers=keys["read"]).status_code == 422
+    assert client.post("/v1/models", params={"x": 1}, headers=keys["write"]).status_code == 403
+    assert client.post("/v1/events", params={"x": 1}, headers=keys["write"], json={"events": [1]}).status_code == 422
+
+
+def test_the_lists_of_one_request_are_bounded_together(serve: Make) -> None:
+    client = serve()
+
+    def asked(n: int, k: int, **limits: int) -> httpx.Response:
+        return client.post("/v1/recommendations", json={"users": [{"user_id": str(i)} for i in range(n)], "k": k})
+
+    assert asked(100, 500).status_code == 200
+    refused = asked(101, 500)
+    assert (refused.status_code, refused.json()["title"]) == (413, "Content Too Large")
+    assert refused.json()["detail"].startswith("101 lists of 500 items are asked for; the lists of a request hold at")
+    client = serve(limits={"items": 10})
+    assert [asked(2, 5).status_code, asked(2, 6).status_code] == [200, 413]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_an_id_that_no_address_can_hold_is_refused(serve: Make, name: str) -> None:
+    client = serve()
+    rows = [
+        {"user_id": name, "item_id": "1", "type": "like"},
+        {"user_id": "1", "item_id": name, "type": "dislike"},
+        {"item_id": name, "type": "item", "features": {}},
+        {"user_id": name, "type": "user", "features": {}},
+        {"user_id": name, "type": "forget_user"},  # an older state may have one
+        {"user_id": f"{name}a", "item_id": "...", "type": "like"},
+    ]
+    results = client.post("/v1/events", json={"events": rows}).json()["results"]
+    assert [each["status"] for each in results] == [*["refused"] * 4, *["accepted"] * 2]
+    assert f"'{name}' is not taken as an id" in results[0]["reason"]
 
 
 def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, tmp_path: Path) -> None:
