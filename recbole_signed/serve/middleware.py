@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
+from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -72,23 +73,24 @@ class _Line:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # a test client has an event loop for each request
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = WeakKeyDictionary()
 
     async def turn(self) -> None:
         """Wait for the caller's turn."""
         loop = asyncio.get_running_loop()
-        mine = loop.create_future()
-        self._waiting.append(mine)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._next)
+        line, mine = self._lines.setdefault(loop, deque()), loop.create_future()
+        line.append(mine)
+        if len(line) == 1:
+            loop.call_soon(self._next, loop, line)
         await mine
 
-    def _next(self) -> None:
-        first = self._waiting.popleft()
+    def _next(self, loop: asyncio.AbstractEventLoop, line: deque[asyncio.Future[None]]) -> None:
+        first = line.popleft()
         if not first.done():  # else it was cancelled
             first.set_result(None)
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
+        if line:
+            loop.call_soon(self._next, loop, line)
 
 
 class Watch:
