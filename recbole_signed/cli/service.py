@@ -244,6 +244,10 @@ def report_text(result: dict[str, Any]) -> str:
             f"  {each['variant']:16} {each['metric']:14} {relative:>7} [{least}, {most}]  "
             f"p {_shown(each['pvalue_corrected'], '.3g')}  always valid: {low} to {high}"
         )
+    if few := [f"{each['metric']} of {each['variant']}" for each in result["comparisons"] if each["few_users"]]:
+        lines.append(
+            f"  Few users carry most of {', '.join(few)}: only the interval that is valid at every look holds there."
+        )
     if result["sample_ratio"]["suspicious"]:
         lines.append("  The numbers of users do not match the shares: the assignment is broken, believe nothing here.")
     else:
@@ -296,6 +300,10 @@ def off_policy(
         note = f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
         typer.echo(
             f"{key:20} {note}  {value.effective_size:,.0f} effective impressions, mean weight {value.weight:.2f}"
+        )
+    if "like_rate_ips" not in result:
+        typer.echo(
+            "IPS is left out: its mean weight is too far from 1 for chance, so that it would be as far from the truth."
         )
     of = "impression, had everybody got" if variant is not None else "first place, had everybody got"
     typer.echo(f"Per {of} '{variant or policy}', with 95 % intervals. The mean weight should be about 1.")

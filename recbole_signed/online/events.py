@@ -4,8 +4,8 @@ An event says that a user liked, disliked, skipped or viewed an item at a time, 
 ``undislike``), or is to be forgotten (``forget_user``, which needs no item); or it announces the features of an item
 (``item``, which needs no user) or of a user (``user``, which needs no item). What is valid:
 
-* ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long. A user is forgotten
-  by an id of any length: it may have come before the limit.
+* ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long, and neither ``.`` nor
+  ``..``, which no address of a route can hold. A user is forgotten by any id: it may have come before.
 * time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
   Units are never mixed: a number that counts seconds or microseconds by its size is refused. A text may be ISO 8601
   with a time zone.
@@ -63,6 +63,7 @@ MAX_FEATURES = 65_536
 AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]
 """Features by what they are of, ``item`` or ``user``, and by id or number."""
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
+_DOTS = frozenset((".", ".."))
 _LATEST = 2**62  # leaves room for sums; beyond any clock
 
 
@@ -312,6 +313,8 @@ def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[str, str,
         raise _InvalidRowError(f"{got}{wanted}")
     user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", MAX_ID if kind == FORGET_USER else longest)
     item = "" if kind in (FORGET_USER, USER) else _text(row.get("item_id"), "item_id", longest)
+    if kind != FORGET_USER and (dots := _DOTS & {user, item}):
+        raise _InvalidRowError(f"'{min(dots)}' is not taken as an id: clients leave it out of the address of a route")
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))
     event = row.get("event_id")

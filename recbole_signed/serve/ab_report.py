@@ -27,6 +27,9 @@ _COLUMNS = ("variant", "propensity", "first", *_COUNTS, *(f"{name}_before" for n
 """What is read of a user."""
 _NOTHING = 1e-20
 """Variance of rounding, as a part of the squared mean."""
+SKEWED, CARRIERS = 0.2, 2.0
+"""Skewness of an estimated difference above which, and users of the smaller variant over the kurtosis below which, a
+p-value does not keep its promise."""
 SUSPICIOUS = 1e-3
 """p-value of the sample-ratio check below which the assignment is broken and no difference is to be believed."""
 
@@ -47,8 +50,10 @@ def experiment_report(
         ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value, whether it is
         suspicious, and as ``other_shares`` the number of users who came under other shares, whom it leaves out),
         ``cuped`` (whether covariates were used), and ``comparisons``: of each variant and metric the difference to the
-        control, its interval, p-value, corrected p-value, and ``always_valid``: bounds that hold however often one
-        looks. What can't be told, such as a relative difference to a rate of 0, or any bound where all users of each
+        control, its interval, p-value, corrected p-value, ``always_valid``: bounds that hold however often one looks,
+        and ``few_users``: whether few users carry most of the metric, so that only the always-valid bounds hold; then
+        there is no corrected p-value, and the others are corrected without it. What can't be told, such as a relative
+        difference to a rate of 0, or any bound where all users of each
         variant are alike, is None.
 
     Raises:
@@ -85,10 +90,13 @@ def experiment_report(
         for metric in (*METRICS, "likes_per_user"):
             found = results[name][metric]
             bounds = _always_valid_difference(groups[name], groups[control], metric, confidence)
-            comparisons.append({"variant": name, "metric": metric, **_numbers(found), "always_valid": bounds})
+            carried = _few_carry(groups[name], groups[control], metric)
+            comparisons.append(
+                {"variant": name, "metric": metric, **_numbers(found), "always_valid": bounds, "few_users": carried}
+            )
     tested: dict[Any, Any] = {}  # a metric that does not vary has no p-value, and would break the order of the others
     for each in comparisons:
-        if each["pvalue"] is not None:
+        if each["pvalue"] is not None and not each["few_users"]:
             own = tested.setdefault((control, each["variant"]), tt.experiment.ExperimentResult())
             own[each["metric"]] = results[each["variant"]][each["metric"]]
     corrected = tt.adjust_fwer(tested, alpha=1 - confidence).to_dicts() if tested else ()
@@ -199,13 +207,34 @@ def _always_valid_difference(
     return difference - half, difference + half
 
 
+def _few_carry(treated: pl.DataFrame, control: pl.DataFrame, metric: str) -> bool:
+    """Whether the sum of a metric over the users is too far from normal for a t-test: few of them carry most of it.
+
+    The tail is taken from both variants together, as a small one may have missed it.
+    """
+    deviations = _shares(pl.concat([treated, control]), *METRICS.get(metric, ("likes", None)))[1]
+    variance = (deviations**2).mean()
+    if not variance > 0:
+        return False
+    skewness, kurtosis = (deviations**3).mean() / variance**1.5, (deviations**4).mean() / variance**2
+    a, b = treated.height, control.height
+    skewness_of_difference = abs(skewness) * abs(1 / a**2 - 1 / b**2) / (1 / a + 1 / b) ** 1.5
+    return bool(skewness_of_difference > SKEWED or min(a, b) / kurtosis < CARRIERS)
+
+
 def _linearised(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, float]:
     """Return a ratio of means and the variance of a user's share in it (delta method)."""
+    ratio, shares = _shares(group, over, under)
+    return ratio, float(shares.var(ddof=1))
+
+
+def _shares(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, FloatArray]:
+    """Return a ratio of means, and the share of each user in its deviation, ``[users]``."""
     numerator = group[over].to_numpy().astype(np.float64)
     denominator = np.ones_like(numerator) if under is None else group[under].to_numpy().astype(np.float64)
     mean = denominator.mean()
     ratio = float(numerator.mean() / mean)
-    return ratio, float(((numerator - ratio * denominator) / mean).var(ddof=1))
+    return ratio, (numerator - ratio * denominator) / mean
 
 
 def confidence_sequence(variance: float, n: int, confidence: float = 0.95, tightest: int = 5000) -> float:

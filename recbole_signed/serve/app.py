@@ -31,7 +31,6 @@ from recbole_signed.serve.ranking import Ranked
 from recbole_signed.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.serve.requests import (
     Route,
-    Turns,
     announce,
     check_k,
     check_length,
@@ -44,6 +43,7 @@ from recbole_signed.serve.requests import (
     wait_for,
 )
 from recbole_signed.serve.traffic import now_ms
+from recbole_signed.serve.turns import Turns
 
 UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
 ItemId = Annotated[schemas.PathId, Path(description="Id of an item, as events have it.")]
@@ -85,7 +85,6 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,  # Starlette redirects to the host of the Host header, and clients send their key there
         responses=_PROBLEMS,
-        dependencies=[Depends(check_parameters)],
         openapi_tags=[
             {"name": name}
             for name in ("events", "recommendations", "users", "items", "models", "experiments", "health")
@@ -95,14 +94,14 @@ def make_app(
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
     answer_errors(app, engine)
-    forwarder = None if engine.writer else Forwarder(writer, hand_metrics_on)
+    forwarder = None if engine.writer else Forwarder(writer, hand_metrics_on, engine.settings.limits.wait)
     app.add_middleware(Watch, engine=engine, keys=keys, limit=limit, forwarder=forwarder)
     if engine.settings.allow_origins:
         origins = list(engine.settings.allow_origins)
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
     def needs(role: str) -> Any:
-        return [Depends(NeedsRole(keys, role))]
+        return [Depends(NeedsRole(keys, role)), Depends(check_parameters)]
 
     turns = Turns(engine.settings.limits.wait)
     _add_events(app, engine, needs, turns)
@@ -123,7 +122,7 @@ def make_app(
 def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     write = {"tags": ["events"], "dependencies": needs("write")}
 
-    (erasing,) = needs("admin")
+    erasing, _ = needs("admin")
 
     @app.post("/v1/events", response_model_exclude_none=True, **write)
     async def post_events(body: schemas.EventsBody, request: Request) -> schemas.EventsAnswer:
@@ -218,8 +217,14 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
     async def post_recommendations(body: schemas.ManyBody) -> schemas.ManyAnswer:
         """Return lists for several users; one without a user_id is a session, given by its likes and dislikes."""
         check_k(engine, body.k)
-        if len(body.users) > engine.settings.limits.batch:
-            detail = f"A request holds at most {engine.settings.limits.batch} users."
+        limits = engine.settings.limits
+        if len(body.users) > limits.batch:
+            raise ProblemError(413, "Content Too Large", f"A request holds at most {limits.batch} users.")
+        if len(body.users) * body.k > limits.items:
+            detail = (
+                f"{len(body.users)} lists of {body.k} items are asked for; the lists of a request hold at most "
+                f"{limits.items} items. Ask for shorter ones, or for fewer users at once."
+            )
             raise ProblemError(413, "Content Too Large", detail)
         filters: Any = {
             "include_only": body.include_only,

@@ -21,7 +21,8 @@ from recbole_signed.online import DISLIKE, LIKE, TYPES
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
 from recbole_signed.serve.problems import ProblemError
-from recbole_signed.serve.requests import Turns, check_k, erase, submit, take_back
+from recbole_signed.serve.requests import check_k, erase, submit, take_back
+from recbole_signed.serve.turns import Turns
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
 NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))

@@ -11,10 +11,12 @@ import logging
 import re
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
+from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -39,6 +41,8 @@ _KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
 """Paths of lists that are kept as shown: an image of a foreign page would be counted in experiments."""
 PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
 """Routes that are asked whether a process is well, and are answered however late it is."""
+_UNLIMITED = PROBES - {"/metrics"}
+"""Probes that cost next to nothing: a caller without a valid key must not use up the limit of those at its address."""
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 """Of every answer. The next event changes it, and to a cache on the way ``X-API-Key`` is no credential: it would give
 what one key may read to those without one."""
@@ -59,6 +63,34 @@ def no_key() -> ProblemError:
     """Return the error of a request that needs a key and has none, or a wrong one."""
     detail = "This route needs an API key of this service in the header X-API-Key; there was none, or another."
     return ProblemError(401, "Unauthorized", detail)
+
+
+class _Line:
+    """Lets one request begin in each turn of the event loop, first come, first served.
+
+    Lists are made on the event loop. If all requests that wait were answered in one turn, a new connection or a probe
+    would wait for all of them, and for as long again in each of the turns that it needs.
+    """
+
+    def __init__(self) -> None:
+        # a test client has an event loop for each request
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = WeakKeyDictionary()
+
+    async def turn(self) -> None:
+        """Wait for the caller's turn."""
+        loop = asyncio.get_running_loop()
+        line, mine = self._lines.setdefault(loop, deque()), loop.create_future()
+        line.append(mine)
+        if len(line) == 1:
+            loop.call_soon(self._next, loop, line)
+        await mine
+
+    def _next(self, loop: asyncio.AbstractEventLoop, line: deque[asyncio.Future[None]]) -> None:
+        first = line.popleft()
+        if not first.done():  # else it was cancelled
+            first.set_result(None)
+        if line:
+            loop.call_soon(self._next, loop, line)
 
 
 class Watch:
@@ -82,6 +114,7 @@ class Watch:
         self._requests, self._largest = engine.telemetry.requests, engine.settings.limits.body_bytes
         self._origins = frozenset(engine.settings.allow_origins)
         self._patience = engine.settings.limits.wait
+        self._line = _Line()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,7 +124,8 @@ class Watch:
         if scope["method"] == "HEAD" and scope["path"] in PROBES:  # as some monitors ask; the server sends no body
             scope = {**scope, "method": "GET"}
         started, status, size, handed_on = time.perf_counter(), 500, 0, False
-        await asyncio.sleep(0)  # all that have arrived note when they did, before the first of them is answered
+        if scope["path"] not in PROBES:
+            await self._line.turn()
 
         async def counted() -> Message:
             nonlocal size
@@ -120,6 +154,8 @@ class Watch:
                 await self._app(scope, counted, watched)
         except ProblemError as refused:
             await refused.response()(scope, receive, watched)
+        except asyncio.CancelledError:  # the service ends, and has waited for this one as long as it does
+            await ProblemError(503, "Service Unavailable", "The service ends.", 1.0).response()(scope, receive, watched)
         finally:
             if not handed_on:  # else the writer has counted it
                 route = getattr(scope.get("route"), "path", "other")
@@ -144,16 +180,14 @@ class Watch:
         key = key_of(scope)
         known = self._keys.required and self._keys.allows(key, ROLES[0]) is not None
         address = scope["client"][0] if scope.get("client") else ""
-        wait = self._limit.wait(key if known and key else address)
-        if wait:
+        if scope["path"] not in _UNLIMITED and (wait := self._limit.wait(key if known and key else address)):
             raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
         if self._keys.required and not known and scope["method"] not in READING:
             raise no_key()
         headers = Headers(scope=scope)
         # browsers send what needs no body and no key for any page, without asking first
         changes = scope["method"] not in READING or _KEPT.fullmatch(scope["path"])
-        foreign = headers.get("sec-fetch-site") == "cross-site" and not self._origins & {"*", headers.get("origin")}
-        if changes and foreign:
+        if changes and not known and _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}:
             detail = "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
             raise ProblemError(403, "Forbidden", detail)
         encoding = headers.get("content-encoding") or "identity"
@@ -201,6 +235,24 @@ class LocalHosts:
         await self._app(scope, receive, send)
 
 
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a request comes from a page of another host.
+
+    Browsers send ``Sec-Fetch-Site`` to loopback addresses and through TLS alone; to other names they send the origin of
+    the page, but not with each GET.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None or origin is None:
+        return site == "cross-site"
+    try:
+        of_page, of_service = urlsplit(origin), urlsplit(f"//{headers.get('host', '')}")
+        ports = of_page.port, of_service.port
+    except ValueError:
+        return True
+    same_port = ports[1] is None or ports[1] == (ports[0] or {"http": 80, "https": 443}.get(of_page.scheme))
+    return of_page.hostname != of_service.hostname or not same_port
+
+
 def _is_json(request: Request) -> bool:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
@@ -227,6 +279,10 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
             logged = error.detail
             _logger.warning("%s", " ".join(logged.split()))  # in one line, whatever it quotes
         return ProblemError(error.status_code, error.title, told, error.retry_after).response()
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        return ProblemError(500, "Internal Server Error", "The service failed; its log says why.").response()
 
     @app.exception_handler(UsageError)
     async def usage(request: Request, error: UsageError) -> Response:

@@ -25,6 +25,8 @@ from recbole_signed.errors import UsageError
 from recbole_signed.serve.experiments import Experiment
 from recbole_signed.serve.traffic import TrafficLog
 
+FAR, SURELY = 0.1, 4.0
+"""Distance of a mean weight from 1 at which IPS is not told, where it is so many standard errors too."""
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -126,7 +128,8 @@ def value_of_variant(log: TrafficLog, name: str, experiment: Experiment, variant
         variant: its name.
 
     Returns:
-        ``like_rate_ips``, ``like_rate_snips``, and the same for dislikes.
+        ``like_rate_ips``, ``like_rate_snips``, and the same for dislikes; without IPS where the mean weight is far from
+        1, as with a variant that changes how much a user is shown.
 
     Raises:
         UsageError: there is no such variant, the lists are interleaved, nothing was logged, nothing by the variant, or
@@ -156,7 +159,8 @@ def value_of_policy(log: TrafficLog, name: str, experiment: Experiment, policy: 
         policy: its name, or that of a variant.
 
     Returns:
-        ``like_rate_ips``, ``like_rate_snips``, ``like_rate_dr``, and the same for dislikes.
+        ``like_rate_ips``, ``like_rate_snips``, ``like_rate_dr``, and the same for dislikes; without IPS where the mean
+        weight is far from 1.
 
     Raises:
         UsageError: there is no such policy, nothing was drawn, nothing that it would have shown, or only for one user.
@@ -189,6 +193,8 @@ def _rates(
     rows: pl.DataFrame, propensity: FloatArray, target: FloatArray, estimators: tuple[str, ...]
 ) -> dict[str, PolicyValue]:
     found = {}
+    if _is_far_from_1(target / propensity, rows["user"].to_numpy()):
+        estimators = tuple(each for each in estimators if each != "ips")
     for outcome in ("like", "dislike"):
         rewards = rows[outcome].cast(float).to_numpy()
         for estimator in estimators:
@@ -203,3 +209,9 @@ def _rates(
                 clusters=rows["user"].to_numpy(),
             )
     return found
+
+
+def _is_far_from_1(weights: FloatArray, users: IntArray) -> bool:
+    """Whether the mean weight differs from 1 by more than chance: then IPS is wrong by about as much."""
+    by_user = np.bincount(np.unique(users, return_inverse=True)[1], weights - 1)
+    return bool(abs(weights.mean() - 1) > FAR and abs(by_user.sum()) > SURELY * np.sqrt((by_user**2).sum()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import string
 from urllib.parse import quote, urlsplit
@@ -13,6 +12,7 @@ from starlette.types import Scope
 
 from recbole_signed.errors import UsageError
 from recbole_signed.serve.problems import ProblemError
+from recbole_signed.serve.turns import Turns
 
 READING = frozenset(("GET", "HEAD", "OPTIONS"))
 """Methods that change nothing. Every route of another method needs a key."""
@@ -20,6 +20,8 @@ READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))
 """What a replica answers itself although it is posted."""
 WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))
 """What the writer alone knows."""
+HANDED_ON = 8
+"""Requests that are handed on at once; the writer takes what waits together."""
 NO_WRITER = (
     "This is a read replica without a writer; ask the service that writes the state, or start the replica with "
     "--writer and its address."
@@ -48,13 +50,14 @@ class Forwarder:
     Args:
         address: of the process that writes; None refuses such requests.
         metrics: whether that process has the metrics of this one too.
+        wait: seconds that a request may wait until it is handed on.
 
     Raises:
         UsageError: it is no address of HTTP.
     """
 
-    def __init__(self, address: str | None, metrics: bool = False) -> None:
-        self._address, self._metrics = address, metrics
+    def __init__(self, address: str | None, metrics: bool = False, wait: float = 2.0) -> None:
+        self._address, self._metrics, self._turns = address, metrics, Turns(wait, HANDED_ON)
         if address is not None:
             connection_to(address)
 
@@ -69,7 +72,8 @@ class Forwarder:
         """Return the writer's response.
 
         Raises:
-            ProblemError: there is no writer, it does not answer, or the body did not come to its end.
+            ProblemError: there is no writer, it does not answer, too many wait for it, or the body did not come to its
+                end.
         """
         if self._address is None:
             raise ProblemError(503, "Service Unavailable", NO_WRITER)
@@ -85,7 +89,7 @@ class Forwarder:
         if request.client is not None:  # else all callers without a key would share one limit of requests there
             headers["x-forwarded-for"] = request.client.host
         try:
-            return await asyncio.to_thread(self._exchange, request.method, target, body, headers)
+            return await self._turns.take(lambda: self._exchange(request.method, target, body, headers))
         except (OSError, http.client.HTTPException) as error:
             raise ProblemError(503, "Service Unavailable", f"The writer does not answer: {error}.", 1.0) from error
 

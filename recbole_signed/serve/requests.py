@@ -7,9 +7,8 @@ import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-from anyio import CapacityLimiter, fail_after, to_thread
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
@@ -17,13 +16,9 @@ from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import RepeatedKeyError, keys_once
 from recbole_signed.serve import schemas
 from recbole_signed.serve.engine import Engine
-from recbole_signed.serve.problems import ProblemError, too_late
+from recbole_signed.serve.problems import ProblemError
 from recbole_signed.serve.replicas import NO_WRITER
 from recbole_signed.serve.writer import Writer
-
-Answered = TypeVar("Answered")
-THREADS = 4
-"""Answers that are made at once beside those of the event loop; more would wait for each other anyway."""
 
 
 def _writer(engine: Engine) -> Writer:
@@ -116,34 +111,6 @@ async def _done(engine: Engine, row: dict[str, Any], refusal: str) -> schemas.Ev
     if answer.refused:
         raise ProblemError(409, "Conflict", f"{refusal}: {answer.results[0].reason}.")
     return answer
-
-
-class Turns:
-    """Answers that are made in threads of their own; one whose turn has not come in time is refused.
-
-    Args:
-        wait: seconds that a request may wait for its turn.
-    """
-
-    def __init__(self, wait: float) -> None:
-        self._wait, self._turns, self._threads = wait, CapacityLimiter(THREADS), CapacityLimiter(THREADS)
-
-    async def take(self, work: Callable[[], Answered]) -> Answered:
-        """Return what ``work`` returns.
-
-        Raises:
-            ProblemError: 503 where its turn has not come in time.
-        """
-        me = object()
-        try:
-            with fail_after(self._wait):
-                await self._turns.acquire_on_behalf_of(me)
-        except TimeoutError:
-            raise too_late() from None
-        try:
-            return await to_thread.run_sync(work, limiter=self._threads)
-        finally:
-            self._turns.release_on_behalf_of(me)
 
 
 def check_length(engine: Engine, given: str) -> None:

@@ -19,10 +19,13 @@ class RequestLimits(Spec):
 
     Attributes:
         body_bytes: largest request body.
+        connections: most of a process at once, or fewer where the system allows fewer open files; beyond it the one
+            that has waited longest for a request is closed, and where none waits new ones get 503.
         id_length: longest id of an event, in characters; what is stored can be read and forgotten in any case.
         k: longest list.
         explained: longest list with explanations, each of which takes milliseconds.
         batch: most events, or users, in one request.
+        items: most items in the lists of one request for several users: their number times the length of each list.
         queue: most events that wait for the writer; beyond it requests get 429.
         commit: most events that become durable together.
         lag: seconds since a replica's last look at the log after which it says that it is not ready.
@@ -31,10 +34,12 @@ class RequestLimits(Spec):
     """
 
     body_bytes: int = Field(default=1 << 20, ge=1024)
+    connections: int = Field(default=2000, ge=1)
     id_length: int = Field(default=256, ge=1, le=MAX_ID)
     k: int = Field(default=1000, ge=1)
     explained: int = Field(default=100, ge=1)
     batch: int = Field(default=1000, ge=1)
+    items: int = Field(default=50_000, ge=1)
     queue: int = Field(default=10_000, ge=1)
     commit: int = Field(default=500, ge=1)
     lag: float = Field(default=5.0, gt=0)

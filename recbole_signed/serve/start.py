@@ -34,6 +34,7 @@ try:
     import uvicorn
 
     from recbole_signed.serve.app import make_app
+    from recbole_signed.serve.connections import BeatingServer, bounded
     from recbole_signed.serve.engine import Engine
     from recbole_signed.serve.experiments import Experiments
     from recbole_signed.serve.middleware import LocalHosts
@@ -262,12 +263,14 @@ def run_service(
                 command = [sys.executable, "-m", "recbole_signed", "serve", *words]
                 told = tempfile.TemporaryDirectory(prefix="recbole-signed-metrics-")
                 folder = engine.telemetry.others = Path(told.name)
+                files = [folder / f"replica-{number}{TOLD}" for number in range(1, workers)]
                 replicas = ReplicaProcesses(
                     command,
                     workers - 1,
                     engine.telemetry.replica_restarts.inc,
                     lambda: server.should_exit,
-                    lambda number: ["--metrics", str(folder / f"replica-{number}{TOLD}")],
+                    lambda number: ["--metrics", str(files[number - 1])],
+                    lambda number: changed(files[number - 1]),
                 )
                 replicas.start()
             maintenance.start()
@@ -335,21 +338,33 @@ def run_replica(
 
 
 def _keep_telling(engine: Engine, path: Path, server: Any) -> None:
-    """Write the metrics of a replica to a file every few seconds, by a thread of its own."""
+    """Write the metrics of a replica to a file every few seconds, by a thread of its own, while its event loop runs."""
 
     def tell() -> None:
-        failed = False
+        failed, beat = False, -1
         while not server.should_exit:
             try:
-                engine.telemetry.tell(path)
+                if server.beat != beat:
+                    beat = server.beat
+                    engine.telemetry.tell(path)
                 failed = False
             except Exception as error:  # the folder goes with the writer; whatever it is, answers go on
                 if not failed:
                     _logger.warning("The metrics of a read replica are not up to date: %s", error)
                 failed = True
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # a full disk is no reason to be killed
             time.sleep(TELL)
 
     threading.Thread(target=tell, name="metrics", daemon=True).start()
+
+
+def changed(path: Path) -> int | None:
+    """Return when a file was changed, nanoseconds; None where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def refuse_address(host: str, port: int, settings: ServeSettings | None = None) -> None:
@@ -389,8 +404,18 @@ def _engine(source: OnlineRecommender | OnlineReplica, settings: ServeSettings, 
 def _server(app: Any, keys: ApiKeys, settings: ServeSettings) -> Any:
     if not keys.required:
         app.add_middleware(LocalHosts, also=settings.allow_hosts)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE)
-    return uvicorn.Server(config)
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=bounded(settings.limits.connections),
+        ws="none",
+        lifespan="off",
+        log_level="error",  # what callers do wrong is told to them, and would fill the log
+        access_log=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return BeatingServer(config)
 
 
 def _run(

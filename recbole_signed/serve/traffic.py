@@ -75,6 +75,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _passed() -> int:
+    """Return the milliseconds since the machine was started; they go on while it sleeps, whatever clock is set."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
+
+
 def _frame(rows: Sequence[tuple[object, ...]], *names: str) -> pl.DataFrame:
     """Return rows as a table; its columns are whole numbers but for texts and probabilities."""
     types: dict[str, type[pl.DataType]] = dict.fromkeys(("item", "request", "variant"), pl.String)
@@ -389,6 +394,7 @@ class ImpressionQueue:
     def __init__(self, log: TrafficLog, keep: int | None = None) -> None:
         self._log, self._keep = log, keep
         self._prune_at = time.monotonic()
+        self._begun = now_ms() - _passed()
         self._dropped, self._counting = 0, threading.Lock()
         self._failed = False
         self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
@@ -487,6 +493,15 @@ class ImpressionQueue:
         return True
 
     def _prune(self, keep: int) -> None:
+        ahead = now_ms() - _passed() - self._begun
+        self._begun += ahead
+        if ahead > HOUR:  # somebody has a day to set the clock right
+            self._prune_at = time.monotonic() + DAY / 1000
+            _logger.warning(
+                "The clock has been set forward by %.0f hours; no impression is deleted for its age for a day.",
+                ahead / HOUR,
+            )
+            return
         self._prune_at = time.monotonic() + HOUR / 1000
         if self._log.prune(now_ms() - keep) == STEP:
             self._prune_at = time.monotonic()  # more are left

@@ -64,6 +64,41 @@ def test_false_positives_of_a_thousand_tests_of_equal_variants() -> None:
     assert any_wrong <= high  # over all metrics together
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("kind", ["alike", "rare", "heavy"])
+def test_p_corrected_keeps_its_promise_whoever_carries_the_outcome(kind: str, share: float) -> None:
+    """Where few users are shown most of the items, one in five tests of equal variants had a corrected p below .05."""
+    rng = np.random.default_rng(8)
+    tests, wrong, told = 300, 0, 0
+    for _ in range(tests):
+        n, busy = 1000, rng.normal(size=1000)
+        if kind == "heavy":
+            shown = np.ceil(np.exp(1.5 * busy + 2)).astype(np.int64)
+            rate = 1 / (1 + np.exp(3 - 0.5 * busy - 1.5 * rng.normal(size=n)))
+        elif kind == "rare":
+            shown, rate = rng.geometric(1 / 8, n), rng.beta(0.2, 9.8, n)
+        else:
+            shown, rate = rng.poisson(20, n) + 1, rng.beta(3, 27, n)
+        users = pl.DataFrame(
+            {
+                "variant": np.where(rng.random(n) < share, "treated", "control"),
+                "propensity": 0.5,
+                "first": np.arange(n),
+                "impressions": shown,
+                "likes": rng.binomial(shown, rate),
+                "dislikes": rng.binomial(shown, rate / 2),
+                **dict.fromkeys(("impressions_before", "likes_before", "dislikes_before"), 0),
+            }
+        )
+        report = experiment_report(users, "control", {"control": 1 - share, "treated": share})
+        found = [each["pvalue_corrected"] for each in report["comparisons"]]
+        assert all((each is None) is row["few_users"] for each, row in zip(found, report["comparisons"], strict=True))
+        wrong += min((each for each in found if each is not None), default=1.0) < 0.05
+        told += None not in found
+    assert wrong <= binom.ppf(0.999, tests, 0.06)
+    assert told > 0.95 * tests if kind == "alike" else told < 0.1 * tests if (kind, share) == ("heavy", 0.1) else True
+
+
 def test_power_is_what_was_planned() -> None:
     rng = np.random.default_rng(5)
     rate, effect, shown = 0.1, 0.15, 21.0

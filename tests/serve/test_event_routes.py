@@ -21,6 +21,19 @@ from recbole_signed.serve import (
 from recbole_signed.serve.arrivals import SET_BACK
 
 
+@pytest.mark.parametrize("kinds", [("like", "dislike"), ("dislike", "like")])
+@pytest.mark.parametrize("together", [True, False])
+def test_of_verdicts_with_one_time_stamp_the_last_to_arrive_holds(
+    serve: Make, kinds: tuple[str, str], together: bool
+) -> None:
+    client = serve()
+    events = [{"user_id": "new", "item_id": "1", "type": kind, "timestamp": NOW} for kind in kinds]
+    for part in [events] if together else [[each] for each in events]:
+        assert client.post("/v1/events", json={"events": part}).json()["accepted"] == len(part)
+    (held,) = client.get("/v1/users/new/verdicts").json()["verdicts"]
+    assert held["sign"] == kinds[1]
+
+
 def test_a_bad_event_does_not_spoil_its_batch(serve: Make) -> None:
     client = serve()
     rows = [

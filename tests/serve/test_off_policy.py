@@ -72,6 +72,23 @@ def test_intervals_cover_the_truth_where_variants_are_assigned_to_users(tmp_path
     assert all(0.92 < count / runs < 0.98 for count in covered.values()), covered
 
 
+@pytest.mark.parametrize(("activity", "told"), [(1, True), (3, False)])
+def test_ips_is_not_told_where_a_variant_changes_how_much_is_shown(tmp_path: Path, activity: int, told: bool) -> None:
+    rng = np.random.default_rng(3)
+    experiment = parse_experiment("test", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}})
+    log = TrafficLog(tmp_path / "traffic.sqlite")
+    for user in range(200):
+        variant = "b" if rng.random() < 0.5 else "a"
+        for request in range(activity if variant == "b" else 1):
+            exposures = [[("test", variant, 0.5)]]
+            log.write([Shown(f"{user}-{request}", f"u{user}", ["x", "y"], request, "v1", exposures)])
+    found = value_of_variant(log, "test", experiment, "b")
+    assert set(found) == {
+        f"{sign}_rate_{name}" for sign in ("like", "dislike") for name in ("ips", "snips")[not told :]
+    }
+    log.close()
+
+
 def test_users_are_told_apart_in_what_was_logged(tmp_path: Path) -> None:
     log = TrafficLog(tmp_path / "traffic.sqlite")
     draws = [("test", "b", 0.5, 0.25)]

@@ -21,7 +21,7 @@ from recbole_signed.online import Event, OnlineReplica
 from recbole_signed.serve import Engine, ServeSettings, make_app
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.problems import ProblemError
-from recbole_signed.serve.replicas import Forwarder
+from recbole_signed.serve.replicas import HANDED_ON, Forwarder
 
 
 class Writer(http.server.ThreadingHTTPServer):
@@ -92,6 +92,39 @@ def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writ
         asyncio.run(forwarder.send(Request(scope, receive)))
     assert refused.value.status_code == 400
     assert writer.targets == []
+
+
+def test_requests_that_wait_for_a_slow_writer_are_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, under_way = threading.Event(), []
+
+    def slow(handler: Handler) -> None:
+        under_way.append(1)
+        assert go_on.wait(60)
+        delete(handler)
+
+    delete = Handler.do_DELETE
+    monkeypatch.setattr(Handler, "do_DELETE", slow)
+    forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}", wait=0.5)
+
+    async def one() -> int:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+        try:
+            return (await forwarder.send(Request(scope, receive))).status_code
+        except ProblemError as refused:
+            return refused.status_code
+
+    async def ask() -> list[int]:
+        asked = [asyncio.create_task(one()) for _ in range(HANDED_ON + 5)]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.2)
+        go_on.set()
+        return await asyncio.gather(*asked)
+
+    assert sorted(asyncio.run(ask())) == [*[200] * HANDED_ON, *[503] * 5]
+    assert len(under_way) == HANDED_ON
 
 
 def test_what_the_writer_answers_is_counted_by_the_writer_alone(tmp_path: Path, writer: Writer) -> None:

@@ -26,7 +26,7 @@ from recbole_signed.serve import (
     make_app,
     make_key,
 )
-from recbole_signed.serve.requests import THREADS
+from recbole_signed.serve.turns import THREADS
 
 
 def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
@@ -217,6 +217,58 @@ def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
         assert serve(allow_origins=origins).post("/v1/models", headers=foreign).status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("ratings.lan", "http://evil.example", 403),
+        ("ratings.lan:8080", "http://ratings.lan", 403),
+        ("ratings.lan:8080", "http://ratings.lan:9090", 403),
+        ("ratings.lan", "null", 403),
+        ("ratings.lan", "http://ratings.lan:x", 403),
+        ("ratings.lan", "http://other.example", 201),  # which is allowed
+        ("ratings.lan", None, 201),
+        ("ratings.lan:8080", "http://ratings.lan:8080", 201),
+        ("ratings.lan:80", "http://ratings.lan", 201),
+        ("RATINGS.lan", "https://ratings.lan", 201),
+        ("ratings.lan", "https://ratings.lan:8443", 201),  # a proxy that leaves the port out
+    ],
+)
+def test_a_page_of_another_origin_changes_nothing(serve: Make, host: str, origin: str | None, status: int) -> None:
+    """Browsers send no Sec-Fetch-Site to names that are not loopback, but through TLS."""
+    client = serve(allow_hosts=["ratings.lan"], allow_origins=["http://other.example"])
+    headers = {"Host": host} | ({} if origin is None else {"Origin": origin})
+    assert client.post("/v1/models", headers=headers).status_code == status
+    assert client.get("/v1/popular", headers=headers).status_code == 200
+
+
+def test_a_request_with_a_key_may_come_from_any_page(serve: Make, tmp_path: Path) -> None:
+    """No page of another site can send a key, and a gateway may hand on the origin of a page."""
+    headers = {"X-API-Key": make_key(tmp_path / "keys", "admin"), "Origin": "http://shop.example"}
+    assert serve(keys=tmp_path / "keys").post("/v1/models", headers=headers).status_code == 201
+
+
+def test_probes_are_answered_whatever_the_rate_limit_says(serve: Make, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "keys", "read")
+    client = serve(keys=tmp_path / "keys", limits={"requests_per_second": 0.01})
+    assert [client.get("/v1/popular").status_code for _ in range(3)] == [401, 429, 429]
+    for path in ("/healthz", "/readyz", "/api/health/live", "/api/health/ready"):
+        assert [client.get(path).status_code for _ in range(3)] == [200, 200, 200]
+    asked = [client.get("/metrics", headers={"X-API-Key": key}).status_code for _ in range(2)]
+    assert asked == [200, 429]
+
+
+def test_a_failure_of_the_service_is_a_problem_too(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(client.engine, "popular", fail)  # type: ignore[attr-defined]
+    failed = TestClient(client.app, raise_server_exceptions=False).get("/v1/popular")
+    assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
+    assert failed.json()["detail"] == "The service failed; its log says why."
+
+
 def test_a_service_without_keys_answers_under_local_names_alone() -> None:
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
@@ -321,6 +373,48 @@ def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> 
                 assert client.request(method, path, content=b"{").status_code == 401, route
 
 
+def test_a_key_is_checked_before_the_parameters_of_a_route(serve: Make, tmp_path: Path) -> None:
+    keys = {role: {"X-API-Key": make_key(tmp_path / "keys", role)} for role in ("read", "write")}
+    client = serve(keys=tmp_path / "keys")
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        path, methods = route.path, getattr(route, "methods", None) or ()
+        if "GET" in methods and path.startswith(("/v1/", "/api/")) and "health" not in path:
+            assert client.get(path, params={"x": 1, "k": "x"}).status_code == 401, path
+    assert client.get("/v1/popular", params={"x": 1}, headers=keys["read"]).status_code == 422
+    assert client.post("/v1/models", params={"x": 1}, headers=keys["write"]).status_code == 403
+    assert client.post("/v1/events", params={"x": 1}, headers=keys["write"], json={"events": [1]}).status_code == 422
+
+
+def test_the_lists_of_one_request_are_bounded_together(serve: Make) -> None:
+    client = serve()
+
+    def asked(n: int, k: int, **limits: int) -> httpx.Response:
+        return client.post("/v1/recommendations", json={"users": [{"user_id": str(i)} for i in range(n)], "k": k})
+
+    assert asked(100, 500).status_code == 200
+    refused = asked(101, 500)
+    assert (refused.status_code, refused.json()["title"]) == (413, "Content Too Large")
+    assert refused.json()["detail"].startswith("101 lists of 500 items are asked for; the lists of a request hold at")
+    client = serve(limits={"items": 10})
+    assert [asked(2, 5).status_code, asked(2, 6).status_code] == [200, 413]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_an_id_that_no_address_can_hold_is_refused(serve: Make, name: str) -> None:
+    client = serve()
+    rows = [
+        {"user_id": name, "item_id": "1", "type": "like"},
+        {"user_id": "1", "item_id": name, "type": "dislike"},
+        {"item_id": name, "type": "item", "features": {}},
+        {"user_id": name, "type": "user", "features": {}},
+        {"user_id": name, "type": "forget_user"},  # an older state may have one
+        {"user_id": f"{name}a", "item_id": "...", "type": "like"},
+    ]
+    results = client.post("/v1/events", json={"events": rows}).json()["results"]
+    assert [each["status"] for each in results] == [*["refused"] * 4, *["accepted"] * 2]
+    assert f"'{name}' is not taken as an id" in results[0]["reason"]
+
+
 def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, tmp_path: Path) -> None:
     made = [make_key(tmp_path / "keys", "read") for _ in range(2)]
 
@@ -365,6 +459,33 @@ def test_more_than_can_be_answered_is_refused_soon(
     assert refused.headers["Retry-After"] == "1"
     assert time.perf_counter() - started < 0.1 * len(lists)
     assert client.get("/v1/users/1/recommendations").status_code == 200
+
+
+def test_a_probe_does_not_wait_for_the_lists_that_were_asked_for_before(
+    serve: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    engine = client.engine  # type: ignore[attr-defined]
+    recommend, made = engine.recommend, []
+
+    def slow(*args: Any, **named: Any) -> Any:
+        time.sleep(0.02)
+        made.append(1)
+        return recommend(*args, **named)
+
+    monkeypatch.setattr(engine, "recommend", slow)
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as many:
+            lists = [asyncio.create_task(many.get(f"/v1/users/{n}/recommendations")) for n in range(1, 31)]
+            await asyncio.sleep(0)  # all of them are sent
+            assert (await many.get("/healthz")).status_code == 200
+            before = len(made)
+            assert {answer.status_code for answer in await asyncio.gather(*lists)} == {200}
+            return before
+
+    assert asyncio.run(ask()) < 10
 
 
 def test_a_request_is_refused_in_time_though_no_answer_before_it_ends(

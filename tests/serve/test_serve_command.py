@@ -126,6 +126,25 @@ def test_the_service_takes_no_event_whose_id_is_too_long(service: str) -> None:
     assert send("DELETE", "/v1/users/" + "x" * 257)["accepted"] == 1
 
 
+@pytest.fixture
+def few_connections(tmp_path: Path) -> None:
+    (tmp_path / "few.yaml").write_text("limits: {connections: 20}\n")
+
+
+@pytest.mark.parametrize("service", [["--config", "few.yaml"]], indirect=True)
+@pytest.mark.usefixtures("few_connections")
+def test_the_service_bounds_heads_and_connections(service: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(service, headers={"X-Long": "a" * 70_000}), timeout=30)
+    assert refused.value.code == 431
+    port = int(service.rsplit(":", 1)[1])
+    held = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(25)]
+    assert get(f"{service}/readyz")["ready"]
+    assert held[0].recv(10) == b""  # the first ones made room
+    for each in held:
+        each.close()
+
+
 @pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
 def test_sigterm_ends_a_service_in_order(service: str) -> None:
     """Also while a client holds a request open: its replicas have ended by then, and the status is 0."""
@@ -323,6 +342,10 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
     os.kill(replica, signal.SIGKILL)
     assert both_answer(replica)["writer"] == processes["writer"]
     assert samples(service, "replica_restarts_total")["writer"] == 1.0
+    replica = both_answer()["replica-1"]
+    os.kill(replica, signal.SIGSTOP)  # as one that waits for a disk
+    assert both_answer(replica)["writer"] == processes["writer"]
+    assert samples(service, "replica_restarts_total")["writer"] == 2.0
     # whichever process is asked, the answer is that of all: counters never fall from one look to the next
     seen = [samples(service, "impressions_total", lambda: lists(service)) for _ in range(6)]
     assert all(a.get(name, 0) <= b.get(name, 0) for a, b in itertools.pairwise(seen) for name in b)
@@ -352,6 +375,36 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
     before = len(restarts)
     time.sleep(0.2)
     assert len(restarts) == before  # none after the stop
+
+
+def test_a_replica_that_shows_no_sign_of_life_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from recbole_signed.serve import workers
+
+    monkeypatch.setattr(workers, "LOOK", 0.005)
+    monkeypatch.setattr(workers, "PAUSE", 0.01)
+    monkeypatch.setattr(workers, "SILENT", 0.1)
+    monkeypatch.setattr(workers, "END", 0.2)
+    signs = itertools.count()
+    alive = threading.Event()
+    alive.set()
+    restarted = threading.Event()
+    processes = workers.ReplicaProcesses(
+        ["sh", "-c", "trap '' TERM; sleep 60 & wait; wait"],
+        1,
+        restarted.set,
+        lambda: False,
+        sign=lambda _: next(signs) if alive.is_set() else -1,
+    )
+    processes.start()
+    assert not restarted.wait(0.5)
+    alive.clear()
+    assert restarted.wait(30)
+    assert "a read replica does not answer any more; it is killed" in caplog.text
+    restarted.clear()
+    assert not restarted.wait(0.5)  # one that begins may take as long as it needs
+    processes.stop()  # though it does not end when it is told to
 
 
 def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,7 +547,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
         def __init__(self, command: list[str]) -> None:
             found.append((tmp_path / "state" / "traffic.sqlite").is_file())
 
-        def poll(self) -> None:
+        def poll(self, *_: object) -> None:
             pass
 
         terminate = wait = poll

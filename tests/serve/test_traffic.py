@@ -198,6 +198,38 @@ def test_nobody_who_knows_an_id_finds_it_without_the_key(tmp_path: Path) -> None
     assert names[0] == names[1] != names[2]
 
 
+def test_a_clock_that_is_set_far_ahead_deletes_nothing_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, clock, passed = TrafficLog(tmp_path / "traffic.sqlite"), [traffic.now_ms()], [1_000_000]
+    monkeypatch.setattr(traffic, "now_ms", lambda: clock[0])
+    monkeypatch.setattr(traffic, "_passed", lambda: passed[0])
+    monkeypatch.setattr(traffic, "HOUR", 20)  # between looks
+    monkeypatch.setattr(traffic, "DAY", 500)  # in which somebody can set the clock right
+    log.write([shown("1", "u", "abc", clock[0])])
+    queue = ImpressionQueue(log, 90 * DAY)
+
+    def left_after(seconds: float) -> int:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and log.holding("u"):
+            time.sleep(0.01)
+        return log.holding("u")
+
+    try:
+        assert left_after(0.2) == 3
+        clock[0] += 91 * DAY
+        assert left_after(0.3) == 3
+        clock[0] -= 91 * DAY  # set right
+        assert left_after(0.6) == 3
+        clock[0] += 91 * DAY
+        passed[0] += 91 * DAY
+        assert left_after(30) == 0
+        assert caplog.text.count("The clock has been set forward by") == 1
+    finally:
+        queue.close()
+        log.close()
+
+
 @pytest.mark.parametrize("again", ["write", "open"])
 def test_a_reader_does_not_keep_a_forgotten_user_for_good(tmp_path: Path, again: str) -> None:
     """While somebody reads, SQLite can't overwrite what was deleted: it is tried again."""
