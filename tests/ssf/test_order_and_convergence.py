@@ -22,6 +22,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 from scipy.sparse.linalg import svds
 
+import recbole_signed as rs
 from recbole_signed.graph import RightFactors, SignedGraph
 from recbole_signed.ids_and_times import hashes
 from recbole_signed.ssf import FilterSettings, SpectralFilter
@@ -57,7 +58,9 @@ def graph_of(rows: np.ndarray) -> tuple[SignedGraph, np.ndarray, np.ndarray]:
     numbers, whose = zip(*(pd.factorize(rows[:, side]) for side in (0, 1)), strict=True)
     edges = [tuple(each[rows[:, 2] == sign] for each in numbers) for sign in (1, -1)]
     graph = SignedGraph.from_edges(edges[0], edges[1], *map(len, whose))
-    return graph.keyed(*(hashes(np.array([f"{letter}{n}" for n in ids])) for letter, ids in zip("ui", whose))), *whose
+    return graph.keyed(
+        *(hashes(np.array([f"{letter}{n}" for n in ids])) for letter, ids in zip("ui", whose, strict=True))
+    ), *whose
 
 
 def lists(fitted: SpectralFilter, graph: SignedGraph) -> np.ndarray:
@@ -101,6 +104,17 @@ def test_a_warm_start_is_as_good_in_half_the_products(rows: np.ndarray) -> None:
     warm, _ = SpectralFilter.fit(graph, other, iterations=10, start=block)
     cold, _ = SpectralFilter.fit(graph, other, iterations=40)
     assert overlap(lists(warm, graph), lists(cold, graph)) > 0.99
+
+
+@pytest.mark.parametrize("name", ["SSF", "SSFL"])
+def test_fit_chooses_and_recommends_alike_in_any_order_of_rows(name: str) -> None:
+    frame = pd.DataFrame(synthetic("kuairand", 15_000)[:, :3], columns=["user", "item", "sign"]).astype({"user": str})
+    made = []
+    for rows in (frame, frame.sample(frac=1, random_state=0)):
+        model = rs.fit(name, rs.from_frame(rows), rank=48)
+        lists = model.recommend(sorted(frame["user"].unique())[:200], k=10)
+        made.append((model.model.chosen, lists.select("user", "item").rows()))
+    assert made[0] == made[1]
 
 
 # ---- through RecBole, where numbers follow the rows
