@@ -86,10 +86,8 @@ def leading_factors(
 def random_signs(keys: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.float32]:
     """Return a block of random signs, ``[len(keys), width]``, whose rows follow from the keys alone."""
     state = keys.view(np.uint64)[:, None] + np.arange(1, -(-width // 64) + 1, dtype=np.uint64) * np.uint64(GOLDEN)
-    for (
-        shift,
-        factor,
-    ) in MIX:  # of SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014
+    # the mixing of SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014
+    for shift, factor in MIX:
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
     state ^= state >> np.uint64(31)
     bits = np.unpackbits(state.astype("<u8").view(np.uint8), axis=1, count=width, bitorder="little")
@@ -97,17 +95,20 @@ def random_signs(keys: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.floa
 
 
 def ritz_pairs(operator: GramOperator, panels: list[Panel]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the Ritz values of an orthonormal block, descending, float64 ``[width]``, and its rotation to the vectors.
+    """Return the Ritz values of a nearly orthonormal block, descending, and what turns it into the Ritz vectors.
 
     From a product with the block, which is smaller on the side of the columns; where the values are so far apart that
     the small ones are rounding there, from their energies.
+
+    Returns:
+        the values, float64 ``[width]``; float64 ``[width, width]``.
     """
-    images = operator.squared([panel.copy() for panel in panels])
-    gram = gram_of(panels, torch.float32, images)
-    values, rotation = torch.linalg.eigh((gram + gram.T) / 2)
+    inverse = torch.linalg.inv(torch.linalg.cholesky(gram_of(panels, torch.float32)))
+    products = gram_of(panels, torch.float32, operator.squared([panel.copy() for panel in panels]))
+    values, vectors = torch.linalg.eigh(inverse @ (products + products.T) @ inverse.T / 2)
     if float(values[0]) < FLAT * float(values[-1]):
-        values, rotation = torch.linalg.eigh(operator.energy(panels))
-    return values.flip(-1), rotation.flip(-1)
+        values, vectors = torch.linalg.eigh(inverse @ operator.energy(panels) @ inverse.T)
+    return values.flip(-1), (inverse.T @ vectors).flip(-1)
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,16 @@ class Survey:
         rank = weight.cumsum() - weight / 2
         bound, last = np.interp([width, k], rank, values)
         bound = max(float(bound), STEEP * float(values[0]), 1e-30)
-        leading = basis @ torch.from_numpy(vectors[:, :r].copy()).float()
-        return cls(leading, float(values[r]), bound, float(last))
+        leading = (basis @ torch.from_numpy(vectors[:, :r].copy()).float()).numpy()
+        if r:  # what they still have of the rest would stay in them
+            degree = _most(float(values[0]), bound)
+            leading = _polynomial(operator, leading, bound, degree, torch.zeros(n, 0))
+            orthonormalise([leading])
+        return cls(torch.from_numpy(leading), float(values[r]), bound, float(last))
 
 
 def filtered(operator: GramOperator, start: npt.NDArray[np.float32], survey: Survey, degree: int) -> list[Panel]:
-    """Return an orthonormal block, ``[n, width]``, that the polynomials make of ``start`` and the leading vectors.
+    """Return what the polynomials make of ``start``, and the leading vectors: nearly orthonormal, ``[n, width]``.
 
     Args:
         operator: of the matrix.
@@ -163,26 +168,33 @@ def filtered(operator: GramOperator, start: npt.NDArray[np.float32], survey: Sur
         survey: of the spectrum.
         degree: of all polynomials together; less where less is enough.
     """
-    steepest, wanted = (acosh(max(2 * each / survey.bound - 1, 1 + 1e-6)) for each in (survey.following, survey.last))
-    degree = max(1, min(degree, ceil(acosh(ENOUGH) / wanted)))
-    stages = ceil(degree / max(1, int(acosh(GROWTH) / steepest)))
+    degree = max(1, min(degree, ceil(acosh(ENOUGH) / _slope(survey.last, survey.bound))))
+    stages = ceil(degree / _most(survey.following, survey.bound))
     panels = split(start)
     for each in np.array_split(np.arange(degree), stages):
-        panels = [_polynomial(operator, panel, survey, len(each)) for panel in panels]
+        panels = [_polynomial(operator, panel, survey.bound, len(each), survey.leading) for panel in panels]
         orthonormalise(panels)
-    panels = split(np.concatenate([survey.leading.numpy(), *panels], axis=1))
-    orthonormalise(panels, (torch.float32,))
-    return panels
+    return [survey.leading.numpy(), *panels]
 
 
-def _polynomial(operator: GramOperator, panel: Panel, survey: Survey, degree: int) -> Panel:
-    r"""Return :math:`T_d(2A/b - 1) V` for one panel of columns, without the leading vectors."""
+def _slope(value: float, bound: float) -> float:
+    """Return by how much the logarithm of what the polynomials make of an eigenvalue grows with their degree."""
+    return acosh(max(2 * value / bound - 1, 1 + 1e-6))
+
+
+def _most(value: float, bound: float) -> int:
+    """Return the largest degree that lets the direction of an eigenvalue grow by :data:`GROWTH` at most."""
+    return max(1, int(acosh(GROWTH) / _slope(value, bound)))
+
+
+def _polynomial(operator: GramOperator, panel: Panel, bound: float, degree: int, leading: torch.Tensor) -> Panel:
+    r"""Return :math:`T_d(2A/b - 1) V` for one panel of columns, without the ``leading`` vectors."""
 
     def without_leading(block: torch.Tensor) -> torch.Tensor:
-        return block.sub_(survey.leading @ (survey.leading.T @ block))
+        return block.sub_(leading @ (leading.T @ block))
 
     def multiplied(block: torch.Tensor, factor: float) -> torch.Tensor:
-        return torch.from_numpy(operator.squared([block.numpy().copy()])[0]).mul_(factor / survey.bound)
+        return torch.from_numpy(operator.squared([block.numpy().copy()])[0]).mul_(factor / bound)
 
     before = without_leading(torch.from_numpy(panel))
     now = multiplied(before, 2).sub_(before)

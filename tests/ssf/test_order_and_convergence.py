@@ -6,6 +6,7 @@ On three sparse sets, whose singular values lie close together: two that are syn
 from __future__ import annotations
 
 import functools
+import io
 import json
 import lzma
 import tempfile
@@ -42,8 +43,8 @@ def rows(request: pytest.FixtureRequest, shared_data: Callable[[str], Path]) -> 
     kind, name = request.param.split("-", 1)
     if kind == "synth":
         return synthetic(name)[:, :3]
-    text = lzma.open(shared_data(request.param) / "train.txt.xz")
-    user, item, rating = pd.read_csv(text, sep=r"\s+", header=None).to_numpy().T
+    text = lzma.decompress((shared_data(request.param) / "train.txt.xz").read_bytes())
+    user, item, rating = pd.read_csv(io.BytesIO(text), sep=r"\s+", header=None).to_numpy().T
     return np.stack([user, item, np.where(rating >= 4, 1, -1)], axis=1).astype(np.int64)
 
 
