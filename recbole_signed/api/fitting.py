@@ -172,6 +172,9 @@ class _Maker:
                 self.data = create_dataset(config)
             if config["benchmark_filename"] and config["signed"] is None:
                 raise UsageError(f"'{self.name}' is split already and has no sign, so it can't be fitted as a whole.")
+            if config["auto"] is not None and config["signed"] is not None:
+                # what is held out to choose on, and so what is chosen, is not to follow the order of rows
+                self.data.order_by_ids()
             timed = getattr(get_model(config["model"]), "chooses_in_time", False)
             if timed and self.data.times("inter_feat") is not None:
                 self.order, self.group = "TO", "none"

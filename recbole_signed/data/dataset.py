@@ -26,6 +26,7 @@ from recbole_signed.data.signs import SignReport, refuse_useless
 from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_cold, split_rows
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.graph import SignedGraph
+from recbole_signed.ids_and_times import hashes
 
 IntArray = npt.NDArray[np.int64]
 SIGNS = {"inter_feat": 1, "neg_feat": -1, "neutral_feat": 0}
@@ -224,6 +225,15 @@ class SignedDataset(ColumnarDataset):
                 setattr(self, name, self._dataframe_to_interaction(feat))
 
     # ---- splitting ----
+
+    def order_by_ids(self) -> None:
+        """Put the rows of each table in the order of the hashes of their ids, so that no draw follows the file's."""
+        sides = [(field, hashes(self.field2id_token[field])) for field in (self.iid_field, self.uid_field)]
+        for name in SIGNS:
+            frame, keys = getattr(self, name), self._row_keys[name]
+            order = np.lexsort([keys_of_ids[frame[field].to_numpy()] for field, keys_of_ids in sides])
+            setattr(self, name, frame.iloc[order].reset_index(drop=True))
+            self._row_keys[name] = keys.take(order)
 
     def build(self) -> list[SignedDataset]:
         """Split likes as RecBole would, and the other rows by the same rule.

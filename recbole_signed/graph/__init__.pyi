@@ -1,3 +1,4 @@
+from .chebyshev import leading_factors as leading_factors
 from .cooccurrence import homophily_ratio as homophily_ratio
 from .cooccurrence import item_neighbours as item_neighbours
 from .eigenvectors import gram_eigenvectors as gram_eigenvectors
@@ -37,6 +38,7 @@ from .shards import Shards as Shards
 from .shards import all_reduced as all_reduced
 from .shards import write_shards as write_shards
 from .signed_graph import SignedGraph as SignedGraph
+from .signed_graph import arranged as arranged
 from .sparse_kernels import Panel as Panel
 from .sparse_kernels import SparseTerm as SparseTerm
 from .sparse_kernels import add_transposed_product as add_transposed_product

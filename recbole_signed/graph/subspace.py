@@ -97,7 +97,7 @@ def orthonormalise(panels: list[Panel], precisions: tuple[torch.dtype, ...] = (t
     reflections, which need the block three times.
     """
     for precision in precisions:
-        gram = _gram(panels, precision)
+        gram = gram_of(panels, precision)
         length = gram.diagonal().sqrt()
         if not bool((length > 0).all() and length.isfinite().all()):
             break
@@ -111,12 +111,13 @@ def orthonormalise(panels: list[Panel], precisions: tuple[torch.dtype, ...] = (t
     _put(panels, slice(0, len(panels[0])), block)
 
 
-def _gram(panels: list[Panel], precision: torch.dtype) -> torch.Tensor:
+def gram_of(panels: list[Panel], precision: torch.dtype, others: list[Panel] | None = None) -> torch.Tensor:
+    """Return the products of a block's columns with each other, or with those of another block: float64."""
     width = sum(panel.shape[1] for panel in panels)
     total = torch.zeros(width, width, dtype=torch.float64)
     for rows in _chunks(len(panels[0])):
         piece = _rows(panels, rows).to(precision)
-        total += piece.T @ piece
+        total += piece.T @ (piece if others is None else _rows(others, rows).to(precision))
     return total
 
 

@@ -13,7 +13,7 @@ import torch
 
 from recbole_signed.evaluation import ndcg_at
 from recbole_signed.graph import RidgeSums, SignedGraph, inverse_power, user_degrees
-from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, item_sums, user_prior, user_sums
+from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, drawn_by, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.search import HOPE, candidate
@@ -117,7 +117,7 @@ class _FeatureSearch:
     def items(self, features: sp.csr_matrix) -> None:
         degrees = np.asarray(self.graph.likes.sum(axis=0) + self.graph.dislikes.sum(axis=0)).ravel()
         able = np.flatnonzero((degrees > 0) & (np.diff(features.indptr) > 0))
-        cold = np.sort(np.random.default_rng(0).permutation(able)[: int(SHARE * len(able))])
+        cold = np.sort(drawn_by(self.graph.item_keys, able, int(SHARE * len(able))))
         if len(cold) < FEWEST:
             self.said.append("too few items with features to choose on")
             return
@@ -287,7 +287,7 @@ class _ColdItems:
         rest, settings = _without_items(graph, cold), whole.settings
         fitted, _ = SpectralFilter.fit(rest, settings, iterations=max(1, iterations // 2), start=whole.vectors)
         liked = np.flatnonzero(np.diff(graph.likes.indptr) > np.diff(rest.likes.indptr))
-        users = np.random.default_rng(0).permutation(liked)[:USERS]
+        users = drawn_by(graph.user_keys, liked, USERS)
         likes = graph.likes[users][:, cold].sorted_indices()
         none = sp.csr_matrix(likes.shape, dtype=np.float32)
         nobody = torch.zeros(0, dtype=torch.int64)
@@ -357,7 +357,7 @@ def _without_items(graph: SignedGraph, items: npt.NDArray[np.int64]) -> SignedGr
     """Return the likes and dislikes of a graph but for those of some items."""
     kept = np.ones(graph.n_items, dtype=bool)
     kept[items] = False
-    return SignedGraph(_columns(graph.likes, kept), _columns(graph.dislikes, kept))
+    return replace(graph, likes=_columns(graph.likes, kept), dislikes=_columns(graph.dislikes, kept), neutrals=None)
 
 
 def _columns(matrix: sp.csr_matrix, kept: npt.NDArray[np.bool_]) -> sp.csr_matrix:

@@ -18,6 +18,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import RidgeSums, SignedGraph
+from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts, ItemCounters
 from recbole_signed.ssf.settings import NumberSettings, finite_not_negative, positive
@@ -90,8 +91,17 @@ def user_sums(
         chosen[left_out] = False
     users = np.flatnonzero(chosen)
     if len(users) > MAP_USERS:
-        users = np.sort(np.random.default_rng(0).choice(users, MAP_USERS, replace=False))
+        users = np.sort(drawn_by(graph.user_keys, users, MAP_USERS))
     return RidgeSums.of(features[users], fitted.project(graph.rows(users)).cpu().numpy())
+
+
+def drawn_by(
+    keys: npt.NDArray[np.int64] | None, chosen: npt.NDArray[np.integer], at_most: int
+) -> npt.NDArray[np.integer]:
+    """Return some users or items in random order: by their keys, which know nothing of the order of rows, if known."""
+    if keys is None:
+        return np.random.default_rng(0).permutation(chosen)[:at_most]
+    return chosen[order_of_hashes(keys[chosen])][:at_most]
 
 
 def gains(fitted: SpectralFilter, exponent: float) -> torch.Tensor:

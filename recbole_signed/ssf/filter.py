@@ -17,7 +17,15 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import RightFactors, SignedGraph, largest, right_factors, rows_product, user_degrees
+from recbole_signed.graph import (
+    RightFactors,
+    SignedGraph,
+    arranged,
+    largest,
+    leading_factors,
+    rows_product,
+    user_degrees,
+)
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.linear_term import LinearTerm
@@ -42,6 +50,8 @@ class Exposure:
     """Number of users with an edge."""
     median_degree: float
     """Median of their degrees; 1 without any."""
+    graph: SignedGraph
+    """The graph itself."""
 
     @classmethod
     def of(cls, graph: SignedGraph, settings: FilterSettings) -> Exposure:
@@ -51,7 +61,33 @@ class Exposure:
         users = UserEdges.of(graph, settings.dislike_weight)
         active = users.degrees[users.degrees > 0]
         median = float(np.median(active)) if len(active) else 1.0
-        return cls(users.matrix(counters, settings), counters, float(len(active)), median)
+        return cls(users.matrix(counters, settings), counters, float(len(active)), median, graph)
+
+    def factors(self, k: int, degree: int, start: torch.Tensor | None = None) -> RightFactors:
+        """Return the singular pairs of the matrix, which are those of its users and items by their keys.
+
+        All that a sum or a random start depends on goes by the keys, so the result is the same to the last bit in any
+        order of users and items.
+
+        Args:
+            k: how many.
+            degree: see :func:`~recbole_signed.graph.leading_factors`.
+            start: the ``block`` of a similar matrix.
+        """
+        graph = self.graph
+        if graph.user_keys is None or graph.item_keys is None:
+            return leading_factors(self.matrix, k, degree=degree, start=start)
+        users, items = graph.order
+        found = leading_factors(
+            arranged(self.matrix, users, items),
+            k,
+            degree=degree,
+            keys=graph.item_keys[items],
+            start=None if start is None else start[torch.from_numpy(items)],
+        )
+        place = torch.from_numpy(np.argsort(items))
+        block = found.block[place]
+        return replace(found, vectors=block[:, : found.vectors.shape[1]].contiguous(), block=block)
 
     def filter(self, found: RightFactors, settings: FilterSettings) -> SpectralFilter:
         """Return the filter of singular pairs of the matrix."""
@@ -95,11 +131,18 @@ class SpectralFilter:
 
     @classmethod
     def fit(
-        cls, graph: SignedGraph, settings: FilterSettings, *, iterations: int = 4, start: torch.Tensor | None = None
+        cls, graph: SignedGraph, settings: FilterSettings, *, iterations: int = 20, start: torch.Tensor | None = None
     ) -> tuple[SpectralFilter, torch.Tensor]:
-        """Fit to a graph, on the CPU; also return the block for the warm start of a fit to a similar graph."""
+        """Fit to a graph, on the CPU; also return the block for the warm start of a fit to a similar graph.
+
+        Args:
+            graph: the training graph.
+            settings: of the filter.
+            iterations: products with all vectors at most, see :func:`~recbole_signed.graph.leading_factors`.
+            start: the block of a similar graph, after which half of them are enough.
+        """
         exposure = Exposure.of(graph, settings)
-        found = right_factors(exposure.matrix, settings.rank, iterations=iterations, start=start)
+        found = exposure.factors(settings.rank, iterations, start)
         return exposure.filter(found, settings), found.block
 
     def changed(self, **settings: Any) -> SpectralFilter:

@@ -78,13 +78,16 @@ class LearnedItems:
     def fit(cls, graph: SignedGraph, fitted: SpectralFilter, settings: LearnedSettings) -> LearnedItems:
         """Learn from the edges of the graph that ``fitted`` was fitted to; the same graph gives the same factors."""
         problem = settings.problem(fitted.settings.dislike_weight)
-        columns = graph.likes.T.tocsr(), graph.dislikes.T.tocsr()
-        items, users = start_of(fitted, settings.learned_rank), torch.zeros(0)
+        rows, order = graph.in_order, torch.from_numpy(graph.order[1])
+        columns = rows.likes.T.tocsr(), rows.dislikes.T.tocsr()
+        items, users = start_of(fitted, settings.learned_rank)[order], torch.zeros(0)
         for _ in range(settings.learned_passes):
-            users = problem.half_step(graph.likes, graph.dislikes, items)
+            users = problem.half_step(rows.likes, rows.dislikes, items)
             items = problem.half_step(*columns, users)
         gram = items.T @ items
-        return cls(items, gram, unit_of(fitted, users.T @ users, gram), problem)
+        factors = torch.empty_like(items)
+        factors[order] = items
+        return cls(factors, gram, unit_of(fitted, users.T @ users, gram), problem)
 
     def fold_in(self, users: SignedGraph) -> torch.Tensor:
         """Return the factors of any users, given by their edges, ``[n_users, d]``, in the filter's unit."""
@@ -134,7 +137,7 @@ def start_of(fitted: SpectralFilter, rank: int) -> torch.Tensor:
     counters = fitted.counters
     degrees = (counters.degrees(s) + s.degree_smoothing) ** s.degree_exponent
     start = fitted.vectors[:, :k] * fitted.values[:k].sqrt() * degrees[:, None]
-    return start * (START * (counters.n_known * k) ** 0.5 / start.norm().clamp(min=1e-30))
+    return start * (START * (counters.n_known * k) ** 0.5 / max(float(start.double().norm()), 1e-30))
 
 
 def unit_of(fitted: SpectralFilter, user_gram: torch.Tensor, item_gram: torch.Tensor) -> float:

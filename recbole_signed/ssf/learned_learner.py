@@ -36,7 +36,7 @@ class LearnedSpectralLearner(SpectralLearner):
     name = "SSFL"
 
     def __init__(
-        self, settings: FilterSettings, learned_settings: LearnedSettings, iterations: int = 4, passes: int = 1
+        self, settings: FilterSettings, learned_settings: LearnedSettings, iterations: int = 20, passes: int = 1
     ) -> None:
         super().__init__(settings, iterations, passes)
         self.learned_settings = learned_settings

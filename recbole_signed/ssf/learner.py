@@ -63,7 +63,7 @@ class SpectralLearner(LearnerDefaults):
 
     name = "SSF"
 
-    def __init__(self, settings: FilterSettings, iterations: int = 4, passes: int = 1) -> None:
+    def __init__(self, settings: FilterSettings, iterations: int = 20, passes: int = 1) -> None:
         if iterations < 1 or passes < 1:
             raise UsageError(f"iterations is {iterations}, passes {passes}; both must be 1 or more.")
         self.settings = settings

@@ -37,9 +37,10 @@ class Sequences:
         like: npt.NDArray[np.bool_],
         time: npt.NDArray[np.generic],
         n_users: int,
+        item_keys: IntArray | None = None,
     ) -> Sequences:
-        """Put verdicts in order, ``[n_events]`` each; ``time`` in any unit."""
-        order = _in_order(user, time, item)
+        """Put verdicts in order, ``[n_events]`` each; ``time`` in any unit; one moment's by the keys of its items."""
+        order = _in_order(user, time, item if item_keys is None else item_keys[item])
         user, item, like, time = user[order], item[order], like[order], time[order]
         del order  # of a hundred million events each array is half a gigabyte
         indptr = np.zeros(n_users + 1, dtype=np.int64)

@@ -56,7 +56,9 @@ def fit_graph(
     seed: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> SpectralFilter:
-    """Fit the filter that :meth:`SpectralFilter.fit` fits, up to rounding, in less memory.
+    """Fit the filter that :meth:`SpectralFilter.fit` fits, in less memory; its last vectors are less exact.
+
+    A power iteration from a random start in the order of the items, which needs fewer passes over the edges.
 
     Args:
         graph: the training graph.

@@ -77,7 +77,7 @@ class SSFT(SSF):
             settings = settings.without_time()
         else:
             user, item, time, like = events
-            self.sequences = Sequences.of(user, item, like, time, self.n_users)
+            self.sequences = Sequences.of(user, item, like, time, self.n_users, self.graph.item_keys)
             self.exposures = Exposures.since(settings.since, item, time)
         self.register_buffer("transition_map", torch.zeros(0))
         self.register_buffer("recent_counts", torch.zeros(2, self.n_items, dtype=torch.float64))
@@ -127,7 +127,8 @@ class SSFT(SSF):
         if self.sequences is None or self.exposures is None:
             return
         if s.transition_share:
-            sums = TransitionSums.of(self.sequences, leading(filter_.vectors, s), s.scales)
+            in_order = self.sequences.of_users(self.graph.order[0])
+            sums = TransitionSums.of(in_order, leading(filter_.vectors, s), s.scales)
             self.transition_map = torch.from_numpy(sums.solve(s.transition_ridge)).flatten().to(self.device)
         item, time = self.exposures.item, self.exposures.time
         counts = [RecentCounts.of(item, time, life, self.n_items).counts for life in s.half_lives]

@@ -45,7 +45,7 @@ class TimeLearner(SpectralLearner):
         self,
         settings: FilterSettings,
         time_settings: TimeSettings,
-        iterations: int = 4,
+        iterations: int = 20,
         passes: int = 1,
         choice: LiveChoice | None = None,
     ) -> None:

@@ -231,7 +231,7 @@ def test_a_live_learner_chooses_again_what_fit_chose_and_holds_what_was_given(
 def test_a_fit_chooses_by_any_valid_metric(toy: str) -> None:
     """``metrics`` and ``topk`` follow it: a sign-aware one holds dislikes back more."""
     chosen = [
-        rs.fit("SSF", toy, valid_metric=metric, signed_gamma=2).model.chosen["dislike_aversion"]
+        rs.fit("SSF", toy, valid_metric=metric, signed_gamma=2, seed=4).model.chosen["dislike_aversion"]
         for metric in ("Recall@5", "SignedNDCG@20")
     ]
     assert chosen[0] < chosen[1]

@@ -283,5 +283,5 @@ def test_parameters_are_those_of_the_yaml() -> None:
     assert (made.settings.rank, made.iterations, made.passes) == (9, 6, 2)
     with pytest.raises(UsageError, match="no parameter 'ranks'"):
         make_learner("SSF", {"ranks": 9})
-    with pytest.raises(UsageError, match="iterations is 4, passes 0; both must be 1 or more"):
+    with pytest.raises(UsageError, match="iterations is 20, passes 0; both must be 1 or more"):
         make_learner("SSFT", {"passes": 0})
