@@ -13,12 +13,12 @@ from .pair_products import SparsePairs as SparsePairs
 from .pair_products import pair_scores as pair_scores
 from .pair_products import pair_sums as pair_sums
 from .personal_verdict import FLOOR as FLOOR
-from .personal_verdict import LIKERS as LIKERS
 from .personal_verdict import STRENGTH as STRENGTH
 from .personal_verdict import Demotions as Demotions
 from .personal_verdict import IntArray as IntArray
 from .personal_verdict import Neighbourhoods as Neighbourhoods
 from .personal_verdict import Verdicts as Verdicts
+from .personal_verdict import first_likers as first_likers
 from .propagation import BipartiteOperator as BipartiteOperator
 from .propagation import GramFilter as GramFilter
 from .propagation import Pair as Pair

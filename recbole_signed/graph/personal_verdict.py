@@ -46,7 +46,7 @@ NEWEST = 10
 LONGEST_RUN = 50
 """Dislikes of the last run that act."""
 LIKERS = 256
-"""Users of an item, those with the smallest ids, whose likes tell what is near it."""
+"""Users of an item, those with the smallest keys, whose likes tell what is near it."""
 STRENGTH = 0.7
 """[lambda] Default strength: on three published splits it prevents at least 80 % of similar items."""
 
@@ -71,10 +71,14 @@ class Verdicts:
         like: npt.NDArray[np.bool_],
         time: npt.NDArray[np.generic] | None,
         n_users: int,
+        item_keys: IntArray | None = None,
     ) -> Verdicts:
-        """Put verdicts in order, ``[n_events]`` each; a time of 0, or none, is not known."""
+        """Put verdicts in order, ``[n_events]`` each; a time of 0, or none, is not known.
+
+        Verdicts of one kind and time stand in the order of the keys of their items, ``[n_items]``.
+        """
         stamps = np.zeros(len(user)) if time is None else time
-        order = np.lexsort((item, like, stamps, user))
+        order = np.lexsort((item if item_keys is None else item_keys[item], like, stamps, user))
         owner, ordered = user[order].astype(np.int64), item[order].astype(np.int64)
         return cls(owner, ordered, like[order], stamps[order] != 0, n_users)
 
@@ -131,25 +135,53 @@ class Neighbourhoods:
     """Up to a factor of each row."""
 
     @classmethod
-    def of(cls, likes_of_likers: sp.csr_matrix, n_likes: npt.NDArray[np.integer], items: IntArray) -> Neighbourhoods:
+    def of(
+        cls,
+        likes_of_likers: sp.csr_matrix,
+        n_likes: npt.NDArray[np.integer],
+        items: IntArray,
+        item_keys: IntArray | None = None,
+    ) -> Neighbourhoods:
         """Find them among all items.
 
         Args:
             likes_of_likers: how many of the likers of each of ``items`` like every item, ``[len(items), n_items]``.
             n_likes: number of likes of each item, ``[n_items]``.
             items: whose neighbours they are.
+            item_keys: of all items, by which those with equal cosines stand; their numbers if None.
         """
         common = likes_of_likers.tocoo()
         row, item = common.row.astype(np.int64), common.col.astype(np.int64)
         others = item != items[row]
         row, item = row[others], item[others]
         cosine = common.data[others].astype(np.float64) / np.sqrt(np.maximum(n_likes[item], 1).astype(np.float64))
-        order = np.lexsort((item, -cosine, row))
+        order = np.lexsort((item if item_keys is None else item_keys[item], -cosine, row))
         indptr = np.searchsorted(row[order], np.arange(len(items) + 1))
         rank = np.arange(len(order)) - np.repeat(indptr[:-1], np.diff(indptr))
         order = order[rank < WIDE]
         starts = np.concatenate([[0], np.minimum(np.diff(indptr), WIDE).cumsum()])
         return cls(starts, item[order], cosine[order])
+
+
+def first_likers(indptr: IntArray, users: IntArray, user_keys: IntArray | None) -> npt.NDArray[np.bool_]:
+    """Return which of the likers of items, at ``indptr[j]:indptr[j + 1]``, tell what is near them, ``[len(users)]``.
+
+    Args:
+        indptr: ``[n + 1]``.
+        users: the likers.
+        user_keys: of all users; their numbers if None.
+    """
+    length = np.diff(indptr)
+    many = np.repeat(length > LIKERS, length)
+    row = np.repeat(np.arange(len(length)), length)[many]
+    keys = users[many] if user_keys is None else user_keys[users[many]]
+    order = np.lexsort((keys, row))
+    first = np.ones(len(users), dtype=bool)
+    place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
+    chosen = np.empty(len(order), dtype=bool)
+    chosen[order] = place < LIKERS
+    first[many] = chosen
+    return first
 
 
 NeighbourhoodsOf = Callable[[IntArray], Neighbourhoods]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import LIKERS, Demotions, IntArray, Neighbourhoods, SignedGraph, Verdicts
+from recbole_signed.graph import Demotions, IntArray, Neighbourhoods, SignedGraph, Verdicts, first_likers
 
 BLOCK = 1_024
 """Items whose neighbourhoods are worked out at a time."""
@@ -41,7 +41,7 @@ class PersonalVerdicts:
             times.append(np.zeros(len(table)) if time is None else np.nan_to_num(time))
         user, item = (np.concatenate(each) for each in zip(*columns, strict=True))
         like = np.arange(len(user)) < len(columns[0][0])
-        self.verdicts = Verdicts.of(user, item, like, np.concatenate(times), graph.n_users)
+        self.verdicts = Verdicts.of(user, item, like, np.concatenate(times), graph.n_users, graph.item_keys)
         self._graph, self.n_items = graph, graph.n_items
         self._n_likes = np.bincount(graph.likes.indices, minlength=graph.n_items)
         likers = graph.likes.tocsc()
@@ -86,10 +86,9 @@ class PersonalVerdicts:
 
     def _find(self, items: IntArray) -> None:
         likers = self._likers[items]
-        place = np.arange(likers.nnz) - np.repeat(likers.indptr[:-1], np.diff(likers.indptr))
-        likers.data = (place < LIKERS).astype(np.float32)
+        likers.data = first_likers(likers.indptr, likers.indices, self._graph.user_keys).astype(np.float32)
         likers.eliminate_zeros()
-        found = Neighbourhoods.of(likers @ self._graph.likes, self._n_likes, items)
+        found = Neighbourhoods.of(likers @ self._graph.likes, self._n_likes, items, self._graph.item_keys)
         for place, item in enumerate(items.tolist()):
             row = slice(found.indptr[place], found.indptr[place + 1])
             self._known[item] = found.items[row], found.cosines[row]

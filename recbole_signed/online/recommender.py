@@ -338,7 +338,13 @@ class OnlineRecommender(RenewableModel):
             out, only = numbers_of(state, exclude), None if include_only is None else numbers_of(state, include_only)
             hidden = np.union1d(state.hidden_items(), out)
             items, values = best_items(
-                learner, state.edges, number, int(k), state.items.keys, exclude=hidden, include_only=only
+                learner,
+                state.edges,
+                number,
+                int(k),
+                (state.users.keys, state.items.keys),
+                exclude=hidden,
+                include_only=only,
             )
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]

@@ -159,7 +159,9 @@ class _LiveModel:
 
     def _scores(self, users: torch.Tensor) -> torch.Tensor:
         state, learner = self.trainer._ready()
-        found = ranked_scores(learner, state.edges, self.users[users.cpu().numpy()])
+        found = ranked_scores(
+            learner, state.edges, self.users[users.cpu().numpy()], (state.users.keys, state.items.keys)
+        )
         items = torch.from_numpy(self.items)
         chosen = found[:, items]
         chosen[:, items == 0] = found.amin(dim=1, keepdim=True) - 1.0  # not known to the state

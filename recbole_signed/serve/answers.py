@@ -267,7 +267,7 @@ class Answers:
     ) -> tuple[Any, Any]:
         counts = self.counts(state, assignments)
         if counts is None:
-            return best_items(learner, state.edges, user, k, state.items.keys, **filters)
+            return best_items(learner, state.edges, user, k, (state.users.keys, state.items.keys), **filters)
         seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
         hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
         return ranking.most_liked(counts, k, state.items.keys, hidden, filters["include_only"])
@@ -326,7 +326,7 @@ class Answers:
             edges = ranking.session_edges(state.edges, numbers[known], kinds[known])
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
             changed = self.learner_for(learner, [], filters.get("parameters"))
-            found = best_items(changed, edges, ranking.SESSION, k, state.items.keys, **chosen)
+            found = best_items(changed, edges, ranking.SESSION, k, (state.users.keys, state.items.keys), **chosen)
             told = bool(known.any())
             return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=uuid.uuid4().hex)
 

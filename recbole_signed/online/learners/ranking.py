@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import LIKERS, Demotions, Neighbourhoods, Verdicts, best_of_each
+from recbole_signed.graph import Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers
 from recbole_signed.online import DISLIKE, LIKE, sign_of
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.popular import PopularLearner
@@ -25,6 +25,8 @@ SAMPLE = 256
 
 FEW = 0.25
 """Of that share of all items at most, which a request names, the scores are worked out alone."""
+
+Keys = tuple[IntArray, IntArray]
 
 NOTHING = 1e-9
 """Scores of at most so much tell nothing, where the learner's aim for a like is 1."""
@@ -37,9 +39,11 @@ class Judged:
         learner: that scores.
         edges: as they are now.
         users: ids; those that are not known have no edges.
+        keys: of all users and of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`; with None their
+            numbers decide where likes tell nothing.
     """
 
-    def __init__(self, learner: Learner, edges: EdgeState, users: IntArray) -> None:
+    def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
         self.learner, self.users, self.edges = learner, users, edges
         self.fallen, self.before = Demotions.none(), edges
         if not learner.dislike_strength:
@@ -53,10 +57,10 @@ class Judged:
         verdict = (rows.kind == LIKE) | (rows.kind == DISLIKE)
         columns = owner, rows.ids, rows.kind == LIKE, rows.timestamp
         user, item, like, time = (each[verdict] for each in columns)
-        verdicts = Verdicts.of(user, item, like, time, len(users))
+        verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
         n_items = edges.n_items
         seen = distinct(owner * n_items + rows.ids)
-        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items), n_items)
+        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
         newest, run = verdicts.newest_dislikes, verdicts.last_run
         self.edges, self.before = (
             without(edges, known[verdicts.user[each]], verdicts.item[each]) for each in (newest, run)
@@ -102,17 +106,17 @@ class Judged:
         return np.asarray(self.learner.pair_scores(edges, self.users, items))[fallen.user, place]
 
 
-def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray) -> torch.Tensor:
+def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> torch.Tensor:
     """Return what users are ranked by, ``[len(users), n_items]``: the model's scores with their personal verdict."""
-    return Judged(learner, edges, users).scores()
+    return Judged(learner, edges, users, keys).scores()
 
 
-def neighbourhoods(edges: EdgeState, items: IntArray) -> Neighbourhoods:
+def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
     """Return what is near to items by the likes as they are now."""
     rows = edges.of_items(items)
     likers = Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
-    place = np.arange(len(likers.ids)) - np.repeat(likers.indptr[:-1], np.diff(likers.indptr))
-    likers = Rows.where(place < LIKERS, likers.indptr, likers.ids, likers.kind)
+    first = first_likers(likers.indptr, likers.ids, None if keys is None else keys[0])
+    likers = Rows.where(first, likers.indptr, likers.ids, likers.kind)
     users, column = np.unique(likers.ids, return_inverse=True)
     theirs = edges.of_users(users)
     likes = Rows.where(theirs.kind == LIKE, theirs.indptr, theirs.ids, theirs.kind)
@@ -120,7 +124,7 @@ def neighbourhoods(edges: EdgeState, items: IntArray) -> Neighbourhoods:
         sp.csr_matrix((np.ones(len(ids), dtype=np.float32), ids, indptr), shape=(len(indptr) - 1, width))
         for ids, indptr, width in ((column, likers.indptr, len(users)), (likes.ids, likes.indptr, edges.n_items))
     )
-    return Neighbourhoods.of(of_items @ of_users, edges.item_likes, items)
+    return Neighbourhoods.of(of_items @ of_users, edges.item_likes, items, None if keys is None else keys[1])
 
 
 def best_items(
@@ -128,7 +132,7 @@ def best_items(
     edges: EdgeState,
     user: int,
     k: int,
-    keys: IntArray,
+    keys: Keys,
     *,
     exclude: IntArray | None = None,
     include_only: IntArray | None = None,
@@ -144,7 +148,7 @@ def best_items(
             not known gets. Where all scores are 0 then, as for one whose edges are to new items alone, it is items by
             their likes.
         k: how many; fewer where there are no more.
-        keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
+        keys: of all users and of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`.
         exclude: items that are left out.
         include_only: items to choose from; all of them if None.
     """
@@ -170,18 +174,18 @@ def best_items(
 
 
 def _ranked(
-    learner: Learner, edges: EdgeState, user: int, k: int, keys: IntArray, hidden: IntArray, chosen: IntArray | None
+    learner: Learner, edges: EdgeState, user: int, k: int, keys: Keys, hidden: IntArray, chosen: IntArray | None
 ) -> tuple[IntArray, np.ndarray]:
     """Return the best of the items that are not hidden, or of the chosen ones, and what they are ranked by."""
-    judged = Judged(learner, edges, np.array([user]))
+    judged = Judged(learner, edges, np.array([user]), keys)
     found = _without_all_scores(judged, k, hidden) if chosen is None else (chosen, _scores_of(judged, chosen))
     if found is not None:
         items, values = found
-        order = np.lexsort((keys[items], -values))[:k]
+        order = np.lexsort((keys[1][items], -values))[:k]
         return items[order], values[order]
     scores = judged.scores()
     scores[:, torch.from_numpy(hidden)] = -torch.inf
-    (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys))
+    (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys[1]))
     known = values > -torch.inf
     return items[known].numpy(), values[known].numpy()
 
