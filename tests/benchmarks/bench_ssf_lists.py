@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -77,7 +78,7 @@ def without_some(graph: SignedGraph, users: np.ndarray, rng: np.random.Generator
         edges = each.tocoo()
         stays = rng.random(each.nnz) >= chosen[edges.row]
         left.append(sp.csr_matrix((edges.data[stays], (edges.row[stays], edges.col[stays])), shape=each.shape))
-    return SignedGraph(*left, user_keys=graph.user_keys, item_keys=graph.item_keys)
+    return replace(graph, likes=left[0], dislikes=left[1])
 
 
 def main(names: list[str]) -> None:
