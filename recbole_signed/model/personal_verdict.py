@@ -28,20 +28,12 @@ class PersonalVerdicts:
     """The verdicts of all users of a training part, and what is near to what.
 
     Args:
-        dataset: the training part.
-        graph: its edges.
+        verdicts: those of all users.
+        graph: their edges.
     """
 
-    def __init__(self, dataset: Any, graph: SignedGraph) -> None:
-        columns, times = [], []
-        for name in ("inter_feat", "neg_feat"):
-            table = getattr(dataset, name)
-            columns.append([table[field].numpy() for field in (dataset.uid_field, dataset.iid_field)])
-            time = dataset.times(name)
-            times.append(np.zeros(len(table)) if time is None else np.nan_to_num(time))
-        user, item = (np.concatenate(each) for each in zip(*columns, strict=True))
-        like = np.arange(len(user)) < len(columns[0][0])
-        self.verdicts = Verdicts.of(user, item, like, np.concatenate(times), graph.n_users, graph.item_keys)
+    def __init__(self, verdicts: Verdicts, graph: SignedGraph) -> None:
+        self.verdicts = verdicts
         self._graph, self.n_items = graph, graph.n_items
         self._n_likes = np.bincount(graph.likes.indices, minlength=graph.n_items)
         likers = graph.likes.tocsc()
@@ -52,8 +44,18 @@ class PersonalVerdicts:
 
     @classmethod
     def of(cls, dataset: Any, graph: SignedGraph) -> PersonalVerdicts | None:
-        """Return those of a data set; None where it has no dislike."""
-        return cls(dataset, graph) if graph.dislikes.nnz and hasattr(dataset, "times") else None
+        """Return those of a training part; None where it has no dislike."""
+        if not graph.dislikes.nnz or not hasattr(dataset, "times"):
+            return None
+        columns, times = [], []
+        for name in ("inter_feat", "neg_feat"):
+            table = getattr(dataset, name)
+            columns.append([table[field].numpy() for field in (dataset.uid_field, dataset.iid_field)])
+            time = dataset.times(name)
+            times.append(np.zeros(len(table)) if time is None else np.nan_to_num(time))
+        user, item = (np.concatenate(each) for each in zip(*columns, strict=True))
+        like = np.arange(len(user)) < len(columns[0][0])
+        return cls(Verdicts.of(user, item, like, np.concatenate(times), graph.n_users, graph.item_keys), graph)
 
     @property
     def timed(self) -> bool:

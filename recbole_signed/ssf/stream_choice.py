@@ -15,7 +15,8 @@ import torch
 from recbole_signed.data import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import gamma_of
-from recbole_signed.graph import SignedGraph
+from recbole_signed.graph import SignedGraph, Verdicts
+from recbole_signed.model import PersonalVerdicts
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store import DAY, EdgeArrays, RecentCounts
 from recbole_signed.plugin import facts_of, lineage, registry
@@ -24,7 +25,8 @@ from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
 from recbole_signed.ssf.live_choice import CHOSEN, touched
-from recbole_signed.ssf.pieces import Candidate
+from recbole_signed.ssf.pieces import Candidate, Pieces
+from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
 from recbole_signed.ssf.sequences import Sequences
 from recbole_signed.ssf.settings import FilterSettings, TimeSettings
@@ -33,7 +35,11 @@ from recbole_signed.ssf.validation import FIRST_ROUND, METRICS, Validation, draw
 from recbole_signed.stats import split_group
 
 METRIC = "NDCG@20"
-CHOOSES_BY = ("valid_metric", "signed_gamma")
+ITERATIONS = 20
+"""Of a decomposition."""
+ACCURACY_PRICE = 0.01
+"""Default of the key of that name."""
+CHOOSES_BY = ("valid_metric", "signed_gamma", "accuracy_price")
 """Settings of the choice, none of the model: what it is made by in place of :data:`METRIC`, and its gamma."""
 DECAY_POP = 1.0
 """Half-life of DecayPop, in days, where the base spans too little time to choose it on."""
@@ -65,20 +71,23 @@ def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, g
 
 def chosen_for_filter(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF, see :func:`chosen_settings`."""
-    _, _, found = _tuned(edges, n_users, n_items, given)
-    return {**asdict(found.settings), **given}
+    found = _tuned(edges, n_users, n_items, given)
+    return {**asdict(_spent(edges, found, given)), **given}
 
 
 def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-L, see :func:`chosen_settings`."""
-    graph, validation, found = _tuned(edges, n_users, n_items, given)
-    both = tune_learned(graph, validation, found, LearnedSettings.split(given)[0], 4, given)
-    return {**asdict(both.tuned.settings), **asdict(both.settings), **given}
+    tuned = _tuned(edges, n_users, n_items, given)
+    _, graph, validation, found = tuned
+    both = tune_learned(graph, validation, found, LearnedSettings.split(given)[0], ITERATIONS, given)
+    strength = _spent(edges, tuned, given).dislike_strength
+    return {**asdict(both.tuned.settings), **asdict(both.settings), "dislike_strength": strength, **given}
 
 
 def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
     """Choose for SSF-T, see :func:`chosen_settings`."""
-    _, _, found = _tuned(edges, n_users, n_items, given)
+    tuned = _tuned(edges, n_users, n_items, given)
+    found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
     timed, _ = TimeSettings.split(given)
     train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     # where users come once the filter was fitted to the last tenth in time, too
@@ -86,8 +95,8 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     user, item, like, time = edges.where(train).verdicts
     sequences = Sequences.of(user, item, like, time, n_users)
     exposures = Exposures.since(timed.since, item, time)
-    in_time = tune_time(graph, sequences, exposures, validation, found, timed, 4, given)
-    chosen = {**asdict(in_time.tuned.settings), **asdict(in_time.settings)}
+    in_time = tune_time(graph, sequences, exposures, validation, found, timed, ITERATIONS, given)
+    chosen = {**asdict(in_time.tuned.settings), **asdict(in_time.settings), "dislike_strength": strength}
     return {**chosen, "held": [name for name in CHOSEN if name in given], **given}
 
 
@@ -130,13 +139,39 @@ def chosen_features(
     """
     _, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     start = FeatureSettings.split(given)[0]
-    found = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, 4, given)
+    found = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, ITERATIONS, given)
     return asdict(found.settings)
 
 
-def _tuned(
-    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
-) -> tuple[SignedGraph, Validation, SearchResult]:
+_Tuned = tuple[np.ndarray, SignedGraph, Validation, SearchResult]
+
+
+def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSettings:
+    """Return the settings of the filter with the verdicts that ``accuracy_price`` pays for."""
+    train, graph, validation, found = tuned
+    fitted, numbers = found.fit(graph, ITERATIONS), validation.numbers
+    assert numbers is not None
+    user, item, like, time = edges.where(train).verdicts
+    personal = PersonalVerdicts(Verdicts.of(user, item, like, time, graph.n_users), graph)
+
+    def at(settings: FilterSettings) -> Candidate:
+        filter_ = replace(fitted, settings=settings)
+        neutral = filter_.finished(torch.zeros(1, graph.n_items))
+
+        def score(pieces: Pieces) -> torch.Tensor:
+            if not settings.dislike_strength:
+                return filter_.scores(validation.users.rows(pieces.rows))
+            users = numbers[pieces.rows]
+            return personal.judged(users, lambda own, _: filter_.scores(own), neutral, settings.dislike_strength)
+
+        return score
+
+    price = float(given.get("accuracy_price", ACCURACY_PRICE))
+    with personal.remembering():
+        return spend(at, validation, found.settings, price, personal.timed, given)
+
+
+def _tuned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> _Tuned:
     """Choose the settings of the filter, but for those given; also return what they were chosen on."""
     train, known = _first_part(edges, n_users)
     users = drawn(known, MAX_USERS)
@@ -145,7 +180,7 @@ def _tuned(
     graph = _graph(edges, train, n_users, n_items)
     validation = _validation(edges, train, graph, users, given)
     start, _ = FilterSettings.split(given)
-    return graph, validation, tune(graph, validation, start, 4, given)
+    return train, graph, validation, tune(graph, validation, start, ITERATIONS, given)
 
 
 def _what_comes_next(
