@@ -19,8 +19,8 @@ SECTIONS = {
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "SignedEASE", "XSimGCL", "Pop")
-HEADERS = ("Recall@20", "NDCG@20")
+MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "LightGCN", "Pop")
+HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20", "SignAUC")
 COST = "Train (CPU s)"
 NOT_RUN = "–"
 RIVALS = (
@@ -42,23 +42,18 @@ def headline() -> str:
     """Return a Markdown table of some models on the published splits, means over their seeds; – where there is none."""
     found = stored_table(BENCH / "headline.yaml")
     assert found is not None, "the headline has no rows"
-    place = {column.header: number for number, column in enumerate(found.table.columns)}
-    sections = {
-        section.name: {line.label.removesuffix(" †"): line for line in section.lines}
-        for section in found.table.sections
-    }
-    cells: dict[str, list[str]] = {}
-    for section in SECTIONS:
-        for model in MODELS:
-            if (line := sections[section].get(model)) is None:
-                cells.setdefault(model, []).extend([NOT_RUN] * (len(HEADERS) + 1))
+    place = {column.header.removesuffix(" ↓"): number for number, column in enumerate(found.table.columns)}
+    rows = []
+    for section in found.table.sections:
+        lines = {line.label.removesuffix(" †"): line for line in section.lines}
+        for model in MODELS if section.name in SECTIONS else ():
+            if (line := lines.get(model)) is None:
                 continue
             stopped = " †" if line.label.endswith("†") else ""
             chosen = [line.cells[place[header]] for header in HEADERS]
-            cells.setdefault(model, []).extend(f"{cell.mean:.{cell.decimals}f}{stopped}" for cell in chosen)
-            cells[model].append(_seconds(line.cells[place[COST]].mean))
-    titles = [f"{title} {header}" for title in SECTIONS.values() for header in (*HEADERS, "CPU s")]
-    return _markdown(["model", *titles], [[model, *cells[model]] for model in MODELS])
+            cells = [f"{cell.mean:.{cell.decimals}f}{stopped}" for cell in chosen]
+            rows.append([SECTIONS[section.name], model, *cells, _seconds(line.cells[place[COST]].mean)])
+    return _markdown(["data", "model", *(f"{each} ↓" if "Dislike" in each else each for each in HEADERS), "CPU s"], rows)
 
 
 def _seconds(mean: float | None) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
@@ -24,21 +26,21 @@ ScoresOf = Callable[[SignedGraph, IntArray], torch.Tensor]
 """Gives the scores of all items, ``[n_users, n_items]``, for users with these edges, and by their numbers."""
 
 
+Side = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[Any] | None]
+"""User, item and time, ``[n]`` each, of the likes or the dislikes; None where no time is known."""
+
+
 class PersonalVerdicts:
-    """The verdicts of all users of a training part, and what is near to what.
+    """The verdicts of all users of a training part, and what is near to what. Nothing is worked out before it is used.
 
     Args:
-        verdicts: those of all users.
-        graph: their edges.
+        graph: the edges.
+        likes: the same with their times.
+        dislikes: the same with their times.
     """
 
-    def __init__(self, verdicts: Verdicts, graph: SignedGraph) -> None:
-        self.verdicts = verdicts
-        self._graph, self.n_items = graph, graph.n_items
-        self._n_likes = np.bincount(graph.likes.indices, minlength=graph.n_items)
-        likers = graph.likes.tocsc()
-        likers.sort_indices()
-        self._likers = likers.T  # [n_items, n_users]
+    def __init__(self, graph: SignedGraph, likes: Side, dislikes: Side) -> None:
+        self._graph, self.n_items, self._sides = graph, graph.n_items, (likes, dislikes)
         self._known: dict[int, tuple[IntArray, npt.NDArray[np.float64]]] = {}
         self._fallen: dict[bytes, Demotions] | None = None
 
@@ -47,20 +49,41 @@ class PersonalVerdicts:
         """Return those of a training part; None where it has no dislike."""
         if not graph.dislikes.nnz or not hasattr(dataset, "times"):
             return None
-        columns, times = [], []
-        for name in ("inter_feat", "neg_feat"):
-            table = getattr(dataset, name)
-            columns.append([table[field].numpy() for field in (dataset.uid_field, dataset.iid_field)])
-            time = dataset.times(name)
-            times.append(np.zeros(len(table)) if time is None else np.nan_to_num(time))
-        user, item = (np.concatenate(each) for each in zip(*columns, strict=True))
-        like = np.arange(len(user)) < len(columns[0][0])
-        return cls(Verdicts.of(user, item, like, np.concatenate(times), graph.n_users, graph.item_keys), graph)
+        fields = dataset.uid_field, dataset.iid_field
+        tables = ((getattr(dataset, name), dataset.times(name)) for name in ("inter_feat", "neg_feat"))
+        return cls(graph, *((*(table[field].numpy() for field in fields), time) for table, time in tables))
+
+    @cached_property
+    def _times(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """The times of likes and of dislikes, float64 ``[n_users, n_items]``; stored zeros where none is known."""
+        found = []
+        for user, item, time in self._sides:
+            stamps = np.zeros(len(user)) if time is None else np.nan_to_num(np.asarray(time, dtype=np.float64))
+            found.append(sp.csr_matrix((stamps, (user, item)), shape=self._graph.likes.shape))
+        return found[0], found[1]
+
+    def verdicts(self, users: IntArray) -> Verdicts:
+        """Return the verdicts of some users, in their order."""
+        rows = [each[users] for each in self._times]
+        user = np.concatenate([np.repeat(np.arange(len(users)), np.diff(each.indptr)) for each in rows])
+        item, time = (np.concatenate([getattr(each, name) for each in rows]) for name in ("indices", "data"))
+        like = np.arange(len(user)) < rows[0].nnz
+        return Verdicts.of(user, item, like, time, len(users), self._graph.item_keys)
+
+    @cached_property
+    def _likers(self) -> sp.csr_matrix:
+        """Who likes each item, ``[n_items, n_users]``."""
+        return self._graph.likes.T.tocsr()
+
+    @cached_property
+    def _n_likes(self) -> IntArray:
+        return np.bincount(self._graph.likes.indices, minlength=self.n_items)
 
     @property
     def timed(self) -> bool:
         """Whether the time of any dislike is known."""
-        return bool((self.verdicts.timed & ~self.verdicts.like).any())
+        time = self._sides[1][2]
+        return time is not None and bool(np.nan_to_num(time).any())
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -120,7 +143,7 @@ class PersonalVerdicts:
             strength: of the demotion, above 0 and at most 1.
             of: their edges and verdicts, if not those of the training part.
         """
-        users, verdicts = of or (self._graph.rows(numbers), self.verdicts.rows(numbers))
+        users, verdicts = of or (self._graph.rows(numbers), self.verdicts(numbers))
         scores = scores_of(without(users, verdicts, verdicts.newest_dislikes), numbers)
         key = numbers.tobytes()
         known = self._fallen if of is None and self._fallen is not None else {}

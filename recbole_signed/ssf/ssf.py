@@ -179,7 +179,7 @@ class SSF(TrainingFreeRecommender):
             getLogger().info(f"{name}: {said}")
         self.settings_ranked = found.evaluations
         if self._personal is not None:
-            most = min(self.tune_users, max(LEAST_USERS, CELLS // self.n_items))
+            most = max(LEAST_USERS, CELLS // self.n_items)
             self._to_spend = Validation.from_loader(
                 valid_data, self.graph, self.valid_metric, most, signed_gamma=self.signed_gamma
             )

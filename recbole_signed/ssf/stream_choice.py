@@ -15,7 +15,7 @@ import torch
 from recbole_signed.data import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import gamma_of
-from recbole_signed.graph import SignedGraph, Verdicts
+from recbole_signed.graph import SignedGraph
 from recbole_signed.model import PersonalVerdicts
 from recbole_signed.online import DISLIKE, LIKE
 from recbole_signed.online.store import DAY, EdgeArrays, RecentCounts
@@ -152,7 +152,7 @@ def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSet
     fitted, numbers = found.fit(graph, ITERATIONS), validation.numbers
     assert numbers is not None
     user, item, like, time = edges.where(train).verdicts
-    personal = PersonalVerdicts(Verdicts.of(user, item, like, time, graph.n_users), graph)
+    personal = PersonalVerdicts(graph, *((user[side], item[side], time[side]) for side in (like, ~like)))
 
     def at(settings: FilterSettings) -> Candidate:
         filter_ = replace(fitted, settings=settings)
