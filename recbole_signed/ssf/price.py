@@ -1,7 +1,4 @@
-"""What fewer disliked items may cost: the strongest verdicts whose metric on validation is near enough to the best.
-
-A cost counts as its mean over users plus one standard error, so that chance does not buy what others will not have.
-"""
+"""What fewer disliked items may cost: the strongest verdicts whose metric on validation is near enough to the best."""
 
 from __future__ import annotations
 
@@ -9,9 +6,6 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from logging import getLogger
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from recbole_signed.ssf.pieces import Candidate
 from recbole_signed.ssf.settings import FilterSettings
@@ -51,12 +45,11 @@ def spend(
         fixed: names of settings that stay as they are.
     """
 
-    def value(**changes: Any) -> npt.NDArray[np.float64]:
-        return validation.values([at(replace(start, **changes))])[0]
+    def value(**changes: Any) -> float:
+        return float(validation.values([at(replace(start, **changes))]).mean())
 
     def affordable(price: float, **changes: Any) -> bool:
-        cost = best - value(**changes)
-        return bool(cost.mean() + cost.std() / len(cost) ** 0.5 <= price * abs(best.mean()))
+        return best - value(**changes) <= price * abs(best)
 
     best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
     if timed and "dislike_strength" not in fixed:
