@@ -33,5 +33,6 @@ from .recommender import OnlineRecommender as OnlineRecommender
 from .replica import Follower as Follower
 from .replica import OnlineReplica as OnlineReplica
 from .trainer import OnlineTrainer as OnlineTrainer
+from .trainer import LiveModel as LiveModel
 from .trainer import base_of as base_of
 from .trainer import online as online
