@@ -119,14 +119,16 @@ def add_to(app: typer.Typer) -> None:
         table: Table = None,
         tuned: Tuned = None,
         output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/respond"),
+        figures: Figures = True,
         as_json: Json = False,
     ) -> None:
-        """Audit how lists react to a dislike, to a like of another kind, and to what takes them back.
+        """Audit what a dislike does to a list, how long it lasts, what else is lost, and what taking it back restores.
 
         Each event goes through the live learner, as in a service; 'all' are the models that have one.
         """
         from recbole_signed.experiments.analysis import (
             asked_models,
+            draw_responses,
             has_learner,
             respond_all,
             respond_rows,
@@ -150,8 +152,11 @@ def add_to(app: typer.Typer) -> None:
             )
             rows = output / f"{dataset}.jsonl"
             replace_text(rows, respond_rows(audits))
+            figure = output / f"respond-{dataset}.png"
+            note = note_of_missing_extra(lambda: draw_responses(audits, figure)) if figures else None
         found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
-        _print(found, to_text(respond_table(audits)), [rows], None, as_json)
+        written = [rows, *([figure] if figures and not note else [])]
+        _print(found, to_text(respond_table(audits)), written, note, as_json)
 
     @app.command()
     def segments(

@@ -32,6 +32,7 @@ from .model_version import UpdateResult as UpdateResult
 from .recommender import OnlineRecommender as OnlineRecommender
 from .replica import Follower as Follower
 from .replica import OnlineReplica as OnlineReplica
+from .trainer import LiveModel as LiveModel
 from .trainer import OnlineTrainer as OnlineTrainer
 from .trainer import base_of as base_of
 from .trainer import online as online

@@ -122,7 +122,7 @@ class OnlineTrainer(OnlineRecommender, Trainer):
         if self.learner is None:
             return super().evaluate(eval_data, load_best_model, *args, **kwargs)
         trained: Any = self.model
-        self.model: Any = _LiveModel(self, eval_data._dataset)
+        self.model: Any = LiveModel(self, eval_data._dataset, self.device)
         try:
             return super().evaluate(eval_data, False, *args, **kwargs)
         finally:
@@ -135,33 +135,41 @@ def online(base: type) -> type:
     return type(f"Online{base.__name__}", (OnlineTrainer, base), {"__module__": OnlineTrainer.__module__})
 
 
-class _LiveModel:
-    """What RecBole's evaluation asks of a model, answered by the learner for the ids of a data set."""
+class LiveModel:
+    """What RecBole's evaluation asks of a model, answered by the learner for the ids of a data set.
 
-    def __init__(self, trainer: OnlineTrainer, dataset: Any) -> None:
-        self.trainer = trainer
+    Args:
+        live: whose learner answers.
+        dataset: of the evaluation.
+        device: that the scores go to.
+    """
+
+    def __init__(self, live: OnlineRecommender, dataset: Any, device: torch.device) -> None:
+        self.live = live
         self.user, self.item = dataset.uid_field, dataset.iid_field
-        state, _ = trainer._ready()
+        state, _ = live._ready()
         # ids of the state, which differ where the data set has grown since the state was begun
         self.users = _ids_in(dataset, self.user, state.users)
         self.items = _ids_in(dataset, self.item, state.items)
-        self.device = trainer.device
+        self.device = device
 
-    def eval(self) -> _LiveModel:
+    def eval(self) -> LiveModel:
+        """Return this."""
         return self
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
+        """Return what all items are ranked by for each user, ``[batch, n_items]``."""
         return self._scores(interaction[self.user])
 
     def predict(self, interaction: Any) -> torch.Tensor:
+        """Return what (user, item) pairs are ranked by, ``[batch]``."""
         users, row = interaction[self.user].unique(return_inverse=True)
         return self._scores(users)[row, interaction[self.item]]
 
     def _scores(self, users: torch.Tensor) -> torch.Tensor:
-        state, learner = self.trainer._ready()
-        found = ranked_scores(
-            learner, state.edges, self.users[users.cpu().numpy()], (state.users.keys, state.items.keys)
-        )
+        state, learner = self.live._ready()
+        keys = state.users.keys, state.items.keys
+        found = ranked_scores(learner, state.edges, self.users[users.cpu().numpy()], keys)
         items = torch.from_numpy(self.items)
         chosen = found[:, items]
         chosen[:, items == 0] = found.amin(dim=1, keepdim=True) - 1.0  # not known to the state

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 
+from recbole_signed import run
 from recbole_signed.cli import app as cli
 from recbole_signed.errors import UsageError
 from recbole_signed.experiments.analysis import (
@@ -23,7 +24,7 @@ from recbole_signed.experiments.analysis import (
     respond_all,
     responsiveness,
 )
-from recbole_signed.online import LIKE, OnlineRecommender
+from recbole_signed.online import LIKE, Event, OnlineRecommender
 from recbole_signed.online.learners import make_learner
 
 QUICK: dict[str, Any] = {"state": "ERROR", "epochs": 3, "eval_step": 1, "topk": [5]}
@@ -57,13 +58,99 @@ def test_a_disliked_item_goes_and_what_is_taken_back_leaves_nothing(model: str, 
     assert summary["restored"] == 1
     assert summary["exact"] == 1 or model == "SignedEASE"  # which corrects an inverse, and leaves its rounding
     assert 0 <= summary["overlap_dislike"] <= 1
-    if model == "Pop":  # the same list for everybody, but for what is hidden
-        assert summary["overlap_dislike"] == pytest.approx(1)
-        assert summary["falling"] == 0.5
-        assert summary["near_after"] == summary["near_before"]  # in the places that both lists have
     again = respond(model, toy, overrides=QUICK, n_users=6, k=5)
     for one, other in zip(found["probes"], again["probes"], strict=True):
         assert {**one, "milliseconds": 0} == {**other, "milliseconds": 0}
+
+
+def test_a_dislike_bites_where_its_strength_lets_it(toy: str) -> None:
+    """Popularity has the same list for everybody, but for what is hidden; with the personal verdict it falls, too."""
+    still = respond("Pop", toy, overrides={**QUICK, "online_settings": {"dislike_strength": 0}}, n_users=20, k=5)
+    assert still["settings"]["dislike_strength"] == 0
+    found = still["summary"]
+    assert (found["falling"], found["more_fall"], found["overlap_dislike"]) == (0.5, 0.5, pytest.approx(1))
+    assert found["prevented"] == found["prevented_3"] == found["cluster_lost"] == found["far_lost"] == 0
+    assert found["left_likes_10"] is None  # of nothing
+    for model in ("SSF", "Pop"):
+        bites = respond(model, toy, overrides={**QUICK, "dislike_strength": 0.7}, n_users=20, k=5)["summary"]
+        assert bites["prevented"] > 0.05  # 5 of some 25 items are shown, 10 of which count as similar
+        assert bites["falling"] > 0.55
+        assert bites["more_fall"] > 0.55
+
+
+def test_the_metrics_are_those_of_what_the_live_model_ranks(toy: str) -> None:
+    """The strength of the live learner is in them; a trained Pop ranks without."""
+    without, with_ = (
+        respond("Pop", toy, overrides={**QUICK, "online_settings": {"dislike_strength": each}}, n_users=1, k=5)["test"]
+        for each in (0, 1)
+    )
+    plain = run("Pop", toy, overrides={**QUICK, "metrics": ["NDCG", "Recall", "DislikeRecall", "SignAUC"]}).test
+    assert without == {name: pytest.approx(value, abs=1e-4) for name, value in plain.items()}
+    assert set(without) == {"ndcg@5", "recall@5", "dislikerecall@5", "signauc"}
+    assert with_["ndcg@5"] != without["ndcg@5"]
+
+
+def two_kinds(folder: Path, model: str = "Pop", **settings: Any) -> OnlineRecommender:
+    """Begin a state whose user u1 likes item 1, and is shown items 2, 3 and 4 by popularity.
+
+    Users 2 to 7 like the items 2 to 4, users 8 to 11 the items 5 to 8, and one of these item 1; of the items 9 to 28
+    two users like each.
+    """
+    pairs = [(u, i) for u in range(2, 8) for i in (2, 3, 4)] + [(u, i) for u in range(8, 12) for i in range(5, 9)]
+    pairs += [(u, i) for u in (12, 13) for i in range(9, 29)] + [(1, 1), (8, 1)]
+    user, item = (np.array(each) for each in zip(*pairs, strict=True))
+    edges = user, item, np.full(len(pairs), LIKE, dtype=np.int8), np.arange(1, len(pairs) + 1)
+    names = [f"u{n}" for n in range(1, 14)], [f"i{n}" for n in range(1, 29)]
+    return OnlineRecommender.begin(folder, make_learner(model, settings), *names, edges)
+
+
+@pytest.mark.parametrize("strength", [0, 0.7])
+def test_probes_worked_by_hand(tmp_path: Path, strength: float) -> None:
+    """One of the items 2 to 4 is disliked, and the other two are similar.
+
+    With strength .7 these have 6 - .7 (6 - 2) = 3.2, below the 4 likes of the items 5 to 8: both leave the list for
+    two of those, of which the first was in the list without the disliked item. It is nearer to the like of item 1 than
+    to the dislike. Ten far events hide some of the items 5 to 8, so that one similar item may be shown again.
+    """
+    live = two_kinds(tmp_path / "state", dislike_strength=strength)
+    audit = responsiveness._Audit(live, 0, 3)
+    found = audit._probe(1, np.random.default_rng(0))
+    bites = bool(strength)
+    shown = (2, 0) if bites else (2, 2)
+    assert found.gone
+    assert found.dislikes == [shown, (0, 0)]  # after three of the kind there are no more
+    assert (found.falling, found.more_fall) == ((1.0, 1.0) if bites else (0.5, 0.5))
+    assert found.cluster == (2, 2)  # of 28 items all are among the first 50
+    assert found.liked == (1, 1)
+    assert (found.far_lost, found.overlap_dislike) == (0, 1)
+    for (before, after), *more in (found.likes, found.views):
+        assert (before, after < before, more) == (2, bites, [])
+    assert found.liked_again == (1, 1)  # of two similar items one is liked, and protects the other
+    assert found.restored
+    assert found.exact
+    live.close()
+
+
+def test_a_like_of_the_kind_is_told_after_the_dislike_and_views_come_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = two_kinds(tmp_path / "state")
+    audit = responsiveness._Audit(live, 0, 3)
+    tell, told = audit.tell, []
+
+    def noting(user: int, *events: tuple[np.ndarray, str]) -> None:
+        told.extend((kind, items.tolist()) for items, kind in events)
+        tell(user, *events)
+
+    monkeypatch.setattr(audit, "tell", noting)
+    audit._probe(1, np.random.default_rng(0))
+    kinds = [kind for kind, _ in told]
+    one = told[0][1]
+    again = [place for place, (kind, items) in enumerate(told) if kind == "like" and items[0] in (2, 3, 4)][-1]
+    assert told[again - 1] == ("dislike", one)
+    assert kinds[-3:] == ["dislike", "view", "undislike"]
+    assert len(told[-2][1]) == 10
+    live.close()
 
 
 def test_neighbours_are_the_items_whose_likes_are_most_alike(tmp_path: Path) -> None:
@@ -74,12 +161,13 @@ def test_neighbours_are_the_items_whose_likes_are_most_alike(tmp_path: Path) -> 
     likes[user[kind == LIKE], item[kind == LIKE]] = 1.0
     dislikes[user[kind != LIKE], item[kind != LIKE]] = 1.0
     alike = likes.T @ likes / np.sqrt(np.outer(likes.sum(0), likes.sum(0)).clip(min=1))
-    for one, other in ((3, 7), (20, 11), (40, 30)):
+    for one in (3, 20, 40):
+        probe = responsiveness._Probe(audit, one, np.random.default_rng(one))
+        other = int(probe.disliked[0])
         seen = likes[one] + dislikes[one] > 0
         wanted = np.where(seen | (np.arange(N_ITEMS + 1) == other), 0.0, alike[other])
-        found = audit._neighbours(one, other)
-        assert alike[other][found] == pytest.approx(np.sort(wanted)[::-1][: len(found)])
-        assert len(found) == min(responsiveness.N_NEIGHBOURS, np.count_nonzero(wanted))
+        assert alike[other][probe.similar] == pytest.approx(np.sort(wanted)[::-1][: len(probe.similar)])
+        assert len(probe.similar) == min(responsiveness.N_NEIGHBOURS, np.count_nonzero(wanted))
     live.close()
 
 
@@ -97,49 +185,40 @@ def test_an_event_that_is_lost_is_seen(
 ) -> None:
     live = begin(tmp_path / "state")
     audit = responsiveness._Audit(live, 0, 5)
-    tell = audit._tell
+    tell = audit.tell
 
-    def tell_some(user: int, item: int, kind: str) -> None:
-        if kind not in lost:
-            tell(user, item, kind)
+    def tell_some(user: int, *events: tuple[np.ndarray, str]) -> None:
+        tell(user, *(each for each in events if each[1] not in lost))
 
-    monkeypatch.setattr(audit, "_tell", tell_some)
+    monkeypatch.setattr(audit, "tell", tell_some)
     found = audit._probe(3, np.random.default_rng(0))
     assert (found.gone, found.restored, found.exact) == wanted
-    assert found.near_before >= found.near_after
     live.close()
 
 
 def test_what_a_probe_tells_is_a_plain_count(tmp_path: Path) -> None:
-    live = begin(tmp_path / "state")
+    live = begin(tmp_path / "state", dislike_strength=0.3)
     audit = responsiveness._Audit(live, 0, 5)
     shares = []
     for user in (3, 8, 20, 31):
-        scores, shown = audit._ranking(user)
-        rng = np.random.default_rng(user)
-        item = int(shown[rng.integers(len(shown))])
-        near = audit._neighbours(user, item).tolist()
-        before = [each for each in np.argsort(-scores, kind="stable").tolist() if each != item]
-        audit._tell(user, item, "dislike")
-        after_scores, after_shown = audit._ranking(user)
-        after = [each for each in np.argsort(-after_scores, kind="stable").tolist() if each != item]
-        audit._tell(user, item, "undislike")
-        other = audit._another_kind(user, rng)
-        near_other = audit._neighbours(user, other)
-        audit._tell(user, other, "like")
-        liked = audit._ranking(user)[1]
-        audit._tell(user, other, "unlike")
-        places = [(before.index(each), after.index(each)) for each in near]
+        probe = responsiveness._Probe(audit, user, np.random.default_rng(user))
+        item, near = int(probe.disliked[0]), probe.similar.tolist()
+        before = [each for each in np.argsort(-probe.scores, kind="stable").tolist() if each != item]
+        name = audit.names[user], audit.item_names[item]
+        live.update([Event("", *name, "dislike", audit.clock + 1)])
+        after = [each for each in np.argsort(-audit.scores(user), kind="stable").tolist() if each != item]
+        live.update([Event("", *name, "undislike", audit.clock + 2)])
+        audit.clock += 2
         found = audit._probe(user, np.random.default_rng(user))
+        places = [(before.index(each), after.index(each)) for each in near]
         assert found.falling == pytest.approx(np.mean([(now > then) + 0.5 * (now == then) for then, now in places]))
-        assert found.near_before == sum(then < len(shown) - 1 for then, _ in places)
-        assert found.near_after == sum(now < len(shown) - 1 for _, now in places)
-        assert found.overlap_dislike == overlap(before[: len(shown) - 1], after_shown.tolist())
-        assert found.overlap_like == overlap(shown.tolist(), liked.tolist())
-        lists = (shown, liked)
-        assert (found.near_like_before, found.near_like_after) == tuple(
-            np.isin(each, near_other).sum() for each in lists
-        )
+        fall, rise = sum(now > then for then, now in places), sum(now < then for then, now in places)
+        assert found.more_fall == (fall > rise) + 0.5 * (fall == rise)
+        assert found.dislikes[0] == (sum(then < 5 for then, _ in places), sum(now < 5 for _, now in places))
+        rest = [[each for each in order[:5] if each not in near] for order in (before, after)]
+        assert found.overlap_dislike == overlap(*rest)
+        lost = {*before[:5]} - {*after[:5]}
+        assert found.far_lost == len(lost - {*probe.cluster.tolist()}) / 5
         shares.append(found.falling)
     assert len({*shares}) > 1
     live.close()
@@ -154,7 +233,8 @@ def test_a_like_of_another_kind_is_one_that_some_know(tmp_path: Path) -> None:
     names = [f"u{n}" for n in range(1, 13)], [f"i{n}" for n in range(1, 11)]
     live = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), *names, edges)
     audit = responsiveness._Audit(live, 0, 5)
-    chosen = {audit._another_kind(2, np.random.default_rng(seed)) for seed in range(30)}
+    new = np.isfinite(audit.scores(2))
+    chosen = {audit.another_kind(2, new, np.random.default_rng(seed)) for seed in range(30)}
     # item 5 is of its own kind, one like of item 10 says little, and items 8 and 9 are the less popular half
     assert chosen == {6, 7}
     live.close()
@@ -174,12 +254,17 @@ def test_a_user_with_an_edge_to_every_item_is_not_probed(write_inter: Callable[.
 
 
 def test_the_means_are_those_of_the_probes(toy: str) -> None:
-    found = respond("SSF", toy, overrides=QUICK, n_users=8, k=5)
+    found = respond("SSF", toy, overrides={**QUICK, "dislike_strength": 0.7}, n_users=20, k=10)
     probes, summary = found["probes"], found["summary"]
-    for name in ("near_before", "near_after", "falling", "overlap_dislike"):
+    for name in ("gone", "falling", "far_lost", "overlap_dislike", "restored", "milliseconds"):
         assert summary[name] == pytest.approx(np.mean([each[name] for each in probes]))
-    before, after = (sum(each[name] for each in probes) for name in ("near_before", "near_after"))
-    assert summary["prevented"] == pytest.approx(1 - after / before)
+    sums = np.sum([each["dislikes"][0] for each in probes], axis=0)
+    assert summary["prevented"] == pytest.approx(1 - sums[1] / sums[0])
+    assert (summary["near_before"], summary["near_after"]) == pytest.approx(tuple(sums / 20))
+    of_three = np.sum([each["dislikes"][1] for each in probes if len(each["dislikes"]) > 1], axis=0)
+    assert summary["prevented_3"] == pytest.approx(1 - of_three[1] / of_three[0])
+    liked = np.sum([each["liked_again"] for each in probes if each["liked_again"]], axis=0)
+    assert summary["left_liked_again"] == pytest.approx((1 - liked[1] / liked[0]) / summary["prevented"])
 
 
 def test_the_command_prints_a_table_keeps_rows_and_goes_on(
@@ -198,6 +283,7 @@ def test_the_command_prints_a_table_keeps_rows_and_goes_on(
     assert "to the bit" in out
     heads = [line.split()[0] for line in out.splitlines() if line.strip()]
     assert [head for head in heads if head in ("SSF", "Pop")] == ["SSF", "Pop"]
+    assert Path(f"runs/respond/respond-{toy}.png").stat().st_size > 1000
     rows = [json.loads(line) for line in Path(f"runs/respond/{toy}.jsonl").read_text().splitlines()]
     assert [row["model"] for row in rows] == ["SSF", "Pop"]
     kept = json.loads(Path(f"runs/respond/Pop-{toy}.json").read_text())

@@ -3,8 +3,9 @@ from .responsiveness import has_learner as has_learner
 from .responsiveness import overlap as overlap
 from .responsiveness import respond as respond
 from .responsiveness import respond_all as respond_all
-from .responsiveness import respond_rows as respond_rows
-from .responsiveness import respond_table as respond_table
+from .responsiveness_table import draw_responses as draw_responses
+from .responsiveness_table import respond_rows as respond_rows
+from .responsiveness_table import respond_table as respond_table
 from .tradeoff_curve import can_trade_off as can_trade_off
 from .tradeoff_curve import mark_front as mark_front
 from .tradeoff_curve import parse_aversions as parse_aversions

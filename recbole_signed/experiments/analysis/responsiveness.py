@@ -1,17 +1,21 @@
-r"""Does a model react when a user says no? An audit of what one event does to a user's list, and of what undoes it.
+r"""Is a dislike felt? An audit of what one event does to a user's list, how long it lasts, and what undoes it.
 
 Each probe goes the way of a served event: durable in the log, taken in by the learner, and the list asked for again.
-For each of some users, on a state that ends where it began:
+What is *similar* to an item is decided by the data, the same for every model: the ten items whose likes in the training
+part are most like its own (cosine), among those that the user has no edge to; its *cluster* are the fifty nearest. For
+each of some users, on a state that ends where it began:
 
-1. **A dislike of a shown item**, at a random place of the list. Is it gone? Its *neighbours*, the items whose likes are
-   most alike (cosine over users, of the training part: the same ones for every model) among those that the user has no
-   edge to, are what the user would call more of the same: how many are shown before and after, and how many fall in the
-   whole ranking. Mozilla's study of YouTube ("Does This Button Work?", 2022) counts the same: the share of unwanted
-   recommendations that a button prevents.
-2. **The dislike is taken back**: is the list as before, and is every score, to the last bit?
-3. **A like of another kind**, of an item that no like of the user has a user in common with: how far does it move the
-   list, and does it bring its neighbours in?
-4. **The like is taken back.**
+1. **Bite.** A shown item, at a random place of the list, is disliked, then more of its kind: the shown items nearest to
+   it, 3 and 10 in all. How many similar items are shown, against the list before with nothing but the disliked items
+   removed? How many of them lose places in the whole ranking? How much of the top 50 is of the cluster?
+2. **Locality.** What was lost that is not of the cluster, or that is nearer to a like of the user than to the dislike?
+   How far does the rest of the list stay?
+3. **Persistence.** What is left of the effect of one dislike after likes of items far from it, after a like of the
+   nearest similar item, and after views of items far from it? Each against the same events without the dislike.
+4. **Undo.** After each step all is taken back: is the list as before, and is every score, to the last bit?
+5. **A like of another kind**, of an item that no like of the user has a user in common with, and what it moves.
+
+A view can't be taken back, so views come last, and hide items from their user alone.
 
 How far a list moves is the rank-biased overlap of both lists (Webber, Moffat & Zobel, "A similarity measure for
 indefinite rankings", TOIS 2010), 1 for equal lists.
@@ -19,7 +23,6 @@ indefinite rankings", TOIS 2010), 1 for equal lists.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -33,14 +36,23 @@ import scipy.sparse as sp
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.plugin import display_name
-from recbole_signed.table import Header, Section, Table, text_lines
 
 IntArray = npt.NDArray[np.int64]
 N_NEIGHBOURS = 10
 """Items that count as more of the same."""
+N_CLUSTER = 50
+"""Nearest items of a dislike, and the places of the ranking that are searched for them."""
+DISLIKES = (1, 3, 10)
+"""Dislikes of one kind after which the list is looked at."""
+NEUTRAL = (10, 50, 200)
+"""Neutral events after a dislike after which the list is looked at."""
 PERSISTENCE = 0.9
 """p of the rank-biased overlap: the first 10 places have 86 % of the weight."""
+METRICS = ("NDCG", "Recall", "DislikeRecall", "SignAUC")
+"""What the ranking of the live learner is evaluated by on the test part."""
+
+Shown = tuple[int, int]
+"""How many similar items are shown without and with the dislikes."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +61,36 @@ class Probes:
 
     gone: bool
     """The disliked item is no longer shown."""
-    near_before: int
-    """Neighbours of the disliked item in the list before (the item itself left out)."""
-    near_after: int
+    dislikes: list[Shown]
+    """After each number of :data:`DISLIKES`; fewer where the list has no more of the kind."""
     falling: float
-    """Share of the neighbours that lose places among all other items; one that keeps its place counts half, so that a
-    list that does not react has .5."""
+    """Share of the similar items that lose places among all other items; one that keeps its place counts half, so that
+    a list that does not react has .5."""
+    more_fall: float
+    """1 where more of them fall than rise, 0 where more rise, else .5."""
+    cluster: Shown
+    """Items of the cluster among the first :data:`N_CLUSTER`."""
+    far_lost: float
+    """Share of the list that was lost though it is outside the cluster."""
+    liked: Shown
+    """Of the list before, what is not similar, and nearer to a like of the user than to the dislike."""
     overlap_dislike: float
-    """Rank-biased overlap of the lists before (without the disliked item) and after the dislike."""
+    """Rank-biased overlap of the lists before and after a dislike, the similar items left out."""
+    likes: list[Shown]
+    """After each number of :data:`NEUTRAL` likes of items far from the dislike."""
+    liked_again: Shown | None
+    """After a like of the nearest similar item; None where there is none."""
+    views: list[Shown]
     overlap_like: float | None
-    """The same of a like of another kind; None where the catalogue has no such item."""
-    near_like_before: int | None
+    """That of a like of another kind; None where the catalogue has no such item."""
     near_like_after: int | None
+    """Items like that one that are shown then."""
     restored: bool
-    """After each event was taken back, the list was what it had been."""
+    """After each step was taken back, the list was what it had been."""
     exact: bool
     """All scores were, bit by bit; a learner that corrects an inverse leaves rounding (SignedEASE)."""
     milliseconds: float
-    """From an event to the list that reflects it; the mean of the two."""
+    """From a dislike to the list that reflects it."""
 
 
 def overlap(one: Sequence[int], other: Sequence[int], p: float = PERSISTENCE) -> float:
@@ -110,56 +134,90 @@ def respond(
         overrides: configuration keys above the files.
         seed: RecBole's ``seed``, and that of the probes.
         n_users: users that are probed, drawn by their names.
-        k: length of the list.
+        k: length of the list, and of the metrics.
         values: as in :func:`~.tradeoff_curve.tradeoff`.
 
     Returns:
-        ``model``, ``dataset``, ``seed``, ``k``, what the numbers come from, ``probes`` (one per user, see
-        :class:`Probes`) and ``summary`` of them.
+        ``model``, ``dataset``, ``seed``, ``k``, what the numbers come from, ``test`` (what the live learner's ranking
+        has on the test part, empty where there is none), ``probes`` (one per user, see :class:`Probes`) and
+        ``summary`` of them.
 
     Raises:
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
     """
+    from recbole_signed.evaluation import split_length
     from recbole_signed.experiments.analysis.fitted import above_files, fit_once
+    from recbole_signed.experiments.analysis.responsiveness_table import summary
     from recbole_signed.experiments.runs import config_hash, data_sha256, versions
     from recbole_signed.online import OnlineRecommender, base_of
     from recbole_signed.online.learners import learner_of, make_learner
-    from recbole_signed.plugin import given_settings
+    from recbole_signed.plugin import given_settings, layered
 
     for name, value in ((argument("n_users", option="--users"), n_users), (argument("k"), k)):
         if value < 1:
             raise UsageError(f"{name} is {value}; it must be 1 or more.")
     make_learner(model)  # a model without a live learner is refused before it is trained
-    given = above_files(config_files, values or {}, overrides)
+    chosen_by = layered({"valid_metric": f"NDCG@{k}", **(values or {})}, config_files, overrides)["valid_metric"]
+    measured = {
+        "metrics": sorted({*METRICS, split_length(str(chosen_by))[0]}),
+        "topk": sorted({k, split_length(str(chosen_by))[1] or k}),
+        "metric_decimal_place": 6,
+    }
+    given = {**above_files(config_files, {"valid_metric": chosen_by, **(values or {})}, overrides), **measured}
     fitted = fit_once(model, dataset, config_files, given, seed)
     config, trained_on = fitted.config, fitted.train_data._dataset
     with tempfile.TemporaryDirectory() as folder:
         learner, state = learner_of(fitted.model, config), Path(folder) / "state"
         live = OnlineRecommender.begin(state, learner, *base_of(trained_on), unit_known=True)
         try:
+            test = _evaluated(fitted, live, k)
             probes = _Audit(live, int(config["seed"]), k).of_users(n_users)
         finally:
             live.close()
-    settings = getattr(fitted.model, "chosen", None) or given_settings(config)
+    settings = getattr(fitted.model, "chosen", None) or {
+        key: value for key, value in given_settings(config).items() if key not in {*measured, "data_path"}
+    }
     return {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": int(config["seed"]),
         "k": k,
-        "settings": {key: value for key, value in settings.items() if key != "data_path"},
+        "settings": {**settings, "dislike_strength": learner.dislike_strength},
         "fit_seconds": round(fitted.seconds, 2),
         "stopped_by": getattr(fitted.trainer, "stopped_by", None),
         "config_hash": config_hash(config.final_config_dict),
         "data_sha256": data_sha256(Path(config["data_path"]), config["dataset"]),
         "package": __version__,
         "versions": versions(),
+        "test": test,
         "summary": summary(probes),
         "probes": [asdict(each) for each in probes],
     }
 
 
+def _evaluated(fitted: Any, live: Any, k: int) -> dict[str, Any]:
+    """Return RecBole's metrics, at length k, of what the live learner ranks by, on the test part."""
+    from recbole_signed.compat import own_arguments_hidden
+    from recbole_signed.evaluation import split_length
+    from recbole_signed.experiments.runs import plain_result
+    from recbole_signed.online import LiveModel
+
+    trainer, data = fitted.trainer, fitted.test_data
+    if not len(data.dataset.inter_feat):
+        return {}
+    trainer.model = LiveModel(live, data._dataset, trainer.device)
+    with own_arguments_hidden():
+        found = trainer.evaluate(data, load_best_model=False, show_progress=False)
+    wanted = {name.lower() for name in METRICS}
+    return {
+        name: value
+        for name, value in plain_result(found or {}).items()
+        if split_length(name)[0].lower() in wanted and split_length(name)[1] in (None, k)
+    }
+
+
 class _Audit:
-    """Probes users of a live model, which is left as it was."""
+    """Probes users of a live model, which is left as it was but for what they viewed."""
 
     def __init__(self, live: Any, seed: int, k: int) -> None:
         self.live, self.seed, self.k = live, seed, k
@@ -186,95 +244,184 @@ class _Audit:
         return [self._probe(int(user), np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
 
     def _probe(self, user: int, rng: np.random.Generator) -> Probes:
-        scores, shown = self._ranking(user)
-        item = int(shown[rng.integers(len(shown))])
-        near = self._neighbours(user, item)
-        started = time.perf_counter()
-        self._tell(user, item, "dislike")
-        after_scores, after = self._ranking(user)
-        seconds = [time.perf_counter() - started]
-        self._tell(user, item, "undislike")
-        undone = [self._ranking(user)]
-        without = scores.copy()
-        without[item] = -np.inf  # or what stood below it would have gained a place
-        moved = _places(after_scores)[near] - _places(without)[near]
-        other = self._another_kind(user, rng)
-        found: dict[str, Any] = {"overlap_like": None, "near_like_before": None, "near_like_after": None}
-        if other:
-            near_other = self._neighbours(user, other)
-            started = time.perf_counter()
-            self._tell(user, other, "like")
-            _, liked = self._ranking(user)
-            seconds.append(time.perf_counter() - started)
-            self._tell(user, other, "unlike")
-            undone.append(self._ranking(user))
-            found = {
-                "overlap_like": overlap(shown.tolist(), liked.tolist()),
-                "near_like_before": int(np.isin(shown, near_other).sum()),
-                "near_like_after": int(np.isin(liked, near_other).sum()),
-            }
-        rest = shown[shown != item]
-        return Probes(
-            gone=item not in after,
-            near_before=int(np.isin(rest, near).sum()),
-            near_after=int(np.isin(after[: len(rest)], near).sum()),
-            falling=float(((moved > 0) + 0.5 * (moved == 0)).mean()) if len(near) else 0.5,
-            overlap_dislike=overlap(rest.tolist(), after[after != item].tolist()),
-            restored=all(np.array_equal(shown, listed) for _, listed in undone),
-            exact=all(np.array_equal(scores, ranked) for ranked, _ in undone),
-            milliseconds=1e3 * float(np.mean(seconds)),
-            **found,
-        )
+        return _Probe(self, user, rng).made()
 
-    def _tell(self, user: int, item: int, kind: str) -> None:
+    def tell(self, user: int, *events: tuple[IntArray, str]) -> None:
+        """Take in events of a user as one batch: of each kind some items."""
         from recbole_signed.online import Event
 
-        self.clock += 1
-        self.live.update([Event("", self.names[user], self.item_names[item], kind, self.clock)])
+        batch = []
+        for items, kind in events:
+            for item in items.tolist():
+                self.clock += 1
+                batch.append(Event("", self.names[user], self.item_names[item], kind, self.clock))
+        self.live.update(batch)
 
-    def _ranking(self, user: int) -> tuple[np.ndarray, IntArray]:
-        """Return what the user's items are ranked by, those it has an edge to last, and the list."""
+    def scores(self, user: int) -> np.ndarray:
+        """Return what a user's items are ranked by, ``[n_items]``; minus infinity where there is an edge."""
         from recbole_signed.online.learners import ranked_scores
 
         with self.live.reading() as (state, learner):
-            scores = ranked_scores(learner, state.edges, np.array([user]))[0, : self.items].double().numpy().copy()
-            scores[state.edges.of_user(user).ids.astype(np.int64)] = -np.inf
-        scores[0] = -np.inf
-        order = np.argsort(-scores, kind="stable")[: self.k]
-        return scores, order[np.isfinite(scores[order])]
-
-    def _neighbours(self, user: int, item: int) -> IntArray:
-        """Return the items that a user has no edge to whose likes are most like those of an item, the nearest first."""
-        common = (self.by_item[[item]] @ self.likes).toarray()[0]
-        cosine = common / np.sqrt(np.maximum(self.n_likes, 1.0))
-        cosine[[0, item]] = 0.0
-        cosine[self._seen(user)] = 0.0
-        order = np.argsort(-cosine, kind="stable")[:N_NEIGHBOURS]
-        found: IntArray = order[cosine[order] > 0]
+            found = (
+                ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))[
+                    0, : self.items
+                ]
+                .double()
+                .numpy()
+                .copy()
+            )
+            found[state.edges.of_user(user).ids.astype(np.int64)] = -np.inf
+        found[0] = -np.inf
         return found
 
-    def _another_kind(self, user: int, rng: np.random.Generator) -> int:
-        """Return an item, liked by others, that shares no user with what this user liked; 0: there is none.
+    def alike(self, items: IntArray) -> np.ndarray:
+        """Return the cosines of the likes of items with those of all, ``[len(items), n_items]``; 0 with themselves."""
+        found = (self.by_item[items] @ self.likes).toarray()
+        found /= np.sqrt(np.maximum(np.outer(self.n_likes[items], self.n_likes), 1.0))
+        found[np.arange(len(items)), items] = 0.0
+        return np.asarray(found)
+
+    def another_kind(self, user: int, new: npt.NDArray[np.bool_], rng: np.random.Generator) -> int:
+        """Return a new item, liked by others, that shares no user with what this user liked; 0: there is none.
 
         Of those the more popular half is drawn from: a like of what hardly anybody knows says little.
         """
-        own = self.likes[[user]]
-        reach = (own @ self.by_item @ self.likes).toarray()[0]
+        reach = (self.likes[[user]] @ self.by_item @ self.likes).toarray()[0]
         far = np.flatnonzero((reach == 0) & (self.n_likes > 1))
         if not len(far):  # in a dense set everything is near: what the user's items have least in common with
-            cosine = reach / np.maximum(self.n_likes, 1)
-            cosine[(self.n_likes < 2) | (self._seen(user))] = np.inf
-            far = np.argsort(cosine, kind="stable")[: max(1, self.items // 50)]
-            far = far[np.isfinite(cosine[far])]
-        far = far[~self._seen(user)[far]]
+            share = np.where((self.n_likes > 1) & new, reach / np.maximum(self.n_likes, 1), np.inf)
+            far = np.argsort(share, kind="stable")[: max(1, self.items // 50)]
+            far = far[np.isfinite(share[far])]
+        far = far[new[far]]
         popular = far[self.n_likes[far] >= np.median(self.n_likes[far])] if len(far) else far
         return int(rng.choice(popular)) if len(popular) else 0
 
-    def _seen(self, user: int) -> npt.NDArray[np.bool_]:
-        with self.live.reading() as (state, _):
-            seen = np.zeros(self.items, dtype=bool)
-            seen[state.edges.of_user(user).ids.astype(np.int64)] = True
-        return seen
+
+class _Probe:
+    """The probes of one user."""
+
+    def __init__(self, audit: _Audit, user: int, rng: np.random.Generator) -> None:
+        self.audit, self.user, self.rng, self.k = audit, user, rng, audit.k
+        self.scores = audit.scores(user)
+        self.new = np.isfinite(self.scores)
+        self.shown = _best(self.scores, self.k)
+        self.disliked = self.shown[[rng.integers(len(self.shown))]]
+        self.alike = audit.alike(self.disliked)[0]
+        self.nearest = self._nearest(self.alike)
+        self.similar, self.cluster = self.nearest[:N_NEIGHBOURS], self.nearest[:N_CLUSTER]
+        self.undone: list[np.ndarray] = []
+        self.seconds: list[float] = []
+
+    def made(self) -> Probes:
+        """Make them all; views come last."""
+        bite = self._bite()
+        far, disliked = self._far(), (self.disliked, "dislike")
+        ends = [end for end in NEUTRAL if end <= len(far)]
+        likes, views = (
+            [(far[start:end], kind) for start, end in zip([0, *ends], ends, strict=False)] for kind in ("like", "view")
+        )
+        alone, told = self._after(*likes), self._after(disliked, *likes)[1:]
+        lasting = [self._shown(*each) for each in zip(alone, told, strict=True)]
+        again, first = None, self.similar[:1]
+        if len(first):
+            again = self._shown(self._after((first, "like"))[0], self._after(disliked, (first, "like"))[1])
+        other = self._other()
+        viewed = [self._shown(self.scores, each) for each in self._after(disliked, *views)[1:]]
+        return Probes(
+            **bite,
+            **other,
+            likes=lasting,
+            liked_again=again,
+            views=viewed,
+            restored=all(np.array_equal(self.shown, _best(each, self.k)) for each in self.undone),
+            exact=all(np.array_equal(self.scores, each) for each in self.undone),
+            milliseconds=1e3 * self.seconds[0],
+        )
+
+    def _bite(self) -> dict[str, Any]:
+        """Dislike one item and more of its kind, and look at what is lost."""
+        kind = np.concatenate([self.disliked, self.nearest[np.isin(self.nearest, self.shown)]])
+        numbers = [number for number in DISLIKES if number <= len(kind)]
+        steps = [(kind[start:end], "dislike") for start, end in zip([0, *numbers], numbers, strict=False)]
+        found = self._after(*steps)
+        without, after = self._hidden(self.disliked), found[0]
+        before, later = _best(without, self.k), _best(after, self.k)
+        lost, rest = before[~np.isin(before, later)], before[~np.isin(before, self.similar)]
+        moved = _places(after)[self.similar] - _places(without)[self.similar]
+        own = self.audit.likes[[self.user]].indices
+        liked = rest[self.audit.alike(rest)[:, own].max(axis=1) > self.alike[rest]] if len(rest) else rest
+        return {
+            "gone": bool(self.disliked[0] not in later),
+            "dislikes": [self._shown(self._hidden(kind[:n]), each) for n, each in zip(numbers, found, strict=True)],
+            "falling": float(((moved > 0) + 0.5 * (moved == 0)).mean()) if len(moved) else 0.5,
+            "more_fall": float(np.sign(np.sign(moved).sum()) / 2 + 0.5),
+            "cluster": _among(self.cluster, _best(without, N_CLUSTER), _best(after, N_CLUSTER)),
+            "far_lost": float((~np.isin(lost, self.cluster)).sum() / max(len(before), 1)),
+            "liked": _among(liked, before, later),
+            "overlap_dislike": overlap(rest.tolist(), later[~np.isin(later, self.similar)].tolist()),
+        }
+
+    def _other(self) -> dict[str, Any]:
+        """Like an item of another kind."""
+        item = np.array([self.audit.another_kind(self.user, self.new, self.rng)])
+        if not item[0]:
+            return {"overlap_like": None, "near_like_after": None}
+        near = self._nearest(self.audit.alike(item)[0])[:N_NEIGHBOURS]
+        listed = _best(self._after((item, "like"))[0], self.k)
+        return {
+            "overlap_like": overlap(self.shown.tolist(), listed.tolist()),
+            "near_like_after": int(np.isin(listed, near).sum()),
+        }
+
+    def _after(self, *steps: tuple[IntArray, str]) -> list[np.ndarray]:
+        """Return the scores after each of some steps; all is taken back then, but for views."""
+        found = []
+        for step in steps:
+            started = time.perf_counter()
+            self.audit.tell(self.user, step)
+            found.append(self.audit.scores(self.user))
+            self.seconds.append(time.perf_counter() - started)
+        verdicts = [(items, f"un{kind}") for items, kind in steps if kind != "view"]
+        self.audit.tell(self.user, *verdicts)
+        if len(verdicts) == len(steps):
+            self.undone.append(self.audit.scores(self.user))
+        return found
+
+    def _shown(self, without: np.ndarray, after: np.ndarray) -> Shown:
+        """Count the similar items in the lists by two rankings; in neither is an item that the second one hides."""
+        hidden = np.where(np.isfinite(after), without, -np.inf)
+        near = self.nearest[np.isfinite(after[self.nearest])][:N_NEIGHBOURS]
+        return _among(near, _best(hidden, self.k), _best(after, self.k))
+
+    def _hidden(self, items: IntArray) -> np.ndarray:
+        """Return the scores at the start with some items hidden."""
+        left = self.scores.copy()
+        left[items] = -np.inf
+        return left
+
+    def _nearest(self, alike: np.ndarray) -> IntArray:
+        """Return the new items that are alike at all, the nearest first."""
+        return _best(np.where(self.new & (alike > 0), alike, -np.inf), len(alike))
+
+    def _far(self) -> IntArray:
+        """Return new items that some like, of the half that is least like the disliked one."""
+        pool = self.new & (self.audit.n_likes > 1)
+        pool[self.cluster] = pool[self.disliked] = False
+        far = self.rng.permutation(np.flatnonzero(pool))
+        far = far[np.argsort(self.alike[far], kind="stable")][: (len(far) + 1) // 2]
+        return np.asarray(self.rng.permutation(far)[: NEUTRAL[-1]])
+
+
+def _best(scores: np.ndarray, k: int) -> IntArray:
+    """Return the k items with the highest scores, best first; none of those with minus infinity."""
+    order = np.argsort(-scores, kind="stable")[:k]
+    return np.asarray(order[np.isfinite(scores[order])])
+
+
+def _among(items: IntArray, *lists: IntArray) -> Shown:
+    """Return how many of some items are in each of two lists."""
+    one, other = (int(np.isin(each, items).sum()) for each in lists)
+    return one, other
 
 
 def _like() -> int:
@@ -288,20 +435,6 @@ def _places(scores: np.ndarray) -> IntArray:
     places = np.empty(len(scores), dtype=np.int64)
     places[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
     return places
-
-
-def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
-    """Return the means over users; ``prevented`` is the share of shown neighbours that a dislike took away."""
-
-    def mean(name: str) -> float | None:
-        values = [getattr(each, name) for each in probes if getattr(each, name) is not None]
-        return float(np.mean(values)) if values else None
-
-    before, after = (sum(getattr(each, f"near_{when}") for each in probes) for when in ("before", "after"))
-    names = ("gone", "near_before", "near_after", "falling", "overlap_dislike", "overlap_like", "near_like_before",
-             "near_like_after", "restored", "exact", "milliseconds")  # fmt: skip
-    found = {name: mean(name) for name in names}
-    return {"users": float(len(probes)), "prevented": 1 - after / before if before else None, **found}
 
 
 def respond_all(
@@ -332,45 +465,3 @@ def has_learner(model: str) -> bool:
     except UsageError:
         return False
     return True
-
-
-COLUMNS: tuple[tuple[str, Header, str], ...] = (
-    ("gone", Header("gone"), "{:.0%}"),
-    ("near_before", Header("similar shown before"), "{:.2f}"),
-    ("near_after", Header("after", smaller=True), "{:.2f}"),
-    ("prevented", Header("prevented"), "{:.0%}"),
-    ("falling", Header("similar fall"), "{:.0%}"),
-    ("overlap_dislike", Header("overlap"), "{:.3f}"),
-    ("overlap_like", Header("overlap after a like", smaller=True), "{:.3f}"),
-    ("near_like_after", Header("its similar shown"), "{:.2f}"),
-    ("restored", Header("undone"), "{:.0%}"),
-    ("exact", Header("to the bit"), "{:.0%}"),
-    ("milliseconds", Header("ms", smaller=True), "{:.1f}"),
-)
-"""What the table shows of a summary, and how."""
-
-
-def respond_table(audits: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the audits of one data set, a line each."""
-    first = audits[0]
-    return Table(
-        f"Responsiveness on {first['dataset']}, {first['summary']['users']:.0f} users, lists of {first['k']}",
-        tuple(header for _, header, _ in COLUMNS),
-        (Section("", text_lines([(display_name(each["model"]), *_cells(each["summary"])) for each in audits])),),
-        (
-            "A shown item is disliked: is it gone; how many of the items most like it are shown before and after; the "
-            "share of them that is prevented; the share that falls in the whole ranking; overlap (RBO) of both lists. "
-            "Then an item of another kind is liked: overlap, and how many items like it are shown. ms: event to list.",
-        ),
-        head=(Header("Model", left=True),),
-    )
-
-
-def respond_rows(audits: Sequence[Mapping[str, Any]]) -> str:
-    """Return the audits as JSON lines, without their probes."""
-    rows = [{key: value for key, value in each.items() if key != "probes"} for each in audits]
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-
-
-def _cells(found: Mapping[str, float | None]) -> list[str]:
-    return ["-" if found[name] is None else form.format(found[name]) for name, _, form in COLUMNS]
