@@ -17,7 +17,7 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import best_of_each
-from recbole_signed.online.learners import IntArray, Learner
+from recbole_signed.online.learners import IntArray, Learner, explained
 from recbole_signed.online.store import EdgeState, Row, Rows
 from recbole_signed.serve.experiments import Assignment
 
@@ -194,7 +194,7 @@ def explain(learner: Any, edges: EdgeState, user: int, item: int) -> Any:
         UsageError: the model can't tell.
     """
     refuse_unexplained(learner)
-    return learner.explain(edges, user, item)
+    return explained(learner, edges, user, item)
 
 
 def without_rounding(counts: np.ndarray) -> np.ndarray:
