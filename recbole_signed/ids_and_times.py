@@ -141,6 +141,11 @@ def milliseconds(times: npt.NDArray[Any], where: str) -> npt.NDArray[np.int64]:
     return np.rint(times / (PER_SECOND[unit] // 1000)).astype(np.int64)
 
 
+def day(milliseconds: int) -> str:
+    """Return the day of a time in milliseconds since 1970, UTC, as ISO 8601 writes it."""
+    return str(np.datetime64(milliseconds, "ms").astype("datetime64[D]"))
+
+
 def iso_time(text: str) -> datetime:
     """Return the time of a text of ISO 8601; digits of a second after the sixth are left out.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from recbole_signed.errors import counted
+from recbole_signed.graph import Fall
 from recbole_signed.ssf import UNKNOWN
 
 NAMED = 3
@@ -17,15 +18,16 @@ NAMED = 3
 NOTED = 0.01
 """Share of the score from which on the sentence tells what popularity adds."""
 _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
+_SAID = {1: "liked", -1: "disliked", 0: "has already met"}
 
 
 @dataclass(frozen=True, repr=False)
 class ItemExplanation:
-    """Why a user gets an item: ``score = edges["contribution"].sum() + user_features + popularity``, exactly.
+    """Why a user gets an item: ``score = edges["contribution"].sum() + user_features + popularity - lowered``, exactly.
 
     Attributes:
         user, item: raw ids.
-        score: as in :meth:`Recommender.recommend`.
+        score: what the item is ranked by, as in :meth:`Recommender.recommend`.
         edges: polars frame with a row per edge of the user, the largest contribution first: ``item`` (String), ``sign``
             (Int8: 1 like, -1 dislike, 0 neutral) and ``contribution`` (Float64, in the unit of the score). Of SSF-T
             also ``recency``: the part of the contribution that comes from the order of the edges.
@@ -40,6 +42,9 @@ class ItemExplanation:
             ``contribution`` (Float64, in the unit of the score). What an item's features add is in the contributions
             of the edges, and in ``user_features``; it stands here once more.
         sentence: all that in words.
+        lowered: how much lower it is ranked since it is near to what the user disliked.
+        cause: raw id of that dislike; None where none lowers it.
+        common_likes: number of users who like both.
     """
 
     user: str
@@ -54,6 +59,9 @@ class ItemExplanation:
     sentence: str
     user_features: float
     features: pl.DataFrame
+    lowered: float = 0.0
+    cause: str | None = None
+    common_likes: int = 0
 
     def __str__(self) -> str:
         return self.sentence
@@ -64,7 +72,13 @@ class ItemExplanation:
 
 
 def explained(
-    told: Any, settings: Any, user: str, item: str, names: pl.Series, called: Callable[[str], str] = str
+    told: Any,
+    settings: Any,
+    user: str,
+    item: str,
+    names: pl.Series,
+    called: Callable[[str], str] = str,
+    dates: Callable[[str], str | None] = lambda item: None,
 ) -> ItemExplanation:
     """Put what :meth:`SSF.explain` returns into raw ids and words.
 
@@ -75,6 +89,7 @@ def explained(
         item: raw id.
         names: raw ids of the items by RecBole's ids.
         called: what the sentence calls an item, by its raw id.
+        dates: day of the user's verdict on an item, by its raw id; None where it is not known.
     """
     unit = told.trend * told.factor
     contributions = told.contributions * unit
@@ -86,14 +101,6 @@ def explained(
     )
     if told.recency is not None:
         edges = edges.with_columns(pl.Series("recency", told.recency[order] * unit, dtype=pl.Float64))
-    popularity = float(told.prior * told.factor)
-    score = float(told.score)
-    columns, this = _Edges(items, signs, contributions, called), called(item)
-    said = _sentences(columns, settings, user, this, score, told.verdict, bool(told.from_features))
-    if (edges.height or told.from_features) and score > UNKNOWN and abs(popularity) >= NOTED * abs(score):
-        said.insert(1, f"Its popularity adds {popularity:+.3g}.")
-    if told.trend != 1.0:
-        said.append(f"The trend of item {this} multiplies the contributions by {told.trend:.3g}.")
     features = pl.DataFrame(
         [
             (of, part.column, part.value, part.contribution * unit)
@@ -103,25 +110,27 @@ def explained(
         schema={"of": pl.String, "column": pl.String, "value": pl.String, "contribution": pl.Float64},
         orient="row",
     ).sort(pl.col("contribution").abs(), descending=True, maintain_order=True)
-    said += [
-        f"Features of {of} {name} add most: {_named_features(own)}."
-        for of, name, parts in (("user", user, told.user_features), ("item", this, told.item_features))
-        if parts and (own := features.filter((pl.col("of") == of) & (pl.col("column") != ""))).height
-    ]
-    return ItemExplanation(
+    fall = told.fall if told.fall is not None and told.fall.by > 0 else None
+    popularity = float(told.prior * told.factor)
+    found = ItemExplanation(
         user=user,
         item=item,
-        score=score,
+        score=float(told.ranked),
         edges=edges,
         popularity=popularity,
         like_rate=told.verdict,
         factor=told.factor,
         trend=told.trend,
         known=bool(edges.height),
-        sentence=" ".join(said),
+        sentence="",
         user_features=float(told.from_features * unit),
         features=features,
+        lowered=0.0 if fall is None else fall.by,
+        cause=None if fall is None else names[fall.cause],
+        common_likes=0 if fall is None else fall.common_likes,
     )
+    columns = _Edges(items, signs, contributions, called)
+    return replace(found, sentence=" ".join(_sentences(found, columns, settings, dates, fall)))
 
 
 def _named_features(features: pl.DataFrame) -> str:
@@ -149,38 +158,56 @@ class _Edges:
 
 
 def _sentences(
-    edges: _Edges,
-    settings: Any,
-    user: str,
-    item: str,
-    score: float,
-    like_rate: float,
-    from_features: bool,
+    told: ItemExplanation, edges: _Edges, settings: Any, dates: Callable[[str], str | None], fall: Fall | None
 ) -> list[str]:
+    """Say first what the user said of the item itself; a dislike is never a reason for an item."""
+    user, item, score = told.user, edges.called(told.item), told.score
     n_edges, contributions = len(edges.items), edges.contributions
     if score <= UNKNOWN:
         return [f"Nobody has liked or disliked item {item} in the training data, so it comes after all other items."]
-    if not n_edges and not from_features:
+    own = edges.signs[(edges.items == told.item).to_numpy()]
+    if len(own):
+        verb = _SAID[int(own.min())]
+        return [
+            f"User {user} {verb} item {item}{_on(dates(told.item))}, so it is not recommended again; its score is "
+            f"{score:.3g}."
+        ]
+    if not n_edges and not told.user_features:
         return [
             f"The model knows no edges of user {user}, so item {item} has the score {score:.3g} by its popularity and "
             "like rate alone."
         ]
     said = [f"Item {item} has the score {score:.3g} for user {user}."]
-    for word, rows in (("raise", np.flatnonzero(contributions > 0)), ("lower", np.flatnonzero(contributions < 0))):
+    if fall is not None:
+        assert told.cause is not None
+        said.append(
+            f"It is shown less ({-fall.by:+.3g}): user {user} disliked item {edges.called(told.cause)}"
+            f"{_on(dates(told.cause))}; near by {counted(fall.common_likes, 'common like')} (dislike_strength "
+            f"{fall.strength:g})."
+        )
+    if abs(told.popularity) >= NOTED * abs(score):
+        said.append(f"Its popularity adds {told.popularity:+.3g}.")
+    disliked = edges.signs < 0
+    reasons = np.flatnonzero((contributions > 0) & ~disliked), np.flatnonzero(contributions < 0)
+    for word, rows in zip(("raise", "lower"), reasons, strict=True):
         if len(rows):
             total = float(contributions[rows].sum())
             verb = f"{word}s" if len(rows) == 1 else word
             share = f"{len(rows)} of {counted(n_edges, 'edge')} {verb} it ({total:+.3g})"
             said.append(f"{share}, most of all {edges.named(rows)}.")
-    weight, aversion = f"{settings.dislike_weight:g}", f"{settings.dislike_aversion:g}"
-    disliked = edges.signs < 0
-    if (disliked & (contributions > 0)).any():
-        said.append(
-            f"A dislike can raise a score, since it shows what kind of items the user meets (dislike_weight {weight}); "
-            "what holds disliked items back is the like rate."
-        )
-    elif settings.dislike_weight < 0 and disliked.any():
-        said.append(f"Dislikes lower the scores of similar items (dislike_weight {weight}).")
+    if met := float(contributions[disliked & (contributions > 0)].sum()):
+        said.append(f"What user {user} also came across adds {met:+.3g}.")
+    aversion = f"{settings.dislike_aversion:g}"
     effect = f"multiplies the score, to the power {aversion}" if settings.dislike_aversion else "has no weight"
-    said.append(f"The like rate of item {item}, {like_rate:.0%}, {effect} (dislike_aversion {aversion}).")
+    said.append(f"The like rate of item {item}, {told.like_rate:.0%}, {effect} (dislike_aversion {aversion}).")
+    if told.trend != 1.0:
+        said.append(f"The trend of item {item} multiplies the contributions by {told.trend:.3g}.")
+    for of, name in (("user", user), ("item", item)):
+        parts = told.features.filter((pl.col("of") == of) & (pl.col("column") != ""))
+        if parts.height:
+            said.append(f"Features of {of} {name} add most: {_named_features(parts)}.")
     return said
+
+
+def _on(date: str | None) -> str:
+    return "" if date is None else f" on {date}"

@@ -23,7 +23,7 @@ from recbole_signed.data import ItemLists
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import path_of
 from recbole_signed.graph import best_of_each
-from recbole_signed.ids_and_times import hashes
+from recbole_signed.ids_and_times import day, hashes, milliseconds
 from recbole_signed.model import RateWeighted, weighed
 from recbole_signed.online import OnlineRecommender, base_of
 from recbole_signed.online.learners import learner_of
@@ -332,7 +332,23 @@ class Recommender:
         (text,) = self.users.texts([user])
         model, number = self._with_aversion(dislike_aversion), self.items.one(item)
         told = model.explain_edges(int(self.users.numbers([text])[0]), number)
-        return explained(told, model.settings, text, self.items.tokens[number], self.items.tokens)
+        dates = self._dates(text)
+        return explained(told, model.settings, text, self.items.tokens[number], self.items.tokens, dates=dates.get)
+
+    def _dates(self, user: str) -> dict[str, str]:
+        """Return the day of each verdict of a user, by the raw ids of the items; without those of an unknown time."""
+        found: dict[str, str] = {}
+        number = int(self.users.numbers([user])[0])
+        for name in ("inter_feat", "neg_feat") if number else ():
+            table, times = getattr(self._dataset, name), self._dataset.times(name)
+            if times is None:
+                continue
+            rows = np.flatnonzero(table[self._dataset.uid_field].numpy() == number)
+            rows = rows[times[rows] != 0]
+            items = self.items.tokens.gather(table[self._dataset.iid_field].numpy()[rows])
+            stamps = milliseconds(times[rows].astype(np.float64), f"the time of '{self._dataset.dataset_name}'")
+            found |= zip(items, map(day, stamps.tolist()), strict=True)
+        return found
 
     def similar(self, item: Any, k: int = 10) -> pl.DataFrame:
         """Return the items most similar to one: by the cosine of their vectors, or by the model's own similarities.

@@ -15,6 +15,7 @@ from .pair_products import pair_sums as pair_sums
 from .personal_verdict import FLOOR as FLOOR
 from .personal_verdict import STRENGTH as STRENGTH
 from .personal_verdict import Demotions as Demotions
+from .personal_verdict import Fall as Fall
 from .personal_verdict import IntArray as IntArray
 from .personal_verdict import Neighbourhoods as Neighbourhoods
 from .personal_verdict import Verdicts as Verdicts

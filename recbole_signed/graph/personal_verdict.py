@@ -192,6 +192,22 @@ NeighbourhoodsOf = Callable[[IntArray], Neighbourhoods]
 
 
 @dataclass(frozen=True)
+class Fall:
+    """Why an item is ranked lower than its score for one user."""
+
+    cause: int
+    """The dislike that it is near to."""
+    by: float
+    """How much lower, 0 or more: an item that is no better than without the user's taste does not fall."""
+    strength: float
+    """:math:`\\lambda`"""
+    nearness: float
+    """:math:`n_{ui}`"""
+    common_likes: int
+    """Users that like both."""
+
+
+@dataclass(frozen=True)
 class Demotions:
     """What falls: one entry for each pair of a user and an item that is near a dislike of it."""
 
@@ -277,6 +293,24 @@ class Demotions:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def only(self, item: int) -> Demotions:
+        """Return those of one item."""
+        rows = self.item == item
+        columns = self.user, self.item, self.nearness, self.cause, self.in_last_run
+        return Demotions(*(each[rows] for each in columns))
+
+    def fall(self, by: float, strength: float, likers: Callable[[int], IntArray]) -> Fall:
+        """Return the first of them with its reason.
+
+        Args:
+            by: how far it falls.
+            strength: :math:`\\lambda`.
+            likers: gives the users that like an item, each once.
+        """
+        item, cause = int(self.item[0]), int(self.cause[0])
+        common = len(np.intersect1d(likers(item), likers(cause), assume_unique=True))
+        return Fall(cause, max(by, 0.0), strength, float(self.nearness[0]), common)
 
     def lowered(
         self,

@@ -126,6 +126,21 @@ class PersonalVerdicts:
         ]
         return Demotions.of(verdicts, distinct(np.concatenate(keys).astype(np.int64)), self.near, self.n_items)
 
+    def of_user(self, own: SignedGraph, number: int) -> tuple[SignedGraph, IntArray, Demotions]:
+        """Return the edges that the score of one user is made of, the dislikes that are left out, and what falls.
+
+        Args:
+            own: all its edges, those of the training part.
+            number: who it is.
+        """
+        verdicts = self.verdicts(np.array([number]))
+        newest = verdicts.newest_dislikes
+        return without(own, verdicts, newest), verdicts.item[newest], self.demotions(verdicts, own)
+
+    def likers(self, item: int) -> IntArray:
+        """Return the users that like an item."""
+        return self._likers[[item]].indices.astype(np.int64)
+
     def judged(
         self,
         numbers: IntArray,

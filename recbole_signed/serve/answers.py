@@ -16,6 +16,7 @@ import polars as pl
 
 from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import day
 from recbole_signed.online import DISLIKE, LIKE, TYPES, OnlineRecommender, OnlineReplica
 from recbole_signed.online.learners import best_items
 from recbole_signed.serve import catalogue, ranking, traffic
@@ -412,9 +413,13 @@ class Answers:
             told = ranking.explain(learner, state.edges, number, self._item(state, item))
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
             settings, seq, version = learner.settings, self.seq, self.version
+            dates = {edge: day(at) for edge, _, at in newest_edges(state, user)[0] if at}
         # updates go on meanwhile
-        here = replace(told, items=np.arange(len(tokens)))
-        shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String), self.called)
+        fall = told.fall
+        if fall is not None:
+            fall = replace(fall, cause=int(np.flatnonzero(told.items == fall.cause)[0]))
+        here = replace(told, items=np.arange(len(tokens)), fall=fall)
+        shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String), self.called, dates.get)
         edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
         return {
             "user": user,
@@ -425,6 +430,9 @@ class Answers:
             "prior": float(told.prior),
             "verdict": float(told.verdict),
             "factor": float(told.factor),
+            "lowered": shown.lowered,
+            "cause": shown.cause,
+            "common_likes": shown.common_likes,
             "sentence": shown.sentence,
             "seq": seq,
             "model": version,

@@ -17,8 +17,7 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import best_of_each
-from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.learners import IntArray, Learner
+from recbole_signed.online.learners import IntArray, Learner, explained
 from recbole_signed.online.store import EdgeState, Row, Rows
 from recbole_signed.serve.experiments import Assignment
 
@@ -73,39 +72,34 @@ def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learne
 
 
 class OwnEdges:
-    """Edges in which each user that is asked for has those of a row; all else is as in the state.
+    """Edges in which one user has those of a row; all else is as in the state.
 
     Args:
         edges: of the state.
+        user: its number.
         row: with times.
         n_users: number of ids, if not that of the state.
     """
 
-    def __init__(self, edges: EdgeState, row: Row, n_users: int | None = None) -> None:
+    def __init__(self, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> None:
         assert row.timestamp is not None
-        self._edges, self._row, self._times = edges, row, row.timestamp
+        self._edges, self._user, self._row, self._times = edges, user, row, row.timestamp
         self.n_users = edges.n_users if n_users is None else n_users
-        verdicts = np.flatnonzero((row.kind == LIKE) | (row.kind == DISLIKE))
-        newest = verdicts[self._times[verdicts] == self._times[verdicts].max(initial=0)]
-        only = len(newest) == 1 and row.kind[newest[0]] == DISLIKE  # as in the state
-        self._newest_dislike = int(row.ids[newest[0]]) if only else 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
 
     def of_user(self, user: int) -> Row:
-        """Return the edges of the row."""
-        return self._row
+        """Return the edges of a user."""
+        return self._row if user == self._user else self._edges.of_user(user)
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
-        """Return the edges of the row, once for each user."""
+        """Return the edges of users: of the one, however often, or of others."""
+        if not (users == self._user).all():  # such as those whose likes tell what is near to an item
+            return self._edges.of_users(users, times=times)
         n = len(users)
         ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
         return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
-
-    def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
-        """Return the item of the newest verdict where that is a dislike, else 0, once for each user."""
-        return np.full(len(users), self._newest_dislike, dtype=np.int64)
 
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
@@ -120,7 +114,7 @@ def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeS
     ids = np.array(sorted(last), dtype=np.int32)
     places = np.array([last[int(item)] for item in ids], dtype=np.int64)
     row = Row(ids, kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
-    return cast(EdgeState, OwnEdges(edges, row, SESSION + 1))
+    return cast(EdgeState, OwnEdges(edges, SESSION, row, SESSION + 1))
 
 
 def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
@@ -134,7 +128,7 @@ def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
     row = edges.of_user(user)
     assert row.timestamp is not None
     stays = row.ids != item
-    return cast(EdgeState, OwnEdges(edges, Row(row.ids[stays], row.kind[stays], row.timestamp[stays])))
+    return cast(EdgeState, OwnEdges(edges, user, Row(row.ids[stays], row.kind[stays], row.timestamp[stays])))
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:
@@ -200,7 +194,7 @@ def explain(learner: Any, edges: EdgeState, user: int, item: int) -> Any:
         UsageError: the model can't tell.
     """
     refuse_unexplained(learner)
-    return learner.explain(edges, user, item)
+    return explained(learner, edges, user, item)
 
 
 def without_rounding(counts: np.ndarray) -> np.ndarray:

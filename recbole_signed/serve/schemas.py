@@ -226,9 +226,9 @@ class Contribution(BaseModel):
 
 
 class Why(BaseModel):
-    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor``.
+    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor - lowered``.
 
-    That is the score of the model; in a list, a variant with ``young`` adds its bonus.
+    That is what the model ranks it by; in a list, a variant with ``young`` adds its bonus.
     """
 
     user: str
@@ -239,6 +239,9 @@ class Why(BaseModel):
     prior: float
     verdict: float = Field(description="Smoothed share of likes among the verdicts on the item.")
     factor: float
+    lowered: float = Field(description="How much lower it is ranked since it is near to what the user disliked.")
+    cause: str | None = Field(description="That dislike; None where none lowers it.")
+    common_likes: int = Field(description="Number of users who like both.")
     sentence: str
     seq: int
     model: str

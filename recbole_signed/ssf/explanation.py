@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from recbole_signed.graph import Fall
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class FeaturePart:
 class Explanation:
     """Why a user gets an item: ``score = ((contributions.sum() + from_features) * trend + prior) * factor``.
 
-    Exact, as the score is linear in the user's edges. An item that nobody has an edge to has the score
-    :data:`~.item_counters.UNKNOWN` whatever the edges are.
+    Exact, as the score is linear in the user's edges. What is near to a dislike is ranked by ``fall.by`` less. An item
+    that nobody has an edge to has the score :data:`~.item_counters.UNKNOWN` whatever the edges are.
     """
 
     items: np.ndarray
@@ -49,3 +51,27 @@ class Explanation:
     """What each of them adds; their sum is ``from_features``."""
     item_features: tuple[FeaturePart, ...] = ()
     """What each feature of the item adds to the exposure score; it is in ``contributions`` and ``from_features``."""
+    fall: Fall | None = None
+    """Why it is ranked lower than ``score``; None where no dislike of the user is near."""
+
+    @property
+    def ranked(self) -> float:
+        """What the item is ranked by."""
+        return self.score - (0.0 if self.fall is None else self.fall.by)
+
+    def beside(self, left_out: np.ndarray) -> Explanation:
+        """Return it with dislikes that are no part of the score yet, by their items ``[n]``: they contribute 0."""
+        nothing = np.zeros(len(left_out))
+        items = np.concatenate([self.items, left_out])
+        signs = np.concatenate([self.signs, nothing - 1]).astype(np.int8)
+        order = np.lexsort((items, _PLACES[signs]))
+        return replace(
+            self,
+            items=items[order],
+            signs=signs[order],
+            contributions=np.concatenate([self.contributions, nothing])[order],
+            recency=None if self.recency is None else np.concatenate([self.recency, nothing])[order],
+        )
+
+
+_PLACES = np.array([2, 0, 1])  # of neutral edges, likes and dislikes, by their sign

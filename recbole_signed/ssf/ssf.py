@@ -353,7 +353,9 @@ class SSF(TrainingFreeRecommender):
             )[0]
 
     def explain(self, user: int, item: int) -> Explanation:
-        """Return the exact contribution of each of the user's training edges to the score of ``item``.
+        """Return the exact contribution of each of the user's training edges to the score of ``item``, and its fall.
+
+        A dislike that is the newest verdict contributes nothing: it lowers what is near it.
 
         Args:
             user: RecBole's id of the user.
@@ -372,7 +374,19 @@ class SSF(TrainingFreeRecommender):
     @torch.no_grad()
     def explain_edges(self, user: int, item: int) -> Explanation:
         """Return what :meth:`explain` does; user 0 is one without edges."""
-        own = self.graph.rows([user])
+        one = np.array([user])
+        own = self.graph.rows(one)
+        if self._judging is None:
+            return self._explained(own, user, item)
+        exposed, left_out, fallen = self._judging.of_user(own, user)
+        told = self._explained(exposed, user, item)
+        if len(fallen := fallen.only(item)):
+            by = told.score - float(self.judged(torch.from_numpy(one))[0, item])
+            told = replace(told, fall=fallen.fall(by, self.dislike_strength, self._judging.likers))
+        return told.beside(left_out)
+
+    def _explained(self, own: SignedGraph, user: int, item: int) -> Explanation:
+        """Return why one user, by its edges and its number, has the score of an item."""
         edges = self._edges(own, np.array([user]))
         told = self._explain(edges, own, item)
         return told if self.features is None else self.features.explained(told, self.filter, edges, user, item)

@@ -32,7 +32,17 @@ def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:
     edges = ranking.session_edges(Stream(3, 9, [(1, 2, LIKE)]).edges, items, kinds)
     row = edges.of_user(ranking.SESSION)
     assert dict(zip(row.ids.tolist(), row.kind.tolist(), strict=True)) == {3: DISLIKE, 5: LIKE, 7: DISLIKE}
-    assert edges.newest_dislikes(np.array([ranking.SESSION])).tolist() == [3]
+    rows = edges.of_users(np.array([ranking.SESSION]), times=True)
+    assert rows.timestamp is not None
+    assert rows.ids[rows.timestamp.argmax()] == 3
+
+
+def test_a_session_leaves_the_edges_of_others_as_they_are() -> None:
+    """What is near to an item follows from the likes of others, each of whom had those of the session."""
+    edges = ranking.session_edges(Stream(3, 9, [(1, 2, LIKE), (2, 6, LIKE)]).edges, np.array([3]), np.array([DISLIKE]))
+    assert edges.of_users(np.array([1, 2])).ids.tolist() == [2, 6]
+    assert edges.of_user(2).ids.tolist() == [6]
+    assert edges.of_users(np.array([ranking.SESSION] * 2)).ids.tolist() == [3, 3]
 
 
 def test_sums_do_not_depend_on_the_order_of_their_summands() -> None:
@@ -47,20 +57,13 @@ def test_sums_do_not_depend_on_the_order_of_their_summands() -> None:
 
 
 def test_without_an_edge_a_user_is_one_who_never_had_it() -> None:
-    for times, newest in (([1, 5, 6, 9], 4), ([1, 5, 5, 9], 0)):  # of two at one moment neither is the newest
-        stream = Stream(3, 9, [(2, 2, LIKE)])
-        stream.take([(1, 2, LIKE), (1, 3, DISLIKE), (1, 4, DISLIKE), (1, 5, LIKE)], times)
-        without = ranking.edges_without(stream.edges, 1, 5)
-        assert without.of_user(1).ids.tolist() == [2, 3, 4]
-        assert without.newest_dislikes(np.array([1])).tolist() == [newest]
-
-
-def test_a_user_whose_last_verdict_is_left_out_has_no_newest_one() -> None:
     stream = Stream(3, 9, [(2, 2, LIKE)])
-    stream.take([(1, 3, DISLIKE), (1, 4, SKIP)], [5, 6])
-    without = ranking.edges_without(stream.edges, 1, 3)
-    assert without.of_user(1).ids.tolist() == [4]
-    assert without.newest_dislikes(np.array([1])).tolist() == [0]
+    stream.take([(1, 2, LIKE), (1, 3, DISLIKE), (1, 4, SKIP), (1, 5, LIKE)], [1, 5, 6, 9])
+    without = ranking.edges_without(stream.edges, 1, 5)
+    assert without.of_user(1).ids.tolist() == [2, 3, 4]
+    rows = without.of_users(np.array([1]), times=True)
+    assert rows.timestamp is not None
+    assert (rows.ids.tolist(), rows.timestamp.tolist()) == ([2, 3, 4], [1, 5, 6])
 
 
 def test_ties_count_one_half_in_the_percentile_of_an_item() -> None:

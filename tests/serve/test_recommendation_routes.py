@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def test_explanations_add_up(serve: Make) -> None:
     first = items(client, "1", k=1)[0]
     why = client.get(f"/v1/users/1/explain/{first}").json()
     added = sum(each["contribution"] for each in why["contributions"]) + why["from_features"]
-    total = (added + why["prior"]) * why["factor"]
+    total = (added + why["prior"]) * why["factor"] - why["lowered"]
     assert why["score"] == pytest.approx(total, rel=1e-4)
     assert first in why["sentence"]
     listed = client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]
@@ -246,6 +247,28 @@ def test_explanations_add_up(serve: Make) -> None:
     audience = client.get(f"/v1/items/{first}/audience?k=3").json()["users"]
     assert len(audience) == 3
     assert audience[0]["percentile"] >= audience[2]["percentile"]
+
+
+def test_what_is_near_to_a_dislike_is_explained_by_it(serve: Make) -> None:
+    """The score was that before the fall, and the sentence praised the item by the dislike."""
+    client = serve()
+    disliked = items(client, "1", k=1)[0]
+    send(client, "1", disliked, "dislike")
+    listed = client.get("/v1/users/1/recommendations?k=20&explain=true").json()["items"]
+    fallen = [each for each in listed if each["why"]["cause"] == disliked]
+    assert fallen
+    today = datetime.now(timezone.utc).date()
+    for each in listed:
+        why = each["why"]
+        assert why["score"] == pytest.approx(each["score"], rel=1e-4)
+        assert f"the dislike of item {disliked}" not in why["sentence"]
+        assert {"item": disliked, "sign": -1, "contribution": 0.0} in why["contributions"]
+        if why["cause"] == disliked:
+            near = f"It is shown less ({-why['lowered']:+.3g}): user 1 disliked item {disliked} on {today}; near by "
+            assert near in why["sentence"]
+            assert why["common_likes"] > 0
+    said = client.get(f"/v1/users/1/explain/{disliked}").json()["sentence"]
+    assert said.startswith(f"User 1 disliked item {disliked} on {today}, so it is not recommended again")
 
 
 def test_versions(serve: Make) -> None:
@@ -369,7 +392,8 @@ def test_trending_items_are_those_liked_now(serve: Make) -> None:
 def test_items_have_names_in_explanations_and_for_who_asks(serve: Callable[..., TestClient]) -> None:
     client = serve(limits={"k": 20})
     first = client.get("/v1/users/1/recommendations?k=1").json()["items"][0]["item"]
-    liked = client.get("/v1/users/1/verdicts?k=1&sign=like").json()["verdicts"][0]["item"]
+    added = client.get(f"/v1/users/1/explain/{first}").json()["contributions"]
+    liked = next(each["item"] for each in added if each["sign"] == 1 and each["contribution"] > 0)
     held = {"withdrawn": False, "tags": ["film"], "name": "Heat"}
     assert client.put(f"/v1/items/{first}", json={"tags": ["film"], "name": "Heat"}).json() == held
     assert client.put(f"/v1/items/{liked}", json={"name": "Alien"}).json()["name"] == "Alien"
@@ -381,7 +405,8 @@ def test_items_have_names_in_explanations_and_for_who_asks(serve: Callable[..., 
     ]
     sentence = client.get(f"/v1/users/1/explain/{first}").json()["sentence"]
     assert sentence.startswith(f"Item {first} (Heat) has the score ")
-    assert f"the like of item {liked} (Alien) (" in client.get("/v1/users/1/explain/" + liked).json()["sentence"]
+    assert f"User 1 liked item {liked} (Alien) on " in client.get("/v1/users/1/explain/" + liked).json()["sentence"]
+    assert f"the like of item {liked} (Alien) (" in sentence
 
     # a name alone leaves the rest, and the rest leaves the name
     assert client.put(f"/v1/items/{first}", json={"name": "Heat 2"}).json() == {**held, "name": "Heat 2"}

@@ -124,8 +124,9 @@ def test_a_linear_term_is_added_to_the_exposure(prepare_model: Callable[..., Any
     found = (model.score(users) - plain.score(users)).numpy()
     wanted = 0.3 * R @ R.T @ R / np.linalg.norm(R, 2) ** 2 * plain.filter.factor.numpy()
     np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
-    told, score = model.explain(4, 9), float(model.score(torch.tensor([4]))[0, 9])
-    assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(score, rel=1e-4)
+    told, score = model.explain(4, 9), float(model.judged(torch.tensor([4]))[0, 9])
+    assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
+    assert told.ranked == pytest.approx(score)
     model.load_state_dict(plain.state_dict())  # of another fit: what was worked out for this one is void
     model.chosen_settings = replace(plain.settings, linear_weight=0.3).to_tensor()
     np.testing.assert_allclose(model.score(users).numpy() - plain.score(users).numpy(), found, rtol=1e-3, atol=1e-5)
@@ -191,13 +192,13 @@ def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any])
 def test_an_explanation_adds_up(prepare: Callable[..., Any]) -> None:
     model, _, _ = prepare(auto=False, **SETTINGS)
     model.fit()
-    scores = model.score(torch.tensor([4]))[0]
+    scores = model.judged(torch.tensor([4]))[0]
     for item in (2, 9, 17):
         told = model.explain(4, item)
         assert told.items.tolist() == [*model.graph.likes[4].indices, *model.graph.dislikes[4].indices]
         assert told.signs.tolist() == [1] * model.graph.likes[4].nnz + [-1] * model.graph.dislikes[4].nnz
-        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(float(scores[item]), rel=1e-4)
-        assert told.score == float(scores[item])
+        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
+        assert told.ranked == pytest.approx(float(scores[item]), rel=1e-6)
         assert 0 < told.verdict < 1
     both = (np.zeros(2, dtype=np.int64), np.array([3, 8]))  # a pair may carry both signs
     contrary = SignedGraph.from_edges(both, both, 1, model.n_items)

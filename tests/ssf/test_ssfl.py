@@ -65,12 +65,12 @@ def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any])
 def test_an_explanation_adds_up(prepare: Callable[..., Any]) -> None:
     model, _, _ = prepare(**SETTINGS)
     model.fit()
-    scores = model.score(torch.tensor([4]))[0]
+    scores = model.judged(torch.tensor([4]))[0]
     for item in (2, 9, 17):
         told = model.explain(4, item)
         assert told.items.tolist() == [*model.graph.likes[4].indices, *model.graph.dislikes[4].indices]
-        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(float(scores[item]), rel=1e-3)
-        assert told.score == pytest.approx(float(scores[item]), rel=1e-5)
+        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-3)
+        assert told.ranked == pytest.approx(float(scores[item]), rel=1e-5)
 
 
 def test_the_gram_matrix_follows_fits_and_checkpoints_and_is_made_once(prepare: Callable[..., Any]) -> None:

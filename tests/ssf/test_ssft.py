@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -102,15 +103,24 @@ def test_an_item_that_is_disliked_alone_has_a_score_where_dislikes_do_not_count(
     assert scores.argmax(dim=1).tolist() == plain.scores(graph).argmax(dim=1).tolist()
 
 
+@contextlib.contextmanager
+def strength(model: Any, value: float) -> Iterator[None]:
+    before, model.dislike_strength = model.dislike_strength, value
+    yield
+    model.dislike_strength = before
+
+
 def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(fitted: Any) -> None:
     for user, item in ((4, 9), (11, 3), (17, 20)):
         told = fitted.explain(user, item)
         assert told.recency is not None
         assert np.abs(told.recency).max() > 1e-4
-        score = float(fitted.score(torch.tensor([user]))[0, item])
-        assert told.score == pytest.approx(score)
-        assert (told.contributions.sum() * told.trend + told.prior) * told.factor == pytest.approx(score, rel=1e-4)
-        taste = fitted.filter.explain(fitted.graph.rows([user]), item)
+        assert told.ranked == pytest.approx(float(fitted.judged(torch.tensor([user]))[0, item]))
+        assert (told.contributions.sum() * told.trend + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
+        with strength(fitted, 0.0):  # with the newest dislike among what the user met
+            told, taste = fitted.explain(user, item), fitted.filter.explain(fitted.graph.rows([user]), item)
+            assert told.recency is not None
+            assert told.score == pytest.approx(float(fitted.score(torch.tensor([user]))[0, item]))
         np.testing.assert_allclose(told.contributions - told.recency, taste.contributions, rtol=1e-6)
 
 

@@ -7,6 +7,7 @@ tell, the median of the user's scores over some of the items.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -46,6 +47,7 @@ class Judged:
     def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
         self.learner, self.users, self.edges = learner, users, edges
         self.fallen, self.before = Demotions.none(), edges
+        self.left_out: IntArray = np.zeros(0, dtype=np.int64)
         if not learner.dislike_strength:
             return
         known = np.where(users < edges.n_users, users, 0)
@@ -62,6 +64,7 @@ class Judged:
         seen = distinct(owner * n_items + rows.ids)
         self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
         newest, run = verdicts.newest_dislikes, verdicts.last_run
+        self.left_out = verdicts.item[newest]
         self.edges, self.before = (
             without(edges, known[verdicts.user[each]], verdicts.item[each]) for each in (newest, run)
         )
@@ -109,6 +112,22 @@ class Judged:
 def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> torch.Tensor:
     """Return what users are ranked by, ``[len(users), n_items]``: the model's scores with their personal verdict."""
     return Judged(learner, edges, users, keys).scores()
+
+
+def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys | None = None) -> Any:
+    """Return what ``learner.explain`` tells of the score of an item, and why it is ranked lower."""
+    judged = Judged(learner, edges, np.array([user]), keys)
+    told = learner.explain(judged.edges, user, item)
+    judged.fallen = judged.fallen.only(item)
+    if len(judged.fallen):
+
+        def likers(of: int) -> IntArray:
+            row = edges.of_item(of)
+            return row.ids[row.kind == LIKE].astype(np.int64)
+
+        by = told.score - float(judged.lowered()[0])
+        told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
+    return told.beside(judged.left_out)
 
 
 def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
