@@ -410,7 +410,8 @@ class Answers:
             number, learner, assignments = self._told_of(state, learner, user, parameters, team)
             if _without_model(assignments):
                 return None
-            told = ranking.explain(learner, state.edges, number, self._item(state, item))
+            keys = state.users.keys, state.items.keys
+            told = ranking.explain(learner, state.edges, number, self._item(state, item), keys)
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
             settings, seq, version = learner.settings, self.seq, self.version
             dates = {edge: day(at) for edge, _, at in newest_edges(state, user)[0] if at}

@@ -187,14 +187,14 @@ def refuse_unexplained(learner: Learner) -> None:
         raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSFL and SSFT can.")
 
 
-def explain(learner: Any, edges: EdgeState, user: int, item: int) -> Any:
+def explain(learner: Any, edges: EdgeState, user: int, item: int, keys: tuple[IntArray, IntArray] | None = None) -> Any:
     """Return why a user gets an item, see :class:`~recbole_signed.ssf.Explanation`.
 
     Raises:
         UsageError: the model can't tell.
     """
     refuse_unexplained(learner)
-    return explained(learner, edges, user, item)
+    return explained(learner, edges, user, item, keys)
 
 
 def without_rounding(counts: np.ndarray) -> np.ndarray:
