@@ -2,8 +2,9 @@
 
 A line ``<!-- generated: WHAT -->`` of a page is replaced by Markdown: ``models``, ``metrics``, ``commands``,
 ``hours``, ``table NAME`` (a table under yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead),
-``other_tables``, ``tradeoff NAME``, ``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME`` (files under
-yaml/bench/signed), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
+``other_tables``, ``tradeoff NAME``, ``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``,
+``strengths NAME`` (files under yaml/bench/signed), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME``
+(a script under examples).
 """
 
 from __future__ import annotations
@@ -205,11 +206,20 @@ def splits(name: str) -> str:
 
 
 def respond(name: str) -> str:
-    """Return the audits of responsiveness on a data set, from their rows."""
+    """Return the audits of dislikes on a data set, from their rows."""
+    return _of_audits(f"respond-{name}")
+
+
+def strengths(name: str) -> str:
+    """Return the audits of a model at several strengths of the personal verdict."""
+    return _of_audits(f"strength-{name}")
+
+
+def _of_audits(stem: str) -> str:
     from recbole_signed.experiments.analysis import respond_table
     from recbole_signed.table import to_markdown
 
-    rows = (ROOT / "yaml" / "bench" / "signed" / f"respond-{name}.jsonl").read_text(encoding="utf-8")
+    rows = (ROOT / "yaml" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
     return _nested(to_markdown(respond_table([json.loads(line) for line in rows.splitlines()])))
 
 
@@ -303,6 +313,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "front": front,
     "matched": matched,
     "respond": respond,
+    "strengths": strengths,
     "splits": splits,
     "stream": stream,
     "tutorial": tutorial,
