@@ -5,7 +5,7 @@ repository: ``python docs/_ext/generated_pages.py`` writes it, there and in the 
 that are files of their own are linked there. On the site the whole part is there, as Markdown: ``models``, ``metrics``,
 ``sign_aware_metrics``, ``commands``, ``file NAME`` (of :data:`FILES`), ``hours``, ``table NAME`` (a table under
 yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead), ``other_tables``, ``tradeoff NAME``,
-``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME`` (files under yaml/bench/signed), ``stream NAME`` (a
+``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``, ``strengths NAME`` (files under yaml/bench/signed), ``stream NAME`` (a
 replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 
@@ -254,11 +254,20 @@ def splits(name: str) -> str:
 
 
 def respond(name: str) -> str:
-    """Return the audits of responsiveness on a data set, from their rows."""
+    """Return the audits of dislikes on a data set, from their rows."""
+    return _of_audits(f"respond-{name}")
+
+
+def strengths(name: str) -> str:
+    """Return the audits of a model at several strengths of the personal verdict."""
+    return _of_audits(f"strength-{name}")
+
+
+def _of_audits(stem: str) -> str:
     from recbole_signed.experiments.analysis import respond_table
     from recbole_signed.table import to_markdown
 
-    rows = (ROOT / "yaml" / "bench" / "signed" / f"respond-{name}.jsonl").read_text(encoding="utf-8")
+    rows = (ROOT / "yaml" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
     return _nested(to_markdown(respond_table([json.loads(line) for line in rows.splitlines()])))
 
 
@@ -359,6 +368,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "front": front,
     "matched": matched,
     "respond": respond,
+    "strengths": strengths,
     "splits": splits,
     "stream": stream,
     "tutorial": tutorial,

@@ -75,15 +75,12 @@ COLUMNS: tuple[tuple[str, Header, str], ...] = (
     ("cluster_lost", Header("out of top 50"), "{:.0%}"),
     ("falling", Header("similar fall"), "{:.0%}"),
     ("left_views_200", Header("left after 200 views"), "{:.0%}"),
-    ("left_likes_10", Header("after 10 likes"), "{:.0%}"),
-    ("left_likes_50", Header("50"), "{:.0%}"),
-    ("left_likes_200", Header("200"), "{:.0%}"),
+    ("left_likes_50", Header("after 50 likes"), "{:.0%}"),
+    ("left_likes_200", Header("after 200"), "{:.0%}"),
     ("left_liked_again", Header("after a like of the kind", smaller=True), "{:.0%}"),
     ("far_lost", Header("others lost", smaller=True), "{:.1%}"),
     ("liked_lost", Header("liked kinds lost", smaller=True), "{:.0%}"),
-    ("overlap_dislike", Header("overlap"), "{:.3f}"),
-    ("restored", Header("undone"), "{:.0%}"),
-    ("exact", Header("to the bit"), "{:.0%}"),
+    ("exact", Header("undone to the bit"), "{:.0%}"),
     ("milliseconds", Header("ms", smaller=True), "{:.1f}"),
 )
 """What the table shows of a summary, and how."""
@@ -93,9 +90,8 @@ NOTE = (
     "of the ten that lose places in the whole ranking, 50 % without a reaction. left: share of the effect of one "
     "dislike after that many views, or likes, of items far from it, and after a like of the kind, which should end it. "
     "others lost: share of the list that goes though it is not of the 50 nearest; liked kinds lost: of what is nearer "
-    "to a like of the user than to the dislike; overlap (RBO) of the lists without the ten. undone: a dislike taken "
-    "back restores the list, and each score to the bit. ms: event to ranking. The metrics are those of the live "
-    "ranking on the test part. A dash: nothing to measure."
+    "to a like of the user than to the dislike. undone to the bit: taking all back restores every score. ms: event to "
+    "ranking. The metrics are those of the live ranking on the test part. A dash: nothing to measure."
 )
 
 
