@@ -39,6 +39,8 @@ Name = Annotated[
 """What people call an item, with characters as in an id; empty for nothing."""
 _AVERSIONS = RANGES["dislike_aversion"]
 Aversion = Annotated[float, Field(ge=_AVERSIONS.low, le=_AVERSIONS.high, allow_inf_nan=False)]
+_STRENGTHS = RANGES["dislike_strength"]
+Strength = Annotated[float, Field(ge=_STRENGTHS.low, le=_STRENGTHS.high, allow_inf_nan=False)]
 
 
 class _Body(BaseModel):
@@ -147,6 +149,7 @@ class ManyBody(_Body):
     include_only: list[BodyId] | None = None
     tags: list[Id] | None = Field(default=None, description="Only items with any of these tags.")
     dislike_aversion: Aversion | None = None
+    dislike_strength: Strength | None = None
 
 
 class ManyAnswer(BaseModel):
