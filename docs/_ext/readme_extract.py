@@ -53,7 +53,9 @@ def headline() -> str:
             chosen = [line.cells[place[header]] for header in HEADERS]
             cells = [f"{cell.mean:.{cell.decimals}f}{stopped}" for cell in chosen]
             rows.append([SECTIONS[section.name], model, *cells, _seconds(line.cells[place[COST]].mean)])
-    return _markdown(["data", "model", *(f"{each} ↓" if "Dislike" in each else each for each in HEADERS), "CPU s"], rows)
+    return _markdown(
+        ["data", "model", *(f"{each} ↓" if "Dislike" in each else each for each in HEADERS), "CPU s"], rows
+    )
 
 
 def _seconds(mean: float | None) -> str:

@@ -34,7 +34,6 @@ CELLS = 4_000_000
 """Scores that are held at a time."""
 PROBED = 4
 """Users for whom the product of vectors is compared with the score."""
-AVERSIONS = RANGES["dislike_aversion"]
 SCHEMA = {"user": pl.String, "item": pl.String, "score": pl.Float32, "rank": pl.Int32, "known": pl.Boolean}
 _FEATURES = ("inter_feat", "neg_feat", "neutral_feat")
 
@@ -130,6 +129,7 @@ class Recommender:
         include_only: Any = None,
         include_seen: bool = False,
         dislike_aversion: float | None = None,
+        dislike_strength: float | None = None,
     ) -> pl.DataFrame:
         """Return the best items of one or several users.
 
@@ -148,6 +148,8 @@ class Recommender:
                 disliked or seen.
             dislike_aversion: for SSF, SSF-L and SSF-T: how strongly items with a low like rate are held back, in
                 place of the fitted value, at most 100; 0: not at all.
+            dislike_strength: for SSF, SSF-L and SSF-T, and models fitted with it: how far what is near to a dislike of
+                the user falls, in place of the fitted value, from 0 (not at all) to 1.
 
         Returns:
             A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user),
@@ -157,12 +159,12 @@ class Recommender:
 
         Raises:
             UsageError: an id or ``include_seen`` of a wrong type, k below 1, an item that the model does not know, or a
-                ``dislike_aversion`` for a model that has none.
+                ``dislike_aversion`` or ``dislike_strength`` for a model that has none.
 
         Example:
             >>> model.recommend(["user 7", "user 9"], k=10, exclude=["item 3"])  # doctest: +SKIP
         """
-        options = exclude, include_only, include_seen, dislike_aversion
+        options = exclude, include_only, include_seen, dislike_aversion, dislike_strength
         frames = list(self.batches(users, k, *options))
         return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
 
@@ -174,6 +176,7 @@ class Recommender:
         include_only: Any = None,
         include_seen: bool = False,
         dislike_aversion: float | None = None,
+        dislike_strength: float | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Yield what :meth:`recommend` returns in pieces, with bounded memory however many users there are.
 
@@ -183,7 +186,7 @@ class Recommender:
         if not isinstance(include_seen, (bool, np.bool_)):  # the text "false" counts as true
             raise UsageError(f"include_seen is {include_seen!r}; give True or False.")
         texts = self.users.texts(users)
-        model = self._with_aversion(dislike_aversion)
+        model = self._with(dislike_aversion=dislike_aversion, dislike_strength=dislike_strength)
         hidden = self._hidden(exclude, include_only)
         return self._pieces(model, texts, k, hidden, bool(include_seen))
 
@@ -313,13 +316,21 @@ class Recommender:
 
     # ---- looking into the model ----
 
-    def explain(self, user: Any, item: Any, *, dislike_aversion: float | None = None) -> ItemExplanation:
+    def explain(
+        self,
+        user: Any,
+        item: Any,
+        *,
+        dislike_aversion: float | None = None,
+        dislike_strength: float | None = None,
+    ) -> ItemExplanation:
         """Say why a user gets an item: what each of the user's edges contributes, exactly, and in words.
 
         Args:
             user: raw id; one that the model does not know has no edges.
             item: raw id.
             dislike_aversion: in place of the fitted value.
+            dislike_strength: so.
 
         Returns:
             The explanation; ``print`` shows the sentence, ``.edges`` is a frame.
@@ -330,7 +341,8 @@ class Recommender:
         if not hasattr(self.model, "explain_edges"):
             raise UsageError(f"{self.config['model']} can't explain its scores; SSF, SSFL and SSFT can.")
         (text,) = self.users.texts([user])
-        model, number = self._with_aversion(dislike_aversion), self.items.one(item)
+        model = self._with(dislike_aversion=dislike_aversion, dislike_strength=dislike_strength)
+        number = self.items.one(item)
         told = model.explain_edges(int(self.users.numbers([text])[0]), number)
         dates = self._dates(text)
         return explained(told, model.settings, text, self.items.tokens[number], self.items.tokens, dates=dates.get)
@@ -427,17 +439,21 @@ class Recommender:
             {name: ids.tokens[1:], "embedding": pl.Series(vectors[1:], dtype=pl.Array(pl.Float32, vectors.shape[1]))}
         )
 
-    def _with_aversion(self, value: float | None) -> Any:
-        """Return the model with another dislike aversion; the fitted one stays as it is."""
-        if value is None:
+    def _with(self, **given: float | None) -> Any:
+        """Return the model with other values of what holds disliked items back; the fitted one stays as it is."""
+        changed = {name: value for name, value in given.items() if value is not None}
+        if not changed:
             return self.model
-        if not hasattr(type(self.model), "dislike_aversion"):
-            raise UsageError(f"{self.config['model']} has no dislike_aversion; SSF, SSFL and SSFT have.")
-        if not isinstance(value, Real) or not AVERSIONS.holds(value if isinstance(value, int) else float(value)):
-            raise UsageError(f"dislike_aversion is {value!r}; give {AVERSIONS}.")
         other = copy.copy(self.model)
         other._buffers = dict(other._buffers)
-        other.dislike_aversion = float(value)
+        for name, value in changed.items():
+            if not hasattr(type(self.model), name):
+                raise UsageError(f"{self.config['model']} has no {name}; SSF, SSFL and SSFT have.")
+            if not isinstance(value, Real) or not RANGES[name].holds(value if isinstance(value, int) else float(value)):
+                raise UsageError(f"{name} is {value!r}; give {RANGES[name]}.")
+            if name == "dislike_strength" and isinstance(self.model, RateWeighted) and not self.model.dislike_strength:
+                raise UsageError(f"{self.config['model']} was fitted without dislike_strength; fit it with one.")
+            setattr(other, name, float(value))
         return other
 
 

@@ -27,6 +27,10 @@ def add_to(app: typer.Typer) -> None:
         dislike_aversion: Annotated[
             float | None, typer.Option(help="In place of the fitted value (SSF, SSFL, SSFT).")
         ] = None,
+        dislike_strength: Annotated[
+            float | None,
+            typer.Option(help="How far what is near to a dislike falls, 0 to 1, in place of the fitted value."),
+        ] = None,
         include_seen: Annotated[
             bool, typer.Option("--include-seen", help="Also items the user has an edge to.")
         ] = False,
@@ -46,7 +50,13 @@ def add_to(app: typer.Typer) -> None:
             chosen = None if users is None else read_users(users)
             fitted = load(model, data_path=data_path, device=device)
             told = write_recommendations(
-                fitted, output, chosen, k, include_seen=include_seen, dislike_aversion=dislike_aversion
+                fitted,
+                output,
+                chosen,
+                k,
+                include_seen=include_seen,
+                dislike_aversion=dislike_aversion,
+                dislike_strength=dislike_strength,
             )
         if as_json:
             print_json(told)

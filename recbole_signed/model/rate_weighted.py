@@ -93,7 +93,14 @@ class RateWeighted:
         if self._personal is not None:
             users = interaction[self.USER_ID].cpu().numpy()  # type: ignore[attr-defined]
             middle = scores[:, 1:].median(dim=1, keepdim=True).values
-            scores = self._personal.judged(users, lambda *_: scores.clone(), middle, self.dislike_strength)
+            order = np.argsort(users, kind="stable")
+            own = scores.clone()
+            scores = self._personal.judged(  # the same scores with and without some dislikes, of all or of some users
+                users,
+                lambda _, some: own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])],
+                middle,
+                self.dislike_strength,
+            )
         return scores.view(found.shape)
 
     def predict(self, interaction: Any) -> torch.Tensor:

@@ -110,8 +110,13 @@ class Answers:
     def learner_for(
         self, learner: Any, assignments: Sequence[Assignment], given: Mapping[str, float] | None = None
     ) -> Any:
-        """Return a learner with the query-time parameters of variants, and those of a request in their place."""
-        return ranking.with_parameters(learner, {**merged_parameters(assignments), **(given or {})})
+        """Return a learner with the service's parameters at query time, those of variants and those of a request.
+
+        Each takes the place of the one before.
+        """
+        strength = self.settings.dislike_strength
+        own = {} if strength is None else {"dislike_strength": strength}
+        return ranking.with_parameters(learner, {**own, **merged_parameters(assignments), **(given or {})})
 
     def _apply(self, policy: Policy) -> None:
         """Raise UsageError where the model has not all the parameters of a policy."""

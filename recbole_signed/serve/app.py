@@ -178,8 +178,9 @@ def _answer(ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | No
     )
 
 
-def _parameters(aversion: float | None) -> dict[str, float]:
-    return {} if aversion is None else {"dislike_aversion": aversion}
+def _parameters(aversion: float | None, strength: float | None) -> dict[str, float]:
+    given = {"dislike_aversion": aversion, "dislike_strength": strength}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
@@ -193,6 +194,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         include_only: Annotated[list[schemas.Id] | None, Query()] = None,
         tags: Annotated[list[schemas.Id] | None, Query()] = None,
         dislike_aversion: Annotated[schemas.Aversion | None, Query()] = None,
+        dislike_strength: Annotated[schemas.Strength | None, Query()] = None,
         explain: bool = False,
         log: Annotated[bool, Query(description="False: it is looked at, not shown to the user.")] = True,
         min_seq: Annotated[int | None, Query(ge=0)] = None,
@@ -202,7 +204,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         await wait_for(engine, min_seq)
 
         def work() -> schemas.Answer:
-            given = _parameters(dislike_aversion)
+            given = _parameters(dislike_aversion, dislike_strength)
             if explain:
                 engine.refuse_unexplained(user_id)
             ranked = engine.recommend(
@@ -229,7 +231,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         filters: Any = {
             "include_only": body.include_only,
             "tags": body.tags,
-            "parameters": _parameters(body.dislike_aversion),
+            "parameters": _parameters(body.dislike_aversion, body.dislike_strength),
         }
 
         def one(user: schemas.UserRequest) -> schemas.Answer:
@@ -241,9 +243,15 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         return await turns.take(lambda: schemas.ManyAnswer(answers=[one(user) for user in body.users]))
 
     @app.get("/v1/users/{user_id}/explain/{item_id}", **read)
-    async def get_explanation(user_id: UserId, item_id: ItemId) -> schemas.Why:
-        """Return what each edge of the user adds to the score of an item, exactly."""
-        why = await turns.take(lambda: engine.explain(user_id, item_id))
+    async def get_explanation(
+        user_id: UserId,
+        item_id: ItemId,
+        dislike_aversion: Annotated[schemas.Aversion | None, Query()] = None,
+        dislike_strength: Annotated[schemas.Strength | None, Query()] = None,
+    ) -> schemas.Why:
+        """Return what each edge of the user adds to the score of an item, exactly, and the dislike that lowers it."""
+        given = _parameters(dislike_aversion, dislike_strength)
+        why = await turns.take(lambda: engine.explain(user_id, item_id, given))
         if why is None:
             detail = (
                 f"The variant of user '{user_id}' ranks by likes of all users; no edge of the user adds to a score."

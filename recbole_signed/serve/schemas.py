@@ -39,6 +39,8 @@ Name = Annotated[
 """What people call an item, with characters as in an id; empty for nothing."""
 _AVERSIONS = RANGES["dislike_aversion"]
 Aversion = Annotated[float, Field(ge=_AVERSIONS.low, le=_AVERSIONS.high, allow_inf_nan=False)]
+_STRENGTHS = RANGES["dislike_strength"]
+Strength = Annotated[float, Field(ge=_STRENGTHS.low, le=_STRENGTHS.high, allow_inf_nan=False)]
 
 
 class _Body(BaseModel):
@@ -72,8 +74,8 @@ class EventsBody(_Body):
 
     events: list[Any] = Field(
         min_length=1,
-        description="Objects with user_id, item_id, type (like, dislike, skip, view, unlike, undislike) and optionally "
-        "timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types item and user "
+        description="Objects with user_id, item_id, type (like, dislike, skip, view, hide, unlike, undislike) and "
+        "optionally timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types item and user "
         "announce features, an object of columns with texts, numbers or lists of them; forget_user erases a user. "
         "An event with any other field is refused.",
         json_schema_extra={"items": _EVENT},
@@ -147,6 +149,7 @@ class ManyBody(_Body):
     include_only: list[BodyId] | None = None
     tags: list[Id] | None = Field(default=None, description="Only items with any of these tags.")
     dislike_aversion: Aversion | None = None
+    dislike_strength: Strength | None = None
 
 
 class ManyAnswer(BaseModel):

@@ -97,6 +97,8 @@ class ServeSettings(Spec):
         backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
         source: address of a Redis stream or a Kafka topic, from which events come in the place of requests, see
             ``feed.py``.
+        dislike_strength: how far what is near to a dislike falls, from 0 to 1, for users whose variant says nothing of
+            it; None: as the state has it.
         half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
         allow_origins: origins of pages that may call the service (CORS); none by default.
         allow_hosts: names that a service without keys answers to, beside those of the loopback interface.
@@ -111,6 +113,7 @@ class ServeSettings(Spec):
     keep_impressions: float = Field(default=90.0, ge=0, le=36_500)
     backup: Path | None = None
     source: str | None = None
+    dislike_strength: float | None = Field(default=None, ge=0, le=1)
     half_life: float = Field(default=7.0, gt=0)
     allow_origins: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()

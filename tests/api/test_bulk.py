@@ -66,10 +66,12 @@ def test_users_come_from_a_file(kind: str, ssf: Any, capsys: pytest.CaptureFixtu
         (frame if kind == "csv" else frame.select(who="user")).write_csv("users.csv")
     (file,) = Path().glob("users.*")
     words = ["recommend", "--model", "model.rs", "--users", str(file), "-k", "4", "--output", "out.parquet", "--json"]
-    assert command(*words, "--dislike-aversion", "0.5", "--include-seen") == 0
+    assert command(*words, "--dislike-aversion", "0.5", "--dislike-strength", "0.2", "--include-seen") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["users"], told["unknown_users"], told["rows"]) == (3, 1, 12)
-    assert read("out.parquet").equals(ssf.recommend(users, 4, dislike_aversion=0.5, include_seen=True))
+    assert read("out.parquet").equals(
+        ssf.recommend(users, 4, dislike_aversion=0.5, dislike_strength=0.2, include_seen=True)
+    )
 
 
 def test_numbers_are_ids_too() -> None:

@@ -196,6 +196,7 @@ def test_what_a_model_lacks_is_one_sentence(data: Any) -> None:
     pop = rs.fit("Pop", data)
     calls: list[Any] = [
         lambda: pop.recommend("user 3", dislike_aversion=1.0),
+        lambda: pop.recommend("user 3", dislike_strength=1.0),
         lambda: pop.explain("user 3", 101),
         lambda: pop.similar(101),
         lambda: pop.item_embeddings(),
@@ -233,6 +234,30 @@ def test_dislike_aversion_holds_for_one_call(ssf: Any) -> None:
         model.dislike_aversion = 0.0
     assert ssf.recommend("user 3", k=30).equals(before)
     assert not averse["score"].equals(before["score"])
+
+
+def test_dislike_strength_holds_for_one_call(averse: Any) -> None:
+    """A caller had the fitted strength, whatever the user asked for."""
+    before = averse.recommend("user 3", k=30)
+    free = averse.recommend("user 3", k=30, dislike_strength=0)
+    assert not free["score"].equals(before["score"])
+    assert averse.recommend("user 3", k=30).equals(before)
+    fallen = next(told for item in before["item"] if (told := averse.explain("user 3", item)).lowered)
+    assert averse.explain("user 3", fallen.item, dislike_strength=0).lowered == 0
+    full, half = (averse.explain("user 3", fallen.item, dislike_strength=each) for each in (1, 0.5))
+    assert full.lowered > half.lowered > 0
+    for strength in (-0.1, 1.1, "1", float("nan")):
+        with pytest.raises(rs.UsageError, match=r"^dislike_strength is .*; give "):
+            averse.recommend("user 3", dislike_strength=strength)
+
+
+def test_models_fitted_with_a_strength_have_another_for_one_call(data: Any) -> None:
+    fitted, plain = (
+        rs.fit("LightGCN", data, epochs=1, **{each: 0.5}) for each in ("dislike_strength", "dislike_aversion")
+    )
+    assert not fitted.recommend("user 3", dislike_strength=0.0).equals(fitted.recommend("user 3"))
+    with pytest.raises(rs.UsageError, match="LightGCN was fitted without dislike_strength; fit it with one"):
+        plain.recommend("user 3", dislike_strength=0.5)
 
 
 @pytest.fixture(scope="module", params=["SSF", "SSFL", "SSFT"])
@@ -493,3 +518,15 @@ def test_users_and_items_can_be_iterated_and_looked_up(ssf: Any) -> None:
         assert other not in ssf.items
     everybody = ssf.recommend(ssf.users, k=2)
     assert everybody["user"].unique(maintain_order=True).to_list() == list(ssf.users)
+
+
+def test_a_user_has_one_ranking_whoever_else_is_asked_for(data: Any, frame: pl.DataFrame) -> None:
+    """Where a model reads no dislike, what is near to a run of dislikes had at most the score that another user had."""
+    model = rs.fit("LightGCN", data, epochs=1, dislike_strength=0.5)
+    users = frame["who"].unique().sort().to_list()
+    together = model.recommend(users, k=30)
+    for user in users:
+        alone = model.recommend(user, k=30)
+        own = together.filter(pl.col("user") == user)
+        assert own["item"].equals(alone["item"])
+        np.testing.assert_allclose(own["score"], alone["score"], rtol=1e-4, atol=1e-6)

@@ -20,11 +20,14 @@ def scoring(table: np.ndarray) -> Any:
     return SimpleNamespace(pair_scores=lambda edges, users, items: table[users[:, None], items])
 
 
-def test_a_model_without_neighbours_has_no_push_to_change() -> None:
-    """An experiment on it would compare a ranking with itself."""
-    assert ranking.with_parameters(make_learner("SSF", {"dislike_push": 0}), {"dislike_push": 2.0}).dislike_push == 2.0
-    with pytest.raises(UsageError, match="Pop has no parameter 'dislike_push' that can be changed at query time"):
-        ranking.with_parameters(make_learner("Pop"), {"dislike_push": 2.0})
+def test_every_model_has_a_strength_of_dislikes_to_change_and_ssf_an_aversion() -> None:
+    """An experiment on what a model lacks would compare a ranking with itself."""
+    for model in ("SSF", "Pop"):
+        learner = make_learner(model, {"dislike_strength": 0})
+        assert ranking.with_parameters(learner, {"dislike_strength": 0.5}).dislike_strength == 0.5
+        assert learner.dislike_strength == 0
+    with pytest.raises(UsageError, match="Pop has no parameter 'dislike_aversion' that can be changed at query time"):
+        ranking.with_parameters(make_learner("Pop"), {"dislike_aversion": 2.0})
 
 
 def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:

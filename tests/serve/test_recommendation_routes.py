@@ -271,6 +271,40 @@ def test_what_is_near_to_a_dislike_is_explained_by_it(serve: Make) -> None:
     assert said.startswith(f"User 1 disliked item {disliked} on {today}, so it is not recommended again")
 
 
+def test_the_strength_of_dislikes_is_that_of_the_service_or_of_the_request(serve: Make) -> None:
+    client = serve()
+    disliked = items(client, "1", k=1)[0]
+    send(client, "1", disliked, "dislike")
+    felt, none = items(client, "1", k=60), items(client, "1", k=60, dislike_strength=0)
+    assert sorted(felt) == sorted(none)
+    assert felt != none
+    other = serve(dislike_strength=0)
+    assert items(other, "1", k=60) == none
+    assert items(other, "1", k=60, dislike_strength=client.engine.trainer.learner.dislike_strength) == felt  # type: ignore[attr-defined]
+    body = {"users": [{"user_id": "1"}], "k": 60}
+    for given, wanted in (({}, felt), ({"dislike_strength": 0}, none)):
+        (answer,) = client.post("/v1/recommendations", json=body | given).json()["answers"]
+        assert [each["item"] for each in answer["items"]] == wanted
+    path = f"/v1/users/1/explain/{client.get(f'/v1/items/{disliked}/similar?k=1').json()['items'][0]['item']}"
+    assert client.get(path, params={"dislike_strength": 0}).json()["cause"] is None
+    wrong = client.get("/v1/users/1/recommendations?dislike_strength=1.5")
+    assert (wrong.status_code, "dislike_strength" in wrong.json()["detail"]) == (422, True)
+
+
+def test_what_is_hidden_leaves_the_list_and_says_nothing_of_taste(serve: Make) -> None:
+    client = serve()
+    before = client.get("/v1/users/1/recommendations?k=60&dislike_strength=0").json()["items"]
+    seen = before[2]["item"]
+    send(client, "1", seen, "hide")
+    after = client.get("/v1/users/1/recommendations?k=60&dislike_strength=0").json()["items"]
+    assert after == [each for each in before if each["item"] != seen]
+    assert client.get("/v1/users/1/verdicts").json()["verdicts"][0]["item"] != seen
+    (edge,) = (each for each in client.get("/v1/users/1").json()["edges"] if each["item"] == seen)
+    assert edge["type"] == "view"
+    said = client.get(f"/v1/users/1/explain/{seen}").json()["sentence"]
+    assert said.startswith(f"User 1 has already met item {seen}")
+
+
 def test_versions(serve: Make) -> None:
     client = serve()
     (version,) = client.get("/v1/models").json()["versions"]
