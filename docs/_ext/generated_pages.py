@@ -5,7 +5,8 @@ repository: ``python docs/_ext/generated_pages.py`` writes it, there and in the 
 that are files of their own are linked there. On the site the whole part is there, as Markdown: ``models``, ``metrics``,
 ``sign_aware_metrics``, ``commands``, ``file NAME`` (of :data:`FILES`), ``hours``, ``table NAME`` (a table under
 yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead), ``other_tables``, ``tradeoff NAME``,
-``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``, ``strengths NAME`` (files under yaml/bench/signed), ``stream NAME`` (a
+``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``, ``strengths NAME`` (files under
+yaml/bench/signed), ``stream NAME`` (a
 replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 

@@ -1,8 +1,9 @@
 """Events of a signed stream: what one is, and which rows are fit to be one.
 
 An event says that a user liked, disliked, skipped or viewed an item at a time, has seen it already (``hide``, which is
-kept as a view), took a verdict back (``unlike``, ``undislike``), or is to be forgotten (``forget_user``, which needs no item); or it announces the features of an item
-(``item``, which needs no user) or of a user (``user``, which needs no item). What is valid:
+kept as a view), took a verdict back (``unlike``, ``undislike``), or is to be forgotten (``forget_user``, which needs no
+item); or it announces the features of an item (``item``, which needs no user) or of a user (``user``, which needs no
+item). What is valid:
 
 * ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long, and neither ``.`` nor
   ``..``, which no address of a route can hold. A user is forgotten by any id: it may have come before.
