@@ -13,6 +13,7 @@ from .pair_products import SparsePairs as SparsePairs
 from .pair_products import pair_scores as pair_scores
 from .pair_products import pair_sums as pair_sums
 from .personal_verdict import FLOOR as FLOOR
+from .personal_verdict import LARGE as LARGE
 from .personal_verdict import STRENGTH as STRENGTH
 from .personal_verdict import Demotions as Demotions
 from .personal_verdict import Fall as Fall

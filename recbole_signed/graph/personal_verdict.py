@@ -22,8 +22,9 @@ demotion and the protection by likes that users of such systems ask for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,12 +42,14 @@ HALF_LIFE = 4.0
 """[h] Later runs of dislikes after which a dislike counts half."""
 FLOOR = 0.1
 """What a dislike counts at least."""
-NEWEST = 10
+NEWEST = 6
 """Dislikes of a user that act beside the last run, and likes that protect: the newest ones."""
 LONGEST_RUN = 50
 """Dislikes of the last run that act."""
-LIKERS = 128
-"""Users of an item, those with the smallest keys, whose likes tell what is near it."""
+LARGE = 250_000
+"""Items of a catalogue in which not all likers of an item are asked what is near it."""
+LIKERS = 1_024
+"""Those who are asked there: the users with the smallest keys."""
 STRENGTH = 0.7
 """[lambda] Default strength: on three published splits it prevents at least 80 % of similar items."""
 
@@ -124,6 +127,10 @@ class Verdicts:
         return self.like & (self._later(self.like) < NEWEST)
 
 
+Row = tuple[IntArray, npt.NDArray[np.float64]]
+"""The nearest items of one, best first, and their cosines."""
+
+
 @dataclass(frozen=True)
 class Neighbourhoods:
     """The nearest items of some items by the cosine of their likes, best first."""
@@ -150,25 +157,51 @@ class Neighbourhoods:
             items: whose neighbours they are.
             item_keys: of all items, by which those with equal cosines stand; their numbers if None.
         """
-        bounds, ids = likes_of_likers.indptr, likes_of_likers.indices
-        cosine = likes_of_likers.data / np.sqrt(np.maximum(n_likes, 1))[ids]
-        kept: list[IntArray] = []
-        for place, item in enumerate(
-            items.tolist()
-        ):  # a partition of each takes a tenth of the time of one sort of all
-            start, end = bounds[place], bounds[place + 1]
-            own = cosine[start:end]
-            own[ids[start:end] == item] = 0.0
-            least = np.partition(own, len(own) - WIDE)[len(own) - WIDE] if len(own) > WIDE else 0.0
-            kept.append(start + np.flatnonzero((own >= least) & (own > 0)))
-        length = np.array([len(each) for each in kept], dtype=np.int64)
-        places = np.concatenate([np.zeros(0, dtype=np.int64), *kept])
-        near, row = ids[places].astype(np.int64), np.repeat(np.arange(len(items)), length)
-        order = np.lexsort((near if item_keys is None else item_keys[near], -cosine[places], row))
-        first = np.cumsum(length) - length
-        order = order[np.arange(len(order)) - np.repeat(first, length) < WIDE]
-        starts = np.concatenate([[0], np.minimum(length, WIDE).cumsum()])
-        return cls(starts, near[order], cosine[places][order])
+        bounds = likes_of_likers.indptr
+        return cls.joined(
+            [
+                cls.row(
+                    likes_of_likers.data[bounds[place] : bounds[place + 1]],
+                    n_likes,
+                    item,
+                    item_keys,
+                    likes_of_likers.indices[bounds[place] : bounds[place + 1]],
+                )
+                for place, item in enumerate(items.tolist())
+            ]
+        )
+
+    @staticmethod
+    def row(
+        common: npt.NDArray[Any],
+        n_likes: npt.NDArray[np.integer],
+        item: int,
+        item_keys: IntArray | None = None,
+        others: npt.NDArray[np.integer] | None = None,
+    ) -> Row:
+        """Return the nearest items of one and their cosines, from its common likes with ``others``, or with all."""
+        likes = n_likes if others is None else n_likes[others]
+        cosine = common / np.sqrt(np.maximum(likes, 1))
+        cosine[item if others is None else others == item] = 0.0
+        # a partition takes a tenth of the time of a sort
+        least = np.partition(cosine, len(cosine) - WIDE)[len(cosine) - WIDE] if len(cosine) > WIDE else 0.0
+        kept = np.flatnonzero((cosine >= least) & (cosine > 0))
+        near = kept if others is None else others[kept].astype(np.int64)
+        order = np.lexsort((near if item_keys is None else item_keys[near], -cosine[kept]))[:WIDE]
+        return near[order], cosine[kept][order]
+
+    @classmethod
+    def joined(cls, rows: Sequence[Row]) -> Neighbourhoods:
+        """Return the neighbourhoods of several items, of which each has a row."""
+        indptr = np.cumsum([0, *(len(near) for near, _ in rows)]).astype(np.int64)
+        none: Row = np.zeros(0, dtype=np.int64), np.zeros(0)
+        items, cosines = (np.concatenate(each) for each in zip(none, *rows, strict=True))
+        return cls(indptr, items, cosines)
+
+    def items_of(self, place: int) -> Row:
+        """Return the row of the item at a place."""
+        here = slice(int(self.indptr[place]), int(self.indptr[place + 1]))
+        return self.items[here], self.cosines[here]
 
 
 def first_likers(indptr: IntArray, users: IntArray, user_keys: IntArray | None) -> npt.NDArray[np.bool_]:

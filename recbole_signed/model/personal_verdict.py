@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import Demotions, IntArray, Neighbourhoods, SignedGraph, Verdicts, first_likers
+from recbole_signed.graph import LARGE, Demotions, IntArray, Neighbourhoods, SignedGraph, Verdicts, first_likers
 
 BLOCK = 1_024
 """Items whose neighbourhoods are worked out at a time."""
@@ -103,20 +103,16 @@ class PersonalVerdicts:
         missing = np.array([item for item in items.tolist() if item not in self._known], dtype=np.int64)
         for first in range(0, len(missing), BLOCK):
             self._find(missing[first : first + BLOCK])
-        found = [self._known[item] for item in items.tolist()]
-        indptr = np.concatenate([[0], np.cumsum([len(each) for each, _ in found])]).astype(np.int64)
-        empty: tuple[IntArray, npt.NDArray[np.float64]] = np.zeros(0, dtype=np.int64), np.zeros(0)
-        ids, cosines = (np.concatenate(each) for each in zip(empty, *found, strict=True))
-        return Neighbourhoods(indptr, ids, cosines)
+        return Neighbourhoods.joined([self._known[item] for item in items.tolist()])
 
     def _find(self, items: IntArray) -> None:
         likers = self._likers[items]
-        likers.data = first_likers(likers.indptr, likers.indices, self._graph.user_keys).astype(np.float32)
-        likers.eliminate_zeros()
+        if self.n_items > LARGE:
+            likers.data = first_likers(likers.indptr, likers.indices, self._graph.user_keys).astype(np.float32)
+            likers.eliminate_zeros()
         found = Neighbourhoods.of(likers @ self._graph.likes, self._n_likes, items, self._graph.item_keys)
         for place, item in enumerate(items.tolist()):
-            row = slice(found.indptr[place], found.indptr[place + 1])
-            self._known[item] = found.items[row], found.cosines[row]
+            self._known[item] = found.items_of(place)
 
     def demotions(self, verdicts: Verdicts, users: SignedGraph) -> Demotions:
         """Return what falls for users, given by their verdicts and edges."""

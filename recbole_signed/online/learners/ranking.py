@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers
+from recbole_signed.graph import LARGE, Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers
 from recbole_signed.online import DISLIKE, LIKE, sign_of
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.popular import PopularLearner
@@ -62,7 +62,7 @@ class Judged:
         verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
         n_items = edges.n_items
         seen = distinct(owner * n_items + rows.ids)
-        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
+        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges.whole, items, keys), n_items)
         newest, run = verdicts.newest_dislikes, verdicts.last_run
         self.left_out = verdicts.item[newest]
         self.edges, self.before = (
@@ -132,6 +132,15 @@ def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys |
 
 def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
     """Return what is near to items by the likes as they are now."""
+    item_keys, n_likes = None if keys is None else keys[1], edges.item_likes
+    if edges.n_items > LARGE:
+        return Neighbourhoods.of(_counted(edges, items, keys), n_likes, items, item_keys)
+    rows = ((edges.common_likes(item), item) for item in items.tolist())
+    return Neighbourhoods.joined([Neighbourhoods.row(common, n_likes, item, item_keys) for common, item in rows])
+
+
+def _counted(edges: EdgeState, items: IntArray, keys: Keys | None) -> sp.csr_matrix:
+    """Return how many of the likers of each of some items like every item, ``[len(items), n_items]``."""
     rows = edges.of_items(items)
     likers = Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
     first = first_likers(likers.indptr, likers.ids, None if keys is None else keys[0])
@@ -143,7 +152,7 @@ def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) 
         sp.csr_matrix((np.ones(len(ids), dtype=np.float32), ids, indptr), shape=(len(indptr) - 1, width))
         for ids, indptr, width in ((column, likers.indptr, len(users)), (likes.ids, likes.indptr, edges.n_items))
     )
-    return Neighbourhoods.of(of_items @ of_users, edges.item_likes, items, None if keys is None else keys[1])
+    return of_items @ of_users
 
 
 def best_items(

@@ -11,6 +11,7 @@ import numpy as np
 from recbole_signed.files import DamagedError
 from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE
 from recbole_signed.online.store.adjacency import KEY, Adjacency
+from recbole_signed.online.store.common_likes import CommonLikes
 from recbole_signed.online.store.edge_views import Changes, EdgeArrays, Row, Rows, other_side, owners, pieces, turned
 from recbole_signed.online.store.log_batch import LogBatch
 from recbole_signed.online.store.recent_counts import RecentCounts
@@ -32,6 +33,7 @@ class EdgeState:
         self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
         self._recent: dict[tuple[float, bool, float], RecentCounts] = {}
+        self._common: CommonLikes | None = None
         self.grow(n_users, n_items)
 
     # ---- reading
@@ -119,6 +121,17 @@ class EdgeState:
             self._recent[key] = RecentCounts.of(item[rows], time[rows], half_life, self.n_items, since)
         return self._recent[key]
 
+    @property
+    def whole(self) -> EdgeState:
+        """The edges of everybody, whatever a view of them has in the place of some."""
+        return self
+
+    def common_likes(self, item: int) -> np.ndarray:
+        """Return how many users like an item and each other one, int32 ``[n_items]``, which must not be written to."""
+        if self._common is None:
+            self._common = CommonLikes(self.n_items)
+        return self._common.of(self, item)
+
     def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
         """Item of each user's newest verdict where that is a dislike, int64 ``[len(users)]``; else 0.
 
@@ -168,6 +181,8 @@ class EdgeState:
         self._item_counts = _room(self._item_counts, n_items)
         for recent in self._recent.values():
             recent.grow(self.n_items)
+        if self._common is not None and self._common.n_items < self.n_items:
+            self._common = None
 
     def apply(self, batch: LogBatch) -> Changes:
         """Apply rows of the log that come after all those applied before.
@@ -272,6 +287,8 @@ class EdgeState:
     ) -> None:
         """Take changes of pairs into all counters."""
         self._count(user, item, old, new)
+        if self._common is not None and not self._common.follow(self, user, item, old, new):
+            self._common = None
         for (_, likes, _), recent in self._recent.items():
             for kinds, times, step in ((old, old_time, -1.0), (new, new_time, 1.0)):
                 rows = (kinds == LIKE) | ((kinds == DISLIKE) & (not likes))
