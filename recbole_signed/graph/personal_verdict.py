@@ -50,6 +50,8 @@ LARGE = 250_000
 """Items of a catalogue in which not all likers of an item are asked what is near it."""
 LIKERS = 1_024
 """Those who are asked there: the users with the smallest keys."""
+SAMPLE = 256
+"""Items of which the middle of a user's scores is taken, about."""
 STRENGTH = 0.7
 """[lambda] Default strength: on three published splits it prevents at least 80 % of similar items."""
 
@@ -118,8 +120,8 @@ class Verdicts:
         # the run that is going on makes none fade: a dislike must not raise what an earlier one keeps down
         age = self._later(begins & ~open_)
         found = np.where(self.timed, np.maximum(2.0 ** (-age / HALF_LIFE), FLOOR), FLOOR)
-        few = (self._later(~self.like & ~open_) < NEWEST) & (self._later(~self.like) < LONGEST_RUN)
-        return np.where(~self.like & few, found, 0.0)
+        newer = self._later(open_), self._later(~self.like & ~open_)
+        return np.where(np.where(open_, newer[0] < LONGEST_RUN, ~self.like & (newer[1] < NEWEST)), found, 0.0)
 
     @property
     def protecting(self) -> npt.NDArray[np.bool_]:
@@ -220,6 +222,16 @@ def first_likers(indptr: IntArray, users: IntArray, user_keys: IntArray | None) 
     return first
 
 
+def middle_items(n_items: int, have_edges: Callable[[IntArray], npt.NDArray[np.bool_]]) -> IntArray:
+    """Return the items, evenly spaced, whose median score is what an item has without a user's taste.
+
+    It is for models that do not tell. Those without an edge are left out, where others have one.
+    """
+    sample = np.linspace(1, n_items - 1, min(SAMPLE, max(n_items - 1, 1))).astype(np.int64)
+    known = have_edges(sample)
+    return sample[known] if known.any() else sample
+
+
 NeighbourhoodsOf = Callable[[IntArray], Neighbourhoods]
 """Gives those of some items."""
 
@@ -308,8 +320,11 @@ class Demotions:
         event, key, nearness = event[order], key[order], nearness[order]
         like = verdicts.like[event]
         pair = np.cumsum(np.append(False, key[1:] != key[:-1])) if len(key) else key
-        # the largest protection by a newer like: a running maximum within each pair, which the offset keeps apart
-        protection = np.maximum.accumulate(np.where(like, nearness, 0.0) + 2.0 * pair) - 2.0 * pair
+        # the largest protection by a newer like: a running maximum within each pair, which the offset keeps apart; of
+        # ranks, as an offset would round the values themselves, and more so the more users are asked for
+        values, rank = np.unique(np.where(like, nearness, 0.0), return_inverse=True)
+        offset = pair * len(values)
+        protection = values[np.maximum.accumulate(rank + offset) - offset]
         pull = np.where(like, 0.0, strengths[event] * nearness * np.clip(1.0 - protection, 0.0, 1.0))
         last = verdicts.last_run[event] & (pull > 0)
         order = np.lexsort((-pull, pair))

@@ -1,0 +1,132 @@
+"""The personal verdict by its docstring: plain loops over users, events and items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from recbole_signed.graph import personal_verdict as constants
+
+Event = tuple[int, int, bool]
+"""Time, 0 where it is not known, item, and whether it is a like."""
+
+
+@dataclass
+class Person:
+    """One user: verdicts, and items seen without one."""
+
+    events: list[Event]
+    views: set[int]
+
+    @property
+    def likes(self) -> set[int]:
+        return {item for _, item, like in self.events if like}
+
+    @property
+    def seen(self) -> set[int]:
+        return self.views | {item for _, item, _ in self.events}
+
+    @property
+    def ordered(self) -> list[Event]:
+        """The verdicts in order of time, likes last among equal times."""
+        return sorted(self.events, key=lambda event: (event[0], event[2], event[1]))
+
+    @property
+    def last_run(self) -> list[Event]:
+        """The dislikes that are later than all likes."""
+        found = []
+        for event in reversed(self.ordered):
+            if event[2] or not event[0]:
+                break
+            found.append(event)
+        return found
+
+    @property
+    def newest(self) -> list[Event]:
+        """The newest verdict where it is a dislike."""
+        return self.last_run[:1]
+
+    def strengths(self) -> dict[Event, float]:
+        """What each dislike counts that acts."""
+        events, run = self.ordered, self.last_run
+        dislikes = [event for event in reversed(events) if not event[2]]
+        closed = [event for event in dislikes if event not in run]
+        found = {}
+        for event in [*run[: constants.LONGEST_RUN], *closed[: constants.NEWEST]]:
+            later, ended, inside = events[events.index(event) + 1 :], 0, False
+            for place, other in enumerate(later):
+                begins = not other[2] and (later[place - 1][2] if place else False)
+                inside = inside or begins
+                if inside and other[2]:
+                    ended, inside = ended + 1, False
+            fade = max(2 ** (-ended / constants.HALF_LIFE), constants.FLOOR)
+            found[event] = fade if event[0] else constants.FLOOR
+        return found
+
+    def protecting(self) -> list[Event]:
+        return [event for event in reversed(self.ordered) if event[2]][: constants.NEWEST]
+
+
+def kappa(people: list[Person], user: Person, item: int, n_items: int) -> dict[int, float]:
+    """Return how near the items are to one that are so, among those that a user has no edge to."""
+    likes = [each.likes for each in people]
+    found = []
+    for other in range(1, n_items):
+        common = sum({item, other} <= each for each in likes)
+        if other != item and common:
+            found.append((-common / np.sqrt(sum(other in each for each in likes)), other))
+    near = [(value, other) for value, other in sorted(found)[: constants.WIDE] if other not in user.seen]
+    return {other: float(np.sqrt(value / near[0][0])) for value, other in near[: constants.NEAR]}
+
+
+def nearness(people: list[Person], user: Person, n_items: int) -> dict[int, tuple[float, set[int], bool]]:
+    """Return n of each item where it is above 0, the dislikes it may come from, and whether one of the last run is."""
+    order, found = user.ordered, dict[int, tuple[float, set[int], bool]]()
+    protection = [(order.index(like), kappa(people, user, like[1], n_items)) for like in user.protecting()]
+    for event, strength in user.strengths().items():
+        for item, near in kappa(people, user, event[1], n_items).items():
+            shield = max((each.get(item, 0.0) for place, each in protection if place > order.index(event)), default=0.0)
+            pull = strength * near * (1 - shield)
+            if pull <= 0:
+                continue
+            best, causes, run = found.get(item, (0.0, set(), False))
+            if pull > best + 1e-12:
+                causes = set()
+            if pull >= best - 1e-12:
+                causes = causes | {event[1]}
+            found[item] = max(best, pull), causes, run or event in user.last_run
+    return found
+
+
+def ranked(
+    people: list[Person],
+    user: Person,
+    scores_of: Callable[[Iterable[Event]], np.ndarray],
+    neutral: np.ndarray,
+    strength: float,
+) -> np.ndarray:
+    """Return what a user is ranked by, from what a model scores for any verdicts of the user."""
+    without = [[event for event in user.events if event not in left] for left in (user.newest, user.last_run)]
+    score, alone = (scores_of(each) for each in without)
+    found = score.copy()
+    for item, (near, _, run) in nearness(people, user, len(score)).items():
+        base = min(score[item], alone[item]) if run else score[item]
+        found[item] = base - strength * near * max(0.0, base - neutral[item])
+    return found
+
+
+@st.composite
+def populations(draw: st.DrawFn, n_users: int, n_items: int) -> list[Person]:
+    """Draw users with likes, dislikes and views, many at equal times or at none."""
+    found = []
+    for _ in range(n_users):
+        items = draw(st.lists(st.integers(1, n_items - 1), unique=True, max_size=n_items - 2))
+        kinds = draw(st.lists(st.sampled_from("lldddv"), min_size=len(items), max_size=len(items)))
+        times = draw(st.lists(st.integers(0, 9), min_size=len(items), max_size=len(items)))
+        rows = list(zip(times, items, kinds, strict=True))
+        events = [(time, item, kind == "l") for time, item, kind in rows if kind != "v"]
+        found.append(Person(events, {item for _, item, kind in rows if kind == "v"}))
+    return found
