@@ -6,16 +6,17 @@ dislikes; for any other model the scores as they are stand for those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import LIKERS, Demotions, IntArray, Neighbourhoods, SignedGraph, Verdicts
+from recbole_signed.graph import LIKERS, Demotions, IntArray, Neighbourhoods, SignedGraph, Verdicts, middle_items
 
 BLOCK = 1_024
 """Items whose neighbourhoods are worked out at a time."""
@@ -43,6 +44,12 @@ class PersonalVerdicts:
         like = np.arange(len(user)) < len(columns[0][0])
         self.verdicts = Verdicts.of(user, item, like, np.concatenate(times), graph.n_users)
         self._graph, self.n_items = graph, graph.n_items
+        n_edges = sum(np.bincount(side.indices, minlength=graph.n_items) for side in sides_of(graph))
+        self._middle = torch.from_numpy(middle_items(graph.n_items, lambda items: n_edges[items] > 0))
+        neutral = getattr(dataset, "neutral_feat", None)  # what was seen without a verdict, whether a model reads it
+        shape, ones = (graph.n_users, graph.n_items), np.ones(0 if neutral is None else len(neutral), dtype=np.float32)
+        pairs = ([], []) if neutral is None else [neutral[f].numpy() for f in (dataset.uid_field, dataset.iid_field)]
+        self._views = sp.csr_matrix((ones, tuple(pairs)), shape=shape)
         self._n_likes = np.bincount(graph.likes.indices, minlength=graph.n_items)
         likers = graph.likes.tocsc()
         likers.sort_indices()
@@ -94,11 +101,15 @@ class PersonalVerdicts:
             row = slice(found.indptr[place], found.indptr[place + 1])
             self._known[item] = found.items[row], found.cosines[row]
 
-    def demotions(self, verdicts: Verdicts, users: SignedGraph) -> Demotions:
-        """Return what falls for users, given by their verdicts and edges."""
-        sides = [each for each in (users.likes, users.dislikes, users.neutrals) if each is not None]
+    def middle(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the middle of each user's scores ``[n_users, n_items]``, ``[n_users, 1]``."""
+        found = np.median(scores[:, self._middle].cpu().numpy(), axis=1, keepdims=True)
+        return torch.from_numpy(found).to(scores)
+
+    def demotions(self, verdicts: Verdicts, edges: Sequence[sp.csr_matrix]) -> Demotions:
+        """Return what falls for users, given by their verdicts and all their edges."""
         keys = [
-            np.repeat(np.arange(users.n_users), np.diff(side.indptr)) * self.n_items + side.indices for side in sides
+            np.repeat(np.arange(side.shape[0]), np.diff(side.indptr)) * self.n_items + side.indices for side in edges
         ]
         return Demotions.of(verdicts, distinct(np.concatenate(keys).astype(np.int64)), self.near, self.n_items)
 
@@ -124,7 +135,8 @@ class PersonalVerdicts:
         key = numbers.tobytes()
         known = self._fallen if of is None and self._fallen is not None else {}
         if key not in known:
-            known[key] = self.demotions(verdicts, users)
+            views = [] if of else [self._views[numbers]]
+            known[key] = self.demotions(verdicts, [*sides_of(users), *views])
         fallen = known[key]
         if not len(fallen):
             return scores
@@ -141,6 +153,11 @@ class PersonalVerdicts:
         lowered = fallen.lowered(own, alone, neutral.expand_as(scores)[place].cpu().numpy(), strength)
         scores[place] = torch.from_numpy(lowered).to(scores)
         return scores
+
+
+def sides_of(graph: SignedGraph) -> list[sp.csr_matrix]:
+    """Return the matrices of a graph's edges."""
+    return [each for each in (graph.likes, graph.dislikes, graph.neutrals) if each is not None]
 
 
 def without(users: SignedGraph, verdicts: Verdicts, left_out: npt.NDArray[np.bool_]) -> SignedGraph:

@@ -8,6 +8,7 @@ stopping), test and recommendation. The loss and the parameters stay as they are
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -85,7 +86,7 @@ class RateWeighted:
         scores = self._weighed(found.view(-1, len(self.relative_rates)), self.relative_rates)
         if self._personal is not None:
             users = interaction[self.USER_ID].cpu().numpy()  # type: ignore[attr-defined]
-            middle = scores[:, 1:].median(dim=1, keepdim=True).values
+            middle = self._personal.middle(scores)
             scores = self._personal.judged(users, lambda *_: scores.clone(), middle, self.dislike_strength)
         return scores.view(found.shape)
 
@@ -127,6 +128,13 @@ def class_for(cls: type, config: Any) -> type:
             "sign, or leave the key out."
         )
     return _weighed_kind(cls)
+
+
+def unweighed(cls: Any, config: Any) -> tuple[Any, Any]:
+    """Return the class that a weighed kind was made of, or the class itself, and a configuration that weighs none."""
+    config = copy.copy(config)
+    config.final_config_dict = {key: value for key, value in config.final_config_dict.items() if key not in KEYS}
+    return next(each for each in cls.__mro__ if not issubclass(each, RateWeighted)), config
 
 
 def _given(config: Any, key: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import edge_streams as streams
 import numpy as np
 import pytest
 from edge_streams import Stream
@@ -12,6 +13,7 @@ from edge_streams import Stream
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, SKIP
 from recbole_signed.online.learners import make_learner
+from recbole_signed.online.learners.ranking import Judged
 from recbole_signed.serve import ranking
 
 
@@ -20,11 +22,13 @@ def scoring(table: np.ndarray) -> Any:
     return SimpleNamespace(pair_scores=lambda edges, users, items: table[users[:, None], items])
 
 
-def test_a_model_without_neighbours_has_no_push_to_change() -> None:
-    """An experiment on it would compare a ranking with itself."""
-    assert ranking.with_parameters(make_learner("SSF", {"dislike_push": 0}), {"dislike_push": 2.0}).dislike_push == 2.0
-    with pytest.raises(UsageError, match="Pop has no parameter 'dislike_push' that can be changed at query time"):
-        ranking.with_parameters(make_learner("Pop"), {"dislike_push": 2.0})
+@pytest.mark.parametrize("model", ["SSF", "Pop"])
+def test_a_request_changes_the_strength_of_a_copy_alone(model: str) -> None:
+    learner = make_learner(model, {"dislike_strength": 0})
+    assert ranking.with_parameters(learner, {"dislike_strength": 0.4}).dislike_strength == 0.4
+    assert learner.dislike_strength == 0
+    with pytest.raises(UsageError, match=f"{model} has no parameter 'dislike_push' that can be changed at query time"):
+        ranking.with_parameters(learner, {"dislike_push": 0.4})
 
 
 def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:
@@ -33,6 +37,28 @@ def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:
     row = edges.of_user(ranking.SESSION)
     assert dict(zip(row.ids.tolist(), row.kind.tolist(), strict=True)) == {3: DISLIKE, 5: LIKE, 7: DISLIKE}
     assert edges.newest_dislikes(np.array([ranking.SESSION])).tolist() == [3]
+
+
+@pytest.mark.parametrize("laid_over", ["a session", "without an item"])
+def test_what_a_request_lays_over_the_edges_is_judged_as_an_event_would_be(laid_over: str) -> None:
+    """What is near to what was read from the one row that was laid over the edges, as if all users had it."""
+    stream = streams.large_stream()
+    learner = streams.fitted(make_learner("SSF", {"rank": 12}), stream)
+    items, kinds = np.array([3, 5, 9, 14]), np.array([LIKE, LIKE, LIKE, DISLIKE], dtype=np.int8)
+    moves = [(301, int(item), int(kind)) for item, kind in zip(items, kinds, strict=True)]
+    if laid_over == "a session":
+        edges, who = ranking.session_edges(stream.edges, items, kinds), ranking.SESSION
+        streams.follow(learner, stream, [moves])
+    else:
+        streams.follow(learner, stream, [moves])
+        edges, who = ranking.edges_without(stream.edges, 301, 0), 301
+    wanted = Judged(learner, stream.edges, np.array([301])).fallen
+    found = Judged(learner, edges, np.array([who])).fallen
+    assert len(wanted) > 5
+    assert found.item.tolist() == wanted.item.tolist()
+    np.testing.assert_allclose(found.nearness, wanted.nearness, rtol=0.05)
+    without = ranking.edges_without(stream.edges, 301, 14)
+    assert not len(Judged(learner, without, np.array([301])).fallen)
 
 
 def test_sums_do_not_depend_on_the_order_of_their_summands() -> None:

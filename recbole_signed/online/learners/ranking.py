@@ -14,14 +14,11 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import LIKERS, Demotions, Neighbourhoods, Verdicts, best_of_each
+from recbole_signed.graph import LIKERS, Demotions, Neighbourhoods, Verdicts, best_of_each, middle_items
 from recbole_signed.online import DISLIKE, LIKE, sign_of
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.popular import PopularLearner
 from recbole_signed.online.store import EdgeState, Rows
-
-SAMPLE = 256
-"""Items, evenly spaced, of which the median score of those with an edge is the middle of a user's."""
 
 FEW = 0.25
 """Of that share of all items at most, which a request names, the scores are worked out alone."""
@@ -74,16 +71,14 @@ class Judged:
 
     def lowered(self, scores: torch.Tensor | None = None) -> np.ndarray:
         """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``; ``scores`` of all items are looked up."""
-        learner, fallen, n_items = self.learner, self.fallen, self.edges.n_items
+        learner, fallen = self.learner, self.fallen
         neutral = learner.without_taste(fallen.item)
         if scores is None:
             own = self._of_pairs(self.edges)
         else:
             own = scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)].numpy()
         if neutral is None:
-            sample = np.linspace(1, n_items - 1, min(SAMPLE, max(n_items - 1, 1))).astype(np.int64)
-            known = self.edges.have_edges(sample)
-            sample = sample[known] if known.any() else sample
+            sample = middle_items(self.edges.n_items, self.edges.have_edges)
             if scores is None:
                 others = learner.pair_scores(self.edges, self.users, np.tile(sample, (len(self.users), 1)))
             else:
@@ -108,7 +103,8 @@ def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray) -> torch.
 
 
 def neighbourhoods(edges: EdgeState, items: IntArray) -> Neighbourhoods:
-    """Return what is near to items by the likes as they are now."""
+    """Return what is near to items by the likes of all users as they are now."""
+    edges = edges.of_all
     rows = edges.of_items(items)
     likers = Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
     place = np.arange(len(likers.ids)) - np.repeat(likers.indptr[:-1], np.diff(likers.indptr))

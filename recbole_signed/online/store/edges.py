@@ -69,6 +69,11 @@ class EdgeState:
         """Number of dislikes of each item."""
         return _read_only(self._item_counts[1, : self.n_items])
 
+    @property
+    def of_all(self) -> EdgeState:
+        """The edges of all users, where a request lays something over those of one."""
+        return self
+
     def have_edges(self, items: np.ndarray) -> np.ndarray:
         """Return which items have a visible edge, bool ``[len(items)]``."""
         return np.asarray(self._item_counts[:, items].any(axis=0))
