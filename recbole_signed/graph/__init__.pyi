@@ -21,6 +21,7 @@ from .personal_verdict import IntArray as IntArray
 from .personal_verdict import Neighbourhoods as Neighbourhoods
 from .personal_verdict import Verdicts as Verdicts
 from .personal_verdict import first_likers as first_likers
+from .personal_verdict import middle_items as middle_items
 from .propagation import BipartiteOperator as BipartiteOperator
 from .propagation import GramFilter as GramFilter
 from .propagation import Pair as Pair

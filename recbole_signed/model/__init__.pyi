@@ -14,6 +14,7 @@ from .personal_verdict import PersonalVerdicts as PersonalVerdicts
 from .ponegnn import PoneGNN as PoneGNN
 from .rate_weighted import RateWeighted as RateWeighted
 from .rate_weighted import rates_of as rates_of
+from .rate_weighted import unweighed as unweighed
 from .rate_weighted import weighed as weighed
 from .sbgnn import SBGNN as SBGNN
 from .sgcn import SGCN as SGCN

@@ -6,7 +6,7 @@ dislikes; for any other model the scores as they are stand for those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,16 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import LARGE, Demotions, IntArray, Neighbourhoods, SignedGraph, Verdicts, first_likers
+from recbole_signed.graph import (
+    LARGE,
+    Demotions,
+    IntArray,
+    Neighbourhoods,
+    SignedGraph,
+    Verdicts,
+    first_likers,
+    middle_items,
+)
 
 BLOCK = 1_024
 """Items whose neighbourhoods are worked out at a time."""
@@ -28,6 +37,7 @@ ScoresOf = Callable[[SignedGraph, IntArray], torch.Tensor]
 
 Side = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[Any] | None]
 """User, item and time, ``[n]`` each, of the likes or the dislikes; None where no time is known."""
+Pairs = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
 
 
 class PersonalVerdicts:
@@ -37,10 +47,11 @@ class PersonalVerdicts:
         graph: the edges.
         likes: the same with their times.
         dislikes: the same with their times.
+        views: what was seen without a verdict, whether the graph has it or not.
     """
 
-    def __init__(self, graph: SignedGraph, likes: Side, dislikes: Side) -> None:
-        self._graph, self.n_items, self._sides = graph, graph.n_items, (likes, dislikes)
+    def __init__(self, graph: SignedGraph, likes: Side, dislikes: Side, views: Pairs | None = None) -> None:
+        self._graph, self.n_items, self._sides, self._viewed = graph, graph.n_items, (likes, dislikes), views
         self._known: dict[int, tuple[IntArray, npt.NDArray[np.float64]]] = {}
         self._fallen: dict[bytes, Demotions] | None = None
 
@@ -50,8 +61,24 @@ class PersonalVerdicts:
         if not graph.dislikes.nnz or not hasattr(dataset, "times"):
             return None
         fields = dataset.uid_field, dataset.iid_field
-        tables = ((getattr(dataset, name), dataset.times(name)) for name in ("inter_feat", "neg_feat"))
-        return cls(graph, *((*(table[field].numpy() for field in fields), time) for table, time in tables))
+
+        def pairs(name: str) -> Pairs:
+            table = getattr(dataset, name)
+            return table[fields[0]].numpy(), table[fields[1]].numpy()
+
+        sides = [(*pairs(name), dataset.times(name)) for name in ("inter_feat", "neg_feat")]
+        views = pairs("neutral_feat") if getattr(dataset, "neutral_feat", None) is not None else None
+        return cls(graph, sides[0], sides[1], views)
+
+    @cached_property
+    def _views(self) -> sp.csr_matrix:
+        user, item = self._viewed if self._viewed is not None else (np.zeros(0, dtype=np.int64),) * 2
+        return sp.csr_matrix((np.ones(len(user), dtype=np.float32), (user, item)), shape=self._graph.likes.shape)
+
+    @cached_property
+    def _middle(self) -> torch.Tensor:
+        n_edges = np.bincount(np.concatenate([side.indices for side in sides_of(self._graph)]), minlength=self.n_items)
+        return torch.from_numpy(middle_items(self.n_items, lambda items: n_edges[items] > 0))
 
     @cached_property
     def _times(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -114,11 +141,15 @@ class PersonalVerdicts:
         for place, item in enumerate(items.tolist()):
             self._known[item] = found.items_of(place)
 
-    def demotions(self, verdicts: Verdicts, users: SignedGraph) -> Demotions:
-        """Return what falls for users, given by their verdicts and edges."""
-        sides = [each for each in (users.likes, users.dislikes, users.neutrals) if each is not None]
+    def middle(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the middle of each user's scores ``[n_users, n_items]``, ``[n_users, 1]``."""
+        found = np.median(scores[:, self._middle].cpu().numpy(), axis=1, keepdims=True)
+        return torch.from_numpy(found).to(scores)
+
+    def demotions(self, verdicts: Verdicts, edges: Sequence[sp.csr_matrix]) -> Demotions:
+        """Return what falls for users, given by their verdicts and all their edges."""
         keys = [
-            np.repeat(np.arange(users.n_users), np.diff(side.indptr)) * self.n_items + side.indices for side in sides
+            np.repeat(np.arange(side.shape[0]), np.diff(side.indptr)) * self.n_items + side.indices for side in edges
         ]
         return Demotions.of(verdicts, distinct(np.concatenate(keys).astype(np.int64)), self.near, self.n_items)
 
@@ -131,7 +162,11 @@ class PersonalVerdicts:
         """
         verdicts = self.verdicts(np.array([number]))
         newest = verdicts.newest_dislikes
-        return without(own, verdicts, newest), verdicts.item[newest], self.demotions(verdicts, own)
+        return (
+            without(own, verdicts, newest),
+            verdicts.item[newest],
+            self.demotions(verdicts, [*sides_of(own), self._views[[number]]]),
+        )
 
     def likers(self, item: int) -> IntArray:
         """Return the users that like an item."""
@@ -159,7 +194,8 @@ class PersonalVerdicts:
         key = numbers.tobytes()
         known = self._fallen if of is None and self._fallen is not None else {}
         if key not in known:
-            known[key] = self.demotions(verdicts, users)
+            views = [] if of else [self._views[numbers]]
+            known[key] = self.demotions(verdicts, [*sides_of(users), *views])
         fallen = known[key]
         if not len(fallen):
             return scores
@@ -176,6 +212,11 @@ class PersonalVerdicts:
         lowered = fallen.lowered(own, alone, neutral.expand_as(scores)[place].cpu().numpy(), strength)
         scores[place] = torch.from_numpy(lowered).to(scores)
         return scores
+
+
+def sides_of(graph: SignedGraph) -> list[sp.csr_matrix]:
+    """Return the matrices of a graph's edges."""
+    return [each for each in (graph.likes, graph.dislikes, graph.neutrals) if each is not None]
 
 
 def without(users: SignedGraph, verdicts: Verdicts, left_out: npt.NDArray[np.bool_]) -> SignedGraph:

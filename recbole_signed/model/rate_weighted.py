@@ -8,6 +8,7 @@ stopping), test and recommendation. The loss and the parameters stay as they are
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -92,13 +93,12 @@ class RateWeighted:
         scores = self._weighed(found.view(-1, len(self.relative_rates)), self.relative_rates)
         if self._personal is not None:
             users = interaction[self.USER_ID].cpu().numpy()  # type: ignore[attr-defined]
-            middle = scores[:, 1:].median(dim=1, keepdim=True).values
             order = np.argsort(users, kind="stable")
             own = scores.clone()
             scores = self._personal.judged(  # the same scores with and without some dislikes, of all or of some users
                 users,
                 lambda _, some: own[torch.from_numpy(order[np.searchsorted(users, some, sorter=order)])],
-                middle,
+                self._personal.middle(scores),
                 self.dislike_strength,
             )
         return scores.view(found.shape)
@@ -141,6 +141,13 @@ def class_for(cls: type, config: Any) -> type:
             "sign, or leave the key out."
         )
     return _weighed_kind(cls)
+
+
+def unweighed(cls: Any, config: Any) -> tuple[Any, Any]:
+    """Return the class that a weighed kind was made of, or the class itself, and a configuration that weighs none."""
+    config = copy.copy(config)
+    config.final_config_dict = {key: value for key, value in config.final_config_dict.items() if key not in KEYS}
+    return next(each for each in cls.__mro__ if not issubclass(each, RateWeighted)), config
 
 
 def _given(config: Any, key: str) -> Any:

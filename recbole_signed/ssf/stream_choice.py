@@ -152,7 +152,8 @@ def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSet
     fitted, numbers = found.fit(graph, ITERATIONS), validation.numbers
     assert numbers is not None
     user, item, like, time = edges.where(train).verdicts
-    personal = PersonalVerdicts(graph, *((user[side], item[side], time[side]) for side in (like, ~like)))
+    likes, dislikes = ((user[side], item[side], time[side]) for side in (like, ~like))
+    personal = PersonalVerdicts(graph, likes, dislikes)
 
     def at(settings: FilterSettings) -> Candidate:
         filter_ = replace(fitted, settings=settings)

@@ -29,7 +29,7 @@ floats = st.floats(-50, 50, width=32)
 def test_a_lower_rate_never_helps_and_order_within_a_rate_stays(scores: list[float], g: float, logits: bool) -> None:
     own = torch.tensor(scores, dtype=torch.float64)
     rates = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-    found = weighed(own.expand(3, -1), rates.log()[:, None], g, logits=logits)
+    found = weighed(own.expand(3, -1), rates[:, None] / 0.5, g, logits=logits)
     assert (found.diff(dim=0) >= 0).all()
     order = own.argsort(stable=True)
     assert (found[:, order].diff(dim=1) >= 0).all()
@@ -38,23 +38,34 @@ def test_a_lower_rate_never_helps_and_order_within_a_rate_stays(scores: list[flo
 @given(st.lists(floats, min_size=2, max_size=8), st.floats(0.01, 100), st.floats(-50, 50), st.floats(0, 8))
 def test_a_models_unit_or_zero_changes_no_ranking(scores: list[float], unit: float, shift: float, g: float) -> None:
     own = torch.tensor(scores, dtype=torch.float64)
-    log_rates = torch.linspace(-2, -0.1, len(own), dtype=torch.float64)
-    estimates = weighed(own * unit, log_rates, g, logits=False)
-    torch.testing.assert_close(estimates, weighed(own, log_rates, g, logits=False) * unit)
-    logits = weighed(own + shift, log_rates, g, logits=True)
-    torch.testing.assert_close(logits, weighed(own, log_rates, g, logits=True) + shift)
+    rates = torch.linspace(-2, 0.7, len(own), dtype=torch.float64).exp()
+    estimates = weighed(own * unit, rates, g, logits=False)
+    torch.testing.assert_close(estimates, weighed(own, rates, g, logits=False) * unit)
+    logits = weighed(own + shift, rates, g, logits=True)
+    torch.testing.assert_close(logits, weighed(own, rates, g, logits=True) + shift)
+
+
+@given(st.lists(floats, min_size=1, max_size=8), st.floats(0, 8), st.booleans())
+def test_a_rate_below_the_mean_raises_no_score_and_one_above_it_lowers_none(
+    scores: list[float], g: float, logits: bool
+) -> None:
+    own = torch.tensor(scores, dtype=torch.float64)
+    for rate, sign in ((0.2, -1), (0.999, -1), (1.0, 0), (1.4, 1)):
+        moved = weighed(own, torch.tensor(rate, dtype=torch.float64), g, logits=logits) - own
+        assert (moved.sign() * sign >= 0).all()
+        assert sign or not moved.any()
 
 
 def test_scores_stay_finite_where_the_power_of_a_rate_is_not() -> None:
     """A negative score over it was minus infinity, that of a masked item, which no list shows."""
-    found = weighed(torch.tensor([-1e-3, 0.0, 1e-3]), torch.tensor(0.05).log(), 100.0, logits=False)
+    found = weighed(torch.tensor([-1e-3, 0.0, 1e-3]), torch.tensor(0.05), 100.0, logits=False)
     assert found.isfinite().all()
     assert (found.diff() >= 0).all()
 
 
 def test_without_aversion_the_scores_are_not_touched() -> None:
     scores = torch.randn(3, 4)
-    assert weighed(scores, torch.randn(4), 0.0, logits=True) is scores
+    assert weighed(scores, torch.rand(4), 0.0, logits=True) is scores
 
 
 @pytest.fixture
@@ -91,7 +102,10 @@ def test_scores_are_the_models_own_with_the_rates_in_them(
     rates = (likes + 2 * likes.sum() / (likes + dislikes).sum()) / (likes + dislikes + 2)
     assert np.ptp(rates) > 0.1
     scores = own.numpy().astype(np.float64).reshape(-1, plain.n_items)
-    expected = scores + 1.5 * np.log(rates) if logits else scores * rates ** (1.5 * np.where(scores < 0, -1, 1))
+    ratio = rates / (likes.sum() / (likes + dislikes).sum())
+    factor = np.where(ratio < 1, ratio**1.5, ratio**0.25)
+    assert (ratio > 1).any()
+    expected = scores + np.log(factor) if logits else scores * factor ** np.where(scores < 0, -1, 1)
     found = weighing.full_sort_predict(users)
     np.testing.assert_allclose(found.reshape(-1, plain.n_items), expected, rtol=1e-5, atol=1e-6)
     pairs = Interaction({"user_id": torch.tensor([1, 2, 3]), "item_id": torch.tensor([4, 5, 1])})
@@ -110,7 +124,8 @@ def test_rates_are_smoothed_as_those_of_ssf_by_default(
     counters = build("SSF", write_inter, rows, tmp_path, auto=False)
     likes, dislikes = counters.item_likes.double(), counters.item_dislikes.double()
     rates = (likes + 5 * likes.sum() / (likes + dislikes).sum()) / (likes + dislikes + 5)
-    torch.testing.assert_close(model.log_like_rates.double(), rates.log(), rtol=1e-5, atol=1e-6)
+    mean = likes.sum() / (likes + dislikes).sum()
+    torch.testing.assert_close(model.relative_rates.double(), rates / mean, rtol=1e-5, atol=1e-6)
 
 
 # ---- in runs ----

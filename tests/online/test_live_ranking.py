@@ -1,4 +1,4 @@
-"""What a newest dislike does to its neighbours, and the ways to the best items that do not score all."""
+"""What users are ranked by under a stream, and the ways to the best items that do not score all."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from recbole_signed.online.learners import (
     neighbours,
     ranked_scores,
 )
+from recbole_signed.online.learners.ranking import Judged, neighbourhoods
 from recbole_signed.ssf import (
     STALE,
     FilterSettings,
@@ -60,25 +61,24 @@ def disliking(learner: Any, user: int) -> tuple[Stream, int]:
     return stream, item
 
 
-def test_neighbours_are_ranked_by_the_formula(learner: Any) -> None:
-    user = 17
-    stream, item = disliking(learner, user)
-    with_it = learner.scores(stream.edges, np.array([user]))[0].double()
-    found = ranked_scores(learner, stream.edges, np.array([user]))[0].double()
-    near, cosines = learner.neighbours(np.array([item]))
-    near = near[0][cosines[0] > 0]
-    assert len(near) == NEAR
-    others = np.setdiff1d(np.arange(len(found)), near)
-    torch.testing.assert_close(found[others], with_it[others])
-    middle = float(np.median(with_it[1:]))  # there are fewer items than the sample takes
+def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> None:
+    user = np.array([17])
+    stream, item = disliking(learner, 17)
+    found = ranked_scores(learner, stream.edges, user)[0].double()
     # as the edges would be without the dislike; what is counted of items stays, it is the model's
     without = streams.large_stream()
     streams.follow(copy.deepcopy(learner), without, [[(17, item, DISLIKE), (17, item, UNDISLIKE)]])
-    before = learner.pair_scores(without.edges, np.array([user]), near[None, :])[0].astype(float)
-    for place, j in enumerate(near.tolist()):
-        push = max(0.0, float(with_it[j]) - before[place])
-        push += learner.dislike_push * max(0.0, float(with_it[j]) - middle)
-        assert float(found[j]) == pytest.approx(float(with_it[j]) - push, rel=1e-3, abs=1e-5)
+    before = learner.scores(without.edges, user)[0].double()
+    neutral = learner.without_taste(np.arange(len(found)))
+    if neutral is None:
+        neutral = np.full(len(found), np.median(before[1:]))  # there are fewer items than the sample takes
+    fallen = Judged(learner, stream.edges, user).fallen
+    assert item in fallen.cause
+    wanted = before.clone()
+    for j, nearness in zip(fallen.item.tolist(), fallen.nearness.tolist(), strict=True):
+        wanted[j] -= learner.dislike_strength * nearness * max(0.0, float(before[j]) - neutral[j])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert (wanted < before).sum() >= 5
 
 
 def test_scores_of_pairs_are_those_among_all(learner: Any) -> None:
@@ -91,29 +91,37 @@ def test_scores_of_pairs_are_those_among_all(learner: Any) -> None:
 
 
 def test_items_without_edges_are_no_part_of_the_middle(learner: Any) -> None:
-    """Else what nobody has an edge to would decide how far a neighbour falls, where it is most of the catalogue."""
-    stream, item = disliking(learner, 17)
+    """Else what nobody has an edge to would decide how far an item falls, where it is most of the catalogue."""
+    stream, _ = disliking(learner, 17)
     user = np.array([17])
     before = ranked_scores(learner, stream.edges, user)[0]
     streams.follow(learner, stream, [[(300, new, kind) for new in range(181, 700) for kind in (LIKE, UNLIKE)]])
     after = ranked_scores(learner, stream.edges, user)[0]
-    near = learner.neighbours(np.array([item]))[0][0]
+    near = Judged(learner, stream.edges, user).fallen.item
+    assert len(near)
     spread = float(before[1:181].max() - before[1:181].min())
     assert float((after[near] - before[near]).abs().max()) < 0.2 * spread
 
 
-def test_only_the_newest_verdict_counts(learner: Any) -> None:
+def test_other_verdicts_end_nothing_and_taking_it_back_ends_all(learner: Any) -> None:
     user = np.array([17])
+    never = streams.large_stream()
+    item = int(best_items(learner, never.edges, 17, 1, KEYS)[0][0])
+    near = neighbourhoods(never.edges, np.array([item])).items
+    far = next(j for j in range(1, 181) if j not in set(near) | set(never.edges.of_user(17).ids))
+    others = [(17, far, LIKE)]
+    plain = streams.follow(copy.deepcopy(learner), never, [others])
+    unlowered = ranked_scores(plain, never.edges, user)
     stream, item = disliking(learner, 17)
-    near = learner.neighbours(np.array([item]))[0]
-    assert (ranked_scores(learner, stream.edges, user) < learner.scores(stream.edges, user))[0, near[0]].any()
-    other = int(np.setdiff1d(np.arange(1, 181), stream.edges.of_user(17).ids)[0])
-    streams.follow(learner, stream, [[(17, other, LIKE)]])
-    torch.testing.assert_close(ranked_scores(learner, stream.edges, user), learner.scores(stream.edges, user))
-    streams.follow(learner, stream, [[(17, other, UNLIKE)]])
-    assert (ranked_scores(learner, stream.edges, user) < learner.scores(stream.edges, user))[0, near[0]].any()
+    streams.follow(learner, stream, [others])
+    learner.dislike_strength, strength = 0.0, learner.dislike_strength
+    own = ranked_scores(learner, stream.edges, user)
+    learner.dislike_strength = strength
+    lowered = ranked_scores(learner, stream.edges, user)
+    assert (lowered <= own).all()
+    assert (lowered < own)[0, near[:10]].sum() >= 5
     streams.follow(learner, stream, [[(17, item, UNDISLIKE)]])
-    torch.testing.assert_close(ranked_scores(learner, stream.edges, user), learner.scores(stream.edges, user))
+    torch.testing.assert_close(ranked_scores(learner, stream.edges, user), unlowered, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["SignedEASE", "SignediALS"])
@@ -135,7 +143,8 @@ def test_few_items_to_choose_from_are_ranked_as_among_all(learner: Any, monkeypa
     stream, _ = disliking(learner, 5)
     n_items, user = stream.edges.n_items, np.array([5])
     wanted = ranked_scores(learner, stream.edges, user)[0].numpy().copy()
-    near = learner.neighbours(stream.edges.newest_dislikes(user))[0][0]
+    near = Judged(learner, stream.edges, user).fallen.item
+    assert len(near) >= 6
     seen = stream.edges.of_user(5).ids
     chosen = np.concatenate([near[:6], np.arange(1, n_items, 9), seen[:3], [0]])
     monkeypatch.setattr(learner, "scores", None)
@@ -150,16 +159,17 @@ def test_few_items_to_choose_from_are_ranked_as_among_all(learner: Any, monkeypa
 
 def test_without_strength_scores_are_those_of_the_model(learner: Any) -> None:
     stream, _ = disliking(learner, 17)
-    learner.dislike_push = 0.0
+    learner.dislike_strength = 0.0
     users = np.array([17, 18])
     torch.testing.assert_close(ranked_scores(learner, stream.edges, users), learner.scores(stream.edges, users))
 
 
-@pytest.mark.parametrize("value", [-1, "much", None, float("inf")])
-def test_what_is_no_strength_is_refused(value: Any) -> None:
-    with pytest.raises(UsageError, match="'dislike_push' must be a finite number of 0 or more"):
-        make_learner("SignedEASE", {"dislike_push": value})
-    assert make_learner("SSF", {"dislike_push": 0.3}).dislike_push == 0.3
+@pytest.mark.parametrize("value", [-1, 1.5, "much", float("inf"), float("nan")])
+@pytest.mark.parametrize("model", ["SignedEASE", "Pop"])
+def test_what_is_no_strength_is_refused(model: str, value: Any) -> None:
+    with pytest.raises(UsageError, match="dislike_strength"):
+        make_learner(model, {"dislike_strength": value})
+    assert make_learner(model, {"dislike_strength": 0.3}).dislike_strength == 0.3
 
 
 def test_newest_dislikes_are_those_of_a_loop() -> None:
@@ -216,14 +226,14 @@ def events(number: int) -> list[streams.Move]:
     return streams.random_moves(301, 181, share=0.004, seed=number, tastes=12)
 
 
-@pytest.mark.parametrize("push", [0.0, 0.3])
-def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch, push: float) -> None:
+@pytest.mark.parametrize("strength", [0.0, 0.3])
+def test_the_best_items_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch, strength: float) -> None:
     """Without scoring all items, also after events with new and growing items."""
     monkeypatch.setattr(live_items, "SMALL", 0)
     monkeypatch.setattr(live_items, "FIRST", 24)
     stream = streams.large_stream()
     learner = streams.fitted(SpectralLearner(SETTINGS), stream)
-    learner.dislike_push = push
+    learner.dislike_strength = strength
     pruned = 0
     for number in range(6):
         streams.follow(learner, stream, [events(number), [(5 + number, 181 + number, LIKE), (3, 40, DISLIKE)]])

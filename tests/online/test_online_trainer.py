@@ -19,6 +19,7 @@ from recbole.utils import get_model, get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.online import Event, OnlineTrainer
+from recbole_signed.online.learners.ranking import neighbourhoods
 
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
@@ -78,7 +79,9 @@ def test_the_yaml_key_extends_the_models_own_trainer(start: Callable[..., Any]) 
 
 
 def test_online_evaluation_is_that_of_the_trained_model(start: Callable[..., Any]) -> None:
+    """With the personal verdict where the model has it; other models have it under a stream, and where it is set."""
     trainer = start()
+    trainer.learner.dislike_strength = getattr(trainer.model, "dislike_strength", 0.0)
     live = trainer.evaluate(trainer.parts[2], show_progress=False)
     trainer.learner, kept = None, trainer.learner
     trained = trainer.evaluate(trainer.parts[2], load_best_model=False, show_progress=False)
@@ -106,8 +109,9 @@ def test_after_a_dislike_near_neighbours_fall_and_undislike_leaves_no_trace(star
         before = trainer.recommend(user, 100)
         disliked = before[0][0]
         index = int(trainer.state.items.ids([disliked])[0])
-        near, cosines = trainer.learner.neighbours(np.array([index]))
-        names = set(trainer.state.items.tokens(near[0][cosines[0] > 0].tolist()))
+        near = neighbourhoods(trainer.state.edges, np.array([index])).items
+        near = near[~np.isin(near, trainer.state.edges.of_user(trainer.state.users.id_of(user)).ids)][:10]
+        names = set(trainer.state.items.tokens(near.tolist()))
         trainer.update([event(2 * number, user, disliked, "dislike")])
         after = trainer.recommend(user, 100)
         ranks = [[name for name, _ in each if name != disliked] for each in (before, after)]

@@ -97,7 +97,11 @@ def test_conflicts_are_refused() -> None:
             make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_aversio": 1}}}),
             "did you mean",
         ),
-        (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_push": -1}}}), "0 or more"),
+        (
+            make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_strength": -1}}}),
+            "at least 0",
+        ),
+        (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_strength": 2}}}), "at most 1"),
         (
             make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_aversion": 101}}}),
             "most 100",

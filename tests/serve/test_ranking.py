@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import edge_streams as streams
 import numpy as np
 import pytest
 from edge_streams import Stream
@@ -12,6 +13,7 @@ from edge_streams import Stream
 from recbole_signed.errors import UsageError
 from recbole_signed.online import DISLIKE, LIKE, SKIP
 from recbole_signed.online.learners import make_learner
+from recbole_signed.online.learners.ranking import Judged
 from recbole_signed.serve import ranking
 
 
@@ -46,6 +48,28 @@ def test_a_session_leaves_the_edges_of_others_as_they_are() -> None:
     assert edges.of_users(np.array([1, 2])).ids.tolist() == [2, 6]
     assert edges.of_user(2).ids.tolist() == [6]
     assert edges.of_users(np.array([ranking.SESSION] * 2)).ids.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("laid_over", ["a session", "without an item"])
+def test_what_a_request_lays_over_the_edges_is_judged_as_an_event_would_be(laid_over: str) -> None:
+    """What is near to what was read from the one row that was laid over the edges, as if all users had it."""
+    stream = streams.large_stream()
+    learner = streams.fitted(make_learner("SSF", {"rank": 12}), stream)
+    items, kinds = np.array([3, 5, 9, 14]), np.array([LIKE, LIKE, LIKE, DISLIKE], dtype=np.int8)
+    moves = [(301, int(item), int(kind)) for item, kind in zip(items, kinds, strict=True)]
+    if laid_over == "a session":
+        edges, who = ranking.session_edges(stream.edges, items, kinds), ranking.SESSION
+        streams.follow(learner, stream, [moves])
+    else:
+        streams.follow(learner, stream, [moves])
+        edges, who = ranking.edges_without(stream.edges, 301, 0), 301
+    wanted = Judged(learner, stream.edges, np.array([301])).fallen
+    found = Judged(learner, edges, np.array([who])).fallen
+    assert len(wanted) > 5
+    assert found.item.tolist() == wanted.item.tolist()
+    np.testing.assert_allclose(found.nearness, wanted.nearness, rtol=0.05)
+    without = ranking.edges_without(stream.edges, 301, 14)
+    assert not len(Judged(learner, without, np.array([301])).fallen)
 
 
 def test_sums_do_not_depend_on_the_order_of_their_summands() -> None:

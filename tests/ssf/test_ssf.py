@@ -101,13 +101,20 @@ def reference(P: np.ndarray, N: np.ndarray, likes: np.ndarray, dislikes: np.ndar
     degree = (likes + abs(w) * dislikes).sum(1)
     row = (likes + w * dislikes) / np.sqrt((degree + a)[:, None] * (d_items + a))
     exposure = (row @ V * response(degree)) @ V.T
-    rate = (p + s["verdict_smoothing"] * p.sum() / (p + n).sum()) / (p + n + s["verdict_smoothing"])
     known = (p + n) > 0
-    factor = rate ** s["dislike_aversion"] * ((d_items + a) / (d_items + a)[known].mean()) ** s["popularity_exponent"]
+    popularity = ((d_items + a) / (d_items + a)[known].mean()) ** s["popularity_exponent"]
     z = S * response(np.array([median]))[0]  # the mean over users of |U S f|^2 is that of the singular values
     size = np.sqrt((z**2).sum() / (d_users > 0).sum() * len(S) / known.sum())
     prior = s["popularity_floor"] * size * np.log1p(p) / np.log1p(p).max()
-    return (exposure + prior) * factor
+    return averse((exposure + prior) * popularity, p, n, s)
+
+
+def averse(scores: np.ndarray, likes: np.ndarray, dislikes: np.ndarray, s: dict[str, float]) -> np.ndarray:
+    """Hold back items of a low like rate, and push those of a high one a little."""
+    g, t, mean = s["dislike_aversion"], s["verdict_smoothing"], likes.sum() / (likes + dislikes).sum()
+    ratio = (likes + t * mean) / (likes + dislikes + t) / mean
+    factor = np.where(ratio < 1, ratio**g, ratio ** min(g, 0.25))
+    return np.where(scores < 0, scores / factor, scores * factor)
 
 
 @pytest.mark.parametrize(("name", "weight"), [("SSF", 0.0), ("SSF", 0.7), ("SSFL", -0.4)])
@@ -121,15 +128,21 @@ def test_a_linear_term_is_added_to_the_exposure(prepare_model: Callable[..., Any
     degrees = [(P + abs(weight) * N).sum(axis) for axis in (1, 0)]
     R = (P + weight * N) / np.sqrt((degrees[0] + a)[:, None] * (degrees[1] + a))
     users = torch.arange(model.n_users)
-    found = (model.score(users) - plain.score(users)).numpy()
-    wanted = 0.3 * R @ R.T @ R / np.linalg.norm(R, 2) ** 2 * plain.filter.factor.numpy()
+    factor, aversion = plain.filter.factor, plain.filter.aversion
+
+    def exposure(of: Any) -> torch.Tensor:  # without the factors, which depend on the sign
+        scores = of.score(users)
+        return scores / torch.where(scores < 0, factor / aversion**2, factor)
+
+    found = (exposure(model) - exposure(plain)).numpy()
+    wanted = 0.3 * R @ R.T @ R / np.linalg.norm(R, 2) ** 2
     np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
     told, score = model.explain(4, 9), float(model.judged(torch.tensor([4]))[0, 9])
     assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
     assert told.ranked == pytest.approx(score)
     model.load_state_dict(plain.state_dict())  # of another fit: what was worked out for this one is void
     model.chosen_settings = replace(plain.settings, linear_weight=0.3).to_tensor()
-    np.testing.assert_allclose(model.score(users).numpy() - plain.score(users).numpy(), found, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose((exposure(model) - exposure(plain)).numpy(), found, rtol=1e-3, atol=1e-5)
 
 
 def test_the_linear_term_stays_as_it_is_while_the_rest_is_chosen(prepare: Callable[..., Any]) -> None:
@@ -147,14 +160,14 @@ def test_the_linear_term_stays_as_it_is_while_the_rest_is_chosen(prepare: Callab
 
 
 def test_an_old_checkpoint_loads(prepare: Callable[..., Any]) -> None:
-    """One buffer had another name, and the linear weight was not among the settings."""
+    """One buffer had another name, and the linear weight and the personal verdict were not among the settings."""
     (old, *_), (model, *_) = (prepare(auto=False, **{**SETTINGS, "linear_weight": gamma}) for gamma in (0.3, 0.3))
     old.fit()
     state = old.state_dict()
     state["users"] = state.pop("user_count_and_median_degree")
-    state["chosen_settings"] = state["chosen_settings"][:-1]
+    state["chosen_settings"] = state["chosen_settings"][:-2]
     assert old.settings == type(old.settings)(*old.chosen.values())
-    assert list(old.chosen)[-1] == "linear_weight"
+    assert list(old.chosen)[-2:] == ["linear_weight", "dislike_strength"]
     model.load_state_dict(state)
     assert (model.settings, model.filter.n_users) == (old.settings, old.filter.n_users)
     users = torch.arange(old.n_users)
@@ -183,8 +196,13 @@ def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any])
     model.fit()
     for user in (1, 7, 30):
         likes, dislikes = (each[user].indices.tolist() for each in (model.graph.likes, model.graph.dislikes))
-        folded = model.fold_in(likes[::-1] + likes[:2], dislikes[::-1])
-        torch.testing.assert_close(folded, model.score(torch.tensor([user]))[0], rtol=1e-5, atol=1e-7)
+        for strength in (0.0, 0.7):
+            model.dislike_strength = strength
+            folded = model.fold_in(likes[::-1] + likes[:2], dislikes[::-1])
+            if not strength or not dislikes:
+                torch.testing.assert_close(folded, model.score(torch.tensor([user]))[0], rtol=1e-5, atol=1e-7)
+            else:
+                assert (folded < model.score(torch.tensor([user]))[0])[1:].any()
     with pytest.raises(UsageError, match="no item with the id 4000"):
         model.fold_in([1, 4000])
 
@@ -276,9 +294,12 @@ def test_dislike_aversion_changes_without_a_fit(prepare: Callable[..., Any]) -> 
     after = model.score(users)
     assert model.item_factors is factors
     assert model.dislike_aversion == model.chosen["dislike_aversion"] == 1.5
-    torch.testing.assert_close(
-        after[:, known], (before * model.filter.verdict() ** 1.5)[:, known], rtol=1e-4, atol=1e-7
-    )
+    wanted = averse(before.double().numpy(), model.item_likes.numpy(), model.item_dislikes.numpy(), model.chosen)
+    np.testing.assert_allclose(after[:, known].numpy(), wanted[:, known], rtol=1e-4, atol=1e-7)
+    low = (model.filter.aversion < 1) & known
+    assert (after <= before)[:, low].all()
+    assert (after >= before)[:, known & ~low].all()
+    assert (before < 0).any()
     with pytest.raises(UsageError, match="dislike_aversion"):
         model.dislike_aversion = -1.0
 
@@ -286,7 +307,7 @@ def test_dislike_aversion_changes_without_a_fit(prepare: Callable[..., Any]) -> 
 def test_validation_measures_as_recbole_does(prepare: Callable[..., Any]) -> None:
     for metric, gamma in (("NDCG@10", 1.0), ("Recall@20", 1.0), ("SignedNDCG@10", 3.0), ("SignedRecall@20", 0.5)):
         measured = {"metrics": [metric.partition("@")[0]], "valid_metric": metric, "signed_gamma": gamma}
-        model, config, parts = prepare(auto=False, topk=[10, 20], **measured, **SETTINGS)
+        model, config, parts = prepare(auto=False, topk=[10, 20], **measured, **SETTINGS, dislike_strength=0.0)
         trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
         wanted, _ = trainer.fit(parts[0], parts[1], saved=False)
         validation = Validation.from_loader(parts[1], model.graph, metric, 10_000, signed_gamma=gamma)

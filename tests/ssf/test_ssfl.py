@@ -50,7 +50,7 @@ def test_without_a_share_it_is_the_filter(prepare: Callable[..., Any]) -> None:
 
 
 def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(**SETTINGS)
+    model, _, _ = prepare(**SETTINGS, dislike_strength=0.0)
     model.fit()
     for user in (1, 7, 30):
         likes, dislikes = (each[user].indices.tolist() for each in (model.graph.likes, model.graph.dislikes))
@@ -102,9 +102,10 @@ def test_it_chooses_what_is_best_on_validation(prepare: Callable[..., Any], capl
         trainer = get_trainer(config["MODEL_TYPE"], "SSFL")(config, again)
         return float(trainer.fit(parts[0], parts[1], saved=False)[0])
 
-    best = valid(**{**chosen, "auto": False})
-    assert best >= valid(**{**chosen, "auto": False, "learned_share": 0.0}) - 1e-6
-    assert best >= valid(**{**chosen, "auto": False, "dislike_aversion": 0.5}) - 1e-6
+    without = {**chosen, "auto": False, "dislike_strength": 0.0}  # which is chosen when all else is
+    best = valid(**without)
+    assert best >= valid(**{**without, "learned_share": 0.0}) - 1e-6
+    assert best >= valid(**{**without, "dislike_aversion": 0.5}) - 1e-6
 
 
 def test_a_fit_takes_over_what_the_choice_left_as_long_as_nothing_is_set(prepare: Callable[..., Any]) -> None:

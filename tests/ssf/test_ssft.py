@@ -79,11 +79,12 @@ def test_scores_are_the_formula(fitted: Any) -> None:
 
     trend = trend_of(0.001)
     wanted = (z @ vectors.T * trend**0.5 + plain.prior.numpy()) * plain.factor.numpy()
+    wanted /= np.where(wanted < 0, np.square(plain.aversion.numpy()), 1)
     known = count > 0
     np.testing.assert_allclose(fitted.score(everyone(fitted)).numpy()[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
     assert np.ptp(trend[known]) > 0.1
     popularity = np.log1p(fitted.item_likes.numpy() * trend_of(0.004))
-    nobody = (plain.prior * plain.factor / plain.verdict() ** 0.5).numpy()  # a user without edges: no degrees
+    nobody = (plain.prior * plain.factor / plain.aversion).numpy()  # a user without edges: no degrees
     np.testing.assert_allclose(nobody[known] / nobody.max(), popularity[known] / popularity.max(), rtol=1e-4)
 
 

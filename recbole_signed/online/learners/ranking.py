@@ -15,14 +15,11 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import LARGE, Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers
+from recbole_signed.graph import LARGE, Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers, middle_items
 from recbole_signed.online import DISLIKE, LIKE, sign_of
 from recbole_signed.online.learners.base import IntArray, Learner
 from recbole_signed.online.learners.popular import PopularLearner
 from recbole_signed.online.store import EdgeState, Rows
-
-SAMPLE = 256
-"""Items, evenly spaced, of which the median score of those with an edge is the middle of a user's."""
 
 FEW = 0.25
 """Of that share of all items at most, which a request names, the scores are worked out alone."""
@@ -62,7 +59,7 @@ class Judged:
         verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
         n_items = edges.n_items
         seen = distinct(owner * n_items + rows.ids)
-        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges.whole, items, keys), n_items)
+        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
         newest, run = verdicts.newest_dislikes, verdicts.last_run
         self.left_out = verdicts.item[newest]
         self.edges, self.before = (
@@ -81,16 +78,14 @@ class Judged:
 
     def lowered(self, scores: torch.Tensor | None = None) -> np.ndarray:
         """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``; ``scores`` of all items are looked up."""
-        learner, fallen, n_items = self.learner, self.fallen, self.edges.n_items
+        learner, fallen = self.learner, self.fallen
         neutral = learner.without_taste(fallen.item)
         if scores is None:
             own = self._of_pairs(self.edges)
         else:
             own = scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)].numpy()
         if neutral is None:
-            sample = np.linspace(1, n_items - 1, min(SAMPLE, max(n_items - 1, 1))).astype(np.int64)
-            known = self.edges.have_edges(sample)
-            sample = sample[known] if known.any() else sample
+            sample = middle_items(self.edges.n_items, self.edges.have_edges)
             if scores is None:
                 others = learner.pair_scores(self.edges, self.users, np.tile(sample, (len(self.users), 1)))
             else:
@@ -131,7 +126,8 @@ def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys |
 
 
 def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
-    """Return what is near to items by the likes as they are now."""
+    """Return what is near to items by the likes of all users as they are now."""
+    edges = edges.of_all
     item_keys, n_likes = None if keys is None else keys[1], edges.item_likes
     if edges.n_items > LARGE:
         return Neighbourhoods.of(_counted(edges, items, keys), n_likes, items, item_keys)

@@ -22,7 +22,7 @@ from recbole.utils import InputType, ModelType
 from recbole_signed.compat import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import BipartiteOperator, Pair, SignedGraph
-from recbole_signed.model import SignedRecommender
+from recbole_signed.model import SignedRecommender, unweighed
 from recbole_signed.online.store import EdgeArrays
 from recbole_signed.plugin import registry
 
@@ -66,6 +66,7 @@ class TrainingRecipe:
             UsageError: it has no embeddings of users and items, is not trained by gradients on pairs, or by another
                 optimizer than Adam.
         """
+        model_class, config = unweighed(model_class, config)  # what is ranked live is lowered once, for every model
         name = model_class.__name__
         if not _embeds(model_class) or model_class.type != ModelType.GENERAL:
             raise UsageError(f"{name} can't go on learning: it has no embeddings of users and items that are trained.")

@@ -71,6 +71,11 @@ class EdgeState:
         """Number of dislikes of each item."""
         return _read_only(self._item_counts[1, : self.n_items])
 
+    @property
+    def of_all(self) -> EdgeState:
+        """The edges of all users, where a request lays something over those of one."""
+        return self
+
     def have_edges(self, items: np.ndarray) -> np.ndarray:
         """Return which items have a visible edge, bool ``[len(items)]``."""
         return np.asarray(self._item_counts[:, items].any(axis=0))
@@ -120,11 +125,6 @@ class EdgeState:
             rows = like | (not likes)
             self._recent[key] = RecentCounts.of(item[rows], time[rows], half_life, self.n_items, since)
         return self._recent[key]
-
-    @property
-    def whole(self) -> EdgeState:
-        """The edges of everybody, whatever a view of them has in the place of some."""
-        return self
 
     def common_likes(self, item: int) -> np.ndarray:
         """Return how many users like an item and each other one, int32 ``[n_items]``, which must not be written to."""

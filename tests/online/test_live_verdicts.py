@@ -1,0 +1,327 @@
+"""Personal verdicts under a stream: the formula, offline and live alike, and what a dislike does not do."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import edge_streams as streams
+import numpy as np
+import pytest
+import torch
+import verdict_reference as slow
+from edge_streams import Stream
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_recommender import begin, event
+from verdict_reference import Person
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.model import PersonalVerdicts
+from recbole_signed.online import DISLIKE, LIKE, UNDISLIKE, VIEW, Event, OnlineRecommender
+from recbole_signed.online.learners import described, learner_from, learner_of, make_learner, ranked_scores
+from recbole_signed.online.learners.ranking import Judged, neighbourhoods
+from recbole_signed.online.trainer import base_of
+from recbole_signed.ssf import (
+    FilterSettings,
+    LearnedSettings,
+    LearnedSpectralLearner,
+    SpectralLearner,
+    TimeLearner,
+    TimeSettings,
+)
+
+N_ITEMS = 11
+MAP = np.random.default_rng(4).standard_normal((N_ITEMS, N_ITEMS)).astype(np.float32)
+NEUTRAL = np.random.default_rng(5).standard_normal(N_ITEMS).astype(np.float32) - 1
+STRENGTH = 0.6
+
+
+def scores_of(events: Iterable[slow.Event]) -> np.ndarray:
+    """A model that knows one user's verdicts alone, and to which a dislike is half a like."""
+    row = np.zeros(N_ITEMS, dtype=np.float32)
+    for _, item, like in events:
+        row[item] = 1.0 if like else 0.5
+    return row @ MAP
+
+
+class LinearLearner:
+    """The same under a stream."""
+
+    dislike_strength, ranks_without_edges = STRENGTH, True
+
+    def scores(self, edges: Any, users: np.ndarray) -> torch.Tensor:
+        rows = edges.of_users(users)
+        dense = np.zeros((len(users), N_ITEMS), dtype=np.float32)
+        owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+        dense[owner, rows.ids] = np.select([rows.kind == LIKE, rows.kind == DISLIKE], [1.0, 0.5], 0.0)
+        return torch.from_numpy(dense @ MAP)
+
+    def pair_scores(self, edges: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(self.scores(edges, users).numpy(), items, axis=1)
+
+    def without_taste(self, items: np.ndarray) -> np.ndarray:
+        return NEUTRAL[items]
+
+
+class Table(dict[str, torch.Tensor]):
+    """Rows of a data set."""
+
+    def __len__(self) -> int:
+        return len(self["user"])
+
+
+def offline(people: list[Person]) -> torch.Tensor:
+    """Return what all users are ranked by at evaluation; user 0 is the padding."""
+    tables: dict[str, Any] = {}
+    for name, chosen in (
+        ("inter_feat", [(u, i, t) for u, each in enumerate(people) for t, i, like in each.events if like]),
+        ("neg_feat", [(u, i, t) for u, each in enumerate(people) for t, i, like in each.events if not like]),
+        ("neutral_feat", [(u, i, 1) for u, each in enumerate(people) for i in each.views]),
+    ):
+        columns = np.array(chosen, dtype=np.int64).reshape(-1, 3)
+        tables[name] = Table(user=torch.from_numpy(columns[:, 0]), item=torch.from_numpy(columns[:, 1]))
+        tables[f"times of {name}"] = columns[:, 2]
+    dataset = SimpleNamespace(uid_field="user", iid_field="item", **tables)
+    dataset.times = lambda name: tables[f"times of {name}"]
+    likes, dislikes = ((tables[n]["user"].numpy(), tables[n]["item"].numpy()) for n in ("inter_feat", "neg_feat"))
+    graph = SignedGraph.from_edges(likes, dislikes, len(people), N_ITEMS)
+    verdicts = PersonalVerdicts(dataset, graph)
+
+    def scores(users: SignedGraph, _: Any) -> torch.Tensor:
+        return torch.from_numpy((users.likes + 0.5 * users.dislikes).toarray().astype(np.float32) @ MAP)
+
+    return verdicts.judged(np.arange(len(people)), scores, torch.from_numpy(NEUTRAL)[None], STRENGTH)
+
+
+def live(people: list[Person]) -> torch.Tensor:
+    """Return what they are ranked by under a stream that has brought the events in some order."""
+    moves = [(u, i, LIKE if like else DISLIKE, t) for u, each in enumerate(people) for t, i, like in each.events]
+    moves += [(u, i, VIEW, 1) for u, each in enumerate(people) for i in each.views]
+    stream = Stream.__new__(Stream)
+    stream.edges, stream.seq = type(streams.small_stream().edges)(len(people), N_ITEMS), 0
+    for user, item, kind, time in np.random.default_rng(0).permutation(np.array(moves, dtype=int).reshape(-1, 4)):
+        stream.take([(int(user), int(item), int(kind))], [int(time)])
+    learner: Any = LinearLearner()
+    return ranked_scores(learner, stream.edges, np.arange(len(people)))
+
+
+@settings(max_examples=25)
+@given(slow.populations(5, N_ITEMS))
+def test_offline_and_live_are_the_formula(people: list[Person]) -> None:
+    """Also where something is seen without a verdict, which offline no model has to read."""
+    people = [Person([], set()), *people]
+    wanted = [slow.ranked(people, each, scores_of, NEUTRAL, STRENGTH) for each in people]
+    for found in (offline(people), live(people)):
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+CLOSED: dict[str, Any] = {"auto": False, "rank": 12, "cutoff": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("SSF", {**CLOSED, "dislike_aversion": 0.5, "popularity_exponent": 0.2}),
+        ("SSFL", {**CLOSED, "learned_rank": 6}),
+        ("SSFT", {**CLOSED, "transition_rank": 5, "half_life": 0.01}),
+        ("SignedEASE", {"dislike_strength": 0.5}),
+        ("BPR", {"dislike_strength": 0.5, "epochs": 1}),
+    ],
+)
+def test_a_model_and_its_learner_rank_alike(
+    name: str, given: dict[str, Any], prepare_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    model, config, (train, *_) = prepare_model(name, **given)
+    if hasattr(model, "fit"):
+        model.fit()
+    base = base_of(train.dataset)
+    user, _, kind, _ = (each[np.isin(base[2][2], (LIKE, DISLIKE))] for each in base[2])  # in order of time
+    newest = dict(zip(user.tolist(), kind.tolist(), strict=True))
+    # other models are not asked again without the newest dislike where their scores are made beforehand
+    users = np.array([each for each in range(1, model.n_users) if "SSF" in name or newest.get(each) == LIKE])
+    assert len(users) > 20
+    with torch.no_grad():
+        batch = {"user_id": torch.from_numpy(users)}
+        wanted = torch.as_tensor(model.full_sort_predict(SimpleBatch(batch))).reshape(len(users), -1)[:, 1:]
+        model.dislike_strength, strength = 0.0, model.dislike_strength
+        plain = torch.as_tensor(model.full_sort_predict(SimpleBatch(batch))).reshape(len(users), -1)[:, 1:]
+        model.dislike_strength = strength
+    recommender = OnlineRecommender.begin(tmp_path / "state", learner_of(model, config), *base)
+    with recommender.reading() as (state, learner):
+        assert learner.dislike_strength == strength > 0
+        found = ranked_scores(learner, state.edges, users)[:, 1:]
+    recommender.close()
+    size = float(plain.std())
+    np.testing.assert_allclose(found.numpy() / size, wanted.numpy() / size, rtol=2e-3, atol=2e-3)
+    assert float((plain - wanted).abs().max()) > 0.1 * size
+
+
+class SimpleBatch(dict[str, torch.Tensor]):
+    """What RecBole gives a model, as far as it is read."""
+
+    def __len__(self) -> int:
+        return len(self["user_id"])
+
+
+SPECTRAL: dict[str, Any] = {
+    "SSF": lambda: SpectralLearner(FilterSettings(rank=12)),
+    "SSFL": lambda: LearnedSpectralLearner(FilterSettings(rank=12), LearnedSettings(learned_rank=5)),
+    "SSFT": lambda: TimeLearner(FilterSettings(rank=12), TimeSettings(transition_rank=5)),
+}
+
+
+@pytest.fixture(scope="module", params=list(SPECTRAL))
+def fitted(request: pytest.FixtureRequest) -> tuple[Any, Stream]:
+    """A learner of default settings."""
+    stream = streams.large_stream()
+    return streams.fitted(SPECTRAL[request.param](), stream), stream
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 300), st.integers(1, 180), st.integers(1, 3))
+def test_a_dislike_raises_nothing_that_is_near_to_it(
+    fitted: tuple[Any, Stream], user: int, first: int, more: int
+) -> None:
+    learner, stream = copy.deepcopy(fitted)
+    who, timed = np.array([user]), isinstance(learner, TimeLearner)
+    unseen = [j for j in range(1, 181) if j not in stream.edges.of_user(user).ids]
+    streams.follow(learner, stream, [[(user, unseen[-1], LIKE)]])
+    for number in range(more):
+        seen = set(stream.edges.of_user(user).ids.tolist())
+        item = next(j for j in [*range(first, 181), *range(1, 181)] if j not in seen)
+        before, fallen = ranked_scores(learner, stream.edges, who)[0], Judged(learner, stream.edges, who).fallen
+        spread = float(before[1:].max() - before[1:].min())
+        near = neighbourhoods(stream.edges, np.array([item])).items
+        near = np.array([j for j in near if j not in seen])[:10]
+        streams.follow(learner, stream, [[(user, item, DISLIKE)]])
+        after = ranked_scores(learner, stream.edges, who)[0]
+        change = (after - before) / spread
+        # of a longer run not every part is left out; and the trend follows every event, of all items
+        small = 1e-2 if number > 1 else 2e-3 if timed else 1e-6
+        assert float(change[near].max()) <= small
+        if not number and not len(fallen):
+            others = np.setdiff1d(np.arange(1, 181), [*near, item])
+            assert float(change[others].abs().max()) <= small
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 300), st.integers(1, 180))
+def test_a_dislike_taken_back_leaves_every_score_as_it_was(fitted: tuple[Any, Stream], user: int, item: int) -> None:
+    learner, stream = copy.deepcopy(fitted)
+    if item in stream.edges.of_user(user).ids:
+        return
+    who = np.array([user, 7])
+    before = ranked_scores(learner, stream.edges, who)
+    streams.follow(learner, stream, [[(user, item, DISLIKE)]])
+    assert not torch.equal(ranked_scores(learner, stream.edges, who), before)
+    streams.follow(learner, stream, [[(user, item, UNDISLIKE)]])
+    found = ranked_scores(learner, stream.edges, who)
+    if isinstance(learner, TimeLearner):
+        torch.testing.assert_close(found, before, rtol=1e-5, atol=1e-6)
+    else:
+        assert torch.equal(found, before)
+
+
+def test_later_likes_of_the_kind_make_it_yield(fitted: tuple[Any, Stream]) -> None:
+    learner, stream = copy.deepcopy(fitted)
+    who = np.array([17])
+    seen = stream.edges.of_user(17).ids
+    item = next(j for j in range(1, 181) if j not in seen)
+    near = [j for j in neighbourhoods(stream.edges, np.array([item])).items.tolist() if j not in seen]
+    streams.follow(learner, stream, [[(17, item, DISLIKE)]])
+    left = [float(Judged(learner, stream.edges, who).fallen.nearness.sum())]
+    for like in near[:4]:
+        streams.follow(learner, stream, [[(17, like, LIKE)]])
+        fallen = Judged(learner, stream.edges, who).fallen
+        left.append(float(fallen.nearness[fallen.cause == item].sum()))
+    assert left[-1] < 0.6 * left[0]
+    far = [(17, j, VIEW) for j in range(1, 181) if j not in [*near, *seen, item]][:20]
+    streams.follow(learner, stream, [far])
+    fallen = Judged(learner, stream.edges, who).fallen
+    assert fallen.nearness[fallen.cause == item].sum() == pytest.approx(left[-1], rel=0.3)  # views end nothing
+
+
+# ---- of a state ----
+
+
+def lists(recommender: OnlineRecommender, users: Iterable[str] = ("u1", "u2", "u3", "u4", "nobody")) -> list[Any]:
+    return [recommender.recommend(user, 30) for user in users]
+
+
+def drawn(seed: int, users: int = 4) -> list[Event]:
+    """Return verdicts of some users at moments of their own, each pair once."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.permutation(users * 30)[:40]
+    kinds = rng.choice(["like", "dislike"], len(pairs))
+    return [
+        event(n, f"u{p // 30 + 1}", f"i{p % 30 + 1}", str(k)) for n, (p, k) in enumerate(zip(pairs, kinds, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("model", ["SSF", "SignedEASE", "Pop"])
+def test_events_in_any_order_and_twice_give_the_same_lists(tmp_path: Path, model: str) -> None:
+    events, found = drawn(1), []
+    for number, order in enumerate((np.arange(40), np.arange(40)[::-1], np.random.default_rng(2).permutation(40))):
+        recommender = begin(tmp_path / f"{number}", model)
+        for place in order:
+            recommender.update([events[place]] * (1 + place % 2))
+        recommender.update(events)
+        found.append(lists(recommender))
+        recommender.close()
+    for other in found[1:]:
+        for mine, theirs in zip(found[0], other, strict=True):
+            assert [item for item, _ in mine] == [item for item, _ in theirs]
+            np.testing.assert_allclose([v for _, v in mine], [v for _, v in theirs], rtol=1e-4, atol=1e-6)
+
+
+def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Path) -> None:
+    """Also not in what is near to what: the likes of a visitor decide it."""
+    plain, recommender = begin(tmp_path / "plain", "Pop"), begin(tmp_path / "state", "Pop")
+    visits = [
+        event(100 + 40 * n + place, f"visitor{n}", f"i{item}", "like")
+        for n in range(30)
+        for place, item in enumerate((3, 5 + n % 20, 6 + n % 20))
+    ]
+    dislikes = [event(5000 + n, f"u{n}", "i3", "dislike") for n in (1, 2, 3, 4)]
+    recommender.update(visits)
+    recommender.update(dislikes)
+    plain.update(dislikes)
+    assert lists(recommender) != lists(plain)
+    recommender.update([event(9000 + n, f"visitor{n}", "", "forget_user") for n in range(30)])
+    assert lists(recommender) == lists(plain)
+    recommender.close()
+    again = OnlineRecommender.open(tmp_path / "state")
+    assert lists(again) == lists(plain)
+    again.close()
+    plain.close()
+
+
+# ---- settings of before ----
+
+
+def test_a_description_with_a_push_opens_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    old = {**described(make_learner("SSF", {"rank": 5})), "dislike_push": 0.3}
+    del old["dislike_strength"]
+    with caplog.at_level(logging.WARNING):
+        learner: Any = learner_from(old)
+    assert [record.message.count("dislike_push") for record in caplog.records] == [1]
+    assert learner.dislike_strength == make_learner("SSF").dislike_strength > 0
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert make_learner("SSF", {"dislike_push": 0.0, "dislike_strength": 0.2}).dislike_strength == 0.2
+    assert len(caplog.records) == 1
+
+
+def test_a_configuration_with_a_push_goes_online_with_one_warning(
+    prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, config, _ = prepare_model("SSF", **CLOSED, dislike_strength=0.4, online_settings={"dislike_push": 0.5})
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert learner_of(model, config).dislike_strength == 0.4
+    assert sum("dislike_push" in record.message for record in caplog.records) == 1

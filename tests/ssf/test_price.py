@@ -1,0 +1,89 @@
+"""What fewer disliked items may cost: the strongest verdicts within a price."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_signed.ssf import FilterSettings, Validation
+from recbole_signed.ssf.price import AVERSIONS, STRENGTHS, spend
+
+START = FilterSettings(dislike_aversion=0.25)
+
+
+def validation(value: Callable[[FilterSettings], float], gamma: float = 0.0) -> Any:
+    """Return users whose metric is a function of the settings."""
+    return SimpleNamespace(gamma=gamma, values=lambda each: np.full((1, 3), value(each[0])))
+
+
+def spent(value: Callable[[FilterSettings], float], price: float, **given: Any) -> FilterSettings:
+    options = {"start": START, "timed": True, **given}
+    measured = validation(value, options.pop("gamma", 0.0))
+    at: Any = lambda settings: settings  # noqa: E731
+    return spend(at, measured, options.pop("start"), price, options.pop("timed"), **options)
+
+
+@given(st.floats(0, 0.2), st.floats(0, 0.1), st.floats(-1, 1), st.floats(0, 0.1))
+def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
+    steep: float, steeper: float, best: float, price: float
+) -> None:
+    def value(s: FilterSettings) -> float:
+        return best - abs(best) * (steep * s.dislike_strength + steeper * abs(s.dislike_aversion - 0.25))
+
+    found = spent(value, price)
+    least = best - price * abs(best)
+    assert value(found) >= least - 1e-9
+    assert found.dislike_strength in (0.0, *STRENGTHS)
+    assert found.dislike_aversion in (0.25, *AVERSIONS)
+    stronger = [each for each in STRENGTHS if each > found.dislike_strength]
+    assert all(steep * each > price / 2 - 1e-9 for each in stronger) or not best
+    more = next((each for each in AVERSIONS if each > found.dislike_aversion), None)
+    if more is not None and best:
+        assert steep * found.dislike_strength + steeper * (more - 0.25) > price - 1e-9
+
+
+def test_what_is_given_or_not_measurable_stays(caplog: pytest.LogCaptureFixture) -> None:
+    free = lambda s: 0.5  # noqa: E731
+    assert spent(free, 0.01) == FilterSettings(dislike_aversion=4.0, dislike_strength=0.7)
+    start = FilterSettings(dislike_strength=0.3)
+    assert spent(free, 0.01, start=start, timed=False).dislike_strength == 0.3
+    assert spent(free, 0.01, start=start, fixed={"dislike_strength"}).dislike_strength == 0.3
+    assert spent(free, 0.01, fixed={"dislike_aversion"}).dislike_aversion == 0.25
+    assert spent(free, 0.01, gamma=1.0).dislike_aversion == 0.25, "the metric has counted the dislikes"
+    assert not caplog.records
+
+
+def test_where_dislikes_weigh_nothing_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    costly = lambda s: 0.5 - 0.1 * (s.dislike_strength + s.dislike_aversion)  # noqa: E731
+    with caplog.at_level(logging.WARNING):
+        found = spent(costly, 0.0, start=FilterSettings())
+    assert (found.dislike_strength, found.dislike_aversion) == (0, 0)
+    (record,) = caplog.records
+    assert "weigh nothing" in record.message
+    assert "accuracy_price (0)" in record.message
+
+
+def test_a_fit_spends_its_price_on_fewer_disliked_items(prepare_model: Callable[..., Any]) -> None:
+    chosen = {}
+    for price in (0.0, 0.05, 0.9):
+        model, _, parts = prepare_model("SSF", rank=12, accuracy_price=price, valid_metric="NDCG@20", topk=[20])
+        model.tune(parts[1])
+        model.fit()
+        part = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
+        assert part is not None
+        at = model._at(part)
+        settings = model.settings
+        value = float(part.values([at(settings)]).mean())
+        model.dislike_strength = 0.0
+        chosen[price] = settings.dislike_strength + settings.dislike_aversion, value
+    (least, most), (middle, _), (strongest, _) = chosen.values()
+    assert least <= middle <= strongest
+    assert strongest > least
+    assert chosen[0.05][1] >= 0.95 * most - 1e-6
