@@ -1,8 +1,9 @@
 """Events of a signed stream: what one is, and which rows are fit to be one.
 
-An event says that a user liked, disliked, skipped or viewed an item at a time, took a verdict back (``unlike``,
-``undislike``), or is to be forgotten (``forget_user``, which needs no item); or it announces the features of an item
-(``item``, which needs no user) or of a user (``user``, which needs no item). What is valid:
+An event says that a user liked, disliked, skipped or viewed an item at a time, has seen it already (``hide``, which is
+kept as a view), took a verdict back (``unlike``, ``undislike``), or is to be forgotten (``forget_user``, which needs no
+item); or it announces the features of an item (``item``, which needs no user) or of a user (``user``, which needs no
+item). What is valid:
 
 * ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long. A user is forgotten
   by an id of any length: it may have come before the limit.
@@ -54,6 +55,8 @@ TYPES: dict[str, int] = {
 ANNOUNCED = {ITEM: "item", USER: "user"}
 """What events of a type announce."""
 NAMES = {code: name for name, code in TYPES.items()}
+TYPES["hide"] = VIEW
+"""What a user has seen already: it is in no list any more, and tells nothing of taste, as whatever it has met."""
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
 _KNOWN = frozenset(KNOWN_FIELDS)
 _LONGEST_MISSPELT = 16
@@ -78,8 +81,8 @@ class Event:
     Attributes:
         event_id: no other event has it; an event that comes again is a duplicate.
         user_id, item_id: ids as text; "" where the type names no user, or no item.
-        type: ``like``, ``dislike``, ``skip``, ``view``, ``unlike``, ``undislike``, ``forget_user``, ``item`` or
-            ``user``.
+        type: ``like``, ``dislike``, ``skip``, ``view``, ``hide``, ``unlike``, ``undislike``, ``forget_user``, ``item``
+            or ``user``.
         timestamp: milliseconds since 1970, UTC.
         value: a number that is kept with the event and not learned from.
         features: of the item or user that an event of the type ``item`` or ``user`` announces.

@@ -74,10 +74,10 @@ class EventsBody(_Body):
 
     events: list[Any] = Field(
         min_length=1,
-        description="Objects with user_id, item_id, type (like, dislike, skip, view, unlike, undislike) and optionally "
-        "timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types item and user "
-        "announce features, an object of columns with texts, numbers or lists of them; forget_user erases a user. "
-        "An event with any other field is refused.",
+        description="Objects with user_id, item_id, type (like, dislike, skip, view, hide, unlike, undislike) and "
+        "optionally timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types "
+        "item and user announce features, an object of columns with texts, numbers or lists of them; forget_user "
+        "erases a user. An event with any other field is refused.",
         json_schema_extra={"items": _EVENT},
     )
 

@@ -291,6 +291,20 @@ def test_the_strength_of_dislikes_is_that_of_the_service_or_of_the_request(serve
     assert (wrong.status_code, "dislike_strength" in wrong.json()["detail"]) == (422, True)
 
 
+def test_what_is_hidden_leaves_the_list_and_says_nothing_of_taste(serve: Make) -> None:
+    client = serve()
+    before = client.get("/v1/users/1/recommendations?k=60&dislike_strength=0").json()["items"]
+    seen = before[2]["item"]
+    send(client, "1", seen, "hide")
+    after = client.get("/v1/users/1/recommendations?k=60&dislike_strength=0").json()["items"]
+    assert after == [each for each in before if each["item"] != seen]
+    assert client.get("/v1/users/1/verdicts").json()["verdicts"][0]["item"] != seen
+    (edge,) = (each for each in client.get("/v1/users/1").json()["edges"] if each["item"] == seen)
+    assert edge["type"] == "view"
+    said = client.get(f"/v1/users/1/explain/{seen}").json()["sentence"]
+    assert said.startswith(f"User 1 has already met item {seen}")
+
+
 def test_versions(serve: Make) -> None:
     client = serve()
     (version,) = client.get("/v1/models").json()["versions"]

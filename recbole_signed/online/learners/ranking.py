@@ -123,7 +123,9 @@ def explained(learner: Any, edges: EdgeState, user: int, item: int) -> Any:
 
         by = told.score - float(judged.lowered()[0])
         told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
-    return told.beside(judged.left_out)
+    row = edges.of_user(user if 0 < user < edges.n_users else 0)
+    met = row.ids[(row.ids == item) & (sign_of(row.kind) == 0)]  # no learner reads it, but it leaves the lists
+    return told.beside(judged.left_out).beside(met, 0)
 
 
 def neighbourhoods(edges: EdgeState, items: IntArray) -> Neighbourhoods:
