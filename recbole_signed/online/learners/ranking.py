@@ -128,6 +128,12 @@ def explained(learner: Any, edges: EdgeState, user: int, item: int) -> Any:
     return told.beside(judged.left_out).beside(met, 0)
 
 
+def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int) -> list[int]:
+    """Return the items that a dislike of a user lowers: of several dislikes that are near, one lowers an item."""
+    fallen = Judged(learner, edges, np.array([user])).fallen
+    return [int(item) for item in fallen.item[fallen.cause == dislike]]
+
+
 def neighbourhoods(edges: EdgeState, items: IntArray) -> Neighbourhoods:
     """Return what is near to items by the likes as they are now."""
     rows = edges.of_items(items)
