@@ -18,7 +18,7 @@ from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import day
 from recbole_signed.online import DISLIKE, LIKE, TYPES, OnlineRecommender, OnlineReplica
-from recbole_signed.online.learners import best_items
+from recbole_signed.online.learners import best_items, lowered_by
 from recbole_signed.serve import catalogue, ranking, traffic
 from recbole_signed.serve.catalogue import Catalogue
 from recbole_signed.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
@@ -450,21 +450,28 @@ class Answers:
         return item if name is None else f"{item} ({name})"
 
     def last_dislike(self, user: str, k: int) -> dict[str, Any]:
-        """Return the item of a user's newest verdict where that is a dislike, and what it changed in the list."""
+        """Return the item of a user's newest dislike, and what it changes in the list, as DislikeEffect has it."""
         self._look_again()
         with self.trainer.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user)
             edges = state.edges
-            item = int(edges.newest_dislikes(np.array([number]))[0]) if 0 < number < edges.n_users else 0
-            if not item:
-                return {"item": None, "gone": [], "come": []}
-            filters = self._filters((), None, None)
+            newest, _ = newest_edges(state, user, (DISLIKE,), 1)
+            if not newest:
+                return {"item": None, "gone": [], "come": [], "lowered": []}
+            (name, _, _), filters = newest[0], self._filters((), None, None)
+            item = self._item(state, name)
             states = (state, SimpleNamespace(edges=ranking.edges_without(edges, number, item), items=state.items))
             found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
-            lists = [[name for name, _ in self._named(state, *each)] for each in found]
-            (name,) = state.items.tokens([item])
-            gone = [each for each in lists[1] if each not in lists[0]]
-            return {"item": name, "gone": gone, "come": [each for each in lists[0] if each not in lists[1]]}
+            now, before = ([each for each, _ in self._named(state, *ranked)] for ranked in found)
+            near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item)
+            lowered = [each for each in state.items.tokens(list(near)) if each in now or each in before]
+        places = [{each: place for place, each in enumerate(ranked, 1)} for ranked in (before, now)]
+        return {
+            "item": name,
+            "gone": [each for each in before if each not in now],
+            "come": [each for each in now if each not in before],
+            "lowered": [{"item": each, "before": places[0].get(each), "now": places[1].get(each)} for each in lowered],
+        }
 
     def verdicts_of(self, user: str, k: int, sign: str | None = None) -> dict[str, Any]:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""

@@ -275,7 +275,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
     async def get_last_dislike(
         user_id: UserId, k: K = 20, min_seq: Annotated[int | None, Query(ge=0)] = None
     ) -> schemas.DislikeEffect:
-        """Return what the newest verdict of a user changed, where it is a dislike."""
+        """Return what the newest dislike of a user changes in its list, and which items it lowers."""
         check_k(engine, k)
         await wait_for(engine, min_seq)
         return await turns.take(lambda: schemas.DislikeEffect(**engine.last_dislike(user_id, k)))

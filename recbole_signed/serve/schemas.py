@@ -250,12 +250,21 @@ class Why(BaseModel):
     model: str
 
 
+class LoweredItem(BaseModel):
+    """An item near to a dislike, and its place in the list without it and now; None where it is not in the list."""
+
+    item: str
+    before: int | None
+    now: int | None
+
+
 class DislikeEffect(BaseModel):
-    """What a user's newest dislike changed in its list; ``item`` is None where the newest verdict is none."""
+    """What a user's newest dislike changes in its list; ``item`` is None where the user has none."""
 
     item: str | None
     gone: list[str] = Field(description="Items that would be in the list without it.")
     come: list[str] = Field(description="Items that are in the list because of it.")
+    lowered: list[LoweredItem] = Field(description="Items that it lowers, of those that are in the list or gone.")
 
 
 class Verdict(BaseModel):

@@ -59,11 +59,11 @@ class Explanation:
         """What the item is ranked by."""
         return self.score - (0.0 if self.fall is None else self.fall.by)
 
-    def beside(self, left_out: np.ndarray) -> Explanation:
-        """Return it with dislikes that are no part of the score yet, by their items ``[n]``: they contribute 0."""
+    def beside(self, left_out: np.ndarray, sign: int = -1) -> Explanation:
+        """Return it with edges that are no part of the score, by their items ``[n]``: they contribute 0."""
         nothing = np.zeros(len(left_out))
         items = np.concatenate([self.items, left_out])
-        signs = np.concatenate([self.signs, nothing - 1]).astype(np.int8)
+        signs = np.concatenate([self.signs, nothing + sign]).astype(np.int8)
         order = np.lexsort((items, _PLACES[signs]))
         return replace(
             self,

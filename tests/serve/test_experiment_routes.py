@@ -312,7 +312,7 @@ def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve
     after = items(client, "1", k=3)
     assert after == [before[0], *before[2:]]  # nothing is pulled down but the item itself
     effect = client.get("/v1/users/1/last-dislike?k=3").json()
-    assert effect == {"item": before[1], "gone": [before[1]], "come": [before[3]]}
+    assert effect == {"item": before[1], "gone": [before[1]], "come": [before[3]], "lowered": []}
 
 
 def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:

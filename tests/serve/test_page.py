@@ -88,7 +88,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     # a user, by the keyboard alone
     field = browser.find_element(By.ID, "userid")
     field.send_keys("1", Keys.ENTER)
-    wait.until(lambda driver: "The newest verdict is a dislike" in driver.find_element(By.ID, "userresult").text)
+    wait.until(lambda driver: "The newest dislike is that of" in driver.find_element(By.ID, "userresult").text)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult table:not(#said) tbody tr")) == 10
     browser.find_element(By.CSS_SELECTOR, "#userresult button[aria-label^=Why]").send_keys(Keys.ENTER)
     wait.until(lambda driver: "The like rate of item" in driver.find_element(By.ID, "why").text)
@@ -98,7 +98,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     assert 0 < len(said) <= 10
     assert " dislike " in said[0]
     browser.find_element(By.CSS_SELECTOR, "#said button[aria-label^=Take]").send_keys(Keys.ENTER)
-    wait.until(lambda driver: "The newest verdict" not in driver.find_element(By.ID, "userresult").text)
+    wait.until(lambda driver: "is taken back" in driver.find_element(By.ID, "why").text)
     assert browser.find_element(By.CSS_SELECTOR, "#said tbody tr").text != said[0]
 
     # an id is text, whatever it looks like
@@ -153,6 +153,44 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
     newest = {each.split("?")[0].rpartition("/")[2]: each for each in asked if "min_seq=" in each}
     assert newest.keys() == {"recommendations", "last-dislike", "verdicts"}
     assert not any(each.endswith("min_seq=0") for each in newest.values())
+
+
+def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(
+    browser: webdriver.Chrome, serve: Callable[..., TestClient]
+) -> None:
+    """The page said which items went, not why others moved, and operations stood before the list."""
+    client = serve()
+    with answering(client.app) as url:
+        browser.set_window_size(1200, 1000)
+        browser.get(url)
+        wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+        first = browser.find_element(By.CSS_SELECTOR, "main section:not([hidden])")
+        assert first.text.startswith("A user")
+        browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
+        browser.find_element(By.ID, "userid").send_keys("1", Keys.ENTER)
+        rows = "#userresult table:not(#said) tbody tr"
+
+        def listed() -> dict[str, str]:
+            cells = [row.find_elements(By.TAG_NAME, "td") for row in browser.find_elements(By.CSS_SELECTOR, rows)]
+            return {each[1].text: each[2].text for each in cells}
+
+        before = wait.until(lambda _: len(found := listed()) == 10 and all(found.values()) and found)
+        assert any(reason.startswith("you liked ") for reason in before.values())
+        item = next(iter(before))
+        browser.find_element(By.CSS_SELECTOR, f"{rows} button[aria-label='Dislike {item}']").send_keys(Keys.ENTER)
+        reason = f"▼ lower: near what you disliked: {item}"
+        after = wait.until(lambda _: item not in (found := listed()) and all(found.values()) and found)
+        effect = client.get("/v1/users/1/last-dislike?k=10").json()
+        now = {each["item"]: each for each in effect["lowered"] if each["now"] is not None}
+        assert now
+        for each, told in after.items():
+            assert told.startswith(reason) == (each in now)
+            if each in now:
+                assert told == reason + f"; without it number {now[each]['before']}" * bool(now[each]["before"])
+        photograph(browser, "felt")
+        browser.find_element(By.CSS_SELECTOR, "#effect button").send_keys(Keys.ENTER)
+        assert wait.until(lambda _: item in (found := listed()) and all(found.values()) and found) == before
+        assert browser.get_log("browser") == []
 
 
 def test_a_replica_without_a_writer_says_so(

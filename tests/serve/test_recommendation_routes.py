@@ -45,6 +45,13 @@ def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(serve: Make) 
     lists = [[each["item"] for each in answer["items"][:5]] for answer in (before, after)]
     assert effect["gone"] == [item for item in lists[0] if item not in lists[1]]
     assert effect["come"] == [item for item in lists[1] if item not in lists[0]]
+    places = [{item: place for place, item in enumerate(each, 1)} for each in lists]
+    lowered = {each["item"]: (each["before"], each["now"]) for each in effect["lowered"]}
+    assert lowered
+    assert lowered == {item: (places[0].get(item), places[1].get(item)) for item in lowered}
+    assert {each for each in effect["gone"] if each != first} <= lowered.keys()
+    for item in lowered:
+        assert client.get(f"/v1/users/1/explain/{item}").json()["cause"] == first
     undone = client.delete(f"/v1/users/1/verdicts/{first}?sign=dislike").json()
     assert undone["accepted"] == 1
     again = client.get("/v1/users/1/recommendations?k=5").json()
@@ -176,11 +183,14 @@ def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) ->
             for k in range(1, len(whole)):
                 assert items(client, user, k=k) == whole[:k]
             assert items(client, user, k=30, exclude=whole[:2]) == whole[2:]
-        if model == "Pop":  # nothing but the item itself changes
+        if model == "Pop":
             before = items(client, "u1", k=6)
             send(client, "u1", before[2], "dislike")
             effect = client.get("/v1/users/u1/last-dislike?k=5").json()
-            assert effect == {"item": before[2], "gone": [before[2]], "come": [before[5]]}
+            after = items(client, "u1", k=5)
+            assert effect["gone"] == [item for item in before[:5] if item not in after]
+            assert before[2] in effect["gone"]
+            assert effect["come"] == [item for item in after if item not in before[:5]]
     finally:
         engine.close()
         trainer.close()

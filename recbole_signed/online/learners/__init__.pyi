@@ -23,6 +23,7 @@ from .neighbours import NEAR as NEAR
 from .neighbours import Neighbours as Neighbours
 from .ranking import best_items as best_items
 from .ranking import explained as explained
+from .ranking import lowered_by as lowered_by
 from .ranking import ranked_scores as ranked_scores
 from .recipe import EdgeDataset as EdgeDataset
 from .recipe import TrainingRecipe as TrainingRecipe

@@ -122,7 +122,15 @@ def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys |
 
         by = told.score - float(judged.lowered()[0])
         told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
-    return told.beside(judged.left_out)
+    row = edges.of_user(user if 0 < user < edges.n_users else 0)
+    met = row.ids[(row.ids == item) & (sign_of(row.kind) == 0)]  # no learner reads it, but it leaves the lists
+    return told.beside(judged.left_out).beside(met, 0)
+
+
+def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int) -> list[int]:
+    """Return the items that a dislike of a user lowers: of several dislikes that are near, one lowers an item."""
+    fallen = Judged(learner, edges, np.array([user])).fallen
+    return [int(item) for item in fallen.item[fallen.cause == dislike]]
 
 
 def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
