@@ -98,9 +98,33 @@ def dislikes() -> str:
     return _markdown(["at the Recall of", *SECTIONS.values()], rows)
 
 
+def felt() -> str:
+    """Return a Markdown table of what one dislike does to a list of SSF, as the audit finds it."""
+    rows = []
+    for data, title in {**SECTIONS, "ml-100k-signed": "MovieLens 100K"}.items():
+        lines = (BENCH / "signed" / f"respond-{data}.jsonl").read_text(encoding="utf-8").splitlines()
+        (row,) = (each for each in map(json.loads, lines) if each["model"] == "SSF")
+        found = row["summary"]
+        shares = (found["prevented"], found["left_likes_50"], found["far_lost"], found["exact"])
+        cells = [NOT_RUN if each is None else f"{each:.0%}" for each in shares]
+        rows.append([title, f"{row['settings']['dislike_strength']:g}", *cells])
+    headers = (
+        "similar items that leave the list",
+        "left of that after 50 other likes",
+        "others that leave",
+        "undone to the bit",
+    )
+    return _markdown(["data", "strength", *headers], rows)
+
+
 def _markdown(headers: list[str], rows: list[list[str]]) -> str:
     lines = [headers, ["---", *("---:" for _ in headers[1:])], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-EXTRACTS: dict[str, Callable[[], str]] = {"headline": headline, "resplits": resplits, "dislikes": dislikes}
+EXTRACTS: dict[str, Callable[[], str]] = {
+    "felt": felt,
+    "headline": headline,
+    "resplits": resplits,
+    "dislikes": dislikes,
+}
