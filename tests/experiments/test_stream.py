@@ -560,13 +560,13 @@ def test_a_wrong_experiment_is_refused(
 
 def test_settings_are_chosen_before_the_cut(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:
     experiment = spec(
-        models={"SSF": {"auto": True, "settings": {"dislike_aversion": 0.3, "dislike_push": 0.2}}},
+        models={"SSF": {"auto": True, "settings": {"dislike_aversion": 0.3, "dislike_strength": 0.2}}},
         max_windows=10,
         windows=20,
     )
     out = run_stream(experiment, data, tmp_path / "work", progress=False)
     chosen = json.loads((out / "settings.json").read_text())["SSF"]
-    assert (chosen["dislike_aversion"], chosen["dislike_push"]) == (0.3, 0.2)
+    assert (chosen["dislike_aversion"], chosen["dislike_strength"]) == (0.3, 0.2)
     assert chosen["rank"] > 0
     assert len(list(out.glob("*.parquet"))) == 10
 

@@ -200,7 +200,7 @@ def test_an_activation_outlasts_a_refresh_under_way_and_leaves_the_push_as_it_is
     recommender = begin(tmp_path / "state")
     assert recommender.learner is not None
     first, computed = str(recommender.versions.current()), list[Any]()
-    recommender.learner.dislike_push = 0.5  # since that version was saved
+    recommender.learner.dislike_strength = 0.5  # since that version was saved
 
     def compute(learner: Any, method: str, *edges: Any) -> Any:
         computed.append(learner)
@@ -212,7 +212,7 @@ def test_an_activation_outlasts_a_refresh_under_way_and_leaves_the_push_as_it_is
     recommender.refresh()
     assert len(computed) == 2  # the second time from the version that was put in force
     assert recommender.learner is computed[1]
-    assert recommender.learner.dislike_push == 0.5
+    assert recommender.learner.dislike_strength == 0.5
     recommender.close()
 
 
@@ -238,7 +238,7 @@ def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: 
     plain, recommender = begin(tmp_path / "plain"), begin(tmp_path / "state")
     for each in (plain, recommender):
         assert each.learner is not None
-        each.learner.dislike_push = 0.9  # since the version was saved
+        each.learner.dislike_strength = 0.9  # since the version was saved
     events = [event(n, f"user{n}", f"i{n % 7 + 1}", "like") for n in range(20)]
     events.append(event(30, "u1", "", "forget_user"))
 
@@ -261,7 +261,7 @@ def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: 
     again = recommender.update(events)  # the sender tries again
     assert (again.update.n_new, again.update.n_duplicate) == (0, len(events))
     assert recommender.learner is not None
-    assert recommender.learner.dislike_push == 0.9
+    assert recommender.learner.dislike_strength == 0.9
     plain.update(events)
     for mine, theirs in zip(ranking(recommender), ranking(plain), strict=True):
         assert mine == theirs

@@ -86,7 +86,7 @@ class Tiny(TinyBase):
 '''
 LIVE = """
 class TinyLearner:
-    dislike_push = 0.1
+    dislike_strength = 0.1
 
     def __init__(self, size=3):
         self.size = size
@@ -134,8 +134,8 @@ def test_a_model_from_outside_is_right_in_all_places(tiny: str, tmp_path: Path) 
     assert family(tiny) == families_by_model()[tiny] == SIGNED_CLOSED
     assert not {"outside.base", "outside.tiny"} & set(sys.modules), "nothing so far imports the model"
     # the live learners
-    learner: Any = make_learner(tiny, {"size": 7, "dislike_push": 0.3})
-    assert (type(learner).__module__, learner.size, learner.dislike_push) == ("outside.live", 7, 0.3)
+    learner: Any = make_learner(tiny, {"size": 7, "dislike_strength": 0.3})
+    assert (type(learner).__module__, learner.size, learner.dislike_strength) == ("outside.live", 7, 0.3)
     with pytest.raises(UsageError, match="Tiny has no parameter 'sizes'"):
         make_learner(tiny, {"sizes": 7})
     assert chosen_settings(tiny, np.zeros(0), 5, 6, {"size": 2}) == {"n_users": 5, "size": 2}

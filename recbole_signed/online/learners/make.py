@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.graph import STRENGTH
 from recbole_signed.online.learners.base import Learner
-from recbole_signed.plugin import RANGES, STOCK, check_range, declared_ranges, facts_of, registry, without_numpy
-
-_logger = logging.getLogger(__name__)
+from recbole_signed.plugin import (
+    RANGES,
+    STOCK,
+    check_range,
+    declared_ranges,
+    facts_of,
+    registry,
+    without_numpy,
+    without_push,
+)
 
 
 def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -68,13 +74,12 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
 
 
 def _strength_of(settings: dict[str, Any], default: float) -> float:
-    """Take the strength of the personal verdict out of settings, and the push that older ones have in its place.
+    """Take the strength of the personal verdict out of settings.
 
     Raises:
         UsageError: it is not a number from 0 to 1.
     """
-    if settings.pop("dislike_push", None) is not None:
-        _logger.warning("dislike_push has no effect any more: dislike_strength has taken its place.")
+    without_push(settings)
     value = settings.pop("dislike_strength", None)
     check_range("dislike_strength", value := default if value is None else value, RANGES["dislike_strength"])
     return float(value)
