@@ -93,7 +93,7 @@ class Recommender:
         """Begin an online state with the model and what it was fitted to: events change its recommendations at once.
 
         Its lists are those of the fitted model, but that items near a user's newest dislike are lower, as far as
-        ``fit(..., online_settings={"dislike_push": 0.1})`` says.
+        ``fit(..., online_settings={"dislike_strength": 0.4})`` says.
 
         ``recbole-signed serve --state DIRECTORY`` serves the state once it is closed, and
         ``OnlineRecommender.open(directory)`` opens it again.

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from logging import getLogger
 from typing import Any
 
@@ -336,3 +337,15 @@ def _warn_of_missing_gpu(given: Mapping[str, Any], final: Mapping[str, Any]) -> 
 
         if not torch.cuda.is_available():
             getLogger().warning("A GPU is asked for, but torch finds none here: the run is on the CPU.")
+
+
+def without_push(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take ``dislike_push`` out of settings, which older ones have in the place of ``dislike_strength``."""
+    if settings.pop("dislike_push", None) is not None:
+        _warn_of_push()
+    return settings
+
+
+@cache
+def _warn_of_push() -> None:
+    getLogger(__name__).warning("dislike_push has no effect any more: dislike_strength, 0 to 1, has taken its place.")

@@ -14,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from scipy.stats import chi2_contingency, chisquare
 
 from recbole_signed.errors import UsageError
+from recbole_signed.online.learners import make_learner
+from recbole_signed.plugin import ranges
 from recbole_signed.plugin.ranges import RANGES
 from recbole_signed.serve import Experiments, merged_parameters, parse_experiment, team_draft
 from recbole_signed.serve.experiments import Policy
@@ -220,3 +222,16 @@ def test_a_request_has_the_range_of_dislike_aversion_that_all_have() -> None:
     for value in (-0.1, 0.0, 3.0, 100.0, 100.1, float("inf"), float("nan")):
         with nullcontext() if allowed.holds(value) else pytest.raises(ValidationError):
             request.validate_python(value)
+
+
+def test_the_push_of_an_older_file_warns_once_and_the_experiment_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """A file of before the strength had taken its place would have ended the service."""
+    ranges._warn_of_push.cache_clear()
+    old = {"share": 0.5, "parameters": {"dislike_push": 0.5, "dislike_aversion": 1.0}}
+    found = [parse_experiment(name, make(variants={"a": {"share": 0.5}, "b": old})) for name in ("one", "two")]
+    assert [each.variants["b"].parameters for each in found] == [{"dislike_aversion": 1.0}] * 2
+    learner = make_learner("SSF", {"dislike_push": 1.0, "dislike_strength": 0.2})
+    assert learner.dislike_strength == 0.2
+    assert [each.getMessage() for each in caplog.records if "dislike_push" in each.getMessage()] == [
+        "dislike_push has no effect any more: dislike_strength, 0 to 1, has taken its place."
+    ]

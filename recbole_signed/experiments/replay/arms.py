@@ -16,6 +16,7 @@ from recbole_signed.experiments.replay.stream_spec import POP, ModelSpec, Stream
 from recbole_signed.experiments.replay.window_metrics import measure
 from recbole_signed.online.learners import Learner, make_learner, ranked_scores
 from recbole_signed.online.store import EdgeState, OnlineState
+from recbole_signed.plugin import without_push
 from recbole_signed.ssf import chosen_features, chosen_settings
 
 LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
@@ -90,7 +91,7 @@ def chosen_learner(
 def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Features | None) -> dict[str, Any]:
     if not model.auto:
         return model.settings
-    settings = dict(model.settings)
+    settings = without_push(dict(model.settings))
     kept = {key: settings.pop(key) for key in LIVE if key in settings}
     found = chosen_settings(model.model, base, *sizes, settings)
     if features is not None:

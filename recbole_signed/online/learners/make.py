@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +18,8 @@ from recbole_signed.plugin import (
     lineage,
     registry,
     without_numpy,
+    without_push,
 )
-
-_logger = logging.getLogger(__name__)
 
 LEARNERS = {
     "DecayPop": "recbole_signed.online.learners.popular:DecayPopularLearner",
@@ -86,13 +84,12 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
 
 
 def _strength_of(settings: dict[str, Any], default: float) -> float:
-    """Take the strength of the personal verdict out of settings, and the push that older ones have in its place.
+    """Take the strength of the personal verdict out of settings.
 
     Raises:
         UsageError: it is not a number from 0 to 1.
     """
-    if settings.pop("dislike_push", None) is not None:
-        _logger.warning("dislike_push has no effect any more: dislike_strength has taken its place.")
+    without_push(settings)
     value = settings.pop("dislike_strength", None)
     check_range("dislike_strength", value := default if value is None else value, RANGES["dislike_strength"])
     return float(value)
