@@ -17,8 +17,10 @@ NOW = 1_700_000_000_000
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SignedEASE", "SignediALS", "Pop"])
 def test_a_fitted_model_goes_on_with_its_own_lists(model: str, data: Any, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"auto": False, "rank": 16, "cutoff": 8} if model in ("SSF", "SSFL") else {}
-    fitted = rs.fit(model, data, valid=0, online_settings={"dislike_strength": 0}, **given)
+    given: dict[str, Any] = {"online_settings": {"dislike_strength": 0}}  # which other models have live alone
+    if model in ("SSF", "SSFL"):
+        given = {"auto": False, "rank": 16, "cutoff": 8}
+    fitted = rs.fit(model, data, valid=0, **given)
     with contextlib.closing(fitted.online(tmp_path / "state")) as live:
         for user in ("user 3", "user 8"):
             mine = live.recommend(user, k=8)
