@@ -37,8 +37,7 @@ class SSF(TrainingFreeRecommender):
     :math:`R \approx U S V^T`; score of item i for user u:
     :math:`(f_u(S) \odot R_u V) V_i^T \, v_i \, \bar d_i^{\,\pi}` and a little popularity, with a
     Butterworth response :math:`f_u`, :math:`v_i` that holds back disliked items, and the degree :math:`\bar d_i` over
-    the mean (:class:`~recbole_signed.ssf.filter.SpectralFilter`). What is near to a dislike of the user is ranked lower
-    (:mod:`recbole_signed.graph.personal_verdict`).
+    the mean (:class:`~recbole_signed.ssf.filter.SpectralFilter`).
 
     With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
     :meth:`tune`; without, or without a validation part, the values of the yaml hold. What the user sets (in a
@@ -85,12 +84,8 @@ class SSF(TrainingFreeRecommender):
             "_read_features",
             "list_scores",
             "edges_of",
-            "judged",
-            "_judging",
             "_at",
-            "_fit",
-            "fit",
-            "_without_taste",
+            "spend",
         ),
         "attributes": (
             "_lists",
@@ -100,7 +95,6 @@ class SSF(TrainingFreeRecommender):
             "valid_metric",
             "signed_gamma",
             "feature_maps",
-            "_personal",
             "accuracy_price",
             "_to_spend",
         ),
@@ -242,11 +236,11 @@ class SSF(TrainingFreeRecommender):
         return found
 
     def fit(self) -> None:
-        """Fit to the training graph with the parameters in force; the same graph gives the same model.
+        """Fit to the training graph with the parameters in force; the same graph gives the same model."""
+        self._fit_filter()
 
-        After :meth:`tune` it also chooses the verdicts that ``accuracy_price`` pays for, which leave the fit as it is.
-        """
-        self._fit()
+    def spend(self) -> None:
+        """Choose the verdicts that ``accuracy_price`` pays for, after :meth:`tune`; they leave the fit as it is."""
         validation, self._to_spend = self._to_spend, None
         if validation is not None and self._personal is not None:
             with self._personal.remembering():
@@ -257,9 +251,6 @@ class SSF(TrainingFreeRecommender):
                 f"{type(self).__name__} keeps disliked items out within accuracy_price {self.accuracy_price:g}: "
                 f"dislike_aversion {found.dislike_aversion:g}, dislike_strength {found.dislike_strength:g}"
             )
-
-    def _fit(self) -> None:
-        self._fit_filter()
 
     def _at(self, validation: Validation) -> Callable[[FilterSettings], Candidate]:
         """Return what gives the ranking of validation users at settings that leave the fit as it is."""
@@ -337,7 +328,10 @@ class SSF(TrainingFreeRecommender):
 
     @torch.no_grad()
     def judged(self, users: torch.Tensor) -> torch.Tensor:
-        """Return :meth:`score` with the personal verdict of the users, ``[batch, n_items]``."""
+        """Return :meth:`score` with the personal verdict of the users, ``[batch, n_items]``.
+
+        What is near to a dislike of the user is ranked lower (:mod:`recbole_signed.graph.personal_verdict`).
+        """
         if self._judging is None:
             return self.score(users)
         numbers = users.cpu().numpy()

@@ -84,7 +84,7 @@ class SSFL(SSF):
         self._tuned = learned
         return learned.tuned
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
         """Fit the filter, and learn the item factors; the same graph gives the same model."""
         filter_, tuned, settings = self._fit_filter(), self._tuned, self.learned_settings
         self._tuned = None

@@ -124,7 +124,7 @@ class SSFT(SSF):
         self.chosen_time = chosen.settings.to_tensor().to(self.device)
         return chosen.tuned
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
         """Fit the filter, solve the transition, and count recent exposures; the same graph gives the same model."""
         filter_, s = self._fit_filter(), self.time_settings
         self.transition_map = torch.zeros(0, device=self.device)  # that of an earlier fit is void

@@ -223,6 +223,8 @@ class SignedTrainer(Trainer):
         if self.one_pass:
             self.model.train()
             self.model.fit()
+            if hasattr(self.model, "spend"):
+                self.model.spend()
             return 0.0
         length = self._pass_length
         n_steps = min(
