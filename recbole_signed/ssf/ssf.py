@@ -38,8 +38,7 @@ class SSF(TrainingFreeRecommender):
     :math:`R \approx U S V^T`; score of item i for user u:
     :math:`(f_u(S) \odot R_u V) V_i^T \, v_i \, \bar d_i^{\,\pi}` and a little popularity, with a
     Butterworth response :math:`f_u`, :math:`v_i` that holds back disliked items, and the degree :math:`\bar d_i` over
-    the mean (:class:`~recbole_signed.ssf.filter.SpectralFilter`). What is near to a dislike of the user is ranked lower
-    (:mod:`recbole_signed.graph.personal_verdict`).
+    the mean (:class:`~recbole_signed.ssf.filter.SpectralFilter`).
 
     With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
     :meth:`tune`; without, or without a validation part, the values of the yaml hold. What the user sets (in a
@@ -293,7 +292,10 @@ class SSF(TrainingFreeRecommender):
 
     @torch.no_grad()
     def judged(self, users: torch.Tensor) -> torch.Tensor:
-        """Return :meth:`score` with the personal verdict of the users, ``[batch, n_items]``."""
+        """Return :meth:`score` with the personal verdict of the users, ``[batch, n_items]``.
+
+        What is near to a dislike of the user is ranked lower (:mod:`recbole_signed.graph.personal_verdict`).
+        """
         if self._judging is None:
             return self.score(users)
         numbers = users.cpu().numpy()

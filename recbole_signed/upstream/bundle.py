@@ -181,8 +181,8 @@ class Bundler:
         return [
             each
             for each in ast.walk(statement)
-            if isinstance(each, ast.Assign)
-            and isinstance(target := each.targets[0], ast.Attribute)
+            if isinstance(each, (ast.Assign, ast.AnnAssign))
+            and isinstance(target := each.targets[0] if isinstance(each, ast.Assign) else each.target, ast.Attribute)
             and target.attr in self.used.recipe.attributes
         ]
 

@@ -101,7 +101,7 @@ def test_conflicts_are_refused() -> None:
         ),
         (
             make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_strength": -1}}}),
-            "at least 0",
+            "0 or more",
         ),
         (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_strength": 2}}}), "at most 1"),
         (

@@ -76,6 +76,7 @@ def test_a_fit_spends_its_price_on_fewer_disliked_items(prepare_model: Callable[
         model, _, parts = prepare_model("SSF", rank=12, accuracy_price=price, valid_metric="NDCG@20", topk=[20])
         model.tune(parts[1])
         model.fit()
+        model.spend()
         part = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
         assert part is not None
         at = model._at(part)

@@ -243,6 +243,9 @@ def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
     assert "def tune" not in text
     assert "self.auto" not in text
     assert "def fold_in" in text
+    model = text[text.index("\nclass SSF(") :]
+    assert "    def fit(self)" in model
+    assert "def spend" not in model
     assert "to_pyg" not in text  # a method that nothing of it uses
     assert "class UnseenItems" not in text  # nothing is sampled
 
