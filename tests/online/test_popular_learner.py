@@ -58,7 +58,7 @@ def test_no_item_is_near_another_and_nothing_is_stale() -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base("Pop"))
     assert learner.refresh(stream.edges.export(), *stream.sizes).staleness == 0
     assert not len(learner.similar(5, 3)[0])
-    assert learner.dislike_push == make_learner("Pop", {"dislike_push": 0.5}).dislike_push == 0
+    assert make_learner("Pop", {"dislike_strength": 0.5}).dislike_strength == 0.5
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
