@@ -1,0 +1,31 @@
+"""What a dislike does to somebody who is folded in: nothing near to it rises, and nothing else moves at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.mark.parametrize("name", ["SSF", "SSFL", "SSFT"])
+def test_a_dislike_raises_nothing_near_it_and_moves_nothing_else(name: str, prepare_model: Callable[..., Any]) -> None:
+    model, *_ = prepare_model(name, auto=False)
+    model.fit()
+    lowered = 0
+    for user in range(1, 40, 3):
+        likes = model.graph.likes[user].indices.tolist()
+        new = [item for item in range(1, model.n_items) if item not in likes]
+        first, second = new[user % len(new)], new[(user + 7) % len(new)]
+        ranked = [model.fold_in(likes, dislikes) for dislikes in ([], [first], [first, second], [])]
+        near = [model._personal.near(np.array([each])).items for each in (first, second)]
+        near = [[item for item in each.tolist() if item in new and item != first][:10] for each in near]
+        assert (ranked[1] <= ranked[0]).all()
+        moved = torch.nonzero(ranked[1] != ranked[0]).ravel().tolist()
+        assert set(moved) <= set(near[0])
+        assert (ranked[2] <= ranked[1])[[item for item in near[1] if item != second]].all()
+        assert torch.equal(ranked[3], ranked[0])
+        lowered += len(moved)
+    assert lowered > 50
