@@ -172,14 +172,6 @@ def test_what_is_no_strength_is_refused(model: str, value: Any) -> None:
     assert make_learner(model, {"dislike_strength": 0.3}).dislike_strength == 0.3
 
 
-def test_newest_dislikes_are_those_of_a_loop() -> None:
-    stream = Stream(12, 9, [(1, 2, LIKE), (1, 3, DISLIKE), (2, 4, DISLIKE), (2, 5, LIKE), (3, 1, DISLIKE)])
-    stream.take([(4, 6, DISLIKE), (4, 7, DISLIKE)], times=[500, 500])  # neither is the newest
-    stream.take([(5, 6, DISLIKE), (5, 6, UNDISLIKE), (6, 2, DISLIKE), (6, 2, LIKE)])
-    found = stream.edges.newest_dislikes(np.array([3, 1, 2, 4, 5, 6, 7, 0, 1]))
-    assert found.tolist() == [1, 3, 0, 0, 0, 0, 0, 0, 3]
-
-
 def brute(vectors: np.ndarray, item: int) -> list[int]:
     lengths = np.linalg.norm(vectors, axis=1)
     cosines = (vectors @ vectors[item]) / np.where(lengths > 0, lengths, np.inf) / max(lengths[item], 1e-30)

@@ -132,26 +132,6 @@ class EdgeState:
             self._common = CommonLikes(self.n_items)
         return self._common.of(self, item)
 
-    def newest_dislikes(self, users: np.ndarray) -> np.ndarray:
-        """Item of each user's newest verdict where that is a dislike, int64 ``[len(users)]``; else 0.
-
-        Of verdicts with one time none is the newest.
-        """
-        indptr, places = self._by_user.places(users)
-        registers = self._registers(places)
-        kind, time = registers.seen()
-        time = np.where((kind == LIKE) | (kind == DISLIKE), time, NEVER - 1)
-        length = np.diff(indptr)
-        newest = np.full(len(users), NEVER, dtype=np.int64)
-        if len(time):
-            newest[length > 0] = np.maximum.reduceat(time, indptr[:-1][length > 0])
-        owner = np.repeat(np.arange(len(users)), length)
-        last = time == newest[owner]
-        only = last & (np.bincount(owner[last], minlength=len(users))[owner] == 1) & (kind == DISLIKE)
-        found = np.zeros(len(users), dtype=np.int64)
-        found[owner[only]] = self._by_user.columns[KEY][places[only]]
-        return found
-
     def of_items(self, items: np.ndarray, most: int | None = None) -> Rows:
         """Visible edges of some items, at most so many of each; ``ids`` are users, those who joined first."""
         indptr, places = self._by_item.places(items, most)
