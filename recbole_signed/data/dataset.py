@@ -367,15 +367,17 @@ class SignedDataset(ColumnarDataset):
         return None if table is None else Features.of(table, self.field2id_token[field])
 
     def signed_graph(self) -> SignedGraph:
-        """Return the edges of this part as one graph over RecBole's ids (row and column 0 are padding).
+        """Return the edges of this part as one graph over RecBole's ids, keyed by them (row and column 0 are padding).
 
         It is built once; neutral rows are in it where ``neutral_weight`` is not 0.
         """
         if self._graph is None:
             dislikes, neutrals = self._pairs(self.neg_feat), self._pairs(self.neutral_feat)
-            self._graph = SignedGraph.from_edges(
+            graph = SignedGraph.from_edges(
                 self.liked_pairs(), dislikes, self.user_num, self.item_num, neutrals, self.signed.neutral_weight
             )
+            keys = (hashes(self.field2id_token[field]) for field in (self.uid_field, self.iid_field))
+            self._graph = graph.keyed(*keys)
         return self._graph
 
     def copy(self, new_inter_feat: Interaction) -> SignedDataset:

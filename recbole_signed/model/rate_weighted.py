@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, aversion_factors, like_rates
-from recbole_signed.ids_and_times import hashes
+from recbole_signed.graph import aversion_factors, like_rates
 from recbole_signed.model.personal_verdict import PersonalVerdicts
 from recbole_signed.plugin import facts_of
 
@@ -75,17 +74,11 @@ class RateWeighted:
         """Take the aversion from the configuration and the like rates from the training part."""
         self.dislike_aversion = float(config["dislike_aversion"] or 0)
         self.dislike_strength = float(config["dislike_strength"] or 0)
-        self._personal = PersonalVerdicts.of(dataset, self._keyed(dataset)) if self.dislike_strength else None
+        self._personal = PersonalVerdicts.of(dataset, dataset.signed_graph()) if self.dislike_strength else None
         self.scores_are_logits = facts_of(str(config["model"])).trained_by_gradients
         smoothing = config["verdict_smoothing"]
         rates = rates_of(dataset, SMOOTHING if smoothing is None else float(smoothing))
         self.register_buffer("relative_rates", rates.to(self.device), persistent=False)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def _keyed(dataset: Any) -> SignedGraph:
-        tokens = dataset.field2id_token
-        graph: SignedGraph = dataset.signed_graph()
-        return graph.keyed(*(hashes(tokens[field]) for field in (dataset.uid_field, dataset.iid_field)))
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the weighed scores of all items, in the shape that the model gives."""

@@ -15,7 +15,6 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph, Verdicts
-from recbole_signed.ids_and_times import hashes
 from recbole_signed.model import PersonalVerdicts, TrainingFreeRecommender
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps
@@ -85,8 +84,6 @@ class SSF(TrainingFreeRecommender):
         # a plain dictionary does not say what was preset
         self.given = frozenset(k for k, v in getattr(config, "external_config_dict", {}).items() if v is not None)
         self.iterations = int(config["iterations"] or 20)
-        tokens = dataset.field2id_token
-        self.graph = self.graph.keyed(*(hashes(tokens[field]) for field in (dataset.uid_field, dataset.iid_field)))
         self.tune_users = int(config["tune_users"] or 3000)
         self.accuracy_price = float(config["accuracy_price"] or 0)
         self.valid_metric = str(config["valid_metric"])
