@@ -277,10 +277,6 @@ def test_permuting_ids_permutes_scores(name: str, rows: dict, build: Build) -> N
     assert list(first.dataset.field2id_token["item_id"]) != list(second.dataset.field2id_token["item_id"])
     if trained:
         second.model.load_state_dict(_renumbered(first, second))
-    if hasattr(first.model, "dislike_strength"):  # which of equally near items are the nearest, the numbers decide
-        found, wanted = second.scores(users, items), first.scores(users, items)
-        assert float(torch.isclose(found, wanted, rtol=1e-3, atol=1e-5).float().mean()) > 0.99
-        first.model.dislike_strength = second.model.dislike_strength = 0.0
     torch.testing.assert_close(second.scores(users, items), first.scores(users, items), rtol=1e-3, atol=1e-5)
 
 
