@@ -19,7 +19,7 @@ SECTIONS = {
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "LightGCN", "Pop")
+MODELS = ("SSF-L", "SSF-L, price 0", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "LightGCN", "Pop")
 HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20", "SignAUC")
 COST = "Train (CPU s)"
 NOT_RUN = "–"

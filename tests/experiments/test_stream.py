@@ -71,7 +71,7 @@ def spec(tmp_path: Path) -> Callable[..., StreamSpec]:
             "cut": 0.5,
             "windows": 10,
             "timed_events": 3,
-            "models": {"SSF": {"settings": {"rank": 8, "cutoff": 4, "dislike_weight": -0.5}}},
+            "models": {"SSF": {"settings": {"rank": 8, "cutoff": 4, "dislike_weight": -0.5, "dislike_strength": 0.0}}},
             **changes,
         }
         path = tmp_path / "tastes.yaml"
