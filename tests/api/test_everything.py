@@ -215,7 +215,7 @@ def test_a_live_learner_chooses_again_what_fit_chose_and_holds_what_was_given(
     data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("WARNING"):
-        model = rs.fit("SSFT", data, half_life=3.0, tune_users=30)
+        model = rs.fit("SSFT", data, half_life=3.0, tune_users=30, dislike_strength=0.2)
     assert caplog.text == ""
     model.save(tmp_path / "saved")
     loaded = rs.load(tmp_path / "saved")

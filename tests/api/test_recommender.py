@@ -402,7 +402,9 @@ def test_similar_items_are_of_the_same_taste(data: Any) -> None:
 
 @pytest.mark.parametrize("name", ["SSF", "SSFL", "LightGCN", "BPR", "SGCN", "SignediALS"])
 def test_the_product_of_embeddings_is_the_score(name: str, data: Any) -> None:
-    plain = {"popularity_floor": 0.0, "auto": False} if name.startswith("SSF") else {"epochs": 1}
+    plain = (
+        {"popularity_floor": 0.0, "auto": False, "dislike_strength": 0.0} if name.startswith("SSF") else {"epochs": 1}
+    )
     model = rs.fit(name, data, **({} if name == "SignediALS" else plain))
     users, items = model.user_embeddings(), model.item_embeddings()
     vectors = items["embedding"].to_numpy()
