@@ -460,7 +460,8 @@ class Answers:
                 return {"item": None, "gone": [], "come": [], "lowered": []}
             (name, _, _), filters = newest[0], self._filters((), None, None)
             item = self._item(state, name)
-            states = (state, SimpleNamespace(edges=ranking.edges_without(edges, number, item), items=state.items))
+            earlier = ranking.edges_without(edges, number, item)
+            states = (state, SimpleNamespace(edges=earlier, items=state.items, users=state.users))
             found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
             now, before = ([each for each, _ in self._named(state, *ranked)] for ranked in found)
             near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item)

@@ -41,7 +41,7 @@ def test_the_score_is_the_sum_of_both_parts(prepare: Callable[..., Any]) -> None
 
 
 def test_without_a_share_it_is_the_filter(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(**SETTINGS, learned_share=0.0)
+    model, _, _ = prepare(**SETTINGS, learned_share=0.0, dislike_strength=0.0)
     model.fit()
     users = torch.arange(model.n_users)
     assert torch.equal(model.score(users), model.filter.scores(model.graph))

@@ -130,6 +130,7 @@ def test_where_time_says_nothing_it_is_ssf(
     prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture, without: str
 ) -> None:
     settings = {key: FIXED[key] for key in ("auto", "rank", "cutoff", "popularity_floor", "dislike_aversion")}
+    settings |= {"dislike_strength": 0.0}  # which dislikes are new, times tell
     more: dict[str, Any] = {"transition_share": 0, "trend_exponent": 0, "recent_popularity": 0}
     if without == "time":
         more = {"load_col": {"inter": ["user_id", "item_id", "sign"]}, "TIME_FIELD": "nothing"}

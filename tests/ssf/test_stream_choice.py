@@ -106,7 +106,8 @@ def test_the_rest_is_chosen_for_what_is_given(
 
     for name in ("tune", "tune_learned", "tune_time"):
         monkeypatch.setattr(stream_choice, name, spied(getattr(stream_choice, name)))
-    found = chosen_settings(model, edges, 60, 40, {"rank": 8, **given})
+    paid = {"dislike_strength": 0.7, "accuracy_price": 0.0}  # what is paid for is chosen afterwards
+    found = chosen_settings(model, edges, 60, 40, {"rank": 8, **paid, **given})
     assert {name: found[name] for name in measured} == measured
 
 
@@ -126,19 +127,20 @@ def test_a_trend_is_chosen_with_a_filter_that_has_not_seen_what_comes_next(monke
 
 
 def test_a_price_on_dislikes_is_taken_into_account() -> None:
-    """Half of the items are disliked by most: with a high price they are held back more."""
-    rng = np.random.default_rng(5)
+    """Half of the items are disliked, some by most: with a high price they are held back more."""
+    rng = np.random.default_rng(6)
     user = np.repeat(np.arange(300), 20)
     edges = edges_of(user, rng.permutation(len(user)))
     bad = edges.item % 2 == 0
-    kind = np.where(rng.random(len(user)) < np.where(bad, 0.7, 0.1), DISLIKE, LIKE).astype(np.int8)
+    kind = np.where(rng.random(len(user)) < np.where(bad, 0.7 * edges.item / 40, 0.1), DISLIKE, LIKE).astype(np.int8)
     edges = EdgeArrays(edges.user, edges.item, kind, edges.timestamp)
-    plain = chosen_settings("SSF", edges, 300, 40, {"rank": 8})
-    priced = chosen_settings("SSF", edges, 300, 40, {"rank": 8, "valid_metric": "SignedNDCG@5", "signed_gamma": 4})
+    unpaid = {"rank": 8, "accuracy_price": 0.0}
+    plain = chosen_settings("SSF", edges, 300, 40, unpaid)
+    priced = chosen_settings("SSF", edges, 300, 40, {**unpaid, "valid_metric": "SignedNDCG@5", "signed_gamma": 4})
     assert priced.keys() == plain.keys()
     assert priced["dislike_aversion"] > plain["dislike_aversion"]
     by_likes, for_free = (
-        chosen_settings("SSF", edges, 300, 40, {"rank": 8, "signed_gamma": 0, "valid_metric": metric})
+        chosen_settings("SSF", edges, 300, 40, {**unpaid, "signed_gamma": 0, "valid_metric": metric})
         for metric in ("NDCG@5", "SignedNDCG@5")
     )
     assert for_free == by_likes
