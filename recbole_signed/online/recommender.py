@@ -342,7 +342,8 @@ class OnlineRecommender(RenewableModel):
                 state.edges,
                 number,
                 int(k),
-                (state.users.keys, state.items.keys),
+                state.items.keys,
+                user_keys=state.users.keys,
                 exclude=hidden,
                 include_only=only,
             )

@@ -273,7 +273,7 @@ class Answers:
     ) -> tuple[Any, Any]:
         counts = self.counts(state, assignments)
         if counts is None:
-            return best_items(learner, state.edges, user, k, (state.users.keys, state.items.keys), **filters)
+            return best_items(learner, state.edges, user, k, state.items.keys, user_keys=state.users.keys, **filters)
         seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
         hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
         return ranking.most_liked(counts, k, state.items.keys, hidden, filters["include_only"])
@@ -332,7 +332,9 @@ class Answers:
             edges = ranking.session_edges(state.edges, numbers[known], kinds[known])
             chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
             changed = self.learner_for(learner, [], filters.get("parameters"))
-            found = best_items(changed, edges, ranking.SESSION, k, (state.users.keys, state.items.keys), **chosen)
+            found = best_items(
+                changed, edges, ranking.SESSION, k, state.items.keys, user_keys=state.users.keys, **chosen
+            )
             told = bool(known.any())
             return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=uuid.uuid4().hex)
 
@@ -464,7 +466,8 @@ class Answers:
             states = (state, SimpleNamespace(edges=earlier, items=state.items, users=state.users))
             found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
             now, before = ([each for each, _ in self._named(state, *ranked)] for ranked in found)
-            near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item)
+            keys = state.users.keys, state.items.keys
+            near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item, keys)
             lowered = [each for each in state.items.tokens(list(near)) if each in now or each in before]
         places = [{each: place for place, each in enumerate(ranked, 1)} for ranked in (before, now)]
         return {

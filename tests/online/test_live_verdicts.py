@@ -26,6 +26,7 @@ from recbole_signed.online import DISLIKE, LIKE, UNDISLIKE, VIEW, Event, OnlineR
 from recbole_signed.online.learners import described, learner_from, learner_of, make_learner, ranked_scores
 from recbole_signed.online.learners.ranking import Judged, neighbourhoods
 from recbole_signed.online.trainer import base_of
+from recbole_signed.plugin.ranges import _warn_of_push
 from recbole_signed.ssf import (
     FilterSettings,
     LearnedSettings,
@@ -90,7 +91,8 @@ def offline(people: list[Person]) -> torch.Tensor:
     dataset.times = lambda name: tables[f"times of {name}"]
     likes, dislikes = ((tables[n]["user"].numpy(), tables[n]["item"].numpy()) for n in ("inter_feat", "neg_feat"))
     graph = SignedGraph.from_edges(likes, dislikes, len(people), N_ITEMS)
-    verdicts = PersonalVerdicts(dataset, graph)
+    verdicts = PersonalVerdicts.of(dataset, graph)
+    assert verdicts is not None
 
     def scores(users: SignedGraph, _: Any) -> torch.Tensor:
         return torch.from_numpy((users.likes + 0.5 * users.dislikes).toarray().astype(np.float32) @ MAP)
@@ -154,7 +156,7 @@ def test_a_model_and_its_learner_rank_alike(
     recommender = OnlineRecommender.begin(tmp_path / "state", learner_of(model, config), *base)
     with recommender.reading() as (state, learner):
         assert learner.dislike_strength == strength > 0
-        found = ranked_scores(learner, state.edges, users)[:, 1:]
+        found = ranked_scores(learner, state.edges, users, (state.users.keys, state.items.keys))[:, 1:]
     recommender.close()
     size = float(plain.std())
     np.testing.assert_allclose(found.numpy() / size, wanted.numpy() / size, rtol=2e-3, atol=2e-3)
@@ -305,13 +307,13 @@ def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Pa
 
 
 def test_a_description_with_a_push_opens_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_push.cache_clear()  # it is said once in each process
     old = {**described(make_learner("SSF", {"rank": 5})), "dislike_push": 0.3}
     del old["dislike_strength"]
     with caplog.at_level(logging.WARNING):
         learner: Any = learner_from(old)
     assert [record.message.count("dislike_push") for record in caplog.records] == [1]
     assert learner.dislike_strength == make_learner("SSF").dislike_strength > 0
-    caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert make_learner("SSF", {"dislike_push": 0.0, "dislike_strength": 0.2}).dislike_strength == 0.2
     assert len(caplog.records) == 1
@@ -322,6 +324,7 @@ def test_a_configuration_with_a_push_goes_online_with_one_warning(
 ) -> None:
     model, config, _ = prepare_model("SSF", **CLOSED, dislike_strength=0.4, online_settings={"dislike_push": 0.5})
     caplog.clear()
+    _warn_of_push.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert learner_of(model, config).dislike_strength == 0.4
     assert sum("dislike_push" in record.message for record in caplog.records) == 1

@@ -55,7 +55,7 @@ STEPS = [
 def write_events(path: Path, n: int, seed: int) -> set[str]:
     """Write a stream with duplicates, late events, rows that are none, and users who leave; give the bad positions."""
     rng = np.random.default_rng(seed)
-    names = [name for name in TYPES if name not in ("forget_user", "item", "user")]
+    names = [name for name in TYPES if name not in ("forget_user", "item", "user", "hide")]
     lines: list[str] = []
     bad: set[str] = set()
     place = 0

@@ -146,7 +146,7 @@ def _top(arm: Arm, state: OnlineState, update: Update) -> None:
     users = update.changes.users.astype(np.int64)
     if not len(users):
         return
-    best_items(arm.learner, state.edges, int(users[0]), TOP, (state.users.keys, state.items.keys))
+    best_items(arm.learner, state.edges, int(users[0]), TOP, state.items.keys, user_keys=state.users.keys)
 
 
 def _renew(arms: list[Arm], state: OnlineState, *, open_: list[int]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from recbole_signed.online.store import EdgeState, Rows
 FEW = 0.25
 """Of that share of all items at most, which a request names, the scores are worked out alone."""
 
-Keys = tuple[IntArray, IntArray]
+Keys = tuple[IntArray | None, IntArray]
+"""Of all users, and of all items."""
 
 NOTHING = 1e-9
 """Scores of at most so much tell nothing, where the learner's aim for a like is 1."""
@@ -127,9 +128,9 @@ def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys |
     return told.beside(judged.left_out).beside(met, 0)
 
 
-def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int) -> list[int]:
+def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int, keys: Keys | None = None) -> list[int]:
     """Return the items that a dislike of a user lowers: of several dislikes that are near, one lowers an item."""
-    fallen = Judged(learner, edges, np.array([user])).fallen
+    fallen = Judged(learner, edges, np.array([user]), keys).fallen
     return [int(item) for item in fallen.item[fallen.cause == dislike]]
 
 
@@ -164,8 +165,9 @@ def best_items(
     edges: EdgeState,
     user: int,
     k: int,
-    keys: Keys,
+    keys: IntArray,
     *,
+    user_keys: IntArray | None = None,
     exclude: IntArray | None = None,
     include_only: IntArray | None = None,
 ) -> tuple[IntArray, np.ndarray]:
@@ -180,7 +182,8 @@ def best_items(
             not known gets. Where all scores are 0 then, as for one whose edges are to new items alone, it is items by
             their likes.
         k: how many; fewer where there are no more.
-        keys: of all users and of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`.
+        keys: of all items, see :attr:`~recbole_signed.online.store.Vocabulary.keys`, ``[>= n_items]``.
+        user_keys: of all users.
         exclude: items that are left out.
         include_only: items to choose from; all of them if None.
     """
@@ -197,11 +200,11 @@ def best_items(
         left_out[include_only] = False
         left_out[hidden] = True
         hidden = np.flatnonzero(left_out)
-    items, values = _ranked(learner, edges, user, k, keys, hidden, chosen)
+    items, values = _ranked(learner, edges, user, k, (user_keys, keys), hidden, chosen)
     if not learner.ranks_without_edges and np.abs(values).max(initial=0.0) < NOTHING:
         popular = PopularLearner()
         popular.attach(edges)
-        return _ranked(popular, edges, user, k, keys, hidden, chosen)
+        return _ranked(popular, edges, user, k, (user_keys, keys), hidden, chosen)
     return items, values
 
 
