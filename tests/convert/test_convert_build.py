@@ -528,9 +528,16 @@ def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
 def test_a_terminal_shows_how_many_rows_were_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = source_of([Part(None, [FRAME, FRAME])])
+    class Slow:
+        def __iter__(self) -> Iterator[Any]:
+            for each in (FRAME, FRAME):
+                yield each
+                time.sleep(0.3)
+
+    name = source_of([Part(None, Slow())])
     convert(name, None, tmp_path / "quiet")
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)  # else a step of so little time says nothing
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     made = convert(name, None, tmp_path / "shown")

@@ -6,16 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from recbole_signed.experiments.analysis.probes import DISLIKES, NEUTRAL, Probes, Shown
 from recbole_signed.plugin import FAMILY_COLOURS, display_name, family
 from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
-
-if TYPE_CHECKING:
-    from recbole_signed.experiments.analysis.responsiveness import Probes, Shown
 
 LEAST = 0.05
 """Share of similar items that one dislike prevents at least, where it is told what is left of that."""
@@ -30,7 +28,6 @@ def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
     out of the lists; ``cluster_lost`` that of the cluster out of the first 50 places; ``liked_lost`` that of what is
     nearer to a like. ``left_likes_50``: what 50 likes left of ``prevented``, as a share of it; so the others.
     """
-    from recbole_signed.experiments.analysis.responsiveness import DISLIKES, NEUTRAL
 
     def mean(name: str) -> float | None:
         values = [getattr(each, name) for each in probes if getattr(each, name) is not None]
