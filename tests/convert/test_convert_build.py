@@ -542,6 +542,6 @@ def test_a_terminal_shows_how_many_rows_were_read(
     monkeypatch.setenv("FORCE_COLOR", "1")
     made = convert(name, None, tmp_path / "shown")
     output = capsys.readouterr()
-    assert "made-up: 8 rows read" in output.err
+    assert "reading made-up: 8 rows" in output.err
     assert output.out == ""
     assert manifest_of(made)["rows"]["total"] == 8

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from recbole_signed.online import LIKE
-
-if TYPE_CHECKING:
-    from recbole_signed.online.store.edges import EdgeState
 
 CELLS = 16_000_000
 """Counts that are kept at most, int32."""
@@ -33,7 +30,7 @@ class CommonLikes:
         self._counts = np.zeros((len(self._item), n_items), dtype=np.int32)
         self._next = 0
 
-    def of(self, edges: EdgeState, item: int) -> np.ndarray:
+    def of(self, edges: Any, item: int) -> np.ndarray:
         """Return the counts of an item with all, int32 ``[n_items]``, which must not be written to."""
         slot = int(self._slot[item])
         if slot < 0:
@@ -46,7 +43,7 @@ class CommonLikes:
             self._item[slot], self._slot[item] = item, slot
         return self._counts[slot]
 
-    def follow(self, edges: EdgeState, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> bool:
+    def follow(self, edges: Any, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> bool:
         """Take changes of pairs in, ``[n]`` each, which the edges have already.
 
         Returns:
