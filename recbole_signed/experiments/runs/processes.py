@@ -20,6 +20,8 @@ from recbole_signed.plugin import registry
 from recbole_signed.signals import raised_by_sigterm
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+_STARTS = 10
+"""Times that a process is tried to be started."""
 _GRACE_SECONDS = 5.0
 _INTERRUPTED = 130
 _UNKNOWN = 255
@@ -47,8 +49,16 @@ class Job:
         self.process = _CONTEXT.Process(target=_begin, args=begun)
         multiprocessing.set_forkserver_preload([f"{__package__}.preloaded"])
         with _parent_hidden(variables):
-            self.process.start()
+            self._start()
         there.close()
+
+    def _start(self) -> None:
+        for _ in range(_STARTS - 1):
+            with suppress(EOFError, ConnectionError):  # the process that forks was killed, and is not known to be gone
+                self.process.start()
+                return
+            time.sleep(0.1)
+        self.process.start()
 
     def answer(self) -> Any:
         """Return the next object that it sends; None where it ended."""
