@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from recbole_signed.experiments.analysis import splits_table  # noqa: E402
-from recbole_signed.experiments.tables import kept_outcomes, leads_table, stored_table  # noqa: E402
+from recbole_signed.experiments.tables import stored_table  # noqa: E402
 
 BENCH = ROOT / "yaml" / "bench"
 SECTIONS = {
@@ -19,23 +19,11 @@ SECTIONS = {
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF-L, price 0", "SSF", "SignedSGFCF", "SignediALS", "SIGformer", "SiReN", "LightGCN", "Pop")
+MODELS = ("SSF-L", "SSF-L, price 0", "SSF", "SignedSGFCF", "SignediALS", "SIGformer")
 HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20", "SignAUC")
 COST = "Train (CPU s)"
 NOT_RUN = "–"
-RIVALS = (
-    "SSF-L",
-    "SignedSGFCF",
-    "SignedSGFCF with aversion",
-    "SignediALS",
-    "SignediALS with aversion",
-    "SSF",
-    "SIGformer",
-    "SIGformer with aversion",
-    "SiReN",
-)
-AHEAD = "SSF-L"
-MATCHED = ("SIGformer", "SignedSGFCF", "SGFCF")
+MATCHED = ("SIGformer", "SignedSGFCF")
 
 
 def headline() -> str:
@@ -60,31 +48,6 @@ def headline() -> str:
 
 def _seconds(mean: float | None) -> str:
     return NOT_RUN if mean is None else f"{mean:.{0 if mean >= 1 else 1}f}"
-
-
-def resplits() -> str:
-    """Return a Markdown table of some models on the re-splits, and how far SSF-L is ahead of each."""
-    outcome = kept_outcomes(BENCH / "resplits.yaml").get(AHEAD)
-    assert outcome is not None, f"recbole-signed significance yaml/bench/resplits.yaml --against {AHEAD}"
-    found = leads_table("", [outcome])
-    chosen = [
-        (number, column.header)
-        for number, column in enumerate(found.columns)
-        if column.header in (HEADERS[0], f"{AHEAD} ahead, {HEADERS[0]}")
-    ]
-    headers = [f"{section.name} {header}" for section in found.sections for _, header in chosen]
-    rows = [
-        [
-            model,
-            *(
-                {line.label: line.cells for line in section.lines}.get(model, [NOT_RUN] * len(found.columns))[number]
-                for section in found.sections
-                for number, _ in chosen
-            ),
-        ]
-        for model in RIVALS
-    ]
-    return _markdown(["model", *headers], rows)
 
 
 def dislikes() -> str:
@@ -125,6 +88,5 @@ def _markdown(headers: list[str], rows: list[list[str]]) -> str:
 EXTRACTS: dict[str, Callable[[], str]] = {
     "felt": felt,
     "headline": headline,
-    "resplits": resplits,
     "dislikes": dislikes,
 }

@@ -136,7 +136,7 @@ class FilterSettings(NumberSettings):
     linear_weight: float = 0.0
     """[gamma] Weight of the linear filter beside the spectral one, see :class:`.linear_term.LinearTerm`."""
     dislike_strength: float = STRENGTH
-    """[lambda] How far what is near to a dislike falls, see :mod:`recbole_signed.graph.personal_verdict`; 0: not."""
+    """[lambda] How far what is near to a dislike falls, 0 (not at all) to 1."""
 
     def __post_init__(self) -> None:
         self._refuse_unless(finite_not_negative, "0 or more, and finite", *NOT_NEGATIVE)
