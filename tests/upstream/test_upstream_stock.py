@@ -56,7 +56,8 @@ def _run_here(model: str, data: Path, dataset: str, **more: Any) -> tuple[list[s
     """Return users, scores and metrics of this package's own run."""
     settings = {**COMMON, "data_path": str(data), "epochs": 1, **more}
     if model in ("SSF", "SSFL"):
-        settings["auto"] = False  # the choice of parameters on validation is not exported
+        # what is chosen on validation is not exported, nor what a dislike does to the items near it
+        settings |= {"auto": False, "dislike_strength": 0.0}
     done = run_recbole(model=model, dataset=dataset, config_dict=settings, saved=False)
     config = Config(model=model, dataset=dataset, config_dict=settings)
     train, _, _ = data_preparation(config, create_dataset(config))
