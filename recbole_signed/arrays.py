@@ -28,6 +28,13 @@ def contains(ascending: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArr
     return found
 
 
+def spans(start: npt.NDArray[np.integer[Any]], length: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+    """Return the places ``start[j] .. start[j] + length[j] - 1`` of each of n spans in turn, ``[length.sum()]``."""
+    before = np.cumsum(length) - length
+    places: npt.NDArray[np.int64] = np.arange(length.sum()) + np.repeat(start - before, length)
+    return places
+
+
 def first_rows(codes: npt.NDArray[Any], n_codes: int) -> npt.NDArray[np.int64]:
     """Return the first row in which each of the codes ``0 .. n_codes - 1`` occurs, ``[n_codes]``; n_rows if none."""
     first = np.full(n_codes, len(codes), dtype=np.int64)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.arrays import contains, distinct, first_rows
+from recbole_signed.arrays import contains, distinct, first_rows, spans
 
 numbers = st.lists(st.integers(-(2**62), 2**62) | st.integers(0, 5))
 
@@ -50,3 +50,10 @@ def test_what_looks_at_data_imports_no_more_than_it_needs(names: str, heavy: set
     code = f"import sys; {names}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_spans_are_the_ranges_one_after_the_other() -> None:
+    start, length = np.array([5, 0, 7, 2]), np.array([2, 3, 0, 1])
+    expected = [place for first, n in zip(start, length, strict=True) for place in range(first, first + n)]
+    assert spans(start, length).tolist() == expected
+    assert spans(start[:0], length[:0]).tolist() == []

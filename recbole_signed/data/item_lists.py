@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.arrays import distinct
+from recbole_signed.arrays import distinct, spans
 from recbole_signed.graph import LONG
 
 IntArray = npt.NDArray[np.int64]
@@ -75,5 +75,4 @@ class ItemLists:
         """Return ``(position in users, item)`` of all pairs of the given users."""
         starts, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
         rows = np.repeat(np.arange(len(users)), counts)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return rows, self.items[np.repeat(starts, counts) + within].astype(np.int64)
+        return rows, self.items[spans(starts, counts)].astype(np.int64)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.arrays import first_rows
+from recbole_signed.arrays import first_rows, spans
 from recbole_signed.data.settings import COLD
 from recbole_signed.errors import UsageError, ending
 
@@ -170,7 +170,7 @@ def ranks(users: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Return each row's group (its user), its rank within the group, and the groups' sizes."""
     counts = np.bincount(users)
     rank = np.empty(len(users), dtype=np.int64)
-    rank[_in_groups(users, len(counts))] = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rank[_in_groups(users, len(counts))] = spans(np.zeros_like(counts), counts)
     return users, rank, counts
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from recbole_signed.arrays import contains, distinct
+from recbole_signed.arrays import contains, distinct, first_rows, spans
 
 IntArray = npt.NDArray[np.int64]
 
@@ -91,7 +91,7 @@ class Verdicts:
         """Return those of some users, in their order."""
         start, end = (np.searchsorted(self.user, users, side) for side in ("left", "right"))
         length = end - start
-        places = np.arange(length.sum()) + np.repeat(start - (np.cumsum(length) - length), length)
+        places = spans(start, length)
         owner = np.repeat(np.arange(len(users)), length)
         return Verdicts(owner, self.item[places], self.like[places], self.timed[places], len(users))
 
@@ -284,8 +284,7 @@ class Demotions:
         """
         strengths = verdicts.strengths
         acting = strengths > 0
-        first = np.full(verdicts.n_users, len(acting))
-        np.minimum.at(first, verdicts.user[acting], np.flatnonzero(acting))
+        first = first_rows(np.where(acting, verdicts.user, verdicts.n_users), verdicts.n_users + 1)
         later = np.arange(len(acting)) > first[verdicts.user]
         events = np.flatnonzero(acting | (verdicts.protecting & later))
         if not len(events):
@@ -294,7 +293,7 @@ class Demotions:
         found = near(asked)
         length = np.diff(found.indptr)[place]
         event = np.repeat(events, length)
-        entry = np.arange(length.sum()) + np.repeat(found.indptr[place] - (np.cumsum(length) - length), length)
+        entry = spans(found.indptr[place], length)
         key = verdicts.user[event] * n_items + found.items[entry]
         new = ~contains(seen, key) & (found.items[entry] > 0)
         event, entry, key = event[new], entry[new], key[new]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.arrays import spans
 from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.graph import gram_inverse, refuse_too_large
 from recbole_signed.model.training_free import TrainingFreeRecommender
@@ -106,7 +107,7 @@ class SLIST(TrainingFreeRecommender):
         def rows(start: IntArray, stop: IntArray, sign: int) -> sp.csr_matrix:
             count = np.maximum(stop - start, 0)
             like = np.repeat(np.arange(len(user)), count)
-            place = np.arange(len(like)) - np.repeat(np.cumsum(count) - count, count) + start[like]
+            place = spans(start, count)
             distance = place - 1 - moment[like] if sign > 0 else moment[like] - place
             cells = np.exp(-distance / self.train_decay), (first[user[like]] + place - 1, column[like])
             return sp.csr_matrix(cells, shape=shape, dtype=np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.arrays import contains, distinct
+from recbole_signed.arrays import contains, distinct, spans
 from recbole_signed.graph import LARGE, Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers, middle_items
 from recbole_signed.online import DISLIKE, LIKE, sign_of
 from recbole_signed.online.learners.base import IntArray, Learner
@@ -100,7 +100,7 @@ class Judged:
         fallen = self.fallen
         count = np.bincount(fallen.user, minlength=len(self.users))
         items = np.ones((len(self.users), count.max(initial=1)), dtype=np.int64)
-        place = np.arange(len(fallen)) - np.repeat(np.cumsum(count) - count, count)
+        place = spans(np.zeros_like(count), count)
         items[fallen.user, place] = fallen.item
         return np.asarray(self.learner.pair_scores(edges, self.users, items))[fallen.user, place]
 
