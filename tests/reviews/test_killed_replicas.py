@@ -8,8 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -17,30 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from service_process import served
 from small_recommender import N_ITEMS, begin
 
-import recbole_signed
-
 pytestmark = pytest.mark.slow
-ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 PIDS = re.compile(r'^recbole_signed_process_pid{process="([\w-]+)"} (\S+)$', re.MULTILINE)
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     begin(tmp_path / "state").close()
-    words = ["serve", "--state", "state", "--port", "0", "--workers", "3"]
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "recbole_signed", *words],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stderr is not None
-    yield int(next(line.split()[2] for line in process.stderr if line.startswith("Serving on ")).rsplit(":", 1)[1])
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    with served(tmp_path, "--workers", "3") as port:
+        yield port
 
 
 def pids(port: int) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from service_process import served
 
-import recbole_signed
 from recbole_signed.online import DISLIKE, LIKE, OnlineRecommender
 from recbole_signed.online.learners import make_learner
 
 pytestmark = pytest.mark.slow
-ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 USERS, ITEMS = 1_000, 1_700
 LIST = "/v1/users/u7/recommendations?k=20"
 
@@ -37,17 +35,8 @@ def port(tmp_path: Path) -> Iterator[int]:
     edges = pairs // ITEMS + 1, pairs % ITEMS + 1, kinds, 1_700_000_000_000 - len(pairs) + np.arange(len(pairs))
     ids = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
     OnlineRecommender.begin(tmp_path / "state", make_learner("SSF", {"rank": 64}), *ids, edges).close()
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "recbole_signed", "serve", "--state", "state", "--port", "0"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stderr is not None
-    yield int(next(line.split()[2] for line in process.stderr if line.startswith("Serving on ")).rsplit(":", 1)[1])
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    with served(tmp_path) as port:
+        yield port
 
 
 def closed_loop(port: int, connections: int, seconds: float) -> subprocess.Popen[str]:

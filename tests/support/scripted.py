@@ -39,7 +39,7 @@ def scripted_run(script: str, told: str, values: Mapping[str, Any], request: Run
 
 
 def scripted_trials(script: str, connection: Any) -> None:
-    """Answer as a worker does, with the functions of :data:`TRIALS`, which a script may define anew."""
+    """Answer as a worker does, with the functions of :data:`TRIALS`, which a script may replace."""
 
     def say(**message: Any) -> None:
         values = message.get("row")
