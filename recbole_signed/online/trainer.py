@@ -132,6 +132,8 @@ class OnlineTrainer(OnlineRecommender, Trainer):
 @cache
 def online(base: type) -> type:
     """Return the class that trains as ``base`` does and then goes on as an :class:`OnlineTrainer`."""
+    if issubclass(base, OnlineTrainer):
+        return base
     return type(f"Online{base.__name__}", (OnlineTrainer, base), {"__module__": OnlineTrainer.__module__})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +25,16 @@ from recbole_signed.errors import UsageError
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import class_name
 
+_trainers: dict[str, str] = {}
 
-def install() -> None:
-    """Leave the hooks; called once, by ``import recbole_signed``."""
+
+def install(trainers: Mapping[str, str]) -> None:
+    """Leave the hooks; called once, by ``import recbole_signed``.
+
+    Args:
+        trainers: what the key ``trainer`` can name, as ``module:function``: makes such a class of a trainer's.
+    """
+    _trainers.update(trainers)
     registry.register_own_models()
     registry.register_inherited_models()
     for module_name in compat.REPAIRS:
@@ -145,19 +152,17 @@ def _on_dataset(module: ModuleType) -> None:
 
 
 def _on_trainer(module: ModuleType) -> None:
-    """Let ``trainer: OnlineTrainer`` extend whatever trainer RecBole chooses, and our keys work for stock models."""
+    """Let the key ``trainer`` extend whatever trainer RecBole chooses, and our keys work for stock models."""
     registry.serve_classes("trainer", module)
 
     def class_of(cls: Any, config: Any) -> type:
         if config["trainer"]:
-            if config["trainer"] != "OnlineTrainer":
+            if config["trainer"] not in _trainers:
                 raise UsageError(
-                    f"there is no trainer '{config['trainer']}' to choose; leave the key out, or set OnlineTrainer."
+                    f"there is no trainer '{config['trainer']}' to choose; leave the key out, or set "
+                    f"{' or '.join(_trainers)}."
                 )
-            from recbole_signed.online import OnlineTrainer, online
-
-            if not issubclass(cls, OnlineTrainer):
-                cls = online(cls)
+            cls = registry.load_object(_trainers[config["trainer"]])(cls)
         elif cls in (module.Trainer, module.TraditionalTrainer):
             # of a model that is given as a class, and not registered by its name
             own = getattr(getattr(config, "model_class", None), "trainer_class", None)

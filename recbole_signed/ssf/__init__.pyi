@@ -21,7 +21,6 @@ from .learned_search import SHARES as SHARES
 from .learned_search import tune_learned as tune_learned
 from .learner import SpectralLearner as SpectralLearner
 from .linear_term import LinearTerm as LinearTerm
-from .live_choice import CHOSEN as CHOSEN
 from .live_choice import LiveChoice as LiveChoice
 from .live_choice import touched as touched
 from .live_items import STALE as STALE
@@ -36,6 +35,7 @@ from .search import SearchResult as SearchResult
 from .search import candidate as candidate
 from .search import tune as tune
 from .sequences import Sequences as Sequences
+from .settings import CHOSEN as CHOSEN
 from .settings import FilterSettings as FilterSettings
 from .settings import TimeSettings as TimeSettings
 from .sharded_filter import fit_graph as fit_graph

@@ -22,7 +22,7 @@ from recbole_signed.online.store import EdgeArrays
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.sequences import IntArray, Sequences
-from recbole_signed.ssf.settings import TimeSettings
+from recbole_signed.ssf.settings import CHOSEN, POPULARITY, TREND, TimeSettings
 from recbole_signed.ssf.time_search import (
     HALF_LIVES,
     POPULARITIES,
@@ -44,10 +44,6 @@ MEMORY = 1000
 ENOUGH = 30
 """Users before whom nothing is chosen."""
 EXPONENTS = (0.35, 0.7, 1.0, 1.5)
-POPULARITY = ("popularity_half_life", "recent_popularity")
-TREND = ("half_life", "trend_smoothing", "trend_exponent", *POPULARITY)
-CHOSEN = (*TREND, "transition_share")
-"""What is chosen again; all else stays as it is."""
 WITH = ((1,), (0, 2), (0, 1))
 """Trends, shares and popularities are measured one after the other: each with what is in force of which others."""
 

@@ -15,6 +15,11 @@ from recbole_signed.graph import STRENGTH
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+POPULARITY = ("popularity_half_life", "recent_popularity")
+TREND = ("half_life", "trend_smoothing", "trend_exponent", *POPULARITY)
+CHOSEN = (*TREND, "transition_share")
+"""What SSF-T's learner chooses again while it follows a stream; all else stays as it is."""
+
 
 class NumberSettings:
     """What frozen dataclasses share whose fields are numbers with defaults; the default's type is the field's."""

@@ -75,7 +75,6 @@ class SSF(TrainingFreeRecommender):
         "feature_lift": "(0, inf)",
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
-    learner = "recbole_signed.ssf.learner:SpectralLearner"
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
 
     def __init__(self, config: Any, dataset: Any) -> None:

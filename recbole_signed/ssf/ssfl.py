@@ -48,7 +48,6 @@ class SSFL(SSF):
         "learned_regularisation": "(0, inf)",
         "unobserved_weight": "[0, inf)",
     }
-    learner = "recbole_signed.ssf.learned_learner:LearnedSpectralLearner"
     fitted = ("item_factors", "singular_values", "learned_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

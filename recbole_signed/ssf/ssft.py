@@ -19,10 +19,9 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.online.store import RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.live_choice import CHOSEN
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences
-from recbole_signed.ssf.settings import TimeSettings
+from recbole_signed.ssf.settings import CHOSEN, TimeSettings
 from recbole_signed.ssf.ssf import SSF
 from recbole_signed.ssf.time_search import LEARNED_EDGES, Exposures, leading, trend_of, tune_time
 from recbole_signed.ssf.transition import Transition, TransitionSums
@@ -60,7 +59,6 @@ class SSFT(SSF):
         "trend_since": "[0, inf)",
         "trend_smoothing": "(0, inf)",
     }
-    learner = "recbole_signed.ssf.time_learner:TimeLearner"
     fitted = ("item_factors", "singular_values", "transition_map")
     chooses_in_time = True
     """Its parameters are to be chosen on the last likes: order and trend say nothing of likes held out at random."""

@@ -24,12 +24,12 @@ from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
-from recbole_signed.ssf.live_choice import CHOSEN, touched
+from recbole_signed.ssf.live_choice import touched
 from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
 from recbole_signed.ssf.sequences import Sequences
-from recbole_signed.ssf.settings import FilterSettings, TimeSettings
+from recbole_signed.ssf.settings import CHOSEN, FilterSettings, TimeSettings
 from recbole_signed.ssf.time_search import HALF_LIVES, REACH, Exposures, tune_time
 from recbole_signed.ssf.validation import FIRST_ROUND, METRICS, Validation, drawn
 from recbole_signed.stats import split_group

@@ -20,9 +20,9 @@ from recbole_signed.online.learners import IntArray, Refreshed, user_rows
 from recbole_signed.online.store import Changes, EdgeArrays, EdgeState, RecentCounts, Rows
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.learner import SpectralLearner
-from recbole_signed.ssf.live_choice import CHOSEN, USERS, LiveChoice
+from recbole_signed.ssf.live_choice import USERS, LiveChoice
 from recbole_signed.ssf.sequences import Sequences
-from recbole_signed.ssf.settings import FilterSettings, TimeSettings, number_of
+from recbole_signed.ssf.settings import CHOSEN, FilterSettings, TimeSettings, number_of
 from recbole_signed.ssf.time_search import leading, trend_of
 from recbole_signed.ssf.transition import Transition, TransitionSums
 from recbole_signed.ssf.user_edges import UserEdges

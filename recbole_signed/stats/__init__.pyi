@@ -9,7 +9,6 @@ from .edge_groups import labels_of as labels_of
 from .edge_groups import split_group as split_group
 from .features import describe_features as describe_features
 from .figures import draw as draw
-from .figures import picture as picture
 from .measures import gini as gini
 from .measures import intraclass as intraclass
 from .measures import quantiles as quantiles

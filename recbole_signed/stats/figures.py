@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_signed.atomic import RawRows
-from recbole_signed.errors import MissingExtraError
-from recbole_signed.files import replacing
+from recbole_signed.pictures import picture
 from recbole_signed.stats.report import sign_degrees
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> Non
     Args:
         name: of the data set, for the title.
         rows: what was analysed.
-        report: what :func:`recbole_signed.analysis.analyse` found in it.
+        report: what :func:`recbole_signed.stats.analyse` found in it.
         path: of the file; its folder is made if absent.
 
     Raises:
@@ -63,35 +61,6 @@ def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> Non
         _lorenz(cells[5], user[0], item[0], report)
         if timed:
             _drift(cells[6:], report["time"]["bins"])
-
-
-@contextmanager
-def picture(path: Path, width: float, height: float, style: Mapping[Any, Any] | None = None) -> Iterator[Any]:
-    """Give an empty matplotlib figure, and write it as PNG once it is drawn: as a whole or not at all.
-
-    The file holds nothing that differs from day to day.
-
-    Args:
-        path: of the file.
-        width: in inches.
-        height: in inches.
-        style: matplotlib's settings while it is drawn.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("drawing figures", "plots") from error
-    with rc_context(dict(style or {})):
-        figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-        with replacing(path) as unfinished:
-            figure.savefig(unfinished, format="png", metadata={"Software": "recbole-signed"})
 
 
 def _degrees(cell: Axes, degrees: tuple[np.ndarray, ...], side: str) -> None:

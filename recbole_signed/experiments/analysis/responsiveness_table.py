@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.experiments.analysis.probes import DISLIKES, NEUTRAL, Probes, Shown
+from recbole_signed.pictures import picture
 from recbole_signed.plugin import FAMILY_COLOURS, display_name, family
-from recbole_signed.stats import picture
 from recbole_signed.table import Header, Section, Table, text_lines
 
 LEAST = 0.05

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole_signed.experiments.analysis.tradeoff_curve import ACROSS, FRONT
+from recbole_signed.pictures import picture
 from recbole_signed.plugin import FAMILY_COLOURS, OURS, OWN, display_name, family
-from recbole_signed.stats import picture
 
 MANY = 10
 """More curves have the colours of their families, and those without a point on a front are drawn paler."""

@@ -12,7 +12,7 @@ from recbole_signed.experiments.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.experiments.replay.summary import COMPARED
 from recbole_signed.experiments.runs import MEGABYTE, different, machine_text, versions_text
 from recbole_signed.files import parse_json, replace_text
-from recbole_signed.stats import picture
+from recbole_signed.pictures import picture
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}

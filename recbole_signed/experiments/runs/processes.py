@@ -117,7 +117,7 @@ def environment(threads: int) -> dict[str, str]:
     limit = min([threads, *(int(each) for each in limits if int(each))])
     variables.update(dict.fromkeys(THREAD_VARIABLES, str(limit)))
     # a checkout that is not installed is found from any current folder
-    package_root = str(Path(__file__).resolve().parents[3])
+    package_root = str(registry.PACKAGE.parent)
     if package_root not in {
         str(Path(each).resolve()) for each in [*site.getsitepackages(), site.getusersitepackages()]
     }:

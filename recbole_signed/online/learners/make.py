@@ -24,6 +24,9 @@ from recbole_signed.plugin import (
 LEARNERS = {
     "DecayPop": "recbole_signed.online.learners.popular:DecayPopularLearner",
     "Pop": "recbole_signed.online.learners.popular:PopularLearner",
+    "SSF": "recbole_signed.ssf.learner:SpectralLearner",
+    "SSFL": "recbole_signed.ssf.learned_learner:LearnedSpectralLearner",
+    "SSFT": "recbole_signed.ssf.time_learner:TimeLearner",
     "SignedEASE": "recbole_signed.online.learners.ease:EaseLearner",
     "SignediALS": "recbole_signed.online.learners.signed_ials:LeastSquaresLearner",
 }
