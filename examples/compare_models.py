@@ -8,7 +8,7 @@
 from pathlib import Path
 
 import recbole_signed as rs
-from recbole_signed.experiments.tables import significance, pairwise_table
+from recbole_signed.lab.significance import significance, pairwise_table
 from recbole_signed.table import to_text
 
 dataset = "ml-100k-signed"  # makes itself; the name of any signed data set

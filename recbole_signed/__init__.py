@@ -22,4 +22,4 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__"]
 
-hooks.install(trainers={"OnlineTrainer": "recbole_signed.online.trainer:online"})
+hooks.install(trainers={"OnlineTrainer": "recbole_signed.live.trainer:online"})

@@ -8,12 +8,12 @@ from .convert.build import convert as convert
 from .data.dataset import SignedDataset as SignedDataset
 from .errors import UsageError as UsageError
 from .evaluation.own_metrics import register_metric as register_metric
-from .experiments.runs.runner import run as run
-from .experiments.tables.comparison import compare as compare
-from .experiments.tuning.search import tune as tune
 from .graph.signed_graph import SignedGraph as SignedGraph
-from .online.events import Event as Event
-from .online.trainer import OnlineTrainer as OnlineTrainer
+from .lab.tuning.search import tune as tune
+from .live.events import Event as Event
+from .live.trainer import OnlineTrainer as OnlineTrainer
 from .plugin.registry import register_model as register_model
+from .runs.comparison import compare as compare
+from .runs.runner import run as run
 
 __version__: str

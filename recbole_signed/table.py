@@ -40,7 +40,7 @@ class Cell:
     decimals: int
     mark: Mark = ""
     significant: bool = False
-    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.experiments.tables.marks`."""
+    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.runs.marks`."""
 
     def text(self) -> str:
         """Return the number as it is printed."""

@@ -42,8 +42,8 @@ def test_first_rows_are_where_codes_occur_first(values: list[int]) -> None:
 @pytest.mark.parametrize(
     ("names", "heavy"),
     [
-        ("from recbole_signed.synth import generate, write", {"torch", "pandas", "scipy.stats"}),
-        ("from recbole_signed.stats import analyse, statistics_table", {"torch", "scipy.stats"}),
+        ("from recbole_signed.lab.synth import generate, write", {"torch", "pandas", "scipy.stats"}),
+        ("from recbole_signed.lab.stats import analyse, statistics_table", {"torch", "scipy.stats"}),
     ],
 )
 def test_what_looks_at_data_imports_no_more_than_it_needs(names: str, heavy: set[str]) -> None:

@@ -31,8 +31,8 @@ from recbole_signed.ids_and_times import (
     unit_of,
     usual_unit,
 )
-from recbole_signed.online import EventBatch, parse_rows
-from recbole_signed.online.sources import AtomicSource
+from recbole_signed.live import EventBatch, parse_rows
+from recbole_signed.live.sources import AtomicSource
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 COMPOSED, DECOMPOSED = "Zoë", unicodedata.normalize("NFD", "Zoë")

@@ -85,7 +85,7 @@ def upward(root: Path, layers: list[str]) -> set[tuple[str, str]]:
 
 
 KNOWN = {
-    ("recbole_signed.serve.start", "recbole_signed.__main__"),
+    ("recbole_signed.live.serve.start", "recbole_signed.__main__"),
     ("recbole_signed.model.abstract_recommender", "recbole_signed.trainer.signed_trainer"),
     ("recbole_signed.model.signedsasrec", "recbole_signed.trainer.signed_trainer"),
 }

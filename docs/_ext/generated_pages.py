@@ -6,7 +6,7 @@ that are files of their own are linked there. On the site the whole part is ther
 ``sign_aware_metrics``, ``commands``, ``file NAME`` (of :data:`FILES`), ``hours``, ``table NAME`` (a table under
 yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead), ``other_tables``, ``tradeoff NAME``,
 ``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``, ``strengths NAME`` (files under
-yaml/bench/signed), ``stream NAME`` (a
+results/bench/signed), ``stream NAME`` (a
 replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 
@@ -91,7 +91,7 @@ def pages() -> list[Path]:
 
 def models() -> str:
     """Return a table of the package's models, a section with the docstring of each, and the list of RecBole's own."""
-    from recbole_signed.experiments.tables import list_models
+    from recbole_signed.runs import list_models
 
     found = list_models()
     ours = [each for each in found if each.origin == "recbole_signed"]
@@ -161,7 +161,7 @@ def table(name: str) -> str:
 
 def leads(name: str, models: str) -> str:
     """Return how far some models of a table are ahead of its others, from the kept outcome of ``significance``."""
-    from recbole_signed.experiments.tables import kept_outcomes, leads_table
+    from recbole_signed.lab.significance import kept_outcomes, leads_table
     from recbole_signed.table import to_markdown
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
@@ -191,8 +191,7 @@ def hours() -> str:
 
     Training is in processor time where the row has it: some runs were made beside others.
     """
-    from recbole_signed.experiments.runs import read_rows
-    from recbole_signed.experiments.tables import View
+    from recbole_signed.runs import View, read_rows
 
     folder = ROOT / "yaml" / "bench"
     rows = {row.id: row for file in sorted(folder.glob("*.jsonl")) for row in read_rows(file)}
@@ -210,7 +209,7 @@ def hours() -> str:
 
 def printed_from_rows(yaml_file: Path) -> str | None:
     """Return the Markdown of a table, with its marks of significance; None where there are no rows."""
-    from recbole_signed.experiments.tables import stored_table
+    from recbole_signed.runs import stored_table
     from recbole_signed.table import to_markdown
 
     found = stored_table(yaml_file)
@@ -219,27 +218,27 @@ def printed_from_rows(yaml_file: Path) -> str | None:
 
 def tradeoff(name: str) -> str:
     """Return what each model has with the dislike aversion that is best on validation, from the rows of its curve."""
-    from recbole_signed.experiments.analysis import chosen_table
+    from recbole_signed.lab.analysis import chosen_table
 
     return _of_curves(name, chosen_table)
 
 
 def front(name: str) -> str:
     """Return the points of a data set's curves that no other one beats in Recall and in the dislikes that are shown."""
-    from recbole_signed.experiments.analysis import front_table
+    from recbole_signed.lab.analysis import front_table
 
     return _of_curves(name, front_table)
 
 
 def matched(name: str) -> str:
     """Return the dislikes that the first model of a data set's curves shows at the Recall of each other one."""
-    from recbole_signed.experiments.analysis import matched_table
+    from recbole_signed.lab.analysis import matched_table
 
     return _of_curves(name, matched_table)
 
 
 def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
-    from recbole_signed.experiments.analysis import read_curves
+    from recbole_signed.lab.analysis import read_curves
     from recbole_signed.table import to_markdown
 
     return _nested(to_markdown(table_of(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
@@ -247,7 +246,7 @@ def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
 
 def splits(name: str) -> str:
     """Return what models have on several splits, each with the dislike aversion that is best on validation there."""
-    from recbole_signed.experiments.analysis import splits_table
+    from recbole_signed.lab.analysis import splits_table
     from recbole_signed.table import to_markdown
 
     found = json.loads((ROOT / "yaml" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
@@ -265,7 +264,7 @@ def strengths(name: str) -> str:
 
 
 def _of_audits(stem: str) -> str:
-    from recbole_signed.experiments.analysis import respond_table
+    from recbole_signed.live.respond import respond_table
     from recbole_signed.table import to_markdown
 
     rows = (ROOT / "yaml" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
@@ -387,8 +386,8 @@ def _linked(up: str, folder: str, name: str) -> str:
 
 def _models(up: str) -> str:
     """Return a table of the package's models with links to their source and their defaults."""
-    from recbole_signed.experiments.tables import list_models
     from recbole_signed.plugin import registry
+    from recbole_signed.runs import list_models
 
     found = list_models()
     entries = registry.models()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from recbole_signed.api.bulk import checked_format, write_frames
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, NAMES, OnlineReplica, id_of
+from recbole_signed.live import DISLIKE, LIKE, NAMES, OnlineReplica, id_of
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "type": pl.String, "timestamp": pl.Int64}
 _ROWS = 1_000_000

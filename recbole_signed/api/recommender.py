@@ -24,10 +24,10 @@ from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import path_of
 from recbole_signed.graph import best_of_each
 from recbole_signed.ids_and_times import day, hashes, milliseconds
+from recbole_signed.live import OnlineRecommender, base_of
+from recbole_signed.live.learners import learner_of
+from recbole_signed.live.store import StateSettings
 from recbole_signed.model import RateWeighted, weighed
-from recbole_signed.online import OnlineRecommender, base_of
-from recbole_signed.online.learners import learner_of
-from recbole_signed.online.store import StateSettings
 from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000

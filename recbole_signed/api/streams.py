@@ -7,8 +7,8 @@ from typing import Any
 
 from recbole_signed.convert import ensure_ml100k
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.experiments.replay import StreamSpec, run_stream, summarise
 from recbole_signed.files import path_of
+from recbole_signed.live.replay import StreamSpec, run_stream, summarise
 from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, RUNS, check_dataset_name, dataset_names
 
 

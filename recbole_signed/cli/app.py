@@ -126,14 +126,14 @@ def run(
         raise UsageError("--quiet and --verbose exclude each other; give one of the two.")
     files = names_in(config)
     with stdout_for_result():
-        from recbole_signed.experiments.runs import run as run_once
+        from recbole_signed.runs import run as run_once
 
         say = None if verbose else _silent if quiet else _say
         row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve, say=say)
     if as_json:
         print_json(row.as_dict())
     else:
-        from recbole_signed.experiments.tables import run_table
+        from recbole_signed.runs import run_table
 
         typer.echo(to_text(run_table(row)), nl=False)
 
@@ -150,13 +150,13 @@ def _silent(line: str) -> None:
 def models(as_json: Json = False) -> None:
     """List the models that can be run: this package's first, then RecBole's own."""
     with stdout_for_result():
-        from recbole_signed.experiments.tables import list_models
+        from recbole_signed.runs import list_models
 
         found = list_models()
     if as_json:
         print_json([each.as_dict() for each in found])
     else:
-        from recbole_signed.experiments.tables import models_table
+        from recbole_signed.runs import models_table
 
         typer.echo(to_text(models_table(found)), nl=False)
 
@@ -251,8 +251,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Run a table of experiments, as far as it has not been run, and print it; exit status 1 where a run failed."""
-    from recbole_signed.experiments.tables import compare as compare_table
     from recbole_signed.files import replace_text
+    from recbole_signed.runs import compare as compare_table
 
     check_format(table_format)
     labels = names_in(only)

@@ -89,7 +89,7 @@ def diagnose(self_test: bool = True) -> Report:
     Returns:
         The report; a broken installation is an outcome, not an exception.
     """
-    from recbole_signed.experiments.runs import cores
+    from recbole_signed.runs import cores
 
     found = _versions()
     seen, failure, seconds = _examine_in_child(self_test)

@@ -24,12 +24,12 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Compare online updates with retraining on a stream: predict a window, then learn from it, and so on."""
-        from recbole_signed.experiments.replay import StreamSpec
+        from recbole_signed.live.replay import StreamSpec
 
         spec = StreamSpec.read(file)
         with stdout_for_result():
             from recbole_signed.api import replay as replay_file
-            from recbole_signed.experiments.replay import plot, replay_table, write
+            from recbole_signed.live.replay import plot, replay_table, write
 
             summary = replay_file(file, data_path)
 

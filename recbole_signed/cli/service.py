@@ -78,8 +78,7 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
-    from recbole_signed.plugin import parse_assignments
-    from recbole_signed.serve import (
+    from recbole_signed.live.serve import (
         ServeSettings,
         announce,
         can_begin,
@@ -90,6 +89,7 @@ def serve(
         run_replica,
         run_service,
     )
+    from recbole_signed.plugin import parse_assignments
 
     given = ServeSettings.read(config)
     raw, words = _raw_options(settings or [], input_path, items, users)
@@ -183,7 +183,7 @@ def api_key(
     as_json: Json = False,
 ) -> None:
     """Make an API key; it is shown once, the file holds its hash."""
-    from recbole_signed.serve import make_key
+    from recbole_signed.live.serve import make_key
 
     made = make_key(keys, role, comment)
     if as_json:
@@ -193,9 +193,9 @@ def api_key(
 
 
 def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any, Any]:
-    from recbole_signed.online.store import existing_log
-    from recbole_signed.serve import EXPERIMENTS, Experiments, TrafficLog
-    from recbole_signed.serve.traffic import FILE
+    from recbole_signed.live.serve import EXPERIMENTS, Experiments, TrafficLog
+    from recbole_signed.live.serve.traffic import FILE
+    from recbole_signed.live.store import existing_log
 
     if not (state / FILE).is_file():
         existing_log(state)
@@ -207,7 +207,7 @@ def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any,
 @experiment.command("report")
 def report(state: State, name: Name, experiments: ExperimentsFile = None, as_json: Json = False) -> None:
     """Compare the variants of an experiment: rates, differences with intervals, corrected p-values."""
-    from recbole_signed.serve import report_of
+    from recbole_signed.live.serve import report_of
 
     log, found = _log_and_experiment(state, name, experiments)
     with stdout_for_result():
@@ -284,7 +284,7 @@ def off_policy(
     as_json: Json = False,
 ) -> None:
     """Estimate likes and dislikes per impression, had everybody got one variant or policy."""
-    from recbole_signed.serve import value_of_policy, value_of_variant
+    from recbole_signed.live.serve import value_of_policy, value_of_variant
 
     log, found = _log_and_experiment(state, name, experiments)
     if (variant is None) == (policy is None):
@@ -318,7 +318,7 @@ def power(
     as_json: Json = False,
 ) -> None:
     """Tell how many users each of two variants needs to find an effect with a power of 80 %."""
-    from recbole_signed.serve import users_needed
+    from recbole_signed.live.serve import users_needed
 
     n = users_needed(rate, effect, impressions)
     if users_per_day is not None and not 0 < users_per_day < float("inf"):
@@ -342,7 +342,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Drive a service with simulated users, who like and dislike what they are shown."""
-    from recbole_signed.serve.simulation_client import drive
+    from recbole_signed.live.serve.simulation_client import drive
 
     outcome = drive(url, dataset, rounds, k, seed, key)
     if as_json:

@@ -39,8 +39,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Test whether a table's model is better than each other one: paired tests over users, Holm-corrected."""
-        from recbole_signed.experiments.tables import pairwise_table
-        from recbole_signed.experiments.tables import significance as compare_users
+        from recbole_signed.lab.significance import pairwise_table
+        from recbole_signed.lab.significance import significance as compare_users
 
         check_format(table_format)
         with stdout_for_result(), told("tests") as say:

@@ -34,7 +34,7 @@ def _print(document: Any, as_json: bool, text: str) -> None:
 
 
 def _versions(state: Path) -> Any:
-    from recbole_signed.online.store import VERSIONS, Versions, existing_log
+    from recbole_signed.live.store import VERSIONS, Versions, existing_log
 
     existing_log(state)
     return Versions(state / VERSIONS)
@@ -102,7 +102,7 @@ def gc(
 @app.command()
 def compact(state: State, as_json: Json = False) -> None:
     """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
-    from recbole_signed.online.store import OnlineState, existing_log
+    from recbole_signed.live.store import OnlineState, existing_log
 
     log = existing_log(state)
     before = log.stat().st_size
@@ -126,7 +126,7 @@ def refit(state: State, as_json: Json = False) -> None:
 
     For a state that nobody has open; a service that runs takes POST /v1/refit.
     """
-    from recbole_signed.online import OnlineRecommender
+    from recbole_signed.live import OnlineRecommender
 
     opened = OnlineRecommender.open(state)
     try:
@@ -153,7 +153,7 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy a state that opens as it is, while it may be written; users forgotten later go from the copy too."""
-    from recbole_signed.online.store import back_up, existing_log, note_destroyed
+    from recbole_signed.live.store import back_up, existing_log, note_destroyed
 
     if destroyed:
         existing_log(state)
@@ -175,7 +175,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Make a state directory of a backup, once all of it is verified."""
-    from recbole_signed.online.store import restore as restore_state
+    from recbole_signed.live.store import restore as restore_state
 
     info = restore_state(source, state)
     _print(
@@ -212,8 +212,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
-    from recbole_signed.online import NAMES, id_of
-    from recbole_signed.online.store import DEAD_LETTERS, DeadLetterFile, EventLog, existing_log
+    from recbole_signed.live import NAMES, id_of
+    from recbole_signed.live.store import DEAD_LETTERS, DeadLetterFile, EventLog, existing_log
 
     opened = EventLog(existing_log(state), read_only=True)
     try:
@@ -265,7 +265,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
-    from recbole_signed.online.store import existing_log
+    from recbole_signed.live.store import existing_log
 
     path = existing_log(state)
     if event_id and forgotten is None:
@@ -286,7 +286,7 @@ def verify(
 
 def _traces(state: Path, forgotten: str, event_ids: list[str]) -> tuple[list[str], list[str]]:
     """Return the traces of a user, by an id that it or one of its events had, and what is to be said of them."""
-    from recbole_signed.online.store import traces_of
+    from recbole_signed.live.store import traces_of
 
     found = traces_of(state, forgotten, event_ids)
     short = [repr(each) for each in (forgotten, *event_ids) if len(each.encode()) < SHORT]
@@ -297,7 +297,7 @@ def _traces(state: Path, forgotten: str, event_ids: list[str]) -> tuple[list[str
 
 def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     """Return what is wrong with each damaged file or folder of a state, and the number of rejected events."""
-    from recbole_signed.online.store import (
+    from recbole_signed.live.store import (
         ANNOUNCEMENTS,
         BACKUPS,
         DEAD_LETTERS,
@@ -348,8 +348,8 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
 
 def _impressions(state: Path, user: str) -> list[str]:
     """Say whether the log of impressions holds a user: under a hash, whose key lies beside it."""
-    from recbole_signed.online import id_of
-    from recbole_signed.serve.traffic import FILE, TrafficLog
+    from recbole_signed.live import id_of
+    from recbole_signed.live.serve.traffic import FILE, TrafficLog
 
     if not (state / FILE).exists():
         return []

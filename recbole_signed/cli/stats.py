@@ -15,7 +15,7 @@ from recbole_signed.progress import told
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
-    from recbole_signed.synth import ProfileComparison
+    from recbole_signed.lab.synth import ProfileComparison
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -37,8 +37,8 @@ def add_to(app: typer.Typer) -> None:
         with stdout_for_result():
             from recbole_signed.atomic import read_rows
             from recbole_signed.convert import has_dates, read_manifest
-            from recbole_signed.experiments.runs import data_folder
-            from recbole_signed.stats import analyse, describe_features, draw, statistics_table
+            from recbole_signed.lab.stats import analyse, describe_features, draw, statistics_table
+            from recbole_signed.runs import data_folder
 
             folder = data_folder(dataset, data_path)
             rows = read_rows(folder)
@@ -113,8 +113,8 @@ def _make(
 ) -> dict[str, Any]:
     from time import perf_counter
 
-    from recbole_signed.synth import find_profile, generate
-    from recbole_signed.synth import writer as disk
+    from recbole_signed.lab.synth import find_profile, generate
+    from recbole_signed.lab.synth import writer as disk
 
     wanted = find_profile(profile)
     if written:
@@ -132,7 +132,7 @@ def _make(
             "compared": [],
         }
         if checked:
-            from recbole_signed.synth import check
+            from recbole_signed.lab.synth import check
 
             say("checking")
             began = perf_counter()

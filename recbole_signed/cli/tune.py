@@ -13,7 +13,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.plugin import RUNS, TUNED
 
 if TYPE_CHECKING:
-    from recbole_signed.experiments.tuning import Plan, Tuning
+    from recbole_signed.lab.tuning import Plan, Tuning
 
 
 def add_to(app: typer.Typer) -> None:
@@ -61,7 +61,7 @@ def add_to(app: typer.Typer) -> None:
             raise UsageError(f"{option} cannot be combined with --table; write it into the table.")
         documents = []
         with stdout_for_result():
-            from recbole_signed.experiments.tuning import Plan
+            from recbole_signed.lab.tuning import Plan
 
         plan = Plan(trials, jobs, budget, prune_after, timeout, space, name, output, storage)
         if table is None:
@@ -90,12 +90,12 @@ def _one(
     plan: Plan,
     start: dict[str, Any],
 ) -> Iterator[Tuning]:
-    from recbole_signed.experiments.tuning import tune
+    from recbole_signed.lab.tuning import tune
 
     yield tune(model, dataset, files, given, seed, plan, start=start)
 
 
 def _of_table(table: Path, plan: Plan, *given: Any) -> Iterator[Tuning]:
-    from recbole_signed.experiments.tuning import tune_table
+    from recbole_signed.lab.tuning import tune_table
 
     yield from tune_table(table, plan, *given)

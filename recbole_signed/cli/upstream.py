@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Write a model as one file for RecBole, with its yaml, test, pages and list entries."""
         with stdout_for_result():
-            from recbole_signed.upstream import upstream as export
+            from recbole_signed.lab.upstream import upstream as export
 
             done = export(model, to, author=author, email=email, overwrite=overwrite)
         if as_json:

@@ -1,7 +1,7 @@
 """Recall and NDCG within groups of users and of items that have few or many training edges.
 
 An edge is a like or a dislike; a pair counts once. The bounds are the keys ``user_groups`` and ``item_groups``
-(``recbole_signed/stats/edge_groups.py``). A group that nobody is in has no value, never 0.
+(``recbole_signed/evaluation/edge_groups.py``). A group that nobody is in has no value, never 0.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_signed.arrays import distinct
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
 from recbole_signed.evaluation.metrics import (
     LIKE,
     VERDICTS,
@@ -25,7 +26,6 @@ from recbole_signed.evaluation.metrics import (
     ndcg_at,
     recall_at,
 )
-from recbole_signed.stats import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
 
 GROUPS = "rec.groups"
 """Collected per evaluated user, ``[n_users, 1 + max_k + n_item_groups]`` integers: the user's group, the group of the

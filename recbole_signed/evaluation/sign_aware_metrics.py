@@ -10,6 +10,7 @@ import numpy.typing as npt
 from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import in_group, split_group
 from recbole_signed.evaluation.metrics import (
     DISLIKE,
     VERDICTS,
@@ -23,7 +24,6 @@ from recbole_signed.evaluation.metrics import (
     recall_at,
     result_key,
 )
-from recbole_signed.stats import in_group, split_group
 
 TOPK = "rec.topk"
 """RecBole's own name of what it collects of a ranking: ``[n_users, max_k + 1]``, hits and the number of likes."""

@@ -9,9 +9,9 @@ import numpy as np
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 
+from recbole_signed.evaluation import split_group
 from recbole_signed.evaluation.group_metrics import GROUP_METRICS
 from recbole_signed.evaluation.sign_aware_metrics import WITH_GAMMA, gamma_labels, gamma_of, signed_gammas
-from recbole_signed.stats import split_group
 
 IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)
 """Metrics without a result of their own name, by which nothing can be chosen."""

@@ -15,7 +15,7 @@ import torch
 
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.training_free import TrainingFreeRecommender
-from recbole_signed.online.store import RecentCounts
+from recbole_signed.recent_counts import RecentCounts
 
 
 class DecayPop(TrainingFreeRecommender):

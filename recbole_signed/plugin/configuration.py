@@ -251,7 +251,7 @@ def set_threads(wanted: Any, folder: Path) -> None:
 
     Where nobody says how many, a small data set (files of less than :data:`SMALL_BYTES`) gets one: on two cores a
     second thread makes LightGCN on MovieLens 100K 7 % slower and takes twice the processor time
-    (``tests/benchmarks/bench_contention.py``). Larger ones get as many as torch chose.
+    (``benchmarks/bench_contention.py``). Larger ones get as many as torch chose.
 
     Args:
         wanted: a whole number of 1 or more, or None.

@@ -17,7 +17,7 @@ import torch
 from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import milliseconds
-from recbole_signed.online.store import RecentCounts
+from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult
 from recbole_signed.ssf.sequences import IntArray, Sequences

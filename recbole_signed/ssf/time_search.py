@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online.store import DAY, RecentCounts
+from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.pieces import Candidate
 from recbole_signed.ssf.search import SearchResult, factors

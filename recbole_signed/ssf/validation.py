@@ -13,12 +13,11 @@ import torch
 
 from recbole_signed.arrays import contains, distinct
 from recbole_signed.data import users_at_a_time
-from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
+from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at, split_group
 from recbole_signed.graph import LONG, SignedGraph, largest
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.ssf.pieces import Candidate, Pieces, Rooms
 from recbole_signed.ssf.shortlist import FactorCandidate
-from recbole_signed.stats import split_group
 
 CELLS = 1_000_000
 """Scores that are computed at a time."""

@@ -12,7 +12,7 @@ import pytest
 
 import recbole_signed as rs
 from recbole_signed.errors import UsageError
-from recbole_signed.ssf.live_features import _text
+from recbole_signed.live.learners.ssf.live_features import _text
 
 
 def table(kind: str) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from recbole_signed.api import feedback, write_feedback
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.online import Event, OnlineRecommender
+from recbole_signed.live import Event, OnlineRecommender
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 import recbole_signed as rs
 from recbole_signed.errors import UsageError
-from recbole_signed.online import OnlineRecommender
+from recbole_signed.live import OnlineRecommender
 
 NOW = 1_700_000_000_000
 

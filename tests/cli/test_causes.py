@@ -64,7 +64,7 @@ def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def broken() -> None:
         raise MemoryError
 
-    monkeypatch.setattr("recbole_signed.experiments.tables.list_models", broken)
+    monkeypatch.setattr("recbole_signed.runs.list_models", broken)
     with pytest.raises(SystemExit) as exit_:
         cli.main(["models"])
     assert exit_.value.code == 2

@@ -21,7 +21,7 @@ from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
 from recbole_signed.cli.panels import PANELS
 from recbole_signed.convert import convert
-from recbole_signed.experiments.tables import pool
+from recbole_signed.runs import pool
 
 PACKAGE_ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -140,7 +140,7 @@ def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPyt
     (tmp_path / "script.py").write_text(
         "import recbole_signed\n"
         "for name in ('Mine', 'Plain'): recbole_signed.register_model(name, 'my_models')\n"
-        "from recbole_signed.experiments.tables import list_models, models_table\n"
+        "from recbole_signed.runs import list_models, models_table\n"
         "from recbole_signed.table import to_text\n"
         "print(to_text(models_table(list_models())))"
     )
@@ -317,7 +317,7 @@ def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("recbole_signed.experiments.tables.list_models", broken)
+    monkeypatch.setattr("recbole_signed.runs.list_models", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["models"])
 
@@ -326,7 +326,7 @@ def test_interrupts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recbole_signed.experiments.tables.list_models", interrupted)
+    monkeypatch.setattr("recbole_signed.runs.list_models", interrupted)
     status, out, err = outcome(capsys, "models", "--json")
     assert (status, out) == (130, "")
     assert "Interrupted" in err

@@ -11,9 +11,9 @@ import pytest
 from command_line import outcome
 from small_recommender import begin
 
-from recbole_signed.online import Event, EventBatch
-from recbole_signed.online.store import OnlineState
-from recbole_signed.serve import Shown, TrafficLog
+from recbole_signed.live import Event, EventBatch
+from recbole_signed.live.serve import Shown, TrafficLog
+from recbole_signed.live.store import OnlineState
 
 
 @pytest.fixture

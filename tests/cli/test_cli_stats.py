@@ -11,7 +11,7 @@ from command_line import outcome
 from recbole_signed.cli.stats import parse_count
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.synth import PROFILES
+from recbole_signed.lab.synth import PROFILES
 
 
 @pytest.fixture

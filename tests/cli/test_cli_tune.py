@@ -11,7 +11,7 @@ from command_line import outcome
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import run
+from recbole_signed.runs import run
 
 
 def test_the_command_writes_what_a_run_can_use(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

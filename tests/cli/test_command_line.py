@@ -26,7 +26,7 @@ from small_recommender import begin
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-from recbole_signed.experiments.tables import compare
+from recbole_signed.runs import compare
 
 SECONDS = 10
 """After which a command is interrupted, as by Ctrl-C."""
@@ -134,7 +134,7 @@ def _check(count: int, world: Path, folder: Path, capfd: pytest.CaptureFixture[s
 def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service would answer until it is stopped."""
     for name in ("run_service", "run_replica"):
-        monkeypatch.setattr(f"recbole_signed.serve.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"recbole_signed.live.serve.{name}", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("_bounded")

@@ -17,7 +17,7 @@ from recbole.quick_start import run_recbole
 from recbole.utils import init_seed
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import run
+from recbole_signed.runs import run
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 MARK = "executed"

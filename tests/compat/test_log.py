@@ -12,8 +12,8 @@ import pytest
 
 import recbole_signed as rs
 from recbole_signed.compat import each_warning_once
-from recbole_signed.experiments.runs import run
 from recbole_signed.model.signedease import SignedEASE
+from recbole_signed.runs import run
 
 
 def test_a_warning_passes_once_in_its_thread(caplog: pytest.LogCaptureFixture) -> None:

@@ -860,7 +860,7 @@ def test_many_users_at_a_time_where_the_catalogue_is_large(
 
 
 def test_metrics_of_a_sample_are_those_of_its_users(write_inter: Write, signed_rows: list, quick: dict) -> None:
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
 
     write_inter("signed", COLUMNS, signed_rows)
     row = run("Pop", "signed", overrides={**quick, "data_path": "dataset", "eval_users": 5}, save=False)

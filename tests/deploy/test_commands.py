@@ -15,8 +15,8 @@ import typer.main
 import yaml
 
 from recbole_signed.cli.app import app
-from recbole_signed.serve import ServeSettings
-from recbole_signed.serve.start import GRACE
+from recbole_signed.live.serve import ServeSettings
+from recbole_signed.live.serve.start import GRACE
 
 STATE, SETTINGS, KEYS = (
     "/var/lib/recbole-signed/state",

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with the toy set, the yaml files and ``ratings.csv``: 40 users, 60 items, a MovieLens file."""
     for name in ("atomic_files/toy-signed", "yaml"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.jsonl", "*.users"))
-    curves = "yaml/bench/signed/sigformer-kuairand.jsonl"
+    curves = "results/bench/signed/sigformer-kuairand.jsonl"
     shutil.copy(ROOT / curves, tmp_path / curves)
     rng = np.random.default_rng(3)
     pairs = rng.permutation(40 * 60)[:900]

@@ -23,8 +23,8 @@ from sphinx.pycode import ModuleAnalyzer
 
 import recbole_signed
 from recbole_signed.data import SETTING_KEYS
-from recbole_signed.experiments.tables import View, stored_table, view_file
 from recbole_signed.plugin import registry
+from recbole_signed.runs import View, stored_table, view_file
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -154,7 +154,7 @@ def test_a_pair_counts_once_with_whatever_signs() -> None:
 
 
 def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -> None:
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
 
     convert("toy", None, tmp_path / "atomic_files")
     settings = {"metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "state": "ERROR", "epochs": 2}

@@ -19,9 +19,8 @@ import recbole_signed
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, pooled_metrics, sign_aware_metrics
-from recbole_signed.experiments.runs import metric_column
-from recbole_signed.experiments.tables import RunSpec, TableSpec
 from recbole_signed.plugin import registry
+from recbole_signed.runs import RunSpec, TableSpec, metric_column
 
 METRIC = """
 import numpy as np
@@ -45,7 +44,7 @@ SCRIPT = """
 import json
 import recbole_signed as rs
 import own
-from recbole_signed.experiments.tuning import Plan
+from recbole_signed.lab.tuning import Plan
 
 asked = {"metrics": ["NDCG", "FirstDislikes"], "topk": [5], "valid_metric": "FirstDislikes@5", "state": "ERROR"}
 done = rs.compare("t.yaml")

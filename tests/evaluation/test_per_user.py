@@ -23,7 +23,7 @@ def evaluated(tmp_path: Path, settings: dict[str, Any], model: str = "Pop") -> S
     from recbole.utils import get_model, get_trainer
 
     from recbole_signed.evaluation import recorded
-    from recbole_signed.experiments.runs import configured_data
+    from recbole_signed.runs import configured_data
 
     convert("toy", None, tmp_path / "atomic_files")
     common = {"state": "ERROR", "metric_decimal_place": 12, "topk": [3, 10], "eval_batch_size": 500, "epochs": 1}

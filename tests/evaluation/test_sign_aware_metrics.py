@@ -18,7 +18,7 @@ from signed_batch import SignedBatch, pairs
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import SIGN_AWARE_METRICS, dislikes_left_out, gamma_labels, gamma_of, signed_gammas
-from recbole_signed.experiments.runs import run
+from recbole_signed.runs import run
 
 N_ITEMS, KS = 24, [1, 3, 10]
 Lists = list[list[int]]

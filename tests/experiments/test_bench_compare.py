@@ -19,19 +19,22 @@ from scripted import scripted_run
 
 from recbole_signed.convert import accept, convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import (
+from recbole_signed.plugin import make_config
+from recbole_signed.runs import (
     THREAD_VARIABLES,
     Job,
     RunRow,
+    RunSpec,
+    TableSpec,
     append_row,
+    compare,
     end,
     environment,
     is_there,
+    pool,
     read_rows,
     runner,
 )
-from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool
-from recbole_signed.plugin import make_config
 
 TABLE = """
 title: Tiny
@@ -126,7 +129,7 @@ CHILD = """
 import sys
 from functools import partial
 from pathlib import Path
-from recbole_signed.experiments.tables import compare, pool
+from recbole_signed.runs import compare, pool
 from scripted import scripted_run
 
 pool.made = partial(scripted_run, "time.sleep(0.5)", "started", {})
@@ -222,7 +225,7 @@ def test_changed_data_or_package_is_run_again(write: Write, fake: Any, monkeypat
         compare(table)
     accept(Path("atomic_files/toy-signed"))
     assert compare(table).n_new == 3, "the data"
-    monkeypatch.setattr("recbole_signed.experiments.tables.spec.__version__", "99.0")
+    monkeypatch.setattr("recbole_signed.runs.spec.__version__", "99.0")
     assert compare(table).n_new == 3, "the package"
     assert compare(table).n_new == 0
 
@@ -310,7 +313,7 @@ def test_an_interrupt_ends_the_children_and_keeps_finished_rows(write: Write, tm
     table = write(TABLE)
     script = f"""
 from functools import partial
-from recbole_signed.experiments.tables import compare, pool
+from recbole_signed.runs import compare, pool
 from scripted import scripted_run
 tell = 'open("pids", "a").write(str(os.getpid()) + chr(10)); '
 pool.made = partial(scripted_run, tell + "request.seed == 2 and time.sleep(60)", "started", {{}})

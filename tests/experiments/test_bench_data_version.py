@@ -10,7 +10,7 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import data_sha256, data_version
+from recbole_signed.runs import data_sha256, data_version
 
 QUICK = {"epochs": 1, "state": "ERROR", "embedding_size": 4, "show_progress": False}
 
@@ -28,7 +28,7 @@ def change(folder: Path) -> None:
 
 
 def test_the_row_has_the_version(folder: Path) -> None:
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
 
     row = run("BPR", "toy-signed", overrides=QUICK, save=False)
     record = json.loads((folder / "dataset.json").read_text())
@@ -50,7 +50,7 @@ def test_without_a_manifest_there_is_no_version(folder: Path) -> None:
 def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> None:
     from recbole.quick_start import run_recbole
 
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
 
     change(folder)
     message = r"the data set 'toy-signed' has changed since it was made: .*recbole-signed data accept toy-signed"
@@ -63,7 +63,7 @@ def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> No
 
 
 def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.experiments.runs import runner as module
+    from recbole_signed.runs import runner as module
 
     create = module.create_dataset
 
@@ -78,7 +78,7 @@ def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeyp
 
 
 def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path) -> None:
-    from recbole_signed.experiments.tables import compare
+    from recbole_signed.runs import compare
 
     change(folder)
     table = tmp_path / "table.yaml"
@@ -88,7 +88,7 @@ def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path)
 
 
 def test_a_model_that_reads_other_files_has_other_rows(folder: Path, tmp_path: Path) -> None:
-    from recbole_signed.experiments.tables import TableSpec
+    from recbole_signed.runs import TableSpec
 
     other = tmp_path / "other" / folder.name
     shutil.copytree(folder, other)

@@ -14,7 +14,7 @@ import pytest
 from recbole_signed import fit, from_frame
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import (
+from recbole_signed.runs import (
     RunRow,
     config_hash,
     data_folder,
@@ -22,15 +22,15 @@ from recbole_signed.experiments.runs import (
     digest,
     drawn_by_seed,
     machine,
+    run_table,
     versions,
 )
-from recbole_signed.experiments.tables import run_table
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8}
 
 
 def run(*args: Any, **kwargs: Any) -> RunRow:
-    from recbole_signed.experiments.runs import run as run_once
+    from recbole_signed.runs import run as run_once
 
     return run_once(*args, **kwargs)
 
@@ -61,7 +61,7 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
 
 
 def test_the_rows_as_read_are_gone_when_a_model_is_fitted(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.experiments.runs import runner
+    from recbole_signed.runs import runner
     from recbole_signed.ssf import SSF
 
     read: list[weakref.ref[Any]] = []
@@ -83,7 +83,7 @@ def test_the_rows_as_read_are_gone_when_a_model_is_fitted(toy: str, monkeypatch:
 
 
 def test_runs_within_one_second_keep_a_checkpoint_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.experiments.runs import own_checkpoint, runner
+    from recbole_signed.runs import own_checkpoint, runner
 
     monkeypatch.setattr(runner, "datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 1)))
     config = {"model": "Pop", "dataset": "toy", "seed": 1, "checkpoint_dir": str(tmp_path)}

@@ -24,31 +24,31 @@ from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import TESTS
-from recbole_signed.experiments.runs import (
-    FAILED,
-    RunRow,
-    SectionValues,
-    append_row,
-    file_name,
-    read_rows,
-    users_folder,
-    write,
-)
-from recbole_signed.experiments.tables import (
-    RunSpec,
-    TableSpec,
-    View,
-    compare,
+from recbole_signed.lab.significance import (
     kept_outcomes,
     kept_tests,
     leads_table,
     pairwise_table,
     pairwise_tests,
-    pool,
     significance,
-    view_file,
 )
-from recbole_signed.experiments.tables.marks import find_marks
+from recbole_signed.runs import (
+    FAILED,
+    RunRow,
+    RunSpec,
+    SectionValues,
+    TableSpec,
+    View,
+    append_row,
+    compare,
+    file_name,
+    pool,
+    read_rows,
+    users_folder,
+    view_file,
+    write,
+)
+from recbole_signed.runs.marks import find_marks
 from recbole_signed.table import render, to_text
 
 TABLE = """
@@ -527,7 +527,7 @@ def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
     table = finish()
     compare(table)
     script = (
-        "import sys; from pathlib import Path; from recbole_signed.experiments.tables.comparison import compare\n"
+        "import sys; from pathlib import Path; from recbole_signed.runs.comparison import compare\n"
         "assert compare(Path(sys.argv[1])).table.notes[-1].startswith(chr(0x2021))\n"
         "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules])"
     )

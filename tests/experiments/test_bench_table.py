@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.experiments.runs import COSTS, FAILED, RunRow, cost_columns, has_k, metric_column, smaller_is_better
-from recbole_signed.experiments.tables import build_table, describe_split, run_table
+from recbole_signed.runs import (
+    COSTS,
+    FAILED,
+    RunRow,
+    build_table,
+    cost_columns,
+    describe_split,
+    has_k,
+    metric_column,
+    run_table,
+    smaller_is_better,
+)
 from recbole_signed.table import Cell, latex_escaped, render, to_latex, to_markdown, to_text
 
 SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": {"valid": "full", "test": "full"}}

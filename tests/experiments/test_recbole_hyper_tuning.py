@@ -13,7 +13,7 @@ from recbole.quick_start import objective_function
 from recbole.trainer import HyperTuning
 
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import run
+from recbole_signed.runs import run
 
 FIXED = "metrics: [Recall, NDCG, DislikeRecall]\ntopk: [5]\nvalid_metric: NDCG@5\nstate: ERROR\nshow_progress: False\n"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recbole_signed import UsageError
-from recbole_signed.experiments.runs import run
+from recbole_signed.runs import run
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 NEXT_LIKE = {
@@ -90,7 +90,7 @@ def test_a_refit_takes_what_the_first_fit_chose(write_inter: Callable[..., Path]
     from recbole.config import Config
     from recbole.data import create_dataset
 
-    from recbole_signed.experiments.runs.refit import refitted
+    from recbole_signed.runs.refit import refitted
 
     write_inter("signed", COLUMNS, signed_rows)
     config = Config(model="SSF", dataset="signed", config_dict={"state": "ERROR", "show_progress": False, **NEXT_LIKE})

@@ -16,16 +16,10 @@ from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 from recbole_signed import run
 from recbole_signed.cli import app as cli
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import (
-    asked_models,
-    has_learner,
-    overlap,
-    respond,
-    respond_all,
-    responsiveness,
-)
-from recbole_signed.online import LIKE, Event, OnlineRecommender
-from recbole_signed.online.learners import make_learner
+from recbole_signed.lab.analysis import asked_models
+from recbole_signed.live import LIKE, Event, OnlineRecommender
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.respond import has_learner, overlap, respond, respond_all, responsiveness
 
 QUICK: dict[str, Any] = {"state": "ERROR", "epochs": 3, "eval_step": 1, "topk": [5]}
 
@@ -287,7 +281,7 @@ def test_the_command_prints_a_table_keeps_rows_and_goes_on(
     rows = [json.loads(line) for line in Path(f"runs/respond/{toy}.jsonl").read_text().splitlines()]
     assert [row["model"] for row in rows] == ["SSF", "Pop"]
     kept = json.loads(Path(f"runs/respond/Pop-{toy}.json").read_text())
-    monkeypatch.setattr("recbole_signed.experiments.analysis.responsiveness.respond", None)  # nothing is audited again
+    monkeypatch.setattr("recbole_signed.live.respond.responsiveness.respond", None)  # nothing is audited again
     status, out, _ = outcome("--json")
     assert status == 0
     assert json.loads(out)["audits"][1] == kept
@@ -307,7 +301,7 @@ def test_what_cannot_be_audited_is_refused(toy: str) -> None:
 def test_what_cannot_be_audited_is_refused_before_anything_is_trained(
     toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_signed.experiments.analysis.responsiveness.respond", None)
+    monkeypatch.setattr("recbole_signed.live.respond.responsiveness.respond", None)
     with pytest.raises(UsageError, match="GFCF"):
         respond_all({"SSF": {}, "GFCF": {}}, toy, tmp_path)
     with pytest.raises(UsageError, match="'SSFLL'; did you mean 'SSFL'"):

@@ -12,10 +12,10 @@ import pytest
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import centres, label_nodes
-from recbole_signed.experiments.analysis import fitted as fitting
-from recbole_signed.experiments.analysis import user_segments as module
 from recbole_signed.graph import SignedGraph
+from recbole_signed.lab.analysis import centres, label_nodes
+from recbole_signed.lab.analysis import user_segments as module
+from recbole_signed.runs import fitted as fitting
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
@@ -169,7 +169,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_ablation_table_is_one(repository: Path) -> None:
-    from recbole_signed.experiments.tables import TableSpec
+    from recbole_signed.runs import TableSpec
 
     spec = TableSpec.read(repository / "yaml" / "bench" / "ssf-ablation.yaml")
     fixed = spec.common

@@ -17,7 +17,11 @@ import torch
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay import (
+from recbole_signed.live import DISLIKE, LIKE, VIEW, EventBatch
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.popular import PopularLearner
+from recbole_signed.live.learners.ssf import live_choice
+from recbole_signed.live.replay import (
     BASE,
     NEW,
     UNKNOWN,
@@ -36,13 +40,9 @@ from recbole_signed.experiments.replay import (
     window_metrics,
     write,
 )
-from recbole_signed.experiments.replay.arms import Arm
-from recbole_signed.experiments.runs import data_sha256, versions
-from recbole_signed.online import DISLIKE, LIKE, VIEW, EventBatch
-from recbole_signed.online.learners import make_learner
-from recbole_signed.online.learners.popular import PopularLearner
-from recbole_signed.online.store import EdgeState, OnlineState
-from recbole_signed.ssf import live_choice
+from recbole_signed.live.replay.arms import Arm
+from recbole_signed.live.store import EdgeState, OnlineState
+from recbole_signed.runs import data_sha256, versions
 from recbole_signed.table import to_markdown
 
 START = 1_600_000_000

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay import Replay, StreamSpec, run_stream, summarise
-from recbole_signed.experiments.replay.stream_features import told
-from recbole_signed.online.store import OnlineState
+from recbole_signed.live.replay import Replay, StreamSpec, run_stream, summarise
+from recbole_signed.live.replay.stream_features import told
+from recbole_signed.live.store import OnlineState
 
 START, DAY = 1_600_000_000, 86_400
 GROUPS = 6

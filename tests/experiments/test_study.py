@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.tuning import REDUCTION, Halving, Space, Study
-from recbole_signed.experiments.tuning import study as module
+from recbole_signed.lab.tuning import REDUCTION, Halving, Space, Study
+from recbole_signed.lab.tuning import study as module
 
 SPACE = "rate: {log_uniform: [1e-4, 1]}\nlayers: [1, 2, 3, 4]"
 RANDOM_TRIALS = 3

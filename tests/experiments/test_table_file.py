@@ -14,10 +14,21 @@ from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.replay import StreamSpec
-from recbole_signed.experiments.runs import RowStore, RunRow, append_row, drawn_by_seed, read_rows
-from recbole_signed.experiments.tables import RunSpec, TableSpec, compare, pool, stored_table, table_settings
+from recbole_signed.live.replay import StreamSpec
 from recbole_signed.plugin import facts_of, registry
+from recbole_signed.runs import (
+    RowStore,
+    RunRow,
+    RunSpec,
+    TableSpec,
+    append_row,
+    compare,
+    drawn_by_seed,
+    pool,
+    read_rows,
+    stored_table,
+    table_settings,
+)
 from recbole_signed.table import to_markdown
 
 BASE = """
@@ -189,7 +200,7 @@ def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_
 
 @pytest.mark.parametrize("model", [each for each in registry.known_model_names() if facts_of(each).seedless])
 def test_seedless_models_give_the_same_with_any_seed(model: str, tmp_path: Path) -> None:
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
 
     convert("toy", None, tmp_path / "atomic_files")
     settings = {"state": "ERROR", "eval_args": {"order": "TO"}, "topk": [5], "valid_metric": "NDCG@5"}

@@ -18,7 +18,7 @@ from recbole_signed import progress
 from recbole_signed.cli import analysis
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import (
+from recbole_signed.lab.analysis import (
     asked_models,
     can_trade_off,
     draw_tradeoff,
@@ -32,9 +32,9 @@ from recbole_signed.experiments.analysis import (
     tradeoff_table,
     tradeoffs,
 )
-from recbole_signed.experiments.analysis import fitted as fitting
-from recbole_signed.experiments.analysis import tradeoff_curve as module
-from recbole_signed.experiments.runs import data_sha256
+from recbole_signed.lab.analysis import tradeoff_curve as module
+from recbole_signed.runs import data_sha256
+from recbole_signed.runs import fitted as fitting
 from recbole_signed.table import to_text
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
@@ -48,7 +48,7 @@ def toy(tmp_path: Path) -> str:
 
 
 def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
     from recbole_signed.ssf import SpectralFilter
 
     fits = []
@@ -166,7 +166,7 @@ def test_what_takes_long_says_which_model_it_is_at(
 
 
 def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -> None:
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
 
     fixed = {"state": "ERROR", "epochs": 8, "learning_rate": 0.05, "stopping_step": 2}
     found = tradeoff("BPR", toy, (0.0, 2.0), 5, overrides=fixed)

@@ -16,11 +16,11 @@ from scripted import scripted_trials
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.experiments.tables import read_tuned
-from recbole_signed.experiments.tuning import Plan, Tuning, tune, tuning_table, worker
-from recbole_signed.experiments.tuning import search as module
 from recbole_signed.files import DirectoryLock
+from recbole_signed.lab.tuning import Plan, Tuning, tune, tuning_table, worker
+from recbole_signed.lab.tuning import search as module
 from recbole_signed.plugin import registry
+from recbole_signed.runs import read_tuned
 from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
 from recbole_signed.table import to_text
 
@@ -336,7 +336,7 @@ def test_one_tuning_of_a_model_on_a_data_set_at_a_time(toy: str) -> None:
 
 def test_the_extra_is_named_where_it_is_missing(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "recbole_signed.experiments.tuning.study", raising=False)
+    monkeypatch.delitem(sys.modules, "recbole_signed.lab.tuning.study", raising=False)
     with pytest.raises(MissingExtraError, match=r"recbole-signed\[tune\]"):
         tuned(toy)
 

@@ -12,13 +12,14 @@ from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import RunRow, data_sha256
-from recbole_signed.experiments.tables import (
+from recbole_signed.runs import (
+    RunRow,
     RunSpec,
     TableSpec,
     Tuned,
     build_table,
     compare,
+    data_sha256,
     pool,
     read_tuned,
     to_yaml,

@@ -10,16 +10,7 @@ import pytest
 
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
-from recbole_signed.experiments.runs import (
-    RunRow,
-    SectionValues,
-    best_of,
-    has_none,
-    is_there,
-    pooled_sections,
-    read_section,
-    write,
-)
+from recbole_signed.runs import RunRow, SectionValues, best_of, has_none, is_there, pooled_sections, read_section, write
 
 NAN = np.nan
 RANDOM_SPLIT = {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}
@@ -54,7 +45,7 @@ def test_a_run_keeps_the_values_of_its_users(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_run_without_such_metrics_keeps_nothing(tmp_path: Path) -> None:
-    from recbole_signed.experiments.runs import run
+    from recbole_signed.runs import run
 
     convert("toy", None, tmp_path / "atomic_files")
     overrides = {"state": "ERROR", "metrics": ["GAUC"], "valid_metric": "GAUC"}

@@ -9,7 +9,7 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import run, run_warm_up, warm_up
+from recbole_signed.runs import run, run_warm_up, warm_up
 
 
 @pytest.mark.parametrize("model", ["SSF", "LightGCN", "EASE"])
@@ -46,9 +46,9 @@ def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatc
     convert("toy", None, tmp_path / "atomic_files")
     seen = []
     monkeypatch.setattr(
-        "recbole_signed.experiments.runs.runner.run_warm_up", lambda model, settings: seen.append((model, settings))
+        "recbole_signed.runs.runner.run_warm_up", lambda model, settings: seen.append((model, settings))
     )
-    monkeypatch.setattr("recbole_signed.experiments.runs.runner._serve", lambda trainer: {"serve_seconds": 1.0})
+    monkeypatch.setattr("recbole_signed.runs.runner._serve", lambda trainer: {"serve_seconds": 1.0})
     run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False)
     assert seen == []
     run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False, serve=True)
@@ -59,7 +59,7 @@ def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatc
 def test_it_takes_the_libraries_out_of_the_memory_of_a_model(tmp_path: Path) -> None:
     convert("toy", None, tmp_path / "atomic_files")
     code = (
-        "import sys, recbole_signed; from recbole_signed.experiments.runs import runner as m;"
+        "import sys, recbole_signed; from recbole_signed.runs import runner as m;"
         "m._serve = lambda trainer: {}; serve = sys.argv[1] == 'serve';"
         "row = m.run('SSF', 'toy-signed', overrides={'topk': [5], 'valid_metric': 'NDCG@5'}, save=False, serve=serve);"
         "print(row.fit_memory_bytes)"

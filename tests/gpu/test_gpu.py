@@ -17,7 +17,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_signed.online import Event
+from recbole_signed.live import Event
 from recbole_signed.plugin import make_config, registry
 
 DEVICE = os.environ.get("RECBOLE_SIGNED_GPU_TESTS", "cuda")

@@ -19,8 +19,8 @@ from small_signed import build
 
 from recbole_signed import fit, load
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import run
 from recbole_signed.model import weighed
+from recbole_signed.runs import run
 
 floats = st.floats(-50, 50, width=32)
 

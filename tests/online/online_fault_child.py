@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from recbole_signed import files
-from recbole_signed.online import Event, EventBatch, Limits, sign_of
-from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import EdgeState, Erasure, OnlineState, Snapshot, Update, read_manifest, read_tensors
+from recbole_signed.live import Event, EventBatch, Limits, sign_of
+from recbole_signed.live.sources import JsonLinesSource
+from recbole_signed.live.store import EdgeState, Erasure, OnlineState, Snapshot, Update, read_manifest, read_tensors
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY, BACKUP_EVERY = 40, 200, 700, 1100
 
@@ -63,7 +63,7 @@ class Learned:
     """A model as the trainer leads it, from nothing on."""
 
     def __init__(self, name: str, state: OnlineState, snapshot: Snapshot | None) -> None:
-        from recbole_signed.online.learners import make_learner
+        from recbole_signed.live.learners import make_learner
 
         self.edges = lambda: state.edges
         self.learner = make_learner(name, MODELS[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recbole_signed.online.store.adjacency import KEY, Adjacency, Frozen
+from recbole_signed.live.store.adjacency import KEY, Adjacency, Frozen
 
 Rows = list[dict[int, int]]
 

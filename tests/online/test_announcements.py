@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
-from recbole_signed.online import Event, EventBatch
-from recbole_signed.online.store import ANNOUNCEMENTS, Announcements, OnlineState, Vocabulary, backup
+from recbole_signed.live import Event, EventBatch
+from recbole_signed.live.store import ANNOUNCEMENTS, Announcements, OnlineState, Vocabulary, backup
 
 NOW = 1_700_000_000_000
 
@@ -258,7 +258,7 @@ def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) 
 def test_a_file_that_is_written_again_has_the_last_line_of_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_signed.online.store.announcements._SLACK", 3)
+    monkeypatch.setattr("recbole_signed.live.store.announcements._SLACK", 3)
     path = tmp_path / ANNOUNCEMENTS
     own = Announcements(path)
     own.add({"user": {"ann": '{"age": 3}'}, "item": {"old": '{"year": 1}'}})

@@ -19,8 +19,8 @@ from warm_python import WarmPython
 
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
-from recbole_signed.online import OnlineRecommender
-from recbole_signed.online.store import OnlineState, back_up, backup, compaction, restore, traces, traces_of
+from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.store import OnlineState, back_up, backup, compaction, restore, traces, traces_of
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -156,7 +156,7 @@ def test_what_a_crash_left_of_a_backup_forgets_users(tmp_path: Path, warm_python
     script = tmp_path / "script.py"
     script.write_text(
         "import os\nfrom pathlib import Path\nfrom recbole_signed import files\n"
-        "from recbole_signed.online.store import back_up\n"
+        "from recbole_signed.live.store import back_up\n"
         f"files.reached = lambda step: os._exit(9) if step == {step!r} else None\n"
         f"back_up(Path({str(tmp_path / 'state')!r}), Path({str(backups / 'one')!r}))\n"
     )

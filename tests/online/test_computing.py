@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from small_recommender import begin, event
 
-from recbole_signed.online import compute_apart, compute_here
-from recbole_signed.online.store import EventLog, FrozenEdges
+from recbole_signed.live import compute_apart, compute_here
+from recbole_signed.live.store import EventLog, FrozenEdges
 
 
 def held_commits(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from recbole_signed.cli.app import app
 from recbole_signed.cli.state import _damage
 from recbole_signed.errors import UsageError
-from recbole_signed.online import Event, EventBatch, OnlineRecommender, store
-from recbole_signed.online.store import LOG, MANIFEST, EventLog, OnlineState, Versions, database, read_manifest
-from recbole_signed.online.store.seen import Seen
+from recbole_signed.live import Event, EventBatch, OnlineRecommender, store
+from recbole_signed.live.store import LOG, MANIFEST, EventLog, OnlineState, Versions, database, read_manifest
+from recbole_signed.live.store.seen import Seen
 
 N_EVENTS = 300
 
@@ -327,7 +327,7 @@ def test_a_full_disk_in_a_snapshot_is_one_sentence(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device", "model.safetensors")
 
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.online.store.tensor_folders._write_tensors", full)
+        patch.setattr("recbole_signed.live.store.tensor_folders._write_tensors", full)
         with pytest.raises(UsageError, match="Saving version v000002 failed: No space left on device"):
             recommender.snapshot()
     assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1

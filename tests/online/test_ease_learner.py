@@ -13,8 +13,8 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNLIKE
-from recbole_signed.online.learners import NEAR, EaseLearner, make_learner
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
+from recbole_signed.live.learners import NEAR, EaseLearner, make_learner
 
 WEIGHT, RIDGE = -0.7, 5.0
 

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from recbole_signed.online import DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
-from recbole_signed.online.store import EdgeState, LogBatch
+from recbole_signed.live import DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.live.store import EdgeState, LogBatch
 
 KINDS = [LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE]
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.online import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW, sign_of
-from recbole_signed.online.store import EdgeState, LogBatch, RecentCounts
-from recbole_signed.online.store import edges as edges_module
+from recbole_signed.live import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW, sign_of
+from recbole_signed.live.store import EdgeState, LogBatch
+from recbole_signed.live.store import edges as edges_module
+from recbole_signed.recent_counts import RecentCounts
 
 N_USERS, N_ITEMS = 6, 7
 Row = tuple[int, int, int, int]  # user, item, kind, time

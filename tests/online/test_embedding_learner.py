@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, VIEW, Event, EventBatch
-from recbole_signed.online.learners import (
+from recbole_signed.live import DISLIKE, LIKE, VIEW, Event, EventBatch
+from recbole_signed.live.learners import (
     Batches,
     EmbeddingLearner,
     TrainingRecipe,
@@ -25,7 +25,7 @@ from recbole_signed.online.learners import (
     make_learner,
     scores_of,
 )
-from recbole_signed.online.store import EdgeArrays, OnlineState
+from recbole_signed.live.store import EdgeArrays, OnlineState
 
 COMMON = {"embedding_size": 8, "epochs": 15, "learning_rate": 0.02, "refresh_steps": 10, "reservoir": 300}
 MODELS: dict[str, dict[str, Any]] = {
@@ -274,7 +274,7 @@ def test_refreshes_learn_from_what_is_new_and_from_other_old_edges_each(
     learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
     old = learner.known.tolist()
     take(learner, state, batch(*((f"new{n}", f"i{n}", "like") for n in range(3))))
-    monkeypatch.setattr("recbole_signed.online.learners.embedding.Batches", spied)
+    monkeypatch.setattr("recbole_signed.live.learners.embedding.Batches", spied)
     for _ in range(3):
         refreshed(learner, state)
     new = set(learner.known.tolist()) - set(old)
@@ -411,7 +411,7 @@ def test_a_fit_leaves_nothing_in_the_rows_of_users_without_edges(state: OnlineSt
 
 
 def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytest.MonkeyPatch) -> None:
-    import recbole_signed.online.learners.embedding as module
+    import recbole_signed.live.learners.embedding as module
 
     asked: list[Any] = []
 
@@ -446,7 +446,7 @@ def test_what_can_not_go_on_is_refused(model: str, settings: dict[str, Any], mes
 def test_a_fit_writes_no_progress_into_a_log(
     state: OnlineState, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = "recbole_signed.online.learners.embedding.tqdm"
+    module = "recbole_signed.live.learners.embedding.tqdm"
     monkeypatch.setattr(module, lambda *args, **options: tqdm(*args, **{**options, "delay": 0, "mininterval": 0}))
     make_learner("BPR", {**MODELS["BPR"], "epochs": 3}).fit(state.edges.export(), N_USERS + 1, N_ITEMS + 1)
     assert capsys.readouterr().err == ""

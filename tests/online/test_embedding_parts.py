@@ -13,8 +13,8 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online import DISLIKE, LIKE, VIEW
-from recbole_signed.online.learners import (
+from recbole_signed.live import DISLIKE, LIKE, VIEW
+from recbole_signed.live.learners import (
     Batches,
     EdgeDataset,
     RidgeMap,
@@ -29,7 +29,7 @@ from recbole_signed.online.learners import (
     ridge_map,
     tables_of,
 )
-from recbole_signed.online.store import EdgeArrays
+from recbole_signed.live.store import EdgeArrays
 
 
 def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> EdgeArrays:

@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, USER, Event, EventBatch, OnlineRecommender, content_id
-from recbole_signed.online.computing import compute_here
-from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import OnlineState, StateSettings, Versions, read_manifest, read_tensors
+from recbole_signed.live import DISLIKE, LIKE, USER, Event, EventBatch, OnlineRecommender, content_id
+from recbole_signed.live.computing import compute_here
+from recbole_signed.live.sources import JsonLinesSource
+from recbole_signed.live.store import OnlineState, StateSettings, Versions, read_manifest, read_tensors
 
 WHO = "maria.berger@example.org"
 OTHER = "somebody-else@example.org"
@@ -326,7 +326,7 @@ def test_an_erasure_of_files_that_fails_is_pending_and_retried(tmp_path: Path, m
         raise OSError(28, "No space left on device", "somewhere")
 
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.online.store.compaction.write_folder", full)
+        patch.setattr("recbole_signed.live.store.compaction.write_folder", full)
         left = recommender.forget(WHO, TIMES[7])
         assert left.rows == 1
         assert "No space left" in left.reasons[0]
@@ -376,12 +376,12 @@ def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("recbole_signed.online.forgetting.RETRY", 1e9)
+    monkeypatch.setattr("recbole_signed.live.forgetting.RETRY", 1e9)
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", Clock())
     recommender.update(events())
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.online.store.compaction.write_folder", full)
+        patch.setattr("recbole_signed.live.store.compaction.write_folder", full)
         assert recommender.forget(WHO, TIMES[7]).rows == 1
         wait_for_the_background(recommender)
     state = recommender.state

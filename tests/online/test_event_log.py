@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import FORGET_USER, LIKE, Event, EventBatch
-from recbole_signed.online.store import WAL_BYTES, EventLog, row_checksums, write_meta
+from recbole_signed.live import FORGET_USER, LIKE, Event, EventBatch
+from recbole_signed.live.store import WAL_BYTES, EventLog, row_checksums, write_meta
 
 
 def batch(*rows: tuple[str, str, str, str, int], value: float | None = None) -> EventBatch:
@@ -279,7 +279,7 @@ def test_missing_rows_are_found(log: EventLog) -> None:
 
 
 def test_a_commit_is_read_whole_across_blocks(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.online.store.event_log._REPLAY_ROWS", 7)
+    monkeypatch.setattr("recbole_signed.live.store.event_log._REPLAY_ROWS", 7)
     for start in range(0, 100, 10):
         log.append(some(10, start))
     log.verify()

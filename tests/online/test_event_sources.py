@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, VIEW, Event, Limits
-from recbole_signed.online.sources import (
+from recbole_signed.live import DISLIKE, LIKE, VIEW, Event, Limits
+from recbole_signed.live.sources import (
     AtomicSource,
     CsvSource,
     EventSource,

@@ -9,8 +9,8 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from small_recommender import Clock
 
-from recbole_signed.online import Event, EventBatch
-from recbole_signed.online.store import EventLog, StateSettings
+from recbole_signed.live import Event, EventBatch
+from recbole_signed.live.store import EventLog, StateSettings
 
 DAY = 86_400
 START = 1_700_000_000

@@ -16,8 +16,8 @@ from bare_state import ready, take_from
 from kafka_brokers import Brokers
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online.sources import KafkaSource, open_source
-from recbole_signed.online.store import OnlineState, back_up, restore
+from recbole_signed.live.sources import KafkaSource, open_source
+from recbole_signed.live.store import OnlineState, back_up, restore
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_lost_messages_are_told_of(brokers: Brokers, topic: str, skip: bool, cap
 
 
 def test_brokers_that_went_away_are_an_error_until_they_are_back(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.online.sources.kafka_source._PATIENCE", 1.0)
+    monkeypatch.setattr("recbole_signed.live.sources.kafka_source._PATIENCE", 1.0)
     brokers = Brokers()
     brokers.send(topic, row(0))
     with closing(KafkaSource(brokers.address, topic, block=0.1)) as source:
@@ -288,7 +288,7 @@ def test_settings_that_are_none(brokers: Brokers, topic: str, tmp_path: Path, te
 
 
 def test_what_can_not_be_read_is_one_sentence(brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_signed.online.sources.kafka_source._PATIENCE", 1.0)
+    monkeypatch.setattr("recbole_signed.live.sources.kafka_source._PATIENCE", 1.0)
     with pytest.raises(UsageError, match=f"topic '{topic}' can't be read .*; see that the brokers run"):
         KafkaSource("127.0.0.1:1", topic)
     brokers.send(topic, row(0))

@@ -13,9 +13,9 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNLIKE
-from recbole_signed.online.learners import LeastSquaresLearner, make_learner
-from recbole_signed.online.learners import growing_items as fold_in
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
+from recbole_signed.live.learners import LeastSquaresLearner, make_learner
+from recbole_signed.live.learners import growing_items as fold_in
 
 LIKE_WEIGHT, WEIGHT, TARGET, UNOBSERVED, REG, EXPONENT = 1.3, 0.6, -0.4, 0.2, 0.05, 0.8
 

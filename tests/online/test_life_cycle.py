@@ -18,8 +18,8 @@ from small_recommender import NOW, begin, event
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
-from recbole_signed.online import Event, EventBatch, OnlineRecommender
-from recbole_signed.online.store import OnlineState
+from recbole_signed.live import Event, EventBatch, OnlineRecommender
+from recbole_signed.live.store import OnlineState
 
 
 def ranking(recommender: OnlineRecommender, users: tuple[str, ...] = ("u1", "u2", "nobody")) -> list[Any]:
@@ -253,7 +253,7 @@ def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: 
         if where == "learner":
             patch.setattr(type(recommender.learner), "update", lambda *_: fail())
         elif where == "edges":
-            patch.setattr("recbole_signed.online.store.edges.EdgeState._count", lambda *_: fail())
+            patch.setattr("recbole_signed.live.store.edges.EdgeState._count", lambda *_: fail())
         else:
             patch.setattr(files, "reached", fail)
         with pytest.raises(BrokenError):

@@ -12,8 +12,8 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNDISLIKE, UNLIKE
-from recbole_signed.online.learners import EmbeddingLearner, RidgeMap, graph_of, live_embeddings, rows_of
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNDISLIKE, UNLIKE
+from recbole_signed.live.learners import EmbeddingLearner, RidgeMap, graph_of, live_embeddings, rows_of
 
 DIMENSIONS, NEW = 3, 2
 """Of an embedding, and how many new users count for an item here."""

@@ -12,8 +12,8 @@ import torch
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, UNDISLIKE, UNLIKE
-from recbole_signed.online.learners import (
+from recbole_signed.live import DISLIKE, LIKE, UNDISLIKE, UNLIKE
+from recbole_signed.live.learners import (
     NEAR,
     EaseLearner,
     LeastSquaresLearner,
@@ -23,18 +23,16 @@ from recbole_signed.online.learners import (
     neighbours,
     ranked_scores,
 )
-from recbole_signed.online.learners.ranking import Judged, neighbourhoods
-from recbole_signed.ssf import (
+from recbole_signed.live.learners.ranking import Judged, neighbourhoods
+from recbole_signed.live.learners.ssf import (
     STALE,
-    FilterSettings,
-    LearnedSettings,
     LearnedSpectralLearner,
     LiveCounters,
     SpectralLearner,
     TimeLearner,
-    TimeSettings,
     live_items,
 )
+from recbole_signed.ssf import FilterSettings, LearnedSettings, TimeSettings
 from recbole_signed.ssf.item_counters import ExpectedCounts
 
 KEYS = np.arange(1000)

@@ -21,20 +21,14 @@ from small_recommender import begin, event
 from verdict_reference import Person
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.live import DISLIKE, LIKE, UNDISLIKE, VIEW, Event, OnlineRecommender
+from recbole_signed.live.learners import described, learner_from, learner_of, make_learner, ranked_scores
+from recbole_signed.live.learners.ranking import Judged, neighbourhoods
+from recbole_signed.live.learners.ssf import LearnedSpectralLearner, SpectralLearner, TimeLearner
+from recbole_signed.live.trainer import base_of
 from recbole_signed.model import PersonalVerdicts
-from recbole_signed.online import DISLIKE, LIKE, UNDISLIKE, VIEW, Event, OnlineRecommender
-from recbole_signed.online.learners import described, learner_from, learner_of, make_learner, ranked_scores
-from recbole_signed.online.learners.ranking import Judged, neighbourhoods
-from recbole_signed.online.trainer import base_of
 from recbole_signed.plugin.ranges import _warn_of_push
-from recbole_signed.ssf import (
-    FilterSettings,
-    LearnedSettings,
-    LearnedSpectralLearner,
-    SpectralLearner,
-    TimeLearner,
-    TimeSettings,
-)
+from recbole_signed.ssf import FilterSettings, LearnedSettings, TimeSettings
 
 N_ITEMS = 11
 MAP = np.random.default_rng(4).standard_normal((N_ITEMS, N_ITEMS)).astype(np.float32)

@@ -17,9 +17,9 @@ import pytest
 from bare_state import ready, take_from
 from small_recommender import begin, event
 
-from recbole_signed.online import Event, EventBatch, OnlineRecommender
-from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import backup
+from recbole_signed.live import Event, EventBatch, OnlineRecommender
+from recbole_signed.live.sources import JsonLinesSource
+from recbole_signed.live.store import backup
 
 _OF_SQLITE = ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm")
 _MAY_BE_LOST = {*_OF_SQLITE[1:], "SEQ", "LOCK"}

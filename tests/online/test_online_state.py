@@ -17,9 +17,9 @@ from small_recommender import content, event
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, VIEW, Event, EventBatch, Limits
-from recbole_signed.online.sources import JsonLinesSource
-from recbole_signed.online.store import OnlineState, ParsedRows, StateSettings, Update
+from recbole_signed.live import DISLIKE, LIKE, VIEW, Event, EventBatch, Limits
+from recbole_signed.live.sources import JsonLinesSource
+from recbole_signed.live.store import OnlineState, ParsedRows, StateSettings, Update
 
 TENSORS = {"a": np.arange(3.0)}
 

@@ -18,8 +18,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import Event, OnlineTrainer
-from recbole_signed.online.learners.ranking import neighbourhoods
+from recbole_signed.live import Event, OnlineTrainer
+from recbole_signed.live.learners.ranking import neighbourhoods
 
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},

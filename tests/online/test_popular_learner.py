@@ -12,8 +12,8 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import LIKE
-from recbole_signed.online.learners import Learner, make_learner
+from recbole_signed.live import LIKE
+from recbole_signed.live.learners import Learner, make_learner
 
 HALF_LIFE = 1e-6
 """Eighty-six events of a stream: a millisecond each."""

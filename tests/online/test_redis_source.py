@@ -13,7 +13,7 @@ from bare_state import ready, take_from
 from redis_server import redis_server
 
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.online.sources import RedisSource, open_source
+from recbole_signed.live.sources import RedisSource, open_source
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from small_recommender import begin, event
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import Event, Follower, OnlineRecommender, OnlineReplica
-from recbole_signed.online.learners import best_items
-from recbole_signed.online.store import LogBatch, StateSettings, restore
+from recbole_signed.live import Event, Follower, OnlineRecommender, OnlineReplica
+from recbole_signed.live.learners import best_items
+from recbole_signed.live.store import LogBatch, StateSettings, restore
 
 NOW = 1_700_000_000_000
 
@@ -135,7 +135,7 @@ def test_a_user_who_is_forgotten_and_back_between_two_looks_is_known(tmp_path: P
 def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool, far: int
 ) -> None:
-    monkeypatch.setattr("recbole_signed.online.replica.FAR", far)
+    monkeypatch.setattr("recbole_signed.live.replica.FAR", far)
     writer = begin(tmp_path / "state")
     replica = OnlineReplica(tmp_path / "state")
     writer.update([event(1, "new", "i1", "like")])

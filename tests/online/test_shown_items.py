@@ -12,8 +12,8 @@ import pytest
 from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import Event, EventBatch, OnlineRecommender, OnlineReplica
-from recbole_signed.online.store import LOG, OnlineState, StateSettings
+from recbole_signed.live import Event, EventBatch, OnlineRecommender, OnlineReplica
+from recbole_signed.live.store import LOG, OnlineState, StateSettings
 
 DAY = 86_400
 

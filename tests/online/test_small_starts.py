@@ -10,8 +10,8 @@ import torch
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import VIEW
-from recbole_signed.online.learners import make_learner
+from recbole_signed.live import VIEW
+from recbole_signed.live.learners import make_learner
 
 N_USERS, N_ITEMS = 60, 45
 SSF = {"rank": 20, "cutoff": 6}

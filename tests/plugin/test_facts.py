@@ -12,9 +12,10 @@ from recbole.utils import ModelType, get_model
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.tables import TableSpec, default_settings, list_models
 from recbole_signed.files import sha256
-from recbole_signed.online.learners import make_learner
+from recbole_signed.lab.upstream import upstream
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.ssf import chosen_settings
 from recbole_signed.plugin import (
     LIKES_CLOSED,
     LIKES_TRAINED,
@@ -31,8 +32,7 @@ from recbole_signed.plugin import (
     family,
     registry,
 )
-from recbole_signed.ssf import chosen_settings
-from recbole_signed.upstream import upstream
+from recbole_signed.runs import TableSpec, default_settings, list_models
 
 BASE = '''
 """Tiny

@@ -311,7 +311,7 @@ def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Calla
     code = """
         import recbole_signed
         from pathlib import Path
-        from recbole_signed.experiments.tables import TableSpec
+        from recbole_signed.runs import TableSpec
         recbole_signed.register_model("Theirs", "theirs", properties="Theirs.yaml")
         before = recbole_signed.compare("own.yaml")
         print([row.ok for row in before.rows])

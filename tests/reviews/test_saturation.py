@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from service_process import served
 
-from recbole_signed.online import DISLIKE, LIKE, OnlineRecommender
-from recbole_signed.online.learners import make_learner
+from recbole_signed.live import DISLIKE, LIKE, OnlineRecommender
+from recbole_signed.live.learners import make_learner
 
 pytestmark = pytest.mark.slow
 USERS, ITEMS = 1_000, 1_700

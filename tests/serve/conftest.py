@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from recbole_signed.online import OnlineTrainer
-from recbole_signed.serve import ApiKeys, Engine, Experiments, ServeSettings, make_app
+from recbole_signed.live import OnlineTrainer
+from recbole_signed.live.serve import ApiKeys, Engine, Experiments, ServeSettings, make_app
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from scipy.stats import binom, binomtest, norm, ttest_ind
 
 from recbole_signed.cli.service import report_text
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import (
+from recbole_signed.live.serve import (
     Shown,
     TrafficLog,
     confidence_sequence,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from recbole_signed.serve import schemas
+from recbole_signed.live.serve import schemas
 
 USERS = [{"user_id": "1"}]
 

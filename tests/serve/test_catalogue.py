@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve.catalogue import Catalogue
+from recbole_signed.live.serve.catalogue import Catalogue
 
 
 def test_tags_are_kept(tmp_path: Path) -> None:

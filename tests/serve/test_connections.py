@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from recbole_signed.serve import connections, listening_socket
+from recbole_signed.live.serve import connections, listening_socket
 
 LIST = b"GET /v1/users/1/recommendations HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -250,7 +250,7 @@ def test_a_connection_beyond_those_that_are_busy_is_refused(
     listen: Listen, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr("recbole_signed.serve.engine.Engine.popular", lambda *_: go_on.wait(60) and None)
+    monkeypatch.setattr("recbole_signed.live.serve.engine.Engine.popular", lambda *_: go_on.wait(60) and None)
     port = listen(3)
     busy = [connected(port) for _ in range(3)]
     for each in busy:

@@ -12,17 +12,10 @@ from service_calls import NOW, Make, items, send
 from small_recommender import begin
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import LIKE, OnlineRecommender
-from recbole_signed.online.learners import make_learner
-from recbole_signed.serve import (
-    Engine,
-    Experiments,
-    Shown,
-    TrafficLog,
-    make_app,
-    parse_experiment,
-)
-from recbole_signed.serve.experiments import Assignment
+from recbole_signed.live import LIKE, OnlineRecommender
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.serve import Engine, Experiments, Shown, TrafficLog, make_app, parse_experiment
+from recbole_signed.live.serve.experiments import Assignment
 
 
 def test_a_parameter_of_a_request_takes_the_place_of_that_of_a_variant(serve: Make) -> None:
@@ -91,7 +84,7 @@ def test_an_experiment_that_does_not_run_can_be_removed(serve: Make, tmp_path: P
 def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
     serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_signed.serve.answers.SECOND", 0.0)
+    monkeypatch.setattr("recbole_signed.live.serve.answers.SECOND", 0.0)
     path = tmp_path / "experiments.yaml"
     client = serve(experiments=Experiments.read(path))
     path.write_text("experiments: {mine: {variants: {a: {share: 0.5}, b: {share: 0.5}}}}")

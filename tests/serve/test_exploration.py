@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import Experiments, answers, parse_experiment, probabilities, raised, value_of_policy
-from recbole_signed.serve.experiments import Assignment, Policy
-from recbole_signed.serve.exploration import POOL
+from recbole_signed.live.serve import Experiments, answers, parse_experiment, probabilities, raised, value_of_policy
+from recbole_signed.live.serve.experiments import Assignment, Policy
+from recbole_signed.live.serve.exploration import POOL
 from recbole_signed.ssf import UNKNOWN
 
 VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}

@@ -17,11 +17,11 @@ from redis_server import redis_server
 from small_recommender import NOW, begin
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import EventBatch, OnlineRecommender, parse_rows
-from recbole_signed.online.sources import EventSource
-from recbole_signed.online.sources.source import Polled
-from recbole_signed.serve import Engine, ServeSettings, feed, make_app
-from recbole_signed.serve.feed import Feed
+from recbole_signed.live import EventBatch, OnlineRecommender, parse_rows
+from recbole_signed.live.serve import Engine, ServeSettings, feed, make_app
+from recbole_signed.live.serve.feed import Feed
+from recbole_signed.live.sources import EventSource
+from recbole_signed.live.sources.source import Polled
 
 
 @pytest.fixture(scope="module")

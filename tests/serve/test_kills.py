@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 
 import recbole_signed
-from recbole_signed.online import DISLIKE, LIKE, NAMES, OnlineRecommender
-from recbole_signed.online.learners import make_learner
+from recbole_signed.live import DISLIKE, LIKE, NAMES, OnlineRecommender
+from recbole_signed.live.learners import make_learner
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from recbole_signed.online import Event, OnlineRecommender
-from recbole_signed.online.store import restore
-from recbole_signed.serve import ApiKeys, Experiments, Maintenance, ServeSettings, make_app, make_key
-from recbole_signed.serve.catalogue import Catalogue
+from recbole_signed.live import Event, OnlineRecommender
+from recbole_signed.live.serve import ApiKeys, Experiments, Maintenance, ServeSettings, make_app, make_key
+from recbole_signed.live.serve.catalogue import Catalogue
+from recbole_signed.live.store import restore
 
 
 def test_tasks_run_by_their_schedule(serve: Callable[..., TestClient]) -> None:
@@ -172,7 +172,7 @@ def test_a_refit_in_a_process_of_its_own_does_not_hold_up_the_end(
     serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = serve().engine  # type: ignore[attr-defined]
-    monkeypatch.setattr("recbole_signed.online.computing.LARGE", 0)
+    monkeypatch.setattr("recbole_signed.live.computing.LARGE", 0)
     caplog.set_level(logging.INFO)
     maintenance = Maintenance(engine, ServeSettings().schedule)
     before = engine.trainer.scratch_time

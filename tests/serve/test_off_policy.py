@@ -11,7 +11,14 @@ import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import Shown, TrafficLog, parse_experiment, policy_value, value_of_policy, value_of_variant
+from recbole_signed.live.serve import (
+    Shown,
+    TrafficLog,
+    parse_experiment,
+    policy_value,
+    value_of_policy,
+    value_of_variant,
+)
 
 
 def logged(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:

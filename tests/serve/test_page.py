@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from recbole_signed.online import OnlineReplica
-from recbole_signed.serve import Engine, Experiments, listening_socket, make_app, parse_experiment
+from recbole_signed.live import OnlineReplica
+from recbole_signed.live.serve import Engine, Experiments, listening_socket, make_app, parse_experiment
 
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 

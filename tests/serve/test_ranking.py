@@ -11,10 +11,10 @@ import pytest
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE, SKIP
-from recbole_signed.online.learners import make_learner
-from recbole_signed.online.learners.ranking import Judged
-from recbole_signed.serve import ranking
+from recbole_signed.live import DISLIKE, LIKE, SKIP
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.ranking import Judged
+from recbole_signed.live.serve import ranking
 
 
 def scoring(table: np.ndarray) -> Any:

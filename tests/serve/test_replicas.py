@@ -17,11 +17,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import order_of_hashes
-from recbole_signed.online import Event, OnlineReplica
-from recbole_signed.serve import Engine, ServeSettings, make_app
-from recbole_signed.serve.catalogue import Catalogue
-from recbole_signed.serve.problems import ProblemError
-from recbole_signed.serve.replicas import HANDED_ON, Forwarder
+from recbole_signed.live import Event, OnlineReplica
+from recbole_signed.live.serve import Engine, ServeSettings, make_app
+from recbole_signed.live.serve.catalogue import Catalogue
+from recbole_signed.live.serve.problems import ProblemError
+from recbole_signed.live.serve.replicas import HANDED_ON, Forwarder
 
 
 class Writer(http.server.ThreadingHTTPServer):
@@ -183,7 +183,7 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
     begin(tmp_path / "state").close()
     replica = OnlineReplica(tmp_path / "state")
     engine = Engine(replica, folder=tmp_path / "state")
-    monkeypatch.setattr("recbole_signed.serve.answers.SECOND", 0.0)
+    monkeypatch.setattr("recbole_signed.live.serve.answers.SECOND", 0.0)
     written = Catalogue(tmp_path / "state" / "catalogue.sqlite")
     try:
         item = engine.popular(1).items[0][0]

@@ -17,16 +17,9 @@ import pytest
 from fastapi.testclient import TestClient
 from service_calls import Make
 
-from recbole_signed.online import OnlineReplica
-from recbole_signed.serve import (
-    Engine,
-    Experiments,
-    Maintenance,
-    ServeSettings,
-    make_app,
-    make_key,
-)
-from recbole_signed.serve.turns import THREADS
+from recbole_signed.live import OnlineReplica
+from recbole_signed.live.serve import Engine, Experiments, Maintenance, ServeSettings, make_app, make_key
+from recbole_signed.live.serve.turns import THREADS
 
 
 def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
@@ -274,7 +267,7 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
 
-    from recbole_signed.serve.middleware import LocalHosts
+    from recbole_signed.live.serve.middleware import LocalHosts
 
     def status(host: str, also: tuple[str, ...] = ()) -> int:
         app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("here"))])

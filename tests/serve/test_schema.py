@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from recbole_signed.serve import Maintenance, ServeSettings, make_app, make_key
-from recbole_signed.serve.keys import ROLES
-from recbole_signed.serve.schemas import Problem, Readiness
+from recbole_signed.live.serve import Maintenance, ServeSettings, make_app, make_key
+from recbole_signed.live.serve.keys import ROLES
+from recbole_signed.live.serve.schemas import Problem, Readiness
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 

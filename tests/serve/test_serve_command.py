@@ -28,7 +28,7 @@ from small_recommender import begin
 import recbole_signed
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.serve import ServeSettings, make_key, run_service
+from recbole_signed.live.serve import ServeSettings, make_key, run_service
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 EXPERIMENTS = """
@@ -170,7 +170,7 @@ def test_sigterm_ends_a_service_in_order(service: str) -> None:
 def test_experiment_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_signed.serve import Shown, TrafficLog
+    from recbole_signed.live.serve import Shown, TrafficLog
 
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "state"
@@ -253,7 +253,7 @@ def test_an_address_is_refused_before_a_state_is_made(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("recbole_signed.serve.start.init_state", lambda *_: pytest.fail("a model is fitted"))
+    monkeypatch.setattr("recbole_signed.live.serve.start.init_state", lambda *_: pytest.fail("a model is fitted"))
     status, _, err = outcome(capsys, "serve", *words, "--host", "0.0.0.0")
     assert (status, "without API keys" in err) == (2, True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -272,7 +272,7 @@ def test_a_folder_that_can_not_be_a_backup_is_refused_at_the_start(folder: str, 
 
 
 def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from recbole_signed.serve import ApiKeys
+    from recbole_signed.live.serve import ApiKeys
 
     key = json.loads(outcome(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
     assert ApiKeys(tmp_path / "keys").allows(key, "read")
@@ -354,7 +354,7 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
 def test_replicas_that_end_at_once_are_started_again_later_and_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.serve import workers
+    from recbole_signed.live.serve import workers
 
     monkeypatch.setattr(workers, "LOOK", 0.005)
     monkeypatch.setattr(workers, "PAUSE", 0.1)
@@ -380,7 +380,7 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
 def test_a_replica_that_shows_no_sign_of_life_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.serve import workers
+    from recbole_signed.live.serve import workers
 
     monkeypatch.setattr(workers, "LOOK", 0.005)
     monkeypatch.setattr(workers, "PAUSE", 0.01)
@@ -409,7 +409,7 @@ def test_a_replica_that_shows_no_sign_of_life_is_replaced(
 
 def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C and systemd send the signal to all processes of a service."""
-    from recbole_signed.serve import workers
+    from recbole_signed.live.serve import workers
 
     monkeypatch.setattr(workers, "LOOK", 0.005)
     monkeypatch.setattr(workers, "PAUSE", 0.01)
@@ -424,7 +424,7 @@ def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: p
 def test_a_replica_that_the_system_does_not_start_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.serve import workers
+    from recbole_signed.live.serve import workers
 
     monkeypatch.setattr(workers, "LOOK", 0.005)
     monkeypatch.setattr(workers, "PAUSE", 0.01)
@@ -448,7 +448,7 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     """asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms."""
     import socket
 
-    from recbole_signed.serve import listening_socket
+    from recbole_signed.live.serve import listening_socket
 
     bound = listening_socket("127.0.0.1", 0)
     assert bound.proto == socket.IPPROTO_TCP
@@ -458,7 +458,7 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
 @pytest.mark.parametrize("n_users", [1, 6])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
-    from recbole_signed.serve.simulator import Truth
+    from recbole_signed.live.serve.simulator import Truth
 
     user, item = np.divmod(np.arange(n_users * 5), 5)
     truth = Truth.of_edges([f"u{i}" for i in range(n_users)], list("abcde"), user, item, np.full(len(user), sign))
@@ -468,7 +468,7 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
 def test_a_first_state_leaves_nothing_among_the_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_signed.serve.start import init_state
+    from recbole_signed.live.serve.start import init_state
 
     convert("toy", None, tmp_path / "data")
     (tmp_path / "temporary").mkdir()
@@ -482,8 +482,8 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
     step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recbole_signed import files
-    from recbole_signed.online import OnlineRecommender
-    from recbole_signed.serve import can_begin, init_state
+    from recbole_signed.live import OnlineRecommender
+    from recbole_signed.live.serve import can_begin, init_state
 
     monkeypatch.chdir(tmp_path)
     convert("toy", None, tmp_path / "atomic_files")
@@ -513,7 +513,7 @@ def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recbole_signed import api
-    from recbole_signed.serve import init_state
+    from recbole_signed.live.serve import init_state
 
     monkeypatch.setattr(api, "fit", lambda *_, **__: pytest.fail("a model is fitted"))
     (tmp_path / "file").touch()
@@ -522,7 +522,7 @@ def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
 
 
 def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
-    from recbole_signed.serve import make_key
+    from recbole_signed.live.serve import make_key
 
     make_key(tmp_path / "keys", "read")
     (tmp_path / "service.yaml").write_text(f"keys: {tmp_path / 'keys'}")
@@ -538,7 +538,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
     """Two processes that make the log of impressions at once get in each other's way."""
     from small_recommender import begin
 
-    from recbole_signed.serve import start, workers
+    from recbole_signed.live.serve import start, workers
 
     begin(tmp_path / "state").close()
     found: list[bool] = []
@@ -561,7 +561,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
 
 def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would get a part of the events."""
-    from recbole_signed.serve import listening_socket, start, workers
+    from recbole_signed.live.serve import listening_socket, start, workers
 
     begin(tmp_path / "state").close()
     monkeypatch.setattr(workers.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
@@ -577,8 +577,8 @@ def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole_signed import api
-    from recbole_signed.serve import init_state
-    from recbole_signed.serve.catalogue import Catalogue
+    from recbole_signed.live.serve import init_state
+    from recbole_signed.live.serve.catalogue import Catalogue
 
     convert("toy", None, tmp_path / "data")
     folder = tmp_path / "data" / "toy-signed"
@@ -605,14 +605,14 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One command: the rule and columns are options of ``convert csv``, ``rank`` is one of the model."""
-    from recbole_signed.online import OnlineRecommender
-    from recbole_signed.serve.catalogue import Catalogue
+    from recbole_signed.live import OnlineRecommender
+    from recbole_signed.live.serve.catalogue import Catalogue
 
     monkeypatch.chdir(tmp_path)
     rows = [f"u{user},{item},{5 if user % 2 == item % 2 else 1}" for user in range(12) for item in range(user % 3, 14)]
     (tmp_path / "ratings.csv").write_text("\n".join(["who,movieId,rating", *rows]) + "\n")
     (tmp_path / "items.csv").write_text("movieId,name,genre\n" + "".join(f"{i},Film {i},g{i % 2}\n" for i in range(14)))
-    monkeypatch.setattr("recbole_signed.serve.run_service", lambda *_, **__: None)
+    monkeypatch.setattr("recbole_signed.live.serve.run_service", lambda *_, **__: None)
     monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)
     words = ["serve", "--init", "SSF", "--input", "ratings.csv", "--items", "items.csv", "--state", "state"]
     more = ["user=who", "item=movieId", "like=rating >= 4", "dislike=rating <= 2", "auto=False", "rank=4"]
@@ -636,8 +636,8 @@ def test_a_first_state_begins_with_a_saved_model(
 ) -> None:
     import polars as pl
 
-    from recbole_signed.online import OnlineRecommender
-    from recbole_signed.serve.catalogue import Catalogue
+    from recbole_signed.live import OnlineRecommender
+    from recbole_signed.live.serve.catalogue import Catalogue
 
     monkeypatch.chdir(tmp_path)
     frame = pl.DataFrame(
@@ -649,7 +649,7 @@ def test_a_first_state_begins_with_a_saved_model(
     data = recbole_signed.from_frame(frame, like="rating >= 4", dislike="rating <= 2", items=items)
     fitted = recbole_signed.fit("SSF", data, auto=False, rank=4)
     fitted.save("model.rs")
-    monkeypatch.setattr("recbole_signed.serve.run_service", lambda *_, **__: None)
+    monkeypatch.setattr("recbole_signed.live.serve.run_service", lambda *_, **__: None)
     status, _, err = outcome(capsys, "serve", "--model", "model.rs", "--state", "state")
     assert status == 0, err
     with contextlib.closing(OnlineRecommender.open("state")) as live:

@@ -11,17 +11,10 @@ import pytest
 from fastapi.testclient import TestClient
 from service_calls import NOW, Make, items, send
 
-from recbole_signed.online import Event, OnlineReplica, OnlineTrainer
-from recbole_signed.online.store import noted
-from recbole_signed.serve import (
-    Engine,
-    ImpressionQueue,
-    ServeSettings,
-    Shown,
-    TrafficLog,
-    make_app,
-)
-from recbole_signed.serve.arrivals import Arrivals
+from recbole_signed.live import Event, OnlineReplica, OnlineTrainer
+from recbole_signed.live.serve import Engine, ImpressionQueue, ServeSettings, Shown, TrafficLog, make_app
+from recbole_signed.live.serve.arrivals import Arrivals
+from recbole_signed.live.store import noted
 
 
 def test_an_item_is_announced_with_its_features(serve: Make) -> None:
@@ -201,7 +194,7 @@ def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
     serve: Make, trainer: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, looked = serve().engine, list[Path]()  # type: ignore[attr-defined]
-    monkeypatch.setattr("recbole_signed.serve.engine.noted", lambda state: looked.append(state) or noted(state))
+    monkeypatch.setattr("recbole_signed.live.serve.engine.noted", lambda state: looked.append(state) or noted(state))
     for _ in range(3):
         assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == f"SEQ; {tmp_path}/copy/SEQ"
     assert len(looked) == 1

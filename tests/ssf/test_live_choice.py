@@ -13,11 +13,12 @@ from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import ndcg_at
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, VIEW
-from recbole_signed.online.learners import make_learner
-from recbole_signed.online.store import EdgeArrays
-from recbole_signed.ssf import CHOSEN, FilterSettings, LiveChoice, TimeLearner, TimeSettings, live_choice
-from recbole_signed.ssf.live_choice import EXPONENTS
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, VIEW
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.ssf import LiveChoice, TimeLearner, live_choice
+from recbole_signed.live.learners.ssf.live_choice import EXPONENTS
+from recbole_signed.live.store import EdgeArrays
+from recbole_signed.ssf import CHOSEN, FilterSettings, TimeSettings
 from recbole_signed.ssf.settings import TREND
 from recbole_signed.ssf.time_search import HALF_LIVES, SMOOTHINGS, Exposures
 from recbole_signed.ssf.validation import Validation, drawn

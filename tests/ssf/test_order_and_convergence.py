@@ -26,10 +26,10 @@ from scipy.sparse.linalg import svds
 import recbole_signed as rs
 from recbole_signed.graph import RightFactors, SignedGraph
 from recbole_signed.ids_and_times import hashes
+from recbole_signed.lab.synth import generate
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 from recbole_signed.ssf.filter import Exposure
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
-from recbole_signed.synth import generate
 
 SETS = ("synth-kuairand", "synth-epinions", "sigformer-amazon-music")
 EDGES = 40_000

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE
-from recbole_signed.online.learners import graph_of, make_learner, rows_of
-from recbole_signed.online.learners import growing_items as fold_in
-from recbole_signed.ssf import UNKNOWN, FilterSettings, SpectralFilter, SpectralLearner
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE
+from recbole_signed.live.learners import graph_of, make_learner, rows_of
+from recbole_signed.live.learners import growing_items as fold_in
+from recbole_signed.live.learners.ssf import SpectralLearner
+from recbole_signed.ssf import UNKNOWN, FilterSettings, SpectralFilter
 
 SETTINGS = FilterSettings(
     dislike_weight=-0.6,

@@ -20,9 +20,9 @@ from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import RidgeSums, SignedGraph
-from recbole_signed.online import Event, EventBatch, OnlineRecommender, OnlineReplica, parse_rows
-from recbole_signed.online.learners import graph_of, learner_of
-from recbole_signed.online.trainer import base_of
+from recbole_signed.live import Event, EventBatch, OnlineRecommender, OnlineReplica, parse_rows
+from recbole_signed.live.learners import graph_of, learner_of
+from recbole_signed.live.trainer import base_of
 from recbole_signed.ssf import (
     UNKNOWN,
     FeatureSettings,

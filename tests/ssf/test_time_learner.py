@@ -14,21 +14,12 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, LIKE
-from recbole_signed.online.learners import graph_of, make_learner, user_rows
-from recbole_signed.online.store import EdgeState, RecentCounts
-from recbole_signed.ssf import (
-    FilterSettings,
-    Sequences,
-    SpectralLearner,
-    TimeLearner,
-    TimeSettings,
-    added,
-    live_items,
-    sequences_of,
-    sources_now,
-    trend_of,
-)
+from recbole_signed.live import DISLIKE, LIKE
+from recbole_signed.live.learners import graph_of, make_learner, user_rows
+from recbole_signed.live.learners.ssf import SpectralLearner, TimeLearner, live_items, sequences_of
+from recbole_signed.live.store import EdgeState
+from recbole_signed.recent_counts import RecentCounts
+from recbole_signed.ssf import FilterSettings, Sequences, TimeSettings, added, sources_now, trend_of
 
 SETTINGS = FilterSettings(
     dislike_weight=0.4, rank=7, cutoff=4, popularity_exponent=0.2, popularity_floor=0.1, dislike_aversion=0.7

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import recbole_signed.ssf.transition as transition
 from recbole_signed.errors import UsageError
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, UNLIKE
-from recbole_signed.online.learners import make_learner
-from recbole_signed.online.store import DAY, RecentCounts
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
+from recbole_signed.live.learners import make_learner
+from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.ssf import LIKES, Sequences, TimeSettings, TransitionSums, Trend, likes_each, sources_now
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from recbole_signed.atomic import RawRows
 from recbole_signed.errors import counted
-from recbole_signed.stats import analyse, draw, findings, similarity, spearman, statistics_table
+from recbole_signed.lab.stats import analyse, draw, findings, similarity, spearman, statistics_table
 from recbole_signed.table import to_text
 
 Event = tuple[int, int, int, int]

@@ -6,8 +6,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.online.sources import EventSource
-from recbole_signed.online.store import OnlineState, Update
+from recbole_signed.live.sources import EventSource
+from recbole_signed.live.store import OnlineState, Update
 
 _SOUGHT: weakref.WeakSet[EventSource] = weakref.WeakSet()
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from recbole_signed.online import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
-from recbole_signed.online.store import Changes, EdgeState, LogBatch
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.live.store import Changes, EdgeState, LogBatch
 
 N_USERS, N_ITEMS = 31, 26
 Move = tuple[int, int, int]

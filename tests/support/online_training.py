@@ -9,7 +9,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_signed.online import OnlineTrainer
+from recbole_signed.live import OnlineTrainer
 
 FEW_STEPS = {"online_settings": {"refresh_steps": 2, "valid_share": 0.0}}  # after two epochs a model still moves fast
 FIELDS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.runs import RunRow
-from recbole_signed.experiments.tables import RunSpec
+from recbole_signed.runs import RunRow, RunSpec
 
 TRIALS = """
 import os, sys, time

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.online import DISLIKE, LIKE, Event, OnlineRecommender
-from recbole_signed.online.learners import Learner, make_learner
+from recbole_signed.live import DISLIKE, LIKE, Event, OnlineRecommender
+from recbole_signed.live.learners import Learner, make_learner
 
 NOW = 1_700_000_000_000
 N_USERS, N_ITEMS = 40, 30

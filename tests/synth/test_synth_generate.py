@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.synth import (
+from recbole_signed.lab.synth import (
     DAY,
     PROFILES,
     Degrees,
@@ -30,7 +30,7 @@ from recbole_signed.synth import (
     statistics,
     streams,
 )
-from recbole_signed.synth.edge_model import _aligned
+from recbole_signed.lab.synth.edge_model import _aligned
 
 
 def pairs_of(graph: SyntheticGraph) -> np.ndarray:

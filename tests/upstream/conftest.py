@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from stock_recbole import COMMON, REPOSITORY, Runner
 
+from recbole_signed.lab.upstream import upstream
 from recbole_signed.plugin import registry
-from recbole_signed.upstream import upstream
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_signed.upstream import (
+from recbole_signed.lab.upstream import (
     SignedBatches,
     StockRecommender,
     TimedDislikes,

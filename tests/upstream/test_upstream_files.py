@@ -17,8 +17,7 @@ from stock_recbole import REPOSITORY
 
 from recbole_signed.cli.app import main
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.plugin import facts_of, registry
-from recbole_signed.upstream import (
+from recbole_signed.lab.upstream import (
     LIBRARIES,
     Bundler,
     Citation,
@@ -29,8 +28,9 @@ from recbole_signed.upstream import (
     recipe_of,
     upstream,
 )
-from recbole_signed.upstream.checkout import GENERAL, GUIDE, LIST, add, insert
-from recbole_signed.upstream.pages import model_list_row, model_list_text
+from recbole_signed.lab.upstream.checkout import GENERAL, GUIDE, LIST, add, insert
+from recbole_signed.lab.upstream.pages import model_list_row, model_list_text
+from recbole_signed.plugin import facts_of, registry
 
 MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refusal]
 
@@ -273,9 +273,9 @@ def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_libcst_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "libcst", None)
-    monkeypatch.delitem(sys.modules, "recbole_signed.upstream.edits", raising=False)
+    monkeypatch.delitem(sys.modules, "recbole_signed.lab.upstream.edits", raising=False)
     with pytest.raises(MissingExtraError, match=r"recbole-signed\[upstream\]"):
-        importlib.import_module("recbole_signed.upstream.edits")
+        importlib.import_module("recbole_signed.lab.upstream.edits")
 
 
 # ---- the bundler on small packages ----

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.runs import data_sha256, versions
 from recbole_signed.files import replace_text
+from recbole_signed.runs import data_sha256, versions
 
 RESULTS = Path("docs/report/results")
 DIGITS = 6
@@ -25,7 +25,7 @@ def measure_statistics(dataset: str, data_path: Path, output: Path) -> Path:
         UsageError: there is no such data set.
     """
     from recbole_signed.atomic import read_rows
-    from recbole_signed.stats import analyse
+    from recbole_signed.lab.stats import analyse
 
     folder = data_path / dataset
     return _write(
@@ -45,7 +45,7 @@ def measure_tradeoff(dataset: str, data_path: Path, output: Path, model: str = "
     Raises:
         UsageError: there is no such data set, or the model has no dislike aversion.
     """
-    from recbole_signed.experiments.analysis import tradeoff
+    from recbole_signed.lab.analysis import tradeoff
 
     found = tradeoff(model, dataset, overrides={"data_path": str(data_path)})
     command = f"python docs/report measure {dataset} --tradeoff {model}"

@@ -10,9 +10,10 @@ from typing import Any
 
 from recbole_signed.convert.sources import Options as ZvukOptions
 from recbole_signed.errors import UsageError
-from recbole_signed.experiments.analysis import read_chosen, standings
-from recbole_signed.experiments.tables import kept_outcomes, stored_table
+from recbole_signed.lab.analysis import read_chosen, standings
+from recbole_signed.lab.significance import kept_outcomes
 from recbole_signed.plugin import PROPERTIES
+from recbole_signed.runs import stored_table
 from recbole_signed.yaml_spec import read_yaml
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream

@@ -1,11 +1,11 @@
-"""Committed results of experiments on streams, ``yaml/online/NAME.jsonl``, as the report reads them."""
+"""Committed results of experiments on streams, ``results/online/NAME.jsonl``, as the report reads them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.experiments.replay import TITLES, StreamSpec, gate_text, read_summary
+from recbole_signed.live.replay import TITLES, StreamSpec, gate_text, read_summary
 
 _COST = {
     **{f"p{percent}": (f"latency_p{percent}_seconds", 1e3, 1) for percent in (50, 95, 99)},

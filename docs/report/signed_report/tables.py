@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-from recbole_signed.experiments.runs import MEGABYTE, RunRow
-from recbole_signed.experiments.tables import BUDGET, StoredTable, build_table
+from recbole_signed.runs import BUDGET, MEGABYTE, RunRow, StoredTable, build_table
 from recbole_signed.table import Line
 
 

@@ -1,0 +1,262 @@
+"""Recall and NDCG against the dislikes that users are shown: one fit of each model, many strengths of dislike aversion.
+
+SSF has the dislike aversion in its score; every other model gets it at evaluation time
+(:mod:`recbole_signed.model.rate_weighted`), so models are compared curve against curve.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError, argument
+from recbole_signed.plugin import class_names
+
+AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG")
+FIXED = ("metrics", "topk")
+ACROSS, UP = "dislikerecall", ("recall", "ndcg")
+VALID, BEST = "valid", "best_on_validation"
+FRONT = "front"
+"""Key of a point: the metrics of :data:`UP` with which it is on the Pareto front: no point of any model is better in
+one of the metric and the dislikes shown, and at least as good in the other."""
+
+
+def parse_aversions(text: str) -> tuple[float, ...]:
+    """Parse ``0,0.25,0.5`` into ascending numbers, each once.
+
+    Raises:
+        UsageError: it is not a list of numbers of 0 or more.
+    """
+    try:
+        values = sorted({float(word) for word in text.split(",") if word.strip()})
+    except ValueError as error:
+        raise UsageError(f"--g is '{text}'; write numbers with commas, like 0,0.25,0.5.") from error
+    if not values or not all(0 <= value < float("inf") for value in values):
+        raise UsageError(f"--g is '{text}'; it must be one or more finite numbers, each 0 or more.")
+    return tuple(values)
+
+
+def tradeoff(
+    model: str,
+    dataset: str,
+    aversions: Sequence[float] = AVERSIONS,
+    k: int = 20,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    *,
+    values: Mapping[str, Any] | None = None,
+    choose: bool = False,
+) -> dict[str, Any]:
+    """Fit a model once and evaluate it on the test part with each ``dislike_aversion``.
+
+    Args:
+        model: class name of any model that RecBole finds.
+        dataset: name of a data set.
+        aversions: the values of g.
+        k: length of the ranking.
+        config_files: RecBole yaml files, later ones win.
+        overrides: configuration keys above the files, but not :data:`FIXED`.
+        seed: RecBole's ``seed``.
+        values: configuration keys below the files, such as :func:`~.asked.asked_models` gives.
+        choose: evaluate the validation part too, as ``valid`` of each point, and say as ``best_on_validation`` which g
+            is best there by SignedNDCG, at each gamma: a choice among as many values for every model.
+
+    Returns:
+        ``model``, ``dataset``, ``seed``, ``k``, ``chosen`` (the g that the model chose or was given), ``settings``
+        (all parameters in force with it, where the model tells them, else those given), what the numbers come from,
+        and ``points``: for each g its ``dislike_aversion`` and the test metrics in RecBole's spelling, None where not
+        defined.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit, or the split leaves no test part, or none to
+            choose on.
+    """
+    from recbole.utils import get_model
+
+    from recbole_signed.compat import own_arguments_hidden
+    from recbole_signed.evaluation import split_length
+    from recbole_signed.plugin import given_settings, layered, merged
+    from recbole_signed.runs import config_hash, data_sha256, plain_result, versions
+    from recbole_signed.runs.fitted import above_files, fit_once
+
+    (model,) = class_names(model)
+    given = dict(overrides or {})
+    for key in given:
+        if key in FIXED:
+            raise UsageError(
+                f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at {argument('k')}."
+            )
+    own: dict[str, Any] = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}"}
+    if not hasattr(get_model(model), "dislike_aversion"):
+        own["dislike_aversion"] = 0.0
+    below = merged(own, values or {})
+    chosen_by = str(layered(below, config_files, given)["valid_metric"])
+    lengths = {k, split_length(chosen_by)[1] or k}  # a table may choose by another length
+    measured = {"metrics": list(METRICS), "topk": sorted(lengths)}
+    given = {**above_files(config_files, below, given), **measured}
+    fitted = fit_once(model, dataset, config_files, given, seed)
+    config = fitted.config
+    chosen = float(fitted.model.dislike_aversion)
+    points = []
+    with own_arguments_hidden():
+        for value in _progress(aversions):
+            fitted.model.dislike_aversion = value
+            found = fitted.trainer.evaluate(fitted.test_data, load_best_model=False, show_progress=False)
+            if not found:
+                raise UsageError(f"the split leaves nothing of '{dataset}' for the test; look at eval_args.split.")
+            points.append({"dislike_aversion": value, **_at(k, plain_result(found))})
+            if choose:
+                valid = fitted.trainer.evaluate(fitted.valid_data, load_best_model=False, show_progress=False)
+                if not valid:
+                    raise UsageError(
+                        f"the split leaves nothing of '{dataset}' to choose g on; give the validation part a share "
+                        f"(eval_args.split), or leave out {argument('choose')}."
+                    )
+                points[-1][VALID] = _at(k, plain_result(valid))
+    left_out = {*measured, "dislike_aversion", "metric_decimal_place", "data_path"}
+    settings = getattr(fitted.model, "chosen", None) or {
+        key: value for key, value in given_settings(config).items() if key not in left_out
+    }
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": int(config["seed"]),
+        "k": k,
+        "chosen": chosen,
+        "settings": {**settings, "dislike_aversion": chosen},
+        "fit_seconds": round(fitted.seconds, 2),
+        "stopped_by": getattr(fitted.trainer, "stopped_by", None),
+        "config_hash": config_hash(config.final_config_dict),
+        "data_sha256": data_sha256(Path(config["data_path"]), config["dataset"]),
+        "versions": versions(),
+        **({BEST: _best_on_validation(points)} if choose else {}),
+        "points": points,
+    }
+
+
+def _at(k: int, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of length k, and those without a length."""
+    from recbole_signed.evaluation import split_length
+
+    return {name: value for name, value in result.items() if split_length(name)[1] in (None, k)}
+
+
+def _best_on_validation(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return result -> the g whose SignedNDCG is the highest on validation; the smallest of equal ones."""
+    names = [name for name in points[0][VALID] if name.startswith("signedndcg")]
+    best = {name: max(points, key=lambda point: point[VALID][name]) for name in names}
+    return {name: point["dislike_aversion"] for name, point in best.items()}
+
+
+def tradeoffs(
+    models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
+) -> list[dict[str, Any]]:
+    """Return the curve of each model, and keep each as ``MODEL-DATASET.json``; one that lies there is taken from it.
+
+    Args:
+        models: class name -> ``values`` of :func:`tradeoff`.
+        dataset: name of a data set.
+        folder: where the curves are kept. One of another question, other data or another version is measured again.
+        question: further arguments of :func:`tradeoff`.
+
+    Raises:
+        UsageError: as :func:`tradeoff`.
+    """
+    from recbole_signed.runs.fitted import kept_or_made
+
+    curves = kept_or_made(models, dataset, folder, question, tradeoff)
+    for point in (point for each in curves for point in each["points"]):
+        point.pop(FRONT, None)  # of other company
+    return curves
+
+
+def can_trade_off(model: str) -> bool:
+    """Return whether a model of that class name has a curve: all have but Random."""
+    return model != "Random"
+
+
+def mark_front(curves: Sequence[dict[str, Any]]) -> None:
+    """Give each point of the curves, which are of one data set and k, its :data:`FRONT`."""
+    k = curves[0]["k"]
+    points = [point for each in curves for point in each["points"]]
+    for point in points:
+        point[FRONT] = [
+            up for up in UP if not any(_is_better(other, point, f"{ACROSS}@{k}", f"{up}@{k}") for other in points)
+        ]
+
+
+def _is_better(one: Mapping[str, Any], other: Mapping[str, Any], across: str, up: str) -> bool:
+    """Whether a point is at least as good in both, and better in one; what is not defined is worse than all."""
+    if other[across] is None or other[up] is None:
+        return True
+    if one[across] is None or one[up] is None:
+        return False
+    level = one[across] <= other[across] and one[up] >= other[up]
+    return bool(level and (one[across] < other[across] or one[up] > other[up]))
+
+
+def tradeoff_rows(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Return the points as JSON lines, each with all that is known of its curve."""
+    rows = [
+        {**{key: value for key, value in each.items() if key != "points"}, **point}
+        for each in curves
+        for point in each["points"]
+    ]
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for row in rows)
+
+
+def read_curves(path: Path) -> list[dict[str, Any]]:
+    """Return the curves whose rows :func:`tradeoff_rows` gave."""
+    curves: dict[str, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        of_point = {key: row.pop(key) for key in list(row) if _is_of_point(key)}
+        curves.setdefault(row["model"], {**row, "points": []})["points"].append(of_point)
+    return list(curves.values())
+
+
+def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what :func:`chosen_table` shows of the curves in a file of rows, and what else is known there.
+
+    Returns:
+        model -> gamma, as in ``signedndcg@20[gamma 0.5]`` -> the point at the g that is best by it on validation, and
+        ``value``, the SignedNDCG there.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for each in read_curves(path):
+        for name, point in chosen_points(each).items():
+            if gamma := gamma_in(name):
+                found.setdefault(each["model"], {})[gamma] = {**point, "value": point[name]}
+    return found
+
+
+def chosen_points(curve: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return, for the name of each SignedNDCG, the point of a curve at the g that is best by it on validation."""
+    at = {point["dislike_aversion"]: point for point in curve["points"]}
+    return {name: at[g] for name, g in curve[BEST].items()}
+
+
+def of_each_gamma(names: Iterable[str]) -> list[str]:
+    """Return the names of the SignedNDCG of single gammas; where there is one gamma, its name is without it."""
+    listed = list(names)
+    return [name for name in listed if "[" in name] or listed
+
+
+def gamma_in(name: str) -> str:
+    """Return the gamma that the name of a result has, as in ``signedndcg@20[gamma 0.5]``; empty for none."""
+    return name.partition("[gamma ")[2].removesuffix("]")
+
+
+def _is_of_point(key: str) -> bool:
+    return "@" in key or key in ("dislike_aversion", "signauc", VALID, FRONT)
+
+
+def _progress(values: Sequence[float]) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(values, "evaluating", console=Console(stderr=True), transient=True)

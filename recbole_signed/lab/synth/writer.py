@@ -1,0 +1,157 @@
+"""A synthetic graph on disk: atomic files like those of any other data set, or its arrays as ``.npz``."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.convert import check_name, iso_date, may_replace, write_manifest
+from recbole_signed.errors import UsageError, ending
+from recbole_signed.files import replacing_folder, sha256
+from recbole_signed.lab.stats import totals
+from recbole_signed.lab.synth.generator import SyntheticGraph
+from recbole_signed.yaml_spec import yaml_text
+
+FORMATS = ("inter", "npz")
+_CHUNK = 2_000_000
+_FIELDS = {"user_id": "token", "item_id": "token", "sign": "float", "timestamp": "float"}
+_ARRAYS = ("users", "items", "signs", "times")
+_SETTINGS = {
+    "USER_ID_FIELD": "user_id",
+    "ITEM_ID_FIELD": "item_id",
+    "TIME_FIELD": "timestamp",
+    "SIGN_FIELD": "sign",
+    "load_col": {"inter": list(_FIELDS)},
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a graph was made, for its ``dataset.json``."""
+
+    profile: str
+    edges: int
+    seed: int
+
+
+def check_target(target: Path, how: str, overwrite: bool) -> None:
+    """Refuse, before anything is generated, what :func:`write` would refuse.
+
+    Raises:
+        UsageError: an unknown format, a name that is none, or something in the way.
+    """
+    if how not in FORMATS:
+        raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{ending(how, FORMATS)}")
+    check_name(target.name)
+    may_replace(target, overwrite)
+
+
+def write(
+    graph: SyntheticGraph,
+    target: Path,
+    origin: Origin,
+    how: str = "inter",
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> dict[str, Any]:
+    """Write the data set folder ``target``, which appears complete or not at all.
+
+    ``inter``: ``NAME.inter`` in order of time, and ``NAME.yaml``; ``npz``: ``NAME.npz`` for :func:`load`. Both with
+    ``dataset.json``. The same graph gives the same bytes.
+
+    Args:
+        graph: what to write.
+        target: its folder, whose name is the data set's.
+        origin: how the graph was made.
+        how: one of :data:`FORMATS`.
+        overwrite: replace a data set that is there.
+        progress: is called with the number of rows written since the last call.
+
+    Returns:
+        The contents of ``dataset.json``.
+
+    Raises:
+        UsageError: as :func:`check_target`.
+    """
+    check_target(target, how, overwrite)
+    with replacing_folder(target, overwrite=overwrite) as folder:
+        if how == "inter":
+            _write_inter(graph, folder / f"{target.name}.inter", progress)
+            text = yaml_text(_SETTINGS)
+            (folder / f"{target.name}.yaml").write_text(text, encoding="utf-8")
+        else:
+            arrays = {name: getattr(graph, name) for name in _ARRAYS}
+            np.savez(folder / f"{target.name}.npz", **arrays, n_users=graph.n_users, n_items=graph.n_items)
+            progress(len(graph))
+        record = _describe(graph, target.name, origin, {"inter": _FIELDS} if how == "inter" else {})
+        record["outputs"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        write_manifest(folder, record)
+    return record
+
+
+def load(path: Path | str) -> SyntheticGraph:
+    """Read the graph of a ``NAME.npz``, or of the data set folder that holds it.
+
+    Raises:
+        UsageError: there is no such file, or it holds something else.
+    """
+    path = Path(path)
+    file = path / f"{path.name}.npz" if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"there is no {file}; 'recbole-signed synth --format npz' makes one.")
+    names = (*_ARRAYS, "n_users", "n_items")
+    try:
+        with np.load(file) as stored:
+            missing = [name for name in names if name not in stored]
+            arrays = {name: stored[name] for name in names if name not in missing}
+    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        # a single array: AttributeError in Python 3.10, TypeError from 3.11 on
+        raise UsageError(
+            f"{file} is not a whole archive of arrays of numbers; 'recbole-signed synth --format npz' makes one."
+        ) from error
+    if missing:
+        raise UsageError(f"{file} has no array '{missing[0]}'; 'recbole-signed synth --format npz' makes one that has.")
+    n_users, n_items = int(arrays.pop("n_users")), int(arrays.pop("n_items"))
+    return SyntheticGraph(**arrays, n_users=n_users, n_items=n_items)
+
+
+def _write_inter(graph: SyntheticGraph, path: Path, progress: Callable[[int], None]) -> None:
+    with path.open("wb") as file:
+        file.write(("\t".join(f"{name}:{type_}" for name, type_ in _FIELDS.items()) + "\n").encode())
+        for begin in range(0, len(graph), _CHUNK):
+            piece = slice(begin, begin + _CHUNK)
+            columns = (getattr(graph, name)[piece] for name in _ARRAYS)
+            frame = pl.DataFrame(dict(zip(_FIELDS, columns, strict=True)))
+            frame.write_csv(file, include_header=False, separator="\t")
+            progress(frame.height)
+
+
+def _describe(graph: SyntheticGraph, name: str, origin: Origin, fields: dict[str, Any]) -> dict[str, Any]:
+    first, last = int(graph.times[0]), int(graph.times[-1])
+    return {
+        "format_version": 1,
+        "name": name,
+        "source": "synth",
+        "options": {"profile": origin.profile, "edges": origin.edges, "seed": origin.seed},
+        "sign_rule": None,
+        # not an import of the package itself, which would tie this to RecBole's plugin
+        "package_version": sys.modules[__name__.partition(".")[0]].__version__,
+        "licence": "MIT, as recbole-signed itself; made by its generator",
+        "rows": totals(graph.signs),
+        "users": graph.n_users,
+        "items": graph.n_items,
+        "repeated_rows": 0,
+        "repeated_pairs": 0,
+        "contradicting_pairs": 0,
+        "time": {"first": iso_date(first), "last": iso_date(last), "first_raw": first, "last_raw": last},
+        "warnings": [],
+        "fields": fields,
+        "inputs": {},
+    }

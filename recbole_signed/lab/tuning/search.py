@@ -1,0 +1,241 @@
+"""Choosing a model's hyper-parameters on validation: the default configuration first, then what Optuna proposes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_signed import __version__
+from recbole_signed.errors import MissingExtraError, UsageError, argument
+from recbole_signed.files import DirectoryLock, replace_text
+from recbole_signed.lab.tuning.halving import Halving
+from recbole_signed.lab.tuning.plan import Plan
+from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
+from recbole_signed.lab.tuning.space import Space
+from recbole_signed.lab.tuning.task import Facts, Task, facts_of
+from recbole_signed.lab.tuning.worker import Worker, Workers
+from recbole_signed.plugin import class_name, foreign_code, space_file
+from recbole_signed.runs import digest, tuned_path
+from recbole_signed.signals import raised_by_sigterm
+
+if TYPE_CHECKING:
+    from recbole_signed.lab.tuning.study import Asked, Study, Tried
+
+_POLL_SECONDS = 0.5
+
+
+def tune(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    plan: Plan | None = None,
+    start: Mapping[str, Any] | None = None,
+) -> Tuning:
+    """Try values of a model's keys by the run's ``valid_metric`` on the validation part, and write the best ones.
+
+    The first trial is the default configuration, so what is written is never worse on validation. The test part is
+    never evaluated. A call with the same question (configuration, data, space, version of this package) goes on where
+    an earlier one stopped; ``trials``, ``jobs`` and ``timeout`` are not part of it.
+
+    Args:
+        model: class name of any model that RecBole finds.
+        dataset: name of a data set.
+        config_files: RecBole yaml files; a key that is given is fixed, and leaves the space.
+        overrides: keys above the files, likewise.
+        seed: RecBole's ``seed`` of each trial, and that of the sampler.
+        plan: how many trials, and so on.
+        start: values of the second trial, points of the space; what it does not name is as in the defaults.
+
+    Returns:
+        ``values`` (what was chosen, which is in ``file``), the ``trials``, the ``best`` of them, and ``edges``: the
+        keys whose values lie on the edge of the space. ``print`` shows it as the command does.
+
+    Raises:
+        UsageError: something asked for does not exist or does not fit, or no trial came to an end.
+        MissingExtraError: Optuna is not installed.
+        KeyboardInterrupt: after the processes were ended; the next call goes on.
+    """
+    started = time.perf_counter()
+    plan = plan or Plan()
+    plan.check()
+    study_type = _study_type()
+    if plan.keys.keys() & (overrides or {}):
+        raise UsageError(
+            f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."
+        )
+    given = {**(overrides or {}), **plan.keys}
+    model = class_name(model)
+    task = Task(model, dataset, tuple(str(each) for each in config_files), given, seed)
+    file_of_space = plan.space or space_file(model)
+    facts = facts_of(task)
+    if plan.space is None and not file_of_space.is_file() and not facts.sign_aware:
+        raise UsageError(
+            f"there is no {file_of_space} that says what to tune of {model}; write one, or give "
+            f"{argument('space', 'FILE')}."
+        )
+    space = Space.of(file_of_space, sign_aware=facts.sign_aware and plan.space is None)
+    space.check(model, facts.defaults, facts.judging, facts.ranges)
+    for key, value in (start or {}).items():
+        if key not in space.parameters:
+            raise UsageError(
+                f"the search can't start with '{key}', which {file_of_space} does not vary; give it as a setting."
+            )
+        if facts.fixed.get(key, value) != value:
+            raise UsageError(f"the search can't start with {key}={value}: {key} is set to {facts.fixed[key]}.")
+    facts = replace(facts, model_keys=facts.model_keys | {*space.parameters})
+    space = space.without(facts.fixed)
+    start = {key: value for key, value in (start or {}).items() if key in space.parameters}
+
+    name = plan.name or dataset
+    folder = plan.storage / name / model
+    folder.mkdir(parents=True, exist_ok=True)
+    halving = Halving(
+        float(facts.fixed.get("training_budget") or 0), int(facts.fixed.get("max_steps") or 0), plan.prune_after
+    )
+    question = [facts.config_hash, facts.data_sha256, space.as_dict(), __version__, vars(halving), start]
+    code = foreign_code(model)
+    question += [] if code is None else [code]  # as in a table's requests: trials of other code are no answer
+    database = folder / "study.db"
+    lock = DirectoryLock(folder)
+    try:
+        name_of_study = digest(question)[:16]
+        study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
+        before = len(study.tried())
+        workers = Workers(plan.jobs, task, folder)
+        with raised_by_sigterm(KeyboardInterrupt), _progress(plan.trials, facts) as show:
+            search = _Search(study, workers, facts, halving, show)
+            try:
+                search.run(plan.trials, plan.timeout)
+            finally:
+                workers.close()
+        tried = study.tried()
+    finally:
+        lock.release()
+    best = best_trial(tried, facts, folder)
+    values = chosen_values(best, space, facts)
+    file = tuned_path(model, name, plan.output)
+    tuning = Tuning(
+        task,
+        start,
+        facts,
+        tried,
+        best,
+        values,
+        space.edges(values),
+        file,
+        database,
+        len(tried) - before,
+        search.exhausted,
+        time.perf_counter() - started,
+    )
+    replace_text(file, tuned_yaml(tuning, plan))
+    return tuning
+
+
+def _study_type() -> type[Study]:
+    try:
+        from recbole_signed.lab.tuning.study import Study
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("tuning", "tune") from error
+    return Study
+
+
+@dataclass
+class _Trial:
+    """A trial that a worker is at."""
+
+    asked: Asked
+    curve: list[list[float]] = field(default_factory=list)
+
+
+class _Search:
+    """Hands trials to workers and takes in what they say."""
+
+    def __init__(
+        self, study: Study, workers: Workers, facts: Facts, halving: Halving, show: Callable[[list[Tried]], None]
+    ) -> None:
+        self.study, self.workers, self.facts, self.halving, self.show = study, workers, facts, halving, show
+        self.exhausted = False
+        """Whether all points of the space were tried."""
+
+    def run(self, trials: int, timeout: float | None) -> None:
+        """Run until there are so many trials, or no new one may begin."""
+        end = time.monotonic() + timeout if timeout else float("inf")
+        tried = self.study.tried()
+        self.show(tried)
+        left = trials - len(tried)
+        while True:
+            while left > 0 and time.monotonic() < end and (worker := self.workers.free()) is not None:
+                asked = self.study.ask()
+                if asked is None:
+                    self.exhausted, left = True, 0
+                    break
+                worker.trial = _Trial(asked)
+                worker.tell({"values": asked.values})
+                left -= 1
+            if not self.workers.busy:
+                return
+            said = self.workers.next(_POLL_SECONDS)
+            if said is not None:
+                self._hear(*said)
+
+    def _hear(self, worker: Worker, document: dict[str, Any] | None) -> None:
+        trial: _Trial | None = worker.trial
+        if document is None:
+            if not worker.ready:
+                raise UsageError(f"a worker process ended before its first trial: {worker.reason()}")
+            document = {"failed": worker.reason()}
+        if "ready" in document:
+            worker.ready = True
+        elif trial is not None and "score" in document:
+            epoch, score = document["score"]
+            trial.curve.append([epoch, score])
+            best = (max if self.facts.bigger else min)(value for _, value in trial.curve)
+            rung = self.halving.rung(document["steps"], document["cpu_seconds"])
+            worker.tell({"go": self.study.report(trial.asked, best, rung)})
+        elif trial is not None:
+            self._end(trial, document)
+            worker.trial = None
+            self.show(self.study.tried())
+
+    def _end(self, trial: _Trial, document: dict[str, Any]) -> None:
+        if "pruned" in document:
+            self.study.prune(trial.asked, {"epochs": math.ceil(trial.curve[-1][0]), "curve": trial.curve})
+            return
+        if "failed" in document:
+            self.study.fail(trial.asked, document["failed"])
+            return
+        row = document["row"]
+        if row.data_sha256 not in (None, self.facts.data_sha256):
+            raise UsageError("the files of the data set have changed since the tuning was begun; run it again.")
+        value = row.valid.get(self.facts.metric.lower())
+        if value is None or not math.isfinite(value):
+            self.study.fail(trial.asked, f"{self.facts.metric} is not defined on the validation part")
+            return
+        kept = ("epochs", "steps", "stopped_by", "fit_seconds", "fit_cpu_seconds", "peak_memory_bytes")
+        about = {key: getattr(row, key) for key in kept if getattr(row, key) is not None}
+        self.study.complete(trial.asked, value, about | ({"curve": trial.curve} if trial.curve else {}))
+
+
+@contextmanager
+def _progress(trials: int, facts: Facts) -> Iterator[Callable[[list[Tried]], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=trials)
+
+        def show(tried: list[Tried]) -> None:
+            best = best_of(tried, facts.bigger)
+            text = "" if best is None else f"best {facts.metric} {best.value:.4f} (trial {best.number})"
+            progress.update(bar, completed=len(tried), description=text)
+
+        yield show

@@ -1,0 +1,205 @@
+"""Writes a model of this package, or of one that registered it, as a contribution to RecBole."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import subprocess
+import sys
+import textwrap
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError, argument
+from recbole_signed.lab.upstream import checkout, pages, python38
+from recbole_signed.lab.upstream.bundle import Bundle, Bundler
+from recbole_signed.lab.upstream.edits import plain_docstrings
+from recbole_signed.lab.upstream.recipes import TRAINER_KEYS, ExportRecipe, recipe_of
+from recbole_signed.lab.upstream.reference import Description, without_sentences
+from recbole_signed.plugin import class_name, default_file, registry
+
+RANGES = registry.PROPERTIES.parent / "tune"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    model: str
+    folder: str
+    into_checkout: bool
+    """Whether lines went into the files of a RecBole checkout."""
+    files: list[str]
+    """Paths below the folder, the model file first."""
+    lines: int
+    """Lines of the model file."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+
+def upstream(
+    model: str, folder: Path | str, *, author: str | None = None, email: str | None = None, overwrite: bool = False
+) -> Exported:
+    """Write a model in RecBole's conventions, with all that belongs to it.
+
+    Args:
+        model: its name, in any case.
+        folder: a RecBole checkout, whose lists and tests get their lines too; or a folder, made where it is missing,
+            in which these lines lie under ``insert/``.
+        author: for the head of the file; git's user.name where it is not given.
+        email: the same, user.email.
+        overwrite: replace a model file of that name.
+
+    Raises:
+        UsageError: there is no such model, it can't be exported, or the file exists.
+        MissingExtraError: black or vermin is not installed.
+    """
+    folder = Path(folder)
+    entry = _entry(model)
+    recipe = recipe_of(entry.name)
+    if recipe.refusal:
+        raise UsageError(f"{entry.name} can't be exported: {recipe.refusal}")
+    name, lower = entry.name, entry.name.lower()
+    bundler = Bundler(entry.module, name, recipe)
+    kind = checkout.SEQUENTIAL if bundler.used.is_sequential else checkout.GENERAL
+    path = folder / kind.folder / f"{lower}.py"
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; {argument('overwrite', 'True')} replaces it.")
+    author = author or _git("user.name") or "the authors of recbole-signed"
+    email = email or _git("user.email") or ""
+    today = datetime.date.today()
+    dropped = (*recipe.methods, *recipe.attributes, *recipe.keys)
+    what = Description.of(bundler.used.sources[entry.module], name, dropped)
+    text = model_text(bundler.bundle(), what, _head(author, email, today), dropped)
+    python38.check(text, f"{lower}.py")
+    defaults = _defaults(entry)
+    yaml = pages.properties(defaults, recipe, kind)
+    whole = {
+        f"{kind.folder}/{lower}.py": (text, "the model"),
+        f"recbole/properties/model/{name}.yaml": (yaml, "its defaults"),
+        f"{kind.guide}/{lower}.rst": (
+            pages.user_page(what, yaml, pages.tuning_ranges(RANGES / f"{name}.yaml", recipe), author, kind),
+            "its page in the user guide",
+        ),
+        f"docs/source/recbole/{kind.package}.{lower}.rst": (pages.api_page(name, kind), "its API page"),
+    }
+    row = pages.model_list_row(what, author, today.year, kind)
+    lines = {
+        kind.init: (f"from {kind.package}.{lower} import {name}\n", "its import, at the end"),
+        checkout.TESTS: (pages.test_method(name), f"its test, at the end of {kind.tests}"),
+        checkout.GUIDE: (f"   model/{kind.name}/{lower}\n", f"its line in the list of {kind.name} recommenders"),
+        kind.api: (f"   {kind.package}.{lower}\n", "its line in the list of API pages"),
+        checkout.LIST: (pages.model_list_text(row) + "\n", f"its row among RecBole's {kind.name} recommenders"),
+    }
+    inside = checkout.is_checkout(folder)
+    written = [_write(folder, each, content) for each, (content, _) in whole.items()]
+    described = [(each, about) for each, (_, about) in whole.items()]
+    for each, (content, about) in lines.items():
+        if not (inside and checkout.insert(folder, each, content, kind)):
+            each = f"insert/{each}"
+            checkout.add(folder, each, content)
+        written.append(each)
+        described.append((each, about))
+    note = pages.contribution(name, described, inside, _notes(entry, defaults, recipe, text, kind), kind)
+    written.append(_write(folder, f"CONTRIBUTION-{name}.md", note))
+    return Exported(name, str(folder), inside, written, len(text.splitlines()))
+
+
+def model_text(bundle: Bundle, what: Description, head: str, dropped: tuple[str, ...] = ()) -> str:
+    """Return the file of a model: RecBole's head, the docstring with the reference, imports, helpers and the model."""
+    reference = "\n".join(f"    {each}" for each in what.citations) or f"    {what.title}."
+    parts = [head, f'r"""\n{what.model}\n{"#" * 48}\nReference:\n{reference}\n"""']
+    if bundle.postponed:
+        parts.append("from __future__ import annotations")
+    parts.append(_import_block(bundle.imports))
+    for about, code in bundle.sections:
+        comment = "\n".join(textwrap.wrap(about, 86, initial_indent="# ", subsequent_indent="# "))
+        parts.append(f"{comment}\n\n\n{code}" if about else code)
+    text = plain_docstrings(python38.without_marks("\n\n".join(parts) + "\n"))
+    if dropped:
+        text = _without_docstring_sentences(text, what.model, dropped)
+    return python38.formatted(text)
+
+
+def _without_docstring_sentences(text: str, model: str, dropped: tuple[str, ...]) -> str:
+    start = text.rindex(f"class {model}(")
+    first = text.index('"""', start) + 3
+    last = text.index('"""', first)
+    kept = without_sentences(text[first:last], dropped).rstrip() + "\n    "
+    return text[:first] + kept + text[last:]
+
+
+def _import_block(imports: list[str]) -> str:
+    """Return the imports in three groups: the standard library, libraries, RecBole."""
+    groups: list[dict[str, set[str]]] = [{}, {}, {}]
+    for line in imports:
+        words = line.split()
+        root = words[1].partition(".")[0]
+        group = groups[2 if root == "recbole" else 0 if root in sys.stdlib_module_names else 1]
+        if words[0] == "from":
+            group.setdefault(f"from {words[1]} import ", set()).add(line.partition(" import ")[2])
+        else:
+            group[line] = set()
+    blocks = ["\n".join(start + ", ".join(sorted(names)) for start, names in sorted(each.items())) for each in groups]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _head(author: str, email: str, today: datetime.date) -> str:
+    lines = ["# -*- coding: utf-8 -*-", f"# @Time   : {today.year}/{today.month}/{today.day}", f"# @Author : {author}"]
+    return "\n".join([*lines, *([f"# @Email  : {email}"] if email else [])])
+
+
+def _entry(model: str) -> registry.ModelEntry:
+    known = registry.models()
+    model = class_name(model)
+    by_lower = {each.lower(): each for each in known}
+    if model.lower() in by_lower:
+        return known[by_lower[model.lower()]]
+    stock = {name.lower() for name, _ in registry.stock_models()}
+    if model.lower() in stock:
+        raise UsageError(f"{model} is RecBole's own model already.")
+    raise registry.unknown_model(model, known)
+
+
+def _defaults(entry: registry.ModelEntry) -> str:
+    """Return the default yaml of a model, or of the one that it extends."""
+    file = default_file(entry.name)
+    return "" if file is None else file.read_text(encoding="utf-8")
+
+
+def _notes(entry: registry.ModelEntry, yaml: str, recipe: ExportRecipe, text: str, kind: checkout.Kind) -> list[str]:
+    """Return what is particular to the model of these defaults whose file has this text."""
+    dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{yaml}"]
+    notes = []
+    if "check_invariants" in text:  # an argument of sparse tensors that torch 1 does not have
+        notes.append("It needs torch 2: it does not run on 1.12, and does on 2.4, the last one for Python 3.8.")
+    if dropped:
+        names = ", ".join(f"`{each}`" for each in dropped)
+        notes.append(f"RecBole's trainer has no {names}: the learning rate stays as it is.")
+    if getattr(getattr(importlib.import_module(entry.module), entry.name), "batches", None) is not None:
+        notes.append(
+            "Batches are RecBole's batches of likes; the model adds the dislikes, in proportion, and samples "
+            "`n_negatives` items for each edge by itself. So training does not repeat a run of recbole-signed number "
+            "by number; the loss of a batch and the scores are the same."
+        )
+    elif kind == checkout.GENERAL:
+        notes.append("The same data and settings give the same scores as in recbole-signed.")
+    return [*notes, recipe.note] if recipe.note else notes
+
+
+def _git(key: str) -> str:
+    try:
+        done = subprocess.run(["git", "config", "--get", key], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _write(folder: Path, path: str, text: str) -> str:
+    file = folder / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,250 @@
+"""What the online system asks of a model, tier by tier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.atomic import Features
+from recbole_signed.graph import STRENGTH, SignedGraph
+from recbole_signed.live import DISLIKE, LIKE, AnnouncedFeatures
+from recbole_signed.live.store import PIECE, Changes, EdgeArrays, EdgeState, Rows
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh found."""
+
+    staleness: float
+    """How far the item side had drifted before, as a part of its size (0: not at all); its own error bar."""
+    passes: int
+    """Passes over the edges."""
+
+
+class Learner(Protocol):
+    """A model under a stream. Ids are those of the vocabularies, 0 is padding; tables grow with them.
+
+    What :meth:`update` makes of the model is a function of what the last :meth:`fit` or :meth:`refresh` left and of the
+    edges as they are now, never of the way to them: an event that is delivered twice, or that is taken back, leaves
+    no trace.
+    """
+
+    name: str
+    dislike_strength: float
+    """How far what is near to a dislike falls, from 0 to 1, see ``ranking.py``. Can be changed any time."""
+    ranks_without_edges: bool
+    """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether :meth:`fit` looks at the times of edges."""
+
+    @property
+    def refresh_needs_times(self) -> bool:
+        """Whether :meth:`refresh` does."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what :meth:`fit` learns depends on the fits before it, too."""
+
+    def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        """Learn from scratch (T3)."""
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Take a batch of changes in, at once: counters, the touched users and items (T0 and T1)."""
+
+    def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
+        """Bring the item side up to date from where it is (T2)."""
+
+    def attach(self, edges: EdgeState) -> None:
+        """Bring counters and touched items in line with edges that may have moved on since a fit or refresh."""
+
+    def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Return the ``k`` best items of one user, and their scores; None: they have to be found among all scores."""
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]`` of items as many."""
+
+    def without_taste(self, items: IntArray) -> np.ndarray | None:
+        """Return the scores of items for somebody of whom nothing is known, ``[n]``; None: it does not tell."""
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
+
+    def from_scratch(self) -> Learner:
+        """Return this, with no trained parameters to take over in the next :meth:`fit`."""
+
+    def take_features(self, items: Features | None, users: Features | None) -> None:
+        """Take the features of the items and users that a state begins with, by its ids."""
+
+    def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
+        """Take the features that :meth:`state` gave, less those of forgotten users, for the next :meth:`fit`."""
+
+    def keep_without_forgotten(self, of: Any) -> bool:
+        """Take over what another learner of the state has left of users, who may have been forgotten meanwhile.
+
+        Returns:
+            Whether that is all that was announced of users.
+        """
+
+    def forget(self, users: IntArray) -> None:
+        """Drop the features of users by their ids."""
+
+    def announce(self, announced: AnnouncedFeatures) -> None:
+        """Take features by side and id, in place of earlier ones; the ids may have no edge yet."""
+
+    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Return which features of items or users can't be announced, by their place, and why."""
+
+    def knows(self, user: int) -> bool:
+        """Return whether something is known of a user beside its edges."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Return how each column of the features of items and users is read, as JSON; nothing where none is used."""
+
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
+        """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near.
+
+        Items with equal cosines stand in the order of their ``keys``, ``[>= n_items]``.
+        """
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return tensors and JSON from which :meth:`load` makes the same learner."""
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave."""
+
+
+class LearnerDefaults:
+    """What most learners do alike."""
+
+    dislike_strength: float = STRENGTH
+    ranks_without_edges = True
+    _near: Any = None  # Neighbours, of learners that have item vectors
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether a fit looks at the times of edges: no."""
+        return False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a fit depends on those before it: no."""
+        return False
+
+    def from_scratch(self) -> Any:
+        """Return this: a fit starts from nothing anyway."""
+        return self
+
+    @property
+    def refresh_needs_times(self) -> bool:
+        """Whether a refresh looks at the times of edges: no."""
+        return False
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Find nothing: all scores have to be worked out."""
+        return None
+
+    def without_taste(self, items: IntArray) -> np.ndarray | None:
+        """Tell nothing: the middle of a user's scores stands for it."""
+        return None
+
+    def take_features(self, items: Features | None, users: Features | None) -> None:
+        """Take no notice: most models know no features."""
+
+    def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
+        """Take no notice: most models know no features."""
+
+    def keep_without_forgotten(self, of: Any) -> bool:
+        """Take no notice: most models know of users what the edges say."""
+        return True
+
+    def forget(self, users: IntArray) -> None:
+        """Take no notice: most models know no features."""
+
+    def announce(self, announced: AnnouncedFeatures) -> None:
+        """Take no notice: most models know no features."""
+
+    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Find nothing: features that no model looks at need not fit."""
+        return {}
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Return nothing: most models know no features."""
+        return {}
+
+    def knows(self, user: int) -> bool:
+        """Know nothing: most models know of users what the edges say."""
+        return False
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest neighbours of items."""
+        raise NotImplementedError
+
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest items of one by the vectors of the last version, or the neighbours where it has none."""
+        ids, cosines = self.neighbours(np.array([item]))  # embeddings make their table when it is asked for
+        if self._near is not None:
+            found: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
+            return found
+        near = ids[0] > 0
+        return ids[0][near][:k], cosines[0][near][:k]
+
+
+def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
+    """Return the likes and dislikes of all users as a graph ``[n_users, n_items]``."""
+    indptr = np.zeros(n_users + 1, dtype=np.int64)
+    for first in range(0, len(edges.user), PIECE):
+        indptr[1:] += np.bincount(edges.user[first : first + PIECE], minlength=n_users)
+    np.cumsum(indptr, out=indptr)
+    return SignedGraph(*matrices(Rows(indptr, edges.item, edges.kind), n_items))
+
+
+def rows_of(edges: EdgeState, users: IntArray, n_items: int) -> SignedGraph:
+    """Return the likes and dislikes of some users as a graph ``[len(users), n_items]``; unknown users have none."""
+    return SignedGraph(*matrices(user_rows(edges, users), n_items))
+
+
+def user_rows(edges: EdgeState, users: npt.NDArray[Any], *, times: bool = False) -> Rows:
+    """Return the likes and dislikes of some users, with their times if asked for; unknown users have none."""
+    return edges.of_users(np.where(users < edges.n_users, users, 0), times=times).verdicts
+
+
+def matrices(rows: Rows, n_columns: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Return the likes and the dislikes among some edges as matrices of ones, ``[n, n_columns]``."""
+    both = []
+    for kind in (LIKE, DISLIKE):
+        own = Rows.where(rows.kind == kind, rows.indptr, rows.ids, rows.kind)
+        # edges come sorted, and each pair once: nothing is left to sort or add up
+        both.append(csr(np.ones(len(own.ids), dtype=np.float32), own.ids, own.indptr, n_columns))
+    return both[0], both[1]
+
+
+def csr(data: np.ndarray, ids: np.ndarray, indptr: np.ndarray, n_columns: int) -> sp.csr_matrix:
+    """Return a matrix of rows that are sorted and free of duplicates; ids are not copied."""
+    matrix = sp.csr_matrix((data, ids, indptr.astype(np.int32)), shape=(len(indptr) - 1, n_columns))
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def grown(table: np.ndarray, n: int) -> np.ndarray:
+    """Return the table with at least ``n`` rows, doubled where they do not suffice; new rows are zero."""
+    if n <= len(table):
+        return table
+    larger = np.zeros((max(n, 2 * len(table)), *table.shape[1:]), dtype=table.dtype)
+    larger[: len(table)] = table
+    return larger

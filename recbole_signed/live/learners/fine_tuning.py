@@ -1,0 +1,247 @@
+"""Training on the edges of a stream: whole epochs, or a few steps on what is new and a sample of what is old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_signed.arrays import contains
+from recbole_signed.data import UnseenItems, sifts_positives
+from recbole_signed.evaluation import ndcg_at
+from recbole_signed.live import DISLIKE, LIKE
+from recbole_signed.live.learners.recipe import TrainingRecipe, scores_of
+from recbole_signed.live.store import EdgeArrays
+
+TOP = 20
+MAX_USERS = 2000
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The edges that a model is trained on, ``[n]``, sorted by user and item: all verdicts, or the likes."""
+
+    user: np.ndarray
+    item: np.ndarray
+    sign: np.ndarray
+    """float32, 1 or -1."""
+
+    @classmethod
+    def of(cls, edges: EdgeArrays, recipe: TrainingRecipe) -> Verdicts:
+        """Return what a model wants to learn from."""
+        kinds = [LIKE, DISLIKE] if getattr(recipe.model_class, "batches", None) == "edges" else [LIKE]
+        rows = np.isin(edges.kind, kinds)
+        sign = np.where(edges.kind[rows] == LIKE, 1.0, -1.0).astype(np.float32)
+        return cls(edges.user[rows].astype(np.int64), edges.item[rows].astype(np.int64), sign)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def keys(self) -> np.ndarray:
+        """One number for each edge and its sign, rising, int64 ``[n]``."""
+        return (self.user << 32) | (self.item << 1) | (self.sign > 0)
+
+    def take(self, rows: np.ndarray) -> Verdicts:
+        """Return some of the edges."""
+        return Verdicts(self.user[rows], self.item[rows], self.sign[rows])
+
+    def new_and_old(self, known: np.ndarray, n_old: int, rng: np.random.Generator) -> Verdicts:
+        """Return the edges whose keys are not among ``known`` (rising), and a sample of ``n_old`` others."""
+        old = contains(known, self.keys)
+        others = np.flatnonzero(old)
+        if len(others) > n_old:
+            others = rng.choice(others, n_old, replace=False)
+        return self.take(np.concatenate([np.flatnonzero(~old), others]))
+
+
+class Batches:
+    """Shuffled batches of edges with sampled items, as a model wants them (``batches``), or RecBole's own pairs.
+
+    Args:
+        recipe: of the model; its configuration gives ``n_negatives``, ``negative_exponent``, ``sift_positives``,
+            ``train_batch_size``.
+        pool: the edges that batches are made of, but for those of users without an item that could be sampled.
+        known: all edges of the kind: what must not be sampled, unless ``sift_positives`` lets it be.
+        n_items: number of items, padding included.
+        seed: the same seed gives the same batches.
+    """
+
+    def __init__(self, recipe: TrainingRecipe, pool: Verdicts, known: Verdicts, n_items: int, seed: int) -> None:
+        config = recipe.config
+        self.fields = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["NEG_PREFIX"] + config["ITEM_ID_FIELD"]
+        self.stock = getattr(recipe.model_class, "batches", None) is None
+        self.n_negatives = 1 if self.stock else int(config["n_negatives"] or 0)
+        self.pool = pool
+        self.size = int(config["train_batch_size"]) or max(len(pool), 1)
+        self.seed = seed
+        weights, exponent = None, 0.0 if self.stock else float(config["negative_exponent"] or 0.0)
+        if exponent:
+            degrees = np.bincount(known.item, minlength=n_items).astype(np.float64)
+            weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
+        own = known if self.stock or sifts_positives(config) else known.take(np.arange(0))
+        self.unseen = UnseenItems.from_pairs(own.user, own.item, n_items, weights) if len(known) else None
+        if self.n_negatives and self.unseen is not None:  # one user who knows all items must not stop a stream
+            self.pool = pool.take(np.flatnonzero(self.unseen.can_draw(pool.user)))
+
+    def __len__(self) -> int:
+        """Return the number of batches of a pass."""
+        return -(-len(self.pool) // self.size)
+
+    def epoch(self, number: int) -> Iterator[Interaction]:
+        """Yield the batches of one pass."""
+        rng = np.random.default_rng([self.seed, number])
+        order = rng.permutation(len(self.pool))
+        for first in range(0, len(order), self.size):
+            yield self._batch(self.pool.take(order[first : first + self.size]), rng)
+
+    def _batch(self, rows: Verdicts, rng: np.random.Generator) -> Interaction:
+        columns = dict(zip(self.fields, (rows.user, rows.item), strict=False))
+        columns["sign"] = rows.sign
+        if self.n_negatives and self.unseen is not None:
+            drawn = self.unseen.draw(rows.user, self.n_negatives, rng)
+            columns[self.fields[2]] = drawn[:, 0] if self.stock else drawn
+        return Interaction({name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in columns.items()})
+
+
+def adam(recipe: TrainingRecipe, model: Any, rate: float | None = None) -> torch.optim.Adam:
+    """Return the optimizer of a model's configuration; it clips gradients before a step where that says so."""
+    config = recipe.config
+    decay, clip = float(config["weight_decay"] or 0.0), config["clip_grad_norm"]
+    made = torch.optim.Adam(model.parameters(), lr=rate or float(config["learning_rate"]), weight_decay=decay)
+    if clip:
+
+        def clip_gradients(*_: Any) -> None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), **clip)
+
+        made.register_step_pre_hook(clip_gradients)
+    return made
+
+
+def last_rate(recipe: TrainingRecipe) -> float:
+    """Return the learning rate after all its ``lr_milestones``."""
+    config = recipe.config
+    passed = len(config["lr_milestones"] or ())
+    return float(config["learning_rate"]) * float(config["lr_gamma"] or 1.0) ** passed
+
+
+def train_epoch(
+    recipe: TrainingRecipe, model: Any, optimizer: torch.optim.Optimizer, batches: Batches, epoch: int
+) -> None:
+    """Train for one pass over the pool, each step with its learning rate."""
+    milestones = recipe.config["lr_milestones"] or ()
+    rate, gamma = float(recipe.config["learning_rate"]), float(recipe.config["lr_gamma"] or 1.0)
+    model.train()
+    if hasattr(model, "start_epoch"):
+        model.start_epoch(epoch)
+    for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * gamma ** sum(step >= each for each in milestones)
+        _step(model, optimizer, batch)
+
+
+def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, steps: int, anchor: float) -> int:
+    r"""Train for some steps, each followed by a pull of all parameters to where they were.
+
+    The pull is the step of :math:`\tfrac{a}{2} \|\theta - \theta_0\|^2` at the learning rate, taken apart from Adam's
+    (decoupled, as AdamW's decay), so that its strength does not depend on the scale of a model's loss.
+
+    Args:
+        model: with the parameters of the last version.
+        optimizer: of the model.
+        batches: of what is new and what is replayed.
+        steps: how many.
+        anchor: a; 0: no pull.
+
+    Returns:
+        The number of steps taken: none where there is nothing to learn from.
+    """
+    model.train()
+    parameters = list(model.parameters())
+    start = [each.detach().clone() for each in parameters]
+    taken, number = 0, 0
+    while taken < steps and len(batches):
+        if hasattr(model, "start_epoch"):
+            model.start_epoch(number)
+        for batch in batches.epoch(number):
+            if taken == steps:
+                break
+            _step(model, optimizer, batch)
+            taken += 1
+            pull = anchor * float(optimizer.param_groups[0]["lr"])
+            if pull:
+                with torch.no_grad():
+                    for parameter, old in zip(parameters, start, strict=True):
+                        parameter.lerp_(old, min(pull, 1.0))
+        number += 1
+    return taken
+
+
+def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> None:
+    optimizer.zero_grad()
+    loss: Any = model.calculate_loss(batch.to(model.device))
+    loss.backward()
+    optimizer.step()
+
+
+def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items: int, share: float, seed: int) -> int:
+    """Return the number of epochs after which NDCG@20 on the last likes of ``edges`` is best.
+
+    Args:
+        recipe: its ``epochs``, ``eval_step`` and ``stopping_step`` count, as in RecBole.
+        edges: of which the last ``share`` by time is held out.
+        n_users: number of ids, padding included.
+        n_items: the same of items.
+        share: of the edges that are held out.
+        seed: of start and batches.
+
+    Returns:
+        ``epochs`` where there is nobody to measure on.
+    """
+    config = recipe.config
+    epochs, every, patience = (int(config[key] or 0) for key in ("epochs", "eval_step", "stopping_step"))
+    order = np.argsort(edges.timestamp, kind="stable")
+    held = np.zeros(len(edges), dtype=bool)
+    held[order[int(len(edges) * (1 - share)) :]] = True
+    train = EdgeArrays(*(each[~held] for each in (edges.user, edges.item, edges.kind, edges.timestamp)))
+    wanted = held & (edges.kind == LIKE) & (np.bincount(train.user, minlength=n_users)[edges.user] > 0)
+    users = np.unique(edges.user[wanted])[:MAX_USERS]
+    if not len(users) or not every:
+        return epochs
+    row = np.full(n_users, -1)
+    row[users] = np.arange(len(users))
+    likes, hidden = (
+        (row[edges.user[rows]], edges.item[rows])
+        for rows in (wanted & (row[edges.user] >= 0), ~held & (row[edges.user] >= 0))
+    )
+    model = recipe.build(train, n_users, n_items)
+    known = Verdicts.of(train, recipe)
+    batches, optimizer = Batches(recipe, known, known, n_items, seed), adam(recipe, model)
+    best, found = -1.0, epochs
+    for epoch in range(epochs):
+        train_epoch(recipe, model, optimizer, batches, epoch)
+        if (epoch + 1) % every:
+            continue
+        value = _ndcg(model, users, likes, hidden)
+        if value > best:
+            best, found = value, epoch + 1
+        elif epoch + 1 - found > patience * every:
+            break
+    return found
+
+
+def _ndcg(
+    model: Any, users: np.ndarray, likes: tuple[np.ndarray, np.ndarray], hidden: tuple[np.ndarray, np.ndarray]
+) -> float:
+    scores = scores_of(model, torch.from_numpy(users.astype(np.int64))).numpy()
+    scores[:, 0] = -np.inf
+    scores[hidden] = -np.inf
+    depth = min(TOP, scores.shape[1] - 1)
+    top = np.argsort(-scores, axis=1)[:, :depth]
+    liked = np.zeros(scores.shape, dtype=bool)
+    liked[likes] = True
+    return float(ndcg_at(np.take_along_axis(liked, top, axis=1), liked.sum(axis=1))[:, -1].mean())

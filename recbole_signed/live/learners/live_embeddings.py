@@ -1,0 +1,286 @@
+"""Embeddings that follow the edges of a stream between two versions of a model, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.live import LIKE
+from recbole_signed.live.learners.base import IntArray, grown, rows_of
+from recbole_signed.live.learners.ridge_map import MAX_ROWS, RidgeMap, degree_weights, features
+from recbole_signed.live.store import EdgeState
+
+GROWTH = 1.25
+"""An item is folded in again once it has this many times the edges that the last version knew of."""
+MAX_NEW_USERS = 200
+"""At most so many users without a row in the last version count for an item: each takes a fold-in of its own."""
+BLOCK = 100_000
+"""Rows whose features are made at a time."""
+
+
+@dataclass
+class EmbeddingSide:
+    """Users or items, ``[n]`` rows that grow.
+
+    A node *has a row* where it had an edge when the version was made; all others are new, whatever their number.
+    """
+
+    base: np.ndarray
+    """Embeddings of the version, ``[n, d]``."""
+    rest: np.ndarray
+    """What the fold-in map does not explain of them, ``[n, d]``; 0 of a node without a row."""
+    degree: np.ndarray
+    """Likes and dislikes that the version knew of, float32 ``[n]``; 0: it has no row."""
+    fold_in: RidgeMap
+    """To the embedding, and behind it to the rows of the model's tables of this side."""
+    nobody: np.ndarray
+    """The embedding of a node of which nothing is known, ``[d]``."""
+
+    @classmethod
+    def empty(cls) -> EmbeddingSide:
+        """Return a side that holds the padding alone, in 0 dimensions."""
+        none = np.zeros((1, 0), dtype=np.float32)
+        zero = np.zeros(0, np.float32)
+        return cls(none, none, np.zeros(1, np.float32), RidgeMap(np.zeros((2, 0), np.float32), zero), zero)
+
+    @classmethod
+    def of(
+        cls,
+        graph: SignedGraph,
+        own: np.ndarray,
+        others: np.ndarray,
+        tables: list[np.ndarray],
+        *,
+        keep_cold: bool,
+        users: bool,
+    ) -> EmbeddingSide:
+        """Fit the map of one side.
+
+        Users are a taste, more or less of which is known, so the map learns from parts of their edges too, and of one
+        without edges the mean user is expected, for whom what is popular comes first. An item with few edges is not a
+        part of a popular one.
+
+        Args:
+            graph: rows are the nodes of this side, ``[n, m]``.
+            own: their embeddings ``[n, d]``.
+            others: those of the other side ``[m, d]``.
+            tables: the model's tables of this side, each ``[n, d']``.
+            keep_cold: nodes without edges keep the model's embedding.
+            users: whether this is the side of the users.
+        """
+        degree, other_degree = (each.astype(np.float32) for each in graph.degrees())
+        weights = degree_weights(other_degree)
+        known = np.flatnonzero(degree > 0)
+        if len(known) > MAX_ROWS:
+            known = np.sort(np.random.default_rng(0).choice(known, MAX_ROWS, replace=False))
+        targets = np.concatenate([own[known], *(table[known] for table in tables)], axis=1)
+        whole = graph.rows(known)
+        inputs = features(whole, others, weights)
+        if users:
+            parts = features(_parts(whole), others, weights)
+            fold_in = RidgeMap.fit(np.concatenate([inputs, parts]), np.concatenate([targets, targets]))
+        else:
+            fold_in = RidgeMap.fit(inputs, targets)
+        size = own.shape[1]
+        map_ = fold_in.first(size)
+        explained = np.empty_like(own)
+        for first in range(0, len(own), BLOCK):
+            rows = np.arange(first, min(first + BLOCK, len(own)))
+            explained[rows] = map_(features(graph.rows(rows), others, weights))
+        rest, cold = own - explained, degree == 0
+        rest[cold] = 0.0
+        nobody = targets[:, :size].mean(axis=0) if users and len(known) else map_.offset
+        base = own.copy()
+        base[cold if not keep_cold else 0] = nobody
+        return cls(base, rest, degree, fold_in, nobody.astype(np.float32))
+
+    @property
+    def map(self) -> RidgeMap:
+        """The fold-in map to embeddings alone."""
+        return self.fold_in.first(self.base.shape[1])
+
+    def grow(self, n: int) -> None:
+        """Make room for ids below ``n``, of which nothing is known."""
+        before = len(self.base)
+        self.base, self.rest, self.degree = (grown(each, n) for each in (self.base, self.rest, self.degree))
+        if len(self.base) > before:
+            self.base[before:] = self.nobody
+
+    def tensors(self, prefix: str, n: int) -> dict[str, np.ndarray]:
+        """Return the first ``n`` rows and the map."""
+        rows = {"base": self.base[:n], "rest": self.rest[:n], "degree": self.degree[:n]}
+        whole = {"weights": self.fold_in.weights, "offset": self.fold_in.offset, "nobody": self.nobody}
+        return {f"{prefix}/{name}": value for name, value in {**rows, **whole}.items()}
+
+    @classmethod
+    def from_tensors(cls, prefix: str, tensors: Mapping[str, np.ndarray]) -> EmbeddingSide:
+        """Make the side again that :meth:`tensors` gave."""
+        base, rest, degree, weights, offset, nobody = (
+            np.array(tensors[f"{prefix}/{name}"]) for name in ("base", "rest", "degree", "weights", "offset", "nobody")
+        )
+        return cls(base, rest, degree, RidgeMap(weights, offset), nobody)
+
+
+class LiveEmbeddings:
+    """Users and items of a version, with the fold-ins since.
+
+    Attributes:
+        vectors: items as they are scored now, ``[n_items, d]``.
+        source: items as users are folded in from them: those of the version, and new ones as in ``vectors``. So a
+            user without new edges stays, whatever becomes of the items it touched.
+    """
+
+    def __init__(self, users: EmbeddingSide, items: EmbeddingSide) -> None:
+        self.users, self.items = users, items
+        self.n_items = len(items.base)
+        self.vectors, self.source = items.base.copy(), items.base.copy()
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """Make room for ids below these."""
+        self.users.grow(n_users)
+        self.items.grow(n_items)
+        before = len(self.vectors)
+        self.vectors, self.source = grown(self.vectors, n_items), grown(self.source, n_items)
+        for table in (self.vectors, self.source):
+            table[before:] = self.items.base[before : len(table)]
+        self.n_items = max(self.n_items, n_items)
+
+    def forget(self, users: IntArray) -> None:
+        """Make users into ones that were never seen."""
+        self.users.base[users] = self.users.nobody
+        self.users.rest[users] = 0.0
+        self.users.degree[users] = 0.0
+
+    # ---- users
+
+    def of_users(self, edges: EdgeState, users: IntArray) -> np.ndarray:
+        """Return the embeddings of users with the edges they have now, ``[len(users), d]``."""
+        rows = rows_of(edges, users, self.n_items)
+        found = self.users.map(features(rows, self.source, self._item_weights(edges)))
+        row = np.where(users < len(self.users.degree), users, 0)
+        found += self.users.rest[row]
+        none = np.diff(rows.likes.indptr) + np.diff(rows.dislikes.indptr) == 0
+        has_row = self.users.degree[row] > 0
+        found[none] = np.where(has_row[none, None], self.users.nobody, self.users.base[row[none]])
+        return found
+
+    def _item_weights(self, edges: EdgeState) -> np.ndarray:
+        known = self.items.degree[: self.n_items]
+        new = np.flatnonzero(known == 0)
+        weights = degree_weights(known)
+        new = new[new < edges.n_items]
+        weights[new] = degree_weights(_degree(edges.item_likes, edges.item_dislikes, new))
+        return weights
+
+    # ---- items
+
+    def live_items(self, edges: EdgeState) -> IntArray:
+        """Return all items that are new or have grown."""
+        return np.flatnonzero(self._is_live(edges, np.arange(edges.n_items)))
+
+    def touched(self, edges: EdgeState, users: IntArray, items: IntArray) -> IntArray:
+        """Return the items that a change of ``users`` and ``items`` bears on: those of new users too."""
+        new = edges.of_users(users[self.users.degree[users] == 0]).verdicts
+        return np.unique(np.concatenate([items, new.ids])).astype(np.int64)
+
+    def update_items(self, edges: EdgeState, items: IntArray) -> None:
+        """Fold in those of ``items`` that are new or have grown; set the others to what the version says."""
+        live = self._is_live(edges, items)
+        still = items[~live]
+        self.vectors[still] = self.source[still] = self.items.base[still]
+        items = items[live]
+        if not len(items):
+            return
+        rows = edges.of_items(items).verdicts
+        owner = np.repeat(np.arange(len(items)), np.diff(rows.indptr))
+        new_user = self.users.degree[rows.ids] == 0
+        # the number of new users up to each edge, from the start of its item
+        so_far = np.cumsum(new_user)
+        start = np.concatenate([[0], so_far])[rows.indptr[:-1]]
+        counts = ~new_user | (so_far - start[owner] <= MAX_NEW_USERS)
+        owner, likes = owner[counts], rows.kind[counts] == LIKE
+        distinct, column = np.unique(rows.ids[counts].astype(np.int64), return_inverse=True)
+        liked, disliked = ((owner[of], column[of]) for of in (likes, ~likes))
+        graph = SignedGraph.from_edges(liked, disliked, len(items), len(distinct))
+        vectors, degrees = self._users_as_sources(edges, distinct)
+        found = self.items.map(features(graph, vectors, degree_weights(degrees))) + self.items.rest[items]
+        self.vectors[items] = found
+        new = self.items.degree[items] == 0
+        self.source[items[new]] = found[new]
+
+    def _is_live(self, edges: EdgeState, items: IntArray) -> np.ndarray:
+        now, known = _degree(edges.item_likes, edges.item_dislikes, items), self.items.degree[items]
+        return np.asarray((now > GROWTH * known) & (items > 0))
+
+    def _users_as_sources(self, edges: EdgeState, users: IntArray) -> tuple[np.ndarray, np.ndarray]:
+        """Return embeddings and degrees: those of the version, for new users from items of the version alone."""
+        vectors, degrees = self.users.base[users].copy(), self.users.degree[users].copy()
+        new = np.flatnonzero(degrees == 0)
+        if len(new):
+            rows = rows_of(edges, users[new], self.n_items)
+            known = sp.diags((self.items.degree[: self.n_items] > 0).astype(np.float32))
+            rows = SignedGraph(*(_without_zeros(each @ known) for each in (rows.likes, rows.dislikes)))
+            weights = degree_weights(self.items.degree[: self.n_items])
+            vectors[new] = self.users.map(features(rows, self.items.base, weights))
+            degrees[new] = _degree(edges.user_likes, edges.user_dislikes, users[new])
+        return vectors, degrees
+
+    # ---- the next version
+
+    def starts(self, graph: SignedGraph) -> tuple[tuple[IntArray, np.ndarray], tuple[IntArray, np.ndarray]]:
+        """Return ids and fold-ins ``[n, n_targets]`` of the users, and of the items, that have edges but no row yet."""
+        degrees = graph.degrees()
+        users, items = (
+            np.flatnonzero((side.degree[: len(degree)] == 0) & (degree > 0))
+            for side, degree in zip((self.users, self.items), degrees, strict=True)
+        )
+        weights = [
+            degree_weights(np.where(side.degree[: len(degree)] > 0, side.degree[: len(degree)], degree))
+            for side, degree in zip((self.users, self.items), degrees, strict=True)
+        ]
+        of_users = self.users.fold_in(features(graph.rows(users), self.source, weights[1]))
+        base = self.users.base[: graph.n_users].copy()
+        base[users] = of_users[:, : base.shape[1]]
+        turned = SignedGraph(*(each[:, items].T.tocsr() for each in (graph.likes, graph.dislikes)))
+        of_items = self.items.fold_in(features(turned, base, weights[0]))
+        return (users, of_users), (items, of_items)
+
+    # ---- keeping
+
+    def tensors(self, n_users: int) -> dict[str, np.ndarray]:
+        """Return what does not follow from the edges."""
+        return {**self.users.tensors("users", n_users), **self.items.tensors("items", self.n_items)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> LiveEmbeddings:
+        """Make it again; :meth:`update_items` brings the fold-ins."""
+        return cls(EmbeddingSide.from_tensors("users", tensors), EmbeddingSide.from_tensors("items", tensors))
+
+
+def _degree(likes: np.ndarray, dislikes: np.ndarray, ids: Any) -> np.ndarray:
+    return (likes[ids] + dislikes[ids]).astype(np.float32)
+
+
+def _parts(rows: SignedGraph) -> SignedGraph:
+    """Return a part of each row's edges at random: its size is uniform on a logarithmic scale, from one to all."""
+    rng = np.random.default_rng(0)
+    count = np.diff(rows.likes.indptr) + np.diff(rows.dislikes.indptr)
+    share = np.maximum(count, 1.0) ** -rng.random(len(count))
+    return SignedGraph(*(_sampled(each, share, rng) for each in (rows.likes, rows.dislikes)))
+
+
+def _sampled(matrix: sp.csr_matrix, share: np.ndarray, rng: np.random.Generator) -> sp.csr_matrix:
+    kept = matrix.copy()
+    kept.data = (rng.random(matrix.nnz) < np.repeat(share, np.diff(matrix.indptr))).astype(np.float32)
+    return _without_zeros(kept)
+
+
+def _without_zeros(matrix: Any) -> sp.csr_matrix:
+    matrix = matrix.tocsr()
+    matrix.eliminate_zeros()
+    return matrix

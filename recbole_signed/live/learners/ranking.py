@@ -1,0 +1,268 @@
+r"""What users are ranked by: the scores of a learner with the personal verdict of the users in them, for every model.
+
+The formula is that of :mod:`recbole_signed.graph.personal_verdict`; it follows from the edges as they are, so that
+a dislike that is taken back leaves nothing. What an item has without the user's taste is, where the learner does not
+tell, the median of the user's scores over some of the items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.arrays import contains, distinct, spans
+from recbole_signed.graph import LARGE, Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers, middle_items
+from recbole_signed.live import DISLIKE, LIKE, sign_of
+from recbole_signed.live.learners.base import IntArray, Learner
+from recbole_signed.live.learners.popular import PopularLearner
+from recbole_signed.live.store import EdgeState, Rows
+
+FEW = 0.25
+"""Of that share of all items at most, which a request names, the scores are worked out alone."""
+
+Keys = tuple[IntArray | None, IntArray]
+"""Of all users, and of all items."""
+
+NOTHING = 1e-9
+"""Scores of at most so much tell nothing, where the learner's aim for a like is 1."""
+
+
+class Judged:
+    """Some users with their edges as they are, and what falls for them.
+
+    Args:
+        learner: that scores.
+        edges: as they are now.
+        users: ids; those that are not known have no edges.
+        keys: of all users and of all items, see :attr:`~recbole_signed.live.store.Vocabulary.keys`; with None their
+            numbers decide where likes tell nothing.
+    """
+
+    def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
+        self.learner, self.users, self.edges = learner, users, edges
+        self.fallen, self.before = Demotions.none(), edges
+        self.left_out: IntArray = np.zeros(0, dtype=np.int64)
+        if not learner.dislike_strength:
+            return
+        known = np.where(users < edges.n_users, users, 0)
+        rows = edges.of_users(known, times=True)
+        if not (rows.kind == DISLIKE).any():
+            return
+        assert rows.timestamp is not None
+        owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+        verdict = (rows.kind == LIKE) | (rows.kind == DISLIKE)
+        columns = owner, rows.ids, rows.kind == LIKE, rows.timestamp
+        user, item, like, time = (each[verdict] for each in columns)
+        verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
+        n_items = edges.n_items
+        seen = distinct(owner * n_items + rows.ids)
+        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
+        newest, run = verdicts.newest_dislikes, verdicts.last_run
+        self.left_out = verdicts.item[newest]
+        self.edges, self.before = (
+            without(edges, known[verdicts.user[each]], verdicts.item[each]) for each in (newest, run)
+        )
+        if np.array_equal(newest, run):
+            self.before = self.edges
+
+    def scores(self) -> torch.Tensor:
+        """Return what all items are ranked by, ``[len(users), n_items]``."""
+        found = self.learner.scores(self.edges, self.users)
+        if len(self.fallen):
+            place = torch.from_numpy(self.fallen.user), torch.from_numpy(self.fallen.item)
+            found[place] = torch.from_numpy(self.lowered(found)).to(found)
+        return found
+
+    def lowered(self, scores: torch.Tensor | None = None) -> np.ndarray:
+        """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``; ``scores`` of all items are looked up."""
+        learner, fallen = self.learner, self.fallen
+        neutral = learner.without_taste(fallen.item)
+        if scores is None:
+            own = self._of_pairs(self.edges)
+        else:
+            own = scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)].numpy()
+        if neutral is None:
+            sample = middle_items(self.edges.n_items, self.edges.have_edges)
+            if scores is None:
+                others = learner.pair_scores(self.edges, self.users, np.tile(sample, (len(self.users), 1)))
+            else:
+                others = scores[:, sample].numpy()
+            neutral = np.median(others, axis=1)[fallen.user]
+        alone = None if self.before is self.edges else self._of_pairs(self.before)
+        return fallen.lowered(own, alone, neutral, learner.dislike_strength)
+
+    def _of_pairs(self, edges: EdgeState) -> np.ndarray:
+        """Return the scores of the pairs of :attr:`fallen`, ``[n]``."""
+        fallen = self.fallen
+        count = np.bincount(fallen.user, minlength=len(self.users))
+        items = np.ones((len(self.users), count.max(initial=1)), dtype=np.int64)
+        place = spans(np.zeros_like(count), count)
+        items[fallen.user, place] = fallen.item
+        return np.asarray(self.learner.pair_scores(edges, self.users, items))[fallen.user, place]
+
+
+def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> torch.Tensor:
+    """Return what users are ranked by, ``[len(users), n_items]``: the model's scores with their personal verdict."""
+    return Judged(learner, edges, users, keys).scores()
+
+
+def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys | None = None) -> Any:
+    """Return what ``learner.explain`` tells of the score of an item, and why it is ranked lower."""
+    judged = Judged(learner, edges, np.array([user]), keys)
+    told = learner.explain(judged.edges, user, item)
+    judged.fallen = judged.fallen.only(item)
+    if len(judged.fallen):
+
+        def likers(of: int) -> IntArray:
+            row = edges.of_item(of)
+            return row.ids[row.kind == LIKE].astype(np.int64)
+
+        by = told.score - float(judged.lowered()[0])
+        told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
+    row = edges.of_user(user if 0 < user < edges.n_users else 0)
+    met = row.ids[(row.ids == item) & (sign_of(row.kind) == 0)]  # no learner reads it, but it leaves the lists
+    return told.beside(judged.left_out).beside(met, 0)
+
+
+def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int, keys: Keys | None = None) -> list[int]:
+    """Return the items that a dislike of a user lowers: of several dislikes that are near, one lowers an item."""
+    fallen = Judged(learner, edges, np.array([user]), keys).fallen
+    return [int(item) for item in fallen.item[fallen.cause == dislike]]
+
+
+def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
+    """Return what is near to items by the likes of all users as they are now."""
+    edges = edges.of_all
+    item_keys, n_likes = None if keys is None else keys[1], edges.item_likes
+    if edges.n_items > LARGE:
+        return Neighbourhoods.of(_counted(edges, items, keys), n_likes, items, item_keys)
+    rows = ((edges.common_likes(item), item) for item in items.tolist())
+    return Neighbourhoods.joined([Neighbourhoods.row(common, n_likes, item, item_keys) for common, item in rows])
+
+
+def _counted(edges: EdgeState, items: IntArray, keys: Keys | None) -> sp.csr_matrix:
+    """Return how many of the likers of each of some items like every item, ``[len(items), n_items]``."""
+    rows = edges.of_items(items)
+    likers = Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
+    first = first_likers(likers.indptr, likers.ids, None if keys is None else keys[0])
+    likers = Rows.where(first, likers.indptr, likers.ids, likers.kind)
+    users, column = np.unique(likers.ids, return_inverse=True)
+    theirs = edges.of_users(users)
+    likes = Rows.where(theirs.kind == LIKE, theirs.indptr, theirs.ids, theirs.kind)
+    of_items, of_users = (
+        sp.csr_matrix((np.ones(len(ids), dtype=np.float32), ids, indptr), shape=(len(indptr) - 1, width))
+        for ids, indptr, width in ((column, likers.indptr, len(users)), (likes.ids, likes.indptr, edges.n_items))
+    )
+    return of_items @ of_users
+
+
+def best_items(
+    learner: Learner,
+    edges: EdgeState,
+    user: int,
+    k: int,
+    keys: IntArray,
+    *,
+    user_keys: IntArray | None = None,
+    exclude: IntArray | None = None,
+    include_only: IntArray | None = None,
+) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by.
+
+    Where all scores are worked out, items with equal ones stand in the order of their keys, whatever ``k`` is.
+
+    Args:
+        learner: whose scores they are.
+        edges: as they are now.
+        user: whom to rank for; one without a like or dislike of whom the learner knows nothing gets what one that is
+            not known gets. Where all scores are 0 then, as for one whose edges are to new items alone, it is items by
+            their likes.
+        k: how many; fewer where there are no more.
+        keys: of all items, see :attr:`~recbole_signed.live.store.Vocabulary.keys`, ``[>= n_items]``.
+        user_keys: of all users.
+        exclude: items that are left out.
+        include_only: items to choose from; all of them if None.
+    """
+    row = edges.of_user(user if 0 < user < edges.n_users else 0)
+    hidden = np.concatenate([row.ids.astype(np.int64), [0], *([] if exclude is None else [exclude])])
+    if not sign_of(row.kind).any() and not learner.knows(user):
+        user = 0  # a model that was trained before has an embedding of others too, as it was drawn at the start
+    chosen: IntArray | None = None
+    if include_only is not None and len(include_only) <= FEW * edges.n_items:  # nothing as long as the catalogue
+        chosen = distinct(include_only)
+        chosen = chosen[~contains(distinct(hidden), chosen)]
+    elif include_only is not None:
+        left_out = np.ones(edges.n_items, dtype=bool)
+        left_out[include_only] = False
+        left_out[hidden] = True
+        hidden = np.flatnonzero(left_out)
+    items, values = _ranked(learner, edges, user, k, (user_keys, keys), hidden, chosen)
+    if not learner.ranks_without_edges and np.abs(values).max(initial=0.0) < NOTHING:
+        popular = PopularLearner()
+        popular.attach(edges)
+        return _ranked(popular, edges, user, k, (user_keys, keys), hidden, chosen)
+    return items, values
+
+
+def _ranked(
+    learner: Learner, edges: EdgeState, user: int, k: int, keys: Keys, hidden: IntArray, chosen: IntArray | None
+) -> tuple[IntArray, np.ndarray]:
+    """Return the best of the items that are not hidden, or of the chosen ones, and what they are ranked by."""
+    judged = Judged(learner, edges, np.array([user]), keys)
+    found = _without_all_scores(judged, k, hidden) if chosen is None else (chosen, _scores_of(judged, chosen))
+    if found is not None:
+        items, values = found
+        order = np.lexsort((keys[1][items], -values))[:k]
+        return items[order], values[order]
+    scores = judged.scores()
+    scores[:, torch.from_numpy(hidden)] = -torch.inf
+    (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys[1]))
+    known = values > -torch.inf
+    return items[known].numpy(), values[known].numpy()
+
+
+def _without_all_scores(judged: Judged, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+    """Return the best items of one user and some more, and what they are ranked by, where a learner can tell them."""
+    fallen = judged.fallen.item
+    found = judged.learner.top(judged.edges, int(judged.users[0]), k, np.concatenate([hidden, fallen]))
+    if found is None or not len(fallen):
+        return found
+    shown = ~np.isin(fallen, hidden)
+    return np.concatenate([found[0], fallen[shown]]), np.concatenate([found[1], judged.lowered()[shown]])
+
+
+def _scores_of(judged: Judged, items: IntArray) -> np.ndarray:
+    """Return what some items are ranked by for one user, ``[len(items)]``; none of them is the padding item."""
+    if not len(items):
+        return np.zeros(0, dtype=np.float32)
+    values = np.array(judged.learner.pair_scores(judged.edges, judged.users, items[None])[0])
+    if len(judged.fallen):
+        row, place = np.nonzero(items[:, None] == judged.fallen.item)
+        values[row] = judged.lowered()[place]
+    return values
+
+
+def without(edges: EdgeState, users: IntArray, items: IntArray) -> EdgeState:
+    """Return edges in which users lack their edges to some items, ``[n]`` each."""
+    return cast(EdgeState, _Without(edges, distinct(users * edges.n_items + items)))
+
+
+class _Without:
+    """Edges in which some pairs, the ``keys`` user * n_items + item, are missing from what users are asked for."""
+
+    def __init__(self, edges: EdgeState, keys: IntArray) -> None:
+        self._edges, self._keys = edges, keys
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._edges, name)
+
+    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
+        rows = self._edges.of_users(users, times=times)
+        stays = ~contains(
+            self._keys, np.repeat(users.astype(np.int64), np.diff(rows.indptr)) * self._edges.n_items + rows.ids
+        )
+        return Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)

@@ -1,0 +1,183 @@
+r"""SignediALS under a stream.
+
+T1: users are half-steps of their own edges, given the items in force, made when they are ranked for: none is kept. An
+item that has grown by a quarter since the last refresh is a half-step of its users, each of them one of its edges given
+the items of that refresh (``growing_items.py``); the weight of its unobserved pairs stays that of the refresh. T2: a
+pass of alternation over all. T3: the full fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.graph import SignedLeastSquares, right_factors, symmetric
+from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of, matrices, user_rows
+from recbole_signed.live.learners.growing_items import GrowingItems
+from recbole_signed.live.learners.neighbours import Neighbours
+from recbole_signed.live.store import Changes, EdgeArrays, EdgeState, Rows
+
+
+class LeastSquaresLearner(LearnerDefaults):
+    """Item factors, and of the users their Gram matrix only.
+
+    Args:
+        embedding_size: number of factors.
+        n_iterations: passes of a full fit.
+        like_weight: of the squared error of a like.
+        dislike_weight: of that of a dislike.
+        dislike_target: of a dislike.
+        unobserved_weight: of the squared error of every pair.
+        reg_weight: L2 regularisation.
+        reg_exponent: of a node's number of edges in it.
+    """
+
+    name = "SignediALS"
+    ranks_without_edges = False
+
+    def __init__(
+        self,
+        embedding_size: int = 64,
+        n_iterations: int = 12,
+        like_weight: float = 1.0,
+        dislike_weight: float = 0.5,
+        dislike_target: float = 0.5,
+        unobserved_weight: float = 0.1,
+        reg_weight: float = 0.003,
+        reg_exponent: float = 1.0,
+    ) -> None:
+        self.size, self.n_iterations = int(embedding_size), int(n_iterations)
+        self.problem = SignedLeastSquares(
+            like_weight=float(like_weight),
+            dislike_weight=float(dislike_weight),
+            dislike_target=float(dislike_target),
+            unobserved_weight=float(unobserved_weight),
+            regularisation=float(reg_weight),
+            regularisation_exponent=float(reg_exponent),
+        )
+        self._take(np.zeros((1, 0), dtype=np.float32), np.zeros(1), torch.zeros(0, 0), 1)
+
+    def _take(self, items: np.ndarray, degree: np.ndarray, user_gram: torch.Tensor, n_users: int) -> None:
+        self.items = GrowingItems(items, degree, 1.0)
+        self.user_gram, self.n_users = user_gram, n_users
+        self._base = torch.from_numpy(items)
+        self._base_gram = self._base.T @ self._base
+        self._near = Neighbours(items)
+        self._gram: torch.Tensor | None = None
+
+    # ---- T3 and T2
+
+    def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        """Alternate from the leading singular vectors of the normalised likes, as the model does."""
+        graph = graph_of(edges, n_users, n_items)
+        start = right_factors(symmetric(graph.likes, smoothing=1.0), self.size)
+        self.alternate(graph.likes, graph.dislikes, start.vectors * start.values.sqrt(), self.n_iterations)
+
+    def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
+        """Make one pass over all users and items; the staleness is how far items went, over their size.
+
+        A fit that has not converged moves too where no edge has changed. Where the likes of the last fit had a lower
+        rank than ``embedding_size``, and those of now may have a higher one, it is a fit.
+        """
+        graph, width = graph_of(edges, n_users, n_items), self.items.vectors.shape[1]
+        if width < self.size and width < _largest_rank(graph.likes):
+            self.fit(edges, n_users, n_items)
+            return Refreshed(1.0, self.n_iterations)
+        old = torch.zeros(n_items, width)
+        old[: self.items.n_items] = torch.from_numpy(self.items.vectors)
+        self.alternate(graph.likes, graph.dislikes, old, 1)
+        size = self._base.norm().clamp(min=1e-30)
+        return Refreshed(float((self._base - old).norm() / size), 1)
+
+    def alternate(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, items: torch.Tensor, passes: int) -> None:
+        """Make passes over all users and items from ``items [n_items, d]`` on, and take the result over."""
+        columns = likes.T.tocsr(), dislikes.T.tocsr()
+        users = torch.zeros(likes.shape[0], items.shape[1])
+        for _ in range(passes):
+            users = self.problem.half_step(likes, dislikes, items)
+            items = self.problem.half_step(*columns, users)
+        degree = np.diff(columns[0].indptr) + np.diff(columns[1].indptr)
+        self._take(items.numpy(), degree, users.T @ users, likes.shape[0])
+
+    # ---- T0 and T1
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Make again the items that have grown."""
+        self._gram = None
+        self.items.update(edges, changes.users, changes.items, self)
+
+    def attach(self, edges: EdgeState) -> None:
+        """Make all items that have grown since the refresh."""
+        self._gram = None
+        self.items.attach(edges, self)
+
+    def make_users(self, rows: Rows) -> np.ndarray:
+        """Return the half-steps of users, given the items of the last refresh."""
+        old = rows.ids < len(self._base)
+        known = matrices(Rows.where(old, rows.indptr, rows.ids, rows.kind), len(self._base))
+        return self.problem.half_step(*known, self._base, self._base_gram).numpy()
+
+    def make_items(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, users: np.ndarray) -> np.ndarray:
+        """Return the half-steps of items."""
+        fixed = torch.from_numpy(users)
+        return self.problem.half_step(likes, dislikes, fixed, self.user_gram, self.n_users).numpy()
+
+    # ---- scores
+
+    @property
+    def gram(self) -> torch.Tensor:
+        """The Gram matrix of the items in force, ``[d, d]``."""
+        if self._gram is None:
+            moved = self.items.moved
+            now = torch.from_numpy(self.items.vectors[moved])
+            before = self._base[torch.from_numpy(moved[moved < len(self._base)])]
+            self._gram = self._base_gram + now.T @ now - before.T @ before
+        return self._gram
+
+    def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+        return self._users(edges, users) @ torch.from_numpy(self.items.vectors).T
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        return np.einsum("nk,nmk->nm", self._users(edges, users).numpy(), self.items.vectors[items])
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest neighbours of items as they were at the last refresh."""
+        return self._near.of(items)
+
+    def _users(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        items = torch.from_numpy(self.items.vectors)
+        return self.problem.half_step(*matrices(user_rows(edges, users), len(items)), items, self.gram)
+
+    # ---- keeping
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        problem = asdict(self.problem)
+        problem["reg_weight"] = problem.pop("regularisation")
+        problem["reg_exponent"] = problem.pop("regularisation_exponent")
+        return {**problem, "embedding_size": self.size, "n_iterations": self.n_iterations}
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the item side of the last refresh; what has been made since is that of the edges."""
+        tensors = {"items": self.items.base, "degree": self.items.degree, "user_gram": self.user_gram.numpy()}
+        meta = {"problem": asdict(self.problem), "n_users": self.n_users}
+        return tensors, {**meta, "size": self.size, "n_iterations": self.n_iterations}
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave; :meth:`attach` brings the items that have grown."""
+        self.problem = SignedLeastSquares(**meta["problem"])
+        self.size, self.n_iterations = int(meta["size"]), int(meta["n_iterations"])
+        items, degree, gram = (np.array(tensors[name]) for name in ("items", "degree", "user_gram"))
+        self._take(items, degree, torch.from_numpy(gram), int(meta["n_users"]))
+
+
+def _largest_rank(matrix: sp.csr_matrix) -> int:
+    """Return the number of rows that are not empty, or of columns, whichever is less."""
+    return int(min(np.count_nonzero(np.diff(matrix.indptr)), np.count_nonzero(np.bincount(matrix.indices))))

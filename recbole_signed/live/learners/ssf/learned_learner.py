@@ -1,0 +1,149 @@
+r"""SSF-L under a stream: SSF's tiers, and for the learned items those of least squares.
+
+T0 and T1: a user is the fold-in of its own edges in both parts, exact given the item side; items that have grown are
+made again in both. T2: a step of subspace iteration, and from its vectors the same passes that a fit makes, so that a
+refresh leads where retraining leads. T3: the full fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.graph import SignedGraph
+from recbole_signed.live.learners import IntArray, LeastSquaresLearner, Refreshed, rows_of
+from recbole_signed.live.learners.ssf.learner import SpectralLearner
+from recbole_signed.live.store import Changes, EdgeState
+from recbole_signed.ssf.explanation import Explanation
+from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings, start_of, unit_of
+from recbole_signed.ssf.settings import FilterSettings
+
+
+class LearnedSpectralLearner(SpectralLearner):
+    """A :class:`SpectralLearner` that adds the scores of learned items (``ssf/learned_items.py``) to its own.
+
+    Args:
+        settings: parameters of the filter; they stay as they are.
+        learned_settings: those of the learned items.
+        iterations: subspace iterations of a full fit.
+        passes: those of a refresh.
+    """
+
+    name = "SSFL"
+
+    def __init__(
+        self, settings: FilterSettings, learned_settings: LearnedSettings, iterations: int = 20, passes: int = 1
+    ) -> None:
+        super().__init__(settings, iterations, passes)
+        self.learned_settings = learned_settings
+        self.learned = _least_squares(learned_settings, settings.dislike_weight)
+        self.unit = 0.0
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> LearnedSpectralLearner:
+        """Make a learner of parameters by the names in SSF-L's yaml, and ``iterations`` and ``passes``.
+
+        Raises:
+            UsageError: there is no such parameter, or a value is out of its range.
+        """
+        own, rest = LearnedSettings.split(settings)
+        return cls._of(rest, learned_settings=own)
+
+    # ---- T3 and T2
+
+    def _fit(self, graph: SignedGraph) -> None:
+        super()._fit(graph)
+        self._learn(graph)
+
+    def _refresh(self, graph: SignedGraph) -> Refreshed:
+        refreshed = super()._refresh(graph)
+        self._learn(graph)
+        return Refreshed(refreshed.staleness, refreshed.passes + self.learned_settings.learned_passes)
+
+    def _learn(self, graph: SignedGraph) -> None:
+        filter_, learned = self.fitted, self.learned
+        start = start_of(filter_, self.learned_settings.learned_rank)
+        learned.alternate(graph.likes, graph.dislikes, start, self.learned_settings.learned_passes)
+        items = torch.from_numpy(learned.items.base)
+        self.unit = unit_of(filter_, learned.user_gram, items.T @ items)
+
+    # ---- T0 and T1
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Take over the counters of the touched items, and make again what has grown in both parts."""
+        super().update(edges, changes)
+        self.learned.update(edges, changes)
+
+    def attach(self, edges: EdgeState) -> None:
+        """Take over all counters, and make again what has grown since the refresh in both parts."""
+        super().attach(edges)
+        self.learned.attach(edges)
+
+    # ---- scores
+
+    def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+        added = self.learned.scores(edges, users).mul_(self.learned_settings.learned_share * self.unit)
+        return self.filter.scores(self._users(edges, users), added)
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        added = torch.from_numpy(self.learned.pair_scores(edges, users, items))
+        added *= self.learned_settings.learned_share * self.unit
+        own = self._users(edges, users)
+        return self.filter.pair_scores(own, torch.from_numpy(items), added).numpy()
+
+    def explain(self, edges: EdgeState, user: int, item: int) -> Explanation:
+        """Return what each of a user's edges, and its features and the item's, add to the score of both parts."""
+        told, one = super().explain(edges, user, item), np.array([user])
+        items = torch.from_numpy(self.learned.items.vectors)
+        learned = LearnedItems(items, self.learned.gram, self.unit, self.learned.problem)
+        user_edges, score = rows_of(edges, one, edges.n_items), self.pair_scores(edges, one, np.array([[item]]))
+        return learned.explained(told, user_edges, item, self.learned_settings.learned_share, float(score[0, 0]))
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
+        """Find nothing: all scores have to be worked out, since the filter's bounds say nothing of the sum."""
+
+    # ---- keeping
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        return {**super().parameters(), **asdict(self.learned_settings)}
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything but the counters and what is made of the edges."""
+        tensors, meta = super().state()
+        learned, learned_meta = self.learned.state()
+        tensors |= {f"learned_{name}": tensor for name, tensor in learned.items()}
+        return tensors, meta | {
+            "learned_settings": asdict(self.learned_settings),
+            "learned": learned_meta,
+            "unit": self.unit,
+        }
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave; :meth:`attach` brings what is made of the edges."""
+        super().load(tensors, meta)
+        self.learned_settings = LearnedSettings(**meta["learned_settings"])
+        self.learned = _least_squares(self.learned_settings, self.settings.dislike_weight)
+        own = {name.removeprefix("learned_"): tensors[name] for name in tensors if name.startswith("learned_")}
+        self.learned.load(own, meta["learned"])
+        self.unit = float(meta["unit"])
+
+
+def _least_squares(settings: LearnedSettings, dislike_weight: float) -> LeastSquaresLearner:
+    problem = settings.problem(dislike_weight)
+    return LeastSquaresLearner(
+        embedding_size=settings.learned_rank,
+        n_iterations=settings.learned_passes,
+        like_weight=problem.like_weight,
+        dislike_weight=problem.dislike_weight,
+        dislike_target=problem.dislike_target,
+        unobserved_weight=problem.unobserved_weight,
+        reg_weight=problem.regularisation,
+        reg_exponent=problem.regularisation_exponent,
+    )

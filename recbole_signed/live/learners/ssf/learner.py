@@ -1,0 +1,374 @@
+r"""SSF under a stream.
+
+T0: degrees and like rates are those of the edges, always. T1: a user is the fold-in of its own edges, so its new
+ranking is exact given the item side; an item that has grown by a quarter since the last refresh is folded in from
+its users, :math:`v_i = S^{-2} V_0^T R^T r_i` with the item side :math:`V_0` and, for the items of those users, the
+degrees of that refresh (``growing_items.py``). T2: a step of warm-started subspace iteration over all edges. T3: the
+full fit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.atomic import Features
+from recbole_signed.errors import UsageError, ending
+from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
+from recbole_signed.live import LIKE, AnnouncedFeatures
+from recbole_signed.live.learners import (
+    GrowingItems,
+    IntArray,
+    LearnerDefaults,
+    Neighbours,
+    Refreshed,
+    csr,
+    graph_of,
+    grown,
+    rows_of,
+    user_rows,
+)
+from recbole_signed.live.learners.ssf.live_features import LiveFeatures
+from recbole_signed.live.learners.ssf.live_items import LiveCounters, TopItems
+from recbole_signed.live.store import Changes, EdgeArrays, EdgeState, Rows
+from recbole_signed.ssf.explanation import Explanation
+from recbole_signed.ssf.features import FeatureSettings
+from recbole_signed.ssf.filter import Exposure, SpectralFilter
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.linear_term import LinearTerm
+from recbole_signed.ssf.settings import FilterSettings, number_of
+from recbole_signed.ssf.user_edges import UserEdges
+
+LINEAR = ("data", "indices", "indptr")
+"""Of the linear term's matrix, what a snapshot holds."""
+
+
+class SpectralLearner(LearnerDefaults):
+    """A :class:`SpectralFilter` whose counters, users and growing items follow the edges.
+
+    Args:
+        settings: parameters of the filter; they stay as they are.
+        iterations: subspace iterations of a full fit.
+        passes: those of a refresh.
+
+    Raises:
+        UsageError: one of the latter two is below 1.
+    """
+
+    name = "SSF"
+
+    def __init__(self, settings: FilterSettings, iterations: int = 20, passes: int = 1) -> None:
+        if iterations < 1 or passes < 1:
+            raise UsageError(f"iterations is {iterations}, passes {passes}; both must be 1 or more.")
+        self.settings = settings
+        self.iterations = iterations
+        self.passes = passes
+        self.counters = LiveCounters()
+        self.feature_settings = FeatureSettings()
+        self.features: LiveFeatures | None = None
+        none = torch.zeros(1, 0)
+        self._take(SpectralFilter(none, none[0], ItemCounters.of(*torch.zeros(2, 1)), 0.0, 1.0, settings), none)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SpectralLearner:
+        """Return a copy that shares what is never written to."""
+        memo.update({id(each): each for each in (self.block, self.fitted, self.settings)})
+        made = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            setattr(made, name, None if name == "_filter" else copy.deepcopy(value, memo))
+        return made
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> SpectralLearner:
+        """Make a learner of parameters by the names in SSF's yaml, and ``iterations`` and ``passes``.
+
+        Raises:
+            UsageError: there is no such parameter, or a value is out of its range.
+        """
+        return cls._of(settings)
+
+    @classmethod
+    def _of(cls, settings: Mapping[str, Any], **more: Any) -> Any:
+        own, rest = FilterSettings.split(settings)
+        of_features, rest = FeatureSettings.split(rest)
+        passes = {name: number_of(name, int, rest.pop(name)) for name in ("iterations", "passes") if name in rest}
+        for name in rest:
+            known = [*asdict(own), "iterations", "passes"]
+            raise UsageError(f"SSF has no parameter '{name}' under a stream{ending(name, known)}")
+        made = cls(own, **passes, **more)
+        made.feature_settings = of_features
+        return made
+
+    def take_features(self, items: Features | None, users: Features | None) -> None:
+        """Take the features of the data set that a state begins with, by its ids, for the next fit."""
+        self.features = LiveFeatures(items, users, self.feature_settings)
+
+    def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
+        """Take the features that :meth:`state` gave, less those of forgotten users, for the next fit."""
+        self.features = None
+        if "feature_settings" in meta:
+            self.feature_settings = FeatureSettings(**meta["feature_settings"])
+            self.features = LiveFeatures.load(tensors, meta, self.feature_settings)
+            self.features.forget(forgotten)
+
+    # ---- T3 and T2
+
+    def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
+        """Fit to all edges from a random start."""
+        self._fit(graph_of(edges, n_users, n_items))
+
+    def _fit(self, graph: SignedGraph) -> None:
+        fitted, block = SpectralFilter.fit(graph, self.settings, iterations=self.iterations)
+        self._take(fitted, block, graph)
+
+    def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
+        """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are.
+
+        Where the graph of the last fit or refresh was too small for ``rank`` vectors, and this one has room for more,
+        they are found as a fit finds them, and the staleness is 1.
+        """
+        return self._refresh(graph_of(edges, n_users, n_items))
+
+    def _refresh(self, graph: SignedGraph) -> Refreshed:
+        exposure = Exposure.of(graph, self.settings)
+        start = torch.zeros(graph.n_items, self.block.shape[1])
+        start[: len(self.block)] = self.block
+        moved = self.items.moved
+        start[moved, : self.items.vectors.shape[1]] = torch.from_numpy(self.items.vectors[moved])
+        if start.shape[1] < min(self.settings.rank, *exposure.matrix.shape):  # the last graph had no room for more
+            self._take(*SpectralFilter.fit(graph, self.settings, iterations=self.iterations, start=start), graph)
+            return Refreshed(1.0, self.iterations + 1)
+        found, staleness = refreshed_factors(exposure.matrix, self.settings.rank, start, self.passes)
+        self._take(exposure.filter(found, self.settings), found.block, graph)
+        return Refreshed(staleness, self.passes + 1)
+
+    def _take(self, fitted: SpectralFilter, block: torch.Tensor, graph: SignedGraph | None = None) -> None:
+        self.fitted, self.block = fitted, block
+        self.counters.start(fitted.counters.likes.numpy(), fitted.counters.dislikes.numpy())
+        degree = self.counters.now.degrees(self.settings).numpy()
+        self.items = GrowingItems(fitted.vectors.numpy(), degree, self.settings.dislike_weight)
+        if self.features is not None and graph is not None:
+            self.features.learn(fitted, graph)
+        self._near = Neighbours(self.items.base, fitted.values.numpy())
+        self._predict()
+
+    def _predict(self) -> None:
+        """Work out again what features say of all items."""
+        self.shown: np.ndarray | None = None
+        if self.features is not None and self.features.tells_of_items:
+            self.counters.expect(self.features.expected(self.items.n_items))
+            self.shown = self.items.table.copy()
+            self._blend(np.arange(self.items.n_items))
+        self.best = TopItems(self.items.table if self.shown is None else self.shown)
+        self._filter: SpectralFilter | None = None
+
+    def _blend(self, items: IntArray) -> None:
+        """Put what is shown of items in the place of what their edges alone make of them."""
+        assert self.features is not None
+        assert self.shown is not None
+        self.shown = grown(self.shown, len(self.items.table))
+        share = self.counters.now.share(torch.from_numpy(items)).numpy()
+        self.shown[items] = self.features.blended(self.items.vectors[items], items, share)
+
+    def keep_without_forgotten(self, of: Any) -> bool:
+        """Take over what another learner of the state has left of users, who may have been forgotten meanwhile."""
+        return self.features is None or self.features.take_users(getattr(of, "features", None))
+
+    def forget(self, users: IntArray) -> None:
+        """Drop the features of users by their ids; what was learned from them goes with the next fit."""
+        if self.features is not None:
+            self.features.forget(users)
+
+    def announce(self, announced: AnnouncedFeatures) -> None:
+        """Take features by side and id, in place of earlier ones; the ids may have no edge yet."""
+        if self.features is None:
+            return
+        self.features.announce("user", announced.get("user", {}))  # they count when the user is ranked for
+        items = announced.get("item", {})
+        if len(self.features.announce("item", items)):
+            self.items.grow(max(items) + 1)
+            self.counters.grow(self.items.n_items)
+            self._predict()
+
+    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Return which features of items or users can't be announced, by their place, and why."""
+        return {} if self.features is None else self.features.unfit(side, features)
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Return how each column of features is read, by side."""
+        return {} if self.features is None else self.features.columns
+
+    def knows(self, user: int) -> bool:
+        """Return whether features say something of a user."""
+        return self.features is not None and self.features.knows(user)
+
+    # ---- T0 and T1
+
+    def update(self, edges: EdgeState, changes: Changes) -> None:
+        """Take over the counters of the touched items, and fold in what has grown."""
+        self.forget(changes.forgotten.astype(np.int64))
+        self.counters.update(edges, changes.items)
+        moved = self.items.update(edges, changes.users, changes.items, self)
+        self._moved(moved if self.shown is None else np.union1d(moved, changes.items))
+
+    def attach(self, edges: EdgeState) -> None:
+        """Take over all counters, and fold in what has grown since the refresh."""
+        self.counters.start(edges.item_likes, edges.item_dislikes)
+        moved = self.items.attach(edges, self)
+        if self.features is None:
+            self._moved(moved)
+        else:
+            self._predict()
+
+    def _moved(self, items: np.ndarray) -> None:
+        if self.shown is not None:
+            self._blend(items.astype(np.int64))
+        self.best.update(self.items.table if self.shown is None else self.shown, items)
+        self._filter = None
+
+    def make_users(self, rows: Rows) -> np.ndarray:
+        r"""Return :math:`D_u^{-e} R_u V_0`, with the degrees that the last refresh knew of items."""
+        old = rows.ids < len(self.items.degree)  # the others have no vector in V_0
+        known = Rows.where(old, rows.indptr, rows.ids, rows.kind)
+        users, base = self._edges(rows), self.items.base
+        data = users.weights[old] * np.repeat(self._scale(users.degrees) ** 2, np.diff(known.indptr))
+        data *= self._scale(self.items.degree[known.ids])
+        return np.asarray(csr(data.astype(np.float32), known.ids, known.indptr, len(base)) @ base)
+
+    def make_items(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, users: np.ndarray) -> np.ndarray:
+        r"""Return :math:`S^{-2} V_0^T R^T r_i` of items."""
+        w = self.settings.dislike_weight
+        degree = np.diff(likes.indptr) + abs(w) * np.diff(dislikes.indptr)
+        total = (likes @ users + w * (dislikes @ users)).astype(np.float64) * self._scale(degree)[:, None]
+        values = self.fitted.values.double().numpy()
+        energy = np.where(values > 0, values**2, np.inf)
+        return (total / energy).astype(np.float32)
+
+    # ---- scores
+
+    def _scale(self, degrees: np.ndarray) -> np.ndarray:
+        return inverse_power(degrees, self.settings.degree_smoothing, self.settings.degree_exponent)
+
+    def _edges(self, rows: Rows) -> UserEdges:
+        """Read the edges of users as the filter does."""
+        w = self.settings.dislike_weight
+        like = rows.kind == LIKE
+        size = np.zeros(len(like) + 1)
+        np.cumsum(np.where(like, 1.0, abs(w)), out=size[1:])
+        return UserEdges(rows.indptr, rows.ids, np.where(like, 1.0, w), np.diff(size[rows.indptr]))
+
+    @property
+    def filter(self) -> SpectralFilter:
+        """The filter in force, which shares this learner's arrays; it holds until the next update."""
+        if self._filter is None:
+            vectors = self.items.vectors if self.shown is None else self.shown[: self.items.n_items]
+            self._filter = self.fitted.following(torch.from_numpy(vectors), self.counters.now)
+        return self._filter
+
+    def with_aversion(self, value: float) -> SpectralLearner:
+        """Return a learner for rankings alone that shares everything with this one but ``dislike_aversion``."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, dislike_aversion=value)
+        other.fitted, other._filter = self.fitted.changed(dislike_aversion=value), None
+        return other
+
+    def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
+        """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+        return self.filter.scores(self._users(edges, users))
+
+    def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
+        """Return users with the edges they have now."""
+        return self._with_prior(self._edges(user_rows(edges, users)), users)
+
+    def _with_prior(self, own: UserEdges, users: IntArray) -> UserEdges:
+        prior = None if self.features is None else self.features.prior(np.asarray(users, dtype=np.int64))
+        return own if prior is None else replace(own, prior=prior)
+
+    def explain(self, edges: EdgeState, user: int, item: int) -> Explanation:
+        """Return what each of a user's edges, and its features and the item's, add to the filter's score."""
+        own = rows_of(edges, np.array([user]), edges.n_items)
+        users = self._users(edges, np.array([user]))
+        told = self.filter.explain(own, item, users)
+        return told if self.features is None else self.features.explained(told, self.filter, users, user, item)
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
+        """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.
+
+        Args:
+            edges: as they are now.
+            user: whom to rank for.
+            k: how many.
+            hidden: items that are left out.
+
+        Returns:
+            None where that is not faster, or where the best can't be told so.
+        """
+        if self.fitted.linear is not None or not self.best.worth_it(self.items.n_items, k):
+            return None
+        factors = self.filter.fold_in(self._users(edges, np.array([user])))[0]
+        return self.best.best(self.filter, factors, k, hidden, self.counters.ceiling(self.settings))
+
+    def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
+        """Return the scores of some items for each user, ``[len(users), m]``."""
+        return self.filter.pair_scores(self._users(edges, users), torch.from_numpy(items)).numpy()
+
+    def without_taste(self, items: IntArray) -> np.ndarray:
+        """Return the scores of items for somebody of whom nothing is known, ``[n]``."""
+        return self.filter.finished(torch.zeros(1, len(items)), torch.from_numpy(items)[None])[0].numpy()
+
+    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest neighbours of items as they were at the last refresh."""
+        return self._near.of(items)
+
+    # ---- keeping
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters, by the names in the model's yaml."""
+        of_features = {} if self.features is None else asdict(self.feature_settings)
+        own = {name: value for name, value in asdict(self.settings).items() if name != "dislike_strength"}
+        return {**own, **of_features, "iterations": self.iterations, "passes": self.passes}
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything but the counters and fold-ins, which are those of the edges."""
+        fitted = self.fitted
+        tensors = {
+            "base": self.items.base,
+            "values": fitted.values.numpy(),
+            "block": self.block.numpy(),
+            "fitted_degree": self.items.degree,
+        }
+        if fitted.linear is not None:
+            tensors |= {f"linear_{name}": getattr(fitted.linear.gram.matrix, name) for name in LINEAR}
+        own: dict[str, Any] = {}
+        if self.features is not None:
+            of_features, own = self.features.state()
+            tensors |= of_features
+            own["feature_settings"] = asdict(self.feature_settings)
+        return tensors, own | {
+            "settings": asdict(self.settings),
+            "iterations": self.iterations,
+            "passes": self.passes,
+            "n_users": fitted.n_users,
+            "median_degree": fitted.median_degree,
+        }
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave; :meth:`attach` brings counters and fold-ins."""
+        self.settings = FilterSettings(**meta["settings"])
+        self.iterations, self.passes = int(meta["iterations"]), int(meta["passes"])
+        # shared with what was read, since nothing writes to them: they are most of the memory of a model
+        base, values, block = (torch.from_numpy(tensors[name]) for name in ("base", "values", "block"))
+        linear = None
+        if f"linear_{LINEAR[0]}" in tensors:
+            data, ids, indptr = (np.array(tensors[f"linear_{name}"]) for name in LINEAR)
+            linear = LinearTerm.of(csr(data, ids, indptr, len(base)), values, self.settings.linear_weight)
+        counters = ItemCounters.of(*torch.zeros(2, len(base)))
+        sizes = float(meta["n_users"]), float(meta["median_degree"])
+        self.take_features_of(tensors, meta, np.zeros(0, dtype=np.int64))
+        self._take(SpectralFilter(base, values, counters, *sizes, self.settings, linear), block)
+        self.items.degree = np.array(tensors["fitted_degree"], dtype=np.float32)

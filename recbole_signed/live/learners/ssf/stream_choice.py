@@ -1,0 +1,269 @@
+"""Chooses a model's settings on the base of a stream alone: fitted to its first nine tenths, measured on the last.
+
+The last tenth in time, as the stream goes on. Where hardly any user has events before and in it, as on rating sites
+that people come to once, that would be chance: there it is the last tenth of each user's own events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_signed.data import ranks
+from recbole_signed.errors import UsageError
+from recbole_signed.evaluation import gamma_of, split_group
+from recbole_signed.graph import SignedGraph
+from recbole_signed.live import DISLIKE, LIKE
+from recbole_signed.live.learners.ssf.live_choice import touched
+from recbole_signed.live.store import EdgeArrays
+from recbole_signed.model import PersonalVerdicts
+from recbole_signed.plugin import facts_of, lineage, registry
+from recbole_signed.recent_counts import DAY, RecentCounts
+from recbole_signed.ssf.feature_search import tune_features
+from recbole_signed.ssf.features import FeatureSettings
+from recbole_signed.ssf.learned_items import LearnedSettings
+from recbole_signed.ssf.learned_search import tune_learned
+from recbole_signed.ssf.pieces import Candidate, Pieces
+from recbole_signed.ssf.price import spend
+from recbole_signed.ssf.search import SearchResult, tune
+from recbole_signed.ssf.sequences import Sequences
+from recbole_signed.ssf.settings import CHOSEN, FilterSettings, TimeSettings
+from recbole_signed.ssf.time_search import HALF_LIVES, REACH, Exposures, tune_time
+from recbole_signed.ssf.validation import FIRST_ROUND, METRICS, Validation, drawn
+
+METRIC = "NDCG@20"
+ITERATIONS = 20
+"""Of a decomposition."""
+ACCURACY_PRICE = 0.01
+"""Default of the key of that name."""
+CHOOSES_BY = ("valid_metric", "signed_gamma", "accuracy_price")
+"""Settings of the choice, none of the model: what it is made by in place of :data:`METRIC`, and its gamma."""
+DECAY_POP = 1.0
+"""Half-life of DecayPop, in days, where the base spans too little time to choose it on."""
+VALID_SHARE = 0.1
+MAX_USERS = 3000
+
+
+def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Return ``given`` and, for what it leaves open, the values that rank the last tenth of ``edges`` best.
+
+    Args:
+        model: class name.
+        edges: what is known before the stream begins.
+        n_users: of the graph.
+        n_items: the same of the items.
+        given: values of what is not chosen, and :data:`CHOOSES_BY`.
+
+    Raises:
+        UsageError: the model can't choose, or the base has nothing to choose on.
+    """
+    own = facts_of(model).stream_chooser
+    ours = (_CHOOSERS[name] for name in lineage(model) if name in _CHOOSERS)
+    chooser = next(ours, None) if own is None else registry.load_object(own)
+    if chooser is None:
+        raise UsageError(f"{model} can't choose its settings by itself; set auto: False, and give them.")
+    found: dict[str, Any] = chooser(edges, n_users, n_items, given)
+    return {key: value for key, value in found.items() if key not in CHOOSES_BY}
+
+
+def chosen_for_filter(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose for SSF, see :func:`chosen_settings`."""
+    found = _tuned(edges, n_users, n_items, given)
+    return {**asdict(_spent(edges, found, given)), **given}
+
+
+def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose for SSF-L, see :func:`chosen_settings`."""
+    tuned = _tuned(edges, n_users, n_items, given)
+    _, graph, validation, found = tuned
+    both = tune_learned(graph, validation, found, LearnedSettings.split(given)[0], ITERATIONS, given)
+    strength = _spent(edges, tuned, given).dislike_strength
+    return {**asdict(both.tuned.settings), **asdict(both.settings), "dislike_strength": strength, **given}
+
+
+def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose for SSF-T, see :func:`chosen_settings`."""
+    tuned = _tuned(edges, n_users, n_items, given)
+    found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
+    timed, _ = TimeSettings.split(given)
+    train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
+    # where users come once the filter was fitted to the last tenth in time, too
+    found = replace(found, fitted=None, alone=False)
+    user, item, like, time = edges.where(train).verdicts
+    sequences = Sequences.of(user, item, like, time, n_users)
+    exposures = Exposures.since(timed.since, item, time)
+    in_time = tune_time(graph, sequences, exposures, validation, found, timed, ITERATIONS, given)
+    chosen = {**asdict(in_time.tuned.settings), **asdict(in_time.settings), "dislike_strength": strength}
+    return {**chosen, "held": [name for name in CHOSEN if name in given], **given}
+
+
+def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Choose the half-life of DecayPop, on what comes next in time, see :func:`chosen_settings`."""
+    train, _, validation = _what_comes_next(edges, n_users, n_items, given)
+    _, item, like, time = edges.where(train).verdicts
+    lives = [life for life in HALF_LIVES if life <= REACH * np.ptp(time) / DAY] or [DECAY_POP]
+
+    def candidate(life: float) -> Candidate:
+        counts = torch.from_numpy(RecentCounts.of(item[like], time[like], life, n_items).counts).float()
+        return lambda pieces: counts.expand(len(range(*pieces.rows.indices(validation.n_users))), -1).clone()
+
+    standings = validation.contest([candidate(life) for life in lives])
+    best = max(zip(standings, lives, strict=True), key=lambda each: each[0].value)[1]
+    return {"half_life": best, **given}
+
+
+_CHOOSERS = {
+    "DecayPop": chosen_for_popularity,
+    "SSF": chosen_for_filter,
+    "SSFL": chosen_for_learned,
+    "SSFT": chosen_for_time,
+}
+"""What chooses for these models and for those that extend them; another one has its ``stream_chooser``."""
+
+
+def chosen_features(
+    edges: EdgeArrays, n_users: int, n_items: int, chosen: dict[str, Any], items: Any, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Choose what the family makes of features of items, on what comes next in time.
+
+    Args:
+        edges: what is known before the stream begins.
+        n_users: of the graph.
+        n_items: the same of the items.
+        chosen: the settings of the filter, among others.
+        items: features ``[n_items, n_features]``.
+        given: values of what is not chosen.
+    """
+    _, graph, validation = _what_comes_next(edges, n_users, n_items, given)
+    start = FeatureSettings.split(given)[0]
+    found = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, ITERATIONS, given)
+    return asdict(found.settings)
+
+
+_Tuned = tuple[np.ndarray, SignedGraph, Validation, SearchResult]
+
+
+def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSettings:
+    """Return the settings of the filter with the verdicts that ``accuracy_price`` pays for."""
+    train, graph, validation, found = tuned
+    fitted, numbers = found.fit(graph, ITERATIONS), validation.numbers
+    assert numbers is not None
+    user, item, like, time = edges.where(train).verdicts
+    likes, dislikes = ((user[side], item[side], time[side]) for side in (like, ~like))
+    personal = PersonalVerdicts(graph, likes, dislikes)
+
+    def at(settings: FilterSettings) -> Candidate:
+        filter_ = replace(fitted, settings=settings)
+        neutral = filter_.finished(torch.zeros(1, graph.n_items))
+
+        def score(pieces: Pieces) -> torch.Tensor:
+            if not settings.dislike_strength:
+                return filter_.scores(validation.users.rows(pieces.rows))
+            users = numbers[pieces.rows]
+            return personal.judged(users, lambda own, _: filter_.scores(own), neutral, settings.dislike_strength)
+
+        return score
+
+    price = float(given.get("accuracy_price", ACCURACY_PRICE))
+    with personal.remembering():
+        return spend(at, validation, found.settings, price, personal.timed, given)
+
+
+def _tuned(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> _Tuned:
+    """Choose the settings of the filter, but for those given; also return what they were chosen on."""
+    train, known = _first_part(edges, n_users)
+    users = drawn(known, MAX_USERS)
+    if not len(users):
+        raise _nothing_to_choose_on("has no user")
+    graph = _graph(edges, train, n_users, n_items)
+    validation = _validation(edges, train, graph, users, given)
+    start, _ = FilterSettings.split(given)
+    return train, graph, validation, tune(graph, validation, start, ITERATIONS, given)
+
+
+def _what_comes_next(
+    edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
+) -> tuple[np.ndarray, SignedGraph, Validation]:
+    """Return which events are not among the last tenth in time, their graph, and the likes that come next.
+
+    A trend is of a moment: it is measured by what comes next, of all who come.
+
+    Raises:
+        UsageError: there are no events before the last tenth, or no likes in it.
+    """
+    train = _in_time(edges)
+    held = np.unique(edges.user[~train & (edges.kind == LIKE)])
+    if not train.any() or not len(held):
+        raise _nothing_to_choose_on("has no events before its last tenth in time, or no like in it,")
+    graph = _graph(edges, train, n_users, n_items)
+    return train, graph, _validation(edges, train, graph, drawn(held, MAX_USERS), given)
+
+
+def _nothing_to_choose_on(why: str) -> UsageError:
+    return UsageError(f"the base of the stream {why} to choose settings on; set auto: False, and give them.")
+
+
+def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> SignedGraph:
+    sides = [_side(edges, train & (edges.kind == kind)) for kind in (LIKE, DISLIKE)]
+    return SignedGraph.from_edges(sides[0], sides[1], n_users, n_items)
+
+
+def _validation(
+    edges: EdgeArrays, train: np.ndarray, graph: SignedGraph, users: np.ndarray, given: dict[str, Any]
+) -> Validation:
+    """Return users and the verdicts that they give outside of the events ``train``, bool ``[n_edges]``."""
+    row = np.full(graph.n_users, -1)
+    row[users] = np.arange(len(users))
+    n_items = graph.n_items
+
+    def held(kind: int) -> np.ndarray:
+        rows = ~train & (edges.kind == kind) & (row[edges.user] >= 0)
+        return np.sort(row[edges.user[rows]] * n_items + edges.item[rows])
+
+    keys, metric = held(LIKE), str(given.get("valid_metric") or METRIC)
+    plain = split_group(metric)[0]
+    if not METRICS.fullmatch(plain):
+        raise UsageError(f"valid_metric is '{metric}'; a stream's settings are chosen by NDCG, Recall or a signed one.")
+    return Validation(
+        users=graph.rows(users),
+        like_keys=keys,
+        like_count=np.bincount(keys // n_items, minlength=len(users)),
+        hidden=touched(edges.where(train), row),
+        metric=plain,
+        numbers=users,
+        gamma=gamma_of(metric, given.get("signed_gamma")),
+        dislike_keys=held(DISLIKE),
+    )
+
+
+def _in_time(edges: EdgeArrays) -> np.ndarray:
+    """Return which events are not among the last tenth in time, bool ``[n_edges]``."""
+    return edges.timestamp < np.quantile(edges.timestamp, 1 - VALID_SHARE)
+
+
+def _first_part(edges: EdgeArrays, n_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which events are fitted to, bool ``[n_edges]``, and the users that the others are measured on."""
+    in_time = _in_time(edges)
+    users = _measured(edges, in_time, n_users)
+    if len(users) >= FIRST_ROUND:
+        return in_time, users
+    order = np.argsort(edges.timestamp, kind="stable")
+    group, place, count = ranks(edges.user[order])
+    of_each = np.zeros(len(order), dtype=bool)
+    of_each[order] = place < np.maximum(1, np.floor(count * (1 - VALID_SHARE)))[group]
+    more = _measured(edges, of_each, n_users)
+    return (of_each, more) if len(more) > len(users) else (in_time, users)
+
+
+def _measured(edges: EdgeArrays, train: np.ndarray, n_users: int) -> np.ndarray:
+    """Return the users with a verdict among ``train`` and a like outside of it, ascending."""
+    known = np.bincount(edges.user[train & np.isin(edges.kind, (LIKE, DISLIKE))], minlength=n_users)
+    held = np.bincount(edges.user[~train & (edges.kind == LIKE)], minlength=n_users)
+    return np.flatnonzero((known > 0) & (held > 0))
+
+
+def _side(edges: EdgeArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return edges.user[rows], edges.item[rows]

@@ -1,0 +1,299 @@
+"""A learner over the state directory that it follows: both held together, renewed beside updates, saved as versions."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.live.computing import Compute, compute_here
+from recbole_signed.live.forgetting import Forgetting
+from recbole_signed.live.learners import Learner, Refreshed, described, learner_from
+from recbole_signed.live.model_version import load_version, same_settings
+from recbole_signed.live.store import BackupInfo, FrozenEdges, OnlineState, Snapshot, Versions
+
+_logger = logging.getLogger(__name__)
+
+
+class RenewableModel:
+    """State and learner under one lock, and what brings a new model in force: a start, a refresh, a refit, a version.
+
+    One counter of fits and one of refreshes say whether what was computed without the lock still fits what is there.
+    """
+
+    directory: Path
+    model_name: str
+    state: OnlineState | None
+    learner: Learner | None
+    scratch_seq: int
+    """Seq of the newest event that the last fit from scratch has seen."""
+    scratch_time: float
+    """When that fit began, in seconds since 1970; 0 for a version that was saved before this was kept."""
+    closed: bool
+    wanted: Learner | None
+    """Unfitted, of the parameters that the next refit brings in force; None where these are in force."""
+    _configured: Learner | None
+    """Unfitted, of the parameters of a configuration; None: those of the version in force hold."""
+    _forgetting: Forgetting
+
+    def _prepare(self, directory: Path, model_name: str) -> None:
+        self.directory, self.model_name = directory, model_name
+        self.state = self.learner = self.wanted = self._configured = None
+        self.closed = self._behind = False
+        self._n_fits = self._n_refreshes = self._fitted_seq = 0
+        self.scratch_seq, self.scratch_time = 0, time.time()
+        self._lock = threading.RLock()
+        self._updating = threading.Lock()  # held, before `_lock`, by the one update or snapshot under way
+        self.compute: Compute = compute_here
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refit")
+
+    # ---- holding
+
+    def _go_on(self, state: OnlineState, learner: Learner, snapshot: Snapshot | None) -> None:
+        """Bring a learner and the edges from a version that was just recovered to the end of the log."""
+        if snapshot is None:
+            learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+            self.scratch_seq = state.applied_seq
+        else:
+            load_version(learner, snapshot)
+            self._scratch_of(snapshot)
+        self._fitted_seq = state.applied_seq if snapshot is None else int(snapshot.meta.get("fitted_seq", 0))
+        learner.attach(state.edges)
+        some = False
+        for update in state.replay():
+            some = True
+            if len(update.changes.forgotten):  # what else a learner takes from updates follows from the edges
+                learner.update(state.edges, update.changes)
+        if some:
+            learner.attach(state.edges)
+        learner.announce(state.announced())
+        self.state, self.learner = state, learner
+        self._forgetting.at_opening(state)
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[tuple[OnlineState, Learner]]:
+        """Hold state and learner for one call, both at the end of the log."""
+        self._check_process()
+        with self._lock:
+            state, learner = self._ready()
+            if self._behind:
+                _logger.warning("An exception left the model behind the log; both are read again.")
+                snapshot = state.recover(model=self.model_name)
+                description = snapshot.meta.get("learner") if snapshot is not None else None
+                fresh = learner_from(description or described(learner))
+                fresh.dislike_strength = learner.dislike_strength  # may have been changed since the version was saved
+                self._go_on(state, fresh, snapshot)
+                self._compare()
+                self._behind = False
+                state, learner = self._ready()
+            yield state, learner
+
+    def _compare(self) -> None:
+        """Let the next refit bring what the configuration says, where a version of other parameters is in force."""
+        if self._configured is not None and self.learner is not None:
+            same = same_settings(self._configured, described(self.learner))
+            self.wanted = None if same else self._configured
+
+    def _check_process(self) -> None:
+        """Refuse a forked process; called before a lock is taken, which the fork may have copied while it was held."""
+        if self.state is not None:
+            self.state.check_process()
+
+    def reading(self) -> contextlib.AbstractContextManager[tuple[OnlineState, Learner]]:
+        """Give state and learner, which stay as they are until the block ends: updates wait for that long."""
+        return self._entered()
+
+    @property
+    def version(self) -> str:
+        """Name of the model in force, and seq of the newest event that its last fit or refresh has seen."""
+        return f"{self.model_name}@{self._fitted_seq}"
+
+    @property
+    def versions(self) -> Versions:
+        """The saved versions."""
+        return self._ready()[0].versions
+
+    def _ready(self) -> tuple[OnlineState, Learner]:
+        if self.closed:
+            raise UsageError(f"The state {self.directory} was closed; open it again.")
+        if self.state is None or self.learner is None:
+            raise UsageError("the trainer has no online state yet; call fit(), or start() with the training data set.")
+        return self.state, self.learner
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters ``in_force``, and those ``at_next_refit`` where they differ, else None."""
+        with self._entered() as (_, learner):
+            wanted = self.wanted
+            return {
+                "in_force": learner.parameters(),
+                "at_next_refit": wanted.parameters() if wanted is not None else None,
+            }
+
+    # ---- renewing
+
+    def refresh(self) -> Refreshed:
+        """Bring the item side up to date; updates wait only while edges are copied and the result is swapped in.
+
+        Where a refit ends meanwhile, the refresh is done again on what it brought.
+        """
+        while True:
+            with self._entered() as (state, learner):
+                fresh, n_fits = copy.deepcopy(learner), self._n_fits
+                frozen, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
+            fresh, result = self.compute(fresh, "refresh", frozen.arrays(state.lock), *sizes)
+            with self._entered() as (state, learner):
+                if self._n_fits == n_fits:
+                    self._n_refreshes += 1
+                    self._swap(state, learner, fresh, seq)
+                    return result
+
+    def refit(self) -> Future[None]:
+        """Learn from scratch in the background; the future is done when the new version is in force.
+
+        Parameters that were changed since the last fit take effect with it.
+        """
+        with self._entered():
+            return self._pool.submit(self._refit)
+
+    def _refit(self) -> None:
+        with self._entered() as (state, learner):
+            wanted, n_refreshes = self.wanted, self._n_refreshes
+            fresh = copy.deepcopy(wanted if wanted is not None else learner)
+            if wanted is not None:  # it has the features of its data set alone
+                fresh.announce(state.announced())
+            frozen, sizes, seq = _edges_now(state, times=fresh.needs_times)
+            scratch = (seq, time.time())
+        fresh, _ = self.compute(fresh, "fit", frozen.arrays(state.lock), *sizes)
+        again = None
+        with self._entered() as (state, _):
+            if self._n_refreshes != n_refreshes:  # what a refresh brought meanwhile is not in the edges of the fit
+                again, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
+        if again is not None:
+            fresh, _ = self.compute(fresh, "refresh", again.arrays(state.lock), *sizes)
+        with self._entered() as (state, learner):
+            self._n_fits += 1
+            self.scratch_seq, self.scratch_time = scratch
+            self._swap(state, learner, fresh, seq)
+            if self.wanted is wanted:
+                self.wanted = None
+        self._forgetting.after_refit(state)
+
+    def _scratch_of(self, snapshot: Snapshot) -> None:
+        self.scratch_seq = int(snapshot.meta.get("scratch_seq", 0))
+        self.scratch_time = float(snapshot.meta.get("scratch_time", 0))
+
+    def _swap(self, state: OnlineState, old: Learner, new: Learner, seq: int) -> None:
+        new.dislike_strength = old.dislike_strength
+        kept = new.keep_without_forgotten(old)
+        if not kept:  # its users are those of the data set, who may have been forgotten since
+            new.forget(state.users.tombstones)
+        new.attach(state.edges)
+        new.announce(state.announced(sides=("item",) if kept else ("item", "user")))
+        self.learner, self._fitted_seq = new, seq
+
+    def snapshot(self) -> str:
+        """Save a version of the model with the edges it reflects, and return its name.
+
+        Others wait only while arrays are copied, not while files are written.
+        """
+        with self.maintaining() as state:
+            # the state is busy while a batch goes to the disk: waiting for it with the model held would stop answers
+            with self._updating, self._entered() as (_, learner):
+                tensors, meta = learner.state()
+                tensors = {name: np.array(each) for name, each in tensors.items()}
+                about = {
+                    "learner": described(learner),
+                    "fitted_seq": self._fitted_seq,
+                    "scratch_seq": self.scratch_seq,
+                    "scratch_time": self.scratch_time,
+                }
+                captured = state.capture({**meta, **about}, model=self.model_name)
+            return state.save(tensors, captured)
+
+    @contextlib.contextmanager
+    def maintaining(self) -> Iterator[OnlineState]:
+        """Hold what writes versions, the base or backups; it is never waited for while state and learner are held."""
+        with self._entered() as (state, _):
+            pass
+        with state.maintenance:
+            yield state
+
+    def back_up(self, target: str | Path) -> BackupInfo:
+        """Copy the state to a folder, while it goes on.
+
+        Args:
+            target: a new folder outside the state, or an earlier backup, which is replaced.
+
+        Raises:
+            UsageError: the target is something else, its disk is full or not mounted, or the state is damaged.
+        """
+        with self.maintaining() as state:
+            return state.back_up(target)
+
+    def activate(self, name: str) -> None:
+        """Put a saved version in force, for now and for the next start; events since then stay taken in.
+
+        Args:
+            name: of the version.
+
+        Raises:
+            UsageError: there is no such version, it is damaged, or it is of another model.
+        """
+        with self.maintaining() as state:
+            snapshot = state.versions.existing(name)  # read while answers go on
+            if snapshot.model != self.model_name:
+                raise UsageError(f"version {name} is of {snapshot.model}, not of {self.model_name}.")
+            with self._entered() as (_, learner):
+                description = snapshot.meta.get("learner") or described(learner)
+            fresh = learner_from(description)
+            load_version(fresh, snapshot)
+            state.versions.rollback(name)  # once it is known that the next start can begin with it
+            with self._entered() as (state, learner):
+                self._n_fits += 1  # a refresh under way must not undo it
+                self._scratch_of(snapshot)
+                self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
+                self._compare()
+
+    def compact(self) -> int:
+        """Put edges in the place of the log's rows up to the oldest version, or of all where there is none.
+
+        Returns:
+            The seq up to which the rows are gone.
+
+        Raises:
+            UsageError: the disk is full.
+        """
+        with self.maintaining() as state:
+            return state.compact()
+
+    # ---- ending
+
+    def close(self) -> None:
+        """Wait for a call and a refit under way, and let go of the state directory; later calls are refused."""
+        try:
+            self._check_process()
+        except UsageError:
+            return
+        with self._updating, self._lock:
+            self.closed = True
+        self._pool.shutdown(wait=True)
+        self._forgetting.close()
+        if self.state is not None:
+            self.state.close()  # waits for a version that is being saved, which waits for the lock
+            self.state = None
+
+
+def _edges_now(state: OnlineState, *, times: bool) -> tuple[FrozenEdges, tuple[int, int], int]:
+    """Return the edges as they are, numbers of users and items, and the seq that they reflect."""
+    edges = state.edges
+    return edges.freeze(by_item=not times), (edges.n_users, edges.n_items), state.applied_seq

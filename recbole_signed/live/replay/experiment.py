@@ -1,0 +1,173 @@
+"""Runs a stream: predict a window with every arm, then let each learn from it in its own way."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from recbole_signed import __version__
+from recbole_signed.errors import UsageError
+from recbole_signed.live.learners import best_items, make_learner
+from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner
+from recbole_signed.live.replay.cases import Cases
+from recbole_signed.live.replay.freshness import run_by_event
+from recbole_signed.live.replay.stream_events import Replay
+from recbole_signed.live.replay.stream_features import told
+from recbole_signed.live.replay.stream_spec import POP, StreamSpec
+from recbole_signed.live.replay.window_files import is_finished, write_window
+from recbole_signed.live.store import EdgeState, OnlineState, Update
+from recbole_signed.plugin import yaml_if_there
+from recbole_signed.runs import data_sha256, digest, machine, versions
+
+TOP = 20
+
+
+def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = True) -> Path:
+    """Run an experiment, or what is left of it, and return the folder of its results.
+
+    Each window leaves ``window-NNN.parquet`` (a row per case and arm) and ``window-NNN.json`` (times). A window whose
+    files are there is not predicted again; its events are learned from, so that what follows is the same. Where no
+    window is left, nothing is learned.
+
+    Args:
+        spec: of the experiment.
+        folder: of the data set.
+        work: where results go, below a name made of everything they depend on: the yaml file, the data with their
+            settings, this package's version.
+        progress: show a bar.
+    """
+    settings = yaml_if_there(folder / f"{folder.name}.yaml")
+    data = data_sha256(folder, spec.dataset)
+    state_of = digest([spec.hash(), data, settings, __version__])
+    out = work / f"{spec.path.stem}-{state_of[:12]}"
+    replay = Replay.read(folder, spec.cut, spec.windows, spec.sign_rule, spec.max_windows)
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / f"window-{number:03d}.parquet" for number in range(len(replay))]
+    missing = [number for number, file in enumerate(files) if not is_finished(file)]
+    if not missing:
+        return out
+    made = {"data_sha256": data, "versions": versions(), "machine": machine(), "threads": torch.get_num_threads()}
+    if spec.freshness:
+        run_by_event(spec, replay, files, folder, out, made, progress=progress)
+        return out
+    with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
+        replay.start(state)
+        n_base = state.edges.n_users
+        arms = _arms(spec, state, out, folder)
+        bar = tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr)
+        for number in bar:
+            window, path, done = replay.window(number), files[number], number not in missing
+            if not done:
+                bar.set_postfix_str("predicting")
+                cases = Cases.of(state, window, n_base)
+                table = _predict(spec, arms, state, cases)
+            bar.set_postfix_str("learning")
+            times = _learn(spec, arms, state, window)
+            times.update(_renew(arms, state, open_=[each - number for each in missing if each > number]))
+            if not done:
+                write_window(path, table, times, window, made)
+    return out
+
+
+def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Arm]:
+    features = told(spec.models, folder, state)
+    base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
+    arms, chosen = [], {}
+    for model in spec.models:
+        started = time.perf_counter()
+        learner, chosen[model.label] = chosen_learner(model, state, spec.seed, features.get(model.label))
+        if model.aversions and not hasattr(learner, "with_aversion"):
+            raise UsageError(f"{model.model} has no dislike_aversion to vary; leave out 'aversions'.")
+        seconds = time.perf_counter() - started
+        for kind in model.arms:
+            aversions = model.aversions if kind == "online" else ()
+            arm = Arm(model.label, model.model, kind, copy.deepcopy(learner), aversions=aversions)
+            arm.log["fit_seconds"] = seconds
+            if kind == "none":
+                arm.frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), sizes[1])
+            arm.learner.attach(arm.frozen or state.edges)
+            arms.append(arm)
+    popular = make_learner("Pop")
+    popular.fit(base, *sizes)
+    arms.append(Arm("Pop", "Pop", POP, popular))
+    (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    return arms
+
+
+def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
+    n_items = state.edges.n_items
+    tables = []
+    for arm in [variant for each in arms for variant in each.variants()]:
+        tables.append(case_table(spec, arm, state.edges, cases, n_items))
+    return pl.concat(tables)
+
+
+def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -> dict[str, Any]:
+    """Take the window in: its first events one by one with the clock running, the rest in batches."""
+    timed = min(spec.timed_events, len(window))
+    online = [arm for arm in arms if arm.kind == "online"]
+    latency: dict[str, list[float]] = {arm.label: [] for arm in online}
+    busy = {arm.label: 0.0 for arm in online}
+    for place in range(timed):
+        started = time.perf_counter()
+        update = state.ingest(window[place : place + 1])
+        durable = time.perf_counter() - started
+        for arm in arms:
+            if not arm.follows:
+                continue
+            before = time.perf_counter()
+            arm.learner.update(state.edges, update.changes)
+            if arm.kind == "online":
+                _top(arm, state, update)
+                latency[arm.label].append(durable + time.perf_counter() - before)
+    for first in range(timed, len(window), spec.batch):
+        update = state.ingest(window[first : first + spec.batch])
+        for arm in arms:
+            if arm.follows:
+                before = time.perf_counter()
+                arm.learner.update(state.edges, update.changes)
+                if arm.kind == "online":
+                    busy[arm.label] += time.perf_counter() - before
+    return {"latency_seconds": latency, "update_seconds": busy}
+
+
+def _top(arm: Arm, state: OnlineState, update: Update) -> None:
+    """Make the new list of the user of the event."""
+    users = update.changes.users.astype(np.int64)
+    if not len(users):
+        return
+    best_items(arm.learner, state.edges, int(users[0]), TOP, state.items.keys, user_keys=state.users.keys)
+
+
+def _renew(arms: list[Arm], state: OnlineState, *, open_: list[int]) -> dict[str, Any]:
+    """Refresh the online arms, and fit the others from scratch where that will be looked at.
+
+    Args:
+        arms: of the experiment.
+        state: after a window.
+        open_: how far ahead the windows are that are still to be predicted, from 1.
+    """
+    edges = state.edges.export()
+    sizes = state.edges.n_users, state.edges.n_items
+    refreshing, staleness, fitting = {}, {}, {}
+    for arm in arms:
+        started = time.perf_counter()
+        if arm.kind == "online":
+            found = arm.learner.refresh(edges, *sizes)
+            arm.learner.attach(state.edges)
+            refreshing[arm.label], staleness[arm.label] = time.perf_counter() - started, found.staleness
+        elif arm.kind == "refit" and (1 in open_ or (open_ and arm.learner.remembers)):
+            arm.learner.fit(edges, *sizes)
+            arm.learner.attach(state.edges)
+            fitting[arm.label] = time.perf_counter() - started
+    return {"refresh_seconds": refreshing, "staleness": staleness, "refit_seconds": fitting}

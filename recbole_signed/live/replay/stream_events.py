@@ -1,0 +1,112 @@
+"""A data set in the order of time, cut into what is there at the start and windows that come one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timezone
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.convert import TokenCodes
+from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import iso_time
+from recbole_signed.live import EventBatch
+from recbole_signed.live.replay.stream_spec import window_length
+from recbole_signed.live.sources import AtomicSource
+from recbole_signed.live.store import OnlineState
+
+MIN_WINDOWS = 10
+
+
+@dataclass(frozen=True)
+class Replay:
+    """All events of a data set by time, and the first event of each window; ``bounds[-1]`` is the end."""
+
+    events: EventBatch
+    bounds: np.ndarray
+    """int64 ``[n_windows + 1]``: window w holds the events ``bounds[w]:bounds[w + 1]``."""
+
+    @classmethod
+    def read(
+        cls,
+        folder: Path,
+        cut: float | str,
+        windows: int | str,
+        sign_rule: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> Replay:
+        """Read atomic files and cut them.
+
+        Args:
+            folder: of the data set.
+            cut: what lies before it is the base: a share of all events, or a date (UTC).
+            windows: how many, of equally many events, or the length of each such as ``1d`` or ``6h``.
+            sign_rule: where the file has no column ``sign``.
+            limit: take this many windows at most.
+
+        Raises:
+            UsageError: the files can't be read, or the cut leaves no base or fewer than ten windows.
+        """
+        if limit is not None and limit < MIN_WINDOWS:
+            raise UsageError(f"max_windows is {limit}; at least {MIN_WINDOWS} windows are needed.")
+        source = AtomicSource(folder, sign_rule)
+        events = source.poll(len(source)).batch
+        first = _first_row(events.timestamp, cut, folder)
+        bounds = _bounds(events.timestamp, first, windows)
+        if limit is not None:
+            bounds = bounds[: limit + 1]
+        if len(bounds) - 1 < MIN_WINDOWS:
+            raise UsageError(
+                f"{folder.name}: the cut '{cut}' and windows '{windows}' leave {len(bounds) - 1} windows, but at least "
+                f"{MIN_WINDOWS} are needed; cut earlier, or take shorter windows."
+            )
+        return cls(events, bounds)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def window(self, number: int) -> EventBatch:
+        """Return the events of a window."""
+        return self.events[self.bounds[number] : self.bounds[number + 1]]
+
+    def start(self, state: OnlineState) -> None:
+        """Load the base into an empty state, pairs that repeat as they were seen last."""
+        base = self.events[0 : int(self.bounds[0])]
+        users, items = TokenCodes(), TokenCodes()
+        user, item = (
+            ids.codes(pl.Series(of)) + np.int64(1) for ids, of in ((users, base.user_id), (items, base.item_id))
+        )
+        tokens = users.series().to_list(), items.series().to_list()
+        state.bulk_load(*tokens, user, item, base.type, base.timestamp, unit_known=True)
+
+
+def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:
+    if isinstance(cut, str):
+        try:
+            moment = iso_time(cut)
+        except ValueError as error:
+            raise UsageError(
+                f"the cut '{cut}' is neither a share of the events nor a date such as 2022-04-25."
+            ) from error
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        first = int(np.searchsorted(times, int(moment.timestamp() * 1000)))
+    else:
+        if not 0 < cut < 1:
+            raise UsageError(f"the cut {cut} must be a share of the events between 0 and 1, or a date.")
+        first = int(np.searchsorted(times, times[int(len(times) * cut)])) if len(times) else 0
+    if not 0 < first < len(times):
+        raise UsageError(f"{folder.name}: the cut '{cut}' leaves nothing before it or nothing after it.")
+    return first
+
+
+def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
+    if isinstance(windows, int):
+        wanted = np.linspace(first, len(times), windows + 1).astype(np.int64)
+        # events of one moment stay together
+        inner = np.searchsorted(times, times[wanted[1:-1]])
+        return np.unique(np.concatenate([[first], inner, [len(times)]]))
+    edges = np.arange(times[first], times[-1] + 1, window_length(windows))
+    return np.unique(np.concatenate([np.searchsorted(times, edges), [len(times)]])).astype(np.int64)

@@ -1,0 +1,218 @@
+"""A read-only follower of a state that another process writes: the same recommendations, a moment later.
+
+What a learner makes of events is a function of its last fit and of the edges, so a replica that has loaded the same
+version and read the same log gives the same lists. It reads the log beside the writer, and loads each version that
+the writer saves after a refresh or a refit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError, path_of
+from recbole_signed.live import ITEM, USER
+from recbole_signed.live.learners import Learner, learner_from
+from recbole_signed.live.model_version import load_version
+from recbole_signed.live.store import (
+    ANNOUNCEMENTS,
+    VERSIONS,
+    Announcements,
+    EdgeState,
+    EventLog,
+    Snapshot,
+    StateSettings,
+    StateView,
+    Versions,
+    existing_log,
+    identity,
+)
+
+FAR = 10_000
+"""Events between here and a saved version from which on it is faster to start again from that version."""
+_logger = logging.getLogger(__name__)
+
+
+class OnlineReplica(StateView):
+    """Edges, vocabularies and model of a state directory, kept up by :meth:`follow`; nothing is ever written.
+
+    Args:
+        directory: of the state, which may be written meanwhile.
+        settings: limits of the state, which its writer was opened with; the default ones if None. Those of newcomers
+            say which items are shown.
+
+    Raises:
+        UsageError: there is no state, or it holds no version that is whole.
+    """
+
+    def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
+        self.directory = path_of(directory, "directory")
+        self._lock = threading.RLock()
+        self._file = identity(existing_log(self.directory))  # before it is opened: what comes after it is another one
+        self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
+        self.versions = Versions(self.directory / VERSIONS)
+        self.announcements = Announcements(self.directory / ANNOUNCEMENTS)
+        self._fitted_seq, self._loaded = 0, ""
+        self.model_name = ""
+        self._learner: Learner | None = None
+        try:
+            self._recover()
+            self.follow()
+        except BaseException:
+            self.log.close()
+            raise
+
+    @property
+    def state(self) -> OnlineReplica:
+        """This itself, which has what rankings need of a state."""
+        return self
+
+    @property
+    def version(self) -> str:
+        """The model in force, named as the writer names it."""
+        return f"{self.model_name}@{self._fitted_seq}"
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[tuple[Any, Learner]]:
+        """Give state and learner, which stay as they are until the block ends."""
+        with self._lock:
+            assert self._learner is not None
+            yield self, self._learner
+
+    def follow(self) -> int:
+        """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.
+
+        Raises:
+            UsageError: the log is damaged, gone, or replaced by another one.
+        """
+        fresh = self._new_version()  # before the lock: answers do not wait until it is read
+        if identity(self.log.path) != self._file:  # SQLite would go on reading what is gone
+            raise UsageError(
+                f"{self.log.path} was deleted, moved or replaced while it was followed; put the directory back, or "
+                "start this replica again."
+            )
+        with self._lock:
+            self.log.catch_up()
+            self.log.withdrawn.reload()
+            behind = fresh is not None and fresh[0].applied_seq - self.applied_seq > FAR
+            if behind or self.log.base_seq > self.applied_seq:  # compacted beyond what was read here
+                self.log.reload()  # users may have been forgotten there
+                self._recover()
+                fresh = None
+            learner = self._learner
+            assert learner is not None
+            for logged in self.log.commits(self.applied_seq):
+                if logged.n_users > len(self.users) or logged.n_items > len(self.items):
+                    self.log.catch_up()  # committed since the vocabularies were read
+                changes = self.edges.apply(logged)
+                self._newcomers.update(self.edges, logged, changes)
+                for user in changes.forgotten.tolist():
+                    self.users.forget(user)
+                learner.update(self.edges, changes)
+                if len(changes.forgotten):
+                    self.announcements.follow()  # the writer has erased them from the file
+                self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
+                self.applied_seq = logged.last_seq
+            if fresh is not None and fresh[0].applied_seq <= self.applied_seq:  # else its items are not here yet
+                self._take(*fresh)
+            return self.applied_seq
+
+    def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:
+        """Let a learner take the features of users and items, by their numbers."""
+        if len(users) or len(items):
+            self.announcements.follow()  # features are on the disk before their event
+            wanted = {
+                side: [token for token in vocabulary.tokens(np.unique(numbers).tolist()) if token is not None]
+                for side, vocabulary, numbers in (("user", self.users, users), ("item", self.items, items))
+            }
+            learner.announce(self.announcements.by_id(self.users, self.items, wanted))
+
+    def _recover(self) -> None:
+        """Start again from the newest version that is whole."""
+        for name in self.versions.candidates():
+            try:
+                snapshot = self.versions.load(name)
+            except (DamagedError, OSError):  # the writer may have removed it meanwhile
+                continue
+            if snapshot.applied_seq >= self.log.base_seq:
+                self._start_from(EdgeState.from_tensors(snapshot.edges, snapshot.n_items), snapshot.applied_seq)
+                self._take(snapshot, _learner_of(snapshot))
+                return
+        raise UsageError(f"{self.directory} holds no version that is whole; the writer's snapshot() makes one.")
+
+    def _new_version(self) -> tuple[Snapshot, Learner] | None:
+        """Read the version in force where it is not the one that answers come from."""
+        name = self.versions.current()
+        if name is None or name == self._loaded:
+            return None
+        try:
+            snapshot = self.versions.load(name)
+        except (DamagedError, OSError):  # tried again at the next call
+            return None
+        return snapshot, _learner_of(snapshot)
+
+    def _take(self, snapshot: Snapshot, learner: Learner) -> None:
+        learner.attach(self.edges)
+        self.announcements.follow()
+        known = self.announcements.by_id(self.users, self.items)
+        sizes = {"item": self.edges.n_items, "user": self.edges.n_users}
+        learner.announce(
+            {side: {n: told for n, told in each.items() if n < sizes[side]} for side, each in known.items()}
+        )
+        self._learner, self.model_name = learner, snapshot.model
+        self._fitted_seq, self._loaded = int(snapshot.meta.get("fitted_seq", 0)), snapshot.name
+
+    def close(self) -> None:
+        """Close the log."""
+        with self._lock:
+            self.log.close()
+
+
+def _learner_of(snapshot: Snapshot) -> Learner:
+    learner = learner_from(snapshot.meta.get("learner", {}))
+    load_version(learner, snapshot)
+    return learner
+
+
+class Follower:
+    """A thread in which a replica follows.
+
+    Args:
+        replica: that is kept up.
+        interval: seconds between looks at the log.
+    """
+
+    def __init__(self, replica: OnlineReplica, interval: float = 0.005) -> None:
+        self._replica, self._interval = replica, interval
+        self.failure: str | None = None
+        """Why the last look failed; None where it did not."""
+        self.looked = time.monotonic()
+        """Clock of :func:`time.monotonic` when the last look began that ended well: events before it are applied."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            began = time.monotonic()
+            try:
+                self._replica.follow()
+                self.looked, self.failure = began, None
+            except Exception as error:  # the state may be there again at the next look
+                if self.failure is None:
+                    _logger.exception("the replica can't follow")
+                self.failure = str(error)
+                self._stop.wait(1.0)

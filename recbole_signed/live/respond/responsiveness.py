@@ -1,0 +1,421 @@
+r"""Is a dislike felt? An audit of what one event does to a user's list, how long it lasts, and what undoes it.
+
+Each probe goes the way of a served event: durable in the log, taken in by the learner, and the list asked for again.
+What is *similar* to an item is decided by the data, the same for every model: the ten items whose likes in the training
+part are most like its own (cosine), among those that the user has no edge to; its *cluster* are the fifty nearest. For
+each of some users, on a state that ends where it began:
+
+1. **Bite.** A shown item, at a random place of the list, is disliked, then more of its kind: the shown items nearest to
+   it, 3 and 10 in all. How many similar items are shown, against the list before with nothing but the disliked items
+   removed? How many of them lose places in the whole ranking? How much of the top 50 is of the cluster?
+2. **Locality.** What was lost that is not of the cluster, or that is nearer to a like of the user than to the dislike?
+   How far does the rest of the list stay?
+3. **Persistence.** What is left of the effect of one dislike after likes of items far from it, after a like of the
+   nearest similar item, and after views of items far from it? Each against the same events without the dislike.
+4. **Undo.** After each step all is taken back: is the list as before, and is every score, to the last bit?
+5. **A like of another kind**, of an item that no like of the user has a user in common with, and what it moves.
+
+A view can't be taken back, so views come last, and hide items from their user alone.
+
+How far a list moves is the rank-biased overlap of both lists (Webber, Moffat & Zobel, "A similarity measure for
+indefinite rankings", TOIS 2010), 1 for equal lists.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from recbole_signed import __version__
+from recbole_signed.errors import UsageError, argument
+from recbole_signed.live.respond.probes import DISLIKES, N_CLUSTER, NEUTRAL, Probes, Shown
+
+IntArray = npt.NDArray[np.int64]
+N_NEIGHBOURS = 10
+"""Items that count as more of the same."""
+PERSISTENCE = 0.9
+"""p of the rank-biased overlap: the first 10 places have 86 % of the weight."""
+METRICS = ("NDCG", "Recall", "DislikeRecall", "SignAUC")
+"""What the ranking of the live learner is evaluated by on the test part."""
+
+
+def overlap(one: Sequence[int], other: Sequence[int], p: float = PERSISTENCE) -> float:
+    r"""Return the rank-biased overlap of two lists, extrapolated from their common length k.
+
+    .. math:: \frac{X_k}{k} p^k + \frac{1-p}{p} \sum_{d=1}^{k} \frac{X_d}{d} p^d,
+
+    with :math:`X_d` the size of what both have among their first d (Webber et al. 2010, eq. 30).
+    """
+    k = min(len(one), len(other))
+    if not k:
+        return 1.0
+    seen_one: set[int] = set()
+    seen_other: set[int] = set()
+    total, shared = 0.0, 0
+    for depth, (left, right) in enumerate(zip(one[:k], other[:k], strict=True), 1):
+        seen_one.add(left)
+        seen_other.add(right)
+        shared = len(seen_one & seen_other)
+        total += shared / depth * p**depth
+    return shared / k * p**k + (1 - p) / p * total
+
+
+def respond(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    *,
+    n_users: int = 100,
+    k: int = 20,
+    values: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Audit a model on a data set: train it, let its live learner follow the training part, and probe some users.
+
+    Args:
+        model: class name of a model with a live learner.
+        dataset: name of a data set.
+        config_files: RecBole yaml files, later ones win.
+        overrides: configuration keys above the files.
+        seed: RecBole's ``seed``, and that of the probes.
+        n_users: users that are probed, drawn by their names.
+        k: length of the list, and of the metrics.
+        values: as in :func:`~.tradeoff_curve.tradeoff`.
+
+    Returns:
+        ``model``, ``dataset``, ``seed``, ``k``, what the numbers come from, ``test`` (what the live learner's ranking
+        has on the test part, empty where there is none), ``probes`` (one per user, see :class:`Probes`) and
+        ``summary`` of them.
+
+    Raises:
+        UsageError: the model has no live learner, or something asked for does not exist or does not fit.
+    """
+    from recbole_signed.evaluation import split_length
+    from recbole_signed.live import OnlineRecommender, base_of
+    from recbole_signed.live.learners import learner_of, make_learner
+    from recbole_signed.live.respond.responsiveness_table import summary
+    from recbole_signed.plugin import given_settings, layered
+    from recbole_signed.runs import config_hash, data_sha256, versions
+    from recbole_signed.runs.fitted import above_files, fit_once
+
+    for name, value in ((argument("n_users", option="--users"), n_users), (argument("k"), k)):
+        if value < 1:
+            raise UsageError(f"{name} is {value}; it must be 1 or more.")
+    make_learner(model)  # a model without a live learner is refused before it is trained
+    chosen_by = layered({"valid_metric": f"NDCG@{k}", **(values or {})}, config_files, overrides)["valid_metric"]
+    measured = {
+        "metrics": sorted({*METRICS, split_length(str(chosen_by))[0]}),
+        "topk": sorted({k, split_length(str(chosen_by))[1] or k}),
+        "metric_decimal_place": 6,
+    }
+    given = {**above_files(config_files, {"valid_metric": chosen_by, **(values or {})}, overrides), **measured}
+    fitted = fit_once(model, dataset, config_files, given, seed)
+    config, trained_on = fitted.config, fitted.train_data._dataset
+    with tempfile.TemporaryDirectory() as folder:
+        learner, state = learner_of(fitted.model, config), Path(folder) / "state"
+        live = OnlineRecommender.begin(state, learner, *base_of(trained_on), unit_known=True)
+        try:
+            test = _evaluated(fitted, live, k)
+            probes = _Audit(live, int(config["seed"]), k).of_users(n_users)
+        finally:
+            live.close()
+    settings = getattr(fitted.model, "chosen", None) or {
+        key: value for key, value in given_settings(config).items() if key not in {*measured, "data_path"}
+    }
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": int(config["seed"]),
+        "k": k,
+        "settings": {**settings, "dislike_strength": learner.dislike_strength},
+        "fit_seconds": round(fitted.seconds, 2),
+        "stopped_by": getattr(fitted.trainer, "stopped_by", None),
+        "config_hash": config_hash(config.final_config_dict),
+        "data_sha256": data_sha256(Path(config["data_path"]), config["dataset"]),
+        "package": __version__,
+        "versions": versions(),
+        "test": test,
+        "summary": summary(probes),
+        "probes": [asdict(each) for each in probes],
+    }
+
+
+def _evaluated(fitted: Any, live: Any, k: int) -> dict[str, Any]:
+    """Return RecBole's metrics, at length k, of what the live learner ranks by, on the test part."""
+    from recbole_signed.compat import own_arguments_hidden
+    from recbole_signed.evaluation import split_length
+    from recbole_signed.live import LiveModel
+    from recbole_signed.runs import plain_result
+
+    trainer, data = fitted.trainer, fitted.test_data
+    if not len(data.dataset.inter_feat):
+        return {}
+    trainer.model = LiveModel(live, data._dataset, trainer.device)
+    with own_arguments_hidden():
+        found = trainer.evaluate(data, load_best_model=False, show_progress=False)
+    wanted = {name.lower() for name in METRICS}
+    return {
+        name: value
+        for name, value in plain_result(found or {}).items()
+        if split_length(name)[0].lower() in wanted and split_length(name)[1] in (None, k)
+    }
+
+
+class _Audit:
+    """Probes users of a live model, which is left as it was but for what they viewed."""
+
+    def __init__(self, live: Any, seed: int, k: int) -> None:
+        self.live, self.seed, self.k = live, seed, k
+        with live.reading() as (state, _):
+            edges = state.edges.export()
+            self.users, self.items = state.edges.n_users, state.edges.n_items
+            self.names = ["", *state.users.tokens(range(1, self.users))]
+            self.item_names = ["", *state.items.tokens(range(1, self.items))]
+        liked = edges.kind == _like()
+        shape = self.users, self.items
+        ones = np.ones(int(liked.sum()), dtype=np.float32)
+        self.likes = sp.csr_matrix((ones, (edges.user[liked], edges.item[liked])), shape=shape)
+        self.by_item = self.likes.T.tocsr()
+        self.n_likes = np.diff(self.by_item.indptr)
+        self.n_edges = np.bincount(edges.user, minlength=self.users)
+        self.clock = max(int(edges.timestamp.max(initial=0)), 0)
+
+    def of_users(self, n_users: int) -> list[Probes]:
+        """Probe so many of the users with a like and something left to be shown; all of them where there are fewer."""
+        from recbole_signed.ssf import drawn
+
+        known = np.flatnonzero((np.diff(self.likes.indptr) > 0) & (self.n_edges < self.items - 1))
+        chosen = drawn(known, n_users, np.array([self.names[user] for user in known], dtype=object))
+        return [self._probe(int(user), np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
+
+    def _probe(self, user: int, rng: np.random.Generator) -> Probes:
+        return _Probe(self, user, rng).made()
+
+    def tell(self, user: int, *events: tuple[IntArray, str]) -> None:
+        """Take in events of a user as one batch: of each kind some items."""
+        from recbole_signed.live import Event
+
+        batch = []
+        for items, kind in events:
+            for item in items.tolist():
+                self.clock += 1
+                batch.append(Event("", self.names[user], self.item_names[item], kind, self.clock))
+        self.live.update(batch)
+
+    def scores(self, user: int) -> np.ndarray:
+        """Return what a user's items are ranked by, ``[n_items]``; minus infinity where there is an edge."""
+        from recbole_signed.live.learners import ranked_scores
+
+        with self.live.reading() as (state, learner):
+            found = (
+                ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))[
+                    0, : self.items
+                ]
+                .double()
+                .numpy()
+                .copy()
+            )
+            found[state.edges.of_user(user).ids.astype(np.int64)] = -np.inf
+        found[0] = -np.inf
+        return found
+
+    def alike(self, items: IntArray) -> np.ndarray:
+        """Return the cosines of the likes of items with those of all, ``[len(items), n_items]``; 0 with themselves."""
+        found = (self.by_item[items] @ self.likes).toarray()
+        found /= np.sqrt(np.maximum(np.outer(self.n_likes[items], self.n_likes), 1.0))
+        found[np.arange(len(items)), items] = 0.0
+        return np.asarray(found)
+
+    def another_kind(self, user: int, new: npt.NDArray[np.bool_], rng: np.random.Generator) -> int:
+        """Return a new item, liked by others, that shares no user with what this user liked; 0: there is none.
+
+        Of those the more popular half is drawn from: a like of what hardly anybody knows says little.
+        """
+        reach = (self.likes[[user]] @ self.by_item @ self.likes).toarray()[0]
+        far = np.flatnonzero((reach == 0) & (self.n_likes > 1))
+        if not len(far):  # in a dense set everything is near: what the user's items have least in common with
+            share = np.where((self.n_likes > 1) & new, reach / np.maximum(self.n_likes, 1), np.inf)
+            far = np.argsort(share, kind="stable")[: max(1, self.items // 50)]
+            far = far[np.isfinite(share[far])]
+        far = far[new[far]]
+        popular = far[self.n_likes[far] >= np.median(self.n_likes[far])] if len(far) else far
+        return int(rng.choice(popular)) if len(popular) else 0
+
+
+class _Probe:
+    """The probes of one user."""
+
+    def __init__(self, audit: _Audit, user: int, rng: np.random.Generator) -> None:
+        self.audit, self.user, self.rng, self.k = audit, user, rng, audit.k
+        self.scores = audit.scores(user)
+        self.new = np.isfinite(self.scores)
+        self.shown = _best(self.scores, self.k)
+        self.disliked = self.shown[[rng.integers(len(self.shown))]]
+        self.alike = audit.alike(self.disliked)[0]
+        self.nearest = self._nearest(self.alike)
+        self.similar, self.cluster = self.nearest[:N_NEIGHBOURS], self.nearest[:N_CLUSTER]
+        self.undone: list[np.ndarray] = []
+        self.seconds: list[float] = []
+
+    def made(self) -> Probes:
+        """Make them all; views come last."""
+        bite = self._bite()
+        far, disliked = self._far(), (self.disliked, "dislike")
+        ends = [end for end in NEUTRAL if end <= len(far)]
+        likes, views = (
+            [(far[start:end], kind) for start, end in zip([0, *ends], ends, strict=False)] for kind in ("like", "view")
+        )
+        alone, told = self._after(*likes), self._after(disliked, *likes)[1:]
+        lasting = [self._shown(*each) for each in zip(alone, told, strict=True)]
+        again, first = None, self.similar[:1]
+        if len(first):
+            again = self._shown(self._after((first, "like"))[0], self._after(disliked, (first, "like"))[1])
+        other = self._other()
+        viewed = [self._shown(self.scores, each) for each in self._after(disliked, *views)[1:]]
+        return Probes(
+            **bite,
+            **other,
+            likes=lasting,
+            liked_again=again,
+            views=viewed,
+            restored=all(np.array_equal(self.shown, _best(each, self.k)) for each in self.undone),
+            exact=all(np.array_equal(self.scores, each) for each in self.undone),
+            milliseconds=1e3 * self.seconds[0],
+        )
+
+    def _bite(self) -> dict[str, Any]:
+        """Dislike one item and more of its kind, and look at what is lost."""
+        kind = np.concatenate([self.disliked, self.nearest[np.isin(self.nearest, self.shown)]])
+        numbers = [number for number in DISLIKES if number <= len(kind)]
+        steps = [(kind[start:end], "dislike") for start, end in zip([0, *numbers], numbers, strict=False)]
+        found = self._after(*steps)
+        without, after = self._hidden(self.disliked), found[0]
+        before, later = _best(without, self.k), _best(after, self.k)
+        lost, rest = before[~np.isin(before, later)], before[~np.isin(before, self.similar)]
+        moved = _places(after)[self.similar] - _places(without)[self.similar]
+        own = self.audit.likes[[self.user]].indices
+        liked = rest[self.audit.alike(rest)[:, own].max(axis=1) > self.alike[rest]] if len(rest) else rest
+        return {
+            "gone": bool(self.disliked[0] not in later),
+            "dislikes": [self._shown(self._hidden(kind[:n]), each) for n, each in zip(numbers, found, strict=True)],
+            "falling": float(((moved > 0) + 0.5 * (moved == 0)).mean()) if len(moved) else 0.5,
+            "more_fall": float(np.sign(np.sign(moved).sum()) / 2 + 0.5),
+            "cluster": _among(self.cluster, _best(without, N_CLUSTER), _best(after, N_CLUSTER)),
+            "far_lost": float((~np.isin(lost, self.cluster)).sum() / max(len(before), 1)),
+            "liked": _among(liked, before, later),
+            "overlap_dislike": overlap(rest.tolist(), later[~np.isin(later, self.similar)].tolist()),
+        }
+
+    def _other(self) -> dict[str, Any]:
+        """Like an item of another kind."""
+        item = np.array([self.audit.another_kind(self.user, self.new, self.rng)])
+        if not item[0]:
+            return {"overlap_like": None, "near_like_after": None}
+        near = self._nearest(self.audit.alike(item)[0])[:N_NEIGHBOURS]
+        listed = _best(self._after((item, "like"))[0], self.k)
+        return {
+            "overlap_like": overlap(self.shown.tolist(), listed.tolist()),
+            "near_like_after": int(np.isin(listed, near).sum()),
+        }
+
+    def _after(self, *steps: tuple[IntArray, str]) -> list[np.ndarray]:
+        """Return the scores after each of some steps; all is taken back then, but for views."""
+        found = []
+        for step in steps:
+            started = time.perf_counter()
+            self.audit.tell(self.user, step)
+            found.append(self.audit.scores(self.user))
+            self.seconds.append(time.perf_counter() - started)
+        verdicts = [(items, f"un{kind}") for items, kind in steps if kind != "view"]
+        self.audit.tell(self.user, *verdicts)
+        if len(verdicts) == len(steps):
+            self.undone.append(self.audit.scores(self.user))
+        return found
+
+    def _shown(self, without: np.ndarray, after: np.ndarray) -> Shown:
+        """Count the similar items in the lists by two rankings; in neither is an item that the second one hides."""
+        hidden = np.where(np.isfinite(after), without, -np.inf)
+        near = self.nearest[np.isfinite(after[self.nearest])][:N_NEIGHBOURS]
+        return _among(near, _best(hidden, self.k), _best(after, self.k))
+
+    def _hidden(self, items: IntArray) -> np.ndarray:
+        """Return the scores at the start with some items hidden."""
+        left = self.scores.copy()
+        left[items] = -np.inf
+        return left
+
+    def _nearest(self, alike: np.ndarray) -> IntArray:
+        """Return the new items that are alike at all, the nearest first."""
+        return _best(np.where(self.new & (alike > 0), alike, -np.inf), len(alike))
+
+    def _far(self) -> IntArray:
+        """Return new items that some like, of the half that is least like the disliked one."""
+        pool = self.new & (self.audit.n_likes > 1)
+        pool[self.cluster] = pool[self.disliked] = False
+        far = self.rng.permutation(np.flatnonzero(pool))
+        far = far[np.argsort(self.alike[far], kind="stable")][: (len(far) + 1) // 2]
+        return np.asarray(self.rng.permutation(far)[: NEUTRAL[-1]])
+
+
+def _best(scores: np.ndarray, k: int) -> IntArray:
+    """Return the k items with the highest scores, best first; none of those with minus infinity."""
+    order = np.argsort(-scores, kind="stable")[:k]
+    return np.asarray(order[np.isfinite(scores[order])])
+
+
+def _among(items: IntArray, *lists: IntArray) -> Shown:
+    """Return how many of some items are in each of two lists."""
+    one, other = (int(np.isin(each, items).sum()) for each in lists)
+    return one, other
+
+
+def _like() -> int:
+    from recbole_signed.live import LIKE
+
+    return int(LIKE)
+
+
+def _places(scores: np.ndarray) -> IntArray:
+    """Return the place of each item in the ranking, 0 for the best."""
+    places = np.empty(len(scores), dtype=np.int64)
+    places[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    return places
+
+
+def respond_all(
+    models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
+) -> list[dict[str, Any]]:
+    """Audit models one after the other; what the folder holds of the same question is taken from it.
+
+    Args:
+        models: class name -> ``values`` of :func:`respond`.
+        dataset: name of a data set.
+        folder: where each audit is kept as ``MODEL-DATASET.json``.
+        question: further arguments of :func:`respond`.
+    """
+    from recbole_signed.live.learners import make_learner
+    from recbole_signed.runs.fitted import kept_or_made
+
+    for model in models:
+        make_learner(model)  # a model without a live learner is refused before any is trained
+    return kept_or_made(models, dataset, folder, question, respond)
+
+
+def has_learner(model: str) -> bool:
+    """Return whether a model of that class name can go on learning from events."""
+    from recbole_signed.live.learners import make_learner
+
+    try:
+        make_learner(model)
+    except UsageError:
+        return False
+    return True

@@ -1,0 +1,164 @@
+"""What audits of :mod:`~.responsiveness` say in numbers, as a table, as rows and as a figure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.live.respond.probes import DISLIKES, NEUTRAL, Probes, Shown
+from recbole_signed.pictures import picture
+from recbole_signed.plugin import FAMILY_COLOURS, display_name, family
+from recbole_signed.table import Header, Section, Table, text_lines
+
+LEAST = 0.05
+"""Share of similar items that one dislike prevents at least, where it is told what is left of that."""
+FEWEST = 10
+"""Similar items that are shown without the dislike at least, in all lists, where it is told what is left."""
+
+
+def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
+    """Return the means over users, and shares of all that was shown to them.
+
+    ``prevented``, ``prevented_3`` and ``prevented_10`` are the share of similar items that one dislike, 3 and 10 took
+    out of the lists; ``cluster_lost`` that of the cluster out of the first 50 places; ``liked_lost`` that of what is
+    nearer to a like. ``left_likes_50``: what 50 likes left of ``prevented``, as a share of it; so the others.
+    """
+
+    def mean(name: str) -> float | None:
+        values = [getattr(each, name) for each in probes if getattr(each, name) is not None]
+        return float(np.mean(values)) if values else None
+
+    names = ("gone", "falling", "more_fall", "far_lost", "overlap_dislike", "overlap_like", "near_like_after",
+             "restored", "exact", "milliseconds")  # fmt: skip
+    found = {"users": float(len(probes)), **{name: mean(name) for name in names}}
+    found["near_before"], found["near_after"] = (
+        float(np.mean([each.dislikes[0][place] for each in probes])) if probes else None for place in (0, 1)
+    )
+    for place, number in enumerate(DISLIKES):
+        name = "prevented" if number == 1 else f"prevented_{number}"
+        found[name] = _lost(each.dislikes[place] for each in probes if len(each.dislikes) > place)
+    found["cluster_lost"] = _lost(each.cluster for each in probes)
+    found["liked_lost"] = _lost(each.liked for each in probes)
+    for kind in ("likes", "views"):
+        for place, number in enumerate(NEUTRAL):
+            after = [(each, getattr(each, kind)[place]) for each in probes if len(getattr(each, kind)) > place]
+            found[f"left_{kind}_{number}"] = _left(after)
+    found["left_liked_again"] = _left([(each, each.liked_again) for each in probes if each.liked_again is not None])
+    return found
+
+
+def _lost(counts: Iterable[Shown]) -> float | None:
+    """Return the share of what was shown before that is not any more, None for nothing before."""
+    pairs = np.array([*counts]).reshape(-1, 2).sum(axis=0)
+    return float(1 - pairs[1] / pairs[0]) if pairs[0] else None
+
+
+def _left(after: Sequence[tuple[Probes, Shown]]) -> float | None:
+    """Return what is left of the effect of one dislike, None where it had next to none or little is shown anyway."""
+    at_once, now = _lost(each.dislikes[0] for each, _ in after), _lost(shown for _, shown in after)
+    few = sum(shown[0] for _, shown in after) < FEWEST
+    return None if few or at_once is None or now is None or at_once < LEAST else now / at_once
+
+
+COLUMNS: tuple[tuple[str, Header, str], ...] = (
+    ("prevented", Header("prevented by 1"), "{:.0%}"),
+    ("prevented_3", Header("by 3"), "{:.0%}"),
+    ("prevented_10", Header("by 10"), "{:.0%}"),
+    ("cluster_lost", Header("out of top 50"), "{:.0%}"),
+    ("falling", Header("similar fall"), "{:.0%}"),
+    ("left_views_200", Header("left after 200 views"), "{:.0%}"),
+    ("left_likes_50", Header("after 50 likes"), "{:.0%}"),
+    ("left_likes_200", Header("after 200"), "{:.0%}"),
+    ("left_liked_again", Header("after a like of the kind", smaller=True), "{:.0%}"),
+    ("far_lost", Header("others lost", smaller=True), "{:.1%}"),
+    ("liked_lost", Header("liked kinds lost", smaller=True), "{:.0%}"),
+    ("exact", Header("undone to the bit"), "{:.0%}"),
+    ("milliseconds", Header("ms", smaller=True), "{:.1f}"),
+)
+"""What the table shows of a summary, and how."""
+NOTE = (
+    "A shown item is disliked. prevented: share of the ten items most like it that leaves the list, after 1, 3 and 10 "
+    "dislikes of the kind; out of top 50: share of its 50 nearest that leaves the first 50 places; similar fall: share "
+    "of the ten that lose places in the whole ranking, 50 % without a reaction. left: share of the effect of one "
+    "dislike after that many views, or likes, of items far from it, and after a like of the kind, which should end it. "
+    "others lost: share of the list that goes though it is not of the 50 nearest; liked kinds lost: of what is nearer "
+    "to a like of the user than to the dislike. undone to the bit: taking all back restores every score. ms: event to "
+    "ranking. The metrics are those of the live ranking on the test part. A dash: nothing to measure."
+)
+
+
+def respond_table(audits: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the audits of one data set, a line each."""
+    first = audits[0]
+    k = first["k"]
+    metrics = (
+        (f"ndcg@{k}", Header(f"NDCG@{k}")),
+        (f"recall@{k}", Header(f"Recall@{k}")),
+        (f"dislikerecall@{k}", Header(f"DislikeRecall@{k}", smaller=True)),
+        ("signauc", Header("SignAUC")),
+    )
+    lines = [
+        (
+            label,
+            *(_cell(each["test"].get(name), "{:.4f}") for name, _ in metrics),
+            *(_cell(each["summary"].get(name), form) for name, _, form in COLUMNS),
+        )
+        for label, each in zip(_labels(audits), audits, strict=True)
+    ]
+    return Table(
+        f"Dislikes on {first['dataset']}, {first['summary']['users']:.0f} users, lists of {k}",
+        (*(header for _, header in metrics), *(header for _, header, _ in COLUMNS)),
+        (Section("", text_lines(lines)),),
+        (NOTE,),
+        head=(Header("Model", left=True),),
+    )
+
+
+def respond_rows(audits: Sequence[Mapping[str, Any]]) -> str:
+    """Return the audits as JSON lines, without their probes."""
+    rows = [{key: value for key, value in each.items() if key != "probes"} for each in audits]
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def draw_responses(audits: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw what one dislike prevents against NDCG on the test part, a point a model, as PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    first = audits[0]
+    up = f"NDCG@{first['k']}"
+    with picture(path, 7, 4.6) as page:
+        cell = page.subplots()
+        for label, each in zip(_labels(audits), audits, strict=True):
+            x, y = each["summary"]["prevented"], each["test"].get(up.lower())
+            if x is not None and y is not None:
+                cell.scatter(100 * x, y, color=FAMILY_COLOURS[family(each["model"])], zorder=2)
+                cell.annotate(label, (100 * x, y), textcoords="offset points", xytext=(6, 4), fontsize=9)
+        cell.axvline(0, color="black", lw=0.8, alpha=0.4)
+        cell.margins(0.15)
+        cell.set(
+            title=f"{first['dataset']}: does one dislike take similar items out of the list?",
+            xlabel="similar items prevented by one dislike, % (0: nothing but the item goes)",
+            ylabel=up,
+        )
+        cell.grid(alpha=0.3)
+
+
+def _labels(audits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of models, with the strength where one is there several times."""
+    counts = Counter(each["model"] for each in audits)
+    return [
+        display_name(each["model"])
+        + (f", strength {each['settings']['dislike_strength']:g}" if counts[each["model"]] > 1 else "")
+        for each in audits
+    ]
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

@@ -1,0 +1,346 @@
+r"""What an experiment says: rates per variant, differences with intervals, and whether they may be looked at early.
+
+Statistics come from tea-tasting: ratios of means by the delta method, CUPED by covariates from the period before, the
+sample-ratio check, and the correction for several metrics. What it lacks is written here: intervals that hold at every
+moment at once (asymptotic confidence sequences), and the preference of interleaved lists (a binomial test).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import binomtest, norm
+
+from recbole_signed.errors import MissingExtraError, UsageError, counted
+from recbole_signed.live.serve.experiments import SHARES, Experiment
+from recbole_signed.live.serve.traffic import TrafficLog
+
+FloatArray = npt.NDArray[np.float64]
+METRICS = {"like_rate": ("likes", "impressions"), "dislike_rate": ("dislikes", "impressions")}
+"""Rates by name: numerator and denominator."""
+_COUNTS = ("impressions", "likes", "dislikes")
+_COLUMNS = ("variant", "propensity", "first", *_COUNTS, *(f"{name}_before" for name in _COUNTS))
+"""What is read of a user."""
+_NOTHING = 1e-20
+"""Variance of rounding, as a part of the squared mean."""
+SKEWED, CARRIERS = 0.2, 2.0
+"""Skewness of an estimated difference above which, and users of the smaller variant over the kurtosis below which, a
+p-value does not keep its promise."""
+SUSPICIOUS = 1e-3
+"""p-value of the sample-ratio check below which the assignment is broken and no difference is to be believed."""
+
+
+def experiment_report(
+    users: pl.DataFrame, control: str, shares: dict[str, float], *, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Compare the variants of an experiment with its control.
+
+    Args:
+        users: one row a user, see :meth:`~recbole_signed.live.serve.traffic.TrafficLog.per_user`.
+        control: name of the control.
+        shares: planned share of each variant.
+        confidence: of every interval; the p-values of all metrics and variants are corrected together, by Hochberg's
+            step-up procedure with Sidak's levels.
+
+    Returns:
+        ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value, whether it is
+        suspicious, and as ``other_shares`` the number of users who came under other shares, whom it leaves out),
+        ``cuped`` (whether covariates were used), and ``comparisons``: of each variant and metric the difference to the
+        control, its interval, p-value, corrected p-value, ``always_valid``: bounds that hold however often one looks,
+        and ``few_users``: whether few users carry most of the metric, so that only the always-valid bounds hold; then
+        there is no corrected p-value, and the others are corrected without it. What can't be told, such as a relative
+        difference to a rate of 0, or any bound where all users of each
+        variant are alike, is None.
+
+    Raises:
+        UsageError: a column is missing, or a variant has fewer than two users.
+    """
+    missing = [name for name in _COLUMNS if name not in users.columns]
+    if missing:
+        raise UsageError(f"the users have no column '{missing[0]}'; give all columns of TrafficLog.per_user.")
+    tt = _tea_tasting()
+    groups = {name: users.filter(pl.col("variant") == name) for name in shares}
+    few = [name for name, group in groups.items() if group.height < 2]
+    if few:
+        there = counted(groups[few[0]].height, "user")
+        raise UsageError(f"the variant '{few[0]}' has {there}; a comparison needs 2 or more.")
+    variants = {name: _summary(group) for name, group in groups.items()}
+    comparisons: list[dict[str, Any]] = []
+    results = {}
+    use_before, used_before = bool((users["impressions_before"] > 0).any()), False
+    for name in shares:
+        if name == control:
+            continue
+        pair = pl.concat([groups[control], groups[name]])
+        covariates: dict[str, str | None] = dict.fromkeys(("numer_covariate", "denom_covariate"))
+        metrics: dict[str, Any] = {}
+        for metric, (over, under) in METRICS.items():
+            if use_before:
+                covariates = {"numer_covariate": f"{over}_before", "denom_covariate": f"{under}_before"}
+            usable = _usable(pair, covariates)
+            used_before = used_before or usable["numer_covariate"] is not None
+            metrics[metric] = tt.RatioOfMeans(over, under, **usable, confidence_level=confidence)
+        metrics["likes_per_user"] = tt.Mean("likes", confidence_level=confidence)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a metric that does not vary: it is None below
+            results[name] = tt.Experiment(metrics).analyze(pair, control=control)
+        for metric in (*METRICS, "likes_per_user"):
+            found = results[name][metric]
+            bounds = _always_valid_difference(groups[name], groups[control], metric, confidence)
+            carried = _few_carry(groups[name], groups[control], metric)
+            comparisons.append(
+                {"variant": name, "metric": metric, **_numbers(found), "always_valid": bounds, "few_users": carried}
+            )
+    tested: dict[Any, Any] = {}  # a metric that does not vary has no p-value, and would break the order of the others
+    for each in comparisons:
+        if each["pvalue"] is not None and not each["few_users"]:
+            own = tested.setdefault((control, each["variant"]), tt.experiment.ExperimentResult())
+            own[each["metric"]] = results[each["variant"]][each["metric"]]
+    corrected = tt.adjust_fwer(tested, alpha=1 - confidence).to_dicts() if tested else ()
+    adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
+    for each in comparisons:
+        each["pvalue_corrected"] = adjusted.get((str((control, each["variant"])), each["metric"]))
+    return {
+        "control": control,
+        "variants": variants,
+        "sample_ratio": _sample_ratio(users, control, shares),
+        "comparisons": comparisons,
+        "cuped": used_before,
+    }
+
+
+def report_of(log: TrafficLog, name: str, experiment: Experiment) -> dict[str, Any]:
+    """Return the report of an experiment from the log of impressions.
+
+    Args:
+        log: of impressions.
+        name: of the experiment.
+        experiment: its variants; the first one is the control.
+
+    Raises:
+        UsageError: a variant has too few users.
+    """
+    names = list(experiment.variants)
+    if experiment.interleave:
+        return {"experiment": name, **interleaving_report(log.interleaved(name), (names[0], names[1]))}
+    shares = {label: variant.share for label, variant in experiment.variants.items()}
+    return {"experiment": name, **experiment_report(log.per_user(name), names[0], shares)}
+
+
+def _tea_tasting() -> Any:
+    try:
+        import tea_tasting
+    except ImportError as error:
+        raise MissingExtraError("the report of an experiment", "serve") from error
+    return tea_tasting
+
+
+def _summary(group: pl.DataFrame) -> dict[str, float]:
+    sums = {name: float(group[name].sum()) for name in _COUNTS}
+    shown = max(sums["impressions"], 1.0)
+    return {
+        "users": group.height,
+        **sums,
+        "like_rate": sums["likes"] / shown,
+        "dislike_rate": sums["dislikes"] / shown,
+        "likes_per_user": sums["likes"] / group.height,
+    }
+
+
+def _sample_ratio(users: pl.DataFrame, control: str, shares: dict[str, float]) -> dict[str, Any]:
+    """Hold the numbers of users against the shares: of those who came since the shares are what they are."""
+    users = users.filter(pl.col("variant").is_in(list(shares)))
+    planned = pl.col("variant").replace_strict(shares, return_dtype=pl.Float64)
+    before = users.filter((pl.col("propensity") - planned).abs() > SHARES)
+    changed = before["first"].max()
+    if changed is not None:
+        users = users.filter(pl.col("first") > changed)
+    counts = {name: int((users["variant"] == name).sum()) for name in shares}
+    pvalues = []
+    for name in shares:
+        both = counts[control] + counts[name]
+        if name != control and both:
+            expected = shares[name] / (shares[name] + shares[control])
+            pvalues.append(float(binomtest(counts[name], both, expected).pvalue))
+    worst = min(1.0, len(pvalues) * min(pvalues, default=1.0))  # Bonferroni: with more variants one is odd by chance
+    return {"pvalue": worst, "suspicious": worst < SUSPICIOUS, "other_shares": before.height}
+
+
+def _usable(pair: pl.DataFrame, covariates: dict[str, str | None]) -> dict[str, str | None]:
+    """Leave out covariates that do not vary, by which nothing can be explained, or without a rate in a variant."""
+    names = [name for name in covariates.values() if name is not None]
+    varying = all(pair[name].n_unique() > 1 for name in names)
+    rated = all((pair.group_by("variant").agg(pl.col(name).sum())[name] > 0).all() for name in names[1:])
+    return covariates if varying and rated else dict.fromkeys(covariates)
+
+
+def _numbers(found: Any) -> dict[str, float | None]:
+    numbers = {
+        "control": float(found.control),
+        "treatment": float(found.treatment),
+        "difference": float(found.effect_size),
+        "low": float(found.effect_size_ci_lower),
+        "high": float(found.effect_size_ci_upper),
+        "relative": float(found.rel_effect_size),
+        "relative_low": float(found.rel_effect_size_ci_lower),
+        "relative_high": float(found.rel_effect_size_ci_upper),
+        "pvalue": float(found.pvalue),
+    }
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _always_valid_difference(
+    treated: pl.DataFrame, control: pl.DataFrame, metric: str, confidence: float
+) -> tuple[float, float] | tuple[None, None]:
+    over, under = METRICS.get(metric, ("likes", None))
+    a, b = (_linearised(group, over, under) for group in (treated, control))
+    difference = a[0] - b[0]
+    if max(a[1], b[1]) <= _NOTHING * max(a[0], b[0]) ** 2:  # such as two users who like all, and two who like nothing
+        return None, None
+    both = pl.concat([treated, control])
+    least = _linearised(both, over, under)[1]  # else a small variant that has few likes by chance looks certain of it
+    variance = max(a[1], least) / len(treated) + max(b[1], least) / len(control)
+    half = confidence_sequence(variance, len(both), confidence)
+    return difference - half, difference + half
+
+
+def _few_carry(treated: pl.DataFrame, control: pl.DataFrame, metric: str) -> bool:
+    """Whether the sum of a metric over the users is too far from normal for a t-test: few of them carry most of it.
+
+    The tail is taken from both variants together, as a small one may have missed it.
+    """
+    deviations = _shares(pl.concat([treated, control]), *METRICS.get(metric, ("likes", None)))[1]
+    variance = (deviations**2).mean()
+    if not variance > 0:
+        return False
+    skewness, kurtosis = (deviations**3).mean() / variance**1.5, (deviations**4).mean() / variance**2
+    a, b = treated.height, control.height
+    skewness_of_difference = abs(skewness) * abs(1 / a**2 - 1 / b**2) / (1 / a + 1 / b) ** 1.5
+    return bool(skewness_of_difference > SKEWED or min(a, b) / kurtosis < CARRIERS)
+
+
+def _linearised(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, float]:
+    """Return a ratio of means and the variance of a user's share in it (delta method)."""
+    ratio, shares = _shares(group, over, under)
+    return ratio, float(shares.var(ddof=1))
+
+
+def _shares(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, FloatArray]:
+    """Return a ratio of means, and the share of each user in its deviation, ``[users]``."""
+    numerator = group[over].to_numpy().astype(np.float64)
+    denominator = np.ones_like(numerator) if under is None else group[under].to_numpy().astype(np.float64)
+    mean = denominator.mean()
+    ratio = float(numerator.mean() / mean)
+    return ratio, (numerator - ratio * denominator) / mean
+
+
+def confidence_sequence(variance: float, n: int, confidence: float = 0.95, tightest: int = 5000) -> float:
+    r"""Return half the width of an interval that holds at all sample sizes at once.
+
+    The asymptotic confidence sequence of Waudby-Smith et al. (Annals of Statistics 2024, Theorem 2.2):
+    :math:`\sigma \sqrt{\frac{2 (n \rho^2 + 1)}{n^2 \rho^2} \log \frac{\sqrt{n \rho^2 + 1}}{\alpha}}`, here with
+    :math:`\sigma^2 / n` given, and :math:`\rho` such that it is tightest at ``tightest`` observations.
+
+    Args:
+        variance: of the estimate, :math:`\sigma^2 / n`.
+        n: number of observations.
+        confidence: :math:`1 - \alpha`.
+        tightest: sample size at which the interval is to be narrowest.
+    """
+    alpha = 1 - confidence
+    log = -2 * np.log(alpha)
+    rho2 = (log + np.log(log + 1)) / tightest
+    return float(np.sqrt(variance * 2 * (n * rho2 + 1) / (n * rho2) * np.log(np.sqrt(n * rho2 + 1) / alpha)))
+
+
+def interleaving_report(requests: pl.DataFrame, names: tuple[str, str], confidence: float = 0.95) -> dict[str, Any]:
+    """Tell which of two interleaved rankings users prefer.
+
+    A request goes to the ranking whose items got more likes minus dislikes, a user to the ranking that won more of its
+    requests. Users are independent of each other, requests of one user are not: the test and the interval count users.
+
+    Args:
+        requests: see :meth:`~recbole_signed.live.serve.traffic.TrafficLog.interleaved`.
+        names: of the two variants; the share is that of the second.
+
+    Returns:
+        ``wins`` of each and ``ties`` among users, ``request_wins`` and ``request_ties`` among requests, ``share`` (of
+        the second among users without a tie) with ``low``, ``high``, and the p-value of the exact binomial test
+        against one half.
+    """
+    side = pl.when(pl.col("variant") == names[1]).then(1).otherwise(-1)
+    by_request = requests.group_by("user", "request").agg(
+        won=((pl.col("likes") - pl.col("dislikes")) * side).sum().sign()
+    )
+    by_user = by_request.group_by("user").agg(pl.col("won").sum().sign())
+    request_wins, request_ties = _wins(by_request["won"], names)
+    wins, ties = _wins(by_user["won"], names)
+    found: dict[str, Any] = {
+        "wins": wins,
+        "ties": ties,
+        "request_wins": request_wins,
+        "request_ties": request_ties,
+        "share": None,
+        "pvalue": None,
+    }
+    decided = sum(wins.values())
+    if decided:
+        test = binomtest(wins[names[1]], decided)
+        low, high = test.proportion_ci(confidence, method="wilson")
+        found |= {
+            "share": wins[names[1]] / decided,
+            "low": float(low),
+            "high": float(high),
+            "pvalue": float(test.pvalue),
+        }
+    return found
+
+
+def _wins(won: pl.Series, names: tuple[str, str]) -> tuple[dict[str, int], int]:
+    """Count the -1 (the first) and 1 (the second), and the 0."""
+    first, ties, second = (int((won == value).sum()) for value in (-1, 0, 1))
+    return {names[0]: first, names[1]: second}, ties
+
+
+def users_needed(
+    rate: float,
+    relative_effect: float,
+    impressions_per_user: float,
+    *,
+    overdispersion: float = 1.5,
+    power: float = 0.8,
+    confidence: float = 0.95,
+) -> int:
+    """Return how many users each of two equal variants needs to find an effect on a rate per impression.
+
+    Args:
+        rate: of the control, in (0, 1).
+        relative_effect: the smallest change worth finding, as a share of the rate (0.05 for 5 %).
+        impressions_per_user: mean number of impressions of a user during the experiment.
+        overdispersion: variance of a user's rate over that of independent impressions; 1.5 is typical.
+        power: probability of finding the effect.
+        confidence: of the two-sided test.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    given = (rate, relative_effect, impressions_per_user, overdispersion)
+    if not (
+        np.isfinite(given).all() and 0 < rate < 1 and relative_effect and min(impressions_per_user, overdispersion) > 0
+    ):
+        raise UsageError("power needs a rate in (0, 1), an effect other than 0, and impressions per user above 0.")
+    changed = rate * (1 + relative_effect)
+    if not 0 <= changed <= 1:
+        raise UsageError(
+            f"an effect of {relative_effect:g} makes a rate of {changed:g} of {rate:g}; give a nearer one."
+        )
+    level = norm.ppf(0.5 + confidence / 2)
+    variances = overdispersion * (rate * (1 - rate) + changed * (1 - changed)) / impressions_per_user
+    with np.errstate(all="ignore"):
+        found = variances * np.square((norm.ppf(power) + level) / np.float64(rate * relative_effect)) + level**2 / 4
+    if not np.isfinite(found):
+        raise UsageError(f"no number of users is enough to find an effect of {relative_effect:g}; give a larger one.")
+    return int(np.ceil(found))

@@ -1,0 +1,510 @@
+"""Answers of the service: rankings by raw ids with filters, variants and sessions, and what is told of them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recbole_signed.api.explanations import explained
+from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import day
+from recbole_signed.live import DISLIKE, LIKE, TYPES, OnlineRecommender, OnlineReplica
+from recbole_signed.live.learners import best_items, lowered_by
+from recbole_signed.live.serve import catalogue, ranking, traffic
+from recbole_signed.live.serve.catalogue import Catalogue
+from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
+from recbole_signed.live.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
+from recbole_signed.live.serve.held import announced_features, newest_edges
+from recbole_signed.live.serve.quality import LiveQuality
+from recbole_signed.live.serve.ranking import Ranked
+from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.telemetry import Telemetry
+from recbole_signed.live.serve.traffic import ImpressionQueue, Shown, TrafficLog, now_ms
+
+RankOfPolicy = Callable[[Policy, int], tuple[Any, Any]]
+"""Gives the best items, so many, with a policy in the place of a variant of the user, and their scores."""
+TRENDING = "trending"
+"""Name of the ranking by recent likes, beside ``popularity``."""
+SECOND = 1.0
+"""Seconds between looks at the files of catalogue and experiments."""
+
+
+class Answers:
+    """What a model answers under the experiments on live traffic; its methods may be called from any thread.
+
+    Args:
+        trainer: started, or a replica.
+        settings: of the service.
+        experiments: on live traffic.
+        folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
+    """
+
+    def __init__(
+        self,
+        trainer: OnlineRecommender | OnlineReplica,
+        settings: ServeSettings | None = None,
+        experiments: Experiments | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.trainer = trainer
+        self.settings = settings or ServeSettings()
+        self.experiments = experiments or Experiments()
+        self.experiments.refuse_by(self._apply)
+        self.telemetry = Telemetry()
+        self.quality = LiveQuality(self.settings.quality.k)
+        self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
+        log = None if folder is None else folder / traffic.FILE
+        # what was kept before impressions were switched off grows old, is told and is erased as before, by the writer
+        kept = log is not None and (self.settings.impressions or log.exists())
+        looks = not self.settings.impressions and isinstance(trainer, OnlineReplica)
+        self.traffic = TrafficLog(log, read_only=looks) if kept and log is not None else None
+        self._looked = time.monotonic()
+        age = round(self.settings.keep_impressions * traffic.DAY) or None
+        self.impressions = None if self.traffic is None or looks else ImpressionQueue(self.traffic, age)
+        with trainer.reading() as (state, _):
+            self._likes(state, TRENDING)  # counts all edges the first time
+            _ = state.items.keys  # hashes all items the first time
+
+    def close(self) -> None:
+        """Write what waits; the trainer stays open."""
+        if self.impressions is not None:
+            self.impressions.close()
+        self.catalogue.close()
+        if self.traffic is not None:
+            self.traffic.close()
+
+    def _look_again(self) -> None:
+        """Read what another process, or a person, changed in catalogue and experiments; once a second at most."""
+        now = time.monotonic()
+        if now - self._looked > SECOND:
+            self._looked = now
+            if isinstance(self.trainer, OnlineReplica):  # the writer alone writes the catalogue
+                self.catalogue.reload()
+            self.experiments.reload()
+
+    @property
+    def _state(self) -> Any:
+        if self.trainer.state is None:
+            raise UsageError("the online state is closed.")
+        return self.trainer.state
+
+    @property
+    def seq(self) -> int:
+        """Seq of the newest event that answers reflect."""
+        return int(self._state.applied_seq)
+
+    @property
+    def version(self) -> str:
+        """Name of the model in force: its class and the seq up to which it was fitted or refreshed."""
+        return str(self.trainer.version)
+
+    def learner_for(
+        self, learner: Any, assignments: Sequence[Assignment], given: Mapping[str, float] | None = None
+    ) -> Any:
+        """Return a learner with the service's parameters at query time, those of variants and those of a request.
+
+        Each takes the place of the one before.
+        """
+        strength = self.settings.dislike_strength
+        own = {} if strength is None else {"dislike_strength": strength}
+        return ranking.with_parameters(learner, {**own, **merged_parameters(assignments), **(given or {})})
+
+    def _apply(self, policy: Policy) -> None:
+        """Raise UsageError where the model has not all the parameters of a policy."""
+        with self.trainer.reading() as (_, learner):
+            ranking.with_parameters(learner, policy.parameters)
+
+    def hidden(self) -> Any:
+        """Return the ids of items that are shown to nobody: the withdrawn, and those of ``newcomers.py``."""
+        return self._state.hidden_items()
+
+    def item(self, item: str) -> tuple[bool, tuple[str, ...]]:
+        """Return whether an item is withdrawn, and its tags."""
+        self._look_again()
+        return item in self._state.withdrawn, self.catalogue[item]
+
+    def name(self, item: str) -> str | None:
+        """Return what people call an item; None where nobody has said."""
+        self._look_again()
+        return self.catalogue.name(item)
+
+    def items_named(self, text: str, k: int) -> list[str]:
+        """Return at most ``k`` items whose name holds a text."""
+        self._look_again()
+        return self.catalogue.search(text, k)
+
+    def put_item(self, item: str, withdrawn: bool, tags: Sequence[str]) -> None:
+        """Withdraw an item or let it return, and set its tags; it is on the disk when this returns."""
+        writer: Any = self.trainer  # a replica hands such requests on
+        if (item in self._state.withdrawn) != withdrawn:
+            (writer.withdraw if withdrawn else writer.put_back)([item])
+        self.catalogue.put(item, tags)
+
+    def user(self, user: str) -> dict[str, Any]:
+        """Return what is held of a user, as :class:`~recbole_signed.live.serve.schemas.UserInfo` has it."""
+        with self.trainer.reading() as (state, _):
+            seq, features = int(state.applied_seq), announced_features(state, user)
+            edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
+        shown = None if self.traffic is None else self.traffic.holding(user)
+        known = bool(edges) or features is not None
+        return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
+
+    def _ids(self, items: Sequence[str]) -> Any:
+        """Return the ids of known items; the others are in no list anyway."""
+        state = self._state
+        ids = np.asarray(state.items.ids(list(items)), dtype=np.int64)
+        return ids[(ids > 0) & (ids < state.edges.n_items)]
+
+    def recommend(
+        self,
+        user: str,
+        k: int,
+        *,
+        exclude: Sequence[str] = (),
+        include_only: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        parameters: Mapping[str, float] | None = None,
+        log: bool = True,
+    ) -> Ranked:
+        """Rank for a user by its id; the experiments that it takes part in decide what is not asked for.
+
+        Args:
+            user: its id; one that is not known gets what a user without edges gets.
+            k: how many items; fewer where there are no more.
+            exclude: items that are left out.
+            include_only: items to choose from.
+            tags: choose from items with any of these tags.
+            parameters: of the request; they take the place of those of a variant.
+            log: keep the answer as impressions, and count it as such.
+
+        Raises:
+            UsageError: the model has no such parameter.
+        """
+        self._look_again()
+        with self.trainer.reading() as (state, learner):
+            number, known, assignments = self._variants_of(state, user)
+            filters = self._filters(exclude, include_only, tags)
+            request = uuid.uuid4().hex
+            mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
+            draws: list[tuple[str, str, float, float]] = []
+
+            def rank(of: Assignment | None, policy: Policy, most: int) -> tuple[Any, Any]:
+                theirs = [replace(each, settings=policy) if each is of else each for each in assignments]
+                changed = self.learner_for(learner, theirs, parameters)
+                return self.rank(changed, state, number, most, filters, theirs)
+
+            if mixed is None:
+                exploring = next((each for each in assignments if each.settings.explore), None)
+                items, values = rank(None, Policy(), k if exploring is None else max(k, CANDIDATES))
+                if exploring is not None and len(items):
+                    order, draws = self._explored(exploring, partial(rank, exploring), items, values, request)
+                    items, values = items[order][:k], values[order][:k]
+                found, teams = self._named(state, items, values), None
+            else:
+                found, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
+            told = known or learner.knows(number)
+            answer = Ranked(found, self.seq, self.version, told, assignments, teams, request, draws)
+        if log:
+            self._keep(user, answer, mixed)
+            self.telemetry.impressions.labels(answer.variant).inc(len(found))
+        return answer
+
+    def _variants_of(self, state: Any, user: str) -> tuple[int, bool, list[Assignment]]:
+        """Return the number of a user, whether it has edges, and its variants."""
+        number = int(state.users.ids([user])[0])
+        known = 0 < number < state.edges.n_users and bool(len(state.edges.of_user(number).ids))
+        return number, known, self.experiments.assign(user, known)
+
+    def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
+        whole = [(each.experiment, each.variant, each.propensity) for each in answer.assignments if each is not mixed]
+        exposures = [whole]
+        if answer.teams is not None and mixed is not None:
+            exposures = [[(mixed.experiment, team, 0.5), *whole] for team in answer.teams]
+        items = [item for item, _ in answer.items]
+        if self.impressions is not None and self.settings.impressions:
+            shown = Shown(answer.request_id, user, items, now_ms(), answer.version, exposures, answer.seq, answer.draws)
+            self.impressions.put(shown)
+
+    def _filters(
+        self, exclude: Sequence[str], include_only: Sequence[str] | None, tags: Sequence[str] | None
+    ) -> dict[str, Any]:
+        chosen = None if include_only is None else self._ids(include_only)
+        if tags is not None:
+            tagged = self._ids(self.catalogue.with_tags(tags))
+            chosen = tagged if chosen is None else np.intersect1d(chosen, tagged)
+        hidden = self.hidden()
+        return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
+
+    def rank(
+        self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
+    ) -> tuple[Any, Any]:
+        """Return the best items under the variants of a user, and their scores; nothing is drawn or interleaved.
+
+        Args:
+            learner: with the parameters of the variants.
+            state: as it is now.
+            user: its number.
+            k: how many items.
+            filters: ``exclude`` and ``include_only``, numbers of items.
+            assignments: the variants.
+        """
+        young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
+        if not young:
+            return self._rank_by_model(learner, state, user, k, filters, assignments)
+        items, scores = self._rank_by_model(learner, state, user, max(k, POOL), filters, assignments)
+        first = items[:POOL]  # whatever k is, so that a policy does the same for lists of every length
+        order, best = raised(
+            np.asarray(scores[:POOL]), state.edges.item_likes[first] + state.edges.item_dislikes[first], young
+        )
+        items, scores = np.concatenate([first[order], items[POOL:]]), np.concatenate([best, scores[POOL:]])
+        return items[:k], scores[:k]
+
+    def _rank_by_model(
+        self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
+    ) -> tuple[Any, Any]:
+        counts = self.counts(state, assignments)
+        if counts is None:
+            return best_items(learner, state.edges, user, k, state.items.keys, user_keys=state.users.keys, **filters)
+        seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
+        hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
+        return ranking.most_liked(counts, k, state.items.keys, hidden, filters["include_only"])
+
+    def counts(self, state: Any, assignments: Sequence[Assignment]) -> np.ndarray | None:
+        """Return the likes by which a variant ranks in the place of the model, ``[n_items]``; None where none does."""
+        other = _without_model(assignments)
+        return None if other is None else self._likes(state, other)
+
+    def _explored(
+        self, exploring: Assignment, rank: RankOfPolicy, items: Any, values: Any, request: str
+    ) -> tuple[Any, list[tuple[str, str, float, float]]]:
+        """Draw the first item; return the new order, and what each policy would have done."""
+        own = probabilities(values[:CANDIDATES], exploring.settings.explore)
+        place = int(np.random.default_rng(int(request, 16) % 2**63).choice(len(own), p=own))
+        draws = []
+        for name, policy in self.experiments[exploring.experiment].all_policies.items():
+            probability = float(own[place])
+            if name != exploring.variant:
+                theirs, scores = rank(policy, CANDIDATES)
+                probability = float(probabilities(scores, policy.explore)[theirs == items[place]].sum())
+            draws.append((exploring.experiment, name, float(own[place]), probability))
+        return to_the_front(place, len(items)), draws
+
+    def _interleaved(
+        self, mixed: Assignment, rank: RankOfPolicy, state: Any, k: int, request: str
+    ) -> tuple[list[tuple[str, float]], list[str]]:
+        variants = self.experiments[mixed.experiment].variants
+        lists = [dict(self._named(state, *rank(variant, k))) for variant in variants.values()]
+        drawn = np.random.default_rng(int(request, 16) % 2**63)
+        items, teams = team_draft([list(each) for each in lists], k, drawn)
+        picks = list(zip(items, teams, strict=True))
+        return [(item, lists[team][item]) for item, team in picks], [list(variants)[team] for team in teams]
+
+    @staticmethod
+    def _named(state: Any, items: Any, values: Any) -> list[tuple[str, float]]:
+        tokens = state.items.tokens(items.tolist())
+        return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
+
+    def session(
+        self, verdicts: Sequence[tuple[str, int]], k: int, *, exclude: Sequence[str] = (), **filters: Any
+    ) -> Ranked:
+        """Rank for somebody without an id, given by verdicts, oldest first, which are kept nowhere.
+
+        Args:
+            verdicts: ids of items, each with LIKE or DISLIKE; unknown ones are left out.
+            k: how many items.
+            exclude: items that are left out.
+            **filters: ``include_only``, ``tags`` and ``parameters`` as in :meth:`recommend`.
+        """
+        self._look_again()
+        with self.trainer.reading() as (state, learner):
+            numbers = np.asarray(state.items.ids([item for item, _ in verdicts]), dtype=np.int64)
+            kinds = np.array([kind for _, kind in verdicts], dtype=np.int8)
+            known = (numbers > 0) & (numbers < state.edges.n_items)
+            edges = ranking.session_edges(state.edges, numbers[known], kinds[known])
+            chosen = self._filters(exclude, filters.get("include_only"), filters.get("tags"))
+            changed = self.learner_for(learner, [], filters.get("parameters"))
+            found = best_items(
+                changed, edges, ranking.SESSION, k, state.items.keys, user_keys=state.users.keys, **chosen
+            )
+            told = bool(known.any())
+            return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=uuid.uuid4().hex)
+
+    def similar(self, item: str, k: int) -> Ranked:
+        """Return the items nearest to one, best first.
+
+        Raises:
+            UsageError: there is no such item.
+        """
+        with self.trainer.reading() as (state, learner):
+            number = self._item(state, item)
+            hidden = self.hidden()
+            ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
+            stays = ~np.isin(ids, hidden) & (ids > 0)
+            named = self._named(state, ids[stays][:k], cosines[stays][:k])
+            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
+
+    def popular(self, k: int, name: str = "popularity") -> Ranked:
+        """Return the most liked items; with the name ``trending`` those whose likes are recent."""
+        with self.trainer.reading() as (state, _):
+            named = self._named(
+                state, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
+            )
+            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
+
+    def _likes(self, state: Any, name: str) -> np.ndarray:
+        """Return the likes of each item, ``[n_items]``: all of them, or with ``trending`` each by its age."""
+        if name != TRENDING:
+            return np.asarray(state.edges.item_likes)
+        return ranking.without_rounding(state.edges.recent(self.settings.half_life, likes=True).counts)
+
+    def _told_of(
+        self,
+        state: Any,
+        learner: Any,
+        user: str,
+        given: Mapping[str, float] | None = None,
+        team: str | None = None,
+    ) -> tuple[int, Any, list[Assignment]]:
+        """Return the number of a user, the learner as its variants have it, and these; of an interleaved one ``team``.
+
+        Without a team both are those of the variants that are not interleaved.
+        """
+        number, _, assignments = self._variants_of(state, user)
+        holding = []
+        for each in assignments:
+            experiment = self.experiments[each.experiment]
+            if not experiment.interleave:
+                holding.append(each)
+            elif team in experiment.variants:
+                holding.append(replace(each, settings=experiment.variants[team]))
+        return number, self.learner_for(learner, holding, given), holding
+
+    def refuse_unexplained(self, user: str) -> None:
+        """Refuse a list with explanations before it is made and kept as shown.
+
+        Raises:
+            UsageError: the model, which is asked for that user, can't tell why a user gets an item.
+        """
+        with self.trainer.reading() as (state, learner):
+            if not _without_model(self._told_of(state, learner, user)[2]):
+                ranking.refuse_unexplained(learner)
+
+    def explain(
+        self, user: str, item: str, parameters: Mapping[str, float] | None = None, team: str | None = None
+    ) -> dict[str, Any] | None:
+        """Return why a user gets an item, with the ids that events have; None where its variant does not ask the model.
+
+        Args:
+            user: its id.
+            item: its id.
+            parameters: of the request; they take the place of those of a variant.
+            team: the variant that the item is from in an interleaved list.
+
+        Raises:
+            UsageError: there is no such item, or the model can't tell.
+        """
+        self._look_again()
+        with self.trainer.reading() as (state, learner):
+            number, learner, assignments = self._told_of(state, learner, user, parameters, team)
+            if _without_model(assignments):
+                return None
+            keys = state.users.keys, state.items.keys
+            told = ranking.explain(learner, state.edges, number, self._item(state, item), keys)
+            tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
+            settings, seq, version = learner.settings, self.seq, self.version
+            dates = {edge: day(at) for edge, _, at in newest_edges(state, user)[0] if at}
+        # updates go on meanwhile
+        fall = told.fall
+        if fall is not None:
+            fall = replace(fall, cause=int(np.flatnonzero(told.items == fall.cause)[0]))
+        here = replace(told, items=np.arange(len(tokens)), fall=fall)
+        shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String), self.called, dates.get)
+        edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
+        return {
+            "user": user,
+            "item": item,
+            "score": shown.score,
+            "contributions": edges.select("item", "sign", "contribution").to_dicts(),
+            "from_features": float(told.from_features * told.trend),
+            "prior": float(told.prior),
+            "verdict": float(told.verdict),
+            "factor": float(told.factor),
+            "lowered": shown.lowered,
+            "cause": shown.cause,
+            "common_likes": shown.common_likes,
+            "sentence": shown.sentence,
+            "seq": seq,
+            "model": version,
+        }
+
+    def called(self, item: str) -> str:
+        """Return an item as a sentence names it: by its id, and by its name where it has one."""
+        name = self.catalogue.name(item)
+        return item if name is None else f"{item} ({name})"
+
+    def last_dislike(self, user: str, k: int) -> dict[str, Any]:
+        """Return the item of a user's newest dislike, and what it changes in the list, as DislikeEffect has it."""
+        self._look_again()
+        with self.trainer.reading() as (state, learner):
+            number, learner, assignments = self._told_of(state, learner, user)
+            edges = state.edges
+            newest, _ = newest_edges(state, user, (DISLIKE,), 1)
+            if not newest:
+                return {"item": None, "gone": [], "come": [], "lowered": []}
+            (name, _, _), filters = newest[0], self._filters((), None, None)
+            item = self._item(state, name)
+            earlier = ranking.edges_without(edges, number, item)
+            states = (state, SimpleNamespace(edges=earlier, items=state.items, users=state.users))
+            found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
+            now, before = ([each for each, _ in self._named(state, *ranked)] for ranked in found)
+            keys = state.users.keys, state.items.keys
+            near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item, keys)
+            lowered = [each for each in state.items.tokens(list(near)) if each in now or each in before]
+        places = [{each: place for place, each in enumerate(ranked, 1)} for ranked in (before, now)]
+        return {
+            "item": name,
+            "gone": [each for each in before if each not in now],
+            "come": [each for each in now if each not in before],
+            "lowered": [{"item": each, "before": places[0].get(each), "now": places[1].get(each)} for each in lowered],
+        }
+
+    def verdicts_of(self, user: str, k: int, sign: str | None = None) -> dict[str, Any]:
+        """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
+        kinds = (LIKE, DISLIKE) if sign is None else (TYPES[sign],)
+        with self.trainer.reading() as (state, _):
+            found, total = newest_edges(state, user, kinds, k)
+            seq = self.seq
+        listed = [{"item": item, "sign": kind, "timestamp": time} for item, kind, time in found]
+        return {"verdicts": listed, "total": total, "seq": seq}
+
+    def audience(self, item: str, k: int) -> list[dict[str, Any]]:
+        """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
+        with self.trainer.reading() as (state, learner):
+            users, below = ranking.audience(learner, state.edges, self._item(state, item), k)
+            tokens = state.users.tokens(users.tolist())
+            return [
+                {"user": token, "percentile": float(value)}
+                for token, value in zip(tokens, below, strict=True)
+                if token is not None
+            ]
+
+    @staticmethod
+    def _item(state: Any, item: str) -> int:
+        number = int(state.items.ids([item])[0])
+        if not 0 < number < state.edges.n_items:
+            raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
+        return number
+
+
+def _without_model(assignments: Sequence[Assignment]) -> str | None:
+    """Return the ranking by likes that a variant puts in the place of the model; None where none does."""
+    return next((each.settings.model for each in assignments if each.settings.model), None)

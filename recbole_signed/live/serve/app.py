@@ -1,0 +1,508 @@
+"""The HTTP routes: a FastAPI application over an :class:`~recbole_signed.live.serve.engine.Engine`.
+
+Errors are problem details (RFC 9457) with the sentence that the command line would give. Every answer carries the
+model's version, the seq that it reflects, and the variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse, PlainTextResponse
+
+from recbole_signed import __version__
+from recbole_signed.errors import UsageError
+from recbole_signed.live import DISLIKE, LIKE, OnlineRecommender
+from recbole_signed.live.serve import gorse, schemas
+from recbole_signed.live.serve.answers import TRENDING
+from recbole_signed.live.serve.described import NeedsRole, describe_keys
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.experiments import parse_experiment
+from recbole_signed.live.serve.keys import ApiKeys, RateLimit
+from recbole_signed.live.serve.maintenance import AlreadyRunsError, Maintenance, Refitting
+from recbole_signed.live.serve.middleware import Watch, answer_errors
+from recbole_signed.live.serve.problems import PROBLEM, ProblemError
+from recbole_signed.live.serve.ranking import Ranked
+from recbole_signed.live.serve.replicas import NO_WRITER, Forwarder
+from recbole_signed.live.serve.requests import (
+    Route,
+    announce,
+    check_k,
+    check_length,
+    check_parameters,
+    disk,
+    erase,
+    keep_item,
+    submit,
+    take_back,
+    wait_for,
+)
+from recbole_signed.live.serve.traffic import now_ms
+from recbole_signed.live.serve.turns import Turns
+
+UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
+ItemId = Annotated[schemas.PathId, Path(description="Id of an item, as events have it.")]
+VersionName = Annotated[str, Path(pattern=r"^v\d{1,12}$", description="Name of a version.")]
+ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Name of an experiment.")]
+K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]
+Ids = Annotated[list[schemas.Id], Query()]
+PAGE_SOURCES = "default-src 'self' 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+SHORT = 100
+"""Items of a list that is made at once."""
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Problem, "content": {PROBLEM: {}}}
+    for status in (400, 401, 403, 404, 409, 413, 421, 422, 429, 503)
+}
+
+
+def make_app(
+    engine: Engine,
+    keys: ApiKeys | None = None,
+    maintenance: Maintenance | None = None,
+    writer: str | None = None,
+    *,
+    hand_metrics_on: bool = False,
+) -> FastAPI:
+    """Return the application.
+
+    Args:
+        engine: that answers.
+        keys: of callers; None lets everybody do everything.
+        maintenance: whose rounds the health routes tell of.
+        writer: address of the process that writes, to which a replica hands on what changes anything.
+        hand_metrics_on: whether the writer has the metrics of this replica too.
+    """
+    app = FastAPI(
+        title="recbole-signed",
+        version=__version__,
+        description="Recommendations that follow every like and dislike.",
+        docs_url=None,  # FastAPI's pages load their scripts from a foreign host; _add_pages has one that does not
+        redoc_url=None,
+        redirect_slashes=False,  # Starlette redirects to the host of the Host header, and clients send their key there
+        responses=_PROBLEMS,
+        openapi_tags=[
+            {"name": name}
+            for name in ("events", "recommendations", "users", "items", "models", "experiments", "health")
+        ],
+    )
+    app.router.route_class = Route
+    keys = keys or ApiKeys(None)
+    limit = RateLimit(engine.settings.limits.requests_per_second)
+    answer_errors(app, engine)
+    forwarder = None if engine.writer else Forwarder(writer, hand_metrics_on, engine.settings.limits.wait)
+    app.add_middleware(Watch, engine=engine, keys=keys, limit=limit, forwarder=forwarder)
+    if engine.settings.allow_origins:
+        origins = list(engine.settings.allow_origins)
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+
+    def needs(role: str) -> Any:
+        return [Depends(NeedsRole(keys, role)), Depends(check_parameters)]
+
+    turns = Turns(engine.settings.limits.wait)
+    _add_events(app, engine, needs, turns)
+    _add_recommendations(app, engine, needs, turns)
+    _add_items(app, engine, needs, turns)
+    _add_models(app, engine, needs, maintenance)
+    _add_experiments(app, engine, needs)
+    _add_health(app, engine, needs, maintenance)
+    _add_pages(app)
+    gorse.add_routes(app, engine, needs, turns)
+    describe_keys(app, keys.required)
+    return app
+
+
+# ---- events
+
+
+def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
+    write = {"tags": ["events"], "dependencies": needs("write")}
+
+    erasing, _ = needs("admin")
+
+    @app.post("/v1/events", response_model_exclude_none=True, **write)
+    async def post_events(body: schemas.EventsBody, request: Request) -> schemas.EventsAnswer:
+        """Take events; the answer comes when they are on the disk and recommendations reflect them.
+
+        Each event is judged by itself: a refused one does not spoil the others. `forget_user` needs the role admin.
+        """
+        if any(isinstance(row, dict) and row.get("type") == "forget_user" for row in body.events):
+            await erasing.dependency(request)
+        return await submit(engine, body.events)
+
+    @app.delete("/v1/users/{user_id}/verdicts/{item_id}", response_model_exclude_none=True, **write)
+    async def delete_verdict(
+        user_id: UserId, item_id: ItemId, sign: Literal["like", "dislike"]
+    ) -> schemas.EventsAnswer:
+        """Take a like or a dislike back."""
+        return await take_back(engine, user_id, item_id, sign)
+
+    @app.get("/v1/users/{user_id}", tags=["users"], dependencies=needs("read"), response_model_exclude_none=True)
+    async def get_user(user_id: UserId) -> schemas.UserInfo:
+        """Return what is held of a user: edges, announced features, and how much was shown."""
+        return await turns.take(lambda: schemas.UserInfo(**engine.user(user_id)))
+
+    @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
+    async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
+        """Announce a user with its features, in place of earlier ones."""
+        check_length(engine, user_id)
+        await announce(engine, {"user_id": user_id, "type": "user", "features": body.features})
+        return body
+
+    @app.delete("/v1/users/{user_id}", tags=["events"], dependencies=needs("admin"), response_model_exclude_none=True)
+    async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
+        """Erase a user from the log, the model and the impressions."""
+        return await erase(engine, user_id)
+
+
+# ---- recommendations
+
+
+def _answer(ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None) -> schemas.Answer:
+    teams = ranked.teams or [None] * len(ranked.items)  # type: ignore[list-item]
+    items = [
+        schemas.ScoredItem(item=item, score=score, variant=team, why=None if why is None else why(item, team))
+        for (item, score), team in zip(ranked.items, teams, strict=True)
+    ]
+    return schemas.Answer(
+        items=items,
+        model=ranked.version,
+        seq=ranked.seq,
+        variant=ranked.variant,
+        request_id=ranked.request_id,
+        known_user=ranked.known,
+    )
+
+
+def _parameters(aversion: float | None, strength: float | None) -> dict[str, float]:
+    given = {"dislike_aversion": aversion, "dislike_strength": strength}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
+    read = {"tags": ["recommendations"], "dependencies": needs("read")}
+
+    @app.get("/v1/users/{user_id}/recommendations", response_model_exclude_none=True, **read)
+    async def get_recommendations(
+        user_id: UserId,
+        k: K = 20,
+        exclude: Ids = [],  # noqa: B006  (FastAPI copies it)
+        include_only: Annotated[list[schemas.Id] | None, Query()] = None,
+        tags: Annotated[list[schemas.Id] | None, Query()] = None,
+        dislike_aversion: Annotated[schemas.Aversion | None, Query()] = None,
+        dislike_strength: Annotated[schemas.Strength | None, Query()] = None,
+        explain: bool = False,
+        log: Annotated[bool, Query(description="False: it is looked at, not shown to the user.")] = True,
+        min_seq: Annotated[int | None, Query(ge=0)] = None,
+    ) -> schemas.Answer:
+        """Return the best items that the user has no edge to, none of them withdrawn."""
+        check_k(engine, k, explain)
+        await wait_for(engine, min_seq)
+
+        def work() -> schemas.Answer:
+            given = _parameters(dislike_aversion, dislike_strength)
+            if explain:
+                engine.refuse_unexplained(user_id)
+            ranked = engine.recommend(
+                user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given, log=log
+            )
+            return _answer(ranked, (lambda item, team: engine.explain(user_id, item, given, team)) if explain else None)
+
+        # rankings take turns anyway, so a short list is not worth the way through a thread
+        return await turns.take(work) if explain or k > SHORT else work()
+
+    @app.post("/v1/recommendations", response_model_exclude_none=True, **read)
+    async def post_recommendations(body: schemas.ManyBody) -> schemas.ManyAnswer:
+        """Return lists for several users; one without a user_id is a session, given by its likes and dislikes."""
+        check_k(engine, body.k)
+        limits = engine.settings.limits
+        if len(body.users) > limits.batch:
+            raise ProblemError(413, "Content Too Large", f"A request holds at most {limits.batch} users.")
+        if len(body.users) * body.k > limits.items:
+            detail = (
+                f"{len(body.users)} lists of {body.k} items are asked for; the lists of a request hold at most "
+                f"{limits.items} items. Ask for shorter ones, or for fewer users at once."
+            )
+            raise ProblemError(413, "Content Too Large", detail)
+        filters: Any = {
+            "include_only": body.include_only,
+            "tags": body.tags,
+            "parameters": _parameters(body.dislike_aversion, body.dislike_strength),
+        }
+
+        def one(user: schemas.UserRequest) -> schemas.Answer:
+            if user.user_id is None:
+                verdicts = [*((item, LIKE) for item in user.likes), *((item, DISLIKE) for item in user.dislikes)]
+                return _answer(engine.session(verdicts, body.k, exclude=body.exclude, **filters))
+            return _answer(engine.recommend(user.user_id, body.k, exclude=body.exclude, **filters))
+
+        return await turns.take(lambda: schemas.ManyAnswer(answers=[one(user) for user in body.users]))
+
+    @app.get("/v1/users/{user_id}/explain/{item_id}", **read)
+    async def get_explanation(
+        user_id: UserId,
+        item_id: ItemId,
+        dislike_aversion: Annotated[schemas.Aversion | None, Query()] = None,
+        dislike_strength: Annotated[schemas.Strength | None, Query()] = None,
+    ) -> schemas.Why:
+        """Return what each edge of the user adds to the score of an item, exactly, and the dislike that lowers it."""
+        given = _parameters(dislike_aversion, dislike_strength)
+        why = await turns.take(lambda: engine.explain(user_id, item_id, given))
+        if why is None:
+            detail = (
+                f"The variant of user '{user_id}' ranks by likes of all users; no edge of the user adds to a score."
+            )
+            raise ProblemError(422, "Unprocessable Content", detail)
+        return schemas.Why(**why)
+
+    @app.get("/v1/users/{user_id}/verdicts", **read)
+    async def get_verdicts(
+        user_id: UserId,
+        k: K = 100,
+        sign: Literal["like", "dislike"] | None = None,
+        min_seq: Annotated[int | None, Query(ge=0)] = None,
+    ) -> schemas.Verdicts:
+        """Return what a user likes and dislikes, newest first: each can be taken back."""
+        check_k(engine, k)
+        await wait_for(engine, min_seq)
+        return schemas.Verdicts(**engine.verdicts_of(user_id, k, sign))
+
+    @app.get("/v1/users/{user_id}/last-dislike", **read)
+    async def get_last_dislike(
+        user_id: UserId, k: K = 20, min_seq: Annotated[int | None, Query(ge=0)] = None
+    ) -> schemas.DislikeEffect:
+        """Return what the newest dislike of a user changes in its list, and which items it lowers."""
+        check_k(engine, k)
+        await wait_for(engine, min_seq)
+        return await turns.take(lambda: schemas.DislikeEffect(**engine.last_dislike(user_id, k)))
+
+
+def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
+    read = {"tags": ["items"], "dependencies": needs("read")}
+
+    @app.get("/v1/items/{item_id}/similar", response_model_exclude_none=True, **read)
+    async def get_similar(item_id: ItemId, k: K = 10) -> schemas.Answer:
+        """Return the items nearest to one."""
+        check_k(engine, k)
+        return await turns.take(lambda: _answer(engine.similar(item_id, k)))
+
+    @app.get("/v1/popular", response_model_exclude_none=True, **read)
+    async def get_popular(k: K = 20) -> schemas.Answer:
+        """Return the most liked items."""
+        check_k(engine, k)
+        return await turns.take(lambda: _answer(engine.popular(k)))
+
+    @app.get("/v1/trending", response_model_exclude_none=True, **read)
+    async def get_trending(k: K = 20) -> schemas.Answer:
+        """Return the items with most likes, of which each counts half after each half-life (see the settings)."""
+        check_k(engine, k)
+        return await turns.take(lambda: _answer(engine.popular(k, TRENDING)))
+
+    @app.get("/v1/items/{item_id}/audience", **read)
+    async def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:
+        """Return the users, among a sample, in whose ranking an item stands highest."""
+        check_k(engine, k)
+        found = await turns.take(lambda: engine.audience(item_id, k))
+        return schemas.Audience(users=[schemas.Listener(**each) for each in found])
+
+    def held(item: str) -> dict[str, Any]:
+        withdrawn, tags = engine.item(item)
+        return {"withdrawn": withdrawn, "tags": list(tags), "name": engine.name(item)}
+
+    @app.get("/v1/items", response_model_exclude_none=True, **read)
+    async def get_items(
+        id: Ids = [],  # noqa: B006  (FastAPI copies it)
+        search: Annotated[schemas.Name | None, Query(min_length=1, description="In the names of items.")] = None,
+        k: K = 10,
+    ) -> schemas.CatalogueItems:
+        """Return what the catalogue holds of several items: `id=a&id=b`, or those whose name holds a text: `search`."""
+        check_k(engine, k)
+        if bool(id) == (search is not None):
+            raise ProblemError(422, "Unprocessable Content", "Give ids of items, or a text to search for.")
+        if len(id) > (most := engine.settings.limits.k):
+            detail = f"{len(id)} ids are given; at most {most} are looked up."
+            raise ProblemError(422, "Unprocessable Content", detail)
+
+        def work() -> list[schemas.CatalogueItem]:
+            items = id if search is None else engine.items_named(search, k)
+            return [schemas.CatalogueItem(item=each, **held(each)) for each in items]
+
+        return schemas.CatalogueItems(items=await turns.take(work))
+
+    @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
+    async def get_item(item_id: ItemId) -> schemas.ItemBody:
+        """Return what the catalogue holds of an item."""
+        return schemas.ItemBody(**await turns.take(lambda: held(item_id)))
+
+    @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
+    async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
+        """Withdraw an item, let it return, set its tags or its name, or announce it with its features.
+
+        A body with features or a name alone leaves withdrawal and tags as they are; any other sets both.
+        """
+        await keep_item(engine, item_id, body)
+        return schemas.ItemBody(**held(item_id), features=body.features)
+
+
+# ---- models and experiments
+
+
+def _trainer(engine: Engine) -> OnlineRecommender:
+    if not isinstance(engine.trainer, OnlineRecommender):
+        raise ProblemError(503, "Service Unavailable", NO_WRITER)
+    return engine.trainer
+
+
+def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
+    admin = {"tags": ["models"], "dependencies": needs("admin")}
+
+    def models() -> schemas.Models:
+        versions = [
+            schemas.VersionInfo(
+                name=each.name,
+                seq=each.applied_seq,
+                created=each.created,
+                pinned=each.pinned,
+                current=each.current,
+                damage=None if each.damage is None else engine.without_folders(each.damage),
+            )
+            for each in engine.trainer.versions.describe()
+        ]
+        return schemas.Models(model=engine.version, seq=engine.seq, versions=versions)
+
+    @app.get("/v1/models", tags=["models"], dependencies=needs("read"), response_model_exclude_none=True)
+    def get_models() -> schemas.Models:
+        """Return the versions of the model, and what is in force."""
+        return models()
+
+    @app.post("/v1/models", status_code=201, response_model_exclude_none=True, **admin)
+    def post_model() -> schemas.Models:
+        """Save the model as a version."""
+        with disk():
+            _trainer(engine).snapshot()
+        return models()
+
+    @app.post("/v1/models/{name}/activate", response_model_exclude_none=True, **admin)
+    def activate(name: VersionName) -> schemas.Models:
+        """Serve an older (or newer) version; events since then stay in force."""
+        _trainer(engine).activate(name)
+        return models()
+
+    @app.put("/v1/models/{name}/pin", response_model_exclude_none=True, **admin)
+    def pin(name: VersionName, pinned: bool = True) -> schemas.Models:
+        """Keep a version from being removed, or no longer."""
+        engine.trainer.versions.pin(name, pinned)
+        return models()
+
+    @app.post("/v1/refit", status_code=202, **admin)
+    async def post_refit() -> schemas.Refit:
+        """Learn from scratch as soon as no other task runs, and save that as a version; it goes on after the answer.
+
+        409 where a refit runs already. `/v1/status` says how far it is (`refit`) and how the last one ended
+        (`maintenance.refit`). The factors that were learned from users who were erased go with it.
+        """
+        if maintenance is None:
+            raise ProblemError(503, "Service Unavailable", "This process has no maintenance, and begins no refit.")
+        try:
+            return schemas.Refit(**asdict(maintenance.ask_for_refit()))
+        except AlreadyRunsError as error:
+            raise ProblemError(409, "Conflict", str(error)) from error
+        except UsageError as error:
+            raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
+
+
+def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
+    admin = {"tags": ["experiments"], "dependencies": needs("admin")}
+
+    def body_of(name: str) -> schemas.ExperimentBody:
+        return schemas.ExperimentBody(**engine.experiments[name].model_dump())
+
+    @app.get("/v1/experiments", tags=["experiments"], dependencies=needs("read"))
+    def get_experiments() -> dict[str, schemas.ExperimentBody]:
+        """Return all experiments."""
+        engine.experiments.reload()
+        return {name: body_of(name) for name, _ in engine.experiments}
+
+    @app.put("/v1/experiments/{name}", **admin)
+    def put_experiment(name: ExperimentName, body: schemas.ExperimentBody) -> schemas.ExperimentBody:
+        """Make or replace an experiment."""
+        engine.experiments.put(name, parse_experiment(name, body.model_dump()))
+        return body_of(name)
+
+    @app.patch("/v1/experiments/{name}", **admin)
+    def patch_experiment(name: ExperimentName, body: schemas.ExperimentChange) -> schemas.ExperimentBody:
+        """Start, stop or ramp an experiment."""
+        engine.experiments.change(name, **body.model_dump(exclude_none=True))
+        return body_of(name)
+
+    @app.delete("/v1/experiments/{name}", status_code=204, **admin)
+    def delete_experiment(name: ExperimentName) -> None:
+        """Remove an experiment that does not run; what its users were shown stays in the log."""
+        engine.experiments.remove(name)
+
+    @app.get("/v1/experiments/{name}/report", tags=["experiments"], dependencies=needs("read"))
+    def get_report(name: ExperimentName) -> dict[str, Any]:
+        """Return the statistics of an experiment, see ``recbole-signed experiment report``."""
+        from recbole_signed.live.serve.ab_report import report_of
+
+        if engine.traffic is None:
+            raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
+        engine.experiments.reload()
+        return report_of(engine.traffic, name, engine.experiments[name])
+
+
+# ---- health, metrics, pages
+
+
+def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
+    @app.get("/healthz", tags=["health"], response_class=PlainTextResponse)
+    async def healthz() -> str:  # a plain function would wait for a thread
+        """Say that the process lives."""
+        return "ok"
+
+    @app.get("/readyz", tags=["health"], responses={503: {"model": schemas.Readiness}})
+    async def readyz(response: Response) -> schemas.Readiness:
+        """Say whether answers are current; 503 where they are not, with the reasons."""
+        reasons = engine.reasons_not_ready()
+        response.status_code = 503 if reasons else 200
+        return schemas.Readiness(ready=not reasons, reasons=reasons, seq=engine.seq, model=engine.version)
+
+    @app.get("/metrics", tags=["health"], dependencies=needs("read"), response_class=PlainTextResponse)
+    def metrics() -> PlainTextResponse:
+        """Return Prometheus metrics."""
+        return PlainTextResponse(engine.telemetry.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/quality", tags=["health"], dependencies=needs("read"))
+    def quality(by: Literal["version", "variant", "group"] | None = None) -> dict[str, Any]:
+        """Return live quality over the last hour and day, and its curve."""
+        return {
+            "windows": engine.quality.figures(now_ms(), by),
+            "curve": engine.quality.curve(now_ms()),
+            "k": engine.quality.k,
+        }
+
+    @app.get("/v1/status", tags=["health"], dependencies=needs("read"))
+    def status() -> dict[str, Any]:
+        """Return the figures of the page: sizes, rates, whether a refit runs, and the last rounds of maintenance."""
+        refitting = Refitting() if maintenance is None else maintenance.refitting
+        rounds = {} if maintenance is None else maintenance.rounds()
+        return {**engine.status(), "refit": asdict(refitting), "maintenance": rounds}
+
+
+def _add_pages(app: FastAPI) -> None:
+    def page(name: str) -> HTMLResponse:
+        html = files("recbole_signed.live.serve").joinpath(name).read_text(encoding="utf-8")
+        # no foreign host is asked for anything, and no page shows this one in a frame to have its buttons pressed
+        return HTMLResponse(html, headers={"Content-Security-Policy": f"{PAGE_SOURCES}; frame-ancestors 'none'"})
+
+    @app.get("/", include_in_schema=False, response_class=HTMLResponse)
+    def figures() -> HTMLResponse:
+        return page("page.html")
+
+    @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
+    def routes() -> HTMLResponse:
+        return page("routes.html")

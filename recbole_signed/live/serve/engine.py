@@ -1,0 +1,225 @@
+"""The engine of the service: answers, and what keeps them current and watches them.
+
+The writer (``writer.py``) takes events; before it does, each verdict is held against the list that its user would have
+got (``verdicts.py``). A replica follows the log instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.live import Follower, OnlineRecommender, OnlineReplica
+from recbole_signed.live.serve.answers import Answers
+from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.feed import Feed
+from recbole_signed.live.serve.quality import RecentShare
+from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.traffic import now_ms
+from recbole_signed.live.serve.verdicts import VerdictWatch
+from recbole_signed.live.serve.writer import Writer
+from recbole_signed.live.sources import open_source
+from recbole_signed.live.store import BACKUPS, noted
+from recbole_signed.memory import memory_bytes
+
+RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
+
+
+class Engine(Answers):
+    """What the routes call; its methods may be called from any thread.
+
+    Args:
+        trainer: started; the engine is the only one that writes to it from then on. A replica takes no events.
+        settings: of the service.
+        experiments: on live traffic.
+        folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
+    """
+
+    def __init__(
+        self,
+        trainer: OnlineRecommender | OnlineReplica,
+        settings: ServeSettings | None = None,
+        experiments: Experiments | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        super().__init__(trainer, settings, experiments, folder)
+        self._folder = folder
+        self._known_paths: tuple[tuple[int, int, int] | None, list[str]] | None = None
+        limits = self.settings.limits
+        self.writer: Writer | None = None
+        self.verdicts: VerdictWatch | None = None
+        self.follower: Follower | None = None
+        self.feed: Feed | None = None
+        self._dislike_rate, self._unknown_items = RecentShare(), RecentShare()
+        if isinstance(trainer, OnlineReplica):
+            self.follower = Follower(trainer)
+        else:
+            if self.impressions is not None:
+                self.impressions.reach(self.seq)
+            watch = self.verdicts = VerdictWatch(self, self.impressions)
+            self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
+            if self.settings.source is not None:
+                self.feed = Feed(open_source(self.settings.source), self.writer)
+        self.telemetry.watch(self.gauges)
+        self.telemetry.watch_quality(lambda: self.quality.figures(now_ms(), "version"))
+
+    def close(self) -> None:
+        """Finish what waits, then stop; the trainer stays open."""
+        for each in (self.feed, self.writer, self.follower):
+            if each is not None:
+                each.close()
+        super().close()
+
+    def reasons_not_ready(self) -> list[str]:
+        """Return why answers may not be current; nothing where they are."""
+        reasons = []
+        if self.writer is not None:
+            if self.writer.failure is not None:
+                reasons.append(f"events can't be taken: {self.writer.failure}")
+            if not self.writer.alive:
+                reasons.append("the writer has stopped")
+            if self.waiting >= self.settings.limits.queue:
+                reasons.append("the queue of events is full")
+        if self.feed is not None and self.feed.failure is not None:
+            reasons.append(f"the stream can't be read: {self.feed.failure}")
+        if self.follower is not None and self.follower.failure is not None:
+            reasons.append(f"the log can't be followed: {self.follower.failure}")
+        if self.lag > self.settings.limits.lag:
+            reasons.append(f"answers may be {self.lag:.1f} s behind the log")
+        return [self.without_folders(each) for each in reasons]
+
+    def without_folders(self, text: str) -> str:
+        """Return a message as clients are told it: files of the state, and others of the settings, by their names."""
+        for path in self._paths() if os.sep in text else ():
+            here = rf"(?<![\w.-]){re.escape(path)}"  # not within an id
+            name = os.path.basename(path).replace("\\", r"\\")
+            text = re.sub(rf"{here}\b", name, re.sub(f"{here}{os.sep}", "", text))
+        return text
+
+    def _paths(self) -> list[str]:
+        """Return the paths of this machine that messages may begin one with, the longest first.
+
+        They are looked up where the register of backups has changed: the disk of one of them may hang.
+        """
+        register = _changed(self.trainer.directory / BACKUPS)
+        if self._known_paths is None or self._known_paths[0] != register:
+            self._known_paths = register, self._find_paths()
+        return self._known_paths[1]
+
+    def _find_paths(self) -> list[str]:
+        state, settings = self.trainer.directory, self.settings
+        backup = settings.backup
+        folders = (state, self._folder, settings.experiments, backup, None if backup is None else backup.parent)
+        given = [each for each in folders if each is not None]
+        with contextlib.suppress(UsageError, OSError):  # its message is told where the file is needed
+            given += [each.path for each in noted(state)]
+        forms = {str(form) for each in given for form in (each, each.absolute(), each.resolve())} - {os.sep}
+        return sorted((each for each in forms if os.sep in each), key=len, reverse=True)
+
+    @property
+    def waiting(self) -> int:
+        """Number of events that wait for the writer; 0 in a replica."""
+        return 0 if self.writer is None else self.writer.waiting
+
+    @property
+    def lag(self) -> float:
+        """Most seconds that a replica may be behind the log: since its last look began that ended; 0 in the writer."""
+        return 0.0 if self.follower is None else time.monotonic() - self.follower.looked
+
+    def status(self) -> dict[str, Any]:
+        """Return sizes, latencies and rates for the page."""
+        state = self._state
+        return {
+            "users": state.users.n_known,
+            "items": state.edges.n_items - 1,
+            "edges": len(state.edges),
+            "waiting": self.waiting,
+            "answer_p99": self.telemetry.quantile(self.telemetry.requests, 0.99, route=RECOMMENDATIONS),
+            "visible_p99": self.telemetry.quantile(self.telemetry.visible, 0.99),
+            "resident_bytes": memory_bytes()[0],
+            "dislike_rate": self._dislikes()[0],
+            "unknown_item_share": self._unknown()[0],
+            "pending_erasure": self._pending_erasure(),
+        }
+
+    def _dislikes(self) -> tuple[float | None, float]:
+        """Return the dislikes of the last hour on shown items per item shown, and the number of these.
+
+        Nothing in a replica, which takes no verdicts.
+        """
+        if self.verdicts is None:
+            return None, 0.0
+        shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
+        return self._dislike_rate.of(self.telemetry.total(self.telemetry.outcomes, sign="dislike"), shown)
+
+    def _unknown(self) -> tuple[float | None, float]:
+        """Return the share of verdicts of the last hour on items that were not known, and the number of verdicts."""
+        judged = self.verdicts
+        return (None, 0.0) if judged is None else self._unknown_items.of(judged.unknown, judged.taken)
+
+    def _disk(self) -> tuple[float | None, float | None]:
+        """Return the size of the file system that the state is on, and what is free of it."""
+        try:
+            usage = None if self._folder is None else shutil.disk_usage(self._folder)
+        except OSError:  # gone, or not reached
+            usage = None
+        return (None, None) if usage is None else (float(usage.total), float(usage.free))
+
+    def _pending_erasure(self) -> dict[str, Any] | None:
+        """Return what is left of users who were forgotten; None in a replica, which does not know."""
+        if not isinstance(self.trainer, OnlineRecommender):
+            return None
+        left = self.trainer.pending_erasure
+        return asdict(replace(left, reasons=tuple(map(self.without_folders, left.reasons))))
+
+    def gauges(self) -> dict[str, tuple[str, float | None]]:
+        """Return the gauges of the metrics route: name -> help text and value, None where there is none."""
+        status = self.status()
+        behind = None if self.feed is None else self.feed.behind
+        size, free = self._disk()
+        return {
+            "users": ("Users that are known.", status["users"]),
+            "items": ("Items that are known.", status["items"]),
+            "edges": ("Edges in force.", status["edges"]),
+            "queue_events": ("Events that wait for the writer.", status["waiting"]),
+            "seq": ("Seq that answers reflect.", self.seq),
+            "stream_behind_events": ("Events of the stream that are not read yet.", behind),
+            "process_pid": ("Number of the process.", os.getpid()),
+            "lag_seconds": ("How far answers are behind the log.", self.lag),
+            "resident_memory_bytes": ("Resident memory of the process.", status["resident_bytes"]),
+            "disk_bytes": ("Size of the file system of the state.", size),
+            "disk_free_bytes": ("What is free of it.", free),
+            "ready": ("1: answers are current.", float(not self.reasons_not_ready())),
+            **({} if self.verdicts is None else self._gauges_of_writer(status["pending_erasure"])),
+        }
+
+    def _gauges_of_writer(self, left: dict[str, Any]) -> dict[str, tuple[str, float | None]]:
+        """Return the gauges of what a replica does not know."""
+        (dislikes, shown), (unknown, verdicts), alerts = self._dislikes(), self._unknown(), self.settings.quality
+        many_dislikes = shown >= alerts.alert_cases and (dislikes or 0.0) > alerts.alert_dislike_rate
+        waits = 0.0 if left["since"] is None else max(now_ms() - left["since"], 0) / 1000
+        many_unknown = verdicts >= alerts.alert_cases and (unknown or 0.0) > alerts.alert_unknown_items
+        return {
+            "unknown_item_share": ("Share of verdicts on items that were not known, last hour.", unknown or 0.0),
+            "dislikes_per_impression": ("Dislikes on shown items per item shown, last hour.", dislikes or 0.0),
+            "alert_unknown_items": ("1: above its threshold.", float(many_unknown)),
+            "alert_dislike_rate": ("1: above its threshold.", float(many_dislikes)),
+            "pending_erasures": ("Forgotten users of whom something is left.", max(left["rows"], left["factors"])),
+            "pending_erasure_seconds": ("How long ago the first of them was forgotten.", waits),
+        }
+
+
+def _changed(path: Path) -> tuple[int, int, int] | None:
+    """Return what is another one once a file was changed; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

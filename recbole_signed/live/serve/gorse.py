@@ -1,0 +1,156 @@
+"""Routes under ``/api`` that clients of gorse call for feedback and recommendation.
+
+Served: ``POST``, ``PUT /api/feedback``, ``DELETE /api/feedback/{type}/{user}/{item}``, ``GET /api/recommend/{user}``,
+``POST /api/session/recommend``, ``GET /api/item/{item}/neighbors``, ``GET /api/popular``, ``DELETE /api/user/{user}``,
+``GET /api/health/live`` and ``/ready``. Feedback types are names: those in :data:`POSITIVE` are likes, those in
+:data:`NEGATIVE` dislikes, ``skip`` is a skip, and every other name a view.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import timezone
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from recbole_signed.ids_and_times import iso_time
+from recbole_signed.live import DISLIKE, LIKE, TYPES
+from recbole_signed.live.serve import schemas
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.problems import ProblemError
+from recbole_signed.live.serve.requests import check_k, erase, submit, take_back
+from recbole_signed.live.serve.turns import Turns
+
+POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
+NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))
+
+
+class Feedback(BaseModel):
+    """One feedback as gorse's clients send it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    FeedbackType: str = Field(min_length=1, max_length=64)
+    UserId: schemas.Id
+    ItemId: schemas.Id
+    Timestamp: str | int | None = None
+
+
+class RowAffected(BaseModel):
+    """How many rows were written."""
+
+    RowAffected: int
+
+
+class Score(BaseModel):
+    """An item and its score."""
+
+    Id: str
+    Score: float
+
+
+def event_type(name: str) -> str:
+    """Return the type of event of a feedback type."""
+    lower = name.lower()
+    if lower in POSITIVE:
+        return "like"
+    if lower in NEGATIVE:
+        return "dislike"
+    return "skip" if lower == "skip" else "view"
+
+
+def _in_utc(stamp: str | int | None) -> str | int | None:
+    """Return a time with its zone: to gorse one without is in UTC, and may be a date alone."""
+    if not isinstance(stamp, str):
+        return stamp
+    with contextlib.suppress(ValueError):  # refused with the other rows that are not events
+        parsed = iso_time(stamp) if "-" in stamp else None
+        if parsed is not None and parsed.tzinfo is None:
+            return parsed.replace(tzinfo=timezone.utc).isoformat()
+    return stamp
+
+
+def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
+    """Add the routes to an application."""
+    tag: dict[str, Any] = {"tags": ["gorse"]}
+
+    @app.post("/api/feedback", dependencies=needs("write"), **tag)
+    @app.put("/api/feedback", dependencies=needs("write"), **tag)
+    async def feedback(body: list[Feedback]) -> RowAffected:
+        """Take feedback; 422 where all of it is refused."""
+        rows = [
+            {
+                "user_id": each.UserId,
+                "item_id": each.ItemId,
+                "type": event_type(each.FeedbackType),
+                "timestamp": _in_utc(each.Timestamp or None),
+            }
+            for each in body
+        ]
+        if not rows:
+            return RowAffected(RowAffected=0)
+        answer = await submit(engine, rows)
+        if answer.refused == len(rows):
+            detail = f"No feedback was taken; of the first: {answer.results[0].reason}."
+            raise ProblemError(422, "Unprocessable Content", detail)
+        return RowAffected(RowAffected=answer.accepted)
+
+    @app.delete("/api/feedback/{feedback_type}/{user_id}/{item_id}", dependencies=needs("write"), **tag)
+    async def delete_feedback(feedback_type: str, user_id: schemas.PathId, item_id: schemas.PathId) -> RowAffected:
+        """Take a verdict back."""
+        kind = event_type(feedback_type)
+        if kind not in ("like", "dislike"):
+            return RowAffected(RowAffected=0)
+        return RowAffected(RowAffected=(await take_back(engine, user_id, item_id, kind)).accepted)
+
+    @app.delete("/api/user/{user_id}", dependencies=needs("admin"), **tag)
+    async def delete_user(user_id: schemas.PathId) -> RowAffected:
+        """Erase a user."""
+        return RowAffected(RowAffected=(await erase(engine, user_id)).accepted)
+
+    @app.get("/api/recommend/{user_id}", dependencies=needs("read"), **tag)
+    async def recommend(user_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[str]:
+        """Return the ids of the best items."""
+        check_k(engine, n)
+        ranked = await turns.take(lambda: engine.recommend(user_id, n))
+        return [item for item, _ in ranked.items]
+
+    @app.post("/api/session/recommend", dependencies=needs("read"), **tag)
+    async def session(body: list[Feedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+        """Return the best items for a session, given by its feedback, oldest first."""
+        check_k(engine, n)
+        kinds = [(each.ItemId, TYPES[event_type(each.FeedbackType)]) for each in body]
+        verdicts = [(item, kind) for item, kind in kinds if kind in (LIKE, DISLIKE)]
+        seen = [item for item, _ in kinds]
+        ranked = await turns.take(lambda: engine.session(verdicts, n, exclude=seen))
+        return [Score(Id=item, Score=score) for item, score in ranked.items]
+
+    @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
+    async def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+        """Return the nearest items."""
+        check_k(engine, n)
+        return [
+            Score(Id=item, Score=score) for item, score in (await turns.take(lambda: engine.similar(item_id, n))).items
+        ]
+
+    @app.get("/api/popular", dependencies=needs("read"), **tag)
+    async def popular(n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+        """Return the most liked items."""
+        check_k(engine, n)
+        ranked = await turns.take(lambda: engine.popular(n))
+        return [Score(Id=item, Score=score) for item, score in ranked.items]
+
+    @app.get("/api/health/live", **tag)
+    async def live() -> dict[str, bool]:
+        """Say that the process lives."""
+        return {"Ready": True}
+
+    @app.get("/api/health/ready", responses={503: {"model": dict[str, bool]}}, **tag)
+    async def ready(response: Response) -> dict[str, bool]:
+        """Say whether answers are current; 503 where they are not."""
+        reasons = engine.reasons_not_ready()
+        response.status_code = 503 if reasons else 200
+        return {"Ready": not reasons}

@@ -1,0 +1,203 @@
+"""Maintenance by a schedule: refresh, refit, snapshot, compaction, backup, one at a time, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.live import ComputeBySize, ComputingEndedError, OnlineRecommender
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.settings import Schedule
+from recbole_signed.live.store import BACKUP
+from recbole_signed.memory import give_memory_back
+
+_logger = logging.getLogger(__name__)
+PAUSE = 600.0
+"""Seconds until a task that failed is tried again, where its next time is not sooner."""
+
+
+class AlreadyRunsError(UsageError):
+    """What is asked for runs already, and does not know what happened since it began."""
+
+
+@dataclass(frozen=True)
+class Refitting:
+    """Whether a refit runs.
+
+    Attributes:
+        state: ``waiting`` for the round of maintenance that runs, ``running``, or ``idle``.
+        since: when it was asked for, or began, seconds since 1970; None while it is idle.
+    """
+
+    state: str = "idle"
+    since: float | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    """The last round of a task."""
+
+    finished: float
+    """Seconds since 1970."""
+    seconds: float
+    error: str | None = None
+
+
+class Maintenance:
+    """Runs what is due; a task that fails is tried again after a pause, and tells so in the metrics.
+
+    Args:
+        engine: whose trainer is maintained.
+        schedule: seconds between rounds.
+    """
+
+    def __init__(self, engine: Engine, schedule: Schedule) -> None:
+        assert isinstance(engine.trainer, OnlineRecommender), "a replica is not maintained"
+        self._engine, self._trainer = engine, engine.trainer
+        self._compute = self._trainer.compute = ComputeBySize()
+        self._tasks = self._all()
+        self._every = {name: float(getattr(schedule, name)) for name in self._tasks if getattr(schedule, name) > 0}
+        now = time.monotonic()
+        self._due = {name: now + every for name, every in self._every.items()}
+        if "backup" in self._due:
+            self._due["backup"] = now + self._until("backup", self._backup_made())
+        if "refit" in self._due and self._trainer.scratch_time:
+            self._due["refit"] = now + self._until("refit", self._trainer.scratch_time)
+        self._last: dict[str, Round] = {}
+        self._done_at = {**dict.fromkeys(self._tasks, engine.seq), "refit": self._trainer.scratch_seq}
+        self._refitting, self._lock = Refitting(), threading.Lock()
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+
+    def _all(self) -> dict[str, Callable[[], object]]:
+        trainer = self._trainer
+        target = self._engine.settings.backup
+        backup = {} if target is None else {"backup": lambda: trainer.back_up(target)}
+        return {
+            "refresh": lambda: (trainer.refresh(), trainer.snapshot()),  # replicas follow saved versions
+            "refit": lambda: (trainer.refit().result(), trainer.snapshot()),
+            "snapshot": trainer.snapshot,
+            "compact": trainer.compact,
+            **backup,
+        }
+
+    def _until(self, name: str, done: float) -> float:
+        """Return the seconds until a task is due that was done at a time, in seconds since 1970, before this start."""
+        every = self._every[name]
+        return min(max(done + every - time.time(), 0.0), every)
+
+    def _backup_made(self) -> float:
+        """Return when the copy that is there was made; 0 without one."""
+        target = self._engine.settings.backup
+        assert target is not None
+        try:
+            return (target / BACKUP).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End: what computes in a process of its own is left, what else runs is finished."""
+        self._stop.set()
+        self._wake.set()
+        while self._thread.is_alive():
+            self._compute.end()
+            self._thread.join(0.1)
+
+    def rounds(self) -> dict[str, dict[str, Any]]:
+        """Return the last round of each task that had one, as clients are told of it."""
+        found = {name: asdict(each) for name, each in self._last.copy().items()}
+        for each in found.values():
+            each["error"] = None if each["error"] is None else self._engine.without_folders(each["error"])
+        return found
+
+    @property
+    def refitting(self) -> Refitting:
+        """Whether a refit runs, or was asked for."""
+        return self._refitting
+
+    def ask_for_refit(self) -> Refitting:
+        """Let a refit begin as soon as no other task runs, whatever the schedule says.
+
+        One that was asked for already and has not begun is the same: it will know all that happened until now.
+
+        Raises:
+            AlreadyRunsError: one runs.
+            UsageError: maintenance has ended.
+        """
+        with self._lock:
+            if not self._thread.is_alive() or self._stop.is_set():
+                raise UsageError("the service is ending, and begins no refit; ask again once it has started.")
+            if self._refitting.state == "running":
+                raise AlreadyRunsError(
+                    "a refit runs, which does not know what has happened since it began; ask again once /v1/status "
+                    "says that 'refit' is idle."
+                )
+            if self._refitting.state == "idle":
+                self._refitting = Refitting("waiting", time.time())
+            asked = self._refitting
+        self._wake.set()
+        return asked
+
+    def run(self, name: str) -> Round:
+        """Run a task now."""
+        telemetry, started = self._engine.telemetry, time.perf_counter()
+        if name == "refit":
+            with self._lock:
+                self._refitting = Refitting("running", time.time())
+        error: str | None = None
+        try:
+            self._tasks[name]()
+        except Exception as fault:  # a failed round must not end the service
+            error = str(fault) or type(fault).__name__
+            if isinstance(fault, ComputingEndedError) and self._stop.is_set():
+                _logger.info("The %s was left, because the service ends.", name)
+            else:
+                known = isinstance(fault, UsageError)
+                _logger.error("The %s failed: %s", name, error, exc_info=None if known else fault)
+        give_memory_back()
+        seconds = time.perf_counter() - started
+        found = self._last[name] = Round(time.time(), seconds, error)
+        telemetry.maintenance.labels(name, "failed" if error else "done").inc()
+        telemetry.maintenance_seconds.labels(name).set(seconds)
+        telemetry.maintenance_failed.labels(name).set(1 if error else 0)
+        if name == "refit":
+            with self._lock:  # once its outcome is told
+                self._refitting = Refitting()
+        return found
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(min([1.0, *(max(due - time.monotonic(), 0.01) for due in self._due.values())]))
+            self._wake.clear()
+            for name in self._tasks:
+                asked = name == "refit" and self._refitting.state == "waiting"
+                due = asked or time.monotonic() >= self._due.get(name, math.inf)
+                if due and not self._stop.is_set():
+                    self._round(name, asked=asked)
+
+    def _round(self, name: str, *, asked: bool) -> None:
+        seq, pause = self._engine.seq, self._every.get(name, math.inf)
+        if asked or self._has_work(name):
+            if self.run(name).error is None:
+                self._done_at[name] = seq
+            else:
+                pause = min(pause, PAUSE)
+        if name in self._every:
+            self._due[name] = time.monotonic() + pause
+
+    def _has_work(self, name: str) -> bool:
+        """Return whether something has happened since a task was done the last time: since the last fit, for a refit.
+
+        A forgetting has a seq of its own, as any event; items are withdrawn without one.
+        """
+        return bool(self._engine.seq != self._done_at[name]) or name == "backup"

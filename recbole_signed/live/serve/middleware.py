@@ -1,0 +1,328 @@
+"""What every request passes: limits, hand-over by a replica, latency metrics; and errors as problem details.
+
+Written for ASGI itself: Starlette's ``BaseHTTPMiddleware`` costs a task and two queues a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
+from weakref import WeakKeyDictionary
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.keys import ROLES, ApiKeys, RateLimit, is_loopback
+from recbole_signed.live.serve.problems import ProblemError, too_late
+from recbole_signed.live.serve.replicas import READING, Forwarder
+from recbole_signed.live.serve.schemas import SLASH
+from recbole_signed.live.serve.writer import BusyError
+
+_logger = logging.getLogger(__name__)
+_SLASH = re.compile(b"%2f", re.IGNORECASE)
+_KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
+"""Paths of lists that are kept as shown: an image of a foreign page would be counted in experiments."""
+PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
+"""Routes that are asked whether a process is well, and are answered however late it is."""
+_UNLIMITED = PROBES - {"/metrics"}
+"""Probes that cost next to nothing: a caller without a valid key must not use up the limit of those at its address."""
+_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+"""Of every answer. The next event changes it, and to a cache on the way ``X-API-Key`` is no credential: it would give
+what one key may read to those without one."""
+_NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
+
+
+def key_of(scope: Scope) -> str | None:
+    """Return the API key that a request came with; None without one."""
+    headers = Headers(scope=scope)
+    given = headers.get("x-api-key")
+    if given is None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = token if scheme.lower() == "bearer" else None
+    return given
+
+
+def no_key() -> ProblemError:
+    """Return the error of a request that needs a key and has none, or a wrong one."""
+    detail = "This route needs an API key of this service in the header X-API-Key; there was none, or another."
+    return ProblemError(401, "Unauthorized", detail)
+
+
+class _Line:
+    """Lets one request begin in each turn of the event loop, first come, first served.
+
+    Lists are made on the event loop. If all requests that wait were answered in one turn, a new connection or a probe
+    would wait for all of them, and for as long again in each of the turns that it needs.
+    """
+
+    def __init__(self) -> None:
+        # a test client has an event loop for each request
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = WeakKeyDictionary()
+
+    async def turn(self) -> None:
+        """Wait for the caller's turn."""
+        loop = asyncio.get_running_loop()
+        line, mine = self._lines.setdefault(loop, deque()), loop.create_future()
+        line.append(mine)
+        if len(line) == 1:
+            loop.call_soon(self._next, loop, line)
+        await mine
+
+    def _next(self, loop: asyncio.AbstractEventLoop, line: deque[asyncio.Future[None]]) -> None:
+        first = line.popleft()
+        if not first.done():  # else it was cancelled
+            first.set_result(None)
+        if line:
+            loop.call_soon(self._next, loop, line)
+
+
+class Watch:
+    """Holds requests against the limits, hands some to the writer, and measures how long they take.
+
+    Answers are computed one after the other. A request whose turn comes too late is refused, which costs little: where
+    more is asked for than can be answered, the queue stays short, and what is answered is answered in time.
+
+    Args:
+        app: what comes next.
+        engine: whose settings and telemetry are used.
+        keys: of callers.
+        limit: requests a second, of a caller with a key of its own, and of an address for all others.
+        forwarder: of a replica; None in the writer.
+    """
+
+    def __init__(
+        self, app: ASGIApp, engine: Engine, keys: ApiKeys, limit: RateLimit, forwarder: Forwarder | None
+    ) -> None:
+        self._app, self._keys, self._limit, self._forwarder = app, keys, limit, forwarder
+        self._requests, self._largest = engine.telemetry.requests, engine.settings.limits.body_bytes
+        self._origins = frozenset(engine.settings.allow_origins)
+        self._patience = engine.settings.limits.wait
+        self._line = _Line()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "HEAD" and scope["path"] in PROBES:  # as some monitors ask; the server sends no body
+            scope = {**scope, "method": "GET"}
+        started, status, size, handed_on = time.perf_counter(), 500, 0, False
+        if scope["path"] not in PROBES:
+            await self._line.turn()
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._largest:  # whatever the headers say
+                raise self._too_large()
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        try:
+            if time.perf_counter() - started > self._patience and scope["path"] not in PROBES:
+                raise too_late()
+            self._check(scope)
+            if self._forwarder is not None and self._forwarder.wants(scope):
+                response = await self._forwarder.send(Request(scope, counted))
+                handed_on = True
+                await response(scope, receive, watched)
+            else:
+                await self._app(scope, counted, watched)
+        except ProblemError as refused:
+            await refused.response()(scope, receive, watched)
+        except asyncio.CancelledError:  # the service ends, and has waited for this one as long as it does
+            await ProblemError(503, "Service Unavailable", "The service ends.", 1.0).response()(scope, receive, watched)
+        finally:
+            if not handed_on:  # else the writer has counted it
+                route = getattr(scope.get("route"), "path", "other")
+                self._requests.labels(route, str(status)).observe(time.perf_counter() - started)
+
+    def _check(self, scope: Scope) -> None:
+        """Refuse what can be refused before a body is read; keep slashes in ids apart from those of the path.
+
+        Raises:
+            ProblemError: the request goes no further.
+        """
+        raw = scope.get("raw_path") or b""
+        if b"%00" in raw:
+            raise ProblemError(422, "Unprocessable Content", "The path holds a null character, which no id has.")
+        for part, name in ((raw, "path"), (scope["query_string"], "query")):
+            try:  # what follows would take each such sequence for one and the same character
+                unquote_to_bytes(part).decode()
+            except UnicodeDecodeError:
+                raise ProblemError(400, "Bad Request", f"The {name} is not percent-encoded UTF-8.") from None
+        if _SLASH.search(raw):
+            scope["path"] = unquote(_SLASH.sub(quote(SLASH).encode(), raw).decode())
+        key = key_of(scope)
+        known = self._keys.required and self._keys.allows(key, ROLES[0]) is not None
+        address = scope["client"][0] if scope.get("client") else ""
+        if scope["path"] not in _UNLIMITED and (wait := self._limit.wait(key if known and key else address)):
+            raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
+        if self._keys.required and not known and scope["method"] not in READING:
+            raise no_key()
+        headers = Headers(scope=scope)
+        # browsers send what needs no body and no key for any page, without asking first
+        changes = scope["method"] not in READING or _KEPT.fullmatch(scope["path"])
+        if changes and not known and _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}:
+            detail = "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
+            raise ProblemError(403, "Forbidden", detail)
+        encoding = headers.get("content-encoding") or "identity"
+        if encoding.lower() != "identity":
+            detail = f"The body has the Content-Encoding {encoding!a}; send it without one, not compressed."
+            raise ProblemError(415, "Unsupported Media Type", detail)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise ProblemError(400, "Bad Request", "Content-Length is not a number.")
+        if int(length) > self._largest:
+            raise self._too_large()
+
+    def _too_large(self) -> ProblemError:
+        return ProblemError(413, "Content Too Large", f"A body may have at most {self._largest} bytes.")
+
+
+class LocalHosts:
+    """Refuses requests under a name that is not this machine's, in a service without keys.
+
+    A page can let its own name lead to 127.0.0.1 once it has been loaded (DNS rebinding). To the browser the service is
+    then of the page's own origin, so that neither CORS nor ``Sec-Fetch-Site`` stops it.
+
+    Args:
+        app: what comes next.
+        also: names that are answered beside those of the loopback interface.
+    """
+
+    def __init__(self, app: ASGIApp, also: Sequence[str] = ()) -> None:
+        self._app, self._also = app, frozenset(name.lower() for name in also)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and (given := Headers(scope=scope).get("host")):
+            try:
+                name = (urlsplit(f"//{given}").hostname or "").removesuffix(".")
+            except ValueError:
+                name = ""
+            if not (is_loopback(name) or name in self._also or "*" in self._also):
+                detail = (
+                    "A service without API keys answers to localhost alone; name the host of this request under "
+                    "'allow_hosts' in the settings, or make keys."
+                )
+                await ProblemError(421, "Misdirected Request", detail).response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a request comes from a page of another host.
+
+    Browsers send ``Sec-Fetch-Site`` to loopback addresses and through TLS alone; to other names they send the origin of
+    the page, but not with each GET.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None or origin is None:
+        return site == "cross-site"
+    try:
+        of_page, of_service = urlsplit(origin), urlsplit(f"//{headers.get('host', '')}")
+        ports = of_page.port, of_service.port
+    except ValueError:
+        return True
+    same_port = ports[1] is None or ports[1] == (ports[0] or {"http": 80, "https": 443}.get(of_page.scheme))
+    return of_page.hostname != of_service.hostname or not same_port
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _example(request: Request) -> str:
+    """Return an example of the body that the route of a request takes, for a message; nothing where it has none."""
+    about = getattr(getattr(request.scope.get("route"), "body_field", None), "field_info", None)
+    config = getattr(getattr(about, "annotation", None), "model_config", {})
+    examples = (config.get("json_schema_extra") or {}).get("examples")
+    return f", such as {json.dumps(examples[0])}" if examples else ""
+
+
+def answer_errors(app: FastAPI, engine: Engine) -> None:
+    """Let an application answer errors with problem details; folders of this machine are in the log alone."""
+
+    logged = ""
+
+    @app.exception_handler(ProblemError)
+    async def problem(_: Request, error: ProblemError) -> Response:
+        nonlocal logged
+        told = engine.without_folders(error.detail)
+        if error.detail not in (told, logged):  # what a full disk refuses, it refuses again and again
+            logged = error.detail
+            _logger.warning("%s", " ".join(logged.split()))  # in one line, whatever it quotes
+        return ProblemError(error.status_code, error.title, told, error.retry_after).response()
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        return ProblemError(500, "Internal Server Error", "The service failed; its log says why.").response()
+
+    @app.exception_handler(UsageError)
+    async def usage(request: Request, error: UsageError) -> Response:
+        # what the disk refuses is no fault of the request, which may be sent again; what is damaged stays so
+        if isinstance(error.__cause__, (OSError, sqlite3.Error)) and not isinstance(error, DamagedError):
+            return await problem(request, ProblemError(503, "Service Unavailable", str(error), 1.0))
+        return await problem(request, ProblemError(422, "Unprocessable Content", str(error)))
+
+    @app.exception_handler(BusyError)
+    async def busy(_: Request, error: BusyError) -> Response:
+        detail = "Too many events wait to be written; send these again later."
+        return ProblemError(429, "Too Many Requests", detail, error.retry_after).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first: Any = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            first["msg"] = "There is no such key here; /docs lists them"
+        elif first["type"] == "json_invalid":
+            where, place = first["loc"]
+            first["msg"] = f"It is no JSON from character {place} on ({first['ctx']['error']})"
+        elif first["type"] == "model_attributes_type":  # in pydantic's words a dictionary, which JSON does not have
+            whole = first["loc"] == ("body",)
+            example = _example(request) if whole else ""
+            first["msg"] = (
+                f"An object was expected{example}; /docs shows it" if not whole or _is_json(request) else _NOT_JSON
+            )
+        return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        detail = f"{error.detail}."
+        if error.status_code == 400:  # FastAPI's, where its reader of JSON gives up
+            detail = "The body is no JSON in UTF-8, is nested too deeply, or has a number of thousands of digits."
+        if error.status_code in (404, 405):  # of a path, or a method, that no route has
+            detail = f"{error.detail}; /docs lists the routes."
+        response = ProblemError(error.status_code, HTTPStatus(error.status_code).phrase, detail).response()
+        if error.status_code == 405:  # Starlette names the methods of one route alone
+            here = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+            methods = {method for route in here for method in getattr(route, "methods", None) or ()}
+            response.headers["Allow"] = ", ".join(sorted(methods))
+        return response

@@ -1,0 +1,230 @@
+"""Rankings for what a request asks: filters, parameters of a variant, sessions without an id, explanations.
+
+A learner ranks by the edges of a user as they are; what differs between requests is laid over it here, without a copy
+of anything large.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import best_of_each
+from recbole_signed.live.learners import IntArray, Learner, explained
+from recbole_signed.live.serve.experiments import Assignment
+from recbole_signed.live.store import EdgeState, Row, Rows
+
+SAMPLE = 256
+"""Items, evenly spaced, among which the percentile of an item's score is told."""
+AUDIENCE = 500
+"""Users among whom those that rank an item highest are looked for."""
+BITS = 36
+"""Of the 53 of a float: the others hold what was rounded in a sum of up to some ten thousand numbers."""
+SESSION = 2**31 - 2
+"""The id under which a session is asked for; no user has it, so a model knows nothing of it but the edges."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A list of items, for one user or for nobody in particular."""
+
+    items: list[tuple[str, float]]
+    seq: int
+    version: str
+    known: bool | None
+    """Whether something is known of the user; None of a list that is for nobody in particular."""
+    assignments: Sequence[Assignment] = ()
+    teams: list[str] | None = None
+    request_id: str = ""
+    draws: Sequence[tuple[str, str, float, float]] = ()
+    """See :class:`~recbole_signed.live.serve.traffic.Shown`."""
+
+    @property
+    def variant(self) -> str:
+        """``experiment=variant`` of each experiment, comma-separated."""
+        return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
+
+
+def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learner:
+    """Return a learner that shares everything with ``learner`` but parameters that act at query time.
+
+    Raises:
+        UsageError: the model has no such parameter.
+    """
+    if not parameters:
+        return learner
+    changed: Any = copy.copy(learner)
+    for name, value in parameters.items():
+        if name == "dislike_strength":
+            changed.dislike_strength = value
+        elif name == "dislike_aversion" and hasattr(changed, "with_aversion"):
+            changed = changed.with_aversion(value)
+        else:
+            raise UsageError(f"{learner.name} has no parameter '{name}' that can be changed at query time.")
+    return cast(Learner, changed)
+
+
+class OwnEdges:
+    """Edges in which one user has those of a row; all else is as in the state.
+
+    Args:
+        edges: of the state.
+        user: its number.
+        row: with times.
+        n_users: number of ids, if not that of the state.
+    """
+
+    def __init__(self, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> None:
+        assert row.timestamp is not None
+        self._edges, self._user, self._row, self._times = edges, user, row, row.timestamp
+        self.n_users = edges.n_users if n_users is None else n_users
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._edges, name)
+
+    def of_user(self, user: int) -> Row:
+        """Return the edges of a user."""
+        return self._row if user == self._user else self._edges.of_user(user)
+
+    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
+        """Return the edges of users: of the one, however often, or of others."""
+        if not (users == self._user).all():  # such as those whose likes tell what is near to an item
+            return self._edges.of_users(users, times=times)
+        n = len(users)
+        ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
+        return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
+
+
+def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
+    """Return edges in which :data:`SESSION`, somebody without an id, has some of its own.
+
+    Args:
+        edges: of the state.
+        items: ids, those of the newest verdict last, ``[n]``.
+        kinds: LIKE or DISLIKE of each, int8 ``[n]``.
+    """
+    last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
+    ids = np.array(sorted(last), dtype=np.int32)
+    places = np.array([last[int(item)] for item in ids], dtype=np.int64)
+    row = Row(ids, kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
+    return cast(EdgeState, OwnEdges(edges, SESSION, row, SESSION + 1))
+
+
+def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
+    """Return edges in which a user, the only one that is asked for, lacks its edge to an item.
+
+    Args:
+        edges: as they are now.
+        user: its number.
+        item: its number.
+    """
+    row = edges.of_user(user)
+    assert row.timestamp is not None
+    stays = row.ids != item
+    return cast(EdgeState, OwnEdges(edges, user, Row(row.ids[stays], row.kind[stays], row.timestamp[stays])))
+
+
+def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:
+    """Return the share of a sample of items that score below ``item`` for a user, ties counting one half.
+
+    Args:
+        learner: that ranks.
+        edges: as they are now.
+        user: its number.
+        item: its number.
+        counts: what ranks in the place of the learner, ``[n_items]``.
+    """
+    items = _beside_others(edges, item)
+    found = learner.pair_scores(edges, np.array([user]), items[None])[0] if counts is None else counts[items]
+    others, own = found[:-1], found[-1]
+    return float(((others < own).sum() + 0.5 * (others == own).sum()) / len(others))
+
+
+def _beside_others(edges: EdgeState, item: int) -> IntArray:
+    """Return a sample of items, and an item behind it."""
+    n = edges.n_items
+    return np.append(np.linspace(1, n - 1, min(SAMPLE, max(n - 1, 1))).astype(np.int64), item)
+
+
+def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[IntArray, np.ndarray]:
+    """Return ``k`` users, among :data:`AUDIENCE` with edges and none to an item, in whose ranking it stands highest.
+
+    Args:
+        learner: that ranks.
+        edges: as they are now.
+        item: its number.
+        k: how many.
+
+    Returns:
+        The users, and the share of a sample of items that each ranks below the item.
+    """
+    active = np.flatnonzero(edges.user_likes + edges.user_dislikes)
+    active = active[~np.isin(active, edges.of_item(item).ids)]
+    if not len(active):
+        return active, np.zeros(0)
+    some = active[np.linspace(0, len(active) - 1, min(len(active), AUDIENCE)).astype(np.int64)]  # of all times
+    items = _beside_others(edges, item)
+    found = learner.pair_scores(edges, some, np.tile(items, (len(some), 1)))
+    below = (found[:, :-1] < found[:, -1:]).mean(axis=1)
+    best = np.argsort(-below, kind="stable")[:k]
+    return some[best], below[best]
+
+
+def refuse_unexplained(learner: Learner) -> None:
+    """Refuse to ask a learner for explanations.
+
+    Raises:
+        UsageError: the model can't tell.
+    """
+    if not hasattr(learner, "explain"):
+        raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSFL and SSFT can.")
+
+
+def explain(learner: Any, edges: EdgeState, user: int, item: int, keys: tuple[IntArray, IntArray] | None = None) -> Any:
+    """Return why a user gets an item, see :class:`~recbole_signed.ssf.Explanation`.
+
+    Raises:
+        UsageError: the model can't tell.
+    """
+    refuse_unexplained(learner)
+    return explained(learner, edges, user, item, keys)
+
+
+def without_rounding(counts: np.ndarray) -> np.ndarray:
+    """Return sums of floats, ``[n]``, to :data:`BITS` bits: what is left does not depend on the order of the summands.
+
+    Equal sums would else be ranked one way where likes were added as they came, and another way after a restart or in
+    a replica, which add them by user.
+    """
+    part, exponent = np.frexp(counts)
+    found: np.ndarray = np.ldexp(np.rint(np.ldexp(part, BITS)), exponent - BITS)
+    return found
+
+
+def most_liked(
+    counts: np.ndarray, k: int, keys: IntArray, hidden: IntArray, include_only: IntArray | None = None
+) -> tuple[IntArray, np.ndarray]:
+    """Return the ``k`` items with the highest counts, and these, best first, items with equal ones by their keys.
+
+    Args:
+        counts: ``[n_items]`` likes of each item, whatever their weights.
+        k: how many; fewer where there are no more.
+        keys: of all items, see :attr:`~recbole_signed.live.store.Vocabulary.keys`, ``[>= n_items]``.
+        hidden: items that are left out.
+        include_only: items to choose from; all of them if None.
+    """
+    shown = np.full(len(counts), include_only is None)
+    shown[[] if include_only is None else include_only] = True
+    counts = np.where(shown, counts.astype(np.float64), -np.inf)
+    counts[0] = -np.inf
+    counts[hidden] = -np.inf
+    (values,), (items,) = best_of_each(torch.from_numpy(counts)[None], k, torch.from_numpy(keys))
+    known = torch.isfinite(values)
+    return items[known].numpy(), values[known].numpy()

@@ -1,0 +1,191 @@
+"""What routes do with a request before the engine answers: take its events, hold it against limits, wait for a seq."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, get_args, get_origin
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from recbole_signed.errors import UsageError, nearest
+from recbole_signed.files import RepeatedKeyError, keys_once
+from recbole_signed.live.serve import schemas
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.problems import ProblemError
+from recbole_signed.live.serve.replicas import NO_WRITER
+from recbole_signed.live.serve.writer import Writer
+
+
+def _writer(engine: Engine) -> Writer:
+    if engine.writer is None:
+        raise ProblemError(503, "Service Unavailable", NO_WRITER)
+    if engine.feed is not None:
+        raise ProblemError(409, "Conflict", "Events come from the stream that the service follows; add them to it.")
+    return engine.writer
+
+
+@contextlib.contextmanager
+def disk() -> Iterator[None]:
+    """Answer 503 where something can't be kept: nothing is wrong with the request, which may be sent again."""
+    try:
+        yield
+    except UsageError as error:
+        raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
+
+
+async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
+    """Take events; the answer comes when they are on the disk and recommendations reflect them.
+
+    Raises:
+        ProblemError: 413 for too many; 503 where the process does not write, or the disk can't; 409 beside a stream.
+    """
+    if len(rows) > engine.settings.limits.batch:
+        raise ProblemError(
+            413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
+        )
+    with disk():
+        writer = _writer(engine)
+        written = await asyncio.wrap_future(writer.submit(rows))
+    results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
+    count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
+    return schemas.EventsAnswer(results=results, seq=written.seq, **count)
+
+
+class _Request(Request):
+    async def json(self) -> Any:
+        try:
+            return json.loads(await self.body(), object_pairs_hook=keys_once)
+        except RepeatedKeyError as error:
+            raise ProblemError(422, "Unprocessable Content", f"body: {error}; give it once.") from error
+
+
+class Route(APIRoute):
+    """A route whose body has no key twice."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await answer(_Request(request.scope, request.receive))
+
+        return handle
+
+
+async def check_parameters(request: Request) -> None:
+    """Raise ProblemError (422) for a parameter of the query that a route does not have, or takes once and gets twice.
+
+    A filter whose name is misspelled would else filter nothing, and of ``k=3&k=4`` the last would hold without a word.
+    Clients of gorse may send an ``offset`` of 0.
+    """
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not route.path.startswith(("/v1/", "/api/")):
+        return  # probes and scrapers may add what they like
+    known = {each.alias: each.field_info.annotation for each in route.dependant.query_params}
+    for name, value in request.query_params.multi_items():
+        if name not in known and (name, value) != ("offset", "0"):
+            near = nearest(name, known) or "; /docs lists those that are there."
+            raise ProblemError(422, "Unprocessable Content", f"query: there is no parameter '{name}' here{near}")
+        if (number := len(request.query_params.getlist(name))) > 1 and not _is_list(known.get(name)):
+            detail = f"query: the parameter '{name}' is given {number} times; give it once."
+            raise ProblemError(422, "Unprocessable Content", detail)
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether a parameter of the query may be given several times: a list, or nothing."""
+    return any(get_origin(each) is list for each in (annotation, *get_args(annotation)))
+
+
+async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:
+    """Forget a user; raises as :func:`take_back`."""
+    return await _done(engine, {"user_id": user, "type": "forget_user"}, "The user can't be forgotten")
+
+
+async def _done(engine: Engine, row: dict[str, Any], refusal: str) -> schemas.EventsAnswer:
+    answer = await submit(engine, [row])
+    if answer.refused:
+        raise ProblemError(409, "Conflict", f"{refusal}: {answer.results[0].reason}.")
+    return answer
+
+
+def check_length(engine: Engine, given: str) -> None:
+    """Raise ProblemError (422) for an id that is longer than the settings allow."""
+    longest = engine.settings.limits.id_length
+    if len(given) > longest:
+        detail = f"The id has {len(given)} characters; at most {longest} are taken."
+        raise ProblemError(422, "Unprocessable Content", detail)
+
+
+async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.EventsAnswer:
+    """Take the like or dislike of a user back.
+
+    Raises:
+        ProblemError: 409 where it was refused, so that nobody takes it for done.
+    """
+    row = {"user_id": user, "item_id": item, "type": f"un{sign}"}
+    return await _done(engine, row, f"The {sign} can't be taken back")
+
+
+async def announce(engine: Engine, row: dict[str, Any]) -> None:
+    """Take the announcement of an item or a user."""
+    (result,) = (await submit(engine, [row])).results
+    if result.status == "refused":
+        detail = f"The {row['type']} can't be announced: {result.reason}."
+        raise ProblemError(422, "Unprocessable Content", detail)
+
+
+async def keep_item(engine: Engine, item_id: str, body: schemas.ItemBody) -> None:
+    """Keep what the service is told of an item: features or a name alone leave withdrawal and tags as they are.
+
+    Raises:
+        ProblemError: 422 where the id is too long or the features are refused, and then nothing has changed; 503 where
+            the disk can't be written.
+    """
+    check_length(engine, item_id)
+
+    async def put(withdrawn: bool, tags: Sequence[str]) -> None:
+        with disk():
+            await asyncio.to_thread(engine.put_item, item_id, withdrawn, tags)
+
+    before = engine.item(item_id)
+    if body.withdrawn:  # before it is announced, so that nobody sees it in between
+        await put(True, body.tags)
+    if body.features is not None:
+        try:
+            await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
+        except ProblemError:
+            if body.withdrawn:  # what is refused changes nothing
+                await put(*before)
+            raise
+    if body.name is not None:
+        with disk():
+            await asyncio.to_thread(engine.catalogue.put_names, {item_id: body.name})
+    others = body.features is not None or body.name is not None
+    if not body.withdrawn and (body.model_fields_set & {"withdrawn", "tags"} or not others):
+        await put(False, body.tags)
+
+
+def check_k(engine: Engine, k: int, explain: bool = False) -> None:
+    """Raise ProblemError (422) for a list that is longer than the settings allow."""
+    limits = engine.settings.limits
+    if explain and k > limits.explained:
+        detail = f"k is {k}; at most {limits.explained} are served with explanations."
+        raise ProblemError(422, "Unprocessable Content", detail)
+    if k > limits.k:
+        raise ProblemError(422, "Unprocessable Content", f"k is {k}; at most {limits.k} are served.")
+
+
+async def wait_for(engine: Engine, seq: int | None) -> None:
+    """Wait until answers reflect ``seq``, a second at most: a replica may lag behind the writer."""
+    if seq is None:
+        return
+    deadline = time.monotonic() + 1.0
+    while engine.seq < seq:
+        if time.monotonic() > deadline:
+            raise ProblemError(409, "Conflict", f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
+        await asyncio.sleep(0.002)

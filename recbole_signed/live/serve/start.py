@@ -1,0 +1,451 @@
+"""How a service starts: a first state from a fitted model, and the process that answers."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.files import LOCK, DirectoryLock
+from recbole_signed.live import OnlineRecommender, OnlineReplica
+from recbole_signed.live.serve.catalogue import FILE, Catalogue
+from recbole_signed.live.serve.keys import ApiKeys, is_loopback
+from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.threads import compute_on_one_thread
+from recbole_signed.live.serve.workers import ReplicaProcesses
+from recbole_signed.live.store import LOG, VERSIONS, EventLog, StateSettings, Versions, refuse_target
+from recbole_signed.memory import hold_memory_down
+from recbole_signed.progress import told
+from recbole_signed.signals import raised_by_sigterm
+
+try:
+    import uvicorn
+
+    from recbole_signed.live.serve.app import make_app
+    from recbole_signed.live.serve.connections import BeatingServer, bounded
+    from recbole_signed.live.serve.engine import Engine
+    from recbole_signed.live.serve.experiments import Experiments
+    from recbole_signed.live.serve.middleware import LocalHosts
+    from recbole_signed.live.serve.telemetry import TOLD
+except ImportError:  # the extra 'serve', which run_service names
+    uvicorn = None  # type: ignore[assignment]
+
+_logger = logging.getLogger(__name__)
+EXPERIMENTS = "experiments.yaml"
+_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")
+"""Names of files that a state has before its first version."""
+SWITCH = 0.0005
+"""Seconds after which a thread hands the interpreter on: Python's 5 ms would be a good part of an answer's time."""
+TELL = 2.0
+"""Seconds between the metrics that a replica tells its writer."""
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+GRACE = 10
+"""Seconds that requests under way have once the end is asked for; one whose body never comes would hold it up."""
+
+_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)
+"""SIGTERM does not end the first process of a container by default. The server takes it while it answers, and raises it
+again afterwards."""
+
+
+@_ends_by_sigterm
+def init_state(
+    model: str,
+    dataset: Any,
+    directory: Path,
+    parameters: Mapping[str, Any] | None = None,
+    names: str | None = None,
+) -> None:
+    """Fit a model to all of a data set and begin a state with it.
+
+    Args:
+        model: name of a model.
+        dataset: name or folder of a data set, or :class:`~recbole_signed.Interactions`.
+        directory: of the state, which must not be there yet.
+        parameters: of the model; what they leave open is chosen on held-out likes first.
+        names: column of the data set's ``.item`` file with what people call the items; ``title`` or ``name`` if None.
+
+    Raises:
+        UsageError: the state is there already, or the model, the data set or the column are not.
+    """
+    from recbole_signed import api  # imports RecBole, which a service of most states does without
+
+    refuse_directory(directory)
+    called = api.read_item_names(dataset, names)
+    _begin(api.fit(model, dataset, **(parameters or {})), directory, called)
+
+
+@_ends_by_sigterm
+def init_from_model(file: Path, directory: Path, names: str | None = None) -> None:
+    """Begin a state with a model that was fitted and saved before.
+
+    Args:
+        file: what ``save`` of a fitted model wrote, or a checkpoint of a trainer.
+        directory: of the state, which must not be there yet.
+        names: as :func:`init_state` takes it.
+
+    Raises:
+        UsageError: the state is there already, or the file or the column are not.
+    """
+    from recbole_signed import api
+
+    refuse_directory(directory)
+    fitted = api.load(file)
+    _begin(fitted, directory, api.read_item_names(fitted, names))
+
+
+def _begin(fitted: Any, directory: Path, called: Mapping[str, str]) -> None:
+    if directory.exists():
+        _clear(directory)
+    with told(f"beginning the state {directory}"):
+        fitted.online(directory).close()
+    if called:
+        with contextlib.closing(Catalogue(directory / FILE)) as catalogue:
+            catalogue.put_names(called)
+
+
+def can_begin(directory: Path) -> bool:
+    """Whether a state can begin in a folder: it is empty, or holds one that was not begun to the end.
+
+    Until its first version is there a state has taken no event, and can't be served.
+    """
+    if not directory.exists():
+        return True
+    if not directory.is_dir() or any(not _BEGUN.fullmatch(each.name) for each in directory.iterdir()):
+        return False
+    if Versions(directory / VERSIONS).names():
+        return False
+    if not (directory / LOG).exists():
+        return True
+    log = EventLog(directory / LOG, read_only=True)
+    try:
+        return log.last_seq == log.base_seq == 0
+    finally:
+        log.close()
+
+
+def refuse_directory(directory: Path) -> None:
+    """Refuse a folder in which no state can begin, before anything is read or fitted for it.
+
+    Raises:
+        UsageError: there is something in it, or it can't be written.
+    """
+    _refuse_begun(directory)
+    _refuse_unwritable(directory)
+
+
+def _refuse_begun(directory: Path) -> None:
+    if not can_begin(directory):
+        raise UsageError(f"{directory} is not empty; serve it without --init and --model, or name another folder.")
+
+
+def _refuse_unwritable(directory: Path) -> None:
+    """Refuse a folder that a state could not begin in, before a model is fitted for it."""
+    there = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{there} can't be written by this user, so no state can begin in {directory}.")
+
+
+def _clear(directory: Path) -> None:
+    """Remove what the beginning of a state has left, unless another process is at it, or has come first."""
+    lock = DirectoryLock(directory)
+    try:
+        _refuse_begun(directory)
+        for each in directory.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
+    finally:
+        lock.release()
+
+
+def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:
+    """Return a socket that listens; with port 0 to any that is free.
+
+    Args:
+        host: address.
+        port: number.
+        shared: let other processes of this user listen on the same port; the system spreads connections.
+
+    Raises:
+        UsageError: the address can't be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # with the protocol named, asyncio turns Nagle's algorithm off, which costs 40 ms an answer beside delayed ACKs
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+        made.listen(BACKLOG)
+    except OSError as error:
+        made.close()
+        raise UsageError(
+            f"can't listen on {host}:{port}: {error.strerror or error}; give another --host or --port."
+        ) from error
+    return made
+
+
+@_ends_by_sigterm
+def run_service(
+    directory: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    settings: ServeSettings | None = None,
+    ready: Callable[[str], None] | None = None,
+    *,
+    workers: int = 1,
+    config: Path | None = None,
+) -> None:
+    """Write and answer until the process is told to stop (Ctrl-C or SIGTERM); what waits is finished first.
+
+    Args:
+        directory: of the state.
+        host: address to listen on; without API keys a loopback address.
+        port: 0 for any that is free.
+        settings: of the service.
+        ready: called with the address once it answers.
+        workers: processes behind the port: this one, and read replicas.
+        config: the yaml file of the settings, which replicas read too.
+
+    Raises:
+        UsageError: the state, the keys, the address or the folder of backups are not usable, or replicas would have
+            other settings.
+        MissingExtraError: the extra ``serve`` is not installed.
+        SystemExit: at the end, where it was asked for with SIGTERM.
+    """
+    settings, keys = _checked(host, settings)
+    if settings.backup is not None:  # else each round of the schedule would fail
+        refuse_target(directory, settings.backup)
+    if workers > 1 and ServeSettings.read(config) != settings:
+        raise UsageError(
+            f"read replicas read their settings from {config or 'no file'}, and would have others than this process, "
+            "such as no keys; give as config the yaml file that the settings were read from."
+        )
+    hold_memory_down()
+    compute_on_one_thread()
+    trainer = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
+    sockets: list[socket.socket] = []
+    replicas: ReplicaProcesses | None = None
+    told: tempfile.TemporaryDirectory[str] | None = None
+    try:
+        from recbole_signed.live.serve.maintenance import Maintenance
+
+        if workers > 1:  # a shared port would be given to a second service too, and each would get a part of the events
+            listening_socket(host, port).close()
+        sockets.append(listening_socket(host, port, workers > 1))
+        port = sockets[0].getsockname()[1]
+        if workers > 1:
+            sockets.append(listening_socket("127.0.0.1", 0))
+        engine = _engine(trainer, settings, directory)
+        maintenance = Maintenance(engine, settings.schedule)
+        try:
+            server = _server(make_app(engine, keys, maintenance), keys, settings)
+            if workers > 1:  # once catalogue and impressions have their files: only one process can make them
+                writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
+                words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
+                words += ["--parent", str(os.getpid())]
+                words += [] if config is None else ["--config", str(config)]
+                command = [sys.executable, "-m", "recbole_signed", "serve", *words]
+                told = tempfile.TemporaryDirectory(prefix="recbole-signed-metrics-")
+                folder = engine.telemetry.others = Path(told.name)
+                files = [folder / f"replica-{number}{TOLD}" for number in range(1, workers)]
+                replicas = ReplicaProcesses(
+                    command,
+                    workers - 1,
+                    engine.telemetry.replica_restarts.inc,
+                    lambda: server.should_exit,
+                    lambda number: ["--metrics", str(files[number - 1])],
+                    lambda number: changed(files[number - 1]),
+                )
+                replicas.start()
+            maintenance.start()
+            _run(server, sockets, host, port, ready)
+        finally:
+            maintenance.stop()
+            engine.close()
+    finally:
+        if replicas is not None:
+            replicas.stop()
+        for bound in sockets:
+            bound.close()
+        if told is not None:
+            told.cleanup()
+        trainer.close()
+
+
+@_ends_by_sigterm
+def run_replica(
+    directory: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    settings: ServeSettings | None = None,
+    ready: Callable[[str], None] | None = None,
+    writer: str | None = None,
+    parent: int | None = None,
+    metrics: Path | None = None,
+) -> None:
+    """Answer from a state that another process writes, until told to stop.
+
+    Args:
+        directory: of the state.
+        host: address to listen on.
+        port: 0 for any that is free; shared with the process ``parent`` and its other replicas.
+        settings: of the service.
+        ready: called with the address once it answers.
+        writer: address that requests which change anything are handed to; such requests are refused without one.
+        parent: the process with whose end this one is to end.
+        metrics: file from which the writer reads the metrics of this process; without one it shows them itself.
+
+    Raises:
+        UsageError: as :func:`run_service`.
+        MissingExtraError: the extra ``serve`` is not installed.
+    """
+    settings, keys = _checked(host, settings)
+    hold_memory_down()
+    compute_on_one_thread()
+    replica = OnlineReplica(directory)
+    bound = None
+    try:
+        bound = listening_socket(host, port, shared=parent is not None)
+        engine = _engine(replica, settings, directory)
+        try:
+            app = make_app(engine, keys, writer=writer, hand_metrics_on=metrics is not None)
+            server = _server(app, keys, settings)
+            if metrics is not None:
+                _keep_telling(engine, metrics, server)
+            _run(server, [bound], host, bound.getsockname()[1], ready, parent)
+        finally:
+            engine.close()
+    finally:
+        if bound is not None:
+            bound.close()
+        replica.close()
+
+
+def _keep_telling(engine: Engine, path: Path, server: Any) -> None:
+    """Write the metrics of a replica to a file every few seconds, by a thread of its own, while its event loop runs."""
+
+    def tell() -> None:
+        failed, beat = False, -1
+        while not server.should_exit:
+            try:
+                if server.beat != beat:
+                    beat = server.beat
+                    engine.telemetry.tell(path)
+                failed = False
+            except Exception as error:  # the folder goes with the writer; whatever it is, answers go on
+                if not failed:
+                    _logger.warning("The metrics of a read replica are not up to date: %s", error)
+                failed = True
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # a full disk is no reason to be killed
+            time.sleep(TELL)
+
+    threading.Thread(target=tell, name="metrics", daemon=True).start()
+
+
+def changed(path: Path) -> int | None:
+    """Return when a file was changed, nanoseconds; None where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def refuse_address(host: str, port: int, settings: ServeSettings | None = None) -> None:
+    """Refuse what :func:`run_service` would refuse, before a first state is made for it.
+
+    Args:
+        host: address to listen on; without API keys a loopback address.
+        port: 0 for any that is free.
+        settings: of the service.
+
+    Raises:
+        UsageError: the keys or the address are not usable.
+        MissingExtraError: the extra ``serve`` is not installed.
+    """
+    _checked(host, settings)
+    listening_socket(host, port).close()
+
+
+def _checked(host: str, settings: ServeSettings | None) -> tuple[ServeSettings, ApiKeys]:
+    if uvicorn is None:
+        raise MissingExtraError("the service", "serve")
+    settings = settings or ServeSettings()
+    keys = ApiKeys(settings.keys)
+    if not keys.required and not is_loopback(host):
+        raise UsageError(
+            f"without API keys the service listens on a loopback address alone, not on {host}; make a key with "
+            "'recbole-signed api-key' and name its file under 'keys' in the service's yaml."
+        )
+    return settings, keys
+
+
+def _engine(source: OnlineRecommender | OnlineReplica, settings: ServeSettings, directory: Path) -> Engine:
+    experiments = Experiments.read(settings.experiments or directory / EXPERIMENTS)
+    return Engine(source, settings, experiments, directory)
+
+
+def _server(app: Any, keys: ApiKeys, settings: ServeSettings) -> Any:
+    if not keys.required:
+        app.add_middleware(LocalHosts, also=settings.allow_hosts)
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=bounded(settings.limits.connections),
+        ws="none",
+        lifespan="off",
+        log_level="error",  # what callers do wrong is told to them, and would fill the log
+        access_log=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return BeatingServer(config)
+
+
+def _run(
+    server: Any,
+    sockets: list[socket.socket],
+    host: str,
+    port: int,
+    ready: Callable[[str], None] | None,
+    parent: int | None = None,
+) -> None:
+    """Serve until told to stop, or until the process ``parent`` has gone."""
+    sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()  # what is there now stays; looking through it again and again would hold up answers
+    if parent is not None:
+
+        def watch() -> None:
+            while not server.should_exit:
+                time.sleep(1.0)
+                if os.getppid() != parent:
+                    server.should_exit = True
+
+        threading.Thread(target=watch, name="parent", daemon=True).start()
+    if ready is not None:
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    server.run(sockets=sockets)
+
+
+def announce(address: str, keys: bool) -> None:
+    """Say on standard error where the service answers."""
+    guard = "" if keys else " Without API keys everybody on this machine may use it."
+    sys.stderr.write(f"Serving on {address} (documentation: {address}/docs).{guard} Stop with Ctrl-C.\n")
+    sys.stderr.flush()

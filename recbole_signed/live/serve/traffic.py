@@ -1,0 +1,511 @@
+"""What was shown to whom, by which variant, with which probability, and what came of it.
+
+One SQLite file beside the state. Users are kept under a keyed hash whose key lies in the file, so that a look into it
+names nobody; a user that is forgotten is deleted from it, and SQLite overwrites what it deletes. Answers that were made
+before the last erasure, in whatever process, are not written after it: one of them may be for the user that is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import queue
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from recbole_signed.errors import UsageError
+from recbole_signed.live.store.database import truncate_wal
+
+_logger = logging.getLogger(__name__)
+FILE = "traffic.sqlite"
+WAITING = 1000
+"""Answers that wait to be written; more are not logged."""
+HOUR = 3_600_000
+"""Milliseconds."""
+DAY = 24 * HOUR
+STEP = 10_000
+"""Most impressions that are deleted for their age at once: what waits is not held up for long."""
+ATTRIBUTION = DAY
+"""Milliseconds after an impression within which a verdict on the item counts as its outcome."""
+SKEW = 60_000
+"""Milliseconds that the clock of a caller may lag behind that of the service."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS erased (seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS impression (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, request TEXT NOT NULL, user BLOB NOT NULL, item TEXT NOT NULL,
+    position INTEGER NOT NULL, time INTEGER NOT NULL, version TEXT NOT NULL,
+    like INTEGER NOT NULL DEFAULT 0, dislike INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS of_user ON impression (user, item, time);
+CREATE INDEX IF NOT EXISTS of_time ON impression (time);
+CREATE TABLE IF NOT EXISTS exposure (
+    impression INTEGER NOT NULL REFERENCES impression (id) ON DELETE CASCADE,
+    experiment TEXT NOT NULL, variant TEXT NOT NULL, propensity REAL NOT NULL,
+    PRIMARY KEY (experiment, impression)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS of_impression ON exposure (impression);
+CREATE TABLE IF NOT EXISTS draw (
+    impression INTEGER NOT NULL REFERENCES impression (id) ON DELETE CASCADE,
+    experiment TEXT NOT NULL, policy TEXT NOT NULL, propensity REAL NOT NULL, probability REAL NOT NULL,
+    PRIMARY KEY (experiment, policy, impression)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS drawn ON draw (impression);
+"""
+_MIXED = """
+SELECT i.request FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?1
+GROUP BY i.request HAVING min(e.variant) < max(e.variant)
+"""
+"""The requests of an experiment that were answered with interleaved lists, but for lists of one item."""
+
+
+def now_ms() -> int:
+    """Return the clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def _passed() -> int:
+    """Return the milliseconds since the machine was started; they go on while it sleeps, whatever clock is set."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
+
+
+def _frame(rows: Sequence[tuple[object, ...]], *names: str) -> pl.DataFrame:
+    """Return rows as a table; its columns are whole numbers but for texts and probabilities."""
+    types: dict[str, type[pl.DataType]] = dict.fromkeys(("item", "request", "variant"), pl.String)
+    types |= dict.fromkeys(("propensity", "probability"), pl.Float64)
+    return pl.DataFrame(rows, schema={name: types.get(name, pl.Int64) for name in names}, orient="row")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One answer.
+
+    Attributes:
+        request: its id.
+        user: to whom.
+        items: what was shown, best first.
+        time: milliseconds since 1970.
+        version: of the model.
+        exposures: experiment, variant and propensity; of each item, or one for all of them.
+        seq: that the answer reflects.
+        draws: of the first item where it was drawn: experiment, name of a policy, the probability with which the item
+            was drawn, and that with which the policy would have put it first.
+    """
+
+    request: str
+    user: str
+    items: Sequence[str]
+    time: int
+    version: str
+    exposures: Sequence[Sequence[tuple[str, str, float]]]
+    seq: int = 0
+    draws: Sequence[tuple[str, str, float, float]] = ()
+
+
+class TrafficLog:
+    """The log of impressions; its methods may be called from several threads.
+
+    Args:
+        path: the file; made if it is not there.
+        read_only: refuse writing.
+
+    Raises:
+        UsageError: the file can't be opened, or is not such a log.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock, self._path = threading.Lock(), path
+        if read_only and not path.is_file():
+            raise UsageError(f"{path} is not there: the service has not logged an impression yet.")
+        try:
+            self._db = self._connect("ro" if read_only else "rwc")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if not read_only:
+                self._db.executescript(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;"
+                )
+                self._db.executescript(_SCHEMA)
+                self._db.execute("INSERT INTO erased SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM erased)")
+                self._db.commit()
+                if self._db.execute("SELECT count(*) FROM secret").fetchone()[0] == 0:
+                    self._db.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+                    self._db.commit()
+            keys = self._db.execute("SELECT key FROM secret").fetchall()
+            if not keys:  # a process ended while it made the file
+                raise UsageError(f"{path} holds no impression yet: the service has not begun it to the end.")
+            self._key: bytes = keys[0][0]
+            counts = "SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_sequence'"
+            self._counts = bool(self._db.execute(counts).fetchone()[0])
+            self._first = self._last()
+            self._erase_due = not read_only  # a process that ended too early may have left what was erased
+            self._empty_wal()
+        except sqlite3.Error as error:
+            may_not = any(text in str(error) for text in ("readonly database", "unable to open"))
+            cure = "; a service that may not write there needs 'impressions: false' in its --config" if may_not else ""
+            raise UsageError(f"can't open the log of impressions {path}: {error}{cure}.") from error
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _empty_wal(self) -> None:
+        """Overwrite what was erased; where a reader or the disk does not let it, at the next write or opening."""
+        if self._erase_due:
+            self._erase_due = not truncate_wal(self._db)
+
+    def _name(self, user: str) -> bytes:
+        return hashlib.blake2b(user.encode(), key=self._key, digest_size=16).digest()
+
+    def write(self, answers: Iterable[Shown]) -> None:
+        """Keep answers, all or none of them; those from before the last erasure are left out."""
+        sql = "INSERT INTO impression (request, user, item, position, time, version) VALUES (?, ?, ?, ?, ?, ?)"
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")  # no erasure comes between the look and the rows
+            erased = self._db.execute("SELECT seq FROM erased").fetchone()[0]
+            for each in answers:
+                if each.seq < erased:
+                    continue
+                name = self._name(each.user)
+                rows = [(each.request, name, item, i, each.time, each.version) for i, item in enumerate(each.items)]
+                if not any(each.exposures):
+                    self._db.executemany(sql, rows)
+                    continue
+                for position, row in enumerate(rows):
+                    cursor = self._db.execute(sql, row)
+                    exposures = each.exposures[position] if len(each.exposures) > 1 else (each.exposures or [[]])[0]
+                    self._db.executemany(
+                        "INSERT INTO exposure VALUES (?, ?, ?, ?)",
+                        [(cursor.lastrowid, *exposure) for exposure in exposures],
+                    )
+                    if position == 0:
+                        draws = [(cursor.lastrowid, *draw) for draw in each.draws]
+                        self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
+        with self._lock:
+            self._empty_wal()
+
+    def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
+        """Count verdicts for the newest impression of the item to the user in the :data:`ATTRIBUTION` before each.
+
+        Where there is none, the first one of up to :data:`SKEW` after it counts.
+
+        Args:
+            verdicts: user, item, sign (+1 or -1) and time of each, that of the event, in milliseconds.
+
+        Returns:
+            How many belonged to an impression.
+        """
+        found = 0
+        with self._lock, self._db:
+            for user, item, sign, at in verdicts:
+                column = "like" if sign > 0 else "dislike"
+                cursor = self._db.execute(
+                    f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
+                    "WHERE user = ? AND item = ? AND time BETWEEN ? AND ? "
+                    "ORDER BY max(time - ?, 0), time DESC, id DESC LIMIT 1)",
+                    (self._name(user), item, at - ATTRIBUTION, at + SKEW, at),
+                )
+                found += cursor.rowcount
+        return found
+
+    def forget(self, user: str, seq: int) -> None:
+        """Delete what was shown to a user, overwrite it, and from now on write no answer that reflects less than seq.
+
+        Args:
+            user: its id.
+            seq: that the erasure has, or will have.
+
+        Raises:
+            UsageError: the log can't be written.
+        """
+        try:
+            with self._lock:
+                with self._db:
+                    self._db.execute("DELETE FROM impression WHERE user = ?", (self._name(user),))
+                    self._db.execute("UPDATE erased SET seq = max(seq, ?)", (seq,))
+                self._erase_due = True
+                self._empty_wal()
+        except sqlite3.Error as error:
+            raise UsageError(f"what was shown to a user can't be erased: {error}; send the event again.") from error
+
+    def reach(self, seq: int) -> None:
+        """Write answers that reflect ``seq``, the newest of the state: an erasure that was to be later never came."""
+        with self._lock, self._db:
+            self._db.execute("UPDATE erased SET seq = min(seq, ?)", (seq,))
+
+    def prune(self, before: int) -> int:
+        """Delete impressions older than ``before``, milliseconds, at most :data:`STEP`; return how many."""
+        sql = "DELETE FROM impression WHERE id IN (SELECT id FROM impression WHERE time < ? ORDER BY time LIMIT ?)"
+        with self._lock, self._db:
+            return self._db.execute(sql, (before, STEP)).rowcount
+
+    def holding(self, user: str) -> int:
+        """Return how many impressions of a user there are."""
+        rows = self._query("SELECT count(*) FROM impression WHERE user = ?", (self._name(user),))
+        return int(str(rows[0][0]))
+
+    def added(self) -> int:
+        """Return how many impressions all processes have added since this one opened the log."""
+        with self._lock:
+            return max(self._last() - self._first, 0)
+
+    def _last(self) -> int:
+        # where all impressions were deleted ids go on, but in a log that an older version began
+        newest = "max(seq), 0) FROM sqlite_sequence" if self._counts else "max(id), 0) FROM impression"
+        return int(self._db.execute(f"SELECT coalesce({newest}").fetchone()[0])
+
+    # ---- reading
+
+    def per_user(self, experiment: str, *, before_days: int = 14) -> pl.DataFrame:
+        """Return one row a user of an experiment.
+
+        Args:
+            experiment: its name.
+            before_days: length of the period before a user's first exposure whose verdicts are its covariates. It ends
+                :data:`ATTRIBUTION` before that exposure, so that none of the verdicts came after it.
+
+        Returns:
+            Columns ``variant``, ``propensity`` (share of the variant at the first exposure), ``first`` (its time,
+            milliseconds), ``impressions``, ``likes``, ``dislikes``, and ``impressions_before``, ``likes_before``,
+            ``dislikes_before``. Lists that were interleaved under that name are left out. A user that got several
+            variants (a change of shares) counts for the first one.
+        """
+        rows = self._query(
+            f"""
+            WITH shown AS (
+                SELECT i.user, e.variant, e.propensity, i.time, i.like, i.dislike
+                FROM exposure e JOIN impression i ON i.id = e.impression
+                WHERE e.experiment = ?1 AND i.request NOT IN ({_MIXED})
+            ), first AS (
+                SELECT user, min(time) AS first FROM shown GROUP BY user
+            ), own AS (
+                SELECT s.user, s.variant, s.propensity, f.first
+                FROM shown s JOIN first f ON f.user = s.user AND f.first = s.time GROUP BY s.user
+            ), before AS (
+                SELECT o.user, count(i.id) AS impressions, sum(i.like) AS likes, sum(i.dislike) AS dislikes
+                FROM own o JOIN impression i ON i.user = o.user AND i.time <= o.first - ?2 AND i.time >= o.first - ?3
+                GROUP BY o.user
+            )
+            SELECT o.variant, o.propensity, o.first,
+                   count(*) AS impressions, sum(s.like) AS likes, sum(s.dislike) AS dislikes,
+                   coalesce(b.impressions, 0), coalesce(b.likes, 0), coalesce(b.dislikes, 0)
+            FROM own o JOIN shown s ON s.user = o.user AND s.variant = o.variant
+            LEFT JOIN before b ON b.user = o.user
+            GROUP BY o.user ORDER BY o.first, o.user
+            """,
+            (experiment, ATTRIBUTION, ATTRIBUTION + before_days * DAY),
+        )
+        counts = ("impressions", "likes", "dislikes")
+        return _frame(rows, "variant", "propensity", "first", *counts, *(f"{name}_before" for name in counts))
+
+    def interleaved(self, experiment: str) -> pl.DataFrame:
+        """Return likes and dislikes per request and variant of an interleaved experiment.
+
+        Returns:
+            Columns ``user`` (as in :meth:`logged`), ``request``, ``variant``, ``likes``, ``dislikes``. Lists of several
+            items by one variant, which were not interleaved, are left out.
+        """
+        rows = self._query(
+            """
+            WITH part AS (
+                SELECT i.user, i.request, e.variant, sum(i.like) AS likes, sum(i.dislike) AS dislikes, count(*) AS items
+                FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?
+                GROUP BY i.user, i.request, e.variant
+            ), list AS (
+                SELECT *, count(*) OVER (PARTITION BY request) AS variants FROM part
+            )
+            SELECT dense_rank() OVER (ORDER BY user), request, variant, likes, dislikes
+            FROM list WHERE variants > 1 OR items = 1 ORDER BY request
+            """,
+            (experiment,),
+        )
+        return _frame(rows, "user", "request", "variant", "likes", "dislikes")
+
+    def logged(self, experiment: str, *, interleaved: bool = True) -> pl.DataFrame:
+        """Return every impression of an experiment: what off-policy estimates start from.
+
+        Args:
+            experiment: its name.
+            interleaved: with those of lists that were interleaved under that name.
+
+        Returns:
+            Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``, ``user`` (a
+            number that counts the users from 1, another one in each answer).
+        """
+        rows = self._query(
+            f"""
+            SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
+                   dense_rank() OVER (ORDER BY i.user)
+            FROM exposure e JOIN impression i ON i.id = e.impression
+            WHERE e.experiment = ?1 {"" if interleaved else f"AND i.request NOT IN ({_MIXED})"} ORDER BY i.id
+            """,
+            (experiment,),
+        )
+        return _frame(rows, "item", "position", "variant", "propensity", "like", "dislike", "time", "user")
+
+    def drawn(self, experiment: str, policy: str) -> pl.DataFrame:
+        """Return the first places that were drawn: what is told of a policy that never ran.
+
+        Returns:
+            Columns ``item``, ``propensity`` (probability with which it was drawn), ``probability`` (with which the
+            policy would have put it first), ``like``, ``dislike``, ``user`` (as in :meth:`logged`).
+        """
+        rows = self._query(
+            """
+            SELECT i.item, d.propensity, d.probability, i.like, i.dislike, dense_rank() OVER (ORDER BY i.user)
+            FROM draw d JOIN impression i ON i.id = d.impression
+            WHERE d.experiment = ? AND d.policy = ? ORDER BY i.id
+            """,
+            (experiment, policy),
+        )
+        return _frame(rows, "item", "propensity", "probability", "like", "dislike", "user")
+
+    def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
+        """Read beside what is written: a report may take long, and an erasure holds up events until it is done."""
+        try:
+            with contextlib.closing(self._connect("ro")) as connection:
+                return connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise UsageError(f"can't read the log of impressions {self._path}: {error}.") from error
+
+
+class ImpressionQueue:
+    """Writes to a log in a thread of its own, in the order in which things happened.
+
+    Args:
+        log: that is written to.
+        keep: milliseconds after which impressions are deleted, looked at once an hour; None keeps them.
+    """
+
+    def __init__(self, log: TrafficLog, keep: int | None = None) -> None:
+        self._log, self._keep = log, keep
+        self._prune_at = time.monotonic()
+        self._begun = now_ms() - _passed()
+        self._dropped, self._counting = 0, threading.Lock()
+        self._failed = False
+        self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
+        self._thread.start()
+
+    def put(self, answer: Shown) -> None:
+        """Hand an answer over; where :data:`WAITING` things wait, it is dropped: answers do not wait for the disk.
+
+        The log of the service says how many were, once those that waited are written.
+        """
+        if self._queue.qsize() < WAITING:
+            self._queue.put(answer)
+        else:
+            with self._counting:
+                self._dropped += 1
+
+    def outcomes(self, verdicts: Sequence[tuple[str, str, int, int]], counted: Callable[[int, int], None]) -> None:
+        """Hand verdicts over, see :meth:`TrafficLog.outcome`; ``counted`` gets the likes and dislikes found."""
+
+        def write() -> None:
+            by_sign = ([each for each in verdicts if each[2] == sign] for sign in (1, -1))
+            likes, dislikes = (self._log.outcome(each) for each in by_sign)
+            counted(likes, dislikes)
+
+        self._queue.put(write)
+
+    def forget(self, user: str, seq: int) -> None:
+        """Delete what was shown to a user, see :meth:`TrafficLog.forget`, and wait until that is done.
+
+        Raises:
+            UsageError: the log can't be written.
+        """
+        done: Future[None] = Future()
+
+        def write() -> None:
+            try:
+                self._log.forget(user, seq)
+            except Exception as error:  # whatever it is: somebody waits
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._queue.put(write)
+        done.result()
+
+    def reach(self, seq: int) -> None:
+        """See :meth:`TrafficLog.reach`."""
+        self._queue.put(lambda: self._log.reach(seq))
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _next(self) -> Shown | Callable[[], None] | None:
+        waits = None if self._keep is None else max(self._prune_at - time.monotonic(), 0.0)
+        try:
+            return self._queue.get(timeout=waits)
+        except queue.Empty:  # impressions grow old where nothing happens, too
+            return _nothing
+
+    def _run(self) -> None:
+        job = self._next()
+        while job is not None:
+            answers: list[Shown] = []
+            while isinstance(job, Shown):
+                answers.append(job)
+                job = self._queue.get() if not self._queue.empty() else _nothing
+            if answers:
+                if self._attempt(partial(self._log.write, answers)):
+                    self._failed = False
+                with self._counting:
+                    dropped, self._dropped = self._dropped, 0
+                if dropped:
+                    _logger.warning("%d answers were not logged as shown: the disk is too slow.", dropped)
+            if job is not None:
+                self._attempt(job)
+                if self._keep is not None and time.monotonic() >= self._prune_at:
+                    self._attempt(partial(self._prune, self._keep))
+                job = self._next()
+
+    def _attempt(self, write: Callable[[], None]) -> bool:
+        """Write, and return whether it was; a failure ends neither the thread nor what comes next.
+
+        It is told once until answers are written again: a full disk refuses each of them.
+        """
+        try:
+            write()
+        except Exception as error:
+            if not self._failed:
+                fault = None if isinstance(error, sqlite3.Error) else error
+                _logger.error("The log of impressions can't be written: %s", error, exc_info=fault)
+            self._failed = True
+            return False
+        return True
+
+    def _prune(self, keep: int) -> None:
+        ahead = now_ms() - _passed() - self._begun
+        self._begun += ahead
+        if ahead > HOUR:  # somebody has a day to set the clock right
+            self._prune_at = time.monotonic() + DAY / 1000
+            _logger.warning(
+                "The clock has been set forward by %.0f hours; no impression is deleted for its age for a day.",
+                ahead / HOUR,
+            )
+            return
+        self._prune_at = time.monotonic() + HOUR / 1000
+        if self._log.prune(now_ms() - keep) == STEP:
+            self._prune_at = time.monotonic()  # more are left
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -1,0 +1,244 @@
+"""One writer: events wait in a bounded queue, and become durable and visible in groups.
+
+A thread of its own takes as many events as wait, at most a commit's worth, makes them durable, and lets the learner
+follow. The callers' futures are done when answers reflect their events.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.ids_and_times import id_text
+from recbole_signed.live import DeadLetter, EventBatch, OnlineRecommender
+from recbole_signed.live.serve.arrivals import Arrivals
+from recbole_signed.live.serve.telemetry import Telemetry
+from recbole_signed.live.store import EventResult
+
+_logger = logging.getLogger(__name__)
+_STOP = object()
+PROBE = 5.0
+"""Seconds after a failure in which no event came until it is seen whether the log can be written again."""
+Before = Callable[[EventBatch], None]
+"""What is done before a batch is taken in; some of its events may be duplicates."""
+After = Callable[[EventBatch, np.ndarray], None]
+"""What is done after that, also where it failed; the second argument says of each event whether it was accepted, bool
+``[n]``."""
+
+
+class BusyError(Exception):
+    """The queue is full; ``retry_after`` seconds later there may be room."""
+
+    retry_after = 1.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of the events of one request, and the seq that answers reflect from then on."""
+
+    results: list[EventResult]
+    seq: int
+
+
+@dataclass
+class _Job:
+    rows: Sequence[Any]
+    arrived: float
+    read_to: tuple[str, str] | None
+    done: Future[Written] = field(default_factory=Future)
+
+
+class Writer:
+    """The thread that writes.
+
+    Args:
+        trainer: started; nobody else writes to it.
+        telemetry: that is counted in.
+        before, after: called with each batch.
+        queue_size: most events that wait.
+        commit: most events that become durable together.
+    """
+
+    def __init__(
+        self,
+        trainer: OnlineRecommender,
+        telemetry: Telemetry,
+        before: Before,
+        after: After,
+        queue_size: int,
+        commit: int,
+    ) -> None:
+        self._trainer, self._telemetry = trainer, telemetry
+        self._before, self._after = before, after
+        self.arrivals = Arrivals()
+        self.queue_size, self._commit_size = queue_size, commit
+        self.failure: str | None = None
+        """Why the last events could not be taken; None once some were, or could be."""
+        self.waiting = 0
+        """Number of events that wait."""
+        self._queue: queue.Queue[Any] = queue.Queue()
+        self._room = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Take what waits, then end."""
+        self._queue.put(_STOP)
+        self._thread.join()
+
+    def position(self, source: str) -> str | None:
+        """Return up to where a stream is read, as the log has it."""
+        return self._trainer.position(source)
+
+    def submit(self, rows: Sequence[Any], read_to: tuple[str, str] | None = None) -> Future[Written]:
+        """Hand events over; the future is done when they are durable and answers reflect them.
+
+        Args:
+            rows: the events.
+            read_to: the name of the stream that they come from, and the position up to which it is read with them.
+
+        Raises:
+            BusyError: too many events wait already; none of these was taken.
+        """
+        with self._room:
+            if self.waiting and self.waiting + len(rows) > self.queue_size:
+                raise BusyError
+            self.waiting += len(rows)
+        job = _Job(rows, time.perf_counter(), read_to)
+        self._queue.put(job)
+        return job.done
+
+    def reject(self, source: str, rows: Sequence[DeadLetter]) -> None:
+        """Keep rows of a stream that are no events beside the log, and count them, as those of a request are.
+
+        Raises:
+            UsageError: the disk is full or can't be written.
+        """
+        with self._trainer.reading() as (state, _):
+            pass  # which is not held while the disk is waited for
+        with state.entered():
+            state.dead_letters.write(source, rows)
+        self._telemetry.events.labels("refused").inc(len(rows))
+
+    def _run(self) -> None:
+        job: Any = None
+        while job is not _STOP:
+            jobs: list[_Job] = []
+            size = 0
+            job = self._next()
+            while job is not _STOP:
+                if job.done.set_running_or_notify_cancel():  # else its request has ended, and nobody waits
+                    jobs.append(job)
+                size += len(job.rows)
+                if size >= self._commit_size or self._queue.empty():
+                    break
+                job = self._queue.get()
+            tell = self._commit(jobs) if jobs else None
+            with self._room:  # before the callers go on, whose next events need the room
+                self.waiting -= size
+            if tell is not None:
+                tell()
+
+    def _next(self) -> Any:
+        """Return the next job; meanwhile see whether what failed would still fail.
+
+        A service that is not ready may be sent nothing, so that no event would tell.
+        """
+        while self.failure is not None:
+            try:
+                return self._queue.get(timeout=PROBE)
+            except queue.Empty:
+                self._probe()
+        return self._queue.get()
+
+    def _probe(self) -> None:
+        try:
+            with self._trainer.reading() as (state, _):
+                pass  # which is not held while the disk is waited for
+            state.probe()
+        except Exception as error:  # the writer goes on
+            self.failure = str(error) or type(error).__name__
+        else:
+            self.failure = None
+
+    def _commit(self, jobs: Sequence[_Job]) -> Callable[[], None]:
+        """Take the events of some jobs, and return what tells their callers of it."""
+        try:
+            read_to = next((job.read_to for job in reversed(jobs) if job.read_to is not None), None)
+            results, seq = self._take([row for job in jobs for row in job.rows], *(read_to or (None, None)))
+        except Exception as error:  # the callers get it, the writer goes on
+            if not isinstance(error, UsageError):
+                _logger.exception("events could not be taken")
+            elif self.failure is None:  # once, until events can be taken again
+                _logger.error("Events can't be taken: %s", error)
+            self.failure = str(error) or type(error).__name__
+            return partial(_tell_failure, jobs, error)
+        self.failure = None
+        finished = time.perf_counter()
+        for job in jobs:
+            self._telemetry.visible.observe(finished - job.arrived)
+        return partial(_tell, jobs, results, seq)
+
+    def _take(self, rows: Sequence[Any], source: str | None, position: str | None) -> tuple[list[EventResult], int]:
+        batch = EventBatch.empty()
+
+        def before(parsed: EventBatch) -> None:
+            nonlocal batch
+            batch = parsed
+            if len(batch):
+                self._before(batch)
+
+        times = self.arrivals.times(rows, self._trainer)
+        try:
+            results = self._trainer.ingest(rows, times=times, before=before, source=source, position=position)
+        except Exception:
+            if len(batch):
+                self._after(batch, np.zeros(len(batch), dtype=bool))
+            raise
+        if len(batch):  # rows that are not events have no id here
+            accepted = [each.status == "accepted" for each in results if each.event_id is not None]
+            self._after(batch, np.array(accepted, dtype=bool))
+        for status in ("accepted", "duplicate", "refused"):
+            count = sum(each.status == status for each in results)
+            self._telemetry.events.labels(status).inc(count)
+        named = [
+            each if each.event_id is not None else replace(each, event_id=_event_id(row))
+            for each, row in zip(results, rows, strict=True)
+        ]
+        assert self._trainer.state is not None
+        return named, int(self._trainer.state.applied_seq)
+
+
+def _tell(jobs: Sequence[_Job], results: list[EventResult], seq: int) -> None:
+    first = 0
+    for job in jobs:
+        job.done.set_result(Written(results[first : first + len(job.rows)], seq))
+        first += len(job.rows)
+
+
+def _tell_failure(jobs: Sequence[_Job], error: Exception) -> None:
+    for job in jobs:
+        job.done.set_exception(error)
+
+
+def _event_id(row: Any) -> str | None:
+    """Return the id that a refused row came with; None where it has none that can be told."""
+    try:
+        return id_text(row["event_id"])
+    except (KeyError, TypeError, ValueError):
+        return None

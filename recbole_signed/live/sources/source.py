@@ -1,0 +1,64 @@
+"""Where events come from: the interface of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from recbole_signed.files import RepeatedKeyError
+from recbole_signed.live import DeadLetter, EventBatch
+
+
+@dataclass(frozen=True)
+class Polled:
+    """What a source gave: events, rows that were none, how far it is read now, and whether there is no more to come.
+
+    ``position`` is the source's own text; None for a source that can't be put back.
+    """
+
+    batch: EventBatch
+    rejected: list[DeadLetter]
+    position: str | None
+    exhausted: bool
+
+
+class EventSource(Protocol):
+    """A stream of events that gives an event at least once: again, where it was not told that it is durable.
+
+    ``name`` is the key under which the log keeps the position; two sources of one state have two names. A source that
+    holds nothing open, or has nobody to tell, inherits the methods that do nothing.
+    """
+
+    name: str
+
+    def seek(self, position: str | None) -> None:
+        """Go on after a position that `poll` gave; None is the start. Called once, before the first `poll`."""
+        return
+
+    def poll(self, max_events: int) -> Polled:
+        """Give up to ``max_events`` rows; an empty batch where there is none now."""
+
+    def commit(self, position: str | None) -> None:
+        """Take note that all up to a position that `poll` gave is durable."""
+        return
+
+    def behind(self) -> int | None:
+        """Return how many events of the stream were not given yet; None where that is not known."""
+        return None
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        return
+
+
+def unreadable(what: str, raw: bytes, position: str, error: ValueError) -> DeadLetter:
+    """Return what `parse_json` has refused as a dead letter; the text of the error, which may quote it, is left out.
+
+    Args:
+        what: it is: a line or a message.
+        raw: as it came.
+        position: where the source has it.
+        error: of `parse_json`.
+    """
+    why = "has a key twice" if isinstance(error, RepeatedKeyError) else "is no JSON in UTF-8"
+    return DeadLetter(f"the {what} {why}", position, raw.decode(errors="backslashreplace").rstrip())

@@ -1,0 +1,283 @@
+"""Rows of sorted keys with values beside them, that grow in place: what a node is joined to, one row a node.
+
+All rows lie in one arena, each with some room behind it. A row that outgrows its room moves to a place with a quarter
+more, so an insertion costs a copy of its own row at most, and reading a row is a slice. Places that rows have left are
+given to others. Places come in few sizes, so that one fits another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from recbole_signed.live.store.edge_views import pieces
+
+KEY = "key"
+_RESERVE = 2
+"""Address space of the arena over what is used; the system lends no memory for what was never written to."""
+_DENSE = 0.7
+"""Share of the arena in use below which rows are moved together before it is made longer."""
+
+
+def _sizes() -> np.ndarray:
+    """Sizes of places, each an eighth larger than the one before."""
+    sizes = [2]
+    while sizes[-1] < 2**40:
+        sizes.append(sizes[-1] + max(2, sizes[-1] // 8))
+    return np.array([0, *sizes], dtype=np.int64)
+
+
+_SIZES = _sizes()
+
+
+class Adjacency:
+    """Rows 0..n-1 of int32 keys, rising within a row, and of value columns of fixed types.
+
+    Args:
+        dtypes: of the value columns, by name.
+    """
+
+    def __init__(self, dtypes: Mapping[str, type]) -> None:
+        self._dtypes: dict[str, type] = {KEY: np.int32, **dtypes}
+        self._frozen: list[Frozen] = []
+        self.load(np.zeros(1, dtype=np.int64), {name: np.zeros(0, dtype) for name, dtype in self._dtypes.items()})
+
+    def load(self, indptr: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Take other rows, as CSR sorted by row and key: ``indptr`` int64 ``[n + 1]``, columns with ``key`` ``[E]``."""
+        self._n = len(indptr) - 1
+        self._length = np.diff(indptr).astype(np.int64)
+        self._room = _room_for(self._length, 8)
+        ends = np.cumsum(self._room)
+        self._start = ends - self._room
+        self._end, self.n_entries = int(self._room.sum()), int(indptr[-1])
+        self._free: dict[int, list[int]] = {}  # places that rows have left, by their size
+        self._left: list[tuple[int, int]] = []  # size and place of those that a frozen copy still reads
+        size = _RESERVE * self._end + 1024
+        self.columns: dict[str, np.ndarray] = {name: np.empty(size, dtype) for name, dtype in self._dtypes.items()}
+        for entries, places in _places(indptr, self._start, self._length):
+            for name, column in self.columns.items():
+                column[places] = columns[name][entries]
+
+    def __len__(self) -> int:
+        return self._n
+
+    def grow(self, n_rows: int) -> None:
+        """Add empty rows until there are ``n_rows``."""
+        if n_rows > len(self._start):
+            more = np.zeros(max(n_rows, 2 * len(self._start)) - len(self._start), dtype=np.int64)
+            self._start, self._length, self._room = (
+                np.concatenate([array, more]) for array in (self._start, self._length, self._room)
+            )
+        self._n = max(self._n, n_rows)
+
+    def row(self, row: int) -> slice:
+        """Where a row lies in the columns."""
+        start = int(self._start[row])
+        return slice(start, start + int(self._length[row]))
+
+    def places(self, rows: np.ndarray, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and the places of their entries.
+
+        Args:
+            rows: in any order.
+            most: how many entries of each row, those with the smallest keys; all if None.
+        """
+        start, length = self._start[rows], self._length[rows]
+        if most is not None:
+            length = np.minimum(length, most)
+        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(length, out=indptr[1:])
+        return indptr, np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
+
+    def find(self, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Place of each (row, key) in the columns, int64 ``[n]``; -1 where it is not there."""
+        low = self._start[rows]
+        high = end = low + self._length[rows]
+        column = self.columns[KEY]
+        if len(rows) == 1:
+            at = low + np.searchsorted(column[low[0] : end[0]], keys)
+        else:
+            while (open_ := low < high).any():  # a binary search in all the rows at once
+                middle = (low + high) >> 1
+                smaller = np.zeros(len(rows), dtype=bool)
+                smaller[open_] = column[middle[open_]] < keys[open_]
+                low = np.where(smaller, middle + 1, low)
+                high = np.where(open_ & ~smaller, middle, high)
+            at = low
+        there = at < end
+        there[there] = column[at[there]] == keys[there]
+        return np.where(there, at, -1)
+
+    def insert(self, rows: np.ndarray, keys: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Insert entries that are not there yet, sorted by row and key."""
+        new = {KEY: keys, **values}
+        for first, last in _runs(rows):
+            row, n = int(rows[first]), last - first
+            length = int(self._length[row])
+            if length + n > self._room[row]:
+                self._move(row, length + n)
+            here = self.row(row)
+            at = np.searchsorted(self.columns[KEY][here], keys[first:last])
+            if n == 1:
+                place, end = here.start + int(at[0]), here.stop
+                for name, column in self.columns.items():
+                    column[place + 1 : end + 1] = column[place:end]
+                    column[place] = new[name][first]
+            else:
+                old = np.ones(length + n, dtype=bool)
+                old[at + np.arange(n)] = False
+                for name, column in self.columns.items():
+                    merged = np.empty(length + n, column.dtype)
+                    merged[old] = column[here]
+                    merged[~old] = new[name][first:last]
+                    column[here.start : here.start + length + n] = merged
+            self._length[row] = length + n
+        self.n_entries += len(rows)
+
+    def delete(self, rows: np.ndarray, keys: np.ndarray) -> None:
+        """Delete entries that are there, sorted by row and key."""
+        for first, last in _runs(rows):
+            row, n = int(rows[first]), last - first
+            here = self.row(row)
+            at = np.searchsorted(self.columns[KEY][here], keys[first:last])
+            if n == 1:
+                place = here.start + int(at[0])
+                for column in self.columns.values():
+                    column[place : here.stop - 1] = column[place + 1 : here.stop]
+            else:
+                stays = np.ones(here.stop - here.start, dtype=bool)
+                stays[at] = False
+                for column in self.columns.values():
+                    column[here.start : here.stop - n] = column[here][stays]
+            self._length[row] -= n
+        self.n_entries -= len(rows)
+
+    def clear(self, row: int) -> None:
+        """Delete all of a row, and overwrite it."""
+        here = slice(int(self._start[row]), int(self._start[row] + self._room[row]))
+        for column in self.columns.values():
+            column[here] = 0
+        self.n_entries -= int(self._length[row])
+        self._length[row] = 0
+
+    def gather(self, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Copy columns as CSR: indptr int64 ``[n + 1]`` and each column ``[E]``, sorted by row and key."""
+        return _gather(self._start[: self._n], self._length[: self._n], self.columns, names)
+
+    def freeze(self) -> Frozen:
+        """Remember the rows as they are, at the cost of two numbers a row, until :meth:`thaw`; :meth:`keep` follows."""
+        frozen = Frozen(self._start[: self._n].copy(), self._length[: self._n].copy(), dict(self.columns))
+        self._frozen.append(frozen)
+        return frozen
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Let what is frozen copy rows, ``[m]`` in any order, that are about to change."""
+        for frozen in self._frozen:
+            frozen.keep(rows)
+
+    def thaw(self, frozen: Frozen) -> None:
+        """Let changes go on without a frozen copy."""
+        self._frozen.remove(frozen)
+        if not self._frozen:
+            for room, start in self._left:
+                self._free.setdefault(room, []).append(start)
+            self._left = []
+
+    def _move(self, row: int, length: int) -> None:
+        """Give a row another place, with room for more than ``length`` entries."""
+        room = int(_room_for(np.array([length]), 4)[0])
+        if not self._free.get(room) and self._end + room > len(self.columns[KEY]):
+            self._make_room(room)
+        free = self._free.get(room)
+        if free:
+            start = free.pop()
+        else:
+            start, self._end = self._end, self._end + room
+        old = self.row(row)
+        for column in self.columns.values():
+            column[start : start + old.stop - old.start] = column[old]
+        if self._room[row]:
+            self._leave(int(self._room[row]), old.start)
+        self._start[row], self._room[row] = start, room
+
+    def _leave(self, room: int, start: int) -> None:
+        """Note a place as free; one that something frozen reads waits until that is thawed."""
+        if self._frozen:
+            self._left.append((room, start))
+        else:
+            self._free.setdefault(room, []).append(start)
+
+    def _make_room(self, room: int) -> None:
+        if self._room.sum() < _DENSE * self._end:  # mostly places that rows have left
+            indptr, columns = self.gather(list(self.columns))
+            self.load(indptr, dict(zip(self.columns, columns, strict=True)))
+        size = self._end + room
+        if size > len(self.columns[KEY]):
+            for name, column in self.columns.items():
+                larger = np.empty(_RESERVE * size, column.dtype)
+                larger[: self._end] = column[: self._end]
+                self.columns[name] = larger
+
+
+class Frozen:
+    """Rows of an `Adjacency` at one moment, which can be copied while it goes on.
+
+    Arrays are shared. A row is copied before it changes for the first time; rows that move leave what they were.
+    """
+
+    def __init__(self, start: np.ndarray, length: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        self._start, self._length, self._columns = start, length, columns
+        self._before: dict[int, dict[str, np.ndarray]] = {}
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Copy rows that are about to change."""
+        for row in rows.tolist():
+            if row < len(self._start) and row not in self._before:
+                here = slice(int(self._start[row]), int(self._start[row] + self._length[row]))
+                self._before[row] = {name: column[here].copy() for name, column in self._columns.items()}
+
+    def gather(self, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Copy the rows as `Adjacency.gather` does; `overlay` has to follow, once nothing changes any more."""
+        return _gather(self._start, self._length, self._columns, names)
+
+    def overlay(self, names: Sequence[str], indptr: np.ndarray, columns: Sequence[np.ndarray]) -> None:
+        """Put the rows that have changed meanwhile back to what they were."""
+        for row, before in self._before.items():
+            for name, column in zip(names, columns, strict=True):
+                column[indptr[row] : indptr[row + 1]] = before[name]
+
+
+def _room_for(length: np.ndarray, part: int) -> np.ndarray:
+    """Size of a place for rows of some lengths, with room for one of ``part`` more; 0 for an empty row."""
+    return np.where(length > 0, _SIZES[np.searchsorted(_SIZES, length + length // part + 1)], 0)
+
+
+def _places(indptr: np.ndarray, start: np.ndarray, length: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Entries of all rows one after the other, a piece at a time, and their places in the arena."""
+    for first, last in pieces(indptr):
+        entries = slice(int(indptr[first]), int(indptr[last]))
+        shift = np.repeat(start[first:last] - indptr[first:last], length[first:last])
+        yield entries, np.arange(entries.start, entries.stop) + shift
+
+
+def _gather(
+    start: np.ndarray, length: np.ndarray, columns: Mapping[str, np.ndarray], names: Sequence[str]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    indptr = np.zeros(len(start) + 1, dtype=np.int64)
+    np.cumsum(length, out=indptr[1:])
+    found = [np.empty(indptr[-1], columns[name].dtype) for name in names]
+    for entries, places in _places(indptr, start, length):
+        for name, column in zip(names, found, strict=True):
+            column[entries] = columns[name][places]
+    return indptr, found
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges [first, last) of equal values in a sorted array."""
+    if len(rows) == 1:
+        return [(0, 1)]
+    edges = np.flatnonzero(np.diff(rows)) + 1
+    bounds = [0, *edges.tolist(), len(rows)]
+    return [(a, b) for a, b in itertools.pairwise(bounds) if b > a]

@@ -1,0 +1,404 @@
+"""Backups: a copy of a state directory that opens as it is, made while the state may be written; and the way back.
+
+A backup holds the log as it was at one moment, the newest version from before it, and the base; of a service also its
+tags and experiments. Rejected rows are not in it: they may name users whom the log does not know, so that an erasure
+could not find them there; nor is what a service has shown, which an erasure looks for in the state alone.
+
+A backup is made under a temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of
+the state, so that a user who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside
+it. Each backup holds a copy of that register, which a state that is restored from it goes on with.
+
+A new folder, of a backup or a restored state, is open to its owner alone; one that takes the place of a folder is as
+open as that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import (
+    PRIVATE,
+    DamagedError,
+    at,
+    make_folder,
+    open_like,
+    parse_json,
+    refusing,
+    replace_file,
+    sync_folder,
+)
+from recbole_signed.live import FORGET_USER
+from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
+from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.line_files import append_lines, read_lines, summed_line
+from recbole_signed.live.store.owner import LOG, existing_log
+from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
+from recbole_signed.live.store.versions import CURRENT, PINNED, Versions
+
+BACKUP, BACKUPS = "BACKUP", "BACKUPS"
+_OTHERS = "OTHER_BACKUPS"
+"""The register within a backup, which under its own name would be that of the backup itself."""
+_VERSIONS, _CATALOGUE, _EXPERIMENTS = "versions", "catalogue.sqlite", "experiments.yaml"
+_ATTEMPTS = 5
+_SLACK = 100
+"""Lines of the register, beyond two for each backup, after which it is written again."""
+
+
+@dataclass(frozen=True)
+class BackupInfo:
+    """What a backup holds."""
+
+    directory: str
+    last_seq: int
+    version: str | None
+    made: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it for JSON."""
+        return asdict(self)
+
+
+def back_up(directory: Path, target: Path) -> BackupInfo:
+    """Copy a state to a new folder, or into the place of an earlier backup.
+
+    The state may be in use by another process. Nobody waits for the copy.
+
+    Args:
+        directory: of the state.
+        target: folder of the backup, outside the state.
+
+    Raises:
+        UsageError: there is no state, the target is something else, its disk is full or not mounted, or the state is
+            damaged.
+    """
+    directory, target = directory.absolute(), target.absolute()
+    existing_log(directory)
+    refuse_target(directory, target)
+    for each in noted(directory):
+        if each.path == target:
+            each.refuse_away(directory)  # the copy would lie below the place of its disk
+    with refusing(f"Backing up {directory}"):
+        make_folder(target.parent)
+    with refusing(f"Backing up {directory}"), alone(directory):
+        made = NotedBackup(target, target.parent.stat().st_dev, missed=False)
+        note(directory, replace(made, missed=True))  # until the new copy stands in the place of an older one
+        clear_leftovers(target)
+        problem: UsageError | OSError | None = None
+        for attempt in range(_ATTEMPTS):
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            try:
+                temporary.mkdir(PRIVATE)
+                info = _copy(directory, temporary)
+                open_like(temporary, target.stat() if target.exists() else None, PRIVATE)
+                at("backup:copied")
+                _put(temporary, target)
+                if _last_forgotten(directory) <= info.last_seq:
+                    note(directory, made)
+                    return info
+                shutil.rmtree(target)  # a user was forgotten meanwhile, who is still in this copy
+            except (DamagedError, FileNotFoundError, shutil.Error) as error:  # a version or base was replaced meanwhile
+                problem = error
+                time.sleep(0.1 * attempt)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    raise UsageError(f"{directory} could not be backed up ({problem}); try again, or run state verify.")
+
+
+def refuse_target(directory: Path, target: Path) -> None:
+    """Refuse a folder that can't be the backup of a state.
+
+    Raises:
+        UsageError: it is in the state, or holds something else.
+    """
+    directory, target = directory.absolute(), target.absolute()
+    if directory in (target, *target.parents):
+        raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
+    if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is there and is not a backup; name a folder that is not there yet.")
+
+
+@contextlib.contextmanager
+def alone(directory: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep others from making backups of a state, or from forgetting users in them.
+
+    Raises:
+        UsageError: one is being made, and this is not to wait for its end.
+    """
+    path = directory / BACKUPS
+    while True:
+        with path.open("ab") as register:
+            try:
+                fcntl.flock(register, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
+            # the file of this lock may have been replaced meanwhile, and is where it is written again here
+            if os.path.samestat(os.fstat(register.fileno()), path.stat()) and not _shortened(directory):
+                yield
+                return
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what a crash left beside a folder that was being made: copies, and what was moved out of the way."""
+    if not folder.parent.is_dir():
+        return []
+    name = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.(tmp|old)")
+    return [each for each in folder.parent.iterdir() if name.fullmatch(each.name)]
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove what a crash left of the making of a backup, while `alone`; the one before goes back to its place."""
+    for each in leftovers(target):
+        if each.suffix == ".old" and not target.exists():
+            each.rename(target)
+        else:
+            shutil.rmtree(each)
+
+
+# ---- the register
+
+
+@dataclass(frozen=True)
+class NotedBackup:
+    """What a state knows of a backup."""
+
+    path: Path
+    device: int | None
+    """That held the folder above when the backup was made; None: not noted by earlier versions of this package."""
+    missed: bool
+    """Whether it may hold users who were forgotten while it was not there."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder holds a backup."""
+        return (self.path / BACKUP).is_file()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the backup is not there with its whole disk, and not because someone deleted or moved it."""
+        if self.is_there:
+            return False
+        above = next(each for each in self.path.parents if each.exists())
+        return above != self.path.parent if self.device is None else above.stat().st_dev != self.device
+
+    def refuse_away(self, directory: Path) -> None:
+        """Refuse to go on without the disk of a backup of a state.
+
+        Raises:
+            UsageError: it is away.
+        """
+        if self.is_away:
+            raise UsageError(
+                f"the backup {self.path} can't be reached: the disk that it was made on is not there. Mount it; or, if "
+                f"it was destroyed, say so by 'recbole-signed state backup {directory} {self.path} --destroyed'."
+            )
+
+
+def note(directory: Path, *backups: NotedBackup) -> None:
+    """Write backups to the register in a directory."""
+    append_lines(directory / BACKUPS, map(_row, backups))
+
+
+def note_destroyed(directory: Path, target: Path) -> None:
+    """Take a backup from the register of a state: erasures do not wait for it any more.
+
+    Raises:
+        UsageError: it is not in the register, or still there.
+    """
+    directory, target = directory.absolute(), target.absolute()
+    found = {each.path: each for each in noted(directory)}
+    if target not in found:
+        known = ", ".join(map(str, found)) or "none"
+        raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
+    if found[target].is_there:
+        raise UsageError(f"{target} is still there and holds users; delete it first.")
+    with refusing(f"Writing {directory / BACKUPS}"), alone(directory):
+        append_lines(directory / BACKUPS, [{"path": str(target), "destroyed": True}])
+
+
+def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
+    """Return what the register in a directory says of each backup, in the order in which they were first made.
+
+    Raises:
+        DamagedError: the register is not as it was written: a backup may hold what is to be erased.
+    """
+    found: dict[str, NotedBackup] = {}
+    for row in read_lines(directory / name)[0]:
+        about = row if isinstance(row, dict) else {"path": row}  # earlier versions wrote the path alone
+        path, device = about.get("path"), about.get("device")
+        if not isinstance(path, str) or not isinstance(device, int | None):
+            raise DamagedError(f"{directory / name} is damaged: it names what is no folder; put a copy in its place.")
+        if about.get("destroyed"):
+            found.pop(path, None)
+        else:
+            found[path] = NotedBackup(Path(path), device, bool(about.get("missed")))
+    return list(found.values())
+
+
+def _shortened(directory: Path) -> bool:
+    """Write the register again, a line a backup, where it has many more, while `alone`; return whether it was."""
+    found = noted(directory)
+    if len(read_lines(directory / BACKUPS)[0]) <= 2 * len(found) + _SLACK:
+        return False
+    try:
+        replace_file(directory / BACKUPS, b"".join(map(summed_line, map(_row, found))))
+    except OSError:  # such as a full disk; it is as long as before
+        return False
+    at("backup:shortened")
+    return True
+
+
+def _row(backup: NotedBackup) -> dict[str, Any]:
+    return {**vars(backup), "path": str(backup.path)}
+
+
+def _copy(directory: Path, folder: Path) -> BackupInfo:
+    names = Versions(directory / _VERSIONS).candidates()
+    if names:
+        (folder / _VERSIONS).mkdir()
+        shutil.copytree(
+            directory / _VERSIONS / names[0], folder / _VERSIONS / names[0], ignore=shutil.ignore_patterns(PINNED)
+        )
+        (folder / _VERSIONS / CURRENT).write_text(f"{names[0]}\n", encoding="ascii")
+    # after the version: a log may hold more than a version reflects, but not less
+    for name in (LOG, _CATALOGUE):
+        if (directory / name).exists():
+            _copy_database(directory / name, folder / name)
+    if (directory / _EXPERIMENTS).exists():
+        shutil.copyfile(directory / _EXPERIMENTS, folder / _EXPERIMENTS)
+    log = EventLog(folder / LOG, read_only=True, check=True)
+    try:
+        base, last_seq = log.base, log.last_seq
+        if (directory / ANNOUNCEMENTS).exists():
+            shutil.copyfile(directory / ANNOUNCEMENTS, folder / ANNOUNCEMENTS)
+        shutil.copyfile(directory / BACKUPS, folder / _OTHERS)
+        # a user who came after the copy of the log could not be found here when it is to be forgotten
+        Announcements(folder / ANNOUNCEMENTS).keep(log.users)
+    finally:
+        log.close()
+    if base is not None:
+        shutil.copytree(directory / base, folder / base)
+    _verify(folder, base)
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    info = BackupInfo(str(directory), last_seq, names[0] if names else None, made)
+    (folder / BACKUP).write_text(json.dumps(info.as_dict()) + "\n", encoding="utf-8")
+    _sync(folder)
+    return info
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    address = f"{source.as_uri()}?mode=ro"
+    with (
+        contextlib.closing(sqlite3.connect(address, uri=True)) as old,
+        contextlib.closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)  # all pages as they were when it began; writers go on in the write-ahead file
+        new.execute("PRAGMA journal_mode=WAL")
+
+
+def _verify(folder: Path, base: str | None) -> None:
+    """Hold all that was copied against its checksums.
+
+    Raises:
+        DamagedError: something does not fit.
+    """
+    versions = Versions(folder / _VERSIONS)
+    for name in versions.names():
+        versions.load(name)
+    if base is not None:
+        read_tensors(folder / base, read_manifest(folder / base), "edges")
+
+
+def _put(temporary: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        target.rename(old)
+        at("backup:moved")
+    temporary.rename(target)
+    sync_folder(target.parent)
+    at("backup:renamed")
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        sync_folder(path)  # of a file: its content
+
+
+def _last_forgotten(directory: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"{(directory / LOG).as_uri()}?mode=ro", uri=True)) as log:
+        query = "SELECT max(seq) FROM events WHERE type = ? UNION ALL SELECT max(seq) FROM erasures"
+        return max(row[0] or 0 for row in log.execute(query, (FORGET_USER,)))
+
+
+def restore(backup: Path, directory: Path) -> BackupInfo:
+    """Make a state directory of a backup.
+
+    Args:
+        backup: folder that `back_up` made.
+        directory: of the state, which must not be there yet, or be empty.
+
+    Raises:
+        UsageError: there is no backup, it is damaged, or the directory is not empty.
+    """
+    backup, directory = backup.absolute(), directory.absolute()
+    try:
+        info = BackupInfo(**parse_json((backup / BACKUP).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{backup} is not a backup; 'state backup' makes one.") from error
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(f"{directory} is not empty; move what is there away, or name another directory.")
+    log = EventLog(backup / LOG, read_only=True)
+    try:
+        log.verify()
+        _verify(backup, log.base)
+    finally:
+        log.close()
+    register = _register_of(backup, Path(info.directory), directory)
+    with refusing(f"Restoring {directory}"), _temporary(directory) as temporary:
+        temporary.mkdir(PRIVATE)
+        shutil.copytree(
+            backup, temporary, ignore=shutil.ignore_patterns(BACKUP, "LOCK", BACKUPS, _OTHERS), dirs_exist_ok=True
+        )
+        note(temporary, *register)
+        open_like(temporary, directory.stat() if directory.exists() else None, PRIVATE)
+        _sync(temporary)
+        at("restore:copied")
+        if directory.exists():
+            directory.rmdir()
+        temporary.rename(directory)
+        sync_folder(directory.parent)
+    return info
+
+
+def _register_of(backup: Path, origin: Path, directory: Path) -> list[NotedBackup]:
+    """Return the register for a state that is restored: the backup, and the others of the state that it was made of."""
+    known = {each.path: each for each in noted(backup, _OTHERS)}
+    with contextlib.suppress(UsageError, OSError):  # where it is there still, it knows later ones
+        known |= {each.path: each for each in noted(origin)}
+    known[backup] = NotedBackup(backup, backup.parent.stat().st_dev, missed=False)
+    return [each for each in known.values() if each.path != directory]
+
+
+@contextlib.contextmanager
+def _temporary(directory: Path) -> Iterator[Path]:
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    make_folder(directory.parent)
+    for each in leftovers(directory):
+        if each.suffix == ".tmp":
+            shutil.rmtree(each)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

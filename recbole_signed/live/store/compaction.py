@@ -1,0 +1,233 @@
+"""The base of a log: edges up to a ``seq`` in one file, in the place of the rows that led to them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import DamagedError, at, refusing, sync_folder
+from recbole_signed.ids_and_times import normal
+from recbole_signed.live import DISLIKE, LIKE, SKIP, VIEW, refuse_other_units
+from recbole_signed.live.store.database import explained, transaction, truncate_wal, write_meta
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors, write_folder
+from recbole_signed.live.store.versions import Versions
+from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary
+
+Enter = Callable[[], contextlib.AbstractContextManager[None]]
+_logger = logging.getLogger(__name__)
+_KINDS = (LIKE, DISLIKE, SKIP, VIEW)
+
+
+class Base:
+    """The base of the log in a state directory: ``base-<seq>/``, named in the log itself.
+
+    Args:
+        directory: of the state.
+        log: of the state.
+        enter: holds the state, for as long as nobody else may use it.
+    """
+
+    def __init__(self, directory: Path, log: EventLog, enter: Enter) -> None:
+        self._directory = directory
+        self._log = log
+        self._enter = enter
+
+    def load(self) -> EdgeState:
+        """Read the edges at the log's ``base_seq``: none at all where nothing was compacted or loaded.
+
+        Raises:
+            UsageError: the base is damaged, and there is nothing behind it to fall back on.
+        """
+        if self._log.base is None:
+            return EdgeState()
+        folder = self._directory / self._log.base
+        try:
+            manifest = read_manifest(folder)
+            return EdgeState.of_version(
+                folder.name, read_tensors(folder, manifest, "edges"), manifest.get("n_items", 0)
+            )
+        except DamagedError as error:
+            raise UsageError(f"{error} No version reaches back behind it: restore the folder from a backup.") from error
+
+    def write(
+        self,
+        seq: int,
+        edges: dict[str, np.ndarray],
+        n_items: int,
+        new_users: NewTokens | None = None,
+        new_items: NewTokens | None = None,
+    ) -> None:
+        """Make edges the base, with tokens that join the vocabulary, and erase the rows of the log up to ``seq``.
+
+        The state is held for a few milliseconds at a time, not while files are written.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the log is as it was.
+        """
+        log, old = self._log, self._log.base
+        name = f"base-{seq:012d}"
+        if name == old:
+            return
+        folder = self._directory / name
+        with refusing("Writing the base of the event log"):
+            shutil.rmtree(folder, ignore_errors=True)
+            write_folder(folder, {"edges": edges}, {"seq": seq, "n_items": n_items}, "base")
+        with self._enter(), explained(log.path, "Compacting the event log"):
+            connection = log.connection
+            with transaction(connection):
+                for table, new in (("users", new_users), ("items", new_items)):
+                    if new is not None:
+                        connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", new.rows(0))
+                        write_meta(connection, {table: new.first + len(new.tokens)})
+                write_meta(connection, {"base_seq": seq, "base": name})
+            log.base, log.base_seq, log.last_seq = name, seq, max(seq, log.last_seq)
+            for vocabulary, new in ((log.users, new_users), (log.items, new_items)):
+                if new is not None:
+                    vocabulary.add(new)
+            if new_users is not None and new_items is not None:
+                log.begun = len(log.users), len(log.items)
+            self.clean()
+            truncate_wal(connection)
+        at("base:switched")
+        self.purge()
+        at("base:vacuumed")
+
+    def advance(self, versions: Versions) -> bool:
+        """Make the edges of the oldest version that is whole the base, if it is the newer; return whether there is one.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the log is as it was.
+        """
+        for name in versions.names():
+            try:
+                about, edges = versions.edges(name)
+            except DamagedError as error:
+                _logger.warning("%s It does not hold the log back.", error)
+                continue
+            if about["applied_seq"] > self._log.base_seq:
+                self.write(about["applied_seq"], edges, about["n_items"])
+            return True
+        return False
+
+    def purge(self) -> None:
+        """Erase the rows that the base stands for, and give their room back, step by step.
+
+        A pause after each step is as long as the step: who waits for the state does not get it where it is let go and
+        taken again at once.
+        """
+        more = True
+        while more:
+            with self._enter():
+                started = time.perf_counter()
+                more = self._log.purge_step()
+                taken = time.perf_counter() - started
+            if more:
+                time.sleep(taken)
+
+    def erase(self, users: list[int]) -> None:
+        """Write the base again without some users; the state is held while it is put in the place of the old one.
+
+        Raises:
+            UsageError: it is damaged, or the disk is full; it is as it was.
+        """
+        log, old = self._log, self._log.base
+        edges = self.load()
+        edges.erase([user for user in users if user < edges.n_users])
+        first, _, number = str(old).partition(".")
+        name = f"{first}.{int(number or 0) + 1}"
+        with refusing("Writing the base of the event log"):
+            shutil.rmtree(self._directory / name, ignore_errors=True)
+            about = {"seq": log.base_seq, "n_items": edges.n_items}
+            write_folder(self._directory / name, {"edges": edges.to_tensors()}, about, "base")
+        with self._enter():
+            with explained(log.path, "Erasing a user from the base"), transaction(log.connection):
+                write_meta(log.connection, {"base": name})
+            log.base = name
+            with refusing("Removing the base of before"):
+                self.clean()
+
+    def clean(self) -> None:
+        """Remove bases that are not the log's: those before it, and what a crash left."""
+        for folder in self._directory.glob("base-*"):
+            if folder.name != self._log.base:
+                shutil.rmtree(folder)
+                sync_folder(self._directory)
+
+
+def first_edges(
+    log: EventLog,
+    user_tokens: Sequence[str],
+    item_tokens: Sequence[str],
+    user: np.ndarray,
+    item: np.ndarray,
+    kind: np.ndarray,
+    timestamp: np.ndarray,
+    *,
+    unit_known: bool = False,
+) -> tuple[EdgeState, NewTokens, NewTokens]:
+    """Make the edges and the tokens that an empty log starts from.
+
+    Args:
+        log: an empty one.
+        user_tokens: tokens of ids 1, 2, ...; so ``item_tokens``.
+        user: ids ``[E]``; so ``item``.
+        kind: ``[E]`` LIKE, DISLIKE, SKIP or VIEW.
+        timestamp: milliseconds ``[E]``; where a pair is repeated the events are taken in the order of these.
+        unit_known: they were worked out from a column of one unit, so that their size, which may be that of seconds,
+            says nothing.
+
+    Raises:
+        UsageError: the log is not empty, or the arrays do not fit each other.
+    """
+    if log.last_seq or log.base or len(log.users) > 1 or len(log.items) > 1:
+        raise UsageError(f"{log.path} holds events already; edges are loaded into an empty state directory.")
+    users = _all_new(log.users, user_tokens, "user")
+    items = _all_new(log.items, item_tokens, "item")
+    sizes = [len(column) for column in (user, item, kind, timestamp)]
+    if len(set(sizes)) > 1:
+        raise UsageError(f"The columns user, item, kind and timestamp of the edges differ in length: {sizes}.")
+    _within(user, 1, len(user_tokens), "user ids")
+    _within(item, 1, len(item_tokens), "item ids")
+    _within(timestamp, 0, 2**62, "time stamps")
+    if not unit_known:
+        refuse_other_units(np.asarray(timestamp))
+    if not np.isin(kind, _KINDS).all():
+        raise UsageError("An edge to load is a like, a dislike, a skip or a view; leave other events to ingest().")
+    edges = EdgeState(len(user_tokens) + 1, len(item_tokens) + 1)
+    if len(user):
+        u, i, k, t = (np.asarray(column, dtype=np.int64) for column in (user, item, kind, timestamp))
+        none = np.zeros(0)
+        edges.apply(LogBatch(0, 0, edges.n_users, edges.n_items, none, u, i, k, t, none))
+    return edges, users, items
+
+
+def _all_new(vocabulary: Vocabulary, tokens: Iterable[str], what: str) -> NewTokens:
+    listed = list(tokens)
+    for token in listed:
+        if not isinstance(token, str) or not token or "\x00" in token:
+            raise UsageError(f"A {what} token is text that is not empty and holds no null character, got {token!r}.")
+    try:
+        new = vocabulary.propose([normal(token) for token in listed])
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"A {what} token holds a lone surrogate, which is not a character: {error.object!r}."
+        ) from error
+    if len(new.tokens) != len(listed):
+        raise UsageError(f"{len(listed)} {what} tokens were given and only {len(new.tokens)} differ; give each once.")
+    return new
+
+
+def _within(values: Any, low: int, high: int, what: str) -> None:
+    if len(values) and (values.min() < low or values.max() > high):
+        raise UsageError(f"The {what} lie from {values.min()} to {values.max()}; {low} to {high} was expected.")

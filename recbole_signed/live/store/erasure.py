@@ -1,0 +1,276 @@
+"""Removes forgotten users from the files beside the log: the base, the versions, and backups.
+
+The log and the rejected rows forget a user with the event itself. What is left to do stands in the table ``erasures``
+until it is done, through crashes and failures:
+
+1. *rows*: the write-ahead file of the log is emptied, which waits for processes that read the log. The base is written
+   again without the user. Versions that hold its edges are thrown away once there is a newer one; a pinned one is
+   fitted again on its own edges, less those of the user. Backups are opened, and forget. Where the disk of one is away,
+   the erasure waits for it; one that was deleted or moved is passed over, and forgets once it is there again. What a
+   crash left of the making of a backup, or of a restoring, is removed.
+2. *factors*: what a model learned from all users together (item vectors, sums, the degrees of its fit) keeps a trace
+   of each of them until it is fitted from scratch. Versions of before that fit are then thrown away, or fitted again
+   where they are pinned.
+
+Copies that the medium or the file system keeps by itself are out of reach.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError, counted
+from recbole_signed.files import DamagedError
+from recbole_signed.live.store.backup import BACKUPS, NotedBackup, alone, clear_leftovers, leftovers, note, noted
+from recbole_signed.live.store.database import explained, transaction, write_small_sum
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.tensor_folders import read_manifest
+from recbole_signed.live.store.versions import Snapshot
+
+Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+"""Fits the model of a version to other edges, less what it knows of some users (ids), and returns its tensors and
+meta."""
+ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]
+"""Forgets users, by their ids and tags, in a backup; the last argument is the time stamp."""
+_PAUSES = (0.05, 0.2, 0.5)
+"""Seconds after which the write-ahead file is tried again."""
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What is left to be erased."""
+
+    rows: int
+    """Users whose rows are still in the write-ahead file, a version, the base or a backup."""
+    factors: int
+    """Users of whom models that are saved or in force have learned."""
+    reasons: tuple[str, ...] = ()
+    """Why the last attempt left something."""
+    since: int | None = None
+    """When the first of these users was forgotten, by its event, in milliseconds since 1970; None: nothing is left."""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.factors)
+
+    def __str__(self) -> str:
+        counts = f"rows of {counted(self.rows, 'user')} in files, and what a model has learned from {self.factors}"
+        return "; ".join(self.reasons) or counts
+
+
+class Erasure:
+    """The erasures of one state.
+
+    Args:
+        state: that holds the files.
+    """
+
+    def __init__(self, state: OnlineState) -> None:
+        self.state = state
+        self._reasons: tuple[str, ...] = ()
+        self._backups_done: dict[Path, int] = {}  # seq of the newest erasure; opening one takes long
+        self._base_done: tuple[str | None, int] = None, 0  # the same, and the base that it led to
+
+    def pending(self) -> Pending:
+        """Return what is left."""
+        with self.state.entered(writes=False):
+            rows = self._rows()
+        since = min((timestamp for _, _, timestamp, _ in rows), default=None)
+        return Pending(sum(files for _, _, _, files in rows), len(rows), self._reasons, since)
+
+    def _rows(self) -> list[tuple[int, int, int, int]]:
+        query = "SELECT user, seq, timestamp, files FROM erasures"
+        return self.state.log.connection.execute(query).fetchall()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something can be left to be done: of an erasure, or in a backup that is there again."""
+        return bool(self.pending().rows or self._has_returned())
+
+    def _has_returned(self) -> bool:
+        try:
+            return any(each.missed and each.is_there for each in noted(self.state.directory))
+        except (DamagedError, OSError):  # told at the next erasure
+            return False
+
+    def needs_version(self, scratch_seq: int) -> bool:
+        """Return whether erasures wait for a version to be saved, the model being fitted last at ``scratch_seq``."""
+        with self.state.entered():
+            rows = self._rows()
+        if not rows:
+            return False
+        newest = self._newest_whole()
+        if newest is None:
+            return bool(self.state.versions.names())
+        with_rows = max((row[1] for row in rows if row[3]), default=0)
+        factors = max((row[1] for row in rows if row[1] <= scratch_seq), default=0)
+        return newest["applied_seq"] < with_rows or newest["scratch_seq"] < factors
+
+    def finish(self, refit: Refit | None = None, forget_in_backup: ForgetInBackup | None = None) -> Pending:
+        """Do what can be done now, and return what is left; what fails is tried again the next time.
+
+        Args:
+            refit: for pinned versions; they are left without it.
+            forget_in_backup: for backups; they are left without it.
+        """
+        with self.state.maintenance:
+            return self._finish(refit, forget_in_backup)
+
+    def _finish(self, refit: Refit | None, forget_in_backup: ForgetInBackup | None) -> Pending:
+        state = self.state
+        with state.entered():
+            rows = self._rows()
+        returned = self._has_returned()
+        if not (rows or returned):
+            return Pending(0, 0)
+        reasons: list[str] = []
+        with_rows = [row for row in rows if row[3]]
+        attempts = [lambda: self._clean_versions(rows, with_rows, refit)]
+        if with_rows:
+            users = [row[0] for row in with_rows]
+            attempts.append(self._empty_wal)
+            attempts.append(lambda: self._clean_base([row[1] for row in with_rows], users))
+        if with_rows or returned:
+            attempts.append(lambda: self._clean_backups(with_rows, forget_in_backup))
+        fitted = 0
+        for attempt in attempts:
+            try:
+                fitted = max(fitted, attempt())
+            except (UsageError, OSError) as error:
+                reasons.append(str(error))
+                _logger.warning("An erasure is pending: %s", error)
+        self._reasons = tuple(reasons)
+        with state.entered(), explained(state.log.path, "Noting an erasure"), transaction(state.log.connection):
+            execute = state.log.connection.execute
+            for user, seq, _, _ in rows:
+                if not reasons:
+                    execute("UPDATE erasures SET files = 0 WHERE user = ? AND seq = ?", (user, seq))
+                    execute("DELETE FROM erasures WHERE user = ? AND seq = ? AND seq <= ?", (user, seq, fitted))
+            write_small_sum(state.log.connection)
+        return self.pending()
+
+    def _empty_wal(self) -> int:
+        """See that what was erased is not in the write-ahead file; a moment is left to those who read the log."""
+        log = self.state.log
+        for pause in _PAUSES:
+            with self.state.entered():
+                if log.erasure_pending:
+                    log.empty_wal()
+                if not log.erasure_pending:
+                    return 0
+            time.sleep(pause)
+        raise UsageError(
+            f"{log.path}-wal can't be emptied and still holds what was erased; end what reads {log.path.name}, or make "
+            "room on the disk."
+        )
+
+    def _clean_base(self, seqs: list[int], users: list[int]) -> int:
+        log, newest = self.state.log, max(seqs)
+        if log.base is not None and log.base_seq < newest and self._base_done != (log.base, newest):
+            self.state.base.erase(users)
+            self._base_done = log.base, newest
+        return 0
+
+    def _clean_versions(self, rows: list[Any], with_rows: list[Any], refit: Refit | None) -> int:
+        """Throw away or fit again what holds users; return the seq up to which saved factors know no forgotten user."""
+        versions = self.state.versions
+        newest = self._newest_whole()
+        fitted = newest["scratch_seq"] if newest else 0
+        last_rows = max((row[1] for row in with_rows), default=0)
+        last_factors = max((row[1] for row in rows if row[1] <= fitted), default=0)
+        users = [row[0] for row in rows]
+        for name in versions.names():
+            about = self._about(name)
+            holds_rows = about["applied_seq"] < last_rows and about["erased_seq"] < last_rows
+            holds_factors = about["scratch_seq"] < last_factors
+            if not (holds_rows or holds_factors):
+                continue
+            if newest is None or newest["applied_seq"] < last_rows:
+                raise UsageError(
+                    "versions hold users who were forgotten since; a new snapshot() is needed to replace them."
+                )
+            if not versions.is_pinned(name):
+                versions.remove(name)
+                continue
+            if refit is None:
+                raise UsageError(
+                    f"version {name} is pinned and holds forgotten users; open it with its model, or unpin it."
+                )
+            snapshot = versions.load(name)
+            edges = EdgeState.from_tensors(snapshot.edges, snapshot.n_items)
+            edges.erase([user for user in users if user < edges.n_users])
+            tensors, meta = refit(snapshot, edges, np.array(users, dtype=np.int64))
+            versions.replace(name, tensors, edges.to_tensors(), meta, max(last_rows, last_factors))
+        if not versions.names():
+            return 2**62
+        return int(fitted)
+
+    def _newest_whole(self) -> dict[str, Any] | None:
+        for name in self.state.versions.candidates():
+            try:
+                self.state.versions.load(name)
+            except DamagedError:
+                continue
+            return self._about(name)
+        return None
+
+    def _about(self, name: str) -> dict[str, Any]:
+        """Return what a version says of itself; one that is damaged may hold anybody."""
+        try:
+            about = read_manifest(self.state.versions.folder / name)
+            meta = about["meta"]
+            seqs = {"scratch_seq": int(meta.get("scratch_seq", 0)), "erased_seq": int(about.get("erased_seq", 0))}
+            return {"applied_seq": int(about["applied_seq"]), **seqs}
+        except (UsageError, KeyError, TypeError, ValueError):
+            return {"applied_seq": -1, "scratch_seq": -1, "erased_seq": -1}
+
+    def _clean_backups(self, rows: list[Any], forget_in_backup: ForgetInBackup | None) -> int:
+        directory = self.state.directory
+        for each in leftovers(directory):
+            shutil.rmtree(each)
+        if not (directory / BACKUPS).exists():
+            return 0
+        newest = max((row[1] for row in rows), default=0)
+        stamp = max((row[2] for row in rows), default=self.state.settings.now())
+        problems: list[str] = []
+        with alone(directory, wait=False):
+            for backup in noted(directory):
+                try:
+                    self._clean_backup(backup, newest, stamp, forget_in_backup)
+                except (UsageError, OSError) as error:  # the others forget nevertheless
+                    problems.append(str(error))
+        if problems:
+            raise UsageError(" ".join(problems))
+        return 0
+
+    def _clean_backup(
+        self, backup: NotedBackup, newest: int, stamp: int, forget_in_backup: ForgetInBackup | None
+    ) -> None:
+        directory, path = self.state.directory, backup.path
+        backup.refuse_away(directory)
+        clear_leftovers(path)
+        if not backup.is_there:  # a state in its place holds other users under these ids
+            _logger.warning("The backup %s is gone; where it was moved to, it still holds forgotten users.", path)
+            if not backup.missed:
+                note(directory, replace(backup, missed=True))
+            return
+        if not backup.missed and self._backups_done.get(path, -1) >= newest:
+            return
+        if forget_in_backup is None:
+            raise UsageError(f"the backup {path} holds forgotten users; open the state with its model.")
+        users = self.state.users
+        with self.state.entered():  # all who ever were forgotten: it may have been away before
+            tags = {user: users.tag(user) for user in users.tombstones.tolist()}
+        forget_in_backup(path, tags, stamp)
+        self._backups_done[path] = newest
+        if backup.missed:
+            note(directory, replace(backup, missed=False))

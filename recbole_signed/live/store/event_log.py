@@ -1,0 +1,485 @@
+"""The durable log of events: what `append` returned for is on the disk, in order, once.
+
+Rows hold the ids of the vocabularies, which live in the same file and grow in the same transaction. Of an event's own
+id only a keyed digest is kept (``seen.py``): a duplicate is known as one after compaction too. One process writes.
+
+Damage is found by a check of the whole file on opening, by a checksum of each row on reading, and by the number of
+rows that each commit keeps. What can't be told from a crash in time is a write-ahead file cut short after it was
+synced; `state` finds that where a version reflects more than the log holds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from recbole_signed.errors import UsageError
+from recbole_signed.files import at
+from recbole_signed.live import FORGET_USER, USER, EventBatch
+from recbole_signed.live.store.checksum import row_checksums, unsealed
+from recbole_signed.live.store.database import (
+    connect,
+    damaged,
+    explained,
+    one_view,
+    read_meta,
+    reading,
+    reserve_wal,
+    transaction,
+    truncate_wal,
+    write_small_sum,
+)
+from recbole_signed.live.store.graves import Graves
+from recbole_signed.live.store.high_water import SEQ, HighWaterMark
+from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.seen import Seen
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, make_tag
+from recbole_signed.live.store.withdrawn import Withdrawn
+
+_logger = logging.getLogger(__name__)
+_REPLAY_ROWS = 50_000
+_PURGED_ROWS = 2000  # rows, and pages, that compaction gives back while nobody else may write
+_FREED_PAGES = 100
+_TRIMMED = 100  # ids of events are dropped once this part of those that are kept came: it reads all of them
+_FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
+_COLUMNS = "seq, user, item, type, timestamp, value, checksum"
+
+
+class EventLog:
+    """The log of one state directory.
+
+    Raises:
+        UsageError: the file can't be opened or is damaged.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool = False, check: bool = True, settings: StateSettings | None = None
+    ) -> None:
+        self.path = path
+        self.settings = settings or StateSettings()
+        self.connection = connect(path, read_only=read_only, check=check, now=self.settings.now())
+        self._read_only = read_only
+        self._trimmed = 0  # up to which seq the ids of events were dropped
+        self._appended = 0  # commits since the write-ahead file was empty
+        self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
+        self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
+        self.reload(check=check)
+        if not read_only:
+            self.end_graces()
+        self.empty_wal()
+
+    def reload(self, *, check: bool = False) -> None:
+        """Read again what memory holds of the log, in case that an exception came between a commit and it.
+
+        Args:
+            check: hold every token and the ids of events against their checksums.
+
+        Raises:
+            UsageError: the log is damaged.
+        """
+        # in one view, since another process may write, and checksums are held against rows
+        with reading(self.path), one_view(self.connection):
+            meta = read_meta(self.connection, self.path)
+            self._seen = Seen(self.connection, meta["key"])
+            self.withdrawn = Withdrawn(self.connection, self.path)
+            self.created: int = meta["created"]
+            self.graves = Graves(self.connection, self.settings.grace)
+            self.base_seq: int = meta["base_seq"]
+            self.base: str | None = meta["base"]
+            self.begun: tuple[int, int] | None = (meta["users"], meta["items"]) if "users" in meta else None
+            self.last_seq = self._last_seq()
+            self.users = self._load("users", check)
+            self.items = self._load("items", check)
+            self._joined = np.zeros(1, dtype=np.int64)
+            if check:
+                self.times_of_joining(len(self.users))
+            if check and not self._seen.is_whole():
+                raise damaged(self.path, "the ids of events that were taken are not what was written")
+
+    def _last_seq(self) -> int:
+        last = self.connection.execute("SELECT max(last_seq) FROM commits").fetchone()[0]
+        return max(self.base_seq, last or 0)
+
+    def durable(self) -> tuple[int, int, int]:
+        """Read the last seq and the sizes of the vocabularies from the disk."""
+        sizes = (self.connection.execute(f"SELECT max(id) FROM {name}").fetchone()[0] for name in ("users", "items"))
+        return self._last_seq(), *(1 + (size or 0) for size in sizes)  # type: ignore[return-value]
+
+    def _load(self, table: str, check: bool) -> Vocabulary:
+        size = self.connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
+        if size[1] and size[0] != size[1]:
+            raise damaged(self.path, f"ids of {table} are missing")
+        if check:
+            return Vocabulary(self._checked_tokens(table))
+        return Vocabulary(self.connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
+
+    def _checked_tokens(self, table: str) -> Iterator[tuple[str | None, bytes]]:
+        """Yield token and tag of each id; a second pass over millions of them would be a good part of a start."""
+        for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table} ORDER BY id"):
+            if (token is None) != (salt is None) or (token is not None and make_tag(token, salt) != tag):
+                raise damaged(self.path, f"id {i} of {table} is not what was written")
+            yield token, tag
+
+    def close(self) -> None:
+        """Close the file; everything is on the disk already."""
+        self._mark.close()
+        self.connection.close()
+
+    # ---- writing
+
+    def append(
+        self, batch: EventBatch, source: str | None = None, position: str | None = None
+    ) -> tuple[LogBatch, list[int]]:
+        """Add a batch, and note how far its source was read, in one transaction.
+
+        A ``forget_user`` erases what is known of its user, in the log and in the batch before it, whatever the
+        times say; the user's id stays as a tombstone. It is the caller who erases it from other files.
+
+        Returns:
+            What was added, and the rows of the batch that it is: those whose event was not there yet.
+
+        Raises:
+            UsageError: the disk is full or can't be written; nothing of the batch was taken.
+        """
+        digests = [self._seen.digest(each) for each in batch.event_id]
+        with explained(self.path, "Appending to the event log"), transaction(self.connection):
+            fresh = self._fresh(digests)
+            users = [batch.user_id[i] for i in fresh]
+            forgets = batch.type[fresh] == FORGET_USER
+            user, new_users, forgotten = self.users.propose_and_forget(users, forgets)
+            new_items = self.items.propose(
+                batch.item_id[i]
+                for i, kind in zip(fresh, batch.type[fresh].tolist(), strict=True)
+                if kind not in (FORGET_USER, USER)
+            )
+            item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
+            logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
+            self._write(logged, [digests[i] for i in fresh], new_users, new_items)
+            if forgotten:
+                self._erase_users(forgotten, logged)
+            if forgets.any():  # of users who are not known, too: their events may be on their way
+                self.graves.dig(_times_of_forgetting(batch, fresh), self.settings.now())
+                write_small_sum(self.connection)
+            if source is not None and position is not None:
+                row = (source, position, zlib.crc32(position.encode()))
+                self.connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", row)
+        for i in forgotten:  # before its token joins again under a new id
+            self.users.forget(i)
+        self.users.add(new_users)
+        self.items.add(new_items)
+        self.last_seq = logged.last_seq
+        self._mark.write(self.last_seq)
+        if forgets.any():
+            self.graves.reload()
+        if forgotten:
+            self._erase_due = True
+        self.empty_wal()
+        self._appended += 1
+        if self._appended == _FIRST:
+            reserve_wal(self.path)
+        return logged, fresh
+
+    def _fresh(self, digests: list[bytes]) -> list[int]:
+        """Rows of the batch whose event is not in the log, the first of each."""
+        first: dict[bytes, int] = {}
+        for i, digest in enumerate(digests):
+            first.setdefault(digest, i)
+        for known in self._seen.known(list(first)):
+            del first[known]
+        return list(first.values())
+
+    def _rows(
+        self,
+        batch: EventBatch,
+        fresh: np.ndarray,
+        user: np.ndarray,
+        item: np.ndarray,
+        forgotten: list[int],
+        new_users: NewTokens,
+        new_items: NewTokens,
+    ) -> LogBatch:
+        kind = batch.type[fresh].astype(np.int64)
+        stays = np.ones(len(kind), dtype=bool)
+        if forgotten:
+            stays = (kind == FORGET_USER) | ~np.isin(user, forgotten)
+        seq = self.last_seq + 1 + np.arange(len(fresh), dtype=np.int64)
+        return LogBatch(
+            self.last_seq + 1,
+            self.last_seq + len(fresh),
+            len(self.users) + len(new_users.tokens),
+            len(self.items) + len(new_items.tokens),
+            seq[stays],
+            user[stays],
+            item[stays],
+            kind[stays],
+            batch.timestamp[fresh][stays],
+            batch.value[fresh][stays],
+        )
+
+    def _write(self, logged: LogBatch, digests: list[bytes], new_users: NewTokens, new_items: NewTokens) -> None:
+        execute = self.connection.executemany
+        now = self.settings.now()
+        execute("INSERT INTO users VALUES (?, ?, ?, ?, ?)", new_users.rows(now))
+        execute("INSERT INTO items VALUES (?, ?, ?, ?, ?)", new_items.rows(now))
+        at("log:tokens")
+        kept = np.flatnonzero(logged.type != FORGET_USER)  # the id of a forgetting would confirm its user
+        places = (logged.seq[kept] - logged.first_seq).tolist()
+        self._seen.add([digests[place] for place in places], logged.seq[kept], logged.user[kept])
+        columns = (logged.seq, logged.user, logged.item, logged.type, logged.timestamp, logged.value)
+        execute(  # SQLite keeps a NaN as NULL
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+            zip(*(column.tolist() for column in (*columns, row_checksums(columns))), strict=True),
+        )
+        at("log:events")
+        if digests:
+            about = (logged.last_seq, logged.first_seq, logged.n_users, logged.n_items)
+            commit = (*about[:2], len(logged), *about[2:], _checksum(about))
+            self.connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", commit)
+
+    def _erase_users(self, ids: list[int], logged: LogBatch) -> None:
+        seqs = self.connection.execute(
+            "SELECT seq FROM events WHERE user IN (SELECT value FROM json_each(?)) AND seq < ? AND type != ?",
+            (json.dumps(ids), logged.first_seq, FORGET_USER),
+        ).fetchall()
+        self.connection.executemany(
+            "UPDATE commits SET kept = kept - 1 "
+            "WHERE last_seq = (SELECT min(last_seq) FROM commits WHERE last_seq >= ?)",
+            seqs,
+        )
+        self.connection.executemany("DELETE FROM events WHERE seq = ?", seqs)
+        self.connection.executemany(
+            "UPDATE users SET token = NULL, salt = NULL, joined = 0 WHERE id = ?", [(i,) for i in ids]
+        )
+        self._seen.erase_users(ids)
+        times = dict.fromkeys(ids, 0)
+        gone = logged.type == FORGET_USER
+        times.update(zip(logged.user[gone].tolist(), logged.timestamp[gone].tolist(), strict=True))
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO erasures VALUES (?, ?, ?, 1)", [(i, logged.last_seq, times[i]) for i in ids]
+        )
+
+    def purge_step(self) -> bool:
+        """Erase some of the rows that the base stands for, or give some of their room back; False: nothing is left."""
+        execute = self.connection.execute
+        with explained(self.path, "Compacting the event log"):
+            for table, key in (("events", "seq"), ("commits", "last_seq")):
+                first = execute(f"SELECT min({key}) FROM {table} WHERE {key} <= ?", (self.base_seq,)).fetchone()[0]
+                if first is not None:
+                    last = min(first + _PURGED_ROWS - 1, self.base_seq)
+                    with transaction(self.connection):
+                        execute(f"DELETE FROM {table} WHERE {key} <= ?", (last,))
+                    return True
+            forgotten = self.last_seq - self.settings.keep_seen
+            if forgotten >= self._trimmed + max(self.settings.keep_seen // _TRIMMED, 1):
+                with transaction(self.connection):
+                    self._seen.trim(forgotten)
+                self._trimmed = forgotten
+                return True
+            free = execute("PRAGMA freelist_count").fetchone()[0]
+            if free:
+                execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+                if execute("PRAGMA freelist_count").fetchone()[0] < free:
+                    return True
+            truncate_wal(self.connection)
+            return False
+
+    def probe(self) -> None:
+        """Write a row and take it back.
+
+        Raises:
+            UsageError: the disk is full or can't be written.
+        """
+        with explained(self.path, "Writing the event log"), transaction(self.connection):
+            self.connection.execute("INSERT INTO positions VALUES ('', '', 0)")
+            self.connection.execute("DELETE FROM positions WHERE source = ''")
+
+    def end_graces(self) -> None:
+        """Destroy the keys of graves whose time of grace is over, see ``graves.py``."""
+        now = self.settings.now()
+        if self.graves.has_ended(now):
+            with explained(self.path, "Ending the grace of forgotten users"), transaction(self.connection):
+                self.graves.level(now)
+                write_small_sum(self.connection)
+            self.graves.reload()
+            self._erase_due = True
+            self.empty_wal()
+
+    @property
+    def erasure_pending(self) -> bool:
+        """Whether the write-ahead file may still hold what was erased."""
+        return self._erase_due
+
+    def empty_wal(self) -> None:
+        """Move the write-ahead file into the log and empty it where it may hold what was erased.
+
+        Where a reader or the disk does not let it, it is tried again after the next batch and at opening.
+        """
+        if self._erase_due:
+            self._erase_due = not truncate_wal(self.connection)
+            self._appended = 0
+            if self._erase_due:
+                _logger.warning(
+                    "%s-wal can't be emptied yet, so it may hold what was erased; to be retried.", self.path
+                )
+
+    # ---- reading
+
+    def catch_up(self) -> None:
+        """Read what another process has written since: the end of the log, its base, and tokens that have joined."""
+        with reading(self.path):
+            meta = read_meta(self.connection, self.path)
+            self.base_seq, self.base = meta["base_seq"], meta["base"]
+            self.last_seq = self._last_seq()
+            for table, vocabulary in (("users", self.users), ("items", self.items)):
+                query = f"SELECT token, tag FROM {table} WHERE id >= ? ORDER BY id"
+                vocabulary.extend(self.connection.execute(query, (len(vocabulary),)))
+
+    def times_of_joining(self, size: int) -> np.ndarray:
+        """Return when users joined by id, in milliseconds, int64 of at least ``size``, or of as many as there are.
+
+        Those of the data set that the state was begun with, and those who were forgotten when this was read, have 0.
+
+        Raises:
+            UsageError: one is not what was written.
+        """
+        first = len(self._joined)
+        if size > first:
+            query = (
+                "SELECT CASE typeof(joined) WHEN 'integer' THEN joined ELSE -1 END, token IS NULL FROM users "
+                "WHERE id >= ? ORDER BY id"
+            )
+            with reading(self.path):
+                rows = np.fromiter(self.connection.execute(query, (first,)), dtype="i8, ?")
+            ids = np.arange(first, first + len(rows))
+            times = unsealed(ids, rows["f0"])
+            zero = rows["f1"] | (ids < self.begun[0] if self.begun else times == 0)
+            bad = np.flatnonzero((times < 0) | (zero != (times == 0)))
+            if bad.size:
+                raise damaged(self.path, f"when user {ids[bad[0]]} joined is not what was written")
+            self._joined = np.concatenate([self._joined, times])
+        return self._joined
+
+    def position(self, source: str) -> str | None:
+        """How far a source was read when its last batch became durable; None where it is not known."""
+        with reading(self.path):
+            query = "SELECT position, checksum FROM positions WHERE source = ?"
+            row = self.connection.execute(query, (source,)).fetchone()
+            fits = not row or zlib.crc32(row[0].encode()) == row[1]
+        if not fits:
+            raise damaged(self.path, f"the position of {source} is not what was written")
+        return row[0] if row else None
+
+    def known(self, event_id: str) -> bool:
+        """Whether an event of that id was ever taken."""
+        return bool(self._seen.known([self._seen.digest(event_id)]))
+
+    def first_seen(self, event_ids: list[str]) -> list[int]:
+        """Return the places of events that were never taken, the first of each id."""
+        return self._fresh([self._seen.digest(each) for each in event_ids])
+
+    def read(self, after_seq: int, limit: int) -> LogBatch:
+        """Read up to ``limit`` rows with a greater ``seq``.
+
+        Raises:
+            UsageError: a row is not what was written, or rows up to ``after_seq`` and beyond were compacted.
+        """
+        return self._select(after_seq, 2**62, limit)
+
+    def commits(self, after_seq: int) -> Iterator[LogBatch]:
+        """Read the batches after ``after_seq`` as they were appended, less what was erased since.
+
+        Raises:
+            UsageError: as `read`; or rows of a batch are missing.
+        """
+        query = (
+            "SELECT first_seq, last_seq, kept, n_users, n_items, checksum "
+            "FROM commits WHERE last_seq > ? ORDER BY last_seq"
+        )
+        while True:
+            with reading(self.path), one_view(self.connection):  # an erasure may come between the reads
+                if self.base_seq <= after_seq < read_meta(self.connection, self.path)["base_seq"]:
+                    return  # compacted since `catch_up`, which will tell the next time
+                cursor = self.connection.execute(query, (after_seq,))
+                group: list[tuple[int, ...]] = []
+                rows = 0
+                while rows < _REPLAY_ROWS and len(group) < _REPLAY_ROWS and (commit := cursor.fetchone()):
+                    group.append(commit)
+                    rows += commit[2]
+                cursor.close()
+                if not group:
+                    return
+                block = self._select(after_seq, group[-1][1], -1)
+            for first, last, kept, n_users, n_items, checksum in group:
+                if checksum != _checksum((last, first, n_users, n_items)):
+                    raise damaged(self.path, f"the commit of seq {last} is not what was written")
+                start, end = np.searchsorted(block.seq, [first, last + 1])
+                if end - start != kept:
+                    raise damaged(self.path, f"{kept} rows belong to the commit of seq {last}, {end - start} are there")
+                columns = (block.seq, block.user, block.item, block.type, block.timestamp, block.value)
+                yield LogBatch(first, last, n_users, n_items, *(column[start:end] for column in columns))
+            after_seq = group[-1][1]
+
+    def refuse_lost_events(self) -> None:
+        """Hold the end of the log against the newest seq that was acknowledged, see ``high_water.py``.
+
+        Raises:
+            UsageError: events are missing at its end.
+        """
+        acknowledged = self._mark.read()
+        with reading(self.path):
+            last_seq = self._last_seq()
+        if acknowledged > last_seq:
+            raise UsageError(
+                f"The event log {self.path} ends at seq {self.last_seq}, and {acknowledged} was acknowledged: its "
+                f"write-ahead file was damaged or taken away. Restore a backup, or remove {self._mark.path} to go on "
+                "without the events between."
+            )
+
+    def verify(self) -> None:
+        """Hold every row and every token against its checksum; takes a second for each few hundred thousand.
+
+        Raises:
+            UsageError: something is not what was written.
+        """
+        self.refuse_lost_events()
+        with reading(self.path):
+            self.reload(check=True)
+        for _ in self.commits(self.base_seq):
+            pass
+
+    def _select(self, after: int, last: int, limit: int) -> LogBatch:
+        if after < self.base_seq:
+            raise damaged(self.path, f"rows up to {self.base_seq} were compacted, those after {after} were expected")
+        with reading(self.path):
+            rows = self.connection.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (after, last, limit)
+            ).fetchall()
+        columns = list(zip(*rows, strict=True)) if rows else [()] * 7
+        try:
+            arrays = [np.array(column, dtype=np.int64) for column in (*columns[:5], columns[6])]
+            value = np.array(columns[5], dtype=np.float64)  # NULL becomes NaN
+        except (TypeError, ValueError, OverflowError) as error:
+            raise damaged(self.path, f"rows after seq {after} hold other values than numbers") from error
+        bad = np.flatnonzero(row_checksums([*arrays[:5], value]) != arrays[5])
+        if bad.size:
+            raise damaged(self.path, f"the checksum of seq {arrays[0][bad[0]]} does not fit")
+        end = int(arrays[0][-1]) if rows else after
+        return LogBatch(after + 1, end, len(self.users), len(self.items), *[*arrays[:5], value])
+
+
+def _times_of_forgetting(batch: EventBatch, rows: list[int]) -> dict[str, int]:
+    times: dict[str, int] = {}
+    for i in rows:
+        if batch.type[i] == FORGET_USER:
+            times[batch.user_id[i]] = max(times.get(batch.user_id[i], 0), int(batch.timestamp[i]))
+    return times
+
+
+def _checksum(numbers: tuple[int, ...]) -> int:
+    return zlib.crc32(repr(numbers).encode())

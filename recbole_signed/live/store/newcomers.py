@@ -1,0 +1,134 @@
+"""Items that are not shown: those that newcomers alone have touched, and those that nothing but an undo has named.
+
+Some hundred invented users can bring an invented item into the lists of many: by the trend, and by neighbours. So an
+item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is not a newcomer: who
+joined ``newcomer_age`` seconds ago or earlier (a day, by the clock of this machine, whatever the events say) and has
+``newcomer_size`` likes and dislikes (three). Users of the data set that a state was begun with are not newcomers. A
+state that began with none trusts everybody until it is that old itself. All of that follows from the edges in force:
+where the only such user takes its verdict back, or is forgotten, the item is hidden again, before and after a restart.
+
+An undo may come before what it takes back, so it is kept, and with it an item that may be a misspelt one. Whatever the
+settings, an item is shown while it is of the data set, was announced, or has an edge in force.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recbole_signed.arrays import distinct
+from recbole_signed.live import ABSENT, DISLIKE, ITEM, LIKE
+from recbole_signed.live.store.announcements import Announcements
+from recbole_signed.live.store.edge_views import Changes, Rows
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.log_batch import LogBatch
+
+AGAIN = 60.0
+"""Seconds after which items are looked at again, since users have grown older."""
+OLDEST = 32
+"""Edges of an item, of the users who joined first, that are looked at before all of them: they mostly tell."""
+
+
+class Newcomers:
+    """Which items are not shown.
+
+    Args:
+        log: which tells when users joined, and what the state began with.
+        announcements: of items.
+        edges: as they are now.
+    """
+
+    def __init__(self, log: EventLog, announcements: Announcements, edges: EdgeState) -> None:
+        self._log, self._settings = log, log.settings
+        began_with_users = log.begun is not None and log.begun[0] > 1
+        self._rests_until = 0 if began_with_users else log.created + 1000 * log.settings.newcomer_age
+        """Milliseconds since 1970 up to which everybody is trusted."""
+        self._known, self._named, self._bare = (np.zeros(0, dtype=bool) for _ in range(3))
+        self._looked = -np.inf
+        self._of_newcomers: np.ndarray | None = None
+        self._nameless: np.ndarray | None = None
+        self._grow(max(edges.n_items, len(log.items)))
+        self._named[: len(log.items) if log.begun is None else log.begun[1]] = True
+        self._named[announcements.numbers_of_items(log.items)] = True
+        self._bare[: edges.n_items] = ~edges.have_edges(np.arange(edges.n_items))
+
+    def update(self, edges: EdgeState, logged: LogBatch, changes: Changes) -> None:
+        """Take a batch in, and what it has changed."""
+        touched = changes.new != ABSENT
+        trusted = self._trusted(edges, changes.user[touched].astype(np.int64))
+        self._grow(edges.n_items)
+        if not self._known[changes.item].all():
+            self._of_newcomers = None
+        self._known[changes.item[touched][trusted]] = True
+        if self._settings.newcomer_age and len(again := self._in_doubt(edges, changes)):
+            self._known[again], self._of_newcomers = self._trust_in(edges, again), None
+        announced = logged.item[logged.type == ITEM]
+        bare = ~edges.have_edges(changes.item)
+        if len(announced) or (bare & ~self._named[changes.item]).any() or (bare != self._bare[changes.item]).any():
+            self._nameless = None
+        self._named[announced], self._bare[changes.item] = True, bare
+
+    def hidden(self, edges: EdgeState) -> np.ndarray:
+        """Return the items that are not shown, int64."""
+        if self._nameless is None:
+            self._nameless = np.flatnonzero((self._bare & ~self._named)[: edges.n_items])
+        return np.concatenate([self._nameless, self._untrusted(edges)])
+
+    def _untrusted(self, edges: EdgeState) -> np.ndarray:
+        settings = self._settings
+        if not settings.newcomer_age or settings.now() < self._rests_until:
+            return np.zeros(0, dtype=np.int64)
+        if not 0 <= settings.clock() - self._looked <= min(AGAIN, settings.newcomer_age):  # it may be set back, too
+            self._looked = settings.clock()
+            items = np.flatnonzero(~self._known[: edges.n_items])
+            self._known[items], self._of_newcomers = self._trust_in(edges, items), None
+        if self._of_newcomers is None:
+            unknown = np.flatnonzero(~self._known[: edges.n_items])
+            self._of_newcomers = unknown[edges.have_edges(unknown)]
+        return self._of_newcomers
+
+    def _in_doubt(self, edges: EdgeState, changes: Changes) -> np.ndarray:
+        """Return the items that lost an edge, and those of users who may have passed ``newcomer_size``."""
+        was, now = ((kinds == LIKE) | (kinds == DISLIKE) for kinds in (changes.old, changes.new))
+        users, moves = np.unique(changes.user[was != now], return_counts=True)
+        sizes, least = edges.user_likes[users] + edges.user_dislikes[users], self._settings.newcomer_size
+        passed = (sizes - moves < least) & (sizes + moves >= least)
+        items = changes.item[(changes.new == ABSENT) & (changes.old != ABSENT)]
+        if passed.any():
+            items = np.concatenate([items, edges.of_users(users[passed]).ids])
+        return distinct(items)
+
+    def _trust_in(self, edges: EdgeState, items: np.ndarray) -> np.ndarray:
+        """Return which items a user has an edge to who is not a newcomer, bool ``[len(items)]``."""
+        found = self._trust_among(edges, edges.of_items(items, OLDEST))
+        rest = np.flatnonzero(~found)
+        if len(rest):
+            found[rest] = self._trust_among(edges, edges.of_items(items[rest]))
+        return found
+
+    def _trust_among(self, edges: EdgeState, rows: Rows) -> np.ndarray:
+        """Return which rows hold a user who is not a newcomer, bool ``[n]``."""
+        if len(rows.ids) < edges.n_users:
+            users, place = np.unique(rows.ids, return_inverse=True)
+        else:
+            users, place = np.arange(edges.n_users), rows.ids
+        trusted = self._trusted(edges, users.astype(np.int64))[place]
+        lengths = np.diff(rows.indptr)
+        found = np.zeros(len(lengths), dtype=bool)
+        found[np.repeat(np.arange(len(lengths)), lengths)[trusted]] = True
+        return found
+
+    def _trusted(self, edges: EdgeState, users: np.ndarray) -> np.ndarray:
+        times = self._log.times_of_joining(edges.n_users)
+        known = users < len(times)
+        joined = np.where(known, times[np.where(known, users, 0)], self._settings.now())
+        old = joined <= self._settings.now() - 1000 * self._settings.newcomer_age
+        large = edges.user_likes[users] + edges.user_dislikes[users] >= self._settings.newcomer_size
+        return (joined == 0) | (old & large)
+
+    def _grow(self, n_items: int) -> None:
+        more = max(n_items - len(self._known), 0)
+        if more:
+            self._known, self._named = (np.pad(each, (0, more)) for each in (self._known, self._named))
+            self._bare = np.pad(self._bare, (0, more), constant_values=True)
+            self._of_newcomers = None

@@ -1,0 +1,73 @@
+"""What a state directory keeps, for how long, and what it refuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from recbole_signed.errors import UsageError, ending
+from recbole_signed.ids_and_times import MAX_ID
+from recbole_signed.live.events import Limits
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """Limits of a state directory.
+
+    Raises:
+        UsageError: a limit is negative, or no batch or id would be small enough.
+    """
+
+    grace: int = 7 * DAY
+    """Seconds for which late events of a forgotten user are refused, see :mod:`~recbole_signed.live.store.graves`."""
+    keep_seen: int = 10_000_000
+    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones,
+    once there are a hundredth more.
+
+    An older event that is delivered once more changes nothing, unless a later one of its user and item has the very
+    same time stamp.
+    """
+    max_batch: int = 1_000_000
+    """Events of one batch."""
+    max_id_length: int = MAX_ID
+    """Characters of an id that a program hands over; sources have limits of their own."""
+    dead_letter_bytes: int = 16_000_000
+    """Size of the file of rejected rows, the oldest of which then go; 0: none is kept."""
+    newcomer_age: int = DAY
+    """Seconds; see :mod:`~recbole_signed.live.store.newcomers`. 0: everybody is trusted at once."""
+    newcomer_size: int = 3
+    """Likes and dislikes; see ``newcomer_age``."""
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name != "clock" and (not isinstance(value, int) or value < (each.name.startswith("max_"))):
+                raise UsageError(f"'{each.name}' of a state is {value!r}, but must be a whole number of 0 or more.")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None) -> StateSettings:
+        """Make settings of a mapping, such as ``online_limits`` of a configuration.
+
+        Raises:
+            UsageError: it has an unknown key, or a value is out of its range.
+        """
+        known = [each.name for each in fields(cls) if each.name != "clock"]
+        for key in given or {}:
+            if key not in known:
+                raise UsageError(f"'online_limits' has an unknown key '{key}'{ending(str(key), known)}")
+        return cls(**(given or {}))
+
+    @property
+    def event_limits(self) -> Limits:
+        """What the rows of a program are held against."""
+        return Limits(max_id_length=self.max_id_length)
+
+    def now(self) -> int:
+        """Return the time in milliseconds since 1970."""
+        return int(self.clock() * 1000)

@@ -1,0 +1,457 @@
+"""The state directory of an online system: what was acknowledged is there after any crash, and replays to the same.
+
+::
+
+    LOCK                 held by the one process that writes
+    log.sqlite           events, vocabularies, how far each source was read
+    base-<seq>/          the edges that rows up to <seq> led to, once the log was compacted or edges were loaded
+    versions/            saved models with their edges, and CURRENT
+    dead_letters.jsonl   rows that were no events
+    features.jsonl       the features of items and users that were announced
+    BACKUPS              where backups were made, so that forgotten users go from them too
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError, counted
+from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, path_of, refusing, sync_folder
+from recbole_signed.live import ANNOUNCED, FORGET_USER, EventBatch, ids_of
+from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
+from recbole_signed.live.store.backup import BackupInfo, back_up, noted
+from recbole_signed.live.store.compaction import Base, first_edges
+from recbole_signed.live.store.dead_letters import DeadLetterFile
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.matching import refuse_mismatch
+from recbole_signed.live.store.owner import LOG, OpenedDirectory, existing_log, refuse_missing_log
+from recbole_signed.live.store.results import DUPLICATE, LATE, NEW
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.state_view import StateView
+from recbole_signed.live.store.update import Appended, Captured, Update
+from recbole_signed.live.store.versions import Snapshot, Versions
+
+VERSIONS, DEAD_LETTERS = "versions", "dead_letters.jsonl"
+_BEHIND = -1
+"""In the place of the applied seq where the edges are not, or no longer, those of the log."""
+_logger = logging.getLogger(__name__)
+
+
+class OnlineState(StateView, OpenedDirectory):
+    """The log, the vocabularies, the edges and the versions of one directory; made by `open`.
+
+    After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes. Calls from several threads wait
+    for each other. A call is refused after `close`, in a process forked from the one that opened the directory, and,
+    where it writes, once the files were deleted, moved or replaced. After an exception that came between a commit and
+    the edges, `ingest` is refused until `recover` and `replay` have read the log again.
+    """
+
+    def __init__(self, directory: Path, keep: int, settings: StateSettings) -> None:
+        super().__init__(directory)
+        self.settings = settings
+        self.keep = keep
+        try:
+            refuse_missing_log(directory / LOG, directory / VERSIONS)
+            self.log = EventLog(directory / LOG, settings=settings)
+            sync_folder(directory)
+            self._begin(directory / LOG)
+            self.base = Base(directory, self.log, self.entered)
+            self.versions = Versions(directory / VERSIONS)
+            self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS, settings.dead_letter_bytes)
+            self.announcements = Announcements(directory / ANNOUNCEMENTS)
+            with refusing("Clearing away what a crash left"):
+                self.base.clean()
+                self.versions.clean()
+                while self.log.purge_step():
+                    pass
+        except BaseException:
+            self._held.release()
+            raise
+        self._start_from(EdgeState(), _BEHIND)
+        self._log_behind = False
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path,
+        *,
+        create: bool = True,
+        keep: int = 3,
+        settings: StateSettings | None = None,
+    ) -> OnlineState:
+        """Open a state directory for writing; the whole log is read for damage (seconds for some million events).
+
+        Args:
+            directory: of the state.
+            create: make it where it is not there, for its owner alone; a folder that is there stays as open as it is.
+            keep: number of versions that a new one leaves, beside the pinned.
+            settings: limits; the default ones if None.
+
+        Raises:
+            UsageError: it is not there, another process writes it, it can't be written, or its log is damaged.
+        """
+        directory = path_of(directory, "directory").absolute()
+        if keep < 1:
+            raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
+        if not create:
+            existing_log(directory)
+        with refusing(f"Opening the state directory {directory}"):
+            make_folder(directory, PRIVATE)
+            return cls(directory, keep, settings or StateSettings())
+
+    def _close(self) -> None:
+        self.log.close()
+
+    def back_up(self, target: str | Path) -> BackupInfo:
+        """Copy the state to a folder, while it goes on; see `backup.back_up`."""
+        with self.maintenance:
+            with self.entered():
+                pass  # the files are still there
+            return back_up(self.directory, Path(target))
+
+    def backups(self) -> list[Path]:
+        """Return the folders of the backups that were made of this state; raises as `backup.noted`."""
+        return [each.path for each in noted(self.directory)]
+
+    @property
+    def begun(self) -> tuple[int, int] | None:
+        """Sizes of the vocabularies of users and items that `bulk_load` began with; None without it."""
+        return self.log.begun
+
+    @property
+    def last_seq(self) -> int:
+        """Seq of the newest event in the log; 0 for none."""
+        return self.log.last_seq
+
+    def hash(self) -> str:
+        """Hash of vocabularies, edges and all that is remembered of them, for comparing two states."""
+        parts = [self.users.content_hash(), self.items.content_hash(), self.edges.full_hash(), str(self.applied_seq)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    # ---- starting
+
+    def recover(self, model: str | None = None, *, from_log: bool = False) -> Snapshot | None:
+        """Put the edges at the newest version that is whole, and give it; `replay` brings what came after.
+
+        Args:
+            model: what the version must be of; None takes any.
+            from_log: leave the versions alone and start from the base of the log.
+
+        Returns:
+            The version; None where there is none, the edges then being those of the log's base.
+
+        Raises:
+            UsageError: the version belongs to another vocabulary or model, or reflects more than the log holds.
+        """
+        with self.entered():
+            return self._recover(model, from_log)
+
+    def _recover(self, model: str | None, from_log: bool) -> Snapshot | None:
+        if self._log_behind:
+            self.log.reload()
+            self._log_behind = False
+        for name in [] if from_log else self.versions.candidates():
+            try:
+                snapshot = self.versions.load(name)
+                refuse_mismatch(snapshot, self.log, self.directory, model)
+                edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
+            except DamagedError as error:
+                _logger.warning("%s Falling back to the version before.", error)
+                continue
+            if snapshot.applied_seq < self.log.base_seq:
+                _logger.warning("Version %s lies before the base of the log and is passed over.", name)
+                continue
+            self.log.refuse_lost_events()
+            self._start_from(edges, snapshot.applied_seq)
+            return snapshot
+        self.log.refuse_lost_events()
+        self._start_from(self.base.load(), self.log.base_seq)
+        return None
+
+    def replay(self) -> Iterator[Update]:
+        """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did.
+
+        Raises:
+            UsageError: the log is damaged.
+        """
+        if self.applied_seq < 0:
+            raise UsageError("An online state is recovered before it is replayed; call recover() first.")
+        commits = self.log.commits(self.applied_seq)
+        while True:
+            with self.entered():
+                logged = next(commits, None)
+                if logged is None:
+                    return
+                update = self._apply(logged, len(logged), 0)
+            yield update
+
+    def bulk_load(
+        self,
+        user_tokens: Sequence[str],
+        item_tokens: Sequence[str],
+        user: np.ndarray,
+        item: np.ndarray,
+        kind: np.ndarray,
+        timestamp: np.ndarray,
+        *,
+        unit_known: bool = False,
+    ) -> None:
+        """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`.
+
+        Raises:
+            UsageError: the state is not empty, the arrays do not fit, or the disk is full.
+        """
+        with self.entered():
+            columns = user, item, kind, timestamp
+            edges, users, items = first_edges(self.log, user_tokens, item_tokens, *columns, unit_known=unit_known)
+            self.base.write(0, edges.to_tensors(), edges.n_items, users, items)
+            self._start_from(edges, 0)
+        self._warn_of_future(user, item, np.asarray(timestamp))
+
+    def _warn_of_future(self, user: np.ndarray, item: np.ndarray, timestamp: np.ndarray) -> None:
+        """Name the latest of edges that were loaded and lie further ahead of the clock than events may."""
+        ahead = timestamp > self.settings.event_limits.latest()
+        if ahead.any():
+            latest = int(timestamp.argmax())
+            (owner,), (of,) = self.users.tokens([int(user[latest])]), self.items.tokens([int(item[latest])])
+            _logger.warning(
+                "%s in the future, the latest, of user %r and item %r, on %sZ: until then no verdict with a time "
+                "replaces it, and trends count ages from it; correct or leave out such rows, and begin again.",
+                counted(int(ahead.sum()), "edge lies", "edges lie"),
+                owner,
+                of,
+                np.datetime64(int(timestamp[latest]) // 1000, "s"),
+            )
+
+    # ---- what is shown
+
+    def withdraw(self, items: str | int | Iterable[str | int]) -> None:
+        """Keep an item, or several, from being recommended, also such as no event has named yet, until `put_back`.
+
+        Raises:
+            UsageError: one of them is not an id, or the disk is full; nothing has changed.
+        """
+        self._withdraw(items, withdrawn=True)
+
+    def put_back(self, items: str | int | Iterable[str | int]) -> None:
+        """Let withdrawn items be recommended again; raises as `withdraw`."""
+        self._withdraw(items, withdrawn=False)
+
+    def _withdraw(self, items: str | int | Iterable[str | int], *, withdrawn: bool) -> None:
+        tokens = ids_of(items, "item")
+        with self.entered():
+            self.log.withdrawn.change(tokens, withdrawn=withdrawn)
+
+    # ---- going on
+
+    def ingest(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Update:
+        """Make a batch durable, then apply it.
+
+        Raises:
+            UsageError: the disk is full or can't be written, and nothing of the batch was taken; or the state was
+                not recovered and replayed to its end.
+        """
+        with self.entered():
+            return self._take_in(self._append(batch, source, position))
+
+    def probe(self) -> None:
+        """Find out whether events could be taken; raises as `EventLog.probe`."""
+        with self.entered():
+            self.log.probe()
+
+    def append(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Appended:
+        """Make a batch durable and leave the edges as they are, until :meth:`take_in` gets the result; as `ingest`."""
+        with self.entered():
+            return self._append(batch, source, position)
+
+    def take_in(self, appended: Appended) -> Update:
+        """Apply what was appended, which has to be the newest of the log."""
+        with self.entered():
+            return self._take_in(appended)
+
+    def _append(self, batch: EventBatch, source: str | None, position: str | None) -> Appended:
+        if self.applied_seq != self.last_seq:
+            raise UsageError(
+                "The edges do not reflect the log yet; call recover() and run replay() to its end before ingest()."
+            )
+        if len(batch) > self.settings.max_batch:
+            raise UsageError(f"The batch has {len(batch)} events, and max_batch is {self.settings.max_batch}; cut it.")
+        self.log.end_graces()
+        status = np.full(len(batch), DUPLICATE, dtype=np.int8)
+        late = self.log.graves.late(batch)
+        status[late & (batch.type != FORGET_USER)] = LATE
+        taken = np.flatnonzero(~late)
+        named = {batch.user_id[i] for i in np.flatnonzero(batch.type == FORGET_USER).tolist()}
+        users = {batch.user_id[i] for i in self._forgettings(batch, taken).tolist()}
+        erased: dict[str, str] = {}
+        try:
+            if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
+                self.dead_letters.erase(named)
+            if users:  # before the log, which alone knows whom it still has to forget
+                erased = self.announcements.erase(users)
+            self.announcements.add(self._to_announce(batch, taken) if len(batch.announces) else {})
+            with self._noting_what_is_behind():
+                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
+                at("state:appended")
+                self.check_files()  # what was committed to a file that is gone is not acknowledged
+        except BaseException:
+            if self.applied_seq != _BEHIND:  # else the log may hold their events
+                self.announcements.take_back(erased)
+            raise
+        status[taken[fresh]] = NEW
+        return Appended(logged, status)
+
+    def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
+        """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""
+        tells = np.intersect1d(batch.announces, taken)
+        return batch.take(np.setdiff1d(taken, tells[~self._is_new(batch, tells)])).announced()
+
+    def _is_new(self, batch: EventBatch, rows: np.ndarray) -> np.ndarray:
+        """Return which rows have an event id that was never taken, the first of each, bool ``[len(rows)]``."""
+        found = np.zeros(len(rows), dtype=bool)
+        found[self.log.first_seen([batch.event_id[i] for i in rows.tolist()])] = True
+        return found
+
+    def _forgettings(self, batch: EventBatch, taken: np.ndarray) -> np.ndarray:
+        """Return which of the rows that are not late forget their user: not those of an id that was taken before."""
+        forgets = batch.type[taken] == FORGET_USER
+        return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
+
+    def forgettings(self, batch: EventBatch) -> np.ndarray:
+        """Return which rows of a batch would forget their user now, int64: neither delayed ones nor duplicates."""
+        with self.entered(writes=False):
+            return self._forgettings(batch, np.flatnonzero(~self.log.graves.late(batch)))
+
+    def announced(
+        self, batch: EventBatch | None = None, sides: Collection[str] = tuple(ANNOUNCED.values())
+    ) -> dict[str, dict[int, dict[str, Any]]]:
+        """Return the announced features in force by side and number.
+
+        Args:
+            batch: whose items and users; None for all.
+            sides: ``item``, ``user`` or both.
+        """
+        return self.announcements.by_id(self.users, self.items, None if batch is None else batch.announced(), sides)
+
+    def _take_in(self, appended: Appended) -> Update:
+        status = appended.status
+        with self._noting_what_is_behind():
+            n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
+            update = self._apply(appended.logged, n_new, n_duplicate)
+            return replace(update, n_refused=n_late, status=status)
+
+    @contextlib.contextmanager
+    def _noting_what_is_behind(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if self._is_behind():
+                self.applied_seq, self._log_behind = _BEHIND, True
+            raise
+
+    def _is_behind(self) -> bool:
+        try:
+            return self.log.durable() != (self.applied_seq, len(self.users), len(self.items))
+        except Exception:  # whatever keeps the log from being read: what it holds is not known
+            return True
+
+    def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int) -> Update:
+        changes = self.edges.apply(logged)
+        self._newcomers.update(self.edges, logged, changes)
+        self.applied_seq = logged.last_seq
+        return Update(n_new, n_duplicate, logged, changes)
+
+    def snapshot(
+        self,
+        tensors: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        *,
+        model: str,
+    ) -> str:
+        """Save a version of a model together with the edges it reflects, make it current, and drop old versions.
+
+        Args:
+            tensors: of the model.
+            meta: JSON; like the tensors it must hold no token of a user or an item.
+            model: what it is of; `recover` holds it against what is wanted.
+
+        Returns:
+            The version's name.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the versions are as they were.
+        """
+        with self.maintenance:
+            return self.save(tensors, self.capture(meta, model=model))
+
+    def capture(self, meta: Mapping[str, Any], *, model: str) -> Captured:
+        """Copy what a version is made of beside the model's tensors, for `save`; arguments as of `snapshot`.
+
+        Raises:
+            UsageError: the state was not recovered.
+        """
+        with self.entered():
+            if self.applied_seq < 0:
+                raise UsageError("An online state is recovered before it is saved; call recover() first.")
+            about = {
+                "applied_seq": self.applied_seq,
+                "n_users": self.edges.n_users,
+                "n_items": self.edges.n_items,
+                "users_hash": self.users.hash(self.edges.n_users),
+                "items_hash": self.items.hash(self.edges.n_items),
+                "model": model,
+                "data": "",  # earlier versions of this package ask for it
+                "meta": dict(meta),
+            }
+            return Captured(about, self.edges.freeze())
+
+    def save(self, tensors: Mapping[str, np.ndarray], captured: Captured) -> str:
+        """Save a version as `snapshot` does, without keeping others from using the state; hold `maintenance`.
+
+        Args:
+            tensors: of the model, which nobody changes meanwhile.
+            captured: what `capture` gave at the same moment.
+        """
+        edges = captured.edges.tensors(self.lock)
+        with self.entered():
+            pass  # the files are still there
+        name = self.versions.save(tensors, edges, captured.about)
+        self.versions.collect(self.keep)
+        return name
+
+    def compact(self) -> int:
+        """Put edges in the place of the log's rows up to the oldest version, or up to the end where there is none.
+
+        Where there is no version only the edges are left: a model that was never saved can't be replayed any more, and
+        is made again from them.
+
+        Returns:
+            The seq up to which the rows are gone.
+
+        Raises:
+            UsageError: there is no version and the state was not replayed to its end; or the disk is full.
+        """
+        with self.maintenance:
+            with self.entered():
+                pass  # the files are still there
+            return self._compact()
+
+    def _compact(self) -> int:
+        if self.base.advance(self.versions):
+            return self.log.base_seq
+        with self.entered():
+            if self.applied_seq != self.last_seq:
+                raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
+            seq, edges, n_items = self.last_seq, self.edges.to_tensors(), self.edges.n_items
+        self.base.write(seq, edges, n_items)
+        return self.log.base_seq

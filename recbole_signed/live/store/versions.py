@@ -1,0 +1,306 @@
+"""Versions: what a model and its edges were at a ``seq``, saved whole, listed, pinned, gone back to, thrown away.
+
+``versions/v000001/`` holds ``model.safetensors``, ``edges.safetensors`` and a manifest; the file ``CURRENT`` names the
+one to start from. There is no pickle. No user or item token may be put into a version: it holds ids, and what a
+forgotten user leaves in it is removed by ``erasure.py``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.errors import UsageError, ending
+from recbole_signed.files import DamagedError, at, make_folder, refusing, replace_file, sync_folder
+from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors, write_folder
+
+_NAME = re.compile(r"v\d{6,}")
+CURRENT, PINNED = "CURRENT", "PINNED"
+_RENEWED = ".renewed"
+_ABOUT: dict[str, type] = {
+    **dict.fromkeys(("applied_seq", "n_users", "n_items", "erased_seq"), int),
+    **dict.fromkeys(("users_hash", "items_hash", "model", "data", "created"), str),
+    "meta": dict,
+}
+"""What a manifest says of a version, and of which type."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A version as it was read and verified.
+
+    ``n_users`` and ``n_items`` are the sizes of the vocabularies then, padding included; the hashes are theirs.
+    """
+
+    name: str
+    applied_seq: int
+    n_users: int
+    n_items: int
+    users_hash: str
+    items_hash: str
+    model: str
+    meta: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    edges: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A line of the list of versions; ``damage`` says what is wrong with one that can't be used."""
+
+    name: str
+    current: bool
+    pinned: bool
+    applied_seq: int | None
+    model: str
+    data: str
+    created: str
+    bytes: int
+    damage: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it for JSON."""
+        return asdict(self)
+
+
+class Versions:
+    """The versions of one state directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """Names of all versions, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = (each.name for each in self.folder.iterdir() if _NAME.fullmatch(each.name))
+        return sorted(found, key=_number)
+
+    def current(self) -> str | None:
+        """Name of the version to start from; None where none is named."""
+        try:
+            name = (self.folder / CURRENT).read_text(encoding="ascii").strip()
+        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+            return None
+        return name if _NAME.fullmatch(name) else None
+
+    def pointer_is_damaged(self) -> bool:
+        """Whether the file that names the current version is there, and names none; another process may write."""
+        if not (self.folder / CURRENT).is_file():
+            return False
+        named = self.current()
+        while named not in self.names():
+            before, named = named, self.current()
+            if named == before:
+                return True
+        return False
+
+    def candidates(self) -> list[str]:
+        """Names to start from, best first: the current one, then those before it."""
+        names, current = self.names(), self.current()
+        if current is not None:
+            names = [name for name in names if _number(name) <= _number(current)]
+        return names[::-1]
+
+    def save(self, tensors: Mapping[str, np.ndarray], edges: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str:
+        """Save a version, make it the current one, and give its name.
+
+        Args:
+            tensors: of the model.
+            edges: of the edges.
+            about: fields of `Snapshot` but the name and the tensors.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the versions are as they were.
+        """
+        names = self.names()
+        name = f"v{(_number(names[-1]) if names else 0) + 1:06d}"
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with refusing(f"Saving version {name}"):
+            make_folder(self.folder)
+            write_folder(
+                self.folder / name, {"model": tensors, "edges": edges}, {**about, "created": created}, "snapshot"
+            )
+            self._point(name)
+        return name
+
+    def load(self, name: str) -> Snapshot:
+        """Read a version and verify it.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        manifest = self._manifest(name)
+        about = {key: each for key, each in manifest.items() if key in Snapshot.__dataclass_fields__}
+        tensors, edges = (read_tensors(self.folder / name, manifest, part) for part in ("model", "edges"))
+        return Snapshot(name=name, tensors=tensors, edges=edges, **about)
+
+    def existing(self, name: str) -> Snapshot:
+        """Read a version that a user named, and verify it.
+
+        Raises:
+            UsageError: there is no such version, or it is damaged.
+        """
+        self._existing(name)
+        return self.load(name)
+
+    def edges(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Read the manifest and the edges of a version alone; raises as `load`."""
+        manifest = self._manifest(name)
+        return manifest, read_tensors(self.folder / name, manifest, "edges")
+
+    def describe(self) -> list[VersionInfo]:
+        """Describe all versions, oldest first; the manifest of each is verified, its tensors are not read."""
+        current = self.current()
+        found = (self._describe(name, name == current) for name in self.names())
+        return [each for each in found if each is not None]
+
+    def _describe(self, name: str, current: bool) -> VersionInfo | None:
+        """Describe a version; None where a writer threw it away meanwhile."""
+        folder = self.folder / name
+        try:
+            size = sum(each.stat().st_size for each in folder.iterdir())
+            pinned = (folder / PINNED).exists()
+            about = self._manifest(name)
+        except FileNotFoundError:
+            return None
+        except UsageError as error:
+            if not folder.exists():
+                return None
+            return VersionInfo(name, current, pinned, None, "", "", "", size, str(error))
+        return VersionInfo(
+            name, current, pinned, about["applied_seq"], about["model"], about["data"], about["created"], size
+        )
+
+    def is_pinned(self, name: str) -> bool:
+        """Return whether a version is pinned."""
+        return (self.folder / name / PINNED).exists()
+
+    def remove(self, name: str) -> None:
+        """Throw a version away, whatever it is."""
+        with refusing(f"Throwing version {name} away"):
+            trash = self.folder / f"{name}.trash"
+            (self.folder / name).rename(trash)
+            at("versions:trashed")
+            shutil.rmtree(trash)
+            sync_folder(self.folder)  # or a loss of power brings it back, with users who were forgotten
+
+    def replace(
+        self,
+        name: str,
+        tensors: Mapping[str, np.ndarray],
+        edges: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        erased_seq: int,
+    ) -> None:
+        """Put another model and other edges in the place of a pinned version; what it was is thrown away.
+
+        Args:
+            name: of the version.
+            tensors: of the model.
+            edges: of the edges, less those of forgotten users.
+            meta: of the model.
+            erased_seq: up to which no forgotten user is left in them.
+
+        Raises:
+            UsageError: the disk is full or can't be written; the version is as it was.
+        """
+        about = {key: value for key, value in self._manifest(name).items() if key not in ("sha256", "format")}
+        meta = {**meta, "scratch_seq": max(erased_seq, int(meta.get("scratch_seq", 0)))}
+        about |= {"meta": meta, "erased_seq": erased_seq}
+        renewed = self.folder / f"{name}{_RENEWED}"
+        with refusing(f"Writing version {name} again"):
+            shutil.rmtree(renewed, ignore_errors=True)
+            write_folder(renewed, {"model": tensors, "edges": edges}, about, "snapshot")
+            (renewed / PINNED).touch()
+            sync_folder(renewed)
+            self.remove(name)
+            at("versions:removed")
+            renewed.rename(self.folder / name)
+            sync_folder(self.folder)
+
+    def pin(self, name: str, pinned: bool = True) -> None:
+        """Keep a version from being thrown away, or no longer.
+
+        Raises:
+            UsageError: there is no such version.
+        """
+        mark = self._existing(name) / PINNED
+        with refusing(f"Pinning version {name}"):
+            if pinned:
+                mark.touch()
+            else:
+                mark.unlink(missing_ok=True)
+            sync_folder(mark.parent)
+
+    def rollback(self, name: str) -> None:
+        """Make an older version the one to start from; the events since then are replayed on it, none is lost.
+
+        Raises:
+            UsageError: there is no such version, or it is damaged.
+        """
+        self.existing(name)
+        with refusing(f"Going back to version {name}"):
+            self._point(name)
+
+    def collect(self, keep: int) -> list[str]:
+        """Throw away all but the newest ``keep``, the pinned and the current version; give the names of those gone.
+
+        Raises:
+            UsageError: ``keep`` is less than 1.
+        """
+        if keep < 1:
+            raise UsageError(f"At least 1 version is kept, got {keep}.")
+        names = self.names()
+        stays = {*names[-keep:], self.current()}
+        gone = [name for name in names if name not in stays and not (self.folder / name / PINNED).exists()]
+        with refusing("Throwing versions away"):
+            for name in gone:
+                self.remove(name)
+            self.clean()
+        return gone
+
+    def clean(self) -> None:
+        """Remove what a crash left of versions half written and half thrown away."""
+        if self.folder.is_dir():
+            for renewed in self.folder.glob(f"v*{_RENEWED}"):
+                name = self.folder / renewed.name.removesuffix(_RENEWED)
+                if name.exists() or not (renewed / PINNED).exists():
+                    shutil.rmtree(renewed)
+                else:  # a crash came between the two renamings
+                    renewed.rename(name)
+            for each in list(self.folder.iterdir()):
+                if each.suffix in (".tmp", ".trash"):
+                    shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        """Read the manifest of a version; raises as `load`."""
+        manifest = {"erased_seq": 0, **read_manifest(self.folder / name)}
+        for key, kind in _ABOUT.items():
+            value = manifest.get(key)
+            if type(value) is not kind or (isinstance(value, int) and value < 0):
+                raise DamagedError(
+                    f"{self.folder / name} is damaged: its manifest does not describe a version ('{key}' is {value!r})."
+                )
+        return manifest
+
+    def _point(self, name: str) -> None:
+        replace_file(self.folder / CURRENT, f"{name}\n".encode())
+
+    def _existing(self, name: str) -> Path:
+        names = self.names()
+        if name not in names:
+            there = f"there are {', '.join(names)}" if names else "there is none"
+            raise UsageError(f"There is no version '{name}' in {self.folder}; {there}{ending(name, names)}")
+        return self.folder / name
+
+
+def _number(name: str) -> int:
+    return int(name[1:])

@@ -1,0 +1,217 @@
+"""Tokens of users or items and their ids: append-only, id 0 is padding, an id is never used twice.
+
+A forgotten token leaves a tombstone: its id stays taken, and the token coming back gets a new one. Each id keeps a
+*tag*, a digest of the token and of random salt. Salt and token are erased together, so the tag tells nothing about a
+forgotten token, while the hash of the vocabulary, which is made of the tags, stays what it was: versions saved before
+still know whether they belong to this vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_signed.ids_and_times import hash_of, hashes
+from recbole_signed.live.store.checksum import sealed
+
+TAG = 16  # bytes of a tag, and of the salt
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """Tokens that are about to join a vocabulary, from id ``first`` on."""
+
+    first: int
+    tokens: list[str | None]
+    salts: list[bytes | None]
+    tags: list[bytes]
+
+    def rows(self, now: int) -> list[tuple[int, str | None, bytes | None, bytes, int]]:
+        """Rows (id, token, salt, tag, sealed time of joining) as the log keeps them."""
+        ids = np.arange(self.first, self.first + len(self.tokens))
+        joined = sealed(ids, np.array([0 if token is None else now for token in self.tokens], dtype=np.int64))
+        return list(zip(ids.tolist(), self.tokens, self.salts, self.tags, joined.tolist(), strict=True))
+
+    def append(self, token: str) -> int:
+        """Add one more token and give its id."""
+        salt = os.urandom(TAG)
+        self.tokens.append(token)
+        self.salts.append(salt)
+        self.tags.append(make_tag(token, salt))
+        return self.first + len(self.tokens) - 1
+
+    def erase(self, i: int) -> None:
+        """Make a tombstone of an id that has not even joined."""
+        self.tokens[i - self.first] = None
+        self.salts[i - self.first] = None
+
+
+class Vocabulary:
+    """The ids of one kind of node. About 150 bytes a token; ten million take a few seconds to load."""
+
+    def __init__(self, rows: Iterable[tuple[str | None, bytes]] = ()) -> None:
+        """Take rows (token or None, tag) of ids 1, 2, ..."""
+        self._tokens: list[str | None] = [None]
+        self._tags = bytearray(TAG)
+        self._ids: dict[str, int] = {}
+        self._hashed = hashlib.sha256(), 0  # of the first so many tags, which never change
+        self._keys = np.zeros(0, dtype=np.int64)
+        self.extend(rows)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._ids
+
+    def ids(self, tokens: Sequence[str]) -> np.ndarray:
+        """Id of each token, int64 ``[n]``; 0 where it is not known."""
+        get = self._ids.get
+        return np.fromiter((get(token, 0) for token in tokens), dtype=np.int64, count=len(tokens))
+
+    def id_of(self, token: str) -> int:
+        """Id of one token; 0 where it is not known."""
+        return self._ids.get(token, 0)
+
+    def tokens(self, ids: Iterable[int]) -> list[str | None]:
+        """Token of each id; None for padding and for the forgotten.
+
+        Raises:
+            IndexError: there is no such id.
+        """
+        return [self._tokens[i] for i in ids]
+
+    def tag(self, i: int) -> bytes:
+        """Tag of an id: equal ones are of the same token, which joined once, in a state and in its backups.
+
+        Raises:
+            IndexError: there is no such id.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"The vocabulary has {len(self)} ids, and not {i}.")
+        return bytes(self._tags[i * TAG : (i + 1) * TAG])
+
+    @property
+    def keys(self) -> np.ndarray:
+        """What decides between items with equal scores, a hash of the token of each id, int64 ``[len(self)]``.
+
+        That of a token which was forgotten is of no use.
+        """
+        known = len(self._keys)
+        if known < len(self):
+            more = hashes(np.array([token or "" for token in self._tokens[known:]], dtype=object))
+            self._keys = np.concatenate([self._keys, more])
+        return self._keys
+
+    @property
+    def n_known(self) -> int:
+        """Number of ids whose token is known: neither padding nor forgotten."""
+        return len(self._ids)
+
+    @property
+    def tombstones(self) -> np.ndarray:
+        """Ids whose token was forgotten, int64."""
+        return np.array([i for i, token in enumerate(self._tokens) if token is None and i], dtype=np.int64)
+
+    def hash(self, size: int | None = None) -> str:
+        """Hash of the first ``size`` ids, padding included (all of them by default); forgetting leaves it as it is.
+
+        Raises:
+            IndexError: there are fewer.
+        """
+        size = len(self) if size is None else size
+        if size > len(self):
+            raise IndexError(f"The vocabulary has {len(self)} ids, not {size}.")
+        digest, known = self._hashed
+        if size < known:
+            return hashlib.sha256(memoryview(self._tags)[: size * TAG]).hexdigest()
+        digest.update(memoryview(self._tags)[known * TAG : size * TAG])
+        self._hashed = digest, size  # the next one, of more ids, goes on from here
+        return digest.copy().hexdigest()
+
+    def content_hash(self) -> str:
+        """Hash of ids and tokens themselves, which does not depend on the random salts."""
+        return hash_of(token or "" for token in self._tokens)
+
+    def propose(self, tokens: Iterable[str]) -> NewTokens:
+        """Prepare what is not known of ``tokens``, each once, in order of appearance; nothing changes yet."""
+        new = [token for token in dict.fromkeys(tokens) if token not in self._ids]
+        random = os.urandom(TAG * len(new))
+        salts = [random[start : start + TAG] for start in range(0, len(random), TAG)]
+        tags = [make_tag(token, salt) for token, salt in zip(new, salts, strict=True)]
+        return NewTokens(len(self), list(new), list(salts), tags)
+
+    def propose_and_forget(self, tokens: Sequence[str], forget: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
+        """Prepare a batch in which tokens are forgotten, and may come back after that; nothing changes yet.
+
+        Args:
+            tokens: row by row, ``[n]``; an empty one stands for nothing.
+            forget: whether the row forgets its token, bool ``[n]``.
+
+        Returns:
+            The id of each row, int64 ``[n]``, 0 for nothing; the new tokens; the ids that are forgotten on the way.
+        """
+        if not forget.any():
+            new = self.propose(filter(None, tokens))
+            return self.ids_with(new, tokens), new, []
+        here: dict[str, int] = {}
+        new = NewTokens(len(self), [], [], [])
+        gone: set[str] = set()
+        forgotten: list[int] = []
+        ids = []
+        for token, forgets in zip(tokens, forget.tolist(), strict=True):
+            i = here.get(token) or (0 if token in gone else self.id_of(token))
+            if forgets:
+                here.pop(token, None)
+                gone.add(token)
+                if i:
+                    forgotten.append(i)
+                if i >= new.first:  # came and goes within the batch
+                    new.erase(i)
+            elif not i and token:
+                i = here[token] = new.append(token)
+            ids.append(i)
+        return np.array(ids, dtype=np.int64), new, forgotten
+
+    def ids_with(self, new: NewTokens, tokens: Sequence[str]) -> np.ndarray:
+        """Id of each token, int64 ``[n]``, those that `propose` prepared included; 0 where it is not known."""
+        ids = self.ids(tokens)
+        if new.tokens:
+            joining = {token: i for i, token in enumerate(new.tokens, new.first)}
+            missing = np.flatnonzero(ids == 0)
+            ids[missing] = [joining.get(tokens[i], 0) for i in missing.tolist()]
+        return ids
+
+    def add(self, new: NewTokens) -> None:
+        """Take in what `propose` prepared, once it is durable."""
+        for i, token in enumerate(new.tokens, new.first):
+            if token is not None:
+                self._ids[token] = i
+        self._tokens.extend(new.tokens)
+        self._tags += b"".join(new.tags)
+
+    def extend(self, rows: Iterable[tuple[str | None, bytes]]) -> None:
+        """Take rows (token or None, tag) of the next ids, as they are in the log."""
+        first, tags = len(self), self._tags
+        for token, tag in rows:
+            self._tokens.append(token)
+            tags += tag
+        new = enumerate(self._tokens[first:], first)
+        self._ids.update((token, i) for i, token in new if token is not None)
+
+    def forget(self, i: int) -> None:
+        """Erase the token of an id; one that is not here yet is left to `NewTokens.erase`."""
+        token = self._tokens[i] if i < len(self) else None
+        if token is not None:
+            if self._ids[token] == i:  # to a reader that is behind, its new id may be known already
+                del self._ids[token]
+            self._tokens[i] = None
+
+
+def make_tag(token: str, salt: bytes) -> bytes:
+    """Give the tag of a token."""
+    return hashlib.blake2b(salt + token.encode(), digest_size=TAG).digest()

@@ -1,0 +1,208 @@
+"""A table of experiments: run what is missing, keep every row, give the table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recbole_signed.errors import UsageError, argument
+from recbole_signed.files import path_of, replace_text
+from recbole_signed.runs import RowStore, RunRow, file_name, has_none, is_there, users_folder
+from recbole_signed.runs.building import Result
+from recbole_signed.runs.claims import Claims
+from recbole_signed.runs.marks import marks_of
+from recbole_signed.runs.pool import run_all
+from recbole_signed.runs.progress import run_progress
+from recbole_signed.runs.spec import RunSpec, TableSpec
+from recbole_signed.runs.stored import View, table_of, view_file
+from recbole_signed.signals import raised_by_sigterm
+from recbole_signed.table import Table, to_markdown, to_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table with its rows, in the order of the table."""
+
+    table: Table
+    rows: list[RunRow]
+    n_new: int
+    """How many runs this call made; the others were there already."""
+
+    def __str__(self) -> str:
+        """The table as the command ``compare`` prints it."""
+        return to_text(self.table)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame, with a column for each of their fields, such as ``test.recall@20``."""
+        import pandas as pd
+
+        return pd.json_normalize([row.as_dict() for row in self.rows])
+
+    @property
+    def failed(self) -> list[RunRow]:
+        """The rows of runs that failed."""
+        return [row for row in self.rows if not row.ok]
+
+
+def compare(
+    path: Path | str,
+    only: Sequence[str] = (),
+    output: Path | str | None = None,
+    jobs: int = 1,
+    per_user: bool = False,
+    datasets: Sequence[str] = (),
+    finished: bool = False,
+) -> Comparison:
+    """Run a table: every run that has no finished row yet gets a process of its own and, when it ends, a row.
+
+    A row counts as finished while the run's settings, the files of defaults below them, the version of this package
+    and the data are what they were; a failed run is tried again. A finished row that another table in the folder has
+    of the same run counts too, and a run that another process is making is waited for.
+
+    Args:
+        path: the table's yaml file; rows go to ``NAME.jsonl`` beside it, what the table shows of them to
+            ``NAME.view.json``, and the table to ``NAME.md``.
+        only: labels of models to run and show (then these two stay as they are); all if empty.
+        output: folder for the files instead.
+        jobs: processes at a time.
+        per_user: repeat finished runs too if their values per user are not there, which tests of significance need
+            (older runs have none, and the files are not committed with the rows).
+        datasets: names of data sets, or of pools of them, to run and show, as ``only``.
+        finished: run nothing, and show the rows that are there: those that answer the table, and else those that it
+            shows already. No data are needed for the latter. Nothing is written but into an ``output`` that is given.
+
+    Returns:
+        The ``table``, which ``print`` shows as the command does; its ``rows``, each as :func:`recbole_signed.run`
+        returns it, of which ``failed`` are those of runs that failed; ``frame()``, the rows as a pandas data frame; and
+        ``n_new``, how many runs this call made.
+
+    Raises:
+        UsageError: the table asks for something that does not exist, or has a key that a missing run would not know;
+            with ``finished``, there is no row of it.
+        KeyboardInterrupt: after the running processes were ended; finished rows are kept.
+    """
+    if not isinstance(jobs, int) or jobs < 1:
+        raise UsageError(f"{argument('jobs')} is {jobs!r}; it must be a whole number of 1 or more.")
+    path = path_of(path, "path")
+    part = bool(only or datasets)
+    spec = TableSpec.read(path).only(only, datasets)
+    folder = path.parent if output is None else path_of(output, "output")
+    store = RowStore(folder / f"{path.stem}.jsonl")
+    requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
+    if not (requests or finished):
+        raise UsageError(f"{path} asks for no run: 'per_dataset' leaves every model out; take a false out of it.")
+    if per_user and not spec.per_user:
+        raise UsageError(f"{path} says per_user: false, so there are no values per user to repeat runs for.")
+
+    def answers(request: RunSpec, row: RunRow) -> bool:
+        return request.is_answered_by(row) and (not per_user or has_none(row) or is_there(row, store.file))
+
+    before = [store.find(request.key, request.is_answered_by) for request in requests]
+    n_new = 0 if finished else _run(requests, answers, jobs, store)
+    found = [(request, store.find(request.key, partial(answers, request))) for request in requests]
+    results = [
+        (each.section, each.label, replace(row, section=each.section, label=each.label, tuned=each.tuned))
+        for each, row in found
+        if row is not None
+    ]
+    kept = View.read(view_file(store.file))
+    if finished:
+        results = _with_shown(spec, requests, results, kept, store)
+        if not results:
+            raise UsageError(f"{path} has no finished rows yet; run it without {argument('finished')}.")
+    marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
+    table = table_of(spec, results, marks)
+    if not part and (not finished or output is not None):
+        _write(View.of(spec, results, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
+    return Comparison(table, [row for _, _, row in results], n_new)
+
+
+def _with_shown(
+    spec: TableSpec, requests: Sequence[RunSpec], results: Sequence[Result], kept: View | None, store: RowStore
+) -> list[Result]:
+    """Return the rows that were found, and in the place of those that were not what the table shows already.
+
+    Rows that it shows may be of data that are not here, or of older defaults. Where some seeds of a model were found,
+    they stand in their place if they are more, but not where all were found that are asked for.
+    """
+    asked = Counter((request.section, request.label) for request in requests)
+    fresh: dict[tuple[str, str], list[RunRow]] = {}
+    for section, label, row in results:
+        fresh.setdefault((section, label), []).append(row)
+    by_id = store.by_id()
+    merged: list[Result] = []
+    for section in spec.datasets:
+        for cell in spec.planned_rows(section):
+            here = fresh.get((section, cell.label), [])
+            ids = kept.rows.get(section, {}).get(cell.label, ()) if kept is not None else ()
+            shown = [by_id[each] for each in ids if each in by_id]
+            enough = min(len(shown), asked[section, cell.label] or len(shown))
+            merged += [(section, cell.label, row) for row in (here if len(here) >= enough else shown)]
+    return merged
+
+
+def _write(view: View, kept: View | None, table: Table, rows_file: Path, *, renewed: bool) -> None:
+    """Write the view and ``NAME.md``, unless a machine of other speed has found the same figures for the first time."""
+    markdown_file = rows_file.with_suffix(".md")
+    same = kept is not None and (kept.rows, kept.figures) == (view.rows, view.figures)
+    tested = view.marks is None or (kept is not None and kept.marks is not None)
+    if renewed or not (same and tested and markdown_file.is_file()):
+        view.write(view_file(rows_file))
+        replace_text(markdown_file, to_markdown(table))
+
+
+def _with_users(request: RunSpec, spec: TableSpec, rows_file: Path) -> RunSpec:
+    return replace(request, per_user=users_folder(rows_file) / file_name(request)) if spec.per_user else request
+
+
+def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool], jobs: int, store: RowStore) -> int:
+    """Make the runs that have no row yet, and return their number; another process that makes one is waited for."""
+
+    def open_(among: Iterable[RunSpec]) -> list[RunSpec]:
+        found = [(request, store.find(request.key, partial(answers, request))) for request in among]
+        return [request for request, row in found if row is None or not answers(request, row)]
+
+    missing = list({request.id: request for request in open_(requests)}.values())
+    if not missing:
+        return 0
+    for request in missing:  # before any of them runs, which may take hours
+        request.refuse_unknown_keys()
+        request.refuse_unknown_metrics()
+    store.open()
+    with (
+        raised_by_sigterm(KeyboardInterrupt),
+        Claims(store.file.parent) as claims,
+        run_progress(len(missing), store) as progress,
+    ):
+
+        def finished(request: RunSpec, row: RunRow) -> None:
+            progress.finished(request, row)
+            claims.give_back(request.id)
+
+        mine = [request for request in missing if claims.take(request.id)]
+        store.reload()  # what another process finished before it gave its claims back
+        mine, done = open_(mine), len(mine)
+        n_new = len(mine)
+        progress.skip(done - n_new)
+        run_all(mine, jobs, progress.logs, progress.started, finished)
+        for request in missing:
+            if request.id in claims.taken:
+                continue
+            known = store.find(request.key)
+            if not claims.take(request.id):
+                progress.say(f"{request.title}: waiting for another 'compare', which runs it")
+                claims.take(request.id, wait=True)
+            store.reload()
+            again = [request] if store.find(request.key) == known else []  # else it ended there, well or not
+            run_all(again, jobs, progress.logs, progress.started, finished)
+            progress.skip(1 - len(again))
+            n_new += len(again)
+            claims.give_back(request.id)
+        return n_new

@@ -1,0 +1,160 @@
+"""A model that is fitted once and then looked at: what the commands ``tradeoff`` and ``segments`` start from."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data import data_preparation
+from recbole.utils import ModelType, get_model, get_trainer, init_seed
+
+from recbole_signed import __version__
+from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden
+from recbole_signed.errors import UsageError
+from recbole_signed.files import parse_json, replace_text
+from recbole_signed.memory import keep_freed_memory
+from recbole_signed.plugin import layered, merged
+from recbole_signed.runs import (
+    announce_run,
+    configured_data,
+    data_folder,
+    data_sha256,
+    default_settings,
+    digest,
+    own_checkpoint,
+)
+from recbole_signed.yaml_spec import read_yaml
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model after its fit, with all that it came from."""
+
+    config: Any
+    data: Any
+    """RecBole's data set before the split: it holds the vocabularies."""
+    train_data: Any
+    model: Any
+    trainer: Any
+    valid_data: Any
+    test_data: Any
+    valid: Mapping[str, Any]
+    """Metrics on the validation part, as RecBole gives them; empty where there is none."""
+    seconds: float
+    """What the fit took, validation included."""
+
+
+def fit_once(
+    model: str,
+    dataset: str,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    *,
+    attribute: str | None = None,
+) -> Fitted:
+    """Fit a model as ``run`` does, keeping no checkpoint; one that is trained in epochs is that of its best epoch.
+
+    What is fitted is said on standard error; RecBole's log there shows warnings alone.
+
+    Args:
+        model: class name of a model.
+        dataset: name of a data set.
+        config_files: RecBole yaml files, later ones win.
+        overrides: configuration keys above the files.
+        seed: RecBole's ``seed``, above all.
+        attribute: what the model's class must have for the command that asks, on a model fitted in one pass.
+
+    Raises:
+        UsageError: the model lacks ``attribute`` or is trained in epochs, it is to be fitted again for the test, or as
+            :func:`configured_data`.
+    """
+    config, data = configured_data(model, dataset, config_files, overrides, seed, quiet=True)
+    if config["refit_for_test"]:
+        raise UsageError("refit_for_test fits a model twice, and here it is fitted once; leave it out.")
+    announce_run(config, data, partial(print, file=sys.stderr))
+    kind = get_model(config["model"])
+    in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
+    if attribute is not None and (in_epochs or not hasattr(kind, attribute)):
+        raise UsageError(f"{model} has no '{attribute}' that works on a model fitted once; SSF has.")
+    with own_arguments_hidden():
+        train_data, valid_data, test_data = data_preparation(config, data)
+        if in_epochs:
+            keep_freed_memory()
+        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        started = time.perf_counter()
+        made = kind(config, train_data._dataset).to(config["device"])
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, made)
+        with own_checkpoint(trainer, config, keep=False):
+            _, valid = trainer.fit(train_data, valid_data, saved=in_epochs, show_progress=config["show_progress"])
+            seconds = time.perf_counter() - started
+            file = Path(trainer.saved_model_file)
+            if file.is_file():
+                saved = torch.load(file, config["device"], weights_only=False, pickle_module=CHECKPOINT_PICKLE)
+                made.load_state_dict(saved["state_dict"])
+                made.load_other_parameter(saved.get("other_parameter"))
+    return Fitted(config, data, train_data, made, trainer, valid_data, test_data, valid or {}, seconds)
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    """Return what a file keeps; nothing where it is some other file."""
+    try:
+        kept = parse_json(file.read_bytes()) if file.is_file() else {}
+    except ValueError:
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def above_files(
+    config_files: Sequence[str | Path], defaults: Mapping[str, Any], overrides: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the keys to set above RecBole yaml files: ``overrides``, and those ``defaults`` that no file names."""
+    named = {key.partition(".")[0] for file in config_files for key in read_yaml(Path(file))}
+    return merged({key: each for key, each in defaults.items() if key.partition(".")[0] not in named}, overrides or {})
+
+
+def kept_or_made(
+    models: Mapping[str, Mapping[str, Any]],
+    dataset: str,
+    folder: Path,
+    question: Mapping[str, Any],
+    make: Callable[..., dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return an analysis of each model; what a folder keeps of one as ``MODEL-DATASET.json`` is not made again.
+
+    Args:
+        models: class name -> ``values``, an argument of ``make``.
+        dataset: name of a data set.
+        folder: of the JSON files. What they keep of another question, other data, other defaults or another version is
+            made again.
+        question: further arguments of ``make``.
+        make: called with model, data set, question and values.
+    """
+    return [
+        _kept_or_made(folder / f"{model}-{dataset}.json", model, dataset, {**question, "values": values}, make)
+        for model, values in models.items()
+    ]
+
+
+def _kept_or_made(
+    file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    files = question.get("config_files", ())
+    in_force = layered(question.get("values"), files, question.get("overrides"))
+    data = data_folder(dataset, in_force.get("data_path"))
+    asked = {**question, "config_files": [read_yaml(Path(file)) for file in files]}  # what they hold, not their names
+    request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
+    defaults = digest(default_settings(model, data / f"{dataset}.yaml"))
+    kept = _kept(file)
+    if kept.get("request") == request and kept.get("defaults", defaults) == defaults:  # older ones do not say
+        return dict(kept)
+    found = {"request": request, "defaults": defaults, **make(model, dataset, **question)}
+    replace_text(file, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    return found

@@ -1,0 +1,288 @@
+"""Result rows: what is kept of one run, and the JSON Lines file they are appended to.
+
+This module imports neither torch nor RecBole: the process that runs a table only reads and writes rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from recbole_signed.errors import UsageError, argument
+from recbole_signed.files import parse_json
+from recbole_signed.runs.provenance import digest
+
+_logger = logging.getLogger(__name__)
+
+OK, FAILED = "ok", "failed"
+NO_VALUES = ""
+"""Stands for a file of values per user where no metric of a run is a mean over users, each ranked once."""
+_ID_DIGITS = 12
+Key = tuple[str, str, int, "str | None", "str | None"]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run of a model on a data set, with everything needed to believe its numbers."""
+
+    model: str
+    dataset: str
+    seed: int
+    status: str = OK
+    reason: str | None = None
+    """Why the run failed, in one line."""
+    valid: dict[str, float | None] = field(default_factory=dict)
+    """Metric in RecBole's spelling (``recall@20``) -> value on validation; None where it is not defined."""
+    test: dict[str, float | None] = field(default_factory=dict)
+    valid_metric: str | None = None
+    """The metric by which the best epoch was chosen."""
+    fit_seconds: float | None = None
+    """Wall time of building the model and training it, validation included (training-free models do their work
+    while they are built); without reading data."""
+    fit_cpu_seconds: float | None = None
+    """The processor time of the same, over all threads: less disturbed by what else the machine does."""
+    eval_seconds: float | None = None
+    """Wall time of the evaluation on the test part."""
+    peak_memory_bytes: int | None = None
+    """Largest resident size of the process during the run."""
+    base_memory_bytes: int | None = None
+    """Resident size before anything was read: the interpreter, torch and RecBole."""
+    fit_memory_bytes: int | None = None
+    """How far the resident size rose, above that with the data at hand, while the model was built and trained."""
+    peak_gpu_memory_bytes: int | None = None
+    serve_seconds: float | None = None
+    """Wall time of ranking 1,000 users (scores, mask, top k) with what is computed once at hand; the median of
+    several. This and the fields down to ``model_bytes`` come from a fresh process that loads the checkpoint; None
+    where that was not asked for."""
+    serve_first_seconds: float | None = None
+    """The same of the first time, which computes what is kept, such as propagated embeddings."""
+    serve_memory_bytes: int | None = None
+    """How far the resident size of that process rose, above that with the data at hand, while the model was loaded
+    and ranked; also what its graph and the scores of a batch take."""
+    serve_gpu_memory_bytes: int | None = None
+    model_bytes: int | None = None
+    """What has to be kept beside the training edges to rank known users: the parameters and buffers of a checkpoint,
+    and matrices that a model keeps elsewhere; not what is rebuilt from the edges, such as an adjacency matrix."""
+    epochs: int | None = None
+    stopped_by: str | None = None
+    """``epochs``, ``early stopping`` or ``budget`` (``training_budget``, ``max_steps``: more training might have
+    helped)."""
+    steps: int | None = None
+    """Steps of the optimizer. None: the trainer does not count them, or the row is from when ``training_budget`` was
+    wall time; it is CPU time now."""
+    settings_ranked: int | None = None
+    """How many candidates a model that chooses by itself (``auto``) ranked on validation; None for others, and in older
+    rows."""
+    curve: list[list[float]] = field(default_factory=list)
+    """``[epoch, valid score]`` of each validation, where the trainer keeps it; an epoch may be a part of a pass."""
+    n_parameters: int | None = None
+    config_hash: str | None = None
+    """sha256 of the final configuration without paths, devices and progress bars: equal in any folder."""
+    data_sha256: str | None = None
+    """sha256 over the names and contents of the data set's atomic files."""
+    data_version: str | None = None
+    """The version in the ``dataset.json`` that lies beside them; None where there is none."""
+    request_hash: str | None = None
+    """sha256 of what a table asked for; None for a run outside a table."""
+    per_user: str | None = None
+    """File of the test metrics of every user, relative to the rows' file; None where none was kept, and
+    :data:`NO_VALUES` where the run has none."""
+    per_user_sha256: str | None = None
+    section: str | None = None
+    """The part of the table that made the row: the data set, or the name of a variant of it."""
+    label: str | None = None
+    """The model's name in that table."""
+    tuned: dict[str, Any] | None = None
+    """Where a table asked for tuned parameters: trials, training budget, seed, metric and split of their choice."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The configuration keys that were given, other than defaults."""
+    split: dict[str, Any] | str | None = None
+    """See :func:`~recbole_signed.plugin.split_of`."""
+    protocol: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str | None = None
+    machine: str | None = None
+    threads: int | None = None
+    timestamp: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status == OK
+
+    @property
+    def n_ranked(self) -> int | None:
+        """How many settings were ranked to choose this one's, by the model itself or by ``tune``; None: not known."""
+        return self.settings_ranked or (self.tuned or {}).get("tried")
+
+    @property
+    def key(self) -> Key:
+        """Which request this row answers; equal keys mean that the run need not be repeated."""
+        return self.model, self.dataset, self.seed, self.request_hash, self.data_sha256
+
+    @property
+    def id(self) -> str:
+        """A short name of the request and its data, by which tables refer to the row."""
+        return request_id(self.request_hash, self.data_sha256)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as JSON can hold it: values that are not finite become None, dates and others text."""
+        return _finite(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunRow:
+        """Make a row of what :meth:`as_dict` gave; fields of other versions of this package are left out.
+
+        Raises:
+            ValueError: ``model``, ``dataset`` or ``seed`` is missing, or a value is of another type.
+        """
+        return _ROW.validate_python(values)
+
+
+_ROW = TypeAdapter(RunRow)
+
+
+def request_id(request_hash: str | None, data_sha256: str | None) -> str:
+    """Return a short name of a request and its data: it changes with everything that changes the run."""
+    return digest([request_hash, data_sha256])[:_ID_DIGITS]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def append_row(path: Path, row: RunRow) -> None:
+    """Append a row by one write and make it safe on disk.
+
+    Several processes may append to one file. If an earlier write was cut off, its rest is closed by a line end first.
+
+    Raises:
+        OSError: the row could not be written as a whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compact = json.dumps(row.as_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    line = compact.encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size:
+            os.lseek(descriptor, size - 1, os.SEEK_SET)
+            if os.read(descriptor, 1) != b"\n":
+                line = b"\n" + line
+        written = os.write(descriptor, line)
+        if written != len(line):
+            raise OSError(errno.ENOSPC, f"only {written} of the {len(line)} bytes of a result row fit", str(path))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_rows(path: Path) -> list[RunRow]:
+    """Read the rows of a file in their order; none where there is no file.
+
+    A line that is not a row (what an interrupted write left) is reported on standard error and dropped.
+
+    Raises:
+        UsageError: the file holds lines, and none of them is a row: it is some other file.
+    """
+    if not path.is_file():
+        return []
+    rows, bad = [], 0
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(RunRow.from_dict(parse_json(line)))
+        except ValueError:  # no UTF-8, no JSON, no object, no model
+            bad += 1
+            _logger.warning("%s, line %d is not a whole result row and is left out.", path, number)
+    if bad > 1 and not rows:
+        raise UsageError(f"{path} holds no result rows; move it away, or give another folder as {argument('output')}.")
+    return rows
+
+
+class RowStore:
+    """The rows of all tables of a folder. Each lies once, in the file of the table that made it.
+
+    A run that two tables ask for in the same way (equal :attr:`RunRow.key`) is made for the first of them alone, and
+    the other finds it here.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Read the rows.
+
+        Args:
+            file: of the table's own rows, to which new ones are appended.
+
+        Raises:
+            UsageError: as :func:`read_rows`.
+        """
+        self.file = file
+        self._rows: dict[Key, list[RunRow]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files again: another process may have appended to them."""
+        own = read_rows(self.file)[::-1]
+        done, failed = ([row for row in own if row.ok is ok] for ok in (True, False))
+        others = _finished_beside(self.file)
+        others.sort(key=lambda row: row.serve_seconds is not None)  # one that has more measured serves as well
+        self._rows = {}
+        for row in [*done, *others, *failed]:
+            self._rows.setdefault(row.key, []).append(row)
+
+    def find(self, key: Key, fits: Callable[[RunRow], bool] = lambda row: row.ok) -> RunRow | None:
+        """Return the best row of a request that fits; without one, the best that there is, if any.
+
+        The table's own finished rows come first, the newest before the others, then those of other tables.
+        """
+        rows = self._rows.get(key, [])
+        return next((row for row in rows if fits(row)), rows[0] if rows else None)
+
+    def open(self) -> None:
+        """See that rows can be appended, before anything is run for them.
+
+        Raises:
+            OSError: they can't.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.open("ab").close()
+
+    def add(self, row: RunRow) -> None:
+        """Append a row to the table's own."""
+        append_row(self.file, row)
+        rows = self._rows.setdefault(row.key, [])
+        rows.insert(0 if row.ok else sum(each.ok for each in rows), row)  # the newest of its kind, as reload() has it
+
+    def by_id(self) -> dict[str, RunRow]:
+        """Return the best row of each request by its :attr:`RunRow.id`."""
+        return {rows[0].id: rows[0] for rows in self._rows.values()}
+
+
+def _finished_beside(path: Path) -> list[RunRow]:
+    """Return the finished rows of the other ``.jsonl`` files in a file's folder; other lines are passed over."""
+    found = []
+    for other in sorted(path.parent.glob("*.jsonl")):
+        if other.name == path.name:
+            continue
+        for line in other.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError):  # some other file, or a cut-off line
+                row = RunRow.from_dict(parse_json(line))
+                found += [row] if row.ok and row.request_hash else []
+    return found

@@ -1,0 +1,157 @@
+"""What a trained model costs when it is used: a fresh process loads its checkpoint and ranks 1,000 users.
+
+A process of its own, because one that has trained keeps memory which serving does not need.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import EvaluatorType, ModelType, init_logger
+
+from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.errors import UsageError
+from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
+from recbole_signed.model import SignedRecommender
+from recbole_signed.plugin import given_settings, quiet_log
+from recbole_signed.runs.warm_up import run_warm_up
+from recbole_signed.trainer import read_checkpoint, restore_data, restore_model
+
+N_USERS = 1000
+REPEATS = 5
+_SEED = 2020
+
+
+def serve_in_new_process(checkpoint: Path) -> dict[str, Any]:
+    """Return what :func:`serve` measures of a checkpoint in a process that does nothing else.
+
+    Raises:
+        RuntimeError: that process failed; what it said is on standard error.
+    """
+    out = checkpoint.with_suffix(f".{os.getpid()}.json")
+    command = [sys.executable, "-m", "recbole_signed.runs.serving_cost", str(checkpoint), str(out)]
+    try:
+        # RecBole logs to standard output, which may be the place of somebody's result
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False).returncode
+        if status or not out.is_file():
+            raise RuntimeError(f"loading {checkpoint} in a process of its own ended with status {status}")
+        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    finally:
+        out.unlink(missing_ok=True)
+    return found
+
+
+def serve(checkpoint: Path) -> dict[str, Any]:
+    """Load a checkpoint, let it rank :data:`N_USERS` users, and measure that, after a warm-up of its model.
+
+    The users are drawn with a fixed seed from those that the test part ranks, again and again where they are fewer,
+    and come in the batches of an evaluation. Ranking is what it is there: scores, the mask of what must not be
+    recommended, and the first ``max(topk)`` items; no metric.
+
+    Returns:
+        The fields of :class:`~recbole_signed.runs.RunRow` that begin with ``serve``, and ``model_bytes``.
+
+    Raises:
+        UsageError: the checkpoint is not one of a model that ranks items, or its split has no test part.
+    """
+    with own_arguments_hidden():
+        config = read_checkpoint(checkpoint)["config"]
+        run_warm_up(config["model"], given_settings(config))
+        init_logger(config)
+        quiet_log()
+        _, (train_data, _, loader) = restore_data(config)
+        if config["eval_type"] != EvaluatorType.RANKING or not hasattr(loader, "user_df"):
+            raise UsageError(f"{checkpoint} is of a run without full ranking, so there is nothing to serve.")
+        batches = list(_batches(loader))
+        at_rest = memory_at_rest()
+        reset_peak_memory()
+        model = restore_model(read_checkpoint(checkpoint), config, train_data)
+    k = max(config["topk"])
+    on_gpu = config["device"].type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(1 + REPEATS):
+        started = time.perf_counter()
+        for users, history in batches:
+            _rank(model, users.to(config["device"]), history, loader, k)
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return {
+        "serve_seconds": round(statistics.median(seconds[1:]), 6),
+        "serve_first_seconds": round(seconds[0], 6),
+        "serve_memory_bytes": max(0, memory_bytes()[1] - at_rest),
+        "serve_gpu_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "model_bytes": model_bytes(model),
+    }
+
+
+def _batches(loader: Any) -> Iterator[tuple[Any, Any]]:
+    rows = np.resize(np.random.default_rng(_SEED).permutation(loader.sample_size), N_USERS)
+    for start in range(0, N_USERS, loader.step):
+        users, history, *_ = loader.collate_fn(rows[start : start + loader.step].tolist())
+        yield users, history
+
+
+@torch.no_grad()
+def _rank(model: Any, users: Any, history: Any, loader: Any, k: int) -> torch.Tensor:
+    """Return the first ``k`` items of each user, ``[n_users, k]``, as RecBole's evaluation finds them."""
+    n_items = loader._dataset.item_num
+    try:
+        scores = model.full_sort_predict(users)
+    except NotImplementedError:  # the model scores pairs alone
+        pairs = users.repeat_interleave(n_items)
+        items = torch.arange(n_items, device=pairs[loader.uid_field].device).repeat(len(users))
+        pairs.update(Interaction({loader.iid_field: items}))
+        scores = model.predict(pairs)
+    scores = scores.view(-1, n_items)
+    scores[:, 0] = -torch.inf
+    if history is not None:
+        scores[history] = -torch.inf
+    return torch.topk(scores, k, dim=-1).indices
+
+
+def model_bytes(model: Any) -> int:
+    """Return the bytes that have to be kept, beside the training edges, to rank known users.
+
+    These are the tensors of the model's ``state_dict``: parameters and those buffers that a checkpoint must hold. One
+    of RecBole's that is fitted in one pass keeps its result outside of it (EASE, ItemKNN, Pop): there the arrays among
+    its attributes count too. A sparse matrix of users and items is the training edges, or a product of them with what
+    is counted, and does not count.
+    """
+    kept = {id(each): each for each in model.state_dict().values()}
+    if model.type == ModelType.TRADITIONAL and not isinstance(model, SignedRecommender):
+        edges = (model.n_users, model.n_items)
+        kept.update({id(each): each for each in vars(model).values() if getattr(each, "shape", None) != edges})
+    return sum(map(_n_bytes, kept.values()))
+
+
+def _n_bytes(value: Any) -> int:
+    if sp.issparse(value):
+        parts = value.tocsr()
+        return int(parts.data.nbytes + parts.indices.nbytes + parts.indptr.nbytes)
+    return int(value.nbytes) if isinstance(value, (torch.Tensor, np.ndarray)) else 0
+
+
+def main() -> None:
+    """Measure the checkpoint that the first argument names and write the result to the file that the second names."""
+    checkpoint, out = map(Path, sys.argv[1:3])
+    found = serve(checkpoint)
+    out.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

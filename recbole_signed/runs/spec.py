@@ -1,0 +1,501 @@
+"""A table of experiments as a yaml file: which models, on which data sets, with which seeds."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
+
+from recbole_signed import __version__
+from recbole_signed.atomic import Settings, Sign
+from recbole_signed.data import inter_columns, ranks_all
+from recbole_signed.errors import UsageError, ending
+from recbole_signed.evaluation import KEYS as GROUP_KEYS
+from recbole_signed.evaluation import bounds_of, labels_of, split_group
+from recbole_signed.plugin import (
+    DEFAULT_TOPK,
+    PROTOCOLS,
+    RANGES,
+    RECBOLE_METRICS,
+    SIGNED_METRICS,
+    class_names,
+    default_file,
+    draws,
+    eval_args_of,
+    facts_of,
+    foreign_code,
+    merged,
+    refuse_unknown_keys,
+    registry,
+    split_dotted,
+    with_dotted,
+    yaml_if_there,
+)
+from recbole_signed.runs import (
+    BEST,
+    COSTS,
+    DEFAULT_COSTS,
+    SERVED,
+    RunRow,
+    data_folder,
+    data_sha256,
+    digest,
+    has_k,
+    request_id,
+)
+from recbole_signed.runs.table_file import POOL, keys_on, read_table_file
+from recbole_signed.runs.tuned import how_in_row, tuned_choice, tuned_for
+from recbole_signed.yaml_spec import Spec, checked, read_yaml
+
+DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+DEFAULT_SEEDS = (2020,)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run that a table asks for."""
+
+    label: str
+    """Row of the table: the model's class name, or another name for a variant of it."""
+    section: str
+    """Part of the table: the data set's name, or another name for a variant of it."""
+    model: str
+    dataset: str
+    seed: int
+    settings: dict[str, Any]
+    request_hash: str
+    data_sha256: str
+    per_user: Path | None = None
+    """Where the run's values per user go; they are not kept for None."""
+    serving: bool = False
+    """Whether it has to be measured too what the trained model costs in use; no part of the hash."""
+    tuned: dict[str, Any] | None = None
+    """As :attr:`recbole_signed.runs.rows.RunRow.tuned`."""
+
+    @property
+    def key(self) -> tuple[str, str, int, str | None, str | None]:
+        """As :attr:`recbole_signed.runs.rows.RunRow.key`."""
+        return self.model, self.dataset, self.seed, self.request_hash, self.data_sha256
+
+    def is_answered_by(self, row: RunRow | None) -> bool:
+        """Whether a row of the same key has all that is asked for, so that nothing need be run."""
+        return row is not None and row.ok and not (self.serving and row.serve_seconds is None)
+
+    @property
+    def id(self) -> str:
+        """As :attr:`recbole_signed.runs.rows.RunRow.id`."""
+        return request_id(self.request_hash, self.data_sha256)
+
+    @property
+    def title(self) -> str:
+        """What a progress bar shows."""
+        return f"{self.label} on {self.section}, seed {self.seed}"
+
+    def refuse_unknown_keys(self) -> None:
+        """Refuse keys that the run would refuse, without importing RecBole; a foreign model may have keys of its own.
+
+        Raises:
+            UsageError: a key, or an entry of a mapping, that nothing reads.
+        """
+        folder = data_folder(self.dataset, self.settings.get("data_path"))
+        files = default_settings(self.model, folder / f"{self.dataset}.yaml")
+        defaults = {**files.get("model", {}), **files.get("dataset", {})}
+        if "code" in files or {**defaults, **self.settings}.get("allow_unknown_keys"):
+            return
+        plain, dotted = split_dotted(self.settings)
+        try:
+            refuse_unknown_keys({**plain, **with_dotted(dotted, plain)}, defaults)
+        except UsageError as error:
+            raise UsageError(f"{self.label} on {self.section}: {error}") from error
+
+    def refuse_unknown_metrics(self) -> None:
+        """Refuse metrics that the run would not know, without importing RecBole.
+
+        Raises:
+            UsageError: as :func:`recbole_signed.plugin.registry.check_metrics`.
+        """
+        given, chosen = self.settings.get("metrics") or [], self.settings.get("valid_metric")
+        named = [*([given] if isinstance(given, str) else given), *([chosen.partition("@")[0]] if chosen else [])]
+        registry.check_metrics(named, f"{self.label} on {self.section}: ")
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A model on a data set of a table."""
+
+    label: str
+    section: str
+    model: str
+    dataset: str
+    settings: dict[str, Any]
+    """The table's RecBole keys."""
+    start: dict[str, Any]
+    """Values of keys with which ``tune`` begins, beside the defaults."""
+    tuned: Any
+    """What the table's key ``tuned`` says, see :func:`recbole_signed.runs.tuned.tuned_for`."""
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    seeds = [value] if isinstance(value, int) else value
+    whole = isinstance(seeds, (list, tuple)) and all(type(each) is int for each in seeds)
+    if not whole or not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError(f"'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}.")
+    unfit = [each for each in seeds if not RANGES["seed"].holds(each)]
+    if unfit:
+        raise UsageError(f"'seeds' holds {unfit[0]}; each must be {RANGES['seed']}.")
+    return tuple(seeds)
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _columns(value: Any) -> tuple[str, ...]:
+    columns = [str(each).lower() for each in value] if isinstance(value, (list, tuple)) else []
+    for column in columns:
+        plain, _ = split_group(column)
+        _, at, k = plain.partition("@")
+        if (at and not re.fullmatch("[1-9][0-9]{0,8}", k)) or "[" in plain:
+            raise UsageError(f"the column '{column}' must read like recall@20, signauc or recall@20[users 1-5].")
+    if not columns:
+        raise UsageError(f"'columns' must be a list of metrics such as [recall@20, ndcg@20], but is {value!r}.")
+    return tuple(columns)
+
+
+class _Keys(Spec):
+    """RecBole keys, of which some are a table's own or read by it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")
+    """Keys of other parts of a table, which would be ignored here."""
+
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
+    tuned: Annotated[Any, BeforeValidator(tuned_choice)] = None
+    start: dict[str, Any] | None = Field(None, description="a mapping of the keys with which 'tune' begins")
+
+    @model_validator(mode="after")
+    def _says_nothing_that_is_ignored(self) -> _Keys:
+        given = self.__pydantic_extra__ or {}
+        if "seed" in given:
+            raise UsageError("'seed' is no key of a table; write 'seeds', a list such as [2020].")
+        for key in self.elsewhere:
+            if key in given:
+                raise UsageError(
+                    f"'{key}' can't be set here: 'model' and 'per_dataset' are keys of a model of the table, 'dataset' "
+                    f"and '{POOL}' of a data set."
+                )
+        return self
+
+
+class _DatasetKeys(_Keys):
+    """What a table says of a data set."""
+
+    elsewhere = ("model", "per_dataset")
+    dataset: str | None = None
+    pool: str | None = None
+
+
+def _or_left_out(value: Any) -> Any:
+    if value is False or value is None:
+        return None
+    if not isinstance(value, dict):
+        raise UsageError("'per_dataset' must map data sets to RecBole keys, or to false, which leaves the model out.")
+    return value
+
+
+class _ModelKeys(_Keys):
+    """What a table says of a model."""
+
+    elsewhere = ("dataset", POOL)
+    model: str | None = None
+    per_dataset: dict[str, Annotated[_Keys | None, BeforeValidator(_or_left_out)]] | None = Field(
+        None, description="a mapping from data sets of the table to RecBole keys, or to false"
+    )
+
+
+class _Judged(Spec):
+    """The keys of a run that say whether it fills the columns of a table."""
+
+    metrics: Annotated[tuple[str, ...], BeforeValidator(_listed)]
+    topk: Annotated[tuple[StrictInt, ...], BeforeValidator(_listed)]
+
+
+Content = TypeVar("Content", bound=Mapping[str, Any])
+
+
+def _is_of(kind: type[Spec], value: Content, where: str) -> Content:
+    checked(kind, value, where)
+    return value
+
+
+def _are_of(kind: type[Spec], value: Content) -> Content:
+    for name, keys in value.items():
+        checked(kind, keys, name)
+    return value
+
+
+class TableSpec(Spec):
+    """The content of a table's yaml file."""
+
+    title: str
+    datasets: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _DatasetKeys))]
+    models: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _ModelKeys))]
+    common: Annotated[dict[str, Any], AfterValidator(partial(_is_of, _Keys, where="common"))] = Field(
+        {}, description="a mapping of RecBole keys"
+    )
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
+    columns: Annotated[tuple[str, ...], BeforeValidator(_columns)] = DEFAULT_COLUMNS
+    note: str | None = None
+    per_user: StrictBool = Field(True, description="true or false")
+    """Whether the values of every user are kept for tests of significance."""
+    costs: tuple[str, ...] = Field(DEFAULT_COSTS, description=f"a list of names ({', '.join(COSTS)})")
+    """Names of :data:`recbole_signed.runs.metric_columns.COSTS`."""
+    relative_to: tuple[str, ...] = Field((), description=f"a list of models of the table, or of {BEST}")
+    """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
+    serving: StrictBool = Field(False, description="true or false")
+    """Measure what the trained models cost in use."""
+    _file: Path = PrivateAttr(Path("TABLE"))
+    _sources: tuple[TableSpec, ...] = PrivateAttr(())
+    """The tables whose rows it shows; none: it has rows of its own."""
+
+    @classmethod
+    def read(cls, path: Path) -> TableSpec:
+        """Read and check a table's yaml file.
+
+        Raises:
+            UsageError: no such file, an unknown key or model, or values of the wrong kind.
+        """
+        content = read_table_file(path, ("extends", "rows_from", *cls.model_fields))
+        sources = [path.parent / name for name in content.pop("rows_from", ())]
+        for key in ("datasets", "models"):
+            if not content.get(key):
+                raise UsageError(f"{path}: a table needs '{key}'.")
+        given = {key: value for key, value in content.items() if value is not None}
+        spec = checked(cls, {**given, "title": str(content.get("title") or path.stem)}, path)
+        spec._file = path
+        spec._sources = tuple(cls.read(file) for file in sources)
+        return spec
+
+    def pools(self) -> dict[str, list[str]]:
+        """Return the parts of the table that are tested together, by their common name: mostly each by itself."""
+        found: dict[str, list[str]] = {}
+        for section, settings in self.datasets.items():
+            found.setdefault(settings.get(POOL) or section, []).append(section)
+        return found
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> TableSpec:
+        named = class_names(*(settings.get("model", label) for label, settings in self.models.items()))
+        for label, model in zip(self.models, named, strict=True):
+            if model != label:
+                self.models[label] = {**self.models[label], "model": model}
+        for label, settings in self.models.items():
+            for section in settings.get("per_dataset") or {}:
+                if section not in (known_places := (*self.datasets, *self.pools())):
+                    hint = ending(str(section), known_places)
+                    raise UsageError(f"{label} has settings on '{section}', which the table does not have{hint}")
+        for key, names in (("costs", tuple(COSTS)), ("relative_to", (BEST, *self.models))):
+            for name in getattr(self, key):
+                if name not in names:
+                    raise UsageError(f"'{key}' has no '{name}' (expected {', '.join(names)}){ending(name, names)}")
+        unmeasured = [name for name in self.costs if name in SERVED and not self.serving]
+        if unmeasured:
+            raise UsageError(f"the costs {', '.join(unmeasured)} are measured under 'serving: true' alone; set it.")
+        return self
+
+    def only(self, labels: Sequence[str], datasets: Sequence[str] = ()) -> TableSpec:
+        """Return the table with some of its models and data sets, in the table's order; with all of them for none.
+
+        Args:
+            labels: of models.
+            datasets: names of the table's data sets, or of pools of them.
+
+        Raises:
+            UsageError: a name that the table does not have.
+        """
+        labels, datasets = ([each] if isinstance(each, str) else each for each in (labels, datasets))
+        pools = self.pools()
+        for name in datasets:
+            if name not in (names := dict.fromkeys([*pools, *self.datasets])):
+                raise UsageError(f"the table has no data set '{name}'; it has {', '.join(names)}{ending(name, names)}")
+        for label in labels:
+            if label not in self.models:
+                raise UsageError(
+                    f"the table has no model '{label}'; it has {', '.join(self.models)}{ending(label, self.models)}"
+                )
+        chosen = {label: each for label, each in self.models.items() if label in labels}
+        here = {section for name in datasets for section in pools.get(name, [name])}
+        left = {section: each for section, each in self.datasets.items() if section in here}
+        update = {**({"models": chosen} if labels else {}), **({"datasets": left} if datasets else {})}
+        return self.model_copy(update=update)
+
+    def requests(self, possible: bool = False) -> Iterator[RunSpec]:
+        """Yield the runs: data set by data set, model by model, seed by seed.
+
+        ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
+
+        Args:
+            possible: leave out data sets that are not there and models that were not tuned, instead of raising.
+
+        Raises:
+            UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
+                were not tuned.
+        """
+        checksums: dict[Path, str] = {}
+        for section in self.datasets:
+            how: dict[str, dict[str, Any] | None] = {}
+            for cell in self.planned_rows(section):
+                model, dataset = cell.model, cell.dataset
+                try:
+                    folder = data_folder(dataset, cell.settings.get("data_path"))
+                    checksum = checksums[folder] = checksums.get(folder) or data_sha256(folder, dataset)
+                    words = ("tune", "--table", str(self._file), "-m", cell.label, "-d", section)
+                    tuned = tuned_for(model, dataset, cell.tuned, checksum, shlex.join(["recbole-signed", *words]))
+                except UsageError:
+                    if possible:
+                        continue
+                    raise
+                beside = folder / f"{dataset}.yaml"
+                how[cell.label] = how_in_row(tuned)
+                settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
+                seeds = _seeds(settings.pop("seeds", self._seeds_of(model, beside, settings)))
+                code = registry.metric_code(self._check_columns(cell.label, beside, settings))
+                for seed in seeds:
+                    asked = {
+                        "model": model,
+                        "dataset": dataset,
+                        "seed": seed,
+                        "settings": {key: value for key, value in settings.items() if key != "data_path"},
+                        "package": __version__,
+                        "defaults": default_settings(model, beside),
+                        **({"metrics": code} if code else {}),
+                    }
+                    yield RunSpec(
+                        cell.label,
+                        section,
+                        model,
+                        dataset,
+                        seed,
+                        settings,
+                        digest(asked),
+                        checksum,
+                        tuned=how[cell.label],
+                        serving=self.serving,
+                    )
+
+    def planned_rows(self, section: str) -> Iterator[PlannedRow]:
+        """Yield the models on one part of the table, with all that the table says of each there.
+
+        A model whose ``per_dataset`` says ``false`` of the part, or of its pool, is left out.
+        """
+        data_settings = self.datasets[section]
+        for label, model_settings in self.models.items():
+            settings = keys_on(section, self.common, data_settings, model_settings)
+            if settings is None:
+                continue
+            if self._sources:
+                source = next(each for each in self._sources if label in each.models)
+                for row in source.only([label]).planned_rows(section) if section in source.datasets else ():
+                    yield replace(row, settings=merged(row.settings, self.common))  # a folder of data, from a command
+                continue
+            start, tuned = settings.pop("start", None) or {}, settings.pop("tuned", None)
+            for key in ("model", "dataset", "seed", POOL):
+                settings.pop(key, None)
+            model, dataset = model_settings.get("model", label), data_settings.get("dataset") or section
+            yield PlannedRow(label, section, model, dataset, settings, start, tuned)
+
+    def _seeds_of(self, model: str, beside: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the table's seeds; the first alone where neither the model nor the split draws anything."""
+        if not facts_of(model).seedless:
+            return self.seeds
+        layers = {**yaml_if_there(beside), **settings}
+        eval_args = eval_args_of(layers)
+        if layers.get("benchmark_filename"):  # a split that is there, of which nothing but candidates can be drawn
+            eval_args = {"order": "TO", "mode": eval_args.get("mode")}
+        return self.seeds if draws(eval_args) else self.seeds[:1]
+
+    def _check_columns(self, label: str, beside: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """See that the metrics of a run will fill the columns, before anything is run; return them."""
+        in_data_set = yaml_if_there(beside)
+        protocol = settings.get("protocol", in_data_set.get("protocol"))
+        given = {**in_data_set, **PROTOCOLS.get(str(protocol), {}), **settings}
+        layers = {"metrics": _default_metrics(beside, given), "topk": list(DEFAULT_TOPK), **given}
+        judged = checked(_Judged, {key: layers[key] for key in ("metrics", "topk")}, label)
+        for column in self.columns:
+            plain, group = split_group(column)
+            name, at, k = plain.partition("@")
+            side = group.partition(" ")[0]
+            if name.startswith("group") and (side not in GROUP_KEYS or name != "groupshare"):
+                plain = plain if name == "groupshare" else plain.removeprefix("group")
+                raise UsageError(f"the column '{column}' must name a group, such as {plain}[users 1-5].")
+            if has_k(name) is not None and has_k(name) != bool(at):
+                said, right = ("a", name) if at else ("no", f"{name}@{judged.topk[0]}")
+                raise UsageError(f"the column '{column}' has {said} length; write {right}.")
+            name = f"group{name}" if side in GROUP_KEYS and name != "groupshare" else name
+            if name not in [each.lower() for each in judged.metrics]:
+                if name in COSTS:
+                    raise UsageError(f"the column '{column}' is a cost of a run; name it under 'costs'.")
+                registry.check_metrics([name], f"the column '{column}' is not evaluated for {label}: ")
+                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {name} to 'metrics'.")
+            if at and int(k) not in judged.topk:
+                raise UsageError(f"the column '{column}' is not evaluated for {label}: add {k} to 'topk'.")
+            if side in GROUP_KEYS:
+                groups = labels_of(side, bounds_of(side, layers.get(GROUP_KEYS[side])))
+            else:
+                groups = [*_gamma_labels(layers.get("signed_gamma")), ""]
+            if group not in groups:
+                raise UsageError(f"the column '{column}' is of no group of {label}'s runs: {', '.join(groups)}.")
+        return judged.metrics
+
+
+def default_settings(model: str, beside: Path) -> dict[str, Any]:
+    """Return what the files below a run's settings say: the defaults of the model, the data set's yaml.
+
+    The defaults of a model without a file are those of the one that it extends. Of a model that is not of this package
+    they hold the checksum of its code, too.
+    """
+    files = {"model": default_file(model), "dataset": beside}
+    found = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
+    code = foreign_code(model)
+    return found if code is None else {**found, "code": code}
+
+
+def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
+    """Return what a run evaluates where no metrics are given: those of dislikes only where some are held out.
+
+    Args:
+        beside: the data set's yaml, which need not be there.
+        given: the keys of the run above the defaults.
+    """
+    settings = Settings({**given, "data_path": str(beside.parent), "dataset": beside.stem})
+    columns = inter_columns(settings)
+    signed = columns is not None and Sign.find(settings, columns, beside.stem) is not None
+    return [*RECBOLE_METRICS, *(SIGNED_METRICS if signed and ranks_all(eval_args_of(given)) else ())]
+
+
+def _gamma_labels(signed_gamma: Any) -> list[str]:
+    if signed_gamma is None:
+        return []
+    from recbole_signed.evaluation import (  # with torch, which a printed table can do without
+        gamma_labels,
+        signed_gammas,
+    )
+
+    return gamma_labels(signed_gammas(signed_gamma))
