@@ -14,7 +14,7 @@ from pathlib import Path
 
 from measuring import Figure, parser, report
 
-TABLES = Path(__file__).resolve().parents[2] / "yaml" / "bench"
+TABLES = Path(__file__).resolve().parents[1] / "yaml" / "bench"
 LIMITS = {"SSF-T": 2.5}
 """Times SSF's."""
 SEED = 2020

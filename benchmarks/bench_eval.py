@@ -24,7 +24,7 @@ from signed_files import write_inter
 
 ROWS, N_USERS, N_ITEMS = 263_100, 17_000, 4_400  # as in SIGformer's KuaiRand
 TIMES_FASTER = 5.0
-KUAIRAND = Path(__file__).resolve().parents[3] / "shared" / "data" / "sigformer-kuairand"
+KUAIRAND = Path(__file__).resolve().parents[2] / "shared" / "data" / "sigformer-kuairand"
 RECBOLE_BATCH = 4096
 
 

@@ -104,3 +104,24 @@ def test_no_string_names_a_module_of_a_higher_layer(tmp_path: Path) -> None:
     (package / "edges.py").write_text(text, encoding="utf-8")
     names = {"recbole_signed.ssf.ssf", "recbole_signed.__main__"}
     assert upward(package.parent, layers) == {("recbole_signed.graph.edges", each) for each in names}
+
+
+WINGS = {"live": {"live", "api"}, "lab": {"lab"}, "api": {"live", "api"}}
+"""What the wings, and the interface that stands on one of them, may import beside the core."""
+
+
+def test_the_core_knows_neither_wing_and_the_wings_do_not_know_each_other() -> None:
+    graph = graph_of(ROOT)
+    for name in graph:
+        path = ROOT.parent / name.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        graph[name] |= {each for each in named(file, set(graph)) if each != f"{ROOT.name}.__main__"}
+    above = {*WINGS, "cli"}
+    rooms = {name: name.split(".")[1] for name in graph if name.count(".") and name != f"{ROOT.name}.__main__"}
+    crossing = {
+        (name, other)
+        for name, room in rooms.items()
+        for other in graph[name]
+        if room != "cli" and rooms.get(other) in above - WINGS.get(room, set())
+    }
+    assert crossing == set()

@@ -156,7 +156,7 @@ def _class_section(class_name: str) -> str:
 def table(name: str) -> str:
     """Return a table of experiments, printed from its rows; from its committed text where the rows are not kept."""
     printed = printed_from_rows(ROOT / "yaml" / "bench" / f"{name}.yaml")
-    return _nested(printed or (ROOT / "yaml" / "bench" / f"{name}.md").read_text(encoding="utf-8"))
+    return _nested(printed or (ROOT / "results" / "bench" / f"{name}.md").read_text(encoding="utf-8"))
 
 
 def leads(name: str, models: str) -> str:
@@ -181,8 +181,8 @@ def other_tables() -> str:
 def _others() -> list[str]:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     named = {(found["what"], found["name"]) for found in MARK.finditer(page)}
-    views = sorted(path.name.partition(".")[0] for path in (ROOT / "yaml" / "bench").glob("*.view.json"))
-    committed = [name for name in views if (ROOT / "yaml" / "bench" / f"{name}.md").exists()]
+    views = sorted(path.name.partition(".")[0] for path in (ROOT / "results" / "bench").glob("*.view.json"))
+    committed = [name for name in views if (ROOT / "results" / "bench" / f"{name}.md").exists()]
     return [name for name in committed if ("table", name) not in named]
 
 
@@ -193,7 +193,7 @@ def hours() -> str:
     """
     from recbole_signed.runs import View, read_rows
 
-    folder = ROOT / "yaml" / "bench"
+    folder = ROOT / "results" / "bench"
     rows = {row.id: row for file in sorted(folder.glob("*.jsonl")) for row in read_rows(file)}
     lines = ["| table | runs | training and test, hours |", "| --- | --- | --- |"]
     for file in sorted(folder.glob("*.view.json")):
@@ -241,7 +241,7 @@ def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
     from recbole_signed.lab.analysis import read_curves
     from recbole_signed.table import to_markdown
 
-    return _nested(to_markdown(table_of(read_curves(ROOT / "yaml" / "bench" / "signed" / f"{name}.jsonl"))))
+    return _nested(to_markdown(table_of(read_curves(ROOT / "results" / "bench" / "signed" / f"{name}.jsonl"))))
 
 
 def splits(name: str) -> str:
@@ -249,7 +249,7 @@ def splits(name: str) -> str:
     from recbole_signed.lab.analysis import splits_table
     from recbole_signed.table import to_markdown
 
-    found = json.loads((ROOT / "yaml" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
+    found = json.loads((ROOT / "results" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
     return _nested(to_markdown(splits_table(found)))
 
 
@@ -267,13 +267,13 @@ def _of_audits(stem: str) -> str:
     from recbole_signed.live.respond import respond_table
     from recbole_signed.table import to_markdown
 
-    rows = (ROOT / "yaml" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
+    rows = (ROOT / "results" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
     return _nested(to_markdown(respond_table([json.loads(line) for line in rows.splitlines()])))
 
 
 def stream(name: str) -> str:
     """Return the tables of a replay."""
-    return _nested((ROOT / "yaml" / "online" / f"{name}.md").read_text(encoding="utf-8"))
+    return _nested((ROOT / "results" / "online" / f"{name}.md").read_text(encoding="utf-8"))
 
 
 def _nested(markdown: str) -> str:
@@ -379,7 +379,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
 
 
 def _linked(up: str, folder: str, name: str) -> str:
-    file = f"yaml/{folder}/{name}.md"
+    file = f"results/{folder}/{name}.md"
     title = (ROOT / file).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
     return f"[{title}]({up}{file})"
 

@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT)]
 from recbole_signed.lab.analysis import splits_table  # noqa: E402
 from recbole_signed.runs import stored_table  # noqa: E402
 
-BENCH = ROOT / "yaml" / "bench"
+SIGNED = ROOT / "results" / "bench" / "signed"
 SECTIONS = {
     "sigformer-amazon-music": "Amazon-Music",
     "sigformer-kuairand": "KuaiRand",
@@ -28,7 +28,7 @@ MATCHED = ("SIGformer", "SignedSGFCF")
 
 def headline() -> str:
     """Return a Markdown table of some models on the published splits, means over their seeds; – where there is none."""
-    found = stored_table(BENCH / "headline.yaml")
+    found = stored_table(ROOT / "yaml" / "bench" / "headline.yaml")
     assert found is not None, "the headline has no rows"
     place = {column.header.removesuffix(" ↓"): number for number, column in enumerate(found.table.columns)}
     rows = []
@@ -54,7 +54,7 @@ def dislikes() -> str:
     """Return a Markdown table of how many more or fewer dislikes SSF-L shows at the Recall of some models."""
     found = []
     for name in SECTIONS.values():
-        text = (BENCH / "signed" / f"resplits-{name}.json").read_text(encoding="utf-8")
+        text = (SIGNED / f"resplits-{name}.json").read_text(encoding="utf-8")
         (section,) = splits_table(json.loads(text)).sections
         found.append({line.label: str(line.cells[-1]) for line in section.lines})
     rows = [[model, *(of_set[model] for of_set in found)] for model in MATCHED]
@@ -65,7 +65,7 @@ def felt() -> str:
     """Return a Markdown table of what one dislike does to a list of SSF, as the audit finds it."""
     rows = []
     for data, title in {**SECTIONS, "ml-100k-signed": "MovieLens 100K"}.items():
-        lines = (BENCH / "signed" / f"respond-{data}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (SIGNED / f"respond-{data}.jsonl").read_text(encoding="utf-8").splitlines()
         (row,) = (each for each in map(json.loads, lines) if each["model"] == "SSF")
         found = row["summary"]
         shares = (found["prevented"], found["left_likes_50"], found["far_lost"], found["exact"])

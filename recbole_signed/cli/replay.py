@@ -18,7 +18,10 @@ def add_to(app: typer.Typer) -> None:
     def replay(
         file: Annotated[Path, typer.Argument(metavar="FILE", help="Yaml file of the experiment, under yaml/online/.")],
         output: Annotated[
-            Path | None, typer.Option("--output", "-o", help="Folder of the report; beside the yaml unless given.")
+            Path | None,
+            typer.Option(
+                "--output", "-o", help="Folder of the report; for yaml/online/ it is results/online/ unless given."
+            ),
         ] = None,
         data_path: Annotated[Path, typer.Option(help="Folder of data sets.")] = Path("atomic_files"),
         as_json: Json = False,
@@ -30,10 +33,11 @@ def add_to(app: typer.Typer) -> None:
         with stdout_for_result():
             from recbole_signed.api import replay as replay_file
             from recbole_signed.live.replay import plot, replay_table, write
+            from recbole_signed.runs import rows_file_of
 
             summary = replay_file(file, data_path)
 
-            written = write(spec, summary, output or file.parent)
+            written = write(spec, summary, output or rows_file_of(file).parent)
             note_of_missing_extra(lambda: plot(summary, written[0].with_suffix(".png")))
         if as_json:
             print_json(summary)

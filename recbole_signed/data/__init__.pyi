@@ -9,6 +9,14 @@ from .dispatch import loader_for as loader_for
 from .dispatch import sampler_for as sampler_for
 from .duplicates import pair_keys as pair_keys
 from .duplicates import resolve as resolve
+from .edge_groups import DEFAULT_BOUNDS as DEFAULT_BOUNDS
+from .edge_groups import ITEMS as ITEMS
+from .edge_groups import KEYS as KEYS
+from .edge_groups import USERS as USERS
+from .edge_groups import bounds_of as bounds_of
+from .edge_groups import in_group as in_group
+from .edge_groups import labels_of as labels_of
+from .edge_groups import split_group as split_group
 from .item_lists import ItemLists as ItemLists
 from .item_lists import users_at_a_time as users_at_a_time
 from .negative_sampling import UnseenItems as UnseenItems

@@ -1,13 +1,5 @@
 from .collector import pairwise_auc as pairwise_auc
 from .collector import reads_all_scores as reads_all_scores
-from .edge_groups import DEFAULT_BOUNDS as DEFAULT_BOUNDS
-from .edge_groups import ITEMS as ITEMS
-from .edge_groups import KEYS as KEYS
-from .edge_groups import USERS as USERS
-from .edge_groups import bounds_of as bounds_of
-from .edge_groups import in_group as in_group
-from .edge_groups import labels_of as labels_of
-from .edge_groups import split_group as split_group
 from .group_metrics import GROUP_METRICS as GROUP_METRICS
 from .group_metrics import EdgeGroups as EdgeGroups
 from .metrics import METRICS as METRICS

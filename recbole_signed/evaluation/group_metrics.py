@@ -14,8 +14,8 @@ import torch
 from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_signed.arrays import distinct
+from recbole_signed.data.edge_groups import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
 from recbole_signed.evaluation.metrics import (
     LIKE,
     VERDICTS,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from recbole.evaluator.base_metric import TopkMetric
 
+from recbole_signed.data.edge_groups import in_group, split_group
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import in_group, split_group
 from recbole_signed.evaluation.metrics import (
     DISLIKE,
     VERDICTS,

@@ -1,1 +1,1 @@
-"""Experiments: single runs, tables of runs, tuning, replay of streams, analyses of a fitted model."""
+"""The lab: tuning, tests of significance, analyses of a fitted model, statistics, synthesis, the export to RecBole."""

@@ -1,4 +1,4 @@
-"""Online updates: events, the durable store, the learners that follow it, and the trainer that ties them together."""
+"""The live system: events, the durable store, the learners that follow it, the recommender and its service."""
 
 import lazy_loader
 

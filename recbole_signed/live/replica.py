@@ -19,7 +19,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, path_of
-from recbole_signed.live import ITEM, USER
+from recbole_signed.live.events import ITEM, USER
 from recbole_signed.live.learners import Learner, learner_from
 from recbole_signed.live.model_version import load_version
 from recbole_signed.live.store import (

@@ -33,7 +33,7 @@ class OnlineTrainer(OnlineRecommender, Trainer):
     one of the model's own trainer, so that :meth:`fit` is what it always is; after it the training edges and the
     vocabulary are in a state directory (``online_state``, by default ``runs/online/<model>-<data set>``), and it is an
     :class:`~recbole_signed.live.OnlineRecommender`. :meth:`evaluate` is RecBole's evaluation of what it ranks
-    by, personal verdicts included (``online/learners/ranking.py``).
+    by, personal verdicts included (``live/learners/ranking.py``).
 
     A trainer whose state directory is there starts from the newest version that is whole and replays what came after
     it, so that nothing that :meth:`update` returned for is ever lost. Then the state is the truth: parameters that the

@@ -12,7 +12,7 @@ import yaml
 
 from recbole_signed.data import COLD, ranks_all
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import check_entries
+from recbole_signed.plugin.ranges import check_entries
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_signed.plugin import PROPERTIES
+from recbole_signed.plugin.registry import PROPERTIES
 
 RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")
 """RecBole's own default of ``metrics``."""

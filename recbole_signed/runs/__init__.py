@@ -1,4 +1,4 @@
-"""One run of one model on one data set, and the row that it gives."""
+"""Runs: one run and its row, tables of rows, and the processes that make them."""
 
 import lazy_loader
 

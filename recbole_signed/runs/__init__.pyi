@@ -55,6 +55,7 @@ from .stored import StoredTable as StoredTable
 from .stored import View as View
 from .stored import stored_table as stored_table
 from .stored import view_file as view_file
+from .table_file import rows_file_of as rows_file_of
 from .table_settings import table_datasets as table_datasets
 from .table_settings import table_settings as table_settings
 from .tuned import Tuned as Tuned

@@ -6,17 +6,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from recbole_signed.runs import (
-    BEST,
-    COST_COLUMNS,
-    MEGABYTE,
-    Column,
-    RunRow,
-    different,
-    machine_text,
-    metric_column,
-    versions_text,
-)
 from recbole_signed.runs.footnotes import (
     STOPPED,
     budgets,
@@ -26,6 +15,9 @@ from recbole_signed.runs.footnotes import (
     settings_ranked,
     without_best_epoch,
 )
+from recbole_signed.runs.metric_columns import BEST, COST_COLUMNS, MEGABYTE, Column, metric_column
+from recbole_signed.runs.provenance import different, machine_text, versions_text
+from recbole_signed.runs.rows import RunRow
 from recbole_signed.runs.tuned import budgets_text
 from recbole_signed.table import Cell, Header, Line, Mark, Section, Table
 

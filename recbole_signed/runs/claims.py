@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from recbole_signed.runs import digest
+from recbole_signed.runs.provenance import digest
 
 
 class Claims:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import path_of, replace_text
-from recbole_signed.runs import RowStore, RunRow, file_name, has_none, is_there, users_folder
 from recbole_signed.runs.building import Result
 from recbole_signed.runs.claims import Claims
 from recbole_signed.runs.marks import marks_of
 from recbole_signed.runs.pool import run_all
 from recbole_signed.runs.progress import run_progress
+from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import RunSpec, TableSpec
 from recbole_signed.runs.stored import View, table_of, view_file
+from recbole_signed.runs.table_file import rows_file_of
+from recbole_signed.runs.user_values import file_name, has_none, is_there, users_folder
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import Table, to_markdown, to_text
 
@@ -67,8 +69,8 @@ def compare(
     of the same run counts too, and a run that another process is making is waited for.
 
     Args:
-        path: the table's yaml file; rows go to ``NAME.jsonl`` beside it, what the table shows of them to
-            ``NAME.view.json``, and the table to ``NAME.md``.
+        path: the table's yaml file. Rows go to ``NAME.jsonl``, what the table shows of them to ``NAME.view.json``, and
+            the table to ``NAME.md``: below ``results`` as the file is below ``yaml``, else beside it.
         only: labels of models to run and show (then these two stay as they are); all if empty.
         output: folder for the files instead.
         jobs: processes at a time.
@@ -93,8 +95,7 @@ def compare(
     path = path_of(path, "path")
     part = bool(only or datasets)
     spec = TableSpec.read(path).only(only, datasets)
-    folder = path.parent if output is None else path_of(output, "output")
-    store = RowStore(folder / f"{path.stem}.jsonl")
+    store = RowStore(rows_file_of(path) if output is None else path_of(output, "output") / f"{path.stem}.jsonl")
     requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
     if not (requests or finished):
         raise UsageError(f"{path} asks for no run: 'per_dataset' leaves every model out; take a false out of it.")

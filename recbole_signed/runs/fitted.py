@@ -21,15 +21,9 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json, replace_text
 from recbole_signed.memory import keep_freed_memory
 from recbole_signed.plugin import layered, merged
-from recbole_signed.runs import (
-    announce_run,
-    configured_data,
-    data_folder,
-    data_sha256,
-    default_settings,
-    digest,
-    own_checkpoint,
-)
+from recbole_signed.runs.provenance import data_folder, data_sha256, digest
+from recbole_signed.runs.runner import announce_run, configured_data, own_checkpoint
+from recbole_signed.runs.spec import default_settings
 from recbole_signed.yaml_spec import read_yaml
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.evaluation import ITEMS, USERS, split_group
-from recbole_signed.runs import RunRow, smaller_is_better
+from recbole_signed.data import ITEMS, USERS, split_group
+from recbole_signed.runs.metric_columns import smaller_is_better
+from recbole_signed.runs.rows import RunRow
 
 PLATEAU = 1.05
 """What a trained model reaches at most, as a share of popularity's value, if it only ranks by popularity."""

@@ -21,17 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.runs import (
-    RunRow,
-    SectionValues,
-    best_of,
-    digest,
-    is_there,
-    metric_column,
-    read_section,
-    smaller_is_better,
-)
 from recbole_signed.runs.building import CUT_SHORT, Result, was_cut_short
+from recbole_signed.runs.metric_columns import metric_column, smaller_is_better
+from recbole_signed.runs.provenance import digest
+from recbole_signed.runs.rows import RunRow
+from recbole_signed.runs.user_values import SectionValues, best_of, is_there, read_section
 from recbole_signed.table import Line, Section, Table
 
 ALPHA = 0.05

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.plugin import RUNS
-from recbole_signed.runs import RowStore, RunRow
+from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import RunSpec
 
 

@@ -24,10 +24,9 @@ from pydantic import (
 
 from recbole_signed import __version__
 from recbole_signed.atomic import Settings, Sign
-from recbole_signed.data import inter_columns, ranks_all
+from recbole_signed.data import KEYS as GROUP_KEYS
+from recbole_signed.data import bounds_of, inter_columns, labels_of, ranks_all, split_group
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.evaluation import KEYS as GROUP_KEYS
-from recbole_signed.evaluation import bounds_of, labels_of, split_group
 from recbole_signed.plugin import (
     DEFAULT_TOPK,
     PROTOCOLS,
@@ -47,18 +46,9 @@ from recbole_signed.plugin import (
     with_dotted,
     yaml_if_there,
 )
-from recbole_signed.runs import (
-    BEST,
-    COSTS,
-    DEFAULT_COSTS,
-    SERVED,
-    RunRow,
-    data_folder,
-    data_sha256,
-    digest,
-    has_k,
-    request_id,
-)
+from recbole_signed.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED, has_k
+from recbole_signed.runs.provenance import data_folder, data_sha256, digest
+from recbole_signed.runs.rows import RunRow, request_id
 from recbole_signed.runs.table_file import POOL, keys_on, read_table_file
 from recbole_signed.runs.tuned import how_in_row, tuned_choice, tuned_for
 from recbole_signed.yaml_spec import Spec, checked, read_yaml

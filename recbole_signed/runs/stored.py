@@ -15,10 +15,13 @@ from pydantic import TypeAdapter
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json, replace_text
-from recbole_signed.runs import RowStore, RunRow, cost_columns, digest
 from recbole_signed.runs.building import CUT_SHORT, Result, build_table
 from recbole_signed.runs.marks import Marks, with_marks
+from recbole_signed.runs.metric_columns import cost_columns
+from recbole_signed.runs.provenance import digest
+from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import TableSpec
+from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.table import Table
 
 Places = dict[str, dict[str, list[RunRow]]]
@@ -116,12 +119,12 @@ def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable 
 
     Args:
         yaml_file: the table's.
-        rows_file: of its rows, if they are not beside it.
+        rows_file: of its rows, if :func:`~recbole_signed.compare` was given another folder.
 
     Raises:
         UsageError: the yaml file is wrong, or the view is damaged.
     """
-    rows_file = rows_file or yaml_file.with_suffix(".jsonl")
+    rows_file = rows_file or rows_file_of(yaml_file)
     view = View.read(view_file(rows_file))
     if view is None:
         return None

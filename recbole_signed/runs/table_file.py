@@ -18,6 +18,16 @@ IDENTITY = ("dataset", POOL)
 """Keys of a data set that say what it is, not how models run on it."""
 
 
+def rows_file_of(yaml_file: Path) -> Path:
+    """Return the place of the rows of a yaml file: below ``results`` as it is below ``yaml``, else beside it."""
+    folder = yaml_file.parent if "yaml" in yaml_file.parent.parts else yaml_file.absolute().parent
+    parts = list(folder.parts)
+    if "yaml" not in parts:
+        return yaml_file.with_suffix(".jsonl")
+    parts[-1 - parts[::-1].index("yaml")] = "results"
+    return Path(*parts, yaml_file.name).with_suffix(".jsonl")
+
+
 def read_table_file(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     """Return the content of a table's file, with what it takes from the file that its ``extends`` names.
 

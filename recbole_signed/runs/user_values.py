@@ -25,7 +25,7 @@ from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import NO_VALUES, RunRow, request_id
 
 if TYPE_CHECKING:
-    from recbole_signed.runs import RunSpec
+    from recbole_signed.runs.spec import RunSpec
 
 FloatArray = npt.NDArray[np.float64]
 USER = "user"

@@ -1,4 +1,4 @@
-"""The SSF family, this package's own models: the filter and its score, search, scale, recommenders, live learners."""
+"""The SSF family, this package's own models: the filter and its score, search, recommenders."""
 
 import lazy_loader
 

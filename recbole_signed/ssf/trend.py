@@ -1,7 +1,7 @@
 r"""What is on the rise: exposures of items that forget, against those that do not.
 
 :math:`T_i = (\rho_i + m) / (c\, d_i + m)`: of all :math:`d_i` exposures of item i, :math:`\rho_i` counts each with the
-weight :math:`2^{-\text{age}/h}` (``online/store/recent_counts.py``), and :math:`c = \sum \rho / \sum d` is what is left
+weight :math:`2^{-\text{age}/h}` (``recent_counts.py``), and :math:`c = \sum \rho / \sum d` is what is left
 of the mean exposure. The weights are scaled to the sum :math:`\tfrac12 (\sum w)^2 / \sum w^2`, that of evenly spread
 exposures, so m is in exposures of now, and the moment that ages are counted from cancels: nothing has to be worked out
 again as time goes by.

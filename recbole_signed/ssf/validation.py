@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.data import users_at_a_time
-from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at, split_group
+from recbole_signed.data import split_group, users_at_a_time
+from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
 from recbole_signed.graph import LONG, SignedGraph, largest
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.ssf.pieces import Candidate, Pieces, Rooms

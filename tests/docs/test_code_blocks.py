@@ -30,7 +30,7 @@ WITH_BLOCKS = [path for path in PAGES if blocks(_text(path))]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the toy set, the yaml files and ``ratings.csv``: 40 users, 60 items, a MovieLens file."""
-    for name in ("atomic_files/toy-signed", "yaml"):
+    for name in ("atomic_files/toy-signed", "yaml", "results"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.jsonl", "*.users"))
     curves = "results/bench/signed/sigformer-kuairand.jsonl"
     shutil.copy(ROOT / curves, tmp_path / curves)

@@ -24,12 +24,13 @@ from sphinx.pycode import ModuleAnalyzer
 import recbole_signed
 from recbole_signed.data import SETTING_KEYS
 from recbole_signed.plugin import registry
-from recbole_signed.runs import View, stored_table, view_file
+from recbole_signed.runs import View, rows_file_of, stored_table, view_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TABLES = sorted(path for path in (ROOT / "yaml" / "bench").glob("*.yaml") if path.with_suffix(".md").exists())
+RESULTS = ROOT / "results"
+TABLES = sorted(ROOT / "yaml" / "bench" / f"{path.stem}.yaml" for path in (RESULTS / "bench").glob("*.md"))
 
 
 def test_ci_calls_the_test_command() -> None:
@@ -99,7 +100,7 @@ def test_the_limits_name_the_tables_with_marks_beside_the_family() -> None:
     """The form of SSF was chosen with these test figures at hand, so p beside its marks says less than it seems to."""
     page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     sentence = page.partition("‡")[2].partition(" is of such a test")[0]
-    marks = {path.stem: view.marks for path in TABLES if (view := View.read(view_file(path)))}
+    marks = {path.stem: view.marks for path in TABLES if (view := View.read(view_file(rows_file_of(path))))}
     marked = [name for name, of in marks.items() if of and any(each.label.startswith("SSF") for each in of.marks)]
     assert marked
     assert [name for name in marked if f"`{name}`" not in sentence] == []
@@ -109,7 +110,7 @@ def test_the_page_of_results_says_how_many_fewer_dislikes_the_splits_have() -> N
     page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
     sentence = page.partition("At the same Recall SSF-L shows ")[2].partition("On the published splits")[0]
     for name in ("Amazon-Music", "KuaiRand", "Epinions"):
-        document = json.loads((ROOT / "yaml" / "bench" / "signed" / f"resplits-{name}.json").read_bytes())
+        document = json.loads((RESULTS / "bench" / "signed" / f"resplits-{name}.json").read_bytes())
         of_model = [
             [split["at_same_recall"]["difference"] for split in each["splits"]] for each in document["models"][1:]
         ]
@@ -124,13 +125,13 @@ def test_the_site_prints_a_table_from_its_rows_as_compare_did(table: Path) -> No
     printed = generated_pages.printed_from_rows(table)
     if printed is None:
         pytest.skip("the rows of this table are everybody's own")
-    assert printed == table.with_suffix(".md").read_text(encoding="utf-8")
+    assert printed == rows_file_of(table).with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_every_table_and_stream_is_on_the_page_of_results() -> None:
     page = generated_pages.filled((ROOT / "docs" / "results.md").read_text(encoding="utf-8"))
     files = [*TABLES, *(ROOT / "yaml" / "online").glob("*.yaml")]
-    titles = [path.with_suffix(".md").read_text(encoding="utf-8").partition("\n")[0] for path in files]
+    titles = [rows_file_of(path).with_suffix(".md").read_text(encoding="utf-8").partition("\n")[0] for path in files]
     assert [title for title in titles if f"##{title}\n" not in page] == []
 
 

@@ -33,6 +33,7 @@ from recbole_signed.runs import (
     is_there,
     pool,
     read_rows,
+    rows_file_of,
     runner,
 )
 
@@ -184,13 +185,15 @@ def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, 
     for seconds in (1.5, 99.0):
         fake(seconds=seconds)
         assert compare(table).n_new == 3
-        assert table.with_suffix(".md").is_file()
+        rows = rows_file_of(table)
+        assert rows.parent == tmp_path / "results" / "bench"
+        assert rows.with_suffix(".md").is_file()
         if seconds == 1.5:
-            run("add", "yaml", ".gitignore")
+            run("add", "yaml", "results", ".gitignore")
             run("commit", "--quiet", "-m", "Add a table")
-            run("clean", "-fdXq", "yaml")  # as a clone is
-            assert not table.with_suffix(".jsonl").exists()
-    assert run("status", "--porcelain", "yaml") == ""
+            run("clean", "-fdXq", "results")  # as a clone is
+            assert not rows.exists()
+    assert run("status", "--porcelain", "yaml", "results") == ""
 
 
 @pytest.mark.parametrize(

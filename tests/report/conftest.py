@@ -10,9 +10,10 @@ import pytest
 
 @pytest.fixture
 def clone(repository: Path, tmp_path: Path) -> Path:
-    """What the report is made of, copied: docs/report, yaml, README.md."""
+    """What the report is made of, copied: docs/report, yaml, results, README.md."""
     root = tmp_path / "clone"
     shutil.copytree(repository / "docs" / "report", root / "docs" / "report")
     shutil.copytree(repository / "yaml", root / "yaml")
+    shutil.copytree(repository / "results", root / "results")
     shutil.copy(repository / "README.md", root)
     return root

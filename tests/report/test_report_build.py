@@ -203,7 +203,7 @@ def test_stream_results_of_another_yaml_are_marked(clone: Path, figures: list[Pa
 
 
 def test_stream_results_of_several_experiments_are_refused(clone: Path) -> None:
-    path = clone / "yaml" / "online" / "ml-100k.jsonl"
+    path = clone / "results" / "online" / "ml-100k.jsonl"
     first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text(first.replace(json.loads(first)["spec"], "another") + "".join(rest), encoding="utf-8")
     with pytest.raises(UsageError, match=r"^\S+ml-100k\.jsonl holds rows of 2 experiments"):
@@ -214,13 +214,13 @@ def test_streams_have_their_costs_and_gates(results: Results) -> None:
     stream = results.streams["kuairand"]
     assert stream["gate"] == {"SSF": "informative", "SSF, auto": "informative"}
     assert stream["cost"]["SSF"]["p50"] > 0
-    rows = (ROOT / "yaml" / "online" / "kuairand.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = (ROOT / "results" / "online" / "kuairand.jsonl").read_text(encoding="utf-8").splitlines()
     first = json.loads(rows[0])
     del first["spec"]
     assert stream["subsets"]["all"]["models"]["SSF"]["none"] == first
 
 
 def test_lines_that_are_no_stream_are_refused(clone: Path) -> None:
-    (clone / "yaml" / "online" / "ml-100k.jsonl").write_text('{"model": "SSF"}\n', encoding="utf-8")
+    (clone / "results" / "online" / "ml-100k.jsonl").write_text('{"model": "SSF"}\n', encoding="utf-8")
     with pytest.raises(UsageError, match=r"ml-100k\.jsonl holds lines that are not rows of a stream: 'spec'"):
         read_results(clone)

@@ -50,11 +50,11 @@ def test_the_committed_tables_print_as_they_were_printed(repository: Path, name:
     found = stored_table(repository / "yaml" / "bench" / f"{name}.yaml")
     assert found is not None
     assert found.not_run == {}
-    assert to_markdown(found.table) == (repository / "yaml" / "bench" / f"{name}.md").read_text(encoding="utf-8")
+    assert to_markdown(found.table) == (repository / "results" / "bench" / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_a_committed_row_lies_once(repository: Path) -> None:
-    rows = [row for file in (repository / "yaml" / "bench").glob("*.jsonl") for row in read_rows(file)]
+    rows = [row for file in (repository / "results" / "bench").glob("*.jsonl") for row in read_rows(file)]
     assert len({row.id for row in rows}) == len(rows) > 400
     assert all(row.section and row.label for row in rows)
 

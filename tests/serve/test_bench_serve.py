@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "bench_serve.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_serve.py"
 
 
 def test_every_answer_of_the_benchmark_is_a_list() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from recbole_signed.data import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
 
 
 def test_labels_name_every_number_of_edges_once() -> None:

@@ -67,6 +67,7 @@ def read_results(root: Path) -> Results:
         UsageError: ``root`` is no clone, or a result file is damaged.
     """
     bench, online, results = root / "yaml" / "bench", root / "yaml" / "online", root / RESULTS
+    signed = root / "results" / "bench" / "signed"
     if not bench.is_dir() or not results.is_dir():
         raise UsageError(f"{root.resolve()} has no yaml/bench or no {RESULTS}; give --root, a clone of the repository.")
     tables = {file.stem: stored_table(file) for file in sorted(bench.glob("*.yaml"))}
@@ -80,12 +81,12 @@ def read_results(root: Path) -> Results:
         kuairand=_document(results / "kuairand-log.json"),
         published=_document(results / "published.json"),
         significance={file.stem: found for file in sorted(bench.glob("*.yaml")) if (found := kept_outcomes(file))},
-        signed={file.stem: read_chosen(file) for file in sorted((bench / "signed").glob("sigformer-*.jsonl"))},
-        splits=_pools(bench, "resplits-"),
-        even_splits=_pools(bench, "even-splits-"),
+        signed={file.stem: read_chosen(file) for file in sorted(signed.glob("sigformer-*.jsonl"))},
+        splits=_pools(signed, "resplits-"),
+        even_splits=_pools(signed, "even-splits-"),
         responses={
             file.stem.removeprefix("respond-"): {row["model"]: row["summary"] for row in _lines(file)}
-            for file in sorted((bench / "signed").glob("respond-*.jsonl"))
+            for file in sorted(signed.glob("respond-*.jsonl"))
         },
         defaults={
             **{path.stem: _plain(read_yaml(path)) for path in sorted(PROPERTIES.glob("*.yaml"))},
@@ -94,10 +95,9 @@ def read_results(root: Path) -> Results:
     )
 
 
-def _pools(bench: Path, start: str) -> dict[str, dict[str, Any]]:
+def _pools(signed: Path, start: str) -> dict[str, dict[str, Any]]:
     return {
-        file.stem.removeprefix(start): _standings(_document(file))
-        for file in sorted((bench / "signed").glob(f"{start}*.json"))
+        file.stem.removeprefix(start): _standings(_document(file)) for file in sorted(signed.glob(f"{start}*.json"))
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import changing, replace_text
-from recbole_signed.runs import digest
+from recbole_signed.runs import digest, rows_file_of
 from recbole_signed.runs.building import Result
 from recbole_signed.runs.spec import TableSpec
 from recbole_signed.runs.stored import stored_table
@@ -86,7 +86,7 @@ def kept_outcomes(yaml_file: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: a file is damaged.
     """
-    found = _current(yaml_file, yaml_file.with_suffix(".jsonl")).values()
+    found = _current(yaml_file, rows_file_of(yaml_file)).values()
     return {each["comparisons"][0]["model"]: each for each in found}
 
 

@@ -33,6 +33,7 @@ from recbole_signed.runs import (
     has_none,
     is_there,
     kept_metrics,
+    rows_file_of,
     smaller_is_better,
 )
 from recbole_signed.runs.building import Result, was_cut_short
@@ -112,7 +113,7 @@ def significance(
             f"{argument('against')} is '{against}', which the table does not have{ending(against, spec.models)}"
         )
     output = None if output is None else path_of(output, "output")
-    rows_file = (path.parent if output is None else output) / f"{path.stem}.jsonl"
+    rows_file = rows_file_of(path) if output is None else output / f"{path.stem}.jsonl"
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
     try:
         requests = list(spec.requests())

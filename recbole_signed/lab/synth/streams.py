@@ -2,8 +2,8 @@
 
 So the result depends on the seed alone, neither on the number of threads nor on which of them was first. Uniform draws
 are used, the part of a NumPy generator that has not changed between versions, and a permutation in
-:func:`~recbole_signed.lab.synth.nodes.degrees`. NumPy promises neither; a test compares the sha256 of small graphs, which
-NumPy 1.26 to 2.5 give alike.
+:func:`~recbole_signed.lab.synth.nodes.degrees`. NumPy promises neither; a test compares the sha256 of small graphs,
+which NumPy 1.26 to 2.5 give alike.
 """
 
 from __future__ import annotations

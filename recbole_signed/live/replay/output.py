@@ -12,7 +12,7 @@ from recbole_signed.files import parse_json, replace_text
 from recbole_signed.live.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.live.replay.summary import COMPARED
 from recbole_signed.pictures import picture
-from recbole_signed.runs import MEGABYTE, different, machine_text, versions_text
+from recbole_signed.runs import MEGABYTE, different, machine_text, rows_file_of, versions_text
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
@@ -123,7 +123,7 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
 
 
 def read_summary(yaml_file: Path) -> dict[str, Any] | None:
-    """Read what :func:`write` wrote beside a yaml file; None where there is nothing.
+    """Read what :func:`write` wrote of a yaml file; None where there is nothing.
 
     Returns:
         As :func:`~recbole_signed.live.replay.summarise`, and ``spec``: the hash of the experiment.
@@ -131,7 +131,7 @@ def read_summary(yaml_file: Path) -> dict[str, Any] | None:
     Raises:
         UsageError: the lines are not those of one experiment.
     """
-    file = yaml_file.with_suffix(".jsonl")
+    file = rows_file_of(yaml_file)
     if not file.is_file():
         return None
     try:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.data import ranks
+from recbole_signed.data import ranks, split_group
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import gamma_of, split_group
+from recbole_signed.evaluation import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import DISLIKE, LIKE
 from recbole_signed.live.learners.ssf.live_choice import touched
