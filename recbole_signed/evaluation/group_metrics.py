@@ -1,7 +1,7 @@
 """Recall and NDCG within groups of users and of items that have few or many training edges.
 
 An edge is a like or a dislike; a pair counts once. The bounds are the keys ``user_groups`` and ``item_groups``
-(``recbole_signed/evaluation/edge_groups.py``). A group that nobody is in has no value, never 0.
+(``recbole_signed/data/edge_groups.py``). A group that nobody is in has no value, never 0.
 """
 
 from __future__ import annotations
