@@ -12,7 +12,7 @@ from recbole_signed.table import to_markdown
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command ``replay``, and its old name ``online``, to ``app``."""
+    """Add the command ``replay`` to ``app``."""
 
     @app.command()
     def replay(
@@ -43,13 +43,3 @@ def add_to(app: typer.Typer) -> None:
             print_json(summary)
         else:
             typer.echo(to_markdown(replay_table(spec, summary)), nl=False)
-
-    @app.command("online", hidden=True, deprecated=True)
-    def online(
-        file: Annotated[Path, typer.Argument(metavar="FILE")],
-        output: Annotated[Path | None, typer.Option()] = None,
-        data_path: Annotated[Path, typer.Option()] = Path("atomic_files"),
-        as_json: Json = False,
-    ) -> None:
-        """Do what 'replay' does."""
-        replay(file, output, data_path, as_json)

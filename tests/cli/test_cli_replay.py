@@ -34,7 +34,7 @@ def test_it_writes_its_report_beside_the_yaml(experiment: Path, capfd: pytest.Ca
     assert {row["arm"] for row in summary["pooled"]} == {"none", "online", "refit", "pop"}
     assert {each.name for each in experiment.parent.iterdir()} == {"small.yaml", "small.md", "small.jsonl", "small.png"}
     table = (experiment.parent / "small.md").read_text()
-    assert outcome(capfd, "online", experiment)[:2] == (0, table)  # the old name; from what is there
+    assert outcome(capfd, "replay", experiment)[:2] == (0, table)  # from what is there
 
 
 def test_a_replay_that_is_terminated_leaves_no_events_behind(experiment: Path, tmp_path: Path) -> None:
