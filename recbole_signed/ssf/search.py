@@ -215,6 +215,8 @@ def tune(
     iterations: int = 8,
     fixed: Iterable[str] = (),
     part: SignedGraph | None = None,
+    *,
+    taste_alone: bool = False,
 ) -> SearchResult:
     """Choose the settings with the highest metric on validation, one coordinate after the other.
 
@@ -236,6 +238,7 @@ def tune(
         iterations: of a decomposition that begins at random; those that begin from another one take half of it.
         fixed: names of settings that stay as they are in ``start``; the others are chosen for them.
         part: some users of a large graph, on which what needs many decompositions is chosen: weight and smoothing.
+        taste_alone: what the exposure scores are multiplied by, and popularity, are chosen elsewhere.
     """
     wanted, rank = start.rank, _rank(start.rank, graph)
     if part is None or validation.gamma:
@@ -246,7 +249,7 @@ def tune(
         start = replace(start, rank=_rank(min(rank, PART_RANK), part))
     search.fixed = frozenset(fixed)
     if validation.gamma:
-        found = tune(graph, replace(validation, gamma=0.0), start, iterations, fixed, part)
+        found = tune(graph, replace(validation, gamma=0.0), start, iterations, fixed, part, taste_alone=taste_alone)
         search.offer(search.decompose(found.settings))
         search.all_of("dislike_aversion", SIGN_AWARE_AVERSIONS)
         _step_weight(search)
@@ -260,10 +263,10 @@ def tune(
         _choose_smoothing(search)
         if part is not None:
             search.go_on_with(graph, rank)
-    for _ in range(PASSES):
+    for _ in range(1 if taste_alone else PASSES):
         for name, values in SWEEPS.items():
             search.walk(name, _values(name, values, search.chosen.settings))
-        for name, values in factors(validation).items():
+        for name, values in () if taste_alone else factors(validation).items():
             search.all_of(name, values)
     n_fits, n_ranked = (
         found.decompositions + search.decompositions,

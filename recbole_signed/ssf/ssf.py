@@ -76,6 +76,10 @@ class SSF(TrainingFreeRecommender):
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
+    taste_alone = False
+    """Whether the search chooses the exposure scores alone, and other weights what they are worth."""
+    spending_cells = CELLS
+    """Scores of validation users that what ``accuracy_price`` pays for is chosen on, about."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -174,7 +178,7 @@ class SSF(TrainingFreeRecommender):
             getLogger().info(f"{name}: {said}")
         self.settings_ranked = found.evaluations
         if self._personal is not None:
-            most = max(LEAST_USERS, CELLS // self.n_items)
+            most = max(LEAST_USERS, self.spending_cells // self.n_items)
             self._to_spend = Validation.from_loader(
                 valid_data, self.graph, self.valid_metric, most, signed_gamma=self.signed_gamma
             )
@@ -188,7 +192,8 @@ class SSF(TrainingFreeRecommender):
         """Set what is best on validation; ``valid_data`` is what ``validation`` was drawn from."""
         users = part_of(self.graph, valid_data, SEARCH_EDGES)
         part = None if users is None else self.graph.rows(users)
-        found = tune(self.graph, validation, self.settings, self.iterations, self.given, part)
+        fixed, alone = self.given, self.taste_alone
+        found = tune(self.graph, validation, self.settings, self.iterations, fixed, part, taste_alone=alone)
         self.chosen_settings = found.settings.to_tensor().to(self.device)
         return found
 
@@ -252,6 +257,11 @@ class SSF(TrainingFreeRecommender):
         """The fitted filter, which knows nothing of RecBole; it shares this model's tensors."""
         made: SpectralFilter = self._filter.of([*self.buffers()], self._make_filter)
         return made
+
+    @property
+    def taste(self) -> SpectralFilter:
+        """The filter that gives the exposure scores."""
+        return self.filter
 
     def _make_filter(self) -> SpectralFilter:
         n_users, median_degree = self.user_count_and_median_degree.tolist()
@@ -387,7 +397,7 @@ class SSF(TrainingFreeRecommender):
         """Return why one user, by its edges and its number, has the score of an item."""
         edges = self._edges(own, np.array([user]))
         told = self._explain(edges, own, item)
-        return told if self.features is None else self.features.explained(told, self.filter, edges, user, item)
+        return told if self.features is None else self.features.explained(told, self.taste, edges, user, item)
 
     def _explain(self, edges: UserEdges, user: SignedGraph, item: int) -> Explanation:
         return self.filter.explain(user, item, edges)
@@ -398,11 +408,11 @@ class SSF(TrainingFreeRecommender):
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the fold-in of all users, ``[n_users, k]``, and the item factors, ``[n_items, k]``.
 
-        Their product is the exposure score: before popularity, linear term and like rate. In a model that knows times
-        users include what their events lead to.
+        Their product is the exposure score: before popularity, linear term and like rate, and before order and trend in
+        a model that knows them.
         """
-        users = self._edges(self.graph, np.arange(self.n_users))
-        return self.filter.fold_in(users), self.filter.vectors[:, : self.filter.k]
+        users, taste = self._edges(self.graph, np.arange(self.n_users)), self.taste
+        return taste.fold_in(users), taste.vectors[:, : taste.k]
 
     @torch.no_grad()
     def similarity_vectors(self) -> torch.Tensor:
@@ -410,7 +420,7 @@ class SSF(TrainingFreeRecommender):
 
         The user is one of median degree, and degrees are not divided out; the cosine has no need of them.
         """
-        fitted = self.filter
+        fitted = self.taste
         median = torch.tensor([fitted.median_degree], device=self.device)
         return fitted.vectors[:, : fitted.k] * fitted.response(median).sqrt()
 
