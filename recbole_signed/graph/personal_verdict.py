@@ -7,14 +7,16 @@ A model reads a dislike as a sign of what its user comes across, so that items n
 
 over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` what an
 item has without the user's taste. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
-:data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to; 0 else.
+:data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a
+like: nor any but a dislike); 0 else.
 The strength fades: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a like has ended, down
 to :data:`FLOOR`, which is also that of a dislike without a time. So nothing but later dislikes makes one fade, and a
 user who dislikes often is not left without items.
 
 The score b is that of the edges without the newest verdict, where that is a dislike: it becomes a sign of exposure
-with the user's next verdict, so that the dislike moves what is near it alone. An item near a dislike of the last run,
-the dislikes that are later than all likes, has at most the score that it has without the run.
+with the user's next verdict, so that the dislike moves what is near it alone. Of the last run, the dislikes that are
+later than all likes, the first becomes so with the second and the others with the next like. An item near a dislike of
+the run has at most the score that it has without the run, so that no further dislike raises what is near the run.
 
 All of this is a function of the edges. References: Google's dislikes as input and label (arXiv 2308.12256), the stable
 demotion and the protection by likes that users of such systems ask for.
@@ -107,9 +109,12 @@ class Verdicts:
         return ~self.like & self.timed & (self._later(self.like | ~self.timed) == 0)
 
     @property
-    def newest_dislikes(self) -> npt.NDArray[np.bool_]:
-        """Which events are the newest verdict of their user, and a dislike of a known time."""
-        return self.last_run & (self._later(np.ones(len(self.user), dtype=bool)) == 0)
+    def held_back(self) -> npt.NDArray[np.bool_]:
+        """Which events no score is made of yet: those of the last run, but for the first of several."""
+        run = self.last_run
+        first = run.copy()
+        first[1:] &= ~run[:-1] | (self.user[1:] != self.user[:-1])
+        return run & ~(first & (self._later(run) > 0))
 
     @property
     def strengths(self) -> npt.NDArray[np.float64]:
@@ -182,15 +187,16 @@ class Neighbourhoods:
         others: npt.NDArray[np.integer] | None = None,
     ) -> Row:
         """Return the nearest items of one and their cosines, from its common likes with ``others``, or with all."""
-        likes = n_likes if others is None else n_likes[others]
-        cosine = common / np.sqrt(np.maximum(likes, 1))
-        cosine[item if others is None else others == item] = 0.0
-        # a partition takes a tenth of the time of a sort
-        least = np.partition(cosine, len(cosine) - WIDE)[len(cosine) - WIDE] if len(cosine) > WIDE else 0.0
-        kept = np.flatnonzero((cosine >= least) & (cosine > 0))
+        kept = np.flatnonzero(common > 0)
         near = kept if others is None else others[kept].astype(np.int64)
-        order = np.lexsort((near if item_keys is None else item_keys[near], -cosine[kept]))[:WIDE]
-        return near[order], cosine[kept][order]
+        other = near != item
+        kept, near = kept[other], near[other]
+        cosine = common[kept] / np.sqrt(np.maximum(n_likes[near], 1))
+        if len(near) > WIDE:  # a partition takes a tenth of the time of a sort
+            kept = np.flatnonzero(cosine >= np.partition(cosine, len(cosine) - WIDE)[len(cosine) - WIDE])
+            near, cosine = near[kept], cosine[kept]
+        order = np.lexsort((near if item_keys is None else item_keys[near], -cosine))[:WIDE]
+        return near[order], cosine[order]
 
     @classmethod
     def joined(cls, rows: Sequence[Row]) -> Neighbourhoods:
@@ -295,7 +301,10 @@ class Demotions:
         event = np.repeat(events, length)
         entry = spans(found.indptr[place], length)
         key = verdicts.user[event] * n_items + found.items[entry]
-        new = ~contains(seen, key) & (found.items[entry] > 0)
+        dislikes = verdicts.user[~verdicts.like] * n_items + verdicts.item[~verdicts.like]
+        # a like has its places for what is disliked, too: another dislike must not make it protect more
+        new = ~contains(seen, key) | (verdicts.like[event] & contains(distinct(dislikes), key))
+        new &= found.items[entry] > 0
         event, entry, key = event[new], entry[new], key[new]
         first = np.searchsorted(event, event)
         kept = np.arange(len(event)) - first < NEAR
@@ -369,7 +378,7 @@ class Demotions:
         """Return the scores of the pairs after their fall, ``[n]``.
 
         Args:
-            scores: of the pairs, of the edges without the newest dislike.
+            scores: of the pairs, of the edges without the dislikes that are held back.
             without_run: of the pairs, of the edges without the last run; None where no user has a run of several.
             neutral: what each item has without the user's taste.
             strength: :math:`\\lambda`, from 0 to 1.

@@ -151,7 +151,8 @@ class PersonalVerdicts:
         keys = [
             np.repeat(np.arange(side.shape[0]), np.diff(side.indptr)) * self.n_items + side.indices for side in edges
         ]
-        return Demotions.of(verdicts, distinct(np.concatenate(keys).astype(np.int64)), self.near, self.n_items)
+        seen = distinct(np.concatenate(keys).astype(np.int64))
+        return Demotions.of(verdicts, seen, self.near, self.n_items)
 
     def of_user(self, own: SignedGraph, number: int) -> tuple[SignedGraph, IntArray, Demotions]:
         """Return the edges that the score of one user is made of, the dislikes that are left out, and what falls.
@@ -161,10 +162,10 @@ class PersonalVerdicts:
             number: who it is.
         """
         verdicts = self.verdicts(np.array([number]))
-        newest = verdicts.newest_dislikes
+        held_back = verdicts.held_back
         return (
-            without(own, verdicts, newest),
-            verdicts.item[newest],
+            without(own, verdicts, held_back),
+            verdicts.item[held_back],
             self.demotions(verdicts, [*sides_of(own), self._views[[number]]]),
         )
 
@@ -190,7 +191,7 @@ class PersonalVerdicts:
             of: their edges and verdicts, if not those of the training part.
         """
         users, verdicts = of or (self._graph.rows(numbers), self.verdicts(numbers))
-        scores = scores_of(without(users, verdicts, verdicts.newest_dislikes), numbers)
+        scores = scores_of(without(users, verdicts, verdicts.held_back), numbers)
         key = numbers.tobytes()
         known = self._fallen if of is None and self._fallen is not None else {}
         if key not in known:
@@ -203,7 +204,7 @@ class PersonalVerdicts:
         own = scores[place].cpu().numpy()
         again = np.flatnonzero(np.bincount(verdicts.user[verdicts.last_run], minlength=users.n_users) > 1)
         alone = None
-        if len(again):  # a run of several dislikes: those before the newest are in the scores
+        if len(again):  # a run of several dislikes: the first is in the scores
             some = verdicts.rows(again)
             before = scores_of(without(users.rows(again), some, some.last_run), numbers[again])
             alone, inside = own.copy(), contains(again, fallen.user)

@@ -68,10 +68,10 @@ def test_verdicts_are_those_of_loops(people: list[Person]) -> None:
     assert list(zip(found.user.tolist(), found.item.tolist(), found.like.tolist(), strict=True)) == [
         (user, item, like) for user, _, item, like in order
     ]
-    runs, newest = ({(user, *event) for user, each in enumerate(people) for event in getattr(each, name)}
-                    for name in ("last_run", "newest"))  # fmt: skip
+    runs, held_back = ({(user, *event) for user, each in enumerate(people) for event in getattr(each, name)}
+                    for name in ("last_run", "held_back"))  # fmt: skip
     assert [row in runs for row in order] == found.last_run.tolist()
-    assert [row in newest for row in order] == found.newest_dislikes.tolist()
+    assert [row in held_back for row in order] == found.held_back.tolist()
     strengths = {(user, *event): value for user, each in enumerate(people) for event, value in each.strengths().items()}
     np.testing.assert_allclose(found.strengths, [strengths.get(row, 0.0) for row in order])
 

@@ -45,9 +45,9 @@ class Person:
         return found
 
     @property
-    def newest(self) -> list[Event]:
-        """The newest verdict where it is a dislike."""
-        return self.last_run[:1]
+    def held_back(self) -> list[Event]:
+        """The last run, but for the first of several."""
+        return self.last_run[:-1] or self.last_run
 
     def strengths(self) -> dict[Event, float]:
         """What each dislike counts that acts."""
@@ -71,14 +71,18 @@ class Person:
 
 
 def kappa(people: list[Person], user: Person, item: int, n_items: int) -> dict[int, float]:
-    """Return how near the items are to one that are so, among those that a user has no edge to."""
+    """Return how near the items are to one that are so, among those that a user has no edge to; a like passes over
+    none that are disliked."""
+    passed = user.seen
+    if item in user.likes:
+        passed = passed - {other for _, other, like in user.events if not like}
     likes = [each.likes for each in people]
     found = []
     for other in range(1, n_items):
         common = sum({item, other} <= each for each in likes)
         if other != item and common:
             found.append((-common / np.sqrt(sum(other in each for each in likes)), other))
-    near = [(value, other) for value, other in sorted(found)[: constants.WIDE] if other not in user.seen]
+    near = [(value, other) for value, other in sorted(found)[: constants.WIDE] if other not in passed]
     return {other: float(np.sqrt(value / near[0][0])) for value, other in near[: constants.NEAR]}
 
 
@@ -86,10 +90,10 @@ def nearness(people: list[Person], user: Person, n_items: int) -> dict[int, tupl
     """Return n of each item where it is above 0, the dislikes it may come from, and whether one of the last run is."""
     order, found = user.ordered, dict[int, tuple[float, set[int], bool]]()
     protection = [(order.index(like), kappa(people, user, like[1], n_items)) for like in user.protecting()]
-    for event, strength in user.strengths().items():
+    for event, fade in user.strengths().items():
         for item, near in kappa(people, user, event[1], n_items).items():
             shield = max((each.get(item, 0.0) for place, each in protection if place > order.index(event)), default=0.0)
-            pull = strength * near * (1 - shield)
+            pull = fade * near * (1 - shield)
             if pull <= 0:
                 continue
             best, causes, run = found.get(item, (0.0, set(), False))
@@ -109,7 +113,7 @@ def ranked(
     strength: float,
 ) -> np.ndarray:
     """Return what a user is ranked by, from what a model scores for any verdicts of the user."""
-    without = [[event for event in user.events if event not in left] for left in (user.newest, user.last_run)]
+    without = [[event for event in user.events if event not in left] for left in (user.held_back, user.last_run)]
     score, alone = (scores_of(each) for each in without)
     found = score.copy()
     for item, (near, _, run) in nearness(people, user, len(score)).items():

@@ -61,12 +61,12 @@ class Judged:
         n_items = edges.n_items
         seen = distinct(owner * n_items + rows.ids)
         self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
-        newest, run = verdicts.newest_dislikes, verdicts.last_run
-        self.left_out = verdicts.item[newest]
+        held_back, run = verdicts.held_back, verdicts.last_run
+        self.left_out = verdicts.item[held_back]
         self.edges, self.before = (
-            without(edges, known[verdicts.user[each]], verdicts.item[each]) for each in (newest, run)
+            without(edges, known[verdicts.user[each]], verdicts.item[each]) for each in (held_back, run)
         )
-        if np.array_equal(newest, run):
+        if np.array_equal(held_back, run):
             self.before = self.edges
 
     def scores(self) -> torch.Tensor:

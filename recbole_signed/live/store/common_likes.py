@@ -38,8 +38,7 @@ class CommonLikes:
             if self._slot[self._item[slot]] == slot:
                 self._slot[self._item[slot]] = -1
             row = edges.of_item(item)
-            theirs = edges.of_users(row.ids[row.kind == LIKE])
-            self._counts[slot] = np.bincount(theirs.ids[theirs.kind == LIKE], minlength=self.n_items)
+            self._counts[slot] = np.bincount(edges.liked_by(row.ids[row.kind == LIKE]), minlength=self.n_items)
             self._item[slot], self._slot[item] = item, slot
         return self._counts[slot]
 
