@@ -553,4 +553,5 @@ def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | No
     result = scipy.optimize.minimize(
         part(0), middle, jac=part(1), hess=part(2), method="trust-exact", options={"gtol": 1e-5, "maxiter": 50}
     )
-    return result.x / scale, float(result.fun)
+    # what says nothing here keeps its weight
+    return np.where(np.isfinite(scale), result.x / scale, before), float(result.fun)
