@@ -14,6 +14,7 @@ import torch
 
 from recbole_signed.arrays import contains
 from recbole_signed.atomic import HOW_TO_SIGN
+from recbole_signed.graph import rows_product
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 IntArray = npt.NDArray[np.int64]
@@ -87,8 +88,7 @@ class OrderedLikesRecommender(TrainingFreeRecommender):
         """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
         scores = torch.zeros(len(users), self.n_items, device=self.device)
         if self.item_weights.numel():
-            known = torch.from_numpy(self._users[users.cpu().numpy()].toarray()).to(self.device)
-            scores[:, self.liked] = known @ self.item_weights
+            scores[:, self.liked] = rows_product(self._users[users.cpu().numpy()], self.item_weights)
         return scores
 
 
