@@ -9,6 +9,7 @@ from .losses import SampledEdges as SampledEdges
 from .losses import reversed_bpr as reversed_bpr
 from .losses import sign_aware_bpr as sign_aware_bpr
 from .lsgrec import LSGRec as LSGRec
+from .ordered_likes import moments as moments
 from .panegnn import PANEGNN as PANEGNN
 from .personal_verdict import PersonalVerdicts as PersonalVerdicts
 from .ponegnn import PoneGNN as PoneGNN
@@ -24,7 +25,6 @@ from .sigrec import SiGRec as SiGRec
 from .simgcl import SimGCL as SimGCL
 from .siren import SiReN as SiReN
 from .slgnn import SLGNN as SLGNN
-from .slist import moments as moments
 from .training_free import TrainingFreeRecommender as TrainingFreeRecommender
 from .ultragcn import UltraGCN as UltraGCN
 from .xsimgcl import XSimGCL as XSimGCL

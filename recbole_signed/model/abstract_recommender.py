@@ -95,6 +95,10 @@ class SignedRecommender(GeneralRecommender):
         )
         return users, items, torch.arange(len(users)) < len(likes)
 
+    def read_histories(self, dataset: Any) -> None:
+        """Score users by their edges in another data set of the same ids; nothing is fitted again."""
+        self.graph = self._graph_of(dataset)
+
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return user embeddings ``[n_users, d]`` and item embeddings ``[n_items, d]``."""
         raise NotImplementedError(f"{type(self).__name__} gives no embeddings.")

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from logging import getLogger
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import spans
-from recbole_signed.atomic import HOW_TO_SIGN
 from recbole_signed.graph import gram_inverse, refuse_too_large
-from recbole_signed.model.training_free import TrainingFreeRecommender
+from recbole_signed.model.ordered_likes import IntArray, OrderedLikesRecommender
 
-IntArray = npt.NDArray[np.int64]
 SMALLEST = 1e-3
 """Weights of places further apart than this are left out of partial sequences."""
 
 
-class SLIST(TrainingFreeRecommender):
+class SLIST(OrderedLikesRecommender):
     r"""Item similarities and item transitions in one linear model in closed form, from the likes in their order.
 
     With X the likes of users, and a row of S and T for each place of a sequence that splits it into what came before
@@ -42,8 +38,7 @@ class SLIST(TrainingFreeRecommender):
     :math:`\alpha = 0` it is SLIT with a limit on the diagonal, with :math:`\alpha = 1` SLIS, which is EASE for
     :math:`\xi = 0`.
 
-    Why this one of the linear transition models: it asks for the order alone. TALE (WSDM 2025) weighs by gaps in time,
-    which data such as KuaiRand's history does not have.
+    It asks for the order alone; :class:`~recbole_signed.model.tale.TALE` weighs by gaps in time.
 
     Where this departs from the paper:
 
@@ -58,42 +53,21 @@ class SLIST(TrainingFreeRecommender):
     items, in float32.
     """
 
-    family = "linear transitions"
     source = "SLIST, WWW 2021"
-    needs_sign = False
-    uses_dislikes = False
+    without_order = "SLIST is SLIS here, without an order of likes"
     parameter_ranges: ClassVar[Mapping[str, str]] = {
         "alpha": "[0, 1]",
         "reg_weight": "(0, inf)",
         "train_decay": "(0, inf)",
-        "inference_decay": "(0, inf)",
         "diagonal_limit": "[0, inf)",
     }
-    fitted = ("item_weights",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.alpha, self.reg_weight = float(config["alpha"]), float(config["reg_weight"])
-        self.train_decay, self.inference_decay = float(config["train_decay"]), float(config["inference_decay"])
-        self.diagonal_limit = float(config["diagonal_limit"])
-        user, item = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
-        time = dataset.times("inter_feat") if hasattr(dataset, "times") else None
-        if time is None:
-            why = f"exact times are read from data with a sign alone; {HOW_TO_SIGN}"
-            why = "the data set has no timestamps." if hasattr(dataset, "times") else why
-            getLogger().warning(f"SLIST is SLIS here, without an order of likes: {why}")
-            self.alpha, self.inference_decay, time = 1.0, math.inf, np.zeros(len(user))
-        liked = np.flatnonzero(np.bincount(item, minlength=self.n_items))
-        self.register_buffer("item_weights", torch.zeros(len(liked), 0))
-        self.register_buffer("liked", torch.from_numpy(liked))
-        self._rows = user, np.searchsorted(liked, item), *moments(user, np.asarray(time))
-        self._users = self._weighted_users()
-
-    def _weighted_users(self) -> sp.csr_matrix:
-        """Return x of all users, CSR ``[n_users, n_liked]``."""
-        user, column, moment, last = self._rows
-        weight = np.exp(-(last - moment) / self.inference_decay)
-        return sp.csr_matrix((weight, (user, column)), shape=(self.n_users, len(self.liked)), dtype=np.float32)
+        self.train_decay, self.diagonal_limit = float(config["train_decay"]), float(config["diagonal_limit"])
+        if not self.has_order:
+            self.alpha = 1.0
 
     def partial_sequences(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """Return S and T, CSR ``[n_places, n_liked]`` each."""
@@ -136,33 +110,3 @@ class SLIST(TrainingFreeRecommender):
         weights -= inverse
         weights[np.diag_indices(len(weights))] += 1.0
         self.item_weights = torch.from_numpy(np.ascontiguousarray(weights)).to(self.device)
-
-    def weights_of(self, item: int) -> torch.Tensor:
-        """Return what a like of an item adds to the score of each, ``[n_items]``: its row of B; -inf where none is."""
-        weights = torch.full((self.n_items,), -torch.inf, device=self.device)
-        if bool((self.liked == item).any()):
-            weights[self.liked] = self.item_weights[int(torch.searchsorted(self.liked, item))]
-        return weights
-
-    def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
-        scores = torch.zeros(len(users), self.n_items, device=self.device)
-        if self.item_weights.numel():
-            known = torch.from_numpy(self._users[users.cpu().numpy()].toarray()).to(self.device)
-            scores[:, self.liked] = known @ self.item_weights
-        return scores
-
-
-def moments(user: IntArray, time: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:
-    """Return for each row the number of earlier moments of its user, and that of the user's last one, ``[n]`` each."""
-    order = np.lexsort((time, user))
-    users, times = user[order], time[order]
-    starts = np.append(True, users[1:] != users[:-1])[: len(users)]
-    new = starts | np.append(True, times[1:] != times[:-1])[: len(users)]
-    count = np.cumsum(new)
-    ranks = count - np.maximum.accumulate(np.where(starts, count, 0))
-    moment = np.empty(len(user), dtype=np.int64)
-    moment[order] = ranks
-    last = np.zeros(int(user.max(initial=0)) + 1, dtype=np.int64)
-    np.maximum.at(last, user, moment)
-    return moment, last[user]

@@ -1,14 +1,18 @@
-"""A closed form fitted again before the test: what was held out to choose by is known when the test is predicted."""
+"""What was held out to choose by is known when a closed form predicts the test: to its fit, or to histories alone."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
+import numpy as np
 from recbole.data import data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.errors import UsageError
+from recbole_signed.model import SignedRecommender
+
+HISTORIES = "histories"
 
 
 def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
@@ -16,6 +20,9 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
 
     A sequential model reads the validation like as the last event before the test's. Without this, a model that is
     fitted to a graph would not know of it.
+
+    With ``refit_for_test: histories`` nothing is fitted again: the model ranks by the users' histories with the
+    validation like, and learned from the training part alone, as a sequential model does that is trained once.
 
     Args:
         config: RecBole's, of the first fit.
@@ -28,8 +35,10 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
     Raises:
         UsageError: the split is not the one for which this is defined, ``LS: valid_and_test``, or dislikes do not
             follow the likes (``dislike_split``): then models that are fitted again, and no other, would hide the
-            validation dislikes.
+            validation dislikes. Or the key has another value, or the model can't read other histories than it learned.
     """
+    if config["refit_for_test"] not in (True, HISTORIES):
+        raise UsageError(f"refit_for_test is {config['refit_for_test']!r}; give true, false or {HISTORIES}.")
     if config["eval_args"]["split"] != {"LS": "valid_and_test"}:
         raise UsageError(
             f"refit_for_test needs the split {{LS: valid_and_test}}, but it is {config['eval_args']['split']}."
@@ -47,8 +56,22 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
     }
     init_seed(again["seed"], again["reproducibility"])
     train_data, _, test_data = data_preparation(again, copy.deepcopy(data, {id(data.config): again}))
+    if config["refit_for_test"] == HISTORIES:
+        _read_histories(model, train_data._dataset)
+        return get_trainer(again["MODEL_TYPE"], again["model"])(again, model), test_data
     init_seed(again["seed"], again["reproducibility"])
     fitted = get_model(again["model"])(again, train_data._dataset).to(again["device"])
     trainer = get_trainer(again["MODEL_TYPE"], again["model"])(again, fitted)
     trainer.fit(train_data, None, saved=False, show_progress=again["show_progress"])
     return trainer, test_data
+
+
+def _read_histories(model: Any, dataset: Any) -> None:
+    """Let a fitted model rank by the histories of users in another data set; Pop and Random read none."""
+    name = type(model).__name__
+    if isinstance(model, SignedRecommender):
+        model.read_histories(dataset)
+    elif name == "EASE":
+        model.interaction_matrix = dataset.inter_matrix(form="csr").astype(np.float32)
+    elif name not in ("Pop", "Random"):
+        raise UsageError(f"refit_for_test: {HISTORIES} is not known for {name}; set it to true or leave it out.")

@@ -99,3 +99,53 @@ def test_a_refit_takes_what_the_first_fit_chose(write_inter: Callable[..., Path]
     settings = trainer.model.settings
     assert (settings.rank, settings.cutoff, settings.popularity_floor) == (7, 3, 0.375)
     assert getattr(trainer.model, "settings_ranked", None) is None, "nothing is chosen again"
+
+
+HISTORIES = {**NEXT_LIKE, "refit_for_test": "histories"}
+
+
+@pytest.mark.parametrize("name", ["EASE", "SSF", "SLIST"])
+def test_histories_are_read_and_nothing_is_fitted_again(
+    name: str, write_inter: Callable[..., Path], signed_rows: list
+) -> None:
+    import torch
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.data.interaction import Interaction
+    from recbole.utils import get_model
+
+    from recbole_signed.experiments.runs.refit import refitted
+
+    write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] > 0])
+    more = {"state": "ERROR", "show_progress": False, "inference_decay": 1e9, "auto": False, "allow_unknown_keys": True}
+    config = Config(model=name, dataset="signed", config_dict={**HISTORIES, **more})
+    data = create_dataset(config)
+    train, valid, _ = (each._dataset for each in data_preparation(config, data))
+    model = get_model(name)(config, train)
+    if name != "EASE":
+        model.fit()
+    trainer, _ = refitted(config, data, model)
+    assert trainer.model is model
+    users = torch.arange(1, train.user_num)
+    scores = model.full_sort_predict(Interaction({"user_id": users})).view(len(users), -1)
+    known = torch.zeros(train.user_num, train.item_num)
+    for part in (train, valid):
+        known[part.inter_feat["user_id"], part.inter_feat["item_id"]] = 1.0
+    if name == "SSF":
+        wanted = torch.stack([model.fold_in(row.nonzero().flatten().tolist()) for row in known[1:]])
+    else:
+        kept = torch.arange(train.item_num) if name == "EASE" else model.liked
+        weights = torch.as_tensor(np.asarray(model.item_similarity if name == "EASE" else model.item_weights))
+        wanted = torch.zeros_like(scores)
+        wanted[:, kept] = known[1:, kept] @ weights
+    torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_a_way_to_read_other_histories_is_refused(
+    write_inter: Callable[..., Path], signed_rows: list
+) -> None:
+    write_inter("signed", COLUMNS, signed_rows)
+    with pytest.raises(UsageError, match="refit_for_test: histories is not known for ItemKNN"):
+        run("ItemKNN", "signed", overrides=HISTORIES, save=False)
+    with pytest.raises(UsageError, match="refit_for_test is 'some'; give true, false or histories"):
+        run("ItemKNN", "signed", overrides={**NEXT_LIKE, "refit_for_test": "some"}, save=False)

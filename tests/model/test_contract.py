@@ -62,11 +62,14 @@ WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = 
     "BSPM": LIKES_ONLY,
     "ChebyCF": LIKES_ONLY,
     "DEQL": LIKES_ONLY,
+    "DualSpectralCF": ("ChebyCF", {}, {}),
     "EDLAE": LIKES_ONLY,
     "GFCF": LIKES_ONLY,
+    "PCTM": LIKES_ONLY,
     "SGFCF": LIKES_ONLY,
     "SVDAE": LIKES_ONLY,
     "SLIST": LIKES_ONLY,
+    "TALE": LIKES_ONLY,
     "SignedEASE": ("EASE", {"reg_weight": 50.0}, {"reg_weight": 50.0}),
     "SignedGFCF": ("GFCF", {}, {}),
     "SignedSGFCF": ("SGFCF", {}, {}),
@@ -84,6 +87,8 @@ ONE_RANKING = {
     "DecayPop": "it has one ranking for all users",
     "FeaturePop": "it has one ranking for all users",
     "ContentKNN": "without features an item is near to itself alone",
+    "PCTM": "without times it has one ranking for all users",
+    "TALE": "without times it has one ranking for all users",
 }
 """Models that can't rank the planted truth, which is one of users, and why."""
 

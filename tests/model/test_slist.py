@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, init_seed
+from recbole.utils import get_model
+from small_ordered import fitted_in_order
 
 from recbole_signed.errors import UsageError
 from recbole_signed.model import moments
@@ -61,19 +62,7 @@ def dense_solution(x: Any, s: Any, t: Any, alpha: float, ridge: float, limit: fl
 
 @pytest.fixture
 def fitted(write_inter: Callable[..., Path]) -> Callable[..., tuple[Any, Any]]:
-    """Fit SLIST to rows, all of which are for training."""
-
-    def make(rows: list[tuple[int, int, int, int]], **config: Any) -> tuple[Any, Any]:
-        write_inter("small", COLUMNS, rows)
-        split = {"split": {"RS": [1, 0, 0]}, "order": "TO"}
-        settings_ = Config(model="SLIST", dataset="small", config_dict={"state": "ERROR", "eval_args": split, **config})
-        init_seed(settings_["seed"], settings_["reproducibility"])
-        dataset = data_preparation(settings_, create_dataset(settings_))[0]._dataset
-        model = get_model("SLIST")(settings_, dataset)
-        model.fit()
-        return model, dataset
-
-    return make
+    return fitted_in_order("SLIST", write_inter)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
