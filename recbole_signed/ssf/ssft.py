@@ -55,16 +55,26 @@ class SSFT(SSF):
         self._exposures: tuple[np.ndarray, np.ndarray] | None = None
         self._pairs, self._ready = Derived(), False
         self._known: dict[Hashable, torch.Tensor] | None = None
-        events = _events_of(dataset)
-        if events is None:
+        self._read_events(dataset)
+        if self.sequences is None:
             getLogger().warning("SSFT is SSF here: the data set has no timestamps, so there is no order and no trend.")
-        else:
-            user, item, time, like = events
-            self.sequences = Sequences.of(user, item, like, time, self.n_users, self.graph.item_keys)
-            self._exposures = item, time
         self.register_buffer("transition_map", torch.zeros(0))
         self.register_buffer("recent_counts", torch.zeros(len(HALF_LIVES), self.n_items, dtype=torch.float64))
         self.register_buffer("order_weights", torch.from_numpy(weights_of(config["order_weights"])))
+
+    def _read_events(self, dataset: Any) -> None:
+        events = _events_of(dataset)
+        if events is not None:
+            user, item, time, like = events
+            self.sequences = Sequences.of(user, item, like, time, self.n_users, self.graph.item_keys)
+            self._exposures = item, time
+
+    def read_histories(self, dataset: Any) -> None:
+        """Score users by their edges and their order in another data set of the same ids; nothing is counted again."""
+        if self.sequences is not None:
+            assert self.pairs.n_items == self.n_items  # counted before the histories are others
+        super().read_histories(dataset)
+        self._read_events(dataset)
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_histories_are_read_and_nothing_is_fitted_again(
     from recbole.data.interaction import Interaction
     from recbole.utils import get_model
 
-    from recbole_signed.experiments.runs.refit import refitted
+    from recbole_signed.runs.refit import refitted
 
     write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] > 0])
     more = {"state": "ERROR", "show_progress": False, "inference_decay": 1e9, "auto": False, "allow_unknown_keys": True}
