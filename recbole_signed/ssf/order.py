@@ -72,6 +72,8 @@ MOST_ITEMS = 50_000
 """Items that a likelihood is of at most: of a larger catalogue, the half with most exposures, and others by chance."""
 ENOUGH = 30
 """Users without a verdict that weights are fitted to at least."""
+RIDGE = 1e-3
+"""Of the weights of features with a standard deviation of 1, against those that they are held near to."""
 GAIN = 0.003
 """How much more likely, in the logarithm, ``around`` has to make a like."""
 HELD = 3.0
@@ -520,7 +522,7 @@ def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | No
     scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)
     liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
     middle = np.where(np.isfinite(scale), before * scale, 0.0)
-    ridge = worth / n
+    hold = 2 * RIDGE * np.eye(len(scale))
 
     def at(weights: Weights) -> tuple[float, Weights, npt.NDArray[np.float64]]:
         """Return value, gradient and Hessian."""
@@ -535,9 +537,12 @@ def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | No
             mean += own.double().sum(dim=0).numpy()
             square += ((weighted @ x.transpose(1, 2)).double().sum(dim=0) - own.double().T @ own.double()).numpy()
         far = weights - middle
-        gradient = mean / scale / n - liked + 2 * ridge * far
-        hessian = square / np.outer(scale, scale) / n + 2 * ridge * np.eye(len(scale))
-        return value / n - float(liked @ weights) + ridge * float(far @ far), gradient, hessian
+        gradient = mean / scale / n - liked + hold @ far
+        hessian = square / np.outer(scale, scale) / n + hold
+        return value / n - float(liked @ weights) + 0.5 * float(far @ hold @ far), gradient, hessian
+
+    # what is known of the weights is what so many users would tell: much in some directions, hardly anything in others
+    hold = hold + worth / n * (at(middle)[2] - hold)
 
     last: dict[bytes, tuple[float, Weights, npt.NDArray[np.float64]]] = {}
 
