@@ -76,8 +76,6 @@ RIDGE = 1e-3
 """Of the weights of features with a standard deviation of 1, against those that they are held near to."""
 GAIN = 0.003
 """How much more likely, in the logarithm, ``around`` has to make a like."""
-HELD = 3.0
-"""Users that :data:`PRESET` counts as."""
 SMALLEST = 1e-6
 """Standard deviation of a feature below which it says nothing, and has the weight 0."""
 ROWS = 32
@@ -191,7 +189,8 @@ class OrderFilter:
 
     def taste_scores(self, users: UserEdges) -> torch.Tensor:
         """Return e over its root mean square, ``[n_users, n_items]``: 0 for users without edges."""
-        return self._over_mean(self.taste.fold_in(users), self.taste.vectors)
+        found = self.taste.exposure(users)
+        return found.div_((found.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5).clamp_(min=1e-30))
 
     def transition_scores(self, users: UserEdges) -> torch.Tensor:
         """Return t over its root mean square, ``[n_users, n_items]``."""
@@ -485,7 +484,7 @@ def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
     return items[place], torch.from_numpy(np.log(stands_for[place])).float()
 
 
-def fitted_weights(likes: Likes, before: Weights | None = None, worth: float = HELD) -> Weights:
+def fitted_weights(likes: Likes, before: Weights | None = None, worth: float = 0.0) -> Weights:
     """Return the weights of maximum likelihood by :data:`WEIGHTS`, float64 ``[n_weights]``.
 
     Those of users without a verdict are fitted to the likes of such users, or of all where these are few. ``around``,
@@ -494,7 +493,7 @@ def fitted_weights(likes: Likes, before: Weights | None = None, worth: float = H
     Args:
         likes: held-out ones.
         before: weights that these are held near to; None for :data:`PRESET`.
-        worth: by as much as so many users weigh.
+        worth: by how much more than :data:`RIDGE`, as so many users with a curvature of 1.
     """
     split, around = len(FEATURES), FEATURES.index("around")
     start = weights_of(None) if before is None else before
@@ -518,11 +517,12 @@ def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | No
         return before, 0.0
     share = torch.zeros(offset.shape)
     share[likes.user, likes.place] = 1.0 / count[count > 0][likes.user]
-    scale = features[:, :, ::7].transpose(0, 1).flatten(1).std(dim=1).double().numpy()
+    spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
+    scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
     scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)
     liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
     middle = np.where(np.isfinite(scale), before * scale, 0.0)
-    hold = 2 * RIDGE * np.eye(len(scale))
+    hold = 2 * (RIDGE + worth / n) * np.eye(len(scale))
 
     def at(weights: Weights) -> tuple[float, Weights, npt.NDArray[np.float64]]:
         """Return value, gradient and Hessian."""
@@ -540,9 +540,6 @@ def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | No
         gradient = mean / scale / n - liked + hold @ far
         hessian = square / np.outer(scale, scale) / n + hold
         return value / n - float(liked @ weights) + 0.5 * float(far @ hold @ far), gradient, hessian
-
-    # what is known of the weights is what so many users would tell: much in some directions, hardly anything in others
-    hold = hold + worth / n * (at(middle)[2] - hold)
 
     last: dict[bytes, tuple[float, Weights, npt.NDArray[np.float64]]] = {}
 

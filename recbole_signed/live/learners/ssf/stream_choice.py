@@ -27,7 +27,7 @@ from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
-from recbole_signed.ssf.order import DENSE, PAIRED, WEIGHTS, fitted_weights, weights_of
+from recbole_signed.ssf.order import fitted_weights
 from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
@@ -93,22 +93,13 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     """Choose for SSF-T, see :func:`chosen_settings`."""
     tuned = _tuned(edges, n_users, n_items, given, taste_alone=True)
     found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
-    weights = weights_of(None)
-
-    def fit_on(train: np.ndarray, graph: SignedGraph, validation: Validation, found: SearchResult) -> np.ndarray:
-        fitted, before = found.fit(graph, ITERATIONS), edges.where(train)
-        operator = TransitionSums.of(Sequences.of(*before.verdicts, n_users), leading(fitted.vectors)).solve()
-        since = 1000.0 * float(given.get("trend_since") or 0.0)
-        likes = likes_of(fitted, Transition(torch.from_numpy(operator)), before, validation, since, n_users)
-        return fitted_weights(likes, weights)
-
-    # a trend is of a moment: of the split of each user's own events its weights are not taken
-    own = fit_on(*tuned)
-    of_users = np.array([name in (*DENSE, *PAIRED) for name in WEIGHTS])
-    weights = np.where(of_users, own, weights)
+    train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     # where users come once the filter was fitted to the last tenth in time, too
-    weights = fit_on(*_what_comes_next(edges, n_users, n_items, given), replace(found, fitted=None, alone=False))
-    chosen = {**asdict(found.settings), "order_weights": weights.tolist(), "dislike_strength": strength}
+    fitted, before = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS), edges.where(train)
+    operator = TransitionSums.of(Sequences.of(*before.verdicts, n_users), leading(fitted.vectors)).solve()
+    since = 1000.0 * float(given.get("trend_since") or 0.0)
+    likes = likes_of(fitted, Transition(torch.from_numpy(operator)), before, validation, since, n_users)
+    chosen = {**asdict(found.settings), "order_weights": fitted_weights(likes).tolist(), "dislike_strength": strength}
     return {**chosen, **given}
 
 
