@@ -34,7 +34,7 @@ class ItemExplanation:
         popularity: what the item's popularity adds.
         like_rate: the item's share of likes among its likes and dislikes, smoothed, 0 to 1.
         factor: what its like rate and degree multiply the score by; it is in the contributions already.
-        trend: what the item's trend multiplies the contributions by; it is in them already. 1 but for SSF-T.
+        trend: what the item's trend adds; it is in ``popularity`` already. 0 but for SSF-T.
         known: whether the model knows edges of the user.
         user_features: what the features of the user add; 0 where the model uses none.
         features: polars frame with a row per feature of the user and of the item, the largest contribution first:
@@ -91,7 +91,7 @@ def explained(
         called: what the sentence calls an item, by its raw id.
         dates: day of the user's verdict on an item, by its raw id; None where it is not known.
     """
-    unit = told.trend * told.factor
+    unit = told.factor
     contributions = told.contributions * unit
     order = np.argsort(-np.abs(contributions), kind="stable")
     items, signs, contributions = names.gather(told.items[order]), told.signs[order], contributions[order]
@@ -120,7 +120,7 @@ def explained(
         popularity=popularity,
         like_rate=told.verdict,
         factor=told.factor,
-        trend=told.trend,
+        trend=told.trend * told.factor,
         known=bool(edges.height),
         sentence="",
         user_features=float(told.from_features * unit),
@@ -200,8 +200,8 @@ def _sentences(
     aversion = f"{settings.dislike_aversion:g}"
     effect = f"multiplies the score, to the power {aversion}" if settings.dislike_aversion else "has no weight"
     said.append(f"The like rate of item {item}, {told.like_rate:.0%}, {effect} (dislike_aversion {aversion}).")
-    if told.trend != 1.0:
-        said.append(f"The trend of item {item} multiplies the contributions by {told.trend:.3g}.")
+    if told.trend:
+        said.append(f"The trend of item {item} adds {told.trend:+.3g}.")
     for of, name in (("user", user), ("item", item)):
         parts = told.features.filter((pl.col("of") == of) & (pl.col("column") != ""))
         if parts.height:

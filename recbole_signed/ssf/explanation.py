@@ -21,9 +21,10 @@ class FeaturePart:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a user gets an item: ``score = ((contributions.sum() + from_features) * trend + prior) * factor``.
+    """Why a user gets an item: ``score = (contributions.sum() + from_features + prior) * factor``.
 
-    Exact, as the score is linear in the user's edges. What is near to a dislike is ranked by ``fall.by`` less. An item
+    Exact: the score is linear in the user's edges, or a sum of logarithms of such sums, each of which is divided among
+    the edges by their parts of it. What is near to a dislike is ranked by ``fall.by`` less. An item
     that nobody has an edge to has the score :data:`~.item_counters.UNKNOWN` whatever the edges are.
     """
 
@@ -34,14 +35,15 @@ class Explanation:
     contributions: np.ndarray
     """float64 ``[n_edges]``: what each edge adds to the exposure score, their sum."""
     prior: float
-    """What popularity adds."""
+    """What popularity adds, and the trend."""
     verdict: float
     """Smoothed share of likes among the verdicts on the item, 0 to 1."""
     factor: float
     """``verdict ** dislike_aversion`` times the item's degree, over the mean, to the popularity exponent."""
     score: float
-    trend: float = 1.0
-    """What the item's trend multiplies the contributions by; 1 for models that know no time."""
+    trend: float = 0.0
+    """The part of ``prior`` that comes from recent exposures being more or fewer than all of them let expect; 0 for
+    models that know no time."""
     recency: np.ndarray | None = None
     """float64 ``[n_edges]``: the part of ``contributions`` that comes from the order of the edges, the rest being
     taste; None for models that know no order."""

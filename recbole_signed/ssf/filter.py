@@ -1,10 +1,9 @@
 r"""The signed spectral filter: what SSF computes, free of RecBole.
 
 A user is the fold-in of its own edges, a row of the exposure matrix: :math:`z_u = f_u(S) \odot (R_u V)`. Score of an
-item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i` (see the functions below). With a transition
-(``transition.py``) a user is also what its last events lead to; with a trend (``trend.py``) what is before the prior is
-multiplied by it, and the prior follows it.
-Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class alone.
+item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i` (see the functions below).
+Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class, and those that know order
+and trend by the one that is made of it (``order.py``).
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.settings import FilterSettings
-from recbole_signed.ssf.transition import Transition
-from recbole_signed.ssf.trend import Trend
 from recbole_signed.ssf.user_edges import UserEdges
 
 USERS, ITEMS = 128, 16_384
@@ -124,10 +121,6 @@ class SpectralFilter:
     settings: FilterSettings
     linear: LinearTerm | None = None
     """None where ``linear_weight`` is 0."""
-    transition: Transition | None = None
-    """None where the order of edges is not looked at."""
-    trend: Trend | None = None
-    """None where the times of edges are not."""
 
     @classmethod
     def fit(
@@ -187,10 +180,7 @@ class SpectralFilter:
     def fold_in(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return the factors of any users, ``[n_users, k]``."""
         users = self.edges(users)
-        taste = self.project(users).mul_(self.response(self.degrees(users)))
-        if self.transition is None or users.sequences is None:
-            return taste
-        return taste + self.transition.added(taste, users.sequences, self.vectors)
+        return self.project(users).mul_(self.response(self.degrees(users)))
 
     def response(self, degrees: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`f_u(s) = s^p / (1 + (s_c/s)^q (\tilde d/d_u)^\delta)`, ``[n_users, k]``.
@@ -245,15 +235,7 @@ class SpectralFilter:
 
     def _prior(self, counters: ItemCounters) -> torch.Tensor:
         size = self.user_energy * self.k / max(counters.n_known, 1) if self.k and self.n_users else 1.0
-        if self.trend is None:
-            return counters.prior(self.settings, size**0.5)
-        popularity = self.trend.likes(counters.believed_likes()).log1p()
-        found = counters.prior(self.settings, size**0.5, popularity)
-        # recent popularity says by itself how popular an item is: all degrees would bring back what is over
-        if not self.settings.popularity_exponent:
-            return found
-        factor = counters.degree_factor(self.settings)
-        return found.div_(factor.masked_fill_(factor == 0, 1.0))  # that of a degree of 0 takes the score to 0
+        return counters.prior(self.settings, size**0.5)
 
     @cached_property
     def _prior_of_strangers(self) -> torch.Tensor:
@@ -350,11 +332,7 @@ class SpectralFilter:
             factor, aversion = (None if each is None else each[every] for each in (self.factor, self.aversion))
         else:  # not worked out for all items
             factor, aversion = self.counters.factor(self.settings, every), self.counters.aversion(self.settings, every)
-        if self.trend is None:
-            scores = torch.add(exposure, prior, out=out)
-        else:
-            lift = self.trend.factor[every]
-            scores = torch.addcmul(prior.expand_as(exposure), exposure, lift.expand_as(exposure), out=out)
+        scores = torch.add(exposure, prior, out=out)
         if factor is not None:
             scores.mul_(factor)
         # a product would raise what is below 0, so that there it is a quotient
@@ -435,7 +413,7 @@ class SpectralFilter:
         factors = self.fold_in(edges)
         strangers = self.strangers(factors, edges)
         whole = None if self.linear is None else self.exposure_of(factors, edges)
-        row, item = _hidden(users) if hide else (np.zeros(0, dtype=np.int64),) * 2
+        row, item = hidden_edges(users) if hide else (np.zeros(0, dtype=np.int64),) * 2
         best: tuple[torch.Tensor, torch.Tensor] | None = None
         size = ITEMS * max(1, USERS // users.n_users)
         held = factors.new_empty(users.n_users * min(size, users.n_items))
@@ -478,14 +456,6 @@ class SpectralFilter:
             from_features = share * float(edges.prior.projected[0].double() @ band.double().cpu())
         if self.linear is not None:
             contributions += self.linear.contributions(items, entries, item)
-        recency, sequences = None, edges.sequences
-        if self.transition is not None and sequences is not None:
-            taste = self.project(edges) * self.response(self.degrees(edges))
-            recency = np.zeros(len(items))
-            likes, dislikes = (np.searchsorted(each.indices, sequences.item) for each in (user.likes, user.dislikes))
-            place = np.where(sequences.like, likes, user.likes.nnz + dislikes)
-            np.add.at(recency, place, self.transition.contributions(taste, sequences, self.vectors, item))
-            contributions += recency
         return Explanation(
             items=items,
             signs=signs,
@@ -494,8 +464,6 @@ class SpectralFilter:
             verdict=float(self.verdict()[item]),
             factor=self._factor_of(item, score := float(self.scores(edges)[0, item])),
             score=score,
-            trend=1.0 if self.trend is None else float(self.trend.factor[item]),
-            recency=recency,
             from_features=from_features,
         )
 
@@ -520,7 +488,7 @@ class SpectralFilter:
         return items, signs, edges.entries(self.counters, self.settings)
 
 
-def _hidden(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:
+def hidden_edges(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:
     """Return row and item of every edge, int64, in the order of the items."""
     sides = [side for side in (users.likes, users.dislikes, users.neutrals) if side is not None]
     row = np.concatenate([np.repeat(np.arange(users.n_users), np.diff(side.indptr)) for side in sides])

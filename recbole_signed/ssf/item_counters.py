@@ -141,30 +141,22 @@ class ItemCounters:
         result[self.unknown if items is None else self._is_unknown(items)] = 1.0
         return result
 
-    def degree_factor(self, s: FilterSettings) -> torch.Tensor:
-        r"""Return the part :math:`(d_i / \text{mean } d)^\pi` of :meth:`factor`, ``[n_items]``."""
-        result = self._degree_factor(s, *self._counts(None))
-        result[self.unknown] = 1.0
-        return result
-
     def _degree_factor(self, s: FilterSettings, likes: torch.Tensor, dislikes: torch.Tensor) -> torch.Tensor:
         degrees = likes + abs(s.dislike_weight) * dislikes + s.degree_smoothing
         nothing = degrees == 0
         found = degrees.div_(self.means(s)[1]).pow_(s.popularity_exponent).clamp_(max=LARGEST)
         return found.masked_fill_(nothing, 0.0)  # as the power of the degree in R
 
-    def prior(self, s: FilterSettings, typical: float, popularity: torch.Tensor | None = None) -> torch.Tensor:
+    def prior(self, s: FilterSettings, typical: float) -> torch.Tensor:
         """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items.
 
         Args:
             s: the settings.
             typical: size of a score.
-            popularity: ``[n_items]``; None for :attr:`popularity`.
         """
-        if popularity is None:
-            popularity = self.popularity
+        popularity = self.popularity
         largest = float(popularity.max()) if self.n_items else 0.0
-        if popularity is self.popularity and self.expected is not None:
+        if self.expected is not None:
             popularity = self.believed_likes().log1p()
         floor: Any = s.popularity_floor
         if self.expected is not None and self.expected.popularity:

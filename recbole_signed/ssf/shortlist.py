@@ -74,9 +74,8 @@ class Affine:
     @classmethod
     def of(cls, fitted: SpectralFilter) -> Affine:
         """Return that of a filter, for users of whom something is known."""
-        slope = torch.ones_like(fitted.prior) if fitted.trend is None else fitted.trend.factor
-        factor = 1.0 if fitted.factor is None else fitted.factor
-        return cls((slope * factor).bfloat16(), (fitted.prior * factor).bfloat16())
+        factor = torch.ones_like(fitted.prior) if fitted.factor is None else fitted.factor
+        return cls(factor.bfloat16(), (fitted.prior * factor).bfloat16())
 
     def applied(self, exposure: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return about what :meth:`SpectralFilter.finished` does, bfloat16 ``[n_users, n_items]``."""

@@ -253,6 +253,11 @@ class SSF(TrainingFreeRecommender):
         made: SpectralFilter = self._filter.of([*self.buffers()], self._make_filter)
         return made
 
+    @property
+    def taste(self) -> SpectralFilter:
+        """The filter that gives the exposure scores."""
+        return self.filter
+
     def _make_filter(self) -> SpectralFilter:
         n_users, median_degree = self.user_count_and_median_degree.tolist()
         made = SpectralFilter(
@@ -387,7 +392,7 @@ class SSF(TrainingFreeRecommender):
         """Return why one user, by its edges and its number, has the score of an item."""
         edges = self._edges(own, np.array([user]))
         told = self._explain(edges, own, item)
-        return told if self.features is None else self.features.explained(told, self.filter, edges, user, item)
+        return told if self.features is None else self.features.explained(told, self.taste, edges, user, item)
 
     def _explain(self, edges: UserEdges, user: SignedGraph, item: int) -> Explanation:
         return self.filter.explain(user, item, edges)
@@ -398,11 +403,11 @@ class SSF(TrainingFreeRecommender):
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the fold-in of all users, ``[n_users, k]``, and the item factors, ``[n_items, k]``.
 
-        Their product is the exposure score: before popularity, linear term and like rate. In a model that knows times
-        users include what their events lead to.
+        Their product is the exposure score: before popularity, linear term and like rate, and before order and trend in
+        a model that knows them.
         """
-        users = self._edges(self.graph, np.arange(self.n_users))
-        return self.filter.fold_in(users), self.filter.vectors[:, : self.filter.k]
+        users, taste = self._edges(self.graph, np.arange(self.n_users)), self.taste
+        return taste.fold_in(users), taste.vectors[:, : taste.k]
 
     @torch.no_grad()
     def similarity_vectors(self) -> torch.Tensor:
@@ -410,7 +415,7 @@ class SSF(TrainingFreeRecommender):
 
         The user is one of median degree, and degrees are not divided out; the cosine has no need of them.
         """
-        fitted = self.filter
+        fitted = self.taste
         median = torch.tensor([fitted.median_degree], device=self.device)
         return fitted.vectors[:, : fitted.k] * fitted.response(median).sqrt()
 

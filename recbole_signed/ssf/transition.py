@@ -33,6 +33,12 @@ LIKES, MOST_LIKES, ROWS = 4, 64, 8
 """How many of each user's last likes are learned from: so many that there are some :data:`ROWS` for each item, but at
 least :data:`LIKES`, and :data:`MOST_LIKES` at most; all of those that were given at one moment. On a few hundred users
 with long histories four likes of each are too few to learn from; where users are many, more cost time alone."""
+RANK = 96
+"""Leading singular vectors that are moved between."""
+SCALES = (2.0, 10.0, 50.0)
+"""In events."""
+RIDGE = 0.03
+"""As a part of the mean square of a source's numbers."""
 EVENTS = 200_000
 """Events whose sources are held at a time."""
 NOISE = 1e-5
@@ -148,7 +154,7 @@ class TransitionSums:
 
     @classmethod
     def of(
-        cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float], n_likes: int | None = None
+        cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES, n_likes: int | None = None
     ) -> TransitionSums:
         """Count users' events; with torch.distributed initialised each process counts its own users.
 
@@ -176,7 +182,7 @@ class TransitionSums:
         self.gram += times * (source.T @ source)
         self.cross += times * (source.T @ vectors[item])
 
-    def solve(self, ridge: float) -> FloatTable:
+    def solve(self, ridge: float = RIDGE) -> FloatTable:
         """Return the operator B, float32 ``[w, k]``; zeros where there is nothing to learn from.
 
         Args:
@@ -192,44 +198,24 @@ class TransitionSums:
 
 @dataclass(frozen=True)
 class Transition:
-    """The operator, and its part in a user."""
+    """The operator."""
 
     operator: torch.Tensor
     """B, float32 ``[2 * n_scales * k', k']``, with k' leading singular vectors."""
-    scales: tuple[float, ...]
-    """In events."""
-    share: float
-    """[b]"""
 
     def moved(self, sequences: Sequences, vectors: torch.Tensor) -> torch.Tensor:
         """Return :func:`sources_moved`, ``[n_users, k']``, from the vectors of items ``[n_items, >= k']``."""
-        return sources_moved(sequences, vectors[:, : self.operator.shape[1]].cpu().numpy(), self.scales, self.operator)
+        return sources_moved(sequences, leading(vectors, self.operator.shape[1]), SCALES, self.operator)
 
-    def added(self, taste: torch.Tensor, sequences: Sequences, vectors: torch.Tensor) -> torch.Tensor:
-        r"""Return :math:`b \frac{\|z\|}{\|t\|} t` of users, ``[n_users, k]``, with t as :meth:`moved` gives it.
-
-        Args:
-            taste: z, the users' factors after the response, ``[n_users, k]``.
-            sequences: of the users.
-            vectors: of items, ``[n_items, >= k]``.
-        """
-        return added(taste, self.moved(sequences, vectors), self.share)
-
-    def contributions(
-        self, taste: torch.Tensor, sequences: Sequences, vectors: torch.Tensor, item: int
-    ) -> Float64Table:
-        """Return what each event of one user adds to the product of :meth:`added` and an item, ``[n_events]``."""
+    def contributions(self, sequences: Sequences, vectors: torch.Tensor, item: int) -> Float64Table:
+        """Return what each event of one user adds to the product of :meth:`moved` and an item, ``[n_events]``."""
         table = vectors[:, : self.operator.shape[1]]
-        target = (self.operator @ table[item]).double().cpu().numpy().reshape(2, len(self.scales), -1)
+        target = (self.operator @ table[item]).double().cpu().numpy().reshape(2, len(SCALES), -1)
         own = table[torch.from_numpy(sequences.item)].double().cpu().numpy()
         signed = target[1 - sequences.like.astype(np.int64)]
-        parts = np.einsum("es,ek,esk->e", shares_now(sequences, self.scales), own, signed)
-        length = float(self.moved(sequences, vectors).norm())
-        return parts * (self.share * float(taste.norm()) / length if length else 0.0)
+        return np.einsum("es,ek,esk->e", shares_now(sequences, SCALES), own, signed)
 
 
-def added(taste: torch.Tensor, moved: torch.Tensor, share: float) -> torch.Tensor:
-    """Return what transitions add to the factors of users, as :meth:`Transition.added`, from :meth:`moved`."""
-    length = moved.norm(dim=1, keepdim=True)
-    scale = torch.where(length > 0, share * taste.norm(dim=1, keepdim=True) / length.clamp(min=1e-30), 0.0)
-    return torch.nn.functional.pad(scale * moved, (0, taste.shape[1] - moved.shape[1]))
+def leading(vectors: torch.Tensor, rank: int = RANK) -> FloatTable:
+    """Return the vectors that transitions are learned on, float32 ``[n_items, <= rank]``."""
+    return np.ascontiguousarray(vectors[:, :rank].cpu().numpy())

@@ -434,7 +434,7 @@ class Answers:
             "item": item,
             "score": shown.score,
             "contributions": edges.select("item", "sign", "contribution").to_dicts(),
-            "from_features": float(told.from_features * told.trend),
+            "from_features": float(told.from_features),
             "prior": float(told.prior),
             "verdict": float(told.verdict),
             "factor": float(told.factor),

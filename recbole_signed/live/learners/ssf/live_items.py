@@ -175,8 +175,6 @@ class TopItems:
         user, width = factors.numpy(), len(self._head)
         bounds: np.ndarray = user[:width] @ self._head[:, :n_items]
         bounds += self._tail[:n_items] * np.float32(np.linalg.norm(user[width:]))
-        if fitted.trend is not None:
-            bounds *= fitted.trend.factor.numpy()
         bounds += fitted.prior.numpy()
         if ceiling is not None:
             np.maximum(bounds, 0.0, out=bounds)

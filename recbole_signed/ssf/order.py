@@ -1,0 +1,497 @@
+r"""SSF-T's score: a log-linear sum of taste, order and trend, whose weights are fitted by maximum likelihood.
+
+:math:`s_{ui} = \sum_f w_f x_f(u, i)`, and the probability that the next like of u is i is the softmax of it over the
+items. The features x, each a logarithm:
+
+* ``taste``: :math:`\log(1 + 5\, e_{ui})`, with SSF's exposure score e over its root mean square over the items;
+* ``transition``: :math:`\log(1 + t_{ui})`, the same of what the low-rank transition (``transition.py``) gives;
+* ``next``, ``before``, ``around``: :math:`\log(1 + 10\, q_{ui} / \sqrt{p_i})`, where q sums
+  :math:`C_{ji} / \sum_k C_{jk}` over the user's verdicts j, each weighted by its age, with the counts C of
+  ``pair_counts.py``, their transpose, and the square of both together (what users of similar items met);
+* ``last``: the sum of :math:`\log(1 + 10\, q_{ji} / \sqrt{p_i})` over the last verdicts j, each by itself;
+* ``popularity`` and the trends: logarithms of the likes of i, and of its exposures that forget at several half-lives.
+
+The negative log-likelihood of held-out likes is convex in w, so nothing is tried out: one optimum for each data set.
+All features are counters or fold-ins of the user's own verdicts.
+
+Decayed transition counts with smoothing and pooling are those of PCTM (arXiv 2608.19833), which multiplies one such
+term by popularity; here there are several, low-rank ones beside them, dislikes count as exposures, and the weights are
+fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.optimize
+import scipy.sparse as sp
+import torch
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph, largest
+from recbole_signed.recent_counts import RecentCounts
+from recbole_signed.ssf.explanation import Explanation
+from recbole_signed.ssf.filter import USERS, SpectralFilter, hidden_edges
+from recbole_signed.ssf.item_counters import UNKNOWN
+from recbole_signed.ssf.pair_counts import PairCounts
+from recbole_signed.ssf.sequences import Sequences
+from recbole_signed.ssf.transition import Transition
+from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.validation import Validation
+
+HALF_LIVES = (0.25, 3.0, 30.0, 300.0)
+"""Of the trends, in days."""
+ITEM = ("popularity", *(f"trend_{life:g}d" for life in HALF_LIVES))
+DENSE = ("taste", "transition")
+PAIRED = ("next", "before", "around", "last")
+FEATURES = (*ITEM, *DENSE, *PAIRED)
+
+TASTE_SCALE, TRANSITION_SCALE = 5.0, 1.0
+LIFT = 10.0
+"""What counts of pairs are multiplied by inside of the logarithm."""
+SMOOTHING = 5.0
+"""Pairs of no item that are added to those of each item."""
+RECENT, LONG, LAST = (0.8, 20), (0.9, 50), (0.5, 8)
+"""Weight of a verdict against one that is a moment later, and how many moments count, in ``next`` and ``before``, in
+``around``, and in ``last``."""
+STEPS = 256
+"""Items that ``around`` goes on from at most: those with most of the first step."""
+COUNT = 0.5
+"""Likes, or present exposures, that are added to those of each item."""
+
+CELLS = 12_000_000
+"""Scores of validation users that the weights are fitted to, about."""
+MOST_ITEMS = 50_000
+"""Items that a likelihood is of at most: of a larger catalogue, the half with most exposures, and others by chance."""
+RIDGE = 1e-3
+"""Of the weights of features with a standard deviation of 1."""
+HELD = 30.0
+"""Users with a curvature of 1 that earlier weights count as."""
+SMALLEST = 1e-6
+"""Standard deviation of a feature below which it says nothing, and has the weight 0."""
+ROWS = 32
+"""Users whose features are worked on at a time."""
+
+FloatArray = npt.NDArray[np.float32]
+Weights = npt.NDArray[np.float64]
+
+PRESET = (0.2, 0.0, 0.2, 0.2, -0.2, 1.0, 0.3, 0.3, 0.2, 0.2, 0.1)
+"""Weights where there is nothing to fit them to."""
+
+
+def weights_of(given: Any) -> Weights:
+    """Return weights that are given as a list, or :data:`PRESET` for None.
+
+    Raises:
+        UsageError: they are no numbers, or not as many as there are features.
+    """
+    try:
+        found = np.asarray(PRESET if given is None else given, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    if found.shape != (len(FEATURES),) or not np.isfinite(found).all():
+        raise UsageError(f"order_weights is {given!r}; give {len(FEATURES)} numbers: {', '.join(FEATURES)}.")
+    return found
+
+
+def recent_of(
+    item: npt.NDArray[np.integer], time: npt.NDArray[np.generic], n_items: int, since: float = 0.0
+) -> torch.Tensor:
+    """Return what is left of the exposures of items at :data:`HALF_LIVES`, float64 ``[n_half_lives, n_items]``.
+
+    Args:
+        item: of each exposure.
+        time: of each, in milliseconds.
+        n_items: number of items.
+        since: milliseconds; exposures from before are left out; 0 for none.
+    """
+    counts = [RecentCounts.of(item, time, life, n_items, since or -np.inf).counts for life in HALF_LIVES]
+    return torch.from_numpy(np.stack(counts))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is counted of order and time, and the weights."""
+
+    weights: Weights
+    """w of :data:`FEATURES`, float64 ``[n_features]``."""
+    pairs: PairCounts
+    recent: torch.Tensor
+    """Exposures of items that forget, at :data:`HALF_LIVES`, float64 ``[n_half_lives, n_items]``."""
+    transition: Transition | None
+    """None where there is nothing to learn from."""
+
+    def weight(self, feature: str) -> float:
+        """Return the weight of a feature."""
+        return float(self.weights[FEATURES.index(feature)])
+
+
+@dataclass(frozen=True)
+class OrderFilter:
+    """A spectral filter with order and trend: scores of any users by their edges and the order of these."""
+
+    taste: SpectralFilter
+    """Gives the exposure scores, the likes of items and their like rates."""
+    order: Order
+
+    # ---- features ----
+
+    @cached_property
+    def _likes(self) -> torch.Tensor:
+        """Likes of items, with those that features let expect, smoothed, float64 ``[n_items]``."""
+        return self.taste.counters.believed_likes().double() + COUNT
+
+    @cached_property
+    def _per_item(self) -> FloatArray:
+        """What counts of pairs are multiplied by for each item, float32 ``[n_items]``."""
+        likes = self._likes.cpu().numpy()
+        return (LIFT / np.sqrt(likes / likes.sum())).astype(np.float32)
+
+    def item_features(self) -> torch.Tensor:
+        """Return the features that are the same for all users, float32 ``[n, n_items]``."""
+        rows = [self._likes, *(each.to(self._likes) + COUNT for each in self.order.recent)]
+        return torch.stack([(each / each.sum()).log().float() for each in rows])
+
+    @cached_property
+    def items(self) -> torch.Tensor:
+        """What items have for all users: their features, weighted, and the aversion, float32 ``[n_items]``."""
+        weights = torch.from_numpy(self.order.weights[: len(ITEM)]).float()
+        found = weights.to(self._likes.device) @ self.item_features()
+        if self.taste.aversion is not None:
+            found = found + self.taste.aversion.clamp(min=1e-30).log()
+        found[self.taste.counters.unknown] = UNKNOWN
+        return found
+
+    def taste_scores(self, users: UserEdges) -> torch.Tensor:
+        """Return e over its root mean square, ``[n_users, n_items]``: 0 for users without edges."""
+        return self._over_mean(self.taste.fold_in(users), self.taste.vectors)
+
+    def transition_scores(self, users: UserEdges) -> torch.Tensor:
+        """Return t over its root mean square, ``[n_users, n_items]``."""
+        transition, sequences = self.order.transition, users.sequences
+        if transition is None or sequences is None:
+            return torch.zeros(users.n_users, self.taste.counters.n_items, device=self.taste.vectors.device)
+        return self._over_mean(transition.moved(sequences, self.taste.vectors), self.taste.vectors)
+
+    def _over_mean(self, factors: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        # the vectors are orthonormal, so the mean square of the scores is that of the factors
+        scale = factors.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
+        factors = factors / scale.clamp(min=1e-30)
+        return factors @ vectors[:, : factors.shape[1]].T
+
+    def paired(self, sequences: Sequences) -> Iterator[sp.csr_matrix]:
+        """Give the features that are made of pairs, in the order of :data:`PAIRED`, CSR ``[n_users, n_items]`` each."""
+        for each in self._sums(*(self._history(sequences, *each) for each in (RECENT, LONG))):
+            yield self._lift(each)
+        last = self._history(sequences, *LAST)
+        items = np.unique(last.indices).astype(np.int64)
+        one_each = _rows(items, np.arange(len(items) + 1), self._n_items)
+        yield last[:, items] @ self._lift(self.order.pairs.follow(one_each, SMOOTHING))
+
+    @property
+    def _n_items(self) -> int:
+        return self.order.pairs.n_items
+
+    def _history(self, sequences: Sequences, ratio: float, moments: int) -> sp.csr_matrix:
+        return _rows(sequences.item, sequences.indptr, self._n_items, fading(sequences, ratio, moments))
+
+    def _sums(
+        self, recent: sp.csr_matrix, long: sp.csr_matrix, through: npt.NDArray[np.bool_] | None = None
+    ) -> Iterator[sp.csr_matrix]:
+        """Give q of ``next``, ``before`` and ``around``, linear in the rows ``[n, n_items]``.
+
+        Args:
+            recent: weights of verdicts for the first two.
+            long: the same for the third.
+            through: the items that it goes on from, ``[n_items]``; None: for each row those with most.
+        """
+        counts = self.order.pairs
+        yield counts.follow(recent, SMOOTHING)
+        yield counts.follow(recent, SMOOTHING, before=True)
+        step = counts.around(long, SMOOTHING)
+        if through is None:
+            step = _largest_of_rows(step, STEPS)
+        else:
+            step.data *= through[step.indices]
+        yield counts.around(step, SMOOTHING)
+
+    def _lift(self, found: sp.csr_matrix) -> sp.csr_matrix:
+        found.data = np.log1p(found.data * self._per_item[found.indices])
+        return found
+
+    def features(self, users: UserEdges) -> torch.Tensor:
+        """Return all features of some users, float32 ``[n_users, n_features, n_items]``."""
+        assert users.sequences is not None
+        n_items = self.taste.counters.n_items
+        found = torch.empty(users.n_users, len(FEATURES), n_items)
+        found[:, : len(ITEM)] = self.item_features().cpu()
+        found[:, len(ITEM)] = _log(self.taste_scores(users), TASTE_SCALE).cpu()
+        found[:, len(ITEM) + 1] = _log(self.transition_scores(users), TRANSITION_SCALE).cpu()
+        for number, each in enumerate(self.paired(users.sequences), len(ITEM) + len(DENSE)):
+            found[:, number] = torch.from_numpy(each.toarray())
+        return found
+
+    # ---- scores ----
+
+    def edges(self, users: SignedGraph | UserEdges) -> UserEdges:
+        """Return users as the filter reads them."""
+        return self.taste.edges(users)
+
+    def scores(self, users: SignedGraph | UserEdges) -> torch.Tensor:
+        """Return the scores of all items for any users, given by their edges in their order, ``[n_users, n_items]``."""
+        users = self.edges(users)
+        found = _log(self.taste_scores(users), TASTE_SCALE).mul_(self.order.weight("taste"))
+        if users.sequences is not None:
+            found.add_(_log(self.transition_scores(users), TRANSITION_SCALE), alpha=self.order.weight("transition"))
+            rows = zip(PAIRED, self.paired(users.sequences), strict=True)
+            total = sum(each * np.float32(self.order.weight(name)) for name, each in rows)
+            found += torch.from_numpy(total.toarray()).to(found)
+        return found.add_(self.items)
+
+    def pair_scores(self, users: SignedGraph | UserEdges, items: torch.Tensor) -> torch.Tensor:
+        """Return the scores of some items for each user, ``[n_users, m]``."""
+        return self.scores(users).gather(1, items)
+
+    def finished(self, exposure: torch.Tensor, items: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the scores without a taste, of all items or some, in the shape of ``exposure``, which is 0."""
+        return (self.items if items is None else self.items[items]).expand_as(exposure).clone()
+
+    def top(self, users: SignedGraph, k: int = 20, hide: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the best items of each user, as :meth:`SpectralFilter.top` does."""
+        best, values = [], []
+        for first in range(0, users.n_users, USERS):
+            piece = users.rows(slice(first, first + USERS))
+            scores = self.scores(piece)
+            if hide:
+                row, item = hidden_edges(piece)
+                scores[torch.from_numpy(row), torch.from_numpy(item)] = -torch.inf
+            found = largest(scores, min(k, users.n_items))
+            values.append(found[0].cpu())
+            best.append(found[1].cpu())
+        return torch.cat(best), torch.cat(values)
+
+    def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
+        """Return what each edge of the one user in ``user`` adds to the score of ``item``.
+
+        A logarithm is divided among the edges by their parts of what it is taken of.
+
+        Args:
+            user: with its edges.
+            item: by its number.
+            edges: the same as the filter reads it, with the order of time.
+        """
+        edges = self.edges(user) if edges is None else edges
+        told = self.taste.explain(user, item, edges)
+        taste = _divided(told.contributions, float(told.contributions.sum()) + told.from_features)
+        value = float(_log(self.taste_scores(edges)[:, item], TASTE_SCALE)) * self.order.weight("taste")
+        from_features = value * (1.0 - taste.sum()) if told.from_features else 0.0
+        order = np.zeros(len(told.items))
+        sequences = edges.sequences
+        if sequences is not None and len(sequences.item):
+            place = self._places(user, sequences)
+            np.add.at(order, place, self._order_parts(edges, sequences, item))
+        score = float(self.scores(edges)[0, item])
+        return replace(
+            told,
+            contributions=taste * value + order,
+            recency=order,
+            from_features=from_features,
+            prior=float(self.items[item]),
+            factor=1.0,
+            trend=self._trend(item),
+            score=score,
+        )
+
+    def _trend(self, item: int) -> float:
+        """Return what the shares of recent exposures, against that of likes, add to the score of an item."""
+        found = self.item_features()[:, item].double().numpy()
+        return float(self.order.weights[1 : len(ITEM)] @ (found[1:] - found[0]))
+
+    def _places(self, user: SignedGraph, sequences: Sequences) -> npt.NDArray[np.int64]:
+        likes, dislikes = (np.searchsorted(each.indices, sequences.item) for each in (user.likes, user.dislikes))
+        return np.where(sequences.like, likes, user.likes.nnz + dislikes)
+
+    def _order_parts(self, edges: UserEdges, sequences: Sequences, item: int) -> Weights:
+        """Return what each event of one user adds to the score of an item by way of the order, ``[n_events]``."""
+        found, weight = np.zeros(len(sequences.item)), self.order.weight
+        if self.order.transition is not None:
+            value = float(_log(self.transition_scores(edges)[:, item], TRANSITION_SCALE)) * weight("transition")
+            found += _divided(self.order.transition.contributions(sequences, self.taste.vectors, item)) * value
+        *whole, _ = (float(each[0, item]) for each in self.paired(sequences))
+        bounds = np.arange(len(found) + 1)
+        recent, long = (
+            _rows(sequences.item, bounds, self._n_items, fading(sequences, *each)) for each in (RECENT, LONG)
+        )
+        through = np.zeros(self._n_items, dtype=bool)
+        step = self.order.pairs.around(self._history(sequences, *LONG), SMOOTHING)
+        through[_largest_of_rows(step, STEPS).indices] = True
+        for name, value, parts in zip(PAIRED, whole, self._sums(recent, long, through), strict=False):
+            found += _divided(parts[:, [item]].toarray()[:, 0]) * value * weight(name)
+        alone = self._lift(self.order.pairs.follow(_rows(sequences.item, bounds, self._n_items), SMOOTHING))
+        return found + weight("last") * fading(sequences, *LAST) * alone[:, [item]].toarray()[:, 0]
+
+
+def fading(sequences: Sequences, ratio: float, moments: int) -> Weights:
+    """Return ``ratio`` to the age of each verdict in moments of its user, 0 from an age of ``moments`` on."""
+    moment = np.cumsum(sequences.start == np.arange(len(sequences.item)))
+    last = np.zeros(sequences.n_users, dtype=np.int64)
+    some = np.diff(sequences.indptr) > 0
+    last[some] = moment[sequences.indptr[1:][some] - 1]
+    age = last[sequences.owner] - moment
+    return np.where(age < moments, ratio**age, 0.0)
+
+
+def _rows(
+    items: npt.NDArray[np.integer], indptr: npt.NDArray[np.int64], n_items: int, weight: Weights | None = None
+) -> sp.csr_matrix:
+    data = np.ones(len(items), dtype=np.float32) if weight is None else weight.astype(np.float32)
+    found = sp.csr_matrix((data, items, indptr), shape=(len(indptr) - 1, n_items))
+    found.eliminate_zeros()
+    return found
+
+
+def _log(scores: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return log(1 + scale * x), with 0 for x below 0, in place."""
+    return scores.clamp_(min=0.0).mul_(scale).log1p_()
+
+
+def _divided(parts: npt.NDArray[np.floating], total: float | None = None) -> Weights:
+    """Return the parts of a total, by default their sum; 0 where that is not above 0."""
+    whole = float(parts.sum() if total is None else total)
+    return parts.astype(np.float64) / whole if whole > 0 else np.zeros(len(parts))
+
+
+def _largest_of_rows(rows: sp.csr_matrix, k: int) -> sp.csr_matrix:
+    """Return the ``k`` largest entries of each row, of equal ones those of lower columns, and no others."""
+    length = np.diff(rows.indptr)
+    if not len(rows.data) or length.max() <= k:
+        return rows
+    owner = np.repeat(np.arange(rows.shape[0]), length)
+    order = np.lexsort((rows.indices, -rows.data, owner))
+    kept = order[np.arange(len(order)) - rows.indptr[:-1][owner] < k]
+    return sp.csr_matrix((rows.data[kept], (owner[kept], rows.indices[kept])), shape=rows.shape)
+
+
+# ---- weights
+
+
+@dataclass(frozen=True)
+class Likes:
+    """Held-out likes of some users: the features of items, and which of these were liked."""
+
+    features: torch.Tensor
+    """float32 ``[n_users, n_features, n_candidates]``."""
+    offset: torch.Tensor
+    """What is added to the scores, ``[n_users, n_candidates]``: -inf for what is hidden, and the logarithm of how many
+    items one that was drawn stands for."""
+    user: torch.Tensor
+    """int64 ``[n_likes]``."""
+    place: torch.Tensor
+    """int64 ``[n_likes]``: which candidate."""
+
+    @classmethod
+    def of(cls, made: OrderFilter, users: Callable[[slice], UserEdges], validation: Validation) -> Likes:
+        """Work out the features for the first users of a validation.
+
+        Args:
+            made: whose features; its weights are not used.
+            users: gives the users of a range of rows.
+            validation: held-out likes.
+        """
+        n_items = validation.users.n_items
+        items, offset = candidates(made)
+        n_users = min(validation.n_users, max(CELLS // max(len(items), 1), 1))
+        features = torch.empty(n_users, len(FEATURES), len(items))
+        for first in range(0, n_users, ROWS):
+            rows = slice(first, min(first + ROWS, n_users))
+            features[rows] = made.features(users(rows))[:, :, items]
+        place = np.full(n_items, -1)
+        place[items] = np.arange(len(items))
+        offsets = offset.repeat(n_users, 1)
+        row, item = (each.numpy() for each in validation.hidden)
+        hidden = (row < n_users) & (place[item] >= 0)
+        offsets[row[hidden], place[item[hidden]]] = -torch.inf
+        user, item = np.divmod(validation.like_keys, n_items)
+        open_ = (user < n_users) & (place[item] >= 0)
+        like_user, like_place = torch.from_numpy(user[open_]), torch.from_numpy(place[item[open_]])
+        shown = ~offsets[like_user, like_place].isneginf()
+        return cls(features, offsets, like_user[shown], like_place[shown])
+
+
+def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
+    """Return the items that a likelihood is of, ascending, and the logarithm of how many each stands for.
+
+    In a large catalogue half of :data:`MOST_ITEMS` are those with most exposures, and the others every so many-th.
+    """
+    exposures = (made.taste.counters.likes + made.taste.counters.dislikes).cpu().numpy()
+    known = np.flatnonzero(exposures > 0)
+    if len(known) <= MOST_ITEMS:
+        return known, torch.zeros(len(known))
+    order = known[np.argsort(-exposures[known], kind="stable")]
+    rest = order[MOST_ITEMS // 2 :]
+    step = -(-len(rest) // (MOST_ITEMS // 2))
+    items = np.concatenate([order[: MOST_ITEMS // 2], rest[::step]])
+    stands_for = np.where(np.arange(len(items)) < MOST_ITEMS // 2, 1.0, step)
+    place = np.argsort(items)
+    return items[place], torch.from_numpy(np.log(stands_for[place])).float()
+
+
+def fitted_weights(likes: Likes, before: Weights | None = None) -> Weights:
+    """Return the weights of maximum likelihood, float64 ``[n_features]``.
+
+    Each user counts the same. Convex: one minimum, found by Newton's method in a trust region.
+
+    Args:
+        likes: held-out ones.
+        before: weights that these are held near to, in place of 0, by as much as :data:`HELD` users weigh.
+    """
+    count = torch.bincount(likes.user, minlength=len(likes.features))
+    used = torch.nonzero(count).ravel()
+    if not len(used):
+        return np.zeros(len(FEATURES)) if before is None else before
+    features, offset = likes.features[used], likes.offset[used]
+    share = torch.zeros(offset.shape)
+    share[torch.searchsorted(used, likes.user), likes.place] = 1.0 / count[likes.user]
+    scale = features[:, :, ::7].transpose(0, 1).flatten(1).std(dim=1).double().numpy()
+    scale = np.where(scale > SMALLEST, scale, np.inf)
+    liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / len(used)
+    middle = np.zeros(len(scale)) if before is None else np.where(np.isfinite(scale), before * scale, 0.0)
+    ridge = RIDGE if before is None else HELD / len(used)
+
+    def at(weights: Weights) -> tuple[float, Weights, npt.NDArray[np.float64]]:
+        """Return value, gradient and Hessian."""
+        value, mean, square = 0.0, np.zeros(len(scale)), np.zeros((len(scale), len(scale)))
+        w = torch.from_numpy(weights / scale).float()
+        for first in range(0, len(used), ROWS):
+            x = features[first : first + ROWS]
+            scores = (w @ x) + offset[first : first + ROWS]
+            value += float(scores.logsumexp(dim=1).double().sum())
+            weighted = x * scores.softmax(dim=1)[:, None]
+            own = weighted.sum(dim=2)
+            mean += own.double().sum(dim=0).numpy()
+            square += ((weighted @ x.transpose(1, 2)).double().sum(dim=0) - own.double().T @ own.double()).numpy()
+        far, n = weights - middle, len(used)
+        gradient = mean / scale / n - liked + 2 * ridge * far
+        hessian = square / np.outer(scale, scale) / n + 2 * ridge * np.eye(len(scale))
+        return value / n - float(liked @ weights) + ridge * float(far @ far), gradient, hessian
+
+    last: dict[bytes, tuple[float, Weights, npt.NDArray[np.float64]]] = {}
+
+    def part(number: int) -> Callable[[Weights], Any]:
+        def found(weights: Weights) -> Any:
+            if (key := weights.tobytes()) not in last:
+                last.clear()
+                last[key] = at(weights)
+            return last[key][number]
+
+        return found
+
+    result = scipy.optimize.minimize(
+        part(0), middle, jac=part(1), hess=part(2), method="trust-exact", options={"gtol": 1e-5, "maxiter": 50}
+    )
+    return result.x / scale

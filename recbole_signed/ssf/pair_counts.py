@@ -1,0 +1,142 @@
+r"""How often one item comes shortly after another: sparse, exact, and additive over users.
+
+:math:`C_{ij} = \sum 0.8^{d - 1}` over all pairs of a verdict on i and a later one on j of the same user that lie d
+moments apart, d up to :data:`WINDOW`. In whole numbers (:data:`WEIGHTS`), so that what is added can be taken away again
+to the last bit. Verdicts of one moment have no order among themselves and count no pair. At most :data:`REACH` verdicts
+before it are paired with a verdict, so an event changes at most that many entries and those that it moves apart.
+
+Decayed counts of transitions are those of PCTM (arXiv 2608.19833); here the pairs are of likes and dislikes alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from recbole_signed.ssf.sequences import IntArray, Sequences
+
+WINDOW = 5
+"""Moments between the verdicts of a pair, at most."""
+REACH = 2 * WINDOW
+"""Verdicts between them, at most."""
+WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)
+"""Weight of a pair by its distance in moments: 16 times .8 to the distance less one, rounded."""
+EVENTS = 2_000_000
+"""Verdicts whose pairs are counted at a time."""
+MOST = 20_000_000
+"""Verdicts that are counted at most: the newest of each user, the same number of all, where there are more."""
+LEVELS = 8
+"""How many times larger each part of the counts is than the next, at least: changes are merged as they add up."""
+
+FloatTable = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Counts, and the same by the later item: float32 with whole numbers, ``[n_items, n_items]``."""
+
+    after: sp.csr_matrix
+    before: sp.csr_matrix
+
+    @classmethod
+    def of(cls, after: sp.csr_matrix) -> Part:
+        """Make it of the counts by the earlier item."""
+        after.eliminate_zeros()
+        return cls(after, after.T.tocsr())
+
+
+class PairCounts:
+    """The counts of all users, in parts of falling size whose sum they are.
+
+    Args:
+        n_items: number of items.
+    """
+
+    def __init__(self, n_items: int) -> None:
+        self.n_items = n_items
+        self.parts: list[Part] = []
+        self.totals = np.zeros((2, n_items), dtype=np.float32)
+        """Sum of each row, then of each column."""
+
+    @classmethod
+    def of(cls, sequences: Sequences, n_items: int) -> PairCounts:
+        """Count the pairs of users."""
+        found = cls(n_items)
+        newest = newest_of_each(sequences)
+        for users in newest.pieces(EVENTS):
+            found.add(newest.of_users(users))
+        return found
+
+    def add(self, sequences: Sequences, times: int = 1, n_items: int = 0) -> None:
+        """Add the pairs of users; ``times`` -1: take them away; ``n_items``: number of items, if it has grown."""
+        self.grow(n_items)
+        first, second, weight = pairs(sequences)
+        if not len(first):
+            return
+        shape = self.n_items, self.n_items
+        changed = sp.csr_matrix((times * weight, (first, second)), shape=shape)
+        for side, item in zip(self.totals, (first, second), strict=True):
+            side += times * np.bincount(item, weights=weight, minlength=self.n_items).astype(np.float32)
+        while self.parts and self.parts[-1].after.nnz < LEVELS * changed.nnz:
+            changed = changed + self.parts.pop().after
+        self.parts.append(Part.of(changed))
+
+    def grow(self, n_items: int) -> None:
+        """Make room for items below ``n_items``."""
+        if n_items > self.n_items:
+            self.totals = np.pad(self.totals, ((0, 0), (0, n_items - self.n_items)))
+            for part in self.parts:
+                for side in (part.after, part.before):
+                    side.resize(n_items, n_items)
+            self.n_items = n_items
+
+    def follow(self, rows: sp.csr_matrix, smoothing: float, *, before: bool = False) -> sp.csr_matrix:
+        r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`, ``[n, n_items]``; before: with C transposed.
+
+        Args:
+            rows: x, float32 ``[n, n_items]``.
+            smoothing: :math:`\alpha`, in pairs of the next moment.
+            before: what comes before the items, in place of what comes after them.
+        """
+        return self._summed(self._per_pair(rows, self.totals[int(before)], smoothing), before)
+
+    def around(self, rows: sp.csr_matrix, smoothing: float) -> sp.csr_matrix:
+        """Return :meth:`follow` with the counts of both directions, ``[n, n_items]``."""
+        scaled = self._per_pair(rows, self.totals.sum(axis=0), smoothing)
+        return self._summed(scaled, False) + self._summed(scaled, True)
+
+    def _per_pair(self, rows: sp.csr_matrix, totals: FloatTable, smoothing: float) -> sp.csr_matrix:
+        data = rows.data / (totals[rows.indices] + np.float32(smoothing * WEIGHTS[1]))
+        return sp.csr_matrix((data, rows.indices, rows.indptr), shape=rows.shape)
+
+    def _summed(self, rows: sp.csr_matrix, before: bool) -> sp.csr_matrix:
+        none = sp.csr_matrix(rows.shape, dtype=np.float32)
+        return sum((rows @ (part.before if before else part.after) for part in self.parts), none)
+
+
+def pairs(sequences: Sequences) -> tuple[IntArray, IntArray, FloatTable]:
+    """Return earlier item, later item and weight of each pair of the users, ``[n_pairs]`` each."""
+    item, owner = sequences.item, sequences.owner
+    moment = np.cumsum(sequences.start == np.arange(len(item)))
+    found: list[tuple[IntArray, IntArray, FloatTable]] = []
+    for shift in range(1, REACH + 1):
+        apart = moment[shift:] - moment[:-shift]
+        near = np.flatnonzero((owner[shift:] == owner[:-shift]) & (apart > 0) & (apart <= WINDOW))
+        found.append((item[near], item[near + shift], WEIGHTS[apart[near]]))
+    first, second, weight = (np.concatenate(each) for each in zip(*found, strict=True))
+    return first, second, weight
+
+
+def newest_of_each(sequences: Sequences, most: int = MOST) -> Sequences:
+    """Return the newest verdicts of each user, so many that there are no more than ``most``; all where there are not."""
+    if len(sequences.item) <= most:
+        return sequences
+    length = np.diff(sequences.indptr)
+    by_length = np.sort(length)
+    below = np.concatenate([[0], np.cumsum(by_length)[:-1]])
+    kept = below + by_length * np.arange(len(length), 0, -1)  # if each user had no more than this one
+    limit = int(by_length[max(int(np.searchsorted(kept, most)) - 1, 0)])
+    return sequences.only(sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item)) <= limit)
