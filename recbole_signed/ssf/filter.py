@@ -2,8 +2,8 @@ r"""The signed spectral filter: what SSF computes, free of RecBole.
 
 A user is the fold-in of its own edges, a row of the exposure matrix: :math:`z_u = f_u(S) \odot (R_u V)`. Score of an
 item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i` (see the functions below).
-Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class, and those that know order
-and trend by the one that is made of it (``order.py``).
+Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class; those that know order
+and trend by one that is made of it (``order.py``).
 """
 
 from __future__ import annotations

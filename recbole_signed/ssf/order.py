@@ -34,12 +34,12 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph, largest
+from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
+from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.filter import USERS, SpectralFilter, hidden_edges
 from recbole_signed.ssf.item_counters import UNKNOWN
-from recbole_signed.ssf.pair_counts import PairCounts
-from recbole_signed.ssf.sequences import Sequences
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
@@ -80,7 +80,7 @@ ROWS = 32
 FloatArray = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float64]
 
-PRESET = (0.2, 0.0, 0.2, 0.2, -0.2, 1.0, 0.3, 0.3, 0.2, 0.2, 0.1)
+PRESET = (0.05, -0.05, 0.2, 0.3, -0.3, 1.0, 0.7, 0.6, 0.3, 0.0, 0.1)
 """Weights where there is nothing to fit them to."""
 
 
@@ -244,14 +244,17 @@ class OrderFilter:
 
     def scores(self, users: SignedGraph | UserEdges) -> torch.Tensor:
         """Return the scores of all items for any users, given by their edges in their order, ``[n_users, n_items]``."""
-        users = self.edges(users)
+        return self.of_users(self.edges(users)).add_(self.items)
+
+    def of_users(self, users: UserEdges) -> torch.Tensor:
+        """Return the part of the scores that depends on the users, ``[n_users, n_items]``."""
         found = _log(self.taste_scores(users), TASTE_SCALE).mul_(self.order.weight("taste"))
         if users.sequences is not None:
             found.add_(_log(self.transition_scores(users), TRANSITION_SCALE), alpha=self.order.weight("transition"))
             rows = zip(PAIRED, self.paired(users.sequences), strict=True)
             total = sum(each * np.float32(self.order.weight(name)) for name, each in rows)
             found += torch.from_numpy(total.toarray()).to(found)
-        return found.add_(self.items)
+        return found
 
     def pair_scores(self, users: SignedGraph | UserEdges, items: torch.Tensor) -> torch.Tensor:
         """Return the scores of some items for each user, ``[n_users, m]``."""
@@ -367,14 +370,14 @@ def _divided(parts: npt.NDArray[np.floating], total: float | None = None) -> Wei
 
 
 def _largest_of_rows(rows: sp.csr_matrix, k: int) -> sp.csr_matrix:
-    """Return the ``k`` largest entries of each row, of equal ones those of lower columns, and no others."""
+    """Return the ``k`` largest entries of each row, with those that equal the smallest of them, and no others."""
     length = np.diff(rows.indptr)
     if not len(rows.data) or length.max() <= k:
         return rows
-    owner = np.repeat(np.arange(rows.shape[0]), length)
-    order = np.lexsort((rows.indices, -rows.data, owner))
-    kept = order[np.arange(len(order)) - rows.indptr[:-1][owner] < k]
-    return sp.csr_matrix((rows.data[kept], (owner[kept], rows.indices[kept])), shape=rows.shape)
+    smallest = torch.from_numpy(rows.toarray()).topk(k, dim=1).values[:, -1].numpy()
+    rows.data[rows.data < np.repeat(smallest, length)] = 0.0
+    rows.eliminate_zeros()
+    return rows
 
 
 # ---- weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +14,6 @@ from recbole_signed.graph import STRENGTH
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-POPULARITY = ("popularity_half_life", "recent_popularity")
-TREND = ("half_life", "trend_smoothing", "trend_exponent", *POPULARITY)
-CHOSEN = (*TREND, "transition_share")
-"""What SSF-T's learner chooses again while it follows a stream; all else stays as it is."""
 
 
 class NumberSettings:
@@ -149,70 +144,3 @@ class FilterSettings(NumberSettings):
         self._refuse_unless(positive, "above 0", "verdict_smoothing")
         self._refuse_unless(lambda value: 0 <= value <= 1, "from 0 to 1", "dislike_strength")
         self._refuse_unless(np.isfinite, "finite")
-
-
-SCALES = ("short_scale", "middle_scale", "long_scale")
-
-
-@dataclass(frozen=True)
-class TimeSettings(NumberSettings):
-    """Parameters of transition and trend; in brackets their letters in the formulas.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-
-    transition_share: float = 0.5
-    """[b] Length of the transition's part of a user against that of the taste's; 0: no transition."""
-    transition_rank: int = 96
-    """[k'] Leading singular vectors that transitions are learned on."""
-    transition_ridge: float = 0.03
-    """[l] Regularisation, as a part of the mean square of a source."""
-    short_scale: float = 2.0
-    """[tau] Number of events after which an event counts 1/e; 0: the scale is left out."""
-    middle_scale: float = 10.0
-    """The same of the second scale."""
-    long_scale: float = 50.0
-    """The same of the third scale."""
-    half_life: float = 1.0
-    """[h] Days after which an exposure counts half."""
-    trend_exponent: float = 0.5
-    """[eps] Tastes and transitions are multiplied by the trend to this power."""
-    recent_popularity: float = 1.0
-    """[omega] Likes are multiplied by the trend to this power in the share of popularity."""
-    popularity_half_life: float = 0.0
-    """[h'] The half-life of that trend; 0: h."""
-    trend_since: float = 0.0
-    """Seconds since 1970: no exposure from before is part of a trend, as its time tells the order alone."""
-    trend_smoothing: float = 2.0
-    """[m] Exposures of now of the mean trend, 1, that are added to those of each item."""
-
-    def __post_init__(self) -> None:
-        self._refuse_unless(finite_not_negative, "a finite number of 0 or more")
-        self._refuse_unless(positive, "above 0", "transition_rank", "half_life", "transition_ridge", "trend_smoothing")
-        if not self.scales:
-            raise UsageError(f"{', '.join(SCALES)} are all 0; give one, or set transition_share: 0.")
-
-    @property
-    def scales(self) -> tuple[float, ...]:
-        """The time scales in use, in events."""
-        return tuple(scale for scale in (self.short_scale, self.middle_scale, self.long_scale) if scale)
-
-    @property
-    def since(self) -> float:
-        """``trend_since`` in milliseconds; minus infinity for 0, all of time."""
-        return 1000.0 * self.trend_since or -np.inf
-
-    @property
-    def half_lives(self) -> tuple[float, float]:
-        """The half-lives of the trend of tastes and of that of popularity, in days."""
-        return self.half_life, self.popularity_half_life or self.half_life
-
-    @property
-    def tells(self) -> bool:
-        """Whether time changes any score."""
-        return bool(self.transition_share or self.trend_exponent or self.recent_popularity)
-
-    def without_time(self) -> TimeSettings:
-        """Return settings with which scores are those of SSF."""
-        return replace(self, transition_share=0.0, trend_exponent=0.0, recent_popularity=0.0)

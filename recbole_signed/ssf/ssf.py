@@ -76,6 +76,8 @@ class SSF(TrainingFreeRecommender):
     }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
+    spending_cells = CELLS
+    """Scores of validation users that what ``accuracy_price`` pays for is chosen on, about."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -174,7 +176,7 @@ class SSF(TrainingFreeRecommender):
             getLogger().info(f"{name}: {said}")
         self.settings_ranked = found.evaluations
         if self._personal is not None:
-            most = max(LEAST_USERS, CELLS // self.n_items)
+            most = max(LEAST_USERS, self.spending_cells // self.n_items)
             self._to_spend = Validation.from_loader(
                 valid_data, self.graph, self.valid_metric, most, signed_gamma=self.signed_gamma
             )

@@ -6,7 +6,7 @@ SSF-T: the signed spectral filter that knows order and trend. Source: this packa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from logging import getLogger
 from typing import Any, ClassVar
 
@@ -16,11 +16,11 @@ import torch
 from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import milliseconds
+from recbole_signed.pair_counts import PairCounts
+from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.order import HALF_LIVES, Likes, Order, OrderFilter, fitted_weights, recent_of, weights_of
-from recbole_signed.ssf.pair_counts import PairCounts
+from recbole_signed.ssf.order import CELLS, HALF_LIVES, Likes, Order, OrderFilter, fitted_weights, recent_of, weights_of
 from recbole_signed.ssf.search import SearchResult
-from recbole_signed.ssf.sequences import IntArray, Sequences
 from recbole_signed.ssf.ssf import SSF, Derived
 from recbole_signed.ssf.transition import SCALES, Transition, TransitionSums, leading
 from recbole_signed.ssf.user_edges import UserEdges
@@ -42,6 +42,7 @@ class SSFT(SSF):
     display_name = "SSF-T"
     parameter_ranges: ClassVar[Mapping[str, str]] = {"choose_again": "int [0, inf)", "trend_since": "[0, inf)"}
     fitted = ("item_factors", "singular_values", "transition_map")
+    spending_cells = CELLS
     chooses_in_time = True
     """Its parameters are to be chosen on the last likes: order and trend say nothing of likes held out at random."""
 
@@ -52,6 +53,7 @@ class SSFT(SSF):
         self.sequences: Sequences | None = None
         self._exposures: tuple[np.ndarray, np.ndarray] | None = None
         self._pairs, self._ready = Derived(), False
+        self._known: dict[Hashable, torch.Tensor] | None = None
         events = _events_of(dataset)
         if events is None:
             getLogger().warning("SSFT is SSF here: the data set has no timestamps, so there is no order and no trend.")
@@ -83,20 +85,23 @@ class SSFT(SSF):
         found = super()._choose(validation, valid_data)
         if self.sequences is None or "order_weights" in self.given:
             return found
-        everyone = Validation.from_loader(
-            valid_data, self.graph, self.valid_metric, self.tune_users, signed_gamma=self.signed_gamma, new=True
-        ) or validation
+        everyone = (
+            Validation.from_loader(
+                valid_data, self.graph, self.valid_metric, self.tune_users, signed_gamma=self.signed_gamma, new=True
+            )
+            or validation
+        )
         numbers = everyone.numbers
         assert numbers is not None
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
-        likes = Likes.of(self.filter, lambda rows: self.edges_of(torch.from_numpy(numbers[rows])), everyone)
+        likes = Likes.of(self._ordered(), lambda rows: self.edges_of(torch.from_numpy(numbers[rows])), everyone)
         self.order_weights = torch.from_numpy(fitted_weights(likes)).to(self.device)
         self._ready = self.features is None
         return found.followed(fitted, found.value, 0)
 
     def fit(self) -> None:
-        """Fit the filter, solve the transition, and count pairs and recent exposures; the same graph, the same model."""
+        """Fit the filter, solve the transition, and count pairs and recent exposures."""
         if self._ready:  # the choice of the weights has fitted it
             self._ready = False
             return
@@ -118,6 +123,11 @@ class SSFT(SSF):
         made: PairCounts = self._pairs.of([], lambda: PairCounts.of(sequences, self.n_items))
         return made
 
+    def _ordered(self) -> OrderFilter:
+        made: Any = self.filter
+        assert isinstance(made, OrderFilter)
+        return made
+
     def _make_filter(self) -> Any:
         made = super()._make_filter()
         if self.sequences is None:
@@ -137,8 +147,24 @@ class SSFT(SSF):
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, ``[batch, n_items]``, of users with their training edges in their order."""
+        rows = users.cpu().numpy()
         with torch.no_grad():
-            return self.filter.scores(self.edges_of(users))
+            return self._scores(self.graph.rows(rows), rows)
+
+    def _scores(self, users: SignedGraph, numbers: IntArray | None = None) -> torch.Tensor:
+        made: Any = self.filter
+        if self._known is None or numbers is None or not isinstance(made, OrderFilter):
+            return super()._scores(users, numbers)
+        key = numbers.tobytes(), users.dislikes.nnz
+        if key not in self._known:
+            self._known[key] = made.of_users(self._edges(users, numbers))
+        return self._known[key] + made.items
+
+    def spend(self) -> None:
+        """Choose the verdicts that ``accuracy_price`` pays for: what does not depend on them is worked out once."""
+        self._known = {}
+        super().spend()
+        self._known = None
 
     def _edges(self, users: SignedGraph, numbers: IntArray | None) -> UserEdges:
         sequences = None if numbers is None else self._of_users(numbers)

@@ -27,7 +27,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import all_reduced
-from recbole_signed.ssf.sequences import IntArray, Sequences
+from recbole_signed.sequences import IntArray, Sequences
 
 LIKES, MOST_LIKES, ROWS = 4, 64, 8
 """How many of each user's last likes are learned from: so many that there are some :data:`ROWS` for each item, but at

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import SignedGraph, inverse_power, user_degrees
+from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.sequences import Sequences
 from recbole_signed.ssf.settings import FilterSettings
 
 ROWS = 1_024

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recbole_signed.live import DISLIKE, LIKE, SKIP, VIEW, sign_of
+from recbole_signed.sequences import Sequences
 
 PIECE = 1 << 18
 """Numbers that are worked out at a time where NumPy lets no other thread run meanwhile."""
@@ -57,6 +58,14 @@ class Rows:
         """The likes and dislikes."""
         verdict = (self.kind == LIKE) | (self.kind == DISLIKE)
         return Rows.where(verdict, self.indptr, self.ids, self.kind, self.timestamp)
+
+    @property
+    def sequences(self) -> Sequences:
+        """The likes and dislikes, of rows that hold nothing else, in the order of time."""
+        assert self.timestamp is not None
+        n_nodes = len(self.indptr) - 1
+        owner = np.repeat(np.arange(n_nodes), np.diff(self.indptr))
+        return Sequences.of(owner, self.ids, self.kind == LIKE, self.timestamp, n_nodes)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from recbole_signed.live.store.common_likes import CommonLikes
 from recbole_signed.live.store.edge_views import Changes, EdgeArrays, Row, Rows, other_side, owners, pieces, turned
 from recbole_signed.live.store.log_batch import LogBatch
 from recbole_signed.live.store.registers import COLUMNS, NEVER, PairEvents, Registers
+from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
+from recbole_signed.sequences import Sequences
 
 BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]
 """Columns of rows by user, and by item."""
@@ -34,6 +36,7 @@ class EdgeState:
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
         self._recent: dict[tuple[float, bool, float], RecentCounts] = {}
         self._common: CommonLikes | None = None
+        self._pairs: PairCounts | None = None
         self.grow(n_users, n_items)
 
     # ---- reading
@@ -126,6 +129,16 @@ class EdgeState:
             self._recent[key] = RecentCounts.of(item[rows], time[rows], half_life, self.n_items, since)
         return self._recent[key]
 
+    def pairs(self) -> PairCounts:
+        """Return how often items follow each other, as the edges are now.
+
+        They are counted when they are first asked for, and follow each change from then on.
+        """
+        if self._pairs is None:
+            user, item, like, time = self.export().verdicts
+            self._pairs = PairCounts.of(Sequences.of(user, item, like, time, self.n_users), self.n_items)
+        return self._pairs
+
     def common_likes(self, item: int) -> np.ndarray:
         """Return how many users like an item and each other one, int32 ``[n_items]``, which must not be written to."""
         if self._common is None:
@@ -163,6 +176,8 @@ class EdgeState:
             recent.grow(self.n_items)
         if self._common is not None and self._common.n_items < self.n_items:
             self._common = None
+        if self._pairs is not None:
+            self._pairs.grow(self.n_items)
 
     def apply(self, batch: LogBatch) -> Changes:
         """Apply rows of the log that come after all those applied before.
@@ -170,6 +185,10 @@ class EdgeState:
         Rows of users whom a ``forget_user`` of the batch erases must not be in it; the log leaves them out.
         """
         self.grow(batch.n_users, batch.n_items)
+        with self._paired(np.unique(batch.user)):
+            return self._apply(batch)
+
+    def _apply(self, batch: LogBatch) -> Changes:
         self._by_user.keep(np.unique(batch.user))
         forgets = batch.type == FORGET_USER
         forgotten = np.unique(batch.user[forgets & (batch.user > 0)]).astype(np.int32)
@@ -196,9 +215,23 @@ class EdgeState:
         """Erase users, as a ``forget_user`` does."""
         users = list(users)
         self._by_user.keep(np.array(users, dtype=np.int64))
-        parts = [self._forget(user) for user in users]
-        if parts:
-            self._note(*map(np.concatenate, zip(*parts, strict=True)))
+        with self._paired(np.array(users, dtype=np.int64)):
+            parts = [self._forget(user) for user in users]
+            if parts:
+                self._note(*map(np.concatenate, zip(*parts, strict=True)))
+
+    @contextlib.contextmanager
+    def _paired(self, users: np.ndarray) -> Iterator[None]:
+        """Let the counts of pairs follow what happens to some users meanwhile."""
+        if self._pairs is None or len(users) > _FEW:
+            self._pairs = None
+            yield
+            return
+        counts = self._pairs
+        for step in (-1, 1):
+            counts.add(self.of_users(users, times=True).verdicts.sequences, step)
+            if step < 0:
+                yield
 
     def _change(self, events: PairEvents) -> tuple[Registers, Registers]:
         """Change the rows that events touch; give the registers before and after."""

@@ -1,11 +1,11 @@
 from .learned_learner import LearnedSpectralLearner as LearnedSpectralLearner
 from .learner import SpectralLearner as SpectralLearner
-from .live_choice import LiveChoice as LiveChoice
-from .live_choice import touched as touched
 from .live_items import STALE as STALE
 from .live_items import LiveCounters as LiveCounters
+from .live_weights import likes_of as likes_of
+from .live_weights import refitted_weights as refitted_weights
+from .live_weights import touched as touched
 from .stream_choice import VALID_SHARE as VALID_SHARE
 from .stream_choice import chosen_features as chosen_features
 from .stream_choice import chosen_settings as chosen_settings
 from .time_learner import TimeLearner as TimeLearner
-from .time_learner import sequences_of as sequences_of

@@ -165,7 +165,7 @@ class SpectralLearner(LearnerDefaults):
             self.shown = self.items.table.copy()
             self._blend(np.arange(self.items.n_items))
         self.best = TopItems(self.items.table if self.shown is None else self.shown)
-        self._filter: SpectralFilter | None = None
+        self._filter: Any = None
 
     def _blend(self, items: IntArray) -> None:
         """Put what is shown of items in the place of what their edges alone make of them."""
@@ -263,12 +263,15 @@ class SpectralLearner(LearnerDefaults):
         return UserEdges(rows.indptr, rows.ids, np.where(like, 1.0, w), np.diff(size[rows.indptr]))
 
     @property
-    def filter(self) -> SpectralFilter:
+    def filter(self) -> Any:
         """The filter in force, which shares this learner's arrays; it holds until the next update."""
         if self._filter is None:
-            vectors = self.items.vectors if self.shown is None else self.shown[: self.items.n_items]
-            self._filter = self.fitted.following(torch.from_numpy(vectors), self.counters.now)
+            self._filter = self._made_filter()
         return self._filter
+
+    def _made_filter(self) -> Any:
+        vectors = self.items.vectors if self.shown is None else self.shown[: self.items.n_items]
+        return self.fitted.following(torch.from_numpy(vectors), self.counters.now)
 
     def with_aversion(self, value: float) -> SpectralLearner:
         """Return a learner for rankings alone that shares everything with this one but ``dislike_aversion``."""

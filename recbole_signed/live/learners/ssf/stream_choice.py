@@ -17,21 +17,22 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import DISLIKE, LIKE
-from recbole_signed.live.learners.ssf.live_choice import touched
+from recbole_signed.live.learners.ssf.live_weights import likes_of, touched
 from recbole_signed.live.store import EdgeArrays
 from recbole_signed.model import PersonalVerdicts
 from recbole_signed.plugin import facts_of, lineage, registry
 from recbole_signed.recent_counts import DAY, RecentCounts
+from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
+from recbole_signed.ssf.order import fitted_weights
 from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
-from recbole_signed.ssf.sequences import Sequences
-from recbole_signed.ssf.settings import CHOSEN, FilterSettings, TimeSettings
-from recbole_signed.ssf.time_search import HALF_LIVES, REACH, Exposures, tune_time
+from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.transition import Transition, TransitionSums, leading
 from recbole_signed.ssf.validation import FIRST_ROUND, METRICS, Validation, drawn
 
 METRIC = "NDCG@20"
@@ -41,6 +42,10 @@ ACCURACY_PRICE = 0.01
 """Default of the key of that name."""
 CHOOSES_BY = ("valid_metric", "signed_gamma", "accuracy_price")
 """Settings of the choice, none of the model: what it is made by in place of :data:`METRIC`, and its gamma."""
+HALF_LIVES = (1 / 24, 0.25, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Of DecayPop, in days."""
+REACH = 4.0
+"""Half-lives of more than so many times the time that likes span can't be told apart, and are not tried."""
 DECAY_POP = 1.0
 """Half-life of DecayPop, in days, where the base spans too little time to choose it on."""
 VALID_SHARE = 0.1
@@ -88,16 +93,14 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     """Choose for SSF-T, see :func:`chosen_settings`."""
     tuned = _tuned(edges, n_users, n_items, given)
     found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
-    timed, _ = TimeSettings.split(given)
     train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     # where users come once the filter was fitted to the last tenth in time, too
-    found = replace(found, fitted=None, alone=False)
-    user, item, like, time = edges.where(train).verdicts
-    sequences = Sequences.of(user, item, like, time, n_users)
-    exposures = Exposures.since(timed.since, item, time)
-    in_time = tune_time(graph, sequences, exposures, validation, found, timed, ITERATIONS, given)
-    chosen = {**asdict(in_time.tuned.settings), **asdict(in_time.settings), "dislike_strength": strength}
-    return {**chosen, "held": [name for name in CHOSEN if name in given], **given}
+    fitted, before = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS), edges.where(train)
+    operator = TransitionSums.of(Sequences.of(*before.verdicts, n_users), leading(fitted.vectors)).solve()
+    transition, since = Transition(torch.from_numpy(operator)), 1000.0 * float(given.get("trend_since") or 0.0)
+    weights = fitted_weights(likes_of(fitted, transition, before, validation, since, n_users))
+    chosen = {**asdict(found.settings), "order_weights": weights.tolist(), "dislike_strength": strength}
+    return {**chosen, **given}
 
 
 def chosen_for_popularity(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 r"""SSF-T under a stream.
 
-T0: degrees, like rates and the trend are those of the edges, always; the counters that forget are kept by the edges
-themselves, exact under retractions and in O(1) an event. T1: a user is the fold-in of its own edges, and its sources
-are its own events in their order. T2: a step of subspace iteration; the transition's sums are counted again on the new
-vectors, so that nothing of the old ones and of erased users is left. T3: the full fit.
+T0: degrees, like rates, trends and counts of pairs are those of the edges, always: the edges themselves keep them,
+exact under events, retractions and erasures. T1: a user is the fold-in of its own edges, and its history is its own
+events in their order. T2: a step of subspace iteration; the transition's sums are counted again on the new vectors, so
+that nothing of the old ones and of erased users is left, and the weights are fitted again. T3: the full fit.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.live import LIKE
+from recbole_signed.errors import UsageError
 from recbole_signed.live.learners import IntArray, Refreshed, user_rows
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
-from recbole_signed.live.learners.ssf.live_choice import USERS, LiveChoice
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState, Rows
-from recbole_signed.recent_counts import RecentCounts
-from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.sequences import Sequences
-from recbole_signed.ssf.settings import CHOSEN, FilterSettings, TimeSettings, number_of
-from recbole_signed.ssf.time_search import leading, trend_of
-from recbole_signed.ssf.transition import Transition, TransitionSums
+from recbole_signed.live.learners.ssf.live_weights import USERS, refitted_weights
+from recbole_signed.live.store import Changes, EdgeArrays, EdgeState
+from recbole_signed.pair_counts import PairCounts
+from recbole_signed.sequences import Sequences
+from recbole_signed.ssf.order import HALF_LIVES, Order, OrderFilter, Weights, weights_of
+from recbole_signed.ssf.settings import FilterSettings, number_of
+from recbole_signed.ssf.transition import Transition, TransitionSums, leading
 from recbole_signed.ssf.user_edges import UserEdges
 
 
@@ -34,10 +33,14 @@ class TimeLearner(SpectralLearner):
 
     Args:
         settings: parameters of the filter; they stay as they are.
-        time_settings: those of transition and trend.
+        weights: of the features of ``ssf/order.py`` to begin with.
+        choose_again: users whose new likes a refresh or a fit fits the weights to again; 0: they stay as they are.
+        trend_since: seconds since 1970, see SSF-T's yaml.
         iterations: subspace iterations of a full fit.
         passes: those of a refresh.
-        choice: goes on choosing some of ``time_settings``; None: they stay as they are.
+
+    Raises:
+        UsageError: ``choose_again`` is negative.
     """
 
     name = "SSFT"
@@ -45,37 +48,34 @@ class TimeLearner(SpectralLearner):
     def __init__(
         self,
         settings: FilterSettings,
-        time_settings: TimeSettings,
+        weights: Weights | None = None,
+        choose_again: int = USERS,
+        trend_since: float = 0.0,
         iterations: int = 20,
         passes: int = 1,
-        choice: LiveChoice | None = None,
     ) -> None:
-        self.choice = LiveChoice(time_settings, 0) if choice is None else choice
+        if choose_again < 0:
+            raise UsageError(f"choose_again is {choose_again}; give a number of users, or 0 to choose nothing again.")
+        self.start = weights_of(None) if weights is None else weights
+        self.weights = self.start
+        self.choose_again, self.trend_since = choose_again, trend_since
+        self.until = -np.inf
         self.operator = np.zeros((0, 0), dtype=np.float32)
-        self.recent = self._no_counts()
+        self._pairs, self._recent = PairCounts(1), torch.zeros(len(HALF_LIVES), 1, dtype=torch.float64)
         super().__init__(settings, iterations, passes)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> TimeLearner:
         """Make a learner of parameters by the names in SSF-T's yaml, and ``iterations`` and ``passes``.
 
-        Args:
-            settings: ``choose_again`` and ``held`` are those of :class:`.LiveChoice`, ``users`` and ``held``; the
-                latter may be one name. Where it is not given, all that is given is held.
-
         Raises:
             UsageError: there is no such parameter, or a value is out of its range.
         """
-        own, rest = TimeSettings.split(settings)
-        users = number_of("choose_again", int, rest.pop("choose_again", USERS))
-        held = rest.pop("held", [name for name in CHOSEN if name in settings])
-        names = (held,) if isinstance(held, str) else tuple(held)
-        return cls._of(rest, time_settings=own, choice=LiveChoice(own, users, names))
-
-    @property
-    def time_settings(self) -> TimeSettings:
-        """The parameters of transition and trend in force."""
-        return self.choice.settings
+        rest = dict(settings)
+        weights = weights_of(rest.pop("order_weights", None))
+        again = number_of("choose_again", int, rest.pop("choose_again", USERS))
+        since = number_of("trend_since", float, rest.pop("trend_since", 0.0))
+        return cls._of(rest, weights=weights, choose_again=again, trend_since=since)
 
     @property
     def needs_times(self) -> bool:
@@ -89,39 +89,42 @@ class TimeLearner(SpectralLearner):
 
     @property
     def remembers(self) -> bool:
-        """Whether a fit depends on those before it: it chooses by what they have measured."""
-        return self.choice.chooses
+        """Whether a fit depends on those before it: its weights begin with theirs."""
+        return self.choose_again > 0
 
     # ---- T3 and T2
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
-        """Fit to all edges from a random start, and solve the transition; before, choose again on what is new."""
+        """Fit to all edges from a random start, and solve the transition; before, fit the weights to what is new."""
         self._choose(edges, n_users, n_items)
         super().fit(edges, n_users, n_items)
-        self._learn(edges, n_users, n_items)
+        self._learn(edges, n_users)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
-        """Choose again, take ``passes`` steps of subspace iteration over all edges, and solve the transition."""
+        """Fit the weights again, take ``passes`` steps of subspace iteration, and solve the transition."""
         self._choose(edges, n_users, n_items)
         refreshed = super().refresh(edges, n_users, n_items)
-        self._learn(edges, n_users, n_items)
+        self._learn(edges, n_users)
         return refreshed
 
     def _choose(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
-        if self.fitted.vectors.shape[1]:
-            self.choice.measure(self.fitted, self.operator, edges, n_users, n_items)
-        self.choice.until = float(edges.timestamp.max()) if len(edges) else -np.inf
+        if self.fitted.vectors.shape[1] and self.choose_again:
+            self.weights = refitted_weights(
+                self.fitted,
+                self._transition,
+                self.weights,
+                edges,
+                1000.0 * self.trend_since,
+                self.until,
+                self.choose_again,
+                (n_users, n_items),
+            )
+        self.until = float(edges.timestamp.max()) if len(edges) else -np.inf
 
-    def _learn(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
-        s = self.time_settings
-        user, item, like, time = edges.verdicts
-        self.recent = [RecentCounts.of(item, time, life, n_items, s.since) for life in s.half_lives]
+    def _learn(self, edges: EdgeArrays, n_users: int) -> None:
+        sequences = Sequences.of(*edges.verdicts, n_users)
+        self.operator = TransitionSums.of(sequences, leading(torch.from_numpy(self.items.base))).solve()
         self._filter = None
-        if not self.choice.start.transition_share:
-            return
-        sequences = Sequences.of(user, item, like, time, n_users)
-        sums = TransitionSums.of(sequences, leading(torch.from_numpy(self.items.base), s), s.scales)
-        self.operator = sums.solve(s.transition_ridge)
 
     # ---- T0 and T1
 
@@ -129,16 +132,12 @@ class TimeLearner(SpectralLearner):
         """Take over the counters of the touched items, and fold in what has grown."""
         super().update(edges, changes)
         if len(changes.forgotten):
-            self.choice.clear()
+            self.forget_weights()
         self._count(edges)
 
-    def keep_without_forgotten(self, of: Any) -> bool:
-        """Take over what another learner has left of users, and drop what was measured if it did meanwhile."""
-        kept = super().keep_without_forgotten(of)
-        if of.choice.n_cleared != self.choice.n_cleared:
-            self.choice.clear()
-            self.choice.n_cleared = of.choice.n_cleared
-        return kept
+    def forget_weights(self) -> None:
+        """Take back the weights to begin with: users who are to be forgotten had a part in those in force."""
+        self.weights = self.start
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""
@@ -146,55 +145,43 @@ class TimeLearner(SpectralLearner):
         self._count(edges)
 
     def _count(self, edges: EdgeState) -> None:
-        s = self.time_settings
-        self.recent = [edges.recent(life, since=s.since) for life in s.half_lives]
-
-    def _no_counts(self) -> list[RecentCounts]:
-        return [RecentCounts(life) for life in self.time_settings.half_lives]
+        since = 1000.0 * self.trend_since or -np.inf
+        counts = [edges.recent(life, since=since).counts for life in HALF_LIVES]
+        self._recent, self._pairs = torch.from_numpy(np.stack(counts)), edges.pairs()
 
     # ---- scores
 
     @property
-    def filter(self) -> SpectralFilter:
-        """The filter in force, which shares this learner's arrays; it holds until the next update."""
-        if self._filter is None:
-            made, s = super().filter, self.time_settings
-            counts = torch.zeros(2, made.counters.n_items, dtype=torch.float64)
-            for own, each in zip(counts, self.recent, strict=True):
-                recent = each.counts[: len(own)]
-                own[: len(recent)] = torch.from_numpy(recent)
-            transition = None
-            if s.transition_share and self.operator.size:
-                transition = Transition(torch.from_numpy(self.operator), s.scales, s.transition_share)
-            trend = trend_of(counts, made, s) if s.tells else None
-            self._filter = replace(made, transition=transition, trend=trend)
-        return self._filter
+    def _transition(self) -> Transition | None:
+        return Transition(torch.from_numpy(self.operator)) if self.operator.size else None
+
+    def _made_filter(self) -> OrderFilter:
+        order = Order(self.weights, self._pairs, self._recent, self._transition)
+        return OrderFilter(super()._made_filter(), order)
+
+    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
+        """None: the best are found among all scores."""
+        return None
 
     def _users(self, edges: EdgeState, users: IntArray) -> UserEdges:
         rows = user_rows(edges, users, times=True)
-        return self._with_prior(replace(self._edges(rows), sequences=sequences_of(rows)), users)
+        return self._with_prior(replace(self._edges(rows), sequences=rows.sequences), users)
 
     # ---- keeping
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters, by the names in the model's yaml."""
-        return {**super().parameters(), **self.choice.parameters()}
+        own = {"choose_again": self.choose_again, "trend_since": self.trend_since}
+        return {**super().parameters(), "order_weights": self.start.tolist(), **own}
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return everything but the counters and what is made of the edges."""
-        (tensors, meta), (measured, choice) = super().state(), self.choice.state()
-        return {**tensors, **measured, "operator": self.operator}, {**meta, "choice": choice}
+        tensors, meta = super().state()
+        until = self.until if np.isfinite(self.until) else None
+        return {**tensors, "operator": self.operator, "order_weights": self.weights}, {**meta, "until": until}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave; :meth:`attach` brings what is made of the edges."""
         super().load(tensors, meta)
-        self.choice.load(tensors, meta["choice"])
-        self.operator = np.array(tensors["operator"])
-        self.recent = self._no_counts()
-
-
-def sequences_of(rows: Rows) -> Sequences:
-    """Return likes and dislikes that were read with their times in order."""
-    assert rows.timestamp is not None
-    owner = np.repeat(np.arange(len(rows.indptr) - 1), np.diff(rows.indptr))
-    return Sequences.of(owner, rows.ids, rows.kind == LIKE, rows.timestamp, len(rows.indptr) - 1)
+        self.operator, self.weights = np.array(tensors["operator"]), np.array(tensors["order_weights"])
+        self.until = -np.inf if meta["until"] is None else float(meta["until"])

@@ -11,12 +11,13 @@ Decayed counts of transitions are those of PCTM (arXiv 2608.19833); here the pai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from recbole_signed.ssf.sequences import IntArray, Sequences
+from recbole_signed.sequences import IntArray, Sequences
 
 WINDOW = 5
 """Moments between the verdicts of a pair, at most."""
@@ -53,10 +54,11 @@ class PairCounts:
 
     Args:
         n_items: number of items.
+        limit: how many of each user's newest verdicts are counted; None for all.
     """
 
-    def __init__(self, n_items: int) -> None:
-        self.n_items = n_items
+    def __init__(self, n_items: int, limit: int | None = None) -> None:
+        self.n_items, self.limit = n_items, limit
         self.parts: list[Part] = []
         self.totals = np.zeros((2, n_items), dtype=np.float32)
         """Sum of each row, then of each column."""
@@ -64,16 +66,15 @@ class PairCounts:
     @classmethod
     def of(cls, sequences: Sequences, n_items: int) -> PairCounts:
         """Count the pairs of users."""
-        found = cls(n_items)
-        newest = newest_of_each(sequences)
-        for users in newest.pieces(EVENTS):
-            found.add(newest.of_users(users))
+        found = cls(n_items, limit_of(sequences))
+        for users in sequences.pieces(EVENTS):
+            found.add(sequences.of_users(users))
         return found
 
     def add(self, sequences: Sequences, times: int = 1, n_items: int = 0) -> None:
         """Add the pairs of users; ``times`` -1: take them away; ``n_items``: number of items, if it has grown."""
         self.grow(n_items)
-        first, second, weight = pairs(sequences)
+        first, second, weight = pairs(sequences if self.limit is None else newest_of_each(sequences, self.limit))
         if not len(first):
             return
         shape = self.n_items, self.n_items
@@ -121,7 +122,7 @@ def pairs(sequences: Sequences) -> tuple[IntArray, IntArray, FloatTable]:
     """Return earlier item, later item and weight of each pair of the users, ``[n_pairs]`` each."""
     item, owner = sequences.item, sequences.owner
     moment = np.cumsum(sequences.start == np.arange(len(item)))
-    found: list[tuple[IntArray, IntArray, FloatTable]] = []
+    found: list[tuple[Any, Any, Any]] = []
     for shift in range(1, REACH + 1):
         apart = moment[shift:] - moment[:-shift]
         near = np.flatnonzero((owner[shift:] == owner[:-shift]) & (apart > 0) & (apart <= WINDOW))
@@ -130,13 +131,17 @@ def pairs(sequences: Sequences) -> tuple[IntArray, IntArray, FloatTable]:
     return first, second, weight
 
 
-def newest_of_each(sequences: Sequences, most: int = MOST) -> Sequences:
-    """Return the newest verdicts of each user, so many that there are no more than ``most``; all where there are not."""
+def limit_of(sequences: Sequences, most: int = MOST) -> int | None:
+    """Return how many of each user's newest verdicts make no more than ``most`` in all; None where all do."""
     if len(sequences.item) <= most:
-        return sequences
-    length = np.diff(sequences.indptr)
-    by_length = np.sort(length)
-    below = np.concatenate([[0], np.cumsum(by_length)[:-1]])
-    kept = below + by_length * np.arange(len(length), 0, -1)  # if each user had no more than this one
-    limit = int(by_length[max(int(np.searchsorted(kept, most)) - 1, 0)])
-    return sequences.only(sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item)) <= limit)
+        return None
+    length = np.sort(np.diff(sequences.indptr))
+    shorter = np.concatenate([[0], np.cumsum(length)[:-1]])
+    total = shorter + length * np.arange(len(length), 0, -1)  # if each user had no more than this one
+    return int(length[max(int(np.searchsorted(total, most, side="right")) - 1, 0)])
+
+
+def newest_of_each(sequences: Sequences, limit: int) -> Sequences:
+    """Return the newest ``limit`` verdicts of each user."""
+    later = sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item))
+    return sequences.only(later <= limit)
