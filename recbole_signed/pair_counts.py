@@ -60,8 +60,8 @@ class PairCounts:
     def __init__(self, n_items: int, limit: int | None = None) -> None:
         self.n_items, self.limit = n_items, limit
         self.parts: list[Part] = []
-        self.totals = np.zeros((2, n_items), dtype=np.float32)
-        """Sum of each row, then of each column."""
+        self.totals = np.zeros((2, n_items))
+        """Sum of each row, then of each column; float64, since those of popular items are above 2 to the 24."""
 
     @classmethod
     def of(cls, sequences: Sequences, n_items: int) -> PairCounts:
@@ -80,7 +80,7 @@ class PairCounts:
         shape = self.n_items, self.n_items
         changed = sp.csr_matrix((times * weight, (first, second)), shape=shape)
         for side, item in zip(self.totals, (first, second), strict=True):
-            side += times * np.bincount(item, weights=weight, minlength=self.n_items).astype(np.float32)
+            side += times * np.bincount(item, weights=weight, minlength=self.n_items)
         while self.parts and self.parts[-1].after.nnz < LEVELS * changed.nnz:
             changed = changed + self.parts.pop().after
         self.parts.append(Part.of(changed))
@@ -109,8 +109,8 @@ class PairCounts:
         scaled = self._per_pair(rows, self.totals.sum(axis=0), smoothing)
         return self._summed(scaled, False) + self._summed(scaled, True)
 
-    def _per_pair(self, rows: sp.csr_matrix, totals: FloatTable, smoothing: float) -> sp.csr_matrix:
-        data = rows.data / (totals[rows.indices] + np.float32(smoothing * WEIGHTS[1]))
+    def _per_pair(self, rows: sp.csr_matrix, totals: npt.NDArray[np.float64], smoothing: float) -> sp.csr_matrix:
+        data = rows.data / (totals[rows.indices] + smoothing * WEIGHTS[1]).astype(np.float32)
         return sp.csr_matrix((data, rows.indices, rows.indptr), shape=rows.shape)
 
     def _summed(self, rows: sp.csr_matrix, before: bool) -> sp.csr_matrix:
