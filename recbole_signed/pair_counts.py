@@ -138,7 +138,8 @@ def limit_of(sequences: Sequences, most: int = MOST) -> int | None:
     length = np.sort(np.diff(sequences.indptr))
     shorter = np.concatenate([[0], np.cumsum(length)[:-1]])
     total = shorter + length * np.arange(len(length), 0, -1)  # if each user had no more than this one
-    return int(length[max(int(np.searchsorted(total, most, side="right")) - 1, 0)])
+    whole = int(np.searchsorted(total, most, side="right"))  # so many users have all of theirs counted
+    return max(int(most - shorter[whole]) // (len(length) - whole), 1)
 
 
 def newest_of_each(sequences: Sequences, limit: int) -> Sequences:
