@@ -1,0 +1,460 @@
+"""SSF-T's features and scores against their formulas written out, and its weights against another optimiser."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from scipy.special import logsumexp
+
+from recbole_signed.errors import UsageError
+from recbole_signed.graph import SignedGraph
+from recbole_signed.pair_counts import PairCounts
+from recbole_signed.sequences import Sequences
+from recbole_signed.ssf import (
+    FEATURES,
+    HALF_LIVES,
+    UNKNOWN,
+    FilterSettings,
+    Likes,
+    Order,
+    OrderFilter,
+    SpectralFilter,
+    Transition,
+    TransitionSums,
+    UserEdges,
+    Validation,
+    fitted_weights,
+    leading,
+    order,
+    recent_of,
+    weights_of,
+)
+
+DAY = 86_400_000
+SETTINGS = FilterSettings(rank=8, cutoff=4, dislike_weight=0.4, dislike_aversion=0.6)
+WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2])
+PARAMETERS = dict(zip(FEATURES, WEIGHTS, strict=True))
+
+
+@dataclass
+class World:
+    """Verdicts of users of some tastes who go on to the next items; user 0 has none, the last item neither."""
+
+    user: np.ndarray
+    item: np.ndarray
+    like: np.ndarray
+    time: np.ndarray
+    n_users: int
+    n_items: int
+
+    @classmethod
+    def of(cls, n_users: int, n_items: int, length: int, seed: int = 0) -> World:
+        rng = np.random.default_rng(seed)
+        rows = []
+        for user in range(1, n_users):
+            first = int(rng.integers(n_items - 1))
+            walk = (first + rng.integers(0, 3, length).cumsum() * 2) % (n_items - 1)
+            walk = np.where(rng.random(length) < 0.3, (rng.random(length) ** 2 * (n_items - 1)).astype(int), walk)
+            items = walk[np.sort(np.unique(walk, return_index=True)[1])]
+            start = rng.integers(0, 40)
+            rows += [
+                (user, int(item), bool(rng.random() < 0.7), int((start + place // 2) * DAY / 4))  # two a moment
+                for place, item in enumerate(items)
+            ]
+        columns = [np.array(each) for each in zip(*rows, strict=True)]
+        return cls(*columns, n_users, n_items)
+
+    def where(self, rows: np.ndarray) -> World:
+        return replace(self, **{name: getattr(self, name)[rows] for name in ("user", "item", "like", "time")})
+
+    @functools.cached_property
+    def graph(self) -> SignedGraph:
+        sides = [(self.user[side], self.item[side]) for side in (self.like, ~self.like)]
+        return SignedGraph.from_edges(sides[0], sides[1], self.n_users, self.n_items)
+
+    @functools.cached_property
+    def sequences(self) -> Sequences:
+        return Sequences.of(self.user, self.item, self.like, self.time, self.n_users)
+
+    def made(self, settings: FilterSettings = SETTINGS, weights: np.ndarray = WEIGHTS) -> OrderFilter:
+        taste, _ = SpectralFilter.fit(self.graph, settings)
+        transition = Transition(torch.from_numpy(TransitionSums.of(self.sequences, leading(taste.vectors)).solve()))
+        pairs = PairCounts.of(self.sequences, self.n_items)
+        return OrderFilter(taste, Order(weights, pairs, recent_of(self.item, self.time, self.n_items), transition))
+
+    def edges(self, users: np.ndarray) -> UserEdges:
+        return UserEdges.of(self.graph.rows(users), SETTINGS.dislike_weight, self.sequences.of_users(users))
+
+    @property
+    def everyone(self) -> UserEdges:
+        return self.edges(np.arange(self.n_users))
+
+
+@functools.cache
+def small() -> World:
+    return World.of(30, 25, 14)
+
+
+@functools.cache
+def made() -> OrderFilter:
+    return small().made()
+
+
+def log_shares(counts: np.ndarray) -> np.ndarray:
+    return np.log((counts + 0.5) / (counts + 0.5).sum())
+
+
+def positive_logs(scores: np.ndarray, scale: float) -> np.ndarray:
+    """Return log(1 + scale * x) for x over its root mean square of each row, with 0 for those below 0."""
+    size = np.sqrt(np.square(scores).mean(axis=1, keepdims=True))
+    return np.log1p(scale * np.maximum(scores / np.maximum(size, 1e-30), 0))
+
+
+def written_out(world: World, filter_: OrderFilter, steps: int = 256) -> dict[str, np.ndarray]:
+    """Return all features of all users, ``[n_users, n_items]`` each, from their formulas."""
+    shape = world.n_users, world.n_items
+    likes = np.bincount(world.item[world.like], minlength=world.n_items)
+    found = {"popularity": log_shares(likes)}
+    for name, life in zip(FEATURES[1:5], HALF_LIVES, strict=True):
+        weight = 2.0 ** ((world.time - world.time.max()) / DAY / life)
+        left = np.bincount(world.item, weights=weight, minlength=world.n_items)
+        found[name] = log_shares(left * weight.sum() / np.square(weight).sum() / 2)
+    vectors = filter_.taste.vectors.double().numpy()
+    found["taste"] = positive_logs(filter_.taste.fold_in(world.graph).double().numpy() @ vectors.T, 5.0)
+    assert filter_.order.transition is not None
+    operator = filter_.order.transition.operator.double().numpy()
+
+    c = np.zeros((world.n_items, world.n_items))
+    source = np.zeros((world.n_users, len(operator)))
+    ages = np.full(shape, np.inf)  # in moments
+    for user in range(world.n_users):
+        own = world.user == user
+        own = np.flatnonzero(own)[np.lexsort((world.item[own], world.time[own]))]
+        item, like, time = world.item[own], world.like[own], world.time[own]
+        moments = np.unique(time)
+        events = list(zip(item, like, np.searchsorted(moments, time), strict=True))  # of one moment by item
+        for place, (i, liked, moment) in enumerate(events):
+            ages[user, i] = len(moments) - 1 - moment
+            n_later = (time > moments[moment]).sum()
+            decay = np.exp(-n_later / np.array([2.0, 10.0, 50.0]))[:, None] * vectors[i]
+            source[user] += np.stack([decay * liked, decay * (not liked)]).ravel()
+            for j, _, later in events[place + 1 : place + 11]:
+                c[i, j] += {1: 16, 2: 13, 3: 10, 4: 8, 5: 7}.get(int(later - moment), 0)
+    found["transition"] = positive_logs(source @ operator @ vectors.T, 1.0)
+
+    def share(counts: np.ndarray) -> np.ndarray:
+        return counts / (counts.sum(axis=1, keepdims=True) + 5 * 16)
+
+    def lifted(q: np.ndarray) -> np.ndarray:
+        return np.log1p(10 * q / np.sqrt((likes + 0.5) / (likes + 0.5).sum()))
+
+    recent, long, last = (np.where(ages < most, ratio**ages, 0) for ratio, most in ((0.8, 20), (0.9, 50), (0.5, 8)))
+    step = long @ share(c + c.T)
+    if steps < world.n_items:
+        step[step < np.sort(step, axis=1)[:, [-steps]]] = 0
+    found["next"], found["before"] = lifted(recent @ share(c)), lifted(recent @ share(c.T))
+    found["around"], found["last"] = lifted(step @ share(c + c.T)), last @ lifted(share(c))
+    return {name: np.broadcast_to(found[name], shape) for name in FEATURES}
+
+
+@pytest.mark.parametrize("steps", [256, 4])
+def test_features_are_their_formulas_and_scores_their_weighted_sum(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "STEPS", steps)
+    world, filter_ = small(), made()
+    wanted = written_out(world, filter_, steps)
+    found = filter_.features(world.everyone).numpy()
+    for place, name in enumerate(FEATURES):
+        np.testing.assert_allclose(found[:, place], wanted[name], rtol=2e-4, atol=2e-4, err_msg=name)
+        assert np.ptp(wanted[name]) > 0.1, name
+    total = sum(PARAMETERS[name] * wanted[name] for name in FEATURES)
+    aversion = filter_.taste.aversion
+    assert aversion is not None
+    total = total + np.log(aversion.numpy())
+    total[:, filter_.taste.counters.unknown.numpy()] = UNKNOWN
+    np.testing.assert_allclose(filter_.scores(world.everyone).numpy(), total, rtol=1e-3, atol=1e-3)
+
+
+def test_of_a_long_history_the_last_moments_count() -> None:
+    world = World.of(20, 60, 120, seed=3)
+    filter_ = world.made()
+    wanted, found = written_out(world, filter_), filter_.features(world.everyone).numpy()
+    assert np.bincount(world.user).max() > 45
+    for name in ("next", "before", "around", "last"):
+        np.testing.assert_allclose(found[:, FEATURES.index(name)], wanted[name], rtol=2e-4, atol=2e-4, err_msg=name)
+
+
+def test_unknown_items_come_last_and_users_without_edges_get_popularity_and_trend() -> None:
+    world, filter_ = small(), made()
+    scores = filter_.scores(world.everyone)
+    unknown = filter_.taste.counters.unknown
+    assert unknown.tolist() == [world.n_items - 1]
+    assert (scores[:, unknown] == UNKNOWN).all()
+    assert (scores[:, : world.n_items - 1] > -100).all()
+    torch.testing.assert_close(scores[0], filter_.items)
+    torch.testing.assert_close(filter_.finished(torch.zeros(2, world.n_items))[1], filter_.items)
+    some = torch.tensor([[3, 0], [7, 24]])
+    torch.testing.assert_close(filter_.finished(torch.zeros(2, 2), some), filter_.items[some])
+
+
+def test_pairs_and_the_best_items_are_those_of_all_scores() -> None:
+    world, filter_ = small(), made()
+    scores = filter_.scores(world.everyone)
+    items = torch.arange(50).view(-1, 5)[: world.n_users] % world.n_items
+    torch.testing.assert_close(
+        filter_.pair_scores(world.edges(np.arange(len(items))), items), scores[: len(items)].gather(1, items)
+    )
+    graph = world.graph  # which has no order
+    plain = filter_.scores(graph)
+    for hide in (True, False):
+        wanted = plain.clone()
+        if hide:
+            wanted[torch.from_numpy((graph.likes + graph.dislikes).toarray() != 0)] = -torch.inf
+        best, values = filter_.top(graph, 5, hide=hide)
+        torch.testing.assert_close(values, wanted.topk(5, dim=1).values)
+        torch.testing.assert_close(wanted.gather(1, best), values)
+
+
+def test_without_an_order_taste_and_items_are_left_and_without_a_transition_the_rest() -> None:
+    world, filter_ = small(), made()
+    features = {name: filter_.features(world.everyone)[:, place] for place, name in enumerate(FEATURES)}
+    plain = PARAMETERS["taste"] * features["taste"] + filter_.items
+    torch.testing.assert_close(filter_.scores(world.graph), plain, rtol=1e-4, atol=1e-4)
+    without = replace(filter_, order=replace(filter_.order, transition=None))
+    less = filter_.scores(world.everyone) - PARAMETERS["transition"] * features["transition"]
+    torch.testing.assert_close(without.scores(world.everyone), less, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [256, 4])
+def test_explanations_sum_to_the_score_and_recency_is_the_part_of_the_order(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "STEPS", steps)
+    world, filter_ = small(), made()
+    features, scores = filter_.features(world.everyone).double().numpy(), filter_.scores(world.everyone).numpy()
+    ordered = [FEATURES.index(name) for name in ("transition", "next", "before", "around", "last")]
+    for user in (0, 1, 5, 12):
+        for item in range(0, world.n_items - 1, 4):
+            told = filter_.explain(world.graph.rows([user]), item, world.edges(np.array([user])))
+            assert told.recency is not None
+            part = features[user, :, item] * WEIGHTS
+            assert told.contributions.sum() + told.prior == pytest.approx(scores[user, item], abs=1e-4)
+            assert told.score == pytest.approx(scores[user, item], abs=1e-5)
+            assert told.recency.sum() == pytest.approx(part[ordered].sum(), abs=1e-4)
+            assert (told.contributions - told.recency).sum() == pytest.approx(part[FEATURES.index("taste")], abs=1e-4)
+            assert told.factor == 1.0
+            popularity = features[user, 0, item]
+            trend = (WEIGHTS[1:5] * (features[user, 1:5, item] - popularity)).sum()
+            assert told.trend == pytest.approx(trend, abs=1e-5)
+
+
+def test_an_explanation_tells_which_edge_it_was() -> None:
+    """Of two users who differ in one verdict: what it adds by the order is what the score changes by, about."""
+    world = small()
+    rows = (world.user != 4) | (np.arange(len(world.user)) == np.flatnonzero(world.user == 4)[0])
+    only = world.where(rows)
+    filter_ = world.made(weights=np.array([0.0] * 7 + [1.0, 0.5, 0.5, 0.5]))
+    (item,) = only.item[only.user == 4]
+    users = UserEdges.of(only.graph.rows([4]), 0.4, only.sequences.of_users(np.array([4])))
+    target = int((filter_.scores(users)[0] - filter_.items).argmax())
+    told = filter_.explain(only.graph.rows([4]), target, users)
+    assert told.items.tolist() == [item]
+    assert told.contributions[0] == pytest.approx(told.score - told.prior, abs=1e-5)
+    assert told.contributions[0] > 0.1
+
+
+# ---- weights
+
+
+def random_likes(seed: int = 0, n_users: int = 40, n_candidates: int = 35) -> Likes:
+    """Return likes that follow features, several of a user, among hidden candidates; the last user has none."""
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0.2, 3, (1, len(FEATURES), 1))
+    features = (rng.normal(size=(n_users, len(FEATURES), n_candidates)) * scale).astype(np.float32)
+    features[:, 3] = 1.5  # says nothing
+    offset = np.where(rng.random((n_users, n_candidates)) < 0.2, -np.inf, rng.choice([0.0, 1.2], n_candidates))
+    utility = np.einsum("f,ufi->ui", rng.normal(size=len(FEATURES)) / scale[0, :, 0], features) + offset
+    utility += rng.gumbel(size=utility.shape)
+    best = np.argsort(-utility, axis=1)
+    user, place = zip(*[(u, best[u, n]) for u in range(n_users - 1) for n in range(1 + u % 3)], strict=True)
+    return Likes(
+        torch.from_numpy(features), torch.from_numpy(offset).float(), torch.tensor(user), torch.tensor(np.array(place))
+    )
+
+
+def optimum(likes: Likes, before: np.ndarray | None = None) -> np.ndarray:
+    """Return the weights that BFGS finds, from the likelihood."""
+    x, offset = likes.features.double().numpy(), likes.offset.double().numpy()
+    user, place = likes.user.numpy(), likes.place.numpy()
+    who, count = np.unique(user, return_counts=True)
+    each = 1 / count[np.searchsorted(who, user)]
+    scale = x[who][:, :, ::7].transpose(1, 0, 2).reshape(len(FEATURES), -1).std(axis=1, ddof=1)
+    scale[scale < 1e-6] = np.inf
+    ridge, middle = (1e-3, np.zeros(len(scale))) if before is None else (30 / len(who), before)
+
+    def objective(weights: np.ndarray) -> float:
+        scores = np.einsum("f,ufi->ui", weights / scale, x) + offset
+        likelihood = (each * scores[user, place]).sum() - logsumexp(scores[who], axis=1).sum()
+        likelihood -= (each * offset[user, place]).sum()
+        far = weights - np.where(np.isfinite(scale), middle * np.nan_to_num(scale, posinf=0), 0)
+        return -likelihood / len(who) + ridge * (far @ far)
+
+    return scipy.optimize.minimize(objective, np.zeros(len(scale)), method="BFGS").x / scale
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("held", [False, True])
+def test_weights_are_those_that_another_optimiser_finds(seed: int, held: bool) -> None:
+    likes = random_likes(seed)
+    before = np.linspace(-1, 1, len(FEATURES)) if held else None
+    found, wanted = fitted_weights(likes, before), optimum(likes, before)
+    np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=5e-3)
+    assert found[3] == 0
+    assert np.abs(found).max() > 0.3
+    if before is not None:
+        free = fitted_weights(likes)
+        between = (found - before) * (found - free)
+        assert np.linalg.norm(found - before) < np.linalg.norm(free - before)
+        assert (between < 0).sum() > len(FEATURES) / 2
+
+
+def test_weights_begin_where_they_were_and_end_there_without_likes() -> None:
+    likes, before = random_likes(), np.linspace(-1, 1, len(FEATURES))
+    none = replace(likes, user=likes.user[:0], place=likes.place[:0])
+    np.testing.assert_array_equal(fitted_weights(none, before), before)
+    assert not fitted_weights(none).any()
+
+
+def test_hidden_candidates_do_not_count() -> None:
+    likes = random_likes()
+    wanted = fitted_weights(likes)
+    features = likes.features.clone()
+    hidden = likes.offset.isneginf()
+    hidden[:, ::7] = False  # by which features are put on one scale
+    features.transpose(1, 2)[hidden] = 99.0
+    np.testing.assert_allclose(fitted_weights(replace(likes, features=features)), wanted, atol=1e-3)
+
+
+@functools.cache
+def held_out() -> tuple[World, World, OrderFilter, Validation]:
+    """Return a larger world, its first part, what is fitted to that, and the likes of the rest."""
+    world = World.of(400, 301, 30, seed=1)
+    last = np.bincount(world.user, minlength=400).cumsum()
+    later = last[world.user] - np.arange(len(world.user)) <= 4
+    first = world.where(~later)
+    users = np.arange(1, 400, 2)
+    row = np.full(400, -1)
+    row[users] = np.arange(len(users))
+    own, held = ~later & (row[world.user] >= 0), later & world.like & (row[world.user] >= 0)
+    keys = np.sort(row[world.user[held]] * 301 + world.item[held])
+    validation = Validation(
+        users=first.graph.rows(users),
+        like_keys=keys,
+        like_count=np.bincount(keys // 301, minlength=len(users)),
+        hidden=(torch.from_numpy(row[world.user[own]]), torch.from_numpy(world.item[own])),
+        metric="NDCG@20",
+        numbers=users,
+    )
+    return world, first, first.made(), validation
+
+
+def likes_of(**changes: Any) -> Likes:
+    _, first, filter_, validation = held_out()
+    numbers = validation.numbers
+    assert numbers is not None
+    return Likes.of(filter_, lambda rows: first.edges(numbers[rows]), replace(validation, **changes))
+
+
+def test_likes_have_the_features_of_their_users_and_what_is_hidden_is_no_candidate() -> None:
+    _, first, filter_, validation = held_out()
+    assert validation.numbers is not None
+    items, offset = order.candidates(filter_)
+    assert set(items) == set(first.item)
+    assert not offset.any()
+    found = likes_of()
+    some = np.array([3, 77, 150])
+    wanted = filter_.features(first.edges(validation.numbers[some]))[:, :, items]
+    torch.testing.assert_close(found.features[some], wanted, rtol=1e-4, atol=1e-4)
+    hidden = torch.zeros(validation.n_users, first.n_items, dtype=torch.bool)
+    hidden[validation.hidden] = True
+    torch.testing.assert_close(found.offset.isneginf(), hidden[:, items])
+    likes = set(zip(*np.divmod(validation.like_keys, first.n_items), strict=True))
+    shown = {(user, item) for user, item in likes if item in set(items) and not hidden[user, item]}
+    assert set(zip(found.user.tolist(), items[found.place].tolist(), strict=True)) == shown
+    assert len(shown) > 100
+
+
+def test_a_like_of_what_is_hidden_tells_nothing() -> None:
+    *_, validation = held_out()
+    user, item = np.divmod(validation.like_keys, 301)
+    seen = tuple(
+        torch.cat([old, torch.from_numpy(new)]) for old, new in zip(validation.hidden, (user, item), strict=True)
+    )
+    assert not len(likes_of(hidden=seen).user)
+
+
+def test_of_many_users_the_first_are_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = likes_of()
+    monkeypatch.setattr(order, "CELLS", 50 * whole.features.shape[2])
+    found = likes_of()
+    assert len(found.features) == 50
+    torch.testing.assert_close(found.features, whole.features[:50], rtol=1e-4, atol=1e-4)
+    assert found.user.max() < 50
+    assert len(found.user) == (whole.user < 50).sum()
+
+
+def test_of_a_large_catalogue_a_part_gives_about_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first, filter_, _ = held_out()
+    whole = fitted_weights(likes_of())
+    monkeypatch.setattr(order, "MOST_ITEMS", 150)
+    items, offset = order.candidates(filter_)
+    assert len(items) <= 150
+    assert (np.diff(items) > 0).all()
+    exposures = np.bincount(first.item, minlength=first.n_items)
+    assert float(offset.exp().sum()) == pytest.approx((exposures > 0).sum(), abs=2)
+    sure = exposures[items[offset.numpy() == 0]]
+    assert len(sure) == 75
+    assert sure.min() >= np.sort(exposures)[-75:].min()
+    part = fitted_weights(likes_of())
+    features = filter_.features(first.everyone)[1:]
+    one, other = (torch.from_numpy(each).float() @ features for each in (whole, part))
+    correlation = np.corrcoef(one.flatten().numpy(), other.flatten().numpy())[0, 1]
+    assert correlation > 0.95
+
+
+def test_fitted_weights_rank_what_comes_next_better_than_preset_ones_and_taste_alone() -> None:
+    _, first, filter_, validation = held_out()
+    assert validation.numbers is not None
+    numbers = validation.numbers
+    taste = np.zeros(len(FEATURES))
+    taste[FEATURES.index("taste")] = 1.0
+
+    def candidate(weights: np.ndarray) -> Any:
+        made = replace(filter_, order=replace(filter_.order, weights=weights))
+        return lambda pieces: made.scores(first.edges(numbers[pieces.rows]))
+
+    fitted, preset, alone = (
+        each.value
+        for each in validation.contest([candidate(w) for w in (fitted_weights(likes_of()), weights_of(None), taste)])
+    )
+    assert fitted > preset
+    assert fitted > alone
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], "many", [1.0] * 10 + [float("nan")], [[1.0] * 11], 3.0, ["a"] * 11])
+def test_weights_that_are_no_numbers_of_all_features_are_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"order_weights is .*; give 11 numbers: popularity, trend_0\.25d, "):
+        weights_of(value)
+
+
+def test_weights_that_are_given_hold() -> None:
+    assert weights_of(WEIGHTS.tolist()).tolist() == WEIGHTS.tolist()
+    assert weights_of(None).tolist() == list(order.PRESET)
+    assert {
+        name: Order(WEIGHTS, PairCounts(1), torch.zeros(4, 1), None).weight(name) for name in FEATURES
+    } == PARAMETERS
