@@ -353,8 +353,8 @@ def _rows(
     items: npt.NDArray[np.integer], indptr: npt.NDArray[np.int64], n_items: int, weight: Weights | None = None
 ) -> sp.csr_matrix:
     data = np.ones(len(items), dtype=np.float32) if weight is None else weight.astype(np.float32)
-    found = sp.csr_matrix((data, items, indptr), shape=(len(indptr) - 1, n_items))
-    found.eliminate_zeros()
+    found = sp.csr_matrix((data, items, indptr), shape=(len(indptr) - 1, n_items), copy=True)
+    found.eliminate_zeros()  # in place, of the copy
     return found
 
 
