@@ -67,8 +67,8 @@ class World:
                 (user, int(item), bool(rng.random() < 0.7), int((start + place // 2) * DAY / 4))  # two a moment
                 for place, item in enumerate(items)
             ]
-        columns = [np.array(each) for each in zip(*rows, strict=True)]
-        return cls(*columns, n_users, n_items)
+        user, item, like, time = (np.array(each) for each in zip(*rows, strict=True))
+        return cls(user.astype(np.int32), item.astype(np.int32), like, time, n_users, n_items)
 
     def where(self, rows: np.ndarray) -> World:
         return replace(self, **{name: getattr(self, name)[rows] for name in ("user", "item", "like", "time")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 
 import edge_streams as streams
@@ -113,7 +114,7 @@ def test_parts_fall_in_size_and_items_may_grow() -> None:
         own = [(0, item, time) for _, item, time in rows[-6:]]
         counts.add(sequences(own, 1), n_items=n_items)
         sizes = [part.after.nnz for part in counts.parts]
-        assert all(large >= pair_counts.LEVELS * small for large, small in zip(sizes, sizes[1:], strict=False))
+        assert all(large >= pair_counts.LEVELS * small for large, small in itertools.pairwise(sizes))
     assert len(counts.parts) > 1
     np.testing.assert_array_equal(dense(counts), looped(rows, counts.n_items))
     counts.grow(3)
