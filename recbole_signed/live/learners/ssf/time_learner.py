@@ -59,7 +59,7 @@ class TimeLearner(SpectralLearner):
         self.start = weights_of(None) if weights is None else weights
         self.weights = self.start
         self.choose_again, self.trend_since = choose_again, trend_since
-        self.until = -np.inf
+        self.until, self.n_forgotten = -np.inf, 0
         self.operator = np.zeros((0, 0), dtype=np.float32)
         self._pairs, self._recent = PairCounts(1), torch.zeros(len(HALF_LIVES), 1, dtype=torch.float64)
         super().__init__(settings, iterations, passes)
@@ -133,7 +133,15 @@ class TimeLearner(SpectralLearner):
         super().update(edges, changes)
         if len(changes.forgotten):
             self.forget_weights()
+            self.n_forgotten += len(changes.forgotten)
         self._count(edges)
+
+    def keep_without_forgotten(self, of: Any) -> bool:
+        """Take over what another learner has left of users; forget the weights too if it forgot users meanwhile."""
+        if of.n_forgotten != self.n_forgotten:
+            self.forget_weights()
+            self.n_forgotten = of.n_forgotten
+        return super().keep_without_forgotten(of)
 
     def forget_weights(self) -> None:
         """Take back the weights to begin with: users who are to be forgotten had a part in those in force."""
