@@ -19,6 +19,8 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import (
     FEATURES,
+    SSF,
+    SSFT,
     Likes,
     Order,
     OrderFilter,
@@ -188,7 +190,6 @@ def test_weights_that_are_given_hold(prepare: Callable[..., Any], caplog: pytest
 
 def test_users_who_are_new_are_among_those_whose_likes_the_weights_are_fitted_to(prepare: Callable[..., Any]) -> None:
     """Their next likes tell of popularity and trends."""
-    model, *_ = prepare(rank=12, **TIME_SPLIT)
     asked = []
     real = Validation.from_loader.__func__  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
@@ -197,7 +198,7 @@ def test_users_who_are_new_are_among_those_whose_likes_the_weights_are_fitted_to
             "from_loader",
             classmethod(lambda *args, **more: asked.append(more.get("new")) or real(*args, **more)),
         )
-        trained(prepare)
+        model, *_ = trained(prepare)
     assert True in asked
     assert model.chooses_in_time
 
@@ -208,8 +209,6 @@ def test_what_is_kept_of_scores_changes_no_choice(prepare: Callable[..., Any]) -
     for kept in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not kept:
-                from recbole_signed.ssf import SSF, SSFT
-
                 patch.setattr(SSFT, "spend", SSF.spend)
             model, *_ = trained(prepare, accuracy_price=0.2)
         chosen.append((model.chosen, model.settings_ranked))

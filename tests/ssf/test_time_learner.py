@@ -14,32 +14,43 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE
+from recbole_signed.live import DISLIKE, FORGET_USER, LIKE
 from recbole_signed.live.learners import graph_of, make_learner, user_rows
-from recbole_signed.live.learners.ssf import SpectralLearner, TimeLearner, live_items, sequences_of
-from recbole_signed.live.store import EdgeState
-from recbole_signed.recent_counts import RecentCounts
-from recbole_signed.ssf import FilterSettings, Sequences, TimeSettings, added, sources_now, trend_of
-
-SETTINGS = FilterSettings(
-    dislike_weight=0.4, rank=7, cutoff=4, popularity_exponent=0.2, popularity_floor=0.1, dislike_aversion=0.7
+from recbole_signed.live.learners.ssf import TimeLearner
+from recbole_signed.pair_counts import PairCounts
+from recbole_signed.sequences import Sequences
+from recbole_signed.ssf import (
+    FEATURES,
+    FilterSettings,
+    Order,
+    OrderFilter,
+    Transition,
+    TransitionSums,
+    UserEdges,
+    leading,
+    order,
+    recent_of,
+    weights_of,
 )
-HALF_LIFE = 1e-6
-"""Eighty-six events of a stream: a millisecond each."""
+
+SETTINGS = FilterSettings(dislike_weight=0.4, rank=7, cutoff=4, dislike_aversion=0.7)
 SINCE = 100
 """Milliseconds; a good part of the stream's events are from before."""
-TIME = TimeSettings(
-    transition_rank=5,
-    transition_share=0.8,
-    half_life=HALF_LIFE,
-    trend_smoothing=2.0,
-    popularity_half_life=3 * HALF_LIFE,
-    trend_since=SINCE / 1000,
-)
+WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _milliseconds() -> object:
+    """An event of a stream comes a millisecond after the one before: trends are to be of some hundred events."""
+    lives = (1e-7, 1e-6, 1e-5, 1e-4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "HALF_LIVES", lives)
+        patch.setattr("recbole_signed.live.learners.ssf.time_learner.HALF_LIVES", lives)
+        yield
 
 
 def new() -> TimeLearner:
-    return TimeLearner(SETTINGS, TIME)
+    return TimeLearner(SETTINGS, WEIGHTS, trend_since=SINCE / 1000)
 
 
 @functools.cache
@@ -48,23 +59,23 @@ def base() -> TimeLearner:
 
 
 def check(learner: TimeLearner, stream: Stream) -> None:
-    """Hold scores against filter, sources and trend that are worked out from the edges alone."""
-    edges = stream.edges
-    user, item, like, time = edges.export().verdicts
-    later = time >= SINCE
-    counts = [RecentCounts.of(item[later], time[later], life, edges.n_items).counts for life in TIME.half_lives]
-    for wanted_counts, life in zip(counts, TIME.half_lives, strict=True):
-        found = edges.recent(life, since=SINCE).counts
-        np.testing.assert_allclose(found / found.sum(), wanted_counts / wanted_counts.sum(), atol=1e-9)
-    sequences = Sequences.of(user, item, like, time, edges.n_users)
-    vectors = torch.from_numpy(learner.items.vectors)
-    source = sources_now(sequences, learner.items.vectors[:, : learner.operator.shape[1]], TIME.scales)
-    plain = learner.fitted.following(vectors, learner.counters.now)
-    taste = plain.fold_in(graph_of(edges.export(), *stream.sizes))
-    factors = taste + added(taste, torch.from_numpy(source @ learner.operator), TIME.transition_share)
-    trend = trend_of(map(torch.from_numpy, counts), plain, TIME)
-    wanted = replace(plain, trend=trend).finished(factors @ vectors.T)
-    torch.testing.assert_close(learner.scores(edges, stream.everyone), wanted, atol=1e-5, rtol=1e-3)
+    """Hold scores against what is worked out from the edges alone: a filter, a history, and what is counted."""
+    user, item, like, time = stream.edges.export().verdicts
+    n_users, n_items = stream.sizes
+    sequences = Sequences.of(user, item, like, time, n_users)
+    taste = learner.fitted.following(torch.from_numpy(learner.items.vectors), learner.counters.now)
+    made = OrderFilter(
+        taste,
+        Order(
+            learner.weights,
+            PairCounts.of(sequences, n_items),
+            recent_of(item, time, n_items, SINCE),
+            Transition(torch.from_numpy(learner.operator)),
+        ),
+    )
+    graph = graph_of(stream.edges.export(), n_users, n_items)
+    wanted = made.scores(UserEdges.of(graph, SETTINGS.dislike_weight, sequences))
+    torch.testing.assert_close(learner.scores(stream.edges, stream.everyone), wanted, atol=1e-3, rtol=1e-3)
 
 
 @settings(max_examples=60)
@@ -81,20 +92,23 @@ def test_explanations_add_up_to_the_scores_that_are_ranked_by() -> None:
 @settings(max_examples=40)
 @given(streams.batches)
 def test_the_way_to_the_edges_does_not_matter(moves: list[list[streams.Move]]) -> None:
-    streams.check_every_way_is_the_same(base(), moves, 1e-4)
+    learner = copy.deepcopy(base())
+    learner.start = learner.weights  # to which a forgotten user brings them back
+    streams.check_every_way_is_the_same(learner, moves, 1e-4)
 
 
 @settings(max_examples=20)
 @given(streams.batches)
-def test_a_refresh_learns_the_transition_that_a_fit_learns(moves: list[list[streams.Move]]) -> None:
-    """Given the same vectors: nothing of the old ones, of what was taken back, or of erased users is left."""
+def test_a_refresh_learns_the_transition_that_a_full_count_gives(moves: list[list[streams.Move]]) -> None:
+    """On its vectors: nothing of the old ones, of what was taken back, or of erased users is left."""
     stream = streams.small_stream()
     learner = streams.follow(copy.deepcopy(base()), stream, moves)
     learner.refresh(stream.edges.export(), *stream.sizes)
-    other = new()
-    other.items = learner.items
-    other._learn(stream.edges.export(), *stream.sizes)
-    np.testing.assert_allclose(learner.operator, other.operator, atol=1e-4)
+    learner.attach(stream.edges)
+    sequences = Sequences.of(*stream.edges.export().verdicts, stream.sizes[0])
+    wanted = TransitionSums.of(sequences, leading(torch.from_numpy(learner.items.base))).solve()
+    np.testing.assert_allclose(learner.operator, wanted, atol=1e-4)
+    check(learner, stream)
 
 
 def test_order_and_ties_count_and_the_order_of_arrival_does_not() -> None:
@@ -103,9 +117,9 @@ def test_order_and_ties_count_and_the_order_of_arrival_does_not() -> None:
     found = []
     for times in ([90_000, 90_001], [90_001, 90_000], [90_000, 90_000]):
         both = []
-        for order in (0, 1), (1, 0):
+        for arrival in (0, 1), (1, 0):
             stream, live = streams.small_stream(), copy.deepcopy(learner)
-            for place in order:
+            for place in arrival:
                 live.update(stream.edges, stream.take([pair[place]], [times[place]]))
             both.append(live.scores(stream.edges, np.array([3])))
         torch.testing.assert_close(*both)
@@ -114,45 +128,95 @@ def test_order_and_ties_count_and_the_order_of_arrival_does_not() -> None:
     assert not torch.allclose(found[0], found[2], rtol=1e-3)
 
 
-def test_without_share_and_exponents_scores_are_those_of_ssf() -> None:
-    stream = streams.small_stream()
-    learner = streams.fitted(TimeLearner(SETTINGS, TIME.without_time()), stream)
-    plain = streams.fitted(SpectralLearner(SETTINGS), stream)
-    torch.testing.assert_close(
-        learner.scores(stream.edges, stream.everyone), plain.scores(stream.edges, stream.everyone)
-    )
-
-
-def test_the_best_items_and_pairs_are_those_of_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    moves = streams.random_moves(301, 1500, share=0.02, tastes=12)
-    stream = Stream(301, 1500, moves)
+def test_pairs_are_ranked_by_all_scores() -> None:
+    stream = Stream(301, 150, streams.random_moves(301, 150, share=0.05, tastes=12))
     learner = streams.fitted(new(), stream)
-    monkeypatch.setattr(live_items, "SMALL", 10)
     for user in (5, 77, 200):
         scores = learner.scores(stream.edges, np.array([user]))[0]
         pairs = learner.pair_scores(stream.edges, np.array([user]), np.arange(1, 40)[None])
-        np.testing.assert_allclose(pairs[0], scores[1:40], rtol=1e-4, atol=1e-6)
-        top = learner.top(stream.edges, user, 10, np.array([0]))
-        assert top is not None
-        np.testing.assert_array_equal(np.sort(top[0]), np.sort(scores[1:].topk(10).indices.numpy() + 1))
+        np.testing.assert_allclose(pairs[0], scores[1:40], rtol=1e-4, atol=1e-5)
+        assert learner.top(stream.edges, user, 10, np.array([0])) is None
+    nobody = learner.scores(stream.edges, np.array([0]))[0]
+    np.testing.assert_allclose(learner.without_taste(np.arange(1, 9)), nobody[1:9], rtol=1e-5)
 
 
-def test_edges_read_back_count_recent_exposures_again() -> None:
+def test_a_saved_state_gives_the_same_scores_to_the_bit() -> None:
     stream = streams.small_stream()
-    before = stream.edges.recent(HALF_LIFE).counts
-    stream.take([(4, 7, LIKE), (5, 8, DISLIKE)])
-    again = EdgeState.from_tensors(stream.edges.to_tensors(), stream.sizes[1]).recent(HALF_LIFE)
-    found = stream.edges.recent(HALF_LIFE)
-    np.testing.assert_allclose(found.counts / found.counts.sum(), again.counts / again.counts.sum(), atol=1e-12)
-    assert len(before) == stream.sizes[1]
+    learner = streams.follow(copy.deepcopy(base()), stream, [[(3, 9, LIKE), (40, 8, DISLIKE)], [(6, 0, FORGET_USER)]])
+    learner.weights = WEIGHTS + 0.1
+    again = TimeLearner.from_settings(learner.parameters())
+    assert again.parameters() == learner.parameters()
+    again.load(*learner.state())
+    again.attach(stream.edges)
+    assert again.until == learner.until
+    np.testing.assert_array_equal(
+        again.scores(stream.edges, stream.everyone), learner.scores(stream.edges, stream.everyone)
+    )
+    empty = new()
+    empty.fit(Stream(3, 3, [(1, 1, LIKE)]).edges.export().where(np.zeros(1, dtype=bool)), 3, 3)
+    tensors, meta = empty.state()
+    assert meta["until"] is None
+    again.load(tensors, meta)
+    assert again.until == -np.inf
+
+
+def test_a_user_who_is_forgotten_leaves_nothing_in_the_weights() -> None:
+    """Nor what is fitted to likes that are counted again by a refit that was begun before, and ends after a refresh."""
+    stream, learner = streams.small_stream(), copy.deepcopy(base())
+    learner.weights = WEIGHTS + 0.1
+    refresh, fit = copy.deepcopy(learner), copy.deepcopy(learner)
+    learner.update(stream.edges, stream.take([(3, 9, LIKE)]))
+    assert (learner.weights == WEIGHTS + 0.1).all()
+    learner.update(stream.edges, stream.take([(3, 0, FORGET_USER)]))
+    assert (learner.weights == WEIGHTS).all()
+    refresh.keep_without_forgotten(learner)
+    fit.keep_without_forgotten(refresh)
+    for each in (refresh, fit):
+        assert (each.weights == WEIGHTS).all()
+    refresh.weights = WEIGHTS + 0.2
+    later = copy.deepcopy(refresh)
+    later.keep_without_forgotten(refresh)
+    assert (later.weights == WEIGHTS + 0.2).all(), "nobody was forgotten since"
+
+
+def test_histories_are_those_of_the_edges() -> None:
+    stream = streams.small_stream()
+    stream.take([(4, 7, LIKE), (4, 3, DISLIKE), (4, 9, LIKE)], [70_000, 60_000, 70_000])
     rows = user_rows(stream.edges, np.array([4, 900]), times=True)
-    assert sequences_of(rows).n_users == 2
+    found = rows.sequences
+    assert found.n_users == 2
+    assert found.item[-3:].tolist() == [3, 7, 9]
+    assert found.like[-3:].tolist() == [False, True, True]
+    assert (found.end - found.start)[-3:].tolist() == [1, 2, 2]
 
 
 def test_it_is_made_by_name() -> None:
-    made = make_learner("SSFT", {"rank": 9, "half_life": 3, "transition_rank": 4, "iterations": 6, "passes": 2})
+    made = make_learner("SSFT", {"rank": 9, "order_weights": WEIGHTS.tolist(), "iterations": 6, "passes": 2})
     assert isinstance(made, TimeLearner)
     assert (made.settings.rank, made.iterations, made.passes) == (9, 6, 2)
-    assert made.time_settings == TimeSettings(half_life=3.0, transition_rank=4)
-    with pytest.raises(UsageError, match="no parameter 'half_live'"):
-        make_learner("SSFT", {"half_live": 9})
+    assert made.parameters()["order_weights"] == WEIGHTS.tolist()
+    assert (made.needs_times, made.refresh_needs_times, made.remembers) == (True, True, True)
+    assert make_learner("SSFT", {}).weights.tolist() == weights_of(None).tolist()
+    assert not make_learner("SSFT", {"choose_again": 0}).remembers
+    for wrong, message in (
+        ({"order_weight": 9}, "no parameter 'order_weight'"),
+        ({"half_life": 9}, "no parameter 'half_life'"),
+        ({"order_weights": [1, 2]}, f"give {len(FEATURES)} numbers"),
+        ({"choose_again": -1}, "choose_again is -1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            make_learner("SSFT", wrong)
+    for name in ("choose_again", "iterations", "passes"):
+        assert make_learner("SSFT", {name: 4.0}).parameters()[name] == 4
+        for value in (2.5, "many", None):
+            with pytest.raises(UsageError, match=f"{name} is {value!r}; it must be a whole number"):
+                make_learner("SSFT", {name: value})
+
+
+def test_another_aversion_shares_all_else() -> None:
+    stream, learner = streams.small_stream(), base()
+    other = learner.with_aversion(2.0)
+    wanted = replace(learner.filter, taste=learner.filter.taste.changed(dislike_aversion=2.0))
+    torch.testing.assert_close(other.filter.items, wanted.items)
+    assert not torch.allclose(other.filter.items, learner.filter.items)
+    assert (other.scores(stream.edges, np.array([3])) != learner.scores(stream.edges, np.array([3]))).any()

@@ -1,4 +1,4 @@
-"""Order and trend: sources, sums and counters against sums written out, whatever the order of rows and processes."""
+"""Transitions and trends: sources, sums and counters against sums written out, in any order of rows and processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
 from recbole_signed.live.learners import make_learner
 from recbole_signed.recent_counts import DAY, RecentCounts
-from recbole_signed.ssf import LIKES, Sequences, TimeSettings, TransitionSums, Trend, likes_each, sources_now
+from recbole_signed.sequences import Sequences
+from recbole_signed.ssf import LIKES, TransitionSums, likes_each, sources_now
 
 ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, K = 5, 9, 3
@@ -49,7 +50,7 @@ def test_events_are_in_the_order_of_users_moments_and_items(rows: list[Event], u
 
 
 def test_a_source_unlike_all_that_were_learned_from_leads_nowhere() -> None:
-    """What rounding leaves of its product would be given the length of a taste."""
+    """What rounding leaves of its product would be taken for a score, over whose mean square it is put."""
     vectors = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0].astype(np.float32)
     rows = [(0, 0, True, 0), (0, 1, True, 1), (0, 2, True, 2), (1, 3, True, 0), (1, 4, True, 0)]
     of_both = sequences(rows, 3)
@@ -250,14 +251,14 @@ def test_decaypop_ranks_by_likes_that_decay_offline_and_live(
     np.testing.assert_allclose(again.likes, learner.likes, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["DecayPop", "SSFT"])
+@pytest.mark.parametrize(("name", "chosen"), [("DecayPop", {"half_life": 2.0}), ("SSFT", {"rank": 12})])
 def test_half_lives_are_days_whatever_the_unit_of_the_file(
-    prepare_model: Callable[..., Any], signed_rows: list, name: str
+    prepare_model: Callable[..., Any], signed_rows: list, name: str, chosen: dict[str, Any]
 ) -> None:
     found = []
     for unit in (1, 1000, 1000):  # seconds, milliseconds, microseconds
         signed_rows[:] = [(*row, time * unit) for *row, time in signed_rows]
-        model, *_ = prepare_model(name, half_life=2.0)
+        model, *_ = prepare_model(name, **chosen)
         model.fit()
         found.append(model.score(torch.tensor([1])))
     torch.testing.assert_close(found[1], found[0])
@@ -271,35 +272,12 @@ def test_a_half_life_must_be_above_zero(prepare_model: Callable[..., Any]) -> No
         prepare_model("DecayPop", half_life=0)
 
 
-def test_a_trend_compares_recent_exposures_with_all_and_follows_the_share_of_each() -> None:
-    exposures, recent = torch.tensor([10.0, 10.0, 20.0, 0.0]), torch.tensor([4.0, 1.0, 0.0, 0.0], dtype=torch.float64)
-    s = TimeSettings(trend_smoothing=5.0, trend_exponent=0.5, recent_popularity=2.0)
-    trend = Trend.of(recent, recent.flip(0), exposures, s)
-    torch.testing.assert_close(trend.ratio, (recent.float() + 5) / (exposures / 8 + 5))
-    torch.testing.assert_close(trend.factor, trend.ratio.sqrt())
-    of_popularity = (recent.flip(0).float() + 5) / (exposures / 8 + 5)
-    torch.testing.assert_close(trend.likes(exposures), exposures * of_popularity**2)
-    few = Trend.of(recent * 0.01, recent, exposures, s)
-    assert (few.ratio - 1).abs().max() < 0.02  # too few are left to tell
-    assert (Trend.of(torch.zeros(4), recent, exposures, s).ratio == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("half_life", 0.0), ("transition_share", -1.0), ("trend_exponent", float("nan")), ("transition_rank", 0)],
-)
-def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{name} is"):
-        TimeSettings(**{name: value})
-    with pytest.raises(UsageError, match="are all 0"):
-        TimeSettings(short_scale=0, middle_scale=0, long_scale=0)
-
-
 SCRIPT = """
 import sys
 import numpy as np
 import torch.distributed as dist
-from recbole_signed.ssf import Sequences, TransitionSums
+from recbole_signed.sequences import Sequences
+from recbole_signed.ssf import TransitionSums
 
 dist.init_process_group("gloo")
 columns = np.load(sys.argv[1])
