@@ -169,7 +169,8 @@ class OrderFilter:
 
     def taste_scores(self, users: UserEdges) -> torch.Tensor:
         """Return e over its root mean square, ``[n_users, n_items]``: 0 for users without edges."""
-        return self._over_mean(self.taste.fold_in(users), self.taste.vectors)
+        found = self.taste.exposure(users)
+        return found.div_((found.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5).clamp_(min=1e-30))
 
     def transition_scores(self, users: UserEdges) -> torch.Tensor:
         """Return t over its root mean square, ``[n_users, n_items]``."""
