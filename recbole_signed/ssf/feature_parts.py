@@ -35,17 +35,21 @@ def explained(
     """
     items, item, item_map, gain = of_item
     users, number, user_map = of_user
+    scale = 1.0
+    if told.recency is not None:  # the taste of SSF-T is a logarithm, of which each has its part
+        whole = float(fitted.exposure(user)[0, item])
+        scale = (float((told.contributions - told.recency).sum()) + told.from_features) / whole if whole > 0 else 0.0
     ours: list[FeaturePart] = []
     expected = fitted.counters.expected
     if items is not None and expected is not None and expected.given[item]:
         share = float(fitted.counters.share()[item])
         factors = fitted.fold_in(user)[0].cpu().numpy()
-        ours = _parts(items, item, share * (item_map[:, :-2] @ (factors * gain)))
+        ours = _parts(items, item, scale * share * (item_map[:, :-2] @ (factors * gain)))
     theirs: list[FeaturePart] = []
     if users is not None and user.prior is not None and told.from_features:
         band = (fitted.response(fitted.degrees(user))[0] * fitted.vectors[item, : fitted.k]).cpu().numpy()
         share = float(user.prior.share(torch.from_numpy(user.degrees).float())[0, 0])
-        theirs = _parts(users, number, share * (user_map @ band))
+        theirs = _parts(users, number, scale * share * (user_map @ band))
     return replace(told, item_features=tuple(ours), user_features=tuple(theirs))
 
 

@@ -297,7 +297,9 @@ class SpectralLearner(LearnerDefaults):
         own = rows_of(edges, np.array([user]), edges.n_items)
         users = self._users(edges, np.array([user]))
         told = self.filter.explain(own, item, users)
-        return told if self.features is None else self.features.explained(told, self.filter, users, user, item)
+        if self.features is None:
+            return told
+        return self.features.explained(told, SpectralLearner._made_filter(self), users, user, item)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.
