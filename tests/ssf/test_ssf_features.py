@@ -432,6 +432,25 @@ def test_a_live_learner_scores_as_the_model_does(model: str, prepare: Callable[.
     online.close()
 
 
+@pytest.mark.parametrize("model", ["SSF", "SSFT"])
+def test_a_live_explanation_names_features_as_that_of_the_model_does(
+    model: str, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare(model, iterations=8, dislike_strength=0.0, **BOTH)
+    made.fit()
+    online = begun(made, parts, tmp_path / "state")
+    for user, item in ((3, 7), (12, 5)):
+        with online.reading() as (state, learner):
+            told = learner.explain(state.edges, user, item)
+        wanted = made.explain(user, item)
+        assert {part.column for part in told.item_features} == {part.column for part in wanted.item_features} != set()
+        for side in ("item_features", "user_features"):
+            found, own = (sum(part.contribution for part in getattr(each, side)) for each in (told, wanted))
+            assert found == pytest.approx(own, rel=1e-2, abs=1e-4)
+        assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-5)
+    online.close()
+
+
 def test_predictions_survive_a_restart(prepare: Callable[..., Any], tmp_path: Path) -> None:
     made, _, parts = prepare("SSFT", **BOTH)
     online = begun(made, parts, tmp_path / "state")
