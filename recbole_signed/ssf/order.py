@@ -461,7 +461,8 @@ def fitted_weights(likes: Likes, before: Weights | None = None) -> Weights:
     features, offset = likes.features[used], likes.offset[used]
     share = torch.zeros(offset.shape)
     share[torch.searchsorted(used, likes.user), likes.place] = 1.0 / count[likes.user]
-    scale = features[:, :, ::7].transpose(0, 1).flatten(1).std(dim=1).double().numpy()
+    spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
+    scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
     scale = np.where(scale > SMALLEST, scale, np.inf)
     liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / len(used)
     middle = np.zeros(len(scale)) if before is None else np.where(np.isfinite(scale), before * scale, 0.0)
