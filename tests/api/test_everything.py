@@ -15,6 +15,7 @@ import recbole_signed as rs
 from recbole_signed.cli.app import main
 from recbole_signed.errors import UsageError
 from recbole_signed.live.learners import learner_of
+from recbole_signed.ssf import FEATURES, weights_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 EVERYTHING = {"eval_args": {"split": {"RS": [1, 0, 0]}}}
@@ -204,26 +205,28 @@ def test_what_knows_time_chooses_on_the_last_likes() -> None:
     given: dict[str, Any] = {"dislike_weight": 0.5, "degree_smoothing": 5.0, "rank": 16, "cutoff": 8}
     data = rs.from_frame(frame, sign="sign", dedup="last")
     timed = rs.fit("SSFT", data, **given)
-    assert timed.model.time_settings.transition_share > 0
-    assert timed.model.time_settings.trend_exponent > 0
+    weights = dict(zip(FEATURES, timed.model.chosen["order_weights"], strict=True))
+    assert weights["trend_30d"] > 0.5
+    assert max(weights[name] for name in ("transition", "next", "around", "last")) > 0.1
     assert n_edges(timed) == data.n_likes + data.n_dislikes, "nothing is held out in the end"
     untimed = rs.from_frame(frame.drop("time"), sign="sign", dedup="last")
-    assert rs.fit("SSFT", untimed, **given).model.time_settings.transition_share == 0
+    assert rs.fit("SSFT", untimed, **given).model.chosen["order_weights"] == weights_of(None).tolist()
 
 
 def test_a_live_learner_chooses_again_what_fit_chose_and_holds_what_was_given(
     data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("WARNING"):
-        model = rs.fit("SSFT", data, half_life=3.0, tune_users=30, dislike_strength=0.2)
+        model = rs.fit("SSFT", data, cutoff=3, tune_users=30, dislike_strength=0.2)
     assert caplog.text == ""
     model.save(tmp_path / "saved")
     loaded = rs.load(tmp_path / "saved")
     for each in (model, loaded):
         told = learner_of(each.model, each.config).parameters()
-        assert (told["choose_again"], told["held"], told["half_life"]) == (300, ["half_life"], 3.0)
+        assert (told["choose_again"], told["cutoff"]) == (300, 3)
+        assert told["order_weights"] == model.model.chosen["order_weights"] != weights_of(None).tolist()
     assert loaded.recommend("user 3").equals(model.recommend("user 3"))
-    for nothing in ({"auto": False}, {"valid": 0}):
+    for nothing in ({"auto": False}, {"valid": 0}, {"order_weights": [0.1] * 11, "tune_users": 30}):
         fixed = rs.fit("SSFT", data, **nothing)
         assert learner_of(fixed.model, fixed.config).parameters()["choose_again"] == 0
 

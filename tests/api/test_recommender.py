@@ -262,8 +262,7 @@ def test_models_fitted_with_a_strength_have_another_for_one_call(data: Any) -> N
 
 @pytest.fixture(scope="module", params=["SSF", "SSFL", "SSFT"])
 def averse(request: Any, data: Any) -> Any:
-    timed = {"half_life": 2.0, "transition_share": 0.7} if request.param == "SSFT" else {}
-    return rs.fit(request.param, data, auto=False, dislike_aversion=0.25, popularity_exponent=0.1, **timed)
+    return rs.fit(request.param, data, auto=False, dislike_aversion=0.25, popularity_exponent=0.1)
 
 
 @given(user=st.integers(0, 39), item=st.integers(100, 129), g=st.sampled_from([None, 0.5, 2.0]))
@@ -279,14 +278,15 @@ def test_an_explanation_adds_up(averse: Any, user: int, item: int, g: float | No
     assert told.edges["contribution"].abs().is_sorted(descending=True)
     timed = model.config["model"] == "SSFT"
     assert ("recency" in told.edges.columns) == timed
-    assert ("The trend of item" in told.sentence) == (told.trend != 1.0 and not judged)
-    assert timed or told.trend == 1.0
+    assert ("The trend of item" in told.sentence) == (told.trend != 0.0 and not judged)
+    assert timed or told.trend == 0.0
 
 
 def test_the_part_that_order_has_in_a_contribution_is_that_of_its_edge(data: Any) -> None:
-    """The rest of it is what the edge contributes without transitions."""
-    shared: dict[str, Any] = {"auto": False, "half_life": 2.0, "dislike_aversion": 0.5, "rank": 16, "cutoff": 8}
-    ordered, plain = (rs.fit("SSFT", data, **shared, transition_share=share) for share in (0.7, 0.0))
+    """The rest of it is what the edge contributes where order has no weight."""
+    shared: dict[str, Any] = {"auto": False, "dislike_aversion": 0.5, "rank": 16, "cutoff": 8}
+    order = [0.5] * 5
+    ordered, plain = (rs.fit("SSFT", data, **shared, order_weights=[0.1] * 6 + each) for each in (order, [0.0] * 5))
     told, without = (model.explain("user 3", 104).edges for model in (ordered, plain))
     assert (told["recency"] != 0).any()
     both = told.join(without, on="item", suffix=" without")

@@ -20,7 +20,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import DISLIKE, LIKE, VIEW, EventBatch
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.popular import PopularLearner
-from recbole_signed.live.learners.ssf import live_choice
+from recbole_signed.live.learners.ssf import live_weights
 from recbole_signed.live.replay import (
     BASE,
     NEW,
@@ -177,9 +177,9 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
 def test_an_interrupted_experiment_keeps_what_retraining_remembers(
     data: Path, spec: Callable[..., StreamSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fit of SSF-T chooses by what the fits before it have measured."""
-    monkeypatch.setattr(live_choice, "ENOUGH", 1.0)
-    settings = {"rank": 8, "cutoff": 4, "dislike_weight": -0.5, "held": [], "trend_exponent": 0.5}
+    """A fit of SSF-T begins with the weights of those before it."""
+    monkeypatch.setattr(live_weights, "ENOUGH", 1)
+    settings = {"rank": 8, "cutoff": 4, "dislike_weight": -0.5}
     models = {"SSF-T": {"model": "SSFT", "settings": settings, "arms": ["refit"]}}
     run = partial(run_stream, spec(models=models, timed_events=0), data, progress=False)
     whole, part = run(tmp_path / "whole"), run(tmp_path / "part")

@@ -32,7 +32,7 @@ from recbole_signed.live.learners.ssf import (
     TimeLearner,
     live_items,
 )
-from recbole_signed.ssf import FilterSettings, LearnedSettings, TimeSettings
+from recbole_signed.ssf import FilterSettings, LearnedSettings
 from recbole_signed.ssf.item_counters import ExpectedCounts
 
 KEYS = np.arange(1000)
@@ -40,7 +40,7 @@ SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exp
 LEARNERS: dict[str, Any] = {
     "SSF": lambda: SpectralLearner(SETTINGS),
     "SSFL": lambda: LearnedSpectralLearner(SETTINGS, LearnedSettings(learned_rank=5)),
-    "SSFT": lambda: TimeLearner(SETTINGS, TimeSettings(transition_rank=5, half_life=1e-6)),
+    "SSFT": lambda: TimeLearner(SETTINGS),
     "SignedEASE": lambda: EaseLearner(reg_weight=20.0),
     "SignediALS": lambda: LeastSquaresLearner(embedding_size=5, n_iterations=3),
 }

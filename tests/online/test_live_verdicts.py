@@ -28,7 +28,7 @@ from recbole_signed.live.learners.ssf import LearnedSpectralLearner, SpectralLea
 from recbole_signed.live.trainer import base_of
 from recbole_signed.model import PersonalVerdicts
 from recbole_signed.plugin.ranges import _warn_of_push
-from recbole_signed.ssf import FilterSettings, LearnedSettings, TimeSettings
+from recbole_signed.ssf import FilterSettings, LearnedSettings
 
 N_ITEMS = 11
 MAP = np.random.default_rng(4).standard_normal((N_ITEMS, N_ITEMS)).astype(np.float32)
@@ -125,7 +125,7 @@ CLOSED: dict[str, Any] = {"auto": False, "rank": 12, "cutoff": 5}
     [
         ("SSF", {**CLOSED, "dislike_aversion": 0.5, "popularity_exponent": 0.2}),
         ("SSFL", {**CLOSED, "learned_rank": 6}),
-        ("SSFT", {**CLOSED, "transition_rank": 5, "half_life": 0.01}),
+        ("SSFT", CLOSED),
         ("SignedEASE", {"dislike_strength": 0.5}),
         ("BPR", {"dislike_strength": 0.5, "epochs": 1}),
     ],
@@ -168,7 +168,7 @@ class SimpleBatch(dict[str, torch.Tensor]):
 SPECTRAL: dict[str, Any] = {
     "SSF": lambda: SpectralLearner(FilterSettings(rank=12)),
     "SSFL": lambda: LearnedSpectralLearner(FilterSettings(rank=12), LearnedSettings(learned_rank=5)),
-    "SSFT": lambda: TimeLearner(FilterSettings(rank=12), TimeSettings(transition_rank=5)),
+    "SSFT": lambda: TimeLearner(FilterSettings(rank=12)),
 }
 
 

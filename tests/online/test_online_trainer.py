@@ -24,8 +24,8 @@ from recbole_signed.live.learners.ranking import neighbourhoods
 MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
     "SSFL": {"auto": False, "rank": 8, "learned_rank": 6},
-    # the events come years after the training part: within a short half-life they would be all that is recent
-    "SSFT": {"auto": False, "rank": 8, "transition_rank": 6, "half_life": 36500.0},
+    # the events come years after the training part: to a trend they would be all that is recent
+    "SSFT": {"auto": False, "rank": 8, "order_weights": [0.2, 0, 0, 0, 0, 1.0, 0.7, 0.6, 0.3, 0, 0.1]},
     "SignedEASE": {},
     "SignediALS": {"embedding_size": 8},
     "BPR": {"embedding_size": 8, **FEW_STEPS},
@@ -233,10 +233,12 @@ def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
 def test_a_linear_term_is_part_of_the_live_model(start: Callable[..., Any]) -> None:
     trainer = start(linear_weight=0.3)
     users = torch.arange(1, trainer.model.n_users)
-    trained, plain = trainer.model.score(users), trainer.model.filter.changed()
+    trained, made = trainer.model.score(users), trainer.model.filter
     live = trainer.learner.scores(trainer.state.edges, users.numpy())
     torch.testing.assert_close(live, trained, rtol=1e-3, atol=1e-5)
-    assert not torch.allclose(live, replace(plain, linear=None).scores(trainer.model.graph.rows(users.numpy())))
+    taste = replace(trainer.model.taste, linear=None)
+    without = taste if made is trainer.model.taste else replace(made, taste=taste)
+    assert not torch.allclose(live, without.scores(trainer.model.edges_of(users)), rtol=1e-3, atol=1e-5)
     best = trainer.recommend("u1", 5)
     trainer.update([event(1, "u1", best[0][0], "like")])
     after = trainer.recommend("u1", 5)

@@ -10,7 +10,8 @@ import pytest
 
 from recbole_signed.ssf import Validation, tune
 
-GIVEN: list[dict[str, float]] = [
+WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2]
+GIVEN: list[dict[str, Any]] = [
     {"dislike_aversion": 2.0, "dislike_weight": 0.9, "cutoff": 8},
     {"dislike_weight": -0.7},
     {"degree_smoothing": 3.0, "popularity_exponent": 0.2},
@@ -18,16 +19,16 @@ GIVEN: list[dict[str, float]] = [
     {"learned_share": 0.9},
     {"learned_share": 0.0, "cutoff": 4},
     {"learned_regularisation": 0.5},
-    {"half_life": 3.0, "dislike_aversion": 1.5, "popularity_exponent": 0.3},
+    {"order_weights": WEIGHTS, "dislike_aversion": 1.5, "popularity_exponent": 0.3},
 ]
-OWN = {"SSF": (), "SSFL": ("learned_share", "learned_regularisation"), "SSFT": ("half_life",)}
+OWN = {"SSF": (), "SSFL": ("learned_share", "learned_regularisation"), "SSFT": ("order_weights",)}
 """What a model has beside the parameters of SSF."""
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=[", ".join(each) for each in GIVEN])
 @pytest.mark.parametrize("name", OWN)
 def test_given_values_hold_and_the_others_are_chosen(
-    name: str, given: dict[str, float], prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    name: str, given: dict[str, Any], prepare_model: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     others = {key for model, keys in OWN.items() if model != name for key in keys}
     given = {key: value for key, value in given.items() if key not in others}

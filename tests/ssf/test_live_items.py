@@ -17,7 +17,6 @@ from recbole_signed.live.learners.ssf.live_items import TopItems
 from recbole_signed.ssf import FilterSettings
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts, ItemCounters
-from recbole_signed.ssf.trend import Trend
 
 N_ITEMS, K = 600, 12
 
@@ -121,7 +120,7 @@ def test_bounds_and_predictions_grow_with_the_items(expected: ExpectedCounts | N
 # ---- the best items ----
 
 
-def filter_of(seed: int, s: FilterSettings, *, timed: bool = False, features: bool = False) -> SpectralFilter:
+def filter_of(seed: int, s: FilterSettings, *, features: bool = False) -> SpectralFilter:
     """Return a filter of items of which a tenth has no edge, with leading dimensions that hold most of a score."""
     rng = np.random.default_rng(seed)
     some = torch.arange(N_ITEMS) % 10 > 0
@@ -130,11 +129,7 @@ def filter_of(seed: int, s: FilterSettings, *, timed: bool = False, features: bo
     vectors = torch.from_numpy(rng.normal(size=(N_ITEMS, K)) * 0.7 ** np.arange(K)).float()
     vectors[counters.unknown] = 0.0
     values = torch.linspace(1.0, 0.2, K)
-    made = SpectralFilter(vectors, values, counters, 300.0, 8.0, replace(s, rank=K, cutoff=6))
-    if timed:
-        ratio, popularity = (torch.from_numpy(rng.uniform(0.2, 5.0, N_ITEMS)).float() for _ in range(2))
-        made = replace(made, trend=Trend(ratio, popularity, 0.7, 1.2))
-    return made
+    return SpectralFilter(vectors, values, counters, 300.0, 8.0, replace(s, rank=K, cutoff=6))
 
 
 FACTORS = {
@@ -154,16 +149,15 @@ def _all_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_all_are_told")
 @pytest.mark.parametrize("features", [False, True], ids=["", "predicted"])
-@pytest.mark.parametrize("timed", [False, True], ids=["", "timed"])
 @pytest.mark.parametrize("scale", list(FACTORS))
 @pytest.mark.parametrize(
     "s",
     [FilterSettings(popularity_floor=0.1), FilterSettings(popularity_floor=0.0), SOME],
     ids=["no factor", "no popularity", "a factor"],
 )
-def test_the_best_are_those_of_all_scores(s: FilterSettings, scale: str, timed: bool, features: bool) -> None:
+def test_the_best_are_those_of_all_scores(s: FilterSettings, scale: str, features: bool) -> None:
     for seed in range(4):
-        fitted, rng = filter_of(seed, s, timed=timed, features=features), np.random.default_rng(seed)
+        fitted, rng = filter_of(seed, s, features=features), np.random.default_rng(seed)
         factors = torch.from_numpy(rng.normal(size=K) * FACTORS[scale]).float()
         hidden = rng.choice(N_ITEMS, 40, replace=False)
         scores = fitted.scores_of(factors[None], torch.arange(N_ITEMS)[None], None, fitted.strangers(factors[None]))[0]

@@ -293,7 +293,7 @@ def optimum(likes: Likes, before: np.ndarray | None = None) -> np.ndarray:
     user, place = likes.user.numpy(), likes.place.numpy()
     who, count = np.unique(user, return_counts=True)
     each = 1 / count[np.searchsorted(who, user)]
-    scale = x[who][:, :, ::7].transpose(1, 0, 2).reshape(len(FEATURES), -1).std(axis=1, ddof=1)
+    scale = x[who].transpose(1, 0, 2).reshape(len(FEATURES), -1).std(axis=1)
     scale[scale < 1e-6] = np.inf
     ridge, middle = (1e-3, np.zeros(len(scale))) if before is None else (30 / len(who), before)
 
@@ -335,8 +335,13 @@ def test_hidden_candidates_do_not_count() -> None:
     wanted = fitted_weights(likes)
     features = likes.features.clone()
     hidden = likes.offset.isneginf()
-    hidden[:, ::7] = False  # by which features are put on one scale
-    features.transpose(1, 2)[hidden] = 99.0
+    at = torch.nonzero(hidden)[::2]  # two that are swapped leave the scales of features as they are
+    other = torch.nonzero(hidden)[1::2][: len(at)]
+    at = at[: len(other)]
+    features[at[:, 0], :, at[:, 1]], features[other[:, 0], :, other[:, 1]] = (
+        likes.features[other[:, 0], :, other[:, 1]],
+        likes.features[at[:, 0], :, at[:, 1]],
+    )
     np.testing.assert_allclose(fitted_weights(replace(likes, features=features)), wanted, atol=1e-3)
 
 

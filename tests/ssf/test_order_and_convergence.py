@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import lzma
 import tempfile
 from collections.abc import Callable
@@ -170,7 +169,11 @@ def test_a_model_chooses_and_ranks_alike_in_any_order_of_rows(name: str, auto: b
         with torch.no_grad():
             scores = model.score(torch.from_numpy(user_ids))[:, item_ids]
         best = scores.topk(K, dim=1)
-        made.append((json.dumps(model.chosen), best.values.numpy(), np.sort(best.indices.numpy(), axis=1)))
+        made.append((dict(model.chosen), best.values.numpy(), np.sort(best.indices.numpy(), axis=1)))
+    weights = [np.array(chosen.pop("order_weights", [])) for chosen, *_ in made]
     assert made[0][0] == made[1][0]
-    np.testing.assert_allclose(made[0][1], made[1][1], rtol=1e-5, atol=1e-7)
-    assert (made[0][2] == made[1][2]).all(axis=1).mean() > 0.995, "but for scores that are equal to the last digit"
+    np.testing.assert_allclose(*weights, atol=2e-3)  # an optimum is found up to rounding
+    fitted = auto and len(weights[0]) > 0
+    np.testing.assert_allclose(made[0][1], made[1][1], rtol=2e-3 if fitted else 1e-5, atol=1e-7)
+    same = (made[0][2] == made[1][2]).all(axis=1).mean()
+    assert same > (0.97 if fitted else 0.995), "but for scores that are equal to the last digit"

@@ -22,7 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "DecayPop": {"half_life": 0.01},
     "SSF": {"auto": False, "rank": 8, "cutoff": 4, "popularity_floor": 0.1, "dislike_aversion": 0.5},
     "SSFL": {"auto": False, "rank": 8, "cutoff": 4, "popularity_floor": 0.1},
-    "SSFT": {"auto": False, "rank": 8, "cutoff": 4, "popularity_floor": 0.1, "transition_rank": 6, "half_life": 0.01},
+    "SSFT": {"auto": False, "rank": 8, "cutoff": 4, "dislike_aversion": 0.5},
 }
 Row = tuple[int, int, int, int]
 

@@ -362,7 +362,7 @@ def test_explanations_add_up_and_name_features(model: str, prepare: Callable[...
     for user in (1, 2, 30):
         told = made.explain(user, item)
         exposure = told.contributions.sum() + told.from_features
-        assert told.score == pytest.approx((exposure * told.trend + told.prior) * told.factor, rel=1e-4, abs=1e-6)
+        assert told.score == pytest.approx((exposure + told.prior) * told.factor, rel=1e-4, abs=1e-5)
         assert told.ranked == pytest.approx(float(made.judged(torch.tensor([user]))[0, item]), rel=1e-4, abs=1e-6)
         assert {part.column for part in told.item_features} == {"", "group", "year"}
         assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-6)
@@ -429,6 +429,25 @@ def test_a_live_learner_scores_as_the_model_does(model: str, prepare: Callable[.
     online = begun(made, parts, tmp_path / "state")
     live, own = all_scores(online)[:, 1:], made.score(torch.arange(1, made.n_users))[:, 1:]
     assert live.numpy() == pytest.approx(own.numpy(), rel=1e-3, abs=1e-5)
+    online.close()
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFT"])
+def test_a_live_explanation_names_features_as_that_of_the_model_does(
+    model: str, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, _, parts = prepare(model, iterations=8, dislike_strength=0.0, **BOTH)
+    made.fit()
+    online = begun(made, parts, tmp_path / "state")
+    for user, item in ((3, 7), (12, 5)):
+        with online.reading() as (state, learner):
+            told = learner.explain(state.edges, user, item)
+        wanted = made.explain(user, item)
+        assert {part.column for part in told.item_features} == {part.column for part in wanted.item_features} != set()
+        for side in ("item_features", "user_features"):
+            found, own = (sum(part.contribution for part in getattr(each, side)) for each in (told, wanted))
+            assert found == pytest.approx(own, rel=1e-2, abs=1e-4)
+        assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-5)
     online.close()
 
 

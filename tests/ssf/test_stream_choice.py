@@ -15,7 +15,7 @@ from recbole_signed.live import DISLIKE, LIKE, VIEW
 from recbole_signed.live.learners.ssf import VALID_SHARE, chosen_settings, stream_choice
 from recbole_signed.live.learners.ssf.stream_choice import _first_part, _measured
 from recbole_signed.live.store import EdgeArrays
-from recbole_signed.ssf import FIRST_ROUND, tune_time
+from recbole_signed.ssf import FEATURES, FIRST_ROUND, fitted_weights, weights_of
 
 
 def edges_of(user: np.ndarray, timestamp: np.ndarray, seed: int = 0, n_items: int = 40) -> EdgeArrays:
@@ -87,11 +87,11 @@ def test_what_is_given_stays_and_the_rest_is_chosen() -> None:
         ("SSF", {"dislike_weight": 2.5}),
         ("SSF", {"degree_smoothing": 77.0, "dislike_aversion": 3.0}),
         ("SSFL", {"dislike_weight": 2.5, "learned_share": 0.7, "learned_regularisation": 0.3}),
-        ("SSFT", {"dislike_weight": 2.5, "half_life": 77.0}),
+        ("SSFT", {"dislike_weight": 2.5, "order_weights": weights_of(None).tolist()}),
     ],
 )
 def test_the_rest_is_chosen_for_what_is_given(
-    model: str, given: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    model: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is returned is what was measured."""
     rng, measured = np.random.default_rng(3), dict[str, float]()
@@ -105,26 +105,32 @@ def test_the_rest_is_chosen_for_what_is_given(
 
         return searched
 
-    for name in ("tune", "tune_learned", "tune_time"):
+    for name in ("tune", "tune_learned"):
         monkeypatch.setattr(stream_choice, name, spied(getattr(stream_choice, name)))
     paid = {"dislike_strength": 0.7, "accuracy_price": 0.0}  # what is paid for is chosen afterwards
     found = chosen_settings(model, edges, 60, 40, {"rank": 8, **paid, **given})
     assert {name: found[name] for name in measured} == measured
+    assert {name: found[name] for name in given} == given
 
 
-def test_a_trend_is_chosen_with_a_filter_that_has_not_seen_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_fitted_with_all_else_fitted_to_what_comes_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Users come once, so the filter's settings are chosen on the last tenth of each, on other edges."""
     edges = edges_of(np.repeat(np.arange(300), 20), np.arange(6000) * 60_000)
-    fitted: list[float] = []
-
-    def spied(graph: Any, sequences: Any, exposures: Any, validation: Any, found: Any, *args: Any) -> Any:
-        fitted.extend((found.fit(graph, 4).counters.n_likes, graph.likes.nnz))
-        return tune_time(graph, sequences, exposures, validation, found, *args)
-
-    monkeypatch.setattr(stream_choice, "tune_time", spied)
-    # with these the first decomposition is the only one
-    chosen_settings("SSFT", edges, 300, 40, {"rank": 8, "dislike_weight": 0.3, "degree_smoothing": 5.0})
-    assert fitted[0] == fitted[1]
+    asked: list[Any] = []
+    real = stream_choice.likes_of
+    monkeypatch.setattr(stream_choice, "likes_of", lambda *args: asked.append(args) or real(*args))
+    found = chosen_settings("SSFT", edges, 300, 40, {"rank": 8, "trend_since": 60.0})
+    ((fitted, transition, before, validation, since, n_users),) = asked
+    cut = np.quantile(edges.timestamp, 1 - VALID_SHARE)
+    assert before.timestamp.max() < cut
+    likes = before.where(before.kind == LIKE)
+    assert fitted.counters.n_likes == len(np.unique(likes.user * 40 + likes.item))
+    held = (edges.timestamp >= cut) & (edges.kind == LIKE)
+    assert sorted(validation.numbers) == sorted(np.unique(edges.user[held]))
+    assert (since, n_users) == (60_000.0, 300)
+    wanted = fitted_weights(real(*asked[0]))
+    np.testing.assert_allclose(found["order_weights"], wanted, atol=1e-6)
+    assert transition.operator.any()
 
 
 def test_a_price_on_dislikes_is_taken_into_account() -> None:
@@ -167,8 +173,7 @@ def test_a_trend_is_not_chosen_where_nothing_comes_next(model: str, at_once: boo
         chosen_settings(model, edges, 100, 40, {})
 
 
-@pytest.mark.parametrize("model", ["DecayPop", "SSFT"])
-def test_a_trend_is_chosen_on_the_last_tenth_in_time(model: str) -> None:
+def test_a_trend_is_chosen_on_the_last_tenth_in_time() -> None:
     """Items rise and fall within days: recent likes tell more than all."""
     rng = np.random.default_rng(4)
     user, day = np.repeat(np.arange(300), 20), rng.integers(0, 100, 6000)
@@ -176,12 +181,12 @@ def test_a_trend_is_chosen_on_the_last_tenth_in_time(model: str) -> None:
     order = np.lexsort((item, user))
     kind = rng.choice([LIKE, DISLIKE], len(user), p=[0.8, 0.2]).astype(np.int8)
     edges = EdgeArrays(user[order], item[order], kind, (day * 86_400_000)[order])
-    found = chosen_settings(model, edges, 300, 60, {})
-    assert found["half_life"] <= 10
-    if model == "SSFT":
-        assert found["trend_exponent"] + found["recent_popularity"] > 0
-        held = chosen_settings(model, edges, 300, 60, {"half_life": 77.0, "trend_exponent": 0.1})
-        assert (held["half_life"], held["trend_exponent"]) == (77.0, 0.1)
-    assert chosen_settings(model, edges, 300, 60, {"half_life": 77.0})["half_life"] == 77.0
+    assert chosen_settings("DecayPop", edges, 300, 60, {})["half_life"] <= 10
+    assert chosen_settings("DecayPop", edges, 300, 60, {"half_life": 77.0})["half_life"] == 77.0
     at_once = EdgeArrays(edges.user, edges.item, edges.kind, np.arange(len(edges)))
-    assert chosen_settings(model, at_once, 300, 60, {})["half_life"] == 1.0  # six seconds tell nothing of days
+    assert chosen_settings("DecayPop", at_once, 300, 60, {})["half_life"] == 1.0  # six seconds tell nothing of days
+    weights = dict(zip(FEATURES, chosen_settings("SSFT", edges, 300, 60, {})["order_weights"], strict=True))
+    assert weights["trend_3d"] > 0.3
+    assert weights["trend_3d"] > weights["trend_300d"]
+    given = {"order_weights": weights_of(None).tolist()}
+    assert chosen_settings("SSFT", edges, 300, 60, given)["order_weights"] == given["order_weights"]
