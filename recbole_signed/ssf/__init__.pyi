@@ -21,6 +21,7 @@ from .learned_search import tune_learned as tune_learned
 from .linear_term import LinearTerm as LinearTerm
 from .order import FEATURES as FEATURES
 from .order import HALF_LIVES as HALF_LIVES
+from .order import WEIGHTS as WEIGHTS
 from .order import Likes as Likes
 from .order import Order as Order
 from .order import OrderFilter as OrderFilter

@@ -497,31 +497,33 @@ def fitted_weights(likes: Likes, before: Weights | None = None, worth: float = 0
     """
     split, around = len(FEATURES), FEATURES.index("around")
     start = weights_of(None) if before is None else before
+    likes = likes.only(torch.bincount(likes.user, minlength=len(likes.alone)) > 0)
     first, last = start[:split], start[split:]
     with_verdicts = likes.only(~likes.alone) if bool((~likes.alone).any()) else likes
     found, loss = _most_likely(with_verdicts, first * (np.arange(split) != around), worth, around)
     if first[around]:
         with_it, less = _most_likely(with_verdicts, first, worth)
-        found = with_it if less < loss - GAIN else found
+        found = with_it if less < loss - GAIN or not len(with_verdicts.alone) else found
     alone = likes.only(likes.alone) if int(likes.alone.sum()) >= ENOUGH else likes
     of_items = replace(alone, features=alone.features[:, : len(ITEM)])
     return np.concatenate([found, _most_likely(of_items, last, worth)[0]])
 
 
 def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | None = None) -> tuple[Weights, float]:
-    """Return the weights of the features, ``[n_features]``, and the loss: one minimum, by Newton's method."""
-    count = torch.bincount(likes.user, minlength=len(likes.features))
-    likes = likes.only(count > 0)
+    """Return the weights of the features, ``[n_features]``, and the loss: one minimum, by Newton's method.
+
+    Each user has a like.
+    """
     features, offset, n = likes.features, likes.offset, len(likes.features)
     if not n:
         return before, 0.0
     share = torch.zeros(offset.shape)
-    share[likes.user, likes.place] = 1.0 / count[count > 0][likes.user]
+    share[likes.user, likes.place] = 1.0 / torch.bincount(likes.user)[likes.user]
     spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
     scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
     scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)
     liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
-    middle = np.where(np.isfinite(scale), before * scale, 0.0)
+    middle = before * np.where(np.isfinite(scale), scale, 0.0)
     hold = 2 * (RIDGE + worth / n) * np.eye(len(scale))
 
     def at(weights: Weights) -> tuple[float, Weights, npt.NDArray[np.float64]]:

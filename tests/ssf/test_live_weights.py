@@ -86,10 +86,11 @@ def test_weights_are_fitted_to_new_likes_with_features_as_they_were(since: float
         offset[:, known],
         torch.from_numpy(row[open_]),
         torch.from_numpy(place[open_]),
+        torch.from_numpy(edges.degrees == 0),
     )
     start = made.weights
     refresh(made, stream)
-    np.testing.assert_allclose(made.weights, fitted_weights(likes, start), rtol=1e-2, atol=2e-3)
+    np.testing.assert_allclose(made.weights, fitted_weights(likes, start, live_weights.WORTH), rtol=1e-2, atol=2e-3)
     assert np.abs(made.weights - start).max() > 0.1
     assert made.until == stream.edges.export().timestamp.max()
 

@@ -38,8 +38,9 @@ from recbole_signed.ssf import (
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=8, cutoff=4, dislike_weight=0.4, dislike_aversion=0.6)
-WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2])
-PARAMETERS = dict(zip(FEATURES, WEIGHTS, strict=True))
+WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2])
+PARAMETERS = dict(zip(order.WEIGHTS, WEIGHTS, strict=True))
+N_ITEM, AROUND = len(order.ITEM), FEATURES.index("around")
 
 
 @dataclass
@@ -106,8 +107,8 @@ def made() -> OrderFilter:
     return small().made()
 
 
-def log_shares(counts: np.ndarray) -> np.ndarray:
-    return np.log((counts + 0.5) / (counts + 0.5).sum())
+def log_shares(counts: np.ndarray, added: float) -> np.ndarray:
+    return np.log((counts + added) / (counts + added).sum())
 
 
 def positive_logs(scores: np.ndarray, scale: float) -> np.ndarray:
@@ -120,11 +121,11 @@ def written_out(world: World, filter_: OrderFilter, steps: int = 256) -> dict[st
     """Return all features of all users, ``[n_users, n_items]`` each, from their formulas."""
     shape = world.n_users, world.n_items
     likes = np.bincount(world.item[world.like], minlength=world.n_items)
-    found = {"popularity": log_shares(likes)}
+    found = {"popularity": log_shares(likes, 0.5)}
     for name, life in zip(FEATURES[1:5], HALF_LIVES, strict=True):
         weight = 2.0 ** ((world.time - world.time.max()) / DAY / life)
         left = np.bincount(world.item, weights=weight, minlength=world.n_items)
-        found[name] = log_shares(left * weight.sum() / np.square(weight).sum() / 2)
+        found[name] = log_shares(left * weight.sum() / np.square(weight).sum() / 2, 0.05)
     vectors = filter_.taste.vectors.double().numpy()
     found["taste"] = positive_logs(filter_.taste.fold_in(world.graph).double().numpy() @ vectors.T, 5.0)
     assert filter_.order.transition is not None
@@ -173,6 +174,7 @@ def test_features_are_their_formulas_and_scores_their_weighted_sum(steps: int, m
         np.testing.assert_allclose(found[:, place], wanted[name], rtol=2e-4, atol=2e-4, err_msg=name)
         assert np.ptp(wanted[name]) > 0.1, name
     total = sum(PARAMETERS[name] * wanted[name] for name in FEATURES)
+    total[0] = sum(PARAMETERS[f"{name}_alone"] * wanted[name][0] for name in order.ITEM)  # it has no verdict
     aversion = filter_.taste.aversion
     assert aversion is not None
     total = total + np.log(aversion.numpy())
@@ -196,7 +198,11 @@ def test_unknown_items_come_last_and_users_without_edges_get_popularity_and_tren
     assert unknown.tolist() == [world.n_items - 1]
     assert (scores[:, unknown] == UNKNOWN).all()
     assert (scores[:, : world.n_items - 1] > -100).all()
-    torch.testing.assert_close(scores[0], filter_.items)
+    alone = (
+        filter_.finished(torch.zeros(world.n_items))
+        - filter_.item_features().T @ torch.from_numpy(WEIGHTS[:N_ITEM] - WEIGHTS[len(FEATURES) :]).float()
+    )
+    torch.testing.assert_close(scores[0, :-1], alone[:-1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(filter_.finished(torch.zeros(2, world.n_items))[1], filter_.items)
     some = torch.tensor([[3, 0], [7, 24]])
     torch.testing.assert_close(filter_.finished(torch.zeros(2, 2), some), filter_.items[some])
@@ -223,7 +229,7 @@ def test_pairs_and_the_best_items_are_those_of_all_scores() -> None:
 def test_without_an_order_taste_and_items_are_left_and_without_a_transition_the_rest() -> None:
     world, filter_ = small(), made()
     features = {name: filter_.features(world.everyone)[:, place] for place, name in enumerate(FEATURES)}
-    plain = PARAMETERS["taste"] * features["taste"] + filter_.items
+    plain = PARAMETERS["taste"] * features["taste"] + filter_.items_for(world.everyone)
     torch.testing.assert_close(filter_.scores(world.graph), plain, rtol=1e-4, atol=1e-4)
     without = replace(filter_, order=replace(filter_.order, transition=None))
     less = filter_.scores(world.everyone) - PARAMETERS["transition"] * features["transition"]
@@ -242,14 +248,15 @@ def test_explanations_sum_to_the_score_and_recency_is_the_part_of_the_order(
         for item in range(0, world.n_items - 1, 4):
             told = filter_.explain(world.graph.rows([user]), item, world.edges(np.array([user])))
             assert told.recency is not None
-            part = features[user, :, item] * WEIGHTS
+            part = features[user, :, item] * WEIGHTS[: len(FEATURES)]
             assert told.contributions.sum() + told.prior == pytest.approx(scores[user, item], abs=1e-4)
             assert told.score == pytest.approx(scores[user, item], abs=1e-5)
             assert told.recency.sum() == pytest.approx(part[ordered].sum(), abs=1e-4)
             assert (told.contributions - told.recency).sum() == pytest.approx(part[FEATURES.index("taste")], abs=1e-4)
             assert told.factor == 1.0
             popularity = features[user, 0, item]
-            trend = (WEIGHTS[1:5] * (features[user, 1:5, item] - popularity)).sum()
+            first = 0 if user else len(FEATURES)  # the first user has no verdict
+            trend = (WEIGHTS[first + 1 : first + 5] * (features[user, 1:5, item] - popularity)).sum()
             assert told.trend == pytest.approx(trend, abs=1e-5)
 
 
@@ -258,7 +265,7 @@ def test_an_explanation_tells_which_edge_it_was() -> None:
     world = small()
     rows = (world.user != 4) | (np.arange(len(world.user)) == np.flatnonzero(world.user == 4)[0])
     only = world.where(rows)
-    filter_ = world.made(weights=np.array([0.0] * 7 + [1.0, 0.5, 0.5, 0.5]))
+    filter_ = world.made(weights=np.array([0.0] * 7 + [1.0, 0.5, 0.5, 0.5] + [0.0] * 5))
     (item,) = only.item[only.user == 4]
     users = UserEdges.of(only.graph.rows([4]), 0.4, only.sequences.of_users(np.array([4])))
     target = int((filter_.scores(users)[0] - filter_.items).argmax())
@@ -272,62 +279,121 @@ def test_an_explanation_tells_which_edge_it_was() -> None:
 
 
 def random_likes(seed: int = 0, n_users: int = 40, n_candidates: int = 35) -> Likes:
-    """Return likes that follow features, several of a user, among hidden candidates; the last user has none."""
+    """Return likes that follow features, several of a user, among hidden candidates; the last user has none.
+
+    All users have verdicts, and ``around`` tells much.
+    """
     rng = np.random.default_rng(seed)
     scale = rng.uniform(0.2, 3, (1, len(FEATURES), 1))
     features = (rng.normal(size=(n_users, len(FEATURES), n_candidates)) * scale).astype(np.float32)
     features[:, 3] = 1.5  # says nothing
     offset = np.where(rng.random((n_users, n_candidates)) < 0.2, -np.inf, rng.choice([0.0, 1.2], n_candidates))
-    utility = np.einsum("f,ufi->ui", rng.normal(size=len(FEATURES)) / scale[0, :, 0], features) + offset
+    true = rng.normal(size=len(FEATURES))
+    true[AROUND] = 0.8
+    utility = np.einsum("f,ufi->ui", true / scale[0, :, 0], features) + offset
     utility += rng.gumbel(size=utility.shape)
     best = np.argsort(-utility, axis=1)
     user, place = zip(*[(u, best[u, n]) for u in range(n_users - 1) for n in range(1 + u % 3)], strict=True)
     return Likes(
-        torch.from_numpy(features), torch.from_numpy(offset).float(), torch.tensor(user), torch.tensor(np.array(place))
+        torch.from_numpy(features),
+        torch.from_numpy(offset).float(),
+        torch.tensor(user),
+        torch.tensor(np.array(place)),
+        torch.zeros(n_users, dtype=torch.bool),
     )
 
 
-def optimum(likes: Likes, before: np.ndarray | None = None) -> np.ndarray:
-    """Return the weights that BFGS finds, from the likelihood."""
+def optimum(likes: Likes, before: np.ndarray, worth: float = 0.0) -> np.ndarray:
+    """Return the weights that BFGS finds, from the likelihood of the first features, as many as ``before`` has."""
+    likes = replace(likes, features=likes.features[:, : len(before)])
     x, offset = likes.features.double().numpy(), likes.offset.double().numpy()
     user, place = likes.user.numpy(), likes.place.numpy()
     who, count = np.unique(user, return_counts=True)
     each = 1 / count[np.searchsorted(who, user)]
-    scale = x[who].transpose(1, 0, 2).reshape(len(FEATURES), -1).std(axis=1)
-    scale[scale < 1e-6] = np.inf
-    ridge, middle = (1e-3, np.zeros(len(scale))) if before is None else (30 / len(who), before)
+    scale = x[who].transpose(1, 0, 2).reshape(len(before), -1).std(axis=1)
+    constant = scale < 1e-6
+    scale[constant] = np.inf
+    ridge = 1e-3 + worth / len(who)
 
     def objective(weights: np.ndarray) -> float:
         scores = np.einsum("f,ufi->ui", weights / scale, x) + offset
         likelihood = (each * scores[user, place]).sum() - logsumexp(scores[who], axis=1).sum()
         likelihood -= (each * offset[user, place]).sum()
-        far = weights - np.where(np.isfinite(scale), middle * np.nan_to_num(scale, posinf=0), 0)
+        far = weights - np.where(constant, 0, before * np.where(constant, 0, scale))
         return -likelihood / len(who) + ridge * (far @ far)
 
-    return scipy.optimize.minimize(objective, np.zeros(len(scale)), method="BFGS").x / scale
+    return np.where(constant, before, scipy.optimize.minimize(objective, np.zeros(len(scale)), method="BFGS").x / scale)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("held", [False, True])
-def test_weights_are_those_that_another_optimiser_finds(seed: int, held: bool) -> None:
+@pytest.mark.parametrize("worth", [0.0, 30.0])
+@pytest.mark.parametrize("given", [True, False])
+def test_weights_are_those_that_another_optimiser_finds(seed: int, worth: float, given: bool) -> None:
     likes = random_likes(seed)
-    before = np.linspace(-1, 1, len(FEATURES)) if held else None
-    found, wanted = fitted_weights(likes, before), optimum(likes, before)
-    np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=5e-3)
-    assert found[3] == 0
-    assert np.abs(found).max() > 0.3
-    if before is not None:
-        free = fitted_weights(likes)
+    before = np.linspace(-1, 1, len(WEIGHTS)) if given else weights_of(None)
+    found = fitted_weights(likes, before if given else None, worth)
+    of_users, of_items = optimum(likes, before[: len(FEATURES)], worth), optimum(likes, before[len(FEATURES) :], worth)
+    np.testing.assert_allclose(found, np.concatenate([of_users, of_items]), rtol=5e-3, atol=5e-3)
+    assert found[3] == before[3], "it says nothing, and keeps its weight"
+    assert np.abs(found - before).max() > 0.2
+    if worth:
+        free = fitted_weights(likes, before)
         between = (found - before) * (found - free)
         assert np.linalg.norm(found - before) < np.linalg.norm(free - before)
-        assert (between < 0).sum() > len(FEATURES) / 2
+        assert (between < 0).sum() > len(WEIGHTS) / 2
 
 
-def test_weights_begin_where_they_were_and_end_there_without_likes() -> None:
-    likes, before = random_likes(), np.linspace(-1, 1, len(FEATURES))
+def test_without_likes_weights_stay_as_they_were() -> None:
+    likes, before = random_likes(), np.linspace(-1, 1, len(WEIGHTS))
     none = replace(likes, user=likes.user[:0], place=likes.place[:0])
     np.testing.assert_array_equal(fitted_weights(none, before), before)
-    assert not fitted_weights(none).any()
+    np.testing.assert_array_equal(fitted_weights(none), weights_of(None))
+
+
+def test_around_is_left_out_where_it_gains_little_and_stays_out() -> None:
+    likes, start = random_likes(n_users=300), weights_of(None)
+    out = np.where(np.arange(len(WEIGHTS)) == AROUND, 0.0, start)
+    assert fitted_weights(likes)[AROUND] > 0.1
+    assert fitted_weights(likes, out)[AROUND] == 0.0
+    noise = likes.features.clone()
+    noise[:, AROUND] = torch.from_numpy(np.random.default_rng(1).normal(size=noise[:, AROUND].shape))
+    found = fitted_weights(replace(likes, features=noise))
+    assert found[AROUND] == 0.0
+    noise[:, AROUND] = 0.0  # whatever it says then
+    np.testing.assert_allclose(found, fitted_weights(replace(likes, features=noise), out), atol=1e-6)
+
+
+@pytest.mark.parametrize("n_alone", [0, 10, 60])
+def test_users_without_a_verdict_have_weights_of_their_own(n_alone: int) -> None:
+    likes = random_likes(n_users=150).only(torch.arange(150) < 149)
+    likes = replace(likes, alone=torch.arange(149) < n_alone)
+    start, split = weights_of(None), len(FEATURES)
+    found = fitted_weights(likes)
+    np.testing.assert_allclose(found[:split], optimum(likes.only(~likes.alone), start[:split]), rtol=5e-3, atol=5e-3)
+    theirs = likes.only(likes.alone) if n_alone >= order.ENOUGH else likes  # few tell too little
+    np.testing.assert_allclose(found[split:], optimum(theirs, start[split:]), rtol=5e-3, atol=5e-3)
+
+
+def test_of_users_without_a_verdict_those_with_a_like_count() -> None:
+    likes = replace(random_likes(n_users=80), alone=torch.arange(80) >= 20)
+    silent = (likes.user < 20) | (likes.user >= 60)
+    few = replace(likes, user=likes.user[silent], place=likes.place[silent])
+    found = fitted_weights(few)[len(FEATURES) :]
+    theirs = few.only((torch.arange(80) < 20) | (torch.arange(80) >= 60))
+    np.testing.assert_allclose(found, optimum(theirs, weights_of(None)[len(FEATURES) :]), rtol=5e-3, atol=5e-3)
+
+
+def test_likes_of_some_users_are_theirs() -> None:
+    likes = replace(random_likes(), alone=torch.arange(40) % 3 == 0)
+    assert likes.only(torch.ones(40, dtype=torch.bool)) is likes
+    users = torch.arange(40) % 2 == 1
+    found = likes.only(users)
+    torch.testing.assert_close(found.features, likes.features[1::2])
+    torch.testing.assert_close(found.offset, likes.offset[1::2])
+    assert found.alone.tolist() == likes.alone[1::2].tolist()
+    pairs = zip(likes.user.tolist(), likes.place.tolist(), strict=True)
+    wanted = [(user // 2, place) for user, place in pairs if user % 2]
+    assert list(zip(found.user.tolist(), found.place.tolist(), strict=True)) == wanted
 
 
 def test_hidden_candidates_do_not_count() -> None:
@@ -392,6 +458,13 @@ def test_likes_have_the_features_of_their_users_and_what_is_hidden_is_no_candida
     shown = {(user, item) for user, item in likes if item in set(items) and not hidden[user, item]}
     assert set(zip(found.user.tolist(), items[found.place].tolist(), strict=True)) == shown
     assert len(shown) > 100
+    assert not found.alone.any()
+
+
+def test_likes_tell_which_users_have_no_verdict() -> None:
+    _, first, filter_, validation = held_out()
+    users = np.arange(validation.n_users)  # the first has none
+    assert Likes.of(filter_, lambda rows: first.edges(users[rows]), validation).alone.nonzero().tolist() == [[0]]
 
 
 def test_a_like_of_what_is_hidden_tells_nothing() -> None:
@@ -426,8 +499,8 @@ def test_of_a_large_catalogue_a_part_gives_about_the_same_weights(monkeypatch: p
     assert len(sure) == 75
     assert sure.min() >= np.sort(exposures)[-75:].min()
     part = fitted_weights(likes_of())
-    features = filter_.features(first.everyone)[1:]
-    one, other = (torch.from_numpy(each).float() @ features for each in (whole, part))
+    features = filter_.features(first.everyone)[1:, :, exposures > 0]  # the others come last, whatever they have
+    one, other = (torch.from_numpy(each[: len(FEATURES)]).float() @ features for each in (whole, part))
     correlation = np.corrcoef(one.flatten().numpy(), other.flatten().numpy())[0, 1]
     assert correlation > 0.95
 
@@ -436,7 +509,7 @@ def test_fitted_weights_rank_what_comes_next_better_than_preset_ones_and_taste_a
     _, first, filter_, validation = held_out()
     assert validation.numbers is not None
     numbers = validation.numbers
-    taste = np.zeros(len(FEATURES))
+    taste = np.zeros(len(WEIGHTS))
     taste[FEATURES.index("taste")] = 1.0
 
     def candidate(weights: np.ndarray) -> Any:
@@ -451,15 +524,14 @@ def test_fitted_weights_rank_what_comes_next_better_than_preset_ones_and_taste_a
     assert fitted > alone
 
 
-@pytest.mark.parametrize("value", [[1.0, 2.0], "many", [1.0] * 10 + [float("nan")], [[1.0] * 11], 3.0, ["a"] * 11])
+@pytest.mark.parametrize("value", [[1.0] * 11, "many", [1.0] * 15 + [float("nan")], [[1.0] * 16], 3.0, ["a"] * 16])
 def test_weights_that_are_no_numbers_of_all_features_are_refused(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"order_weights is .*; give 11 numbers: popularity, trend_0\.25d, "):
+    with pytest.raises(UsageError, match=r"order_weights is .*; give 16 numbers: popularity, trend_0\.25d, "):
         weights_of(value)
 
 
 def test_weights_that_are_given_hold() -> None:
     assert weights_of(WEIGHTS.tolist()).tolist() == WEIGHTS.tolist()
     assert weights_of(None).tolist() == list(order.PRESET)
-    assert {
-        name: Order(WEIGHTS, PairCounts(1), torch.zeros(4, 1), None).weight(name) for name in FEATURES
-    } == PARAMETERS
+    made = Order(WEIGHTS, PairCounts(1), torch.zeros(4, 1), None)
+    assert {name: made.weight(name) for name in order.WEIGHTS} == PARAMETERS
