@@ -57,6 +57,7 @@ class SSFT(SSF):
         self._known: dict[Hashable, torch.Tensor] | None = None
         self._read_events(dataset)
         if self.sequences is None:
+            self.taste_alone = False
             getLogger().warning("SSFT is SSF here: the data set has no timestamps, so there is no order and no trend.")
         self.register_buffer("transition_map", torch.zeros(0))
         self.register_buffer("recent_counts", torch.zeros(len(HALF_LIVES), self.n_items, dtype=torch.float64))

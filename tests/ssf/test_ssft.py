@@ -6,6 +6,7 @@ import functools
 import logging
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from recbole_signed.ssf import (
     weights_of,
 )
 
-WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2]
+WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2]
 FIXED: dict[str, Any] = {
     "auto": False,
     "rank": 12,
@@ -184,7 +185,7 @@ def test_weights_that_are_given_hold(prepare: Callable[..., Any], caplog: pytest
     fixed, *_ = prepare(**{**FIXED, "order_weights": None})
     assert fixed.chosen["order_weights"] == weights_of(None).tolist()
     assert fixed.live_settings == {"choose_again": 0}, "nothing is chosen where auto is off"
-    with pytest.raises(UsageError, match="give 11 numbers"):
+    with pytest.raises(UsageError, match="give 16 numbers"):
         prepare(order_weights=[1, 2, 3])
 
 
@@ -234,3 +235,20 @@ def test_a_second_fit_gives_the_same(fitted: Any) -> None:
     before = fitted.score(everyone(fitted))
     fitted.fit()
     torch.testing.assert_close(fitted.score(everyone(fitted)), before)
+
+
+def test_other_histories_are_read_and_nothing_is_counted_again(prepare: Callable[..., Any], fitted: Any) -> None:
+    """The scores of a user change with its own history alone, and are those of what was counted before."""
+    *_, parts = prepare(**FIXED)
+    train, counted, before = parts[0]._dataset, made_of(fitted, verdicts(parts)), fitted.score(everyone(fitted))
+    likes = train.inter_feat
+    kept = np.flatnonzero((likes["user_id"].numpy() != 4) | (np.arange(len(likes)) % 2 == 0))
+    other = train.copy(likes[kept])
+    other._row_keys = {**train._row_keys, "inter_feat": train._row_keys["inter_feat"].take(kept)}
+    fitted.read_histories(other)
+    found = fitted.score(everyone(fitted))
+    wanted = counted.scores(edges_of(fitted, verdicts([SimpleNamespace(_dataset=other)])))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    assert (found[4] - before[4]).abs().max() > 0.1
+    others = torch.arange(len(found)) != 4
+    torch.testing.assert_close(found[others], before[others])
