@@ -15,7 +15,7 @@ import recbole_signed as rs
 from recbole_signed.cli.app import main
 from recbole_signed.errors import UsageError
 from recbole_signed.live.learners import learner_of
-from recbole_signed.ssf import FEATURES, weights_of
+from recbole_signed.ssf import WEIGHTS, weights_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 EVERYTHING = {"eval_args": {"split": {"RS": [1, 0, 0]}}}
@@ -205,7 +205,7 @@ def test_what_knows_time_chooses_on_the_last_likes() -> None:
     given: dict[str, Any] = {"dislike_weight": 0.5, "degree_smoothing": 5.0, "rank": 16, "cutoff": 8}
     data = rs.from_frame(frame, sign="sign", dedup="last")
     timed = rs.fit("SSFT", data, **given)
-    weights = dict(zip(FEATURES, timed.model.chosen["order_weights"], strict=True))
+    weights = dict(zip(WEIGHTS, timed.model.chosen["order_weights"], strict=True))
     assert weights["trend_30d"] > 0.5
     assert max(weights[name] for name in ("transition", "next", "around", "last")) > 0.1
     assert n_edges(timed) == data.n_likes + data.n_dislikes, "nothing is held out in the end"
@@ -226,7 +226,7 @@ def test_a_live_learner_chooses_again_what_fit_chose_and_holds_what_was_given(
         assert (told["choose_again"], told["cutoff"]) == (300, 3)
         assert told["order_weights"] == model.model.chosen["order_weights"] != weights_of(None).tolist()
     assert loaded.recommend("user 3").equals(model.recommend("user 3"))
-    for nothing in ({"auto": False}, {"valid": 0}, {"order_weights": [0.1] * 11, "tune_users": 30}):
+    for nothing in ({"auto": False}, {"valid": 0}, {"order_weights": [0.1] * 16, "tune_users": 30}):
         fixed = rs.fit("SSFT", data, **nothing)
         assert learner_of(fixed.model, fixed.config).parameters()["choose_again"] == 0
 

@@ -163,7 +163,9 @@ def test_what_follows_and_is_around_items_is_that_of_dense_matrices(
     found = counts.follow(sparse, smoothing), counts.follow(sparse, smoothing, before=True)
     for each, wanted in zip((*found, counts.around(sparse, smoothing)), (after, before, around), strict=True):
         assert each.dtype == np.float32
-        np.testing.assert_allclose(each.toarray(), wanted, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(each, wanted, rtol=1e-5, atol=1e-7)
+    shares, items = c / (c.sum(axis=1, keepdims=True) + 16 * smoothing), np.array([4, 0, 4, 7])
+    np.testing.assert_allclose(counts.after(items, smoothing).toarray(), shares[items], rtol=1e-5)
 
 
 # ---- under a stream

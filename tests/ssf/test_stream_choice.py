@@ -15,7 +15,7 @@ from recbole_signed.live import DISLIKE, LIKE, VIEW
 from recbole_signed.live.learners.ssf import VALID_SHARE, chosen_settings, stream_choice
 from recbole_signed.live.learners.ssf.stream_choice import _first_part, _measured
 from recbole_signed.live.store import EdgeArrays
-from recbole_signed.ssf import FEATURES, FIRST_ROUND, fitted_weights, weights_of
+from recbole_signed.ssf import FIRST_ROUND, WEIGHTS, fitted_weights, weights_of
 
 
 def edges_of(user: np.ndarray, timestamp: np.ndarray, seed: int = 0, n_items: int = 40) -> EdgeArrays:
@@ -185,7 +185,7 @@ def test_a_trend_is_chosen_on_the_last_tenth_in_time() -> None:
     assert chosen_settings("DecayPop", edges, 300, 60, {"half_life": 77.0})["half_life"] == 77.0
     at_once = EdgeArrays(edges.user, edges.item, edges.kind, np.arange(len(edges)))
     assert chosen_settings("DecayPop", at_once, 300, 60, {})["half_life"] == 1.0  # six seconds tell nothing of days
-    weights = dict(zip(FEATURES, chosen_settings("SSFT", edges, 300, 60, {})["order_weights"], strict=True))
+    weights = dict(zip(WEIGHTS, chosen_settings("SSFT", edges, 300, 60, {})["order_weights"], strict=True))
     assert weights["trend_3d"] > 0.3
     assert weights["trend_3d"] > weights["trend_300d"]
     given = {"order_weights": weights_of(None).tolist()}

@@ -20,7 +20,6 @@ from recbole_signed.live.learners.ssf import TimeLearner
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import (
-    FEATURES,
     FilterSettings,
     Order,
     OrderFilter,
@@ -36,7 +35,7 @@ from recbole_signed.ssf import (
 SETTINGS = FilterSettings(dislike_weight=0.4, rank=7, cutoff=4, dislike_aversion=0.7)
 SINCE = 100
 """Milliseconds; a good part of the stream's events are from before."""
-WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2])
+WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -201,7 +200,7 @@ def test_it_is_made_by_name() -> None:
     for wrong, message in (
         ({"order_weight": 9}, "no parameter 'order_weight'"),
         ({"half_life": 9}, "no parameter 'half_life'"),
-        ({"order_weights": [1, 2]}, f"give {len(FEATURES)} numbers"),
+        ({"order_weights": [1, 2]}, f"give {len(WEIGHTS)} numbers"),
         ({"choose_again": -1}, "choose_again is -1"),
     ):
         with pytest.raises(UsageError, match=message):
