@@ -518,7 +518,7 @@ def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | No
     if not n:
         return before, 0.0
     share = torch.zeros(offset.shape)
-    share[likes.user, likes.place] = 1.0 / torch.bincount(likes.user)[likes.user]
+    share.index_put_((likes.user, likes.place), 1.0 / torch.bincount(likes.user)[likes.user], accumulate=True)
     spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
     scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
     scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)

@@ -374,6 +374,17 @@ def test_users_without_a_verdict_have_weights_of_their_own(n_alone: int) -> None
     np.testing.assert_allclose(found[split:], optimum(theirs, start[split:]), rtol=5e-3, atol=5e-3)
 
 
+def test_a_like_that_is_there_twice_counts_twice() -> None:
+    likes = random_likes()
+    twice = replace(
+        likes, user=torch.cat([likes.user, likes.user[:1]]), place=torch.cat([likes.place, likes.place[:1]])
+    )
+    start, split = weights_of(None), len(FEATURES)
+    np.testing.assert_allclose(fitted_weights(twice)[:split], optimum(twice, start[:split]), rtol=5e-3, atol=5e-3)
+    every = replace(likes, user=likes.user.repeat(2), place=likes.place.repeat(2))
+    np.testing.assert_allclose(fitted_weights(every), fitted_weights(likes), atol=1e-4)
+
+
 def test_of_users_without_a_verdict_those_with_a_like_count() -> None:
     likes = replace(random_likes(n_users=80), alone=torch.arange(80) >= 20)
     silent = (likes.user < 20) | (likes.user >= 60)
