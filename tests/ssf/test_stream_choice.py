@@ -98,8 +98,8 @@ def test_the_rest_is_chosen_for_what_is_given(
     edges = edges_of(np.repeat(np.arange(60), 20), rng.permutation(1200))
 
     def spied(search: Any) -> Any:
-        def searched(*args: Any) -> Any:
-            found = search(*args)
+        def searched(*args: Any, **more: Any) -> Any:
+            found = search(*args, **more)
             measured.update(asdict(found.settings), **asdict(found.tuned.settings) if hasattr(found, "tuned") else {})
             return found
 
