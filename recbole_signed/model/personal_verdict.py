@@ -48,15 +48,24 @@ class PersonalVerdicts:
         likes: the same with their times.
         dislikes: the same with their times.
         views: what was seen without a verdict, whether the graph has it or not.
+        fitted: what says which items are near to which; None for the likes of the graph.
     """
 
-    def __init__(self, graph: SignedGraph, likes: Side, dislikes: Side, views: Pairs | None = None) -> None:
+    def __init__(
+        self,
+        graph: SignedGraph,
+        likes: Side,
+        dislikes: Side,
+        views: Pairs | None = None,
+        fitted: PersonalVerdicts | None = None,
+    ) -> None:
+        self._fitted = fitted
         self._graph, self.n_items, self._sides, self._viewed = graph, graph.n_items, (likes, dislikes), views
         self._known: dict[int, tuple[IntArray, npt.NDArray[np.float64]]] = {}
         self._fallen: dict[bytes, Demotions] | None = None
 
     @classmethod
-    def of(cls, dataset: Any, graph: SignedGraph) -> PersonalVerdicts | None:
+    def of(cls, dataset: Any, graph: SignedGraph, fitted: PersonalVerdicts | None = None) -> PersonalVerdicts | None:
         """Return those of a training part; None where it has no dislike."""
         if not graph.dislikes.nnz or not hasattr(dataset, "times"):
             return None
@@ -68,7 +77,7 @@ class PersonalVerdicts:
 
         sides = [(*pairs(name), dataset.times(name)) for name in ("inter_feat", "neg_feat")]
         views = pairs("neutral_feat") if getattr(dataset, "neutral_feat", None) is not None else None
-        return cls(graph, sides[0], sides[1], views)
+        return cls(graph, sides[0], sides[1], views, fitted)
 
     @cached_property
     def _views(self) -> sp.csr_matrix:
@@ -127,6 +136,8 @@ class PersonalVerdicts:
 
     def near(self, items: IntArray) -> Neighbourhoods:
         """Return the neighbourhoods of items, which are worked out once."""
+        if self._fitted is not None:
+            return self._fitted.near(items)
         missing = np.array([item for item in items.tolist() if item not in self._known], dtype=np.int64)
         for first in range(0, len(missing), BLOCK):
             self._find(missing[first : first + BLOCK])

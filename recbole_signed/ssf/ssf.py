@@ -287,6 +287,11 @@ class SSF(TrainingFreeRecommender):
         made: ListScores | None = self._lists.of([*self.buffers()], lambda: ListScores.of(self.filter))
         return made
 
+    def read_histories(self, dataset: Any) -> None:
+        """Score users by their edges and verdicts in another data set of the same ids; nothing is fitted again."""
+        super().read_histories(dataset)
+        self._personal = PersonalVerdicts.of(dataset, self.graph, self._personal)
+
     def edges_of(self, users: torch.Tensor) -> UserEdges:
         """Return users by their numbers ``[batch]`` with their training edges."""
         rows = users.cpu().numpy()

@@ -237,14 +237,33 @@ def test_a_second_fit_gives_the_same(fitted: Any) -> None:
     torch.testing.assert_close(fitted.score(everyone(fitted)), before)
 
 
-def test_other_histories_are_read_and_nothing_is_counted_again(prepare: Callable[..., Any], fitted: Any) -> None:
-    """The scores of a user change with its own history alone, and are those of what was counted before."""
-    *_, parts = prepare(**FIXED)
-    train, counted, before = parts[0]._dataset, made_of(fitted, verdicts(parts)), fitted.score(everyone(fitted))
+def with_fewer_likes(train: Any) -> Any:
+    """Return a training part without half of the likes of user 4."""
     likes = train.inter_feat
     kept = np.flatnonzero((likes["user_id"].numpy() != 4) | (np.arange(len(likes)) % 2 == 0))
     other = train.copy(likes[kept])
     other._row_keys = {**train._row_keys, "inter_feat": train._row_keys["inter_feat"].take(kept)}
+    return other
+
+
+@pytest.mark.parametrize("name", ["SSF", "SSFT"])
+def test_what_users_are_ranked_by_follows_other_histories(name: str, prepare_model: Callable[..., Any]) -> None:
+    model, _, parts = prepare_model(name, auto=False, rank=12, cutoff=6, dislike_strength=0.5)
+    model.fit()
+    before, train = model.judged(everyone(model)), parts[0]._dataset
+    near = model._personal.near(np.arange(1, 9))
+    model.read_histories(with_fewer_likes(train))
+    found, others = model.judged(everyone(model)), torch.arange(model.n_users) != 4
+    torch.testing.assert_close(found[others], before[others])
+    assert not torch.allclose(found[4], before[4], rtol=1e-2)
+    np.testing.assert_array_equal(model._personal.near(np.arange(1, 9)).items, near.items)
+
+
+def test_other_histories_are_read_and_nothing_is_counted_again(prepare: Callable[..., Any], fitted: Any) -> None:
+    """The scores of a user change with its own history alone, and are those of what was counted before."""
+    *_, parts = prepare(**FIXED)
+    train, counted, before = parts[0]._dataset, made_of(fitted, verdicts(parts)), fitted.score(everyone(fitted))
+    other = with_fewer_likes(train)
     fitted.read_histories(other)
     found = fitted.score(everyone(fitted))
     wanted = counted.scores(edges_of(fitted, verdicts([SimpleNamespace(_dataset=other)])))
