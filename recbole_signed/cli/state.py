@@ -20,8 +20,6 @@ app.add_typer(versions, name="versions")
 
 LARGEST = 2**63 - 1
 """The largest number that a log can be asked for."""
-SHORT = 8
-"""Bytes below which a text stands in files by chance, too."""
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
 
@@ -254,27 +252,11 @@ def inspect(
 
 
 @app.command()
-def verify(
-    state: State,
-    forgotten: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Look for traces of a user who was forgotten instead.")
-    ] = None,
-    event_id: Annotated[
-        list[str] | None, typer.Option(help="An event of the forgotten user, to look for too; may be given again.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
+def verify(state: State, as_json: Json = False) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
     from recbole_signed.live.store import existing_log
 
     path = existing_log(state)
-    if event_id and forgotten is None:
-        raise UsageError("--event-id names events of a forgotten user; give --forgotten TOKEN too.")
-    if forgotten is not None:
-        traces, notes = _traces(state, forgotten, event_id or [])
-        lines = [*traces, *notes] or ["No trace of the user is left."]
-        _print({"traces": traces, "notes": notes}, as_json, "\n".join(lines))
-        raise typer.Exit(1 if traces else 0)
     damage, rejected = _damage(state, path)
     n = len(_versions(state).names())
     lines = [f"{name}: {reason}" for name, reason in damage.items()]
@@ -282,17 +264,6 @@ def verify(
     lines.append(f"{found}: {'damaged' if damage else 'no damage found'}.")
     _print({"damage": damage, "versions": n, "dead_letters": rejected}, as_json, "\n".join(lines))
     raise typer.Exit(1 if damage else 0)
-
-
-def _traces(state: Path, forgotten: str, event_ids: list[str]) -> tuple[list[str], list[str]]:
-    """Return the traces of a user, by an id that it or one of its events had, and what is to be said of them."""
-    from recbole_signed.live.store import traces_of
-
-    found = traces_of(state, forgotten, event_ids)
-    short = [repr(each) for each in (forgotten, *event_ids) if len(each.encode()) < SHORT]
-    if found.traces and short:
-        found.notes.append(f"Other ids, numbers and checksums hold texts as short as {', '.join(short)} by chance.")
-    return found.traces + _impressions(state, forgotten), found.notes
 
 
 def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
@@ -344,18 +315,3 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     if versions.pointer_is_damaged():
         damage["CURRENT"] = "it names no version that is there; name one with 'state versions rollback'."
     return damage, look(DEAD_LETTERS, lambda: sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS))) or 0
-
-
-def _impressions(state: Path, user: str) -> list[str]:
-    """Say whether the log of impressions holds a user: under a hash, whose key lies beside it."""
-    from recbole_signed.live import id_of
-    from recbole_signed.live.serve.traffic import FILE, TrafficLog
-
-    if not (state / FILE).exists():
-        return []
-    log = TrafficLog(state / FILE, read_only=True)
-    try:
-        n = log.holding(id_of(user))
-    finally:
-        log.close()
-    return [f"{state / FILE} holds what was shown to the user, under a hash ({n} impressions)."] if n else []

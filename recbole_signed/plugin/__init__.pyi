@@ -54,7 +54,7 @@ from .ranges import declared_for as declared_for
 from .ranges import declared_ranges as declared_ranges
 from .ranges import ranges_of as ranges_of
 from .ranges import without_numpy as without_numpy
-from .ranges import without_push as without_push
+from .ranges import without_removed as without_removed
 from .registry import PROPERTIES as PROPERTIES
 from .run_config import given_settings as given_settings
 from .run_config import make_config as make_config

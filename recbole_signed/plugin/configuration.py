@@ -20,7 +20,7 @@ from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns, ran
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.ranges import check_entries, check_values, without_numpy
+from recbole_signed.plugin.ranges import check_entries, check_values, without_numpy, without_removed
 from recbole_signed.yaml_spec import read_yaml
 
 DATA_ROOT = "atomic_files"
@@ -81,6 +81,8 @@ def load_defaults(config: Any, model_class: type, dataset: str) -> None:
     path = folder / f"{dataset}.yaml"
     values = read_yaml(path) if path.is_file() else {}
     defaults = config.internal_config_dict
+    for given in (values, config.external_config_dict):
+        without_removed(given, model_class.__name__, defaults)
     config._beside_data = _BesideData(path, values, {key: defaults[key] for key in values if key in defaults})
     defaults.update(values)
     loss = {**config.internal_config_dict, **config.external_config_dict}.get("loss_type")

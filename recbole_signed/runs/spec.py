@@ -44,6 +44,7 @@ from recbole_signed.plugin import (
     registry,
     split_dotted,
     with_dotted,
+    without_removed,
     yaml_if_there,
 )
 from recbole_signed.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED, has_k
@@ -108,7 +109,7 @@ class RunSpec:
         defaults = {**files.get("model", {}), **files.get("dataset", {})}
         if "code" in files or {**defaults, **self.settings}.get("allow_unknown_keys"):
             return
-        plain, dotted = split_dotted(self.settings)
+        plain, dotted = split_dotted(without_removed(dict(self.settings), self.model, defaults))
         try:
             refuse_unknown_keys({**plain, **with_dotted(dotted, plain)}, defaults)
         except UsageError as error:

@@ -18,7 +18,6 @@ from .learned_items import start_of as start_of
 from .learned_search import REGULARISATIONS as REGULARISATIONS
 from .learned_search import SHARES as SHARES
 from .learned_search import tune_learned as tune_learned
-from .linear_term import LinearTerm as LinearTerm
 from .order import FEATURES as FEATURES
 from .order import HALF_LIVES as HALF_LIVES
 from .order import Likes as Likes

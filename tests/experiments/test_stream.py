@@ -42,7 +42,7 @@ from recbole_signed.live.replay import (
 )
 from recbole_signed.live.replay.arms import Arm
 from recbole_signed.live.store import EdgeState, OnlineState
-from recbole_signed.runs import data_sha256, versions
+from recbole_signed.runs import data_sha256, rows_file_of, versions
 from recbole_signed.table import to_markdown
 
 START = 1_600_000_000
@@ -121,7 +121,8 @@ def test_updates_keep_what_retraining_has(data: Path, spec: Callable[..., Stream
 def test_a_committed_stream_is_printed_from_its_rows(file: Path) -> None:
     summary = read_summary(file)
     assert summary is not None
-    assert file.with_suffix(".md").read_text("utf-8") == to_markdown(replay_table(StreamSpec.read(file), summary))
+    text = rows_file_of(file).with_suffix(".md").read_text("utf-8")
+    assert text == to_markdown(replay_table(StreamSpec.read(file), summary))
 
 
 def test_further_aversions_rank_as_models_of_their_own(

@@ -27,7 +27,7 @@ from recbole_signed.live.learners.ranking import Judged, neighbourhoods
 from recbole_signed.live.learners.ssf import LearnedSpectralLearner, SpectralLearner, TimeLearner
 from recbole_signed.live.trainer import base_of
 from recbole_signed.model import PersonalVerdicts
-from recbole_signed.plugin.ranges import _warn_of_push
+from recbole_signed.plugin.ranges import _warn_once
 from recbole_signed.ssf import FilterSettings, LearnedSettings
 
 N_ITEMS = 11
@@ -301,7 +301,7 @@ def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Pa
 
 
 def test_a_description_with_a_push_opens_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    _warn_of_push.cache_clear()  # it is said once in each process
+    _warn_once.cache_clear()  # it is said once in each process
     old = {**described(make_learner("SSF", {"rank": 5})), "dislike_push": 0.3}
     del old["dislike_strength"]
     with caplog.at_level(logging.WARNING):
@@ -318,7 +318,7 @@ def test_a_configuration_with_a_push_goes_online_with_one_warning(
 ) -> None:
     model, config, _ = prepare_model("SSF", **CLOSED, dislike_strength=0.4, online_settings={"dislike_push": 0.5})
     caplog.clear()
-    _warn_of_push.cache_clear()
+    _warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert learner_of(model, config).dislike_strength == 0.4
     assert sum("dislike_push" in record.message for record in caplog.records) == 1

@@ -18,7 +18,7 @@ from recbole_signed.plugin import (
     lineage,
     registry,
     without_numpy,
-    without_push,
+    without_removed,
 )
 
 LEARNERS = {
@@ -92,7 +92,7 @@ def _strength_of(settings: dict[str, Any], default: float) -> float:
     Raises:
         UsageError: it is not a number from 0 to 1.
     """
-    without_push(settings)
+    without_removed(settings)
     value = settings.pop("dislike_strength", None)
     check_range("dislike_strength", value := default if value is None else value, RANGES["dislike_strength"])
     return float(value)

@@ -17,7 +17,7 @@ from recbole_signed.live.replay.cases import Cases
 from recbole_signed.live.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.live.replay.window_metrics import measure
 from recbole_signed.live.store import EdgeState, OnlineState
-from recbole_signed.plugin import without_push
+from recbole_signed.plugin import without_removed
 
 LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
 """Settings of following a stream, which are not chosen."""
@@ -91,7 +91,7 @@ def chosen_learner(
 def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Features | None) -> dict[str, Any]:
     if not model.auto:
         return model.settings
-    settings = without_push(dict(model.settings))
+    settings = without_removed(dict(model.settings))
     kept = {key: settings.pop(key) for key in LIVE if key in settings}
     found = chosen_settings(model.model, base, *sizes, settings)
     if features is not None:

@@ -43,7 +43,6 @@ from .tensor_folders import MANIFEST as MANIFEST
 from .tensor_folders import read_manifest as read_manifest
 from .tensor_folders import read_tensors as read_tensors
 from .tensor_folders import write_folder as write_folder
-from .traces import traces_of as traces_of
 from .update import Update as Update
 from .versions import Snapshot as Snapshot
 from .versions import Versions as Versions

@@ -43,11 +43,6 @@ class Graves:
     def __len__(self) -> int:
         return len(self._times)
 
-    def until(self, token: str) -> int | None:
-        """Return until when late events of a user are refused, in seconds since 1970; None: it has no grave."""
-        ends = [until for until, key in self._keys.items() if _digest(token, key) in self._times]
-        return max(ends, default=None)
-
     def late(self, batch: EventBatch) -> np.ndarray:
         """Return which events are of users who were forgotten after them, bool ``[n]``; repeated forgettings too."""
         late = np.zeros(len(batch), dtype=bool)

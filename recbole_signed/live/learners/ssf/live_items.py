@@ -162,7 +162,7 @@ class TopItems:
         """Return the ``k`` items with the best scores, best first, and the scores.
 
         Args:
-            fitted: the filter, without a linear term.
+            fitted: the filter.
             factors: of the user, ``[k]``.
             k: how many.
             hidden: items that are left out.
