@@ -14,24 +14,17 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE
-from recbole_signed.live.learners import graph_of, make_learner, user_rows
-from recbole_signed.live.learners.ssf import TimeLearner
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import graph_of, user_rows
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
-from recbole_signed.ssf import (
-    FEATURES,
-    FilterSettings,
-    Order,
-    OrderFilter,
-    Transition,
-    TransitionSums,
-    UserEdges,
-    leading,
-    order,
-    recent_of,
-    weights_of,
-)
+from recbole_signed.ssf import FilterSettings, TransitionSums, order
+from recbole_signed.ssf.order import FEATURES, Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.transition import Transition, leading
+from recbole_signed.ssf.user_edges import UserEdges
 
 SETTINGS = FilterSettings(dislike_weight=0.4, rank=7, cutoff=4, dislike_aversion=0.7)
 SINCE = 100
