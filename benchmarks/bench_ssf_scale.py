@@ -83,7 +83,8 @@ def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> d
     from recbole_signed.graph import SignedGraph
     from recbole_signed.lab.sharded import fit_graph
     from recbole_signed.recent_counts import RecentCounts
-    from recbole_signed.ssf import FilterSettings, Sequences, TimeSettings, TransitionSums
+    from recbole_signed.ssf import FilterSettings, Sequences, TransitionSums
+    from recbole_signed.ssf.settings import TimeSettings
 
     torch.set_num_threads(threads)
     users, items, signs, times = (np.load(folder / f"{name}.npy") for name in (*NAMES, "times"))
@@ -136,7 +137,8 @@ def measure_serving(n_items: int, batch: int, threads: int) -> dict[str, float]:
     import torch
 
     from recbole_signed.graph import SignedGraph
-    from recbole_signed.ssf import FilterSettings, ItemCounters, SpectralFilter
+    from recbole_signed.ssf import FilterSettings, SpectralFilter
+    from recbole_signed.ssf.item_counters import ItemCounters
 
     torch.set_num_threads(threads)
     rng = np.random.default_rng(0)

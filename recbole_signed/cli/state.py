@@ -32,7 +32,9 @@ def _print(document: Any, as_json: bool, text: str) -> None:
 
 
 def _versions(state: Path) -> Any:
-    from recbole_signed.live.store import VERSIONS, Versions, existing_log
+    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.state import VERSIONS
+    from recbole_signed.live.store.versions import Versions
 
     existing_log(state)
     return Versions(state / VERSIONS)
@@ -100,7 +102,8 @@ def gc(
 @app.command()
 def compact(state: State, as_json: Json = False) -> None:
     """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
-    from recbole_signed.live.store import OnlineState, existing_log
+    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.state import OnlineState
 
     log = existing_log(state)
     before = log.stat().st_size
@@ -151,7 +154,9 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy a state that opens as it is, while it may be written; users forgotten later go from the copy too."""
-    from recbole_signed.live.store import back_up, existing_log, note_destroyed
+    from recbole_signed.live.store import back_up
+    from recbole_signed.live.store.backup import note_destroyed
+    from recbole_signed.live.store.owner import existing_log
 
     if destroyed:
         existing_log(state)
@@ -173,7 +178,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Make a state directory of a backup, once all of it is verified."""
-    from recbole_signed.live.store import restore as restore_state
+    from recbole_signed.live.store.backup import restore as restore_state
 
     info = restore_state(source, state)
     _print(
@@ -210,8 +215,11 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
-    from recbole_signed.live import NAMES, id_of
-    from recbole_signed.live.store import DEAD_LETTERS, DeadLetterFile, EventLog, existing_log
+    from recbole_signed.live.events import NAMES, id_of
+    from recbole_signed.live.store.dead_letters import DeadLetterFile
+    from recbole_signed.live.store.event_log import EventLog
+    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.state import DEAD_LETTERS
 
     opened = EventLog(existing_log(state), read_only=True)
     try:
@@ -254,7 +262,7 @@ def inspect(
 @app.command()
 def verify(state: State, as_json: Json = False) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
-    from recbole_signed.live.store import existing_log
+    from recbole_signed.live.store.owner import existing_log
 
     path = existing_log(state)
     damage, rejected = _damage(state, path)
@@ -268,16 +276,13 @@ def verify(state: State, as_json: Json = False) -> None:
 
 def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     """Return what is wrong with each damaged file or folder of a state, and the number of rejected events."""
-    from recbole_signed.live.store import (
-        ANNOUNCEMENTS,
-        BACKUPS,
-        DEAD_LETTERS,
-        DeadLetterFile,
-        EventLog,
-        read_lines,
-        read_manifest,
-        read_tensors,
-    )
+    from recbole_signed.live.store.announcements import ANNOUNCEMENTS
+    from recbole_signed.live.store.backup import BACKUPS
+    from recbole_signed.live.store.dead_letters import DeadLetterFile
+    from recbole_signed.live.store.event_log import EventLog
+    from recbole_signed.live.store.line_files import read_lines
+    from recbole_signed.live.store.state import DEAD_LETTERS
+    from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
 
     damage: dict[str, str] = {}
 

@@ -17,8 +17,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import spans
-from recbole_signed.atomic import HOW_TO_SIGN
-from recbole_signed.graph import gram_inverse, refuse_too_large
+from recbole_signed.atomic.signs import HOW_TO_SIGN
+from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 IntArray = npt.NDArray[np.int64]

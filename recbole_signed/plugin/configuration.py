@@ -14,9 +14,10 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.atomic import HOW_TO_SIGN
-from recbole_signed.convert import ensure_ml100k, refuse_changed
-from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns, ranks_all
+from recbole_signed.atomic.signs import HOW_TO_SIGN
+from recbole_signed.convert.dataset_versions import refuse_changed
+from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
+from recbole_signed.data.settings import SETTING_KEYS, SignedSettings, inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
@@ -165,7 +166,7 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
-    from recbole_signed.evaluation import register_inherited_metrics
+    from recbole_signed.evaluation.own_metrics import register_inherited_metrics
 
     register_inherited_metrics()
     given, final, beside = config.external_config_dict, config.final_config_dict, config._beside_data
@@ -190,7 +191,7 @@ def check_valid_metric(config: Any) -> None:
     Raises:
         UsageError: it is none of ``metrics``, its length is none of ``topk``, or it has a value for each group.
     """
-    from recbole_signed.evaluation import IN_GROUPS, has_length, is_evaluated, split_length
+    from recbole_signed.evaluation.valid_metric import IN_GROUPS, has_length, is_evaluated, split_length
 
     chosen, metrics, lengths = config["valid_metric"], list(config["metrics"]), list(config["topk"])
     name, _ = split_length(chosen)

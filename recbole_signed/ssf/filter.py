@@ -17,15 +17,11 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import (
-    RightFactors,
-    SignedGraph,
-    arranged,
-    largest,
-    leading_factors,
-    rows_product,
-    user_degrees,
-)
+from recbole_signed.graph import SignedGraph, leading_factors
+from recbole_signed.graph.signed_graph import arranged
+from recbole_signed.graph.sparse_kernels import rows_product
+from recbole_signed.graph.spectral import RightFactors, user_degrees
+from recbole_signed.graph.top_scores import largest
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings

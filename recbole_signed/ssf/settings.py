@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import STRENGTH
+from recbole_signed.graph.personal_verdict import STRENGTH
 
 if TYPE_CHECKING:
     from typing_extensions import Self

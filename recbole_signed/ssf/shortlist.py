@@ -14,7 +14,8 @@ from functools import cached_property
 
 import torch
 
-from recbole_signed.graph import CHUNK, LONG, SignedGraph, largest, largest_positive
+from recbole_signed.graph import LONG, SignedGraph
+from recbole_signed.graph.top_scores import CHUNK, largest, largest_positive
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.pieces import Pieces, Rooms

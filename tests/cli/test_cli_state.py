@@ -12,7 +12,7 @@ from command_line import outcome
 from small_recommender import begin
 
 from recbole_signed.live import Event, EventBatch
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live.store.state import OnlineState
 
 
 @pytest.fixture

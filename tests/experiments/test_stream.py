@@ -17,32 +17,25 @@ import torch
 import yaml
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, VIEW, EventBatch
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.popular import PopularLearner
 from recbole_signed.live.learners.ssf import live_choice
-from recbole_signed.live.replay import (
-    BASE,
-    NEW,
-    UNKNOWN,
-    Cases,
-    Replay,
-    StreamSpec,
-    freshness,
-    measure,
-    plot,
-    read_summary,
-    replay_table,
-    retention,
-    retention_intervals,
-    run_stream,
-    summarise,
-    window_metrics,
-    write,
-)
+from recbole_signed.live.replay import freshness, retention_intervals, summarise, window_metrics
 from recbole_signed.live.replay.arms import Arm
-from recbole_signed.live.store import EdgeState, OnlineState
-from recbole_signed.runs import data_sha256, rows_file_of, versions
+from recbole_signed.live.replay.cases import BASE, NEW, UNKNOWN, Cases
+from recbole_signed.live.replay.experiment import run_stream
+from recbole_signed.live.replay.output import plot, read_summary, replay_table, write
+from recbole_signed.live.replay.retention_intervals import retention
+from recbole_signed.live.replay.stream_events import Replay
+from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.live.replay.window_metrics import measure
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.runs import data_sha256
+from recbole_signed.runs.provenance import versions
+from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.table import to_markdown
 
 START = 1_600_000_000

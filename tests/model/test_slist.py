@@ -18,7 +18,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, init_seed
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model import moments
+from recbole_signed.model.slist import moments
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Event = tuple[int, int, int]

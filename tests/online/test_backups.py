@@ -20,7 +20,9 @@ from warm_python import WarmPython
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender
-from recbole_signed.live.store import OnlineState, back_up, backup, compaction, restore
+from recbole_signed.live.store import back_up, backup, compaction
+from recbole_signed.live.store.backup import restore
+from recbole_signed.live.store.state import OnlineState
 
 
 def run(*words: object) -> tuple[int, str]:

@@ -17,10 +17,14 @@ from bare_state import take_from
 from small_recommender import NOW, Clock, begin, content, event
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, USER, Event, EventBatch, OnlineRecommender, content_id
+from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
 from recbole_signed.live.computing import compute_here
-from recbole_signed.live.sources import JsonLinesSource
-from recbole_signed.live.store import OnlineState, StateSettings, Versions, read_manifest, read_tensors
+from recbole_signed.live.events import DISLIKE, USER, content_id
+from recbole_signed.live.sources.file_source import JsonLinesSource
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
+from recbole_signed.live.store.versions import Versions
 
 WHO = "maria.berger@example.org"
 OTHER = "somebody-else@example.org"

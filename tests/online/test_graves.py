@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from small_recommender import Clock
 
 from recbole_signed.live import Event, EventBatch
-from recbole_signed.live.store import EventLog, StateSettings
+from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.settings import StateSettings
 
 DAY = 86_400
 START = 1_700_000_000

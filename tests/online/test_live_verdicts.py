@@ -21,14 +21,20 @@ from small_recommender import begin, event
 from verdict_reference import Person
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live import DISLIKE, LIKE, UNDISLIKE, VIEW, Event, OnlineRecommender
-from recbole_signed.live.learners import described, learner_from, learner_of, make_learner, ranked_scores
-from recbole_signed.live.learners.ranking import Judged, neighbourhoods
-from recbole_signed.live.learners.ssf import LearnedSpectralLearner, SpectralLearner, TimeLearner
+from recbole_signed.live import LIKE, Event, OnlineRecommender
+from recbole_signed.live.events import DISLIKE, UNDISLIKE, VIEW
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.make import described, learner_from, learner_of
+from recbole_signed.live.learners.ranking import Judged, neighbourhoods, ranked_scores
+from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
+from recbole_signed.live.learners.ssf.learner import SpectralLearner
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.live.trainer import base_of
-from recbole_signed.model import PersonalVerdicts
+from recbole_signed.model.personal_verdict import PersonalVerdicts
 from recbole_signed.plugin.ranges import _warn_once
-from recbole_signed.ssf import FilterSettings, LearnedSettings, TimeSettings
+from recbole_signed.ssf import FilterSettings
+from recbole_signed.ssf.learned_items import LearnedSettings
+from recbole_signed.ssf.settings import TimeSettings
 
 N_ITEMS = 11
 MAP = np.random.default_rng(4).standard_normal((N_ITEMS, N_ITEMS)).astype(np.float32)

@@ -17,19 +17,10 @@ from recbole.config import Config
 from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import (
-    RANGES,
-    Interval,
-    Words,
-    declared_for,
-    facts_of,
-    make_config,
-    parse_assignments,
-    ranges,
-    ranges_of,
-    registry,
-    without_removed,
-)
+from recbole_signed.plugin import make_config, ranges, registry
+from recbole_signed.plugin.assignments import parse_assignments
+from recbole_signed.plugin.facts import facts_of
+from recbole_signed.plugin.ranges import RANGES, Interval, Words, declared_for, ranges_of, without_removed
 from recbole_signed.yaml_spec import read_yaml
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

@@ -12,17 +12,10 @@ from scipy.stats import binom, binomtest, ttest_ind
 
 from recbole_signed.cli.service import report_text
 from recbole_signed.errors import UsageError
-from recbole_signed.live.serve import (
-    Shown,
-    TrafficLog,
-    ab_report,
-    confidence_sequence,
-    experiment_report,
-    interleaving_report,
-    parse_experiment,
-    report_of,
-    users_needed,
-)
+from recbole_signed.live.serve import TrafficLog, ab_report, experiment_report
+from recbole_signed.live.serve.ab_report import confidence_sequence, interleaving_report, report_of, users_needed
+from recbole_signed.live.serve.experiments import parse_experiment
+from recbole_signed.live.serve.traffic import Shown
 
 SHARES = {"control": 0.5, "treated": 0.5}
 COUNTS = ("impressions", "likes", "dislikes")

@@ -15,8 +15,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.serve import Experiments, merged_parameters, parse_experiment, team_draft
-from recbole_signed.live.serve.experiments import Policy
+from recbole_signed.live.serve.experiments import Experiments, Policy, merged_parameters, parse_experiment, team_draft
 from recbole_signed.live.serve.schemas import Aversion
 from recbole_signed.plugin import ranges
 from recbole_signed.plugin.ranges import RANGES

@@ -11,14 +11,10 @@ import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.serve import (
-    Shown,
-    TrafficLog,
-    parse_experiment,
-    policy_value,
-    value_of_policy,
-    value_of_variant,
-)
+from recbole_signed.live.serve import TrafficLog
+from recbole_signed.live.serve.experiments import parse_experiment
+from recbole_signed.live.serve.off_policy import policy_value, value_of_policy, value_of_variant
+from recbole_signed.live.serve.traffic import Shown
 
 
 def logged(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from recbole_signed.ssf import Validation, tune
+from recbole_signed.ssf.search import tune
+from recbole_signed.ssf.validation import Validation
 
 GIVEN: list[dict[str, float]] = [
     {"dislike_aversion": 2.0, "dislike_weight": 0.9, "cutoff": 8},

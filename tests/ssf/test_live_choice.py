@@ -12,14 +12,16 @@ import pytest
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import ndcg_at
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, VIEW
+from recbole_signed.evaluation.metrics import ndcg_at
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, VIEW
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.learners.ssf import LiveChoice, TimeLearner, live_choice
-from recbole_signed.live.learners.ssf.live_choice import EXPONENTS
-from recbole_signed.live.store import EdgeArrays
-from recbole_signed.ssf import CHOSEN, FilterSettings, TimeSettings
-from recbole_signed.ssf.settings import TREND
+from recbole_signed.live.learners.ssf import live_choice
+from recbole_signed.live.learners.ssf.live_choice import EXPONENTS, LiveChoice
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner
+from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.ssf import FilterSettings
+from recbole_signed.ssf.settings import CHOSEN, TREND, TimeSettings
 from recbole_signed.ssf.time_search import HALF_LIVES, SMOOTHINGS, Exposures
 from recbole_signed.ssf.validation import Validation, drawn
 

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import DegreeCounts, EdgeBlock, Shards, SignedGraph, write_shards
-from recbole_signed.lab.sharded import fit_graph, fit_shards, load_filter, main, save_filter
+from recbole_signed.graph import Shards, SignedGraph, write_shards
+from recbole_signed.graph.shards import DegreeCounts, EdgeBlock
+from recbole_signed.lab.sharded import fit_graph, fit_shards
 from recbole_signed.lab.sharded import sharded_filter as sharded_spectral
+from recbole_signed.lab.sharded.sharded_fit import load_filter, main, save_filter
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 USERS, ITEMS = 300, 70

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE, UNLIKE
-from recbole_signed.live.learners import graph_of, make_learner, rows_of
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, SKIP, UNDISLIKE, UNLIKE
 from recbole_signed.live.learners import growing_items as fold_in
-from recbole_signed.live.learners.ssf import SpectralLearner
-from recbole_signed.ssf import UNKNOWN, FilterSettings
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import graph_of, rows_of
+from recbole_signed.live.learners.ssf.learner import SpectralLearner
+from recbole_signed.ssf import FilterSettings
+from recbole_signed.ssf.item_counters import UNKNOWN
 
 SETTINGS = FilterSettings(
     dislike_weight=-0.6,

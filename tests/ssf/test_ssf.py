@@ -18,26 +18,15 @@ from recbole.utils import get_trainer
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.plugin import ranges
-from recbole_signed.ssf import (
-    FIRST_WEIGHT,
-    SSF,
-    WEIGHT_STEPS,
-    Candidate,
-    FilterSettings,
-    ItemCounters,
-    Pieces,
-    SpectralFilter,
-    Standing,
-    UserEdges,
-    Validation,
-    candidate,
-    tune,
-    user_edges,
-)
+from recbole_signed.ssf import SSF, FilterSettings, SpectralFilter, user_edges
 from recbole_signed.ssf import search as ssf_tuning
 from recbole_signed.ssf import ssf as ssf_module
 from recbole_signed.ssf import validation as validation_module
-from recbole_signed.ssf.validation import part_of
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.pieces import Candidate, Pieces
+from recbole_signed.ssf.search import FIRST_WEIGHT, WEIGHT_STEPS, candidate, tune
+from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.validation import Standing, Validation, part_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {

@@ -16,16 +16,11 @@ from recbole.quick_start import run_recbole
 from recbole.utils import get_trainer
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.ssf import (
-    FilterSettings,
-    Sequences,
-    SpectralFilter,
-    TimeSettings,
-    TransitionSums,
-    Trend,
-    Validation,
-    sources_now,
-)
+from recbole_signed.ssf import FilterSettings, Sequences, SpectralFilter, TransitionSums
+from recbole_signed.ssf.settings import TimeSettings
+from recbole_signed.ssf.transition import sources_now
+from recbole_signed.ssf.trend import Trend
+from recbole_signed.ssf.validation import Validation
 
 FIXED: dict[str, Any] = {
     "auto": False,

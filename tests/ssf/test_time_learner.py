@@ -14,12 +14,19 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE
-from recbole_signed.live.learners import graph_of, make_learner, user_rows
-from recbole_signed.live.learners.ssf import SpectralLearner, TimeLearner, live_items, sequences_of
-from recbole_signed.live.store import EdgeState
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import graph_of, user_rows
+from recbole_signed.live.learners.ssf import live_items
+from recbole_signed.live.learners.ssf.learner import SpectralLearner
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner, sequences_of
+from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.recent_counts import RecentCounts
-from recbole_signed.ssf import FilterSettings, Sequences, TimeSettings, added, sources_now, trend_of
+from recbole_signed.ssf import FilterSettings, Sequences
+from recbole_signed.ssf.settings import TimeSettings
+from recbole_signed.ssf.time_search import trend_of
+from recbole_signed.ssf.transition import added, sources_now
 
 SETTINGS = FilterSettings(
     dislike_weight=0.4, rank=7, cutoff=4, popularity_exponent=0.2, popularity_floor=0.1, dislike_aversion=0.7

@@ -17,10 +17,14 @@ from hypothesis import strategies as st
 
 import recbole_signed.ssf.transition as transition
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
 from recbole_signed.recent_counts import DAY, RecentCounts
-from recbole_signed.ssf import LIKES, Sequences, TimeSettings, TransitionSums, Trend, likes_each, sources_now
+from recbole_signed.ssf import Sequences, TransitionSums
+from recbole_signed.ssf.settings import TimeSettings
+from recbole_signed.ssf.transition import LIKES, likes_each, sources_now
+from recbole_signed.ssf.trend import Trend
 
 ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, K = 5, 9, 3

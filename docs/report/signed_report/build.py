@@ -13,7 +13,8 @@ from typing import Any
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import replacing
-from recbole_signed.plugin import display_name, families_by_model
+from recbole_signed.plugin.facts import display_name
+from recbole_signed.plugin.families import families_by_model
 from signed_report.figures import draw_all
 from signed_report.prose import check_folder
 from signed_report.results import MAIN, Results, read_results

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert.sources import Options as ZvukOptions
+from recbole_signed.convert.sources.zvuk import Options as ZvukOptions
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.analysis import read_chosen, standings
-from recbole_signed.lab.significance import kept_outcomes
-from recbole_signed.plugin import PROPERTIES
-from recbole_signed.runs import stored_table
+from recbole_signed.lab.analysis.tradeoff_curve import read_chosen
+from recbole_signed.lab.analysis.tradeoff_splits import standings
+from recbole_signed.lab.significance.kept_tests import kept_outcomes
+from recbole_signed.plugin.registry import PROPERTIES
+from recbole_signed.runs.stored import stored_table
 from recbole_signed.yaml_spec import read_yaml
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.live.replay import TITLES, StreamSpec, gate_text, read_summary
+from recbole_signed.live.replay.output import TITLES, gate_text, read_summary
+from recbole_signed.live.replay.stream_spec import StreamSpec
 
 _COST = {
     **{f"p{percent}": (f"latency_p{percent}_seconds", 1e3, 1) for percent in (50, 95, 99)},

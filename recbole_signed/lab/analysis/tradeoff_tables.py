@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from recbole_signed.lab.analysis.tradeoff_curve import ACROSS, BEST, FRONT, UP, VALID, chosen_points, of_each_gamma
-from recbole_signed.plugin import display_name
+from recbole_signed.plugin.facts import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 
 DIGITS = 4

@@ -19,26 +19,11 @@ import torch
 import torch.distributed as dist
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import (
-    DegreeCounts,
-    EdgeBlock,
-    GramOperator,
-    Panel,
-    ResidentOperator,
-    Shards,
-    SignedGraph,
-    SparseTerm,
-    add_transposed_product,
-    all_reduced,
-    energy_of,
-    inverse_power,
-    iterate,
-    multiply,
-    n_kept,
-    random_panels,
-    rotated,
-    user_degrees,
-)
+from recbole_signed.graph import Shards, SignedGraph
+from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
+from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
+from recbole_signed.graph.spectral import ResidentOperator, energy_of, inverse_power, n_kept, user_degrees
+from recbole_signed.graph.subspace import GramOperator, iterate, random_panels, rotated
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.runs import metric_column
+from recbole_signed.runs.metric_columns import metric_column
 from recbole_signed.table import Header, Section, Table, text_lines
 
 _TESTS = {"t": "t", "wilcoxon": "Wilcoxon", "permutation": "permutation"}

@@ -12,7 +12,9 @@ from recbole_signed.files import parse_json, replace_text
 from recbole_signed.live.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.live.replay.summary import COMPARED
 from recbole_signed.pictures import picture
-from recbole_signed.runs import MEGABYTE, different, machine_text, rows_file_of, versions_text
+from recbole_signed.runs.metric_columns import MEGABYTE
+from recbole_signed.runs.provenance import different, machine_text, versions_text
+from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recbole_signed.live import FORGET_USER, EventBatch
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import FORGET_USER
 from recbole_signed.live.store.settings import DAY
 
 _SIZE = 16

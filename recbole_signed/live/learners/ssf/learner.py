@@ -18,15 +18,15 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.atomic import Features
+from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
-from recbole_signed.live import LIKE, AnnouncedFeatures
-from recbole_signed.live.learners import (
-    GrowingItems,
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.spectral import inverse_power, refreshed_factors
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import AnnouncedFeatures
+from recbole_signed.live.learners.base import (
     IntArray,
     LearnerDefaults,
-    Neighbours,
     Refreshed,
     csr,
     graph_of,
@@ -34,9 +34,12 @@ from recbole_signed.live.learners import (
     rows_of,
     user_rows,
 )
+from recbole_signed.live.learners.growing_items import GrowingItems
+from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.ssf.live_features import LiveFeatures
 from recbole_signed.live.learners.ssf.live_items import LiveCounters, TopItems
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState, Rows
+from recbole_signed.live.store.edge_views import Rows
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.features import FeatureSettings

@@ -18,7 +18,7 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live.store import EdgeArrays
+from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.sequences import IntArray, Sequences

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from recbole_signed.live import LIKE
-from recbole_signed.live.learners import IntArray, Refreshed, user_rows
+from recbole_signed.live.learners.base import IntArray, Refreshed, user_rows
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.learners.ssf.live_choice import USERS, LiveChoice
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState, Rows
+from recbole_signed.live.store.edge_views import Rows
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.sequences import Sequences
