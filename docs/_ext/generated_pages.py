@@ -161,8 +161,9 @@ def table(name: str) -> str:
 
 def leads(name: str, models: str) -> str:
     """Return how far some models of a table are ahead of its others, from the kept outcome of ``significance``."""
+    from result_tables import leads_table
+
     from recbole_signed.lab.significance.kept_tests import kept_outcomes
-    from recbole_signed.lab.significance.pairwise_lines import leads_table
     from recbole_signed.table import to_markdown
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
@@ -227,7 +228,7 @@ def tradeoff(name: str) -> str:
 
 def front(name: str) -> str:
     """Return the points of a data set's curves that no other one beats in Recall and in the dislikes that are shown."""
-    from recbole_signed.lab.analysis.tradeoff_tables import front_table
+    from result_tables import front_table
 
     return _of_curves(name, front_table)
 
@@ -404,10 +405,12 @@ def _models(up: str) -> str:
 
 
 def _metrics(up: str, kind: str) -> str:
-    from recbole_signed import evaluation
+    from recbole_signed.evaluation import metrics as of_dislikes
+    from recbole_signed.evaluation import sign_aware_metrics
 
+    classes = of_dislikes.METRICS if kind == "METRICS" else sign_aware_metrics.SIGN_AWARE_METRICS
     lines = ["| metric | |", "| --- | --- |"]
-    for name, each in getattr(evaluation, kind).items():
+    for name, each in classes.items():
         first = (inspect.getdoc(each) or "").partition("\n")[0].replace("|", "\\|").replace("``", "`")
         first = re.sub(r":math:`(.+?)`", r"$\1$", first)
         lines.append(f"| [{name}]({up}{each.__module__.replace('.', '/')}.py) | {first} |")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from result_tables import leads_table
 from scipy import stats
 from scripted import scripted_run
 
@@ -26,7 +27,6 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.significance import TESTS
 from recbole_signed.lab.significance import kept_tests, pairwise_table, pairwise_tests, significance
 from recbole_signed.lab.significance.kept_tests import kept_outcomes
-from recbole_signed.lab.significance.pairwise_lines import leads_table
 from recbole_signed.runs import RunRow, TableSpec, compare, pool
 from recbole_signed.runs.marks import find_marks
 from recbole_signed.runs.rows import FAILED, append_row, read_rows

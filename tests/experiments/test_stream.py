@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from signed_report.streams import read_summary
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, EventBatch
@@ -26,7 +27,7 @@ from recbole_signed.live.replay import freshness, retention_intervals, summarise
 from recbole_signed.live.replay.arms import Arm
 from recbole_signed.live.replay.cases import BASE, NEW, UNKNOWN, Cases
 from recbole_signed.live.replay.experiment import run_stream
-from recbole_signed.live.replay.output import plot, read_summary, replay_table, write
+from recbole_signed.live.replay.output import plot, replay_table, write
 from recbole_signed.live.replay.retention_intervals import retention
 from recbole_signed.live.replay.stream_events import Replay
 from recbole_signed.live.replay.stream_spec import StreamSpec

@@ -222,21 +222,6 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
     return list(curves.values())
 
 
-def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what :func:`chosen_table` shows of the curves in a file of rows, and what else is known there.
-
-    Returns:
-        model -> gamma, as in ``signedndcg@20[gamma 0.5]`` -> the point at the g that is best by it on validation, and
-        ``value``, the SignedNDCG there.
-    """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for each in read_curves(path):
-        for name, point in chosen_points(each).items():
-            if gamma := gamma_in(name):
-                found.setdefault(each["model"], {})[gamma] = {**point, "value": point[name]}
-    return found
-
-
 def chosen_points(curve: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return, for the name of each SignedNDCG, the point of a curve at the g that is best by it on validation."""
     at = {point["dislike_aversion"]: point for point in curve["points"]}
