@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     import recbole_signed  # noqa: F401  (first: it repairs RecBole for today's NumPy)
 
     # isort: split
-    from recbole_signed.runs import DataCache, TableSpec, run
+    from recbole_signed.runs import TableSpec, run
+    from recbole_signed.runs.reading import DataCache
 
     sys.argv = sys.argv[:1]  # RecBole reads the command line
     labels, names = ("SSF", args.label), args.dataset.split(",")

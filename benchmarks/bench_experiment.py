@@ -14,7 +14,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import norm, t
 
-from recbole_signed.live.serve import confidence_sequence, experiment_report, interleaving_report, users_needed
+from recbole_signed.live.serve import experiment_report
+from recbole_signed.live.serve.ab_report import confidence_sequence, interleaving_report, users_needed
 
 Array = npt.NDArray[np.float64]
 KINDS = {

@@ -24,7 +24,8 @@ import numpy as np
 from bench_serve import begin
 
 from recbole_signed.live import OnlineRecommender
-from recbole_signed.live.serve import Engine, ServeSettings
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.settings import ServeSettings
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_signed.live import DISLIKE, LIKE, UNLIKE, VIEW, EventBatch
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, UNLIKE, VIEW
+from recbole_signed.live.store.state import OnlineState
 
 
 def draw(rng: np.random.Generator, n: int, size: int) -> np.ndarray:

@@ -27,10 +27,11 @@ import torch
 from measuring import Figure, in_fresh_process, memory, parser, report
 
 from recbole_signed.lab.synth import generate
-from recbole_signed.live import DISLIKE, LIKE, UNDISLIKE, UNLIKE, EventBatch, OnlineTrainer
+from recbole_signed.live import LIKE, EventBatch, OnlineTrainer
+from recbole_signed.live.events import DISLIKE, UNDISLIKE, UNLIKE
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.learners.ssf import SpectralLearner
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live.learners.ssf.learner import SpectralLearner
+from recbole_signed.live.store.state import OnlineState
 
 LATENCY = {1_000_000: 10.0, 10_000_000: 25.0}
 """Milliseconds that the 99th percentile of a single event may take, by edges."""

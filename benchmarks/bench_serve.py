@@ -26,7 +26,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from recbole_signed.live import DISLIKE, LIKE, OnlineRecommender
+from recbole_signed.live import LIKE, OnlineRecommender
+from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners import make_learner
 
 NOW = 1_700_000_000_000

@@ -21,7 +21,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, init_seed
 from scipy.sparse.linalg import svds
 
-from recbole_signed.graph import RightFactors, SignedGraph
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.spectral import RightFactors
 from recbole_signed.plugin import make_config
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 from recbole_signed.ssf.filter import Exposure

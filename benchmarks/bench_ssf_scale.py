@@ -136,7 +136,8 @@ def measure_serving(n_items: int, batch: int, threads: int) -> dict[str, float]:
     import torch
 
     from recbole_signed.graph import SignedGraph
-    from recbole_signed.ssf import FilterSettings, ItemCounters, SpectralFilter
+    from recbole_signed.ssf import FilterSettings, SpectralFilter
+    from recbole_signed.ssf.item_counters import ItemCounters
 
     torch.set_num_threads(threads)
     rng = np.random.default_rng(0)

@@ -25,7 +25,8 @@ STATS_SECONDS, STATS_ROWS = 60.0, 10_000_000
 
 def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, float]:
     """Generate, and write in both formats where a folder is given."""
-    from recbole_signed.lab.synth import Origin, generate, write
+    from recbole_signed.lab.synth import generate, write
+    from recbole_signed.lab.synth.writer import Origin
 
     start = time.perf_counter()
     graph = generate(profile, edges, seed=0)
@@ -42,7 +43,8 @@ def measure_synth(profile: str, edges: int, folder: Path | None) -> dict[str, fl
 def measure_stats(folder: Path) -> dict[str, float]:
     """Read and analyse a data set and draw its figures."""
     from recbole_signed.atomic import read_rows
-    from recbole_signed.lab.stats import analyse, draw
+    from recbole_signed.lab.stats import analyse
+    from recbole_signed.lab.stats.figures import draw
 
     start = time.perf_counter()
     rows = read_rows(folder)

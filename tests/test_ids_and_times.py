@@ -31,8 +31,9 @@ from recbole_signed.ids_and_times import (
     unit_of,
     usual_unit,
 )
-from recbole_signed.live import EventBatch, parse_rows
-from recbole_signed.live.sources import AtomicSource
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import parse_rows
+from recbole_signed.live.sources.dataset_source import AtomicSource
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 COMPOSED, DECOMPOSED = "Zoë", unicodedata.normalize("NFD", "Zoë")

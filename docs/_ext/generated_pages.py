@@ -133,14 +133,14 @@ def _parameters(name: str) -> str:
 
 def metrics() -> str:
     """Return the docstring of every metric of dislikes."""
-    from recbole_signed.evaluation import METRICS
+    from recbole_signed.evaluation.metrics import METRICS
 
     return "\n\n".join(_class_section(f"{each.__module__}.{name}") for name, each in METRICS.items())
 
 
 def sign_aware_metrics() -> str:
     """Return the docstring of every sign-aware metric."""
-    from recbole_signed.evaluation import SIGN_AWARE_METRICS
+    from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
 
     return "\n\n".join(_class_section(f"{each.__module__}.{name}") for name, each in SIGN_AWARE_METRICS.items())
 
@@ -161,7 +161,9 @@ def table(name: str) -> str:
 
 def leads(name: str, models: str) -> str:
     """Return how far some models of a table are ahead of its others, from the kept outcome of ``significance``."""
-    from recbole_signed.lab.significance import kept_outcomes, leads_table
+    from result_tables import leads_table
+
+    from recbole_signed.lab.significance.kept_tests import kept_outcomes
     from recbole_signed.table import to_markdown
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
@@ -191,7 +193,8 @@ def hours() -> str:
 
     Training is in processor time where the row has it: some runs were made beside others.
     """
-    from recbole_signed.runs import View, read_rows
+    from recbole_signed.runs.rows import read_rows
+    from recbole_signed.runs.stored import View
 
     folder = ROOT / "results" / "bench"
     rows = {row.id: row for file in sorted(folder.glob("*.jsonl")) for row in read_rows(file)}
@@ -209,7 +212,7 @@ def hours() -> str:
 
 def printed_from_rows(yaml_file: Path) -> str | None:
     """Return the Markdown of a table, with its marks of significance; None where there are no rows."""
-    from recbole_signed.runs import stored_table
+    from recbole_signed.runs.stored import stored_table
     from recbole_signed.table import to_markdown
 
     found = stored_table(yaml_file)
@@ -218,27 +221,27 @@ def printed_from_rows(yaml_file: Path) -> str | None:
 
 def tradeoff(name: str) -> str:
     """Return what each model has with the dislike aversion that is best on validation, from the rows of its curve."""
-    from recbole_signed.lab.analysis import chosen_table
+    from recbole_signed.lab.analysis.tradeoff_tables import chosen_table
 
     return _of_curves(name, chosen_table)
 
 
 def front(name: str) -> str:
     """Return the points of a data set's curves that no other one beats in Recall and in the dislikes that are shown."""
-    from recbole_signed.lab.analysis import front_table
+    from result_tables import front_table
 
     return _of_curves(name, front_table)
 
 
 def matched(name: str) -> str:
     """Return the dislikes that the first model of a data set's curves shows at the Recall of each other one."""
-    from recbole_signed.lab.analysis import matched_table
+    from recbole_signed.lab.analysis.tradeoff_tables import matched_table
 
     return _of_curves(name, matched_table)
 
 
 def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
-    from recbole_signed.lab.analysis import read_curves
+    from recbole_signed.lab.analysis.tradeoff_curve import read_curves
     from recbole_signed.table import to_markdown
 
     return _nested(to_markdown(table_of(read_curves(ROOT / "results" / "bench" / "signed" / f"{name}.jsonl"))))
@@ -246,7 +249,7 @@ def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
 
 def splits(name: str) -> str:
     """Return what models have on several splits, each with the dislike aversion that is best on validation there."""
-    from recbole_signed.lab.analysis import splits_table
+    from recbole_signed.lab.analysis.tradeoff_splits import splits_table
     from recbole_signed.table import to_markdown
 
     found = json.loads((ROOT / "results" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))
@@ -264,7 +267,7 @@ def strengths(name: str) -> str:
 
 
 def _of_audits(stem: str) -> str:
-    from recbole_signed.live.respond import respond_table
+    from recbole_signed.live.respond.responsiveness_table import respond_table
     from recbole_signed.table import to_markdown
 
     rows = (ROOT / "results" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
@@ -402,10 +405,12 @@ def _models(up: str) -> str:
 
 
 def _metrics(up: str, kind: str) -> str:
-    from recbole_signed import evaluation
+    from recbole_signed.evaluation import metrics as of_dislikes
+    from recbole_signed.evaluation import sign_aware_metrics
 
+    classes = of_dislikes.METRICS if kind == "METRICS" else sign_aware_metrics.SIGN_AWARE_METRICS
     lines = ["| metric | |", "| --- | --- |"]
-    for name, each in getattr(evaluation, kind).items():
+    for name, each in classes.items():
         first = (inspect.getdoc(each) or "").partition("\n")[0].replace("|", "\\|").replace("``", "`")
         first = re.sub(r":math:`(.+?)`", r"$\1$", first)
         lines.append(f"| [{name}]({up}{each.__module__.replace('.', '/')}.py) | {first} |")

@@ -1,13 +1,4 @@
-from .bulk import checked_format as checked_format
-from .bulk import read_users as read_users
-from .bulk import write_recommendations as write_recommendations
-from .explanations import ItemExplanation as ItemExplanation
 from .feedback import write_feedback as write_feedback
 from .fitting import fit as fit
-from .interactions import Interactions as Interactions
-from .interactions import from_file as from_file
-from .interactions import from_frame as from_frame
 from .item_names import read_item_names as read_item_names
 from .loading import load as load
-from .recommender import Recommender as Recommender
-from .streams import replay as replay

@@ -14,7 +14,9 @@ from polars.io.plugins import register_io_source
 from tqdm import tqdm
 
 from recbole_signed.api.recommender import SCHEMA, Recommender
-from recbole_signed.convert import PlainIds, open_table, plain_suffix, unrounded
+from recbole_signed.convert import open_table
+from recbole_signed.convert.columns import PlainIds, unrounded
+from recbole_signed.convert.raw_files import plain_suffix
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ANOTHER_FILE, path_of, refusing, replacing
 

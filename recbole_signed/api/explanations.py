@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.errors import counted
-from recbole_signed.graph import Fall
-from recbole_signed.ssf import UNKNOWN
+from recbole_signed.graph.personal_verdict import Fall
+from recbole_signed.ssf.item_counters import UNKNOWN
 
 NAMED = 3
 """Edges that the sentence names."""

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from recbole_signed.api.bulk import checked_format, write_frames
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, NAMES, OnlineReplica, id_of
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, NAMES, id_of
+from recbole_signed.live.replica import OnlineReplica
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "type": pl.String, "timestamp": pl.Int64}
 _ROWS = 1_000_000

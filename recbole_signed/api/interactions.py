@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recbole_signed.convert import TimeUnit, check_name, convert, convert_frame, read_manifest
+from recbole_signed.convert import convert
+from recbole_signed.convert.build import check_name
+from recbole_signed.convert.clock import TimeUnit
+from recbole_signed.convert.dataset_versions import read_manifest
+from recbole_signed.convert.sources.frame import convert_frame
 from recbole_signed.errors import counted
 
 NAME = "frame"

@@ -8,7 +8,8 @@ from typing import Any
 from recbole_signed.api.fitting import data_place
 from recbole_signed.api.interactions import Interactions
 from recbole_signed.api.recommender import Recommender
-from recbole_signed.atomic import columns_of, feature_path, read_side
+from recbole_signed.atomic.feature_file import feature_path, read_side
+from recbole_signed.atomic.header import columns_of
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config
 

@@ -14,12 +14,14 @@ import torch
 from recbole_signed.api.recommender import Recommender, edges_of
 from recbole_signed.api.saving import CHECKPOINT, DATA, FORMAT, FORMAT_FILE, copies_in
 from recbole_signed.api.sequences import UserSequences
-from recbole_signed.compat import no_training_curves, no_warnings
-from recbole_signed.convert import check_expanded, refuse_changed
+from recbole_signed.compat.curves import no_training_curves
+from recbole_signed.compat.log import no_warnings
+from recbole_signed.convert.dataset_versions import refuse_changed
+from recbole_signed.convert.raw_files import check_expanded
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ARCHIVE_DAMAGE, damage_of_archive, path_of, require_file
-from recbole_signed.plugin import check_dataset_name
-from recbole_signed.trainer import read_checkpoint, restored
+from recbole_signed.plugin.configuration import check_dataset_name
+from recbole_signed.trainer.restoring import read_checkpoint, restored
 
 
 def load(path: Path | str, *, data_path: Path | str | None = None, device: str = "cpu") -> Recommender:

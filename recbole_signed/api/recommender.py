@@ -19,15 +19,16 @@ from recbole_signed.api.ids import Ids, IntArray
 from recbole_signed.api.saving import save
 from recbole_signed.api.sequences import UserSequences, liked_items, likes_without_a_row
 from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
-from recbole_signed.data import ItemLists
+from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import path_of
-from recbole_signed.graph import best_of_each
+from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.ids_and_times import day, hashes, milliseconds
-from recbole_signed.live import OnlineRecommender, base_of
-from recbole_signed.live.learners import learner_of
-from recbole_signed.live.store import StateSettings
-from recbole_signed.model import RateWeighted, weighed
+from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.learners.make import learner_of
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.trainer import base_of
+from recbole_signed.model.rate_weighted import RateWeighted, weighed
 from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert import ensure_ml100k
+from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import path_of
-from recbole_signed.live.replay import StreamSpec, run_stream, summarise
-from recbole_signed.plugin import DATA_ROOT, ML_100K_SIGNED, RUNS, check_dataset_name, dataset_names
+from recbole_signed.live.replay import summarise
+from recbole_signed.live.replay.experiment import run_stream
+from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.plugin.configuration import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, dataset_names
+from recbole_signed.plugin.defaults import RUNS
 
 
 def replay(file: Path | str, data_path: Path | str = DATA_ROOT) -> dict[str, Any]:

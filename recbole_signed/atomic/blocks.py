@@ -8,7 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import MISSING_TOKENS, blocks, normal_text
+from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
+from recbole_signed.convert.raw_files import blocks
 
 MISSING = ("", *sorted(MISSING_TOKENS))
 """What pandas takes for a missing value, in RecBole's files as everywhere."""

@@ -14,7 +14,7 @@ import polars as pl
 from recbole_signed.atomic.blocks import MISSING
 from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.signs import ConfigLike
-from recbole_signed.convert import normal_text
+from recbole_signed.convert.columns import normal_text
 from recbole_signed.errors import UsageError, nearest
 
 SIDES = {"item": "ITEM_ID_FIELD", "user": "USER_ID_FIELD"}

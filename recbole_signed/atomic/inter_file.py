@@ -16,7 +16,8 @@ import polars as pl
 
 from recbole_signed.atomic.blocks import NotPlainError, parsed_blocks
 from recbole_signed.atomic.header import columns_of, first_lines
-from recbole_signed.convert import TokenCodes, normal_text
+from recbole_signed.convert.columns import normal_text
+from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError
 from recbole_signed.progress import told
 

@@ -13,7 +13,8 @@ import polars as pl
 from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.inter_file import read_columns, refuse_blank
 from recbole_signed.atomic.signs import Settings, Sign
-from recbole_signed.convert import TokenCodes, existing_file
+from recbole_signed.convert.raw_files import existing_file
+from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError, ending, nearest
 from recbole_signed.files import names_beside
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_signed.atomic.header import first_lines
-from recbole_signed.convert import SignRule
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.yaml_spec import read_yaml
 

@@ -61,17 +61,11 @@ def add_to(app: typer.Typer) -> None:
 
         With several data sets, as in A,B, or a pool of the table, it says how far the first model is ahead on all.
         """
-        from recbole_signed.lab.analysis import (
-            asked_models,
-            can_trade_off,
-            mark_front,
-            over_splits,
-            parse_aversions,
-            splits_table,
-            tradeoffs,
-        )
-        from recbole_signed.plugin import layered, parse_assignments
-        from recbole_signed.runs import table_datasets
+        from recbole_signed.lab.analysis.asked import asked_models
+        from recbole_signed.lab.analysis.tradeoff_curve import can_trade_off, mark_front, parse_aversions, tradeoffs
+        from recbole_signed.lab.analysis.tradeoff_splits import over_splits, splits_table
+        from recbole_signed.plugin.assignments import layered, parse_assignments
+        from recbole_signed.runs.table_settings import table_datasets
 
         overrides = parse_assignments(settings or [])
         data_path = layered(None, names_in(config), overrides).get("data_path")
@@ -127,9 +121,10 @@ def add_to(app: typer.Typer) -> None:
         Each event goes through the live learner, as in a service; 'all' are the models that have one.
         """
         from recbole_signed.files import replace_text
-        from recbole_signed.lab.analysis import asked_models
-        from recbole_signed.live.respond import draw_responses, has_learner, respond_all, respond_rows, respond_table
-        from recbole_signed.plugin import layered, parse_assignments
+        from recbole_signed.lab.analysis.asked import asked_models
+        from recbole_signed.live.respond.responsiveness import has_learner, respond_all
+        from recbole_signed.live.respond.responsiveness_table import draw_responses, respond_rows, respond_table
+        from recbole_signed.plugin.assignments import layered, parse_assignments
 
         overrides = parse_assignments(settings or [])
         data_path = layered(None, names_in(config), overrides).get("data_path")
@@ -166,9 +161,9 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
-        from recbole_signed.lab.analysis import draw_segments, segments_table, write_assigned
         from recbole_signed.lab.analysis import segments as cut
-        from recbole_signed.plugin import parse_assignments
+        from recbole_signed.lab.analysis.user_segments import draw_segments, segments_table, write_assigned
+        from recbole_signed.plugin.assignments import parse_assignments
 
         overrides = parse_assignments(settings or [])
         with stdout_for_result(), told(f"segments of {dataset}"):
@@ -185,7 +180,9 @@ def _keep_curves(
 ) -> tuple[dict[str, Any], list[Path], str | None]:
     """Write the files of a data set's curves; return the document, the files, and the note of a figure."""
     from recbole_signed.files import replace_text
-    from recbole_signed.lab.analysis import draw_tradeoff, matched, tradeoff_rows
+    from recbole_signed.lab.analysis import matched
+    from recbole_signed.lab.analysis.tradeoff_curve import tradeoff_rows
+    from recbole_signed.lab.analysis.tradeoff_figure import draw_tradeoff
 
     found, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
     if len(curves) > 1:
@@ -200,7 +197,7 @@ def _keep_curves(
 
 
 def _text_of_curves(curves: list[dict[str, Any]], choose: bool) -> str:
-    from recbole_signed.lab.analysis import chosen_table, matched_table, tradeoff_table
+    from recbole_signed.lab.analysis.tradeoff_tables import chosen_table, matched_table, tradeoff_table
 
     tables = [tradeoff_table(curves), *([chosen_table(curves)] if choose else [])]
     if choose and len(curves) > 1:

@@ -112,7 +112,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one model on one data set."""
-    from recbole_signed.plugin import parse_assignments
+    from recbole_signed.plugin.assignments import parse_assignments
 
     for word, after in zip_longest(settings or [], (settings or [])[1:], fillvalue="VALUE"):
         if word.startswith("-") and "=" not in word:
@@ -133,7 +133,7 @@ def run(
     if as_json:
         print_json(row.as_dict())
     else:
-        from recbole_signed.runs import run_table
+        from recbole_signed.runs.building import run_table
 
         typer.echo(to_text(run_table(row)), nl=False)
 

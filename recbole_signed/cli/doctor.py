@@ -89,7 +89,7 @@ def diagnose(self_test: bool = True) -> Report:
     Returns:
         The report; a broken installation is an outcome, not an exception.
     """
-    from recbole_signed.runs import cores
+    from recbole_signed.runs.provenance import cores
 
     found = _versions()
     seen, failure, seconds = _examine_in_child(self_test)
@@ -318,7 +318,7 @@ def _train() -> tuple[str, dict[str, float]]:
     from recbole.utils import get_environment, get_flops, get_model, get_trainer, init_seed
 
     from recbole_signed.convert import convert
-    from recbole_signed.convert.sources import planted
+    from recbole_signed.convert.sources.toy import planted
 
     folder = convert("toy", None, "data")
     settings = {

@@ -22,7 +22,7 @@ def _model_names(incomplete: str) -> list[str]:
 
 
 def _dataset_names(incomplete: str) -> list[str]:
-    from recbole_signed.plugin import DATA_ROOT, dataset_names
+    from recbole_signed.plugin.configuration import DATA_ROOT, dataset_names
 
     return [name for name in dataset_names(Path(DATA_ROOT)) if name.startswith(incomplete)]
 

@@ -44,7 +44,8 @@ def add_to(app: typer.Typer) -> None:
         if (users is None) == (not everyone):
             raise UsageError("say to whom to recommend: --users FILE or --all, one of the two.")
         with stdout_for_result():
-            from recbole_signed.api import checked_format, load, read_users, write_recommendations
+            from recbole_signed.api import load
+            from recbole_signed.api.bulk import checked_format, read_users, write_recommendations
 
             checked_format(output)  # before a model of a gigabyte is read
             chosen = None if users is None else read_users(users)

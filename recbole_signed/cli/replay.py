@@ -27,13 +27,13 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Compare online updates with retraining on a stream: predict a window, then learn from it, and so on."""
-        from recbole_signed.live.replay import StreamSpec
+        from recbole_signed.live.replay.stream_spec import StreamSpec
 
         spec = StreamSpec.read(file)
         with stdout_for_result():
-            from recbole_signed.api import replay as replay_file
-            from recbole_signed.live.replay import plot, replay_table, write
-            from recbole_signed.runs import rows_file_of
+            from recbole_signed.api.streams import replay as replay_file
+            from recbole_signed.live.replay.output import plot, replay_table, write
+            from recbole_signed.runs.table_file import rows_file_of
 
             summary = replay_file(file, data_path)
 

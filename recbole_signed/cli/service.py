@@ -78,8 +78,9 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
-    from recbole_signed.live.serve import (
-        ServeSettings,
+    from recbole_signed.live.serve import run_service
+    from recbole_signed.live.serve.settings import ServeSettings
+    from recbole_signed.live.serve.start import (
         announce,
         can_begin,
         init_from_model,
@@ -87,9 +88,8 @@ def serve(
         refuse_address,
         refuse_directory,
         run_replica,
-        run_service,
     )
-    from recbole_signed.plugin import parse_assignments
+    from recbole_signed.plugin.assignments import parse_assignments
 
     given = ServeSettings.read(config)
     raw, words = _raw_options(settings or [], input_path, items, users)
@@ -131,7 +131,7 @@ def serve(
             else:
                 data: Any = dataset
                 if input_path is not None:
-                    from recbole_signed.api import from_file
+                    from recbole_signed.api.interactions import from_file
 
                     data = from_file(input_path, **raw)
                 init_state(str(init), data, state, parameters, names)
@@ -158,7 +158,8 @@ def _raw_options(
                 raise UsageError(f"--{side} goes with --input, the file of interactions.")
         return {}, words
     from recbole_signed.cli.sources_text import describe_common, parse_options
-    from recbole_signed.convert import describe, source
+    from recbole_signed.convert.options import describe
+    from recbole_signed.convert.registry import source
 
     known = {each.name for each in describe(source("csv").options_class)} | {each["name"] for each in describe_common()}
     mine = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in known]
@@ -183,7 +184,7 @@ def api_key(
     as_json: Json = False,
 ) -> None:
     """Make an API key; it is shown once, the file holds its hash."""
-    from recbole_signed.live.serve import make_key
+    from recbole_signed.live.serve.keys import make_key
 
     made = make_key(keys, role, comment)
     if as_json:
@@ -193,9 +194,11 @@ def api_key(
 
 
 def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any, Any]:
-    from recbole_signed.live.serve import EXPERIMENTS, Experiments, TrafficLog
+    from recbole_signed.live.serve import TrafficLog
+    from recbole_signed.live.serve.experiments import Experiments
+    from recbole_signed.live.serve.start import EXPERIMENTS
     from recbole_signed.live.serve.traffic import FILE
-    from recbole_signed.live.store import existing_log
+    from recbole_signed.live.store.owner import existing_log
 
     if not (state / FILE).is_file():
         existing_log(state)
@@ -207,7 +210,7 @@ def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any,
 @experiment.command("report")
 def report(state: State, name: Name, experiments: ExperimentsFile = None, as_json: Json = False) -> None:
     """Compare the variants of an experiment: rates, differences with intervals, corrected p-values."""
-    from recbole_signed.live.serve import report_of
+    from recbole_signed.live.serve.ab_report import report_of
 
     log, found = _log_and_experiment(state, name, experiments)
     with stdout_for_result():
@@ -284,7 +287,7 @@ def off_policy(
     as_json: Json = False,
 ) -> None:
     """Estimate likes and dislikes per impression, had everybody got one variant or policy."""
-    from recbole_signed.live.serve import value_of_policy, value_of_variant
+    from recbole_signed.live.serve.off_policy import value_of_policy, value_of_variant
 
     log, found = _log_and_experiment(state, name, experiments)
     if (variant is None) == (policy is None):
@@ -318,7 +321,7 @@ def power(
     as_json: Json = False,
 ) -> None:
     """Tell how many users each of two variants needs to find an effect with a power of 80 %."""
-    from recbole_signed.live.serve import users_needed
+    from recbole_signed.live.serve.ab_report import users_needed
 
     n = users_needed(rate, effect, impressions)
     if users_per_day is not None and not 0 < users_per_day < float("inf"):

@@ -20,8 +20,6 @@ app.add_typer(versions, name="versions")
 
 LARGEST = 2**63 - 1
 """The largest number that a log can be asked for."""
-SHORT = 8
-"""Bytes below which a text stands in files by chance, too."""
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
 
@@ -34,7 +32,9 @@ def _print(document: Any, as_json: bool, text: str) -> None:
 
 
 def _versions(state: Path) -> Any:
-    from recbole_signed.live.store import VERSIONS, Versions, existing_log
+    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.state import VERSIONS
+    from recbole_signed.live.store.versions import Versions
 
     existing_log(state)
     return Versions(state / VERSIONS)
@@ -102,7 +102,8 @@ def gc(
 @app.command()
 def compact(state: State, as_json: Json = False) -> None:
     """Replace the rows up to the oldest version (all, without one) by the edges they led to."""
-    from recbole_signed.live.store import OnlineState, existing_log
+    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.state import OnlineState
 
     log = existing_log(state)
     before = log.stat().st_size
@@ -153,7 +154,9 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy a state that opens as it is, while it may be written; users forgotten later go from the copy too."""
-    from recbole_signed.live.store import back_up, existing_log, note_destroyed
+    from recbole_signed.live.store import back_up
+    from recbole_signed.live.store.backup import note_destroyed
+    from recbole_signed.live.store.owner import existing_log
 
     if destroyed:
         existing_log(state)
@@ -175,7 +178,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Make a state directory of a backup, once all of it is verified."""
-    from recbole_signed.live.store import restore as restore_state
+    from recbole_signed.live.store.backup import restore as restore_state
 
     info = restore_state(source, state)
     _print(
@@ -212,8 +215,11 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
-    from recbole_signed.live import NAMES, id_of
-    from recbole_signed.live.store import DEAD_LETTERS, DeadLetterFile, EventLog, existing_log
+    from recbole_signed.live.events import NAMES, id_of
+    from recbole_signed.live.store.dead_letters import DeadLetterFile
+    from recbole_signed.live.store.event_log import EventLog
+    from recbole_signed.live.store.owner import existing_log
+    from recbole_signed.live.store.state import DEAD_LETTERS
 
     opened = EventLog(existing_log(state), read_only=True)
     try:
@@ -254,27 +260,11 @@ def inspect(
 
 
 @app.command()
-def verify(
-    state: State,
-    forgotten: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Look for traces of a user who was forgotten instead.")
-    ] = None,
-    event_id: Annotated[
-        list[str] | None, typer.Option(help="An event of the forgotten user, to look for too; may be given again.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
+def verify(state: State, as_json: Json = False) -> None:
     """Check all files of a state for damage: log, base, versions, registers; exit status 1 where there is any."""
-    from recbole_signed.live.store import existing_log
+    from recbole_signed.live.store.owner import existing_log
 
     path = existing_log(state)
-    if event_id and forgotten is None:
-        raise UsageError("--event-id names events of a forgotten user; give --forgotten TOKEN too.")
-    if forgotten is not None:
-        traces, notes = _traces(state, forgotten, event_id or [])
-        lines = [*traces, *notes] or ["No trace of the user is left."]
-        _print({"traces": traces, "notes": notes}, as_json, "\n".join(lines))
-        raise typer.Exit(1 if traces else 0)
     damage, rejected = _damage(state, path)
     n = len(_versions(state).names())
     lines = [f"{name}: {reason}" for name, reason in damage.items()]
@@ -284,29 +274,15 @@ def verify(
     raise typer.Exit(1 if damage else 0)
 
 
-def _traces(state: Path, forgotten: str, event_ids: list[str]) -> tuple[list[str], list[str]]:
-    """Return the traces of a user, by an id that it or one of its events had, and what is to be said of them."""
-    from recbole_signed.live.store import traces_of
-
-    found = traces_of(state, forgotten, event_ids)
-    short = [repr(each) for each in (forgotten, *event_ids) if len(each.encode()) < SHORT]
-    if found.traces and short:
-        found.notes.append(f"Other ids, numbers and checksums hold texts as short as {', '.join(short)} by chance.")
-    return found.traces + _impressions(state, forgotten), found.notes
-
-
 def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     """Return what is wrong with each damaged file or folder of a state, and the number of rejected events."""
-    from recbole_signed.live.store import (
-        ANNOUNCEMENTS,
-        BACKUPS,
-        DEAD_LETTERS,
-        DeadLetterFile,
-        EventLog,
-        read_lines,
-        read_manifest,
-        read_tensors,
-    )
+    from recbole_signed.live.store.announcements import ANNOUNCEMENTS
+    from recbole_signed.live.store.backup import BACKUPS
+    from recbole_signed.live.store.dead_letters import DeadLetterFile
+    from recbole_signed.live.store.event_log import EventLog
+    from recbole_signed.live.store.line_files import read_lines
+    from recbole_signed.live.store.state import DEAD_LETTERS
+    from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
 
     damage: dict[str, str] = {}
 
@@ -344,18 +320,3 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     if versions.pointer_is_damaged():
         damage["CURRENT"] = "it names no version that is there; name one with 'state versions rollback'."
     return damage, look(DEAD_LETTERS, lambda: sum(1 for _ in DeadLetterFile(state / DEAD_LETTERS))) or 0
-
-
-def _impressions(state: Path, user: str) -> list[str]:
-    """Say whether the log of impressions holds a user: under a hash, whose key lies beside it."""
-    from recbole_signed.live import id_of
-    from recbole_signed.live.serve.traffic import FILE, TrafficLog
-
-    if not (state / FILE).exists():
-        return []
-    log = TrafficLog(state / FILE, read_only=True)
-    try:
-        n = log.holding(id_of(user))
-    finally:
-        log.close()
-    return [f"{state / FILE} holds what was shown to the user, under a hash ({n} impressions)."] if n else []

@@ -15,7 +15,7 @@ from recbole_signed.progress import told
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
-    from recbole_signed.lab.synth import ProfileComparison
+    from recbole_signed.lab.synth.checks import ProfileComparison
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -36,9 +36,11 @@ def add_to(app: typer.Typer) -> None:
         """Print and plot what is in a data set of atomic files, and what is wrong with it."""
         with stdout_for_result():
             from recbole_signed.atomic import read_rows
-            from recbole_signed.convert import has_dates, read_manifest
-            from recbole_signed.lab.stats import analyse, describe_features, draw, statistics_table
-            from recbole_signed.runs import data_folder
+            from recbole_signed.convert.dataset_versions import has_dates, read_manifest
+            from recbole_signed.lab.stats import analyse, statistics_table
+            from recbole_signed.lab.stats.features import describe_features
+            from recbole_signed.lab.stats.figures import draw
+            from recbole_signed.runs.provenance import data_folder
 
             folder = data_folder(dataset, data_path)
             rows = read_rows(folder)
@@ -113,8 +115,9 @@ def _make(
 ) -> dict[str, Any]:
     from time import perf_counter
 
-    from recbole_signed.lab.synth import find_profile, generate
+    from recbole_signed.lab.synth import generate
     from recbole_signed.lab.synth import writer as disk
+    from recbole_signed.lab.synth.profile import find_profile
 
     wanted = find_profile(profile)
     if written:
@@ -132,7 +135,7 @@ def _make(
             "compared": [],
         }
         if checked:
-            from recbole_signed.lab.synth import check
+            from recbole_signed.lab.synth.checks import check
 
             say("checking")
             began = perf_counter()

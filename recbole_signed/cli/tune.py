@@ -10,10 +10,11 @@ import typer
 
 from recbole_signed.cli.output import DATASET, MODEL, Files, Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import RUNS, TUNED
+from recbole_signed.plugin.defaults import RUNS, TUNED
 
 if TYPE_CHECKING:
-    from recbole_signed.lab.tuning import Plan, Tuning
+    from recbole_signed.lab.tuning import Plan
+    from recbole_signed.lab.tuning.result import Tuning
 
 
 def add_to(app: typer.Typer) -> None:
@@ -50,7 +51,7 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Choose a model's parameters on validation, beginning with its defaults; the same command goes on later."""
-        from recbole_signed.plugin import parse_assignments
+        from recbole_signed.plugin.assignments import parse_assignments
 
         given, begin = parse_assignments(settings or []), parse_assignments(start or [])
         files = names_in(config)
@@ -90,7 +91,7 @@ def _one(
     plan: Plan,
     start: dict[str, Any],
 ) -> Iterator[Tuning]:
-    from recbole_signed.lab.tuning import tune
+    from recbole_signed.lab.tuning.search import tune
 
     yield tune(model, dataset, files, given, seed, plan, start=start)
 

@@ -14,8 +14,9 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_signed.atomic import read_columns, refuse_blank
-from recbole_signed.convert import TokenCodes
+from recbole_signed.atomic import read_columns
+from recbole_signed.atomic.inter_file import refuse_blank
+from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.data.kcore import Side, core
 from recbole_signed.data.remap import codes_of, renumber
 from recbole_signed.data.split import ranks

@@ -16,7 +16,9 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
 from recbole_signed.arrays import distinct
-from recbole_signed.atomic import HOW_TO_SIGN, Features, read_features
+from recbole_signed.atomic.feature_file import read_features
+from recbole_signed.atomic.feature_space import Features
+from recbole_signed.atomic.signs import HOW_TO_SIGN
 from recbole_signed.data.columnar import ColumnarDataset
 from recbole_signed.data.duplicates import pair_keys, resolve
 from recbole_signed.data.item_lists import ItemLists

@@ -26,7 +26,8 @@ from recbole_signed.evaluation.cold_metrics import COLD
 from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
 from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
-from recbole_signed.graph import LONG, largest
+from recbole_signed.graph import LONG
+from recbole_signed.graph.top_scores import largest
 
 _MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from recbole_signed.live.learners import Learner
-from recbole_signed.live.store import EdgeArrays
+from recbole_signed.live.learners.base import Learner
+from recbole_signed.live.store.edges import EdgeArrays
 
 Compute = Callable[[Learner, str, EdgeArrays, int, int], tuple[Learner, Any]]
 """Calls a method of a learner, ``fit`` or ``refresh``, with edges and the numbers of users and items.

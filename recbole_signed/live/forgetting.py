@@ -13,7 +13,9 @@ from typing import Any, Protocol
 from recbole_signed.errors import UsageError
 from recbole_signed.live.events import Event, EventBatch, Limits
 from recbole_signed.live.model_version import refit_version
-from recbole_signed.live.store import Erasure, OnlineState, Pending, Update
+from recbole_signed.live.store.erasure import Erasure, Pending
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.update import Update
 
 RETRY, LONGEST_RETRY = 1.0, 300.0
 """Seconds after which a failed erasure is tried again, at the next update; twice as long each time, up to the second.

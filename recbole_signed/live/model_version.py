@@ -12,8 +12,12 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.events import ids_of
-from recbole_signed.live.learners import Learner, described, learner_from
-from recbole_signed.live.store import EdgeState, OnlineState, Snapshot, Update
+from recbole_signed.live.learners.base import Learner
+from recbole_signed.live.learners.make import described, learner_from
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.update import Update
+from recbole_signed.live.store.versions import Snapshot
 
 
 @dataclass(frozen=True)

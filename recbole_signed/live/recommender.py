@@ -15,10 +15,15 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.live.forgetting import Forgetting
-from recbole_signed.live.learners import Learner, best_items, learner_from
+from recbole_signed.live.learners.base import Learner
+from recbole_signed.live.learners.make import learner_from
+from recbole_signed.live.learners.ranking import best_items
 from recbole_signed.live.model_version import UpdateResult, numbers_of
 from recbole_signed.live.renewal import RenewableModel
-from recbole_signed.live.store import EventResult, OnlineState, ParsedRows, Pending, StateSettings
+from recbole_signed.live.store.erasure import Pending
+from recbole_signed.live.store.results import EventResult, ParsedRows
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.state import OnlineState
 
 EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

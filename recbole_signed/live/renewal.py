@@ -17,9 +17,13 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.live.computing import Compute, compute_here
 from recbole_signed.live.forgetting import Forgetting
-from recbole_signed.live.learners import Learner, Refreshed, described, learner_from
+from recbole_signed.live.learners.base import Learner, Refreshed
+from recbole_signed.live.learners.make import described, learner_from
 from recbole_signed.live.model_version import load_version, same_settings
-from recbole_signed.live.store import BackupInfo, FrozenEdges, OnlineState, Snapshot, Versions
+from recbole_signed.live.store.backup import BackupInfo
+from recbole_signed.live.store.edges import FrozenEdges
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.versions import Snapshot, Versions
 
 _logger = logging.getLogger(__name__)
 

@@ -13,14 +13,18 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
-from recbole_signed.atomic import Features
+from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import milliseconds, normal
 from recbole_signed.live.events import DISLIKE, LIKE, VIEW
-from recbole_signed.live.learners import Learner, learner_from, learner_of, ranked_scores
+from recbole_signed.live.learners.base import Learner
+from recbole_signed.live.learners.make import learner_from, learner_of
+from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.model_version import same_settings
 from recbole_signed.live.recommender import EdgeColumns, OnlineRecommender
-from recbole_signed.live.store import OnlineState, StateSettings, Vocabulary
+from recbole_signed.live.store import Vocabulary
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.state import OnlineState
 
 KINDS = {"inter_feat": LIKE, "neg_feat": DISLIKE, "neutral_feat": VIEW}
 _logger = logging.getLogger(__name__)

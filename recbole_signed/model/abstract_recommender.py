@@ -10,7 +10,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 from recbole.utils import InputType
 
-from recbole_signed.atomic import HOW_TO_SIGN
+from recbole_signed.atomic.signs import HOW_TO_SIGN
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 

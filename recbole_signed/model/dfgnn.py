@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize, softplus
 
-from recbole_signed.graph import BipartiteOperator
+from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.contrast import log_sum_exp
 from recbole_signed.model.pairwise import columns, dots, scores_of

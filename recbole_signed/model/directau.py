@@ -14,7 +14,7 @@ from recbole.model.init import xavier_normal_initialization
 from torch import nn
 from torch.nn.functional import normalize
 
-from recbole_signed.graph import BipartiteOperator
+from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.contrast import uniformity
 

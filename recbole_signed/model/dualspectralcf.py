@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from recbole_signed.graph import GramFilter, symmetric
+from recbole_signed.graph.propagation import GramFilter, symmetric
 from recbole_signed.model.chebycf import ChebyCF
 
 

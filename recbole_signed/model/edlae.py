@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from recbole_signed.graph import gram_inverse
+from recbole_signed.graph.inverse import gram_inverse
 from recbole_signed.model.filter_recommender import InverseRecommender
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from recbole_signed.graph import RidgeSums
+from recbole_signed.graph.ridge import RidgeSums
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import ease_scores
+from recbole_signed.graph.inverse import ease_scores
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.graph import GramFilter, gram_eigenvectors, symmetric
+from recbole_signed.graph.eigenvectors import gram_eigenvectors
+from recbole_signed.graph.propagation import GramFilter, symmetric
 from recbole_signed.model.filter_recommender import FilterRecommender
 
 

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from recbole_signed.graph import BipartiteOperator, Pair, right_factors, symmetric
+from recbole_signed.graph.propagation import BipartiteOperator, Pair, symmetric
+from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.contrast import log_sum_exp
 from recbole_signed.model.losses import half_squared_norm

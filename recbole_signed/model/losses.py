@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
-from recbole_signed.graph import SparsePairs, pair_scores
+from recbole_signed.graph.pair_products import SparsePairs, pair_scores
 
 
 def bpr(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:

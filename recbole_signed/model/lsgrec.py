@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from recbole_signed.graph import BipartiteOperator, Pair
+from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import side_by_side, xavier_tables
 from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr

@@ -9,7 +9,7 @@ import torch
 from recbole.model.init import xavier_uniform_initialization
 from torch import nn
 
-from recbole_signed.graph import BipartiteOperator, Pair
+from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.contrast import info_nce, perturbed
 from recbole_signed.model.pairwise import batch_norm_penalty

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains
-from recbole_signed.atomic import HOW_TO_SIGN
-from recbole_signed.graph import rows_product
+from recbole_signed.atomic.signs import HOW_TO_SIGN
+from recbole_signed.graph.sparse_kernels import rows_product
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 IntArray = npt.NDArray[np.int64]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from recbole_signed.graph import SparsePairs, pair_scores
+from recbole_signed.graph.pair_products import SparsePairs, pair_scores
 from recbole_signed.model.losses import bpr, half_squared_norm
 
 

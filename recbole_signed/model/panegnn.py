@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from recbole_signed.graph import BipartiteOperator, Pair
+from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.contrast import info_nce
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables

@@ -17,12 +17,12 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.graph import (
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.personal_verdict import (
     LARGE,
     Demotions,
     IntArray,
     Neighbourhoods,
-    SignedGraph,
     Verdicts,
     first_likers,
     middle_items,

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize, softplus
 
-from recbole_signed.graph import BipartiteOperator, Pair, inverse_power
+from recbole_signed.graph.propagation import BipartiteOperator, Pair
+from recbole_signed.graph.spectral import inverse_power
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
 from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr

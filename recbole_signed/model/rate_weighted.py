@@ -18,7 +18,7 @@ import torch
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import aversion_factors, like_rates
 from recbole_signed.model.personal_verdict import PersonalVerdicts
-from recbole_signed.plugin import facts_of
+from recbole_signed.plugin.facts import facts_of
 
 SMOOTHING = 5.0
 """Default of ``verdict_smoothing``, as in SSF."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from recbole_signed.graph import BipartiteOperator, Pair, TwoHopMean
+from recbole_signed.graph.propagation import BipartiteOperator, Pair, TwoHopMean
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.pairwise import columns, mean_bpr
 

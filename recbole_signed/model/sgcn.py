@@ -13,7 +13,7 @@ from recbole.model.init import xavier_uniform_initialization
 from torch import nn
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import BipartiteOperator, Pair
+from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.pairwise import batch_norm_penalty, columns, mean_bpr
 

@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from recbole_signed.graph import GramFilter, homophily_ratio, right_factors, symmetric
+from recbole_signed.graph.cooccurrence import homophily_ratio
+from recbole_signed.graph.propagation import GramFilter, symmetric
+from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.filter_recommender import FilterRecommender
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from recbole_signed.graph import gram_inverse
+from recbole_signed.graph.inverse import gram_inverse
 from recbole_signed.model.filter_recommender import InverseRecommender
 
 

@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 import torch
 from tqdm import tqdm
 
-from recbole_signed.graph import SignedLeastSquares, right_factors, symmetric
+from recbole_signed.graph.least_squares import SignedLeastSquares
+from recbole_signed.graph.propagation import symmetric
+from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 LONG = 5_000_000

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch.nn.functional import normalize
 
-from recbole_signed.graph import BipartiteOperator
+from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import side_by_side, xavier_tables
 from recbole_signed.model.losses import SampledEdges, bpr

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from recbole_signed.graph import BipartiteOperator
+from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import dropout, xavier_pair
 from recbole_signed.model.losses import SampledEdges, sign_aware_bpr

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout, leaky_relu, relu
 
-from recbole_signed.graph import SparsePairs, pair_sums, right_factors
+from recbole_signed.graph.pair_products import SparsePairs, pair_sums
+from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.pairwise import columns, mean_bpr
 

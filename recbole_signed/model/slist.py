@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import spans
-from recbole_signed.graph import gram_inverse, refuse_too_large
+from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.model.ordered_likes import IntArray, OrderedLikesRecommender
 
 SMALLEST = 1e-3

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.graph import gram_eigenvectors
+from recbole_signed.graph.eigenvectors import gram_eigenvectors
 from recbole_signed.model.ideal_filter import IdealFilterRecommender
 
 

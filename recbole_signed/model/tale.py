@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import spans
-from recbole_signed.graph import gram_inverse, refuse_too_large
+from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.ordered_likes import OrderedLikesRecommender
 

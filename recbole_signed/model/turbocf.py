@@ -13,7 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import inverse_power, refuse_too_large, rows_product
+from recbole_signed.graph.inverse import refuse_too_large
+from recbole_signed.graph.sparse_kernels import rows_product
+from recbole_signed.graph.spectral import inverse_power
 from recbole_signed.model.filter_recommender import FilterRecommender
 
 CELLS = 1 << 26

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from recbole_signed.graph import item_neighbours
+from recbole_signed.graph.cooccurrence import item_neighbours
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.losses import half_squared_norm
 from recbole_signed.model.pairwise import columns, dots, scores_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbole_signed.data import COLD, ranks_all
+from recbole_signed.data.settings import COLD, ranks_all
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin.ranges import check_entries
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text

@@ -14,13 +14,14 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.atomic import HOW_TO_SIGN
-from recbole_signed.convert import ensure_ml100k, refuse_changed
-from recbole_signed.data import SETTING_KEYS, SignedSettings, inter_columns, ranks_all
+from recbole_signed.atomic.signs import HOW_TO_SIGN
+from recbole_signed.convert.dataset_versions import refuse_changed
+from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
+from recbole_signed.data.settings import SETTING_KEYS, SignedSettings, inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.ranges import check_entries, check_values, without_numpy
+from recbole_signed.plugin.ranges import check_entries, check_values, without_numpy, without_removed
 from recbole_signed.yaml_spec import read_yaml
 
 DATA_ROOT = "atomic_files"
@@ -81,6 +82,8 @@ def load_defaults(config: Any, model_class: type, dataset: str) -> None:
     path = folder / f"{dataset}.yaml"
     values = read_yaml(path) if path.is_file() else {}
     defaults = config.internal_config_dict
+    for given in (values, config.external_config_dict):
+        without_removed(given, model_class.__name__, defaults)
     config._beside_data = _BesideData(path, values, {key: defaults[key] for key in values if key in defaults})
     defaults.update(values)
     loss = {**config.internal_config_dict, **config.external_config_dict}.get("loss_type")
@@ -163,7 +166,7 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
-    from recbole_signed.evaluation import register_inherited_metrics
+    from recbole_signed.evaluation.own_metrics import register_inherited_metrics
 
     register_inherited_metrics()
     given, final, beside = config.external_config_dict, config.final_config_dict, config._beside_data
@@ -188,7 +191,7 @@ def check_valid_metric(config: Any) -> None:
     Raises:
         UsageError: it is none of ``metrics``, its length is none of ``topk``, or it has a value for each group.
     """
-    from recbole_signed.evaluation import IN_GROUPS, has_length, is_evaluated, split_length
+    from recbole_signed.evaluation.valid_metric import IN_GROUPS, has_length, is_evaluated, split_length
 
     chosen, metrics, lengths = config["valid_metric"], list(config["metrics"]), list(config["topk"])
     name, _ = split_length(chosen)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_signed.plugin import registry
-from recbole_signed.plugin.facts import OWN, STOCK, facts_of
+from recbole_signed.plugin.facts import OWN, facts_of
 
 OURS = "ours"
 SIGNED_CLOSED = "signed, closed form"
@@ -31,8 +30,3 @@ def family(model: str) -> str:
     if facts.uses_dislikes:
         return SIGNED_TRAINED if facts.trained_by_gradients else SIGNED_CLOSED
     return LIKES_TRAINED if facts.trained_by_gradients else LIKES_CLOSED
-
-
-def families_by_model() -> dict[str, str]:
-    """Return the family of each registered model and of RecBole's known ones; all others are LIKES_TRAINED."""
-    return {model: family(model) for model in (*registry.models(), *STOCK)}

@@ -20,7 +20,7 @@ import wrapt
 
 from recbole_signed import quick_start
 from recbole_signed.compat import repairs as compat
-from recbole_signed.compat import tensorboard
+from recbole_signed.compat.curves import tensorboard
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import class_name
@@ -124,12 +124,12 @@ def _new_of(class_of: Callable[[Any, Any], type]) -> staticmethod[..., Any]:
 
 def _on_dataset(module: ModuleType) -> None:
     def class_of(cls: type, config: Any) -> type:
-        from recbole_signed.data import class_for
+        from recbole_signed.data.dispatch import class_for
 
         return class_for(cls, config)
 
     def from_scratch(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
-        from recbole_signed.trainer import remember_vocabulary
+        from recbole_signed.trainer.checkpoint_growth import remember_vocabulary
 
         wrapped(*args, **kwargs)
         remember_vocabulary(instance)
@@ -170,7 +170,7 @@ def _on_trainer(module: ModuleType) -> None:
             if isinstance(found, type) and issubclass(found, module.Trainer):
                 cls = _as_kind_of(cls, found)
             elif cls is module.Trainer and any(config[key] for key in OWN_TRAINER_KEYS):
-                from recbole_signed.trainer import SignedTrainer
+                from recbole_signed.trainer.signed_trainer import SignedTrainer
 
                 cls = SignedTrainer
         if config["resume"] and not hasattr(cls, "resumes"):
@@ -193,7 +193,7 @@ def _on_trainer_file(module: ModuleType) -> None:
     """Let RecBole's trainer keep what a training needs to go on: the states of the random generators."""
 
     def fit(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.evaluation import dislikes_left_out
+        from recbole_signed.evaluation.valid_metric import dislikes_left_out
         from recbole_signed.plugin.configuration import check_valid_metric
 
         instance.recbole_signed_loader = args[0] if args else kwargs["train_data"]
@@ -208,7 +208,7 @@ def _on_trainer_file(module: ModuleType) -> None:
         return result
 
     def save_checkpoint(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
-        from recbole_signed.trainer import save_checkpoint
+        from recbole_signed.trainer.random_states import save_checkpoint
 
         save_checkpoint(instance, *args, **kwargs)
 
@@ -233,14 +233,14 @@ def _keep_last(trainer: Any) -> None:
 
 def _on_data_utils(module: ModuleType) -> None:
     def get_dataloader(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.data import loader_for
+        from recbole_signed.data.dispatch import loader_for
 
         return loader_for(wrapped(*args, **kwargs), *args, **kwargs)
 
     wrapt.wrap_function_wrapper(module, "get_dataloader", get_dataloader)
 
     def create_sampler(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.data import sampler_for
+        from recbole_signed.data.dispatch import sampler_for
 
         return sampler_for(wrapped, *args, **kwargs)
 
@@ -358,7 +358,7 @@ def _on_ease(module: ModuleType) -> None:
         if not config["signed"]:
             wrapped(*args, **kwargs)
             return
-        from recbole_signed.graph import gram_inverse
+        from recbole_signed.graph.inverse import gram_inverse
 
         if not config["reg_weight"] > 0:
             raise UsageError(f"reg_weight is {config['reg_weight']}; that of EASE must be a number above 0.")

@@ -153,6 +153,19 @@ RANGES: dict[str, Interval | Words] = {
     "worker": FROM_ZERO,
 }
 """The ranges of keys that mean the same everywhere."""
+REMOVED = {
+    "dislike_push": "dislike_strength, 0 to 1, has taken its place",
+    "linear_weight": "the linear filter beside the spectral one made no ranking better",
+}
+"""Keys of earlier versions, which their files and states may name; 0 of them asked for nothing."""
+REMOVED_OF = {
+    "SSFT": (
+        "transition_share transition_rank transition_ridge short_scale middle_scale long_scale half_life "
+        "trend_exponent recent_popularity popularity_half_life trend_smoothing held",
+        "SSF-T learns what order and trend weigh",
+    )
+}
+"""The same of one model, and why."""
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 """Optimisers that RecBole knows; it takes Adam for every other name."""
 
@@ -339,13 +352,27 @@ def _warn_of_missing_gpu(given: Mapping[str, Any], final: Mapping[str, Any]) -> 
             getLogger().warning("A GPU is asked for, but torch finds none here: the run is on the CPU.")
 
 
-def without_push(settings: dict[str, Any]) -> dict[str, Any]:
-    """Take ``dislike_push`` out of settings, which older ones have in the place of ``dislike_strength``."""
-    if settings.pop("dislike_push", None) is not None:
-        _warn_of_push()
+def without_removed(settings: dict[str, Any], model: str = "", known: Iterable[str] = ()) -> dict[str, Any]:
+    """Take keys of earlier versions out of settings; one that asked for something is warned of once in a process.
+
+    Args:
+        settings: are changed.
+        model: class name of the model that they are for.
+        known: keys that mean something to it still.
+
+    Returns:
+        ``settings``.
+    """
+    for key, reason in REMOVED.items():
+        if key not in known and settings.pop(key, None):
+            _warn_once(f"{key} has no effect any more: {reason}.")
+    names, reason = REMOVED_OF.get(model, ("", ""))
+    gone = [key for key in names.split() if key not in known and settings.pop(key, None) is not None]
+    if gone:
+        _warn_once(f"{', '.join(gone)}: of no effect any more, as {reason}.")
     return settings
 
 
 @cache
-def _warn_of_push() -> None:
-    getLogger(__name__).warning("dislike_push has no effect any more: dislike_strength, 0 to 1, has taken its place.")
+def _warn_once(text: str) -> None:
+    getLogger(__name__).warning(text)

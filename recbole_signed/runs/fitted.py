@@ -16,11 +16,12 @@ from recbole.data import data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_signed import __version__
-from recbole_signed.compat import CHECKPOINT_PICKLE, own_arguments_hidden
+from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json, replace_text
 from recbole_signed.memory import keep_freed_memory
-from recbole_signed.plugin import layered, merged
+from recbole_signed.plugin.assignments import layered, merged
 from recbole_signed.runs.provenance import data_folder, data_sha256, digest
 from recbole_signed.runs.runner import announce_run, configured_data, own_checkpoint
 from recbole_signed.runs.spec import default_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_signed.data import ITEMS, USERS, split_group
+from recbole_signed.data.edge_groups import ITEMS, USERS, split_group
 from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import RunRow
 

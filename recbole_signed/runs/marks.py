@@ -143,7 +143,7 @@ def find_marks(
         columns: the metrics.
         stopped: section -> labels of what a budget stopped.
     """
-    from recbole_signed.evaluation import holm, paired_t
+    from recbole_signed.evaluation.significance import holm, paired_t
 
     claims: list[tuple[str, str, str, list[str]]] = []
     p: list[float] = []

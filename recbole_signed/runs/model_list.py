@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from recbole_signed.plugin import facts_of, registry, why_unsigned
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import facts_of, why_unsigned
 from recbole_signed.table import Header, Section, Table, text_lines
 
 

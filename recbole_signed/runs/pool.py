@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_signed.causes import one_sentence, outside_cause
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.plugin import as_word
+from recbole_signed.plugin.assignments import as_word
 from recbole_signed.runs.processes import Job, end
 from recbole_signed.runs.provenance import cores, machine, versions
 from recbole_signed.runs.rows import FAILED, RunRow

@@ -16,10 +16,10 @@ from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.convert import dataset_versions as data_versions
-from recbole_signed.convert import ensure_ml100k
+from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
 from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
-from recbole_signed.plugin import (
+from recbole_signed.plugin.configuration import (
     DATA_ROOT,
     ML_100K_SIGNED,
     check_dataset_name,

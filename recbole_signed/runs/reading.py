@@ -9,9 +9,9 @@ from typing import Any
 from recbole.data import create_dataset
 from recbole.utils import argument_list
 
-from recbole_signed.compat import VOCABULARY
+from recbole_signed.compat.checkpoint import VOCABULARY
 from recbole_signed.runs.provenance import data_sha256, digest
-from recbole_signed.trainer import rng_state, set_rng_state
+from recbole_signed.trainer.random_states import rng_state, set_rng_state
 
 
 class DataCache:

@@ -18,13 +18,17 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
 
-from recbole_signed.compat import each_warning_once, own_arguments_hidden
-from recbole_signed.data import holds_nothing_out
+from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat.log import each_warning_once
+from recbole_signed.data.split import holds_nothing_out
 from recbole_signed.errors import UsageError, argument, counted
-from recbole_signed.evaluation import Recorded, recorded
+from recbole_signed.evaluation.per_user import Recorded, recorded
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
-from recbole_signed.plugin import as_word, facts_of, given_settings, make_config, quiet_log, split_of
+from recbole_signed.plugin import make_config, split_of
+from recbole_signed.plugin.assignments import as_word
+from recbole_signed.plugin.facts import facts_of
+from recbole_signed.plugin.run_config import given_settings, quiet_log
 from recbole_signed.runs.provenance import config_hash, data_version, machine, versions
 from recbole_signed.runs.reading import DataCache
 from recbole_signed.runs.refit import refitted

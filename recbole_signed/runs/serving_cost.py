@@ -21,13 +21,13 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, ModelType, init_logger
 
-from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.compat.arguments import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
-from recbole_signed.plugin import given_settings, quiet_log
+from recbole_signed.plugin.run_config import given_settings, quiet_log
 from recbole_signed.runs.warm_up import run_warm_up
-from recbole_signed.trainer import read_checkpoint, restore_data, restore_model
+from recbole_signed.trainer.restoring import read_checkpoint, restore_data, restore_model
 
 N_USERS = 1000
 REPEATS = 5

@@ -23,29 +23,17 @@ from pydantic import (
 )
 
 from recbole_signed import __version__
-from recbole_signed.atomic import Settings, Sign
-from recbole_signed.data import KEYS as GROUP_KEYS
-from recbole_signed.data import bounds_of, inter_columns, labels_of, ranks_all, split_group
+from recbole_signed.atomic.signs import Settings, Sign
+from recbole_signed.data.edge_groups import KEYS as GROUP_KEYS
+from recbole_signed.data.edge_groups import bounds_of, labels_of, split_group
+from recbole_signed.data.settings import inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.plugin import (
-    DEFAULT_TOPK,
-    PROTOCOLS,
-    RANGES,
-    RECBOLE_METRICS,
-    SIGNED_METRICS,
-    class_names,
-    default_file,
-    draws,
-    eval_args_of,
-    facts_of,
-    foreign_code,
-    merged,
-    refuse_unknown_keys,
-    registry,
-    split_dotted,
-    with_dotted,
-    yaml_if_there,
-)
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.assignments import draws, eval_args_of, merged, split_dotted, with_dotted, yaml_if_there
+from recbole_signed.plugin.configuration import PROTOCOLS, refuse_unknown_keys
+from recbole_signed.plugin.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
+from recbole_signed.plugin.facts import class_names, default_file, facts_of, foreign_code
+from recbole_signed.plugin.ranges import RANGES, without_removed
 from recbole_signed.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED, has_k
 from recbole_signed.runs.provenance import data_folder, data_sha256, digest
 from recbole_signed.runs.rows import RunRow, request_id
@@ -108,7 +96,7 @@ class RunSpec:
         defaults = {**files.get("model", {}), **files.get("dataset", {})}
         if "code" in files or {**defaults, **self.settings}.get("allow_unknown_keys"):
             return
-        plain, dotted = split_dotted(self.settings)
+        plain, dotted = split_dotted(without_removed(dict(self.settings), self.model, defaults))
         try:
             refuse_unknown_keys({**plain, **with_dotted(dotted, plain)}, defaults)
         except UsageError as error:
@@ -483,7 +471,7 @@ def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
 def _gamma_labels(signed_gamma: Any) -> list[str]:
     if signed_gamma is None:
         return []
-    from recbole_signed.evaluation import (  # with torch, which a printed table can do without
+    from recbole_signed.evaluation.sign_aware_metrics import (  # with torch, which a printed table can do without
         gamma_labels,
         signed_gammas,
     )

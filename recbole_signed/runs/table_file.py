@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.plugin import merged
+from recbole_signed.plugin.assignments import merged
 from recbole_signed.yaml_spec import read_yaml
 
 EXTENDS, ROWS_FROM = "extends", "rows_from"

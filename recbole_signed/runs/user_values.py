@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_signed.files import replacing, sha256
-from recbole_signed.plugin import draws
+from recbole_signed.plugin.assignments import draws
 from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import NO_VALUES, RunRow, request_id
 
@@ -135,7 +135,7 @@ class SectionValues:
         Where the split is random, a user's value on a split counts if both models have one there; all are nan where the
         models have no seed in common.
         """
-        from recbole_signed.evaluation import mean_over_seeds
+        from recbole_signed.evaluation.significance import mean_over_seeds
 
         seeds = self.seeds_of(label, other)
         if not all(seeds):
@@ -200,7 +200,7 @@ def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValu
         name: of the splits together.
         sections: the splits, which name users alike.
     """
-    from recbole_signed.evaluation import mean_over_seeds
+    from recbole_signed.evaluation.significance import mean_over_seeds
 
     users = list(dict.fromkeys(user for section in sections for user in section.users))
     place = {user: number for number, user in enumerate(users)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recbole_signed.graph import Fall
+from recbole_signed.graph.personal_verdict import Fall
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.atomic import Features
+from recbole_signed.atomic.feature_space import Features
 from recbole_signed.graph import SignedGraph
 from recbole_signed.model.training_free import make_room
 from recbole_signed.ssf.explanation import Explanation

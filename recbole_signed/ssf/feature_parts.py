@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.atomic import Features
+from recbole_signed.atomic.feature_space import Features
 from recbole_signed.ssf.explanation import Explanation, FeaturePart
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.user_edges import UserEdges

@@ -16,18 +16,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import (
-    RightFactors,
-    SignedGraph,
-    arranged,
-    largest,
-    leading_factors,
-    rows_product,
-    user_degrees,
-)
+from recbole_signed.graph import SignedGraph, leading_factors
+from recbole_signed.graph.signed_graph import arranged
+from recbole_signed.graph.sparse_kernels import rows_product
+from recbole_signed.graph.spectral import RightFactors, user_degrees
+from recbole_signed.graph.top_scores import largest
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges
 
@@ -96,7 +91,6 @@ class Exposure:
             n_users=self.n_users,
             median_degree=self.median_degree,
             settings=settings,
-            linear=LinearTerm.of(self.matrix, found.values, settings.linear_weight),
         )
 
 
@@ -119,8 +113,6 @@ class SpectralFilter:
     median_degree: float
     """Median of their degrees."""
     settings: FilterSettings
-    linear: LinearTerm | None = None
-    """None where ``linear_weight`` is 0."""
 
     @classmethod
     def fit(
@@ -139,7 +131,7 @@ class SpectralFilter:
         return exposure.filter(found, settings), found.block
 
     def changed(self, **settings: Any) -> SpectralFilter:
-        """Return the filter with other settings; w, a, e and gamma are part of the fit and must stay."""
+        """Return the filter with other settings; w, a and e are part of the fit and must stay."""
         return replace(self, settings=replace(self.settings, **settings))
 
     def following(self, vectors: torch.Tensor, counters: ItemCounters) -> SpectralFilter:
@@ -243,22 +235,15 @@ class SpectralFilter:
         expected = self.counters.expected
         return self._prior(replace(self.counters, expected=expected and replace(expected, popularity=0.0)))
 
-    def strangers(self, factors: torch.Tensor, users: SignedGraph | UserEdges | None = None) -> torch.Tensor | None:
-        """Return of which users nothing is known: no edge and no feature has given them factors.
-
-        Args:
-            factors: of the users, ``[n_users, k]``.
-            users: with their edges, which a linear term reads too; None without one.
+    def strangers(self, factors: torch.Tensor) -> torch.Tensor | None:
+        """Return of which users, with factors ``[n_users, k]``, nothing is known: no edge and no feature gave them any.
 
         Returns:
             bool ``[n_users, 1]``; None where it is of no account, see :meth:`prior_for`.
         """
         if self.counters.expected is None or not self.counters.expected.popularity:
             return None
-        nothing = ~factors.any(dim=-1, keepdim=True)
-        if self.linear is not None and users is not None:
-            nothing &= (self.degrees(users) == 0)[:, None]
-        return nothing
+        return ~factors.any(dim=-1, keepdim=True)
 
     def prior_for(
         self, strangers: torch.Tensor | None = None, items: torch.Tensor | slice = slice(None)
@@ -293,23 +278,14 @@ class SpectralFilter:
     # ---- scores ----
 
     def exposure(self, users: SignedGraph | UserEdges) -> torch.Tensor:
-        """Return the exposure scores of all items, ``[n_users, n_items]``: the spectral ones and the linear term."""
-        users = self.edges(users)
-        return self.exposure_of(self.fold_in(users), users)
+        """Return the exposure scores of all items, ``[n_users, n_items]``."""
+        return self.exposure_of(self.fold_in(users))
 
-    def exposure_of(
-        self, factors: torch.Tensor, users: SignedGraph | UserEdges | None = None, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return :meth:`exposure` for the users' factors ``[n_users, <= k]``, of which the last may be left out.
-
-        Without ``users`` the linear term is left out.
-        """
+    def exposure_of(self, factors: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return :meth:`exposure` for the users' factors ``[n_users, <= k]``, of which the last may be left out."""
         vectors = self.vectors[:, : factors.shape[1]]
         # one user is a matrix by a vector: reads the items once, at the speed of the memory
-        found = (vectors @ factors[0])[None] if factors.shape[0] == 1 else torch.mm(factors, vectors.T, out=out)
-        if self.linear is None or users is None:
-            return found
-        return found.add_(self.linear.scores(self.rows(users)).to(found.device))
+        return (vectors @ factors[0])[None] if factors.shape[0] == 1 else torch.mm(factors, vectors.T, out=out)
 
     def finished(
         self,
@@ -345,12 +321,11 @@ class SpectralFilter:
             users: known or new.
             added: exposure scores from elsewhere, ``[n_users, n_items]``.
         """
-        users = self.edges(users)
         factors = self.fold_in(users)
-        exposure = self.exposure_of(factors, users)
+        exposure = self.exposure_of(factors)
         if added is not None:
             exposure += added
-        return self.finished(exposure, out=exposure, strangers=self.strangers(factors, users))
+        return self.finished(exposure, out=exposure, strangers=self.strangers(factors))
 
     def pair_scores(
         self, users: SignedGraph | UserEdges, items: torch.Tensor, added: torch.Tensor | None = None
@@ -362,12 +337,8 @@ class SpectralFilter:
             items: int64 ``[n_users, m]``.
             added: exposure scores from elsewhere, ``[n_users, m]``.
         """
-        users = self.edges(users)
         factors = self.fold_in(users)
-        if self.linear is not None:
-            linear = self.linear.scores(self.rows(users)).to(factors.device).gather(1, items)
-            added = linear if added is None else added + linear
-        return self.scores_of(factors, items, added, self.strangers(factors, users))
+        return self.scores_of(factors, items, added, self.strangers(factors))
 
     def scores_of(
         self,
@@ -376,7 +347,7 @@ class SpectralFilter:
         added: torch.Tensor | None = None,
         strangers: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the scores of some items for users by their factors, ``[n_users, m]``, without the linear term.
+        """Return the scores of some items for users by their factors, ``[n_users, m]``.
 
         Args:
             factors: of the users, ``[n_users, <= k]``.
@@ -409,10 +380,8 @@ class SpectralFilter:
 
     def _top_of(self, users: SignedGraph, k: int, *, hide: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` best scores of each of a few users and the items, the items being gone through in blocks."""
-        edges = self.edges(users)
-        factors = self.fold_in(edges)
-        strangers = self.strangers(factors, edges)
-        whole = None if self.linear is None else self.exposure_of(factors, edges)
+        factors = self.fold_in(users)
+        strangers = self.strangers(factors)
         row, item = hidden_edges(users) if hide else (np.zeros(0, dtype=np.int64),) * 2
         best: tuple[torch.Tensor, torch.Tensor] | None = None
         size = ITEMS * max(1, USERS // users.n_users)
@@ -421,10 +390,7 @@ class SpectralFilter:
             block = slice(first, min(first + size, users.n_items))
             shape = (users.n_users, block.stop - block.start)
             scores = held[: shape[0] * shape[1]].view(shape)
-            if whole is None:
-                torch.mm(factors, self.vectors[block].T, out=scores)
-            else:
-                scores.copy_(whole[:, block])
+            torch.mm(factors, self.vectors[block].T, out=scores)
             self.finished(scores, block, out=scores, strangers=strangers)
             start, end = np.searchsorted(item, (block.start, block.stop))
             scores[torch.from_numpy(row[start:end]), torch.from_numpy(item[start:end] - first)] = -torch.inf
@@ -454,13 +420,11 @@ class SpectralFilter:
             share = float(edges.prior.share(torch.from_numpy(edges.degrees).float())[0, 0])
             contributions *= 1 - share
             from_features = share * float(edges.prior.projected[0].double() @ band.double().cpu())
-        if self.linear is not None:
-            contributions += self.linear.contributions(items, entries, item)
         return Explanation(
             items=items,
             signs=signs,
             contributions=contributions,
-            prior=float(self.prior_for(self.strangers(self.fold_in(edges), edges)).expand(1, -1)[0, item]),
+            prior=float(self.prior_for(self.strangers(self.fold_in(edges))).expand(1, -1)[0, item]),
             verdict=float(self.verdict()[item]),
             factor=self._factor_of(item, score := float(self.scores(edges)[0, item])),
             score=score,

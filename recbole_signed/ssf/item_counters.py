@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.graph import aversion_factors, inverse_power, like_rates
+from recbole_signed.graph import aversion_factors, like_rates
+from recbole_signed.graph.spectral import inverse_power
 from recbole_signed.ssf.settings import FilterSettings
 
 UNKNOWN = -1e20

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, SignedLeastSquares
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.least_squares import SignedLeastSquares
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import NumberSettings, finite_not_negative

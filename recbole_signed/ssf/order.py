@@ -33,7 +33,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, largest
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.top_scores import largest
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences

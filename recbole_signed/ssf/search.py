@@ -184,7 +184,7 @@ def candidate(
         short: of the filter's vectors, for a large catalogue.
     """
     spectral = tuple(value for name, value in vars(fitted.settings).items() if name not in FACTORS)
-    strangers = fitted.strangers(projected[:, : fitted.k], validation.users)
+    strangers = fitted.strangers(projected[:, : fitted.k])
     factors = responding(fitted, projected, validation)
     return FactorCandidate(fitted, validation.users, factors, (id(projected), spectral), strangers, short)
 
@@ -192,7 +192,7 @@ def candidate(
 def exposures(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> ExposureOf:
     """Return what gives the exposure scores of some of the users, ``[rows, n_items]``; arguments as in `candidate`."""
     factors = responding(fitted, projected, validation)
-    return lambda rows: fitted.exposure_of(factors(rows), validation.users.rows(rows))
+    return lambda rows: fitted.exposure_of(factors(rows))
 
 
 def responding(fitted: SpectralFilter, projected: torch.Tensor, validation: Validation) -> FactorsOf:
@@ -224,8 +224,7 @@ def tune(
     both need a decomposition, started from the one before. The rest is tried on the chosen decomposition: the response,
     what the scores are multiplied by, and both again. ``degree_exponent`` and ``verdict_smoothing`` stay as they are,
     and ``rank`` too: the last vectors of a fit at a lower rank are not those of a fit at a higher one, on which it
-    would have been measured. So does ``linear_weight``: on none of seven data sets did any weight rank the validation
-    users better than none.
+    would have been measured.
 
     By a metric in which dislikes have a price, all of that is done without the price first, then what costs little with
     it, the dislike aversion before everything. A search that knows of the price from the start keeps dislikes away by

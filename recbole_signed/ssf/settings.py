@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import STRENGTH
+from recbole_signed.graph.personal_verdict import STRENGTH
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -101,6 +101,10 @@ NOT_NEGATIVE = (
 )
 
 
+LINEAR = 12
+"""Where older checkpoints have ``linear_weight`` among these settings; 0 now."""
+
+
 @dataclass(frozen=True)
 class FilterSettings(NumberSettings):
     """The parameters of the filter; in brackets their letters in the formulas.
@@ -133,10 +137,18 @@ class FilterSettings(NumberSettings):
     """[g] Scores are multiplied by the item's like rate to this power; can be changed at any time."""
     verdict_smoothing: float = 5.0
     """[t] Exposures of the global like rate that are added to those of each item."""
-    linear_weight: float = 0.0
-    """[gamma] Weight of the linear filter beside the spectral one, see :class:`.linear_term.LinearTerm`."""
     dislike_strength: float = STRENGTH
     """[lambda] How far what is near to a dislike falls, 0 (not at all) to 1."""
+
+    def to_tensor(self) -> torch.Tensor:
+        """Return the values as checkpoints of all versions have them, float64 ``[number of fields + 1]``."""
+        values = super().to_tensor()
+        return torch.cat([values[:LINEAR], values.new_zeros(1), values[LINEAR:]])
+
+    @classmethod
+    def from_tensor(cls, values: torch.Tensor) -> FilterSettings:
+        """Return the settings that :meth:`to_tensor` was given."""
+        return super().from_tensor(torch.cat([values[:LINEAR], values[LINEAR + 1 :]]))
 
     def __post_init__(self) -> None:
         self._refuse_unless(finite_not_negative, "0 or more, and finite", *NOT_NEGATIVE)

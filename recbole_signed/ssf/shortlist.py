@@ -14,7 +14,8 @@ from functools import cached_property
 
 import torch
 
-from recbole_signed.graph import CHUNK, LONG, SignedGraph, largest, largest_positive
+from recbole_signed.graph import LONG, SignedGraph
+from recbole_signed.graph.top_scores import CHUNK, largest, largest_positive
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.pieces import Pieces, Rooms
@@ -54,7 +55,7 @@ class ShortVectors:
         return self.vectors.bfloat16()
 
     def exposure_of(self, factors: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Return about what :meth:`SpectralFilter.exposure_of` does without a linear term, bfloat16."""
+        """Return about what :meth:`SpectralFilter.exposure_of` does, bfloat16."""
         return torch.mm(factors.bfloat16(), self.short[:, : factors.shape[1]].T, out=out)
 
 
@@ -151,7 +152,7 @@ class FactorCandidate:
             k: how many.
         """
         short, n_items = self.short, self.users.n_items
-        if short is None or not short.pay_for(k) or self.strangers is not None or self.fitted.linear is not None:
+        if short is None or not short.pay_for(k) or self.strangers is not None:
             return None
         factors = self.factors(pieces.rows)
         room = pieces.room("short exposure", n_items, torch.bfloat16)
@@ -179,7 +180,7 @@ class FactorCandidate:
             return kept[place]
         stays = self.kept is not None and sum(map(torch.numel, kept.values())) + room.numel() <= self.most_kept
         # the factors of all users, of each of several candidates, would be more than the scores
-        found = self.fitted.exposure_of(self.factors(rows), self.users.rows(rows), None if stays else room)
+        found = self.fitted.exposure_of(self.factors(rows), None if stays else room)
         if stays:
             kept[place] = found
         return found
@@ -189,7 +190,7 @@ class ListScores:
     """Scores of users, exact wherever an evaluation of lists looks, and :data:`UNKNOWN` elsewhere.
 
     Args:
-        fitted: the filter, without a linear term and what features say of strangers.
+        fitted: the filter, without what features say of strangers.
         short: of its vectors.
     """
 
@@ -203,7 +204,7 @@ class ListScores:
     def of(cls, fitted: SpectralFilter) -> ListScores | None:
         """Return those of a filter; None where exact scores of all items are as fast, or are needed."""
         short, expected = ShortVectors(fitted.vectors), fitted.counters.expected
-        if fitted.linear is not None or (expected is not None and expected.popularity) or not short.pay:
+        if (expected is not None and expected.popularity) or not short.pay:
             return None
         return cls(fitted, short)
 

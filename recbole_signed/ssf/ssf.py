@@ -14,18 +14,20 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, Verdicts
-from recbole_signed.model import PersonalVerdicts, TrainingFreeRecommender
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.personal_verdict import Verdicts
+from recbole_signed.model import TrainingFreeRecommender
+from recbole_signed.model.personal_verdict import PersonalVerdicts
+from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.pieces import Candidate
 from recbole_signed.ssf.price import CELLS, LEAST_USERS, spend
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
-from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.settings import LINEAR, FilterSettings
 from recbole_signed.ssf.shortlist import ListScores
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation, part_of
@@ -63,7 +65,6 @@ class SSF(TrainingFreeRecommender):
         "activity_exponent": "[0, inf)",
         "popularity_exponent": "(-inf, inf)",
         "popularity_floor": "[0, inf)",
-        "linear_weight": "[0, inf)",
         "predict_items": "int [0, 1]",
         "feature_weight": "[0, inf)",
         "feature_ridge": "(0, inf)",
@@ -91,8 +92,7 @@ class SSF(TrainingFreeRecommender):
         self.accuracy_price = float(config["accuracy_price"] or 0)
         self.valid_metric = str(config["valid_metric"])
         self.signed_gamma = config["signed_gamma"]
-        self._linear, self._filter = Derived(), Derived()
-        self._lists = Derived()
+        self._filter, self._lists = Derived(), Derived()
         self._found: SpectralFilter | None = None
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
@@ -247,6 +247,7 @@ class SSF(TrainingFreeRecommender):
             state_dict[new] = state_dict.pop(old)
         saved, own = state_dict.get(f"{prefix}chosen_settings"), self.chosen_settings
         if saved is not None:
+            without_removed({"linear_weight": float(saved[LINEAR])} if len(saved) > LINEAR else {})
             state_dict[f"{prefix}chosen_settings"] = torch.cat([saved, own[len(saved) :].to(saved)])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -273,10 +274,6 @@ class SSF(TrainingFreeRecommender):
             median_degree=median_degree,
             settings=self.settings,
         )
-        gamma = made.settings.linear_weight
-        if gamma:
-            matrix = self._linear.of([self.singular_values], lambda: made.rows(self.graph))
-            made = replace(made, linear=LinearTerm.of(matrix, self.singular_values, gamma))
         return made if self.features is None else self.features.applied(made)
 
     @property
@@ -413,8 +410,8 @@ class SSF(TrainingFreeRecommender):
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the fold-in of all users, ``[n_users, k]``, and the item factors, ``[n_items, k]``.
 
-        Their product is the exposure score: before popularity, linear term and like rate, and before order and trend in
-        a model that knows them.
+        Their product is the exposure score: before popularity and like rate, and before order and trend in a model that
+        knows them.
         """
         users, taste = self._edges(self.graph, np.arange(self.n_users)), self.taste
         return taste.fold_in(users), taste.vectors[:, : taste.k]

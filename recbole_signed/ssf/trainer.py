@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from recbole_signed.data import SignedFullSortEvalDataLoader
-from recbole_signed.evaluation import reads_all_scores
-from recbole_signed.trainer import SignedTrainer
+from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
+from recbole_signed.evaluation.collector import reads_all_scores
+from recbole_signed.trainer.signed_trainer import SignedTrainer
 
 
 class SSFTrainer(SignedTrainer):

@@ -26,7 +26,7 @@ import scipy.linalg
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import all_reduced
+from recbole_signed.graph.shards import all_reduced
 from recbole_signed.sequences import IntArray, Sequences
 
 LIKES, MOST_LIKES, ROWS = 4, 64, 8

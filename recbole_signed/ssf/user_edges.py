@@ -9,7 +9,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import SignedGraph, inverse_power, user_degrees
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.spectral import inverse_power, user_degrees
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings

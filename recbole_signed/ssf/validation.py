@@ -12,9 +12,12 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.data import split_group, users_at_a_time
-from recbole_signed.evaluation import gamma_of, hit_at, ndcg_at, recall_at
-from recbole_signed.graph import LONG, SignedGraph, largest
+from recbole_signed.data.edge_groups import split_group
+from recbole_signed.data.item_lists import users_at_a_time
+from recbole_signed.evaluation.metrics import hit_at, ndcg_at, recall_at
+from recbole_signed.evaluation.sign_aware_metrics import gamma_of
+from recbole_signed.graph import LONG, SignedGraph
+from recbole_signed.graph.top_scores import largest
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.ssf.pieces import Candidate, Pieces, Rooms
 from recbole_signed.ssf.shortlist import FactorCandidate

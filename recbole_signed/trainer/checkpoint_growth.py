@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recbole_signed.compat import TRAINED_VOCABULARY, VOCABULARY
+from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import hash_of
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
-from recbole_signed.compat import VOCABULARY
+from recbole_signed.compat.checkpoint import VOCABULARY
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
 from recbole_signed.trainer.checkpoint_growth import (

@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 import recbole_signed as rs
-from recbole_signed.api import read_users, recommender, write_recommendations
+from recbole_signed.api import recommender
+from recbole_signed.api.bulk import read_users, write_recommendations
 from recbole_signed.cli.app import main
 from recbole_signed.errors import UsageError
 

@@ -14,8 +14,8 @@ import pytest
 import recbole_signed as rs
 from recbole_signed.cli.app import main
 from recbole_signed.errors import UsageError
-from recbole_signed.live.learners import learner_of
-from recbole_signed.ssf import WEIGHTS, weights_of
+from recbole_signed.live.learners.make import learner_of
+from recbole_signed.ssf.order import WEIGHTS, weights_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 EVERYTHING = {"eval_args": {"split": {"RS": [1, 0, 0]}}}
@@ -44,7 +44,7 @@ def test_run_says_that_nothing_was_held_out(small: list, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("name", MODELS)
 def test_run_fits_to_everything_and_saves(name: str, small: list) -> None:
-    from recbole_signed.runs import run_table
+    from recbole_signed.runs.building import run_table
 
     row = rs.run(name, "small", overrides={**QUIET, **EVERYTHING})
     assert row.test == row.valid == {}

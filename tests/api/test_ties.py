@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recbole_signed as rs
-from recbole_signed.graph import best_of_each
+from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.ids_and_times import hashes
-from recbole_signed.live.serve import Engine
+from recbole_signed.live.serve.engine import Engine
 
 COLUMNS: dict[str, Any] = {"user": "who", "item": "what", "sign": "sign", "time": "when"}
 

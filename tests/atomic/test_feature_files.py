@@ -13,15 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.atomic import (
-    MAX_TOKENS,
-    TEXT_BUCKETS,
-    Features,
-    FeatureSpace,
-    read_feature_file,
-    read_features,
-    table_of,
-)
+from recbole_signed.atomic.feature_file import read_feature_file, read_features, table_of
+from recbole_signed.atomic.feature_space import MAX_TOKENS, TEXT_BUCKETS, Features, FeatureSpace
 from recbole_signed.errors import UsageError
 
 HEADER = "item_id:token\tgenre:token_seq\tauthor:token\tyear:float\ttitle:token\tvector:float_seq"

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.atomic import RawRows, read_rows
+from recbole_signed.atomic import read_rows
+from recbole_signed.atomic.rows import RawRows
 from recbole_signed.errors import UsageError
 
 COLUMNS = ("user_id:token", "item_id:token", "sign:float", "timestamp:float")

@@ -12,8 +12,7 @@ from command_line import outcome
 from small_recommender import begin
 
 from recbole_signed.live import Event, EventBatch
-from recbole_signed.live.serve import Shown, TrafficLog
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live.store.state import OnlineState
 
 
 @pytest.fixture
@@ -72,8 +71,6 @@ def test_an_event_is_known_however_its_id_is_typed(capsys: pytest.CaptureFixture
         state.ingest(EventBatch.of([Event(typed, "u1", "i1", "view", 1_700_000_000_000)]))
     for event in (typed, kept):
         assert as_json(capsys, "state", "log", folder, "--event-id", event)["event_known"], event
-        _, out, _ = outcome(capsys, "state", "verify", folder, "--forgotten", "nobody", "--event-id", event)
-        assert "is known by its digest" in out, event
     status, _, err = outcome(capsys, "state", "log", folder, "--event-id", "")
     assert (status, "event_id is empty" in err) == (2, True)
 
@@ -107,8 +104,6 @@ def test_wrong_input(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path:
 
 def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert as_json(capsys, "state", "verify", folder) == {"damage": {}, "versions": 3, "dead_letters": 0}
-    status, _, err = outcome(capsys, "state", "verify", folder, "--event-id", "x")
-    assert (status, "give --forgotten TOKEN too" in err) == (2, True)
     damaged = sorted((folder / "versions").glob("v*"))[0]
     tensors = damaged / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1])
@@ -127,25 +122,6 @@ def test_verify_finds_a_damaged_name_of_the_current_version(
     assert (status, "CURRENT: it names no version that is there" in out) == (1, True)
     assert outcome(capsys, "state", "versions", "rollback", folder, "v000002")[0] == 0
     assert as_json(capsys, "state", "verify", folder)["damage"] == {}
-
-
-def test_verify_says_that_short_texts_are_found_by_chance(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    _, out, _ = outcome(capsys, "state", "verify", folder, "--forgotten", "nobody-of-this-name", "--event-id", "i")
-    assert "Other ids, numbers and checksums hold texts as short as 'i' by chance." in out
-
-
-def test_verify_finds_what_a_service_has_shown(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    log = TrafficLog(folder / "traffic.sqlite")
-    log.write([Shown("r", user, ["i1", "i2"], 1, "SSF@0", [[]]) for user in ("gone", "here")])
-    status, out, _ = outcome(capsys, "state", "verify", folder, "--forgotten", "gone")
-    assert (status, f"{folder / 'traffic.sqlite'} holds what was shown to the user" in out) == (1, True)
-    assert "texts as short as" not in out  # what was found is no text
-    log.forget("gone", 0)
-    log.close()
-    assert outcome(capsys, "state", "verify", folder, "--forgotten", "gone")[:2] == (
-        0,
-        "No trace of the user is left.\n",
-    )
 
 
 def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import recbole_signed as rs
-from recbole_signed.compat import each_warning_once
+from recbole_signed.compat.log import each_warning_once
 from recbole_signed.model.signedease import SignedEASE
 from recbole_signed.runs import run
 

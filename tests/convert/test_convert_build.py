@@ -20,22 +20,12 @@ from converted import manifest_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import (
-    Converter,
-    Features,
-    OptionInfo,
-    Part,
-    Spool,
-    all_sources,
-    convert,
-    describe,
-    describe_rows,
-    option,
-    register_source,
-    registry,
-    source,
-    spool,
-)
+from recbole_signed.convert import Converter, convert, option, register_source, registry, spool
+from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert.manifest import describe_rows
+from recbole_signed.convert.options import OptionInfo, describe
+from recbole_signed.convert.registry import all_sources, source
+from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 
 FRAME = pl.DataFrame({"user_id": [1, 2, 1, 1], "item_id": ["x", "x", "y", "x"], "sign": [1, -1, 0, -1]})
@@ -503,7 +493,7 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
 
 
 def _ensure(output: str) -> str:
-    from recbole_signed.convert import ensure_ml100k
+    from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
 
     return str(ensure_ml100k(output))
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.convert import Batch, Clock
+from recbole_signed.convert import Batch
+from recbole_signed.convert.clock import Clock
 from recbole_signed.errors import UsageError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

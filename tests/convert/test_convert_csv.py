@@ -24,8 +24,9 @@ from converted import manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import MISSING_TOKENS, convert, tables
+from recbole_signed.convert import convert, tables
 from recbole_signed.convert import raw_files as files
+from recbole_signed.convert.columns import MISSING_TOKENS
 from recbole_signed.errors import UsageError
 
 

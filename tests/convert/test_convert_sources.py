@@ -17,7 +17,7 @@ import yaml
 from converted import manifest_of, tuples_of
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.sources import Planted, planted
+from recbole_signed.convert.sources.toy import Planted, planted
 from recbole_signed.errors import UsageError
 
 PARTS = ("train", "valid", "test")

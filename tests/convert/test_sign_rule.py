@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recbole_signed.convert import SignRule
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError
 
 OPS = {

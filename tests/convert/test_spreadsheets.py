@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recbole_signed.api import read_users
+from recbole_signed.api.bulk import read_users
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 

@@ -15,7 +15,9 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
-from recbole_signed.data import ColumnarDataset, pair_keys, renumber, resolve
+from recbole_signed.data.columnar import ColumnarDataset
+from recbole_signed.data.duplicates import pair_keys, resolve
+from recbole_signed.data.remap import renumber
 
 
 def dataset(kind: type, users: list[str], items: list[str], categories: bool, **config: Any) -> Any:

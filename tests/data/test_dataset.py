@@ -15,7 +15,8 @@ from recbole.quick_start import run_recbole
 from recbole.utils import get_model, init_seed
 
 from recbole_signed import SignedDataset, UsageError
-from recbole_signed.data import SignedEvalBatch, SignedFullSortEvalDataLoader, item_lists
+from recbole_signed.data import item_lists
+from recbole_signed.data.dataloader import SignedEvalBatch, SignedFullSortEvalDataLoader
 from recbole_signed.plugin import configuration
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.data import UnseenItems
 from recbole_signed.data import negative_sampling as module
+from recbole_signed.data.negative_sampling import UnseenItems
 from recbole_signed.errors import UsageError
 
 N_USERS, N_ITEMS = 6, 9

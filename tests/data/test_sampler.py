@@ -17,8 +17,9 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import init_seed
 
 from recbole_signed import UsageError
-from recbole_signed.data import PHASES, ItemLists, SignedSampler
 from recbole_signed.data import sampler as sampler_module
+from recbole_signed.data.item_lists import ItemLists
+from recbole_signed.data.sampler import PHASES, SignedSampler
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]

@@ -24,8 +24,11 @@ from recbole.quick_start import run_recbole
 from recbole.utils import FeatureType, init_seed
 
 from recbole_signed import UsageError, register_model
-from recbole_signed.data import SignedEvalBatch, SignedSequentialDataset, WindowLoader
-from recbole_signed.evaluation import EdgeGroups, cold_metrics
+from recbole_signed.data.dataloader import SignedEvalBatch
+from recbole_signed.data.sequence_loaders import WindowLoader
+from recbole_signed.data.sequential import SignedSequentialDataset
+from recbole_signed.evaluation import cold_metrics
+from recbole_signed.evaluation.group_metrics import EdgeGroups
 from recbole_signed.model.rate_weighted import rates_of
 from recbole_signed.plugin import registry
 

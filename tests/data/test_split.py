@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
-from recbole_signed.data import SplitRule, TimeCuts, part_of_others, part_of_rows, rows_of_parts
-from recbole_signed.data.split import holds_nothing_out, split_rows
+from recbole_signed.data.split import (
+    SplitRule,
+    TimeCuts,
+    holds_nothing_out,
+    part_of_others,
+    part_of_rows,
+    rows_of_parts,
+    split_rows,
+)
 from recbole_signed.errors import UsageError
 
 EVAL_ARGS = [

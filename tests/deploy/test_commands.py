@@ -15,7 +15,7 @@ import typer.main
 import yaml
 
 from recbole_signed.cli.app import app
-from recbole_signed.live.serve import ServeSettings
+from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.start import GRACE
 
 STATE, SETTINGS, KEYS = (

@@ -22,9 +22,10 @@ from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
 
 import recbole_signed
-from recbole_signed.data import SETTING_KEYS
+from recbole_signed.data.settings import SETTING_KEYS
 from recbole_signed.plugin import registry
-from recbole_signed.runs import View, rows_file_of, stored_table, view_file
+from recbole_signed.runs.stored import View, stored_table, view_file
+from recbole_signed.runs.table_file import rows_file_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,9 +20,9 @@ from signed_batch import SignedBatch, pairs
 from warm_python import WarmPython
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import METRICS, SIGN_AUC, VERDICTS
 from recbole_signed.evaluation import collector as our_collector
 from recbole_signed.evaluation import metrics as our_metrics
+from recbole_signed.evaluation.metrics import METRICS, SIGN_AUC, VERDICTS
 
 STOCK = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC"]
 OURS = ["DislikeRecall", "DislikeShare", "DeltaNDCG", "SignAUC"]

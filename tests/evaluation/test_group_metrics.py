@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import GROUP_METRICS, EdgeGroups
+from recbole_signed.evaluation.group_metrics import GROUP_METRICS, EdgeGroups
 
 N_USERS, N_ITEMS, KS = 60, 40, [1, 5, 10]
 BOUNDS = {"user_groups": [0, 3, 9], "item_groups": [4, 12]}

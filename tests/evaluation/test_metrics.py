@@ -21,9 +21,10 @@ from signed_batch import SignedBatch, pairs
 from sklearn.metrics import roc_auc_score
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import METRICS, pairwise_auc
 from recbole_signed.evaluation import collector as our_collector
 from recbole_signed.evaluation import metrics as our_metrics
+from recbole_signed.evaluation.collector import pairwise_auc
+from recbole_signed.evaluation.metrics import METRICS
 
 TOPK_METRICS = [name for name in METRICS if name != "SignAUC"]
 KS = [1, 3, 10, 20]

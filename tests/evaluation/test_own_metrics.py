@@ -20,7 +20,9 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, pooled_metrics, sign_aware_metrics
 from recbole_signed.plugin import registry
-from recbole_signed.runs import RunSpec, TableSpec, metric_column
+from recbole_signed.runs import TableSpec
+from recbole_signed.runs.metric_columns import metric_column
+from recbole_signed.runs.spec import RunSpec
 
 METRIC = """
 import numpy as np

@@ -22,8 +22,8 @@ def evaluated(tmp_path: Path, settings: dict[str, Any], model: str = "Pop") -> S
     from recbole.data import data_preparation
     from recbole.utils import get_model, get_trainer
 
-    from recbole_signed.evaluation import recorded
-    from recbole_signed.runs import configured_data
+    from recbole_signed.evaluation.per_user import recorded
+    from recbole_signed.runs.runner import configured_data
 
     convert("toy", None, tmp_path / "atomic_files")
     common = {"state": "ERROR", "metric_decimal_place": 12, "topk": [3, 10], "eval_batch_size": 500, "epochs": 1}
@@ -89,7 +89,7 @@ def test_sampled_candidates_have_one_row_per_user_too(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_no_users_have_no_values(tmp_path: Path) -> None:
-    from recbole_signed.evaluation import Recorded
+    from recbole_signed.evaluation.per_user import Recorded
 
     found = evaluated(tmp_path, {"metrics": ["Recall"], "valid_metric": "Recall@3"})
     assert found.values

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from signed_batch import SignedBatch, pairs
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import SIGN_AWARE_METRICS, dislikes_left_out, gamma_labels, gamma_of, signed_gammas
+from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS, gamma_labels, gamma_of, signed_gammas
+from recbole_signed.evaluation.valid_metric import dislikes_left_out
 from recbole_signed.runs import run
 
 N_ITEMS, KS = 24, [1, 3, 10]

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from recbole_signed.evaluation import (
+from recbole_signed.evaluation import significance
+from recbole_signed.evaluation.significance import (
     PValues,
     bootstrap,
     holm,
     mean_over_seeds,
     paired_t,
     sign_flip,
-    significance,
     wilcoxon,
 )
 

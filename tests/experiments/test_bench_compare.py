@@ -17,25 +17,16 @@ import psutil
 import pytest
 from scripted import scripted_run
 
-from recbole_signed.convert import accept, convert
+from recbole_signed.convert import convert
+from recbole_signed.convert.recount import accept
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config
-from recbole_signed.runs import (
-    THREAD_VARIABLES,
-    Job,
-    RunRow,
-    RunSpec,
-    TableSpec,
-    append_row,
-    compare,
-    end,
-    environment,
-    is_there,
-    pool,
-    read_rows,
-    rows_file_of,
-    runner,
-)
+from recbole_signed.runs import RunRow, TableSpec, compare, pool, runner
+from recbole_signed.runs.processes import THREAD_VARIABLES, Job, end, environment
+from recbole_signed.runs.rows import append_row, read_rows
+from recbole_signed.runs.spec import RunSpec
+from recbole_signed.runs.table_file import rows_file_of
+from recbole_signed.runs.user_values import is_there
 
 TABLE = """
 title: Tiny

@@ -10,7 +10,8 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.runs import data_sha256, data_version
+from recbole_signed.runs import data_sha256
+from recbole_signed.runs.provenance import data_version
 
 QUICK = {"epochs": 1, "state": "ERROR", "embedding_size": 4, "show_progress": False}
 

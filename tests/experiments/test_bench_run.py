@@ -14,17 +14,10 @@ import pytest
 from recbole_signed import fit, from_frame
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.runs import (
-    RunRow,
-    config_hash,
-    data_folder,
-    data_sha256,
-    digest,
-    drawn_by_seed,
-    machine,
-    run_table,
-    versions,
-)
+from recbole_signed.runs import RunRow, data_sha256
+from recbole_signed.runs.building import run_table
+from recbole_signed.runs.provenance import config_hash, data_folder, digest, machine, versions
+from recbole_signed.runs.user_values import drawn_by_seed
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8}
 
@@ -83,7 +76,8 @@ def test_the_rows_as_read_are_gone_when_a_model_is_fitted(toy: str, monkeypatch:
 
 
 def test_runs_within_one_second_keep_a_checkpoint_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed.runs import own_checkpoint, runner
+    from recbole_signed.runs import runner
+    from recbole_signed.runs.runner import own_checkpoint
 
     monkeypatch.setattr(runner, "datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 1)))
     config = {"model": "Pop", "dataset": "toy", "seed": 1, "checkpoint_dir": str(tmp_path)}

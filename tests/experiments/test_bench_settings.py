@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import as_word, make_config, merged, parse_assignments, with_dotted
+from recbole_signed.plugin import make_config
+from recbole_signed.plugin.assignments import as_word, merged, parse_assignments, with_dotted
 from recbole_signed.yaml_spec import read_yaml
 
 VALUES = st.recursive(

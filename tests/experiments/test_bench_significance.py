@@ -17,38 +17,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from result_tables import leads_table
 from scipy import stats
 from scripted import scripted_run
 
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import TESTS
-from recbole_signed.lab.significance import (
-    kept_outcomes,
-    kept_tests,
-    leads_table,
-    pairwise_table,
-    pairwise_tests,
-    significance,
-)
-from recbole_signed.runs import (
-    FAILED,
-    RunRow,
-    RunSpec,
-    SectionValues,
-    TableSpec,
-    View,
-    append_row,
-    compare,
-    file_name,
-    pool,
-    read_rows,
-    users_folder,
-    view_file,
-    write,
-)
+from recbole_signed.evaluation.significance import TESTS
+from recbole_signed.lab.significance import kept_tests, pairwise_table, pairwise_tests, significance
+from recbole_signed.lab.significance.kept_tests import kept_outcomes
+from recbole_signed.runs import RunRow, TableSpec, compare, pool
 from recbole_signed.runs.marks import find_marks
+from recbole_signed.runs.rows import FAILED, append_row, read_rows
+from recbole_signed.runs.spec import RunSpec
+from recbole_signed.runs.stored import View, view_file
+from recbole_signed.runs.user_values import SectionValues, file_name, users_folder, write
 from recbole_signed.table import render, to_text
 
 TABLE = """

@@ -7,18 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.runs import (
-    COSTS,
-    FAILED,
-    RunRow,
-    build_table,
-    cost_columns,
-    describe_split,
-    has_k,
-    metric_column,
-    run_table,
-    smaller_is_better,
-)
+from recbole_signed.runs import RunRow
+from recbole_signed.runs.building import build_table, run_table
+from recbole_signed.runs.footnotes import describe_split
+from recbole_signed.runs.metric_columns import COSTS, cost_columns, has_k, metric_column, smaller_is_better
+from recbole_signed.runs.rows import FAILED
 from recbole_signed.table import Cell, latex_escaped, render, to_latex, to_markdown, to_text
 
 SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": {"valid": "full", "test": "full"}}
@@ -179,7 +172,7 @@ def test_the_directions_are_those_of_the_metrics() -> None:
 def test_metrics_have_a_length_as_they_are_evaluated() -> None:
     from recbole.evaluator.register import metrics_dict
 
-    from recbole_signed.evaluation import has_length
+    from recbole_signed.evaluation.valid_metric import has_length
 
     plain = [name for name in metrics_dict if not name.startswith("group")]
     assert {name: has_k(name) for name in plain} == {name: has_length(name) for name in plain}

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from recbole_signed.causes import outside_cause
 from recbole_signed.errors import UsageError
-from recbole_signed.runs import FAILED, RowStore, RunRow, append_row, read_rows
+from recbole_signed.runs import RowStore, RunRow
+from recbole_signed.runs.rows import FAILED, append_row, read_rows
 
 TEXT = st.text(max_size=20)
 ROWS = st.builds(

@@ -13,8 +13,8 @@ from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.lab.analysis import centres, label_nodes
 from recbole_signed.lab.analysis import user_segments as module
+from recbole_signed.lab.analysis.user_segments import centres, label_nodes
 from recbole_signed.runs import fitted as fitting
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 

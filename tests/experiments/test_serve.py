@@ -16,7 +16,7 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.runs import run
 from recbole_signed.runs import serving_cost as serving
-from recbole_signed.trainer import read_checkpoint, restored
+from recbole_signed.trainer.restoring import read_checkpoint, restored
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8, "topk": [5], "valid_metric": "NDCG@5"}
 N_USERS, N_ITEMS = 61, 43

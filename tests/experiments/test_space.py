@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.tuning import Space
+from recbole_signed.lab.tuning.space import Space
 
 Write = Callable[[str], Path]
 

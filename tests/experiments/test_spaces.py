@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from recbole_signed.convert import convert
-from recbole_signed.lab.tuning import Space, Task, facts_of
+from recbole_signed.lab.tuning.space import Space
+from recbole_signed.lab.tuning.task import Task, facts_of
 from recbole_signed.plugin import registry
-from recbole_signed.runs import DataCache
+from recbole_signed.runs.reading import DataCache
 
 FOLDER = registry.PROPERTIES.parent / "tune"
 BASELINES = {"BPR", "EASE", "GRU4Rec", "ItemKNN", "LightGCN", "MultiVAE", "NCL", "SASRec", "SGL"}

@@ -15,34 +15,28 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from signed_report.streams import read_summary
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, VIEW, EventBatch
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.popular import PopularLearner
 from recbole_signed.live.learners.ssf import live_weights
-from recbole_signed.live.replay import (
-    BASE,
-    NEW,
-    UNKNOWN,
-    Cases,
-    Replay,
-    StreamSpec,
-    freshness,
-    measure,
-    plot,
-    read_summary,
-    replay_table,
-    retention,
-    retention_intervals,
-    run_stream,
-    summarise,
-    window_metrics,
-    write,
-)
+from recbole_signed.live.replay import freshness, retention_intervals, summarise, window_metrics
 from recbole_signed.live.replay.arms import Arm
-from recbole_signed.live.store import EdgeState, OnlineState
-from recbole_signed.runs import data_sha256, versions
+from recbole_signed.live.replay.cases import BASE, NEW, UNKNOWN, Cases
+from recbole_signed.live.replay.experiment import run_stream
+from recbole_signed.live.replay.output import plot, replay_table, write
+from recbole_signed.live.replay.retention_intervals import retention
+from recbole_signed.live.replay.stream_events import Replay
+from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.live.replay.window_metrics import measure
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.runs import data_sha256
+from recbole_signed.runs.provenance import versions
+from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.table import to_markdown
 
 START = 1_600_000_000
@@ -121,7 +115,8 @@ def test_updates_keep_what_retraining_has(data: Path, spec: Callable[..., Stream
 def test_a_committed_stream_is_printed_from_its_rows(file: Path) -> None:
     summary = read_summary(file)
     assert summary is not None
-    assert file.with_suffix(".md").read_text("utf-8") == to_markdown(replay_table(StreamSpec.read(file), summary))
+    text = rows_file_of(file).with_suffix(".md").read_text("utf-8")
+    assert text == to_markdown(replay_table(StreamSpec.read(file), summary))
 
 
 def test_further_aversions_rank_as_models_of_their_own(

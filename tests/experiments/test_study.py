@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.tuning import REDUCTION, Halving, Space, Study
 from recbole_signed.lab.tuning import study as module
+from recbole_signed.lab.tuning.halving import REDUCTION, Halving
+from recbole_signed.lab.tuning.space import Space
+from recbole_signed.lab.tuning.study import Study
 
 SPACE = "rate: {log_uniform: [1e-4, 1]}\nlayers: [1, 2, 3, 4]"
 RANDOM_TRIALS = 3

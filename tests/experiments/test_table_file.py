@@ -14,21 +14,14 @@ from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.live.replay import StreamSpec
-from recbole_signed.plugin import facts_of, registry
-from recbole_signed.runs import (
-    RowStore,
-    RunRow,
-    RunSpec,
-    TableSpec,
-    append_row,
-    compare,
-    drawn_by_seed,
-    pool,
-    read_rows,
-    stored_table,
-    table_settings,
-)
+from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import facts_of
+from recbole_signed.runs import RowStore, RunRow, TableSpec, compare, pool, table_settings
+from recbole_signed.runs.rows import append_row, read_rows
+from recbole_signed.runs.spec import RunSpec
+from recbole_signed.runs.stored import stored_table
+from recbole_signed.runs.user_values import drawn_by_seed
 from recbole_signed.table import to_markdown
 
 BASE = """

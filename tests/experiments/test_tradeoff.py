@@ -13,26 +13,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from result_tables import front_table
 
 from recbole_signed import progress
 from recbole_signed.cli import analysis
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.analysis import (
-    asked_models,
-    can_trade_off,
-    draw_tradeoff,
-    front_table,
-    matched_table,
-    parse_aversions,
-    read_curves,
-    splits_table,
-    standings,
-    tradeoff,
-    tradeoff_table,
-    tradeoffs,
-)
+from recbole_signed.lab.analysis import tradeoff
 from recbole_signed.lab.analysis import tradeoff_curve as module
+from recbole_signed.lab.analysis.asked import asked_models
+from recbole_signed.lab.analysis.tradeoff_curve import can_trade_off, parse_aversions, read_curves, tradeoffs
+from recbole_signed.lab.analysis.tradeoff_figure import draw_tradeoff
+from recbole_signed.lab.analysis.tradeoff_splits import splits_table, standings
+from recbole_signed.lab.analysis.tradeoff_tables import matched_table, tradeoff_table
 from recbole_signed.runs import data_sha256
 from recbole_signed.runs import fitted as fitting
 from recbole_signed.table import to_text

@@ -17,11 +17,13 @@ from scripted import scripted_trials
 from recbole_signed.convert import convert
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import DirectoryLock
-from recbole_signed.lab.tuning import Plan, Tuning, tune, tuning_table, worker
+from recbole_signed.lab.tuning import Plan, worker
 from recbole_signed.lab.tuning import search as module
+from recbole_signed.lab.tuning.result import Tuning, tuning_table
+from recbole_signed.lab.tuning.search import tune
 from recbole_signed.plugin import registry
-from recbole_signed.runs import read_tuned
-from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
+from recbole_signed.runs.tuned import read_tuned
+from recbole_signed.ssf.search import SIGN_AWARE_AVERSIONS
 from recbole_signed.table import to_text
 
 SPACE = "reg_weight: {log_uniform: [1.0, 1000.0]}\n"

@@ -12,8 +12,11 @@ from scripted import scripted_trials
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.tuning import Plan, Tuning, tune, tune_table, worker
-from recbole_signed.runs import TableSpec, read_tuned
+from recbole_signed.lab.tuning import Plan, tune_table, worker
+from recbole_signed.lab.tuning.result import Tuning
+from recbole_signed.lab.tuning.search import tune
+from recbole_signed.runs import TableSpec
+from recbole_signed.runs.tuned import read_tuned
 
 TRIAL = "def trial(values): row(values.get('reg_weight', 0.0))"
 TABLE: dict[str, Any] = {

@@ -12,19 +12,10 @@ from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.runs import (
-    RunRow,
-    RunSpec,
-    TableSpec,
-    Tuned,
-    build_table,
-    compare,
-    data_sha256,
-    pool,
-    read_tuned,
-    to_yaml,
-    tuned_path,
-)
+from recbole_signed.runs import RunRow, TableSpec, compare, data_sha256, pool
+from recbole_signed.runs.building import build_table
+from recbole_signed.runs.spec import RunSpec
+from recbole_signed.runs.tuned import Tuned, read_tuned, to_yaml, tuned_path
 
 SPLIT = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO"}
 

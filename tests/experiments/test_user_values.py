@@ -10,7 +10,16 @@ import pytest
 
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
-from recbole_signed.runs import RunRow, SectionValues, best_of, has_none, is_there, pooled_sections, read_section, write
+from recbole_signed.runs import RunRow
+from recbole_signed.runs.user_values import (
+    SectionValues,
+    best_of,
+    has_none,
+    is_there,
+    pooled_sections,
+    read_section,
+    write,
+)
 
 NAN = np.nan
 RANDOM_SPLIT = {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}

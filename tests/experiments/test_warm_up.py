@@ -9,7 +9,8 @@ import pytest
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.runs import run, run_warm_up, warm_up
+from recbole_signed.runs import run, warm_up
+from recbole_signed.runs.warm_up import run_warm_up
 
 
 @pytest.mark.parametrize("model", ["SSF", "LightGCN", "EASE"])

@@ -10,8 +10,10 @@ import pytest
 
 from recbole_signed import runs
 from recbole_signed.graph import eigenvectors
-from recbole_signed.lab.tuning import Task, worker
-from recbole_signed.runs import DataCache, run
+from recbole_signed.lab.tuning import worker
+from recbole_signed.lab.tuning.task import Task
+from recbole_signed.runs import run
+from recbole_signed.runs.reading import DataCache
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
 GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}

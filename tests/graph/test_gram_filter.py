@@ -12,7 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import GramFilter, cooccurrence, homophily_ratio, propagation
+from recbole_signed.graph import cooccurrence, propagation
+from recbole_signed.graph.cooccurrence import homophily_ratio
+from recbole_signed.graph.propagation import GramFilter
 
 
 @pytest.mark.parametrize("cells", [1, 100, 1 << 20])

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from recbole_signed.graph import gram_inverse, inverse, replace_rows
+from recbole_signed.graph import inverse
+from recbole_signed.graph.inverse import gram_inverse, replace_rows
 
 RIDGE = 3.0
 

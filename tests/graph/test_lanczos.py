@@ -10,7 +10,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import eigenvectors, gram_eigenvectors, kept_eigenvectors
+from recbole_signed.graph import eigenvectors
+from recbole_signed.graph.eigenvectors import gram_eigenvectors, kept_eigenvectors
 
 
 def normalised(edges: np.ndarray) -> sp.csr_matrix:

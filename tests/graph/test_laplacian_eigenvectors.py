@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recbole_signed.graph import eigenvectors as module
-from recbole_signed.graph import laplacian_eigenvectors
+from recbole_signed.graph.eigenvectors import laplacian_eigenvectors
 
 
 def random_signs(seed: int, shape: tuple[int, int]) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import SignedLeastSquares, least_squares
+from recbole_signed.graph import least_squares
+from recbole_signed.graph.least_squares import SignedLeastSquares
 
 
 def edges(seed: int, n_rows: int = 23, n_columns: int = 31) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -9,7 +9,8 @@ from exposure import exposure_matrix
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph import SignedGraph, user_degrees
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.spectral import user_degrees
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 

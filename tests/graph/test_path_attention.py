@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recbole_signed.graph import WalkGraph, WalkPairs, n_path_types, path_attention
+from recbole_signed.graph.random_walks import WalkGraph, WalkPairs, n_path_types, path_attention
 
 N_USERS, N_ITEMS, LENGTH = 7, 6, 3
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdict_reference import Person
 
-from recbole_signed.graph import Demotions, Neighbourhoods, Verdicts, personal_verdict
+from recbole_signed.graph import personal_verdict
+from recbole_signed.graph.personal_verdict import Demotions, Neighbourhoods, Verdicts
 
 N_USERS, N_ITEMS = 6, 11
 WIDE = {"NEAR": 10}

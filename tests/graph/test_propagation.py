@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.nn import LGConv, SignedConv
 
-from recbole_signed.graph import BipartiteOperator, SignedGraph, SparseOperator, row_mean, sparse_tensor, symmetric
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.propagation import BipartiteOperator, SparseOperator, row_mean, sparse_tensor, symmetric
 
 SHAPE = (9, 12)
 MATRICES = st.lists(

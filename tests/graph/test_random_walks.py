@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph import WalkGraph, n_path_types, random_walks
+from recbole_signed.graph import random_walks
+from recbole_signed.graph.random_walks import WalkGraph, n_path_types
 
 N_USERS, N_ITEMS = 6, 5
 

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 
-from recbole_signed.graph import RidgeSums, ridge
+from recbole_signed.graph import ridge
+from recbole_signed.graph.ridge import RidgeSums
 
 FloatArray = npt.NDArray[np.float64]
 

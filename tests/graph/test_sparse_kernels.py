@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import SparseTerm, add_transposed_product, csr_product, multiply, sparse_kernels
+from recbole_signed.graph import sparse_kernels
+from recbole_signed.graph.sparse_kernels import SparseTerm, add_transposed_product, csr_product, multiply
 
 
 def random_matrix(seed: int, n_rows: int, n_columns: int, density: float = 0.3) -> sp.csr_matrix:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, right_factors, spectral
+from recbole_signed.graph import SignedGraph, spectral
+from recbole_signed.graph.spectral import right_factors
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph import orthonormalise, random_panels, rotated, split, subspace
+from recbole_signed.graph import subspace
+from recbole_signed.graph.subspace import orthonormalise, random_panels, rotated, split
 
 
 def joined(panels: list[np.ndarray]) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_signed.graph import largest, top_scores
+from recbole_signed.graph import top_scores
+from recbole_signed.graph.top_scores import largest
 
 
 @pytest.mark.parametrize("n", [5_120, 6_000, 6_016, 6_079])

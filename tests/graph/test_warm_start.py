@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import refreshed_factors, spectral
+from recbole_signed.graph import spectral
+from recbole_signed.graph.spectral import refreshed_factors
 
 
 def matrix(seed: int = 0, n_rows: int = 90, n_columns: int = 60) -> sp.csr_matrix:

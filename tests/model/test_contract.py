@@ -19,7 +19,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_signed.convert.sources import planted
+from recbole_signed.convert.sources.toy import planted
 from recbole_signed.model import abstract_recommender
 from recbole_signed.plugin import registry
 

@@ -17,7 +17,7 @@ from signed_reference import (
     small_data,
 )
 
-from recbole_signed.model import DFGNN
+from recbole_signed.model.dfgnn import DFGNN
 
 
 def with_loops(likes: np.ndarray) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, small_data
 
-from recbole_signed.model import DirectAU
+from recbole_signed.model.directau import DirectAU
 
 
 @pytest.mark.parametrize(("encoder", "layers"), [("MF", 0), ("LightGCN", 2)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from signed_reference import N_USERS, build, small_data
 
-from recbole_signed.model import LSGRec
+from recbole_signed.model.lsgrec import LSGRec
 
 USERS = torch.arange(N_USERS)
 

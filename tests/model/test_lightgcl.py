@@ -6,7 +6,7 @@ import pytest
 import torch
 from signed_reference import N_USERS, adjacency, assert_same_encoding, bpr_of, build, nodes, normalised, small_data
 
-from recbole_signed.model import LightGCL
+from recbole_signed.model.lightgcl import LightGCL
 
 
 @pytest.mark.parametrize("q", [3, 50])

@@ -19,7 +19,7 @@ from signed_reference import (
     small_data,
 )
 
-from recbole_signed.model import LSGRec
+from recbole_signed.model.lsgrec import LSGRec
 
 
 def streams(model: LSGRec, data: Any, n_layers: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,7 @@ from signed_reference import (
     small_data,
 )
 
-from recbole_signed.model import PANEGNN
+from recbole_signed.model.panegnn import PANEGNN
 
 LAYERS = 4
 SETTINGS = {"feedback_coefficient": 1.7, "reg_weight": 0.02, "contrast_weight": 0.3, "temperature": 0.6}

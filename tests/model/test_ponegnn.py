@@ -20,7 +20,7 @@ from signed_reference import (
 )
 from torch.nn.functional import cosine_similarity
 
-from recbole_signed.model import PoneGNN
+from recbole_signed.model.ponegnn import PoneGNN
 
 EVERY = 9
 SETTINGS = {"reg_weight": 0.02, "contrast_weight": 0.3, "temperature": 0.6, "disinterest_every": EVERY}

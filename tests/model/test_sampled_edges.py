@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.model import SampledEdges, disinterest_filter, reversed_bpr, sign_aware_bpr
+from recbole_signed.model.layers import disinterest_filter
+from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr
 
 
 @given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 5), st.integers(1, 40))

@@ -16,7 +16,7 @@ from signed_reference import (
     small_data,
 )
 
-from recbole_signed.model import SBGNN
+from recbole_signed.model.sbgnn import SBGNN
 
 
 def mean_over(paths: np.ndarray, rows: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from signed_reference import FIELDS, N_USERS, SmallData, defaults, small_data
 
-from recbole_signed import model as models
+from recbole_signed.plugin import registry
 
 NAMES = (
     *("DFGNN", "DirectAU", "LSGRec", "LightGCL", "PANEGNN", "PoneGNN", "SBGNN", "SGCN", "SLGNN", "SiGRec", "SiReN"),
@@ -44,7 +44,7 @@ def other(name: str, key: str, value: Any) -> Any:
 def signature(name: str, data: SmallData, config: dict[str, Any]) -> list[torch.Tensor]:
     """The start, the scores, and the losses of two epochs, with dropout and noise, and without."""
     torch.manual_seed(0)
-    model = getattr(models, name)(config, data).double()
+    model = registry.load_object(f"recbole_signed.model.{name.lower()}:{name}")(config, data).double()
     start = [each.detach().clone() for each in model.parameters()]
     with torch.no_grad():
         for each in model.parameters():

@@ -21,7 +21,7 @@ from signed_reference import (
 from torch_geometric.nn import SignedConv
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model import SGCN
+from recbole_signed.model.sgcn import SGCN
 
 SIZE = 6
 

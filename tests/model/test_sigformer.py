@@ -15,8 +15,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
-from recbole_signed.model import SIGformer
 from recbole_signed.model import sigformer as module
+from recbole_signed.model.sigformer import SIGformer
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
 SMALL = {"embedding_size": 8, "eigs_dim": 6, "n_layers": 2, "sample_hop": 3, "alpha": 0.3}

@@ -9,7 +9,7 @@ import torch
 from signed_reference import N_USERS, assert_same_encoding, assert_same_loss, build, light, nodes, rows_of, small_data
 from torch.nn.functional import cosine_similarity, logsigmoid
 
-from recbole_signed.model import SiGRec
+from recbole_signed.model.sigrec import SiGRec
 
 SETTINGS = {"cosine_weight": 0.7, "dislike_margin": 0.1, "reg_weight": 0.03}
 

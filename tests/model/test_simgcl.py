@@ -20,7 +20,7 @@ from signed_reference import (
     squares_of,
 )
 
-from recbole_signed.model import SimGCL
+from recbole_signed.model.simgcl import SimGCL
 
 
 def final(model: SimGCL, likes: object, n_layers: int = 3) -> torch.Tensor:

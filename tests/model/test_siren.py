@@ -19,7 +19,8 @@ from signed_reference import (
 )
 from torch.nn.functional import logsigmoid
 
-from recbole_signed.model import SiReN, dropout
+from recbole_signed.model.layers import dropout
+from recbole_signed.model.siren import SiReN
 
 
 def embeddings(model: SiReN, data: Any) -> torch.Tensor:

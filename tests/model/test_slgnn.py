@@ -23,8 +23,7 @@ from signed_reference import (
 )
 from torch.nn.functional import leaky_relu
 
-from recbole_signed.model import SLGNN
-from recbole_signed.model.slgnn import SLGNNLayer, singular_features
+from recbole_signed.model.slgnn import SLGNN, SLGNNLayer, singular_features
 
 SLOPE = 0.6
 

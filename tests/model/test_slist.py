@@ -19,7 +19,7 @@ from recbole.utils import get_model
 from small_ordered import fitted_in_order
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model import moments
+from recbole_signed.model.ordered_likes import moments
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Event = tuple[int, int, int]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from signed_reference import FIELDS, N_ITEMS, N_USERS, defaults, small_data
 
-from recbole_signed import model as models
+from recbole_signed.plugin import registry
 
 SIZE = 600
 XAVIER = [math.sqrt(2.0 / (n + SIZE)) for n in (N_USERS, N_ITEMS)]
@@ -38,7 +38,7 @@ CHANGES = {"UltraGCN": {"initial_weight": 0.03, "show_progress": False}}
 @pytest.mark.parametrize("name", STARTS)
 def test_tables_start_with_their_size(name: str) -> None:
     torch.manual_seed(0)
-    made = getattr(models, name)(
+    made = registry.load_object(f"recbole_signed.model.{name.lower()}:{name}")(
         {**FIELDS, **defaults(name), "embedding_size": SIZE, **CHANGES.get(name, {})}, small_data()
     )
     sizes, shape = STARTS[name]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from signed_reference import assert_same_encoding, assert_same_loss, build, nodes, small_data
 
-from recbole_signed.model import UltraGCN
+from recbole_signed.model.ultragcn import UltraGCN
 
 WEIGHTS = {"w1": 0.3, "w2": 1.2, "w3": 0.4, "w4": 0.9, "negative_weight": 3.0, "lambda": 0.6, "gamma": 0.05}
 

@@ -20,7 +20,8 @@ from signed_reference import (
 )
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model import XSimGCL, xsimgcl
+from recbole_signed.model import xsimgcl
+from recbole_signed.model.xsimgcl import XSimGCL
 
 
 @pytest.mark.parametrize("layer_cl", [1, 2, 3])

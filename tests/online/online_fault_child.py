@@ -18,9 +18,15 @@ from typing import Any
 import numpy as np
 
 from recbole_signed import files
-from recbole_signed.live import Event, EventBatch, Limits, sign_of
-from recbole_signed.live.sources import JsonLinesSource
-from recbole_signed.live.store import EdgeState, Erasure, OnlineState, Snapshot, Update, read_manifest, read_tensors
+from recbole_signed.live import Event, EventBatch
+from recbole_signed.live.events import Limits, sign_of
+from recbole_signed.live.sources.file_source import JsonLinesSource
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.erasure import Erasure
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
+from recbole_signed.live.store.update import Update
+from recbole_signed.live.store.versions import Snapshot
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY, BACKUP_EVERY = 40, 200, 700, 1100
 

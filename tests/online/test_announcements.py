@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
 from recbole_signed.live import Event, EventBatch
-from recbole_signed.live.store import ANNOUNCEMENTS, Announcements, OnlineState, Vocabulary, backup
+from recbole_signed.live.store import Vocabulary, backup
+from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
+from recbole_signed.live.store.state import OnlineState
 
 NOW = 1_700_000_000_000
 

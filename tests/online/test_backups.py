@@ -20,7 +20,9 @@ from warm_python import WarmPython
 from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender
-from recbole_signed.live.store import OnlineState, back_up, backup, compaction, restore, traces, traces_of
+from recbole_signed.live.store import back_up, backup, compaction
+from recbole_signed.live.store.backup import restore
+from recbole_signed.live.store.state import OnlineState
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -221,42 +223,6 @@ def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(Path, "stat", told)
 
 
-def test_files_that_are_replaced_while_they_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer makes the base again without a user, under another name."""
-    begin(tmp_path / "state").close()
-    old, new = (tmp_path / "state" / f"base-0.{number}" / "edges" for number in (1, 2))
-    old.parent.mkdir()
-    old.write_bytes(b"an earlier base")
-    opened = Path.open
-
-    def replaced(path: Path, *words: Any, **more: Any) -> Any:
-        if path == old and old.exists():
-            shutil.rmtree(old.parent)
-            new.parent.mkdir()
-            new.write_bytes(b"this holds 'stays-here'")
-        return opened(path, *words, **more)
-
-    monkeypatch.setattr(Path, "open", replaced)
-    found = traces_of(tmp_path / "state", "stays-here")
-    assert not old.exists()
-    assert found.traces == [f"{new} holds {b'stays-here'!r}."]
-
-
-@pytest.mark.parametrize("before", range(6))
-def test_traces_are_found_across_the_blocks_of_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
-) -> None:
-    begin(tmp_path / "state").close()
-    monkeypatch.setattr(traces, "_BLOCK", 5)
-    path = tmp_path / "state" / "notes.txt"
-    path.write_bytes(b"-" * before + b"of-somebody, order-77")
-    found = traces_of(tmp_path / "state", "of-somebody", ["order-77", "order-78"])
-    assert [each for each in found.traces if str(path) in each] == [
-        f"{path} holds {b'of-somebody'!r}.",
-        f"{path} holds {b'order-77'!r}.",
-    ]
-
-
 @pytest.mark.parametrize("deep", ["", "of/a/machine"])
 def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: str) -> None:
     recommender = begin(tmp_path / "state")
@@ -272,9 +238,6 @@ def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: 
     assert left.rows == 1
     assert f"the backup {disk / deep / 'one'} can't be reached" in left.reasons[0]
     assert b"leaves-for-ever" not in content(here)  # the others do not wait
-    assert f"The backup {disk / deep / 'one'} can't be reached" in run(
-        "verify", tmp_path / "state", "--forgotten", "leaves-for-ever"
-    )[1].replace("\n", " ")
     with pytest.raises(UsageError, match="can't be reached"):
         recommender.back_up(disk / deep / "one")
     assert not list(disk.iterdir())

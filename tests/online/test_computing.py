@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_recommender import begin, event
 
-from recbole_signed.live import compute_apart, compute_here
-from recbole_signed.live.store import EventLog, FrozenEdges
+from recbole_signed.live.computing import compute_apart, compute_here
+from recbole_signed.live.store.edges import FrozenEdges
+from recbole_signed.live.store.event_log import EventLog
 
 
 def held_commits(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:

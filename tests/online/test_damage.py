@@ -21,8 +21,13 @@ from recbole_signed.cli.app import app
 from recbole_signed.cli.state import _damage
 from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, EventBatch, OnlineRecommender, store
-from recbole_signed.live.store import LOG, MANIFEST, EventLog, OnlineState, Versions, database, read_manifest
+from recbole_signed.live.store import database
+from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.owner import LOG
 from recbole_signed.live.store.seen import Seen
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.tensor_folders import MANIFEST, read_manifest
+from recbole_signed.live.store.versions import Versions
 
 N_EVENTS = 300
 

@@ -13,8 +13,11 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
-from recbole_signed.live.learners import NEAR, EaseLearner, make_learner
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.ease import EaseLearner
+from recbole_signed.live.learners.neighbours import NEAR
 
 WEIGHT, RIDGE = -0.7, 5.0
 

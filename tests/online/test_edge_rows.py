@@ -7,8 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from recbole_signed.live import DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
-from recbole_signed.live.store import EdgeState, LogBatch
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.log_batch import LogBatch
 
 KINDS = [LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE]
 

@@ -14,18 +14,15 @@ import torch
 from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, VIEW, Event, EventBatch
-from recbole_signed.live.learners import (
-    Batches,
-    EmbeddingLearner,
-    TrainingRecipe,
-    described,
-    embeddings_of,
-    learner_from,
-    make_learner,
-    scores_of,
-)
-from recbole_signed.live.store import EdgeArrays, OnlineState
+from recbole_signed.live import LIKE, Event, EventBatch
+from recbole_signed.live.events import DISLIKE, VIEW
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.embedding import EmbeddingLearner
+from recbole_signed.live.learners.fine_tuning import Batches
+from recbole_signed.live.learners.make import described, learner_from
+from recbole_signed.live.learners.recipe import TrainingRecipe, embeddings_of, scores_of
+from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.live.store.state import OnlineState
 
 COMMON = {"embedding_size": 8, "epochs": 15, "learning_rate": 0.02, "refresh_steps": 10, "reservoir": 300}
 MODELS: dict[str, dict[str, Any]] = {

@@ -13,23 +13,15 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live import DISLIKE, LIKE, VIEW
-from recbole_signed.live.learners import (
-    Batches,
-    EdgeDataset,
-    RidgeMap,
-    TrainingRecipe,
-    Verdicts,
-    Weights,
-    adam,
-    degree_weights,
-    features,
-    fine_tuning,
-    grown,
-    ridge_map,
-    tables_of,
-)
-from recbole_signed.live.store import EdgeArrays
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, VIEW
+from recbole_signed.live.learners import fine_tuning, ridge_map
+from recbole_signed.live.learners.base import grown
+from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, adam
+from recbole_signed.live.learners.growth import Weights, tables_of
+from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
+from recbole_signed.live.learners.ridge_map import RidgeMap, degree_weights, features
+from recbole_signed.live.store.edges import EdgeArrays
 
 
 def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> EdgeArrays:

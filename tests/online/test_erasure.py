@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 from bare_state import take_from
 from small_recommender import NOW, Clock, begin, content, event
-from typer.testing import CliRunner
 
-from recbole_signed.cli.app import app
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, USER, Event, EventBatch, OnlineRecommender, content_id
+from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
 from recbole_signed.live.computing import compute_here
-from recbole_signed.live.sources import JsonLinesSource
-from recbole_signed.live.store import OnlineState, StateSettings, Versions, read_manifest, read_tensors
+from recbole_signed.live.events import DISLIKE, USER, content_id
+from recbole_signed.live.sources.file_source import JsonLinesSource
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
+from recbole_signed.live.store.versions import Versions
 
 WHO = "maria.berger@example.org"
 OTHER = "somebody-else@example.org"
@@ -284,35 +286,6 @@ def test_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
     assert not recommender.erase()
     recommender.close()
     assert confirmed(tmp_path / "state") == []
-
-
-def test_verify_shows_what_is_left(tmp_path: Path) -> None:
-    folder, clock = tmp_path / "state", Clock(time.time())
-    begin(folder).close()
-    recommender = open_with(folder, clock)
-    recommender.update(events())
-
-    def verify(*options: str) -> tuple[int, dict[str, Any]]:
-        done = CliRunner().invoke(app, ["state", "verify", str(folder), "--forgotten", WHO, *options, "--json"])
-        return done.exit_code, json.loads(done.stdout)
-
-    status, found = verify("--event-id", f"{WHO}/1")
-    assert status == 1
-    assert "The vocabulary has the user" in " ".join(found["traces"])
-    assert "is known by its digest" in " ".join(found["traces"])
-    recommender.forget(WHO, TIMES[7])
-    status, found = verify("--event-id", f"{WHO}/1")
-    assert status == 1
-    assert [each.split(":")[0].split(" until")[0] for each in found["traces"]] == [
-        "Late events of the user are refused"
-    ]
-    assert found["notes"] == ["Factors that were learned from 1 forgotten users go with the next refit."]
-    recommender.refit().result(60)
-    recommender.erase()
-    recommender.close()
-    clock.now += 9 * 86_400
-    open_with(folder, clock).close()
-    assert verify("--event-id", f"{WHO}/1") == (0, {"traces": [], "notes": []})
 
 
 def test_an_erasure_of_files_that_fails_is_pending_and_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

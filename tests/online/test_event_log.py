@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import FORGET_USER, LIKE, Event, EventBatch
-from recbole_signed.live.store import WAL_BYTES, EventLog, row_checksums, write_meta
+from recbole_signed.live import LIKE, Event, EventBatch
+from recbole_signed.live.events import FORGET_USER
+from recbole_signed.live.store.checksum import row_checksums
+from recbole_signed.live.store.database import WAL_BYTES, write_meta
+from recbole_signed.live.store.event_log import EventLog
 
 
 def batch(*rows: tuple[str, str, str, str, int], value: float | None = None) -> EventBatch:

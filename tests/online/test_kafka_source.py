@@ -17,7 +17,9 @@ from kafka_brokers import Brokers
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.live.sources import KafkaSource, open_source
-from recbole_signed.live.store import OnlineState, back_up, restore
+from recbole_signed.live.store import back_up
+from recbole_signed.live.store.backup import restore
+from recbole_signed.live.store.state import OnlineState
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,11 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
-from recbole_signed.live.learners import LeastSquaresLearner, make_learner
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import growing_items as fold_in
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.signed_ials import LeastSquaresLearner
 
 LIKE_WEIGHT, WEIGHT, TARGET, UNOBSERVED, REG, EXPONENT = 1.3, 0.6, -0.4, 0.2, 0.05, 0.8
 

@@ -19,7 +19,7 @@ from small_recommender import NOW, begin, event
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live.store.state import OnlineState
 
 
 def ranking(recommender: OnlineRecommender, users: tuple[str, ...] = ("u1", "u2", "nobody")) -> list[Any]:

@@ -12,8 +12,12 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNDISLIKE, UNLIKE
-from recbole_signed.live.learners import EmbeddingLearner, RidgeMap, graph_of, live_embeddings, rows_of
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, UNDISLIKE, UNLIKE
+from recbole_signed.live.learners import live_embeddings
+from recbole_signed.live.learners.base import graph_of, rows_of
+from recbole_signed.live.learners.embedding import EmbeddingLearner
+from recbole_signed.live.learners.ridge_map import RidgeMap
 
 DIMENSIONS, NEW = 3, 2
 """Of an embedding, and how many new users count for an item here."""

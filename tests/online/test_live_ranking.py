@@ -12,28 +12,21 @@ import torch
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, UNDISLIKE, UNLIKE
-from recbole_signed.live.learners import (
-    NEAR,
-    EaseLearner,
-    LeastSquaresLearner,
-    Neighbours,
-    best_items,
-    make_learner,
-    neighbours,
-    ranked_scores,
-)
-from recbole_signed.live.learners.ranking import Judged, neighbourhoods
-from recbole_signed.live.learners.ssf import (
-    STALE,
-    LearnedSpectralLearner,
-    LiveCounters,
-    SpectralLearner,
-    TimeLearner,
-    live_items,
-)
-from recbole_signed.ssf import FilterSettings, LearnedSettings
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, UNDISLIKE, UNLIKE
+from recbole_signed.live.learners import make_learner, neighbours
+from recbole_signed.live.learners.ease import EaseLearner
+from recbole_signed.live.learners.neighbours import NEAR, Neighbours
+from recbole_signed.live.learners.ranking import Judged, best_items, neighbourhoods, ranked_scores
+from recbole_signed.live.learners.signed_ials import LeastSquaresLearner
+from recbole_signed.live.learners.ssf import live_items
+from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
+from recbole_signed.live.learners.ssf.learner import SpectralLearner
+from recbole_signed.live.learners.ssf.live_items import STALE, LiveCounters
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner
+from recbole_signed.ssf import FilterSettings
 from recbole_signed.ssf.item_counters import ExpectedCounts
+from recbole_signed.ssf.learned_items import LearnedSettings
 
 KEYS = np.arange(1000)
 SETTINGS = FilterSettings(rank=7, cutoff=4, popularity_floor=0.1, popularity_exponent=0.2, dislike_aversion=0.7)

@@ -21,14 +21,19 @@ from small_recommender import begin, event
 from verdict_reference import Person
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live import DISLIKE, LIKE, UNDISLIKE, VIEW, Event, OnlineRecommender
-from recbole_signed.live.learners import described, learner_from, learner_of, make_learner, ranked_scores
-from recbole_signed.live.learners.ranking import Judged, neighbourhoods
-from recbole_signed.live.learners.ssf import LearnedSpectralLearner, SpectralLearner, TimeLearner
+from recbole_signed.live import LIKE, Event, OnlineRecommender
+from recbole_signed.live.events import DISLIKE, UNDISLIKE, VIEW
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.make import described, learner_from, learner_of
+from recbole_signed.live.learners.ranking import Judged, neighbourhoods, ranked_scores
+from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
+from recbole_signed.live.learners.ssf.learner import SpectralLearner
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.live.trainer import base_of
-from recbole_signed.model import PersonalVerdicts
-from recbole_signed.plugin.ranges import _warn_of_push
-from recbole_signed.ssf import FilterSettings, LearnedSettings
+from recbole_signed.model.personal_verdict import PersonalVerdicts
+from recbole_signed.plugin.ranges import _warn_once
+from recbole_signed.ssf import FilterSettings
+from recbole_signed.ssf.learned_items import LearnedSettings
 
 N_ITEMS = 11
 MAP = np.random.default_rng(4).standard_normal((N_ITEMS, N_ITEMS)).astype(np.float32)
@@ -301,7 +306,7 @@ def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Pa
 
 
 def test_a_description_with_a_push_opens_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    _warn_of_push.cache_clear()  # it is said once in each process
+    _warn_once.cache_clear()  # it is said once in each process
     old = {**described(make_learner("SSF", {"rank": 5})), "dislike_push": 0.3}
     del old["dislike_strength"]
     with caplog.at_level(logging.WARNING):
@@ -318,7 +323,7 @@ def test_a_configuration_with_a_push_goes_online_with_one_warning(
 ) -> None:
     model, config, _ = prepare_model("SSF", **CLOSED, dislike_strength=0.4, online_settings={"dislike_push": 0.5})
     caplog.clear()
-    _warn_of_push.cache_clear()
+    _warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert learner_of(model, config).dislike_strength == 0.4
     assert sum("dislike_push" in record.message for record in caplog.records) == 1

@@ -18,7 +18,7 @@ from bare_state import ready, take_from
 from small_recommender import begin, event
 
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
-from recbole_signed.live.sources import JsonLinesSource
+from recbole_signed.live.sources.file_source import JsonLinesSource
 from recbole_signed.live.store import backup
 
 _OF_SQLITE = ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm")

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import LIKE, TYPES, DeadLetter, Event, EventBatch, Limits, parse_rows
-from recbole_signed.live.store import DeadLetterFile
+from recbole_signed.live import LIKE, Event, EventBatch
+from recbole_signed.live.events import TYPES, DeadLetter, Limits, parse_rows
+from recbole_signed.live.store.dead_letters import DeadLetterFile
 
 GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": 5}
 LIMITS = Limits(future_tolerance=100, now=lambda: 1000)

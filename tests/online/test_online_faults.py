@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_signed.live import TYPES
-from recbole_signed.live.store import DeadLetterFile
+from recbole_signed.live.events import TYPES
+from recbole_signed.live.store.dead_letters import DeadLetterFile
 
 CHILD = Path(__file__).with_name("online_fault_child.py")
 STEPS = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,25 +226,6 @@ def test_another_vocabulary_is_refused(start: Callable[..., Any], write_inter: C
 def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="no trainer 'Online' to choose"):
         start(trainer="Online")
-
-
-@pytest.mark.parametrize("start", ["SSF", "SSFL", "SSFT"], indirect=True)
-def test_a_linear_term_is_part_of_the_live_model(start: Callable[..., Any]) -> None:
-    trainer = start(linear_weight=0.3)
-    users = torch.arange(1, trainer.model.n_users)
-    trained, made = trainer.model.score(users), trainer.model.filter
-    live = trainer.learner.scores(trainer.state.edges, users.numpy())
-    torch.testing.assert_close(live, trained, rtol=1e-3, atol=1e-5)
-    taste = replace(trainer.model.taste, linear=None)
-    without = taste if made is trainer.model.taste else replace(made, taste=taste)
-    assert not torch.allclose(live, without.scores(trainer.model.edges_of(users)), rtol=1e-3, atol=1e-5)
-    best = trainer.recommend("u1", 5)
-    trainer.update([event(1, "u1", best[0][0], "like")])
-    after = trainer.recommend("u1", 5)
-    assert best[0][0] not in dict(after)
-    trainer.snapshot()
-    trainer.close()
-    assert start(linear_weight=0.3).recommend("u1", 5) == after
 
 
 def test_neutral_edges_that_a_live_learner_does_not_know_are_refused(

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
-from recbole_signed.live.learners import Learner, make_learner
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import Learner
 
 HALF_LIFE = 1e-6
 """Eighty-six events of a stream: a millisecond each."""

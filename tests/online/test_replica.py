@@ -12,9 +12,12 @@ import pytest
 from small_recommender import begin, event
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import Event, Follower, OnlineRecommender, OnlineReplica
-from recbole_signed.live.learners import best_items
-from recbole_signed.live.store import LogBatch, StateSettings, restore
+from recbole_signed.live import Event, OnlineRecommender
+from recbole_signed.live.learners.ranking import best_items
+from recbole_signed.live.replica import Follower, OnlineReplica
+from recbole_signed.live.store.backup import restore
+from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.settings import StateSettings
 
 NOW = 1_700_000_000_000
 

@@ -204,7 +204,7 @@ def test_a_data_set_with_appended_users_and_items_resumes(start: Callable[..., A
     assert all(0 <= value <= 1 for value in found.values())
     dataset = again.parts[2]._dataset
     number = dataset.token2id("user_id", "u7")
-    from recbole_signed.live import LiveModel
+    from recbole_signed.live.trainer import LiveModel
 
     scores = LiveModel(again, dataset, torch.device("cpu")).full_sort_predict({"user_id": torch.tensor([number])})[0]
     assert scores.shape == (dataset.item_num,)

@@ -12,8 +12,11 @@ import pytest
 from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import Event, EventBatch, OnlineRecommender, OnlineReplica
-from recbole_signed.live.store import LOG, OnlineState, StateSettings
+from recbole_signed.live import Event, EventBatch, OnlineRecommender
+from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.store.owner import LOG
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.state import OnlineState
 
 DAY = 86_400
 

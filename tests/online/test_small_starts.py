@@ -10,7 +10,7 @@ import torch
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import VIEW
+from recbole_signed.live.events import VIEW
 from recbole_signed.live.learners import make_learner
 
 N_USERS, N_ITEMS = 60, 45

@@ -14,7 +14,7 @@ import pytest
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
-from recbole_signed.live.store import Versions
+from recbole_signed.live.store.versions import Versions
 
 ABOUT = {
     "applied_seq": 7,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.live.store import Vocabulary, make_tag
+from recbole_signed.live.store import Vocabulary
+from recbole_signed.live.store.vocabulary import make_tag
 
 
 def grown(tokens: list[str]) -> Vocabulary:

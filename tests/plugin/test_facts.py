@@ -15,24 +15,19 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
 from recbole_signed.lab.upstream import upstream
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.learners.ssf import chosen_settings
-from recbole_signed.plugin import (
+from recbole_signed.live.learners.ssf.stream_choice import chosen_settings
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import STOCK, ModelFacts, class_names, default_file, display_name, facts_of
+from recbole_signed.plugin.families import (
     LIKES_CLOSED,
     LIKES_TRAINED,
     OURS,
     REFERENCE,
     SIGNED_CLOSED,
-    STOCK,
-    ModelFacts,
-    class_names,
-    default_file,
-    display_name,
-    facts_of,
-    families_by_model,
     family,
-    registry,
 )
-from recbole_signed.runs import TableSpec, default_settings, list_models
+from recbole_signed.runs import TableSpec, list_models
+from recbole_signed.runs.spec import default_settings
 
 BASE = '''
 """Tiny
@@ -130,7 +125,7 @@ def test_a_model_from_outside_is_right_in_all_places(tiny: str, tmp_path: Path) 
     (info,) = (each for each in list_models() if each.name == tiny)
     assert (info.origin, info.family, info.source, info.uses_dislikes) == ("outside", "tiny family", "a paper", True)
     # the report
-    assert family(tiny) == families_by_model()[tiny] == SIGNED_CLOSED
+    assert family(tiny) == SIGNED_CLOSED
     assert not {"outside.base", "outside.tiny"} & set(sys.modules), "nothing so far imports the model"
     # the live learners
     learner: Any = make_learner(tiny, {"size": 7, "dislike_strength": 0.3})

@@ -21,7 +21,7 @@ import recbole_signed
 from recbole_signed import UsageError
 from recbole_signed.model.ponegnn import PoneGNN
 from recbole_signed.plugin import registry
-from recbole_signed.trainer import SignedTrainer
+from recbole_signed.trainer.signed_trainer import SignedTrainer
 from recbole_signed.yaml_spec import read_yaml
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

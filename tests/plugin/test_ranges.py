@@ -17,17 +17,10 @@ from recbole.config import Config
 from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import (
-    RANGES,
-    Interval,
-    Words,
-    declared_for,
-    facts_of,
-    make_config,
-    parse_assignments,
-    ranges_of,
-    registry,
-)
+from recbole_signed.plugin import make_config, ranges, registry
+from recbole_signed.plugin.assignments import parse_assignments
+from recbole_signed.plugin.facts import facts_of
+from recbole_signed.plugin.ranges import RANGES, Interval, Words, declared_for, ranges_of, without_removed
 from recbole_signed.yaml_spec import read_yaml
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -373,3 +366,15 @@ def test_lists_that_are_longer_than_the_catalogue_are_refused(metric: str, prepa
     model, config, parts = prepare_model("SGCN", epochs=1, state="ERROR", **few)
     with pytest.raises(UsageError, match=re.escape("topk is [60], but 'small' has 50 items")):
         get_trainer(config["MODEL_TYPE"], "SGCN")(config, model).fit(parts[0], parts[1], saved=False)
+
+
+def test_keys_of_earlier_versions_are_taken_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    ranges._warn_once.cache_clear()
+    old = {"half_life": 3.0, "held": ["half_life"], "linear_weight": 0.0, "rank": 5}
+    assert without_removed(dict(old), "DecayPop") == {key: old[key] for key in ("half_life", "held", "rank")}
+    assert without_removed(dict(old), "SSFT", known=["half_life"]) == {"half_life": 3.0, "rank": 5}
+    caplog.clear()
+    for _ in range(2):
+        assert without_removed(dict(old), "SSFT") == {"rank": 5}
+    (said,) = caplog.messages
+    assert said.startswith("half_life, held: of no effect any more")

@@ -14,7 +14,8 @@ from recbole.quick_start import run_recbole
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed import UsageError
-from recbole_signed.plugin import registry, why_unsigned
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import why_unsigned
 from recbole_signed.runs import run
 
 SEQUENTIAL = sorted(name for name, family in registry.stock_models() if family == "sequential")

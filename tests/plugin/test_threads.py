@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import configuration, set_threads
+from recbole_signed.plugin import configuration
+from recbole_signed.plugin.configuration import set_threads
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from signed_report.tables import own_memory, table_values
 
-from recbole_signed.runs import RunRow, View, append_row, read_rows, stored_table, view_file
+from recbole_signed.runs import RunRow
+from recbole_signed.runs.rows import append_row, read_rows
+from recbole_signed.runs.stored import View, stored_table, view_file
 from recbole_signed.table import to_markdown
 
 YAML = """

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from service_process import served
 
-from recbole_signed.live import DISLIKE, LIKE, OnlineRecommender
+from recbole_signed.live import LIKE, OnlineRecommender
+from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners import make_learner
 
 pytestmark = pytest.mark.slow

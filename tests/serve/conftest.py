@@ -10,7 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recbole_signed.live import OnlineTrainer
-from recbole_signed.live.serve import ApiKeys, Engine, Experiments, ServeSettings, make_app
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.keys import ApiKeys
+from recbole_signed.live.serve.settings import ServeSettings
 
 
 @pytest.fixture

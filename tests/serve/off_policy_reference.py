@@ -15,7 +15,6 @@ import numpy as np
 from obp.ope import DoublyRobust, InverseProbabilityWeighting, SelfNormalizedInverseProbabilityWeighting
 
 N, ACTIONS = 300, 4
-CLIP = 3.0
 
 
 def main() -> None:
@@ -35,7 +34,6 @@ def main() -> None:
     }
     estimates = {
         "ips": InverseProbabilityWeighting().estimate_policy_value(**common),
-        "ips_clipped": InverseProbabilityWeighting(lambda_=CLIP).estimate_policy_value(**common),
         "snips": SelfNormalizedInverseProbabilityWeighting().estimate_policy_value(**common),
         "dr": DoublyRobust().estimate_policy_value(**common, estimated_rewards_by_reg_model=model[:, :, None]),
     }
@@ -48,7 +46,6 @@ def main() -> None:
     }
     content = {
         "made_by": f"tests/serve/off_policy_reference.py with sb-obp {version('sb-obp')}",
-        "clip": CLIP,
         "estimates": {name: float(value) for name, value in estimates.items()},
         "log": {name: [float(value) for value in column] for name, column in log.items()},
     }

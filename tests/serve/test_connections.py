@@ -16,7 +16,8 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from recbole_signed.live.serve import connections, listening_socket
+from recbole_signed.live.serve import connections
+from recbole_signed.live.serve.start import listening_socket
 
 LIST = b"GET /v1/users/1/recommendations HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -15,8 +15,8 @@ from service_calls import NOW, Make, items, send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender, OnlineTrainer
-from recbole_signed.live.serve import Experiments
 from recbole_signed.live.serve.arrivals import SET_BACK
+from recbole_signed.live.serve.experiments import Experiments
 
 
 @pytest.mark.parametrize("kinds", [("like", "dislike"), ("dislike", "like")])

@@ -14,8 +14,11 @@ from small_recommender import begin
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.serve import Engine, Experiments, Shown, TrafficLog, make_app, parse_experiment
-from recbole_signed.live.serve.experiments import Assignment
+from recbole_signed.live.serve import TrafficLog
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.experiments import Assignment, Experiments, parse_experiment
+from recbole_signed.live.serve.traffic import Shown
 
 
 def test_a_parameter_of_a_request_takes_the_place_of_that_of_a_variant(serve: Make) -> None:

@@ -15,8 +15,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.serve import Experiments, merged_parameters, parse_experiment, team_draft
-from recbole_signed.live.serve.experiments import Policy
+from recbole_signed.live.serve.experiments import Experiments, Policy, merged_parameters, parse_experiment, team_draft
 from recbole_signed.live.serve.schemas import Aversion
 from recbole_signed.plugin import ranges
 from recbole_signed.plugin.ranges import RANGES
@@ -226,7 +225,7 @@ def test_a_request_has_the_range_of_dislike_aversion_that_all_have() -> None:
 
 def test_the_push_of_an_older_file_warns_once_and_the_experiment_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     """A file of before the strength had taken its place would have ended the service."""
-    ranges._warn_of_push.cache_clear()
+    ranges._warn_once.cache_clear()
     old = {"share": 0.5, "parameters": {"dislike_push": 0.5, "dislike_aversion": 1.0}}
     found = [parse_experiment(name, make(variants={"a": {"share": 0.5}, "b": old})) for name in ("one", "two")]
     assert [each.variants["b"].parameters for each in found] == [{"dislike_aversion": 1.0}] * 2

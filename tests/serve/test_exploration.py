@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.serve import Experiments, answers, parse_experiment, probabilities, raised, value_of_policy
-from recbole_signed.live.serve.experiments import Assignment, Policy
-from recbole_signed.live.serve.exploration import POOL
-from recbole_signed.ssf import UNKNOWN
+from recbole_signed.live.serve import answers
+from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, parse_experiment
+from recbole_signed.live.serve.exploration import POOL, probabilities, raised
+from recbole_signed.live.serve.off_policy import value_of_policy
+from recbole_signed.ssf.item_counters import UNKNOWN
 
 VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}
 POLICIES = {"careful": {"parameters": {"dislike_aversion": 3.0}}, "popular": {"model": "popularity", "explore": 0.5}}

@@ -17,9 +17,13 @@ from redis_server import redis_server
 from small_recommender import NOW, begin
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import EventBatch, OnlineRecommender, parse_rows
-from recbole_signed.live.serve import Engine, ServeSettings, feed, make_app
+from recbole_signed.live import EventBatch, OnlineRecommender
+from recbole_signed.live.events import parse_rows
+from recbole_signed.live.serve import feed
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.feed import Feed
+from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.sources import EventSource
 from recbole_signed.live.sources.source import Polled
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.serve import ApiKeys, RateLimit, ServeSettings, hashed, make_key
 from recbole_signed.live.serve import keys as module
+from recbole_signed.live.serve.keys import ApiKeys, RateLimit, hashed, make_key
+from recbole_signed.live.serve.settings import ServeSettings
 
 
 def test_roles(tmp_path: Path) -> None:

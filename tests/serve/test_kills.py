@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 
 import recbole_signed
-from recbole_signed.live import DISLIKE, LIKE, NAMES, OnlineRecommender
+from recbole_signed.live import LIKE, OnlineRecommender
+from recbole_signed.live.events import DISLIKE, NAMES
 from recbole_signed.live.learners import make_learner
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]

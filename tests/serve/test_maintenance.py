@@ -16,9 +16,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recbole_signed.live import Event, OnlineRecommender
-from recbole_signed.live.serve import ApiKeys, Experiments, Maintenance, ServeSettings, make_app, make_key
+from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.catalogue import Catalogue
-from recbole_signed.live.store import restore
+from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.keys import ApiKeys, make_key
+from recbole_signed.live.serve.maintenance import Maintenance
+from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.store.backup import restore
 
 
 def test_tasks_run_by_their_schedule(serve: Callable[..., TestClient]) -> None:

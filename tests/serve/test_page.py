@@ -18,8 +18,11 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from recbole_signed.live import OnlineReplica
-from recbole_signed.live.serve import Engine, Experiments, listening_socket, make_app, parse_experiment
+from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.experiments import Experiments, parse_experiment
+from recbole_signed.live.serve.start import listening_socket
 
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 

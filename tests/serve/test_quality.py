@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from recbole_signed.live.serve import BINS, MINUTE, Case, LiveQuality, RecentShare
+from recbole_signed.live.serve.quality import BINS, MINUTE, Case, LiveQuality, RecentShare
 
 CASES = st.lists(
     st.builds(

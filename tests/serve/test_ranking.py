@@ -11,7 +11,8 @@ import pytest
 from edge_streams import Stream
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, SKIP
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, SKIP
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.ranking import Judged
 from recbole_signed.live.serve import ranking

@@ -16,9 +16,14 @@ from fastapi.testclient import TestClient
 from service_calls import NOW, Make, items, send
 from small_recommender import begin
 
-from recbole_signed.live import DISLIKE, LIKE, OnlineRecommender, OnlineReplica, OnlineTrainer
+from recbole_signed.live import LIKE, OnlineRecommender, OnlineTrainer
+from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.serve import Engine, Experiments, ServeSettings, make_app
+from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.settings import ServeSettings
 
 
 def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(serve: Make) -> None:
@@ -379,7 +384,9 @@ def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
 def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
     import uvicorn
 
-    from recbole_signed.live.serve import Engine, listening_socket, make_app
+    from recbole_signed.live.serve.app import make_app
+    from recbole_signed.live.serve.engine import Engine
+    from recbole_signed.live.serve.start import listening_socket
 
     client = serve(experiments=Experiments.read(tmp_path / "state" / "experiments.yaml"))
     writer_socket = listening_socket("127.0.0.1", 0)

@@ -17,11 +17,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import order_of_hashes
-from recbole_signed.live import Event, OnlineReplica
-from recbole_signed.live.serve import Engine, ServeSettings, make_app
+from recbole_signed.live import Event
+from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.catalogue import Catalogue
+from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError
 from recbole_signed.live.serve.replicas import HANDED_ON, Forwarder
+from recbole_signed.live.serve.settings import ServeSettings
 
 
 class Writer(http.server.ThreadingHTTPServer):

@@ -17,8 +17,13 @@ import pytest
 from fastapi.testclient import TestClient
 from service_calls import Make
 
-from recbole_signed.live import OnlineReplica
-from recbole_signed.live.serve import Engine, Experiments, Maintenance, ServeSettings, make_app, make_key
+from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.keys import make_key
+from recbole_signed.live.serve.maintenance import Maintenance
+from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.turns import THREADS
 
 

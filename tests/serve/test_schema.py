@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from recbole_signed.live.serve import Maintenance, ServeSettings, make_app, make_key
-from recbole_signed.live.serve.keys import ROLES
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.keys import ROLES, make_key
+from recbole_signed.live.serve.maintenance import Maintenance
 from recbole_signed.live.serve.schemas import Problem, Readiness
+from recbole_signed.live.serve.settings import ServeSettings
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 

@@ -28,7 +28,9 @@ from small_recommender import begin
 import recbole_signed
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.live.serve import ServeSettings, make_key, run_service
+from recbole_signed.live.serve import run_service
+from recbole_signed.live.serve.keys import make_key
+from recbole_signed.live.serve.settings import ServeSettings
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 EXPERIMENTS = """
@@ -170,7 +172,8 @@ def test_sigterm_ends_a_service_in_order(service: str) -> None:
 def test_experiment_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_signed.live.serve import Shown, TrafficLog
+    from recbole_signed.live.serve import TrafficLog
+    from recbole_signed.live.serve.traffic import Shown
 
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "state"
@@ -272,7 +275,7 @@ def test_a_folder_that_can_not_be_a_backup_is_refused_at_the_start(folder: str, 
 
 
 def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from recbole_signed.live.serve import ApiKeys
+    from recbole_signed.live.serve.keys import ApiKeys
 
     key = json.loads(outcome(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
     assert ApiKeys(tmp_path / "keys").allows(key, "read")
@@ -448,7 +451,7 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     """asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms."""
     import socket
 
-    from recbole_signed.live.serve import listening_socket
+    from recbole_signed.live.serve.start import listening_socket
 
     bound = listening_socket("127.0.0.1", 0)
     assert bound.proto == socket.IPPROTO_TCP
@@ -483,7 +486,7 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
 ) -> None:
     from recbole_signed import files
     from recbole_signed.live import OnlineRecommender
-    from recbole_signed.live.serve import can_begin, init_state
+    from recbole_signed.live.serve.start import can_begin, init_state
 
     monkeypatch.chdir(tmp_path)
     convert("toy", None, tmp_path / "atomic_files")
@@ -513,7 +516,7 @@ def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recbole_signed import api
-    from recbole_signed.live.serve import init_state
+    from recbole_signed.live.serve.start import init_state
 
     monkeypatch.setattr(api, "fit", lambda *_, **__: pytest.fail("a model is fitted"))
     (tmp_path / "file").touch()
@@ -522,7 +525,7 @@ def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
 
 
 def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
-    from recbole_signed.live.serve import make_key
+    from recbole_signed.live.serve.keys import make_key
 
     make_key(tmp_path / "keys", "read")
     (tmp_path / "service.yaml").write_text(f"keys: {tmp_path / 'keys'}")
@@ -561,7 +564,8 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
 
 def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would get a part of the events."""
-    from recbole_signed.live.serve import listening_socket, start, workers
+    from recbole_signed.live.serve import start, workers
+    from recbole_signed.live.serve.start import listening_socket
 
     begin(tmp_path / "state").close()
     monkeypatch.setattr(workers.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
@@ -577,8 +581,8 @@ def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole_signed import api
-    from recbole_signed.live.serve import init_state
     from recbole_signed.live.serve.catalogue import Catalogue
+    from recbole_signed.live.serve.start import init_state
 
     convert("toy", None, tmp_path / "data")
     folder = tmp_path / "data" / "toy-signed"

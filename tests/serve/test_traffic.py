@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.serve import ATTRIBUTION, ImpressionQueue, Shown, TrafficLog, experiment_report, traffic
-from recbole_signed.live.serve.traffic import SKEW
+from recbole_signed.live.serve import TrafficLog, experiment_report, traffic
+from recbole_signed.live.serve.traffic import ATTRIBUTION, SKEW, ImpressionQueue, Shown
 
 DAY = 86_400_000
 

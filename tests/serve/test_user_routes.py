@@ -11,10 +11,15 @@ import pytest
 from fastapi.testclient import TestClient
 from service_calls import NOW, Make, items, send
 
-from recbole_signed.live import Event, OnlineReplica, OnlineTrainer
-from recbole_signed.live.serve import Engine, ImpressionQueue, ServeSettings, Shown, TrafficLog, make_app
+from recbole_signed.live import Event, OnlineTrainer
+from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.serve import TrafficLog
+from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.arrivals import Arrivals
-from recbole_signed.live.store import noted
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.traffic import ImpressionQueue, Shown
+from recbole_signed.live.store.backup import noted
 
 
 def test_an_item_is_announced_with_its_features(serve: Make) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from recbole_signed.ssf import Validation, tune
+from recbole_signed.ssf.search import tune
+from recbole_signed.ssf.validation import Validation
 
 WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2]
 GIVEN: list[dict[str, Any]] = [

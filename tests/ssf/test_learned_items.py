@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.ssf import START, FilterSettings, LearnedItems, LearnedSettings, SpectralFilter, start_of
+from recbole_signed.ssf import FilterSettings, SpectralFilter
+from recbole_signed.ssf.learned_items import START, LearnedItems, LearnedSettings, start_of
 
 N_USERS, N_ITEMS, RANK = 40, 25, 6
 

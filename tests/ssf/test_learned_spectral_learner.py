@@ -13,10 +13,13 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, UNDISLIKE
-from recbole_signed.live.learners import graph_of, make_learner, rows_of
-from recbole_signed.live.learners.ssf import LearnedSpectralLearner
-from recbole_signed.ssf import FilterSettings, LearnedItems, LearnedSettings, SpectralFilter
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, UNDISLIKE
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import graph_of, rows_of
+from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
+from recbole_signed.ssf import FilterSettings, SpectralFilter
+from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 
 SETTINGS = FilterSettings(rank=7, cutoff=4, dislike_weight=0.5, popularity_floor=0.1, dislike_aversion=0.7)
 LEARNED = LearnedSettings(learned_rank=5, learned_share=0.8)

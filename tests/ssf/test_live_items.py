@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.live import LIKE
-from recbole_signed.live.learners.ssf import STALE, LiveCounters, live_items
-from recbole_signed.live.learners.ssf.live_items import TopItems
+from recbole_signed.live.learners.ssf import live_items
+from recbole_signed.live.learners.ssf.live_items import STALE, LiveCounters, TopItems
 from recbole_signed.ssf import FilterSettings
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts, ItemCounters

@@ -10,9 +10,12 @@ import pytest
 import torch
 from edge_streams import Stream
 
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, VIEW
-from recbole_signed.live.learners.ssf import TimeLearner, live_weights
-from recbole_signed.ssf import FilterSettings, Likes, fitted_weights, weights_of
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, VIEW
+from recbole_signed.live.learners.ssf import live_weights
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner
+from recbole_signed.ssf import FilterSettings
+from recbole_signed.ssf.order import Likes, fitted_weights, weights_of
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=6, cutoff=4)

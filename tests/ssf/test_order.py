@@ -16,25 +16,21 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
-from recbole_signed.ssf import (
+from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order
+from recbole_signed.ssf.item_counters import UNKNOWN
+from recbole_signed.ssf.order import (
     FEATURES,
     HALF_LIVES,
-    UNKNOWN,
-    FilterSettings,
     Likes,
     Order,
     OrderFilter,
-    SpectralFilter,
-    Transition,
-    TransitionSums,
-    UserEdges,
-    Validation,
     fitted_weights,
-    leading,
-    order,
     recent_of,
     weights_of,
 )
+from recbole_signed.ssf.transition import Transition, leading
+from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.validation import Validation
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=8, cutoff=4, dislike_weight=0.4, dislike_aversion=0.6)

@@ -23,7 +23,8 @@ from recbole.utils import get_model, get_trainer, init_seed
 from scipy.sparse.linalg import svds
 
 import recbole_signed as rs
-from recbole_signed.graph import RightFactors, SignedGraph
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.spectral import RightFactors
 from recbole_signed.ids_and_times import hashes
 from recbole_signed.lab.synth import generate
 from recbole_signed.ssf import FilterSettings, SpectralFilter

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed import pair_counts
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE
-from recbole_signed.live.store import EdgeState
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER
 from recbole_signed.live.store import edges as edges_module
+from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.pair_counts import PairCounts, limit_of
 from recbole_signed.sequences import Sequences
 

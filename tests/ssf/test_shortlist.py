@@ -14,23 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.quick_start import run_recbole
 
-from recbole_signed.graph import SignedGraph, largest
-from recbole_signed.ssf import (
-    FactorCandidate,
-    FilterSettings,
-    ItemCounters,
-    ListScores,
-    Pieces,
-    Rooms,
-    Shortlist,
-    ShortVectors,
-    SpectralFilter,
-    UserEdges,
-    Validation,
-    candidate,
-)
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.top_scores import largest
+from recbole_signed.ssf import FilterSettings, SpectralFilter
 from recbole_signed.ssf import shortlist as module
-from recbole_signed.ssf.pieces import Candidate
+from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.pieces import Candidate, Pieces, Rooms
+from recbole_signed.ssf.search import candidate
+from recbole_signed.ssf.shortlist import FactorCandidate, ListScores, Shortlist, ShortVectors
+from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.validation import Validation
 
 N_USERS, N_ITEMS, K = 60, 6000, 10
 PARTS = ("best_valid_result", "test_result")

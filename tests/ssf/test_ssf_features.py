@@ -19,24 +19,19 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import RidgeSums, SignedGraph
-from recbole_signed.live import Event, EventBatch, OnlineRecommender, OnlineReplica, parse_rows
-from recbole_signed.live.learners import graph_of, learner_of
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.ridge import RidgeSums
+from recbole_signed.live import Event, EventBatch, OnlineRecommender
+from recbole_signed.live.events import parse_rows
+from recbole_signed.live.learners.base import graph_of
+from recbole_signed.live.learners.make import learner_of
+from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.trainer import base_of
-from recbole_signed.ssf import (
-    UNKNOWN,
-    FeatureSettings,
-    FilterSettings,
-    ItemPrediction,
-    SpectralFilter,
-    UserEdges,
-    UserPrior,
-    gains,
-    item_sums,
-    tune_features,
-    user_sums,
-)
-from recbole_signed.ssf.feature_search import _ColdItems
+from recbole_signed.ssf import FilterSettings, SpectralFilter
+from recbole_signed.ssf.feature_search import _ColdItems, tune_features
+from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, gains, item_sums, user_sums
+from recbole_signed.ssf.item_counters import UNKNOWN
+from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 
 N_USERS, N_ITEMS, N_GROUPS = 80, 60, 5
 SETTINGS = FilterSettings(rank=12, cutoff=8, dislike_aversion=0.5, popularity_exponent=0.2, popularity_floor=0.1)
@@ -203,7 +198,7 @@ class Chosen:
         self.held = sp.csr_matrix((np.ones(held.sum()), (likes.row[held], likes.col[held])), shape=(400, 300))
 
     def validation(self) -> Any:
-        from recbole_signed.ssf import Validation
+        from recbole_signed.ssf.validation import Validation
 
         users = np.flatnonzero(np.diff(self.held.indptr))
         held, seen = self.held[users].tocoo(), self.graph.rows(users)

@@ -16,7 +16,9 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
-from recbole_signed.ssf import REGULARISATIONS, SHARES, LearnedItems, SpectralFilter
+from recbole_signed.ssf import SpectralFilter
+from recbole_signed.ssf.learned_items import LearnedItems
+from recbole_signed.ssf.learned_search import REGULARISATIONS, SHARES
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {"auto": False, "rank": 20, "cutoff": 6, "learned_rank": 8, "dislike_aversion": 0.5, "popularity_floor": 0.1}

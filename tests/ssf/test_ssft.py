@@ -18,23 +18,12 @@ from recbole.utils import get_trainer
 from recbole_signed.errors import UsageError
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
-from recbole_signed.ssf import (
-    FEATURES,
-    SSF,
-    SSFT,
-    Likes,
-    Order,
-    OrderFilter,
-    SpectralFilter,
-    Transition,
-    TransitionSums,
-    UserEdges,
-    Validation,
-    fitted_weights,
-    leading,
-    recent_of,
-    weights_of,
-)
+from recbole_signed.ssf import SSF, SpectralFilter, TransitionSums
+from recbole_signed.ssf.order import FEATURES, Likes, Order, OrderFilter, fitted_weights, recent_of, weights_of
+from recbole_signed.ssf.ssft import SSFT
+from recbole_signed.ssf.transition import Transition, leading
+from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.validation import Validation
 
 WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2]
 FIXED: dict[str, Any] = {

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, VIEW
-from recbole_signed.live.learners.ssf import VALID_SHARE, chosen_settings, stream_choice
-from recbole_signed.live.learners.ssf.stream_choice import _first_part, _measured
-from recbole_signed.live.store import EdgeArrays
-from recbole_signed.ssf import FIRST_ROUND, WEIGHTS, fitted_weights, weights_of
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, VIEW
+from recbole_signed.live.learners.ssf import stream_choice
+from recbole_signed.live.learners.ssf.stream_choice import VALID_SHARE, _first_part, _measured, chosen_settings
+from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.ssf.order import WEIGHTS, fitted_weights, weights_of
+from recbole_signed.ssf.validation import FIRST_ROUND
 
 
 def edges_of(user: np.ndarray, timestamp: np.ndarray, seed: int = 0, n_items: int = 40) -> EdgeArrays:

@@ -14,23 +14,17 @@ from edge_streams import Stream
 from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE
-from recbole_signed.live.learners import graph_of, make_learner, user_rows
-from recbole_signed.live.learners.ssf import TimeLearner
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import graph_of, user_rows
+from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
-from recbole_signed.ssf import (
-    FilterSettings,
-    Order,
-    OrderFilter,
-    Transition,
-    TransitionSums,
-    UserEdges,
-    leading,
-    order,
-    recent_of,
-    weights_of,
-)
+from recbole_signed.ssf import FilterSettings, TransitionSums, order
+from recbole_signed.ssf.order import Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.transition import Transition, leading
+from recbole_signed.ssf.user_edges import UserEdges
 
 SETTINGS = FilterSettings(dislike_weight=0.4, rank=7, cutoff=4, dislike_aversion=0.7)
 SINCE = 100
@@ -200,9 +194,9 @@ def test_it_is_made_by_name() -> None:
     assert (made.needs_times, made.refresh_needs_times, made.remembers) == (True, True, True)
     assert make_learner("SSFT", {}).weights.tolist() == weights_of(None).tolist()
     assert not make_learner("SSFT", {"choose_again": 0}).remembers
+    assert make_learner("SSFT", {"half_life": 9}).parameters() == make_learner("SSFT", {}).parameters()  # of before
     for wrong, message in (
         ({"order_weight": 9}, "no parameter 'order_weight'"),
-        ({"half_life": 9}, "no parameter 'half_life'"),
         ({"order_weights": [1, 2]}, f"give {len(WEIGHTS)} numbers"),
         ({"choose_again": -1}, "choose_again is -1"),
     ):

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 import recbole_signed.ssf.transition as transition
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, UNLIKE
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
 from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.sequences import Sequences
-from recbole_signed.ssf import LIKES, TransitionSums, likes_each, sources_now
+from recbole_signed.ssf import TransitionSums
+from recbole_signed.ssf.transition import LIKES, likes_each, sources_now
 
 ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, K = 5, 9, 3

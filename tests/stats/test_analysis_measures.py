@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from recbole_signed.lab.stats import gini, intraclass, quantiles, similarity, spearman
+from recbole_signed.lab.stats.measures import gini, intraclass, quantiles, similarity, spearman
 
 counts = st.lists(st.integers(0, 30), min_size=2, max_size=40)
 

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from recbole_signed.atomic import RawRows
+from recbole_signed.atomic.rows import RawRows
 from recbole_signed.errors import counted
-from recbole_signed.lab.stats import analyse, draw, findings, similarity, spearman, statistics_table
+from recbole_signed.lab.stats import analyse, statistics_table
+from recbole_signed.lab.stats.figures import draw
+from recbole_signed.lab.stats.measures import similarity, spearman
+from recbole_signed.lab.stats.text import findings
 from recbole_signed.table import to_text
 
 Event = tuple[int, int, int, int]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_signed.data import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
+from recbole_signed.data.edge_groups import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
 from recbole_signed.errors import UsageError
 
 

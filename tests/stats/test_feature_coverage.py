@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from recbole_signed.atomic import read_rows
-from recbole_signed.lab.stats import analyse, describe_features, statistics_table
+from recbole_signed.lab.stats import analyse, statistics_table
+from recbole_signed.lab.stats.features import describe_features
 from recbole_signed.table import to_text
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.live.sources import EventSource
-from recbole_signed.live.store import OnlineState, Update
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.update import Update
 
 _SOUGHT: weakref.WeakSet[EventSource] = weakref.WeakSet()
 

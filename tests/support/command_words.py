@@ -20,8 +20,9 @@ import typer
 import yaml
 
 from recbole_signed.cli.app import app
-from recbole_signed.data import SETTING_KEYS
-from recbole_signed.plugin import FREE_KEYS, RANGES, recbole_keys
+from recbole_signed.data.settings import SETTING_KEYS
+from recbole_signed.plugin.configuration import FREE_KEYS, recbole_keys
+from recbole_signed.plugin.ranges import RANGES
 
 HELD_BACK = {"--self-test", "--demo", "--help", "--install-completion", "--show-completion"}
 """Options that start a long training of their own, or end before anything is looked at."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import scipy.sparse as sp
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.ssf import Exposure, FilterSettings
+from recbole_signed.ssf import FilterSettings
+from recbole_signed.ssf.filter import Exposure
 
 
 def exposure_matrix(graph: SignedGraph, w: float, a: float = 5.0, e: float = 0.5) -> sp.csr_matrix:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.runs import RunRow, RunSpec
+from recbole_signed.runs import RunRow
+from recbole_signed.runs.spec import RunSpec
 
 TRIALS = """
 import os, sys, time

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.live import DISLIKE, LIKE, Event, OnlineRecommender
-from recbole_signed.live.learners import Learner, make_learner
+from recbole_signed.live import LIKE, Event, OnlineRecommender
+from recbole_signed.live.events import DISLIKE
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import Learner
 
 NOW = 1_700_000_000_000
 N_USERS, N_ITEMS = 40, 30

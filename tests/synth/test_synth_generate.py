@@ -11,26 +11,13 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.synth import (
-    DAY,
-    PROFILES,
-    Degrees,
-    SyntheticGraph,
-    as_rows,
-    check,
-    degrees,
-    distinct,
-    find_profile,
-    generate,
-    make_distinct,
-    make_items,
-    make_users,
-    size_of,
-    smallest,
-    statistics,
-    streams,
-)
+from recbole_signed.lab.synth import PROFILES, distinct, generate, streams
+from recbole_signed.lab.synth.checks import as_rows, check, statistics
+from recbole_signed.lab.synth.distinct import make_distinct
 from recbole_signed.lab.synth.edge_model import _aligned
+from recbole_signed.lab.synth.generator import SyntheticGraph, size_of, smallest
+from recbole_signed.lab.synth.nodes import degrees, make_items, make_users
+from recbole_signed.lab.synth.profile import DAY, Degrees, find_profile
 
 
 def pairs_of(graph: SyntheticGraph) -> np.ndarray:

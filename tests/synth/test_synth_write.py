@@ -9,7 +9,9 @@ import pytest
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.synth import Origin, SyntheticGraph, generate, load, write, writer
+from recbole_signed.lab.synth import generate, write, writer
+from recbole_signed.lab.synth.generator import SyntheticGraph
+from recbole_signed.lab.synth.writer import Origin, load
 
 ORIGIN = Origin("kuairand", 12_000, 5)
 

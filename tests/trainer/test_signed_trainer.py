@@ -16,8 +16,8 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.errors import UsageError
-from recbole_signed.trainer import SignedTrainer
 from recbole_signed.trainer.checkpoint_growth import grown_parameters
+from recbole_signed.trainer.signed_trainer import SignedTrainer
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_signed.lab.upstream import (
+from recbole_signed.lab.upstream.bridge import (
     SignedBatches,
     StockRecommender,
     TimedDislikes,

@@ -17,20 +17,16 @@ from stock_recbole import REPOSITORY
 
 from recbole_signed.cli.app import main
 from recbole_signed.errors import MissingExtraError, UsageError
-from recbole_signed.lab.upstream import (
-    LIBRARIES,
-    Bundler,
-    Citation,
-    Description,
-    ExportRecipe,
-    SourceModule,
-    python38,
-    recipe_of,
-    upstream,
-)
+from recbole_signed.lab.upstream import python38, upstream
+from recbole_signed.lab.upstream.bundle import Bundler
 from recbole_signed.lab.upstream.checkout import GENERAL, GUIDE, LIST, add, insert
+from recbole_signed.lab.upstream.follow import LIBRARIES
+from recbole_signed.lab.upstream.modules import SourceModule
 from recbole_signed.lab.upstream.pages import model_list_row, model_list_text
-from recbole_signed.plugin import facts_of, registry
+from recbole_signed.lab.upstream.recipes import ExportRecipe, recipe_of
+from recbole_signed.lab.upstream.reference import Citation, Description
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import facts_of
 
 MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refusal]
 

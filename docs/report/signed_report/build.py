@@ -13,7 +13,9 @@ from typing import Any
 from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import replacing
-from recbole_signed.plugin import display_name, families_by_model
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import STOCK, display_name
+from recbole_signed.plugin.families import family
 from signed_report.figures import draw_all
 from signed_report.prose import check_folder
 from signed_report.results import MAIN, Results, read_results
@@ -68,7 +70,7 @@ def refuse_numbers(sources: Path) -> None:
 def values(results: Results, figures: Iterable[Path]) -> dict[str, Any]:
     """Return what the sources read: the results, families and written names of models, and which figures there are."""
     drawn = {path.stem: True for path in figures if path.suffix == ".pdf"}
-    families = families_by_model()
+    families = {model: family(model) for model in (*registry.models(), *STOCK)}
     labels = {model: display_name(model) for model in families}
     more = {"families": families, "labels": labels, "figures": drawn, "main": MAIN, "version": __version__}
     return {**results.as_dict(), **more}

@@ -12,7 +12,8 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replace_text
-from recbole_signed.runs import data_sha256, versions
+from recbole_signed.runs import data_sha256
+from recbole_signed.runs.provenance import versions
 
 RESULTS = Path("docs/report/results")
 DIGITS = 6

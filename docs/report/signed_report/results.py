@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert.sources import Options as ZvukOptions
+from recbole_signed.convert.sources.zvuk import Options as ZvukOptions
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.analysis import read_chosen, standings
-from recbole_signed.lab.significance import kept_outcomes
-from recbole_signed.plugin import PROPERTIES
-from recbole_signed.runs import stored_table
+from recbole_signed.lab.analysis.tradeoff_curve import chosen_points, gamma_in, read_curves
+from recbole_signed.lab.analysis.tradeoff_splits import standings
+from recbole_signed.lab.significance.kept_tests import kept_outcomes
+from recbole_signed.plugin.registry import PROPERTIES
+from recbole_signed.runs.stored import stored_table
 from recbole_signed.yaml_spec import read_yaml
 from signed_report.measure import RESULTS
 from signed_report.streams import read_stream
@@ -93,6 +94,21 @@ def read_results(root: Path) -> Results:
             "zvuk": asdict(ZvukOptions()),
         },
     )
+
+
+def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what :func:`chosen_table` shows of the curves in a file of rows, and what else is known there.
+
+    Returns:
+        model -> gamma, as in ``signedndcg@20[gamma 0.5]`` -> the point at the g that is best by it on validation, and
+        ``value``, the SignedNDCG there.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for each in read_curves(path):
+        for name, point in chosen_points(each).items():
+            if gamma := gamma_in(name):
+                found.setdefault(each["model"], {})[gamma] = {**point, "value": point[name]}
+    return found
 
 
 def _pools(signed: Path, start: str) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.live.replay import TITLES, StreamSpec, gate_text, read_summary
+from recbole_signed.errors import UsageError
+from recbole_signed.files import parse_json
+from recbole_signed.live.replay.output import OF_MODELS, TITLES, gate_text
+from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.runs.table_file import rows_file_of
 
 _COST = {
     **{f"p{percent}": (f"latency_p{percent}_seconds", 1e3, 1) for percent in (50, 95, 99)},
@@ -56,3 +60,34 @@ def read_stream(yaml_file: Path) -> dict[str, Any] | None:
         "cost": cost,
         "gate": {model: gate_text(gate) for model, gate in summary["gate"].items()},
     }
+
+
+def read_summary(yaml_file: Path) -> dict[str, Any] | None:
+    """Read what :func:`write` wrote of a yaml file; None where there is nothing.
+
+    Returns:
+        As :func:`~recbole_signed.live.replay.summarise`, and ``spec``: the hash of the experiment.
+
+    Raises:
+        UsageError: the lines are not those of one experiment.
+    """
+    file = rows_file_of(yaml_file)
+    if not file.is_file():
+        return None
+    try:
+        rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        specs = {row.pop("spec") for row in rows}
+        if len(specs) != 1:
+            raise UsageError(f"{file} holds rows of {len(specs)} experiments; run 'recbole-signed replay' again.")
+        models = {row["model"]: row for row in rows if "cost" in row}
+        return {
+            "spec": specs.pop(),
+            "pooled": [row for row in rows if "subset" in row],
+            "windows": [row for row in rows if "window" in row],
+            **{key: {name: row[key] for name, row in models.items() if row[key]} for key in OF_MODELS},
+            **{"made": [], **next(row for row in rows if "peak_memory_bytes" in row)},  # earlier rows lack the former
+        }
+    except UsageError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise UsageError(f"{file} holds lines that are not rows of a stream: {error}.") from error

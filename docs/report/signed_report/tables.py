@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-from recbole_signed.runs import BUDGET, MEGABYTE, RunRow, StoredTable, build_table
+from recbole_signed.runs import RunRow
+from recbole_signed.runs.building import BUDGET, build_table
+from recbole_signed.runs.metric_columns import MEGABYTE
+from recbole_signed.runs.stored import StoredTable
 from recbole_signed.table import Line
 
 

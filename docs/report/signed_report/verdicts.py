@@ -12,7 +12,7 @@ from scipy.sparse.linalg import svds
 from scipy.special import expit, logit
 
 from recbole_signed.arrays import distinct
-from recbole_signed.atomic import RawRows
+from recbole_signed.atomic.rows import RawRows
 from recbole_signed.errors import UsageError
 
 SMOOTHING = (1.0, 2.0, 5.0, 10.0, 20.0)
@@ -151,7 +151,7 @@ def _of_filter(rows: RawRows, residuals: sp.csr_array) -> Iterator[tuple[dict[st
 
 def _order_of_verdicts(rows: RawRows, part: str, estimate: Estimate) -> tuple[float, int]:
     """Mean over users of the share of (like, dislike) pairs in the right order, ties one half; and their number."""
-    from recbole_signed.evaluation import pairwise_auc  # imports RecBole
+    from recbole_signed.evaluation.collector import pairwise_auc  # imports RecBole
 
     users, signs = (each[rows.parts[part]] for each in (rows.users, rows.signs))
     rated = signs != 0

@@ -11,18 +11,9 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert import (
-    Batch,
-    Clock,
-    Rated,
-    TimeUnit,
-    blocks,
-    number,
-    open_table,
-    option,
-    plain_suffix,
-    rejects,
-)
+from recbole_signed.convert import Batch, Rated, number, open_table, option, rejects
+from recbole_signed.convert.clock import Clock, TimeUnit
+from recbole_signed.convert.raw_files import blocks, plain_suffix
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 

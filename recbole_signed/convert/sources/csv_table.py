@@ -10,28 +10,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import (
-    GUESS,
-    STANDARD,
-    TYPES,
-    Batch,
-    Clock,
-    Converter,
-    Features,
-    Part,
-    SignRule,
-    TimeUnit,
-    number,
-    open_table,
-    option,
+from recbole_signed.convert import Batch, Converter, number, open_table, option
+from recbole_signed.convert.atomic import GUESS, STANDARD, TYPES
+from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert.batch import FIX_ROW
+from recbole_signed.convert.clock import Clock, TimeUnit
+from recbole_signed.convert.columns import (
+    DECIMAL_COMMA,
+    DECIMAL_POINT,
+    PlainIds,
+    is_comma_number,
     rule_from,
     sign,
     sign_by_rule,
     token,
 )
-from recbole_signed.convert.batch import FIX_ROW
-from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainIds, is_comma_number
 from recbole_signed.convert.json_lines import JsonLines, without_nested
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.sources.feature_table import features_of, without_blank_rows
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.convert.time_formats import TimeFormat

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import scipy.io
 
-from recbole_signed.convert import Batch, Rated, existing_file, open_bytes, option
+from recbole_signed.convert import Batch, Rated, option
+from recbole_signed.convert.raw_files import existing_file, open_bytes
 from recbole_signed.errors import UsageError
 
 _KEYS = ("rating", "rating_with_timestamp")

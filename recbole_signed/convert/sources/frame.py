@@ -10,8 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from recbole_signed.convert import Batch, Features, RawTable, read, split, write_dataset
-from recbole_signed.convert.common import NAMES
+from recbole_signed.convert import Batch
+from recbole_signed.convert.base import Features
+from recbole_signed.convert.build import write_dataset
+from recbole_signed.convert.common import NAMES, split
+from recbole_signed.convert.options import read
+from recbole_signed.convert.raw_table import RawTable
 from recbole_signed.convert.sources.csv_table import CsvTable, Options
 from recbole_signed.convert.sources.feature_table import features_of
 from recbole_signed.errors import UsageError

@@ -11,22 +11,12 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert import (
-    Batch,
-    Clock,
-    Converter,
-    Features,
-    Part,
-    SignRule,
-    filled,
-    find_files,
-    find_one,
-    open_table,
-    option,
-    plain_name,
-    rejects,
-    sign_by_rule,
-)
+from recbole_signed.convert import Batch, Converter, open_table, option, rejects
+from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert.clock import Clock
+from recbole_signed.convert.columns import filled, sign_by_rule
+from recbole_signed.convert.find import find_files, find_one, plain_name
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.sources.kuairand_history import FILE, history_batches, require_earlier
 from recbole_signed.errors import UsageError
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import Batch, Clock, open_table, rejects
+from recbole_signed.convert import Batch, open_table, rejects
+from recbole_signed.convert.clock import Clock
 from recbole_signed.errors import UsageError
 
 FILE = "user_sequences.parquet"

@@ -10,21 +10,12 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert import (
-    MISSING_TOKENS,
-    Batch,
-    Clock,
-    Converter,
-    Features,
-    Part,
-    SignRule,
-    filled,
-    find_files,
-    number,
-    open_table,
-    option,
-    sign_by_rule,
-)
+from recbole_signed.convert import Batch, Converter, number, open_table, option
+from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert.clock import Clock
+from recbole_signed.convert.columns import MISSING_TOKENS, filled, sign_by_rule
+from recbole_signed.convert.find import find_files
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError
 
 _RAW = ("play_duration", "video_duration", "watch_ratio")

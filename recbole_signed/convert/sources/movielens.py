@@ -9,18 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import (
-    Batch,
-    Features,
-    Rated,
-    blocks,
-    filled,
-    find_files,
-    open_table,
-    option,
-    plain_suffix,
-    rejects,
-)
+from recbole_signed.convert import Batch, Rated, open_table, option, rejects
+from recbole_signed.convert.base import Features
+from recbole_signed.convert.columns import filled
+from recbole_signed.convert.find import find_files
+from recbole_signed.convert.raw_files import blocks, plain_suffix
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 

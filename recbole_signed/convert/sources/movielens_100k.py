@@ -10,20 +10,12 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_signed.convert import (
-    AlreadyThere,
-    Batch,
-    Features,
-    Rated,
-    convert,
-    filled,
-    find_files,
-    open_bytes,
-    open_table,
-    option,
-    plain_name,
-    plain_suffix,
-)
+from recbole_signed.convert import Batch, Rated, convert, open_table, option
+from recbole_signed.convert.base import Features
+from recbole_signed.convert.build import AlreadyThere
+from recbole_signed.convert.columns import filled
+from recbole_signed.convert.find import find_files, plain_name
+from recbole_signed.convert.raw_files import open_bytes, plain_suffix
 from recbole_signed.convert.sources.movielens import title_and_year
 from recbole_signed.errors import UsageError, argument
 

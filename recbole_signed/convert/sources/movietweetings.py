@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from recbole_signed.convert import Batch, Features, Rated, find_files, open_table, option
+from recbole_signed.convert import Batch, Rated, open_table, option
+from recbole_signed.convert.base import Features
+from recbole_signed.convert.find import find_files
 from recbole_signed.convert.sources.movielens import encoding_of, movie_features
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")

@@ -20,20 +20,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import (
-    COMPRESSIONS,
-    WHITESPACE,
-    Batch,
-    Converter,
-    Part,
-    SignRule,
-    number,
-    open_table,
-    option,
-    rejects,
-    sign_by_rule,
-)
-from recbole_signed.convert.tables import RawTable
+from recbole_signed.convert import Batch, Converter, number, open_table, option, rejects
+from recbole_signed.convert.base import Part
+from recbole_signed.convert.columns import sign_by_rule
+from recbole_signed.convert.raw_files import COMPRESSIONS
+from recbole_signed.convert.sign_rule import SignRule
+from recbole_signed.convert.tables import WHITESPACE, RawTable
 from recbole_signed.errors import UsageError, ending
 
 PARTS = ("train", "valid", "test")

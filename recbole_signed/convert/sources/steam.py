@@ -13,7 +13,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, Part, RawText, SignRule, blocks, option
+from recbole_signed.convert import Batch, Converter, option
+from recbole_signed.convert.base import Part
+from recbole_signed.convert.raw_files import blocks
+from recbole_signed.convert.repair import RawText
+from recbole_signed.convert.sign_rule import SignRule
 
 _FILE = "australian_user_reviews.json"
 _FORMAT = "Posted %B %d, %Y."

@@ -8,7 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from recbole_signed.convert import Batch, Converter, Part, SignRule, number, open_table, option, sign_by_rule
+from recbole_signed.convert import Batch, Converter, number, open_table, option
+from recbole_signed.convert.base import Part
+from recbole_signed.convert.columns import sign_by_rule
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.tables import RawTable
 
 _FILES = ("QK-video.csv", "QB-video.csv", "QK-article.csv", "QB-article.csv", "ctr_data_1M.csv")

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Converter, Part, option
+from recbole_signed.convert import Converter, option
+from recbole_signed.convert.base import Part
 from recbole_signed.errors import UsageError
 
 _START = 1_704_067_200  # 2024-01-01T00:00:00Z

@@ -17,7 +17,9 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, Features, Part, find_files, number, open_table, option
+from recbole_signed.convert import Batch, Converter, number, open_table, option
+from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert.find import find_files
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import names_beside
 

@@ -22,7 +22,10 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, Part, find_files, number, open_table, option, rejects, token
+from recbole_signed.convert import Batch, Converter, number, open_table, option, rejects
+from recbole_signed.convert.base import Part
+from recbole_signed.convert.columns import token
+from recbole_signed.convert.find import find_files
 from recbole_signed.errors import UsageError
 
 _EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}

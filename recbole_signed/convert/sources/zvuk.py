@@ -10,17 +10,11 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert import (
-    Batch,
-    Clock,
-    Converter,
-    Part,
-    SignRule,
-    number,
-    open_table,
-    option,
-    sign_by_rule,
-)
+from recbole_signed.convert import Batch, Converter, number, open_table, option
+from recbole_signed.convert.base import Part
+from recbole_signed.convert.clock import Clock
+from recbole_signed.convert.columns import sign_by_rule
+from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.plugin import STOCK, class_names, registry
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import STOCK, class_names
 
 ALL = "all"
 
@@ -54,7 +55,8 @@ def _with_keys(
     names: Sequence[str], dataset: str, table: Path | None, tuned: Sequence[str], data_path: str | None
 ) -> dict[str, dict[str, Any]]:
     """Return the models, all for none, in the order of their names."""
-    from recbole_signed.runs import table_settings, tuned_path
+    from recbole_signed.runs import table_settings
+    from recbole_signed.runs.tuned import tuned_path
     from recbole_signed.yaml_spec import read_yaml
 
     if table is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.plugin import class_names
+from recbole_signed.plugin.facts import class_names
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG")
@@ -77,11 +77,14 @@ def tradeoff(
     """
     from recbole.utils import get_model
 
-    from recbole_signed.compat import own_arguments_hidden
-    from recbole_signed.evaluation import split_length
-    from recbole_signed.plugin import given_settings, layered, merged
-    from recbole_signed.runs import config_hash, data_sha256, plain_result, versions
+    from recbole_signed.compat.arguments import own_arguments_hidden
+    from recbole_signed.evaluation.valid_metric import split_length
+    from recbole_signed.plugin.assignments import layered, merged
+    from recbole_signed.plugin.run_config import given_settings
+    from recbole_signed.runs import data_sha256
     from recbole_signed.runs.fitted import above_files, fit_once
+    from recbole_signed.runs.provenance import config_hash, versions
+    from recbole_signed.runs.runner import plain_result
 
     (model,) = class_names(model)
     given = dict(overrides or {})
@@ -140,7 +143,7 @@ def tradeoff(
 
 def _at(k: int, result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of length k, and those without a length."""
-    from recbole_signed.evaluation import split_length
+    from recbole_signed.evaluation.valid_metric import split_length
 
     return {name: value for name, value in result.items() if split_length(name)[1] in (None, k)}
 
@@ -217,21 +220,6 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
         of_point = {key: row.pop(key) for key in list(row) if _is_of_point(key)}
         curves.setdefault(row["model"], {**row, "points": []})["points"].append(of_point)
     return list(curves.values())
-
-
-def read_chosen(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what :func:`chosen_table` shows of the curves in a file of rows, and what else is known there.
-
-    Returns:
-        model -> gamma, as in ``signedndcg@20[gamma 0.5]`` -> the point at the g that is best by it on validation, and
-        ``value``, the SignedNDCG there.
-    """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for each in read_curves(path):
-        for name, point in chosen_points(each).items():
-            if gamma := gamma_in(name):
-                found.setdefault(each["model"], {})[gamma] = {**point, "value": point[name]}
-    return found
 
 
 def chosen_points(curve: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.analysis.tradeoff_curve import chosen_points, gamma_in, of_each_gamma
 from recbole_signed.lab.analysis.tradeoff_tables import DIGITS, matched
-from recbole_signed.plugin import display_name
+from recbole_signed.plugin.facts import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 
 _OF_SPLIT = ("dataset", "data_sha256", "config_hash", "chosen", "stopped_by")

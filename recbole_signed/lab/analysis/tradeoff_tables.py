@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from recbole_signed.lab.analysis.tradeoff_curve import ACROSS, BEST, FRONT, UP, VALID, chosen_points, of_each_gamma
-from recbole_signed.plugin import display_name
+from recbole_signed.plugin.facts import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 
 DIGITS = 4
@@ -155,24 +155,6 @@ def _cells(point: Mapping[str, float] | None, n: int) -> list[str]:
         return ["-"] * n
     g, *values = point.values()
     return [f"{g:.3g}", *(f"{value:.{DIGITS}f}" for value in values)]
-
-
-def front_table(curves: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the Pareto front of Recall against the dislikes that are shown: its points, the fewest dislikes first."""
-    k = curves[0]["k"]
-    names = (f"{ACROSS}@{k}", f"{UP[0]}@{k}")
-    points = [(each["model"], point) for each in curves for point in each["points"] if UP[0] in point[FRONT]]
-    points.sort(key=lambda each: (each[1][names[0]], each[1][names[1]]))
-    lines = [
-        (display_name(model), f"{point['dislike_aversion']:g}", *(f"{point[name]:.{DIGITS}f}" for name in names))
-        for model, point in points
-    ]
-    return Table(
-        f"Pareto front on {curves[0]['dataset']}, {len(curves)} models",
-        (Header("g"), Header(names[0], smaller=True), Header(names[1])),
-        (Section("", text_lines(lines)),),
-        head=(Header("Model", left=True),),
-    )
 
 
 def columns(found: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import replace_text
 from recbole_signed.pictures import picture
-from recbole_signed.plugin import display_name
+from recbole_signed.plugin.facts import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 
 if TYPE_CHECKING:

@@ -19,26 +19,11 @@ import torch
 import torch.distributed as dist
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import (
-    DegreeCounts,
-    EdgeBlock,
-    GramOperator,
-    Panel,
-    ResidentOperator,
-    Shards,
-    SignedGraph,
-    SparseTerm,
-    add_transposed_product,
-    all_reduced,
-    energy_of,
-    inverse_power,
-    iterate,
-    multiply,
-    n_kept,
-    random_panels,
-    rotated,
-    user_degrees,
-)
+from recbole_signed.graph import Shards, SignedGraph
+from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
+from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
+from recbole_signed.graph.spectral import ResidentOperator, energy_of, inverse_power, n_kept, user_degrees
+from recbole_signed.graph.subspace import GramOperator, iterate, random_panels, rotated
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
@@ -69,7 +54,7 @@ def fit_graph(
         progress: is called ``iterations + 2`` times: after the count of the edges and after each pass.
 
     Raises:
-        UsageError: the graph has weighted neutral edges, or the settings a linear term.
+        UsageError: the graph has weighted neutral edges.
     """
     if graph.neutrals is not None:
         raise UsageError("neutral edges have no place in a fit without the matrix; set neutral_weight: 0.")
@@ -109,9 +94,6 @@ def fit_shards(
         oversampling: see ``settings``.
         seed: see ``settings``.
         progress: see ``settings``.
-
-    Raises:
-        UsageError: the settings have a linear term.
     """
     counts = DegreeCounts.of(_own_blocks(shards), shards.n_items, settings.dislike_weight)
     progress()
@@ -128,8 +110,6 @@ def _fit(
     seed: int,
     progress: Callable[[], None],
 ) -> SpectralFilter:
-    if settings.linear_weight:
-        raise UsageError(f"linear_weight is {settings.linear_weight}; a fit without the matrix needs linear_weight: 0.")
     n_items = len(counts.likes)
     width = min(settings.rank + oversampling, n_items, counts.n_users)
     vectors, values = torch.zeros(n_items, 0), torch.zeros(0)

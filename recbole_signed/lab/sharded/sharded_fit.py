@@ -22,6 +22,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing
 from recbole_signed.graph import Shards
 from recbole_signed.lab.sharded.sharded_filter import fit_shards
+from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
@@ -57,7 +58,7 @@ def load_filter(path: Path) -> SpectralFilter:
     numbers = json.loads(about["numbers"])
     n_users, median_degree = numbers.pop("n_users"), numbers.pop("median_degree")
     counters = ItemCounters.of(likes, dislikes)
-    return SpectralFilter(vectors, values, counters, n_users, median_degree, FilterSettings(**numbers))
+    return SpectralFilter(vectors, values, counters, n_users, median_degree, FilterSettings(**without_removed(numbers)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import changing, replace_text
-from recbole_signed.runs import digest, rows_file_of
 from recbole_signed.runs.building import Result
+from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.spec import TableSpec
 from recbole_signed.runs.stored import stored_table
+from recbole_signed.runs.table_file import rows_file_of
 
 FIRST = "first"
 """Stands for the model that is taken where none is named."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from recbole_signed.runs import metric_column
+from recbole_signed.runs.metric_columns import metric_column
 from recbole_signed.table import Header, Section, Table, text_lines
 
 _TESTS = {"t": "t", "wilcoxon": "Wilcoxon", "permutation": "permutation"}
@@ -36,7 +36,7 @@ def _line(each: Mapping[str, Any], decimals: int) -> list[str]:
         return [each["other"], "0", *(["n/a"] * (7 + len(_TESTS))), verdict(each)]
     relative = "n/a" if each["relative"] is None else f"{100 * each['relative']:+.1f} %"
     interval = "n/a" if each["low"] is None else f"[{each['low']:+.{decimals}f}, {each['high']:+.{decimals}f}]"
-    p = [_p_text(each["tests"][test]["p_better_holm"]) for test in _TESTS]
+    p = [p_text(each["tests"][test]["p_better_holm"]) for test in _TESTS]
     return [
         each["other"],
         f"{each['n_users']:,}",
@@ -52,7 +52,8 @@ def _line(each: Mapping[str, Any], decimals: int) -> list[str]:
     ]
 
 
-def _p_text(p: float | None) -> str:
+def p_text(p: float | None) -> str:
+    """Return a p-value as tables print it."""
     if p is None:
         return "n/a"
     return f"<{_SMALLEST_P:.4f}" if p < _SMALLEST_P else f"{p:.4f}"
@@ -77,51 +78,3 @@ def _explanation(found: Mapping[str, Any]) -> list[str]:
         f"Interval: of the difference of the means, by itself (not corrected), from {resamples} bootstrap samples of "
         "users; both means are over the users who count for both models.",
     ]
-
-
-def leads_table(title: str, outcomes: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the means of all models of a table, and how far ahead of each some of them are.
-
-    Args:
-        title: of the result.
-        outcomes: what :func:`recbole_signed.lab.significance.significance` found, each with one reference model.
-    """
-    first = outcomes[0]
-    metrics = list(dict.fromkeys(each["metric"] for each in first["comparisons"]))
-    leads: dict[tuple[str, str, str, str], str] = {}
-    means: dict[str, dict[str, dict[str, float]]] = {}
-    for each in (comparison for outcome in outcomes for comparison in outcome["comparisons"] if comparison["n_users"]):
-        of_section = means.setdefault(each["section"], {})
-        for label, mean in ((each["model"], each["mean"]), (each["other"], each["other_mean"])):
-            of_section.setdefault(label, {}).setdefault(each["metric"], mean)
-        if each["relative"] is not None:
-            lead = f"{100 * each['relative']:+.1f} % ({_p_text(each['tests']['t']['p_two_sided_holm'])})"
-            leads[each["section"], each["model"], each["other"], each["metric"]] = lead
-    ahead = [
-        (model, metric) for model in dict.fromkeys(o["comparisons"][0]["model"] for o in outcomes) for metric in metrics
-    ]
-    columns = [metric_column(metric) for metric in metrics]
-    decimals = {metric: column.decimals for metric, column in zip(metrics, columns, strict=True)}
-    headers = {metric: column.header for metric, column in zip(metrics, columns, strict=True)}
-
-    def line(section: str, label: str, values: Mapping[str, float]) -> list[str]:
-        numbers = [f"{values[metric]:.{decimals[metric]}f}" if metric in values else "n/a" for metric in metrics]
-        return [label, *numbers, *(leads.get((section, model, label, metric), "") for model, metric in ahead)]
-
-    sections = tuple(
-        Section(
-            section, text_lines([line(section, label, values) for label, values in _by_first(of_section, metrics[0])])
-        )
-        for section, of_section in means.items()
-    )
-    note = (
-        f"In brackets: p of the paired t test over users, two-sided, Holm-corrected over the {first['n_comparisons']} "
-        "comparisons of the model with all others."
-    )
-    shown = [*(Header(headers[metric]) for metric in metrics), *(Header(f"{m} ahead, {headers[k]}") for m, k in ahead)]
-    return Table(title, shown, sections, (note,), head=(Header("Model", left=True),))
-
-
-def _by_first(means: Mapping[str, Mapping[str, float]], metric: str) -> list[tuple[str, Mapping[str, float]]]:
-    toward = 1 if metric_column(metric).smaller else -1
-    return sorted(means.items(), key=lambda each: toward * each[1].get(metric, 0.0))

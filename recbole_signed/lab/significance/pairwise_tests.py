@@ -25,23 +25,17 @@ from recbole_signed.lab.significance.kept_tests import (
     values_digest,
 )
 from recbole_signed.lab.significance.split_pool import Places, SplitPool
-from recbole_signed.runs import (
-    FloatArray,
-    Key,
-    RowStore,
-    SectionValues,
-    has_none,
-    is_there,
-    kept_metrics,
-    rows_file_of,
-    smaller_is_better,
-)
+from recbole_signed.runs import RowStore
 from recbole_signed.runs.building import Result, was_cut_short
 from recbole_signed.runs.marks import places_of
+from recbole_signed.runs.metric_columns import smaller_is_better
+from recbole_signed.runs.rows import Key
 from recbole_signed.runs.spec import RunSpec, TableSpec
+from recbole_signed.runs.table_file import rows_file_of
+from recbole_signed.runs.user_values import FloatArray, SectionValues, has_none, is_there, kept_metrics
 
 if TYPE_CHECKING:
-    from recbole_signed.evaluation import ConfidenceInterval, PValues
+    from recbole_signed.evaluation.significance import ConfidenceInterval, PValues
 
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
@@ -352,7 +346,7 @@ def _numbers(
     tests: Mapping[str, PValues],
     column: int,
 ) -> dict[str, Any]:
-    from recbole_signed.evaluation import DECIMALS
+    from recbole_signed.evaluation.significance import DECIMALS
 
     counted = ~np.isnan(ahead)
     n_users = int(counted.sum())
@@ -382,7 +376,7 @@ def _plain(value: Any) -> float | None:
 
 def _correct(found: list[dict[str, Any]], alpha: float) -> int:
     """Add Holm's corrections over all comparisons, test by test, and what follows from them; return their number."""
-    from recbole_signed.evaluation import TESTS, holm
+    from recbole_signed.evaluation.significance import TESTS, holm
 
     for each in found:
         each["better"], each["worse"] = [], []

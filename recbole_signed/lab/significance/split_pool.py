@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_signed.plugin import OWN, facts_of
-from recbole_signed.runs import (
-    RunRow,
+from recbole_signed.plugin.facts import OWN, facts_of
+from recbole_signed.runs import RunRow
+from recbole_signed.runs.provenance import digest
+from recbole_signed.runs.spec import TableSpec
+from recbole_signed.runs.user_values import (
     SectionValues,
     best_of,
     comparable_seeds,
-    digest,
     drawn_by_seed,
     pooled_sections,
     read_section,
 )
-from recbole_signed.runs.spec import TableSpec
 
 Places = Mapping[str, Mapping[str, Sequence[RunRow]]]
 """Section -> label -> its rows."""

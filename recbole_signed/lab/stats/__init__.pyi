@@ -1,13 +1,2 @@
-from .drift import describe_time as describe_time
-from .features import describe_features as describe_features
-from .figures import draw as draw
-from .measures import gini as gini
-from .measures import intraclass as intraclass
-from .measures import quantiles as quantiles
-from .measures import similarity as similarity
-from .measures import spearman as spearman
-from .pairs import totals as totals
 from .report import analyse as analyse
-from .report import describe_nodes as describe_nodes
-from .text import findings as findings
 from .text import statistics_table as statistics_table

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.arrays import first_rows
-from recbole_signed.atomic import RawRows
-from recbole_signed.convert import iso_date
+from recbole_signed.atomic.rows import RawRows
+from recbole_signed.convert.manifest import iso_date
 from recbole_signed.lab.stats.measures import similarity, spearman
 
 BINS = 20

@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from recbole_signed.atomic import FeatureTable, RawRows, Settings, read_feature_file
+from recbole_signed.atomic.feature_file import FeatureTable, read_feature_file
+from recbole_signed.atomic.rows import RawRows
+from recbole_signed.atomic.signs import Settings
 
 FILLED = "unknown"
 """What converters write for a missing category."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_signed.atomic import RawRows
+from recbole_signed.atomic.rows import RawRows
 from recbole_signed.lab.stats.report import sign_degrees
 from recbole_signed.pictures import picture
 

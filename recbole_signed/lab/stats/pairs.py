@@ -10,7 +10,7 @@ import numpy as np
 from recbole_signed.arrays import distinct
 
 if TYPE_CHECKING:
-    from recbole_signed.atomic import RawRows
+    from recbole_signed.atomic.rows import RawRows
 
 
 def describe_pairs(rows: RawRows) -> dict[str, Any]:

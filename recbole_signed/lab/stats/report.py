@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.atomic import RawRows
+from recbole_signed.atomic.rows import RawRows
 from recbole_signed.lab.stats.drift import describe_time
 from recbole_signed.lab.stats.measures import gini, intraclass, quantiles, spearman
 from recbole_signed.lab.stats.pairs import describe_pairs

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.atomic import RawRows
-from recbole_signed.lab.stats import describe_nodes, describe_time
+from recbole_signed.atomic.rows import RawRows
+from recbole_signed.lab.stats.drift import describe_time
+from recbole_signed.lab.stats.report import describe_nodes
 from recbole_signed.lab.synth.generator import SyntheticGraph
 from recbole_signed.lab.synth.profile import Profile
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import check_name, iso_date, may_replace, write_manifest
+from recbole_signed.convert.build import check_name, may_replace
+from recbole_signed.convert.dataset_versions import write_manifest
+from recbole_signed.convert.manifest import iso_date
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import replacing_folder, sha256
-from recbole_signed.lab.stats import totals
+from recbole_signed.lab.stats.pairs import totals
 from recbole_signed.lab.synth.generator import SyntheticGraph
 from recbole_signed.yaml_spec import yaml_text
 

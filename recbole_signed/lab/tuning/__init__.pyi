@@ -1,13 +1,2 @@
-from .halving import MIN_STEPS as MIN_STEPS
-from .halving import REDUCTION as REDUCTION
-from .halving import RUNGS as RUNGS
-from .halving import Halving as Halving
 from .plan import Plan as Plan
-from .result import Tuning as Tuning
-from .result import tuning_table as tuning_table
-from .search import tune as tune
-from .space import Space as Space
-from .study import Study as Study
-from .task import Task as Task
-from .task import facts_of as facts_of
 from .tuned_table import tune_table as tune_table

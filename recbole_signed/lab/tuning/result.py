@@ -14,8 +14,9 @@ from recbole_signed.lab.tuning.halving import MIN_STEPS
 from recbole_signed.lab.tuning.plan import Plan
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.lab.tuning.task import Facts, Task
-from recbole_signed.plugin import as_word
-from recbole_signed.runs import NOT_RESULTS, Tuned, to_yaml
+from recbole_signed.plugin.assignments import as_word
+from recbole_signed.runs.provenance import NOT_RESULTS
+from recbole_signed.runs.tuned import Tuned, to_yaml
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:

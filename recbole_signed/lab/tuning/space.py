@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.plugin import Interval, Listed, Words
-from recbole_signed.ssf import SIGN_AWARE_AVERSIONS
+from recbole_signed.plugin.ranges import Interval, Listed, Words
+from recbole_signed.ssf.search import SIGN_AWARE_AVERSIONS
 from recbole_signed.yaml_spec import read_yaml
 
 if TYPE_CHECKING:

@@ -9,22 +9,17 @@ from typing import Any
 
 from recbole.utils import argument_list
 
-from recbole_signed.data import SETTING_KEYS
+from recbole_signed.data.settings import SETTING_KEYS
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import gamma_of
-from recbole_signed.plugin import (
-    FREE_KEYS,
-    Interval,
-    Listed,
-    Words,
-    declared_for,
-    given_settings,
-    make_config,
-    ranges_of,
-    registry,
-    split_of,
-)
-from recbole_signed.runs import DataCache, RunRow, Validated, config_hash, data_sha256, data_version, run
+from recbole_signed.evaluation.sign_aware_metrics import gamma_of
+from recbole_signed.plugin import make_config, registry, split_of
+from recbole_signed.plugin.configuration import FREE_KEYS
+from recbole_signed.plugin.ranges import Interval, Listed, Words, declared_for, ranges_of
+from recbole_signed.plugin.run_config import given_settings
+from recbole_signed.runs import RunRow, data_sha256, run
+from recbole_signed.runs.provenance import config_hash, data_version
+from recbole_signed.runs.reading import DataCache
+from recbole_signed.runs.runner import Validated
 from recbole_signed.yaml_spec import read_yaml
 
 DECIMALS = 6

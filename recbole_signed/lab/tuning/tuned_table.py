@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.evaluation import gamma_of
+from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.files import path_of
 from recbole_signed.lab.tuning.plan import Plan
 from recbole_signed.lab.tuning.result import Tuning
 from recbole_signed.lab.tuning.search import tune
-from recbole_signed.plugin import space_file
-from recbole_signed.runs import PlannedRow, TableSpec
+from recbole_signed.plugin.defaults import space_file
+from recbole_signed.runs import TableSpec
+from recbole_signed.runs.spec import PlannedRow
 
 
 def tune_table(

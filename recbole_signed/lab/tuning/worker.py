@@ -16,11 +16,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_signed.runs import Job, cores, end
+from recbole_signed.runs.processes import Job, end
+from recbole_signed.runs.provenance import cores
 
 if TYPE_CHECKING:
     from recbole_signed.lab.tuning.task import Task
-    from recbole_signed.runs import DataCache, Validated
+    from recbole_signed.runs.reading import DataCache
+    from recbole_signed.runs.runner import Validated
 
 Send = Callable[[dict[str, Any]], None]
 
@@ -98,9 +100,9 @@ def answer(connection: Connection) -> None:
 
 def serve(receive: Callable[[], dict[str, Any]], send: Send) -> None:
     """Answer messages until ``{"end": True}``."""
-    from recbole_signed.graph import kept_eigenvectors
+    from recbole_signed.graph.eigenvectors import kept_eigenvectors
     from recbole_signed.memory import keep_freed_memory
-    from recbole_signed.runs import DataCache
+    from recbole_signed.runs.reading import DataCache
 
     keep_freed_memory()  # a trial measures no memory
     task, cache = receive()["task"], DataCache()

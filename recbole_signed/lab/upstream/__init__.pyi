@@ -1,15 +1,1 @@
-from .bridge import DISLIKE_FIELDS as DISLIKE_FIELDS
-from .bridge import SignedBatches as SignedBatches
-from .bridge import StockRecommender as StockRecommender
-from .bridge import TimedDislikes as TimedDislikes
-from .bridge import graph_of as graph_of
-from .bridge import hides_dislikes as hides_dislikes
-from .bridge import signed_rows as signed_rows
-from .bundle import Bundler as Bundler
 from .export import upstream as upstream
-from .follow import LIBRARIES as LIBRARIES
-from .modules import SourceModule as SourceModule
-from .recipes import ExportRecipe as ExportRecipe
-from .recipes import recipe_of as recipe_of
-from .reference import Citation as Citation
-from .reference import Description as Description

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 
-from recbole_signed.data import SIGN_LIST, UnseenItems, sifts_positives
+from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
+from recbole_signed.data.sequential import SIGN_LIST
 from recbole_signed.graph import SignedGraph
-from recbole_signed.model import SignedRecommender, SignedSequentialRecommender
+from recbole_signed.model import SignedRecommender
+from recbole_signed.model.abstract_recommender import SignedSequentialRecommender
 
 DISLIKE_FIELDS = ("dislike_user_id", "dislike_item_id")
 """Columns of the file of dislikes."""

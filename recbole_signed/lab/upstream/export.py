@@ -17,7 +17,8 @@ from recbole_signed.lab.upstream.bundle import Bundle, Bundler
 from recbole_signed.lab.upstream.edits import plain_docstrings
 from recbole_signed.lab.upstream.recipes import TRAINER_KEYS, ExportRecipe, recipe_of
 from recbole_signed.lab.upstream.reference import Description, without_sentences
-from recbole_signed.plugin import class_name, default_file, registry
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import class_name, default_file
 
 RANGES = registry.PROPERTIES.parent / "tune"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.plugin import ModelFacts, facts_of, lineage
+from recbole_signed.plugin.facts import ModelFacts, facts_of, lineage
 from recbole_signed.yaml_spec import read_yaml
 
 ALL_IN_ONE_BATCH = 1_000_000_000

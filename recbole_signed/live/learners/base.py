@@ -11,10 +11,13 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.atomic import Features
-from recbole_signed.graph import STRENGTH, SignedGraph
-from recbole_signed.live import DISLIKE, LIKE, AnnouncedFeatures
-from recbole_signed.live.store import PIECE, Changes, EdgeArrays, EdgeState, Rows
+from recbole_signed.atomic.feature_space import Features
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.personal_verdict import STRENGTH
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, AnnouncedFeatures
+from recbole_signed.live.store.edge_views import PIECE, Rows
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
 IntArray = npt.NDArray[np.int64]
 

@@ -13,11 +13,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.graph import gram_inverse, replace_rows
+from recbole_signed.graph.inverse import gram_inverse, replace_rows
 from recbole_signed.live import LIKE
 from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed, csr, graph_of, rows_of, user_rows
 from recbole_signed.live.learners.neighbours import NEAR, nearest
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState, Rows
+from recbole_signed.live.store.edge_views import Rows
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
 CHUNK = 128
 """Users that change at a time."""

@@ -36,7 +36,7 @@ from recbole_signed.live.learners.growth import ITEM, USER, Weights
 from recbole_signed.live.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
 from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.recipe import TrainingRecipe, embeddings_of
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
 
 @dataclass(frozen=True)

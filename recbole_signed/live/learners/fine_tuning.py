@@ -11,11 +11,12 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_signed.arrays import contains
-from recbole_signed.data import UnseenItems, sifts_positives
-from recbole_signed.evaluation import ndcg_at
-from recbole_signed.live import DISLIKE, LIKE
+from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
+from recbole_signed.evaluation.metrics import ndcg_at
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.recipe import TrainingRecipe, scores_of
-from recbole_signed.live.store import EdgeArrays
+from recbole_signed.live.store.edges import EdgeArrays
 
 TOP = 20
 MAX_USERS = 2000

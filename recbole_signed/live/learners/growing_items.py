@@ -13,7 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from recbole_signed.live.learners.base import grown, matrices, user_rows
-from recbole_signed.live.store import EdgeState, Rows
+from recbole_signed.live.store.edge_views import Rows
+from recbole_signed.live.store.edges import EdgeState
 
 GROWTH = 1.25
 """An item is made again once its degree is this many times what the last refresh knew of it."""

@@ -13,7 +13,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.learners.base import IntArray, grown, rows_of
 from recbole_signed.live.learners.ridge_map import MAX_ROWS, RidgeMap, degree_weights, features
-from recbole_signed.live.store import EdgeState
+from recbole_signed.live.store.edges import EdgeState
 
 GROWTH = 1.25
 """An item is folded in again once it has this many times the edges that the last version knew of."""

@@ -7,19 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.graph import STRENGTH
+from recbole_signed.graph.personal_verdict import STRENGTH
 from recbole_signed.live.learners.base import Learner
-from recbole_signed.plugin import (
-    RANGES,
-    STOCK,
-    check_range,
-    declared_ranges,
-    facts_of,
-    lineage,
-    registry,
-    without_numpy,
-    without_push,
-)
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import STOCK, facts_of, lineage
+from recbole_signed.plugin.ranges import RANGES, check_range, declared_ranges, without_numpy, without_removed
 
 LEARNERS = {
     "DecayPop": "recbole_signed.live.learners.popular:DecayPopularLearner",
@@ -92,7 +84,7 @@ def _strength_of(settings: dict[str, Any], default: float) -> float:
     Raises:
         UsageError: it is not a number from 0 to 1.
     """
-    without_push(settings)
+    without_removed(settings)
     value = settings.pop("dislike_strength", None)
     check_range("dislike_strength", value := default if value is None else value, RANGES["dislike_strength"])
     return float(value)

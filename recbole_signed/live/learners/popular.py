@@ -10,7 +10,7 @@ import torch
 
 from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed
 from recbole_signed.live.learners.neighbours import NEAR
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.recent_counts import RecentCounts
 
 

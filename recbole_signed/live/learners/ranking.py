@@ -15,11 +15,14 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct, spans
-from recbole_signed.graph import LARGE, Demotions, Neighbourhoods, Verdicts, best_of_each, first_likers, middle_items
-from recbole_signed.live import DISLIKE, LIKE, sign_of
+from recbole_signed.graph.personal_verdict import LARGE, Demotions, Neighbourhoods, Verdicts, first_likers, middle_items
+from recbole_signed.graph.top_scores import best_of_each
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, sign_of
 from recbole_signed.live.learners.base import IntArray, Learner
 from recbole_signed.live.learners.popular import PopularLearner
-from recbole_signed.live.store import EdgeState, Rows
+from recbole_signed.live.store.edge_views import Rows
+from recbole_signed.live.store.edges import EdgeState
 
 FEW = 0.25
 """Of that share of all items at most, which a request names, the scores are worked out alone."""

@@ -19,11 +19,13 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.utils import InputType, ModelType
 
-from recbole_signed.compat import own_arguments_hidden
+from recbole_signed.compat.arguments import own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import BipartiteOperator, Pair, SignedGraph
-from recbole_signed.live.store import EdgeArrays
-from recbole_signed.model import SignedRecommender, unweighed
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.propagation import BipartiteOperator, Pair
+from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.model import SignedRecommender
+from recbole_signed.model.rate_weighted import unweighed
 from recbole_signed.plugin import registry
 
 TRAINING_KEYS = (

@@ -1,17 +1,1 @@
-from .cases import BASE as BASE
-from .cases import NEW as NEW
-from .cases import UNKNOWN as UNKNOWN
-from .cases import Cases as Cases
-from .experiment import run_stream as run_stream
-from .output import TITLES as TITLES
-from .output import gate_text as gate_text
-from .output import plot as plot
-from .output import read_summary as read_summary
-from .output import replay_table as replay_table
-from .output import write as write
-from .retention_intervals import retention as retention
-from .stream_events import Replay as Replay
-from .stream_spec import StreamSpec as StreamSpec
-from .summary import REFERENCE as REFERENCE
 from .summary import summarise as summarise
-from .window_metrics import measure as measure

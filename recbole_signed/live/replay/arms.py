@@ -9,15 +9,18 @@ import numpy as np
 import polars as pl
 import torch
 
-from recbole_signed.atomic import Features
+from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError
-from recbole_signed.live.learners import Learner, make_learner, ranked_scores
-from recbole_signed.live.learners.ssf import chosen_features, chosen_settings
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.base import Learner
+from recbole_signed.live.learners.ranking import ranked_scores
+from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
 from recbole_signed.live.replay.cases import Cases
 from recbole_signed.live.replay.stream_spec import POP, ModelSpec, StreamSpec
 from recbole_signed.live.replay.window_metrics import measure
-from recbole_signed.live.store import EdgeState, OnlineState
-from recbole_signed.plugin import without_push
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.plugin.ranges import without_removed
 
 LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
 """Settings of following a stream, which are not chosen."""
@@ -91,7 +94,7 @@ def chosen_learner(
 def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Features | None) -> dict[str, Any]:
     if not model.auto:
         return model.settings
-    settings = without_push(dict(model.settings))
+    settings = without_removed(dict(model.settings))
     kept = {key: settings.pop(key) for key in LIVE if key in settings}
     found = chosen_settings(model.model, base, *sizes, settings)
     if features is not None:

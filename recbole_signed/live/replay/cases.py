@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.live import DISLIKE, LIKE, SKIP, VIEW, EventBatch
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, SKIP, VIEW
+from recbole_signed.live.store.state import OnlineState
 
 BASE, NEW, UNKNOWN = 0, 1, 2
 GROUPS = ("base", "new", "unknown")

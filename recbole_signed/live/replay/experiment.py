@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError
-from recbole_signed.live.learners import best_items, make_learner
+from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.ranking import best_items
 from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner
 from recbole_signed.live.replay.cases import Cases
 from recbole_signed.live.replay.freshness import run_by_event
@@ -25,9 +26,12 @@ from recbole_signed.live.replay.stream_events import Replay
 from recbole_signed.live.replay.stream_features import told
 from recbole_signed.live.replay.stream_spec import POP, StreamSpec
 from recbole_signed.live.replay.window_files import is_finished, write_window
-from recbole_signed.live.store import EdgeState, OnlineState, Update
-from recbole_signed.plugin import yaml_if_there
-from recbole_signed.runs import data_sha256, digest, machine, versions
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.update import Update
+from recbole_signed.plugin.assignments import yaml_if_there
+from recbole_signed.runs import data_sha256
+from recbole_signed.runs.provenance import digest, machine, versions
 
 TOP = 20
 

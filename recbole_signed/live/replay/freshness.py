@@ -27,7 +27,9 @@ from recbole_signed.live.replay.stream_events import Replay
 from recbole_signed.live.replay.stream_features import told
 from recbole_signed.live.replay.stream_spec import WINDOW, StreamSpec, milliseconds
 from recbole_signed.live.replay.window_files import is_finished, write_window
-from recbole_signed.live.store import EdgeState, LogBatch, OnlineState
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.state import OnlineState
 
 RUN = 200
 """Events of a run at most."""

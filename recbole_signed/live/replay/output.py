@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError
-from recbole_signed.files import parse_json, replace_text
+from recbole_signed.files import replace_text
 from recbole_signed.live.replay.stream_spec import WINDOW, StreamSpec
 from recbole_signed.live.replay.summary import COMPARED
 from recbole_signed.pictures import picture
-from recbole_signed.runs import MEGABYTE, different, machine_text, rows_file_of, versions_text
+from recbole_signed.runs.metric_columns import MEGABYTE
+from recbole_signed.runs.provenance import different, machine_text, versions_text
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
-_OF_MODELS = ("gate", "cost", "settings")
+OF_MODELS = ("gate", "cost", "settings")
 _OF_ALL = ("peak_memory_bytes", "made")
 COSTS = ("p50 (ms)", "p95 (ms)", "p99 (ms)", "Refresh (s)", "Retraining (s)", "Staleness")
 
@@ -108,7 +108,7 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
     """
     rows = [*summary["pooled"], *summary["windows"]]
     rows += [
-        {"model": model, **{key: summary[key].get(model) for key in _OF_MODELS}}
+        {"model": model, **{key: summary[key].get(model) for key in OF_MODELS}}
         for model in dict.fromkeys([*summary["cost"], *summary["gate"]])
     ]
     rows.append({key: summary[key] for key in _OF_ALL})
@@ -120,37 +120,6 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
     for file, text in files.items():
         replace_text(file, text)
     return list(files)
-
-
-def read_summary(yaml_file: Path) -> dict[str, Any] | None:
-    """Read what :func:`write` wrote of a yaml file; None where there is nothing.
-
-    Returns:
-        As :func:`~recbole_signed.live.replay.summarise`, and ``spec``: the hash of the experiment.
-
-    Raises:
-        UsageError: the lines are not those of one experiment.
-    """
-    file = rows_file_of(yaml_file)
-    if not file.is_file():
-        return None
-    try:
-        rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        specs = {row.pop("spec") for row in rows}
-        if len(specs) != 1:
-            raise UsageError(f"{file} holds rows of {len(specs)} experiments; run 'recbole-signed replay' again.")
-        models = {row["model"]: row for row in rows if "cost" in row}
-        return {
-            "spec": specs.pop(),
-            "pooled": [row for row in rows if "subset" in row],
-            "windows": [row for row in rows if "window" in row],
-            **{key: {name: row[key] for name, row in models.items() if row[key]} for key in _OF_MODELS},
-            **{"made": [], **next(row for row in rows if "peak_memory_bytes" in row)},  # earlier rows lack the former
-        }
-    except UsageError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise UsageError(f"{file} holds lines that are not rows of a stream: {error}.") from error
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:

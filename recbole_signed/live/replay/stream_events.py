@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import TokenCodes
+from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import iso_time
 from recbole_signed.live import EventBatch
 from recbole_signed.live.replay.stream_spec import window_length
-from recbole_signed.live.sources import AtomicSource
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live.sources.dataset_source import AtomicSource
+from recbole_signed.live.store.state import OnlineState
 
 MIN_WINDOWS = 10
 

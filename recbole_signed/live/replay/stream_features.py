@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.atomic import Features, FeatureTable, Settings, read_features
+from recbole_signed.atomic.feature_file import FeatureTable, read_features
+from recbole_signed.atomic.feature_space import Features
+from recbole_signed.atomic.signs import Settings
 from recbole_signed.errors import UsageError
-from recbole_signed.live import ITEM, EventBatch
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import ITEM
 from recbole_signed.live.replay.stream_spec import ModelSpec
-from recbole_signed.live.store import OnlineState
+from recbole_signed.live.store.state import OnlineState
 
 BATCH = 5_000
 """Items that are announced together."""

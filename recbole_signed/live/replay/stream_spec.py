@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PositiveInt, StrictInt, ValidationInfo
 
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin import class_name
-from recbole_signed.runs import digest
+from recbole_signed.plugin.facts import class_name
+from recbole_signed.runs.provenance import digest
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 ArmName = Literal["none", "fold-in", "online", "refit"]

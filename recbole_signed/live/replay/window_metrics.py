@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from recbole_signed.arrays import contains, distinct
-from recbole_signed.evaluation import dislike_share_at, ndcg_at, of_both_signs, recall_at
+from recbole_signed.evaluation.metrics import dislike_share_at, ndcg_at, of_both_signs, recall_at
 from recbole_signed.live.replay.cases import Cases
 
 CELLS = 8_000_000

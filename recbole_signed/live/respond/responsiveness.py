@@ -99,13 +99,17 @@ def respond(
     Raises:
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
     """
-    from recbole_signed.evaluation import split_length
-    from recbole_signed.live import OnlineRecommender, base_of
-    from recbole_signed.live.learners import learner_of, make_learner
+    from recbole_signed.evaluation.valid_metric import split_length
+    from recbole_signed.live import OnlineRecommender
+    from recbole_signed.live.learners import make_learner
+    from recbole_signed.live.learners.make import learner_of
     from recbole_signed.live.respond.responsiveness_table import summary
-    from recbole_signed.plugin import given_settings, layered
-    from recbole_signed.runs import config_hash, data_sha256, versions
+    from recbole_signed.live.trainer import base_of
+    from recbole_signed.plugin.assignments import layered
+    from recbole_signed.plugin.run_config import given_settings
+    from recbole_signed.runs import data_sha256
     from recbole_signed.runs.fitted import above_files, fit_once
+    from recbole_signed.runs.provenance import config_hash, versions
 
     for name, value in ((argument("n_users", option="--users"), n_users), (argument("k"), k)):
         if value < 1:
@@ -151,10 +155,10 @@ def respond(
 
 def _evaluated(fitted: Any, live: Any, k: int) -> dict[str, Any]:
     """Return RecBole's metrics, at length k, of what the live learner ranks by, on the test part."""
-    from recbole_signed.compat import own_arguments_hidden
-    from recbole_signed.evaluation import split_length
-    from recbole_signed.live import LiveModel
-    from recbole_signed.runs import plain_result
+    from recbole_signed.compat.arguments import own_arguments_hidden
+    from recbole_signed.evaluation.valid_metric import split_length
+    from recbole_signed.live.trainer import LiveModel
+    from recbole_signed.runs.runner import plain_result
 
     trainer, data = fitted.trainer, fitted.test_data
     if not len(data.dataset.inter_feat):
@@ -191,7 +195,7 @@ class _Audit:
 
     def of_users(self, n_users: int) -> list[Probes]:
         """Probe so many of the users with a like and something left to be shown; all of them where there are fewer."""
-        from recbole_signed.ssf import drawn
+        from recbole_signed.ssf.validation import drawn
 
         known = np.flatnonzero((np.diff(self.likes.indptr) > 0) & (self.n_edges < self.items - 1))
         chosen = drawn(known, n_users, np.array([self.names[user] for user in known], dtype=object))
@@ -213,7 +217,7 @@ class _Audit:
 
     def scores(self, user: int) -> np.ndarray:
         """Return what a user's items are ranked by, ``[n_items]``; minus infinity where there is an edge."""
-        from recbole_signed.live.learners import ranked_scores
+        from recbole_signed.live.learners.ranking import ranked_scores
 
         with self.live.reading() as (state, learner):
             found = (

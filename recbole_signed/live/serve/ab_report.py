@@ -34,17 +34,21 @@ SUSPICIOUS = 1e-3
 """p-value of the sample-ratio check below which the assignment is broken and no difference is to be believed."""
 
 
-def experiment_report(
-    users: pl.DataFrame, control: str, shares: dict[str, float], *, confidence: float = 0.95
-) -> dict[str, Any]:
+CONFIDENCE, POWER = 0.95, 0.8
+"""Of every interval and test; the probability that a planned experiment finds the effect."""
+OVERDISPERSION = 1.5
+"""Variance of a user's rate over that of independent impressions, typically."""
+
+
+def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float]) -> dict[str, Any]:
     """Compare the variants of an experiment with its control.
+
+    The p-values of all metrics and variants are corrected together: Hochberg's step-up procedure, Sidak's levels.
 
     Args:
         users: one row a user, see :meth:`~recbole_signed.live.serve.traffic.TrafficLog.per_user`.
         control: name of the control.
         shares: planned share of each variant.
-        confidence: of every interval; the p-values of all metrics and variants are corrected together, by Hochberg's
-            step-up procedure with Sidak's levels.
 
     Returns:
         ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value, whether it is
@@ -83,13 +87,13 @@ def experiment_report(
                 covariates = {"numer_covariate": f"{over}_before", "denom_covariate": f"{under}_before"}
             usable = _usable(pair, covariates)
             used_before = used_before or usable["numer_covariate"] is not None
-            metrics[metric] = tt.RatioOfMeans(over, under, **usable, confidence_level=confidence)
-        metrics["likes_per_user"] = tt.Mean("likes", confidence_level=confidence)
+            metrics[metric] = tt.RatioOfMeans(over, under, **usable, confidence_level=CONFIDENCE)
+        metrics["likes_per_user"] = tt.Mean("likes", confidence_level=CONFIDENCE)
         with np.errstate(divide="ignore", invalid="ignore"):  # of a metric that does not vary: it is None below
             results[name] = tt.Experiment(metrics).analyze(pair, control=control)
         for metric in (*METRICS, "likes_per_user"):
             found = results[name][metric]
-            bounds = _always_valid_difference(groups[name], groups[control], metric, confidence)
+            bounds = _always_valid_difference(groups[name], groups[control], metric)
             carried = _few_carry(groups[name], groups[control], metric)
             comparisons.append(
                 {"variant": name, "metric": metric, **_numbers(found), "always_valid": bounds, "few_users": carried}
@@ -99,7 +103,7 @@ def experiment_report(
         if each["pvalue"] is not None and not each["few_users"]:
             own = tested.setdefault((control, each["variant"]), tt.experiment.ExperimentResult())
             own[each["metric"]] = results[each["variant"]][each["metric"]]
-    corrected = tt.adjust_fwer(tested, alpha=1 - confidence).to_dicts() if tested else ()
+    corrected = tt.adjust_fwer(tested, alpha=1 - CONFIDENCE).to_dicts() if tested else ()
     adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
     for each in comparisons:
         each["pvalue_corrected"] = adjusted.get((str((control, each["variant"])), each["metric"]))
@@ -193,7 +197,7 @@ def _numbers(found: Any) -> dict[str, float | None]:
 
 
 def _always_valid_difference(
-    treated: pl.DataFrame, control: pl.DataFrame, metric: str, confidence: float
+    treated: pl.DataFrame, control: pl.DataFrame, metric: str
 ) -> tuple[float, float] | tuple[None, None]:
     over, under = METRICS.get(metric, ("likes", None))
     a, b = (_linearised(group, over, under) for group in (treated, control))
@@ -203,7 +207,7 @@ def _always_valid_difference(
     both = pl.concat([treated, control])
     least = _linearised(both, over, under)[1]  # else a small variant that has few likes by chance looks certain of it
     variance = max(a[1], least) / len(treated) + max(b[1], least) / len(control)
-    half = confidence_sequence(variance, len(both), confidence)
+    half = confidence_sequence(variance, len(both))
     return difference - half, difference + half
 
 
@@ -237,7 +241,7 @@ def _shares(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, F
     return ratio, (numerator - ratio * denominator) / mean
 
 
-def confidence_sequence(variance: float, n: int, confidence: float = 0.95, tightest: int = 5000) -> float:
+def confidence_sequence(variance: float, n: int, tightest: int = 5000) -> float:
     r"""Return half the width of an interval that holds at all sample sizes at once.
 
     The asymptotic confidence sequence of Waudby-Smith et al. (Annals of Statistics 2024, Theorem 2.2):
@@ -247,16 +251,15 @@ def confidence_sequence(variance: float, n: int, confidence: float = 0.95, tight
     Args:
         variance: of the estimate, :math:`\sigma^2 / n`.
         n: number of observations.
-        confidence: :math:`1 - \alpha`.
         tightest: sample size at which the interval is to be narrowest.
     """
-    alpha = 1 - confidence
+    alpha = 1 - CONFIDENCE
     log = -2 * np.log(alpha)
     rho2 = (log + np.log(log + 1)) / tightest
     return float(np.sqrt(variance * 2 * (n * rho2 + 1) / (n * rho2) * np.log(np.sqrt(n * rho2 + 1) / alpha)))
 
 
-def interleaving_report(requests: pl.DataFrame, names: tuple[str, str], confidence: float = 0.95) -> dict[str, Any]:
+def interleaving_report(requests: pl.DataFrame, names: tuple[str, str]) -> dict[str, Any]:
     """Tell which of two interleaved rankings users prefer.
 
     A request goes to the ranking whose items got more likes minus dislikes, a user to the ranking that won more of its
@@ -289,7 +292,7 @@ def interleaving_report(requests: pl.DataFrame, names: tuple[str, str], confiden
     decided = sum(wins.values())
     if decided:
         test = binomtest(wins[names[1]], decided)
-        low, high = test.proportion_ci(confidence, method="wilson")
+        low, high = test.proportion_ci(CONFIDENCE, method="wilson")
         found |= {
             "share": wins[names[1]] / decided,
             "low": float(low),
@@ -305,42 +308,29 @@ def _wins(won: pl.Series, names: tuple[str, str]) -> tuple[dict[str, int], int]:
     return {names[0]: first, names[1]: second}, ties
 
 
-def users_needed(
-    rate: float,
-    relative_effect: float,
-    impressions_per_user: float,
-    *,
-    overdispersion: float = 1.5,
-    power: float = 0.8,
-    confidence: float = 0.95,
-) -> int:
+def users_needed(rate: float, relative_effect: float, impressions_per_user: float) -> int:
     """Return how many users each of two equal variants needs to find an effect on a rate per impression.
 
     Args:
         rate: of the control, in (0, 1).
         relative_effect: the smallest change worth finding, as a share of the rate (0.05 for 5 %).
         impressions_per_user: mean number of impressions of a user during the experiment.
-        overdispersion: variance of a user's rate over that of independent impressions; 1.5 is typical.
-        power: probability of finding the effect.
-        confidence: of the two-sided test.
 
     Raises:
         UsageError: a value is out of its range.
     """
-    given = (rate, relative_effect, impressions_per_user, overdispersion)
-    if not (
-        np.isfinite(given).all() and 0 < rate < 1 and relative_effect and min(impressions_per_user, overdispersion) > 0
-    ):
+    given = (rate, relative_effect, impressions_per_user)
+    if not (np.isfinite(given).all() and 0 < rate < 1 and relative_effect and impressions_per_user > 0):
         raise UsageError("power needs a rate in (0, 1), an effect other than 0, and impressions per user above 0.")
     changed = rate * (1 + relative_effect)
     if not 0 <= changed <= 1:
         raise UsageError(
             f"an effect of {relative_effect:g} makes a rate of {changed:g} of {rate:g}; give a nearer one."
         )
-    level = norm.ppf(0.5 + confidence / 2)
-    variances = overdispersion * (rate * (1 - rate) + changed * (1 - changed)) / impressions_per_user
+    level = norm.ppf(0.5 + CONFIDENCE / 2)
+    variances = OVERDISPERSION * (rate * (1 - rate) + changed * (1 - changed)) / impressions_per_user
     with np.errstate(all="ignore"):
-        found = variances * np.square((norm.ppf(power) + level) / np.float64(rate * relative_effect)) + level**2 / 4
+        found = variances * np.square((norm.ppf(POWER) + level) / np.float64(rate * relative_effect)) + level**2 / 4
     if not np.isfinite(found):
         raise UsageError(f"no number of users is enough to find an effect of {relative_effect:g}; give a larger one.")
     return int(np.ceil(found))

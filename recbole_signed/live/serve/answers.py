@@ -17,8 +17,10 @@ import polars as pl
 from recbole_signed.api.explanations import explained
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import day
-from recbole_signed.live import DISLIKE, LIKE, TYPES, OnlineRecommender, OnlineReplica
-from recbole_signed.live.learners import best_items, lowered_by
+from recbole_signed.live import LIKE, OnlineRecommender
+from recbole_signed.live.events import DISLIKE, TYPES
+from recbole_signed.live.learners.ranking import best_items, lowered_by
+from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import catalogue, ranking, traffic
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft

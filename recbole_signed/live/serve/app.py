@@ -17,7 +17,8 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DISLIKE, LIKE, OnlineRecommender
+from recbole_signed.live import LIKE, OnlineRecommender
+from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.serve import gorse, schemas
 from recbole_signed.live.serve.answers import TRENDING
 from recbole_signed.live.serve.described import NeedsRole, describe_keys

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_signed.ids_and_times import id_text
-from recbole_signed.live import OnlineRecommender, time_of
+from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.events import time_of
 from recbole_signed.live.serve.traffic import now_ms
 
 SET_BACK = 240_000

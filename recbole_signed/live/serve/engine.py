@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import Follower, OnlineRecommender, OnlineReplica
+from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.replica import Follower, OnlineReplica
 from recbole_signed.live.serve.answers import Answers
 from recbole_signed.live.serve.experiments import Experiments
 from recbole_signed.live.serve.feed import Feed
@@ -26,7 +27,7 @@ from recbole_signed.live.serve.traffic import now_ms
 from recbole_signed.live.serve.verdicts import VerdictWatch
 from recbole_signed.live.serve.writer import Writer
 from recbole_signed.live.sources import open_source
-from recbole_signed.live.store import BACKUPS, noted
+from recbole_signed.live.store.backup import BACKUPS, noted
 from recbole_signed.memory import memory_bytes
 
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"

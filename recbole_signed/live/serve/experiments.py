@@ -19,7 +19,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import refusing, replace_file
-from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES, without_push
+from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES, without_removed
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
 PARAMETERS = ("dislike_aversion", "dislike_strength")
@@ -51,7 +51,7 @@ class Policy(Spec):
     @field_validator("parameters")
     @classmethod
     def _known(cls, value: dict[str, float]) -> dict[str, float]:
-        for name, number in without_push(value).items():
+        for name, number in without_removed(value).items():
             if name not in PARAMETERS:
                 raise ValueError(f"there is no parameter '{name}' of a variant{nearest(name, PARAMETERS)}")
             allowed = RANGES.get(name, NOT_NEGATIVE)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.ssf import UNKNOWN
+from recbole_signed.ssf.item_counters import UNKNOWN
 
 CANDIDATES = 20
 """Items that the first place is drawn from."""

@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import DeadLetter
+from recbole_signed.live.events import DeadLetter
 from recbole_signed.live.serve.writer import BusyError, Writer
-from recbole_signed.live.sources import EventSource, Polled
+from recbole_signed.live.sources import EventSource
+from recbole_signed.live.sources.source import Polled
 
 _logger = logging.getLogger(__name__)
 BATCH = 500

@@ -17,7 +17,8 @@ from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from recbole_signed.ids_and_times import iso_time
-from recbole_signed.live import DISLIKE, LIKE, TYPES
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, TYPES
 from recbole_signed.live.serve import schemas
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.live import DISLIKE, LIKE, NAMES, SKIP, VIEW
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, NAMES, SKIP, VIEW
 
 
 def newest_edges(

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import ComputeBySize, ComputingEndedError, OnlineRecommender
+from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.computing import ComputeBySize, ComputingEndedError
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.settings import Schedule
-from recbole_signed.live.store import BACKUP
+from recbole_signed.live.store.backup import BACKUP
 from recbole_signed.memory import give_memory_back
 
 _logger = logging.getLogger(__name__)

@@ -22,6 +22,7 @@ import polars as pl
 from scipy.stats import norm
 
 from recbole_signed.errors import UsageError
+from recbole_signed.live.serve.ab_report import CONFIDENCE
 from recbole_signed.live.serve.experiments import Experiment
 from recbole_signed.live.serve.traffic import TrafficLog
 
@@ -37,7 +38,7 @@ class PolicyValue:
 
     Attributes:
         value: the estimate.
-        low, high: bounds of the normal confidence interval.
+        low, high: bounds of the normal confidence interval of 95 %.
         effective_size: Kish's effective number of observations, :math:`(\\sum w)^2 / \\sum w^2`.
         weight: mean weight; about 1 where the log covers what the policy does, else the estimate is biased.
     """
@@ -57,8 +58,6 @@ def policy_value(
     model_reward: FloatArray | None = None,
     model_value: FloatArray | None = None,
     self_normalised: bool = False,
-    clip: float | None = None,
-    confidence: float = 0.95,
     clusters: IntArray | None = None,
 ) -> PolicyValue:
     """Estimate the mean reward of a policy from logged actions.
@@ -70,8 +69,6 @@ def policy_value(
         model_reward: ``[n]`` predicted rewards of the logged actions; with ``model_value``: doubly robust.
         model_value: ``[n]`` expected predicted reward of the policy in question in each context.
         self_normalised: divide by the sum of the weights (SNIPS).
-        clip: largest weight; a smaller one lowers the variance for some bias.
-        confidence: of the interval.
         clusters: ``[n]`` numbers of the users that the rows are of; without them each row counts as independent.
 
     Raises:
@@ -90,13 +87,7 @@ def policy_value(
         raise UsageError("a doubly robust estimate needs both model_reward and model_value.")
     if model_reward is not None and self_normalised:
         raise UsageError("self_normalised and a model of the reward are two estimators; choose one.")
-    if clip is not None and not clip > 0:
-        raise UsageError(f"clip must be a weight above 0, got {clip}.")
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence must be between 0 and 1, as in 0.95, got {confidence}.")
     weights = target / propensities
-    if clip is not None:
-        weights = np.minimum(weights, clip)
     n, total = len(rewards), weights.sum()
     if model_reward is not None and model_value is not None:
         terms = model_value + weights * (rewards - model_reward)
@@ -113,7 +104,7 @@ def policy_value(
         if len(deviations) < 2:
             raise UsageError("an interval needs impressions of 2 users or more, got 1.")
         deviations *= np.sqrt(len(deviations) / (len(deviations) - 1))
-    half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((deviations**2).sum()) / n)
+    half = float(norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt((deviations**2).sum()) / n)
     squares = float((weights**2).sum())
     return PolicyValue(value, value - half, value + half, float(total**2 / squares) if squares else 0.0, total / n)
 

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import best_of_each
-from recbole_signed.live.learners import IntArray, Learner, explained
+from recbole_signed.graph.top_scores import best_of_each
+from recbole_signed.live.learners.base import IntArray, Learner
+from recbole_signed.live.learners.ranking import explained
 from recbole_signed.live.serve.experiments import Assignment
-from recbole_signed.live.store import EdgeState, Row, Rows
+from recbole_signed.live.store.edge_views import Row, Rows
+from recbole_signed.live.store.edges import EdgeState
 
 SAMPLE = 256
 """Items, evenly spaced, among which the percentile of an item's score is told."""

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from recbole_signed.ids_and_times import MAX_ID, id_text
-from recbole_signed.live import TYPES
+from recbole_signed.live.events import TYPES
 from recbole_signed.plugin.ranges import RANGES
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]

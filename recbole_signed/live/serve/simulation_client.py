@@ -106,7 +106,7 @@ def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: st
 
 def _truth_of(dataset: str) -> Truth:
     from recbole_signed.atomic import read_rows
-    from recbole_signed.runs import data_folder
+    from recbole_signed.runs.provenance import data_folder
 
     rows = read_rows(data_folder(dataset))
     assert rows.tokens is not None, "they are read from a file"

@@ -108,9 +108,11 @@ class Outcome:
     expected: float
 
 
-def simulate(
-    truth: Truth, ask: Ask, send: Send, *, rounds: int, k: int = 10, patience: float = 0.85, seed: int = 0
-) -> Outcome:
+PATIENCE = 0.85
+"""Probability of looking at the next item; the first one is looked at in any case."""
+
+
+def simulate(truth: Truth, ask: Ask, send: Send, *, rounds: int, k: int = 10, seed: int = 0) -> Outcome:
     """Let random users ask for a list, look at it, and judge.
 
     Args:
@@ -119,7 +121,6 @@ def simulate(
         send: takes events.
         rounds: number of lists.
         k: length of a list.
-        patience: probability of looking at the next item; the first one is looked at in any case.
         seed: of users and verdicts.
     """
     rng = np.random.default_rng(seed)
@@ -129,7 +130,7 @@ def simulate(
     for _ in range(rounds):
         user = int(rng.integers(len(truth.users)))
         listed = [number[item] for item in ask(truth.users[user], k) if item in number]
-        looked = listed[: int(rng.geometric(1 - patience))]
+        looked = listed[: int(rng.geometric(1 - PATIENCE))]
         shown += len(looked)
         expected += float(truth.like[user, looked].sum())
         events: list[dict[str, object]] = []

@@ -19,13 +19,19 @@ from typing import Any
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import LOCK, DirectoryLock
-from recbole_signed.live import OnlineRecommender, OnlineReplica
+from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve.catalogue import FILE, Catalogue
 from recbole_signed.live.serve.keys import ApiKeys, is_loopback
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.threads import compute_on_one_thread
 from recbole_signed.live.serve.workers import ReplicaProcesses
-from recbole_signed.live.store import LOG, VERSIONS, EventLog, StateSettings, Versions, refuse_target
+from recbole_signed.live.store.backup import refuse_target
+from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.owner import LOG
+from recbole_signed.live.store.settings import StateSettings
+from recbole_signed.live.store.state import VERSIONS
+from recbole_signed.live.store.versions import Versions
 from recbole_signed.memory import hold_memory_down
 from recbole_signed.progress import told
 from recbole_signed.signals import raised_by_sigterm

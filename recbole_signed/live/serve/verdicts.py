@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.live import DISLIKE, FORGET_USER, LIKE, EventBatch
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, FORGET_USER
 from recbole_signed.live.serve import ranking
 from recbole_signed.live.serve.answers import Answers
 from recbole_signed.live.serve.quality import Case

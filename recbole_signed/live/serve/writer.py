@@ -20,10 +20,11 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import id_text
-from recbole_signed.live import DeadLetter, EventBatch, OnlineRecommender
+from recbole_signed.live import EventBatch, OnlineRecommender
+from recbole_signed.live.events import DeadLetter
 from recbole_signed.live.serve.arrivals import Arrivals
 from recbole_signed.live.serve.telemetry import Telemetry
-from recbole_signed.live.store import EventResult
+from recbole_signed.live.store.results import EventResult
 
 _logger = logging.getLogger(__name__)
 _STOP = object()

@@ -10,7 +10,8 @@ import numpy as np
 from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import milliseconds
-from recbole_signed.live import DISLIKE, LIKE, VIEW, EventBatch, content_id
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, VIEW, content_id
 from recbole_signed.live.sources.source import EventSource, Polled
 
 _MILLISECONDS = 1000

@@ -14,7 +14,8 @@ from typing import IO, Any
 
 from recbole_signed.errors import UsageError, counted, wrong_separator
 from recbole_signed.files import parse_json
-from recbole_signed.live import DeadLetter, EventBatch, Limits, field_meant, parse_rows
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import DeadLetter, Limits, field_meant, parse_rows
 from recbole_signed.live.sources.source import EventSource, Polled, unreadable
 
 _logger = logging.getLogger(__name__)

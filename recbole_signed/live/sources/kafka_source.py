@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import parse_json
-from recbole_signed.live import Limits, parse_rows
+from recbole_signed.live.events import Limits, parse_rows
 from recbole_signed.live.sources.source import EventSource, Polled, unreadable
 
 _logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError, counted
-from recbole_signed.live import Limits, parse_rows
+from recbole_signed.live.events import Limits, parse_rows
 from recbole_signed.live.sources.source import EventSource, Polled
 
 _logger = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recbole_signed.files import RepeatedKeyError
-from recbole_signed.live import DeadLetter, EventBatch
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import DeadLetter
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.files import DamagedError, at, refusing, replace_file
-from recbole_signed.live import ANNOUNCED
+from recbole_signed.live.events import ANNOUNCED
 from recbole_signed.live.store.line_files import append_lines, cut, is_torn, read_lines, summed_line
 from recbole_signed.live.store.vocabulary import Vocabulary
 

@@ -39,7 +39,7 @@ from recbole_signed.files import (
     replace_file,
     sync_folder,
 )
-from recbole_signed.live import FORGET_USER
+from recbole_signed.live.events import FORGET_USER
 from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.line_files import append_lines, read_lines, summed_line

@@ -15,7 +15,8 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError, at, refusing, sync_folder
 from recbole_signed.ids_and_times import normal
-from recbole_signed.live import DISLIKE, LIKE, SKIP, VIEW, refuse_other_units
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, SKIP, VIEW, refuse_other_units
 from recbole_signed.live.store.database import explained, transaction, truncate_wal, write_meta
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog

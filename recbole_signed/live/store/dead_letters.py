@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_signed.files import at, parse_json, refusing, replace_file, sync_folder
 from recbole_signed.ids_and_times import normal
-from recbole_signed.live import DeadLetter
+from recbole_signed.live.events import DeadLetter
 from recbole_signed.live.store.line_files import is_torn
 from recbole_signed.live.store.settings import StateSettings
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from recbole_signed.live import DISLIKE, LIKE, SKIP, VIEW, sign_of
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE, SKIP, VIEW, sign_of
 from recbole_signed.sequences import Sequences
 
 PIECE = 1 << 18

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from recbole_signed.files import DamagedError
-from recbole_signed.live import ABSENT, DISLIKE, FORGET_USER, LIKE, SKIP, UNDISLIKE
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
 from recbole_signed.live.store.adjacency import KEY, Adjacency
 from recbole_signed.live.store.common_likes import CommonLikes
 from recbole_signed.live.store.edge_views import Changes, EdgeArrays, Row, Rows, other_side, owners, pieces, turned

@@ -20,7 +20,8 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
-from recbole_signed.live import FORGET_USER, USER, EventBatch
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import FORGET_USER, USER
 from recbole_signed.live.store.checksum import row_checksums, unsealed
 from recbole_signed.live.store.database import (
     connect,

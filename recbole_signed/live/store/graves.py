@@ -17,7 +17,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recbole_signed.live import FORGET_USER, EventBatch
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import FORGET_USER
 from recbole_signed.live.store.settings import DAY
 
 _SIZE = 16
@@ -42,11 +43,6 @@ class Graves:
 
     def __len__(self) -> int:
         return len(self._times)
-
-    def until(self, token: str) -> int | None:
-        """Return until when late events of a user are refused, in seconds since 1970; None: it has no grave."""
-        ends = [until for until, key in self._keys.items() if _digest(token, key) in self._times]
-        return max(ends, default=None)
 
     def late(self, batch: EventBatch) -> np.ndarray:
         """Return which events are of users who were forgotten after them, bool ``[n]``; repeated forgettings too."""

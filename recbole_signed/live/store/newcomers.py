@@ -16,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from recbole_signed.arrays import distinct
-from recbole_signed.live import ABSENT, DISLIKE, ITEM, LIKE
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import ABSENT, DISLIKE, ITEM
 from recbole_signed.live.store.announcements import Announcements
 from recbole_signed.live.store.edge_views import Changes, Rows
 from recbole_signed.live.store.edges import EdgeState

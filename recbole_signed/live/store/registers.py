@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbole_signed.live import ABSENT, DISLIKE, LIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import ABSENT, DISLIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
 
 NEVER = -1
 COLUMNS: dict[str, type] = {

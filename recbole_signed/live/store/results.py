@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.live import Event, EventBatch, Limits, parse_rows
+from recbole_signed.live import Event, EventBatch
+from recbole_signed.live.events import Limits, parse_rows
 
 NEW, DUPLICATE, LATE = range(3)
 LATE_REASON = "it is not later than the forgetting of its user"

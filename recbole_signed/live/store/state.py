@@ -25,7 +25,8 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, path_of, refusing, sync_folder
-from recbole_signed.live import ANNOUNCED, FORGET_USER, EventBatch, ids_of
+from recbole_signed.live import EventBatch
+from recbole_signed.live.events import ANNOUNCED, FORGET_USER, ids_of
 from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.live.store.backup import BackupInfo, back_up, noted
 from recbole_signed.live.store.compaction import Base, first_edges

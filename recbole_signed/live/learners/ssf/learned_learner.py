@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live.learners import IntArray, LeastSquaresLearner, Refreshed, rows_of
+from recbole_signed.live.learners.base import IntArray, Refreshed, rows_of
+from recbole_signed.live.learners.signed_ials import LeastSquaresLearner
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
-from recbole_signed.live.store import Changes, EdgeState
+from recbole_signed.live.store.edges import Changes, EdgeState
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings, start_of, unit_of
 from recbole_signed.ssf.settings import FilterSettings

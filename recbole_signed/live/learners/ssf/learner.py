@@ -18,15 +18,15 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.atomic import Features
+from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.graph import SignedGraph, inverse_power, refreshed_factors
-from recbole_signed.live import LIKE, AnnouncedFeatures
-from recbole_signed.live.learners import (
-    GrowingItems,
+from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.spectral import inverse_power, refreshed_factors
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import AnnouncedFeatures
+from recbole_signed.live.learners.base import (
     IntArray,
     LearnerDefaults,
-    Neighbours,
     Refreshed,
     csr,
     graph_of,
@@ -34,19 +34,19 @@ from recbole_signed.live.learners import (
     rows_of,
     user_rows,
 )
+from recbole_signed.live.learners.growing_items import GrowingItems
+from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.ssf.live_features import LiveFeatures
 from recbole_signed.live.learners.ssf.live_items import LiveCounters, TopItems
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState, Rows
+from recbole_signed.live.store.edge_views import Rows
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.filter import Exposure, SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.linear_term import LinearTerm
 from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.user_edges import UserEdges
-
-LINEAR = ("data", "indices", "indptr")
-"""Of the linear term's matrix, what a snapshot holds."""
 
 
 class SpectralLearner(LearnerDefaults):
@@ -97,7 +97,7 @@ class SpectralLearner(LearnerDefaults):
         own, rest = FilterSettings.split(settings)
         of_features, rest = FeatureSettings.split(rest)
         passes = {name: number_of(name, int, rest.pop(name)) for name in ("iterations", "passes") if name in rest}
-        for name in rest:
+        for name in without_removed(rest, cls.name):
             known = [*asdict(own), "iterations", "passes"]
             raise UsageError(f"SSF has no parameter '{name}' under a stream{ending(name, known)}")
         made = cls(own, **passes, **more)
@@ -313,7 +313,7 @@ class SpectralLearner(LearnerDefaults):
         Returns:
             None where that is not faster, or where the best can't be told so.
         """
-        if self.fitted.linear is not None or not self.best.worth_it(self.items.n_items, k):
+        if not self.best.worth_it(self.items.n_items, k):
             return None
         factors = self.filter.fold_in(self._users(edges, np.array([user])))[0]
         return self.best.best(self.filter, factors, k, hidden, self.counters.ceiling(self.settings))
@@ -347,8 +347,6 @@ class SpectralLearner(LearnerDefaults):
             "block": self.block.numpy(),
             "fitted_degree": self.items.degree,
         }
-        if fitted.linear is not None:
-            tensors |= {f"linear_{name}": getattr(fitted.linear.gram.matrix, name) for name in LINEAR}
         own: dict[str, Any] = {}
         if self.features is not None:
             of_features, own = self.features.state()
@@ -364,16 +362,12 @@ class SpectralLearner(LearnerDefaults):
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave; :meth:`attach` brings counters and fold-ins."""
-        self.settings = FilterSettings(**meta["settings"])
+        self.settings = FilterSettings(**without_removed(dict(meta["settings"])))
         self.iterations, self.passes = int(meta["iterations"]), int(meta["passes"])
         # shared with what was read, since nothing writes to them: they are most of the memory of a model
         base, values, block = (torch.from_numpy(tensors[name]) for name in ("base", "values", "block"))
-        linear = None
-        if f"linear_{LINEAR[0]}" in tensors:
-            data, ids, indptr = (np.array(tensors[f"linear_{name}"]) for name in LINEAR)
-            linear = LinearTerm.of(csr(data, ids, indptr, len(base)), values, self.settings.linear_weight)
         counters = ItemCounters.of(*torch.zeros(2, len(base)))
         sizes = float(meta["n_users"]), float(meta["median_degree"])
         self.take_features_of(tensors, meta, np.zeros(0, dtype=np.int64))
-        self._take(SpectralFilter(base, values, counters, *sizes, self.settings, linear), block)
+        self._take(SpectralFilter(base, values, counters, *sizes, self.settings), block)
         self.items.degree = np.array(tensors["fitted_degree"], dtype=np.float32)

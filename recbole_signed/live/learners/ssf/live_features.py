@@ -18,7 +18,8 @@ import polars as pl
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.atomic import Features, FeatureSpace, table_of
+from recbole_signed.atomic.feature_file import table_of
+from recbole_signed.atomic.feature_space import Features, FeatureSpace
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import quoted

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recbole_signed.graph import largest
-from recbole_signed.live.learners import IntArray, grown
-from recbole_signed.live.store import EdgeState
+from recbole_signed.graph.top_scores import largest
+from recbole_signed.live.learners.base import IntArray, grown
+from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN, ExpectedCounts, ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
@@ -162,7 +162,7 @@ class TopItems:
         """Return the ``k`` items with the best scores, best first, and the scores.
 
         Args:
-            fitted: the filter, without a linear term.
+            fitted: the filter.
             factors: of the user, ``[k]``.
             k: how many.
             hidden: items that are left out.

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live.learners import IntArray
-from recbole_signed.live.store import EdgeArrays
+from recbole_signed.live.learners.base import IntArray
+from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter

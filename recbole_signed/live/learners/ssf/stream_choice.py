@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.data import ranks, split_group
+from recbole_signed.data.edge_groups import split_group
+from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import gamma_of
+from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import SignedGraph
-from recbole_signed.live import DISLIKE, LIKE
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.ssf.live_weights import likes_of, touched
-from recbole_signed.live.store import EdgeArrays
-from recbole_signed.model import PersonalVerdicts
-from recbole_signed.plugin import facts_of, lineage, registry
+from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.model.personal_verdict import PersonalVerdicts
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import facts_of, lineage
 from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.feature_search import tune_features

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.learners import IntArray, Refreshed, user_rows
+from recbole_signed.live.learners.base import IntArray, Refreshed, user_rows
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.learners.ssf.live_weights import USERS, refitted_weights
-from recbole_signed.live.store import Changes, EdgeArrays, EdgeState
+from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.order import HALF_LIVES, Order, OrderFilter, Weights, weights_of
