@@ -19,7 +19,17 @@ from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.order import CELLS, HALF_LIVES, Likes, Order, OrderFilter, fitted_weights, recent_of, weights_of
+from recbole_signed.ssf.order import (
+    CELLS,
+    HALF_LIVES,
+    Likes,
+    Order,
+    OrderFilter,
+    fitted_weights,
+    recent_of,
+    sharpened,
+    weights_of,
+)
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.ssf import SSF, Derived
 from recbole_signed.ssf.transition import SCALES, Transition, TransitionSums, leading
@@ -108,9 +118,10 @@ class SSFT(SSF):
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
         likes = Likes.of(self._ordered(), lambda rows: self.edges_of(torch.from_numpy(numbers[rows])), everyone)
-        self.order_weights = torch.from_numpy(fitted_weights(likes)).to(self.device)
+        weights, tried = sharpened(likes, fitted_weights(likes))
+        self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
-        return found.followed(fitted, found.value, 0)
+        return found.followed(fitted, found.value, tried)
 
     def fit(self) -> None:
         """Fit the filter, solve the transition, and count pairs and recent exposures."""

@@ -18,7 +18,16 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.order import Likes, Order, OrderFilter, Weights, fitted_weights, recent_of, weights_of
+from recbole_signed.ssf.order import (
+    Likes,
+    Order,
+    OrderFilter,
+    Weights,
+    fitted_weights,
+    recent_of,
+    sharpened,
+    weights_of,
+)
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation, drawn
@@ -82,7 +91,8 @@ def refitted_weights(
         torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
     )
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
-    return fitted_weights(likes_of(earlier, transition, before, validation, since, n_users), weights, WORTH)
+    new = likes_of(earlier, transition, before, validation, since, n_users)
+    return sharpened(new, fitted_weights(new, weights, WORTH))[0]
 
 
 def likes_of(

@@ -30,7 +30,7 @@ from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
-from recbole_signed.ssf.order import fitted_weights
+from recbole_signed.ssf.order import fitted_weights, sharpened
 from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
@@ -102,7 +102,8 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     operator = TransitionSums.of(Sequences.of(*before.verdicts, n_users), leading(fitted.vectors)).solve()
     since = 1000.0 * float(given.get("trend_since") or 0.0)
     likes = likes_of(fitted, Transition(torch.from_numpy(operator)), before, validation, since, n_users)
-    chosen = {**asdict(found.settings), "order_weights": fitted_weights(likes).tolist(), "dislike_strength": strength}
+    weights, _ = sharpened(likes, fitted_weights(likes))
+    chosen = {**asdict(found.settings), "order_weights": weights.tolist(), "dislike_strength": strength}
     return {**chosen, **given}
 
 
