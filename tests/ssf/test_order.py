@@ -26,6 +26,7 @@ from recbole_signed.ssf.order import (
     OrderFilter,
     fitted_weights,
     recent_of,
+    sharpened,
     weights_of,
 )
 from recbole_signed.ssf.transition import Transition, leading
@@ -542,3 +543,26 @@ def test_weights_that_are_given_hold() -> None:
     assert weights_of(None).tolist() == list(order.PRESET)
     made = Order(WEIGHTS, PairCounts(1), torch.zeros(4, 1), None)
     assert {name: made.weight(name) for name in order.WEIGHTS} == PARAMETERS
+
+
+def test_sharpening_takes_the_factor_that_ranks_the_likes_best_and_leaves_the_others() -> None:
+    """Items that all users like are told by popularity alone, whose weight maximum likelihood has far too low."""
+    generator = torch.Generator().manual_seed(3)
+    n_users, n_items = 60, 40
+    features = torch.rand(n_users, len(FEATURES), n_items, generator=generator)
+    popularity = torch.linspace(0, 1, n_items)
+    features[:, 0] = popularity
+    user, place = torch.arange(n_users).repeat_interleave(3), torch.tensor([37, 38, 39]).repeat(n_users)
+    likes = Likes(features, torch.zeros(n_users, n_items), user, place, torch.zeros(n_users, dtype=torch.bool))
+    weights = np.zeros(len(WEIGHTS))
+    weights[[0, FEATURES.index("taste")]] = 1.0
+    found, tried = sharpened(likes, weights)
+    assert found[0] == max(order.FACTORS)
+    assert tried == 2 * len(order.FACTORS)
+    untouched = np.arange(len(WEIGHTS)) >= len(FEATURES)
+    np.testing.assert_array_equal(found[untouched], weights[untouched])
+    assert found[FEATURES.index("taste")] == 1.0
+    # where popularity says nothing, no factor of it is better
+    nothing = Likes(features.clone(), likes.offset, user, place, likes.alone)
+    nothing.features[:, 0] = 0.5
+    assert sharpened(nothing, weights)[0][0] == 1.0
