@@ -134,7 +134,7 @@ def _check(count: int, world: Path, folder: Path, capfd: pytest.CaptureFixture[s
 def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service would answer until it is stopped."""
     for name in ("run_service", "run_replica"):
-        monkeypatch.setattr(f"recbole_signed.live.serve.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"recbole_signed.live.serve.start.{name}", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("_bounded")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from recbole_signed import runs
 from recbole_signed.graph import eigenvectors
 from recbole_signed.lab.tuning import worker
 from recbole_signed.lab.tuning.task import Task
@@ -102,7 +101,7 @@ def test_a_trial_that_fails_says_why_and_the_next_one_is_run(toy: str) -> None:
 
 def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     caches: list[DataCache] = []
-    monkeypatch.setattr(runs, "DataCache", lambda: caches.append(DataCache()) or caches[-1])
+    monkeypatch.setattr("recbole_signed.runs.reading.DataCache", lambda: caches.append(DataCache()) or caches[-1])
     trials = [{"reg_weight": 3.0}, {"reg_weight": 30.0}, {"neutral_weight": 0.5}, {"neutral_weight": 0.5}]
     said = served(Task("SignedEASE", toy, settings=SETTINGS), trials)
     assert caches[0].n_read == 2

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from recbole_signed.cli.app import app
 from recbole_signed.cli.state import _damage
 from recbole_signed.errors import UsageError
-from recbole_signed.live import Event, EventBatch, OnlineRecommender, store
+from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.store import database
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.owner import LOG
@@ -199,7 +199,7 @@ def test_a_version_and_a_base_that_go_while_they_are_read_are_not_damage(
     load_version = Versions.load
     recommender.snapshot()
     recommender.versions.remove("v000001")
-    monkeypatch.setattr(store, "read_manifest", manifest)
+    monkeypatch.setattr("recbole_signed.live.store.tensor_folders.read_manifest", manifest)
     damage, _ = _damage(tmp_path / "state", tmp_path / "state" / LOG)
     assert (damage, recommender.state.base._log.base_seq if recommender.state else 0) == ({}, 1)
     monkeypatch.setattr(Versions, "load", load)

@@ -103,7 +103,7 @@ def test_a_dislike_takes_the_item_away_at_once_and_undislike_leaves_no_trace(sta
 def test_after_a_dislike_near_neighbours_fall_and_undislike_leaves_no_trace(start: Callable[..., Any]) -> None:
     """In every model's default configuration, whatever a dislike means to the model itself."""
     trainer = start()
-    fallen = []
+    fallen, risen = [], []
     for number, user in enumerate(("u1", "u4", "u9", "u16", "u25", "u36")):
         before = trainer.recommend(user, 100)
         disliked = before[0][0]
@@ -117,12 +117,14 @@ def test_after_a_dislike_near_neighbours_fall_and_undislike_leaves_no_trace(star
         assert sorted(ranks[0]) == sorted(ranks[1])
         seen = names & set(ranks[0])
         fallen += [ranks[1].index(name) - ranks[0].index(name) for name in seen]
+        size = max(abs(value) for _, value in before)
+        risen += [(dict(after)[name] - dict(before)[name]) / size for name in seen]
         trainer.update([event(2 * number + 1, user, disliked, "undislike")])
         again = trainer.recommend(user, 100)
         assert [name for name, _ in again] == [name for name, _ in before]
         np.testing.assert_allclose(*([value for _, value in each] for each in (again, before)), rtol=1e-4, atol=1e-6)
     assert np.mean(fallen) > 0  # of a hardly trained model's thirty free items
-    assert np.mean(np.array(fallen) < 0) <= 0.2
+    assert max(risen) <= 2e-3  # those that gain a place have a score that others fell below; a trend follows all events
 
 
 def test_new_users_and_items_are_known_from_their_first_event(start: Callable[..., Any]) -> None:
