@@ -74,9 +74,8 @@ class PairCounts:
             found.add(sequences.of_users(users))
         return found
 
-    def add(self, sequences: Sequences, times: int = 1, n_items: int = 0) -> None:
-        """Add the pairs of users; ``times`` -1: take them away; ``n_items``: number of items, if it has grown."""
-        self.grow(n_items)
+    def add(self, sequences: Sequences, times: int = 1) -> None:
+        """Add the pairs of users; ``times`` -1: take them away."""
         first, second, weight = pairs(sequences if self.limit is None else newest_of_each(sequences, self.limit))
         if not len(first):
             return
@@ -148,7 +147,7 @@ def _per_pair(rows: sp.csr_matrix, totals: npt.NDArray[np.float64], smoothing: f
 def pairs(sequences: Sequences) -> tuple[IntArray, IntArray, FloatTable]:
     """Return earlier item, later item and weight of each pair of the users, ``[n_pairs]`` each."""
     item, owner = sequences.item, sequences.owner
-    moment = np.cumsum(sequences.start == np.arange(len(item)))
+    moment = sequences.moment
     found: list[tuple[Any, Any, Any]] = []
     for shift in range(1, REACH + 1):
         apart = moment[shift:] - moment[:-shift]

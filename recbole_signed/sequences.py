@@ -62,6 +62,11 @@ class Sequences:
         """The user of each event, int64 ``[n_events]``."""
         return np.repeat(np.arange(self.n_users), np.diff(self.indptr))
 
+    @property
+    def moment(self) -> IntArray:
+        """The number of the moment of each event, rising from user to user, int64 ``[n_events]``."""
+        return np.cumsum(self.start == np.arange(len(self.item)))
+
     def of_users(self, users: IntArray) -> Sequences:
         """Return the sequences of some users, ``[len(users)]``, in that order."""
         length = self.indptr[users + 1] - self.indptr[users]

@@ -382,7 +382,7 @@ class SpectralFilter:
         """Return the ``k`` best scores of each of a few users and the items, the items being gone through in blocks."""
         factors = self.fold_in(users)
         strangers = self.strangers(factors)
-        row, item = hidden_edges(users) if hide else (np.zeros(0, dtype=np.int64),) * 2
+        row, item = _hidden(users) if hide else (np.zeros(0, dtype=np.int64),) * 2
         best: tuple[torch.Tensor, torch.Tensor] | None = None
         size = ITEMS * max(1, USERS // users.n_users)
         held = factors.new_empty(users.n_users * min(size, users.n_items))
@@ -452,7 +452,7 @@ class SpectralFilter:
         return items, signs, edges.entries(self.counters, self.settings)
 
 
-def hidden_edges(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:
+def _hidden(users: SignedGraph) -> tuple[np.ndarray, np.ndarray]:
     """Return row and item of every edge, int64, in the order of the items."""
     sides = [side for side in (users.likes, users.dislikes, users.neutrals) if side is not None]
     row = np.concatenate([np.repeat(np.arange(users.n_users), np.diff(side.indptr)) for side in sides])

@@ -1,4 +1,4 @@
-r"""SSF-T's score: a log-linear sum of taste, order and trend, whose weights are fitted by maximum likelihood.
+r"""SSF-T's score: a log-linear sum of taste, order and trend.
 
 :math:`s_{ui} = \sum_f w_f x_f(u, i)`, and the probability that the next like of u is i is the softmax of it over the
 items. The features x, each a logarithm:
@@ -11,8 +11,7 @@ items. The features x, each a logarithm:
 * ``last``: the sum of :math:`\log(1 + 10\, q_{ji} / \sqrt{p_i})` over the last verdicts j, each by itself;
 * ``popularity`` and the trends: logarithms of the likes of i, and of its exposures that forget at several half-lives.
 
-The negative log-likelihood of held-out likes is convex in w, so nothing is tried out: one optimum for each data set.
-All features are counters or fold-ins of the user's own verdicts.
+The weights are fitted in ``order_weights.py``. All features are counters or fold-ins of the user's own verdicts.
 
 Decayed transition counts with smoothing and pooling are those of PCTM (arXiv 2608.19833), which multiplies one such
 term by popularity; here there are several, low-rank ones beside them, dislikes count as exposures, and the weights are
@@ -21,30 +20,27 @@ fitted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
 import scipy.sparse as sp
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation.metrics import ndcg_at
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.top_scores import largest
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
-from recbole_signed.sequences import Sequences
+from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.explanation import Explanation
-from recbole_signed.ssf.filter import USERS, SpectralFilter, hidden_edges
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
-from recbole_signed.ssf.validation import Validation
 
 HALF_LIVES = (0.25, 3.0, 30.0, 300.0)
 """Of the trends, in days."""
@@ -67,23 +63,6 @@ STEPS = 256
 """Items that ``around`` goes on from at most: those with most of the first step."""
 COUNT, PRESENT_COUNT = 0.5, 0.05
 """Likes, and present exposures, that are added to those of each item."""
-
-CELLS = 8_000_000
-"""Scores of validation users that the weights are fitted to, about."""
-MOST_ITEMS = 50_000
-"""Items that a likelihood is of at most: of a larger catalogue, the half with most exposures, and others by chance."""
-ENOUGH = 30
-"""Users without a verdict that weights are fitted to at least."""
-RIDGE = 1e-3
-"""Of the weights of features with a standard deviation of 1, against those that they are held near to."""
-GAIN = 0.003
-"""How much more likely, in the logarithm, ``around`` has to make a like."""
-SMALLEST = 1e-6
-"""Standard deviation of a feature below which it says nothing, and has the weight 0."""
-FACTORS = (0.5, 0.7, 1.4, 2.0)
-"""What weights are multiplied by, one after the other, in :func:`sharpened`."""
-ROWS = 32
-"""Users whose features are worked on at a time."""
 
 FloatArray = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float64]
@@ -160,8 +139,9 @@ class OrderFilter:
         likes = self._likes.cpu().numpy()
         return (LIFT / np.sqrt(likes / likes.sum())).astype(np.float32)
 
+    @cached_property
     def item_features(self) -> torch.Tensor:
-        """Return the features that are the same for all users, float32 ``[n, n_items]``."""
+        """The features that are the same for all users, float32 ``[n, n_items]``."""
         rows = [self._likes, *(each.to(self._likes) + PRESENT_COUNT for each in self.order.recent)]
         return torch.stack([(each / each.sum()).log().float() for each in rows])
 
@@ -185,7 +165,7 @@ class OrderFilter:
         return torch.where(alone[:, None], self._items_alone, self.items)
 
     def _weighted(self, weights: Weights) -> torch.Tensor:
-        found = torch.from_numpy(weights).float().to(self._likes.device) @ self.item_features()
+        found = torch.from_numpy(weights).float().to(self._likes.device) @ self.item_features
         if self.taste.aversion is not None:
             found = found + self.taste.aversion.clamp(min=1e-30).log()
         found[self.taste.counters.unknown] = UNKNOWN
@@ -211,10 +191,11 @@ class OrderFilter:
 
     def paired(self, sequences: Sequences) -> Iterator[FloatArray]:
         """Give the features that are made of pairs, in the order of :data:`PAIRED`, ``[n_users, n_items]`` each."""
-        recent, long = (self._history(sequences, *each) for each in (RECENT, LONG))
-        for each in self._sums(recent, long if self.order.weight("around") else None):
+        ages = ages_of(sequences)
+        long = self._history(sequences, ages, *LONG) if self.order.weight("around") else None
+        for each in self._sums(self._history(sequences, ages, *RECENT), long):
             yield self._lift(each)
-        last = self._history(sequences, *LAST)
+        last = self._history(sequences, ages, *LAST)
         items, place = np.unique(last.indices, return_inverse=True)
         weights = sp.csr_matrix((last.data, place, last.indptr), shape=(sequences.n_users, len(items)))
         yield (weights @ self._after(items)).toarray()
@@ -223,8 +204,8 @@ class OrderFilter:
     def _n_items(self) -> int:
         return self.order.pairs.n_items
 
-    def _history(self, sequences: Sequences, ratio: float, moments: int) -> sp.csr_matrix:
-        return _rows(sequences.item, sequences.indptr, self._n_items, fading(sequences, ratio, moments))
+    def _history(self, sequences: Sequences, ages: IntArray, ratio: float, moments: int) -> sp.csr_matrix:
+        return _rows(sequences.item, sequences.indptr, self._n_items, faded(ages, ratio, moments))
 
     def _sums(
         self, recent: sp.csr_matrix, long: sp.csr_matrix | None, through: npt.NDArray[np.bool_] | None = None
@@ -261,7 +242,7 @@ class OrderFilter:
         assert users.sequences is not None
         n_items = self.taste.counters.n_items
         found = torch.empty(users.n_users, len(FEATURES), n_items)
-        found[:, : len(ITEM)] = self.item_features().cpu()
+        found[:, : len(ITEM)] = self.item_features.cpu()
         found[:, len(ITEM)] = _log(self.taste_scores(users), TASTE_SCALE).cpu()
         found[:, len(ITEM) + 1] = _log(self.transition_scores(users), TRANSITION_SCALE).cpu()
         for number, each in enumerate(self.paired(users.sequences), len(ITEM) + len(DENSE)):
@@ -295,20 +276,6 @@ class OrderFilter:
     def finished(self, exposure: torch.Tensor, items: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores without a taste, of all items or some, in the shape of ``exposure``, which is 0."""
         return (self.items if items is None else self.items[items]).expand_as(exposure).clone()
-
-    def top(self, users: SignedGraph, k: int = 20, hide: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items of each user, as :meth:`SpectralFilter.top` does."""
-        best, values = [], []
-        for first in range(0, users.n_users, USERS):
-            piece = users.rows(slice(first, first + USERS))
-            scores = self.scores(piece)
-            if hide:
-                row, item = hidden_edges(piece)
-                scores[torch.from_numpy(row), torch.from_numpy(item)] = -torch.inf
-            found = largest(scores, min(k, users.n_items))
-            values.append(found[0].cpu())
-            best.append(found[1].cpu())
-        return torch.cat(best), torch.cat(values)
 
     def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
         """Return what each edge of the one user in ``user`` adds to the score of ``item``.
@@ -344,7 +311,7 @@ class OrderFilter:
 
     def _trend(self, item: int, weights: Weights) -> float:
         """Return what the shares of recent exposures, against that of likes, add to the score of an item."""
-        found = self.item_features()[:, item].double().cpu().numpy()
+        found = self.item_features[:, item].double().cpu().numpy()
         return float(weights[1 : len(ITEM)] @ (found[1:] - found[0]))
 
     def _places(self, user: SignedGraph, sequences: Sequences) -> npt.NDArray[np.int64]:
@@ -358,28 +325,26 @@ class OrderFilter:
             value = float(_log(self.transition_scores(edges)[:, item], TRANSITION_SCALE)) * weight("transition")
             found += _divided(self.order.transition.contributions(sequences, self.taste.vectors, item)) * value
         *whole, _ = (float(each[0, item]) for each in self.paired(sequences))
-        bounds = np.arange(len(found) + 1)
-        recent, long = (
-            _rows(sequences.item, bounds, self._n_items, fading(sequences, *each)) for each in (RECENT, LONG)
-        )
-        through = None
+        bounds, ages, long, through = np.arange(len(found) + 1), ages_of(sequences), None, None
         if weight("around"):
-            through = _largest(self.order.pairs.around(self._history(sequences, *LONG), SMOOTHING))[0]
-        sums = self._sums(recent, None if through is None else long, through)
+            long = _rows(sequences.item, bounds, self._n_items, faded(ages, *LONG))
+            through = _largest(self.order.pairs.around(self._history(sequences, ages, *LONG), SMOOTHING))[0]
+        sums = self._sums(_rows(sequences.item, bounds, self._n_items, faded(ages, *RECENT)), long, through)
         for name, value, parts in zip(PAIRED, whole, sums, strict=False):
             found += _divided(parts[:, item]) * value * weight(name)
         alone = self._after(sequences.item)[:, [item]].toarray()[:, 0]
-        return found + weight("last") * fading(sequences, *LAST) * alone
+        return found + weight("last") * faded(ages, *LAST) * alone
 
 
-def fading(sequences: Sequences, ratio: float, moments: int) -> Weights:
-    """Return ``ratio`` to the age of each verdict in moments of its user, 0 from an age of ``moments`` on."""
-    moment = np.cumsum(sequences.start == np.arange(len(sequences.item)))
-    last = np.zeros(sequences.n_users, dtype=np.int64)
-    some = np.diff(sequences.indptr) > 0
-    last[some] = moment[sequences.indptr[1:][some] - 1]
-    age = last[sequences.owner] - moment
-    return np.where(age < moments, ratio**age, 0.0)
+def ages_of(sequences: Sequences) -> IntArray:
+    """Return how many moments of its user are later than each verdict, int64 ``[n_events]``."""
+    moment, length = sequences.moment, np.diff(sequences.indptr)
+    return np.repeat(moment[sequences.indptr[1:][length > 0] - 1], length[length > 0]) - moment
+
+
+def faded(ages: IntArray, ratio: float, moments: int) -> Weights:
+    """Return ``ratio`` to the age of each verdict, 0 from an age of ``moments`` on, float64 ``[n_events]``."""
+    return np.where(ages < moments, ratio**ages, 0.0)
 
 
 def _rows(
@@ -406,212 +371,4 @@ def _largest(rows: FloatArray) -> npt.NDArray[np.bool_]:
     """Return which entries of each row are among its :data:`STEPS` largest, or equal the smallest of them."""
     if rows.shape[1] <= STEPS:
         return np.ones(rows.shape, dtype=bool)
-    smallest = torch.from_numpy(rows).topk(STEPS, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
-    return rows >= smallest.numpy()
-
-
-# ---- weights
-
-
-@dataclass(frozen=True)
-class Likes:
-    """Held-out likes of some users: the features of items, and which of these were liked."""
-
-    features: torch.Tensor
-    """float32 ``[n_users, n_features, n_candidates]``."""
-    offset: torch.Tensor
-    """What is added to the scores, ``[n_users, n_candidates]``: -inf for what is hidden, and the logarithm of how many
-    items one that was drawn stands for."""
-    user: torch.Tensor
-    """int64 ``[n_likes]``."""
-    place: torch.Tensor
-    """int64 ``[n_likes]``: which candidate."""
-    alone: torch.Tensor
-    """Which users have no verdict, bool ``[n_users]``."""
-
-    @classmethod
-    def of(cls, made: OrderFilter, users: Callable[[slice], UserEdges], validation: Validation) -> Likes:
-        """Work out the features for the first users of a validation.
-
-        Args:
-            made: whose features; its weights are not used.
-            users: gives the users of a range of rows.
-            validation: held-out likes.
-        """
-        n_items = validation.users.n_items
-        items, offset = candidates(made)
-        n_users = min(validation.n_users, max(CELLS // max(len(items), 1), 1))
-        features = torch.empty(n_users, len(FEATURES), len(items))
-        alone = torch.zeros(n_users, dtype=torch.bool)
-        for first in range(0, n_users, ROWS):
-            rows = slice(first, min(first + ROWS, n_users))
-            some = users(rows)
-            features[rows] = made.features(some)[:, :, items]
-            alone[rows] = torch.from_numpy(some.degrees == 0)
-        place = np.full(n_items, -1)
-        place[items] = np.arange(len(items))
-        offsets = offset.repeat(n_users, 1)
-        row, item = (each.numpy() for each in validation.hidden)
-        hidden = (row < n_users) & (place[item] >= 0)
-        offsets[row[hidden], place[item[hidden]]] = -torch.inf
-        user, item = np.divmod(validation.like_keys, n_items)
-        open_ = (user < n_users) & (place[item] >= 0)
-        like_user, like_place = torch.from_numpy(user[open_]), torch.from_numpy(place[item[open_]])
-        shown = ~offsets[like_user, like_place].isneginf()
-        return cls(features, offsets, like_user[shown], like_place[shown], alone)
-
-    def only(self, users: torch.Tensor) -> Likes:
-        """Return those of some users, by a mask ``[n_users]``."""
-        if bool(users.all()):
-            return self
-        number = users.cumsum(0) - 1
-        theirs = users[self.user]
-        own = self.features[users], self.offset[users], number[self.user[theirs]], self.place[theirs]
-        return Likes(*own, self.alone[users])
-
-
-def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
-    """Return the items that a likelihood is of, ascending, and the logarithm of how many each stands for.
-
-    In a large catalogue half of :data:`MOST_ITEMS` are those with most exposures, and the others every so many-th.
-    """
-    exposures = (made.taste.counters.likes + made.taste.counters.dislikes).cpu().numpy()
-    known = np.flatnonzero(exposures > 0)
-    if len(known) <= MOST_ITEMS:
-        return known, torch.zeros(len(known))
-    order = known[np.argsort(-exposures[known], kind="stable")]
-    rest = order[MOST_ITEMS // 2 :]
-    step = -(-len(rest) // (MOST_ITEMS // 2))
-    items = np.concatenate([order[: MOST_ITEMS // 2], rest[::step]])
-    stands_for = np.where(np.arange(len(items)) < MOST_ITEMS // 2, 1.0, step)
-    place = np.argsort(items)
-    return items[place], torch.from_numpy(np.log(stands_for[place])).float()
-
-
-def fitted_weights(likes: Likes, before: Weights | None = None, worth: float = 0.0) -> Weights:
-    """Return the weights of maximum likelihood by :data:`WEIGHTS`, float64 ``[n_weights]``.
-
-    Those of users without a verdict are fitted to the likes of such users, or of all where these are few. ``around``,
-    which takes more time than the others together, has the weight 0 where it is not worth it, and where it had it.
-
-    Args:
-        likes: held-out ones.
-        before: weights that these are held near to; None for :data:`PRESET`.
-        worth: by how much more than :data:`RIDGE`, as so many users with a curvature of 1.
-    """
-    split, around = len(FEATURES), FEATURES.index("around")
-    start = weights_of(None) if before is None else before
-    likes = likes.only(torch.bincount(likes.user, minlength=len(likes.alone)) > 0)
-    first, last = start[:split], start[split:]
-    with_verdicts = likes.only(~likes.alone) if bool((~likes.alone).any()) else likes
-    found, loss = _most_likely(with_verdicts, first * (np.arange(split) != around), worth, around)
-    if first[around]:
-        with_it, less = _most_likely(with_verdicts, first, worth)
-        found = with_it if less < loss - GAIN or not len(with_verdicts.alone) else found
-    alone = likes.only(likes.alone) if int(likes.alone.sum()) >= ENOUGH else likes
-    of_items = replace(alone, features=alone.features[:, : len(ITEM)])
-    return np.concatenate([found, _most_likely(of_items, last, worth)[0]])
-
-
-def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | None = None) -> tuple[Weights, float]:
-    """Return the weights of the features, ``[n_features]``, and the loss: one minimum, by Newton's method.
-
-    Each user has a like.
-    """
-    features, offset, n = likes.features, likes.offset, len(likes.features)
-    if not n:
-        return before, 0.0
-    share = torch.zeros(offset.shape)
-    share.index_put_((likes.user, likes.place), 1.0 / torch.bincount(likes.user)[likes.user], accumulate=True)
-    spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
-    scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
-    scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)
-    liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
-    middle = before * np.where(np.isfinite(scale), scale, 0.0)
-    hold = 2 * (RIDGE + worth / n) * np.eye(len(scale))
-
-    def at(weights: Weights) -> tuple[float, Weights, npt.NDArray[np.float64]]:
-        """Return value, gradient and Hessian."""
-        value, mean, square = 0.0, np.zeros(len(scale)), np.zeros((len(scale), len(scale)))
-        w = torch.from_numpy(weights / scale).float()
-        for first in range(0, n, ROWS):
-            x = features[first : first + ROWS]
-            scores = (w @ x) + offset[first : first + ROWS]
-            value += float(scores.logsumexp(dim=1).double().sum())
-            weighted = x * scores.softmax(dim=1)[:, None]
-            own = weighted.sum(dim=2)
-            mean += own.double().sum(dim=0).numpy()
-            square += ((weighted @ x.transpose(1, 2)).double().sum(dim=0) - own.double().T @ own.double()).numpy()
-        far = weights - middle
-        gradient = mean / scale / n - liked + hold @ far
-        hessian = square / np.outer(scale, scale) / n + hold
-        return value / n - float(liked @ weights) + 0.5 * float(far @ hold @ far), gradient, hessian
-
-    last: dict[bytes, tuple[float, Weights, npt.NDArray[np.float64]]] = {}
-
-    def part(number: int) -> Callable[[Weights], Any]:
-        def found(weights: Weights) -> Any:
-            if (key := weights.tobytes()) not in last:
-                last.clear()
-                last[key] = at(weights)
-            return last[key][number]
-
-        return found
-
-    result = scipy.optimize.minimize(
-        part(0), middle, jac=part(1), hess=part(2), method="trust-exact", options={"gtol": 1e-5, "maxiter": 50}
-    )
-    # what says nothing here keeps its weight
-    return np.where(np.isfinite(scale), result.x / scale, before), float(result.fun)
-
-
-def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
-    """Return the weights with those of some features multiplied by what ranks the likes best, and how many were tried.
-
-    What makes all likes most likely need not rank the first items best: by NDCG@20, the weights of items and of pairs
-    are tried at :data:`FACTORS` against those of products with vectors, and for users without a verdict those of trends
-    against popularity. A factor is taken where its gain is above its standard error.
-
-    Args:
-        likes: held-out ones.
-        weights: by :data:`WEIGHTS`.
-    """
-    found, tried = weights.copy(), 0
-    pairs, end = len(ITEM) + len(DENSE), len(FEATURES)
-    alone = likes.alone if int(likes.alone.sum()) >= ENOUGH else torch.zeros_like(likes.alone)
-    for users, start, kinds in (
-        (~likes.alone, 0, (slice(0, len(ITEM)), slice(pairs, end))),
-        (alone, end, (slice(1, len(ITEM)),)),
-    ):
-        if not bool(users.any()):
-            continue
-        own, there = likes.only(users), found[start : start + (len(ITEM) if start else end)]
-        scores = own.offset + _products(own, there, slice(0, len(there)))
-        best = _ndcg(own, scores)
-        for kind in kinds:
-            part, before, chosen = _products(own, there, kind), scores, 1.0
-            for factor in FACTORS:
-                tried += 1
-                now = _ndcg(own, tried_scores := before + (factor - 1.0) * part)
-                gain = now - best
-                if gain.mean() > gain.std() / max(len(gain), 1) ** 0.5:
-                    best, chosen, scores = now, factor, tried_scores
-            there[kind] *= chosen
-    return found, tried
-
-
-def _products(likes: Likes, weights: Weights, kind: slice) -> torch.Tensor:
-    return torch.einsum(
-        "f,ufi->ui", torch.from_numpy(weights[kind]).float(), likes.features[:, : len(weights)][:, kind]
-    )
-
-
-def _ndcg(likes: Likes, scores: torch.Tensor) -> npt.NDArray[np.float64]:
-    """Return the NDCG@20 of each user with a like, ``[n]``."""
-    liked = torch.zeros(scores.shape, dtype=torch.bool)
-    liked[likes.user, likes.place] = True
-    count = liked.sum(dim=1)
-    some = count > 0
-    best = scores[some].topk(min(20, scores.shape[1]), dim=1).indices
-    shown = liked[some].gather(1, best).numpy()
-    return np.asarray(ndcg_at(shown, count[some].numpy())[:, -1], dtype=np.float64)
+    return rows >= largest(torch.from_numpy(rows), STEPS)[0][:, -1:].numpy()

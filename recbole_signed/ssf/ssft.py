@@ -19,17 +19,8 @@ from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.order import (
-    CELLS,
-    HALF_LIVES,
-    Likes,
-    Order,
-    OrderFilter,
-    fitted_weights,
-    recent_of,
-    sharpened,
-    weights_of,
-)
+from recbole_signed.ssf.order import HALF_LIVES, Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order_weights import CELLS, Likes, fitted_weights, sharpened
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.ssf import SSF, Derived
 from recbole_signed.ssf.transition import SCALES, Transition, TransitionSums, leading
@@ -42,7 +33,7 @@ class SSFT(SSF):
 
     Score of item i for user u: :math:`\sum_f w_f x_f(u, i)` over the features of ``ssf/order.py``, all of which are
     fold-ins or counters. With ``auto`` the weights are those of maximum likelihood on the validation likes, a convex
-    problem; SSF's own parameters are chosen first, as in SSF. All of it is in closed form, from sums over events.
+    problem, times factors that rank these better; SSF's own parameters are chosen first, as in SSF. All of it is in closed form, from sums over events.
 
     Times are those of the data set. Scores are those right after the last event of the training part: a trend depends
     on nothing else, and an event counts by how many moments of its user are later. Without timestamps it is SSF.
@@ -83,7 +74,7 @@ class SSFT(SSF):
     def read_histories(self, dataset: Any) -> None:
         """Score users by their edges and their order in another data set of the same ids; nothing is counted again."""
         if self.sequences is not None:
-            assert self.pairs.n_items == self.n_items  # counted before the histories are others
+            self._count_pairs()  # before the histories are others
         super().read_histories(dataset)
         self._read_events(dataset)
 
@@ -154,6 +145,9 @@ class SSFT(SSF):
     @property
     def pairs(self) -> PairCounts:
         """The pairs of verdicts of the training part."""
+        return self._count_pairs()
+
+    def _count_pairs(self) -> PairCounts:
         assert self.sequences is not None
         sequences = self.sequences
         made: PairCounts = self._pairs.of([], lambda: PairCounts.of(sequences, self.n_items))

@@ -15,7 +15,8 @@ from recbole_signed.live.events import DISLIKE, FORGET_USER, VIEW
 from recbole_signed.live.learners.ssf import live_weights
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.ssf import FilterSettings
-from recbole_signed.ssf.order import Likes, fitted_weights, sharpened, weights_of
+from recbole_signed.ssf.order import weights_of
+from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=6, cutoff=4)

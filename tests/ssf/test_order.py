@@ -16,19 +16,10 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
-from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order
+from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order, order_weights
 from recbole_signed.ssf.item_counters import UNKNOWN
-from recbole_signed.ssf.order import (
-    FEATURES,
-    HALF_LIVES,
-    Likes,
-    Order,
-    OrderFilter,
-    fitted_weights,
-    recent_of,
-    sharpened,
-    weights_of,
-)
+from recbole_signed.ssf.order import FEATURES, HALF_LIVES, Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
 from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
@@ -197,7 +188,7 @@ def test_unknown_items_come_last_and_users_without_edges_get_popularity_and_tren
     assert (scores[:, : world.n_items - 1] > -100).all()
     alone = (
         filter_.finished(torch.zeros(world.n_items))
-        - filter_.item_features().T @ torch.from_numpy(WEIGHTS[:N_ITEM] - WEIGHTS[len(FEATURES) :]).float()
+        - filter_.item_features.T @ torch.from_numpy(WEIGHTS[:N_ITEM] - WEIGHTS[len(FEATURES) :]).float()
     )
     torch.testing.assert_close(scores[0, :-1], alone[:-1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(filter_.finished(torch.zeros(2, world.n_items))[1], filter_.items)
@@ -205,22 +196,13 @@ def test_unknown_items_come_last_and_users_without_edges_get_popularity_and_tren
     torch.testing.assert_close(filter_.finished(torch.zeros(2, 2), some), filter_.items[some])
 
 
-def test_pairs_and_the_best_items_are_those_of_all_scores() -> None:
+def test_pairs_of_users_and_items_have_the_scores_of_all() -> None:
     world, filter_ = small(), made()
     scores = filter_.scores(world.everyone)
     items = torch.arange(50).view(-1, 5)[: world.n_users] % world.n_items
     torch.testing.assert_close(
         filter_.pair_scores(world.edges(np.arange(len(items))), items), scores[: len(items)].gather(1, items)
     )
-    graph = world.graph  # which has no order
-    plain = filter_.scores(graph)
-    for hide in (True, False):
-        wanted = plain.clone()
-        if hide:
-            wanted[torch.from_numpy((graph.likes + graph.dislikes).toarray() != 0)] = -torch.inf
-        best, values = filter_.top(graph, 5, hide=hide)
-        torch.testing.assert_close(values, wanted.topk(5, dim=1).values)
-        torch.testing.assert_close(wanted.gather(1, best), values)
 
 
 def test_without_an_order_taste_and_items_are_left_and_without_a_transition_the_rest() -> None:
@@ -367,7 +349,7 @@ def test_users_without_a_verdict_have_weights_of_their_own(n_alone: int) -> None
     start, split = weights_of(None), len(FEATURES)
     found = fitted_weights(likes)
     np.testing.assert_allclose(found[:split], optimum(likes.only(~likes.alone), start[:split]), rtol=5e-3, atol=5e-3)
-    theirs = likes.only(likes.alone) if n_alone >= order.ENOUGH else likes  # few tell too little
+    theirs = likes.only(likes.alone) if n_alone >= order_weights.ENOUGH else likes  # few tell too little
     np.testing.assert_allclose(found[split:], optimum(theirs, start[split:]), rtol=5e-3, atol=5e-3)
 
 
@@ -452,7 +434,7 @@ def likes_of(**changes: Any) -> Likes:
 def test_likes_have_the_features_of_their_users_and_what_is_hidden_is_no_candidate() -> None:
     _, first, filter_, validation = held_out()
     assert validation.numbers is not None
-    items, offset = order.candidates(filter_)
+    items, offset = order_weights.candidates(filter_)
     assert set(items) == set(first.item)
     assert not offset.any()
     found = likes_of()
@@ -486,7 +468,7 @@ def test_a_like_of_what_is_hidden_tells_nothing() -> None:
 
 def test_of_many_users_the_first_are_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = likes_of()
-    monkeypatch.setattr(order, "CELLS", 50 * whole.features.shape[2])
+    monkeypatch.setattr(order_weights, "CELLS", 50 * whole.features.shape[2])
     found = likes_of()
     assert len(found.features) == 50
     torch.testing.assert_close(found.features, whole.features[:50], rtol=1e-4, atol=1e-4)
@@ -497,8 +479,8 @@ def test_of_many_users_the_first_are_fitted_to(monkeypatch: pytest.MonkeyPatch) 
 def test_of_a_large_catalogue_a_part_gives_about_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     _, first, filter_, _ = held_out()
     whole = fitted_weights(likes_of())
-    monkeypatch.setattr(order, "MOST_ITEMS", 150)
-    items, offset = order.candidates(filter_)
+    monkeypatch.setattr(order_weights, "MOST_ITEMS", 150)
+    items, offset = order_weights.candidates(filter_)
     assert len(items) <= 150
     assert (np.diff(items) > 0).all()
     exposures = np.bincount(first.item, minlength=first.n_items)
@@ -557,8 +539,8 @@ def test_sharpening_takes_the_factor_that_ranks_the_likes_best_and_leaves_the_ot
     weights = np.zeros(len(WEIGHTS))
     weights[[0, FEATURES.index("taste")]] = 1.0
     found, tried = sharpened(likes, weights)
-    assert found[0] == max(order.FACTORS)
-    assert tried == 2 * len(order.FACTORS)
+    assert found[0] == max(order_weights.FACTORS)
+    assert tried == 2 * len(order_weights.FACTORS)
     untouched = np.arange(len(WEIGHTS)) >= len(FEATURES)
     np.testing.assert_array_equal(found[untouched], weights[untouched])
     assert found[FEATURES.index("taste")] == 1.0

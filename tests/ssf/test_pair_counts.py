@@ -86,8 +86,9 @@ def test_a_verdict_is_paired_with_ten_before_it_and_none_of_its_own_moment() -> 
 @given(st.lists(events, min_size=1, max_size=6))
 def test_what_was_added_and_taken_away_again_leaves_nothing(batches: list[list[Event]]) -> None:
     counts = PairCounts(1)
+    counts.grow(N_ITEMS)
     for rows in batches:
-        counts.add(sequences(rows), n_items=N_ITEMS)
+        counts.add(sequences(rows))
     np.testing.assert_array_equal(dense(counts), sum(map(looped, batches)))
     for rows in batches[1:]:
         counts.add(sequences(rows), -1)
@@ -113,7 +114,8 @@ def test_parts_fall_in_size_and_items_may_grow() -> None:
         n_items = 30 + user // 10
         rows += [(user, int(item), place) for place, item in enumerate(rng.permutation(n_items)[:6])]
         own = [(0, item, time) for _, item, time in rows[-6:]]
-        counts.add(sequences(own, 1), n_items=n_items)
+        counts.grow(n_items)
+        counts.add(sequences(own, 1))
         sizes = [part.after.nnz for part in counts.parts]
         assert all(large >= pair_counts.LEVELS * small for large, small in itertools.pairwise(sizes))
     assert len(counts.parts) > 1

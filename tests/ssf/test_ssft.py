@@ -19,16 +19,8 @@ from recbole_signed.errors import UsageError
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import SSF, SpectralFilter, TransitionSums
-from recbole_signed.ssf.order import (
-    FEATURES,
-    Likes,
-    Order,
-    OrderFilter,
-    fitted_weights,
-    recent_of,
-    sharpened,
-    weights_of,
-)
+from recbole_signed.ssf.order import FEATURES, Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
 from recbole_signed.ssf.ssft import SSFT
 from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,9 @@ from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners.ssf import stream_choice
 from recbole_signed.live.learners.ssf.stream_choice import VALID_SHARE, _first_part, _measured, chosen_settings
 from recbole_signed.live.store.edges import EdgeArrays
-from recbole_signed.ssf.order import WEIGHTS, fitted_weights, weights_of
+from recbole_signed.sequences import Sequences
+from recbole_signed.ssf.order import WEIGHTS, recent_of, weights_of
+from recbole_signed.ssf.order_weights import fitted_weights
 from recbole_signed.ssf.validation import FIRST_ROUND
 
 
@@ -122,14 +125,17 @@ def test_weights_are_fitted_with_all_else_fitted_to_what_comes_before(monkeypatc
     real = stream_choice.likes_of
     monkeypatch.setattr(stream_choice, "likes_of", lambda *args: asked.append(args) or real(*args))
     found = chosen_settings("SSFT", edges, 300, 40, {"rank": 8, "trend_since": 60.0})
-    ((fitted, transition, before, validation, since, n_users),) = asked
+    ((fitted, transition, sequences, recent, validation),) = asked
     cut = np.quantile(edges.timestamp, 1 - VALID_SHARE)
-    assert before.timestamp.max() < cut
+    before = edges.where(edges.timestamp < cut)
+    user, item, like, time = before.verdicts
+    np.testing.assert_array_equal(sequences.item, Sequences.of(user, item, like, time, 300).item)
     likes = before.where(before.kind == LIKE)
     assert fitted.counters.n_likes == len(np.unique(likes.user * 40 + likes.item))
     held = (edges.timestamp >= cut) & (edges.kind == LIKE)
     assert sorted(validation.numbers) == sorted(np.unique(edges.user[held]))
-    assert (since, n_users) == (60_000.0, 300)
+    torch.testing.assert_close(recent, recent_of(item, time, 40, 60_000.0))
+    assert sequences.n_users == 300
     wanted = fitted_weights(real(*asked[0]))
     np.testing.assert_allclose(found["order_weights"], wanted, atol=1e-6)
     assert transition.operator.any()

@@ -193,11 +193,12 @@ class EdgeState:
         Rows of users whom a ``forget_user`` of the batch erases must not be in it; the log leaves them out.
         """
         self.grow(batch.n_users, batch.n_items)
-        with self._paired(np.unique(batch.user)):
+        users = np.unique(batch.user)
+        self._by_user.keep(users)
+        with self._paired(users):
             return self._apply(batch)
 
     def _apply(self, batch: LogBatch) -> Changes:
-        self._by_user.keep(np.unique(batch.user))
         forgets = batch.type == FORGET_USER
         forgotten = np.unique(batch.user[forgets & (batch.user > 0)]).astype(np.int32)
         parts = [self._forget(int(user)) for user in forgotten]
@@ -236,10 +237,9 @@ class EdgeState:
             yield
             return
         counts = self._pairs
-        for step in (-1, 1):
-            counts.add(self.of_users(users, times=True).verdicts.sequences, step)
-            if step < 0:
-                yield
+        counts.add(self.of_users(users, times=True).verdicts.sequences, -1)
+        yield
+        counts.add(self.of_users(users, times=True).verdicts.sequences)
 
     def _change(self, events: PairEvents) -> tuple[Registers, Registers]:
         """Change the rows that events touch; give the registers before and after."""

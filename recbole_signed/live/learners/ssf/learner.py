@@ -269,6 +269,12 @@ class SpectralLearner(LearnerDefaults):
             self._filter = self._made_filter()
         return self._filter
 
+    @property
+    def taste(self) -> SpectralFilter:
+        """The filter that gives the exposure scores."""
+        made: SpectralFilter = self.filter
+        return made
+
     def _made_filter(self) -> Any:
         vectors = self.items.vectors if self.shown is None else self.shown[: self.items.n_items]
         return self.fitted.following(torch.from_numpy(vectors), self.counters.now)
@@ -299,7 +305,7 @@ class SpectralLearner(LearnerDefaults):
         told = self.filter.explain(own, item, users)
         if self.features is None:
             return told
-        return self.features.explained(told, SpectralLearner._made_filter(self), users, user, item)
+        return self.features.explained(told, self.taste, users, user, item)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.

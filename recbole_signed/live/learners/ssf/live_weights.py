@@ -18,16 +18,8 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.order import (
-    Likes,
-    Order,
-    OrderFilter,
-    Weights,
-    fitted_weights,
-    recent_of,
-    sharpened,
-    weights_of,
-)
+from recbole_signed.ssf.order import Order, OrderFilter, Weights, recent_of, weights_of
+from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation, drawn
@@ -75,13 +67,12 @@ def refitted_weights(
     own = old & (row[user] >= 0)
     held = ~old & like & (row[user] >= 0)
     keys = np.sort(row[user[held]] * n_items + item[held])
-    before = edges.where(edges.timestamp <= until)
     positive, negative = ((row[user[own & each]], item[own & each]) for each in (like, ~like))
     validation = Validation(
         users=SignedGraph.from_edges(positive, negative, len(chosen), n_items),
         like_keys=keys,
         like_count=np.bincount(keys // n_items, minlength=len(chosen)),
-        hidden=touched(before, row),
+        hidden=touched(edges.where(edges.timestamp <= until), row),
         metric="NDCG@20",
         numbers=chosen,
     )
@@ -91,34 +82,31 @@ def refitted_weights(
         torch.from_numpy(np.bincount(item[old & each], minlength=n_items)).float() for each in (like, ~like)
     )
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
-    new = likes_of(earlier, transition, before, validation, since, n_users)
+    sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users)
+    recent = recent_of(item[old], time[old], n_items, since)
+    new = likes_of(earlier, transition, sequences, recent, validation)
     return sharpened(new, fitted_weights(new, weights, WORTH))[0]
 
 
 def likes_of(
     fitted: SpectralFilter,
     transition: Transition | None,
-    before: EdgeArrays,
+    sequences: Sequences,
+    recent: torch.Tensor,
     validation: Validation,
-    since: float,
-    n_users: int,
 ) -> Likes:
     """Return held-out likes with the features that items have for their users.
 
     Args:
         fitted: the filter before them.
         transition: the transition before them.
-        before: the edges before them, in the order of users.
+        sequences: of all users, before them.
+        recent: exposures before them that forget, see :func:`~recbole_signed.ssf.order.recent_of`.
         validation: the likes, and the numbers of their users.
-        since: milliseconds; exposures from before are part of no trend.
-        n_users: number of users.
     """
     assert validation.numbers is not None
-    numbers, n_items = validation.numbers, fitted.counters.n_items
-    _, item, _, time = before.verdicts
-    sequences = Sequences.of(*before.verdicts, n_users)
-    recent = recent_of(item, time, n_items, since)
-    made = OrderFilter(fitted, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
+    numbers, counts = validation.numbers, PairCounts.of(sequences, fitted.counters.n_items)
+    made = OrderFilter(fitted, Order(weights_of(None), counts, recent, transition))
 
     def edges_of(rows: slice) -> UserEdges:
         own = sequences.of_users(numbers[rows])

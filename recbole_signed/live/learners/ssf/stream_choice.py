@@ -30,7 +30,8 @@ from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
-from recbole_signed.ssf.order import fitted_weights, sharpened
+from recbole_signed.ssf.order import recent_of
+from recbole_signed.ssf.order_weights import fitted_weights, sharpened
 from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
@@ -98,10 +99,12 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
     train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     # where users come once the filter was fitted to the last tenth in time, too
-    fitted, before = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS), edges.where(train)
-    operator = TransitionSums.of(Sequences.of(*before.verdicts, n_users), leading(fitted.vectors)).solve()
-    since = 1000.0 * float(given.get("trend_since") or 0.0)
-    likes = likes_of(fitted, Transition(torch.from_numpy(operator)), before, validation, since, n_users)
+    fitted = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS)
+    user, item, like, time = edges.where(train).verdicts
+    sequences = Sequences.of(user, item, like, time, n_users)
+    transition = Transition(torch.from_numpy(TransitionSums.of(sequences, leading(fitted.vectors)).solve()))
+    recent = recent_of(item, time, n_items, 1000.0 * float(given.get("trend_since") or 0.0))
+    likes = likes_of(fitted, transition, sequences, recent, validation)
     weights, _ = sharpened(likes, fitted_weights(likes))
     chosen = {**asdict(found.settings), "order_weights": weights.tolist(), "dislike_strength": strength}
     return {**chosen, **given}

@@ -21,7 +21,9 @@ from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.learners.ssf.live_weights import USERS, refitted_weights
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.pair_counts import PairCounts
+from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
+from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.order import HALF_LIVES, Order, OrderFilter, Weights, weights_of
 from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading
@@ -61,7 +63,7 @@ class TimeLearner(SpectralLearner):
         self.choose_again, self.trend_since = choose_again, trend_since
         self.until, self.n_forgotten = -np.inf, 0
         self.operator = np.zeros((0, 0), dtype=np.float32)
-        self._pairs, self._recent = PairCounts(1), torch.zeros(len(HALF_LIVES), 1, dtype=torch.float64)
+        self._pairs, self._recent = PairCounts(1), [RecentCounts(life) for life in HALF_LIVES]
         super().__init__(settings, iterations, passes)
 
     @classmethod
@@ -154,8 +156,7 @@ class TimeLearner(SpectralLearner):
 
     def _count(self, edges: EdgeState) -> None:
         since = 1000.0 * self.trend_since or -np.inf
-        counts = [edges.recent(life, since=since).counts for life in HALF_LIVES]
-        self._recent, self._pairs = torch.from_numpy(np.stack(counts)), edges.pairs()
+        self._recent, self._pairs = [edges.recent(life, since=since) for life in HALF_LIVES], edges.pairs()
 
     # ---- scores
 
@@ -164,8 +165,14 @@ class TimeLearner(SpectralLearner):
         return Transition(torch.from_numpy(self.operator)) if self.operator.size else None
 
     def _made_filter(self) -> OrderFilter:
-        order = Order(self.weights, self._pairs, self._recent, self._transition)
-        return OrderFilter(super()._made_filter(), order)
+        recent = torch.from_numpy(np.stack([each.counts for each in self._recent]))
+        return OrderFilter(super()._made_filter(), Order(self.weights, self._pairs, recent, self._transition))
+
+    @property
+    def taste(self) -> SpectralFilter:
+        """The filter that gives the taste."""
+        made: OrderFilter = self.filter
+        return made.taste
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> None:
         """None: the best are found among all scores."""

@@ -1,0 +1,242 @@
+r"""The weights of SSF-T's score, fitted to held-out likes.
+
+First those under which the likes are most likely: the negative log-likelihood is convex in them, so there is one
+minimum for each data set. Then a few factors of them are tried by NDCG (:func:`sharpened`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.optimize
+import torch
+
+from recbole_signed.evaluation.metrics import ndcg_at
+from recbole_signed.ssf.order import DENSE, FEATURES, ITEM, OrderFilter, Weights, weights_of
+from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.validation import Validation
+
+CELLS = 8_000_000
+"""Scores of validation users that the weights are fitted to, about."""
+MOST_ITEMS = 50_000
+"""Items that a likelihood is of at most: of a larger catalogue, the half with most exposures, and others by chance."""
+ENOUGH = 30
+"""Users without a verdict that weights are fitted to at least."""
+RIDGE = 1e-3
+"""Of the weights of features with a standard deviation of 1, against those that they are held near to."""
+GAIN = 0.003
+"""How much more likely, in the logarithm, ``around`` has to make a like."""
+SMALLEST = 1e-6
+"""Standard deviation of a feature below which it says nothing, and keeps the weight it had."""
+FACTORS = (0.5, 0.7, 1.4, 2.0)
+"""What weights are multiplied by, one after the other, in :func:`sharpened`."""
+ROWS = 32
+"""Users whose features are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class Likes:
+    """Held-out likes of some users: the features of items, and which of these were liked."""
+
+    features: torch.Tensor
+    """float32 ``[n_users, n_features, n_candidates]``."""
+    offset: torch.Tensor
+    """What is added to the scores, ``[n_users, n_candidates]``: -inf for what is hidden, and the logarithm of how many
+    items one that was drawn stands for."""
+    user: torch.Tensor
+    """int64 ``[n_likes]``."""
+    place: torch.Tensor
+    """int64 ``[n_likes]``: which candidate."""
+    alone: torch.Tensor
+    """Which users have no verdict, bool ``[n_users]``."""
+
+    @classmethod
+    def of(cls, made: OrderFilter, users: Callable[[slice], UserEdges], validation: Validation) -> Likes:
+        """Work out the features for the first users of a validation.
+
+        Args:
+            made: whose features; its weights are not used.
+            users: gives the users of a range of rows.
+            validation: held-out likes.
+        """
+        n_items = validation.users.n_items
+        items, offset = candidates(made)
+        n_users = min(validation.n_users, max(CELLS // max(len(items), 1), 1))
+        features = torch.empty(n_users, len(FEATURES), len(items))
+        alone = torch.zeros(n_users, dtype=torch.bool)
+        for first in range(0, n_users, ROWS):
+            rows = slice(first, min(first + ROWS, n_users))
+            some = users(rows)
+            features[rows] = made.features(some)[:, :, items]
+            alone[rows] = torch.from_numpy(some.degrees == 0)
+        place = np.full(n_items, -1)
+        place[items] = np.arange(len(items))
+        offsets = offset.repeat(n_users, 1)
+        row, item = (each.numpy() for each in validation.hidden)
+        hidden = (row < n_users) & (place[item] >= 0)
+        offsets[row[hidden], place[item[hidden]]] = -torch.inf
+        user, item = np.divmod(validation.like_keys, n_items)
+        open_ = (user < n_users) & (place[item] >= 0)
+        like_user, like_place = torch.from_numpy(user[open_]), torch.from_numpy(place[item[open_]])
+        shown = ~offsets[like_user, like_place].isneginf()
+        return cls(features, offsets, like_user[shown], like_place[shown], alone)
+
+    def only(self, users: torch.Tensor) -> Likes:
+        """Return those of some users, by a mask ``[n_users]``."""
+        if bool(users.all()):
+            return self
+        number = users.cumsum(0) - 1
+        theirs = users[self.user]
+        own = self.features[users], self.offset[users], number[self.user[theirs]], self.place[theirs]
+        return Likes(*own, self.alone[users])
+
+
+def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
+    """Return the items that a likelihood is of, ascending, and the logarithm of how many each stands for.
+
+    In a large catalogue half of :data:`MOST_ITEMS` are those with most exposures, and the others every so many-th.
+    """
+    exposures = (made.taste.counters.likes + made.taste.counters.dislikes).cpu().numpy()
+    known = np.flatnonzero(exposures > 0)
+    if len(known) <= MOST_ITEMS:
+        return known, torch.zeros(len(known))
+    order = known[np.argsort(-exposures[known], kind="stable")]
+    rest = order[MOST_ITEMS // 2 :]
+    step = -(-len(rest) // (MOST_ITEMS // 2))
+    items = np.concatenate([order[: MOST_ITEMS // 2], rest[::step]])
+    stands_for = np.where(np.arange(len(items)) < MOST_ITEMS // 2, 1.0, step)
+    place = np.argsort(items)
+    return items[place], torch.from_numpy(np.log(stands_for[place])).float()
+
+
+def fitted_weights(likes: Likes, before: Weights | None = None, worth: float = 0.0) -> Weights:
+    """Return the weights of maximum likelihood by :data:`WEIGHTS`, float64 ``[n_weights]``.
+
+    Those of users without a verdict are fitted to the likes of such users, or of all where these are few. ``around``,
+    which takes more time than the others together, has the weight 0 where it is not worth it, and where it had it.
+
+    Args:
+        likes: held-out ones.
+        before: weights that these are held near to; None for :data:`PRESET`.
+        worth: by how much more than :data:`RIDGE`, as so many users with a curvature of 1.
+    """
+    split, around = len(FEATURES), FEATURES.index("around")
+    start = weights_of(None) if before is None else before
+    likes = likes.only(torch.bincount(likes.user, minlength=len(likes.alone)) > 0)
+    first, last = start[:split], start[split:]
+    with_verdicts = likes.only(~likes.alone) if bool((~likes.alone).any()) else likes
+    found, loss = _most_likely(with_verdicts, first * (np.arange(split) != around), worth, around)
+    if first[around]:
+        with_it, less = _most_likely(with_verdicts, first, worth)
+        found = with_it if less < loss - GAIN or not len(with_verdicts.alone) else found
+    alone = likes.only(likes.alone) if int(likes.alone.sum()) >= ENOUGH else likes
+    of_items = replace(alone, features=alone.features[:, : len(ITEM)])
+    return np.concatenate([found, _most_likely(of_items, last, worth)[0]])
+
+
+def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | None = None) -> tuple[Weights, float]:
+    """Return the weights of the features, ``[n_features]``, and the loss: one minimum, by Newton's method.
+
+    Each user has a like.
+    """
+    features, offset, n = likes.features, likes.offset, len(likes.features)
+    if not n:
+        return before, 0.0
+    share = torch.zeros(offset.shape)
+    share.index_put_((likes.user, likes.place), 1.0 / torch.bincount(likes.user)[likes.user], accumulate=True)
+    spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
+    scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
+    scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)
+    liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
+    middle = before * np.where(np.isfinite(scale), scale, 0.0)
+    hold = 2 * (RIDGE + worth / n) * np.eye(len(scale))
+
+    def at(weights: Weights) -> tuple[float, Weights, npt.NDArray[np.float64]]:
+        """Return value, gradient and Hessian."""
+        value, mean, square = 0.0, np.zeros(len(scale)), np.zeros((len(scale), len(scale)))
+        w = torch.from_numpy(weights / scale).float()
+        for first in range(0, n, ROWS):
+            x = features[first : first + ROWS]
+            scores = (w @ x) + offset[first : first + ROWS]
+            value += float(scores.logsumexp(dim=1).double().sum())
+            weighted = x * scores.softmax(dim=1)[:, None]
+            own = weighted.sum(dim=2)
+            mean += own.double().sum(dim=0).numpy()
+            square += ((weighted @ x.transpose(1, 2)).double().sum(dim=0) - own.double().T @ own.double()).numpy()
+        far = weights - middle
+        gradient = mean / scale / n - liked + hold @ far
+        hessian = square / np.outer(scale, scale) / n + hold
+        return value / n - float(liked @ weights) + 0.5 * float(far @ hold @ far), gradient, hessian
+
+    last: dict[bytes, tuple[float, Weights, npt.NDArray[np.float64]]] = {}
+
+    def part(number: int) -> Callable[[Weights], Any]:
+        def found(weights: Weights) -> Any:
+            if (key := weights.tobytes()) not in last:
+                last.clear()
+                last[key] = at(weights)
+            return last[key][number]
+
+        return found
+
+    result = scipy.optimize.minimize(
+        part(0), middle, jac=part(1), hess=part(2), method="trust-exact", options={"gtol": 1e-5, "maxiter": 50}
+    )
+    # what says nothing here keeps its weight
+    return np.where(np.isfinite(scale), result.x / scale, before), float(result.fun)
+
+
+def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
+    """Return the weights with those of some features multiplied by what ranks the likes best, and how many were tried.
+
+    What makes all likes most likely need not rank the first items best: by NDCG@20, the weights of items and of pairs
+    are tried at :data:`FACTORS` against those of products with vectors, and for users without a verdict those of trends
+    against popularity. A factor is taken where its gain is above its standard error.
+
+    Args:
+        likes: held-out ones.
+        weights: by :data:`WEIGHTS`.
+    """
+    found, tried = weights.copy(), 0
+    pairs, end = len(ITEM) + len(DENSE), len(FEATURES)
+    alone = likes.alone if int(likes.alone.sum()) >= ENOUGH else torch.zeros_like(likes.alone)
+    for users, start, kinds in (
+        (~likes.alone, 0, (slice(0, len(ITEM)), slice(pairs, end))),
+        (alone, end, (slice(1, len(ITEM)),)),
+    ):
+        if not bool(users.any()):
+            continue
+        own, there = likes.only(users), found[start : start + (len(ITEM) if start else end)]
+        scores = own.offset + _products(own, there, slice(0, len(there)))
+        best = _ndcg(own, scores)
+        for kind in kinds:
+            part, before, chosen = _products(own, there, kind), scores, 1.0
+            for factor in FACTORS:
+                tried += 1
+                now = _ndcg(own, tried_scores := before + (factor - 1.0) * part)
+                gain = now - best
+                if gain.mean() > gain.std() / max(len(gain), 1) ** 0.5:
+                    best, chosen, scores = now, factor, tried_scores
+            there[kind] *= chosen
+    return found, tried
+
+
+def _products(likes: Likes, weights: Weights, kind: slice) -> torch.Tensor:
+    return torch.einsum(
+        "f,ufi->ui", torch.from_numpy(weights[kind]).float(), likes.features[:, : len(weights)][:, kind]
+    )
+
+
+def _ndcg(likes: Likes, scores: torch.Tensor) -> npt.NDArray[np.float64]:
+    """Return the NDCG@20 of each user with a like, ``[n]``."""
+    liked = torch.zeros(scores.shape, dtype=torch.bool)
+    liked[likes.user, likes.place] = True
+    count = liked.sum(dim=1)
+    some = count > 0
+    best = scores[some].topk(min(20, scores.shape[1]), dim=1).indices
+    shown = liked[some].gather(1, best).numpy()
+    return np.asarray(ndcg_at(shown, count[some].numpy())[:, -1], dtype=np.float64)
