@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
 import scipy.optimize
 import torch
 
@@ -113,47 +114,70 @@ def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
     return items[place], torch.from_numpy(np.log(stands_for[place])).float()
 
 
-def fitted_weights(likes: Likes, before: Weights | None = None, worth: float = 0.0) -> Weights:
-    """Return the weights of maximum likelihood by :data:`WEIGHTS`, float64 ``[n_weights]``.
+@dataclass(frozen=True)
+class Fit:
+    """Weights, and how certain they are."""
+
+    weights: Weights
+    """By :data:`WEIGHTS`, float64 ``[n_weights]``."""
+    information: npt.NDArray[np.float64] | None = None
+    """Second derivative of the negative log-likelihood of all likes that they were fitted to, float64 ``[n_weights,
+    n_weights]``, and of what they were held near to; 0 for a weight of which nothing is known; None: for all."""
+
+    def part(self, place: slice) -> Fit:
+        """Return some of the weights."""
+        return Fit(self.weights[place], None if self.information is None else self.information[place, place])
+
+
+def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) -> Fit:
+    """Return the weights of maximum likelihood.
 
     Those of users without a verdict are fitted to the likes of such users, or of all where these are few. ``around``,
     which takes more time than the others together, has the weight 0 where it is not worth it, and where it had it.
 
     Args:
         likes: held-out ones.
-        before: weights that these are held near to; None for :data:`PRESET`.
-        worth: by how much more than :data:`RIDGE`, as so many users with a curvature of 1.
+        before: what is known before them; None for :data:`PRESET`. The result is that of all likes together, up to the
+            third derivative of the likelihood of the earlier ones (Laplace's approximation).
+        worth: as how many users with a curvature of 1 a weight counts of whose certainty nothing is known.
     """
     split, around = len(FEATURES), FEATURES.index("around")
-    start = weights_of(None) if before is None else before
+    start = Fit(weights_of(None)) if before is None else before
+    first, last = start.part(slice(split)), start.part(slice(split, None))
     likes = likes.only(torch.bincount(likes.user, minlength=len(likes.alone)) > 0)
-    first, last = start[:split], start[split:]
     with_verdicts = likes.only(~likes.alone) if bool((~likes.alone).any()) else likes
-    found, loss = _most_likely(with_verdicts, first * (np.arange(split) != around), worth, around)
-    if first[around]:
-        with_it, less = _most_likely(with_verdicts, first, worth)
-        found = with_it if less < loss - GAIN or not len(with_verdicts.alone) else found
-    alone = likes.only(likes.alone) if int(likes.alone.sum()) >= ENOUGH else likes
+    without_it = replace(first, weights=first.weights * (np.arange(split) != around))
+    found, known, loss = _most_likely(with_verdicts, without_it, worth, around)
+    if first.weights[around]:
+        *with_it, less = _most_likely(with_verdicts, first, worth)
+        found, known = with_it if less < loss - GAIN or not len(with_verdicts.alone) else (found, known)
+    few = int(likes.alone.sum()) < ENOUGH and start.information is None
+    alone = likes if few else likes.only(likes.alone)
     of_items = replace(alone, features=alone.features[:, : len(ITEM)])
-    return np.concatenate([found, _most_likely(of_items, last, worth)[0]])
+    other, known_alone, _ = _most_likely(of_items, last, worth)
+    return Fit(np.concatenate([found, other]), scipy.linalg.block_diag(known, known_alone))
 
 
-def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | None = None) -> tuple[Weights, float]:
-    """Return the weights of the features, ``[n_features]``, and the loss: one minimum, by Newton's method.
+def _most_likely(
+    likes: Likes, before: Fit, worth: float, left_out: int | None = None
+) -> tuple[Weights, npt.NDArray[np.float64], float]:
+    """Return the weights of the features, their information, and the loss: one minimum, by Newton's method.
 
     Each user has a like.
     """
     features, offset, n = likes.features, likes.offset, len(likes.features)
+    known = np.zeros((features.shape[1],) * 2) if before.information is None else before.information
     if not n:
-        return before, 0.0
+        return before.weights, known, 0.0
     share = torch.zeros(offset.shape)
     share.index_put_((likes.user, likes.place), 1.0 / torch.bincount(likes.user)[likes.user], accumulate=True)
     spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
     scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
     scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)
     liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
-    middle = before * np.where(np.isfinite(scale), scale, 0.0)
-    hold = 2 * (RIDGE + worth / n) * np.eye(len(scale))
+    middle = before.weights * np.where(np.isfinite(scale), scale, 0.0)
+    unknown = np.where(known.diagonal() == 0, 2 * worth / n, 0.0)
+    hold = known / np.outer(scale, scale) / n + np.diag(2 * RIDGE + unknown)
 
     def at(weights: Weights) -> tuple[float, Weights, npt.NDArray[np.float64]]:
         """Return value, gradient and Hessian."""
@@ -186,8 +210,11 @@ def _most_likely(likes: Likes, before: Weights, worth: float, left_out: int | No
     result = scipy.optimize.minimize(
         part(0), middle, jac=part(1), hess=part(2), method="trust-exact", options={"gtol": 1e-5, "maxiter": 50}
     )
-    # what says nothing here keeps its weight
-    return np.where(np.isfinite(scale), result.x / scale, before), float(result.fun)
+    # what says nothing here keeps its weight, and what is known of it
+    speaks = np.isfinite(scale)
+    finite = np.where(speaks, scale, 0.0)
+    information = np.where(np.outer(speaks, speaks), n * part(2)(result.x) * np.outer(finite, finite), known)
+    return np.where(speaks, result.x / scale, before.weights), information, float(result.fun)
 
 
 def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:

@@ -110,7 +110,7 @@ class SSFT(SSF):
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
         likes = Likes.of(self._ordered(), lambda rows: self.edges_of(torch.from_numpy(numbers[rows])), everyone)
-        weights, tried = sharpened(likes, fitted_weights(likes))
+        weights, tried = sharpened(likes, fitted_weights(likes).weights)
         self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
         return found.followed(fitted, found.value, tried)

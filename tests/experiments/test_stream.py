@@ -22,7 +22,6 @@ from recbole_signed.live import LIKE, EventBatch
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.popular import PopularLearner
-from recbole_signed.live.learners.ssf import live_weights
 from recbole_signed.live.replay import freshness, retention_intervals, summarise, window_metrics
 from recbole_signed.live.replay.arms import Arm
 from recbole_signed.live.replay.cases import BASE, NEW, UNKNOWN, Cases
@@ -170,10 +169,9 @@ def test_an_interrupted_experiment_ends_as_one_that_was_not(
 
 
 def test_an_interrupted_experiment_keeps_what_retraining_remembers(
-    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
 ) -> None:
     """A fit of SSF-T begins with the weights of those before it."""
-    monkeypatch.setattr(live_weights, "ENOUGH", 1)
     settings = {"rank": 8, "cutoff": 4, "dislike_weight": -0.5}
     models = {"SSF-T": {"model": "SSFT", "settings": settings, "arms": ["refit"]}}
     run = partial(run_stream, spec(models=models, timed_events=0), data, progress=False)

@@ -16,7 +16,7 @@ from recbole_signed.live.learners.ssf import live_weights
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.ssf import FilterSettings
 from recbole_signed.ssf.order import weights_of
-from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
+from recbole_signed.ssf.order_weights import Fit, Likes, fitted_weights
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=6, cutoff=4)
@@ -94,7 +94,7 @@ def test_weights_are_fitted_to_new_likes_with_features_as_they_were(since: float
     )
     start = made.weights
     refresh(made, stream)
-    wanted, _ = sharpened(likes, fitted_weights(likes, start, live_weights.WORTH))
+    wanted = fitted_weights(likes, Fit(start), live_weights.WORTH).weights
     np.testing.assert_allclose(made.weights, wanted, rtol=1e-2, atol=2e-3)
     assert np.abs(made.weights - start).max() > 0.1
     assert made.until == stream.edges.export().timestamp.max()
@@ -127,13 +127,12 @@ def test_weights_move_to_where_new_likes_are() -> None:
         days(stream, day, day + 3)
     assert made.start is start
     held = copy.deepcopy(made)
-    held.weights = start
+    held.forget_weights()
     assert rank_of_new_likes(made, stream, until) < 0.8 * rank_of_new_likes(held, stream, until)
 
 
-def test_more_users_move_them_further(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_users_move_them_further() -> None:
     stream, moved = later(), []
-    monkeypatch.setattr(live_weights, "ENOUGH", 5)
     for users in (0, 5, 30, 300):
         made = refresh(learner(users), stream)
         moved.append(np.linalg.norm(made.weights - made.start))
@@ -141,13 +140,18 @@ def test_more_users_move_them_further(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < moved[1] < moved[2] < moved[3]
 
 
-@pytest.mark.parametrize("drawn", [True, False], ids=["few are drawn", "few have come"])
-def test_a_few_users_leave_them_as_they_are(drawn: bool) -> None:
-    made = learner(live_weights.ENOUGH - 1 if drawn else 300)
-    refresh(made, later() if drawn else later(n_users=9))
-    assert (made.weights == made.start).all()
-    enough = refresh(learner(live_weights.ENOUGH), later())
-    assert (enough.weights != enough.start).any()
+def test_what_was_known_before_is_held_to_and_counts_less_after_many_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held against weights that forget all, and against such as forget nothing."""
+    moved = []
+    for kept in (0, live_weights.KEPT, np.inf):
+        made, stream = learner(), later()
+        refresh(made, stream)
+        before = made.weights
+        monkeypatch.setattr(live_weights, "KEPT", kept if np.isfinite(kept) else 1e12)
+        refresh(made, days(stream, 23, 26))
+        monkeypatch.undo()
+        moved.append(float(np.linalg.norm(made.weights - before)))
+    assert moved[0] > moved[1] > moved[2] > 0
 
 
 def test_a_fit_fits_them_as_a_refresh_does() -> None:
@@ -195,7 +199,7 @@ def test_after_a_user_was_forgotten_they_are_fitted_from_the_start_to_likes_that
     refresh(made, stream)
     made.update(stream.edges, stream.take([(3, 0, FORGET_USER)], [24 * DAY]))
     never = copy.deepcopy(made)
-    never.weights = weights_of(None)
+    never.forget_weights()
     days(stream, 24, 27)
     refresh(made, stream)
     refresh(never, stream)

@@ -19,7 +19,7 @@ from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order, order_weights
 from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.order import FEATURES, HALF_LIVES, Order, OrderFilter, recent_of, weights_of
-from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
+from recbole_signed.ssf.order_weights import Fit, Likes, fitted_weights, sharpened
 from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
@@ -310,36 +310,64 @@ def optimum(likes: Likes, before: np.ndarray, worth: float = 0.0) -> np.ndarray:
 def test_weights_are_those_that_another_optimiser_finds(seed: int, worth: float, given: bool) -> None:
     likes = random_likes(seed)
     before = np.linspace(-1, 1, len(WEIGHTS)) if given else weights_of(None)
-    found = fitted_weights(likes, before if given else None, worth)
+    found = fitted_weights(likes, Fit(before) if given else None, worth).weights
     of_users, of_items = optimum(likes, before[: len(FEATURES)], worth), optimum(likes, before[len(FEATURES) :], worth)
     np.testing.assert_allclose(found, np.concatenate([of_users, of_items]), rtol=5e-3, atol=5e-3)
     assert found[3] == before[3], "it says nothing, and keeps its weight"
     assert np.abs(found - before).max() > 0.2
     if worth:
-        free = fitted_weights(likes, before)
+        free = fitted_weights(likes, Fit(before)).weights
         between = (found - before) * (found - free)
         assert np.linalg.norm(found - before) < np.linalg.norm(free - before)
         assert (between < 0).sum() > len(WEIGHTS) / 2
 
 
+def test_information_is_the_second_derivative_of_the_likelihood() -> None:
+    likes = random_likes(n_users=60)
+    fit = fitted_weights(likes)
+    some, split = likes.only(torch.bincount(likes.user, minlength=60) > 0), len(FEATURES)
+    x, offset = some.features.double().numpy(), some.offset.double().numpy()
+    scores = np.einsum("f,ufi->ui", fit.weights[:split], x) + offset
+    share = np.exp(scores - logsumexp(scores, axis=1)[:, None])
+    centred = x - np.einsum("ui,ufi->uf", share, x)[:, :, None]
+    hessian = np.einsum("ui,ufi,ugi->fg", share, centred, centred)
+    assert fit.information is not None
+    of_prior = (fit.information[:split, :split] - hessian)[np.ix_(*[np.arange(split) != 3] * 2)]
+    np.testing.assert_allclose(of_prior, np.diag(np.diag(of_prior)), atol=1e-2)
+    assert (np.diag(of_prior) < 0.02 * np.diag(hessian).max()).all()
+    assert (fit.information[:split, split:] == 0).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_fits_one_after_the_other_are_nearly_that_of_all_likes_together(seed: int) -> None:
+    likes = replace(random_likes(seed, n_users=400), alone=torch.arange(400) % 3 == 0)
+    parts = [torch.arange(400) % 2 == n for n in range(2)]
+    first = fitted_weights(likes.only(parts[0]))
+    both, together = fitted_weights(likes.only(parts[1]), first).weights, fitted_weights(likes).weights
+    assert np.linalg.norm(both - together) < 0.2 * np.linalg.norm(first.weights - together)
+    known = replace(first, weights=np.linspace(-1, 1, len(WEIGHTS)))
+    far = fitted_weights(likes.only(parts[1]), known).weights
+    assert np.linalg.norm(far - together) > 5 * np.linalg.norm(both - together), "what was known counts"
+
+
 def test_without_likes_weights_stay_as_they_were() -> None:
     likes, before = random_likes(), np.linspace(-1, 1, len(WEIGHTS))
     none = replace(likes, user=likes.user[:0], place=likes.place[:0])
-    np.testing.assert_array_equal(fitted_weights(none, before), before)
-    np.testing.assert_array_equal(fitted_weights(none), weights_of(None))
+    np.testing.assert_array_equal(fitted_weights(none, Fit(before)).weights, before)
+    np.testing.assert_array_equal(fitted_weights(none).weights, weights_of(None))
 
 
 def test_around_is_left_out_where_it_gains_little_and_stays_out() -> None:
     likes, start = random_likes(n_users=300), weights_of(None)
     out = np.where(np.arange(len(WEIGHTS)) == AROUND, 0.0, start)
-    assert fitted_weights(likes)[AROUND] > 0.1
-    assert fitted_weights(likes, out)[AROUND] == 0.0
+    assert fitted_weights(likes).weights[AROUND] > 0.1
+    assert fitted_weights(likes, Fit(out)).weights[AROUND] == 0.0
     noise = likes.features.clone()
     noise[:, AROUND] = torch.from_numpy(np.random.default_rng(1).normal(size=noise[:, AROUND].shape))
-    found = fitted_weights(replace(likes, features=noise))
+    found = fitted_weights(replace(likes, features=noise)).weights
     assert found[AROUND] == 0.0
     noise[:, AROUND] = 0.0  # whatever it says then
-    np.testing.assert_allclose(found, fitted_weights(replace(likes, features=noise), out), atol=1e-6)
+    np.testing.assert_allclose(found, fitted_weights(replace(likes, features=noise), Fit(out)).weights, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_alone", [0, 10, 60])
@@ -347,7 +375,7 @@ def test_users_without_a_verdict_have_weights_of_their_own(n_alone: int) -> None
     likes = random_likes(n_users=150).only(torch.arange(150) < 149)
     likes = replace(likes, alone=torch.arange(149) < n_alone)
     start, split = weights_of(None), len(FEATURES)
-    found = fitted_weights(likes)
+    found = fitted_weights(likes).weights
     np.testing.assert_allclose(found[:split], optimum(likes.only(~likes.alone), start[:split]), rtol=5e-3, atol=5e-3)
     theirs = likes.only(likes.alone) if n_alone >= order_weights.ENOUGH else likes  # few tell too little
     np.testing.assert_allclose(found[split:], optimum(theirs, start[split:]), rtol=5e-3, atol=5e-3)
@@ -359,16 +387,18 @@ def test_a_like_that_is_there_twice_counts_twice() -> None:
         likes, user=torch.cat([likes.user, likes.user[:1]]), place=torch.cat([likes.place, likes.place[:1]])
     )
     start, split = weights_of(None), len(FEATURES)
-    np.testing.assert_allclose(fitted_weights(twice)[:split], optimum(twice, start[:split]), rtol=5e-3, atol=5e-3)
+    np.testing.assert_allclose(
+        fitted_weights(twice).weights[:split], optimum(twice, start[:split]), rtol=5e-3, atol=5e-3
+    )
     every = replace(likes, user=likes.user.repeat(2), place=likes.place.repeat(2))
-    np.testing.assert_allclose(fitted_weights(every), fitted_weights(likes), atol=1e-4)
+    np.testing.assert_allclose(fitted_weights(every).weights, fitted_weights(likes).weights, atol=1e-4)
 
 
 def test_of_users_without_a_verdict_those_with_a_like_count() -> None:
     likes = replace(random_likes(n_users=80), alone=torch.arange(80) >= 20)
     silent = (likes.user < 20) | (likes.user >= 60)
     few = replace(likes, user=likes.user[silent], place=likes.place[silent])
-    found = fitted_weights(few)[len(FEATURES) :]
+    found = fitted_weights(few).weights[len(FEATURES) :]
     theirs = few.only((torch.arange(80) < 20) | (torch.arange(80) >= 60))
     np.testing.assert_allclose(found, optimum(theirs, weights_of(None)[len(FEATURES) :]), rtol=5e-3, atol=5e-3)
 
@@ -388,7 +418,7 @@ def test_likes_of_some_users_are_theirs() -> None:
 
 def test_hidden_candidates_do_not_count() -> None:
     likes = random_likes()
-    wanted = fitted_weights(likes)
+    wanted = fitted_weights(likes).weights
     features = likes.features.clone()
     hidden = likes.offset.isneginf()
     at = torch.nonzero(hidden)[::2]  # two that are swapped leave the scales of features as they are
@@ -398,7 +428,7 @@ def test_hidden_candidates_do_not_count() -> None:
         likes.features[other[:, 0], :, other[:, 1]],
         likes.features[at[:, 0], :, at[:, 1]],
     )
-    np.testing.assert_allclose(fitted_weights(replace(likes, features=features)), wanted, atol=1e-3)
+    np.testing.assert_allclose(fitted_weights(replace(likes, features=features)).weights, wanted, atol=1e-3)
 
 
 @functools.cache
@@ -478,7 +508,7 @@ def test_of_many_users_the_first_are_fitted_to(monkeypatch: pytest.MonkeyPatch) 
 
 def test_of_a_large_catalogue_a_part_gives_about_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     _, first, filter_, _ = held_out()
-    whole = fitted_weights(likes_of())
+    whole = fitted_weights(likes_of()).weights
     monkeypatch.setattr(order_weights, "MOST_ITEMS", 150)
     items, offset = order_weights.candidates(filter_)
     assert len(items) <= 150
@@ -488,7 +518,7 @@ def test_of_a_large_catalogue_a_part_gives_about_the_same_weights(monkeypatch: p
     sure = exposures[items[offset.numpy() == 0]]
     assert len(sure) == 75
     assert sure.min() >= np.sort(exposures)[-75:].min()
-    part = fitted_weights(likes_of())
+    part = fitted_weights(likes_of()).weights
     features = filter_.features(first.everyone)[1:, :, exposures > 0]  # the others come last, whatever they have
     one, other = (torch.from_numpy(each[: len(FEATURES)]).float() @ features for each in (whole, part))
     correlation = np.corrcoef(one.flatten().numpy(), other.flatten().numpy())[0, 1]
@@ -508,7 +538,9 @@ def test_fitted_weights_rank_what_comes_next_better_than_preset_ones_and_taste_a
 
     fitted, preset, alone = (
         each.value
-        for each in validation.contest([candidate(w) for w in (fitted_weights(likes_of()), weights_of(None), taste)])
+        for each in validation.contest(
+            [candidate(w) for w in (fitted_weights(likes_of()).weights, weights_of(None), taste)]
+        )
     )
     assert fitted > preset
     assert fitted > alone

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,9 +16,8 @@ from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners.ssf import stream_choice
 from recbole_signed.live.learners.ssf.stream_choice import VALID_SHARE, _first_part, _measured, chosen_settings
 from recbole_signed.live.store.edges import EdgeArrays
-from recbole_signed.sequences import Sequences
-from recbole_signed.ssf.order import WEIGHTS, recent_of, weights_of
-from recbole_signed.ssf.order_weights import fitted_weights
+from recbole_signed.ssf.order import WEIGHTS, weights_of
+from recbole_signed.ssf.order_weights import Fit
 from recbole_signed.ssf.validation import FIRST_ROUND
 
 
@@ -118,27 +116,30 @@ def test_the_rest_is_chosen_for_what_is_given(
     assert {name: found[name] for name in given} == given
 
 
-def test_weights_are_fitted_with_all_else_fitted_to_what_comes_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_fitted_to_what_comes_after_each_of_some_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Users come once, so the filter's settings are chosen on the last tenth of each, on other edges."""
     edges = edges_of(np.repeat(np.arange(300), 20), np.arange(6000) * 60_000)
     asked: list[Any] = []
-    real = stream_choice.likes_of
-    monkeypatch.setattr(stream_choice, "likes_of", lambda *args: asked.append(args) or real(*args))
+    real = stream_choice.refitted_weights
+    monkeypatch.setattr(
+        stream_choice, "refitted_weights", lambda *args: asked.append((args, real(*args))) or asked[-1][1]
+    )
     found = chosen_settings("SSFT", edges, 300, 40, {"rank": 8, "trend_since": 60.0})
-    ((fitted, transition, sequences, recent, validation),) = asked
-    cut = np.quantile(edges.timestamp, 1 - VALID_SHARE)
-    before = edges.where(edges.timestamp < cut)
-    user, item, like, time = before.verdicts
-    np.testing.assert_array_equal(sequences.item, Sequences.of(user, item, like, time, 300).item)
-    likes = before.where(before.kind == LIKE)
-    assert fitted.counters.n_likes == len(np.unique(likes.user * 40 + likes.item))
-    held = (edges.timestamp >= cut) & (edges.kind == LIKE)
-    assert sorted(validation.numbers) == sorted(np.unique(edges.user[held]))
-    torch.testing.assert_close(recent, recent_of(item, time, 40, 60_000.0))
-    assert sequences.n_users == 300
-    wanted = fitted_weights(real(*asked[0]))
-    np.testing.assert_allclose(found["order_weights"], wanted, atol=1e-6)
-    assert transition.operator.any()
+    moments = np.quantile(edges.timestamp, stream_choice.MOMENTS)
+    known = Fit(weights_of(None))
+    for number, ((fitted, transition, before, seen, since, until, _, sizes), fit) in enumerate(asked):
+        assert (since, sizes) == (60_000.0, (300, 40))
+        assert moments[number] - 60_000 <= until < moments[number]
+        past = edges.where(edges.timestamp <= until)
+        likes = past.where(past.kind == LIKE)
+        assert fitted.counters.n_likes == len(np.unique(likes.user * 40 + likes.item))
+        assert len(seen) == (edges.timestamp <= moments[number + 1]).sum()
+        assert transition.operator.any()
+        np.testing.assert_array_equal(before.weights, known.weights)
+        known = fit
+        assert (fit.weights != before.weights).any()
+    assert len(asked) == len(stream_choice.MOMENTS) - 1
+    np.testing.assert_array_equal(found["order_weights"], known.weights)
 
 
 def test_a_price_on_dislikes_is_taken_into_account() -> None:
@@ -176,8 +177,10 @@ def test_a_base_without_a_user_to_measure_on_is_refused() -> None:
 def test_a_trend_is_not_chosen_where_nothing_comes_next(model: str, at_once: bool) -> None:
     time = np.random.default_rng(0).integers(0, 100, 2000) * 86_400_000
     edges = edges_of(np.arange(2000) % 100, np.zeros(2000, dtype=np.int64) if at_once else time)
-    edges.kind[edges.timestamp >= np.quantile(edges.timestamp, 0.85)] = LIKE if at_once else DISLIKE
-    with pytest.raises(UsageError, match=r"no events before its last tenth in time, or no like in it.*auto: False"):
+    edges.kind[edges.timestamp >= np.quantile(edges.timestamp, 0.55)] = LIKE if at_once else DISLIKE
+    with pytest.raises(
+        UsageError, match=r"has no (events before its last tenth|likes that come after|user).*auto: False"
+    ):
         chosen_settings(model, edges, 100, 40, {})
 
 

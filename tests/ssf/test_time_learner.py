@@ -23,6 +23,7 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import FilterSettings, TransitionSums, order
 from recbole_signed.ssf.order import Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order_weights import Fit
 from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges
 
@@ -130,7 +131,7 @@ def test_pairs_are_ranked_by_all_scores() -> None:
         np.testing.assert_allclose(pairs[0], scores[1:40], rtol=1e-4, atol=1e-5)
         assert learner.top(stream.edges, user, 10, np.array([0])) is None
     plain = copy.deepcopy(learner)
-    plain.weights = np.where(np.isin(order.WEIGHTS, order.DENSE + order.PAIRED), 0.0, WEIGHTS)
+    plain.known = Fit(np.where(np.isin(order.WEIGHTS, order.DENSE + order.PAIRED), 0.0, WEIGHTS))
     plain.attach(stream.edges)
     wanted = plain.scores(stream.edges, np.array([5]))[0]
     np.testing.assert_allclose(learner.without_taste(np.arange(1, 9)), wanted[1:9], rtol=1e-5)
@@ -139,12 +140,13 @@ def test_pairs_are_ranked_by_all_scores() -> None:
 def test_a_saved_state_gives_the_same_scores_to_the_bit() -> None:
     stream = streams.small_stream()
     learner = streams.follow(copy.deepcopy(base()), stream, [[(3, 9, LIKE), (40, 8, DISLIKE)], [(6, 0, FORGET_USER)]])
-    learner.weights = WEIGHTS + 0.1
+    learner.known = Fit(WEIGHTS + 0.1, np.diag(WEIGHTS))
     again = TimeLearner.from_settings(learner.parameters())
     assert again.parameters() == learner.parameters()
     again.load(*learner.state())
     again.attach(stream.edges)
     assert again.until == learner.until
+    np.testing.assert_array_equal(again.known.information, np.diag(WEIGHTS))
     np.testing.assert_array_equal(
         again.scores(stream.edges, stream.everyone), learner.scores(stream.edges, stream.everyone)
     )
@@ -159,7 +161,7 @@ def test_a_saved_state_gives_the_same_scores_to_the_bit() -> None:
 def test_a_user_who_is_forgotten_leaves_nothing_in_the_weights() -> None:
     """Nor what is fitted to likes that are counted again by a refit that was begun before, and ends after a refresh."""
     stream, learner = streams.small_stream(), copy.deepcopy(base())
-    learner.weights = WEIGHTS + 0.1
+    learner.known = Fit(WEIGHTS + 0.1)
     refresh, fit = copy.deepcopy(learner), copy.deepcopy(learner)
     learner.update(stream.edges, stream.take([(3, 9, LIKE)]))
     assert (learner.weights == WEIGHTS + 0.1).all()
@@ -169,7 +171,7 @@ def test_a_user_who_is_forgotten_leaves_nothing_in_the_weights() -> None:
     fit.keep_without_forgotten(refresh)
     for each in (refresh, fit):
         assert (each.weights == WEIGHTS).all()
-    refresh.weights = WEIGHTS + 0.2
+    refresh.known = Fit(WEIGHTS + 0.2)
     later = copy.deepcopy(refresh)
     later.keep_without_forgotten(refresh)
     assert (later.weights == WEIGHTS + 0.2).all(), "nobody was forgotten since"

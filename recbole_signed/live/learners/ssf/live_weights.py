@@ -1,12 +1,13 @@
-"""How SSF-T's learner goes on fitting its weights while it follows a stream.
+"""How SSF-T's learner fits its weights while it follows a stream, and before it begins.
 
 Each refresh and each fit first fits the weights to the likes that have come since the one before, with features as they
-were then: nothing that is fitted to has been learned from. The weights in force are where it begins, and count as so
-many users (:data:`WORTH`), so that a few users move them little and many move them to where
-their likes are.
+were then: nothing that is fitted to has been learned from. What was known before counts by its information, so that the
+weights are those of all likes so far, of which earlier ones count less and less (:data:`KEPT`).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,36 +19,36 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.order import Order, OrderFilter, Weights, recent_of, weights_of
-from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
+from recbole_signed.ssf.order import Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order_weights import Fit, Likes, fitted_weights
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation, drawn
 
 USERS = 300
 """Users whose new likes are fitted to at a time at most."""
-WORTH = 30.0
-"""Users that the weights in force count as."""
-ENOUGH = 30
-"""Users below whom the weights stay as they are."""
+WORTH = 10.0
+"""Users that the weights to begin with count as."""
+KEPT = 500
+"""New users after whom what was known before counts half."""
 
 
 def refitted_weights(
     fitted: SpectralFilter,
     transition: Transition | None,
-    weights: Weights,
+    before: Fit,
     edges: EdgeArrays,
     since: float,
     until: float,
     users: int,
     sizes: tuple[int, int],
-) -> Weights:
-    """Return weights that are fitted to the likes after a moment, or those in force where these are too few.
+) -> Fit:
+    """Return weights that are fitted to the likes after a moment, too.
 
     Args:
         fitted: the filter as it was fitted or refreshed at that moment.
         transition: as it was then.
-        weights: in force.
+        before: the weights in force.
         edges: as they are now, in the order of users.
         since: milliseconds; exposures from before are part of no trend.
         until: the moment, in milliseconds.
@@ -60,8 +61,8 @@ def refitted_weights(
     chosen = drawn(np.unique(user[~old & like]), users)
     # a history that spans less time than what follows it tells nothing of trends: its times may be made up
     timed = old & (time >= since)
-    if len(chosen) < ENOUGH or not timed.any() or np.ptp(time[timed]) < np.ptp(time[~old]):
-        return weights
+    if not len(chosen) or not timed.any() or np.ptp(time[timed]) < np.ptp(time[~old]):
+        return before
     row = np.full(n_users, -1)
     row[chosen] = np.arange(len(chosen))
     own = old & (row[user] >= 0)
@@ -84,35 +85,16 @@ def refitted_weights(
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
     sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users)
     recent = recent_of(item[old], time[old], n_items, since)
-    new = likes_of(earlier, transition, sequences, recent, validation)
-    return sharpened(new, fitted_weights(new, weights, WORTH))[0]
-
-
-def likes_of(
-    fitted: SpectralFilter,
-    transition: Transition | None,
-    sequences: Sequences,
-    recent: torch.Tensor,
-    validation: Validation,
-) -> Likes:
-    """Return held-out likes with the features that items have for their users.
-
-    Args:
-        fitted: the filter before them.
-        transition: the transition before them.
-        sequences: of all users, before them.
-        recent: exposures before them that forget, see :func:`~recbole_signed.ssf.order.recent_of`.
-        validation: the likes, and the numbers of their users.
-    """
-    assert validation.numbers is not None
-    numbers, counts = validation.numbers, PairCounts.of(sequences, fitted.counters.n_items)
-    made = OrderFilter(fitted, Order(weights_of(None), counts, recent, transition))
+    made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
 
     def edges_of(rows: slice) -> UserEdges:
-        own = sequences.of_users(numbers[rows])
-        return UserEdges.of(validation.users.rows(rows), fitted.settings.dislike_weight, own)
+        theirs = sequences.of_users(chosen[rows])
+        return UserEdges.of(validation.users.rows(rows), fitted.settings.dislike_weight, theirs)
 
-    return Likes.of(made, edges_of, validation)
+    new = Likes.of(made, edges_of, validation)
+    if before.information is not None:
+        before = replace(before, information=before.information * (KEPT / (KEPT + len(chosen))))
+    return fitted_weights(new, before, WORTH)
 
 
 def touched(edges: EdgeArrays, row: IntArray) -> tuple[torch.Tensor, torch.Tensor]:

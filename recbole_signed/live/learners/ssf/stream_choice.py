@@ -7,6 +7,7 @@ that people come to once, that would be chance: there it is the last tenth of ea
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.learners.ssf.live_weights import likes_of, touched
+from recbole_signed.live.learners.ssf.live_weights import USERS, refitted_weights, touched
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model.personal_verdict import PersonalVerdicts
 from recbole_signed.plugin import registry
@@ -30,8 +31,8 @@ from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
 from recbole_signed.ssf.learned_items import LearnedSettings
 from recbole_signed.ssf.learned_search import tune_learned
-from recbole_signed.ssf.order import recent_of
-from recbole_signed.ssf.order_weights import fitted_weights, sharpened
+from recbole_signed.ssf.order import weights_of
+from recbole_signed.ssf.order_weights import Fit
 from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
@@ -54,6 +55,8 @@ DECAY_POP = 1.0
 """Half-life of DecayPop, in days, where the base spans too little time to choose it on."""
 VALID_SHARE = 0.1
 MAX_USERS = 3000
+MOMENTS = (0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the base's events: SSF-T's weights are fitted to the likes between each and the next, as the stream goes on."""
 
 
 def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
@@ -94,19 +97,28 @@ def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dic
 
 
 def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Choose for SSF-T, see :func:`chosen_settings`."""
+    """Choose for SSF-T, see :func:`chosen_settings`.
+
+    Raises:
+        UsageError: nothing comes next after any of :data:`MOMENTS`.
+    """
     tuned = _tuned(edges, n_users, n_items, given, taste_alone=True)
     found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
-    train, graph, validation = _what_comes_next(edges, n_users, n_items, given)
-    # where users come once the filter was fitted to the last tenth in time, too
-    fitted = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS)
-    user, item, like, time = edges.where(train).verdicts
-    sequences = Sequences.of(user, item, like, time, n_users)
-    transition = Transition(torch.from_numpy(TransitionSums.of(sequences, leading(fitted.vectors)).solve()))
-    recent = recent_of(item, time, n_items, 1000.0 * float(given.get("trend_since") or 0.0))
-    likes = likes_of(fitted, transition, sequences, recent, validation)
-    weights, _ = sharpened(likes, fitted_weights(likes))
-    chosen = {**asdict(found.settings), "order_weights": weights.tolist(), "dislike_strength": strength}
+    since = 1000.0 * float(given.get("trend_since") or 0.0)
+    weights = Fit(weights_of(None))
+    for moment, end in pairwise(np.quantile(edges.timestamp, MOMENTS)):
+        train = edges.timestamp < moment
+        graph = _graph(edges, train, n_users, n_items)
+        fitted = replace(found, fitted=None, alone=False).fit(graph, ITERATIONS)
+        sequences = Sequences.of(*edges.where(train).verdicts, n_users)
+        transition = Transition(torch.from_numpy(TransitionSums.of(sequences, leading(fitted.vectors)).solve()))
+        seen = edges.where(edges.timestamp <= end)
+        # strictly before the moment: times are whole milliseconds
+        until, sizes = float(np.ceil(moment)) - 1, (n_users, n_items)
+        weights = refitted_weights(fitted, transition, weights, seen, since, until, USERS, sizes)
+    if weights.information is None:
+        raise _nothing_to_choose_on("has no likes that come after enough earlier events in time")
+    chosen = {**asdict(found.settings), "order_weights": weights.weights.tolist(), "dislike_strength": strength}
     return {**chosen, **given}
 
 

@@ -25,6 +25,7 @@ from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.order import HALF_LIVES, Order, OrderFilter, Weights, weights_of
+from recbole_signed.ssf.order_weights import Fit
 from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading
 from recbole_signed.ssf.user_edges import UserEdges
@@ -40,6 +41,9 @@ class TimeLearner(SpectralLearner):
         trend_since: seconds since 1970, see SSF-T's yaml.
         iterations: subspace iterations of a full fit.
         passes: those of a refresh.
+
+    Attributes:
+        known: the weights in force, and how certain they are.
 
     Raises:
         UsageError: ``choose_again`` is negative.
@@ -59,7 +63,7 @@ class TimeLearner(SpectralLearner):
         if choose_again < 0:
             raise UsageError(f"choose_again is {choose_again}; give a number of users, or 0 to choose nothing again.")
         self.start = weights_of(None) if weights is None else weights
-        self.weights = self.start
+        self.known = Fit(self.start)
         self.choose_again, self.trend_since = choose_again, trend_since
         self.until, self.n_forgotten = -np.inf, 0
         self.operator = np.zeros((0, 0), dtype=np.float32)
@@ -111,10 +115,10 @@ class TimeLearner(SpectralLearner):
 
     def _choose(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         if self.fitted.vectors.shape[1] and self.choose_again:
-            self.weights = refitted_weights(
+            self.known = refitted_weights(
                 self.fitted,
                 self._transition,
-                self.weights,
+                self.known,
                 edges,
                 1000.0 * self.trend_since,
                 self.until,
@@ -147,7 +151,7 @@ class TimeLearner(SpectralLearner):
 
     def forget_weights(self) -> None:
         """Take back the weights to begin with: users who are to be forgotten had a part in those in force."""
-        self.weights = self.start
+        self.known = Fit(self.start)
 
     def attach(self, edges: EdgeState) -> None:
         """Take over all counters, and fold in what has grown since the refresh."""
@@ -159,6 +163,11 @@ class TimeLearner(SpectralLearner):
         self._recent, self._pairs = [edges.recent(life, since=since) for life in HALF_LIVES], edges.pairs()
 
     # ---- scores
+
+    @property
+    def weights(self) -> Weights:
+        """Those in force, by :data:`~recbole_signed.ssf.order.WEIGHTS`."""
+        return self.known.weights
 
     @property
     def _transition(self) -> Transition | None:
@@ -193,11 +202,16 @@ class TimeLearner(SpectralLearner):
         """Return everything but the counters and what is made of the edges."""
         tensors, meta = super().state()
         until = self.until if np.isfinite(self.until) else None
-        return {**tensors, "operator": self.operator, "order_weights": self.weights}, {**meta, "until": until}
+        tensors |= {"operator": self.operator, "order_weights": self.weights}
+        if self.known.information is not None:
+            tensors["order_information"] = self.known.information
+        return tensors, {**meta, "until": until}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave; :meth:`attach` brings what is made of the edges."""
         super().load(tensors, meta)
         self.operator = np.array(tensors["operator"])
-        self.weights = np.array(tensors.get("order_weights", self.start))  # an older state has none
+        # an older state has none of these
+        weights, information = tensors.get("order_weights", self.start), tensors.get("order_information")
+        self.known = Fit(np.array(weights), None if information is None else np.array(information))
         self.until = -np.inf if meta.get("until") is None else float(meta["until"])
