@@ -1,4 +1,4 @@
-"""Small tables of results for the README and the page of results; ``python docs/_ext/generated_pages.py`` writes them."""
+"""Small tables for the README and the page of results; ``python docs/_ext/generated_pages.py`` writes them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def resplits() -> str:
             text = f"{100 * each['relative']:+.1f} % ({p_text(each['tests']['t']['p_two_sided_holm'])})"
             ahead[key] = min(ahead.get(key, (float("inf"), "")), (each["relative"], text))
     places = [(data, metric) for data in SECTIONS.values() for metric in ("recall@20", "ndcg@20")]
-    rows = [[model, *(ahead[model, *place][1] for place in places)] for model in LED]
+    rows = [[model, *(ahead[model, data, metric][1] for data, metric in places)] for model in LED]
     headers = [f"{data}, {'Recall' if metric == 'recall@20' else 'NDCG'}" for data, metric in places]
     return _markdown(["SSF-L ahead of", *headers], rows)
 
