@@ -155,7 +155,7 @@ def _class_section(class_name: str) -> str:
 
 
 def table(name: str) -> str:
-    """Return a table of experiments, printed from its rows; from its committed text where the rows are not kept."""
+    """Return a table, printed from its rows; from its committed text where the rows are not kept."""
     printed = printed_from_rows(ROOT / "yaml" / "bench" / f"{name}.yaml")
     return _nested(printed or (ROOT / "results" / "bench" / f"{name}.md").read_text(encoding="utf-8"))
 
