@@ -16,7 +16,7 @@ dataset = "ml-100k-signed"  # makes itself; the name of any signed data set
 # %% [markdown]
 # ## The table
 #
-# The same yaml file serves `recbole-signed compare`. Popularity shows what a figure means.
+# `recbole-signed compare` takes the same yaml file. Popularity is the reference.
 
 # %%
 Path("three_models.yaml").write_text(

@@ -25,7 +25,7 @@ print(ratings.head())
 # %% [markdown]
 # ## Signs
 #
-# Four and five stars are likes, one and two are dislikes, three says nothing.
+# Four and five stars are likes, one and two are dislikes, three is neutral.
 
 # %%
 data = rs.from_frame(

@@ -58,7 +58,8 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
 
 def filled(text: str) -> str:
     """Replace the marks of a page, and what stands below them, as the site has it."""
-    return MARK.sub(lambda found: GENERATORS[found["what"]](*filter(None, [found["name"], found["more"]])), text)
+    known = {**GENERATORS, **EXTRACTS}
+    return MARK.sub(lambda found: known[found["what"]](*filter(None, [found["name"], found["more"]])), text)
 
 
 def written(page: Path) -> str:
@@ -154,7 +155,7 @@ def _class_section(class_name: str) -> str:
 
 
 def table(name: str) -> str:
-    """Return a table of experiments, printed from its rows; from its committed text where the rows are not kept."""
+    """Return a table, printed from its rows; from its committed text where the rows are not kept."""
     printed = printed_from_rows(ROOT / "yaml" / "bench" / f"{name}.yaml")
     return _nested(printed or (ROOT / "results" / "bench" / f"{name}.md").read_text(encoding="utf-8"))
 
@@ -176,13 +177,12 @@ def leads(name: str, models: str) -> str:
 
 
 def other_tables() -> str:
-    """Return the tables that no mark of the page of results names, in order of their names."""
+    """Return the tables that no mark of a page names, in order of their names."""
     return "\n\n".join(map(table, _others()))
 
 
 def _others() -> list[str]:
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    named = {(found["what"], found["name"]) for found in MARK.finditer(page)}
+    named = {(found["what"], found["name"]) for page in pages() for found in MARK.finditer(page.read_text("utf-8"))}
     views = sorted(path.name.partition(".")[0] for path in (ROOT / "results" / "bench").glob("*.view.json"))
     committed = [name for name in views if (ROOT / "results" / "bench" / f"{name}.md").exists()]
     return [name for name in committed if ("table", name) not in named]

@@ -1,49 +1,125 @@
-"""The extracts of the results that the README shows; ``python docs/_ext/generated_pages.py`` writes them."""
+"""Small tables for the README and the page of results; ``python docs/_ext/generated_pages.py`` writes them."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from recbole_signed.lab.analysis.tradeoff_splits import splits_table  # noqa: E402
+from recbole_signed.lab.significance.kept_tests import kept_outcomes  # noqa: E402
+from recbole_signed.lab.significance.pairwise_lines import p_text  # noqa: E402
 from recbole_signed.runs.stored import stored_table  # noqa: E402
+from recbole_signed.table import Section, Table  # noqa: E402
 
-SIGNED = ROOT / "results" / "bench" / "signed"
+CURVES = ROOT / "results" / "bench" / "signed"
 SECTIONS = {
     "sigformer-amazon-music": "Amazon-Music",
     "sigformer-kuairand": "KuaiRand",
     "sigformer-epinions": "Epinions",
 }
-MODELS = ("SSF-L", "SSF-L, price 0", "SSF", "SignedSGFCF", "SignediALS", "SIGformer")
+FEW_MODELS = ("SSF-L", "SignediALS", "SIGformer", "LightGCN")
+MODELS = ("SSF-L", "SSF-L, price 0", "SSF", "SignediALS", "SignedSGFCF", "SIGformer", "LightGCN", "Pop")
 HEADERS = ("Recall@20", "NDCG@20", "DislikeRecall@20", "SignAUC")
 COST = "Train (CPU s)"
 NOT_RUN = "–"
 MATCHED = ("SIGformer", "SignedSGFCF")
+LED = ("SignediALS", "SignedSGFCF", "SSF", "SIGformer", "SGFCF", "Pop")
+SIGNED = (("GFCF", "SignedGFCF"), ("TurboCF", "SignedTurboCF"), ("SGFCF", "SignedSGFCF"))
+ORDERED = ("SSF-T", "SSF", "SLIST", "PCTM", "SASRec", "SignedSASRec", "DecayPop")
+NAMES = SECTIONS | {
+    "ml-100k-signed": "MovieLens 100K",
+    "ml-latest-small": "latest-small",
+    "movietweetings": "MovieTweetings",
+    "kuairand-stream": "KuaiRand",
+    "beauty-strict": "Beauty",
+    "toys-strict": "Toys",
+}
 
 
 def headline() -> str:
-    """Return a Markdown table of some models on the published splits, means over their seeds; – where there is none."""
-    found = stored_table(ROOT / "yaml" / "bench" / "headline.yaml")
-    assert found is not None, "the headline has no rows"
-    place = {column.header.removesuffix(" ↓"): number for number, column in enumerate(found.table.columns)}
+    """Return a Markdown table of four models on the published splits, means over their seeds."""
+    return _published(FEW_MODELS)
+
+
+def published() -> str:
+    """Return the same of more models."""
+    return _published(MODELS)
+
+
+def _published(models: Sequence[str]) -> str:
+    table, place = _table("headline")
     rows = []
-    for section in found.table.sections:
-        lines = {line.label.removesuffix(" †"): line for line in section.lines}
-        for model in MODELS if section.name in SECTIONS else ():
-            if (line := lines.get(model)) is None:
-                continue
-            stopped = " †" if line.label.endswith("†") else ""
-            chosen = [line.cells[place[header]] for header in HEADERS]
-            cells = [f"{cell.mean:.{cell.decimals}f}{stopped}" for cell in chosen]
-            rows.append([SECTIONS[section.name], model, *cells, _seconds(line.cells[place[COST]].mean)])
-    return _markdown(
-        ["data", "model", *(f"{each} ↓" if "Dislike" in each else each for each in HEADERS), "CPU s"], rows
-    )
+    for section, lines in _sections(table):
+        for model in models:
+            chosen = [lines[model][place[header]] for header in HEADERS]
+            cells = [f"{cell.mean:.{cell.decimals}f}" for cell in chosen]
+            rows.append([NAMES[section.name], model, *cells, _seconds(lines[model][place[COST]].mean)])
+    headers = [f"{each} ↓" if "Dislike" in each else each for each in HEADERS]
+    return _markdown(["data", "model", *headers, "CPU s"], rows)
+
+
+def resplits() -> str:
+    """Return a Markdown table of how far SSF-L is ahead of some models on the re-splits, with p in brackets.
+
+    A model that is there with an aversion, too, stands with the one that SSF-L is less ahead of.
+    """
+    found = kept_outcomes(ROOT / "yaml" / "bench" / "resplits.yaml")["SSF-L"]
+    ahead: dict[tuple[str, str, str], tuple[float, str]] = {}
+    for each in found["comparisons"]:
+        if each["n_users"]:
+            key = (each["other"].removesuffix(" with aversion"), each["section"], each["metric"])
+            text = f"{100 * each['relative']:+.1f} % ({p_text(each['tests']['t']['p_two_sided_holm'])})"
+            ahead[key] = min(ahead.get(key, (float("inf"), "")), (each["relative"], text))
+    places = [(data, metric) for data in SECTIONS.values() for metric in ("recall@20", "ndcg@20")]
+    rows = [[model, *(ahead[model, data, metric][1] for data, metric in places)] for model in LED]
+    headers = [f"{data}, {'Recall' if metric == 'recall@20' else 'NDCG'}" for data, metric in places]
+    return _markdown(["SSF-L ahead of", *headers], rows)
+
+
+def signs() -> str:
+    """Return a Markdown table of published filters on likes alone and on likes with weighted dislikes."""
+    table, place = _table("closed-forms")
+
+    def pair(line: Sequence[Any]) -> str:
+        return " / ".join(f"{line[place[header]].mean:.4f}" for header in ("Recall@20", "NDCG@20"))
+
+    rows = []
+    for section, lines in _sections(table):
+        for plain, signed in SIGNED:
+            gain = lines[signed][place["Recall@20"]].mean / lines[plain][place["Recall@20"]].mean - 1
+            rows.append([NAMES[section.name], plain, pair(lines[plain]), pair(lines[signed]), f"{gain:+.0%}"])
+    return _markdown(["data", "filter", "likes", "likes and weighted dislikes", "Recall gained"], rows)
+
+
+def order() -> str:
+    """Return a Markdown table of the next like of each user, NDCG@20, and of leave one out, NDCG@10."""
+    columns: dict[str, dict[str, str]] = {}
+    for name, header in (("next-like", "NDCG@20"), ("leave-one-out", "NDCG@10")):
+        table, place = _table(name)
+        for section, lines in _sections(table):
+            columns[NAMES[section.name]] = {label: f"{line[place[header]].mean:.4f}" for label, line in lines.items()}
+    rows = [[model, *(of.get(model, NOT_RUN) for of in columns.values())] for model in ORDERED]
+    return _markdown(["model", *columns], rows)
+
+
+def _table(name: str) -> tuple[Table, dict[str, int]]:
+    """Return a table and the place of each column, without the arrow of its header."""
+    found = stored_table(ROOT / "yaml" / "bench" / f"{name}.yaml")
+    assert found is not None, f"{name} has no rows"
+    return found.table, {column.header.removesuffix(" ↓"): n for n, column in enumerate(found.table.columns)}
+
+
+def _sections(table: Table) -> Iterator[tuple[Section, dict[str, Sequence[Any]]]]:
+    """Yield the sections that have a name here, each with its cells by label."""
+    for section in table.sections:
+        if section.name in NAMES:
+            yield section, {line.label.removesuffix(" †"): line.cells for line in section.lines}
 
 
 def _seconds(mean: float | None) -> str:
@@ -54,7 +130,7 @@ def dislikes() -> str:
     """Return a Markdown table of how many more or fewer dislikes SSF-L shows at the Recall of some models."""
     found = []
     for name in SECTIONS.values():
-        text = (SIGNED / f"resplits-{name}.json").read_text(encoding="utf-8")
+        text = (CURVES / f"resplits-{name}.json").read_text(encoding="utf-8")
         (section,) = splits_table(json.loads(text)).sections
         found.append({line.label: str(line.cells[-1]) for line in section.lines})
     rows = [[model, *(of_set[model] for of_set in found)] for model in MATCHED]
@@ -65,7 +141,7 @@ def felt() -> str:
     """Return a Markdown table of what one dislike does to a list of SSF, as the audit finds it."""
     rows = []
     for data, title in {**SECTIONS, "ml-100k-signed": "MovieLens 100K"}.items():
-        lines = (SIGNED / f"respond-{data}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (CURVES / f"respond-{data}.jsonl").read_text(encoding="utf-8").splitlines()
         (row,) = (each for each in map(json.loads, lines) if each["model"] == "SSF")
         found = row["summary"]
         shares = (found["prevented"], found["left_likes_50"], found["far_lost"], found["exact"])
@@ -88,5 +164,9 @@ def _markdown(headers: list[str], rows: list[list[str]]) -> str:
 EXTRACTS: dict[str, Callable[[], str]] = {
     "felt": felt,
     "headline": headline,
+    "published": published,
+    "resplits": resplits,
+    "signs": signs,
+    "order": order,
     "dislikes": dislikes,
 }

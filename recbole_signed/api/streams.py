@@ -1,4 +1,4 @@
-"""``replay``: the experiment on a stream that one yaml file describes."""
+"""``replay``: the replay of a stream that one yaml file describes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def replay(file: Path | str, data_path: Path | str = DATA_ROOT) -> dict[str, Any
     Windows that an earlier call has finished are not run again; they are in ``runs/online/`` of the current folder.
 
     Args:
-        file: yaml file of the experiment, as those under ``yaml/online/``.
+        file: yaml file of the replay, as those under ``yaml/online/``.
         data_path: folder of the data sets.
 
     Returns:

@@ -250,7 +250,7 @@ def compare(
     latex: Annotated[Path | None, typer.Option(help="Write the table as LaTeX to this file too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a table of experiments, as far as it has not been run, and print it; exit status 1 where a run failed."""
+    """Run what is missing of a table, and print it; exit status 1 if a run failed."""
     from recbole_signed.files import replace_text
     from recbole_signed.runs import compare as compare_table
 

@@ -1,4 +1,4 @@
-"""The command that runs an experiment on a stream."""
+"""The command that replays a stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
     @app.command()
     def replay(
-        file: Annotated[Path, typer.Argument(metavar="FILE", help="Yaml file of the experiment, under yaml/online/.")],
+        file: Annotated[Path, typer.Argument(metavar="FILE", help="Yaml file of the replay, under yaml/online/.")],
         output: Annotated[
             Path | None,
             typer.Option(

@@ -149,7 +149,7 @@ def backup(
     state: State,
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup, new or of an earlier one.")],
     destroyed: Annotated[
-        bool, typer.Option("--destroyed", help="Note that a backup is no more, so that erasures do not wait for it.")
+        bool, typer.Option("--destroyed", help="Note that a backup no longer exists: erasures do not wait for it.")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "results"
+TABLE_PAGES = sorted((ROOT / "docs" / "tables").glob("*.md"))
 TABLES = sorted(ROOT / "yaml" / "bench" / f"{path.stem}.yaml" for path in (RESULTS / "bench").glob("*.md"))
 
 
@@ -61,10 +62,28 @@ def test_links_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_extracts_of_the_readme_are_those_of_the_rows() -> None:
+def test_the_extracts_of_the_readme_and_of_the_results_are_those_of_the_rows() -> None:
     """``python docs/_ext/generated_pages.py`` updates them."""
-    assert {each["what"] for each in generated_pages.MARK.finditer(README)} == set(readme_extract.EXTRACTS)
-    assert generated_pages.written(ROOT / "README.md") == README
+    pages = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+    marks = [each["what"] for page in pages for each in generated_pages.MARK.finditer(page.read_text(encoding="utf-8"))]
+    assert sorted(marks) == sorted(readme_extract.EXTRACTS)
+    assert [page for page in pages if generated_pages.written(page) != page.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("name", ["results", "limits"])
+def test_the_pages_of_results_and_limits_are_read_in_minutes(name: str) -> None:
+    text = generated_pages.without_generated((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8"))
+    assert len(text.split()) <= 950, "details belong to the notes under docs/tables"
+
+
+def test_the_figures_of_results_and_limits_are_those_of_tables() -> None:
+    """Those with four digits, which are of one row; percentages are worked out from two."""
+    printed = "".join(path.read_text(encoding="utf-8") for path in RESULTS.rglob("*.md"))
+    for page in (*TABLE_PAGES, ROOT / "docs" / "concepts" / "time.md"):
+        printed += generated_pages.filled(page.read_text(encoding="utf-8"))
+    for name in ("README.md", "docs/results.md", "docs/limits.md"):
+        text = generated_pages.without_generated((ROOT / name).read_text(encoding="utf-8"))
+        assert [figure for figure in re.findall(r"(?<![\d.])\.\d{4}\b", text) if figure not in printed] == [], name
 
 
 # the tables of responsiveness.md are on the site alone
@@ -129,8 +148,8 @@ def test_the_site_prints_a_table_from_its_rows_as_compare_did(table: Path) -> No
     assert printed == rows_file_of(table).with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_every_table_and_stream_is_on_the_page_of_results() -> None:
-    page = generated_pages.filled((ROOT / "docs" / "results.md").read_text(encoding="utf-8"))
+def test_every_table_and_stream_is_on_a_page_of_tables() -> None:
+    page = "".join(generated_pages.filled(path.read_text(encoding="utf-8")) for path in TABLE_PAGES)
     files = [*TABLES, *(ROOT / "yaml" / "online").glob("*.yaml")]
     titles = [rows_file_of(path).with_suffix(".md").read_text(encoding="utf-8").partition("\n")[0] for path in files]
     assert [title for title in titles if f"##{title}\n" not in page] == []
