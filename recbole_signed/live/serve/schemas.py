@@ -62,6 +62,8 @@ _EVENT: Any = {
         "timestamp": {"type": ["integer", "string", "null"]},
         "value": {"type": ["number", "string", "null"]},
         "features": {"type": ["object", "string", "null"]},
+        "about": {"type": ["string", "null"]},
+        "duration": {"type": ["number", "string", "null"]},
     },
 }
 """The schema of an event; whether it is one is said of each by itself."""
@@ -76,8 +78,10 @@ class EventsBody(_Body):
         min_length=1,
         description="Objects with user_id, item_id, type (like, dislike, skip, view, hide, unlike, undislike) and "
         "optionally timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types "
-        "item and user announce features, an object of columns with texts, numbers or lists of them; forget_user "
-        "erases a user. An event with any other field is refused.",
+        "item and user announce features, an object of columns with texts, numbers or lists of them; less, more and "
+        "undo ask for less, more or neither of the values in features; a dislike may have about, the name of a feature "
+        "of its item; dislike, less and more may have a duration in seconds; forget_user erases a user. An event with "
+        "any other field is refused.",
         json_schema_extra={"items": _EVENT},
     )
 
@@ -229,7 +233,7 @@ class Contribution(BaseModel):
 
 
 class Why(BaseModel):
-    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor - lowered``.
+    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor - lowered + moved``.
 
     That is what the model ranks it by; in a list, a variant with ``young`` adds its bonus.
     """
@@ -245,6 +249,8 @@ class Why(BaseModel):
     lowered: float = Field(description="How much lower it is ranked since it is near to what the user disliked.")
     cause: str | None = Field(description="That dislike; None where none lowers it.")
     common_likes: int = Field(description="Number of users who like both.")
+    moved: float = Field(description="How much higher (lower: below 0) it is ranked since the user asked for it.")
+    asked: list[dict[str, Any]] = Field(description="What the user asked for of the item's values, the newest first.")
     sentence: str
     seq: int
     model: str
