@@ -26,7 +26,7 @@ from recbole_signed.live.serve import catalogue, ranking, traffic
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.live.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
-from recbole_signed.live.serve.held import announced_features, newest_edges
+from recbole_signed.live.serve.held import announced_features, asked_by, newest_edges
 from recbole_signed.live.serve.quality import LiveQuality
 from recbole_signed.live.serve.ranking import Ranked
 from recbole_signed.live.serve.settings import ServeSettings
@@ -154,12 +154,14 @@ class Answers:
 
     def user(self, user: str) -> dict[str, Any]:
         """Return what is held of a user, as :class:`~recbole_signed.live.serve.schemas.UserInfo` has it."""
-        with self.trainer.reading() as (state, _):
+        with self.trainer.reading() as (state, learner):
+            wishes = asked_by(state, Asked.of(state, learner, int(state.users.id_of(user))))
             seq, features = int(state.applied_seq), announced_features(state, user)
             edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
         shown = None if self.traffic is None else self.traffic.holding(user)
         known = bool(edges) or features is not None
-        return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
+        held = {"edges": edges, "features": features, "wishes": wishes, "impressions": shown}
+        return {"user": user, "known": known, **held, "seq": seq}
 
     def _ids(self, items: Sequence[str]) -> Any:
         """Return the ids of known items; the others are in no list anyway."""

@@ -145,7 +145,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
 
     @app.get("/v1/users/{user_id}", tags=["users"], dependencies=needs("read"), response_model_exclude_none=True)
     async def get_user(user_id: UserId) -> schemas.UserInfo:
-        """Return what is held of a user: edges, announced features, and how much was shown."""
+        """Return what is held of a user: edges, announced features, what it asks for, and how much was shown."""
         return await turns.take(lambda: schemas.UserInfo(**engine.user(user_id)))
 
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))

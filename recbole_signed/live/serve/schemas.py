@@ -213,6 +213,30 @@ class Edge(BaseModel):
     timestamp: int = Field(description="Milliseconds since 1970; 0 where the data had no time.")
 
 
+class WishInfo(BaseModel):
+    """What a user asks for and has not taken back."""
+
+    kind: Literal["less", "more", "dislike"]
+    feature: str | None = Field(description="The column; None of a dislike of the item itself.")
+    values: list[str] = Field(description="Values of the column: of a dislike those that its item has.")
+    item: str | None = Field(description="What was disliked; None for what names a value.")
+    timestamp: int = Field(description="Of the event, milliseconds since 1970.")
+    until: int | None = Field(description="The same, from which on it has no effect; None: it has no end.")
+
+
+class WishList(BaseModel):
+    """What a user asks for, the newest first."""
+
+    wishes: list[WishInfo]
+    seq: int
+
+
+class Values(BaseModel):
+    """What an item has that less or more can be asked for of: values by column."""
+
+    values: dict[str, list[str]]
+
+
 class UserInfo(BaseModel):
     """What is held of a user."""
 
@@ -220,6 +244,7 @@ class UserInfo(BaseModel):
     known: bool = Field(description="Whether the user has edges or features.")
     edges: list[Edge] = Field(description="Newest first; the verdict in force on each item.")
     features: dict[str, Any] | None = Field(default=None, description="Of the newest announcement.")
+    wishes: list[WishInfo] = Field(description="What it asks for beside verdicts.")
     impressions: int | None = Field(default=None, description="Items shown that the log holds, where there is one.")
     seq: int
 
