@@ -160,7 +160,7 @@ class Answers:
             edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
         shown = None if self.traffic is None else self.traffic.holding(user)
         known = bool(edges) or features is not None
-        held = {"edges": edges, "features": features, "wishes": wishes, "impressions": shown}
+        held = {"edges": edges, "features": features, "wishes": wishes or None, "impressions": shown}
         return {"user": user, "known": known, **held, "seq": seq}
 
     def _ids(self, items: Sequence[str]) -> Any:

@@ -244,7 +244,7 @@ class UserInfo(BaseModel):
     known: bool = Field(description="Whether the user has edges or features.")
     edges: list[Edge] = Field(description="Newest first; the verdict in force on each item.")
     features: dict[str, Any] | None = Field(default=None, description="Of the newest announcement.")
-    wishes: list[WishInfo] = Field(description="What it asks for beside verdicts.")
+    wishes: list[WishInfo] | None = Field(default=None, description="What it asks for beside verdicts.")
     impressions: int | None = Field(default=None, description="Items shown that the log holds, where there is one.")
     seq: int
 
