@@ -86,7 +86,7 @@ class ItemValues:
 
     def items(self, pair: Pair) -> IntArray:
         """Return the items with a value, int64, rising."""
-        announced = self._vocabulary.ids(sorted(self._announced.items.get(pair, ())))
+        announced = self._announced.numbers(pair, self._vocabulary)
         learned = np.zeros(0, dtype=np.int64) if self._learned is None else self._learned.items_with(*pair)
         found = distinct(np.concatenate([announced, learned]))
         return found[(found > 0) & (found < self._n_items)]

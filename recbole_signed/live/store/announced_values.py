@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
+import numpy as np
+
 from recbole_signed.live.event_fields import pairs_of
 from recbole_signed.live.store.announcements import Announcements
+from recbole_signed.live.store.vocabulary import Vocabulary
 
 Pair = tuple[str, str]
 """A column and a value, see :func:`~recbole_signed.live.event_fields.plain`."""
@@ -27,6 +30,7 @@ class AnnouncedValues:
         self._pairs: dict[str, set[Pair]] = {}
         self.items: dict[Pair, set[str]] = {}
         """Tokens by value."""
+        self._numbers: dict[Pair, tuple[int, np.ndarray]] = {}
 
     def following(self, of_words: Collection[str]) -> AnnouncedValues:
         """Return it as the announcements are now; in the columns ``of_words`` each word of a text is a value."""
@@ -42,7 +46,7 @@ class AnnouncedValues:
                     self._texts[token], self._pairs[token] = text, pairs_of(json.loads(text), words)
                     for pair in self._pairs[token]:
                         self.items.setdefault(pair, set()).add(token)
-            self._seen = self._announcements.n_changes
+            self._seen, self._numbers = self._announcements.n_changes, {}
         return self
 
     def _drop(self, token: str) -> None:
@@ -51,6 +55,14 @@ class AnnouncedValues:
             self.items[pair].discard(token)
             if not self.items[pair]:
                 del self.items[pair]
+
+    def numbers(self, pair: Pair, vocabulary: Vocabulary) -> np.ndarray:
+        """Return the numbers of the items with a value that have one, int64."""
+        size, found = self._numbers.get(pair, (-1, np.zeros(0, dtype=np.int64)))
+        if size != len(vocabulary):
+            size, found = len(vocabulary), vocabulary.ids(sorted(self.items.get(pair, ())))
+            self._numbers[pair] = size, found
+        return found
 
     def of(self, token: str) -> set[Pair]:
         """Return the values of an item."""

@@ -59,6 +59,8 @@ class LiveFeatures:
         self.matrices: dict[str, Any] = {k: None if v is None else v.matrix for k, v in sides.items()}
         self.recent: dict[int, sp.csr_matrix] = {}
         """Rows of users, in the place of those of the matrix."""
+        self._found: tuple[Any, dict[int, IntArray]] = None, {}
+        """The matrix of items, and those with a feature by its place."""
         self.item_map = self.user_map = np.zeros((0, 0), dtype=np.float32)
         self.gains = np.zeros(0, dtype=np.float32)
 
@@ -270,10 +272,12 @@ class LiveFeatures:
     def items_with(self, column: str, value: str) -> IntArray:
         """Return the items with a value, rising."""
         place, matrix = self.item_tokens.get((column, value)), self.matrices["item"]
-        if place is None:
-            return np.zeros(0, dtype=np.int64)
-        entries = np.flatnonzero(matrix.indices == place)
-        return np.searchsorted(matrix.indptr, entries, side="right") - 1
+        if self._found[0] is not matrix:
+            self._found = matrix, {}
+        if place is not None and place not in self._found[1]:
+            entries = np.flatnonzero(matrix.indices == place)
+            self._found[1][place] = np.searchsorted(matrix.indptr, entries, side="right") - 1
+        return np.zeros(0, dtype=np.int64) if place is None else self._found[1][place]
 
     def values_of(self, item: int) -> set[tuple[str, str]]:
         """Return column and value of what an item has."""
