@@ -117,7 +117,8 @@ def _duration(given: Any) -> float:
 
 def _named(given: Any) -> dict[str, list[str]]:
     """Return the values by column that an event asks for less or more of."""
-    features = json.loads(features_text(given))
+    told = json.loads(features_text(given))
+    features = {name: value for name, value in told.items() if value is not None}  # of a table: not given
     named: dict[str, list[str]] = {name: [] for name in features}
     for name, value in sorted(pairs_of(features)):
         named[name].append(value)
