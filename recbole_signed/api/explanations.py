@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from recbole_signed.errors import counted
 from recbole_signed.graph.personal_verdict import Fall
+from recbole_signed.ids_and_times import day
 from recbole_signed.ssf.item_counters import UNKNOWN
 
 NAMED = 3
@@ -23,7 +24,8 @@ _SAID = {1: "liked", -1: "disliked", 0: "has already met"}
 
 @dataclass(frozen=True, repr=False)
 class ItemExplanation:
-    """Why a user gets an item: ``score = edges["contribution"].sum() + user_features + popularity - lowered``, exactly.
+    """Why a user gets an item: ``score = edges["contribution"].sum() + user_features + popularity - lowered +
+    moved``, exactly.
 
     Attributes:
         user, item: raw ids.
@@ -45,6 +47,9 @@ class ItemExplanation:
         lowered: how much lower it is ranked since it is near to what the user disliked.
         cause: raw id of that dislike; None where none lowers it.
         common_likes: number of users who like both.
+        moved: how much higher it is ranked since the user asked for more of what it has; below 0 for less.
+        asked: what the user asked for of it, the newest first: ``kind`` (less, more or dislike), ``feature``,
+            ``value``, ``item`` of a dislike, ``timestamp`` and ``until`` in milliseconds.
     """
 
     user: str
@@ -62,6 +67,8 @@ class ItemExplanation:
     lowered: float = 0.0
     cause: str | None = None
     common_likes: int = 0
+    moved: float = 0.0
+    asked: tuple[dict[str, Any], ...] = ()
 
     def __str__(self) -> str:
         return self.sentence
@@ -128,6 +135,8 @@ def explained(
         lowered=0.0 if fall is None else fall.by,
         cause=None if fall is None else names[fall.cause],
         common_likes=0 if fall is None else fall.common_likes,
+        moved=told.moved,
+        asked=told.reasons,
     )
     columns = _Edges(items, signs, contributions, called)
     return replace(found, sentence=" ".join(_sentences(found, columns, settings, dates, fall)))
@@ -185,6 +194,10 @@ def _sentences(
             f"{_on(dates(told.cause))}; near by {counted(fall.common_likes, 'common like')} (dislike_strength "
             f"{fall.strength:g})."
         )
+    if told.asked:
+        asked = "; ".join(_asked(each, edges.called) for each in told.asked)
+        word = "more" if told.moved > 0 else "less"
+        said.append(f"It is shown {word} ({told.moved:+.3g}): user {user} {asked}.")
     if abs(told.popularity) >= NOTED * abs(score):
         said.append(f"Its popularity adds {told.popularity:+.3g}.")
     disliked = edges.signs < 0
@@ -207,6 +220,17 @@ def _sentences(
         if parts.height:
             said.append(f"Features of {of} {name} add most: {_named_features(parts)}.")
     return said
+
+
+def _asked(asked: Mapping[str, Any], called: Callable[[str], str]) -> str:
+    """Return what a user asked for, in words."""
+    what, until = f"{asked['feature']} {asked['value']}", asked["until"]
+    if asked["kind"] == "dislike":
+        said = f"disliked the {what} of item {called(asked['item'])}"
+    else:
+        said = f"asked for {asked['kind']} of {what}"
+    end = "" if until is None else f", until {str(np.datetime64(until, 'ms'))[:16].replace('T', ' ')} UTC"
+    return f"{said}{_on(day(asked['timestamp']))}{end}"
 
 
 def _on(date: str | None) -> str:

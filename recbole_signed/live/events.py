@@ -1,9 +1,9 @@
 """Events of a signed stream: what one is, and which rows are fit to be one.
 
 An event says that a user liked, disliked, skipped or viewed an item at a time, has seen it already (``hide``, which is
-kept as a view), took a verdict back (``unlike``, ``undislike``), or is to be forgotten (``forget_user``, which needs no
-item); or it announces the features of an item (``item``, which needs no user) or of a user (``user``, which needs no
-item). What is valid:
+kept as a view), took a verdict back (``unlike``, ``undislike``), asks for less or more of a feature
+(:mod:`recbole_signed.live.event_fields`), or is to be forgotten (``forget_user``, which needs no item); or it announces
+the features of an item (``item``, which needs no user) or of a user (``user``, which needs no item). What is valid:
 
 * ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long, and neither ``.`` nor
   ``..``, which no address of a route can hold. A user is forgotten by any id: it may have come before.
@@ -36,8 +36,19 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import parse_json
 from recbole_signed.ids_and_times import MAX_ID, UNIT_NAMES, fits, id_text, iso_time, listed, quoted, unit_of
+from recbole_signed.live.event_fields import (
+    ASIDE,
+    ASKING,
+    LESS,
+    MORE,
+    OF_SOME,
+    UNDO,
+    InvalidRowError,
+    asked_in,
+    features_text,
+    refuse_of_others,
+)
 
 ABSENT = 0
 LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM, USER = range(1, 10)
@@ -51,18 +62,21 @@ TYPES: dict[str, int] = {
     "forget_user": FORGET_USER,
     "item": ITEM,
     "user": USER,
+    "less": LESS,
+    "more": MORE,
+    "undo": UNDO,
 }
+NO_ITEM = frozenset((FORGET_USER, USER, LESS, MORE, UNDO))
 ANNOUNCED = {ITEM: "item", USER: "user"}
 """What events of a type announce."""
-NAMES = {code: name for name, code in TYPES.items()}
+NAMES = {code: name for name, code in TYPES.items()} | {ASIDE: "dislike"}
 TYPES["hide"] = VIEW
 """What a user has seen already: it is in no list any more, and tells nothing of taste, as whatever it has met."""
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
-_KNOWN = frozenset(KNOWN_FIELDS)
+_FIELDS = tuple(dict.fromkeys((*KNOWN_FIELDS, *OF_SOME)))
+_KNOWN = frozenset(_FIELDS)
 _LONGEST_MISSPELT = 16
 """Characters of a name that can be a misspelt field."""
-MAX_FEATURES = 65_536
-"""Characters of the features of one item or user, as JSON."""
 AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]
 """Features by what they are of, ``item`` or ``user``, and by id or number."""
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
@@ -82,11 +96,14 @@ class Event:
     Attributes:
         event_id: no other event has it; an event that comes again is a duplicate.
         user_id, item_id: ids as text; "" where the type names no user, or no item.
-        type: ``like``, ``dislike``, ``skip``, ``view``, ``hide``, ``unlike``, ``undislike``, ``forget_user``, ``item``
-            or ``user``.
+        type: ``like``, ``dislike``, ``skip``, ``view``, ``hide``, ``unlike``, ``undislike``, ``less``, ``more``,
+            ``undo``, ``forget_user``, ``item`` or ``user``.
         timestamp: milliseconds since 1970, UTC.
         value: a number that is kept with the event and not learned from.
-        features: of the item or user that an event of the type ``item`` or ``user`` announces.
+        features: of the item or user that an event of the type ``item`` or ``user`` announces; or what less, more, or
+            neither any more, is asked for.
+        about: of a dislike: the feature that it is about; None for the item.
+        duration: seconds for which a dislike, ``less`` or ``more`` acts; None: until it is taken back.
     """
 
     event_id: str
@@ -96,6 +113,8 @@ class Event:
     timestamp: int
     value: float | None = None
     features: Mapping[str, Any] | None = None
+    about: str | None = None
+    duration: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +150,7 @@ class EventBatch:
     """Valid events in the order of their source, as columns of one length n.
 
     ``type`` int8 (codes of `TYPES`), ``timestamp`` int64, ``value`` float64 with NaN for none; ``features`` as JSON,
-    empty for none.
+    empty for none, and of types that ask for something all that they ask for.
     """
 
     event_id: list[str]
@@ -230,7 +249,8 @@ class EventBatch:
             self.event_id, self.user_id, self.item_id, *columns, strict=True
         ):
             told = json.loads(features) if features else None
-            yield Event(event, user, item, NAMES[kind], stamp, None if math.isnan(value) else value, told)
+            more = told if told is not None and kind in ASKING else {"features": told}
+            yield Event(event, user, item, NAMES[kind], stamp, None if math.isnan(value) else value, **more)
 
 
 def parse_rows(
@@ -268,31 +288,27 @@ def parse_rows(
             _refuse_fields(row, only_known=only_known)
             stamp = given.get(place)
             whole = {**more, **row} if more else row if stamp is None else {**row, "timestamp": stamp}
-            parsed = _parse(whole, latest if stamp is None else _LATEST, limits.max_id_length)
-            if only_known and parsed[3] not in ANNOUNCED and not _is_nothing(row.get("features")):
-                raise _InvalidRowError(f"features are announced by the types {' and '.join(ANNOUNCED.values())} alone")
-            features.append(_features(row) if parsed[3] in ANNOUNCED else "")
+            parsed, told = _parse(whole, latest if stamp is None else _LATEST, limits.max_id_length)
+            if only_known and parsed[3] not in ANNOUNCED:
+                refuse_of_others(row, parsed[3])
+            features.append(told)
             good.append(parsed)
-        except _InvalidRowError as error:
+        except InvalidRowError as error:
             dead.append(DeadLetter(str(error), position, row))
     batch = EventBatch.of_rows(good)
     return replace(batch, features=features), dead
 
 
-class _InvalidRowError(ValueError):
-    """Why a row is not an event."""
-
-
 def _refuse_fields(row: Any, *, only_known: bool) -> None:
     if not isinstance(row, Mapping):
-        raise _InvalidRowError("the row is not an object with the fields user_id, item_id, type and timestamp")
-    for name in row if len(row) > len(KNOWN_FIELDS) or not row.keys() <= _KNOWN else ():
+        raise InvalidRowError("the row is not an object with the fields user_id, item_id, type and timestamp")
+    for name in row if not row.keys() <= _KNOWN else ():
         if name in _KNOWN:
             continue
         meant = field_meant(name)
         if only_known or (meant is not None and meant not in row):
-            told = f"; did you mean '{meant}'?" if meant else f"; the fields are {', '.join(KNOWN_FIELDS)}"
-            raise _InvalidRowError(f"there is no field {quoted(name)}{told}")
+            told = f"; did you mean '{meant}'?" if meant else f"; the fields are {', '.join(_FIELDS)}"
+            raise InvalidRowError(f"there is no field {quoted(name)}{told}")
 
 
 def field_meant(name: Any) -> str | None:
@@ -307,58 +323,25 @@ def _field_meant(name: str) -> str | None:
     return next(iter(same or difflib.get_close_matches(name.lower(), KNOWN_FIELDS, n=1, cutoff=0.85)), None)
 
 
-def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[str, str, str, int, int, float]:
+def _parse(row: Mapping[str, Any], latest: int, longest: int) -> tuple[tuple[str, str, str, int, int, float], str]:
     name = row.get("type")
     kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         wanted = f"; the types are {', '.join(TYPES)}{nearest(name, TYPES) if isinstance(name, str) else ''}"
         got = "type is missing" if name is None else f"{quoted(name)} is not a type of event"
-        raise _InvalidRowError(f"{got}{wanted}")
+        raise InvalidRowError(f"{got}{wanted}")
     user = "" if kind == ITEM else _text(row.get("user_id"), "user_id", MAX_ID if kind == FORGET_USER else longest)
-    item = "" if kind in (FORGET_USER, USER) else _text(row.get("item_id"), "item_id", longest)
+    item = "" if kind in NO_ITEM else _text(row.get("item_id"), "item_id", longest)
     if kind != FORGET_USER and (dots := _DOTS & {user, item}):
-        raise _InvalidRowError(f"'{min(dots)}' is not taken as an id: clients leave it out of the address of a route")
+        raise InvalidRowError(f"'{min(dots)}' is not taken as an id: clients leave it out of the address of a route")
     stamp = _timestamp(row.get("timestamp"), latest)
     value = _value(row.get("value"))
     event = row.get("event_id")
+    announces = kind in ANNOUNCED
+    kind, told = (kind, features_text(row.get("features"))) if announces else asked_in(row, kind, DISLIKE)
     if event is None or event == "":
-        told = _features(row) if kind in ANNOUNCED else ""
         event = content_id(user + told, item, kind, stamp, value)
-    return _text(event, "event_id", longest), user, item, kind, stamp, value
-
-
-def _features(row: Mapping[str, Any]) -> str:
-    """Return the features of an item or a user as JSON, ``{}`` for none."""
-    given = row.get("features")
-    if isinstance(given, str):
-        try:
-            given = parse_json(given)
-        except ValueError:
-            raise _InvalidRowError(f"features {quoted(given)} is not JSON") from None
-    given = {} if given is None else given
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise _InvalidRowError(f"features is {quoted(given)}; expected columns with their values")
-    for name, value in given.items():
-        several = value if isinstance(value, (list, tuple)) else [value]
-        if not all(each is None or isinstance(each, (str, int, float)) for each in several):
-            raise _InvalidRowError(f"the feature {quoted(name)} is {quoted(value)}; expected text, numbers, or a list")
-    try:
-        text = json.dumps(given, allow_nan=False, sort_keys=True)
-        json.dumps(given, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise _InvalidRowError("features holds a lone surrogate, which is not a character") from None
-    except (ValueError, TypeError):
-        raise _InvalidRowError("features holds a number that is not finite") from None
-    if len(text) > MAX_FEATURES:
-        raise _InvalidRowError(f"features has {len(text)} characters as JSON; at most {MAX_FEATURES} are taken")
-    return text
-
-
-def _is_nothing(features: Any) -> bool:
-    """Return whether no features are given: also by the NaN of a table, and by an empty text of a CSV file."""
-    if isinstance(features, float):
-        return math.isnan(features)
-    return features is None or (isinstance(features, (str, Mapping)) and not features)
+    return (_text(event, "event_id", longest), user, item, kind, stamp, value), told
 
 
 def content_id(user: str, item: str, kind: int, timestamp: int, value: float) -> str:
@@ -379,7 +362,7 @@ def id_of(value: Any, field: str = "user_id") -> str:
     """
     try:
         return _text(value, field, MAX_ID)
-    except _InvalidRowError as error:
+    except InvalidRowError as error:
         raise UsageError(f"{error}; an id is text that is not empty, or a whole number.") from error
 
 
@@ -400,7 +383,7 @@ def _text(value: Any, field: str, longest: int) -> str:
     try:
         return id_text(value, longest)
     except ValueError as error:
-        raise _InvalidRowError(f"{field} {error}") from None
+        raise InvalidRowError(f"{field} {error}") from None
 
 
 def refuse_other_units(times: np.ndarray) -> None:
@@ -421,7 +404,7 @@ def time_of(row: Mapping[str, Any]) -> int | None:
     """Return the time stamp of a row, in milliseconds; None where it has none that is accepted."""
     try:
         return _timestamp(row.get("timestamp"), Limits().latest())
-    except _InvalidRowError:
+    except InvalidRowError:
         return None
 
 
@@ -435,21 +418,19 @@ def _timestamp(value: Any, latest: int) -> int:
         value = int(value)
     if not isinstance(value, Integral) or isinstance(value, bool):
         got = "is missing" if value is None else f"is {quoted(value)}"
-        raise _InvalidRowError(
+        raise InvalidRowError(
             f"timestamp {got}; expected whole milliseconds since 1970, or ISO 8601 with a time zone, such as "
             "2026-04-09T22:10:48Z"
         )
     value = int(value)
     if value < 0:
-        raise _InvalidRowError(f"timestamp {value} lies before 1970")
+        raise InvalidRowError(f"timestamp {value} lies before 1970")
     if not fits(value, "ms") and unit_of(value) == "s":
-        raise _InvalidRowError(
-            f"timestamp {value} looks like seconds; events have milliseconds, so multiply it by 1000"
-        )
+        raise InvalidRowError(f"timestamp {value} looks like seconds; events have milliseconds, so multiply it by 1000")
     if value > latest:
-        raise _InvalidRowError(f"timestamp {quoted(value)} is in the future, later than {latest} is not accepted")
+        raise InvalidRowError(f"timestamp {quoted(value)} is in the future, later than {latest} is not accepted")
     if not fits(value, "ms"):
-        raise _InvalidRowError(f"timestamp {value} looks like {UNIT_NAMES[unit_of(value)]}; events have milliseconds")
+        raise InvalidRowError(f"timestamp {value} looks like {UNIT_NAMES[unit_of(value)]}; events have milliseconds")
     return value
 
 
@@ -458,13 +439,13 @@ def _value(value: Any) -> float:
         return math.nan
     number = _float(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, Real):
-        raise _InvalidRowError(f"value is {quoted(value)}, which is not a number")
+        raise InvalidRowError(f"value is {quoted(value)}, which is not a number")
     try:
         number = float(number)
     except OverflowError:
         number = math.inf
     if math.isinf(number):
-        raise _InvalidRowError("value is infinite")
+        raise InvalidRowError("value is infinite")
     return number
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
+from recbole_signed.live.event_fields import ASKING
 from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.live.forgetting import Forgetting
+from recbole_signed.live.learners.asked import Asked, ItemValues, unknown_values
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.make import learner_from
 from recbole_signed.live.learners.ranking import best_items
@@ -210,13 +213,16 @@ class OnlineRecommender(RenewableModel):
             return state.log.position(source)
 
     def _unfit(self, batch: EventBatch) -> dict[int, str]:
-        """Return which announcements of a batch the model can't read, by their row, and why."""
+        """Return which announcements of a batch the model can't read, and which ask for what nobody knows, and why."""
         found: dict[int, str] = {}
         for kind, side in ANNOUNCED.items() if len(batch.announces) else ():
             rows = np.flatnonzero(batch.type == kind).tolist()
             with self._entered() as (_, learner):
                 reasons = learner.unfit(side, [json.loads(batch.features[row]) for row in rows])
             found |= {rows[place]: reason for place, reason in reasons.items()}
+        if (batch.type >= min(ASKING)).any():
+            with self._entered() as (state, learner):
+                found |= unknown_values(ItemValues(state, learner), batch)
         return dict(sorted(found.items()))
 
     # ---- what is shown
@@ -295,7 +301,8 @@ class OnlineRecommender(RenewableModel):
             times = state.edges.times(state.users.ids(users), state.items.ids(items)).tolist()
             graves = state.log.graves
             late = map(graves.time_of, users) if len(graves) else times
-            return [max(each) + 1 for each in zip(times, late, strict=True)]
+            asked = map(state.log.wishes.newest, state.users.ids(users).tolist())
+            return [max(each) + 1 for each in zip(times, late, asked, strict=True)]
 
     @property
     def pending_erasure(self) -> Pending:
@@ -315,6 +322,7 @@ class OnlineRecommender(RenewableModel):
         *,
         exclude: str | int | Iterable[str | int] = (),
         include_only: str | int | Iterable[str | int] | None = None,
+        dislike_strength: float | None = None,
     ) -> list[tuple[str, float]]:
         """Return the ``k`` best items for a user, with their scores, best first; none that the user has an edge to.
 
@@ -325,14 +333,22 @@ class OnlineRecommender(RenewableModel):
             k: how many; fewer where the catalogue has no more.
             exclude: an item, or several, that are left out.
             include_only: items to choose from; all if None. Those that are not known are passed over.
+            dislike_strength: from 0 to 1, of the personal verdict and of what the user asked for less or more of; that
+                of the model if None.
 
         Raises:
-            UsageError: ``user`` or an item is not an id, or ``k`` is not a whole number of 1 or more.
+            UsageError: ``user`` or an item is not an id, ``k`` is not a whole number of 1 or more, or the strength is
+                out of its range.
         """
         token = id_of(user)
         if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
             raise UsageError(f"k is the number of items to recommend, a whole number of 1 or more, but is {k!r}.")
+        if dislike_strength is not None and not 0 <= dislike_strength <= 1:
+            raise UsageError(f"dislike_strength is {dislike_strength!r}, but must be from 0 to 1.")
         with self._entered() as (state, learner):
+            if dislike_strength is not None:
+                learner = copy.copy(learner)
+                learner.dislike_strength = dislike_strength
             number = state.users.id_of(token)
             out, only = numbers_of(state, exclude), None if include_only is None else numbers_of(state, include_only)
             hidden = np.union1d(state.hidden_items(), out)
@@ -345,6 +361,7 @@ class OnlineRecommender(RenewableModel):
                 user_keys=state.users.keys,
                 exclude=hidden,
                 include_only=only,
+                asked=Asked.of(state, learner, number),
             )
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]

@@ -110,6 +110,7 @@ class OnlineReplica(StateView):
                     self.log.catch_up()  # committed since the vocabularies were read
                 changes = self.edges.apply(logged)
                 self._newcomers.update(self.edges, logged, changes)
+                self.log.wishes.follow(logged, changes.forgotten)
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)

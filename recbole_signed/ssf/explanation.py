@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,9 @@ class Explanation:
     """Why a user gets an item: ``score = (contributions.sum() + from_features + prior) * factor``.
 
     Exact: the score is linear in the user's edges, or a sum of logarithms of such sums, each of which is divided among
-    the edges by their parts of it. What is near to a dislike is ranked by ``fall.by`` less. An item
-    that nobody has an edge to has the score :data:`~.item_counters.UNKNOWN` whatever the edges are.
+    the edges by their parts of it. What is near to a dislike is ranked by ``fall.by`` less, and what the user asked for
+    more of by ``moved`` more. An item that nobody has an edge to has the score :data:`~.item_counters.UNKNOWN` whatever
+    the edges are.
     """
 
     items: np.ndarray
@@ -55,11 +57,15 @@ class Explanation:
     """What each feature of the item adds to the exposure score; it is in ``contributions`` and ``from_features``."""
     fall: Fall | None = None
     """Why it is ranked lower than ``score``; None where no dislike of the user is near."""
+    moved: float = 0.0
+    """How much lower (below 0) or higher it is ranked then, since the user asked for less or more of what it has."""
+    reasons: tuple[Any, ...] = ()
+    """What the user asked for, the newest first: each with the value of the item that it is about."""
 
     @property
     def ranked(self) -> float:
         """What the item is ranked by."""
-        return self.score - (0.0 if self.fall is None else self.fall.by)
+        return self.score - (0.0 if self.fall is None else self.fall.by) + self.moved
 
     def beside(self, left_out: np.ndarray, sign: int = -1) -> Explanation:
         """Return it with edges that are no part of the score, by their items ``[n]``: they contribute 0."""

@@ -25,6 +25,7 @@ ROWS: list[dict[str, Any]] = [
     for i, kind in enumerate(["like", "dislike", "adore", "view", "unlike", "skip", "like"])
 ]
 GOOD = [row for row in ROWS if row["type"] != "adore"]
+NOTHING = dict.fromkeys(("value", "features", "about", "duration"))
 
 
 def write(path: Path, kind: str) -> Path:
@@ -54,6 +55,31 @@ def drain(source: EventSource, n: int) -> tuple[list[Event], list[str], list[str
     raise AssertionError("the source does not end")
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_files_hold_what_users_ask_for(tmp_path: Path, kind: str) -> None:
+    """A column of a table has a cell in every row, which other types pass over."""
+    asked = [
+        {"type": "less", "item_id": None, "features": {"genre": "War"}, "about": None, "duration": 2.5},
+        {"type": "dislike", "item_id": "i", "features": None, "about": "genre", "duration": None},
+        {"type": "like", "item_id": "i", "features": None, "about": "genre", "duration": 9.0},
+    ]
+    rows = [{"event_id": f"e{i}", "user_id": "u", "timestamp": 10, **each} for i, each in enumerate(asked)]
+    path = tmp_path / f"events.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        told = [{**row, "features": row["features"] and json.dumps(row["features"])} for row in rows]
+        frame = pl.DataFrame(told if kind == "csv" else rows)
+        frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    source = open_source(str(path))
+    source.seek(None)
+    events, reasons, _ = drain(source, 10)
+    assert reasons == []
+    found = [(each.type, each.features, each.about, each.duration) for each in events]
+    expected = [("less", {"genre": ["War"]}, None, 2.5), ("dislike", None, "genre", None), ("like", None, None, None)]
+    assert found == expected
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
 @pytest.mark.parametrize("n", [1, 3, 7, 100])
 def test_files_give_all_events_and_go_on_after_any_position(tmp_path: Path, kind: str, n: int) -> None:
@@ -61,7 +87,7 @@ def test_files_give_all_events_and_go_on_after_any_position(tmp_path: Path, kind
     source = open_source(str(path))
     source.seek(None)
     events, reasons, positions = drain(source, n)
-    assert [vars(event) for event in events] == [{**row, "value": None, "features": None} for row in GOOD]
+    assert [vars(event) for event in events] == [{**NOTHING, **row} for row in GOOD]
     assert len(reasons) == 1
     assert "'adore' is not a type" in reasons[0]
     again = open_source(str(path))

@@ -65,13 +65,16 @@ def write_events(path: Path, n: int, seed: int) -> set[str]:
             "event_id": f"e{i}",
             "user_id": f"user-{rng.integers(60)}",
             "item_id": f"item-{rng.integers(40)}",
-            "type": names[rng.choice(len(names), p=[0.3, 0.2, 0.1, 0.1, 0.15, 0.15])],
+            "type": names[rng.choice(len(names), p=[0.27, 0.18, 0.09, 0.09, 0.13, 0.13, 0.04, 0.03, 0.04])],
+            "features": {"genre": f"genre-{rng.integers(4)}"},
             "timestamp": 1_000_000 + i + int(rng.integers(-30, 30)),
         }
         if draw < 0.01:
             row = {"event_id": f"e{i}", "user_id": row["user_id"], "type": "forget_user", "timestamp": 1_000_000 + i}
         elif draw < 0.02:
             row["type"] = "adore"
+        elif draw > 0.9:
+            row |= {"about": "genre", "duration": 500.0}
         if lines and 0.02 <= draw < 0.08:
             line = lines[int(rng.integers(max(0, len(lines) - 100), len(lines)))]
         else:

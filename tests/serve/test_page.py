@@ -154,7 +154,7 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
     # a replica may lag behind: the list asked for reflects the event
     asked = browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
     newest = {each.split("?")[0].rpartition("/")[2]: each for each in asked if "min_seq=" in each}
-    assert newest.keys() == {"recommendations", "last-dislike", "verdicts"}
+    assert newest.keys() == {"recommendations", "last-dislike", "verdicts", "wishes"}
     assert not any(each.endswith("min_seq=0") for each in newest.values())
 
 
@@ -193,6 +193,46 @@ def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(
         photograph(browser, "felt")
         browser.find_element(By.CSS_SELECTOR, "#effect button").send_keys(Keys.ENTER)
         assert wait.until(lambda _: item in (found := listed()) and all(found.values()) and found) == before
+        assert browser.get_log("browser") == []
+
+
+def test_less_of_a_genre_shows_its_reason_and_one_click_takes_it_back(
+    browser: webdriver.Chrome, serve: Callable[..., TestClient]
+) -> None:
+    client = serve()
+    listed = client.get("/v1/users/1/recommendations?k=10").json()["items"]
+    told = [{"item_id": each["item"], "type": "item", "features": {"genre": "<b>War</b>"}} for each in listed[:3]]
+    client.post("/v1/events", json={"events": told}).raise_for_status()
+    with answering(client.app) as url:
+        browser.set_window_size(1200, 1000)
+        browser.get(url)
+        wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+        browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
+        browser.find_element(By.ID, "userid").send_keys("1", Keys.ENTER)
+        rows = "#userresult table:not(#said):not(#asked) tbody tr"
+
+        def shown() -> dict[str, str]:
+            cells = [row.find_elements(By.TAG_NAME, "td") for row in browser.find_elements(By.CSS_SELECTOR, rows)]
+            return {each[1].text: each[2].text for each in cells}
+
+        def press(selector: str) -> None:
+            wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector)).send_keys(Keys.ENTER)
+
+        before = wait.until(lambda _: len(found := shown()) == 10 and all(found.values()) and found)
+        press(f"{rows} button[aria-label='Less or more like {listed[0]['item']}']")
+        press("#why button")
+        wait.until(lambda driver: "after less of genre <b>War</b> was sent" in driver.find_element(By.ID, "why").text)
+        reason = "▼ lower: you asked for less of genre <b>War</b>"
+        after = wait.until(lambda _: reason in " ".join((found := shown()).values()) and all(found.values()) and found)
+        assert list(after) != list(before)
+        war = {each["item"] for each in listed[:3]}
+        assert {each for each, why in after.items() if why.endswith(reason)} == war & after.keys()
+        assert browser.find_element(By.CSS_SELECTOR, "#asked tbody tr").text.startswith("less of genre <b>War</b> 20")
+        photograph(browser, "less")
+        press("#asked button")
+        wait.until(lambda driver: "is taken back" in driver.find_element(By.ID, "why").text)
+        assert wait.until(lambda _: all((found := shown()).values()) and found) == before
+        assert not browser.find_elements(By.ID, "asked")
         assert browser.get_log("browser") == []
 
 

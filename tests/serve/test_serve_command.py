@@ -610,6 +610,7 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
 ) -> None:
     """One command: the rule and columns are options of ``convert csv``, ``rank`` is one of the model."""
     from recbole_signed.live import OnlineRecommender
+    from recbole_signed.live.learners.asked import Asked
     from recbole_signed.live.serve.catalogue import Catalogue
 
     monkeypatch.chdir(tmp_path)
@@ -631,6 +632,13 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
         assert len(live.recommend("u2", 3)) == 2  # of the two that the user has not rated
         assert live.learner is not None
         assert live.learner.columns()["item"] == {"genre": "token"}
+        asked = {"user_id": "u2", "type": "less", "timestamp": 1_700_000_000_000}
+        results = live.ingest([{**asked, "features": {"genre": value}} for value in ("g1", "x")])
+        assert [each.reason for each in results] == [None, "no item has the genre 'x'"]
+        with live.reading() as (state, learner):
+            ((wish, value, items),) = Asked.of(state, learner, state.users.id_of("u2")).moves
+            assert (wish.sign, value) == (-1, "g1")
+            assert sorted(map(int, state.items.tokens(items.tolist()))) == [1, 3, 5, 7, 9, 11, 13]
     again = outcome(capsys, *words, *more)
     assert (again[0], "state is not empty" in again[2]) == (2, True)
 

@@ -19,6 +19,7 @@ from recbole_signed.graph.personal_verdict import LARGE, Demotions, Neighbourhoo
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, sign_of
+from recbole_signed.live.learners.asked import Asked
 from recbole_signed.live.learners.base import IntArray, Learner
 from recbole_signed.live.learners.popular import PopularLearner
 from recbole_signed.live.store.edge_views import Rows
@@ -113,10 +114,14 @@ def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray, keys: Key
     return Judged(learner, edges, users, keys).scores()
 
 
-def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys | None = None) -> Any:
-    """Return what ``learner.explain`` tells of the score of an item, and why it is ranked lower."""
+def explained(
+    learner: Any, edges: EdgeState, user: int, item: int, keys: Keys | None = None, asked: Asked | None = None
+) -> Any:
+    """Return what ``learner.explain`` tells of the score of an item, and why it is ranked lower or higher."""
+    edges = edges if asked is None else asked.over(edges)
     judged = Judged(learner, edges, np.array([user]), keys)
     told = learner.explain(judged.edges, user, item)
+    middle = 0.0 if asked is None or not asked.moves else _middle(judged)
     judged.fallen = judged.fallen.only(item)
     if len(judged.fallen):
 
@@ -126,6 +131,9 @@ def explained(learner: Any, edges: EdgeState, user: int, item: int, keys: Keys |
 
         by = told.score - float(judged.lowered()[0])
         told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
+    if asked is not None and (reasons := asked.reasons(item)):
+        (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.dislike_strength)
+        told = replace(told, moved=float(now) - told.ranked, reasons=tuple(reasons))
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     met = row.ids[(row.ids == item) & (sign_of(row.kind) == 0)]  # no learner reads it, but it leaves the lists
     return told.beside(judged.left_out).beside(met, 0)
@@ -173,6 +181,7 @@ def best_items(
     user_keys: IntArray | None = None,
     exclude: IntArray | None = None,
     include_only: IntArray | None = None,
+    asked: Asked | None = None,
 ) -> tuple[IntArray, np.ndarray]:
     """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by.
 
@@ -189,9 +198,12 @@ def best_items(
         user_keys: of all users.
         exclude: items that are left out.
         include_only: items to choose from; all of them if None.
+        asked: what the user asks for.
     """
+    edges = edges if asked is None else asked.over(edges)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     hidden = np.concatenate([row.ids.astype(np.int64), [0], *([] if exclude is None else [exclude])])
+    hidden = hidden if asked is None else np.concatenate([hidden, asked.hidden])
     if not sign_of(row.kind).any() and not learner.knows(user):
         user = 0  # a model that was trained before has an embedding of others too, as it was drawn at the start
     chosen: IntArray | None = None
@@ -203,29 +215,55 @@ def best_items(
         left_out[include_only] = False
         left_out[hidden] = True
         hidden = np.flatnonzero(left_out)
-    items, values = _ranked(learner, edges, user, k, (user_keys, keys), hidden, chosen)
+    items, values = _ranked(learner, edges, user, k, (user_keys, keys), hidden, chosen, asked)
     if not learner.ranks_without_edges and np.abs(values).max(initial=0.0) < NOTHING:
         popular = PopularLearner()
         popular.attach(edges)
-        return _ranked(popular, edges, user, k, (user_keys, keys), hidden, chosen)
+        popular.dislike_strength = learner.dislike_strength
+        return _ranked(popular, edges, user, k, (user_keys, keys), hidden, chosen, asked)
     return items, values
 
 
 def _ranked(
-    learner: Learner, edges: EdgeState, user: int, k: int, keys: Keys, hidden: IntArray, chosen: IntArray | None
+    learner: Learner,
+    edges: EdgeState,
+    user: int,
+    k: int,
+    keys: Keys,
+    hidden: IntArray,
+    chosen: IntArray | None,
+    asked: Asked | None,
 ) -> tuple[IntArray, np.ndarray]:
     """Return the best of the items that are not hidden, or of the chosen ones, and what they are ranked by."""
     judged = Judged(learner, edges, np.array([user]), keys)
-    found = _without_all_scores(judged, k, hidden) if chosen is None else (chosen, _scores_of(judged, chosen))
+    moves = asked if asked is not None and asked.moves else None
+    found = None
+    if chosen is not None:
+        found = chosen, _scores_of(judged, chosen)
+        if moves is not None:
+            found = chosen, moves.moved(found[1], chosen, _middle(judged), learner.dislike_strength)
+    elif moves is None:
+        found = _without_all_scores(judged, k, hidden)
     if found is not None:
         items, values = found
         order = np.lexsort((keys[1][items], -values))[:k]
         return items[order], values[order]
     scores = judged.scores()
+    if moves is not None:
+        row = scores[0].numpy()
+        scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.dislike_strength))
     scores[:, torch.from_numpy(hidden)] = -torch.inf
     (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys[1]))
     known = values > -torch.inf
     return items[known].numpy(), values[known].numpy()
+
+
+def _middle(judged: Judged, scores: np.ndarray | None = None) -> float:
+    """Return the middle of what items are ranked by that one user has no edge to; ``scores`` of all are looked up."""
+    edges, user = judged.edges, int(judged.users[0])
+    own = edges.of_user(user if user < edges.n_users else 0).ids
+    sample = middle_items(edges.n_items, lambda items: edges.have_edges(items) & ~np.isin(items, own))
+    return float(np.median(_scores_of(judged, sample) if scores is None else scores[sample]))
 
 
 def _without_all_scores(judged: Judged, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:

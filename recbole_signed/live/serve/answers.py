@@ -19,13 +19,14 @@ from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import day
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, TYPES
+from recbole_signed.live.learners.asked import Asked
 from recbole_signed.live.learners.ranking import best_items, lowered_by
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import catalogue, ranking, traffic
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.live.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
-from recbole_signed.live.serve.held import announced_features, newest_edges
+from recbole_signed.live.serve.held import announced_features, asked_by, newest_edges
 from recbole_signed.live.serve.quality import LiveQuality
 from recbole_signed.live.serve.ranking import Ranked
 from recbole_signed.live.serve.settings import ServeSettings
@@ -153,12 +154,14 @@ class Answers:
 
     def user(self, user: str) -> dict[str, Any]:
         """Return what is held of a user, as :class:`~recbole_signed.live.serve.schemas.UserInfo` has it."""
-        with self.trainer.reading() as (state, _):
+        with self.trainer.reading() as (state, learner):
+            wishes = asked_by(state, Asked.of(state, learner, int(state.users.id_of(user))))
             seq, features = int(state.applied_seq), announced_features(state, user)
             edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
         shown = None if self.traffic is None else self.traffic.holding(user)
         known = bool(edges) or features is not None
-        return {"user": user, "known": known, "edges": edges, "features": features, "impressions": shown, "seq": seq}
+        held = {"edges": edges, "features": features, "wishes": wishes or None, "impressions": shown}
+        return {"user": user, "known": known, **held, "seq": seq}
 
     def _ids(self, items: Sequence[str]) -> Any:
         """Return the ids of known items; the others are in no list anyway."""
@@ -194,7 +197,7 @@ class Answers:
         self._look_again()
         with self.trainer.reading() as (state, learner):
             number, known, assignments = self._variants_of(state, user)
-            filters = self._filters(exclude, include_only, tags)
+            filters = {**self._filters(exclude, include_only, tags), "asked": Asked.of(state, learner, number)}
             request = uuid.uuid4().hex
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
@@ -256,7 +259,7 @@ class Answers:
             state: as it is now.
             user: its number.
             k: how many items.
-            filters: ``exclude`` and ``include_only``, numbers of items.
+            filters: ``exclude`` and ``include_only``, numbers of items, and ``asked``, what the user asks for.
             assignments: the variants.
         """
         young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
@@ -273,10 +276,13 @@ class Answers:
     def _rank_by_model(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
     ) -> tuple[Any, Any]:
-        counts = self.counts(state, assignments)
+        counts, asked = self.counts(state, assignments), filters.get("asked")
         if counts is None:
             return best_items(learner, state.edges, user, k, state.items.keys, user_keys=state.users.keys, **filters)
         seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
+        if asked is not None:
+            seen = np.union1d(seen, asked.hidden)
+            counts = asked.moved(counts.astype(np.float64), None, float(np.median(counts)), learner.dislike_strength)
         hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
         return ranking.most_liked(counts, k, state.items.keys, hidden, filters["include_only"])
 
@@ -420,15 +426,17 @@ class Answers:
             if _without_model(assignments):
                 return None
             keys = state.users.keys, state.items.keys
-            told = ranking.explain(learner, state.edges, number, self._item(state, item), keys)
+            asked = Asked.of(state, learner, number)
+            told = ranking.explain(learner, state.edges, number, self._item(state, item), keys, asked)
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
             settings, seq, version = learner.settings, self.seq, self.version
             dates = {edge: day(at) for edge, _, at in newest_edges(state, user)[0] if at}
+            reasons = tuple({**wish.told(state.items), "value": value} for wish, value in told.reasons)
         # updates go on meanwhile
         fall = told.fall
         if fall is not None:
             fall = replace(fall, cause=int(np.flatnonzero(told.items == fall.cause)[0]))
-        here = replace(told, items=np.arange(len(tokens)), fall=fall)
+        here = replace(told, items=np.arange(len(tokens)), fall=fall, reasons=reasons)
         shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String), self.called, dates.get)
         edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
         return {
@@ -443,6 +451,8 @@ class Answers:
             "lowered": shown.lowered,
             "cause": shown.cause,
             "common_likes": shown.common_likes,
+            "moved": shown.moved,
+            "asked": list(shown.asked),
             "sentence": shown.sentence,
             "seq": seq,
             "model": version,
@@ -459,10 +469,11 @@ class Answers:
         with self.trainer.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user)
             edges = state.edges
+            asked = Asked.of(state, learner, number)
             newest, _ = newest_edges(state, user, (DISLIKE,), 1)
             if not newest:
                 return {"item": None, "gone": [], "come": [], "lowered": []}
-            (name, _, _), filters = newest[0], self._filters((), None, None)
+            (name, _, _), filters = newest[0], {**self._filters((), None, None), "asked": asked}
             item = self._item(state, name)
             earlier = ranking.edges_without(edges, number, item)
             states = (state, SimpleNamespace(edges=earlier, items=state.items, users=state.users))

@@ -19,7 +19,7 @@ from recbole_signed import __version__
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.serve import gorse, schemas
+from recbole_signed.live.serve import gorse, schemas, wishes
 from recbole_signed.live.serve.answers import TRENDING
 from recbole_signed.live.serve.described import NeedsRole, describe_keys
 from recbole_signed.live.serve.engine import Engine
@@ -112,6 +112,7 @@ def make_app(
     _add_experiments(app, engine, needs)
     _add_health(app, engine, needs, maintenance)
     _add_pages(app)
+    wishes.add_routes(app, engine, needs, turns)
     gorse.add_routes(app, engine, needs, turns)
     describe_keys(app, keys.required)
     return app
@@ -144,7 +145,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
 
     @app.get("/v1/users/{user_id}", tags=["users"], dependencies=needs("read"), response_model_exclude_none=True)
     async def get_user(user_id: UserId) -> schemas.UserInfo:
-        """Return what is held of a user: edges, announced features, and how much was shown."""
+        """Return what is held of a user: edges, announced features, what it asks for, and how much was shown."""
         return await turns.take(lambda: schemas.UserInfo(**engine.user(user_id)))
 
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))

@@ -3,7 +3,7 @@
 Served: ``POST``, ``PUT /api/feedback``, ``DELETE /api/feedback/{type}/{user}/{item}``, ``GET /api/recommend/{user}``,
 ``POST /api/session/recommend``, ``GET /api/item/{item}/neighbors``, ``GET /api/popular``, ``DELETE /api/user/{user}``,
 ``GET /api/health/live`` and ``/ready``. Feedback types are names: those in :data:`POSITIVE` are likes, those in
-:data:`NEGATIVE` dislikes, ``skip`` is a skip, and every other name a view.
+:data:`NEGATIVE` dislikes, ``skip`` is a skip, and every other name a view; so ``hide`` says that an item was seen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recbole_signed.live.serve.requests import check_k, erase, submit, take_back
 from recbole_signed.live.serve.turns import Turns
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
-NEGATIVE = frozenset(("dislike", "downvote", "hide", "not_interested", "report"))
+NEGATIVE = frozenset(("dislike", "downvote", "not_interested", "report"))
 
 
 class Feedback(BaseModel):

@@ -9,6 +9,7 @@ import numpy as np
 
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, NAMES, SKIP, VIEW
+from recbole_signed.live.learners.asked import Asked
 
 
 def newest_edges(
@@ -39,3 +40,14 @@ def announced_features(state: Any, user: str) -> dict[str, Any] | None:
     """Return the features that were announced of a user; None without an announcement."""
     found: dict[int, dict[str, Any]] = state.announcements.by_id(state.users, state.items, {"user": [user]})["user"]
     return found.get(int(state.users.id_of(user)))
+
+
+def asked_by(state: Any, asked: Asked | None) -> list[dict[str, Any]]:
+    """Return what is in force of a user, with the ids that events have, as :class:`~.schemas.WishInfo` has it."""
+    found: dict[Any, list[str]] = {}
+    for wish, value, _ in [] if asked is None else asked.moves:
+        found.setdefault(wish, []).append(value)
+    for wish in [] if asked is None else asked.wishes:
+        found.setdefault(wish, [])
+    listed = sorted(found.items(), key=lambda each: -each[0].timestamp)
+    return [{**wish.told(state.items), "values": values} for wish, values in listed]

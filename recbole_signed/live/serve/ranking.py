@@ -17,10 +17,11 @@ import torch
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.top_scores import best_of_each
+from recbole_signed.live.learners.asked import Asked, OwnEdges
 from recbole_signed.live.learners.base import IntArray, Learner
 from recbole_signed.live.learners.ranking import explained
 from recbole_signed.live.serve.experiments import Assignment
-from recbole_signed.live.store.edge_views import Row, Rows
+from recbole_signed.live.store.edge_views import Row
 from recbole_signed.live.store.edges import EdgeState
 
 SAMPLE = 256
@@ -71,37 +72,6 @@ def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learne
         else:
             raise UsageError(f"{learner.name} has no parameter '{name}' that can be changed at query time.")
     return cast(Learner, changed)
-
-
-class OwnEdges:
-    """Edges in which one user has those of a row; all else is as in the state.
-
-    Args:
-        edges: of the state.
-        user: its number.
-        row: with times.
-        n_users: number of ids, if not that of the state.
-    """
-
-    def __init__(self, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> None:
-        assert row.timestamp is not None
-        self._edges, self._user, self._row, self._times = edges, user, row, row.timestamp
-        self.n_users = edges.n_users if n_users is None else n_users
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._edges, name)
-
-    def of_user(self, user: int) -> Row:
-        """Return the edges of a user."""
-        return self._row if user == self._user else self._edges.of_user(user)
-
-    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
-        """Return the edges of users: of the one, however often, or of others."""
-        if not (users == self._user).all():  # such as those whose likes tell what is near to an item
-            return self._edges.of_users(users, times=times)
-        n = len(users)
-        ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
-        return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
 
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
@@ -189,14 +159,21 @@ def refuse_unexplained(learner: Learner) -> None:
         raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSFL and SSFT can.")
 
 
-def explain(learner: Any, edges: EdgeState, user: int, item: int, keys: tuple[IntArray, IntArray] | None = None) -> Any:
+def explain(
+    learner: Any,
+    edges: EdgeState,
+    user: int,
+    item: int,
+    keys: tuple[IntArray, IntArray] | None = None,
+    asked: Asked | None = None,
+) -> Any:
     """Return why a user gets an item, see :class:`~recbole_signed.ssf.Explanation`.
 
     Raises:
         UsageError: the model can't tell.
     """
     refuse_unexplained(learner)
-    return explained(learner, edges, user, item, keys)
+    return explained(learner, edges, user, item, keys, asked)
 
 
 def without_rounding(counts: np.ndarray) -> np.ndarray:

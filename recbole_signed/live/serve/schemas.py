@@ -62,6 +62,8 @@ _EVENT: Any = {
         "timestamp": {"type": ["integer", "string", "null"]},
         "value": {"type": ["number", "string", "null"]},
         "features": {"type": ["object", "string", "null"]},
+        "about": {"type": ["string", "null"]},
+        "duration": {"type": ["number", "string", "null"]},
     },
 }
 """The schema of an event; whether it is one is said of each by itself."""
@@ -76,8 +78,10 @@ class EventsBody(_Body):
         min_length=1,
         description="Objects with user_id, item_id, type (like, dislike, skip, view, hide, unlike, undislike) and "
         "optionally timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types "
-        "item and user announce features, an object of columns with texts, numbers or lists of them; forget_user "
-        "erases a user. An event with any other field is refused.",
+        "item and user announce features, an object of columns with texts, numbers or lists of them; less, more and "
+        "undo ask for less, more or neither of the values in features; a dislike may have about, the name of a feature "
+        "of its item; dislike, less and more may have a duration in seconds; forget_user erases a user. An event with "
+        "any other field is refused.",
         json_schema_extra={"items": _EVENT},
     )
 
@@ -209,6 +213,30 @@ class Edge(BaseModel):
     timestamp: int = Field(description="Milliseconds since 1970; 0 where the data had no time.")
 
 
+class WishInfo(BaseModel):
+    """What a user asks for and has not taken back."""
+
+    kind: Literal["less", "more", "dislike"]
+    feature: str | None = Field(description="The column; None of a dislike of the item itself.")
+    values: list[str] = Field(description="Values of the column: of a dislike those that its item has.")
+    item: str | None = Field(description="What was disliked; None for what names a value.")
+    timestamp: int = Field(description="Of the event, milliseconds since 1970.")
+    until: int | None = Field(description="The same, from which on it has no effect; None: it has no end.")
+
+
+class WishList(BaseModel):
+    """What a user asks for, the newest first."""
+
+    wishes: list[WishInfo]
+    seq: int
+
+
+class Values(BaseModel):
+    """What an item has that less or more can be asked for of: values by column."""
+
+    values: dict[str, list[str]]
+
+
 class UserInfo(BaseModel):
     """What is held of a user."""
 
@@ -216,6 +244,7 @@ class UserInfo(BaseModel):
     known: bool = Field(description="Whether the user has edges or features.")
     edges: list[Edge] = Field(description="Newest first; the verdict in force on each item.")
     features: dict[str, Any] | None = Field(default=None, description="Of the newest announcement.")
+    wishes: list[WishInfo] | None = Field(default=None, description="What it asks for beside verdicts.")
     impressions: int | None = Field(default=None, description="Items shown that the log holds, where there is one.")
     seq: int
 
@@ -229,7 +258,7 @@ class Contribution(BaseModel):
 
 
 class Why(BaseModel):
-    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor - lowered``.
+    """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor - lowered + moved``.
 
     That is what the model ranks it by; in a list, a variant with ``young`` adds its bonus.
     """
@@ -245,6 +274,8 @@ class Why(BaseModel):
     lowered: float = Field(description="How much lower it is ranked since it is near to what the user disliked.")
     cause: str | None = Field(description="That dislike; None where none lowers it.")
     common_likes: int = Field(description="Number of users who like both.")
+    moved: float = Field(description="How much higher (lower: below 0) it is ranked since the user asked for it.")
+    asked: list[dict[str, Any]] = Field(description="What the user asked for of the item's values, the newest first.")
     sentence: str
     seq: int
     model: str

@@ -10,6 +10,7 @@ import numpy as np
 
 from recbole_signed.live import LIKE, EventBatch
 from recbole_signed.live.events import DISLIKE, FORGET_USER
+from recbole_signed.live.learners.asked import Asked
 from recbole_signed.live.serve import ranking
 from recbole_signed.live.serve.answers import Answers
 from recbole_signed.live.serve.quality import Case
@@ -76,7 +77,7 @@ class VerdictWatch:
         changed = answers.learner_for(learner, assignments)
         name = batch.user_id[i]
         if name not in lists:
-            filters = {"exclude": answers.hidden(), "include_only": None}
+            filters = {"exclude": answers.hidden(), "include_only": None, "asked": Asked.of(state, changed, user)}
             lists[name] = answers.rank(changed, state, user, answers.quality.k, filters, assignments)[0]
         found = np.flatnonzero(lists[name] == item)
         case = Case(

@@ -195,7 +195,7 @@ class ParquetSource(EventSource):
         except pl.exceptions.PolarsError as error:
             raise UsageError(f"{path} is not a parquet file: {' '.join(str(error).split())}.") from error
         _require(columns, path)
-        known = [name for name in (*_REQUIRED, "event_id", "value", "features") if name in columns]
+        known = [name for name in (*_REQUIRED, "event_id", "value", "features", "about", "duration") if name in columns]
         self._frame = self._frame.select(known)
         self._row = 0
         self._limits, self._pl = limits, pl

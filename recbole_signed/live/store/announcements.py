@@ -44,6 +44,8 @@ class Announcements:
         self._n_lines, self._read = 0, (0, b"")
         self._last: tuple[int, dict[str, dict[str, str | None]]] | None = None  # see `take_back`
         self._known: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
+        self.n_changes = 0
+        """Rises with each change."""
         self.follow()
 
     def follow(self) -> None:
@@ -65,6 +67,7 @@ class Announcements:
             ((side, token),) = found
             self._known[side][token] = json.dumps(features, sort_keys=True)
         self._n_lines += len(rows)
+        self.n_changes += bool(rows)
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
@@ -89,6 +92,7 @@ class Announcements:
             for side, features in announced.items():
                 self._known[side].update(features)
                 self._n_lines += len(features)
+            self.n_changes += 1
             at("announcements:written")
 
     def take_back(self, erased: Mapping[str, str]) -> None:
@@ -111,6 +115,7 @@ class Announcements:
         if self._last is None:
             return
         (size, before), self._last = self._last, None
+        self.n_changes += 1
         for side, features in before.items():
             for token, told in features.items():
                 if told is None:
@@ -151,6 +156,11 @@ class Announcements:
     def _write_again(self, known: dict[str, dict[str, str]]) -> None:
         replace_file(self.path, b"".join(map(summed_line, _rows(known))))
         self._known, self._n_lines, self._last = known, sum(map(len, known.values())), None
+
+    @property
+    def of_items(self) -> Mapping[str, str]:
+        """The features of announced items, as JSON by token."""
+        return self._known["item"]
 
     def numbers_of_items(self, items: Vocabulary) -> np.ndarray:
         """Return the numbers of announced items that have one, int64."""

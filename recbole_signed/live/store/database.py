@@ -42,6 +42,12 @@ CREATE TABLE commits (
 );
 CREATE TABLE positions (source TEXT PRIMARY KEY, position TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 """
+WISHES = """CREATE TABLE wishes (
+    user INTEGER NOT NULL, item INTEGER NOT NULL, feature TEXT NOT NULL, value TEXT NOT NULL, sign INTEGER NOT NULL,
+    timestamp INTEGER NOT NULL, until INTEGER, seq INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (user, item, feature, value)
+) WITHOUT ROWID"""
+"""The table of ``wishes.py``, which comes with its first row."""
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
 _FULL = (
     (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -151,7 +157,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             "open it with the version that wrote it."
         )
     tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
-    if sorted(sql for (sql,) in tables) != sorted(_STATEMENTS):
+    if sorted({sql for (sql,) in tables} - {WISHES}) != sorted(_STATEMENTS):
         raise damaged(path, "its tables are not those that were made")
     if check:
         with one_view(connection):

@@ -100,13 +100,16 @@ class EdgeState:
         here = self._by_item.row(item)
         return Row(self._by_item.columns[KEY][here].copy(), self._by_item.columns["kind"][here].copy())
 
-    def times(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Newest time of each pair, of what was taken back too, int64 ``[n]``; `NEVER` where nothing is known."""
+    def times(self, users: np.ndarray, items: np.ndarray, *, verdicts: bool = False) -> np.ndarray:
+        """Newest time of each pair, of what was taken back too, int64 ``[n]``; `NEVER` where nothing is known.
+
+        With ``verdicts`` that of a like, a dislike or an ``undislike``.
+        """
         known = np.flatnonzero((users > 0) & (users < self.n_users))
         places = self._by_user.find(users[known], items[known])
         known, places = known[places >= 0], places[places >= 0]
         found = np.full(len(users), NEVER, dtype=np.int64)
-        found[known] = self._registers(places).newest()
+        found[known] = self._registers(places).newest(verdicts=verdicts)
         return found
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:

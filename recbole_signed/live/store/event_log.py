@@ -21,7 +21,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 from recbole_signed.live import EventBatch
-from recbole_signed.live.events import FORGET_USER, USER
+from recbole_signed.live.events import FORGET_USER, NO_ITEM
 from recbole_signed.live.store.checksum import row_checksums, unsealed
 from recbole_signed.live.store.database import (
     connect,
@@ -41,6 +41,7 @@ from recbole_signed.live.store.log_batch import LogBatch
 from recbole_signed.live.store.seen import Seen
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, make_tag
+from recbole_signed.live.store.wishes import Wishes
 from recbole_signed.live.store.withdrawn import Withdrawn
 
 _logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class EventLog:
             meta = read_meta(self.connection, self.path)
             self._seen = Seen(self.connection, meta["key"])
             self.withdrawn = Withdrawn(self.connection, self.path)
+            self.wishes = Wishes(self.connection, self.path)
             self.created: int = meta["created"]
             self.graves = Graves(self.connection, self.settings.grace)
             self.base_seq: int = meta["base_seq"]
@@ -157,11 +159,12 @@ class EventLog:
             new_items = self.items.propose(
                 batch.item_id[i]
                 for i, kind in zip(fresh, batch.type[fresh].tolist(), strict=True)
-                if kind not in (FORGET_USER, USER)
+                if kind not in NO_ITEM
             )
             item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
+            self.wishes.add(batch, [fresh[i] for i in (logged.seq - logged.first_seq).tolist()], logged)
             if forgotten:
                 self._erase_users(forgotten, logged)
             if forgets.any():  # of users who are not known, too: their events may be on their way
@@ -258,6 +261,7 @@ class EventLog:
             "UPDATE users SET token = NULL, salt = NULL, joined = 0 WHERE id = ?", [(i,) for i in ids]
         )
         self._seen.erase_users(ids)
+        self.wishes.erase_users(ids)
         times = dict.fromkeys(ids, 0)
         gone = logged.type == FORGET_USER
         times.update(zip(logged.user[gone].tolist(), logged.timestamp[gone].tolist(), strict=True))

@@ -69,9 +69,13 @@ class Registers:
         """Time stamp of what each pair is seen as; NEVER for ABSENT."""
         return np.where(self._live(), self.explicit_time, self.neutral_time)
 
-    def newest(self) -> np.ndarray:
-        """Newest time stamp of each pair, whether what it came with is still seen or not; NEVER for none."""
-        return np.maximum.reduce([self.explicit_time, self.neutral_time, self.unlike_time, self.undislike_time])
+    def newest(self, *, verdicts: bool = False) -> np.ndarray:
+        """Newest time stamp of each pair, whether what it came with is still seen or not; NEVER for none.
+
+        With ``verdicts`` that of a like, a dislike or an ``undislike``.
+        """
+        others = [] if verdicts else [self.neutral_time, self.unlike_time]
+        return np.maximum.reduce([self.explicit_time, self.undislike_time, *others])
 
     def _live(self) -> np.ndarray:
         taken_back = np.where(self.explicit == LIKE, self.unlike_time != NEVER, self.undislike_time != NEVER)

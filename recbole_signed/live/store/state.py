@@ -137,6 +137,7 @@ class OnlineState(StateView, OpenedDirectory):
     def hash(self) -> str:
         """Hash of vocabularies, edges and all that is remembered of them, for comparing two states."""
         parts = [self.users.content_hash(), self.items.content_hash(), self.edges.full_hash(), str(self.applied_seq)]
+        parts += map(str, self.log.wishes.rows())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     # ---- starting
@@ -369,6 +370,7 @@ class OnlineState(StateView, OpenedDirectory):
     def _apply(self, logged: LogBatch, n_new: int, n_duplicate: int) -> Update:
         changes = self.edges.apply(logged)
         self._newcomers.update(self.edges, logged, changes)
+        self.log.wishes.follow(logged, changes.forgotten)
         self.applied_seq = logged.last_seq
         return Update(n_new, n_duplicate, logged, changes)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
+from recbole_signed.live.store.announced_values import AnnouncedValues
 from recbole_signed.live.store.announcements import Announcements
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
@@ -40,6 +43,11 @@ class StateView:
     def withdrawn(self) -> frozenset[str]:
         """Ids of the items that are withdrawn."""
         return frozenset(self.log.withdrawn.tokens)
+
+    @cached_property
+    def announced_values(self) -> AnnouncedValues:
+        """Which announced items have which values."""
+        return AnnouncedValues(self.announcements)
 
     def hidden_items(self) -> np.ndarray:
         """Return the numbers of items that are shown to nobody: the withdrawn, and those of ``newcomers.py``, int64."""

@@ -10,6 +10,7 @@ import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from recbole_signed.atomic.feature_space import Features, FeatureSpace
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import quoted
+from recbole_signed.live.event_fields import plain
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_parts import explained
 from recbole_signed.ssf.features import MOST_LOG, FeatureSettings, gains, item_sums, user_prior, user_sums
@@ -57,6 +59,8 @@ class LiveFeatures:
         self.matrices: dict[str, Any] = {k: None if v is None else v.matrix for k, v in sides.items()}
         self.recent: dict[int, sp.csr_matrix] = {}
         """Rows of users, in the place of those of the matrix."""
+        self._found: tuple[Any, dict[int, IntArray]] = None, {}
+        """The matrix of items, and those with a feature by its place."""
         self.item_map = self.user_map = np.zeros((0, 0), dtype=np.float32)
         self.gains = np.zeros(0, dtype=np.float32)
 
@@ -254,6 +258,34 @@ class LiveFeatures:
             (self._features("item", item), item, self.item_map, self.gains),
             (self._features("user", number), number, self.user_map),
         )
+
+    # ---- values
+
+    @cached_property
+    def item_tokens(self) -> dict[tuple[str, str], int]:
+        """The places of the features of items that are tokens, by column and value."""
+        space = self.spaces["item"]
+        names = [] if space is None else space.names
+        words = set() if space is None else {name for name, kind in space.kinds.items() if kind in ("token", "tokens")}
+        return {(name, plain(value)): place for place, (name, value) in enumerate(names) if name in words}
+
+    def items_with(self, column: str, value: str) -> IntArray:
+        """Return the items with a value, rising."""
+        place, matrix = self.item_tokens.get((column, value)), self.matrices["item"]
+        if self._found[0] is not matrix:
+            self._found = matrix, {}
+        if place is not None and place not in self._found[1]:
+            entries = np.flatnonzero(matrix.indices == place)
+            self._found[1][place] = np.searchsorted(matrix.indptr, entries, side="right") - 1
+        return np.zeros(0, dtype=np.int64) if place is None else self._found[1][place]
+
+    def values_of(self, item: int) -> set[tuple[str, str]]:
+        """Return column and value of what an item has."""
+        matrix = self.matrices["item"]
+        if matrix is None or item >= matrix.shape[0]:
+            return set()
+        own = set(matrix.indices[matrix.indptr[item] : matrix.indptr[item + 1]].tolist())
+        return {pair for pair, place in self.item_tokens.items() if place in own}
 
     def _features(self, side: str, number: int) -> Features | None:
         space = self.spaces[side]

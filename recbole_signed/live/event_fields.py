@@ -1,0 +1,160 @@
+"""What events say beyond user, item, type and time: features that are announced, and what is asked for.
+
+A user asks for something beside verdicts:
+
+* ``less`` and ``more`` name values by ``features``, such as ``{"genre": "Horror"}`` or ``{"genre": ["War", "News"]}``;
+  ``undo`` takes back what was asked for of the values that it names.
+* ``dislike`` with ``about``, a feature: ``less`` of the values that the item has, and the item is hidden. It is no
+  dislike of the item: no model learns of it, and nothing that is near the item falls.
+* each may have a ``duration`` in seconds from its time stamp, after which it is as if it had never been. A dislike with
+  one acts in the user's own lists as any dislike does; no model learns of it.
+* the newest counts: of a user and a value the last ``less``, ``more`` or ``undo``; a dislike of this kind ends with a
+  later ``like``, ``dislike`` or ``undislike`` of its item.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from recbole_signed.files import parse_json
+from recbole_signed.ids_and_times import id_text, quoted
+
+LESS, MORE, UNDO, ASIDE = range(10, 14)
+"""Types of events that ask for something; the last is that of a dislike with ``about`` or ``duration``."""
+ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}
+"""What each of them asks for."""
+OF_SOME = {
+    "about": ((ASIDE,), "about is a field of the type dislike alone"),
+    "duration": ((ASIDE, LESS, MORE), "duration is a field of the types dislike, less and more alone"),
+    "features": ((LESS, MORE, UNDO), "features are announced by the types item and user alone"),
+}
+"""Fields that types have which announce nothing, and why others are refused; in a stream nobody reads theirs."""
+MAX_FEATURES = 65_536
+"""Characters of the features of one item or user, as JSON."""
+MOST_VALUES = 100
+"""Values that an event asks for."""
+
+
+class InvalidRowError(ValueError):
+    """Why a row is not an event."""
+
+
+def plain(value: Any) -> str:
+    """Return a value of a feature as a word of a list, with ``-`` in the place of blanks."""
+    return "-".join(str(value).split())
+
+
+def pairs_of(features: Mapping[str, Any], of_words: Collection[str] = ()) -> set[tuple[str, str]]:
+    """Return column and value of all features; in the columns ``of_words`` each word of a text is a value."""
+    found = set()
+    for name, told in features.items():
+        words = told.split() if isinstance(told, str) and name in of_words else [told]
+        for value in told if isinstance(told, (list, tuple)) else words:
+            if value is not None and plain(value):
+                found.add((name, plain(value)))
+    return found
+
+
+def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]:
+    """Return the type of a row, and as JSON what it asks for: ``features`` or ``about``, and ``duration``.
+
+    Args:
+        row: fields by name.
+        kind: its type.
+        dislike: the type that is :data:`ASIDE` where the row has ``about`` or ``duration``.
+
+    Raises:
+        InvalidRowError: it asks for nothing that there is.
+    """
+    if kind != dislike and kind not in ASKING:
+        return kind, ""
+    told: dict[str, Any] = {}
+    if kind != dislike:
+        told["features"] = _named(row.get("features"))
+    elif not is_nothing(about := row.get("about")) and about != "item":
+        try:
+            told["about"] = id_text(about)
+        except ValueError as error:
+            raise InvalidRowError(f"about {error}; expected 'item' or the name of a feature") from None
+    if kind != UNDO and not is_nothing(row.get("duration")):
+        told["duration"] = _duration(row["duration"])
+    if kind == dislike and not told:
+        return kind, ""
+    return (ASIDE if kind == dislike else kind), json.dumps(told, sort_keys=True)
+
+
+def refuse_of_others(row: Mapping[str, Any], kind: int) -> None:
+    """Refuse the fields that a type which announces nothing does not have.
+
+    Raises:
+        InvalidRowError: there is one.
+    """
+    for name, (kinds, reason) in OF_SOME.items():
+        given = row.get(name)
+        if kind not in kinds and not is_nothing(given) and (name, given) != ("about", "item"):
+            raise InvalidRowError(reason)
+
+
+def is_nothing(given: Any) -> bool:
+    """Return whether a field is not given: also by the NaN of a table, and by an empty text of a CSV file."""
+    if isinstance(given, float):
+        return math.isnan(given)
+    return given is None or (isinstance(given, (str, Mapping)) and not given)
+
+
+def _duration(given: Any) -> float:
+    try:
+        found = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not 0 < found < 1e12:
+        raise InvalidRowError(f"duration is {quoted(given)}; expected a number of seconds above 0")
+    return found
+
+
+def _named(given: Any) -> dict[str, list[str]]:
+    """Return the values by column that an event asks for less or more of."""
+    told = json.loads(features_text(given))
+    features = {name: value for name, value in told.items() if value is not None}  # of a table: not given
+    named: dict[str, list[str]] = {name: [] for name in features}
+    for name, value in sorted(pairs_of(features)):
+        named[name].append(value)
+    if not all(named.values()) or not 0 < sum(map(len, named.values())) <= MOST_VALUES:
+        raise InvalidRowError(
+            f"features is {quoted(given)}; expected columns with values, {MOST_VALUES} at most, such as "
+            '{"genre": "Horror"}'
+        )
+    return named
+
+
+def features_text(given: Any) -> str:
+    """Return the features of an item or a user as JSON, ``{}`` for none.
+
+    Raises:
+        InvalidRowError: they are no columns with their values, or too many.
+    """
+    if isinstance(given, str):
+        try:
+            given = parse_json(given)
+        except ValueError:
+            raise InvalidRowError(f"features {quoted(given)} is not JSON") from None
+    given = {} if given is None else given
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise InvalidRowError(f"features is {quoted(given)}; expected columns with their values")
+    for name, value in given.items():
+        several = value if isinstance(value, (list, tuple)) else [value]
+        if not all(each is None or isinstance(each, (str, int, float)) for each in several):
+            raise InvalidRowError(f"the feature {quoted(name)} is {quoted(value)}; expected text, numbers, or a list")
+    try:
+        text = json.dumps(given, allow_nan=False, sort_keys=True)
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRowError("features holds a lone surrogate, which is not a character") from None
+    except (ValueError, TypeError):
+        raise InvalidRowError("features holds a number that is not finite") from None
+    if len(text) > MAX_FEATURES:
+        raise InvalidRowError(f"features has {len(text)} characters as JSON; at most {MAX_FEATURES} are taken")
+    return text

@@ -1,0 +1,204 @@
+r"""What a user asks for beside verdicts, in the ranking of every model: less or more of the items with a value.
+
+With the score s of an item and the middle m of the user's scores of items that it has no edge to,
+
+.. math:: s' = m + f\, (s - m), \qquad f = (1 - \lambda)^{less} (1 + \lambda)^{more} \quad (s > m).
+
+An exponent is 1 for an item with any value that less, or more, is asked for of, else 0; :math:`\lambda` is the
+strength of the personal verdict. Below the middle ``less`` changes nothing and ``more`` lifts, :math:`f = 1 - \lambda`.
+So items of one value keep their order, what has none of them keeps its score, and a list stays as long as it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from recbole_signed.arrays import distinct
+from recbole_signed.errors import nearest
+from recbole_signed.ids_and_times import quoted
+from recbole_signed.live.event_fields import ASIDE, LESS, MORE, pairs_of
+from recbole_signed.live.events import DISLIKE, ITEM, EventBatch
+from recbole_signed.live.learners.base import IntArray
+from recbole_signed.live.learners.ssf.live_features import LiveFeatures
+from recbole_signed.live.store.announced_values import AnnouncedValues, Pair
+from recbole_signed.live.store.edge_views import Row, Rows
+from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.live.store.wishes import Wish
+from recbole_signed.ssf.item_counters import UNKNOWN
+
+
+class OwnEdges:
+    """Edges in which one user has those of a row; all else is as in the state.
+
+    Args:
+        edges: of the state.
+        user: its number.
+        row: with times.
+        n_users: number of ids, if not that of the state.
+    """
+
+    def __init__(self, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> None:
+        assert row.timestamp is not None
+        self._edges, self._user, self._row, self._times = edges, user, row, row.timestamp
+        self.n_users = edges.n_users if n_users is None else n_users
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._edges, name)
+
+    def of_user(self, user: int) -> Row:
+        """Return the edges of a user."""
+        return self._row if user == self._user else self._edges.of_user(user)
+
+    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
+        """Return the edges of users: of the one, however often, or of others."""
+        if not (users == self._user).all():  # such as those whose likes tell what is near to an item
+            return self._edges.of_users(users, times=times)
+        n = len(users)
+        ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
+        return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
+
+
+class ItemValues:
+    """Which items have which values of features of tokens: what was announced, and what a learner knows beside it.
+
+    Args:
+        state: that the items are of.
+        learner: whose features of the data set are looked at, where it has some.
+    """
+
+    def __init__(self, state: Any, learner: Any) -> None:
+        told = getattr(learner, "features", None)
+        self._learned: LiveFeatures | None = told if isinstance(told, LiveFeatures) else None
+        self._vocabulary, self._n_items = state.items, state.edges.n_items
+        kinds = {} if self._learned is None else self._learned.columns.get("item", {})
+        self._announced: AnnouncedValues = state.announced_values.following(
+            {name for name, kind in kinds.items() if kind == "tokens"}
+        )
+
+    def all(self) -> Iterable[Pair]:
+        """Return column and value of all there are."""
+        return {*self._announced.items, *([] if self._learned is None else self._learned.item_tokens)}
+
+    def items(self, pair: Pair) -> IntArray:
+        """Return the items with a value, int64, rising."""
+        announced = self._announced.numbers(pair, self._vocabulary)
+        learned = np.zeros(0, dtype=np.int64) if self._learned is None else self._learned.items_with(*pair)
+        found = distinct(np.concatenate([announced, learned]))
+        return found[(found > 0) & (found < self._n_items)]
+
+    def of(self, item: int, column: str | None = None) -> list[Pair]:
+        """Return the values that an item has, in one column or in all."""
+        (token,) = self._vocabulary.tokens([item])
+        found = self._announced.of(token or "") | (set() if self._learned is None else self._learned.values_of(item))
+        return sorted(pair for pair in found if column in (None, pair[0]))
+
+
+def unknown_values(values: ItemValues, batch: EventBatch) -> dict[int, str]:
+    """Return which events of a batch ask for what no item has, nor gets in the batch, by their row, and why."""
+    known = set(values.all())
+    for row in np.flatnonzero(batch.type == ITEM).tolist():
+        known |= pairs_of(json.loads(batch.features[row]))
+    of_column: dict[str, list[str]] = {}
+    for name, value in known:
+        of_column.setdefault(name, []).append(value)
+    found = {}
+    for row in np.flatnonzero(np.isin(batch.type, (LESS, MORE, ASIDE))).tolist():
+        told = json.loads(batch.features[row])
+        asked = {told["about"]: []} if "about" in told else told.get("features", {})
+        for name, named in asked.items():
+            if name not in of_column:
+                known_here = f"; the features are {', '.join(sorted(of_column))}" if of_column else ""
+                found[row] = f"no item has a feature {quoted(name)}{nearest(name, of_column) or known_here}".rstrip(".")
+            elif wrong := next((value for value in named if (name, value) not in known), None):
+                found[row] = f"no item has the {name} {quoted(wrong)}{nearest(wrong, of_column[name])}".rstrip(".")
+    return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is in force of one user, and the items that it is about.
+
+    Attributes:
+        user: its number.
+        wishes: the newest first.
+        moves: each with a value that it asks for less or more of, and the items that have it.
+    """
+
+    user: int
+    wishes: list[Wish]
+    moves: list[tuple[Wish, str, IntArray]]
+
+    @classmethod
+    def of(cls, state: Any, learner: Any, user: int) -> Asked | None:
+        """Return it as it is now; None for nothing.
+
+        Args:
+            state: with the log that says so.
+            learner: see :class:`ItemValues`.
+            user: its number.
+        """
+        wishes = state.log.wishes.of(user, state.log.settings.now())
+        edges = state.edges
+        wishes = [each for each in wishes if each.item < edges.n_items] if 0 < user < edges.n_users else []
+        if not wishes:  # those of a replica may be newer than its edges
+            return None
+        about = np.array([each.item for each in wishes], dtype=np.int64)
+        ended = edges.times(np.full(len(about), user), about, verdicts=True)
+        ends = zip(wishes, ended.tolist(), strict=True)
+        wishes = [each for each, end in ends if not each.item or each.timestamp > end]
+        values = ItemValues(state, learner)
+        moves = [
+            (each, pair[1], values.items(pair))
+            for each in wishes
+            if each.feature
+            for pair in (values.of(each.item, each.feature) if each.item else [(each.feature, each.value)])
+        ]
+        return cls(user, wishes, moves)
+
+    @property
+    def hidden(self) -> IntArray:
+        """Items that were disliked, int64."""
+        return np.array([each.item for each in self.wishes if each.item], dtype=np.int64)
+
+    def over(self, edges: EdgeState) -> EdgeState:
+        """Return edges in which the user dislikes what it dislikes for a time."""
+        disliked = [each for each in self.wishes if not each.feature]
+        if not disliked:
+            return edges
+        row = edges.of_user(self.user)
+        assert row.timestamp is not None
+        own = np.array([each.item for each in disliked], dtype=np.int32)
+        stays = ~np.isin(row.ids, own)
+        ids = np.concatenate([row.ids[stays], own])
+        kinds = np.concatenate([row.kind[stays], np.full(len(own), DISLIKE, dtype=row.kind.dtype)])
+        times = np.concatenate([row.timestamp[stays], [each.timestamp for each in disliked]])
+        order = np.argsort(ids)
+        return cast(EdgeState, OwnEdges(edges, self.user, Row(ids[order], kinds[order], times[order].astype(np.int64))))
+
+    def moved(self, scores: np.ndarray, items: IntArray | None, middle: float, strength: float) -> np.ndarray:
+        """Return what items are ranked by, ``[n]``.
+
+        Args:
+            scores: with the personal verdict.
+            items: they are of; all if None.
+            middle: of the user's scores of items that it has no edge to.
+            strength: from 0 to 1.
+        """
+        factor = np.ones(len(scores))
+        above, known = scores > middle, scores > UNKNOWN
+        for sign, factors in ((-1, (1 - strength, 1.0)), (1, (1 + strength, 1 - strength))):
+            named = [each for wish, _, each in self.moves if wish.sign == sign]
+            if named:
+                of = np.concatenate(named)
+                has = np.isin(items, of) if items is not None else np.bincount(of, minlength=len(scores)) > 0
+                factor = np.where(has & known, factor * np.where(above, *factors), factor)
+        return np.where(factor == 1, scores, middle + factor * (scores - middle)).astype(scores.dtype)
+
+    def reasons(self, item: int) -> list[tuple[Wish, str]]:
+        """Return what moves an item, the newest first, each with the value of the item that it is about."""
+        return [(wish, value) for wish, value, items in self.moves if item in items]

@@ -1,0 +1,140 @@
+"""What users ask for beside verdicts, as the log keeps it: the newest of each user and target.
+
+A table of the log, which changes in the transaction of the events and loses a user with them. It is made by the first
+such event, so that a log without one is as it ever was. What is in force follows from it, from the edges and from the
+clock: a wish ends by itself, and with a later verdict on its item.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.live import EventBatch
+from recbole_signed.live.event_fields import ASIDE, ASKING
+from recbole_signed.live.store.database import WISHES, damaged
+from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.vocabulary import Vocabulary
+
+_KINDS = np.array(sorted(ASKING))
+_COLUMNS = "user, item, feature, value, sign, timestamp, until, seq"
+_PUT = (
+    f"INSERT INTO wishes ({_COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (user, item, feature, value) DO UPDATE SET sign = excluded.sign, timestamp = excluded.timestamp, "
+    "until = excluded.until, seq = excluded.seq, checksum = excluded.checksum "
+    "WHERE excluded.timestamp >= wishes.timestamp"
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The newest of one user and target.
+
+    Attributes:
+        item: number of the item that was disliked; 0 for what names a value.
+        feature: the column; "" for a dislike of the item itself.
+        value: of the column; "" for a dislike.
+        sign: -1 less, 1 more, 0 taken back.
+        timestamp: milliseconds since 1970.
+        until: the same, from which on it has no effect; None for no end.
+    """
+
+    item: int
+    feature: str
+    value: str
+    sign: int
+    timestamp: int
+    until: int | None
+
+    def told(self, items: Vocabulary) -> dict[str, Any]:
+        """Return it as JSON, with the id of its item."""
+        kind = "dislike" if self.item else "less" if self.sign < 0 else "more"
+        item = items.tokens([self.item])[0] if self.item else None
+        feature = self.feature or None
+        return {"kind": kind, "feature": feature, "item": item, "timestamp": self.timestamp, "until": self.until}
+
+
+class Wishes:
+    """The table ``wishes``, and what memory holds of it.
+
+    Args:
+        connection: to the log.
+        path: of the log, for messages.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+        self._of: dict[int, dict[tuple[int, str, str], Wish]] = {}
+        self._seq = 0
+        self._read()
+
+    def add(self, batch: EventBatch, rows: Sequence[int], logged: LogBatch) -> None:
+        """Keep what rows of a batch ask for, which were logged in that order, within a transaction."""
+        asking = np.flatnonzero(np.isin(logged.type, _KINDS)).tolist()
+        if not asking:
+            return
+        self._connection.execute(WISHES.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+        kept: list[tuple[Any, ...]] = []
+        for place in asking:
+            told = json.loads(batch.features[rows[place]])
+            user, item, kind, at, seq = (
+                int(each[place]) for each in (logged.user, logged.item, logged.type, logged.timestamp, logged.seq)
+            )
+            until = at + round(1000 * told["duration"]) if "duration" in told else None
+            named = [(0, name, value) for name, values in told.get("features", {}).items() for value in values]
+            for target in named if kind != ASIDE else [(item, told.get("about", ""), "")]:
+                row = (user, *target, ASKING[kind], at, until, seq)
+                kept.append((*row, _checksum(row)))
+        self._connection.executemany(_PUT, kept)
+
+    def erase_users(self, users: Iterable[int]) -> None:
+        """Remove what users asked for, within a transaction."""
+        if self._exists():
+            query = "DELETE FROM wishes WHERE user IN (SELECT value FROM json_each(?))"
+            self._connection.execute(query, (json.dumps(list(users)),))
+
+    def follow(self, logged: LogBatch, forgotten: Iterable[int]) -> None:
+        """Take in what the events of a batch have changed, and let go of forgotten users."""
+        for user in forgotten:
+            self._of.pop(int(user), None)
+        if np.isin(logged.type, _KINDS).any():
+            self._read()
+
+    def _exists(self) -> bool:
+        query = "SELECT 1 FROM sqlite_master WHERE name = 'wishes'"
+        return self._connection.execute(query).fetchone() is not None
+
+    def _read(self) -> None:
+        if not self._exists():
+            return
+        query = f"SELECT {_COLUMNS}, checksum FROM wishes WHERE seq > ? ORDER BY seq"
+        for *row, checksum in self._connection.execute(query, (self._seq,)).fetchall():
+            if checksum != _checksum(tuple(row)):
+                raise damaged(self._path, "what a user asked for is not what was written")
+            user, *wish, self._seq = row
+            # another thread may be reading those of the user: they are replaced as a whole
+            self._of[user] = {**self._of.get(user, {}), tuple(wish[:3]): Wish(*wish)}
+
+    def newest(self, user: int) -> int:
+        """Return the newest time stamp of what a user asked for or took back; -1 for nothing."""
+        return max((each.timestamp for each in self._of.get(user, {}).values()), default=-1)
+
+    def of(self, user: int, now: int) -> list[Wish]:
+        """Return what a user asks for that was neither taken back nor has ended, the newest first."""
+        found = [each for each in self._of.get(user, {}).values() if each.sign and (each.until or now + 1) > now]
+        return sorted(found, key=lambda each: (-each.timestamp, each.item, each.feature, each.value))
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return all that is kept, to compare two states."""
+        return sorted((user, *vars(each).values()) for user, own in self._of.items() for each in own.values())
+
+
+def _checksum(row: tuple[Any, ...]) -> int:
+    return zlib.crc32(repr(row).encode())

@@ -1,0 +1,301 @@
+"""Less and more of a feature, dislikes that end or are about one: in the ranking of any model, and exactly undone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bare_state import ready
+from small_recommender import N_ITEMS, NOW, Clock, begin, content, small_edges
+
+from recbole_signed.errors import UsageError
+from recbole_signed.live import Event, EventBatch, OnlineRecommender
+from recbole_signed.live.events import DISLIKE
+from recbole_signed.live.learners.asked import Asked
+from recbole_signed.live.learners.ranking import best_items, explained
+from recbole_signed.live.replica import OnlineReplica
+from recbole_signed.live.store.settings import StateSettings
+
+MODELS = ("SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop")
+GENRES = ("Horror", "Comedy", "Science Fiction")
+DAY = 86_400
+numbers = itertools.count(1)
+
+
+def genre(item: str) -> str:
+    return GENRES[int(item[1:]) % 3]
+
+
+def said(user: str, kind: str, item: str = "", at: int | None = None, **fields: Any) -> Event:
+    number = next(numbers)
+    return Event(f"a{number}", user, item, kind, NOW + number if at is None else at, **fields)
+
+
+def of(value: str) -> dict[str, str]:
+    return {"genre": value}
+
+
+@pytest.fixture(params=MODELS)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A state whose items have a genre each."""
+    settings = {"SignediALS": {"embedding_size": 6}, "SSF": {}, "Pop": {}, "SignedEASE": {}}.get(request.param)
+    begun = begin(tmp_path / "state", request.param, **({"rank": 6, "cutoff": 3} if settings is None else settings))
+    items = [f"i{n}" for n in range(1, N_ITEMS + 1)]
+    begun.update([said("", "item", item, features={"genre": [genre(item)], "year": 1990}) for item in items])
+    begun.close()
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(NOW / 1000 + 1)
+
+
+def opened(folder: Path, clock: Clock) -> OnlineRecommender:
+    return OnlineRecommender.open(folder, settings=StateSettings(clock=clock, newcomer_age=0))
+
+
+Ranked = list[tuple[str, float]]
+
+
+def of_genre(ranked: Ranked, name: str) -> list[str]:
+    return [item for item, _ in ranked if genre(item) == name]
+
+
+def places(ranked: Ranked, name: str) -> float:
+    return float(np.mean([place for place, (item, _) in enumerate(ranked) if genre(item) == name]))
+
+
+def test_less_lowers_more_lifts_and_an_undo_restores_each_score(folder: Path, clock: Clock) -> None:
+    live = opened(folder, clock)
+    before = live.recommend("u1", N_ITEMS)
+    live.update([said("u1", "less", features=of("Horror")), said("u1", "more", features=of("Comedy"))])
+    after = live.recommend("u1", N_ITEMS)
+    assert {item for item, _ in after} == {item for item, _ in before}  # a list never gets short
+    assert places(after, "Horror") > places(before, "Horror")
+    assert places(after, "Comedy") < places(before, "Comedy")
+    for name in GENRES:
+        assert of_genre(after, name) == of_genre(before, name)  # stable
+    scores = dict(before)
+    assert all(score == scores[item] for item, score in after if genre(item) == GENRES[2])
+    # of some items asked for, where few scores are worked out, and by the strength of a request
+    few = [item for item, _ in before][:5]
+    chosen = live.recommend("u1", 5, include_only=few)
+    assert [item for item, _ in chosen] == [item for item, _ in after if item in few]
+    np.testing.assert_allclose([s for _, s in chosen], [dict(after)[item] for item, _ in chosen], rtol=1e-4)
+    stronger = live.recommend("u1", N_ITEMS, dislike_strength=1.0)
+    assert places(stronger, "Horror") >= places(after, "Horror")
+    with pytest.raises(UsageError, match="dislike_strength is 2"):
+        live.recommend("u1", 5, dislike_strength=2)
+
+    live.update([said("u1", "undo", features={"genre": ["Horror", "Comedy"]})])
+    assert live.recommend("u1", N_ITEMS) == before
+    live.close()
+
+
+@pytest.mark.parametrize("about", [None, "genre"])
+def test_a_dislike_with_an_end_or_about_a_feature(folder: Path, clock: Clock, about: str | None) -> None:
+    live = opened(folder, clock)
+    others = live.recommend("u2", N_ITEMS)
+    before = live.recommend("u1", N_ITEMS)
+    item = before[0][0]
+    dislike = said("u1", "dislike", item, about=about, duration=7 * DAY)
+    live.update([dislike])
+    during = live.recommend("u1", N_ITEMS)
+    assert {item for item, _ in before} - {item for item, _ in during} == {item}
+    if about:
+        asked = said("u1", "less", features=of(genre(item)), duration=60)
+        live.update([said("u1", "undislike", item), asked])
+        assert during == [each for each in live.recommend("u1", N_ITEMS) if each[0] != item]
+        live.update([said("u1", "undo", features=of(genre(item))), dislike := again(dislike)])
+    assert live.recommend("u2", N_ITEMS) == others
+    live.update([dislike])  # delivered again
+    assert live.recommend("u1", N_ITEMS) == during
+
+    clock.now = dislike.timestamp / 1000 + 7 * DAY - 1
+    assert live.recommend("u1", N_ITEMS) == during
+    clock.now += 2
+    assert live.recommend("u1", N_ITEMS) == before
+    clock.now -= 2
+    assert live.recommend("u1", N_ITEMS) == during
+    live.update([said("u1", "undislike", item)])
+    assert live.recommend("u1", N_ITEMS) == before
+    live.update([dataclasses.replace(dislike, event_id="late")])  # delayed on its way, and older than the undo
+    assert live.recommend("u1", N_ITEMS) == before
+    live.update([said("u1", "dislike", item)])
+    if not about and live.model_name.startswith("Signed"):  # else the counters of the item follow
+        assert [each for each, _ in live.recommend("u1", N_ITEMS)] == [each for each, _ in during]
+    live.close()
+
+
+def again(event: Event) -> Event:
+    """Return the event at a later time."""
+    number = next(numbers)
+    return dataclasses.replace(event, event_id=f"a{number}", timestamp=NOW + number)
+
+
+def test_the_newest_counts_in_whatever_order_events_come(tmp_path: Path, clock: Clock) -> None:
+    events = [
+        said("u1", "less", features=of("Horror")),
+        said("u1", "more", features=of("Horror"), duration=60),
+        said("u1", "undo", features=of("Comedy")),
+        said("u1", "less", features=of("Comedy"), at=NOW),
+        said("u1", "dislike", "i1", about="genre"),
+        said("u1", "like", "i1"),
+        said("u2", "dislike", "i1", duration=5),
+        said("u2", "undislike", "i1"),
+        said("u2", "less", features={"year": 1990}),
+    ]
+    found = set()
+    rng, settings = np.random.default_rng(0), StateSettings(clock=clock)
+    for turn in range(6):
+        state = ready(tmp_path / f"{turn}", settings=settings)
+        for each in [events[i] for i in rng.permutation(len(events))] * 2:
+            state.ingest(EventBatch.of([each]))
+        rows = [(state.users.tokens([row[0]])[0], *row[2:]) for row in state.log.wishes.rows()]
+        state.close()
+        again = ready(tmp_path / f"{turn}", settings=settings)
+        assert [(again.users.tokens([row[0]])[0], *row[2:]) for row in again.log.wishes.rows()] == rows
+        asked = [Asked.of(again, None, again.users.id_of(user)) for user in ("u1", "u2")]
+        in_force = [[(w.feature, w.value, w.sign) for w in each.wishes] if each else [] for each in asked]
+        again.close()
+        found.add(repr((sorted(rows, key=repr), in_force)))
+    assert len(found) == 1
+    assert in_force == [[("genre", "Horror", 1)], [("year", "1990", -1)]]
+
+
+def test_a_replica_a_restart_and_compaction_give_the_same_lists(folder: Path, clock: Clock) -> None:
+    live = opened(folder, clock)
+    replica = OnlineReplica(folder, settings=StateSettings(clock=clock, newcomer_age=0))
+
+    def lists(source: Any) -> list[Any]:
+        found = []
+        with source.reading() as (state, learner):
+            for user in ("u1", "u2", "new"):
+                number, keys = state.users.id_of(user), state.items.keys
+                asked = Asked.of(state, learner, number)
+                items, scores = best_items(learner, state.edges, number, 12, keys, asked=asked)
+                found.append([state.items.tokens(items.tolist()), np.round(scores.astype(float), 4).tolist()])
+        return found
+
+    for batch in (
+        [said("u1", "less", features=of("Horror")), said("new", "more", features=of("Comedy"))],
+        [said("u1", "dislike", "i3", about="genre", duration=DAY), said("u2", "dislike", "i4", duration=DAY)],
+        [said("u1", "undo", features=of("Horror")), said("u2", "more", features=of("Science Fiction"))],
+        [said("new", "forget_user")],
+    ):
+        live.update(batch)
+        replica.follow()
+        assert lists(replica) == lists(live)
+    live.snapshot()
+    live.compact()
+    expected = lists(live)
+    live.close()
+    live = opened(folder, clock)
+    assert lists(live) == expected
+    assert live.state is not None
+    assert len(live.state.log.wishes.rows()) == 4
+    replica.close()
+    live.close()
+
+
+def test_no_trace_is_left_of_a_forgotten_user(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "state"
+    begin(folder).close()
+    live = opened(folder, clock)
+    at, until = NOW + 123_456_789, NOW + 123_456_789 + 987_654_000
+    events = [
+        said("who", "less", features=of("Zyzzyva"), at=at, duration=987_654),
+        said("who", "dislike", "i1", about="Quixotry", at=at),
+    ]
+    live.update(EventBatch.of(events))
+    live.update([said("other", "like", "i1")])
+    live.snapshot()
+    traces = [b"who", b"Zyzzyva", b"Quixotry", *(stamp.to_bytes(6, "big") for stamp in (at, until))]
+    assert all(each in content(folder) for each in traces)
+    live.forget("who", at + 1)
+    live.refit().result(60)
+    assert not live.erase()
+    live.close()
+    clock.now += 9 * DAY
+    opened(folder, clock).close()
+    left = content(folder)
+    assert not any(each in left for each in traces)
+
+
+def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock: Clock) -> None:
+    begin(tmp_path / "state").close()
+    live = opened(tmp_path / "state", clock)
+    row = {"user_id": "u1", "type": "less", "timestamp": NOW}
+    results = live.ingest(
+        [
+            {"item_id": "i1", "type": "item", "timestamp": NOW, "features": {"genre": "Science Fiction"}},
+            {**row, "features": {"genre": "Science Fiction"}},  # known from the row before
+            {**row, "features": {"genre": "Sience Fiction"}},
+            {**row, "features": {"gendre": "Horror"}},
+            {**row, "features": {}},
+            {**row, "features": {"genre": "Science Fiction"}, "duration": -1},
+            {**row, "type": "dislike", "item_id": "i1", "about": "colour"},
+            {**row, "type": "dislike", "item_id": "i1", "about": "genre", "features": {}},
+            {**row, "type": "like", "item_id": "i1", "duration": 5},
+            {**row, "type": "less", "about": "genre", "features": {"genre": "Science Fiction"}},
+            {**row, "type": "dislike", "item_id": "i1", "about": "item", "duration": ""},
+        ]
+    )
+    reasons = [
+        None,
+        None,
+        "no item has the genre 'Sience-Fiction'; did you mean 'Science-Fiction'?",
+        "no item has a feature 'gendre'; did you mean 'genre'?",
+        'features is {}; expected columns with values, 100 at most, such as {"genre": "Horror"}',
+        "duration is -1; expected a number of seconds above 0",
+        "no item has a feature 'colour'; the features are genre",
+        None,
+        "duration is a field of the types dislike, less and more alone",
+        "about is a field of the type dislike alone",
+        None,
+    ]
+    assert [each.reason for each in results] == reasons
+    with live.reading() as (state, _):
+        user, item, kind, _ = small_edges()
+        others = ((item == 1) & (kind == DISLIKE) & (user != 1)).sum()
+        assert state.edges.item_dislikes[1] == others + 1  # the last alone is a dislike of the item
+    live.close()
+
+
+def test_events_come_back_from_a_batch_as_they_were() -> None:
+    events: Iterable[Event] = [
+        said("u", "less", features={"genre": ["A", "B"]}, duration=2.5),
+        said("u", "dislike", "i", about="genre"),
+        said("u", "dislike", "i", duration=3.0),
+        said("u", "dislike", "i"),
+        said("u", "undo", features={"genre": ["A"]}),
+    ]
+    assert list(EventBatch.of(events).events()) == events
+
+
+def test_an_explanation_adds_up_and_says_what_was_asked_for(tmp_path: Path, clock: Clock) -> None:
+    begin(tmp_path / "state").close()
+    live = opened(tmp_path / "state", clock)
+    live.update([said("", "item", f"i{n}", features={"genre": genre(f"i{n}")}) for n in range(1, N_ITEMS + 1)])
+    ranked: Callable[[], dict[str, float]] = lambda: dict(live.recommend("u1", N_ITEMS))  # noqa: E731
+    before = ranked()
+    live.update([said("u1", "less", features=of("Horror"), duration=DAY), said("u1", "more", features=of("Horror"))])
+    live.update([said("u1", "more", features=of("Comedy"))])
+    with live.reading() as (state, learner):
+        number = state.users.id_of("u1")
+        asked = Asked.of(state, learner, number)
+        for item, score in ranked().items():
+            keys = state.users.keys, state.items.keys
+            told = explained(learner, state.edges, number, state.items.id_of(item), keys, asked)
+            assert told.ranked == pytest.approx(score, rel=1e-4)
+            assert told.ranked - told.moved == pytest.approx(before[item], rel=1e-4)
+            assert [(wish.sign, value) for wish, value in told.reasons] == (
+                [(1, genre(item))] if genre(item) in ("Horror", "Comedy") else []  # the newest of a value counts
+            )
+    live.close()
