@@ -33,7 +33,7 @@ from recbole_signed.ids_and_times import (
 )
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import parse_rows
-from recbole_signed.live.sources.dataset_source import AtomicSource
+from recbole_signed.live.sources.file_source import AtomicSource
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 COMPOSED, DECOMPOSED = "Zoë", unicodedata.normalize("NFD", "Zoë")

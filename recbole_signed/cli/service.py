@@ -345,7 +345,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Drive a service with simulated users, who like and dislike what they are shown."""
-    from recbole_signed.live.serve.simulation_client import drive
+    from recbole_signed.live.serve.simulator import drive
 
     outcome = drive(url, dataset, rounds, k, seed, key)
     if as_json:

@@ -15,12 +15,12 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
-from recbole_signed.live.learners import fine_tuning, ridge_map
+from recbole_signed.live.learners import fine_tuning, live_embeddings
 from recbole_signed.live.learners.base import grown
 from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, adam
 from recbole_signed.live.learners.growth import Weights, tables_of
+from recbole_signed.live.learners.live_embeddings import RidgeMap, degree_weights, features
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
-from recbole_signed.live.learners.ridge_map import RidgeMap, degree_weights, features
 from recbole_signed.live.store.edges import EdgeArrays
 
 
@@ -84,7 +84,7 @@ def test_the_ridge_is_that_of_the_least_generalised_cross_validation_error() -> 
         hat = x @ np.linalg.solve(gram + ridge * np.eye(12), x.T)
         return float(np.square(y - hat @ y).sum()) * n / (n - 1 - np.trace(hat)) ** 2
 
-    best = min(ridge_map.RIDGES * np.trace(gram) / 12, key=error)
+    best = min(live_embeddings.RIDGES * np.trace(gram) / 12, key=error)
     wanted = np.linalg.solve(gram + best * np.eye(12), x.T @ y) / spread[:, None]
     np.testing.assert_allclose(RidgeMap.fit(inputs, targets).weights, wanted, rtol=1e-3, atol=1e-5)
 

@@ -349,7 +349,7 @@ def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("recbole_signed.live.forgetting.RETRY", 1e9)
+    monkeypatch.setattr("recbole_signed.live.renewal.RETRY", 1e9)
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", Clock())
     recommender.update(events())

@@ -17,8 +17,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event
 from recbole_signed.live.events import DISLIKE, VIEW, Limits
 from recbole_signed.live.sources import EventSource, open_source
-from recbole_signed.live.sources.dataset_source import AtomicSource
-from recbole_signed.live.sources.file_source import CsvSource, JsonLinesSource, ParquetSource, StdinSource
+from recbole_signed.live.sources.file_source import AtomicSource, CsvSource, JsonLinesSource, ParquetSource, StdinSource
 
 ROWS: list[dict[str, Any]] = [
     {"event_id": f"e{i}", "user_id": f"ü{i % 3}", "item_id": f'i"{i % 4}', "type": kind, "timestamp": 10 + i}

@@ -16,7 +16,7 @@ from recbole_signed.live import Event, OnlineRecommender
 from recbole_signed.live.learners.ranking import best_items
 from recbole_signed.live.replica import Follower, OnlineReplica
 from recbole_signed.live.store.backup import restore
-from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.settings import StateSettings
 
 NOW = 1_700_000_000_000

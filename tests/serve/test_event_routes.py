@@ -15,8 +15,8 @@ from service_calls import NOW, Make, items, send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender, OnlineTrainer
-from recbole_signed.live.serve.arrivals import SET_BACK
 from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.writer import SET_BACK
 
 
 @pytest.mark.parametrize("kinds", [("like", "dislike"), ("dislike", "like")])
@@ -296,7 +296,7 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
 
 def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client, clock = serve(), [NOW]
-    monkeypatch.setattr("recbole_signed.live.serve.arrivals.now_ms", lambda: clock[0])
+    monkeypatch.setattr("recbole_signed.live.serve.writer.now_ms", lambda: clock[0])
     before = items(client, "1", k=50)
     send(client, "1", before[0], "dislike")
     clock[0] -= 30_000

@@ -23,8 +23,8 @@ from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.experiments import Experiments
 from recbole_signed.live.serve.keys import make_key
 from recbole_signed.live.serve.maintenance import Maintenance
+from recbole_signed.live.serve.problems import THREADS
 from recbole_signed.live.serve.settings import ServeSettings
-from recbole_signed.live.serve.turns import THREADS
 
 
 def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:

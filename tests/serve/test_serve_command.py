@@ -357,14 +357,14 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
 def test_replicas_that_end_at_once_are_started_again_later_and_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.live.serve import workers
+    from recbole_signed.live.serve import replicas
 
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.1)
+    monkeypatch.setattr(replicas, "LOOK", 0.005)
+    monkeypatch.setattr(replicas, "PAUSE", 0.1)
     started = tmp_path / "started"
     command = ["sh", "-c", f"echo x >> {started}; exit 3"]
     restarts = []
-    processes = workers.ReplicaProcesses(command, 1, lambda: restarts.append(time.monotonic()), lambda: False)
+    processes = replicas.ReplicaProcesses(command, 1, lambda: restarts.append(time.monotonic()), lambda: False)
     processes.start()
     deadline = time.monotonic() + 30
     while len(restarts) < 3 and time.monotonic() < deadline:
@@ -383,17 +383,17 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
 def test_a_replica_that_shows_no_sign_of_life_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.live.serve import workers
+    from recbole_signed.live.serve import replicas
 
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.01)
-    monkeypatch.setattr(workers, "SILENT", 0.1)
-    monkeypatch.setattr(workers, "END", 0.2)
+    monkeypatch.setattr(replicas, "LOOK", 0.005)
+    monkeypatch.setattr(replicas, "PAUSE", 0.01)
+    monkeypatch.setattr(replicas, "SILENT", 0.1)
+    monkeypatch.setattr(replicas, "END", 0.2)
     signs = itertools.count()
     alive = threading.Event()
     alive.set()
     restarted = threading.Event()
-    processes = workers.ReplicaProcesses(
+    processes = replicas.ReplicaProcesses(
         ["sh", "-c", "trap '' TERM; sleep 60 & wait; wait"],
         1,
         restarted.set,
@@ -412,12 +412,12 @@ def test_a_replica_that_shows_no_sign_of_life_is_replaced(
 
 def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C and systemd send the signal to all processes of a service."""
-    from recbole_signed.live.serve import workers
+    from recbole_signed.live.serve import replicas
 
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.01)
+    monkeypatch.setattr(replicas, "LOOK", 0.005)
+    monkeypatch.setattr(replicas, "PAUSE", 0.01)
     restarts = []
-    processes = workers.ReplicaProcesses(["sleep", "0"], 2, lambda: restarts.append(1), lambda: True)
+    processes = replicas.ReplicaProcesses(["sleep", "0"], 2, lambda: restarts.append(1), lambda: True)
     processes.start()
     time.sleep(0.3)
     processes.stop()
@@ -427,10 +427,10 @@ def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: p
 def test_a_replica_that_the_system_does_not_start_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.live.serve import workers
+    from recbole_signed.live.serve import replicas
 
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.01)
+    monkeypatch.setattr(replicas, "LOOK", 0.005)
+    monkeypatch.setattr(replicas, "PAUSE", 0.01)
     real, answers = subprocess.Popen, chain([None, OSError(12, "Cannot allocate memory")], repeat(None))
 
     def popen(command: list[str]) -> Any:
@@ -438,9 +438,9 @@ def test_a_replica_that_the_system_does_not_start_is_tried_again(
             raise error
         return real(command)
 
-    monkeypatch.setattr(workers.subprocess, "Popen", popen)
+    monkeypatch.setattr(replicas.subprocess, "Popen", popen)
     restarted = threading.Event()
-    processes = workers.ReplicaProcesses(["sleep", "0"], 1, restarted.set, lambda: False)
+    processes = replicas.ReplicaProcesses(["sleep", "0"], 1, restarted.set, lambda: False)
     processes.start()
     assert restarted.wait(30)
     processes.stop()
@@ -541,7 +541,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
     """Two processes that make the log of impressions at once get in each other's way."""
     from small_recommender import begin
 
-    from recbole_signed.live.serve import start, workers
+    from recbole_signed.live.serve import replicas, start
 
     begin(tmp_path / "state").close()
     found: list[bool] = []
@@ -555,7 +555,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
 
         terminate = wait = poll
 
-    monkeypatch.setattr(workers.subprocess, "Popen", Replica)
+    monkeypatch.setattr(replicas.subprocess, "Popen", Replica)
     for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
         monkeypatch.setattr(start, name, lambda *_: None)
     start.run_service(tmp_path / "state", port=0, workers=3)
@@ -564,11 +564,11 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
 
 def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would get a part of the events."""
-    from recbole_signed.live.serve import start, workers
+    from recbole_signed.live.serve import replicas, start
     from recbole_signed.live.serve.start import listening_socket
 
     begin(tmp_path / "state").close()
-    monkeypatch.setattr(workers.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
+    monkeypatch.setattr(replicas.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
     for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
         monkeypatch.setattr(start, name, lambda *_: None)
     with listening_socket("127.0.0.1", 0, shared=True) as taken:  # as a service with --workers has it

@@ -15,10 +15,10 @@ from recbole_signed.live import Event, OnlineTrainer
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import TrafficLog
 from recbole_signed.live.serve.app import make_app
-from recbole_signed.live.serve.arrivals import Arrivals
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.traffic import ImpressionQueue, Shown
+from recbole_signed.live.serve.writer import Arrivals
 from recbole_signed.live.store.backup import noted
 
 

@@ -1,7 +1,7 @@
 r"""Any model of embeddings under a stream: gradient training from time to time, closed forms in between.
 
 T0 and T1: a user is :math:`r_u + f(\text{its edges now})`, with the fold-in map f of the last version
-(:mod:`~.ridge_map`) and the rest :math:`r_u = z_u - f(\text{its edges then})` that the map does not
+(:mod:`~.live_embeddings`) and the rest :math:`r_u = z_u - f(\text{its edges then})` that the map does not
 explain. So a user whose edges are what they were has exactly the embedding that the model gave it, a new one has the
 map's, and what lies between depends on the edges alone. Items that are new, or have grown by a quarter, follow
 likewise from their users; the others stay. T2: the model is built again on the present graph, takes over its

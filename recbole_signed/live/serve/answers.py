@@ -25,9 +25,8 @@ from recbole_signed.live.serve import catalogue, ranking, traffic
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.live.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
-from recbole_signed.live.serve.held import announced_features, newest_edges
 from recbole_signed.live.serve.quality import LiveQuality
-from recbole_signed.live.serve.ranking import Ranked
+from recbole_signed.live.serve.ranking import Ranked, announced_features, newest_edges
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import ImpressionQueue, Shown, TrafficLog, now_ms
@@ -126,7 +125,7 @@ class Answers:
             ranking.with_parameters(learner, policy.parameters)
 
     def hidden(self) -> Any:
-        """Return the ids of items that are shown to nobody: the withdrawn, and those of ``newcomers.py``."""
+        """Return the ids of items that are shown to nobody: the withdrawn, and those of ``hidden_items.py``."""
         return self._state.hidden_items()
 
     def item(self, item: str) -> tuple[bool, tuple[str, ...]]:

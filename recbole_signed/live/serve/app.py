@@ -21,13 +21,12 @@ from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.serve import gorse, schemas
 from recbole_signed.live.serve.answers import TRENDING
-from recbole_signed.live.serve.described import NeedsRole, describe_keys
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.experiments import parse_experiment
 from recbole_signed.live.serve.keys import ApiKeys, RateLimit
 from recbole_signed.live.serve.maintenance import AlreadyRunsError, Maintenance, Refitting
-from recbole_signed.live.serve.middleware import Watch, answer_errors
-from recbole_signed.live.serve.problems import PROBLEM, ProblemError
+from recbole_signed.live.serve.middleware import NeedsRole, Watch, answer_errors, describe_keys
+from recbole_signed.live.serve.problems import PROBLEM, ProblemError, Turns
 from recbole_signed.live.serve.ranking import Ranked
 from recbole_signed.live.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.live.serve.requests import (
@@ -44,7 +43,6 @@ from recbole_signed.live.serve.requests import (
     wait_for,
 )
 from recbole_signed.live.serve.traffic import now_ms
-from recbole_signed.live.serve.turns import Turns
 
 UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
 ItemId = Annotated[schemas.PathId, Path(description="Id of an item, as events have it.")]

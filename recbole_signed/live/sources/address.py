@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.sources.dataset_source import AtomicSource
-from recbole_signed.live.sources.file_source import CsvSource, JsonLinesSource, ParquetSource, StdinSource
+from recbole_signed.live.sources.file_source import AtomicSource, CsvSource, JsonLinesSource, ParquetSource, StdinSource
 from recbole_signed.live.sources.kafka_source import KafkaSource
 from recbole_signed.live.sources.redis_source import RedisSource
 from recbole_signed.live.sources.source import EventSource

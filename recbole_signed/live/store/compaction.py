@@ -18,9 +18,9 @@ from recbole_signed.ids_and_times import normal
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP, VIEW, refuse_other_units
 from recbole_signed.live.store.database import explained, transaction, truncate_wal, write_meta
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.log_batch import LogBatch
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors, write_folder
 from recbole_signed.live.store.versions import Versions
 from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary

@@ -22,7 +22,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import FORGET_USER, USER
-from recbole_signed.live.store.checksum import row_checksums, unsealed
+from recbole_signed.live.store.checksum import SEQ, HighWaterMark, row_checksums, unsealed
 from recbole_signed.live.store.database import (
     connect,
     damaged,
@@ -35,13 +35,10 @@ from recbole_signed.live.store.database import (
     truncate_wal,
     write_small_sum,
 )
-from recbole_signed.live.store.graves import Graves
-from recbole_signed.live.store.high_water import SEQ, HighWaterMark
-from recbole_signed.live.store.log_batch import LogBatch
-from recbole_signed.live.store.seen import Seen
+from recbole_signed.live.store.edge_views import LogBatch
+from recbole_signed.live.store.seen import Graves, Seen
 from recbole_signed.live.store.settings import StateSettings
-from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, make_tag
-from recbole_signed.live.store.withdrawn import Withdrawn
+from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, Withdrawn, make_tag
 
 _logger = logging.getLogger(__name__)
 _REPLAY_ROWS = 50_000
@@ -301,7 +298,7 @@ class EventLog:
             self.connection.execute("DELETE FROM positions WHERE source = ''")
 
     def end_graces(self) -> None:
-        """Destroy the keys of graves whose time of grace is over, see ``graves.py``."""
+        """Destroy the keys of graves whose time of grace is over, see `Graves`."""
         now = self.settings.now()
         if self.graves.has_ended(now):
             with explained(self.path, "Ending the grace of forgotten users"), transaction(self.connection):
@@ -427,7 +424,7 @@ class EventLog:
             after_seq = group[-1][1]
 
     def refuse_lost_events(self) -> None:
-        """Hold the end of the log against the newest seq that was acknowledged, see ``high_water.py``.
+        """Hold the end of the log against the newest seq that was acknowledged, see `HighWaterMark`.
 
         Raises:
             UsageError: events are missing at its end.
