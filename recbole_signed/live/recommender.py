@@ -234,9 +234,7 @@ class OnlineRecommender(RenewableModel):
         """Hold back other updates, and not the model, while something is written to the disk."""
         self._check_process()
         with self._updating:
-            with self._entered() as (state, _):
-                pass
-            yield state
+            yield self.current()
 
     # ---- forgetting
 
@@ -254,8 +252,7 @@ class OnlineRecommender(RenewableModel):
                 the disk is full; then nothing was forgotten.
         """
         token = id_of(user)
-        with self._entered() as (state, _):
-            before = state.log.graves.time_of(token)
+        before = self.current().log.graves.time_of(token)
         stamp = self.time_to_forget(token) if timestamp is None else timestamp
         # one that follows an earlier forgetting may lie ahead of a clock that was set back since
         limits = self._limits if timestamp is not None else Limits(future_tolerance=None)

@@ -106,6 +106,11 @@ class RenewableModel:
                 state, learner = self._ready()
             yield state, learner
 
+    def current(self) -> OnlineState:
+        """Return the state, brought to the end of the log; it is not held while the disk is waited for."""
+        with self._entered() as (state, _):
+            return state
+
     def _compare(self) -> None:
         """Let the next refit bring what the configuration says, where a version of other parameters is in force."""
         if self._configured is not None and self.learner is not None:
@@ -232,8 +237,7 @@ class RenewableModel:
     @contextlib.contextmanager
     def maintaining(self) -> Iterator[OnlineState]:
         """Hold what writes versions, the base or backups; it is never waited for while state and learner are held."""
-        with self._entered() as (state, _):
-            pass
+        state = self.current()
         with state.maintenance:
             yield state
 

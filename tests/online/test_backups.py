@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -375,53 +374,19 @@ def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(tmp_pat
     recommender.close()
 
 
-@pytest.mark.parametrize("step", ["BACKUPS:written", "BACKUPS:replaced", "backup:shortened", None])
-def test_the_register_of_backups_stays_short_wherever_a_crash_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str | None
-) -> None:
-    monkeypatch.setattr(backup, "_SLACK", 3)
-    (register := tmp_path / "BACKUPS").write_text('"/an/old one"\n')  # as earlier versions wrote it
-    others = [backup.NotedBackup(tmp_path / name, 7, missed=name == "b") for name in "ab"]
-    backup.note(tmp_path, *others)
-
-    class CrashError(Exception):
-        pass
-
-    def crash(name: str) -> None:
-        if name == step:
-            raise CrashError
-
-    for missed in [True, False] * 20:
-        with contextlib.suppress(CrashError), monkeypatch.context() as patch:
-            patch.setattr("recbole_signed.files.reached", crash)
-            with backup.alone(tmp_path):
-                pass
-        backup.note(tmp_path, backup.NotedBackup(tmp_path / "c", 7, missed=missed))
-        wanted = [backup.NotedBackup(tmp_path / "c", 7, missed=missed)]
-        assert backup.noted(tmp_path) == [backup.NotedBackup(Path("/an/old one"), None, missed=False), *others, *wanted]
-    with backup.alone(tmp_path):
-        pass
-    assert len(register.read_bytes().splitlines()) <= 2 * 4 + 3 + 2
-
-
-def test_nobody_holds_the_register_beside_another_while_it_is_written_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backup, "_SLACK", 0)
-    inside: list[int] = []
-
-    def work(number: int) -> None:
-        for turn in range(30):
-            with backup.alone(tmp_path):
-                inside.append(number)
-                backup.note(tmp_path, backup.NotedBackup(tmp_path / f"{number}", turn, missed=False))
-                backup.note(tmp_path, backup.NotedBackup(tmp_path / f"{number}", turn, missed=True))
-                assert inside == [number]
-                inside.remove(number)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(4)))
-    assert sorted((each.path.name, each.device) for each in backup.noted(tmp_path)) == [(f"{n}", 29) for n in range(4)]
+def test_a_register_to_which_earlier_versions_added_lines_is_read(tmp_path: Path) -> None:
+    lines = [
+        '"/an/old one"',
+        '{"path": "/gone"}',
+        '{"path": "/gone", "destroyed": true}',
+        '{"path": "/a", "missed": true}',
+    ]
+    (tmp_path / "BACKUPS").write_text("".join(f"{line}\n" for line in lines))
+    expected = {"/an/old one": (None, False), "/a": (None, True)}
+    for _ in range(2):
+        assert {str(each.path): (each.device, each.missed) for each in backup.noted(tmp_path)} == expected
+        backup.note(tmp_path, backup.NotedBackup(tmp_path / "c", 7, missed=False))
+        expected[str(tmp_path / "c")] = (7, False)
 
 
 def test_new_folders_are_open_to_their_owner_alone_and_others_as_before(tmp_path: Path) -> None:

@@ -85,10 +85,10 @@ def test_ids_in_a_body_may_be_whole_numbers_as_in_events(serve: Make) -> None:
 @pytest.mark.parametrize("erase", ["/v1/users/u", "/api/user/u", None])
 def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(serve: Make, erase: str | None) -> None:
     client = serve()
-    trainer = client.engine.trainer  # type: ignore[attr-defined]
+    recommender = client.engine.recommender  # type: ignore[attr-defined]
     ahead = round(time.time() * 1000) + 100_000
     send(client, "u", "1", "like", timestamp=ahead)
-    trainer.forget("u", ahead)
+    recommender.forget("u", ahead)
     send(client, "u", "2", "like", timestamp=ahead + 1)
     assert client.get("/v1/users/u/recommendations").json()["known_user"]
     if erase is None:
@@ -147,7 +147,7 @@ def test_there_is_room_for_the_next_events_once_a_request_is_answered(
     fails: bool, serve: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = serve(limits={"queue": 2}).engine  # type: ignore[attr-defined]
-    goes_on, ingest, waiting = threading.Event(), engine.trainer.ingest, Future[int]()
+    goes_on, ingest, waiting = threading.Event(), engine.recommender.ingest, Future[int]()
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         assert goes_on.wait(60)
@@ -155,7 +155,7 @@ def test_there_is_room_for_the_next_events_once_a_request_is_answered(
             raise UsageError("Writing the log failed: No space left on device")
         return ingest(*args, **kwargs)
 
-    monkeypatch.setattr(engine.trainer, "ingest", slow)
+    monkeypatch.setattr(engine.recommender, "ingest", slow)
     answered = engine.writer.submit([{"user_id": "1", "item_id": item, "type": "like"} for item in ("1", "2")])
     answered.add_done_callback(lambda _: waiting.set_result(engine.writer.waiting))
     goes_on.set()
@@ -173,7 +173,7 @@ def test_what_the_disk_refuses_is_no_fault_of_the_request(
         raise UsageError("Writing the log failed: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.trainer, "ingest", full)
+        patch.setattr(engine.recommender, "ingest", full)
         refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert "No space left" in refused.json()["detail"]
@@ -204,7 +204,7 @@ def test_what_the_disk_refuses_is_no_fault_of_the_request(
 def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_signed.live.serve.writer.PROBE", 0.05)
     client = serve()
-    log = client.engine.trainer.state.log  # type: ignore[attr-defined]
+    log = client.engine.recommender.state.log  # type: ignore[attr-defined]
     log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
     event = {"user_id": "1", "item_id": "1", "type": "like"}
     assert client.post("/v1/events", json={"events": [event]}).status_code == 503
@@ -224,10 +224,10 @@ def test_answers_are_kept_as_shown_after_an_erasure_that_the_disk_has_refused(se
     engine = client.engine  # type: ignore[attr-defined]
     items(client, "1")
     send(client, "2", "1", "like")
-    engine.trainer.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    engine.recommender.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
     assert client.delete("/v1/users/1").status_code == 503
     shown = len(items(client, "2"))
-    engine.trainer.state.log.connection.execute("PRAGMA query_only = OFF")
+    engine.recommender.state.log.connection.execute("PRAGMA query_only = OFF")
     engine.impressions.close()
     assert engine.traffic.holding("2") == shown
 
@@ -235,7 +235,7 @@ def test_answers_are_kept_as_shown_after_an_erasure_that_the_disk_has_refused(se
 def test_a_cancelled_request_does_not_end_the_writer(serve: Make) -> None:
     client = serve()
     engine = client.engine  # type: ignore[attr-defined]
-    with engine.trainer.reading():  # the writer waits
+    with engine.recommender.reading():  # the writer waits
         first = engine.writer.submit([{"user_id": "1", "item_id": "1", "type": "like", "timestamp": NOW}])
         deadline = time.monotonic() + 20
         while not first.running() and time.monotonic() < deadline:
@@ -256,7 +256,7 @@ def test_a_verdict_whose_clock_is_ahead_is_taken_back(serve: Make, route: str) -
     assert items(client, "1", k=50) == before
 
 
-def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Make, trainer: OnlineTrainer) -> None:
+def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Make, recommender: OnlineTrainer) -> None:
     client = serve()
     ahead = int(time.time() * 1000) + 120_000
 
@@ -275,7 +275,7 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
     again_and_again = [{"user_id": "u", "item_id": "9", "type": kind} for kind in ("like", "unlike", "like")]
     assert client.post("/v1/events", json={"events": again_and_again}).json()["accepted"] == 3
     assert kinds() == ["like", "like"]
-    trainer.forget("u", ahead)
+    recommender.forget("u", ahead)
     for number, kind in ((6, "like"), (7, "view")):
         assert send(client, "u", str(number), kind)["accepted"] == 1
     rows: list[dict[str, Any]] = [
@@ -284,11 +284,11 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
     ]
     assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 2
     assert kinds() == ["skip"]
-    edges = trainer.state.edges.content_hash()  # type: ignore[union-attr]
+    edges = recommender.state.edges.content_hash()  # type: ignore[union-attr]
     engine = client.engine  # type: ignore[attr-defined]
     engine.close()
-    trainer.close()
-    again = OnlineRecommender.open(trainer.directory)
+    recommender.close()
+    again = OnlineRecommender.open(recommender.directory)
     assert again.state is not None
     assert again.state.edges.content_hash() == edges  # times are in the log: a replay ends with the same
     again.close()
@@ -314,7 +314,7 @@ def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkey
 
 
 def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
-    serve: Make, trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, clock = serve(), [time.time_ns()]
     monkeypatch.setattr(time, "time_ns", lambda: clock[0])
@@ -333,25 +333,25 @@ def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
     forgotten = liked["timestamp"] + 60_000
     with monkeypatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: forgotten * 1_000_000)
-        trainer.forget("u", forgotten)
+        recommender.forget("u", forgotten)
     assert send(client, "u", "5", "like")["accepted"] == 1
     assert client.delete("/v1/users/u").json()["accepted"] == 1
     assert send(client, "u", "5", "like")["accepted"] == 1
-    trainer.forget("u")
+    recommender.forget("u")
     assert not client.get("/v1/users/u").json()["known"]
 
 
 def test_times_are_given_by_the_writer_in_the_order_of_the_request(
-    serve: Make, trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, found, ahead = serve(), list[str](), int(time.time() * 1000) + 120_000
-    look = trainer.times_to_follow
+    look = recommender.times_to_follow
 
     def times_to_follow(users: Sequence[str], items: Sequence[str]) -> list[int]:
         found.append(threading.current_thread().name)
         return look(users, items)
 
-    monkeypatch.setattr(trainer, "times_to_follow", times_to_follow)
+    monkeypatch.setattr(recommender, "times_to_follow", times_to_follow)
     rows = [
         {"user_id": "u", "item_id": 5, "type": "like", "timestamp": ahead},
         {"user_id": "u", "item_id": "5", "type": "dislike"},

@@ -32,8 +32,8 @@ def test_a_parameter_of_a_request_takes_the_place_of_that_of_a_variant(serve: Ma
 
 
 def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> None:
-    trainer = begin(tmp_path / "state", "Pop")
-    engine = Engine(trainer, folder=tmp_path / "state")
+    recommender = begin(tmp_path / "state", "Pop")
+    engine = Engine(recommender, folder=tmp_path / "state")
     refused = TestClient(make_app(engine)).get("/v1/users/u1/recommendations?k=5&explain=true")
     assert (refused.status_code, "can't explain" in refused.json()["detail"]) == (422, True)
     assert engine.telemetry.total(engine.telemetry.impressions) == 0
@@ -43,7 +43,7 @@ def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> No
     assert engine.traffic is not None
     assert engine.traffic.added() == 0
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
 def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
@@ -171,12 +171,12 @@ def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.Monk
     users, things = [f"u{i}" for i in range(1, 13)], [f"i{i}" for i in range(1, 9)]
     user, item = np.divmod(np.arange(60), 5)
     edges = (user + 1, item + 1, np.full(60, LIKE, dtype=np.int8), NOW + np.arange(60))
-    trainer = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
+    recommender = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 1.0}}}
     careful = parse_experiment("careful", {"variants": variants})
     with pytest.raises(UsageError, match="'careful' of the experiment 'careful' does not fit the model: SignedEASE"):
-        Engine(trainer, experiments=Experiments({"careful": careful}))
-    engine = Engine(trainer)
+        Engine(recommender, experiments=Experiments({"careful": careful}))
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     refused = client.put("/v1/experiments/careful", json={"variants": variants})
     assert (refused.status_code, "no parameter 'dislike_aversion'" in refused.json()["detail"]) == (422, True)
@@ -187,7 +187,7 @@ def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.Monk
     events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in users]
     assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
 def test_live_quality_and_metrics(serve: Make) -> None:

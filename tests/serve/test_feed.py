@@ -73,19 +73,19 @@ def service(tmp_path: Path, stream: Stream) -> Iterator[Callable[[str], TestClie
     def make(name: str) -> TestClient:
         if not (tmp_path / name).exists():
             shutil.copytree(tmp_path / "origin", tmp_path / name)
-        trainer = OnlineRecommender.open(tmp_path / name)
+        recommender = OnlineRecommender.open(tmp_path / name)
         settings = ServeSettings.model_validate({"source": f"{stream.address}{name}"})
-        engine = Engine(trainer, settings, folder=tmp_path / name)
-        opened.append((engine, trainer))
+        engine = Engine(recommender, settings, folder=tmp_path / name)
+        opened.append((engine, recommender))
         client = TestClient(make_app(engine))
         client.engine = engine  # type: ignore[attr-defined]
-        client.stop = lambda: (engine.close(), trainer.close(), opened.remove((engine, trainer)))  # type: ignore[attr-defined]
+        client.stop = lambda: (engine.close(), recommender.close(), opened.remove((engine, recommender)))  # type: ignore[attr-defined]
         return client
 
     yield make
-    for engine, trainer in opened:
+    for engine, recommender in opened:
         engine.close()
-        trainer.close()
+        recommender.close()
 
 
 def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:
@@ -110,7 +110,7 @@ def test_a_misspelt_field_of_a_stream_is_told_and_others_are_passed_over(
     stream.add({**row, "eventid": "e1", "timestamp": NOW})
     stream.add({**row, "timestamp": NOW, "session": "a"})
     lists(one, 1)
-    letters, wanted = one.engine.trainer.state.dead_letters, ("eventid", "timestmap")  # type: ignore[attr-defined]
+    letters, wanted = one.engine.recommender.state.dead_letters, ("eventid", "timestmap")  # type: ignore[attr-defined]
     deadline = time.monotonic() + 60
 
     def told() -> list[str]:
@@ -199,11 +199,11 @@ class Rows(EventSource):
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    trainer = begin(tmp_path / "state")
-    engine = Engine(trainer, folder=tmp_path / "state")
+    recommender = begin(tmp_path / "state")
+    engine = Engine(recommender, folder=tmp_path / "state")
     yield engine
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
 def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
@@ -220,7 +220,7 @@ def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
     counted = engine.telemetry.events
     assert engine.telemetry.total(counted, result="refused") == 2
     assert engine.telemetry.total(counted, result="accepted") == 1
-    letters = list(engine.trainer.state.dead_letters)
+    letters = list(engine.recommender.state.dead_letters)
     assert [(each["source"], each["position"], each["raw"]) for each in letters] == [
         ("rows", "0", rows[0]),
         ("rows", "2", {}),
@@ -240,7 +240,7 @@ def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
 def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.writer is not None
     monkeypatch.setattr(feed, "PAUSE", 0.0)
-    write, refused = engine.trainer.state.dead_letters.write, []
+    write, refused = engine.recommender.state.dead_letters.write, []
 
     def full(source: str, letters: Any) -> None:
         if not refused:
@@ -248,11 +248,11 @@ def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monk
             raise UsageError("the disk is full")
         write(source, letters)
 
-    monkeypatch.setattr(engine.trainer.state.dead_letters, "write", full)
+    monkeypatch.setattr(engine.recommender.state.dead_letters, "write", full)
     source = Rows([{"user_id": "u1", "type": "adore"}])
     engine.feed = Feed(source, engine.writer)
     assert source.committed.wait(60)
-    assert [each["raw"] for each in engine.trainer.state.dead_letters] == [{"user_id": "u1", "type": "adore"}]
+    assert [each["raw"] for each in engine.recommender.state.dead_letters] == [{"user_id": "u1", "type": "adore"}]
 
 
 def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
@@ -287,7 +287,7 @@ def test_a_stream_announces_features(engine: Engine) -> None:
     source = Rows(rows)
     engine.feed = Feed(source, engine.writer)
     assert source.committed.wait(60)
-    with engine.trainer.reading() as (state, _):
+    with engine.recommender.reading() as (state, _):
         assert state.announced() == {
             "item": {state.items.id_of("i1"): {"genre": ["jazz", "live"], "year": 1999}},
             "user": {state.users.id_of("u1"): {"country": "NO"}},
@@ -311,7 +311,7 @@ def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: p
     source = Rows(rows, RuntimeError("broken") if where == "source" else None)
     with monkeypatch.context() as patch:
         if where == "writer":
-            patch.setattr(engine.trainer, "ingest", lambda *_, **__: 1 / 0)
+            patch.setattr(engine.recommender, "ingest", lambda *_, **__: 1 / 0)
         client = TestClient(make_app(engine))
         engine.feed = Feed(source, engine.writer)
         deadline = time.monotonic() + 60

@@ -110,7 +110,7 @@ def test_a_refused_announcement_changes_nothing_else(serve: Make, monkeypatch: p
     client = serve()
     engine: Any = client.engine  # type: ignore[attr-defined]
     client.put("/v1/items/7", json={"tags": ["b"]})
-    monkeypatch.setattr(engine.trainer, "_unfit", lambda batch: dict.fromkeys(range(len(batch)), "it does not fit"))
+    monkeypatch.setattr(engine.recommender, "_unfit", lambda batch: dict.fromkeys(range(len(batch)), "it does not fit"))
     for withdrawn in (True, False):
         body = {"withdrawn": withdrawn, "tags": ["a"], "features": {"year": 1}}
         assert client.put("/v1/items/7", json=body).status_code == 422
@@ -160,8 +160,8 @@ def test_an_audience_is_as_long_as_asked_for_or_refused(tmp_path: Path) -> None:
     users, things = [f"u{i}" for i in range(1, 142)], [f"i{i}" for i in range(1, 9)]
     number = np.arange(1, 142)
     edges = (number, number % 7 + 1, np.full(141, LIKE, dtype=np.int8), NOW + number)
-    trainer = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), users, things, edges)
-    engine = Engine(trainer, ServeSettings.model_validate({"limits": {"k": 200}}))
+    recommender = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), users, things, edges)
+    engine = Engine(recommender, ServeSettings.model_validate({"limits": {"k": 200}}))
     client = TestClient(make_app(engine))
     try:
         assert len(client.get("/v1/items/i8/audience?k=120").json()["users"]) == 120
@@ -169,13 +169,13 @@ def test_an_audience_is_as_long_as_asked_for_or_refused(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["detail"]) == (422, "k is 201; at most 200 are served.")
     finally:
         engine.close()
-        trainer.close()
+        recommender.close()
 
 
 @pytest.mark.parametrize("model", ["Pop", "SSF"])
 def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) -> None:
-    trainer = begin(tmp_path / "state", model)
-    engine = Engine(trainer)
+    recommender = begin(tmp_path / "state", model)
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     try:
         for user in ("u1", "nobody"):
@@ -193,7 +193,7 @@ def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) ->
             assert effect["come"] == [item for item in after if item not in before[:5]]
     finally:
         engine.close()
-        trainer.close()
+        recommender.close()
 
 
 def test_a_session_of_unknown_items_alone_is_nobody(serve: Make) -> None:
@@ -225,9 +225,9 @@ def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
     (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
     more = {"auto": False, "rank": 8, "features": {"user": "all"}} if name == "SSF" else {"epochs": 2}
     model, config, parts = prepare_model(name, online_state=str(tmp_path / "state"), **more)
-    trainer = OnlineTrainer(config, model)
-    trainer.fit(parts[0], saved=False, show_progress=False)
-    engine = Engine(trainer)
+    recommender = OnlineTrainer(config, model)
+    recommender.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
         send(client, "somebody", item, kind)
@@ -236,7 +236,7 @@ def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
         assert [item for item, _ in session] == [item for item, _ in live]
         assert [score for _, score in session] == pytest.approx([score for _, score in live], rel=1e-4)
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
 def test_explanations_add_up(serve: Make) -> None:
@@ -290,7 +290,7 @@ def test_the_strength_of_dislikes_is_that_of_the_service_or_of_the_request(serve
     assert felt != none
     other = serve(dislike_strength=0)
     assert items(other, "1", k=60) == none
-    assert items(other, "1", k=60, dislike_strength=client.engine.trainer.learner.dislike_strength) == felt  # type: ignore[attr-defined]
+    assert items(other, "1", k=60, dislike_strength=client.engine.recommender.learner.dislike_strength) == felt  # type: ignore[attr-defined]
     body = {"users": [{"user_id": "1"}], "k": 60}
     for given, wanted in (({}, felt), ({"dislike_strength": 0}, none)):
         (answer,) = client.post("/v1/recommendations", json=body | given).json()["answers"]
@@ -334,7 +334,7 @@ def test_versions(serve: Make) -> None:
 
 def test_a_version_that_cannot_be_written_is_no_fault_of_the_request(serve: Make) -> None:
     client = serve()
-    folder = client.engine.trainer.state.directory  # type: ignore[attr-defined]
+    folder = client.engine.recommender.state.directory  # type: ignore[attr-defined]
     folder.rename(folder.with_name("moved"))
     refused = client.post("/v1/models")
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
@@ -369,7 +369,7 @@ def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
     for item, stamp in (("3", "2023-11-14"), ("5", "2023-11-14T22:13:20"), ("7", "2023-11-14T23:13:20+01:00")):
         row = {"FeedbackType": "star", "UserId": "g", "ItemId": item, "Timestamp": stamp}
         assert client.post("/api/feedback", json=[row]).json() == {"RowAffected": 1}, stamp
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         row = state.edges.of_user(state.users.id_of("g"))
         times = dict(zip(state.items.tokens(row.ids.tolist()), row.timestamp.tolist(), strict=True))
     assert times == {"3": NOW - 80_000_000, "5": NOW, "7": NOW}
@@ -381,7 +381,7 @@ def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
     assert client.post("/api/feedback", json=[wrong, right]).json() == {"RowAffected": 1}
 
 
-def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
+def test_a_replica_answers_alike_and_hands_events_on(serve: Make, recommender: Any, tmp_path: Path) -> None:
     import uvicorn
 
     from recbole_signed.live.serve.app import make_app

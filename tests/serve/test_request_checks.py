@@ -189,7 +189,7 @@ def test_clients_are_not_told_where_files_of_the_service_are(
     (tmp_path / "copies").write_text("a file where the folder of backups would be")
     assert maintenance.run("backup").error is not None
     texts.append(told.get("/v1/status").text)
-    engine.trainer.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    engine.recommender.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
     refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
     assert (refused.status_code, "(log.sqlite)" in refused.json()["detail"]) == (503, True)
     assert "Events can't be taken: Appending to the event log failed" in caplog.text

@@ -191,18 +191,22 @@ def test_experiment_commands(
     assert "like_rate" in out
     report = json.loads(outcome(capsys, "experiment", "report", "aversion", "--state", "state", "--json")[1])
     assert report["variants"]["plain"]["users"] == 30
-    words = ["experiment", "off-policy", "aversion", "--state", "state", "--variant", "careful"]
-    value = json.loads(outcome(capsys, *words, "--json")[1])
-    assert value["like_rate_snips"]["value"] == pytest.approx(report["variants"]["careful"]["like_rate"])
-    assert "like_rate_ips" in outcome(capsys, *words)[1]
-    status, _, err = outcome(capsys, *words[:-1], "none")
-    assert (status, "has no variant 'none'" in err) == (2, True)
+    assert report["policies"] == {}
     (state / "experiments.yaml").rename(tmp_path / "mine.yaml")
-    assert json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1]) == value
+    words = ["experiment", "report", "aversion", "--state", "state"]
     assert outcome(capsys, *words, "--experiments", "none.yaml")[::2] == (
         2,
         "recbole-signed: there is no file none.yaml; did you mean 'mine.yaml'?\n",
     )
+    with TrafficLog(state / "traffic.sqlite")._db as rows:  # as a variant that explores would have drawn them
+        rows.execute(
+            "INSERT INTO draw SELECT impression, 'aversion', 'careful', .5, .25 FROM exposure WHERE impression % 3 = 1"
+        )
+    drawn = outcome(capsys, *words, "--experiments", "mine.yaml")[1]
+    assert "First places, had everybody got careful: like rate" in drawn
+    assert "60 effective lists, mean weight 0.50" in drawn
+    report = json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1])
+    assert report["policies"]["careful"]["weight"] == 0.5
     elsewhere = ["experiment", "report", "aversion", "--state", "state", "--experiments", "mine.yaml", "--json"]
     assert json.loads(outcome(capsys, *elsewhere)[1]) == report
     power = ["experiment", "power", "--rate", "0.1", "--effect", "0.05", "--impressions", "20"]

@@ -166,7 +166,6 @@ def test_lists_of_a_split_and_interleaved_ones_under_one_name_are_told_apart(log
     log.write([Shown("3", user, ["x", "y"], 5, "v1", [[("test", "a", 0.5)], [("test", "b", 0.5)]]) for user in "uvw"])
     log.outcome([(user, item, 1, 6) for user in "uvw" for item in "xy"])
     assert sorted(row[:5] for row in log.per_user("test").rows()) == [("a", 0.5, 0, 2, 0), ("b", 0.5, 0, 2, 0)]
-    assert log.logged("test", interleaved=False)["time"].to_list() == [0] * 4
     assert set(log.interleaved("test")["request"]) == {"3"}
 
 

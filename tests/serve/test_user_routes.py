@@ -26,7 +26,7 @@ def test_an_item_is_announced_with_its_features(serve: Make) -> None:
     client = serve()
     announced = client.put("/v1/items/new", json={"features": {"genre": ["drama", "crime"], "year": 1999}})
     assert (announced.status_code, announced.json()["features"]["year"]) == (200, 1999)
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         assert state.announced()["item"] == {state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}}
     refused = client.put("/v1/items/other", json={"features": {"genre": {"a": 1}}})
     assert refused.status_code == 422
@@ -46,7 +46,7 @@ def test_a_user_is_announced_with_its_features_and_forgotten(serve: Make) -> Non
     for country in ("NO", "IT"):
         announced = client.put("/v1/users/new", json={"features": {"country": country, "age": 30}})
         assert (announced.status_code, announced.json()["features"]["country"]) == (200, country)
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         assert state.announced()["user"] == {state.users.id_of("new"): {"country": "IT", "age": 30}}
     refused = client.put("/v1/users/other", json={"features": {"country": {"a": 1}}})
     assert refused.status_code == 422
@@ -56,7 +56,7 @@ def test_a_user_is_announced_with_its_features_and_forgotten(serve: Make) -> Non
     event = {"type": "user", "user_id": "third", "features": {"age": 1}}
     assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
     assert client.delete("/v1/users/new").json()["accepted"] == 1
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
 
 
@@ -69,9 +69,9 @@ def test_an_announced_user_gets_lists_and_explanations_by_its_features(
     (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
     given = {"auto": False, "rank": 8, "cutoff": 4, "features": {"user": "all"}, "dislike_aversion": 0.5}
     model, config, parts = prepare_model("SSF", online_state=str(tmp_path / "state"), **given)
-    trainer = OnlineTrainer(config, model)
-    trainer.fit(parts[0], saved=False, show_progress=False)
-    engine = Engine(trainer)
+    recommender = OnlineTrainer(config, model)
+    recommender.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     strangers = client.get("/v1/users/new/recommendations").json()
     assert not strangers["known_user"]
@@ -92,7 +92,7 @@ def test_an_announced_user_gets_lists_and_explanations_by_its_features(
     again = client.get("/v1/users/new/recommendations").json()
     assert [each["item"] for each in again["items"]] == [each["item"] for each in strangers["items"]]
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
 def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_p
     assert client.get("/v1/users/a%2Fb").json() == {**stranger, "seq": engine.seq}
     left = client.get("/v1/status").json()["pending_erasure"]
     assert left["factors"] <= 1
-    engine.trainer.refit().result()
-    engine.trainer.erase()
+    engine.recommender.refit().result()
+    engine.recommender.erase()
     assert client.get("/v1/status").json()["pending_erasure"] == {
         "rows": 0,
         "factors": 0,
@@ -186,7 +186,7 @@ def test_what_is_not_forgotten_or_taken_back_is_an_error(serve: Make, monkeypatc
 
 def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serve: Make) -> None:
     client, user = serve(limits={"id_length": 9}), "x" * 300
-    client.engine.trainer.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
+    client.engine.recommender.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
     assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
     assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
     for length, status in ((10, 422), (9, 200)):
@@ -196,14 +196,14 @@ def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serv
 
 
 def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
-    serve: Make, trainer: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Make, recommender: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, looked = serve().engine, list[Path]()  # type: ignore[attr-defined]
     monkeypatch.setattr("recbole_signed.live.serve.engine.noted", lambda state: looked.append(state) or noted(state))
     for _ in range(3):
         assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == f"SEQ; {tmp_path}/copy/SEQ"
     assert len(looked) == 1
-    trainer.back_up(tmp_path / "copy")
+    recommender.back_up(tmp_path / "copy")
     assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == "SEQ; SEQ"
     assert len(looked) == 2
 

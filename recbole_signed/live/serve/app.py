@@ -350,10 +350,10 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
 # ---- models and experiments
 
 
-def _trainer(engine: Engine) -> OnlineRecommender:
-    if not isinstance(engine.trainer, OnlineRecommender):
+def _recommender(engine: Engine) -> OnlineRecommender:
+    if not isinstance(engine.recommender, OnlineRecommender):
         raise ProblemError(503, "Service Unavailable", NO_WRITER)
-    return engine.trainer
+    return engine.recommender
 
 
 def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
@@ -369,7 +369,7 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
                 current=each.current,
                 damage=None if each.damage is None else engine.without_folders(each.damage),
             )
-            for each in engine.trainer.versions.describe()
+            for each in engine.recommender.versions.describe()
         ]
         return schemas.Models(model=engine.version, seq=engine.seq, versions=versions)
 
@@ -382,19 +382,19 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
     def post_model() -> schemas.Models:
         """Save the model as a version."""
         with disk():
-            _trainer(engine).snapshot()
+            _recommender(engine).snapshot()
         return models()
 
     @app.post("/v1/models/{name}/activate", response_model_exclude_none=True, **admin)
     def activate(name: VersionName) -> schemas.Models:
         """Serve an older (or newer) version; events since then stay in force."""
-        _trainer(engine).activate(name)
+        _recommender(engine).activate(name)
         return models()
 
     @app.put("/v1/models/{name}/pin", response_model_exclude_none=True, **admin)
     def pin(name: VersionName, pinned: bool = True) -> schemas.Models:
         """Keep a version from being removed, or no longer."""
-        engine.trainer.versions.pin(name, pinned)
+        engine.recommender.versions.pin(name, pinned)
         return models()
 
     @app.post("/v1/refit", status_code=202, **admin)

@@ -102,7 +102,7 @@ def init_from_model(file: Path, directory: Path, names: str | None = None) -> No
     """Begin a state with a model that was fitted and saved before.
 
     Args:
-        file: what ``save`` of a fitted model wrote, or a checkpoint of a trainer.
+        file: what ``save`` of a fitted model wrote, or a checkpoint of a recommender.
         directory: of the state, which must not be there yet.
         names: as :func:`init_state` takes it.
 
@@ -248,7 +248,7 @@ def run_service(
         )
     hold_memory_down()
     compute_on_one_thread()
-    trainer = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
+    recommender = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
     sockets: list[socket.socket] = []
     replicas: ReplicaProcesses | None = None
     told: tempfile.TemporaryDirectory[str] | None = None
@@ -261,7 +261,7 @@ def run_service(
         port = sockets[0].getsockname()[1]
         if workers > 1:
             sockets.append(listening_socket("127.0.0.1", 0))
-        engine = _engine(trainer, settings, directory)
+        engine = _engine(recommender, settings, directory)
         maintenance = Maintenance(engine, settings.schedule)
         try:
             server = _server(make_app(engine, keys, maintenance), keys, settings)
@@ -295,7 +295,7 @@ def run_service(
             bound.close()
         if told is not None:
             told.cleanup()
-        trainer.close()
+        recommender.close()
 
 
 @_ends_by_sigterm

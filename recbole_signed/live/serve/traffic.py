@@ -63,11 +63,6 @@ CREATE TABLE IF NOT EXISTS draw (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS drawn ON draw (impression);
 """
-_MIXED = """
-SELECT i.request FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?1
-GROUP BY i.request HAVING min(e.variant) < max(e.variant)
-"""
-"""The requests of an experiment that were answered with interleaved lists, but for lists of one item."""
 
 
 def now_ms() -> int:
@@ -285,11 +280,14 @@ class TrafficLog:
             variants (a change of shares) counts for the first one.
         """
         rows = self._query(
-            f"""
+            """
             WITH shown AS (
                 SELECT i.user, e.variant, e.propensity, i.time, i.like, i.dislike
                 FROM exposure e JOIN impression i ON i.id = e.impression
-                WHERE e.experiment = ?1 AND i.request NOT IN ({_MIXED})
+                WHERE e.experiment = ?1 AND i.request NOT IN (
+                    SELECT i.request FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?1
+                    GROUP BY i.request HAVING min(e.variant) < max(e.variant)
+                )
             ), first AS (
                 SELECT user, min(time) AS first FROM shown GROUP BY user
             ), own AS (
@@ -335,23 +333,19 @@ class TrafficLog:
         )
         return _frame(rows, "user", "request", "variant", "likes", "dislikes")
 
-    def logged(self, experiment: str, *, interleaved: bool = True) -> pl.DataFrame:
-        """Return every impression of an experiment: what off-policy estimates start from.
-
-        Args:
-            experiment: its name.
-            interleaved: with those of lists that were interleaved under that name.
+    def logged(self, experiment: str) -> pl.DataFrame:
+        """Return every impression of an experiment.
 
         Returns:
             Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``, ``user`` (a
             number that counts the users from 1, another one in each answer).
         """
         rows = self._query(
-            f"""
+            """
             SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
                    dense_rank() OVER (ORDER BY i.user)
             FROM exposure e JOIN impression i ON i.id = e.impression
-            WHERE e.experiment = ?1 {"" if interleaved else f"AND i.request NOT IN ({_MIXED})"} ORDER BY i.id
+            WHERE e.experiment = ?1 ORDER BY i.id
             """,
             (experiment,),
         )

@@ -63,7 +63,7 @@ class Writer:
     """The thread that writes.
 
     Args:
-        trainer: started; nobody else writes to it.
+        recommender: started; nobody else writes to it.
         telemetry: that is counted in.
         before, after: called with each batch.
         queue_size: most events that wait.
@@ -72,14 +72,14 @@ class Writer:
 
     def __init__(
         self,
-        trainer: OnlineRecommender,
+        recommender: OnlineRecommender,
         telemetry: Telemetry,
         before: Before,
         after: After,
         queue_size: int,
         commit: int,
     ) -> None:
-        self._trainer, self._telemetry = trainer, telemetry
+        self._recommender, self._telemetry = recommender, telemetry
         self._before, self._after = before, after
         self.arrivals = Arrivals()
         self.queue_size, self._commit_size = queue_size, commit
@@ -104,7 +104,7 @@ class Writer:
 
     def position(self, source: str) -> str | None:
         """Return up to where a stream is read, as the log has it."""
-        return self._trainer.position(source)
+        return self._recommender.position(source)
 
     def submit(self, rows: Sequence[Any], read_to: tuple[str, str] | None = None) -> Future[Written]:
         """Hand events over; the future is done when they are durable and answers reflect them.
@@ -130,8 +130,7 @@ class Writer:
         Raises:
             UsageError: the disk is full or can't be written.
         """
-        with self._trainer.reading() as (state, _):
-            pass  # which is not held while the disk is waited for
+        state = self._recommender.current()
         with state.entered():
             state.dead_letters.write(source, rows)
         self._telemetry.events.labels("refused").inc(len(rows))
@@ -169,9 +168,7 @@ class Writer:
 
     def _probe(self) -> None:
         try:
-            with self._trainer.reading() as (state, _):
-                pass  # which is not held while the disk is waited for
-            state.probe()
+            self._recommender.current().probe()
         except Exception as error:  # the writer goes on
             self.failure = str(error) or type(error).__name__
         else:
@@ -204,9 +201,9 @@ class Writer:
             if len(batch):
                 self._before(batch)
 
-        times = self.arrivals.times(rows, self._trainer)
+        times = self.arrivals.times(rows, self._recommender)
         try:
-            results = self._trainer.ingest(rows, times=times, before=before, source=source, position=position)
+            results = self._recommender.ingest(rows, times=times, before=before, source=source, position=position)
         except Exception:
             if len(batch):
                 self._after(batch, np.zeros(len(batch), dtype=bool))
@@ -221,8 +218,8 @@ class Writer:
             each if each.event_id is not None else replace(each, event_id=_event_id(row))
             for each, row in zip(results, rows, strict=True)
         ]
-        assert self._trainer.state is not None
-        return named, int(self._trainer.state.applied_seq)
+        assert self._recommender.state is not None
+        return named, int(self._recommender.state.applied_seq)
 
 
 def _tell(jobs: Sequence[_Job], results: list[EventResult], seq: int) -> None:
@@ -265,7 +262,7 @@ class Arrivals:
         self._last = now if now >= self._last or self._last - now > SET_BACK else self._last + 1
         return self._last
 
-    def times(self, rows: Sequence[Any], trainer: OnlineRecommender) -> dict[int, int]:
+    def times(self, rows: Sequence[Any], recommender: OnlineRecommender) -> dict[int, int]:
         """Return the times of rows that have none, by their places.
 
         Somebody's clock may be ahead, or that of this machine was, and what came with its time would stay the newest.
@@ -274,14 +271,14 @@ class Arrivals:
 
         Args:
             rows: in the order in which they are taken in.
-            trainer: that takes them in next.
+            recommender: that takes them in next.
         """
         untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
         if not untimed:  # nothing is looked up
             return {}
         pairs = {place: _pair(rows[place]) for place in untimed}
         users, items = ([pair[side] for pair in pairs.values()] for side in (0, 1))
-        least = dict(zip(untimed, trainer.times_to_follow(users, items), strict=True))
+        least = dict(zip(untimed, recommender.times_to_follow(users, items), strict=True))
         times, here = dict[int, int](), dict[tuple[str, str], int]()
         waiting = set(users)
         for place, row in enumerate(rows):

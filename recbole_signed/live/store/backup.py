@@ -22,7 +22,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from recbole_signed.files import (
 from recbole_signed.live.events import FORGET_USER
 from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.line_files import append_lines, read_lines, summed_line
+from recbole_signed.live.store.line_files import read_lines, summed_line
 from recbole_signed.live.store.owner import LOG, existing_log
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
 from recbole_signed.live.store.versions import CURRENT, PINNED, Versions
@@ -52,8 +52,6 @@ _OTHERS = "OTHER_BACKUPS"
 """The register within a backup, which under its own name would be that of the backup itself."""
 _VERSIONS, _CATALOGUE, _EXPERIMENTS = "versions", "catalogue.sqlite", "experiments.yaml"
 _ATTEMPTS = 5
-_SLACK = 100
-"""Lines of the register, beyond two for each backup, after which it is written again."""
 
 
 @dataclass(frozen=True)
@@ -136,17 +134,15 @@ def alone(directory: Path, *, wait: bool = True) -> Iterator[None]:
     Raises:
         UsageError: one is being made, and this is not to wait for its end.
     """
-    path = directory / BACKUPS
-    while True:
-        with path.open("ab") as register:
-            try:
-                fcntl.flock(register, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
-            # the file of this lock may have been replaced meanwhile, and is where it is written again here
-            if os.path.samestat(os.fstat(register.fileno()), path.stat()) and not _shortened(directory):
-                yield
-                return
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
+        yield
+    finally:
+        os.close(held)
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -206,8 +202,13 @@ class NotedBackup:
 
 
 def note(directory: Path, *backups: NotedBackup) -> None:
-    """Write backups to the register in a directory."""
-    append_lines(directory / BACKUPS, map(_row, backups))
+    """Write backups to the register in a directory, while `alone`."""
+    _write(directory, {each.path: each for each in (*noted(directory), *backups)})
+
+
+def _write(directory: Path, backups: Mapping[Path, NotedBackup]) -> None:
+    rows = [{**vars(each), "path": str(each.path)} for each in backups.values()]
+    replace_file(directory / BACKUPS, b"".join(map(summed_line, rows)))
 
 
 def note_destroyed(directory: Path, target: Path) -> None:
@@ -217,14 +218,14 @@ def note_destroyed(directory: Path, target: Path) -> None:
         UsageError: it is not in the register, or still there.
     """
     directory, target = directory.absolute(), target.absolute()
-    found = {each.path: each for each in noted(directory)}
-    if target not in found:
-        known = ", ".join(map(str, found)) or "none"
-        raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
-    if found[target].is_there:
-        raise UsageError(f"{target} is still there and holds users; delete it first.")
     with refusing(f"Writing {directory / BACKUPS}"), alone(directory):
-        append_lines(directory / BACKUPS, [{"path": str(target), "destroyed": True}])
+        found = {each.path: each for each in noted(directory)}
+        if target not in found:
+            known = ", ".join(map(str, found)) or "none"
+            raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
+        if found.pop(target).is_there:
+            raise UsageError(f"{target} is still there and holds users; delete it first.")
+        _write(directory, found)
 
 
 def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
@@ -239,28 +240,11 @@ def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
         path, device = about.get("path"), about.get("device")
         if not isinstance(path, str) or not isinstance(device, int | None):
             raise DamagedError(f"{directory / name} is damaged: it names what is no folder; put a copy in its place.")
-        if about.get("destroyed"):
+        if about.get("destroyed"):  # of earlier versions, which added lines and took none away
             found.pop(path, None)
         else:
             found[path] = NotedBackup(Path(path), device, bool(about.get("missed")))
     return list(found.values())
-
-
-def _shortened(directory: Path) -> bool:
-    """Write the register again, a line a backup, where it has many more, while `alone`; return whether it was."""
-    found = noted(directory)
-    if len(read_lines(directory / BACKUPS)[0]) <= 2 * len(found) + _SLACK:
-        return False
-    try:
-        replace_file(directory / BACKUPS, b"".join(map(summed_line, map(_row, found))))
-    except OSError:  # such as a full disk; it is as long as before
-        return False
-    at("backup:shortened")
-    return True
-
-
-def _row(backup: NotedBackup) -> dict[str, Any]:
-    return {**vars(backup), "path": str(backup.path)}
 
 
 def _copy(directory: Path, folder: Path) -> BackupInfo:
