@@ -322,11 +322,7 @@ class UpdateResult:
 
 
 def load_version(learner: Learner, snapshot: Snapshot) -> None:
-    """Let a learner take a version over.
-
-    Raises:
-        UsageError: it does not hold what the model needs.
-    """
+    """Let a learner take a version over."""
     with _explained(snapshot):
         learner.load(snapshot.tensors, snapshot.meta)
 
@@ -354,9 +350,6 @@ def refit_version(
         snapshot: the version.
         edges: those of the version, less those of users who were forgotten.
         forgotten: ids of these users, int64.
-
-    Raises:
-        UsageError: the version does not hold what the model needs.
     """
     learner = learner_from(snapshot.meta.get("learner", {}))
     with _explained(snapshot):

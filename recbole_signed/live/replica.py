@@ -44,9 +44,6 @@ class OnlineReplica(StateView):
         directory: of the state, which may be written meanwhile.
         settings: limits of the state, which its writer was opened with; the default ones if None. Those of newcomers
             say which items are shown.
-
-    Raises:
-        UsageError: there is no state, or it holds no version that is whole.
     """
 
     def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
@@ -84,11 +81,7 @@ class OnlineReplica(StateView):
             yield self, self._learner
 
     def follow(self) -> int:
-        """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.
-
-        Raises:
-            UsageError: the log is damaged, gone, or replaced by another one.
-        """
+        """Apply what the log has got since, and load the version that the writer has saved; return the seq applied."""
         fresh = self._new_version()  # before the lock: answers do not wait until it is read
         if identity(self.log.path) != self._file:  # SQLite would go on reading what is gone
             raise UsageError(

@@ -56,7 +56,6 @@ def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledge
             shutil.rmtree(tmp_path / "again", ignore_errors=True)
             restore(target, tmp_path / "again")
             again = OnlineRecommender.open(tmp_path / "again")
-            assert again.state is not None
             assert again.state.last_seq == info.last_seq
             assert again.recommend("u1", 5)
             again.close()
@@ -70,7 +69,6 @@ def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledge
     recommender.close()
     restore(tmp_path / "last", tmp_path / "restored")
     again = OnlineRecommender.open(tmp_path / "restored")
-    assert again.state is not None
     assert again.state.hash() == expected[0]
     assert [item for item, _ in again.recommend("u7", 20)] == [item for item, _ in expected[1]]
     again.close()
@@ -110,8 +108,9 @@ def test_users_who_are_forgotten_one_after_the_other_go_from_a_backup(tmp_path: 
     recommender.close()
 
 
-def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(
+    recommender: OnlineRecommender, tmp_path: Path
+) -> None:
     recommender.update([event(1, "leaves", "i1", "like")])
     recommender.back_up(tmp_path / "backup")
     holder = OnlineState.open(tmp_path / "backup")
@@ -120,7 +119,6 @@ def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(tmp_path: Pa
     assert "is being written by process" in left.reasons[0]
     holder.close()
     assert recommender.erase().rows == 0
-    recommender.close()
 
 
 def test_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) -> None:
@@ -149,8 +147,9 @@ def test_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("step", ["backup:copied", "backup:moved", "backup:renamed"])
-def test_what_a_crash_left_of_a_backup_forgets_users(tmp_path: Path, warm_python: WarmPython, step: str) -> None:
-    recommender = begin(tmp_path / "state")
+def test_what_a_crash_left_of_a_backup_forgets_users(
+    recommender: OnlineRecommender, tmp_path: Path, warm_python: WarmPython, step: str
+) -> None:
     recommender.update([event(1, "leaves-for-ever", "i1", "like")])
     backups = tmp_path / "backups"
     recommender.back_up(backups / "one")
@@ -168,11 +167,9 @@ def test_what_a_crash_left_of_a_backup_forgets_users(tmp_path: Path, warm_python
     assert [each.name for each in backups.iterdir()] == ["one"]
     assert b"leaves-for-ever" not in content(backups)
     restore(backups / "one", tmp_path / "again")  # whole
-    recommender.close()
 
 
-def test_a_new_backup_removes_what_a_crash_left(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_new_backup_removes_what_a_crash_left(recommender: OnlineRecommender, tmp_path: Path) -> None:
     for name in (".one.17.tmp", ".one.17.old", ".one.1.18.tmp"):  # the last one is of another backup, one.1
         (tmp_path / "backups" / name).mkdir(parents=True)
     recommender.back_up(tmp_path / "backups" / "one")
@@ -180,12 +177,12 @@ def test_a_new_backup_removes_what_a_crash_left(tmp_path: Path) -> None:
     (tmp_path / ".again.17.tmp").mkdir()
     restore(tmp_path / "backups" / "one", tmp_path / "again")
     assert not (tmp_path / ".again.17.tmp").exists()
-    recommender.close()
 
 
-def test_an_erasure_waits_for_a_backup_that_is_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_erasure_waits_for_a_backup_that_is_being_made(
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its copy may hold the user; what is made beside it is not taken for what a crash left."""
-    recommender = begin(tmp_path / "state")
     recommender.update([event(1, "leaves-for-ever", "i1", "like")])
     left = []
 
@@ -206,7 +203,6 @@ def test_an_erasure_waits_for_a_backup_that_is_being_made(tmp_path: Path, monkey
     shutil.rmtree(tmp_path / "again")
     assert recommender.erase().rows == 0
     assert b"leaves-for-ever" not in content(tmp_path)
-    recommender.close()
 
 
 def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -252,10 +248,8 @@ def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: 
 
 
 def test_the_base_is_written_once_while_an_erasure_waits_and_updates_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
-    assert recommender.state is not None
     recommender.update([event(n, user, "i1", "like") for n, user in enumerate(["leaves", "leaves-then"], 1)])
     with monkeypatch.context() as mounted:
         other_disk(mounted, tmp_path / "disk")
@@ -280,13 +274,11 @@ def test_the_base_is_written_once_while_an_erasure_waits_and_updates_go_on(
         assert recommender.forget(user).rows > 0
         assert recommender.erase().rows > 0
     assert held == [False, False]
-    recommender.close()
 
 
 def test_an_erasure_does_not_wait_for_a_backup_that_was_destroyed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
     recommender.update([event(1, "leaves", "i1", "like")])
     with monkeypatch.context() as mounted:
         other_disk(mounted, tmp_path / "disk")
@@ -300,7 +292,6 @@ def test_an_erasure_does_not_wait_for_a_backup_that_was_destroyed(
     assert recommender.erase().rows == 0
     with pytest.raises(UsageError, match="is not a backup that was made of"):
         CliRunner().invoke(app, ["state", *map(str, words)], catch_exceptions=False, standalone_mode=False)
-    recommender.close()
 
 
 def test_a_backup_that_is_there_again_forgets(tmp_path: Path) -> None:
@@ -357,8 +348,9 @@ def test_a_restored_state_forgets_in_all_backups_of_the_one_before(tmp_path: Pat
 
 
 @pytest.mark.parametrize("line", [b'{"path": 5}', b"[1]", b"nonsense", b"[" * 100_000, b'{"path": "/tmp", "sum": 1}'])
-def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(tmp_path: Path, line: bytes) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(
+    recommender: OnlineRecommender, tmp_path: Path, line: bytes
+) -> None:
     recommender.update([event(1, "leaves", "i1", "like")])
     recommender.back_up(tmp_path / "backup")
     register = tmp_path / "state" / "BACKUPS"
@@ -371,7 +363,6 @@ def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(tmp_pat
     assert recommender.erase().rows == 0
     recommender.back_up(tmp_path / "another")
     assert [each.name for each in recommender.state.backups()] == ["backup", "another"]
-    recommender.close()
 
 
 def test_a_register_to_which_earlier_versions_added_lines_is_read(tmp_path: Path) -> None:

@@ -139,7 +139,6 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     """Return all that a state says and answers, also of an older version and of its backups."""
     with contextlib.closing(OnlineRecommender.open(folder)) as recommender:
         state = recommender.state
-        assert state is not None
         features = state.announced()
         told = state.hash(), state.last_seq, json.dumps(features, sort_keys=True), state.backups()
         lists = [recommender.recommend(f"u{n}", 10) for n in range(1, 51, 7)]
@@ -180,9 +179,8 @@ def test_a_log_that_is_written_while_it_is_checked_is_not_damaged(
 
 
 def test_a_version_and_a_base_that_go_while_they_are_read_are_not_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
     recommender.update([event(1, "u1", "i1", "like")])
 
     def load(versions: Versions, name: str) -> Any:
@@ -204,7 +202,6 @@ def test_a_version_and_a_base_that_go_while_they_are_read_are_not_damage(
     assert (damage, recommender.state.base._log.base_seq if recommender.state else 0) == ({}, 1)
     monkeypatch.setattr(Versions, "load", load)
     assert _damage(tmp_path / "state", tmp_path / "state" / LOG)[0] == {}
-    recommender.close()
 
 
 @pytest.mark.parametrize("n_flips", [4, pytest.param(80, marks=MANY)])
@@ -325,8 +322,9 @@ def test_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monke
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
-def test_a_full_disk_in_a_snapshot_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_full_disk_in_a_snapshot_is_one_sentence(
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")
@@ -337,7 +335,6 @@ def test_a_full_disk_in_a_snapshot_is_one_sentence(tmp_path: Path, monkeypatch: 
             recommender.snapshot()
     assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
     assert recommender.snapshot() == "v000002"
-    recommender.close()
 
 
 @pytest.mark.parametrize("what", list(CRAFTED))

@@ -55,7 +55,6 @@ def check(state: EdgeState, expected: dict[tuple[int, int], tuple[int, int]]) ->
     assert len(state) == len(expected)
     for user in range(state.n_users):
         row = state.of_user(user)
-        assert row.timestamp is not None
         got = list(zip(row.ids.tolist(), row.kind.tolist(), row.timestamp.tolist(), strict=True))
         assert got == sorted((i, k, t) for (u, i), (k, t) in expected.items() if u == user)
         assert state.user_likes[user] == sum(k == LIKE for _, k, _ in got)

@@ -17,8 +17,7 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import fine_tuning, live_embeddings
 from recbole_signed.live.learners.base import grown
-from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, adam
-from recbole_signed.live.learners.growth import Weights, tables_of
+from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, Weights, adam, tables_of
 from recbole_signed.live.learners.live_embeddings import RidgeMap, degree_weights, features
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
 from recbole_signed.live.store.edges import EdgeArrays
@@ -121,7 +120,6 @@ def test_the_view_answers_as_a_data_set_does(recipes: dict[str, TrainingRecipe])
     graph = EdgeDataset(arrays, 12, 9, weighed).signed_graph()
     seen = np.zeros((12, 9))
     seen[arrays.user, arrays.item] = arrays.kind == VIEW
-    assert graph.neutrals is not None
     np.testing.assert_array_equal(graph.neutrals.toarray() != 0, seen)
     assert graph.neutral_weight == -0.5
     with pytest.raises(UsageError, match="the field 'age'"):

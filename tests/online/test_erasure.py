@@ -107,7 +107,6 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     recommender.refresh()
     pinned = recommender.snapshot()
     state = recommender.state
-    assert state is not None
     state.versions.pin(pinned)
     state.compact()
     recommender.update([event(500, "u1", "i1", "like")])
@@ -168,7 +167,6 @@ def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> 
     assert recommender.forget(WHO, TIMES[7]).factors == 1
     wait_for_the_background(recommender)
     state = recommender.state
-    assert state is not None
     pinned = state.versions.current()
     assert pinned is not None
     assert state.versions.load(pinned).meta["scratch_seq"] < state.last_seq == state.versions.load(pinned).applied_seq
@@ -184,7 +182,6 @@ def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> 
 @pytest.mark.parametrize("what", ["refresh", "refit"])
 def test_a_user_who_is_forgotten_while_a_model_learns_is_not_in_what_it_learned(what: str, tmp_path: Path) -> None:
     made = begin(tmp_path / "state", "BPR", embedding_size=8, epochs=1, refresh_steps=2)
-    assert made.state is not None
     number = int(made.state.users.ids(["u7"])[0])
 
     def compute(learner: Any, method: str, *given: Any) -> Any:
@@ -216,13 +213,11 @@ def test_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> No
             recommender.update(events()[:6])
         recommender.refit().result(60)
         name = recommender.snapshot()
-        assert recommender.state is not None
         recommender.state.versions.pin(name)
         if who:
             recommender.forget(WHO, TIMES[7])
             recommender.refit().result(60)
             assert not recommender.erase()
-            assert recommender.learner is not None
         tensors.append((recommender.state.versions.load(name).tensors, recommender.learner.state()[0]))
         recommender.close()
     for mine, theirs in zip(*tensors, strict=True):
@@ -235,7 +230,6 @@ def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_pa
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", clock)
     recommender.update(events())
-    assert recommender.state is not None
     before = recommender.state.users.id_of(WHO)
     recommender.forget(WHO, TIMES[7])
     assert recommender.update([Event("x", WHO, "i20", "like", TIMES[7] + 5)]).update.n_new == 1
@@ -251,7 +245,6 @@ def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_pa
     ]
     found = recommender.update(mixed).update
     assert (found.n_new, found.n_duplicate, found.n_refused) == (3, 1, 1)
-    assert found.status is not None
     assert found.status.tolist() == [0, 0, 2, 0, 1]
     recommender.close()
     recommender = open_with(tmp_path / "state", clock)  # the rule outlives a restart
@@ -263,10 +256,8 @@ def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_pa
     recommender.close()
 
 
-def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(tmp_path: Path) -> None:
+def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(recommender: OnlineRecommender) -> None:
     """The time stamps of both the forgetting and the return lie ahead of the clock of this machine."""
-    recommender = begin(tmp_path / "state")
-    assert recommender.state is not None
     ahead = recommender.state.settings.now() + 200_000
     recommender.update([Event("a", "leaves", "i1", "like", ahead - 1), Event("b", "leaves", "", "forget_user", ahead)])
     recommender.update([Event("c", "leaves", "i1", "like", ahead + 1)])
@@ -274,7 +265,6 @@ def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(tmp_path: Pa
         recommender.forget("leaves", ahead - 5)
     recommender.forget("leaves")
     assert "leaves" not in recommender.state.users
-    recommender.close()
 
 
 def test_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
@@ -358,7 +348,6 @@ def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
         assert recommender.forget(WHO, TIMES[7]).rows == 1
         wait_for_the_background(recommender)
     state = recommender.state
-    assert state is not None
     other = state.users.id_of(OTHER)
     recommender.snapshot()
     assert state.compact() > 0

@@ -77,7 +77,6 @@ def test_nothing_that_a_call_returned_for_is_lost_with_the_power(tmp_path: Path,
     check("begin")
     made = OnlineRecommender.open(folder)
     state = made.state
-    assert state is not None
     made.update([event(1, "u1", "i1", "like"), Event("e2", "ann", "", "user", 0, features={"town": "Oslo"})])
     check("update")
     (tmp_path / "bad.jsonl").write_text(json.dumps({"user_id": "u1", "item_id": "i1", "type": "adore"}) + "\n")

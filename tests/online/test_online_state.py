@@ -52,7 +52,6 @@ def test_what_is_replayed_is_what_happened(tmp_path: Path) -> None:
         expected = state.hash()
     with OnlineState.open(tmp_path) as state:
         snapshot = state.recover("m")
-        assert snapshot is not None
         assert (snapshot.applied_seq, snapshot.meta) == (90, {"n": 1})
         assert state.edges.full_hash() == saved
         again = list(state.replay())
@@ -212,7 +211,6 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
     spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
     with ready(folder) as state:
         update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
-        assert update is not None
         assert (update.n_new, len(list(state.dead_letters))) == (3, 3)
         state.snapshot(TENSORS, {}, model="m")
         assert any(spelling in content(folder) for spelling in spellings)
@@ -225,7 +223,6 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
         source = JsonLinesSource(tmp_path / "in.jsonl")
         source.name = "again"
         update = take_from(state, source)
-        assert update is not None
         assert (update.n_duplicate, update.n_refused) == (1, 2)
         assert secret not in state.users
 
@@ -380,7 +377,6 @@ def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch:
         assert state.last_seq == 0
         (tmp_path / "state" / "dead_letters.jsonl").rmdir()
         update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
-        assert update is not None
         assert (update.n_new, len(list(state.dead_letters))) == (1, 1)
 
 
@@ -410,7 +406,6 @@ def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with ready(tmp_path / "state") as state:
         update = take_from(state, JsonLinesSource(path), 4)
-        assert update is not None
         assert update.n_new == 4
     with ready(tmp_path / "state") as state:
         source = JsonLinesSource(path, Limits())

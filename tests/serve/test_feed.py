@@ -228,7 +228,6 @@ def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
 
 
 def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
-    assert engine.writer is not None
     source = Rows([{"user_id": "u1", "type": "adore"}])
     feed = Feed(source, engine.writer)
     assert source.committed.wait(60)
@@ -276,7 +275,6 @@ def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
 
 
 def test_a_stream_announces_features(engine: Engine) -> None:
-    assert engine.writer is not None
     kept = {"item_id": "i1", "type": "item", "features": {"genre": "jazz"}, "timestamp": NOW}
     engine.writer.submit([kept]).result()
     rows = [
@@ -295,7 +293,6 @@ def test_a_stream_announces_features(engine: Engine) -> None:
 
 
 def test_events_of_a_stream_that_the_state_refuses_are_told(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    assert engine.writer is not None
     engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
     engine.feed = Feed(source, engine.writer)

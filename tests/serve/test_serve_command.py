@@ -633,7 +633,6 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
         assert catalogue.name("3") == "Film 3"
     with contextlib.closing(OnlineRecommender.open("state")) as live:
         assert len(live.recommend("u2", 3)) == 2  # of the two that the user has not rated
-        assert live.learner is not None
         assert live.learner.columns()["item"] == {"genre": "token"}
     again = outcome(capsys, *words, *more)
     assert (again[0], "state is not empty" in again[2]) == (2, True)

@@ -24,15 +24,17 @@ from tqdm import tqdm
 from recbole_signed.errors import UsageError
 from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of
 from recbole_signed.live.learners.fine_tuning import (
+    ITEM,
+    USER,
     Batches,
     Verdicts,
+    Weights,
     adam,
     best_epoch,
     last_rate,
     train_epoch,
     train_steps,
 )
-from recbole_signed.live.learners.growth import ITEM, USER, Weights
 from recbole_signed.live.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
 from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.recipe import TrainingRecipe, embeddings_of
@@ -75,9 +77,6 @@ class EmbeddingLearner(LearnerDefaults):
     Args:
         model_name: the model.
         settings: its parameters by the names in its yaml, and those of :class:`OnlineSettings`.
-
-    Raises:
-        UsageError: there is no such model or parameter, or it has no embeddings to go on with.
     """
 
     def __init__(self, model_name: str, settings: Mapping[str, Any] | None = None) -> None:

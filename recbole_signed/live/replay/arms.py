@@ -68,17 +68,7 @@ class Arm:
 def chosen_learner(
     model: ModelSpec, state: OnlineState, seed: int, features: Features | None = None
 ) -> tuple[Learner, dict[str, Any]]:
-    """Return a model that was fitted to the base, and its settings.
-
-    Args:
-        model: as the experiment describes it.
-        state: with the base.
-        seed: of a fit that draws.
-        features: of items, by their ids.
-
-    Raises:
-        UsageError: it has no such settings, or can't be told of features.
-    """
+    """Return a model that was fitted to the base, and its settings."""
     base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
     settings = _settings(model, base, sizes, features)
     learner = make_learner(model.model, settings)

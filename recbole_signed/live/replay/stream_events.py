@@ -54,9 +54,6 @@ class Replay:
             windows: how many, of equally many events, or the length of each such as ``1d`` or ``6h``.
             sign_rule: where the file has no column ``sign``.
             limit: take this many windows at most.
-
-        Raises:
-            UsageError: the files can't be read, or the cut leaves no base or fewer than ten windows.
         """
         if limit is not None and limit < MIN_WINDOWS:
             raise UsageError(f"max_windows is {limit}; at least {MIN_WINDOWS} windows are needed.")
@@ -127,17 +124,9 @@ BATCH = 5_000
 def told(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dict[str, Features]:
     """Announce the items of the data set's ``.item`` file where a model has the key ``features``.
 
-    Args:
-        models: of the experiment.
-        folder: of the data set.
-        state: with the base.
-
     Returns:
         By label of a model what it is told of items, by their ids. The values that are looked at are those of items
         with an edge at the cut.
-
-    Raises:
-        UsageError: a file or column is missing, or a row is not fit.
     """
     tables = {each.label: _read(each.features, folder) for each in models if each.features}
     if not tables:

@@ -92,11 +92,7 @@ def is_finished(file: Path) -> bool:
 
 
 def read_cases(folder: Path) -> pl.DataFrame:
-    """Return the cases of all windows of a finished experiment, with a column ``window``.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """Return the cases of all windows of a finished experiment, with a column ``window``."""
     files = sorted(folder.glob("window-*.parquet"), key=_number_of)
     if not files:
         raise UsageError(f"{folder} holds no windows of a stream; run the experiment first.")

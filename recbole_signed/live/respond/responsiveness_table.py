@@ -176,11 +176,7 @@ def respond_rows(audits: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_responses(audits: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw what one dislike prevents against NDCG on the test part, a point a model, as PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw what one dislike prevents against NDCG on the test part, a point a model, as PNG."""
     first = audits[0]
     up = f"NDCG@{first['k']}"
     with picture(path, 7, 4.6) as page:

@@ -124,9 +124,6 @@ def report_of(log: TrafficLog, name: str, experiment: Experiment) -> dict[str, A
         log: of impressions.
         name: of the experiment.
         experiment: its variants; the first one is the control.
-
-    Raises:
-        UsageError: a variant has too few users.
     """
     names = list(experiment.variants)
     if experiment.interleave:
@@ -357,9 +354,6 @@ def users_needed(rate: float, relative_effect: float, impressions_per_user: floa
         rate: of the control, in (0, 1).
         relative_effect: the smallest change worth finding, as a share of the rate (0.05 for 5 %).
         impressions_per_user: mean number of impressions of a user during the experiment.
-
-    Raises:
-        UsageError: a value is out of its range.
     """
     given = (rate, relative_effect, impressions_per_user)
     if not (np.isfinite(given).all() and 0 < rate < 1 and relative_effect and impressions_per_user > 0):

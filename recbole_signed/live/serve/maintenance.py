@@ -130,10 +130,6 @@ class Maintenance:
         """Let a refit begin as soon as no other task runs, whatever the schedule says.
 
         One that was asked for already and has not begun is the same: it will know all that happened until now.
-
-        Raises:
-            AlreadyRunsError: one runs.
-            UsageError: maintenance has ended.
         """
         with self._lock:
             if not self._thread.is_alive() or self._stop.is_set():

@@ -164,11 +164,7 @@ class Watch:
                 self._requests.labels(route, str(status)).observe(time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
-        """Refuse what can be refused before a body is read; keep slashes in ids apart from those of the path.
-
-        Raises:
-            ProblemError: the request goes no further.
-        """
+        """Refuse what can be refused before a body is read; keep slashes in ids apart from those of the path."""
         raw = scope.get("raw_path") or b""
         if b"%00" in raw:
             raise ProblemError(422, "Unprocessable Content", "The path holds a null character, which no id has.")
@@ -338,12 +334,7 @@ _SCHEMES = {
 
 
 class NeedsRole:
-    """A dependency of a route: refuses callers whose key may not do what needs a role.
-
-    Args:
-        keys: of the service.
-        role: that is needed.
-    """
+    """A dependency of a route: refuses callers whose key may not do what needs a role."""
 
     def __init__(self, keys: ApiKeys, role: str) -> None:
         self._keys, self.role = keys, role

@@ -50,11 +50,7 @@ class Turns:
         self._wait, self._turns, self._threads = wait, CapacityLimiter(n), CapacityLimiter(n)
 
     async def take(self, work: Callable[[], Answered]) -> Answered:
-        """Return what ``work`` returns.
-
-        Raises:
-            ProblemError: 503 where its turn has not come in time.
-        """
+        """Return what ``work`` returns."""
         me = object()
         try:
             with fail_after(self._wait):

@@ -115,12 +115,7 @@ class RecentShare:
         self._noted = deque([(clock(), 0.0, 0.0)])
 
     def of(self, part: float, whole: float) -> tuple[float | None, float]:
-        """Return the share, None where the second counter has not grown, and by how much that has grown.
-
-        Args:
-            part: the first counter now.
-            whole: the second.
-        """
+        """Return the share, None where the second counter has not grown, and by how much that has grown."""
         with self._lock:
             now = self._clock()
             while len(self._noted) > 1 and self._noted[1][0] <= now - 3600:

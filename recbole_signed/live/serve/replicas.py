@@ -34,11 +34,7 @@ NO_WRITER = (
 
 
 def connection_to(address: str) -> http.client.HTTPConnection:
-    """Return a connection to a service, which is made with its first request.
-
-    Raises:
-        UsageError: it is no address of HTTP.
-    """
+    """Return a connection to a service, which is made with its first request."""
     try:
         parts = urlsplit(address)
         kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[parts.scheme]
@@ -56,9 +52,6 @@ class Forwarder:
         address: of the process that writes; None refuses such requests.
         metrics: whether that process has the metrics of this one too.
         wait: seconds that a request may wait until it is handed on.
-
-    Raises:
-        UsageError: it is no address of HTTP.
     """
 
     def __init__(self, address: str | None, metrics: bool = False, wait: float = 2.0) -> None:
@@ -74,12 +67,7 @@ class Forwarder:
         return scope["method"] not in READING and path not in READING_POSTS
 
     async def send(self, request: Request) -> Response:
-        """Return the writer's response.
-
-        Raises:
-            ProblemError: there is no writer, it does not answer, too many wait for it, or the body did not come to its
-                end.
-        """
+        """Return the writer's response."""
         if self._address is None:
             raise ProblemError(503, "Service Unavailable", NO_WRITER)
         try:
@@ -147,11 +135,7 @@ class ReplicaProcesses:
         self._thread = threading.Thread(target=self._watch, name="replicas", daemon=True)
 
     def start(self) -> None:
-        """Start them.
-
-        Raises:
-            OSError: the system starts no process.
-        """
+        """Start them."""
         for each in self._replicas:
             each.start()
         self._thread.start()

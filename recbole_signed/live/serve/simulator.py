@@ -77,9 +77,6 @@ class Truth:
             user, item: ``[n]`` numbers of users and items of the verdicts.
             sign: ``[n]`` +1 or -1.
             rank: of the tastes.
-
-        Raises:
-            UsageError: there is no verdict.
         """
         import scipy.sparse as sp
         from scipy.sparse.linalg import svds
@@ -119,16 +116,7 @@ PATIENCE = 0.85
 
 
 def simulate(truth: Truth, ask: Ask, send: Send, *, rounds: int, k: int = 10, seed: int = 0) -> Outcome:
-    """Let random users ask for a list, look at it, and judge.
-
-    Args:
-        truth: what they think.
-        ask: gives the list of a user.
-        send: takes events.
-        rounds: number of lists.
-        k: length of a list.
-        seed: of users and verdicts.
-    """
+    """Let random users ask for a list, look at it, and judge."""
     rng = np.random.default_rng(seed)
     number = {item: i for i, item in enumerate(truth.items)}
     shown = likes = dislikes = 0
@@ -156,15 +144,7 @@ LARGEST = 1 << 26
 
 
 class Client:
-    """A connection to a service that is kept open.
-
-    Args:
-        url: address of the service.
-        key: API key.
-
-    Raises:
-        UsageError: the address is not one of HTTP, or the key is none that a header can hold.
-    """
+    """A connection to a service that is kept open."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
         if key and not (key.isascii() and key.isprintable()):
@@ -174,11 +154,7 @@ class Client:
         self._url = url
 
     def __call__(self, method: str, path: str, body: Any = None) -> Any:
-        """Send a request and return the JSON of the answer.
-
-        Raises:
-            UsageError: the service can't be reached, or refuses.
-        """
+        """Send a request and return the JSON of the answer."""
         content = None if body is None else json.dumps(body)
         try:
             self._connection.request(method, path, content, self._headers)
@@ -192,11 +168,7 @@ class Client:
         return answer
 
     def items(self, path: str) -> list[str]:
-        """Return the items of a list.
-
-        Raises:
-            UsageError: as a call, or the answer is no list.
-        """
+        """Return the items of a list."""
         answer = self("GET", path)
         try:
             return [str(each["item"]) for each in answer["items"]]
@@ -220,9 +192,6 @@ def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: st
         k: length of a list.
         seed: of users and verdicts.
         key: API key with the role write.
-
-    Raises:
-        UsageError: the service can't be reached, or there is no such data set.
     """
     client = Client(url, key)
     if dataset is None:

@@ -86,9 +86,6 @@ def init_state(
         directory: of the state, which must not be there yet.
         parameters: of the model; what they leave open is chosen on held-out likes first.
         names: column of the data set's ``.item`` file with what people call the items; ``title`` or ``name`` if None.
-
-    Raises:
-        UsageError: the state is there already, or the model, the data set or the column are not.
     """
     from recbole_signed import api  # imports RecBole, which a service of most states does without
 
@@ -105,9 +102,6 @@ def init_from_model(file: Path, directory: Path, names: str | None = None) -> No
         file: what ``save`` of a fitted model wrote, or a checkpoint of a recommender.
         directory: of the state, which must not be there yet.
         names: as :func:`init_state` takes it.
-
-    Raises:
-        UsageError: the state is there already, or the file or the column are not.
     """
     from recbole_signed import api
 
@@ -147,11 +141,7 @@ def can_begin(directory: Path) -> bool:
 
 
 def refuse_directory(directory: Path) -> None:
-    """Refuse a folder in which no state can begin, before anything is read or fitted for it.
-
-    Raises:
-        UsageError: there is something in it, or it can't be written.
-    """
+    """Refuse a folder in which no state can begin, before anything is read or fitted for it."""
     _refuse_begun(directory)
     _refuse_unwritable(directory)
 
@@ -189,9 +179,6 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
         host: address.
         port: number.
         shared: let other processes of this user listen on the same port; the system spreads connections.
-
-    Raises:
-        UsageError: the address can't be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # with the protocol named, asyncio turns Nagle's algorithm off, which costs 40 ms an answer beside delayed ACKs
@@ -320,10 +307,6 @@ def run_replica(
         writer: address that requests which change anything are handed to; such requests are refused without one.
         parent: the process with whose end this one is to end.
         metrics: file from which the writer reads the metrics of this process; without one it shows them itself.
-
-    Raises:
-        UsageError: as :func:`run_service`.
-        MissingExtraError: the extra ``serve`` is not installed.
     """
     settings, keys = _checked(host, settings)
     hold_memory_down()
@@ -384,10 +367,6 @@ def refuse_address(host: str, port: int, settings: ServeSettings | None = None) 
         host: address to listen on; without API keys a loopback address.
         port: 0 for any that is free.
         settings: of the service.
-
-    Raises:
-        UsageError: the keys or the address are not usable.
-        MissingExtraError: the extra ``serve`` is not installed.
     """
     _checked(host, settings)
     listening_socket(host, port).close()

@@ -417,11 +417,7 @@ class ImpressionQueue:
         self._queue.put(write)
 
     def forget(self, user: str, seq: int) -> None:
-        """Delete what was shown to a user, see :meth:`TrafficLog.forget`, and wait until that is done.
-
-        Raises:
-            UsageError: the log can't be written.
-        """
+        """Delete what was shown to a user, see :meth:`TrafficLog.forget`, and wait until that is done."""
         done: Future[None] = Future()
 
         def write() -> None:

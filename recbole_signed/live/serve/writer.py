@@ -112,9 +112,6 @@ class Writer:
         Args:
             rows: the events.
             read_to: the name of the stream that they come from, and the position up to which it is read with them.
-
-        Raises:
-            BusyError: too many events wait already; none of these was taken.
         """
         with self._room:
             if self.waiting and self.waiting + len(rows) > self.queue_size:
@@ -125,11 +122,7 @@ class Writer:
         return job.done
 
     def reject(self, source: str, rows: Sequence[DeadLetter]) -> None:
-        """Keep rows of a stream that are no events beside the log, and count them, as those of a request are.
-
-        Raises:
-            UsageError: the disk is full or can't be written.
-        """
+        """Keep rows of a stream that are no events beside the log, and count them, as those of a request are."""
         state = self._recommender.current()
         with state.entered():
             state.dead_letters.write(source, rows)
@@ -268,10 +261,6 @@ class Arrivals:
         Somebody's clock may be ahead, or that of this machine was, and what came with its time would stay the newest.
         So such a row is later than what was taken before of its user and item, and than a forgetting of the user: just
         after it where that lies ahead of the clock, however far.
-
-        Args:
-            rows: in the order in which they are taken in.
-            recommender: that takes them in next.
         """
         untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
         if not untimed:  # nothing is looked up

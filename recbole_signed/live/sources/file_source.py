@@ -31,13 +31,6 @@ class JsonLinesSource(EventSource):
 
     The file may grow: a last line without a line end is read once it is an object, which no part of one is. Until then
     it is left for later.
-
-    Args:
-        path: of the file.
-        limits: of the time stamps.
-
-    Raises:
-        UsageError: the file can't be read.
     """
 
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
@@ -124,14 +117,6 @@ class CsvSource(EventSource):
 
     A row with another number of columns than the header, or that is not UTF-8, is a dead letter. The file must be
     whole: a last row without a line end counts, since no part of a row can be told from a row.
-
-    Args:
-        path: of the file.
-        separator: of the columns.
-        limits: of the time stamps.
-
-    Raises:
-        UsageError: the file can't be read, or its header lacks a field, or misspells one.
     """
 
     def __init__(self, path: str | Path, separator: str = ",", limits: Limits | None = None) -> None:
@@ -181,11 +166,7 @@ class CsvSource(EventSource):
 
 
 class ParquetSource(EventSource):
-    """A parquet file with the fields of an event as columns; it is read in slices.
-
-    Raises:
-        UsageError: the file can't be read, or lacks a column, or misspells one.
-    """
+    """A parquet file with the fields of an event as columns; it is read in slices."""
 
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
         import polars as pl
@@ -279,9 +260,6 @@ class AtomicSource(EventSource):
         sign_rule: the like and dislike conditions (`SignRule.parse`) in place of the data set's own sign.
         start: seconds; rows before it are left out.
         end: seconds; rows from it on are left out.
-
-    Raises:
-        UsageError: there is no such file, it lacks a column, or a value does not fit.
     """
 
     def __init__(

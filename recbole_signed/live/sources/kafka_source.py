@@ -262,11 +262,7 @@ def _told(error: Any) -> str:
 
 
 def _read_settings(path: str | Path | None) -> dict[str, str]:
-    """Read a file of settings, ``name=value`` a line.
-
-    Raises:
-        UsageError: it is none, or sets what the source sets itself.
-    """
+    """Read a file of settings, ``name=value`` a line."""
     if path is None:
         return {}
     try:

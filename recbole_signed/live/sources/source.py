@@ -53,13 +53,6 @@ class EventSource(Protocol):
 
 
 def unreadable(what: str, raw: bytes, position: str, error: ValueError) -> DeadLetter:
-    """Return what `parse_json` has refused as a dead letter; the text of the error, which may quote it, is left out.
-
-    Args:
-        what: it is: a line or a message.
-        raw: as it came.
-        position: where the source has it.
-        error: of `parse_json`.
-    """
+    """Return what `parse_json` has refused as a dead letter; the text of the error, which may quote it, is left out."""
     why = "has a key twice" if isinstance(error, RepeatedKeyError) else "is no JSON in UTF-8"
     return DeadLetter(f"the {what} {why}", position, raw.decode(errors="backslashreplace").rstrip())

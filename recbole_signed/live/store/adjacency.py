@@ -35,11 +35,7 @@ _SIZES = _sizes()
 
 
 class Adjacency:
-    """Rows 0..n-1 of int32 keys, rising within a row, and of value columns of fixed types.
-
-    Args:
-        dtypes: of the value columns, by name.
-    """
+    """Rows 0..n-1 of int32 keys, rising within a row, and of value columns of fixed types."""
 
     def __init__(self, dtypes: Mapping[str, type]) -> None:
         self._dtypes: dict[str, type] = {KEY: np.int32, **dtypes}
@@ -294,11 +290,7 @@ MOST_USERS = 256
 
 
 class CommonLikes:
-    """Counts of common likes with all items, a row for each item that was asked for lately.
-
-    Args:
-        n_items: number of items.
-    """
+    """Counts of common likes with all items, a row for each item that was asked for lately."""
 
     def __init__(self, n_items: int) -> None:
         self.n_items = n_items

@@ -30,14 +30,7 @@ again."""
 
 
 class Announcements:
-    """The file of one state, and what it holds.
-
-    Args:
-        path: of the file, which need not be there.
-
-    Raises:
-        DamagedError: a line is not as it was written.
-    """
+    """The file of one state, and what it holds."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,11 +40,7 @@ class Announcements:
         self.follow()
 
     def follow(self) -> None:
-        """Read what another process has added to the file since; all of it where it was written again.
-
-        Raises:
-            DamagedError: a line is not as it was written.
-        """
+        """Read what another process has added to the file since; all of it where it was written again."""
         rows, self._read, whole = read_lines(self.path, self._read)
         if whole:
             self._n_lines, self._known = 0, {side: {} for side in _SIDES}
@@ -70,11 +59,7 @@ class Announcements:
         return sum(map(len, self._known.values()))
 
     def add(self, announced: Mapping[str, Mapping[str, str]]) -> None:
-        """Take features, as JSON by side and token; they are on the disk when this returns.
-
-        Raises:
-            UsageError: the disk is full or can't be written.
-        """
+        """Take features, as JSON by side and token; they are on the disk when this returns."""
         self._last = None
         if not any(announced.values()):
             return
@@ -92,11 +77,7 @@ class Announcements:
             at("announcements:written")
 
     def take_back(self, erased: Mapping[str, str]) -> None:
-        """Undo the last `add`, and what `erase` took just before it: their events did not come into the log.
-
-        Args:
-            erased: features by user, as `erase` gave them.
-        """
+        """Undo the last `add`, and what `erase` took just before it: their events did not come into the log."""
         self._undo_add()
         if erased:
             self._known = {**self._known, "user": {**erased, **self._known["user"]}}
@@ -124,11 +105,7 @@ class Announcements:
             _logger.warning("What was announced and refused could not be taken from %s: %s.", self.path, error)
 
     def erase(self, users: Iterable[str]) -> dict[str, str]:
-        """Write the file again without the lines of some users, where it may have any; return their features.
-
-        Raises:
-            UsageError: the disk is full or can't be written.
-        """
+        """Write the file again without the lines of some users, where it may have any; return their features."""
         known = self._known["user"]
         erased = {token: known[token] for token in users if token in known}
         if erased or self._is_torn():

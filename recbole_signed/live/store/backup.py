@@ -115,11 +115,7 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
 
 
 def refuse_target(directory: Path, target: Path) -> None:
-    """Refuse a folder that can't be the backup of a state.
-
-    Raises:
-        UsageError: it is in the state, or holds something else.
-    """
+    """Refuse a folder that can't be the backup of a state."""
     directory, target = directory.absolute(), target.absolute()
     if directory in (target, *target.parents):
         raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
@@ -129,11 +125,7 @@ def refuse_target(directory: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def alone(directory: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep others from making backups of a state, or from forgetting users in them.
-
-    Raises:
-        UsageError: one is being made, and this is not to wait for its end.
-    """
+    """Keep others from making backups of a state, or from forgetting users in them."""
     held = os.open(directory, os.O_RDONLY)
     try:
         try:
@@ -189,11 +181,7 @@ class NotedBackup:
         return above != self.path.parent if self.device is None else above.stat().st_dev != self.device
 
     def refuse_away(self, directory: Path) -> None:
-        """Refuse to go on without the disk of a backup of a state.
-
-        Raises:
-            UsageError: it is away.
-        """
+        """Refuse to go on without the disk of a backup of a state."""
         if self.is_away:
             raise UsageError(
                 f"the backup {self.path} can't be reached: the disk that it was made on is not there. Mount it; or, if "
@@ -212,11 +200,7 @@ def _write(directory: Path, backups: Mapping[Path, NotedBackup]) -> None:
 
 
 def note_destroyed(directory: Path, target: Path) -> None:
-    """Take a backup from the register of a state: erasures do not wait for it any more.
-
-    Raises:
-        UsageError: it is not in the register, or still there.
-    """
+    """Take a backup from the register of a state: erasures do not wait for it any more."""
     directory, target = directory.absolute(), target.absolute()
     with refusing(f"Writing {directory / BACKUPS}"), alone(directory):
         found = {each.path: each for each in noted(directory)}
@@ -229,11 +213,7 @@ def note_destroyed(directory: Path, target: Path) -> None:
 
 
 def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
-    """Return what the register in a directory says of each backup, in the order in which they were first made.
-
-    Raises:
-        DamagedError: the register is not as it was written: a backup may hold what is to be erased.
-    """
+    """Return what the register in a directory says of each backup, in the order in which they were first made."""
     found: dict[str, NotedBackup] = {}
     for row in read_lines(directory / name)[0]:
         about = row if isinstance(row, dict) else {"path": row}  # earlier versions wrote the path alone
@@ -292,11 +272,7 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _verify(folder: Path, base: str | None) -> None:
-    """Hold all that was copied against its checksums.
-
-    Raises:
-        DamagedError: something does not fit.
-    """
+    """Hold all that was copied against its checksums."""
     versions = Versions(folder / _VERSIONS)
     for name in versions.names():
         versions.load(name)
@@ -332,9 +308,6 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
     Args:
         backup: folder that `back_up` made.
         directory: of the state, which must not be there yet, or be empty.
-
-    Raises:
-        UsageError: there is no backup, it is damaged, or the directory is not empty.
     """
     backup, directory = backup.absolute(), directory.absolute()
     try:

@@ -62,10 +62,6 @@ class HighWaterMark:
     SQLite takes a write-ahead file that is damaged for one that a crash cut short, and forgets what was in it. So after
     each commit its seq is written here, without waiting for the disk: it can lag behind the log after a loss of power,
     but never be ahead of it. Where it is ahead, events were lost.
-
-    Args:
-        path: of the file.
-        read_only: it is never written.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:

@@ -52,11 +52,7 @@ _FULL = (
 
 @contextlib.contextmanager
 def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turn an error of SQLite into one sentence.
-
-    Raises:
-        UsageError: in place of a `sqlite3.Error` that the machine or the file is to blame for.
-    """
+    """Turn an error of SQLite into one sentence."""
     try:
         yield
     except UnicodeDecodeError as error:  # a name in the file, or SQLite's message about it
@@ -78,11 +74,7 @@ def explained(path: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: Path, doing: str = "Reading the event log") -> Iterator[None]:
-    """Explain as `explained` does, and take a value of another type for damage: a flipped bit makes bytes of a text.
-
-    Raises:
-        UsageError: in place of what SQLite raises, and of the error that such a value leads to.
-    """
+    """Explain as `explained` does, and take a value of another type for damage: a flipped bit makes bytes of a text."""
     with explained(path, doing):
         try:
             yield
@@ -103,9 +95,6 @@ def connect(path: Path, *, read_only: bool = False, check: bool = True, now: int
     Every commit is on the disk before it returns (WAL, ``synchronous=FULL``), and what is deleted is overwritten
     (``secure_delete``). With ``check`` the structure of the whole file is read and verified. ``now`` is when a new one
     is made, in milliseconds.
-
-    Raises:
-        UsageError: it can't be opened, is damaged, or a newer version of this package wrote it.
     """
     with reading(path, "Opening the event log"):
         if read_only:
@@ -210,11 +199,7 @@ def truncate_wal(connection: sqlite3.Connection) -> bool:
 
 
 def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    """Read what the log says of itself: format, key of the digests, seq and folder of the base.
-
-    Raises:
-        UsageError: it is not what was written.
-    """
+    """Read what the log says of itself: format, key of the digests, seq and folder of the base."""
     meta = dict(connection.execute("SELECT key, value FROM meta"))
     checksum = meta.pop("checksum", None)
     if checksum != _meta_checksum(meta):

@@ -68,11 +68,7 @@ class Pending:
 
 
 class Erasure:
-    """The erasures of one state.
-
-    Args:
-        state: that holds the files.
-    """
+    """The erasures of one state."""
 
     def __init__(self, state: OnlineState) -> None:
         self.state = state

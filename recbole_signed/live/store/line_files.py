@@ -32,9 +32,6 @@ def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> int:
 
     Returns:
         the size of the file before, for `cut`.
-
-    Raises:
-        OSError: the disk is full or can't be written; then none of the lines is there.
     """
     left = memoryview(b"".join(map(summed_line, contents)))
     with path.open("ab+", buffering=0) as file:  # a buffer would be written again when the file is closed
@@ -56,11 +53,7 @@ def append_lines(path: Path, contents: Iterable[Mapping[str, Any]]) -> int:
 
 
 def cut(path: Path, size: int) -> None:
-    """Take lines back that were appended to a file: it needs no room, as on a full disk.
-
-    Raises:
-        OSError: the disk can't be written.
-    """
+    """Take lines back that were appended to a file: it needs no room, as on a full disk."""
     with path.open("rb+", buffering=0) as file:
         file.truncate(size)
         os.fsync(file.fileno())
@@ -82,9 +75,6 @@ def read_lines(path: Path, after: tuple[int, bytes] = (0, b"")) -> tuple[list[An
 
     Returns:
         the contents; their end, as its place and the bytes before it; whether these are all contents.
-
-    Raises:
-        DamagedError: a line is not what was written.
     """
     try:
         with path.open("rb") as file:

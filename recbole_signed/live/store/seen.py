@@ -27,12 +27,7 @@ _SIZE = 16  # bytes of a digest
 
 
 class Seen:
-    """The table ``seen``: digest, seq and user of each event.
-
-    Args:
-        connection: to the log.
-        key: of the digests.
-    """
+    """The table ``seen``: digest, seq and user of each event."""
 
     def __init__(self, connection: sqlite3.Connection, key: bytes) -> None:
         self._connection = connection

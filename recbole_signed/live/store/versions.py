@@ -117,9 +117,6 @@ class Versions:
             tensors: of the model.
             edges: of the edges.
             about: fields of `Snapshot` but the name and the tensors.
-
-        Raises:
-            UsageError: the disk is full or can't be written; the versions are as they were.
         """
         names = self.names()
         name = f"v{(_number(names[-1]) if names else 0) + 1:06d}"
@@ -133,22 +130,14 @@ class Versions:
         return name
 
     def load(self, name: str) -> Snapshot:
-        """Read a version and verify it.
-
-        Raises:
-            DamagedError: it is not what was written.
-        """
+        """Read a version and verify it."""
         manifest = self._manifest(name)
         about = {key: each for key, each in manifest.items() if key in Snapshot.__dataclass_fields__}
         tensors, edges = (read_tensors(self.folder / name, manifest, part) for part in ("model", "edges"))
         return Snapshot(name=name, tensors=tensors, edges=edges, **about)
 
     def existing(self, name: str) -> Snapshot:
-        """Read a version that a user named, and verify it.
-
-        Raises:
-            UsageError: there is no such version, or it is damaged.
-        """
+        """Read a version that a user named, and verify it."""
         self._existing(name)
         return self.load(name)
 
@@ -209,9 +198,6 @@ class Versions:
             edges: of the edges, less those of forgotten users.
             meta: of the model.
             erased_seq: up to which no forgotten user is left in them.
-
-        Raises:
-            UsageError: the disk is full or can't be written; the version is as it was.
         """
         about = {key: value for key, value in self._manifest(name).items() if key not in ("sha256", "format")}
         meta = {**meta, "scratch_seq": max(erased_seq, int(meta.get("scratch_seq", 0)))}
@@ -228,11 +214,7 @@ class Versions:
             sync_folder(self.folder)
 
     def pin(self, name: str, pinned: bool = True) -> None:
-        """Keep a version from being thrown away, or no longer.
-
-        Raises:
-            UsageError: there is no such version.
-        """
+        """Keep a version from being thrown away, or no longer."""
         mark = self._existing(name) / PINNED
         with refusing(f"Pinning version {name}"):
             if pinned:
@@ -242,21 +224,13 @@ class Versions:
             sync_folder(mark.parent)
 
     def rollback(self, name: str) -> None:
-        """Make an older version the one to start from; the events since then are replayed on it, none is lost.
-
-        Raises:
-            UsageError: there is no such version, or it is damaged.
-        """
+        """Make an older version the one to start from; the events since then are replayed on it, none is lost."""
         self.existing(name)
         with refusing(f"Going back to version {name}"):
             self._point(name)
 
     def collect(self, keep: int) -> list[str]:
-        """Throw away all but the newest ``keep``, the pinned and the current version; give the names of those gone.
-
-        Raises:
-            UsageError: ``keep`` is less than 1.
-        """
+        """Throw away all but the newest ``keep``, the pinned and the current version; give the names of those gone."""
         if keep < 1:
             raise UsageError(f"At least 1 version is kept, got {keep}.")
         names = self.names()
@@ -308,11 +282,7 @@ def _number(name: str) -> int:
 
 
 def refuse_mismatch(snapshot: Snapshot, log: EventLog, directory: Path, model: str | None) -> None:
-    """Hold a version against the log of its directory, and against the model that is wanted.
-
-    Raises:
-        UsageError: it is of another model or vocabulary, or reflects more than the log holds.
-    """
+    """Hold a version against the log of its directory, and against the model that is wanted."""
     where = f"Version {snapshot.name} in {directory}"
     if model is not None and snapshot.model != model:
         raise UsageError(

@@ -222,12 +222,7 @@ def make_tag(token: str, salt: bytes) -> bytes:
 
 
 class Withdrawn:
-    """The table ``withdrawn``, durable when a call returns.
-
-    Args:
-        connection: to the log.
-        path: of the log, for messages.
-    """
+    """The table ``withdrawn``, durable when a call returns."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
@@ -244,11 +239,7 @@ class Withdrawn:
             self.tokens = {row[0] for row in self._connection.execute("SELECT token FROM withdrawn")}
 
     def change(self, tokens: Iterable[str], *, withdrawn: bool) -> None:
-        """Withdraw items, or let them return.
-
-        Raises:
-            UsageError: the disk is full or can't be written; nothing has changed.
-        """
+        """Withdraw items, or let them return."""
         rows = [(token,) for token in tokens]
         insert, delete = "INSERT OR IGNORE INTO withdrawn VALUES (?)", "DELETE FROM withdrawn WHERE token = ?"
         with explained(self._path, "Withdrawing items"), transaction(self._connection):
