@@ -41,3 +41,13 @@ def serve(recommender: OnlineTrainer, tmp_path: Path) -> Iterator[Callable[..., 
     yield make
     for engine in engines:
         engine.close()
+
+
+@pytest.fixture
+def client(serve: Callable[..., TestClient]) -> TestClient:
+    return serve()
+
+
+@pytest.fixture
+def engine(client: TestClient) -> Engine:
+    return client.engine  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from kafka_brokers import Brokers
 from redis_server import redis_server
+from service_calls import until
 from small_recommender import NOW, begin
 
 from recbole_signed.errors import UsageError
@@ -90,9 +91,7 @@ def service(tmp_path: Path, stream: Stream) -> Iterator[Callable[[str], TestClie
 
 def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:
     """The lists of all users once ``seq`` is reflected."""
-    deadline = time.monotonic() + 60
-    while client.get("/readyz").json()["seq"] < seq and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: client.get("/readyz").json()["seq"] >= seq, 60)
     found = []
     for user in range(1, 41):
         answer = client.get(f"/v1/users/u{user}/recommendations?k=10").json()
@@ -147,9 +146,7 @@ def test_two_services_follow_one_stream(service: Callable[[str], TestClient], st
     assert (refused.status_code, "from the stream" in refused.json()["detail"]) == (409, True)
     assert one.get("/readyz").json()["ready"]
     behind = "recbole_signed_stream_behind_events 0.0"
-    deadline = time.monotonic() + 30
-    while behind not in one.get("/metrics").text and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: behind in one.get("/metrics").text, 30)
     assert behind in one.get("/metrics").text
 
 
@@ -311,17 +308,14 @@ def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: p
             patch.setattr(engine.recommender, "ingest", lambda *_, **__: 1 / 0)
         client = TestClient(make_app(engine))
         engine.feed = Feed(source, engine.writer)
-        deadline = time.monotonic() + 60
-        while engine.feed.failure is None and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: engine.feed.failure is not None, 60)
         answer = client.get("/readyz")
         wanted = {"source": "broken", "writer": "division by zero"}[where]
         assert (answer.status_code, f"the stream can't be read: {wanted}" in answer.json()["reasons"]) == (503, True)
     source.error = None
     assert source.committed.wait(60)  # nothing was lost
     assert engine.seq == 1
-    while engine.feed.failure is not None and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: engine.feed.failure is None)
     assert client.get("/readyz").json()["ready"]
 
 

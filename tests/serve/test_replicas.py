@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
+from service_calls import until
 from small_recommender import NOW, begin
 from starlette.types import Message, Receive, Scope, Send
 
@@ -170,9 +171,7 @@ def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypa
         assert time.monotonic() - started <= engine.lag
         assert any("behind the log" in reason for reason in engine.reasons_not_ready())
         go_on.set()
-        deadline = time.monotonic() + 60
-        while engine.follower.looked < started and time.monotonic() < deadline:  # type: ignore[union-attr]
-            time.sleep(0.001)
+        until(lambda: engine.follower.looked >= started, 60)  # type: ignore[union-attr]
         assert engine.lag < time.monotonic() - started
     finally:
         go_on.set()

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import outcome
+from service_calls import until
 from small_recommender import begin
 
 import recbole_signed
@@ -314,9 +315,7 @@ def test_two_processes_behind_one_port(service: str) -> None:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
-    deadline = time.monotonic() + 240  # it is no test of speed, and the machine may do other things
-    while len(pids(service)) < 2 and time.monotonic() < deadline:  # until the replica listens too
-        time.sleep(0.5)
+    until(lambda: len(pids(service)) >= 2, 240)  # it is no test of speed, and the machine may do other things
     assert set(pids(service)) == {"writer", "replica-1"}
     for turn in range(10):
         first = ask("/v1/users/2/recommendations?k=1")["items"][0]["item"]
@@ -370,9 +369,7 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
     restarts = []
     processes = replicas.ReplicaProcesses(command, 1, lambda: restarts.append(time.monotonic()), lambda: False)
     processes.start()
-    deadline = time.monotonic() + 30
-    while len(restarts) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: len(restarts) >= 3, 30)
     processes.stop()
     assert len(restarts) == 3
     assert restarts[1] - restarts[0] >= 0.2

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from service_calls import until
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import TrafficLog, experiment_report, traffic
@@ -350,9 +351,7 @@ def test_impressions_grow_old_where_nothing_happens(log: TrafficLog, monkeypatch
     monkeypatch.setattr(traffic, "HOUR", 10)
     waiting = ImpressionQueue(log, 2 * DAY)
     log.write([shown("1", "u", "abc", traffic.now_ms() - 3 * DAY)])
-    deadline = time.monotonic() + 30
-    while log.logged("test").height and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not log.logged("test").height, 30)
     waiting.close()
     assert log.logged("test").height == 0
 
@@ -440,9 +439,7 @@ def test_many_old_impressions_go_at_once_where_nothing_happens(
     monkeypatch.setattr(traffic, "STEP", 2)
     log.write([shown("1", "u", "abcdefg", traffic.now_ms() - 3 * DAY)])
     waiting = ImpressionQueue(log, 2 * DAY)
-    deadline = time.monotonic() + 30
-    while log.logged("test").height and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not log.logged("test").height, 30)
     waiting.close()
     assert log.logged("test").height == 0
 
