@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bare_state import take_from
+from bare_state import JsonLines, take_from
 from small_recommender import NOW, Clock, begin, content, event
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
 from recbole_signed.live.computing import compute_here
 from recbole_signed.live.events import DISLIKE, USER, content_id
-from recbole_signed.live.sources.file_source import JsonLinesSource
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
@@ -116,7 +115,7 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
             for who in (WHO, OTHER)
         )
     )
-    take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
+    take_from(state, JsonLines(tmp_path / "bad.jsonl"))
     assert confirmed(folder)
     assert OTHER.encode() in content(folder)
 
@@ -381,7 +380,7 @@ def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "long-enough-nameX9\n")
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()
-        take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
+        take_from(state, JsonLines(tmp_path / "bad.jsonl"))
         state.ingest(EventBatch.of([Event("", "b", "", "forget_user", 5)]))
         left = [letter["raw"]["user_id"] for letter in state.dead_letters if isinstance(letter["raw"], dict)]
         assert left == ["bob", "club"]
@@ -399,7 +398,7 @@ def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path:
     with OnlineState.open(tmp_path / "state") as state:
         state.recover()
         for _ in range(2):
-            polled = JsonLinesSource(tmp_path / "events.jsonl").poll(100)
+            polled = JsonLines(tmp_path / "events.jsonl").poll(100)
             state.dead_letters.write("events", polled.rejected)
             state.ingest(polled.batch)
             assert WHO not in state.users
@@ -412,7 +411,7 @@ def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text(lines)
     with OnlineState.open(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
         state.recover()
-        source = JsonLinesSource(tmp_path / "bad.jsonl")
+        source = JsonLines(tmp_path / "bad.jsonl")
         while take_from(state, source, 50) is not None:
             assert (tmp_path / "state" / "dead_letters.jsonl").stat().st_size <= 40_000
         letters = list(state.dead_letters)

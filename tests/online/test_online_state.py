@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bare_state import ready, take_from
+from bare_state import JsonLines, ready, take_from
 from small_recommender import content, event
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
 from recbole_signed.live.events import DISLIKE, VIEW, Limits
-from recbole_signed.live.sources.file_source import JsonLinesSource
 from recbole_signed.live.store.results import ParsedRows
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
@@ -210,7 +209,7 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
 
     spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
     with ready(folder) as state:
-        update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
+        update = take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert (update.n_new, len(list(state.dead_letters))) == (3, 3)
         state.snapshot(TENSORS, {}, model="m")
         assert any(spelling in content(folder) for spelling in spellings)
@@ -220,7 +219,7 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
         state.compact()
     assert not any(spelling in content(folder) for spelling in spellings)
     with ready(folder) as state:  # the same stream again, as after a crash of its sender, does not bring the user back
-        source = JsonLinesSource(tmp_path / "in.jsonl")
+        source = JsonLines(tmp_path / "in.jsonl")
         source.name = "again"
         update = take_from(state, source)
         assert (update.n_duplicate, update.n_refused) == (1, 2)
@@ -369,14 +368,14 @@ def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)
             with pytest.raises(OSError, match="No space"):
-                take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
+                take_from(state, JsonLines(tmp_path / "in.jsonl"))
         (tmp_path / "state" / "dead_letters.jsonl").unlink()
         (tmp_path / "state" / "dead_letters.jsonl").mkdir()
         with pytest.raises(UsageError, match="Writing dead letters failed"):
-            take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
+            take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert state.last_seq == 0
         (tmp_path / "state" / "dead_letters.jsonl").rmdir()
-        update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
+        update = take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert (update.n_new, len(list(state.dead_letters))) == (1, 1)
 
 
@@ -405,10 +404,10 @@ def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
     rows = [{"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": i} for i in range(10)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with ready(tmp_path / "state") as state:
-        update = take_from(state, JsonLinesSource(path), 4)
+        update = take_from(state, JsonLines(path), 4)
         assert update.n_new == 4
     with ready(tmp_path / "state") as state:
-        source = JsonLinesSource(path, Limits())
+        source = JsonLines(path, Limits())
         sizes = []
         while (update := take_from(state, source, 4)) is not None:
             sizes.append((update.n_new, update.n_duplicate))

@@ -182,9 +182,9 @@ class Rows(EventSource):
             raise self.error
         if not self._rows:
             self._ended.wait(0.01)
-            return Polled(EventBatch.empty(), [], None, exhausted=False)
+            return Polled(EventBatch.empty(), [], None)
         rows, self._rows = self._rows, []
-        return Polled(*parse_rows(rows, map(str, range(len(rows)))), "end", exhausted=False)
+        return Polled(*parse_rows(rows, map(str, range(len(rows)))), "end")
 
     def commit(self, position: str | None) -> None:
         if position is not None:

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recbole_signed.atomic import read_rows
 from recbole_signed.atomic.feature_file import FeatureTable, read_features
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.atomic.signs import Settings
 from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError
-from recbole_signed.ids_and_times import iso_time
-from recbole_signed.live import EventBatch
-from recbole_signed.live.events import ITEM
+from recbole_signed.ids_and_times import iso_time, milliseconds
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, ITEM, VIEW, content_id
 from recbole_signed.live.replay.stream_spec import ModelSpec, window_length
-from recbole_signed.live.sources.file_source import AtomicSource
 from recbole_signed.live.store.state import OnlineState
 
 MIN_WINDOWS = 10
@@ -57,8 +57,7 @@ class Replay:
         """
         if limit is not None and limit < MIN_WINDOWS:
             raise UsageError(f"max_windows is {limit}; at least {MIN_WINDOWS} windows are needed.")
-        source = AtomicSource(folder, sign_rule)
-        events = source.poll(len(source)).batch
+        events = events_of(folder, sign_rule)
         first = _first_row(events.timestamp, cut, folder)
         bounds = _bounds(events.timestamp, first, windows)
         if limit is not None:
@@ -86,6 +85,35 @@ class Replay:
         )
         tokens = users.series().to_list(), items.series().to_list()
         state.bulk_load(*tokens, user, item, base.type, base.timestamp, unit_known=True)
+
+
+def events_of(path: Path, sign_rule: Mapping[str, str] | None = None) -> EventBatch:
+    """Return the rows of a data set as events by time, those of equal times in the order of the file.
+
+    Likes and dislikes are those of the sign, 0 is a view. Time stamps become milliseconds; their size tells the unit
+    that they have in the file. Columns, separator and sign are those of the yaml beside the files.
+
+    Args:
+        path: a ``.inter`` file, or the folder of a data set.
+        sign_rule: the like and dislike conditions in place of the data set's own sign.
+    """
+    rows = read_rows(path, sign_rule)
+    if rows.times is None or rows.tokens is None:
+        raise UsageError(
+            f"{path} has no column of times, which a replay needs; set TIME_FIELD to a column of the type float."
+        )
+    times = milliseconds(rows.times, f"the time of {path}")
+    if len(times) and times.min() < 0:
+        raise UsageError(f"{path} holds times before 1970, which no event has; move all times to later ones.")
+    order = np.argsort(times, kind="stable")
+    users, items = (
+        tokens.gather(codes[order]).to_list()
+        for tokens, codes in zip(rows.tokens, (rows.users, rows.items), strict=True)
+    )
+    types, times = np.array([VIEW, LIKE, DISLIKE], dtype=np.int8)[rows.signs[order]], times[order]  # -1: from the end
+    value = np.full(len(users), np.nan)
+    columns = zip(users, items, types.tolist(), times.tolist(), value.tolist(), strict=True)
+    return EventBatch([content_id(*each) for each in columns], users, items, types, times, value)
 
 
 def _first_row(times: np.ndarray, cut: float | str, folder: Path) -> int:

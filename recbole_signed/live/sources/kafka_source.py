@@ -136,7 +136,7 @@ class KafkaSource(EventSource):
             except ValueError as error:
                 dead.append(unreadable("message", message.value() or b"", place, error))
         batch, invalid = parse_rows(rows, places, self._limits, instead=instead)
-        return Polled(batch, dead + invalid, self._position(), exhausted=False)
+        return Polled(batch, dead + invalid, self._position())
 
     def commit(self, position: str | None) -> None:
         """Set the offsets of the group, without waiting for Kafka: the log knows them anyway."""

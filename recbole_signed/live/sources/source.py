@@ -12,7 +12,7 @@ from recbole_signed.live.events import DeadLetter
 
 @dataclass(frozen=True)
 class Polled:
-    """What a source gave: events, rows that were none, how far it is read now, and whether there is no more to come.
+    """What a source gave: events, rows that were none, and how far it is read now.
 
     ``position`` is the source's own text; None for a source that can't be put back.
     """
@@ -20,7 +20,6 @@ class Polled:
     batch: EventBatch
     rejected: list[DeadLetter]
     position: str | None
-    exhausted: bool
 
 
 class EventSource(Protocol):
