@@ -69,12 +69,13 @@ def test_no_covariate_holds_a_verdict_from_after_the_exposure(log: TrafficLog) -
     assert (row["impressions_before"], row["likes_before"], row["dislikes_before"]) == (1, 1, 0)
 
 
-def test_the_period_before_begins_so_many_days_before_it_ends(log: TrafficLog) -> None:
+def test_the_period_before_begins_so_many_days_before_it_ends(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "BEFORE", 2 * DAY)
     first = 3 * DAY + ATTRIBUTION
     for number, at in enumerate((DAY - 1, DAY, 3 * DAY)):
         log.write([shown(str(number), "u", "p", at, variant=None)])
     log.write([shown("3", "u", "x", first)])
-    assert log.per_user("test", before_days=2)["impressions_before"].to_list() == [2]
+    assert log.per_user("test")["impressions_before"].to_list() == [2]
 
 
 @pytest.mark.parametrize("at", [-1, -SKEW])

@@ -115,9 +115,6 @@ def make_app(
     return app
 
 
-# ---- events
-
-
 def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     write = {"tags": ["events"], "dependencies": needs("write")}
 
@@ -156,9 +153,6 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
     async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
         """Erase a user from the log, the model and the impressions."""
         return await erase(engine, user_id)
-
-
-# ---- recommendations
 
 
 def _answer(ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None) -> schemas.Answer:
@@ -347,9 +341,6 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         return schemas.ItemBody(**held(item_id), features=body.features)
 
 
-# ---- models and experiments
-
-
 def _recommender(engine: Engine) -> OnlineRecommender:
     if not isinstance(engine.recommender, OnlineRecommender):
         raise ProblemError(503, "Service Unavailable", NO_WRITER)
@@ -452,9 +443,6 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
             raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
         engine.experiments.reload()
         return report_of(engine.traffic, name, engine.experiments[name])
-
-
-# ---- health, metrics, pages
 
 
 def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:

@@ -37,6 +37,8 @@ STEP = 10_000
 """Most impressions that are deleted for their age at once: what waits is not held up for long."""
 ATTRIBUTION = DAY
 """Milliseconds after an impression within which a verdict on the item counts as its outcome."""
+BEFORE = 14 * DAY
+"""Milliseconds of the period whose verdicts are the covariates of a user."""
 SKEW = 60_000
 """Milliseconds that the clock of a caller may lag behind that of the service."""
 
@@ -263,15 +265,11 @@ class TrafficLog:
         newest = "max(seq), 0) FROM sqlite_sequence" if self._counts else "max(id), 0) FROM impression"
         return int(self._db.execute(f"SELECT coalesce({newest}").fetchone()[0])
 
-    # ---- reading
-
-    def per_user(self, experiment: str, *, before_days: int = 14) -> pl.DataFrame:
+    def per_user(self, experiment: str) -> pl.DataFrame:
         """Return one row a user of an experiment.
 
-        Args:
-            experiment: its name.
-            before_days: length of the period before a user's first exposure whose verdicts are its covariates. It ends
-                :data:`ATTRIBUTION` before that exposure, so that none of the verdicts came after it.
+        Covariates are of :data:`BEFORE`, which ends :data:`ATTRIBUTION` before a user's first exposure, so that none of
+        the verdicts came after it.
 
         Returns:
             Columns ``variant``, ``propensity`` (share of the variant at the first exposure), ``first`` (its time,
@@ -305,7 +303,7 @@ class TrafficLog:
             LEFT JOIN before b ON b.user = o.user
             GROUP BY o.user ORDER BY o.first, o.user
             """,
-            (experiment, ATTRIBUTION, ATTRIBUTION + before_days * DAY),
+            (experiment, ATTRIBUTION, ATTRIBUTION + BEFORE),
         )
         counts = ("impressions", "likes", "dislikes")
         return _frame(rows, "variant", "propensity", "first", *counts, *(f"{name}_before" for name in counts))
