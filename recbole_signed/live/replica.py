@@ -23,7 +23,6 @@ from recbole_signed.live.events import ITEM, USER
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.make import learner_from
 from recbole_signed.live.renewal import load_version
-from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.hidden_items import StateView
@@ -52,7 +51,6 @@ class OnlineReplica(StateView):
         self._file = identity(existing_log(self.directory))  # before it is opened: what comes after it is another one
         self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
         self.versions = Versions(self.directory / VERSIONS)
-        self.announcements = Announcements(self.directory / ANNOUNCEMENTS)
         self._fitted_seq, self._loaded = 0, ""
         self.model_name = ""
         self._learner: Learner | None = None
@@ -103,11 +101,10 @@ class OnlineReplica(StateView):
                     self.log.catch_up()  # committed since the vocabularies were read
                 changes = self.edges.apply(logged)
                 self._newcomers.update(self.edges, logged, changes)
+                self.announcements.follow({}, [each or "" for each in self.users.tokens(changes.forgotten.tolist())])
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)
-                if len(changes.forgotten):
-                    self.announcements.follow()  # the writer has erased them from the file
                 self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
                 self.applied_seq = logged.last_seq
             if fresh is not None and fresh[0].applied_seq <= self.applied_seq:  # else its items are not here yet
@@ -117,11 +114,11 @@ class OnlineReplica(StateView):
     def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:
         """Let a learner take the features of users and items, by their numbers."""
         if len(users) or len(items):
-            self.announcements.follow()  # features are on the disk before their event
             wanted = {
                 side: [token for token in vocabulary.tokens(np.unique(numbers).tolist()) if token is not None]
                 for side, vocabulary, numbers in (("user", self.users, users), ("item", self.items, items))
             }
+            self.announcements.read(wanted)
             learner.announce(self.announcements.by_id(self.users, self.items, wanted))
 
     def _recover(self) -> None:
@@ -150,7 +147,6 @@ class OnlineReplica(StateView):
 
     def _take(self, snapshot: Snapshot, learner: Learner) -> None:
         learner.attach(self.edges)
-        self.announcements.follow()
         known = self.announcements.by_id(self.users, self.items)
         sizes = {"item": self.edges.n_items, "user": self.edges.n_users}
         learner.announce(

@@ -40,7 +40,7 @@ from recbole_signed.files import (
     sync_folder,
 )
 from recbole_signed.live.events import FORGET_USER
-from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
+from recbole_signed.live.store.announcements import LINES
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.line_files import read_lines, summed_line
 from recbole_signed.live.store.owner import LOG, existing_log
@@ -215,7 +215,7 @@ def note_destroyed(directory: Path, target: Path) -> None:
 def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
     """Return what the register in a directory says of each backup, in the order in which they were first made."""
     found: dict[str, NotedBackup] = {}
-    for row in read_lines(directory / name)[0]:
+    for row in read_lines(directory / name):
         about = row if isinstance(row, dict) else {"path": row}  # earlier versions wrote the path alone
         path, device = about.get("path"), about.get("device")
         if not isinstance(path, str) or not isinstance(device, int | None):
@@ -244,11 +244,9 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     log = EventLog(folder / LOG, read_only=True, check=True)
     try:
         base, last_seq = log.base, log.last_seq
-        if (directory / ANNOUNCEMENTS).exists():
-            shutil.copyfile(directory / ANNOUNCEMENTS, folder / ANNOUNCEMENTS)
+        if (directory / LINES).exists():  # the state was not opened since an earlier version
+            shutil.copyfile(directory / LINES, folder / LINES)
         shutil.copyfile(directory / BACKUPS, folder / _OTHERS)
-        # a user who came after the copy of the log could not be found here when it is to be forgotten
-        Announcements(folder / ANNOUNCEMENTS).keep(log.users)
     finally:
         log.close()
     if base is not None:

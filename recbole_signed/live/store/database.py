@@ -32,6 +32,9 @@ CREATE TABLE erasures (
 CREATE TABLE graves (digest BLOB PRIMARY KEY, until INTEGER NOT NULL, timestamp INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE grave_keys (until INTEGER PRIMARY KEY, key BLOB NOT NULL);
 CREATE TABLE withdrawn (token TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE features (
+    side TEXT NOT NULL, token TEXT NOT NULL, content TEXT NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (side, token)
+) WITHOUT ROWID;
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, user INTEGER NOT NULL, item INTEGER NOT NULL, type INTEGER NOT NULL,
     timestamp INTEGER NOT NULL, value REAL, checksum INTEGER NOT NULL
@@ -43,6 +46,8 @@ CREATE TABLE commits (
 CREATE TABLE positions (source TEXT PRIMARY KEY, position TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 """
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
+_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)
+"""Earlier versions of this package had no such table."""
 _FULL = (
     (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
     if hasattr(sqlite3, "SQLITE_FULL")
@@ -139,9 +144,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             f"The event log {path} has format {found}, and this version of recbole-signed reads format {FORMAT}; "
             "open it with the version that wrote it."
         )
-    tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
-    if sorted(sql for (sql,) in tables) != sorted(_STATEMENTS):
+    tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")}
+    if tables != {*_STATEMENTS} - {_FEATURES} and tables != {*_STATEMENTS}:
         raise damaged(path, "its tables are not those that were made")
+    if _FEATURES not in tables and not read_only:
+        connection.execute(_FEATURES)
     if check:
         with one_view(connection):
             fits = small_sum(connection) == _kept_sum(connection)

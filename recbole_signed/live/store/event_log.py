@@ -13,15 +13,16 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import at
+from recbole_signed.files import at, sync_folder
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import FORGET_USER, USER
+from recbole_signed.live.store.announcements import LINES, Announcements, features_in
 from recbole_signed.live.store.checksum import SEQ, HighWaterMark, row_checksums, unsealed
 from recbole_signed.live.store.database import (
     connect,
@@ -69,8 +70,19 @@ class EventLog:
         self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
         self.reload(check=check)
         if not read_only:
+            self._take_lines(path.with_name(LINES))
             self.end_graces()
         self.empty_wal()
+
+    def _take_lines(self, path: Path) -> None:
+        """Move the features that an earlier version has kept beside the log into it."""
+        if path.exists():
+            features = features_in(path, self.users)
+            with explained(self.path, "Taking features into the event log"), transaction(self.connection):
+                self.announcements.write(features)
+            self.announcements.follow(features)
+            path.unlink()
+            sync_folder(path.parent)
 
     def reload(self, *, check: bool = False) -> None:
         """Read again what memory holds of the log, in case that an exception came between a commit and it.
@@ -95,6 +107,7 @@ class EventLog:
             self.users = self._load("users", check)
             self.items = self._load("items", check)
             self._joined = np.zeros(1, dtype=np.int64)
+            self.announcements = Announcements(self.connection, self.path)
             if check:
                 self.times_of_joining(len(self.users))
             if check and not self._seen.is_whole():
@@ -132,9 +145,13 @@ class EventLog:
     # ---- writing
 
     def append(
-        self, batch: EventBatch, source: str | None = None, position: str | None = None
+        self,
+        batch: EventBatch,
+        source: str | None = None,
+        position: str | None = None,
+        announced: Mapping[str, Mapping[str, str]] | None = None,
     ) -> tuple[LogBatch, list[int]]:
-        """Add a batch, and note how far its source was read, in one transaction.
+        """Add a batch, the features that it announces, and how far its source was read, in one transaction.
 
         A ``forget_user`` erases what is known of its user, in the log and in the batch before it, whatever the
         times say; the user's id stays as a tombstone. It is the caller who erases it from other files.
@@ -159,6 +176,8 @@ class EventLog:
             item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
+            gone = [batch.user_id[i] for i, forgets_it in zip(fresh, forgets, strict=True) if forgets_it]
+            self.announcements.write(announced or {}, gone)
             if forgotten:
                 self._erase_users(forgotten, logged)
             if forgets.any():  # of users who are not known, too: their events may be on their way
@@ -171,6 +190,7 @@ class EventLog:
             self.users.forget(i)
         self.users.add(new_users)
         self.items.add(new_items)
+        self.announcements.follow(announced or {}, gone)
         self.last_seq = logged.last_seq
         self._mark.write(self.last_seq)
         if forgets.any():

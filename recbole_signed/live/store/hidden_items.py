@@ -139,7 +139,6 @@ class StateView:
     """Edges up to a seq of a log, and what of the log, and beside it, says who and what they are of."""
 
     log: EventLog
-    announcements: Announcements
     edges: EdgeState
     applied_seq: int
     """Seq of the newest event that the edges reflect."""
@@ -149,6 +148,11 @@ class StateView:
         """Go on from edges that reflect the log up to ``seq``."""
         self.edges, self.applied_seq = edges, seq
         self._newcomers = Newcomers(self.log, self.announcements, edges)
+
+    @property
+    def announcements(self) -> Announcements:
+        """The features of items and users."""
+        return self.log.announcements
 
     @property
     def users(self) -> Vocabulary:
