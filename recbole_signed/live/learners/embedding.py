@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of
+from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, graph_of
 from recbole_signed.live.learners.fine_tuning import (
     ITEM,
     USER,
@@ -71,7 +71,7 @@ class OnlineSettings:
         return cls(**own), {key: value for key, value in given.items() if key not in types}
 
 
-class EmbeddingLearner(LearnerDefaults):
+class EmbeddingLearner(Learner):
     """A gradient-trained model of this package, or RecBole's LightGCN or BPR, that follows a stream.
 
     Args:
