@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_state import ready
 from hypothesis import given
 from hypothesis import strategies as st
 from small_recommender import content
@@ -26,7 +27,7 @@ NOW = 1_700_000_000_000
 @given(st.lists(st.tuples(st.sampled_from(("item", "user")), st.sampled_from("abc"), st.integers(0, 9))))
 def test_the_newest_announcement_counts(tmp_path_factory: object, rows: list[tuple[str, str, int]]) -> None:
     folder = tmp_path_factory.mktemp("announced")  # type: ignore[attr-defined]
-    state = opened(folder)
+    state = ready(folder)
     for number, (side, token, year) in enumerate(rows):
         who = (token, "") if side == "user" else ("", token)
         state.ingest(EventBatch.of([Event(str(number), *who, side, NOW, features={"year": year})]))
@@ -36,7 +37,7 @@ def test_the_newest_announcement_counts(tmp_path_factory: object, rows: list[tup
         found |= {("user", state.users.tokens([n])[0]): each for n, each in state.announced()["user"].items()}
         assert found == newest
         state.close()
-        state = opened(folder)
+        state = ready(folder)
     state.close()
 
 
@@ -44,7 +45,7 @@ def test_the_newest_announcement_counts(tmp_path_factory: object, rows: list[tup
     "change", ["content = '{}'", "token = 'b'", "side = 'user'", "side = 'users'", "checksum = 5", "content = x'7b7d'"]
 )
 def test_a_row_that_is_not_what_was_written_is_damage(tmp_path: Path, change: str) -> None:
-    with opened(tmp_path) as state:
+    with ready(tmp_path) as state:
         state.ingest(EventBatch.of([Event("1", "", "a", "item", NOW, features={"year": 7})]))
     with contextlib.closing(sqlite3.connect(tmp_path / LOG, isolation_level=None)) as log:
         assert log.execute(f"UPDATE features SET {change}").rowcount == 1
@@ -61,7 +62,7 @@ def of_earlier_versions(folder: Path, *lines: str) -> None:
 
 def test_the_features_of_an_earlier_version_go_into_the_log(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    with opened(folder) as state:
+    with ready(folder) as state:
         state.ingest(EventBatch.of([Event("1", "ann", "a", "like", NOW)]))
     item = '{"item": "a", "features": {"year": %d}}'
     of_earlier_versions(folder, item % 6, item % 7, *(f'{{"user": "{u}", "features": {{}}}}' for u in ("ann", "bob")))
@@ -70,7 +71,7 @@ def test_the_features_of_an_earlier_version_go_into_the_log(tmp_path: Path) -> N
     backup.back_up(folder, tmp_path / "backup")
     for path in (folder, tmp_path / "backup"):
         for _ in range(2):
-            with opened(path) as state:
+            with ready(path) as state:
                 assert state.announced() == {"item": {1: {"year": 7}}, "user": {1: {}}}
                 assert not (path / LINES).exists()
         assert b"bob" not in content(path)  # who could not be forgotten
@@ -89,19 +90,11 @@ def test_the_features_of_an_earlier_version_go_into_the_log(tmp_path: Path) -> N
     ],
 )
 def test_a_file_of_an_earlier_version_with_another_line_is_damaged(tmp_path: Path, line: str) -> None:
-    opened(tmp_path).close()
+    ready(tmp_path).close()
     of_earlier_versions(tmp_path, line)
     with pytest.raises(DamagedError, match=r"features\.jsonl is damaged"):
         OnlineState.open(tmp_path)
     assert (tmp_path / LINES).exists()
-
-
-def opened(folder: Path) -> OnlineState:
-    state = OnlineState.open(folder)
-    state.recover()
-    for _ in state.replay():
-        pass
-    return state
 
 
 def told(user: str, stamp: int, event: str = "", **features: object) -> Event:
@@ -114,7 +107,7 @@ def gone(user: str, stamp: int) -> Event:
 
 def test_features_of_a_forgotten_user_are_in_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    state = opened(folder)
+    state = ready(folder)
     state.ingest(EventBatch.of([told("ann", 1, town="Oslo"), told("bob", 2, town="Rome")]))
     assert state.announced()["user"] == {1: {"town": "Oslo"}, 2: {"town": "Rome"}}
     assert (state.edges.n_users, state.edges.n_items) == (3, 1)
@@ -130,7 +123,7 @@ def test_features_of_a_forgotten_user_are_in_no_file(tmp_path: Path) -> None:
     assert number > 2
     assert state.announced()["user"] == {number: {"town": "Kyiv"}}
     state.close()
-    state = opened(folder)
+    state = ready(folder)
     assert state.announced() == {"item": {}, "user": {number: {"town": "Kyiv"}}}
     state.close()
 
@@ -141,12 +134,12 @@ def test_an_event_that_is_delivered_again_does_not_bring_older_features_back(tmp
         who = ("", "new") if side == "item" else ("new", "")
         return Event(name, *who, side, NOW, features={"year": year})
 
-    state = opened(tmp_path / "state")
+    state = ready(tmp_path / "state")
     for batch in ([event("1", 1)], [event("2", 2)], [event("1", 1)], [event("2", 2), event("1", 1)]):
         state.ingest(EventBatch.of(batch))
     assert state.announced()[side] == {1: {"year": 2}}
     state.close()
-    state = opened(tmp_path / "state")
+    state = ready(tmp_path / "state")
     assert state.announced()[side] == {1: {"year": 2}}
     state.close()
 
@@ -157,7 +150,7 @@ def test_what_the_log_refuses_is_not_announced(tmp_path: Path, known: bool) -> N
         items = ("a", "b") if known else ("c", "d")
         return EventBatch.of([Event("", "", item, "item", NOW + year, features={"year": year}) for item in items])
 
-    state = opened(tmp_path / "state")
+    state = ready(tmp_path / "state")
     state.ingest(EventBatch.of([Event("", "", item, "item", NOW, features={"year": 0}) for item in "ab"]))
     state.ingest(EventBatch.of([Event("", "u", item, "like", NOW) for item in "cd"]))
     before = state.announced()
@@ -170,14 +163,14 @@ def test_what_the_log_refuses_is_not_announced(tmp_path: Path, known: bool) -> N
     state.ingest(events(3))
     assert state.announced() != before
     state.close()
-    state = opened(tmp_path / "state")
+    state = ready(tmp_path / "state")
     assert {told["year"] for told in state.announced()["item"].values()} == ({3} if known else {0, 3})
     state.close()
 
 
 @pytest.mark.parametrize("cause", ["disk", "duplicate"])
 def test_a_forgetting_that_the_log_refuses_erases_no_features(tmp_path: Path, cause: str) -> None:
-    state = opened(tmp_path / "state")
+    state = ready(tmp_path / "state")
     state.ingest(EventBatch.of([told("ann", 1, "e1", town="Oslo"), told("bob", 2, town="Rome")]))
     before = state.announced()
     batch = EventBatch.of([Event("e1" if cause == "duplicate" else "", "ann", "", "forget_user", NOW + 9)])
@@ -189,13 +182,13 @@ def test_a_forgetting_that_the_log_refuses_erases_no_features(tmp_path: Path, ca
         assert state.ingest(batch).n_new == 0
     assert state.announced() == before
     state.close()
-    state = opened(tmp_path / "state")
+    state = ready(tmp_path / "state")
     assert state.announced() == before
     state.close()
 
 
 def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) -> None:
-    state = opened(tmp_path / "state")
+    state = ready(tmp_path / "state")
     events = [
         Event("1", "ann", "old", "like", NOW),
         Event("2", "", "new", "item", NOW + 1, features={"genre": ["drama", "crime"]}),
@@ -209,10 +202,10 @@ def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) 
     hashed = state.edges.full_hash()
     state.close()
 
-    again = opened(tmp_path / "state")
+    again = ready(tmp_path / "state")
     assert again.edges.full_hash() == hashed
     assert again.announced()["item"] == {2: {"genre": ["drama", "crime"]}}
     again.back_up(tmp_path / "backup")
     again.close()
-    with opened(tmp_path / "backup") as copy:
+    with ready(tmp_path / "backup") as copy:
         assert copy.announced()["item"] == {2: {"genre": ["drama", "crime"]}}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_state import ready
 from small_recommender import NOW, begin, content, event
 from typer.testing import CliRunner
 from warm_python import WarmPython
@@ -90,9 +91,7 @@ def test_a_forgotten_user_goes_from_backups_too(tmp_path: Path) -> None:
         assert secret.encode() not in content(tmp_path / name)
         assert run("verify", tmp_path / name)[0] == 0
         restore(tmp_path / name, tmp_path / f"{name} again")
-        with OnlineState.open(tmp_path / f"{name} again") as state:
-            state.recover()
-            list(state.replay())
+        with ready(tmp_path / f"{name} again") as state:
             assert secret not in state.users
             assert len(state.edges) > 400
 
@@ -140,9 +139,7 @@ def test_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) 
     assert recommender.forget("leaves").rows == 0
     recommender.close()
     for name, user, known in (("moved", "stays", True), ("other", "stays", True), ("own", "leaves", False)):
-        with OnlineState.open(tmp_path / name) as state:
-            state.recover()
-            list(state.replay())
+        with ready(tmp_path / name) as state:
             assert (user in state.users) is known, name
 
 
@@ -196,9 +193,7 @@ def test_an_erasure_waits_for_a_backup_that_is_being_made(
     assert left[0].rows == 1
     assert "is being made" in left[0].reasons[0]
     restore(tmp_path / "backup", tmp_path / "again")
-    with OnlineState.open(tmp_path / "again") as again:
-        again.recover()
-        list(again.replay())
+    with ready(tmp_path / "again") as again:
         assert "leaves-for-ever" not in again.users, "the backup knows who was forgotten while it was made"
     shutil.rmtree(tmp_path / "again")
     assert recommender.erase().rows == 0

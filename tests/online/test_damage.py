@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready
 from small_recommender import begin, event
 from typer.testing import CliRunner
 
@@ -33,8 +34,7 @@ N_EVENTS = 300
 
 
 def begin_log(folder: Path) -> None:
-    with OnlineState.open(folder) as state:
-        state.recover()
+    with ready(folder) as state:
         for first in range(0, N_EVENTS, 20):
             state.ingest(
                 EventBatch.of(event(n, f"user{n % 37}", f"item{n % 23}", "like") for n in range(first, first + 20))
@@ -48,9 +48,7 @@ def begin_log(folder: Path) -> None:
 
 def seen_by(folder: Path) -> tuple[Any, ...]:
     """Return what a state tells and does: tokens, edges, duplicates, late events, withdrawn items."""
-    with OnlineState.open(folder) as state:
-        state.recover()
-        list(state.replay())
+    with ready(folder) as state:
         told = state.hash(), sorted(state.withdrawn), json.dumps(state.announced(), sort_keys=True), state.last_seq
         again = state.ingest(
             EventBatch.of(
@@ -154,8 +152,7 @@ def told_by(folder: Path) -> tuple[Any, ...]:
 def test_a_log_that_is_written_while_it_is_checked_is_not_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with OnlineState.open(tmp_path) as state:
-        state.recover()
+    with ready(tmp_path) as state:
         numbers = itertools.count()
 
         def write() -> None:
@@ -258,9 +255,7 @@ def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path
         if how == "gone":
             wal.unlink()
         try:
-            with OnlineState.open(tmp_path / "copy") as copy:
-                copy.recover()
-                list(copy.replay())
+            with ready(tmp_path / "copy") as copy:
                 assert copy.applied_seq == 40
         except UsageError as error:
             assert "was acknowledged" in str(error) or "damaged" in str(error)  # noqa: PT017
@@ -273,9 +268,7 @@ def test_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path) -> None:
     begin_log(tmp_path)
     for content in (b"", b"nonsense", (3).to_bytes(8, "little") + b"abcd"):
         (tmp_path / "SEQ").write_bytes(content)
-        with OnlineState.open(tmp_path) as state:
-            state.recover()
-            list(state.replay())
+        with ready(tmp_path) as state:
             assert state.last_seq == N_EVENTS + 10
 
 

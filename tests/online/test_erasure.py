@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bare_state import JsonLines, take_from
+from bare_state import JsonLines, ready, take_from
 from small_recommender import NOW, Clock, begin, content, event
 
 from recbole_signed.errors import UsageError
@@ -378,8 +378,7 @@ def test_an_erasure_waits_for_whoever_reads_the_log(tmp_path: Path) -> None:
 def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
     rows = [{"user_id": who, "item_id": "i1", "type": "adore", "timestamp": 1} for who in ("b", "bob", "club", "b/2")]
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "long-enough-nameX9\n")
-    with OnlineState.open(tmp_path / "state") as state:
-        state.recover()
+    with ready(tmp_path / "state") as state:
         take_from(state, JsonLines(tmp_path / "bad.jsonl"))
         state.ingest(EventBatch.of([Event("", "b", "", "forget_user", 5)]))
         left = [letter["raw"]["user_id"] for letter in state.dead_letters if isinstance(letter["raw"], dict)]
@@ -395,8 +394,7 @@ def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path:
         {"user_id": WHO, "type": "forget_user", "timestamp": NOW + 1},
     ]
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with OnlineState.open(tmp_path / "state") as state:
-        state.recover()
+    with ready(tmp_path / "state") as state:
         for _ in range(2):
             polled = JsonLines(tmp_path / "events.jsonl").poll(100)
             state.dead_letters.write("events", polled.rejected)
@@ -409,8 +407,7 @@ def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path:
 def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"user_id": f"u{n}", "type": "adore", "timestamp": n}) + "\n" for n in range(2000))
     (tmp_path / "bad.jsonl").write_text(lines)
-    with OnlineState.open(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
-        state.recover()
+    with ready(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
         source = JsonLines(tmp_path / "bad.jsonl")
         while take_from(state, source, 50) is not None:
             assert (tmp_path / "state" / "dead_letters.jsonl").stat().st_size <= 40_000

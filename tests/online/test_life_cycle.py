@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready
 from small_recommender import NOW, begin, event
 
 from recbole_signed import files
@@ -265,8 +266,7 @@ def test_a_state_without_a_model_refuses_until_it_is_recovered(tmp_path: Path, m
             raise KeyboardInterrupt
 
     batch = EventBatch.of([event(1, "a", "x", "like"), event(2, "b", "y", "like")])
-    with OnlineState.open(tmp_path) as state:
-        state.recover()
+    with ready(tmp_path) as state:
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)
             with pytest.raises(KeyboardInterrupt):

@@ -333,10 +333,8 @@ def test_what_is_not_ready_is_refused(tmp_path: Path) -> None:
                 call()
         state.recover()
         state.ingest(stream(5))
-    with OnlineState.open(tmp_path / "state") as state:
-        state.recover()
-        with pytest.raises(UsageError, match="run replay"):
-            state.ingest(stream(1))
+    with ready(tmp_path / "state") as state, pytest.raises(UsageError, match="run replay"):
+        state.ingest(stream(1))
 
 
 def test_a_log_that_can_not_be_written_takes_nothing_and_loses_nothing(tmp_path: Path) -> None:
@@ -435,8 +433,7 @@ def test_edges_in_another_unit_are_refused(tmp_path: Path) -> None:
 
 
 def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
-    with OnlineState.open(tmp_path, settings=StateSettings(max_batch=3)) as state:
-        state.recover()
+    with ready(tmp_path, settings=StateSettings(max_batch=3)) as state:
         parsed = ParsedRows.of([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
         update = state.ingest(parsed.batch)
         assert update.status is not None
@@ -449,8 +446,7 @@ def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
 
 def test_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> None:
     """Decided: a dislike replaces the like; taking it back leaves what was there besides the like."""
-    with OnlineState.open(tmp_path) as state:
-        state.recover()
+    with ready(tmp_path) as state:
         kinds = ["view", "like", "dislike", "undislike"]
         state.ingest(EventBatch.of(event(n, "u", "i", kind) for n, kind in enumerate(kinds)))
         row = state.edges.of_user(1)
@@ -460,8 +456,7 @@ def test_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> None:
-    with OnlineState.open(tmp_path, settings=StateSettings(keep_seen=20)) as state:
-        state.recover()
+    with ready(tmp_path, settings=StateSettings(keep_seen=20)) as state:
         for first in range(0, 60, 10):
             state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(first, first + 10)))
         large = [f"{n}{'w' * 9_000}" for n in range(200)]
@@ -478,8 +473,8 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
         assert state.log.known("e40")
         state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(40)))  # old ones change nothing
         assert state.edges.full_hash() == before
-    with OnlineState.open(tmp_path) as state:  # and the checksums fit what is left
-        state.recover()
+    with ready(tmp_path) as state:  # and the checksums fit what is left
+        pass
 
 
 def test_times_of_the_size_of_seconds_are_taken_where_their_unit_is_known(tmp_path: Path) -> None:

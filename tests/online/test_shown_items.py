@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready
 from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
 from recbole_signed.errors import UsageError
@@ -16,7 +17,6 @@ from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.store.owner import LOG
 from recbole_signed.live.store.settings import StateSettings
-from recbole_signed.live.store.state import OnlineState
 
 DAY = 86_400
 
@@ -59,8 +59,7 @@ def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Pat
 def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path: Path) -> None:
     clock = Clock()
     settings = StateSettings(clock=clock)
-    with OnlineState.open(tmp_path, settings=settings) as state:
-        state.recover()
+    with ready(tmp_path, settings=settings) as state:
         state.ingest(EventBatch.of(event(n, f"u{n}", "a", "like") for n in range(3)))
         assert state.hidden_items().tolist() == []
         clock.now += DAY + 1
@@ -71,8 +70,7 @@ def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path:
 
 def test_users_grow_older_though_the_clock_is_set_back(tmp_path: Path) -> None:
     clock = Clock()
-    with OnlineState.open(tmp_path, settings=StateSettings(clock=clock)) as state:
-        state.recover()
+    with ready(tmp_path, settings=StateSettings(clock=clock)) as state:
         clock.now += 3 * DAY
         state.ingest(EventBatch.of(event(n, "new", f"a{n}", "like") for n in range(3)))
         clock.now += 10 * DAY
@@ -122,9 +120,7 @@ def test_times_of_joining_of_earlier_versions_are_read(tmp_path: Path) -> None:
     recommender.close()
     put_joined(tmp_path / "state", "old", NOW - 1000 * DAY)
     put_joined(tmp_path / "state", "young", NOW)
-    with OnlineState.open(tmp_path / "state", settings=settings) as state:
-        state.recover()
-        list(state.replay())
+    with ready(tmp_path / "state", settings=settings) as state:
         assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
 
 

@@ -44,9 +44,13 @@ class JsonLines(EventSource):
 def ready(folder: Path, **options: Any) -> OnlineState:
     """Open a state and bring it to the end of its log."""
     state = OnlineState.open(folder, **options)
-    state.recover()
-    for _ in state.replay():
-        pass
+    try:
+        state.recover()
+        for _ in state.replay():
+            pass
+    except BaseException:
+        state.close()
+        raise
     return state
 
 

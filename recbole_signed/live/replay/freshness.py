@@ -80,7 +80,7 @@ def run_by_event(
         files: of the windows; one that is there is not predicted again.
         folder: of the data set.
         out: where results go.
-        made: as :func:`.window_files.write_window` takes it.
+        made: as :func:`.windows.write_window` takes it.
         progress: show a bar.
     """
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
