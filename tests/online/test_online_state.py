@@ -333,8 +333,10 @@ def test_what_is_not_ready_is_refused(tmp_path: Path) -> None:
                 call()
         state.recover()
         state.ingest(stream(5))
-    with ready(tmp_path / "state") as state, pytest.raises(UsageError, match="run replay"):
-        state.ingest(stream(1))
+    with OnlineState.open(tmp_path / "state") as state:
+        state.recover()
+        with pytest.raises(UsageError, match="run replay"):
+            state.ingest(stream(1))
 
 
 def test_a_log_that_can_not_be_written_takes_nothing_and_loses_nothing(tmp_path: Path) -> None:
