@@ -20,11 +20,11 @@ from small_recommender import NOW, begin
 from recbole_signed.errors import UsageError
 from recbole_signed.live import EventBatch, OnlineRecommender
 from recbole_signed.live.events import parse_rows
-from recbole_signed.live.serve import feed
+from recbole_signed.live.serve import writer
 from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.feed import Feed
 from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.writer import Feed
 from recbole_signed.live.sources import EventSource
 from recbole_signed.live.sources.source import Polled
 
@@ -235,7 +235,7 @@ def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
 
 def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.writer is not None
-    monkeypatch.setattr(feed, "PAUSE", 0.0)
+    monkeypatch.setattr(writer, "PAUSE", 0.0)
     write, refused = engine.recommender.state.dead_letters.write, []
 
     def full(source: str, letters: Any) -> None:
@@ -255,7 +255,7 @@ def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine.writer is not None
-    monkeypatch.setattr(feed, "PAUSE", 0.0)
+    monkeypatch.setattr(writer, "PAUSE", 0.0)
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}])
     asked = threading.Event()
 
@@ -300,7 +300,7 @@ def test_events_of_a_stream_that_the_state_refuses_are_told(engine: Engine, capl
 @pytest.mark.parametrize("where", ["source", "writer"])
 def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     assert engine.writer is not None
-    monkeypatch.setattr(feed, "PAUSE", 0.01)
+    monkeypatch.setattr(writer, "PAUSE", 0.01)
     rows = [{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}]
     source = Rows(rows, RuntimeError("broken") if where == "source" else None)
     with monkeypatch.context() as patch:

@@ -15,9 +15,8 @@ from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
-from recbole_signed.live.replay.cases import Cases
 from recbole_signed.live.replay.stream_spec import POP, ModelSpec, StreamSpec
-from recbole_signed.live.replay.windows import measure
+from recbole_signed.live.replay.windows import Cases, measure
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.plugin.ranges import without_removed

@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 from recbole_signed.live.events import EventBatch
 from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner
-from recbole_signed.live.replay.cases import Cases
 from recbole_signed.live.replay.stream_events import Replay, told
 from recbole_signed.live.replay.stream_spec import WINDOW, StreamSpec, milliseconds
-from recbole_signed.live.replay.windows import is_finished, write_window
+from recbole_signed.live.replay.windows import Cases, is_finished, write_window
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState

@@ -12,9 +12,8 @@ import polars as pl
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json
-from recbole_signed.live.replay.cases import GROUPS
 from recbole_signed.live.replay.stream_spec import POP
-from recbole_signed.live.replay.windows import read_cases, read_times
+from recbole_signed.live.replay.windows import GROUPS, read_cases, read_times
 
 COMPARED = ("recall@20", "ndcg@20")
 """What retention and the gate are about."""

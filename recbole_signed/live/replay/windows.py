@@ -1,9 +1,13 @@
-"""What each window of a stream leaves: recall, NDCG and dislike exposure of each case, and files of them and times."""
+"""What is to be predicted in each window of a stream, how well it was, and the files of that and of times.
+
+The cases are the users with likes in the window, with the likes and dislikes that they give in it.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,9 @@ from recbole_signed.arrays import contains, distinct
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import dislike_share_at, ndcg_at, of_both_signs, recall_at
 from recbole_signed.files import parse_json, replacing
-from recbole_signed.live.events import EventBatch
-from recbole_signed.live.replay.cases import Cases
+from recbole_signed.live import LIKE, EventBatch
+from recbole_signed.live.events import DISLIKE, SKIP, VIEW
+from recbole_signed.live.store.state import OnlineState
 from recbole_signed.memory import memory_bytes
 
 CELLS = 8_000_000
@@ -107,3 +112,82 @@ def read_times(folder: Path) -> list[dict[str, Any]]:
 def _number_of(file: Path) -> int:
     """Return the number of a window's file: by their text, that of 1000 comes before that of 101."""
     return int(file.stem.removeprefix("window-"))
+
+
+BASE, NEW, UNKNOWN = 0, 1, 2
+GROUPS = ("base", "new", "unknown")
+"""Users with an edge before the cut; users who came after it; users whom nothing is known of at the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """One case per user with a like in the window, ``[n_cases]``; pairs ``[n_pairs]`` refer to cases by position.
+
+    Left out are items that the user touched before the window, since they can't be recommended. Likes of items that
+    nobody has touched before stay in the denominators.
+    """
+
+    user: np.ndarray
+    """int64: id in the vocabulary as it is before the window, 0 for unknown users."""
+    token: list[str]
+    group: np.ndarray
+    """int8, see ``GROUPS``."""
+    n_likes: np.ndarray
+    """int64: all likes of the window, of unknown items too."""
+    n_known_likes: np.ndarray
+    """int64: likes of the user before the window."""
+    n_unknown: np.ndarray
+    """int64: likes of items that are not in the vocabulary yet."""
+    like_case: np.ndarray
+    like_item: np.ndarray
+    dislike_case: np.ndarray
+    dislike_item: np.ndarray
+    hidden: tuple[np.ndarray, np.ndarray]
+    """Case and item of all that the users touched before."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @classmethod
+    def of(cls, state: OnlineState, window: EventBatch, n_base_users: int) -> Cases:
+        """Read the cases off a window that ``state`` has not seen; of a repeated pair the last verdict counts."""
+        frame = pl.DataFrame({"user": window.user_id, "item": window.item_id, "kind": window.type})
+        frame = frame.filter(~pl.col("kind").is_in([SKIP, VIEW]))  # no verdict, so they withdraw none
+        frame = frame.unique(["user", "item"], keep="last", maintain_order=True)
+        frame = frame.filter(pl.col("kind").is_in([LIKE, DISLIKE]))
+        frame = frame.with_columns(
+            pl.Series("user_id", state.users.ids(frame["user"].to_list()), dtype=pl.Int64),
+            pl.Series("item_id", state.items.ids(frame["item"].to_list()), dtype=pl.Int64),
+        )
+        seen_case, seen_item = touched(state, np.unique(frame["user_id"].to_numpy()))
+        seen = distinct(seen_case * len(state.items) + seen_item)
+        keys = frame["user_id"].to_numpy() * len(state.items) + frame["item_id"].to_numpy()
+        frame = frame.filter(pl.Series(~contains(seen, keys) | (frame["item_id"].to_numpy() == 0)))
+
+        users = frame.filter(pl.col("kind") == LIKE)["user"].unique(maintain_order=True)
+        frame = frame.join(pl.DataFrame({"user": users}).with_row_index("case"), on="user", maintain_order="left")
+        likes, dislikes = (frame.filter(pl.col("kind") == kind) for kind in (LIKE, DISLIKE))
+        user = state.users.ids(users.to_list())
+        known, known_bad = (each.filter(pl.col("item_id") > 0) for each in (likes, dislikes))
+        count = np.bincount(likes["case"].to_numpy(), minlength=len(users))
+        reachable = np.bincount(known["case"].to_numpy(), minlength=len(users))
+        return cls(
+            user=user,
+            token=users.to_list(),
+            group=np.select([user == 0, user < n_base_users], [UNKNOWN, BASE], NEW).astype(np.int8),
+            n_likes=count,
+            n_known_likes=np.where(user > 0, state.edges.user_likes[user], 0),
+            n_unknown=count - reachable,
+            like_case=known["case"].to_numpy().astype(np.int64),
+            like_item=known["item_id"].to_numpy(),
+            dislike_case=known_bad["case"].to_numpy().astype(np.int64),
+            dislike_item=known_bad["item_id"].to_numpy(),
+            hidden=touched(state, user, by_position=True),
+        )
+
+
+def touched(state: OnlineState, users: np.ndarray, by_position: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return (user, item) of all visible edges of some users; with ``by_position`` the place in ``users`` instead."""
+    rows = state.edges.of_users(users)
+    names = np.arange(len(users)) if by_position else users
+    return np.repeat(names, np.diff(rows.indptr)).astype(np.int64), rows.ids.astype(np.int64)

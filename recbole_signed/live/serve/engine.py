@@ -27,12 +27,11 @@ from recbole_signed.live.serve import catalogue, ranking, traffic
 from recbole_signed.live.serve.answers import TRENDING, Answers
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Experiments
-from recbole_signed.live.serve.feed import Feed
 from recbole_signed.live.serve.quality import Case, LiveQuality, RecentShare
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import ImpressionQueue, TrafficLog, now_ms
-from recbole_signed.live.serve.writer import Writer
+from recbole_signed.live.serve.writer import Feed, Writer
 from recbole_signed.live.sources import open_source
 from recbole_signed.live.store.backup import BACKUPS, noted
 from recbole_signed.memory import memory_bytes
