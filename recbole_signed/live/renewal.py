@@ -375,12 +375,7 @@ def numbers_of(state: OnlineState, items: str | int | Iterable[str | int]) -> np
 
 
 class Forgetting:
-    """Erases users from the files of a model's state, at once or in the background, and tries again what failed.
-
-    Args:
-        model: whose state it is.
-        forget_in_backup: see :class:`~recbole_signed.live.store.erasure.Erasure`.
-    """
+    """Erases users from the files of a model's state, at once or in the background, and tries again what failed."""
 
     def __init__(self, model: RenewableModel, forget_in_backup: ForgetInBackup) -> None:
         self._model, self._forget_in_backup = model, forget_in_backup

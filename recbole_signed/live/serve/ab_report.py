@@ -118,13 +118,7 @@ def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float
 
 
 def report_of(log: TrafficLog, name: str, experiment: Experiment) -> dict[str, Any]:
-    """Return the report of an experiment from the log of impressions.
-
-    Args:
-        log: of impressions.
-        name: of the experiment.
-        experiment: its variants; the first one is the control.
-    """
+    """Return the report of an experiment from the log of impressions."""
     names = list(experiment.variants)
     if experiment.interleave:
         return {"experiment": name, **interleaving_report(log.interleaved(name), (names[0], names[1]))}

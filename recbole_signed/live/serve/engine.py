@@ -254,13 +254,7 @@ def _changed(path: Path) -> tuple[int, int, int] | None:
 
 
 class VerdictWatch:
-    """Called by the writer, before and after each batch.
-
-    Args:
-        answers: whose live quality is kept up.
-        recommender: that takes the verdicts in.
-        impressions: that are told what came of them; None without them.
-    """
+    """Called by the writer, before and after each batch."""
 
     def __init__(self, answers: Answers, recommender: OnlineRecommender, impressions: ImpressionQueue | None) -> None:
         self._answers, self._recommender, self._impressions = answers, recommender, impressions

@@ -51,12 +51,7 @@ class Round:
 
 
 class Maintenance:
-    """Runs what is due; a task that fails is tried again after a pause, and tells so in the metrics.
-
-    Args:
-        engine: whose recommender is maintained.
-        schedule: seconds between rounds.
-    """
+    """Runs what is due; a task that fails is tried again after a pause, and tells so in the metrics."""
 
     def __init__(self, engine: Engine, schedule: Schedule) -> None:
         assert isinstance(engine.recommender, OnlineRecommender), "a replica is not maintained"

@@ -128,11 +128,7 @@ class RecentShare:
 
 
 class LiveQuality:
-    """Running figures by version, variant and group of users; buckets of a minute, kept for a day.
-
-    Args:
-        k: length of the list that a verdict is looked up in.
-    """
+    """Running figures by version, variant and group of users; buckets of a minute, kept for a day."""
 
     def __init__(self, k: int = 20) -> None:
         self.k = k

@@ -361,13 +361,7 @@ def changed(path: Path) -> int | None:
 
 
 def refuse_address(host: str, port: int, settings: ServeSettings | None = None) -> None:
-    """Refuse what :func:`run_service` would refuse, before a first state is made for it.
-
-    Args:
-        host: address to listen on; without API keys a loopback address.
-        port: 0 for any that is free.
-        settings: of the service.
-    """
+    """Refuse what :func:`run_service` would refuse, before a first state is made for it."""
     _checked(host, settings)
     listening_socket(host, port).close()
 

@@ -309,12 +309,7 @@ PAUSE = 1.0
 
 
 class Feed:
-    """A thread that hands the events of a source to the writer, and tells the source what is durable.
-
-    Args:
-        source: that is read; closed at the end.
-        writer: that takes the events.
-    """
+    """A thread that hands the events of a source to the writer, and tells the source what is durable."""
 
     def __init__(self, source: EventSource, writer: Writer) -> None:
         self._source, self._writer = source, writer

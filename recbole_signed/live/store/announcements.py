@@ -77,14 +77,7 @@ class Announcements:
         wanted: Mapping[str, Iterable[str]] | None = None,
         sides: Collection[str] = _SIDES,
     ) -> dict[str, dict[int, dict[str, Any]]]:
-        """Return the features of announced items and users that have a number, by side and number.
-
-        Args:
-            users: their vocabulary.
-            items: the same of items.
-            wanted: tokens by side; None for all.
-            sides: that are asked for.
-        """
+        """Return the features of announced items and users that have a number, by side and number."""
         found: dict[str, dict[int, dict[str, Any]]] = {}
         for side in sides:
             known, vocabulary = self._known[side], items if side == "item" else users

@@ -301,12 +301,7 @@ def _last_forgotten(directory: Path) -> int:
 
 
 def restore(backup: Path, directory: Path) -> BackupInfo:
-    """Make a state directory of a backup.
-
-    Args:
-        backup: folder that `back_up` made.
-        directory: of the state, which must not be there yet, or be empty.
-    """
+    """Make a state directory of a backup."""
     backup, directory = backup.absolute(), directory.absolute()
     try:
         info = BackupInfo(**parse_json((backup / BACKUP).read_bytes()))

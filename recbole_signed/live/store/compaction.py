@@ -31,13 +31,7 @@ _KINDS = (LIKE, DISLIKE, SKIP, VIEW)
 
 
 class Base:
-    """The base of the log in a state directory: ``base-<seq>/``, named in the log itself.
-
-    Args:
-        directory: of the state.
-        log: of the state.
-        enter: holds the state, for as long as nobody else may use it.
-    """
+    """The base of the log in a state directory: ``base-<seq>/``, named in the log itself."""
 
     def __init__(self, directory: Path, log: EventLog, enter: Enter) -> None:
         self._directory = directory

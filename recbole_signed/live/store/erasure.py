@@ -112,12 +112,7 @@ class Erasure:
         return newest["applied_seq"] < with_rows or newest["scratch_seq"] < factors
 
     def finish(self, refit: Refit | None = None, forget_in_backup: ForgetInBackup | None = None) -> Pending:
-        """Do what can be done now, and return what is left; what fails is tried again the next time.
-
-        Args:
-            refit: for pinned versions; they are left without it.
-            forget_in_backup: for backups; they are left without it.
-        """
+        """Do what can be done now, and return what is left; what fails is tried again the next time."""
         with self.state.maintenance:
             return self._finish(refit, forget_in_backup)
 

@@ -31,13 +31,7 @@ OLDEST = 32
 
 
 class Newcomers:
-    """Which items are not shown.
-
-    Args:
-        log: which tells when users joined, and what the state began with.
-        announcements: of items.
-        edges: as they are now.
-    """
+    """Which items are not shown."""
 
     def __init__(self, log: EventLog, announcements: Announcements, edges: EdgeState) -> None:
         self._log, self._settings = log, log.settings
