@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, Weights,
 from recbole_signed.live.learners.live_embeddings import RidgeMap, degree_weights, features
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
 from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.trainer.signed_trainer import learning_rate
 
 
 def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> EdgeArrays:
@@ -296,7 +298,7 @@ def test_the_learning_rate_falls_over_all_passes_and_a_refresh_goes_on_with_the_
     for epoch in range(2):
         fine_tuning.train_epoch(recipe, model, optimizer, batches, epoch)
     assert rates == [0.1] * 2 + [0.05] * 3 + [0.025] * (2 * len(batches) - 5)
-    assert fine_tuning.last_rate(recipe) == pytest.approx(0.025)
+    assert learning_rate(recipe.config, math.inf) == pytest.approx(0.025)
     assert adam(recipe, model, 0.0625).param_groups[0]["lr"] == 0.0625
     assert adam(recipe, model).param_groups[0]["lr"] == 0.1
     assert adam(recipe, model).param_groups[0]["weight_decay"] == 0.03

@@ -12,6 +12,7 @@ pulled towards where it was. T3: training from scratch.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -31,7 +32,6 @@ from recbole_signed.live.learners.fine_tuning import (
     Weights,
     adam,
     best_epoch,
-    last_rate,
     train_epoch,
     train_steps,
 )
@@ -39,6 +39,7 @@ from recbole_signed.live.learners.live_embeddings import EmbeddingSide, LiveEmbe
 from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.recipe import TrainingRecipe, embeddings_of
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.trainer.signed_trainer import learning_rate
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ class EmbeddingLearner(Learner):
         with _seeded(seed):
             model = self.recipe.build(edges, n_users, n_items)
             self.weights.move_to(model, self._starts(self.live.starts(graph)))
-            optimizer = adam(self.recipe, model, self.settings.refresh_rate or last_rate(self.recipe))
+            rate = self.settings.refresh_rate or learning_rate(self.recipe.config, math.inf)
+            optimizer = adam(self.recipe, model, rate)
             self.weights.warm(optimizer, model)
             pool = verdicts.new_and_old(self.known, self.settings.reservoir, np.random.default_rng(seed))
             batches = Batches(self.recipe, pool, verdicts, n_items, seed)

@@ -19,6 +19,7 @@ from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.recipe import TrainingRecipe, scores_of
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.trainer.checkpoint_growth import grown_optimizer, grown_parameters
+from recbole_signed.trainer.signed_trainer import learning_rate
 
 TOP = 20
 MAX_USERS = 2000
@@ -125,25 +126,16 @@ def adam(recipe: TrainingRecipe, model: Any, rate: float | None = None) -> torch
     return made
 
 
-def last_rate(recipe: TrainingRecipe) -> float:
-    """Return the learning rate after all its ``lr_milestones``."""
-    config = recipe.config
-    passed = len(config["lr_milestones"] or ())
-    return float(config["learning_rate"]) * float(config["lr_gamma"] or 1.0) ** passed
-
-
 def train_epoch(
     recipe: TrainingRecipe, model: Any, optimizer: torch.optim.Optimizer, batches: Batches, epoch: int
 ) -> None:
     """Train for one pass over the pool, each step with its learning rate."""
-    milestones = recipe.config["lr_milestones"] or ()
-    rate, gamma = float(recipe.config["learning_rate"]), float(recipe.config["lr_gamma"] or 1.0)
     model.train()
     if hasattr(model, "start_epoch"):
         model.start_epoch(epoch)
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
         for group in optimizer.param_groups:
-            group["lr"] = rate * gamma ** sum(step >= each for each in milestones)
+            group["lr"] = learning_rate(recipe.config, step)
         _step(model, optimizer, batch)
 
 

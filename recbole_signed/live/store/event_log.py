@@ -39,7 +39,7 @@ from recbole_signed.live.store.database import (
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.seen import Graves, Seen
 from recbole_signed.live.store.settings import StateSettings
-from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, Withdrawn, make_tag
+from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, Withdrawn
 
 _logger = logging.getLogger(__name__)
 _REPLAY_ROWS = 50_000
@@ -104,8 +104,8 @@ class EventLog:
             self.base: str | None = meta["base"]
             self.begun: tuple[int, int] | None = (meta["users"], meta["items"]) if "users" in meta else None
             self.last_seq = self._last_seq()
-            self.users = self._load("users", check)
-            self.items = self._load("items", check)
+            self.users = Vocabulary.load(self.connection, self.path, "users", check=check)
+            self.items = Vocabulary.load(self.connection, self.path, "items", check=check)
             self._joined = np.zeros(1, dtype=np.int64)
             self.announcements = Announcements(self.connection, self.path)
             if check:
@@ -121,21 +121,6 @@ class EventLog:
         """Read the last seq and the sizes of the vocabularies from the disk."""
         sizes = (self.connection.execute(f"SELECT max(id) FROM {name}").fetchone()[0] for name in ("users", "items"))
         return self._last_seq(), *(1 + (size or 0) for size in sizes)  # type: ignore[return-value]
-
-    def _load(self, table: str, check: bool) -> Vocabulary:
-        size = self.connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
-        if size[1] and size[0] != size[1]:
-            raise damaged(self.path, f"ids of {table} are missing")
-        if check:
-            return Vocabulary(self._checked_tokens(table))
-        return Vocabulary(self.connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
-
-    def _checked_tokens(self, table: str) -> Iterator[tuple[str | None, bytes]]:
-        """Yield token and tag of each id; a second pass over millions of them would be a good part of a start."""
-        for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table} ORDER BY id"):
-            if (token is None) != (salt is None) or (token is not None and make_tag(token, salt) != tag):
-                raise damaged(self.path, f"id {i} of {table} is not what was written")
-            yield token, tag
 
     def close(self) -> None:
         """Close the file; everything is on the disk already."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 from recbole_signed.files import at
 from recbole_signed.ids_and_times import hash_of, hashes
 from recbole_signed.live.store.checksum import sealed
-from recbole_signed.live.store.database import explained, transaction, write_small_sum
+from recbole_signed.live.store.database import damaged, explained, transaction, write_small_sum
 
 TAG = 16  # bytes of a tag, and of the salt
 
@@ -65,6 +65,23 @@ class Vocabulary:
         self._hashed = hashlib.sha256(), 0  # of the first so many tags, which never change
         self._keys = np.zeros(0, dtype=np.int64)
         self.extend(rows)
+
+    @classmethod
+    def load(cls, connection: sqlite3.Connection, path: Path, table: str, *, check: bool = False) -> Vocabulary:
+        """Read the tokens of a table of the log ``path``; with ``check`` each is held against its tag."""
+        size = connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
+        if size[1] and size[0] != size[1]:
+            raise damaged(path, f"ids of {table} are missing")
+        if not check:
+            return cls(connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
+
+        def checked() -> Iterator[tuple[str | None, bytes]]:  # a second pass over millions would be part of a start
+            for i, token, salt, tag in connection.execute(f"SELECT id, token, salt, tag FROM {table} ORDER BY id"):
+                if (token is None) != (salt is None) or (token is not None and make_tag(token, salt) != tag):
+                    raise damaged(path, f"id {i} of {table} is not what was written")
+                yield token, tag
+
+        return cls(checked())
 
     def __len__(self) -> int:
         return len(self._tokens)
