@@ -59,7 +59,7 @@ print(json.dumps({{"seconds": float(np.quantile(times, 0.5))}}))
 """
 ONE_THREAD = """
 import recbole_signed
-from recbole_signed.live.serve.threads import compute_on_one_thread
+from recbole_signed.live.serve.start import compute_on_one_thread
 compute_on_one_thread()
 """
 

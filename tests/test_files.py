@@ -12,7 +12,6 @@ import pytest
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replace_file, replace_text, replacing, replacing_folder
-from recbole_signed.live.store.line_files import append_lines
 from recbole_signed.live.store.tensor_folders import MANIFEST, read_manifest, read_tensors, write_folder
 
 
@@ -96,13 +95,6 @@ def test_a_folder_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_c
     tensors = [each for name in ("edges", "model") for each in (inode(folder / f"{name}.safetensors"), "set:tensors")]
     whole = [inode(folder / MANIFEST), inode(folder), "set:written"]
     assert on_disk == [*tensors, *whole, inode(tmp_path), "set:renamed"]
-
-
-def test_lines_are_on_the_disk_when_they_are_appended(tmp_path: Path, on_disk: list[str | int]) -> None:
-    append_lines(tmp_path / "a", [{"b": 1}])
-    assert on_disk == [inode(tmp_path / "a"), inode(tmp_path)]  # a new file has a name that is new
-    append_lines(tmp_path / "a", [{"b": 2}])
-    assert on_disk[2:] == [inode(tmp_path / "a")]
 
 
 def test_a_file_of_bytes_and_a_folder_in_the_place_of_a_text(tmp_path: Path) -> None:

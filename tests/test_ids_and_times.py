@@ -31,9 +31,8 @@ from recbole_signed.ids_and_times import (
     unit_of,
     usual_unit,
 )
-from recbole_signed.live import EventBatch
 from recbole_signed.live.events import parse_rows
-from recbole_signed.live.sources.dataset_source import AtomicSource
+from recbole_signed.live.replay.stream_events import events_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 COMPOSED, DECOMPOSED = "Zoë", unicodedata.normalize("NFD", "Zoë")
@@ -89,7 +88,7 @@ def test_one_name_typed_in_two_ways_is_one_id(write_inter: Callable[..., Path], 
         folder = write_inter("set", COLUMNS, chosen)
         read = read_rows(folder)
         assert read.n_users == 1
-        assert set(AtomicSource(folder).poll(5).batch.user_id) == {COMPOSED}
+        assert set(events_of(folder).user_id) == {COMPOSED}
     events, _ = parse_rows(
         [{"user_id": u, "item_id": i, "type": "like", "timestamp": t} for u, i, _, t in rows[:2]], "12"
     )
@@ -140,7 +139,7 @@ def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[.
     times = [1_650_812_741_000, 1_650_812_742_000, 1_650_812_743]
     folder = write_inter("set", COLUMNS, [("a", item, 1, time) for item, time in zip("xyz", times, strict=True)])
     with pytest.raises(UsageError, match="set holds 1650812743 in row 3, which counts seconds by its size"):
-        AtomicSource(folder)
+        events_of(folder)
     raw = tmp_path / "raw.csv"
     raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(f"a,{t},1,{t}" for t in times)]))
     with pytest.raises(UsageError, match=r"time 1650812743 .* too small for unix time in ms .*counts seconds"):
@@ -150,8 +149,7 @@ def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[.
 def test_a_data_set_in_milliseconds_is_replayed_in_milliseconds(write_inter: Callable[..., Path]) -> None:
     rows = [("a", "x", 1, 1_650_812_741_436), ("a", "y", -1, 1_650_812_742_000)]
     folder = write_inter("set", COLUMNS, rows)
-    batch: EventBatch = AtomicSource(folder, end=1_650_812_742).poll(5).batch
-    assert batch.timestamp.tolist() == [1_650_812_741_436]
+    assert events_of(folder).timestamp.tolist() == [1_650_812_741_436, 1_650_812_742_000]
 
 
 def test_the_order_of_hashes_follows_the_ids_alone() -> None:

@@ -260,6 +260,15 @@ def report_text(result: dict[str, Any]) -> str:
             f"  {result['sample_ratio']['other_shares']:,} users came under other shares, so the differences mix what "
             "was shown at different times; give an experiment with other shares a new name."
         )
+    for name, each in result.get("policies", {}).items():
+        rates = [
+            f"{sign} rate {_shown(rate['value'], '.4f')} [{_shown(rate['low'], '.4f')}, {_shown(rate['high'], '.4f')}]"
+            for sign, rate in (("like", each["like_rate"]), ("dislike", each["dislike_rate"]))
+        ]
+        lines.append(
+            f"  First places, had everybody got {name}: {'  '.join(rates)}  {each['effective_size']:,.0f} effective "
+            f"lists, mean weight {each['weight']:.2f} (about 1 where the draws cover it)"
+        )
     if result["cuped"]:
         lines.append("  Differences are adjusted by the users' own rates before the experiment (CUPED).")
     lines.append(
@@ -271,45 +280,6 @@ def report_text(result: dict[str, Any]) -> str:
 
 def _shown(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
-
-
-@experiment.command("off-policy")
-def off_policy(
-    state: State,
-    name: Name,
-    variant: Annotated[
-        str | None, typer.Option("--variant", help="A variant whose value is estimated for all users.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option("--policy", help="A variant or policy that is judged by drawn first places.")
-    ] = None,
-    experiments: ExperimentsFile = None,
-    as_json: Json = False,
-) -> None:
-    """Estimate likes and dislikes per impression, had everybody got one variant or policy."""
-    from recbole_signed.live.serve.off_policy import value_of_policy, value_of_variant
-
-    log, found = _log_and_experiment(state, name, experiments)
-    if (variant is None) == (policy is None):
-        raise UsageError("off-policy needs one of --variant NAME and --policy NAME.")
-    if variant is not None:
-        result = value_of_variant(log, name, found, variant)
-    else:
-        result = value_of_policy(log, name, found, str(policy))
-    if as_json:
-        print_json({key: vars(value) for key, value in result.items()})
-        return
-    for key, value in result.items():
-        note = f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
-        typer.echo(
-            f"{key:20} {note}  {value.effective_size:,.0f} effective impressions, mean weight {value.weight:.2f}"
-        )
-    if "like_rate_ips" not in result:
-        typer.echo(
-            "IPS is left out: its mean weight is too far from 1 for chance, so that it would be as far from the truth."
-        )
-    of = "impression, had everybody got" if variant is not None else "first place, had everybody got"
-    typer.echo(f"Per {of} '{variant or policy}', with 95 % intervals. The mean weight should be about 1.")
 
 
 @experiment.command("power")
@@ -345,7 +315,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Drive a service with simulated users, who like and dislike what they are shown."""
-    from recbole_signed.live.serve.simulation_client import drive
+    from recbole_signed.live.serve.simulator import drive
 
     outcome = drive(url, dataset, rounds, k, seed, key)
     if as_json:

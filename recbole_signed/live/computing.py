@@ -51,9 +51,6 @@ def compute_apart(
     Args:
         learner, method, edges, n_users, n_items: see :data:`Compute`.
         began: is given the process.
-
-    Raises:
-        ComputingEndedError: the process was ended from outside.
     """
     context = get_context("spawn")  # a fork would copy locks that other threads hold
     ours, theirs = context.Pipe()

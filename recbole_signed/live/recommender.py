@@ -16,13 +16,11 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.live.event_fields import ASKING
 from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_of
-from recbole_signed.live.forgetting import Forgetting
 from recbole_signed.live.learners.asked import Asked, ItemValues, unknown_values
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.make import learner_from
 from recbole_signed.live.learners.ranking import best_items
-from recbole_signed.live.model_version import UpdateResult, numbers_of
-from recbole_signed.live.renewal import RenewableModel
+from recbole_signed.live.renewal import Forgetting, RenewableModel, UpdateResult, numbers_of
 from recbole_signed.live.store.erasure import Pending
 from recbole_signed.live.store.results import EventResult, ParsedRows
 from recbole_signed.live.store.settings import StateSettings
@@ -131,7 +129,7 @@ class OnlineRecommender(RenewableModel):
 
     def _prepare(self, directory: Path, model_name: str) -> None:
         super()._prepare(directory, model_name)
-        self._forgetting = Forgetting(self)
+        self._forgetting = Forgetting(self, self._forget_in_backup)
 
     # ---- learning
 
@@ -242,9 +240,7 @@ class OnlineRecommender(RenewableModel):
         """Hold back other updates, and not the model, while something is written to the disk."""
         self._check_process()
         with self._updating:
-            with self._entered() as (state, _):
-                pass
-            yield state
+            yield self.current()
 
     # ---- forgetting
 
@@ -262,8 +258,7 @@ class OnlineRecommender(RenewableModel):
                 the disk is full; then nothing was forgotten.
         """
         token = id_of(user)
-        with self._entered() as (state, _):
-            before = state.log.graves.time_of(token)
+        before = self.current().log.graves.time_of(token)
         stamp = self.time_to_forget(token) if timestamp is None else timestamp
         # one that follows an earlier forgetting may lie ahead of a clock that was set back since
         limits = self._limits if timestamp is not None else Limits(future_tolerance=None)
@@ -313,6 +308,36 @@ class OnlineRecommender(RenewableModel):
         """Do what is left of erasures, and return what still is; it is tried again at updates and at opening."""
         return self._forgetting.now()
 
+    def _forget_in_backup(self, path: Path, users: dict[int, bytes], timestamp: int) -> None:
+        """Erase users from a backup and from the factors in it.
+
+        Args:
+            path: of the backup.
+            users: ids, which a state and its backup share, with the tags by which it is seen that they do.
+            timestamp: of the forgetting, in milliseconds.
+
+        Raises:
+            UsageError: the backup is damaged, or something of them is left.
+        """
+        backup = OnlineRecommender.open(path)
+        try:
+            with backup.reading() as (state, _):
+                known = state.users
+                shared = [user for user, tag in users.items() if user < len(known) and known.tag(user) == tag]
+                tokens = [token for token in known.tokens(shared) if token is not None]
+                # one who came back there after an earlier forgetting is forgotten by a later one alone
+                stamps = [max(timestamp, state.log.graves.time_of(token) + 1) for token in tokens]
+            gone = [Event("", token, "", "forget_user", at) for token, at in zip(tokens, stamps, strict=True)]
+            if gone:
+                backup.update(EventBatch.of(gone, Limits(future_tolerance=None)))
+            if backup.pending_erasure:
+                backup.refit().result()
+                left = backup.erase()
+                if left:
+                    raise UsageError(f"the backup {path} still holds forgotten users: {left}.")
+        finally:
+            backup.close()
+
     # ---- ranking
 
     def recommend(
@@ -326,7 +351,7 @@ class OnlineRecommender(RenewableModel):
     ) -> list[tuple[str, float]]:
         """Return the ``k`` best items for a user, with their scores, best first; none that the user has an edge to.
 
-        Items that are withdrawn, and those that newcomers alone have touched (``store/newcomers.py``), are not shown.
+        Items that are withdrawn, and those that newcomers alone have touched, are not shown.
 
         Args:
             user: its id as events have it; one that is not known gets what a user without edges gets.

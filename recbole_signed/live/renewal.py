@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,19 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.computing import Compute, compute_here
-from recbole_signed.live.forgetting import Forgetting
+from recbole_signed.live.events import ids_of
 from recbole_signed.live.learners.base import Learner, Refreshed
 from recbole_signed.live.learners.make import described, learner_from
-from recbole_signed.live.model_version import load_version, same_settings
 from recbole_signed.live.store.backup import BackupInfo
-from recbole_signed.live.store.edges import FrozenEdges
+from recbole_signed.live.store.edges import EdgeState, FrozenEdges
+from recbole_signed.live.store.erasure import Erasure, ForgetInBackup, Pending
 from recbole_signed.live.store.state import OnlineState
+from recbole_signed.live.store.update import Update
 from recbole_signed.live.store.versions import Snapshot, Versions
 
 _logger = logging.getLogger(__name__)
+RETRY, LONGEST_RETRY = 1.0, 300.0
+"""Seconds after which a failed erasure is tried again, at the next update; twice as long each time, up to the other."""
 
 
 class RenewableModel:
@@ -100,6 +105,11 @@ class RenewableModel:
                 self._behind = False
                 state, learner = self._ready()
             yield state, learner
+
+    def current(self) -> OnlineState:
+        """Return the state, brought to the end of the log; it is not held while the disk is waited for."""
+        with self._entered() as (state, _):
+            return state
 
     def _compare(self) -> None:
         """Let the next refit bring what the configuration says, where a version of other parameters is in force."""
@@ -227,8 +237,7 @@ class RenewableModel:
     @contextlib.contextmanager
     def maintaining(self) -> Iterator[OnlineState]:
         """Hold what writes versions, the base or backups; it is never waited for while state and learner are held."""
-        with self._entered() as (state, _):
-            pass
+        state = self.current()
         with state.maintenance:
             yield state
 
@@ -301,3 +310,136 @@ def _edges_now(state: OnlineState, *, times: bool) -> tuple[FrozenEdges, tuple[i
     """Return the edges as they are, numbers of users and items, and the seq that they reflect."""
     edges = state.edges
     return edges.freeze(by_item=not times), (edges.n_users, edges.n_items), state.applied_seq
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What :meth:`OnlineRecommender.update` did."""
+
+    update: Update
+    seconds: float
+    """From the call to the moment at which recommendations follow the events; they are on the disk by then."""
+
+
+def load_version(learner: Learner, snapshot: Snapshot) -> None:
+    """Let a learner take a version over."""
+    with _explained(snapshot):
+        learner.load(snapshot.tensors, snapshot.meta)
+
+
+@contextlib.contextmanager
+def _explained(snapshot: Snapshot) -> Iterator[None]:
+    try:
+        yield
+    except UsageError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        why = f"there is no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        raise UsageError(
+            f"Version {snapshot.name} does not hold what {snapshot.model} needs ({why}); roll back to another version, "
+            "open it with the version of this package that saved it, or fit the model again from the data set."
+        ) from error
+
+
+def refit_version(
+    snapshot: Snapshot, edges: EdgeState, forgotten: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Fit the model of a version to other edges, and return its tensors and meta.
+
+    Args:
+        snapshot: the version.
+        edges: those of the version, less those of users who were forgotten.
+        forgotten: ids of these users, int64.
+    """
+    learner = learner_from(snapshot.meta.get("learner", {}))
+    with _explained(snapshot):
+        learner.take_features_of(snapshot.tensors, snapshot.meta, forgotten)
+    learner.fit(edges.export(), edges.n_users, edges.n_items)
+    learner.attach(edges)
+    tensors, meta = learner.state()
+    return tensors, {**meta, "learner": described(learner)}
+
+
+def same_settings(one: Learner, other: dict[str, Any]) -> bool:
+    """Return whether a learner has the parameters of a description, as JSON has them, and reads the same features."""
+    own = one.columns()
+    if other.get("columns", own) != own:  # versions of before this was kept do not say it
+        return False
+    return json.dumps(one.parameters(), sort_keys=True) == json.dumps(other.get("parameters"), sort_keys=True)
+
+
+def numbers_of(state: OnlineState, items: str | int | Iterable[str | int]) -> np.ndarray:
+    """Return the numbers of those items that are known, int64; ``items`` may be a single one."""
+    ids = state.items.ids(ids_of(items, "item"))
+    return ids[(ids > 0) & (ids < state.edges.n_items)]
+
+
+class Forgetting:
+    """Erases users from the files of a model's state, at once or in the background, and tries again what failed."""
+
+    def __init__(self, model: RenewableModel, forget_in_backup: ForgetInBackup) -> None:
+        self._model, self._forget_in_backup = model, forget_in_backup
+        self._erasure: Erasure | None = None
+        self._erased, self._again, self._queued = 0.0, False, False
+        self._retry = RETRY
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eraser")
+
+    def _of(self, state: OnlineState) -> Erasure:
+        if self._erasure is None or self._erasure.state is not state:
+            self._erasure = Erasure(state)
+        return self._erasure
+
+    def pending(self) -> Pending:
+        """Return what is left."""
+        with self._model.reading() as (state, _):
+            erasure = self._of(state)
+        return erasure.pending()  # it waits for the disk, and the model is not held meanwhile
+
+    def now(self) -> Pending:
+        """Do what can be done, and return what is left."""
+        with self._model.maintaining() as state:
+            with self._model.reading():
+                erasure, scratch_seq = self._of(state), self._model.scratch_seq
+            if erasure.needs_version(scratch_seq):
+                self._model.snapshot()
+            found = erasure.finish(refit_version, self._forget_in_backup)
+            self._attempted(again=bool(found.rows))
+            return found
+
+    def _attempted(self, *, again: bool) -> None:
+        self._again, self._erased = again, time.monotonic()
+        self._retry = min(2 * self._retry, LONGEST_RETRY) if again else RETRY
+
+    def at_opening(self, state: OnlineState) -> None:
+        """Go on in the background with what an earlier process left."""
+        if self._of(state).is_due:
+            self._later()
+
+    def after_refit(self, state: OnlineState) -> None:
+        """Go on in the background: new factors know nobody who was forgotten before."""
+        if self._of(state).pending():
+            self._later()
+
+    def after_update(self, update: Update) -> None:
+        """Go on in the background where an event forgets somebody, or an attempt failed some time ago."""
+        if len(update.changes.forgotten) or (self._again and time.monotonic() > self._erased + self._retry):
+            self._later()
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._pool.shutdown(wait=True)
+
+    def _later(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._pool.submit(self._quietly)
+
+    def _quietly(self) -> None:
+        self._queued = False
+        try:
+            self.now()
+        except Exception as error:  # whatever it is: nobody waits for this thread
+            self._attempted(again=True)
+            if not self._model.closed:  # then it is tried again at opening
+                fault = None if isinstance(error, UsageError) else error
+                _logger.warning("An erasure is pending: %s", error, exc_info=fault)

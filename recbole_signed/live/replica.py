@@ -22,14 +22,13 @@ from recbole_signed.files import DamagedError, path_of
 from recbole_signed.live.events import ITEM, USER
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.make import learner_from
-from recbole_signed.live.model_version import load_version
-from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
+from recbole_signed.live.renewal import load_version
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.hidden_items import StateView
 from recbole_signed.live.store.owner import existing_log, identity
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import VERSIONS
-from recbole_signed.live.store.state_view import StateView
 from recbole_signed.live.store.versions import Snapshot, Versions
 
 FAR = 10_000
@@ -44,9 +43,6 @@ class OnlineReplica(StateView):
         directory: of the state, which may be written meanwhile.
         settings: limits of the state, which its writer was opened with; the default ones if None. Those of newcomers
             say which items are shown.
-
-    Raises:
-        UsageError: there is no state, or it holds no version that is whole.
     """
 
     def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
@@ -55,7 +51,6 @@ class OnlineReplica(StateView):
         self._file = identity(existing_log(self.directory))  # before it is opened: what comes after it is another one
         self.log = EventLog(existing_log(self.directory), read_only=True, check=False, settings=settings)
         self.versions = Versions(self.directory / VERSIONS)
-        self.announcements = Announcements(self.directory / ANNOUNCEMENTS)
         self._fitted_seq, self._loaded = 0, ""
         self.model_name = ""
         self._learner: Learner | None = None
@@ -84,11 +79,7 @@ class OnlineReplica(StateView):
             yield self, self._learner
 
     def follow(self) -> int:
-        """Apply what the log has got since, and load the version that the writer has saved; return the seq applied.
-
-        Raises:
-            UsageError: the log is damaged, gone, or replaced by another one.
-        """
+        """Apply what the log has got since, and load the version that the writer has saved; return the seq applied."""
         fresh = self._new_version()  # before the lock: answers do not wait until it is read
         if identity(self.log.path) != self._file:  # SQLite would go on reading what is gone
             raise UsageError(
@@ -111,11 +102,10 @@ class OnlineReplica(StateView):
                 changes = self.edges.apply(logged)
                 self._newcomers.update(self.edges, logged, changes)
                 self.log.wishes.follow(logged, changes.forgotten)
+                self.announcements.follow({}, [each or "" for each in self.users.tokens(changes.forgotten.tolist())])
                 for user in changes.forgotten.tolist():
                     self.users.forget(user)
                 learner.update(self.edges, changes)
-                if len(changes.forgotten):
-                    self.announcements.follow()  # the writer has erased them from the file
                 self._announce(learner, logged.user[logged.type == USER], logged.item[logged.type == ITEM])
                 self.applied_seq = logged.last_seq
             if fresh is not None and fresh[0].applied_seq <= self.applied_seq:  # else its items are not here yet
@@ -125,11 +115,11 @@ class OnlineReplica(StateView):
     def _announce(self, learner: Learner, users: np.ndarray, items: np.ndarray) -> None:
         """Let a learner take the features of users and items, by their numbers."""
         if len(users) or len(items):
-            self.announcements.follow()  # features are on the disk before their event
             wanted = {
                 side: [token for token in vocabulary.tokens(np.unique(numbers).tolist()) if token is not None]
                 for side, vocabulary, numbers in (("user", self.users, users), ("item", self.items, items))
             }
+            self.announcements.read(wanted)
             learner.announce(self.announcements.by_id(self.users, self.items, wanted))
 
     def _recover(self) -> None:
@@ -158,7 +148,6 @@ class OnlineReplica(StateView):
 
     def _take(self, snapshot: Snapshot, learner: Learner) -> None:
         learner.attach(self.edges)
-        self.announcements.follow()
         known = self.announcements.by_id(self.users, self.items)
         sizes = {"item": self.edges.n_items, "user": self.edges.n_users}
         learner.announce(

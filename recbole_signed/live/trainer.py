@@ -20,8 +20,8 @@ from recbole_signed.live.events import DISLIKE, LIKE, VIEW
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.make import learner_from, learner_of
 from recbole_signed.live.learners.ranking import ranked_scores
-from recbole_signed.live.model_version import same_settings
 from recbole_signed.live.recommender import EdgeColumns, OnlineRecommender
+from recbole_signed.live.renewal import same_settings
 from recbole_signed.live.store import Vocabulary
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState

@@ -85,4 +85,9 @@ def grown_optimizer(saved: Mapping[str, Any], parameters: list[torch.Tensor]) ->
 def _grown(value: torch.Tensor, fresh: torch.Tensor | None) -> torch.Tensor:
     if fresh is None or value.dim() == 0 or value.dim() != fresh.dim() or value.shape[1:] != fresh.shape[1:]:
         return value
-    return value if len(value) >= len(fresh) else torch.cat([value, fresh[len(value) :].to(value)])
+    if len(value) >= len(fresh):
+        return value
+    # numbers of nodes, such as SIGformer's marks, are drawn for all: those of new nodes go on counting
+    numbers = value.dim() == 1 and not value.is_floating_point()
+    rest = torch.arange(len(value), len(fresh)) if numbers else fresh[len(value) :]
+    return torch.cat([value, rest.to(value)])

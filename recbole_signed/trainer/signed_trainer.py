@@ -259,11 +259,9 @@ class SignedTrainer(Trainer):
                 yield batch
 
     def _set_learning_rate(self) -> None:
-        milestones = self.config["lr_milestones"]
-        if milestones:
-            passed = sum(self.steps >= each for each in milestones)
+        if self.config["lr_milestones"]:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * float(self.config["lr_gamma"] or 1.0) ** passed
+                group["lr"] = learning_rate(self.config, self.steps)
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
         score, result = super()._valid_epoch(*args, **kwargs)
@@ -314,6 +312,12 @@ class SignedTrainer(Trainer):
         self._pass_rng = state.get("pass_rng")
         self._states = states_in(state, resume_file)
         set_rng_state(self._states)
+
+
+def learning_rate(config: Any, step: float) -> float:
+    """Return the learning rate of a step: ``learning_rate`` times ``lr_gamma`` for each of ``lr_milestones`` before."""
+    passed = sum(step >= each for each in config["lr_milestones"] or ())
+    return float(config["learning_rate"]) * float(config["lr_gamma"] or 1.0) ** passed
 
 
 def _whole_number(config: Any, key: str) -> int:

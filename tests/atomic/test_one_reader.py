@@ -19,7 +19,7 @@ from recbole.data import create_dataset
 from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.live.events import sign_of
-from recbole_signed.live.sources.dataset_source import AtomicSource
+from recbole_signed.live.replay.stream_events import events_of
 
 Row = tuple[str, str, int, int]
 NAME = st.from_regex(r"[a-z][a-z_]{0,5}", fullmatch=True).filter(lambda name: name not in ("and", "or"))  # of rules
@@ -49,8 +49,7 @@ def by_stats(folder: Path) -> Counter[Row]:
 
 
 def by_replay(folder: Path) -> Counter[Row]:
-    source = AtomicSource(folder)
-    batch = source.poll(len(source)).batch
+    batch = events_of(folder)
     assert (np.diff(batch.timestamp) >= 0).all()
     seconds = (batch.timestamp // 1000).tolist()
     return Counter(zip(batch.user_id, batch.item_id, sign_of(batch.type).tolist(), seconds, strict=True))
@@ -118,10 +117,10 @@ def test_a_sign_that_is_ignored_is_ignored_everywhere(write_inter: Any) -> None:
     columns = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
     folder = write_inter("set", columns, [("a", "x", 1, 5)])
     (folder / "set.yaml").write_text("SIGN_FIELD: ~\n")
-    for read in (read_rows, AtomicSource):
+    for read in (read_rows, events_of):
         with pytest.raises(UsageError, match="has no column 'sign'; write a column"):
             read(folder)
-    assert AtomicSource(folder, {"like": "sign == 1"}).poll(5).batch.type.tolist() == [1]
+    assert events_of(folder, {"like": "sign == 1"}).type.tolist() == [1]
 
 
 def test_a_file_is_read_by_the_yaml_of_its_folder(write_inter: Any) -> None:

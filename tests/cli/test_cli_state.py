@@ -127,7 +127,7 @@ def test_verify_finds_a_damaged_name_of_the_current_version(
 def test_verify_finds_a_damaged_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     log = folder / "log.sqlite"
     content = bytearray(log.read_bytes())
-    content[len(content) // 2] ^= 255
+    content[content.index(b"u12")] ^= 255
     log.write_bytes(content)
     status, out, _ = outcome(capsys, "state", "verify", folder)
     assert status == 1

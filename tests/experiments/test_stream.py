@@ -22,15 +22,16 @@ from recbole_signed.live import LIKE, EventBatch
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.popular import PopularLearner
-from recbole_signed.live.replay import freshness, retention_intervals, summarise, window_metrics
+from recbole_signed.live.replay import freshness, summarise
+from recbole_signed.live.replay import summary as summaries
+from recbole_signed.live.replay import windows as replay_windows
 from recbole_signed.live.replay.arms import Arm
-from recbole_signed.live.replay.cases import BASE, NEW, UNKNOWN, Cases
 from recbole_signed.live.replay.experiment import run_stream
 from recbole_signed.live.replay.output import plot, replay_table, write
-from recbole_signed.live.replay.retention_intervals import retention
 from recbole_signed.live.replay.stream_events import Replay
 from recbole_signed.live.replay.stream_spec import StreamSpec
-from recbole_signed.live.replay.window_metrics import measure
+from recbole_signed.live.replay.summary import retention
+from recbole_signed.live.replay.windows import BASE, NEW, UNKNOWN, Cases, measure
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.runs import data_sha256
@@ -328,7 +329,7 @@ def test_cases_are_measured_alike_however_many_at_a_time(at_a_time: int, monkeyp
         hidden=(hidden[0], hidden[1]),
     )
     scores = torch.from_numpy(rng.normal(size=(n_cases, n_items)))
-    monkeypatch.setattr(window_metrics, "CELLS", at_a_time * n_items + 3)
+    monkeypatch.setattr(replay_windows, "CELLS", at_a_time * n_items + 3)
     found = measure(cases, lambda rows: scores[rows].clone(), n_items, ks)
     for case, own in enumerate(kinds):
         open_ = [item for item in range(1, n_items) if own[item] != 3]
@@ -421,7 +422,7 @@ def test_both_metrics_have_to_say_that_a_stream_is_informative(
     metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the other metric updates are needed, and the model beats popularity."""
-    monkeypatch.setattr(retention_intervals, "DRAWS", 100)
+    monkeypatch.setattr(summaries, "DRAWS", 100)
     folder, better = tmp_path / "work", np.array([0.2, 0.8] * 20)
     figures_of(folder, refit=list(better), none=list(better / 2), pop=[0.1] * 40)
     file = folder / "window-000.parquet"

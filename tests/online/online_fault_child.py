@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from bare_state import JsonLines
+
 from recbole_signed import files
 from recbole_signed.live import Event, EventBatch
 from recbole_signed.live.events import Limits, sign_of
-from recbole_signed.live.sources.file_source import JsonLinesSource
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.erasure import Erasure
 from recbole_signed.live.store.state import OnlineState
@@ -160,9 +163,9 @@ def main(state_folder: str, events: str, name: str, step: str = "", nth: str = "
 
         for update in state.replay():
             take(update)
-        source = JsonLinesSource(events, Limits(now=lambda: 2_000_000))
+        source = JsonLines(events, Limits(now=lambda: 2_000_000))
         source.seek(state.log.position(source.name))
-        while len((polled := source.poll(BATCH)).batch) or polled.rejected or not polled.exhausted:
+        while len((polled := source.poll(BATCH)).batch) or polled.rejected:
             state.dead_letters.write(source.name, polled.rejected)
             update = state.ingest(polled.batch, source.name, polled.position)
             say("ack", state.last_seq)

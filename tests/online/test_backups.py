@@ -8,11 +8,11 @@ import os
 import shutil
 import sqlite3
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_state import ready
 from small_recommender import NOW, begin, content, event
 from typer.testing import CliRunner
 from warm_python import WarmPython
@@ -57,7 +57,6 @@ def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledge
             shutil.rmtree(tmp_path / "again", ignore_errors=True)
             restore(target, tmp_path / "again")
             again = OnlineRecommender.open(tmp_path / "again")
-            assert again.state is not None
             assert again.state.last_seq == info.last_seq
             assert again.recommend("u1", 5)
             again.close()
@@ -71,7 +70,6 @@ def test_a_backup_made_while_all_is_written_opens_and_holds_what_was_acknowledge
     recommender.close()
     restore(tmp_path / "last", tmp_path / "restored")
     again = OnlineRecommender.open(tmp_path / "restored")
-    assert again.state is not None
     assert again.state.hash() == expected[0]
     assert [item for item, _ in again.recommend("u7", 20)] == [item for item, _ in expected[1]]
     again.close()
@@ -93,9 +91,7 @@ def test_a_forgotten_user_goes_from_backups_too(tmp_path: Path) -> None:
         assert secret.encode() not in content(tmp_path / name)
         assert run("verify", tmp_path / name)[0] == 0
         restore(tmp_path / name, tmp_path / f"{name} again")
-        with OnlineState.open(tmp_path / f"{name} again") as state:
-            state.recover()
-            list(state.replay())
+        with ready(tmp_path / f"{name} again") as state:
             assert secret not in state.users
             assert len(state.edges) > 400
 
@@ -111,8 +107,9 @@ def test_users_who_are_forgotten_one_after_the_other_go_from_a_backup(tmp_path: 
     recommender.close()
 
 
-def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(
+    recommender: OnlineRecommender, tmp_path: Path
+) -> None:
     recommender.update([event(1, "leaves", "i1", "like")])
     recommender.back_up(tmp_path / "backup")
     holder = OnlineState.open(tmp_path / "backup")
@@ -121,7 +118,6 @@ def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(tmp_path: Pa
     assert "is being written by process" in left.reasons[0]
     holder.close()
     assert recommender.erase().rows == 0
-    recommender.close()
 
 
 def test_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) -> None:
@@ -143,15 +139,14 @@ def test_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) 
     assert recommender.forget("leaves").rows == 0
     recommender.close()
     for name, user, known in (("moved", "stays", True), ("other", "stays", True), ("own", "leaves", False)):
-        with OnlineState.open(tmp_path / name) as state:
-            state.recover()
-            list(state.replay())
+        with ready(tmp_path / name) as state:
             assert (user in state.users) is known, name
 
 
 @pytest.mark.parametrize("step", ["backup:copied", "backup:moved", "backup:renamed"])
-def test_what_a_crash_left_of_a_backup_forgets_users(tmp_path: Path, warm_python: WarmPython, step: str) -> None:
-    recommender = begin(tmp_path / "state")
+def test_what_a_crash_left_of_a_backup_forgets_users(
+    recommender: OnlineRecommender, tmp_path: Path, warm_python: WarmPython, step: str
+) -> None:
     recommender.update([event(1, "leaves-for-ever", "i1", "like")])
     backups = tmp_path / "backups"
     recommender.back_up(backups / "one")
@@ -169,11 +164,9 @@ def test_what_a_crash_left_of_a_backup_forgets_users(tmp_path: Path, warm_python
     assert [each.name for each in backups.iterdir()] == ["one"]
     assert b"leaves-for-ever" not in content(backups)
     restore(backups / "one", tmp_path / "again")  # whole
-    recommender.close()
 
 
-def test_a_new_backup_removes_what_a_crash_left(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_new_backup_removes_what_a_crash_left(recommender: OnlineRecommender, tmp_path: Path) -> None:
     for name in (".one.17.tmp", ".one.17.old", ".one.1.18.tmp"):  # the last one is of another backup, one.1
         (tmp_path / "backups" / name).mkdir(parents=True)
     recommender.back_up(tmp_path / "backups" / "one")
@@ -181,12 +174,12 @@ def test_a_new_backup_removes_what_a_crash_left(tmp_path: Path) -> None:
     (tmp_path / ".again.17.tmp").mkdir()
     restore(tmp_path / "backups" / "one", tmp_path / "again")
     assert not (tmp_path / ".again.17.tmp").exists()
-    recommender.close()
 
 
-def test_an_erasure_waits_for_a_backup_that_is_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_erasure_waits_for_a_backup_that_is_being_made(
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its copy may hold the user; what is made beside it is not taken for what a crash left."""
-    recommender = begin(tmp_path / "state")
     recommender.update([event(1, "leaves-for-ever", "i1", "like")])
     left = []
 
@@ -200,14 +193,11 @@ def test_an_erasure_waits_for_a_backup_that_is_being_made(tmp_path: Path, monkey
     assert left[0].rows == 1
     assert "is being made" in left[0].reasons[0]
     restore(tmp_path / "backup", tmp_path / "again")
-    with OnlineState.open(tmp_path / "again") as again:
-        again.recover()
-        list(again.replay())
+    with ready(tmp_path / "again") as again:
         assert "leaves-for-ever" not in again.users, "the backup knows who was forgotten while it was made"
     shutil.rmtree(tmp_path / "again")
     assert recommender.erase().rows == 0
     assert b"leaves-for-ever" not in content(tmp_path)
-    recommender.close()
 
 
 def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -253,10 +243,8 @@ def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: 
 
 
 def test_the_base_is_written_once_while_an_erasure_waits_and_updates_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
-    assert recommender.state is not None
     recommender.update([event(n, user, "i1", "like") for n, user in enumerate(["leaves", "leaves-then"], 1)])
     with monkeypatch.context() as mounted:
         other_disk(mounted, tmp_path / "disk")
@@ -281,13 +269,11 @@ def test_the_base_is_written_once_while_an_erasure_waits_and_updates_go_on(
         assert recommender.forget(user).rows > 0
         assert recommender.erase().rows > 0
     assert held == [False, False]
-    recommender.close()
 
 
 def test_an_erasure_does_not_wait_for_a_backup_that_was_destroyed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
     recommender.update([event(1, "leaves", "i1", "like")])
     with monkeypatch.context() as mounted:
         other_disk(mounted, tmp_path / "disk")
@@ -301,7 +287,6 @@ def test_an_erasure_does_not_wait_for_a_backup_that_was_destroyed(
     assert recommender.erase().rows == 0
     with pytest.raises(UsageError, match="is not a backup that was made of"):
         CliRunner().invoke(app, ["state", *map(str, words)], catch_exceptions=False, standalone_mode=False)
-    recommender.close()
 
 
 def test_a_backup_that_is_there_again_forgets(tmp_path: Path) -> None:
@@ -358,8 +343,9 @@ def test_a_restored_state_forgets_in_all_backups_of_the_one_before(tmp_path: Pat
 
 
 @pytest.mark.parametrize("line", [b'{"path": 5}', b"[1]", b"nonsense", b"[" * 100_000, b'{"path": "/tmp", "sum": 1}'])
-def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(tmp_path: Path, line: bytes) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(
+    recommender: OnlineRecommender, tmp_path: Path, line: bytes
+) -> None:
     recommender.update([event(1, "leaves", "i1", "like")])
     recommender.back_up(tmp_path / "backup")
     register = tmp_path / "state" / "BACKUPS"
@@ -372,56 +358,21 @@ def test_a_register_of_backups_that_is_damaged_keeps_the_erasure_pending(tmp_pat
     assert recommender.erase().rows == 0
     recommender.back_up(tmp_path / "another")
     assert [each.name for each in recommender.state.backups()] == ["backup", "another"]
-    recommender.close()
 
 
-@pytest.mark.parametrize("step", ["BACKUPS:written", "BACKUPS:replaced", "backup:shortened", None])
-def test_the_register_of_backups_stays_short_wherever_a_crash_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str | None
-) -> None:
-    monkeypatch.setattr(backup, "_SLACK", 3)
-    (register := tmp_path / "BACKUPS").write_text('"/an/old one"\n')  # as earlier versions wrote it
-    others = [backup.NotedBackup(tmp_path / name, 7, missed=name == "b") for name in "ab"]
-    backup.note(tmp_path, *others)
-
-    class CrashError(Exception):
-        pass
-
-    def crash(name: str) -> None:
-        if name == step:
-            raise CrashError
-
-    for missed in [True, False] * 20:
-        with contextlib.suppress(CrashError), monkeypatch.context() as patch:
-            patch.setattr("recbole_signed.files.reached", crash)
-            with backup.alone(tmp_path):
-                pass
-        backup.note(tmp_path, backup.NotedBackup(tmp_path / "c", 7, missed=missed))
-        wanted = [backup.NotedBackup(tmp_path / "c", 7, missed=missed)]
-        assert backup.noted(tmp_path) == [backup.NotedBackup(Path("/an/old one"), None, missed=False), *others, *wanted]
-    with backup.alone(tmp_path):
-        pass
-    assert len(register.read_bytes().splitlines()) <= 2 * 4 + 3 + 2
-
-
-def test_nobody_holds_the_register_beside_another_while_it_is_written_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backup, "_SLACK", 0)
-    inside: list[int] = []
-
-    def work(number: int) -> None:
-        for turn in range(30):
-            with backup.alone(tmp_path):
-                inside.append(number)
-                backup.note(tmp_path, backup.NotedBackup(tmp_path / f"{number}", turn, missed=False))
-                backup.note(tmp_path, backup.NotedBackup(tmp_path / f"{number}", turn, missed=True))
-                assert inside == [number]
-                inside.remove(number)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(4)))
-    assert sorted((each.path.name, each.device) for each in backup.noted(tmp_path)) == [(f"{n}", 29) for n in range(4)]
+def test_a_register_to_which_earlier_versions_added_lines_is_read(tmp_path: Path) -> None:
+    lines = [
+        '"/an/old one"',
+        '{"path": "/gone"}',
+        '{"path": "/gone", "destroyed": true}',
+        '{"path": "/a", "missed": true}',
+    ]
+    (tmp_path / "BACKUPS").write_text("".join(f"{line}\n" for line in lines))
+    expected = {"/an/old one": (None, False), "/a": (None, True)}
+    for _ in range(2):
+        assert {str(each.path): (each.device, each.missed) for each in backup.noted(tmp_path)} == expected
+        backup.note(tmp_path, backup.NotedBackup(tmp_path / "c", 7, missed=False))
+        expected[str(tmp_path / "c")] = (7, False)
 
 
 def test_new_folders_are_open_to_their_owner_alone_and_others_as_before(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from small_recommender import begin, event
 
+from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.computing import compute_apart, compute_here
 from recbole_signed.live.store.edges import FrozenEdges
 from recbole_signed.live.store.event_log import EventLog
@@ -30,8 +31,7 @@ def held_commits(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, thre
     return written, go_on
 
 
-def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_ranking_does_not_wait_for_the_disk(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     before = recommender.recommend("u1", 5)
     written, go_on = held_commits(monkeypatch)
     thread = threading.Thread(target=recommender.update, args=([event(1, "u1", before[0][0], "dislike")],))
@@ -42,13 +42,11 @@ def test_a_ranking_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytes
     go_on.set()
     thread.join(60)
     assert before[0][0] not in dict(recommender.recommend("u1", 50))
-    recommender.close()
 
 
 def test_a_ranking_does_not_wait_for_a_snapshot_that_waits_for_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
     written, go_on = held_commits(monkeypatch)
     update = threading.Thread(target=recommender.update, args=([event(1, "u1", "i1", "dislike")],))
     update.start()
@@ -65,14 +63,12 @@ def test_a_ranking_does_not_wait_for_a_snapshot_that_waits_for_the_disk(
     for each in (update, snapshot, ranking):
         each.join(60)
     assert recommender.versions.describe()[-1].applied_seq == 1
-    recommender.close()
 
 
 @pytest.mark.parametrize("method", ["refresh", "refit"])
 def test_a_ranking_does_not_wait_until_edges_are_copied(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
     arrays, copying, go_on = FrozenEdges.arrays, threading.Event(), threading.Event()
 
     def slow(self: FrozenEdges, *args: Any) -> Any:
@@ -88,7 +84,6 @@ def test_a_ranking_does_not_wait_until_edges_are_copied(
     assert recommender.recommend("u1", 5)
     go_on.set()
     renewed.join(60)
-    recommender.close()
 
 
 def test_a_process_of_its_own_computes_the_same(tmp_path: Path) -> None:
@@ -110,17 +105,14 @@ def test_a_process_of_its_own_computes_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose([score for _, score in here], [score for _, score in apart], rtol=1e-5)
 
 
-def test_what_fails_in_the_process_is_raised_here(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_what_fails_in_the_process_is_raised_here(recommender: OnlineRecommender) -> None:
     with recommender.reading() as (state, learner):
         edges = state.edges.export()
         with pytest.raises(AttributeError, match="no_such_method"):
             compute_apart(learner, "no_such_method", edges, state.edges.n_users, state.edges.n_items)
-    recommender.close()
 
 
-def test_a_refit_learns_what_a_refresh_brought_meanwhile(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_refit_learns_what_a_refresh_brought_meanwhile(recommender: OnlineRecommender) -> None:
     done: list[tuple[str, int]] = []
 
     def compute(learner: Any, method: str, edges: Any, *sizes: int) -> Any:
@@ -135,11 +127,9 @@ def test_a_refit_learns_what_a_refresh_brought_meanwhile(tmp_path: Path) -> None
     (_, before), *refreshes = done
     assert refreshes == [("refresh", before + 2)] * 2
     assert recommender.version.endswith("@2")
-    recommender.close()
 
 
-def test_a_refresh_is_done_again_on_what_a_refit_brought_meanwhile(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_refresh_is_done_again_on_what_a_refit_brought_meanwhile(recommender: OnlineRecommender) -> None:
     done: list[str] = []
 
     def compute(learner: Any, method: str, edges: Any, *sizes: int) -> Any:
@@ -153,4 +143,3 @@ def test_a_refresh_is_done_again_on_what_a_refit_brought_meanwhile(tmp_path: Pat
     recommender.refresh()
     assert done == ["refresh", "fit", "refresh"]
     assert recommender.version.endswith("@1")
-    recommender.close()

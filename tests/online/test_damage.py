@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready
 from small_recommender import begin, event
 from typer.testing import CliRunner
 
@@ -33,22 +34,22 @@ N_EVENTS = 300
 
 
 def begin_log(folder: Path) -> None:
-    with OnlineState.open(folder) as state:
-        state.recover()
+    with ready(folder) as state:
         for first in range(0, N_EVENTS, 20):
             state.ingest(
                 EventBatch.of(event(n, f"user{n % 37}", f"item{n % 23}", "like") for n in range(first, first + 20))
             )
+        state.ingest(
+            EventBatch.of(Event(f"a{n}", "", f"item{n}", "item", 10**12, features={"year": n}) for n in range(9))
+        )
         state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 10**12)]))
         state.withdraw(["item5", "item6"])
 
 
 def seen_by(folder: Path) -> tuple[Any, ...]:
     """Return what a state tells and does: tokens, edges, duplicates, late events, withdrawn items."""
-    with OnlineState.open(folder) as state:
-        state.recover()
-        list(state.replay())
-        told = state.hash(), sorted(state.withdrawn), state.last_seq
+    with ready(folder) as state:
+        told = state.hash(), sorted(state.withdrawn), json.dumps(state.announced(), sort_keys=True), state.last_seq
         again = state.ingest(
             EventBatch.of(
                 [
@@ -139,7 +140,6 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     """Return all that a state says and answers, also of an older version and of its backups."""
     with contextlib.closing(OnlineRecommender.open(folder)) as recommender:
         state = recommender.state
-        assert state is not None
         features = state.announced()
         told = state.hash(), state.last_seq, json.dumps(features, sort_keys=True), state.backups()
         lists = [recommender.recommend(f"u{n}", 10) for n in range(1, 51, 7)]
@@ -152,8 +152,7 @@ def told_by(folder: Path) -> tuple[Any, ...]:
 def test_a_log_that_is_written_while_it_is_checked_is_not_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with OnlineState.open(tmp_path) as state:
-        state.recover()
+    with ready(tmp_path) as state:
         numbers = itertools.count()
 
         def write() -> None:
@@ -180,9 +179,8 @@ def test_a_log_that_is_written_while_it_is_checked_is_not_damaged(
 
 
 def test_a_version_and_a_base_that_go_while_they_are_read_are_not_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommender = begin(tmp_path / "state")
     recommender.update([event(1, "u1", "i1", "like")])
 
     def load(versions: Versions, name: str) -> Any:
@@ -204,18 +202,17 @@ def test_a_version_and_a_base_that_go_while_they_are_read_are_not_damage(
     assert (damage, recommender.state.base._log.base_seq if recommender.state else 0) == ({}, 1)
     monkeypatch.setattr(Versions, "load", load)
     assert _damage(tmp_path / "state", tmp_path / "state" / LOG)[0] == {}
-    recommender.close()
 
 
 @pytest.mark.parametrize("n_flips", [4, pytest.param(80, marks=MANY)])
 def test_every_flipped_bit_of_the_other_files_is_found_or_changes_nothing(tmp_path: Path, n_flips: int) -> None:
-    """Of each file: base, versions and their manifests, CURRENT, SEQ, and the registers of features and backups."""
+    """Of each file: base, versions and their manifests, CURRENT, SEQ, and the register of backups."""
     begin_all(tmp_path / "state")
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     expected = told_by(tmp_path / "copy")
     paths = sorted(path for path in (tmp_path / "state").rglob("*") if path.is_file() and "log.sqlite" not in path.name)
     names = {path.name for path in paths}
-    assert {"SEQ", "CURRENT", "BACKUPS", "features.jsonl", "manifest.json", "edges.safetensors"} <= names
+    assert {"SEQ", "CURRENT", "BACKUPS", "manifest.json", "edges.safetensors"} <= names
     rng = np.random.default_rng(8)
     for path in paths:
         content, refused = path.read_bytes(), 0
@@ -258,9 +255,7 @@ def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path
         if how == "gone":
             wal.unlink()
         try:
-            with OnlineState.open(tmp_path / "copy") as copy:
-                copy.recover()
-                list(copy.replay())
+            with ready(tmp_path / "copy") as copy:
                 assert copy.applied_seq == 40
         except UsageError as error:
             assert "was acknowledged" in str(error) or "damaged" in str(error)  # noqa: PT017
@@ -273,10 +268,8 @@ def test_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path) -> None:
     begin_log(tmp_path)
     for content in (b"", b"nonsense", (3).to_bytes(8, "little") + b"abcd"):
         (tmp_path / "SEQ").write_bytes(content)
-        with OnlineState.open(tmp_path) as state:
-            state.recover()
-            list(state.replay())
-            assert state.last_seq == N_EVENTS + 1
+        with ready(tmp_path) as state:
+            assert state.last_seq == N_EVENTS + 10
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -325,8 +318,9 @@ def test_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monke
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
-def test_a_full_disk_in_a_snapshot_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_full_disk_in_a_snapshot_is_one_sentence(
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")
@@ -337,7 +331,6 @@ def test_a_full_disk_in_a_snapshot_is_one_sentence(tmp_path: Path, monkeypatch: 
             recommender.snapshot()
     assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
     assert recommender.snapshot() == "v000002"
-    recommender.close()
 
 
 @pytest.mark.parametrize("what", list(CRAFTED))

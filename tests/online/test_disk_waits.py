@@ -14,6 +14,7 @@ import pytest
 from small_recommender import begin, event
 
 from recbole_signed import files
+from recbole_signed.live import OnlineRecommender
 
 
 def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +23,6 @@ def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", synced.append)
     monkeypatch.setattr(os, "fdatasync", synced.append)
     made = begin(tmp_path / "state")
-    assert made.state is not None
     connection = made.state.log.connection
     assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
@@ -38,33 +38,36 @@ def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.M
     made.close()
 
 
-def test_answers_go_on_while_a_version_is_read_to_be_activated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = begin(tmp_path / "state")
-    assert made.state is not None
-    name, began, goes_on, read = made.snapshot(), threading.Event(), threading.Event(), made.state.versions.existing
+def test_answers_go_on_while_a_version_is_read_to_be_activated(
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, began, goes_on, read = (
+        recommender.snapshot(),
+        threading.Event(),
+        threading.Event(),
+        recommender.state.versions.existing,
+    )
 
     def slow(name: str) -> Any:
         began.set()
         assert goes_on.wait(60)
         return read(name)
 
-    monkeypatch.setattr(made.state.versions, "existing", slow)
+    monkeypatch.setattr(recommender.state.versions, "existing", slow)
     with ThreadPoolExecutor(2) as pool:
-        activated = pool.submit(made.activate, name)
+        activated = pool.submit(recommender.activate, name)
         assert began.wait(60)
         try:
-            assert pool.submit(made.recommend, "u1").result(60)
+            assert pool.submit(recommender.recommend, "u1").result(60)
         finally:
             goes_on.set()
         activated.result(60)
-    made.close()
 
 
 @pytest.mark.parametrize("what", ["withdraw", "put_back", "pending"])
 def test_answers_go_on_while_something_waits_for_a_batch_on_its_way_to_the_disk(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = begin(tmp_path / "state")
     began, goes_on = threading.Event(), threading.Event()
 
     def slow(step: str) -> None:
@@ -74,28 +77,27 @@ def test_answers_go_on_while_something_waits_for_a_batch_on_its_way_to_the_disk(
 
     monkeypatch.setattr(files, "reached", slow)
     calls: dict[str, Callable[[], Any]] = {
-        "withdraw": lambda: made.withdraw("i3"),
-        "put_back": lambda: made.put_back("i3"),
-        "pending": lambda: made.pending_erasure,
+        "withdraw": lambda: recommender.withdraw("i3"),
+        "put_back": lambda: recommender.put_back("i3"),
+        "pending": lambda: recommender.pending_erasure,
     }
     with ThreadPoolExecutor(3) as pool:
-        update = pool.submit(made.update, [event(1, "u2", "i4", "like")])
+        update = pool.submit(recommender.update, [event(1, "u2", "i4", "like")])
         assert began.wait(60)
         try:
             waiting = pool.submit(calls[what])
             with pytest.raises(TimeoutError):
                 waiting.result(0.3)
-            assert pool.submit(made.recommend, "u1").result(60)
+            assert pool.submit(recommender.recommend, "u1").result(60)
         finally:
             goes_on.set()
         update.result(60)
         waiting.result(60)
-    made.close()
 
 
-def test_a_compaction_leaves_half_of_the_time_to_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = begin(tmp_path / "state")
-    assert made.state is not None
+def test_a_compaction_leaves_half_of_the_time_to_updates(
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     began: list[float] = []
     ended: list[float] = []
 
@@ -105,12 +107,11 @@ def test_a_compaction_leaves_half_of_the_time_to_updates(tmp_path: Path, monkeyp
         ended.append(time.perf_counter())
         return len(ended) < 10
 
-    made.update([event(0, "u1", "i1", "like")])
+    recommender.update([event(0, "u1", "i1", "like")])
     for _ in range(3):  # the log is compacted up to the oldest version, and three are kept
-        made.snapshot()
-    monkeypatch.setattr(made.state.log, "purge_step", step)
-    made.compact()
+        recommender.snapshot()
+    monkeypatch.setattr(recommender.state.log, "purge_step", step)
+    recommender.compact()
     pauses = [start - end for start, end in zip(began[1:], ended, strict=False)]
     assert len(pauses) == 9
     assert min(pauses) >= 0.019
-    made.close()

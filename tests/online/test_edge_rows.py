@@ -9,8 +9,8 @@ import pytest
 
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
-from recbole_signed.live.store.log_batch import LogBatch
 
 KINDS = [LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE]
 

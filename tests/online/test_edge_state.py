@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE, UNLIKE, VIEW, sign_of
 from recbole_signed.live.store import edges as edges_module
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
-from recbole_signed.live.store.log_batch import LogBatch
 from recbole_signed.recent_counts import RecentCounts
 
 N_USERS, N_ITEMS = 6, 7
@@ -55,7 +55,6 @@ def check(state: EdgeState, expected: dict[tuple[int, int], tuple[int, int]]) ->
     assert len(state) == len(expected)
     for user in range(state.n_users):
         row = state.of_user(user)
-        assert row.timestamp is not None
         got = list(zip(row.ids.tolist(), row.kind.tolist(), row.timestamp.tolist(), strict=True))
         assert got == sorted((i, k, t) for (u, i), (k, t) in expected.items() if u == user)
         assert state.user_likes[user] == sum(k == LIKE for _, k, _ in got)

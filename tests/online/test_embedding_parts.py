@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
-from recbole_signed.live.learners import fine_tuning, ridge_map
+from recbole_signed.live.learners import fine_tuning, live_embeddings
 from recbole_signed.live.learners.base import grown
-from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, adam
-from recbole_signed.live.learners.growth import Weights, tables_of
+from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, Weights, adam, tables_of
+from recbole_signed.live.learners.live_embeddings import RidgeMap, degree_weights, features
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
-from recbole_signed.live.learners.ridge_map import RidgeMap, degree_weights, features
 from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.trainer.signed_trainer import learning_rate
 
 
 def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> EdgeArrays:
@@ -84,7 +85,7 @@ def test_the_ridge_is_that_of_the_least_generalised_cross_validation_error() -> 
         hat = x @ np.linalg.solve(gram + ridge * np.eye(12), x.T)
         return float(np.square(y - hat @ y).sum()) * n / (n - 1 - np.trace(hat)) ** 2
 
-    best = min(ridge_map.RIDGES * np.trace(gram) / 12, key=error)
+    best = min(live_embeddings.RIDGES * np.trace(gram) / 12, key=error)
     wanted = np.linalg.solve(gram + best * np.eye(12), x.T @ y) / spread[:, None]
     np.testing.assert_allclose(RidgeMap.fit(inputs, targets).weights, wanted, rtol=1e-3, atol=1e-5)
 
@@ -121,7 +122,6 @@ def test_the_view_answers_as_a_data_set_does(recipes: dict[str, TrainingRecipe])
     graph = EdgeDataset(arrays, 12, 9, weighed).signed_graph()
     seen = np.zeros((12, 9))
     seen[arrays.user, arrays.item] = arrays.kind == VIEW
-    assert graph.neutrals is not None
     np.testing.assert_array_equal(graph.neutrals.toarray() != 0, seen)
     assert graph.neutral_weight == -0.5
     with pytest.raises(UsageError, match="the field 'age'"):
@@ -298,7 +298,7 @@ def test_the_learning_rate_falls_over_all_passes_and_a_refresh_goes_on_with_the_
     for epoch in range(2):
         fine_tuning.train_epoch(recipe, model, optimizer, batches, epoch)
     assert rates == [0.1] * 2 + [0.05] * 3 + [0.025] * (2 * len(batches) - 5)
-    assert fine_tuning.last_rate(recipe) == pytest.approx(0.025)
+    assert learning_rate(recipe.config, math.inf) == pytest.approx(0.025)
     assert adam(recipe, model, 0.0625).param_groups[0]["lr"] == 0.0625
     assert adam(recipe, model).param_groups[0]["lr"] == 0.1
     assert adam(recipe, model).param_groups[0]["weight_decay"] == 0.03

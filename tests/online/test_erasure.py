@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bare_state import take_from
+from bare_state import JsonLines, ready, take_from
 from small_recommender import NOW, Clock, begin, content, event
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
 from recbole_signed.live.computing import compute_here
 from recbole_signed.live.events import DISLIKE, USER, content_id
-from recbole_signed.live.sources.file_source import JsonLinesSource
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
@@ -107,7 +106,6 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     recommender.refresh()
     pinned = recommender.snapshot()
     state = recommender.state
-    assert state is not None
     state.versions.pin(pinned)
     state.compact()
     recommender.update([event(500, "u1", "i1", "like")])
@@ -117,7 +115,7 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
             for who in (WHO, OTHER)
         )
     )
-    take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
+    take_from(state, JsonLines(tmp_path / "bad.jsonl"))
     assert confirmed(folder)
     assert OTHER.encode() in content(folder)
 
@@ -168,7 +166,6 @@ def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> 
     assert recommender.forget(WHO, TIMES[7]).factors == 1
     wait_for_the_background(recommender)
     state = recommender.state
-    assert state is not None
     pinned = state.versions.current()
     assert pinned is not None
     assert state.versions.load(pinned).meta["scratch_seq"] < state.last_seq == state.versions.load(pinned).applied_seq
@@ -184,7 +181,6 @@ def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> 
 @pytest.mark.parametrize("what", ["refresh", "refit"])
 def test_a_user_who_is_forgotten_while_a_model_learns_is_not_in_what_it_learned(what: str, tmp_path: Path) -> None:
     made = begin(tmp_path / "state", "BPR", embedding_size=8, epochs=1, refresh_steps=2)
-    assert made.state is not None
     number = int(made.state.users.ids(["u7"])[0])
 
     def compute(learner: Any, method: str, *given: Any) -> Any:
@@ -216,13 +212,11 @@ def test_a_pinned_version_is_as_if_the_user_had_never_been(tmp_path: Path) -> No
             recommender.update(events()[:6])
         recommender.refit().result(60)
         name = recommender.snapshot()
-        assert recommender.state is not None
         recommender.state.versions.pin(name)
         if who:
             recommender.forget(WHO, TIMES[7])
             recommender.refit().result(60)
             assert not recommender.erase()
-            assert recommender.learner is not None
         tensors.append((recommender.state.versions.load(name).tensors, recommender.learner.state()[0]))
         recommender.close()
     for mine, theirs in zip(*tensors, strict=True):
@@ -235,7 +229,6 @@ def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_pa
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", clock)
     recommender.update(events())
-    assert recommender.state is not None
     before = recommender.state.users.id_of(WHO)
     recommender.forget(WHO, TIMES[7])
     assert recommender.update([Event("x", WHO, "i20", "like", TIMES[7] + 5)]).update.n_new == 1
@@ -251,7 +244,6 @@ def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_pa
     ]
     found = recommender.update(mixed).update
     assert (found.n_new, found.n_duplicate, found.n_refused) == (3, 1, 1)
-    assert found.status is not None
     assert found.status.tolist() == [0, 0, 2, 0, 1]
     recommender.close()
     recommender = open_with(tmp_path / "state", clock)  # the rule outlives a restart
@@ -263,10 +255,8 @@ def test_a_user_who_comes_back_is_another_one_and_late_events_are_refused(tmp_pa
     recommender.close()
 
 
-def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(tmp_path: Path) -> None:
+def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(recommender: OnlineRecommender) -> None:
     """The time stamps of both the forgetting and the return lie ahead of the clock of this machine."""
-    recommender = begin(tmp_path / "state")
-    assert recommender.state is not None
     ahead = recommender.state.settings.now() + 200_000
     recommender.update([Event("a", "leaves", "i1", "like", ahead - 1), Event("b", "leaves", "", "forget_user", ahead)])
     recommender.update([Event("c", "leaves", "i1", "like", ahead + 1)])
@@ -274,7 +264,6 @@ def test_a_user_who_came_back_by_a_clock_that_is_ahead_is_forgotten(tmp_path: Pa
         recommender.forget("leaves", ahead - 5)
     recommender.forget("leaves")
     assert "leaves" not in recommender.state.users
-    recommender.close()
 
 
 def test_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
@@ -349,7 +338,7 @@ def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("recbole_signed.live.forgetting.RETRY", 1e9)
+    monkeypatch.setattr("recbole_signed.live.renewal.RETRY", 1e9)
     begin(tmp_path / "state").close()
     recommender = open_with(tmp_path / "state", Clock())
     recommender.update(events())
@@ -358,7 +347,6 @@ def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
         assert recommender.forget(WHO, TIMES[7]).rows == 1
         wait_for_the_background(recommender)
     state = recommender.state
-    assert state is not None
     other = state.users.id_of(OTHER)
     recommender.snapshot()
     assert state.compact() > 0
@@ -390,9 +378,8 @@ def test_an_erasure_waits_for_whoever_reads_the_log(tmp_path: Path) -> None:
 def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
     rows = [{"user_id": who, "item_id": "i1", "type": "adore", "timestamp": 1} for who in ("b", "bob", "club", "b/2")]
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "long-enough-nameX9\n")
-    with OnlineState.open(tmp_path / "state") as state:
-        state.recover()
-        take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
+    with ready(tmp_path / "state") as state:
+        take_from(state, JsonLines(tmp_path / "bad.jsonl"))
         state.ingest(EventBatch.of([Event("", "b", "", "forget_user", 5)]))
         left = [letter["raw"]["user_id"] for letter in state.dead_letters if isinstance(letter["raw"], dict)]
         assert left == ["bob", "club"]
@@ -407,10 +394,9 @@ def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path:
         {"user_id": WHO, "type": "forget_user", "timestamp": NOW + 1},
     ]
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with OnlineState.open(tmp_path / "state") as state:
-        state.recover()
+    with ready(tmp_path / "state") as state:
         for _ in range(2):
-            polled = JsonLinesSource(tmp_path / "events.jsonl").poll(100)
+            polled = JsonLines(tmp_path / "events.jsonl").poll(100)
             state.dead_letters.write("events", polled.rejected)
             state.ingest(polled.batch)
             assert WHO not in state.users
@@ -421,9 +407,8 @@ def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path:
 def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"user_id": f"u{n}", "type": "adore", "timestamp": n}) + "\n" for n in range(2000))
     (tmp_path / "bad.jsonl").write_text(lines)
-    with OnlineState.open(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
-        state.recover()
-        source = JsonLinesSource(tmp_path / "bad.jsonl")
+    with ready(tmp_path / "state", settings=StateSettings(dead_letter_bytes=20_000)) as state:
+        source = JsonLines(tmp_path / "bad.jsonl")
         while take_from(state, source, 50) is not None:
             assert (tmp_path / "state" / "dead_letters.jsonl").stat().st_size <= 40_000
         letters = list(state.dead_letters)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready
 from small_recommender import NOW, begin, event
 
 from recbole_signed import files
@@ -102,7 +103,6 @@ def test_a_failed_erasure_is_pending_and_retried(tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(files, "reached", full)
         recommender.update([event(1, "u1", "", "forget_user")])
-        assert recommender.state is not None
         assert recommender.state.log.erasure_pending
         recommender.update([event(2, "u2", "i1", "like")])
         assert recommender.recommend("u2", 5)
@@ -110,7 +110,6 @@ def test_a_failed_erasure_is_pending_and_retried(tmp_path: Path, monkeypatch: py
         assert recommender.state.log.erasure_pending
         recommender.close()
         recommender = OnlineRecommender.open(tmp_path / "state")  # a failed retry does not keep it closed
-    assert recommender.state is not None
     recommender.update([event(3, "u2", "i2", "like")])
     assert not recommender.state.log.erasure_pending
     assert "u1" not in recommender.state.users
@@ -128,7 +127,6 @@ def test_an_open_reader_and_a_forget_do_not_stall_updates(tmp_path: Path) -> Non
         recommender.update([event(n, "u2", f"i{n}", "like")])
         recommender.recommend("u2")
     assert time.perf_counter() - started < 3  # it was five seconds for each
-    assert recommender.state is not None
     assert recommender.state.log.erasure_pending
     reader.execute("COMMIT")
     recommender.update([event(20, "u2", "i20", "like")])
@@ -137,8 +135,7 @@ def test_an_open_reader_and_a_forget_do_not_stall_updates(tmp_path: Path) -> Non
     reader.close()
 
 
-def test_ids_are_typed_alike_everywhere_and_k_is_checked(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_ids_are_typed_alike_everywhere_and_k_is_checked(recommender: OnlineRecommender) -> None:
     best = recommender.recommend(777777, 1)[0][0]
     recommender.update([event(1, 777777, best, "dislike")])  # type: ignore[arg-type]
     for user in (777777, "777777", np.int64(777777)):
@@ -151,14 +148,12 @@ def test_ids_are_typed_alike_everywhere_and_k_is_checked(tmp_path: Path) -> None
     for k in (0, -1, 2.5, "3", True):
         with pytest.raises(UsageError, match="k is the number of items"):
             recommender.recommend("u1", k)  # type: ignore[arg-type]
-    recommender.close()
 
 
 @pytest.mark.parametrize("first", ["refit", "refresh"])
 def test_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    recommender = begin(tmp_path / "state")
     learner = type(recommender.learner)
     started, go_on = threading.Event(), threading.Event()
     slow = "refresh" if first == "refit" else "fit"
@@ -182,23 +177,20 @@ def test_a_refresh_and_a_refit_that_overlap_keep_what_both_brought(
             recommender.refresh()
         go_on.set()
         outer.result(30)
-    assert recommender.learner is not None
     if slow == "refresh":
         assert recommender.parameters["in_force"]["rank"] == 4  # the refit is still in force
     # and the item side knows the edges that came while the slow one was under way
-    assert recommender.state is not None
     np.testing.assert_allclose(
         recommender.learner.state()[0]["fitted_degree"],
         recommender.state.edges.item_likes
         + abs(recommender.learner.settings.dislike_weight) * recommender.state.edges.item_dislikes,
         rtol=1e-6,
     )
-    recommender.close()
 
 
-def test_an_activation_outlasts_a_refresh_under_way_and_leaves_the_strength_as_it_is(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
-    assert recommender.learner is not None
+def test_an_activation_outlasts_a_refresh_under_way_and_leaves_the_strength_as_it_is(
+    recommender: OnlineRecommender,
+) -> None:
     first, computed = str(recommender.versions.current()), list[Any]()
     recommender.learner.dislike_strength = 0.5  # since that version was saved
 
@@ -213,12 +205,10 @@ def test_an_activation_outlasts_a_refresh_under_way_and_leaves_the_strength_as_i
     assert len(computed) == 2  # the second time from the version that was put in force
     assert recommender.learner is computed[1]
     assert recommender.learner.dislike_strength == 0.5
-    recommender.close()
 
 
 def test_a_version_that_can_not_be_in_force_is_not_the_one_of_the_next_start(tmp_path: Path) -> None:
     recommender = begin(tmp_path / "state")
-    assert recommender.state is not None
     first, expected = recommender.versions.current(), recommender.recommend("u1")
     other = recommender.state.snapshot({}, {"learner": {}}, model="Another")
     empty = recommender.state.snapshot({}, {}, model="SSF")
@@ -237,7 +227,6 @@ def test_a_version_that_can_not_be_in_force_is_not_the_one_of_the_next_start(tmp
 def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     plain, recommender = begin(tmp_path / "plain"), begin(tmp_path / "state")
     for each in (plain, recommender):
-        assert each.learner is not None
         each.learner.dislike_strength = 0.9  # since the version was saved
     events = [event(n, f"user{n}", f"i{n % 7 + 1}", "like") for n in range(20)]
     events.append(event(30, "u1", "", "forget_user"))
@@ -260,15 +249,12 @@ def test_after_an_exception_the_next_call_recovers(tmp_path: Path, monkeypatch: 
             recommender.update(events)
     again = recommender.update(events)  # the sender tries again
     assert (again.update.n_new, again.update.n_duplicate) == (0, len(events))
-    assert recommender.learner is not None
     assert recommender.learner.dislike_strength == 0.9
     plain.update(events)
     for mine, theirs in zip(ranking(recommender), ranking(plain), strict=True):
         assert mine == theirs
     recommender.update([event(50, "user3", "brand new", "like")])
     plain.update([event(50, "user3", "brand new", "like")])
-    assert recommender.state is not None
-    assert plain.state is not None
     assert recommender.state.hash() == plain.state.hash()
     recommender.close()
     plain.close()
@@ -280,8 +266,7 @@ def test_a_state_without_a_model_refuses_until_it_is_recovered(tmp_path: Path, m
             raise KeyboardInterrupt
 
     batch = EventBatch.of([event(1, "a", "x", "like"), event(2, "b", "y", "like")])
-    with OnlineState.open(tmp_path) as state:
-        state.recover()
+    with ready(tmp_path) as state:
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)
             with pytest.raises(KeyboardInterrupt):
@@ -385,8 +370,7 @@ def test_the_name_of_a_new_state_is_durable(tmp_path: Path, monkeypatch: pytest.
     assert {tmp_path.name, "a", "b"} <= set(synced)
 
 
-def test_a_bad_event_does_not_spoil_its_batch_and_each_is_told_its_fate(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_bad_event_does_not_spoil_its_batch_and_each_is_told_its_fate(recommender: OnlineRecommender) -> None:
     rows: list[Any] = [
         {"event_id": "a", "user_id": 5, "item_id": "i1", "type": "like", "timestamp": NOW + 1},
         {"event_id": "b", "user_id": "u2", "item_id": "i1", "type": "adore", "timestamp": NOW + 1},
@@ -414,17 +398,13 @@ def test_a_bad_event_does_not_spoil_its_batch_and_each_is_told_its_fate(tmp_path
     ):
         assert words in str(found[place].reason)
     assert recommender.ingest([]) == []
-    assert recommender.state is not None
     assert recommender.state.last_seq == 3
-    recommender.close()
 
 
 @pytest.mark.parametrize("stamp", [NOW // 1000, 1_700_000_000.0, "1700000000"])
-def test_seconds_are_not_mixed_with_milliseconds(tmp_path: Path, stamp: Any) -> None:
-    recommender = begin(tmp_path / "state")
+def test_seconds_are_not_mixed_with_milliseconds(recommender: OnlineRecommender, stamp: Any) -> None:
     with pytest.raises(UsageError, match=r"looks like seconds; .* multiply it by 1000"):
         recommender.update([Event("a", "u1", "i1", "dislike", stamp)])
     for later in (NOW * 1000, NOW * 1_000_000):
         with pytest.raises(UsageError, match="is in the future"):
             recommender.update([Event("a", "u1", "i1", "dislike", later)])
-    recommender.close()

@@ -17,7 +17,7 @@ from recbole_signed.live.events import DISLIKE, FORGET_USER, UNDISLIKE, UNLIKE
 from recbole_signed.live.learners import live_embeddings
 from recbole_signed.live.learners.base import graph_of, rows_of
 from recbole_signed.live.learners.embedding import EmbeddingLearner
-from recbole_signed.live.learners.ridge_map import RidgeMap
+from recbole_signed.live.learners.live_embeddings import RidgeMap
 
 DIMENSIONS, NEW = 3, 2
 """Of an embedding, and how many new users count for an item here."""
@@ -53,7 +53,7 @@ def embeddings(stream: Stream) -> list[np.ndarray]:
 
 
 def mapped(map_: RidgeMap, signs: np.ndarray, vectors: np.ndarray, degrees: np.ndarray, size: int) -> np.ndarray:
-    """Return the map's value of one node with some edges, by the formula of ``ridge_map.py``."""
+    """Return the map's value of one node with some edges, by the formula of ``live_embeddings.py``."""
     parts = []
     for sign in (1, -1):
         ids = np.flatnonzero(signs == sign)

@@ -266,8 +266,6 @@ def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
             counters.update(stream.edges, stream.take(events(number)[: 1 + number % 5]).items)
         ceiling = counters.ceiling(SETTINGS)
         factor = counters.now.factor(SETTINGS)
-        assert ceiling is not None
-        assert factor is not None
         known = (counters.now.likes + counters.now.dislikes > 0).numpy()
         ratio = (ceiling / factor.numpy())[known]
         assert ratio.min() >= 1.0
@@ -301,7 +299,6 @@ def test_a_ceiling_is_above_the_factors_of_items_that_changed_while_the_means_we
         counters.update(stream.edges, stream.take(batch).items)
     ceiling, factor = counters.ceiling(s), counters.now.factor(s)
     assert ceiling is not None
-    assert factor is not None
     ratio = (ceiling / factor.numpy())[1:]
     assert ratio.min() >= 1.0
     assert ratio.max() < 1 + 3 * STALE
@@ -319,7 +316,6 @@ def test_a_ceiling_is_above_the_factors_of_predicted_items_that_get_their_first_
         counters.update(stream.edges, stream.take([(3, item, LIKE)]).items)
         ceiling, factor = counters.ceiling(s), counters.now.factor(s)
         assert ceiling is not None
-        assert factor is not None
         ratio = ceiling / factor.numpy()
         assert ratio.min() >= 1.0
         assert ratio.max() < 1 + 3 * STALE

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bare_state import ready, take_from
+from bare_state import JsonLines, ready, take_from
 from small_recommender import begin, event
 
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
-from recbole_signed.live.sources.file_source import JsonLinesSource
 from recbole_signed.live.store import backup
 
 _OF_SQLITE = ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm")
@@ -77,11 +76,10 @@ def test_nothing_that_a_call_returned_for_is_lost_with_the_power(tmp_path: Path,
     check("begin")
     made = OnlineRecommender.open(folder)
     state = made.state
-    assert state is not None
     made.update([event(1, "u1", "i1", "like"), Event("e2", "ann", "", "user", 0, features={"town": "Oslo"})])
     check("update")
     (tmp_path / "bad.jsonl").write_text(json.dumps({"user_id": "u1", "item_id": "i1", "type": "adore"}) + "\n")
-    take_from(state, JsonLinesSource(tmp_path / "bad.jsonl"))
+    take_from(state, JsonLines(tmp_path / "bad.jsonl"))
     check("dead letters")
     made.refresh()
     made.snapshot()

@@ -102,7 +102,6 @@ class Runner:
         )
         first = b""
         if kill_after is not None:
-            assert child.stdout is not None
             first = child.stdout.readline()
             time.sleep(kill_after)
             child.kill()

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bare_state import ready, take_from
+from bare_state import JsonLines, ready, take_from
 from small_recommender import content, event
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
 from recbole_signed.live.events import DISLIKE, VIEW, Limits
-from recbole_signed.live.sources.file_source import JsonLinesSource
 from recbole_signed.live.store.results import ParsedRows
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
@@ -52,7 +51,6 @@ def test_what_is_replayed_is_what_happened(tmp_path: Path) -> None:
         expected = state.hash()
     with OnlineState.open(tmp_path) as state:
         snapshot = state.recover("m")
-        assert snapshot is not None
         assert (snapshot.applied_seq, snapshot.meta) == (90, {"n": 1})
         assert state.edges.full_hash() == saved
         again = list(state.replay())
@@ -211,8 +209,7 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
 
     spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
     with ready(folder) as state:
-        update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
-        assert update is not None
+        update = take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert (update.n_new, len(list(state.dead_letters))) == (3, 3)
         state.snapshot(TENSORS, {}, model="m")
         assert any(spelling in content(folder) for spelling in spellings)
@@ -222,10 +219,9 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
         state.compact()
     assert not any(spelling in content(folder) for spelling in spellings)
     with ready(folder) as state:  # the same stream again, as after a crash of its sender, does not bring the user back
-        source = JsonLinesSource(tmp_path / "in.jsonl")
+        source = JsonLines(tmp_path / "in.jsonl")
         source.name = "again"
         update = take_from(state, source)
-        assert update is not None
         assert (update.n_duplicate, update.n_refused) == (1, 2)
         assert secret not in state.users
 
@@ -372,15 +368,14 @@ def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)
             with pytest.raises(OSError, match="No space"):
-                take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
+                take_from(state, JsonLines(tmp_path / "in.jsonl"))
         (tmp_path / "state" / "dead_letters.jsonl").unlink()
         (tmp_path / "state" / "dead_letters.jsonl").mkdir()
         with pytest.raises(UsageError, match="Writing dead letters failed"):
-            take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
+            take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert state.last_seq == 0
         (tmp_path / "state" / "dead_letters.jsonl").rmdir()
-        update = take_from(state, JsonLinesSource(tmp_path / "in.jsonl"))
-        assert update is not None
+        update = take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert (update.n_new, len(list(state.dead_letters))) == (1, 1)
 
 
@@ -409,11 +404,10 @@ def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
     rows = [{"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": i} for i in range(10)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with ready(tmp_path / "state") as state:
-        update = take_from(state, JsonLinesSource(path), 4)
-        assert update is not None
+        update = take_from(state, JsonLines(path), 4)
         assert update.n_new == 4
     with ready(tmp_path / "state") as state:
-        source = JsonLinesSource(path, Limits())
+        source = JsonLines(path, Limits())
         sizes = []
         while (update := take_from(state, source, 4)) is not None:
             sizes.append((update.n_new, update.n_duplicate))
@@ -441,8 +435,7 @@ def test_edges_in_another_unit_are_refused(tmp_path: Path) -> None:
 
 
 def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
-    with OnlineState.open(tmp_path, settings=StateSettings(max_batch=3)) as state:
-        state.recover()
+    with ready(tmp_path, settings=StateSettings(max_batch=3)) as state:
         parsed = ParsedRows.of([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
         update = state.ingest(parsed.batch)
         assert update.status is not None
@@ -455,8 +448,7 @@ def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
 
 def test_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> None:
     """Decided: a dislike replaces the like; taking it back leaves what was there besides the like."""
-    with OnlineState.open(tmp_path) as state:
-        state.recover()
+    with ready(tmp_path) as state:
         kinds = ["view", "like", "dislike", "undislike"]
         state.ingest(EventBatch.of(event(n, "u", "i", kind) for n, kind in enumerate(kinds)))
         row = state.edges.of_user(1)
@@ -466,8 +458,7 @@ def test_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> None:
-    with OnlineState.open(tmp_path, settings=StateSettings(keep_seen=20)) as state:
-        state.recover()
+    with ready(tmp_path, settings=StateSettings(keep_seen=20)) as state:
         for first in range(0, 60, 10):
             state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(first, first + 10)))
         large = [f"{n}{'w' * 9_000}" for n in range(200)]
@@ -484,8 +475,8 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
         assert state.log.known("e40")
         state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(40)))  # old ones change nothing
         assert state.edges.full_hash() == before
-    with OnlineState.open(tmp_path) as state:  # and the checksums fit what is left
-        state.recover()
+    with ready(tmp_path) as state:  # and the checksums fit what is left
+        pass
 
 
 def test_times_of_the_size_of_seconds_are_taken_where_their_unit_is_known(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from recbole_signed.live import Event, OnlineRecommender
 from recbole_signed.live.learners.ranking import best_items
 from recbole_signed.live.replica import Follower, OnlineReplica
 from recbole_signed.live.store.backup import restore
-from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.settings import StateSettings
 
 NOW = 1_700_000_000_000
@@ -69,9 +69,7 @@ def test_the_same_lists_for_the_same_seq(model: str, tmp_path: Path) -> None:
     writer.close()
 
 
-def test_it_follows_in_a_thread_and_survives_compaction(tmp_path: Path) -> None:
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+def test_it_follows_in_a_thread_and_survives_compaction(writer: OnlineRecommender, replica: OnlineReplica) -> None:
     writer.update([event(1, "u1", "i1", "dislike")])
     writer.snapshot()
     writer.compact()  # beyond what the replica has read
@@ -85,25 +83,20 @@ def test_it_follows_in_a_thread_and_survives_compaction(tmp_path: Path) -> None:
     assert replica.applied_seq == 29
     assert follower.failure is None
     assert replica.users.id_of("n29") == writer.state.users.id_of("n29")  # type: ignore[union-attr]
-    replica.close()
-    writer.close()
 
 
-def test_an_open_replica_does_not_keep_users_from_being_forgotten(tmp_path: Path) -> None:
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+def test_an_open_replica_does_not_keep_users_from_being_forgotten(
+    writer: OnlineRecommender, replica: OnlineReplica
+) -> None:
     started = time.perf_counter()
     writer.update([Event("f", "u3", "", "forget_user", NOW)])
     writer.update([event(2, "u4", "i4", "like")])
     assert time.perf_counter() - started < 5
     replica.follow()
     assert replica.users.id_of("u3") == 0
-    replica.close()
-    writer.close()
 
 
-def test_a_replica_keeps_no_features_of_a_forgotten_user(tmp_path: Path) -> None:
-    writer = begin(tmp_path / "state")
+def test_a_replica_keeps_no_features_of_a_forgotten_user(writer: OnlineRecommender, tmp_path: Path) -> None:
     writer.update([Event("a", "u3", "", "user", NOW, features={"town": "Oslo"})])
     replica = OnlineReplica(tmp_path / "state")
     number = replica.users.id_of("u3")
@@ -113,13 +106,12 @@ def test_a_replica_keeps_no_features_of_a_forgotten_user(tmp_path: Path) -> None
     replica.follow()
     assert len(told) == 0
     replica.close()
-    writer.close()
 
 
-def test_a_user_who_is_forgotten_and_back_between_two_looks_is_known(tmp_path: Path) -> None:
+def test_a_user_who_is_forgotten_and_back_between_two_looks_is_known(
+    writer: OnlineRecommender, replica: OnlineReplica
+) -> None:
     """The replica reads the new id before it applies the forgetting of the old one."""
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
     number = 0
     for _ in range(2):  # the second time it is the new id that is forgotten
         for kind, item in (("forget_user", ""), ("like", "i3"), ("dislike", "i7")):
@@ -130,8 +122,6 @@ def test_a_user_who_is_forgotten_and_back_between_two_looks_is_known(tmp_path: P
             assert replica.users.id_of("u2") == state.users.id_of("u2") > 0
             assert replica.users.content_hash() == state.users.content_hash()
         assert lists(replica, ["u2", "u4"]) == lists(writer, ["u2", "u4"])
-    replica.close()
-    writer.close()
 
 
 @pytest.mark.parametrize(("compacted", "far"), [(False, 10), (False, 0), (True, 10)])
@@ -156,9 +146,9 @@ def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
     writer.close()
 
 
-def test_a_user_who_is_erased_while_the_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+def test_a_user_who_is_erased_while_the_log_is_read(
+    writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer.update([event(1, "leaves", "i1", "like"), event(2, "stays", "i1", "like")])
     select = replica.log._select
 
@@ -172,13 +162,11 @@ def test_a_user_who_is_erased_while_the_log_is_read(tmp_path: Path, monkeypatch:
     assert replica.follow() == 3
     assert (replica.users.id_of("leaves"), replica.users.id_of("stays")) == (0, writer.state.users.id_of("stays"))  # type: ignore[union-attr]
     assert lists(replica, ["u1", "stays"]) == lists(writer, ["u1", "stays"])
-    replica.close()
-    writer.close()
 
 
-def test_a_log_that_is_compacted_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+def test_a_log_that_is_compacted_while_it_is_read(
+    writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer.update([event(1, "u1", "i1", "dislike")])
     catch_up = replica.log.catch_up
 
@@ -195,13 +183,11 @@ def test_a_log_that_is_compacted_while_it_is_read(tmp_path: Path, monkeypatch: p
     replica.follow()
     assert replica.follow() == 3
     assert lists(replica, ["u1", "u2", "u3"]) == lists(writer, ["u1", "u2", "u3"])
-    replica.close()
-    writer.close()
 
 
-def test_ids_that_come_while_the_log_is_read_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+def test_ids_that_come_while_the_log_is_read_are_known(
+    writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     catch_up = replica.log.catch_up
 
     def writing() -> None:
@@ -211,16 +197,12 @@ def test_ids_that_come_while_the_log_is_read_are_known(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(replica.log, "catch_up", writing)
     assert replica.follow() == 2
-    assert writer.state is not None
     assert replica.users.id_of("comes") == writer.state.users.id_of("comes") > 0
     assert replica.items.id_of("appears") == writer.state.items.id_of("appears") > 0
     assert lists(replica, ["u1", "comes"]) == lists(writer, ["u1", "comes"])
-    replica.close()
-    writer.close()
 
 
-def test_an_activated_version_has_one_name_on_writer_and_replica(tmp_path: Path) -> None:
-    writer = begin(tmp_path / "state")
+def test_an_activated_version_has_one_name_on_writer_and_replica(writer: OnlineRecommender, tmp_path: Path) -> None:
     writer.update([event(1, "u1", "i1", "dislike")])
     writer.refresh()
     writer.update([event(2, "u1", "i2", "dislike")])
@@ -232,7 +214,6 @@ def test_an_activated_version_has_one_name_on_writer_and_replica(tmp_path: Path)
     replica = OnlineReplica(tmp_path / "state")
     assert writer.version == replica.version == fitted
     replica.close()
-    writer.close()
 
 
 def test_a_replica_takes_the_limits_of_its_writer(tmp_path: Path) -> None:
@@ -248,8 +229,7 @@ def test_a_replica_takes_the_limits_of_its_writer(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_replica_hides_what_its_writer_hides(tmp_path: Path) -> None:
-    writer = begin(tmp_path / "state")
+def test_a_replica_hides_what_its_writer_hides(writer: OnlineRecommender, tmp_path: Path) -> None:
     early = OnlineReplica(tmp_path / "state")
     writer.withdraw(["i3"])
     writer.update([event(1, "fake", "invented", "like"), event(2, "fake", "doubtful", "like")])
@@ -265,12 +245,11 @@ def test_a_replica_hides_what_its_writer_hides(tmp_path: Path) -> None:
             assert set(each.items.tokens(each.hidden_items().tolist())) == hidden
         late.close()
     early.close()
-    writer.close()
 
 
-def test_a_replica_reads_what_is_withdrawn_again_where_it_has_changed(tmp_path: Path) -> None:
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+def test_a_replica_reads_what_is_withdrawn_again_where_it_has_changed(
+    writer: OnlineRecommender, replica: OnlineReplica
+) -> None:
     table, empty = replica.log.withdrawn, replica.log.withdrawn.tokens
     replica.follow()
     assert table.tokens is empty, "it looks every few milliseconds"
@@ -278,8 +257,6 @@ def test_a_replica_reads_what_is_withdrawn_again_where_it_has_changed(tmp_path: 
         change("i3")
         replica.follow()
         assert table.tokens == left
-    replica.close()
-    writer.close()
 
 
 def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -> None:
@@ -308,10 +285,8 @@ def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -
 
 
 def test_a_version_is_not_taken_before_the_events_that_it_reflects(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
     before, users = replica.version, ["u1", "u2", "new"]
     writer.update([event(1, "new", "i1", "like"), event(2, "new", "unseen", "like")])
     writer.refit().result()
@@ -323,8 +298,6 @@ def test_a_version_is_not_taken_before_the_events_that_it_reflects(
     assert (replica.follow(), replica.version) == (2, writer.version)
     assert writer.version != before
     assert lists(replica, users) == lists(writer, users)
-    replica.close()
-    writer.close()
 
 
 def test_a_follower_says_since_when_it_knows_all() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_state import ready
 from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
 from recbole_signed.errors import UsageError
@@ -16,7 +17,6 @@ from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.store.owner import LOG
 from recbole_signed.live.store.settings import StateSettings
-from recbole_signed.live.store.state import OnlineState
 
 DAY = 86_400
 
@@ -43,7 +43,6 @@ def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Pat
     recommender.close()
     recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
     assert "invented" not in ids(recommender, "u1")
-    assert recommender.state is not None
     hidden = recommender.state.items.tokens(recommender.state.hidden_items().tolist())
     assert hidden == ["invented"]
     recommender.update([event(900, "honest", "real", "like"), event(901, "u5", "real", "like")])
@@ -60,8 +59,7 @@ def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Pat
 def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path: Path) -> None:
     clock = Clock()
     settings = StateSettings(clock=clock)
-    with OnlineState.open(tmp_path, settings=settings) as state:
-        state.recover()
+    with ready(tmp_path, settings=settings) as state:
         state.ingest(EventBatch.of(event(n, f"u{n}", "a", "like") for n in range(3)))
         assert state.hidden_items().tolist() == []
         clock.now += DAY + 1
@@ -72,8 +70,7 @@ def test_a_state_without_a_data_set_trusts_everybody_while_it_is_young(tmp_path:
 
 def test_users_grow_older_though_the_clock_is_set_back(tmp_path: Path) -> None:
     clock = Clock()
-    with OnlineState.open(tmp_path, settings=StateSettings(clock=clock)) as state:
-        state.recover()
+    with ready(tmp_path, settings=StateSettings(clock=clock)) as state:
         clock.now += 3 * DAY
         state.ingest(EventBatch.of(event(n, "new", f"a{n}", "like") for n in range(3)))
         clock.now += 10 * DAY
@@ -123,9 +120,7 @@ def test_times_of_joining_of_earlier_versions_are_read(tmp_path: Path) -> None:
     recommender.close()
     put_joined(tmp_path / "state", "old", NOW - 1000 * DAY)
     put_joined(tmp_path / "state", "young", NOW)
-    with OnlineState.open(tmp_path / "state", settings=settings) as state:
-        state.recover()
-        list(state.replay())
+    with ready(tmp_path / "state", settings=settings) as state:
         assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
 
 
@@ -193,7 +188,6 @@ def test_what_an_undo_alone_has_named_is_not_shown(tmp_path: Path) -> None:
     recommender.snapshot()
     recommender.update([Event("e17", "u2", "liked", "unlike", NOW), Event("e18", "u3", "liked", "view", NOW)])
     replica = OnlineReplica(tmp_path / "state")
-    assert recommender.state is not None
     assert replica.hidden_items().tolist() == recommender.state.hidden_items().tolist()
     recommender.update([Event("e19", "u1", "mistyped again", "undislike", NOW)])
     replica.follow()
@@ -216,7 +210,6 @@ def test_a_withdrawn_item_is_never_shown_and_returns(tmp_path: Path) -> None:
     recommender.snapshot()
     recommender.close()
     recommender = OnlineRecommender.open(tmp_path / "state")
-    assert recommender.state is not None
     assert recommender.state.withdrawn == {first[0], first[3], "not there yet"}
     assert not {first[0], "not there yet"} & set(ids(recommender, "u1", include_only=[*first, "not there yet"]))
     recommender.put_back([first[0], "not there yet"])
@@ -226,11 +219,9 @@ def test_a_withdrawn_item_is_never_shown_and_returns(tmp_path: Path) -> None:
     recommender.close()
 
 
-def test_an_item_that_is_withdrawn_while_others_are_looked_up_is_not_shown(tmp_path: Path) -> None:
-    made = begin(tmp_path / "state")
-    assert made.state is not None
-    table, items = made.state.log.withdrawn, made.state.items
-    made.withdraw("i1")
+def test_an_item_that_is_withdrawn_while_others_are_looked_up_is_not_shown(recommender: OnlineRecommender) -> None:
+    table, items = recommender.state.log.withdrawn, recommender.state.items
+    recommender.withdraw("i1")
 
     class Busy:
         """A vocabulary beside whose look-up another item is withdrawn."""
@@ -247,31 +238,25 @@ def test_an_item_that_is_withdrawn_while_others_are_looked_up_is_not_shown(tmp_p
     busy: Any = Busy()
     table.ids(busy)
     assert items.tokens(table.ids(busy).tolist()) == ["i1", "i2"]
-    made.close()
 
 
-def test_lists_can_be_narrowed(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_lists_can_be_narrowed(recommender: OnlineRecommender) -> None:
     first = ids(recommender, "u1")
     assert ids(recommender, "u1", exclude=first[:2]) == first[2:]
     assert ids(recommender, "u1", include_only=[first[4], first[1], "unknown"]) == [first[1], first[4]]
     assert ids(recommender, "u1", include_only=first[:3], exclude=[first[0]]) == first[1:3]
     assert ids(recommender, "u1", include_only=[]) == []
-    recommender.close()
 
 
-def test_only_items_to_choose_from_that_the_user_has_not_seen_are_shown(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_only_items_to_choose_from_that_the_user_has_not_seen_are_shown(recommender: OnlineRecommender) -> None:
     recommender.update([event(1, "u1", "i1", "like"), event(2, "u1", "i2", "dislike"), event(3, "u1", "i3", "view")])
     shown = ids(recommender, "u1")
     assert not {"i1", "i2", "i3"} & set(shown)
     assert ids(recommender, "u1", include_only=["i1", "i2", "i3", *shown[1:3]]) == shown[1:3]
-    recommender.close()
 
 
-def test_a_single_item_is_one_item(tmp_path: Path) -> None:
+def test_a_single_item_is_one_item(recommender: OnlineRecommender) -> None:
     """A text was taken for the ids of its characters: nothing was left out, and ``i``, ``t`` and others withdrawn."""
-    recommender = begin(tmp_path / "state")
     first = ids(recommender, "u1")
     assert ids(recommender, "u1", exclude=first[0]) == first[1:]
     assert ids(recommender, "u1", include_only=first[2]) == [first[2]]
@@ -279,8 +264,6 @@ def test_a_single_item_is_one_item(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the ids of items are in a dict"):
         recommender.recommend("u1", exclude={first[0]: 1})
     recommender.withdraw(first[0])
-    assert recommender.state is not None
     assert recommender.state.withdrawn == {first[0]}
     recommender.put_back(first[0])
     assert ids(recommender, "u1") == first
-    recommender.close()

@@ -18,21 +18,21 @@ from recbole_signed.live.serve.settings import ServeSettings
 
 
 @pytest.fixture
-def trainer(prepare_model: Callable[..., Any], tmp_path: Path) -> Iterator[OnlineTrainer]:
+def recommender(prepare_model: Callable[..., Any], tmp_path: Path) -> Iterator[OnlineTrainer]:
     model, config, parts = prepare_model("SSF", auto=False, rank=8, cutoff=4, online_state=str(tmp_path / "state"))
-    trainer = OnlineTrainer(config, model)
-    trainer.fit(parts[0], saved=False, show_progress=False)
-    yield trainer
-    trainer.close()
+    recommender = OnlineTrainer(config, model)
+    recommender.fit(parts[0], saved=False, show_progress=False)
+    yield recommender
+    recommender.close()
 
 
 @pytest.fixture
-def serve(trainer: OnlineTrainer, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+def serve(recommender: OnlineTrainer, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     """Make a client of a service; settings and experiments as keywords."""
     engines: list[Engine] = []
 
     def make(keys: Path | None = None, experiments: Experiments | None = None, **settings: Any) -> TestClient:
-        engine = Engine(trainer, ServeSettings.model_validate(settings), experiments, tmp_path / "state")
+        engine = Engine(recommender, ServeSettings.model_validate(settings), experiments, tmp_path / "state")
         engines.append(engine)
         client = TestClient(make_app(engine, ApiKeys(keys)))
         client.engine = engine  # type: ignore[attr-defined]
@@ -41,3 +41,13 @@ def serve(trainer: OnlineTrainer, tmp_path: Path) -> Iterator[Callable[..., Test
     yield make
     for engine in engines:
         engine.close()
+
+
+@pytest.fixture
+def client(serve: Callable[..., TestClient]) -> TestClient:
+    return serve()
+
+
+@pytest.fixture
+def engine(client: TestClient) -> Engine:
+    return client.engine  # type: ignore[attr-defined]

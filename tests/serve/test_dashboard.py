@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -17,8 +16,7 @@ OF_PROMETHEUS = {"instance", "le", "process"}
 """Labels that Prometheus adds, those of a histogram's buckets, and what the processes of ``--workers`` add."""
 
 
-def test_it_names_only_metrics_that_exist(serve: Callable[..., TestClient]) -> None:
-    client = serve()
+def test_it_names_only_metrics_that_exist(client: TestClient) -> None:
     maintenance = client.engine.telemetry  # type: ignore[attr-defined]
     maintenance.maintenance_seconds.labels("refit").set(1)
     maintenance.maintenance_failed.labels("refit").set(0)

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_calls import NOW, Make, items, send
+from fastapi.testclient import TestClient
+from service_calls import NOW, Make, items, send, until
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender, OnlineTrainer
-from recbole_signed.live.serve.arrivals import SET_BACK
 from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.writer import SET_BACK
 
 
 @pytest.mark.parametrize("kinds", [("like", "dislike"), ("dislike", "like")])
 @pytest.mark.parametrize("together", [True, False])
 def test_of_verdicts_with_one_time_stamp_the_last_to_arrive_holds(
-    serve: Make, kinds: tuple[str, str], together: bool
+    client: TestClient, kinds: tuple[str, str], together: bool
 ) -> None:
-    client = serve()
     events = [{"user_id": "new", "item_id": "1", "type": kind, "timestamp": NOW} for kind in kinds]
     for part in [events] if together else [[each] for each in events]:
         assert client.post("/v1/events", json={"events": part}).json()["accepted"] == len(part)
@@ -32,8 +32,7 @@ def test_of_verdicts_with_one_time_stamp_the_last_to_arrive_holds(
     assert held["sign"] == kinds[1]
 
 
-def test_a_bad_event_does_not_spoil_its_batch(serve: Make) -> None:
-    client = serve()
+def test_a_bad_event_does_not_spoil_its_batch(client: TestClient) -> None:
     rows = [
         {"user_id": "new", "item_id": "1", "type": "like", "timestamp": NOW, "event_id": "a"},
         {"user_id": "new", "item_id": "2", "type": "adore", "timestamp": NOW},
@@ -52,8 +51,7 @@ def test_a_bad_event_does_not_spoil_its_batch(serve: Make) -> None:
     assert client.post("/v1/events", json={"events": rows[:1]}).json()["duplicate"] == 1
 
 
-def test_a_field_that_no_event_has_is_refused(serve: Make) -> None:
-    client = serve()
+def test_a_field_that_no_event_has_is_refused(client: TestClient) -> None:
     good = {"user_id": "new", "item_id": "1", "type": "like"}
     answer = client.post(
         "/v1/events", json={"events": [{**good, "timestmap": NOW}, {**good, "note": "x"}, good]}
@@ -66,8 +64,7 @@ def test_a_field_that_no_event_has_is_refused(serve: Make) -> None:
     assert client.post("/api/feedback", json=sent).json() == {"RowAffected": 1}
 
 
-def test_ids_in_a_body_may_be_whole_numbers_as_in_events(serve: Make) -> None:
-    client = serve()
+def test_ids_in_a_body_may_be_whole_numbers_as_in_events(client: TestClient) -> None:
 
     def lists(*users: Any, **body: Any) -> list[Any]:
         answer = client.post("/v1/recommendations", json={"users": users, "k": 5, **body})
@@ -83,12 +80,13 @@ def test_ids_in_a_body_may_be_whole_numbers_as_in_events(serve: Make) -> None:
 
 
 @pytest.mark.parametrize("erase", ["/v1/users/u", "/api/user/u", None])
-def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(serve: Make, erase: str | None) -> None:
-    client = serve()
-    trainer = client.engine.trainer  # type: ignore[attr-defined]
+def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(
+    client: TestClient, erase: str | None
+) -> None:
+    recommender = client.engine.recommender  # type: ignore[attr-defined]
     ahead = round(time.time() * 1000) + 100_000
     send(client, "u", "1", "like", timestamp=ahead)
-    trainer.forget("u", ahead)
+    recommender.forget("u", ahead)
     send(client, "u", "2", "like", timestamp=ahead + 1)
     assert client.get("/v1/users/u/recommendations").json()["known_user"]
     if erase is None:
@@ -98,8 +96,7 @@ def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(serv
     assert not client.get("/v1/users/u/recommendations").json()["known_user"]
 
 
-def test_what_is_not_utf_8_is_no_id(serve: Make) -> None:
-    client = serve()
+def test_what_is_not_utf_8_is_no_id(client: TestClient) -> None:
     send(client, "a\ufffd", "1", "like")
     for path in ("/v1/users/a%FF", "/v1/users/a%ED%A0%80", "/v1/users/a%C3"):
         refused = client.delete(path)
@@ -119,8 +116,7 @@ def test_what_is_not_utf_8_is_no_id(serve: Make) -> None:
         ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"\ud800": 1}}}}),
     ],
 )
-def test_halves_of_utf_16_pairs_are_refused(path: str, body: dict[str, Any], serve: Make) -> None:
-    client = serve()
+def test_halves_of_utf_16_pairs_are_refused(path: str, body: dict[str, Any], client: TestClient) -> None:
     answer = client.put(f"/v1/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["detail"]
@@ -147,7 +143,7 @@ def test_there_is_room_for_the_next_events_once_a_request_is_answered(
     fails: bool, serve: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = serve(limits={"queue": 2}).engine  # type: ignore[attr-defined]
-    goes_on, ingest, waiting = threading.Event(), engine.trainer.ingest, Future[int]()
+    goes_on, ingest, waiting = threading.Event(), engine.recommender.ingest, Future[int]()
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         assert goes_on.wait(60)
@@ -155,7 +151,7 @@ def test_there_is_room_for_the_next_events_once_a_request_is_answered(
             raise UsageError("Writing the log failed: No space left on device")
         return ingest(*args, **kwargs)
 
-    monkeypatch.setattr(engine.trainer, "ingest", slow)
+    monkeypatch.setattr(engine.recommender, "ingest", slow)
     answered = engine.writer.submit([{"user_id": "1", "item_id": item, "type": "like"} for item in ("1", "2")])
     answered.add_done_callback(lambda _: waiting.set_result(engine.writer.waiting))
     goes_on.set()
@@ -173,7 +169,7 @@ def test_what_the_disk_refuses_is_no_fault_of_the_request(
         raise UsageError("Writing the log failed: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.trainer, "ingest", full)
+        patch.setattr(engine.recommender, "ingest", full)
         refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert "No space left" in refused.json()["detail"]
@@ -204,7 +200,7 @@ def test_what_the_disk_refuses_is_no_fault_of_the_request(
 def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_signed.live.serve.writer.PROBE", 0.05)
     client = serve()
-    log = client.engine.trainer.state.log  # type: ignore[attr-defined]
+    log = client.engine.recommender.state.log  # type: ignore[attr-defined]
     log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
     event = {"user_id": "1", "item_id": "1", "type": "like"}
     assert client.post("/v1/events", json={"events": [event]}).status_code == 503
@@ -219,27 +215,21 @@ def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pyt
     assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
 
 
-def test_answers_are_kept_as_shown_after_an_erasure_that_the_disk_has_refused(serve: Make) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_answers_are_kept_as_shown_after_an_erasure_that_the_disk_has_refused(client: TestClient, engine: Any) -> None:
     items(client, "1")
     send(client, "2", "1", "like")
-    engine.trainer.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    engine.recommender.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
     assert client.delete("/v1/users/1").status_code == 503
     shown = len(items(client, "2"))
-    engine.trainer.state.log.connection.execute("PRAGMA query_only = OFF")
+    engine.recommender.state.log.connection.execute("PRAGMA query_only = OFF")
     engine.impressions.close()
     assert engine.traffic.holding("2") == shown
 
 
-def test_a_cancelled_request_does_not_end_the_writer(serve: Make) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
-    with engine.trainer.reading():  # the writer waits
+def test_a_cancelled_request_does_not_end_the_writer(client: TestClient, engine: Any) -> None:
+    with engine.recommender.reading():  # the writer waits
         first = engine.writer.submit([{"user_id": "1", "item_id": "1", "type": "like", "timestamp": NOW}])
-        deadline = time.monotonic() + 20
-        while not first.running() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: first.running(), 20)
         second = engine.writer.submit([{"user_id": "1", "item_id": "2", "type": "like", "timestamp": NOW}])
         assert not first.cancel()
         assert second.cancel()
@@ -248,16 +238,16 @@ def test_a_cancelled_request_does_not_end_the_writer(serve: Make) -> None:
 
 
 @pytest.mark.parametrize("route", ["v1/users/1/verdicts/{}?sign=dislike", "api/feedback/dislike/1/{}"])
-def test_a_verdict_whose_clock_is_ahead_is_taken_back(serve: Make, route: str) -> None:
-    client = serve()
+def test_a_verdict_whose_clock_is_ahead_is_taken_back(client: TestClient, route: str) -> None:
     before = items(client, "1", k=50)
     send(client, "1", before[0], "dislike", timestamp=int(time.time() * 1000) + 120_000)
     client.delete(f"/{route.format(before[0])}").raise_for_status()
     assert items(client, "1", k=50) == before
 
 
-def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Make, trainer: OnlineTrainer) -> None:
-    client = serve()
+def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(
+    client: TestClient, engine: Any, recommender: OnlineTrainer
+) -> None:
     ahead = int(time.time() * 1000) + 120_000
 
     def kinds(user: str = "u") -> list[str]:
@@ -275,7 +265,7 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
     again_and_again = [{"user_id": "u", "item_id": "9", "type": kind} for kind in ("like", "unlike", "like")]
     assert client.post("/v1/events", json={"events": again_and_again}).json()["accepted"] == 3
     assert kinds() == ["like", "like"]
-    trainer.forget("u", ahead)
+    recommender.forget("u", ahead)
     for number, kind in ((6, "like"), (7, "view")):
         assert send(client, "u", str(number), kind)["accepted"] == 1
     rows: list[dict[str, Any]] = [
@@ -284,19 +274,17 @@ def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(serve: Ma
     ]
     assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 2
     assert kinds() == ["skip"]
-    edges = trainer.state.edges.content_hash()  # type: ignore[union-attr]
-    engine = client.engine  # type: ignore[attr-defined]
+    edges = recommender.state.edges.content_hash()  # type: ignore[union-attr]
     engine.close()
-    trainer.close()
-    again = OnlineRecommender.open(trainer.directory)
-    assert again.state is not None
+    recommender.close()
+    again = OnlineRecommender.open(recommender.directory)
     assert again.state.edges.content_hash() == edges  # times are in the log: a replay ends with the same
     again.close()
 
 
 def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client, clock = serve(), [NOW]
-    monkeypatch.setattr("recbole_signed.live.serve.arrivals.now_ms", lambda: clock[0])
+    monkeypatch.setattr("recbole_signed.live.serve.writer.now_ms", lambda: clock[0])
     before = items(client, "1", k=50)
     send(client, "1", before[0], "dislike")
     clock[0] -= 30_000
@@ -314,7 +302,7 @@ def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkey
 
 
 def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
-    serve: Make, trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, clock = serve(), [time.time_ns()]
     monkeypatch.setattr(time, "time_ns", lambda: clock[0])
@@ -333,25 +321,25 @@ def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
     forgotten = liked["timestamp"] + 60_000
     with monkeypatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: forgotten * 1_000_000)
-        trainer.forget("u", forgotten)
+        recommender.forget("u", forgotten)
     assert send(client, "u", "5", "like")["accepted"] == 1
     assert client.delete("/v1/users/u").json()["accepted"] == 1
     assert send(client, "u", "5", "like")["accepted"] == 1
-    trainer.forget("u")
+    recommender.forget("u")
     assert not client.get("/v1/users/u").json()["known"]
 
 
 def test_times_are_given_by_the_writer_in_the_order_of_the_request(
-    serve: Make, trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, found, ahead = serve(), list[str](), int(time.time() * 1000) + 120_000
-    look = trainer.times_to_follow
+    look = recommender.times_to_follow
 
     def times_to_follow(users: Sequence[str], items: Sequence[str]) -> list[int]:
         found.append(threading.current_thread().name)
         return look(users, items)
 
-    monkeypatch.setattr(trainer, "times_to_follow", times_to_follow)
+    monkeypatch.setattr(recommender, "times_to_follow", times_to_follow)
     rows = [
         {"user_id": "u", "item_id": 5, "type": "like", "timestamp": ahead},
         {"user_id": "u", "item_id": "5", "type": "dislike"},
@@ -382,8 +370,7 @@ def test_what_comes_after_a_forgetting_without_a_time_is_taken(serve: Make, monk
     assert send(client, "u", "3", "like")["accepted"] == 1
 
 
-def test_an_id_typed_in_two_ways_is_one_id(serve: Make) -> None:
-    client = serve()
+def test_an_id_typed_in_two_ways_is_one_id(client: TestClient) -> None:
     typed, kept = "jose\u0301", "jos\u00e9"
     send(client, typed, "cafe\u0301", "like")
     assert client.get(f"/v1/users/{typed}/recommendations").json()["known_user"]
@@ -404,8 +391,7 @@ def test_an_id_typed_in_two_ways_is_one_id(serve: Make) -> None:
     assert client.get(f"/api/recommend/{typed}?n=60").json() == both
 
 
-def test_an_id_may_hold_slashes(serve: Make) -> None:
-    client = serve()
+def test_an_id_may_hold_slashes(client: TestClient) -> None:
     first = items(client, "7", k=1)[0]
     send(client, "a/b", "films/1", "like")
     send(client, "a/b", first, "dislike")
@@ -422,8 +408,7 @@ def test_an_id_may_hold_slashes(serve: Make) -> None:
     assert client.get("/v1/users/a/b/recommendations").status_code == 404
 
 
-def test_an_event_id_that_is_no_text_is_refused(serve: Make) -> None:
-    client = serve()
+def test_an_event_id_that_is_no_text_is_refused(client: TestClient) -> None:
     good = {"user_id": "1", "item_id": "2", "type": "view", "event_id": "good"}
     bogus = [{"type": "bogus", "event_id": each} for each in ("\ud800", "b")]
     rows = [good, {**good, "event_id": "\ud800"}, *bogus]

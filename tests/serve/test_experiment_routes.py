@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,18 +33,16 @@ def test_a_parameter_of_a_request_takes_the_place_of_that_of_a_variant(serve: Ma
 
 
 def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> None:
-    trainer = begin(tmp_path / "state", "Pop")
-    engine = Engine(trainer, folder=tmp_path / "state")
+    recommender = begin(tmp_path / "state", "Pop")
+    engine = Engine(recommender, folder=tmp_path / "state")
     refused = TestClient(make_app(engine)).get("/v1/users/u1/recommendations?k=5&explain=true")
     assert (refused.status_code, "can't explain" in refused.json()["detail"]) == (422, True)
     assert engine.telemetry.total(engine.telemetry.impressions) == 0
-    assert engine.impressions is not None
     engine.impressions.close()
     engine.impressions = None
-    assert engine.traffic is not None
     assert engine.traffic.added() == 0
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
 def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
@@ -120,9 +119,9 @@ def test_items_of_an_interleaved_list_are_explained_by_the_variant_that_they_are
         assert {each["variant"] for each in listed} == {"ours", "other"}
 
 
-def test_dislikes_are_held_against_the_impressions_of_all_processes(serve: Make, tmp_path: Path) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_dislikes_are_held_against_the_impressions_of_all_processes(
+    client: TestClient, engine: Any, tmp_path: Path
+) -> None:
     item = items(client, "1", k=2)[0]
     replica = TrafficLog(tmp_path / "state" / "traffic.sqlite")
     replica.write([Shown("r", "2", [f"i{i}" for i in range(8)], round(time.time() * 1000), "v", [[]])])
@@ -133,23 +132,19 @@ def test_dislikes_are_held_against_the_impressions_of_all_processes(serve: Make,
     assert engine.gauges()["dislikes_per_impression"][1] == 1 / 10
 
 
-def test_a_list_that_is_looked_at_is_no_impression(serve: Make) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_a_list_that_is_looked_at_is_no_impression(client: TestClient, engine: Any) -> None:
     assert items(client, "1", k=5, log=False) == items(client, "1", k=5)
     engine.impressions.close()
     engine.impressions = None
     assert engine.traffic.added() == engine.telemetry.total(engine.telemetry.impressions) == 5
 
 
-def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(serve: Make) -> None:
-    client = serve()
+def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(client: TestClient, engine: Any) -> None:
     early, slow, prompt = items(client, "1", k=3)
     now = int(time.time() * 1000)
     send(client, "1", early, "like", timestamp=now - 120_000)
     send(client, "1", slow, "like", timestamp=now - 5_000)  # by a clock that lags
     send(client, "1", prompt, "like")
-    engine = client.engine  # type: ignore[attr-defined]
     engine.impressions.close()
     engine.impressions = None
     assert set(engine.traffic._query("SELECT item FROM impression WHERE like", ())) == {(slow,), (prompt,)}
@@ -171,12 +166,12 @@ def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.Monk
     users, things = [f"u{i}" for i in range(1, 13)], [f"i{i}" for i in range(1, 9)]
     user, item = np.divmod(np.arange(60), 5)
     edges = (user + 1, item + 1, np.full(60, LIKE, dtype=np.int8), NOW + np.arange(60))
-    trainer = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
+    recommender = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 1.0}}}
     careful = parse_experiment("careful", {"variants": variants})
     with pytest.raises(UsageError, match="'careful' of the experiment 'careful' does not fit the model: SignedEASE"):
-        Engine(trainer, experiments=Experiments({"careful": careful}))
-    engine = Engine(trainer)
+        Engine(recommender, experiments=Experiments({"careful": careful}))
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     refused = client.put("/v1/experiments/careful", json={"variants": variants})
     assert (refused.status_code, "no parameter 'dislike_aversion'" in refused.json()["detail"]) == (422, True)
@@ -187,11 +182,10 @@ def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.Monk
     events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in users]
     assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
-def test_live_quality_and_metrics(serve: Make) -> None:
-    client = serve()
+def test_live_quality_and_metrics(client: TestClient) -> None:
     for user in ("1", "2", "3"):
         send(client, user, items(client, user, k=1)[0], "like")
     quality = client.get("/v1/quality").json()
@@ -276,16 +270,14 @@ def test_live_quality_holds_each_newcomer_of_a_batch_against_the_list_of_its_own
     assert {name: each["recall"] for name, each in found.items()} == {"held=plain": 1.0, "held=careful": 1.0}
 
 
-def test_live_quality_counts_an_event_that_comes_twice_once(serve: Make) -> None:
-    client = serve()
+def test_live_quality_counts_an_event_that_comes_twice_once(client: TestClient) -> None:
     row = {"user_id": "1", "item_id": items(client, "1", k=1)[0], "type": "like", "event_id": "a"}
     answer = client.post("/v1/events", json={"events": [row, row]}).json()
     assert (answer["accepted"], answer["duplicate"]) == (1, 1)
     assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 1
 
 
-def test_another_verdict_on_what_a_user_has_judged_says_nothing_of_its_list(serve: Make) -> None:
-    client = serve()
+def test_another_verdict_on_what_a_user_has_judged_says_nothing_of_its_list(client: TestClient) -> None:
     item = items(client, "1")[0]
     for kind in ("like", "dislike"):
         assert send(client, "1", item, kind)["accepted"] == 1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import answers
+from recbole_signed.live.serve.ab_report import policy_rates
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, parse_experiment
 from recbole_signed.live.serve.exploration import POOL, probabilities, raised
-from recbole_signed.live.serve.off_policy import value_of_policy
 from recbole_signed.ssf.item_counters import UNKNOWN
 
 VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}
@@ -84,7 +85,7 @@ def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> 
     client = serve(experiments=Experiments({"newcomers": parse_experiment("newcomers", {"variants": variants})}))
     engine: Any = client.engine  # type: ignore[attr-defined]
     lists = [[item for item, _ in engine.recommend(str(user), 10, log=False).items] for user in range(1, 60)]
-    with engine.trainer.reading() as (state, _):
+    with engine.recommender.reading() as (state, _):
         verdicts = state.edges.item_likes + state.edges.item_dislikes
         few = np.flatnonzero(verdicts < np.median(verdicts[1:]))
         names = set(state.items.tokens(few[few > 0].tolist()))
@@ -103,7 +104,7 @@ def test_a_dislike_is_a_verdict_as_a_like_is(serve: Callable[..., TestClient]) -
     engine: Any = serve().engine  # type: ignore[attr-defined]
     filters = {"exclude": engine.hidden(), "include_only": None}
     young = [Assignment("newcomers", "young", 1.0, Policy(young=8.0))]
-    with engine.trainer.reading() as (state, learner):
+    with engine.recommender.reading() as (state, learner):
         items, scores = engine.rank(learner, state, 1, POOL, filters, [])
         likes, dislikes = state.edges.item_likes[items], state.edges.item_dislikes[items]
         order, _ = raised(scores, likes + dislikes, 8.0)
@@ -134,7 +135,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
         assert answer["variant"] == "first=draws"
         assert len({each["item"] for each in answer["items"]}) == 5
     own = {user: engine.experiments.assign(user, True) for user in users}
-    with engine.trainer.reading() as (state, learner):
+    with engine.recommender.reading() as (state, learner):
         changed = engine.learner_for(learner, [], {"dislike_aversion": 3.0})
         for user in users:
             number = int(state.users.ids([user])[0])
@@ -167,16 +168,50 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     assert first
     engine.traffic._db.execute("DELETE FROM impression WHERE id < ?", (found[0][0],))
     engine.traffic._db.commit()  # reports read by a connection of their own
-    result = value_of_policy(log, "first", experiment, "careful")
-    expected = np.mean([truth[item] for item in careful.values()])
-    for name in ("like_rate_ips", "like_rate_snips", "like_rate_dr"):
-        estimate = result[name]
-        sigma = (estimate.high - estimate.low) / 3.92
-        assert abs(estimate.value - expected) < 4 * sigma, (name, estimate, expected)
-        assert 0.5 < estimate.weight < 1.6
-    assert result["dislike_rate_ips"].value == 0
-    with pytest.raises(UsageError, match="has no policy 'none'"):
-        value_of_policy(log, "first", experiment, "none")
+    result = policy_rates(log.drawn("first", "careful"))
+    estimate, expected = result["like_rate"], np.mean([truth[item] for item in careful.values()])
+    sigma = (estimate["high"] - estimate["low"]) / 3.92
+    assert abs(estimate["value"] - expected) < 4 * sigma
+    assert 0.5 < result["weight"] < 1.6
+    assert result["dislike_rate"]["value"] == 0
+
+
+def drawn(like: Any, propensity: Any, probability: Any, user: Any) -> pl.DataFrame:
+    columns = {"like": like, "propensity": propensity, "probability": probability, "user": user}
+    return pl.DataFrame(columns).with_columns(dislike=1 - pl.col("like"))
+
+
+def test_rates_of_a_policy_by_hand() -> None:
+    found = policy_rates(drawn([1, 0, 1], [0.5, 0.25, 1.0], [0.125, 0.25, 0.25], [1, 2, 3]))  # weights 1/4, 1, 1/4
+    assert (found["weight"], found["effective_size"]) == pytest.approx((0.5, 1.5**2 / 1.125))
+    assert found["like_rate"]["value"] == pytest.approx(1 / 3)
+    assert found["dislike_rate"]["value"] == pytest.approx(2 / 3)
+    squares = (0.25 * 2 / 3) ** 2 * 2 + (1 / 3) ** 2
+    half = 1.959964 * np.sqrt(squares * 3 / 2) / 1.5
+    assert found["like_rate"]["high"] - found["like_rate"]["value"] == pytest.approx(half)
+    clustered = policy_rates(drawn([1, 0, 1, 0], [0.5] * 4, [0.5] * 4, [7, 3, 7, 3]))["like_rate"]
+    assert clustered["high"] - clustered["value"] == pytest.approx(1.959964 * np.sqrt(2 / 1 * (1 + 1)) / 4)
+    one = policy_rates(drawn([1, 0], [0.5] * 2, [0.5] * 2, [1, 1]))["like_rate"]
+    assert one == {"value": 0.5, "low": None, "high": None}
+    never = policy_rates(drawn([1, 0], [0.5] * 2, [0.0] * 2, [1, 2]))
+    assert (never["like_rate"]["value"], never["effective_size"]) == (None, 0.0)
+
+
+@pytest.mark.parametrize("lists", [1, 20])
+def test_intervals_cover_the_truth_where_users_differ(lists: int) -> None:
+    """Of three items, drawn by a skewed policy; the one in question prefers the last."""
+    covered, users, target = 0, 4000 // lists, np.array([0.1, 0.2, 0.7])
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        user = np.repeat(np.arange(users), lists)
+        rates = rng.uniform(0.05, 0.6, (users, 3))[user]
+        logging = rng.dirichlet([16, 8, 6], len(user))
+        item = (rng.random(len(user))[:, None] > np.cumsum(logging, axis=1)).sum(axis=1).clip(max=2)
+        rows = np.arange(len(user))
+        like = (rng.random(len(user)) < rates[rows, item]).astype(int)
+        found = policy_rates(drawn(like, logging[rows, item], target[item], user))["like_rate"]
+        covered += found["low"] <= 0.325 <= found["high"]
+    assert covered / 200 > 0.88
 
 
 @pytest.mark.parametrize("k", [5, 50])

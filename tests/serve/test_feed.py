@@ -14,16 +14,17 @@ import pytest
 from fastapi.testclient import TestClient
 from kafka_brokers import Brokers
 from redis_server import redis_server
+from service_calls import until
 from small_recommender import NOW, begin
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import EventBatch, OnlineRecommender
 from recbole_signed.live.events import parse_rows
-from recbole_signed.live.serve import feed
+from recbole_signed.live.serve import writer
 from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.feed import Feed
 from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.writer import Feed
 from recbole_signed.live.sources import EventSource
 from recbole_signed.live.sources.source import Polled
 
@@ -73,26 +74,24 @@ def service(tmp_path: Path, stream: Stream) -> Iterator[Callable[[str], TestClie
     def make(name: str) -> TestClient:
         if not (tmp_path / name).exists():
             shutil.copytree(tmp_path / "origin", tmp_path / name)
-        trainer = OnlineRecommender.open(tmp_path / name)
+        recommender = OnlineRecommender.open(tmp_path / name)
         settings = ServeSettings.model_validate({"source": f"{stream.address}{name}"})
-        engine = Engine(trainer, settings, folder=tmp_path / name)
-        opened.append((engine, trainer))
+        engine = Engine(recommender, settings, folder=tmp_path / name)
+        opened.append((engine, recommender))
         client = TestClient(make_app(engine))
         client.engine = engine  # type: ignore[attr-defined]
-        client.stop = lambda: (engine.close(), trainer.close(), opened.remove((engine, trainer)))  # type: ignore[attr-defined]
+        client.stop = lambda: (engine.close(), recommender.close(), opened.remove((engine, recommender)))  # type: ignore[attr-defined]
         return client
 
     yield make
-    for engine, trainer in opened:
+    for engine, recommender in opened:
         engine.close()
-        trainer.close()
+        recommender.close()
 
 
 def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:
     """The lists of all users once ``seq`` is reflected."""
-    deadline = time.monotonic() + 60
-    while client.get("/readyz").json()["seq"] < seq and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: client.get("/readyz").json()["seq"] >= seq, 60)
     found = []
     for user in range(1, 41):
         answer = client.get(f"/v1/users/u{user}/recommendations?k=10").json()
@@ -110,7 +109,7 @@ def test_a_misspelt_field_of_a_stream_is_told_and_others_are_passed_over(
     stream.add({**row, "eventid": "e1", "timestamp": NOW})
     stream.add({**row, "timestamp": NOW, "session": "a"})
     lists(one, 1)
-    letters, wanted = one.engine.trainer.state.dead_letters, ("eventid", "timestmap")  # type: ignore[attr-defined]
+    letters, wanted = one.engine.recommender.state.dead_letters, ("eventid", "timestmap")  # type: ignore[attr-defined]
     deadline = time.monotonic() + 60
 
     def told() -> list[str]:
@@ -147,9 +146,7 @@ def test_two_services_follow_one_stream(service: Callable[[str], TestClient], st
     assert (refused.status_code, "from the stream" in refused.json()["detail"]) == (409, True)
     assert one.get("/readyz").json()["ready"]
     behind = "recbole_signed_stream_behind_events 0.0"
-    deadline = time.monotonic() + 30
-    while behind not in one.get("/metrics").text and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: behind in one.get("/metrics").text, 30)
     assert behind in one.get("/metrics").text
 
 
@@ -185,9 +182,9 @@ class Rows(EventSource):
             raise self.error
         if not self._rows:
             self._ended.wait(0.01)
-            return Polled(EventBatch.empty(), [], None, exhausted=False)
+            return Polled(EventBatch.empty(), [], None)
         rows, self._rows = self._rows, []
-        return Polled(*parse_rows(rows, map(str, range(len(rows)))), "end", exhausted=False)
+        return Polled(*parse_rows(rows, map(str, range(len(rows)))), "end")
 
     def commit(self, position: str | None) -> None:
         if position is not None:
@@ -199,11 +196,11 @@ class Rows(EventSource):
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    trainer = begin(tmp_path / "state")
-    engine = Engine(trainer, folder=tmp_path / "state")
+    recommender = begin(tmp_path / "state")
+    engine = Engine(recommender, folder=tmp_path / "state")
     yield engine
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
 def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
@@ -220,7 +217,7 @@ def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
     counted = engine.telemetry.events
     assert engine.telemetry.total(counted, result="refused") == 2
     assert engine.telemetry.total(counted, result="accepted") == 1
-    letters = list(engine.trainer.state.dead_letters)
+    letters = list(engine.recommender.state.dead_letters)
     assert [(each["source"], each["position"], each["raw"]) for each in letters] == [
         ("rows", "0", rows[0]),
         ("rows", "2", {}),
@@ -228,7 +225,6 @@ def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
 
 
 def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
-    assert engine.writer is not None
     source = Rows([{"user_id": "u1", "type": "adore"}])
     feed = Feed(source, engine.writer)
     assert source.committed.wait(60)
@@ -239,8 +235,8 @@ def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
 
 def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.writer is not None
-    monkeypatch.setattr(feed, "PAUSE", 0.0)
-    write, refused = engine.trainer.state.dead_letters.write, []
+    monkeypatch.setattr(writer, "PAUSE", 0.0)
+    write, refused = engine.recommender.state.dead_letters.write, []
 
     def full(source: str, letters: Any) -> None:
         if not refused:
@@ -248,18 +244,18 @@ def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monk
             raise UsageError("the disk is full")
         write(source, letters)
 
-    monkeypatch.setattr(engine.trainer.state.dead_letters, "write", full)
+    monkeypatch.setattr(engine.recommender.state.dead_letters, "write", full)
     source = Rows([{"user_id": "u1", "type": "adore"}])
     engine.feed = Feed(source, engine.writer)
     assert source.committed.wait(60)
-    assert [each["raw"] for each in engine.trainer.state.dead_letters] == [{"user_id": "u1", "type": "adore"}]
+    assert [each["raw"] for each in engine.recommender.state.dead_letters] == [{"user_id": "u1", "type": "adore"}]
 
 
 def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine.writer is not None
-    monkeypatch.setattr(feed, "PAUSE", 0.0)
+    monkeypatch.setattr(writer, "PAUSE", 0.0)
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}])
     asked = threading.Event()
 
@@ -276,7 +272,6 @@ def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
 
 
 def test_a_stream_announces_features(engine: Engine) -> None:
-    assert engine.writer is not None
     kept = {"item_id": "i1", "type": "item", "features": {"genre": "jazz"}, "timestamp": NOW}
     engine.writer.submit([kept]).result()
     rows = [
@@ -287,7 +282,7 @@ def test_a_stream_announces_features(engine: Engine) -> None:
     source = Rows(rows)
     engine.feed = Feed(source, engine.writer)
     assert source.committed.wait(60)
-    with engine.trainer.reading() as (state, _):
+    with engine.recommender.reading() as (state, _):
         assert state.announced() == {
             "item": {state.items.id_of("i1"): {"genre": ["jazz", "live"], "year": 1999}},
             "user": {state.users.id_of("u1"): {"country": "NO"}},
@@ -295,7 +290,6 @@ def test_a_stream_announces_features(engine: Engine) -> None:
 
 
 def test_events_of_a_stream_that_the_state_refuses_are_told(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    assert engine.writer is not None
     engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
     engine.feed = Feed(source, engine.writer)
@@ -306,25 +300,22 @@ def test_events_of_a_stream_that_the_state_refuses_are_told(engine: Engine, capl
 @pytest.mark.parametrize("where", ["source", "writer"])
 def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     assert engine.writer is not None
-    monkeypatch.setattr(feed, "PAUSE", 0.01)
+    monkeypatch.setattr(writer, "PAUSE", 0.01)
     rows = [{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}]
     source = Rows(rows, RuntimeError("broken") if where == "source" else None)
     with monkeypatch.context() as patch:
         if where == "writer":
-            patch.setattr(engine.trainer, "ingest", lambda *_, **__: 1 / 0)
+            patch.setattr(engine.recommender, "ingest", lambda *_, **__: 1 / 0)
         client = TestClient(make_app(engine))
         engine.feed = Feed(source, engine.writer)
-        deadline = time.monotonic() + 60
-        while engine.feed.failure is None and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: engine.feed.failure is not None, 60)
         answer = client.get("/readyz")
         wanted = {"source": "broken", "writer": "division by zero"}[where]
         assert (answer.status_code, f"the stream can't be read: {wanted}" in answer.json()["reasons"]) == (503, True)
     source.error = None
     assert source.committed.wait(60)  # nothing was lost
     assert engine.seq == 1
-    while engine.feed.failure is not None and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: engine.feed.failure is None)
     assert client.get("/readyz").json()["ready"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -34,8 +33,7 @@ HOSTILE = [
 ]
 
 
-def test_hostile_names_are_text(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:  # noqa: F811
-    client = serve()
+def test_hostile_names_are_text(browser: webdriver.Chrome, client: TestClient) -> None:  # noqa: F811
     events = [
         {"user_id": user, "item_id": item, "type": "like" if (i + j) % 3 else "dislike"}
         for i, user in enumerate(HOSTILE)

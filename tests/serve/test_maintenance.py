@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from service_calls import until
 
 from recbole_signed.live import Event, OnlineRecommender
 from recbole_signed.live.serve.app import make_app
@@ -25,18 +26,14 @@ from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.store.backup import restore
 
 
-def test_tasks_run_by_their_schedule(serve: Callable[..., TestClient]) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_tasks_run_by_their_schedule(client: TestClient, engine: Any) -> None:
     schedule = ServeSettings.model_validate(
         {"schedule": {"refresh": 0.05, "refit": 0.2, "snapshot": 0.05, "compact": 0}}
     ).schedule
     maintenance = Maintenance(engine, schedule)
     maintenance.start()
     client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
-    deadline = time.monotonic() + 20
-    while set(maintenance.rounds()) != {"refresh", "refit", "snapshot"} and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: set(maintenance.rounds()) == {"refresh", "refit", "snapshot"}, 20)
     maintenance.stop()
     rounds = maintenance.rounds()
     assert set(rounds) == {"refresh", "refit", "snapshot"}
@@ -47,14 +44,12 @@ def test_tasks_run_by_their_schedule(serve: Callable[..., TestClient]) -> None:
     assert 'maintenance_total{result="done",task="refit"}' in engine.telemetry.text().decode()
 
 
-def test_a_failure_keeps_the_service(serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_a_failure_keeps_the_service(client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def broken() -> None:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(engine.trainer, "refresh", broken)
+    monkeypatch.setattr(engine.recommender, "refresh", broken)
     maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {"refresh": 86_400}}).schedule)
     assert maintenance.run("refresh").error == "no memory"
     assert 'maintenance_failed{task="refresh"} 1.0' in engine.telemetry.text().decode()
@@ -86,7 +81,7 @@ def test_experiments_and_tags_are_restored(serve: Callable[..., TestClient], tmp
     client.put("/v1/experiments/test", json=body).raise_for_status()
     client.put("/v1/items/1", json={"tags": ["film"]}).raise_for_status()
     client.get("/v1/users/1/recommendations").raise_for_status()
-    client.engine.trainer.back_up(tmp_path / "copy")  # type: ignore[attr-defined]
+    client.engine.recommender.back_up(tmp_path / "copy")  # type: ignore[attr-defined]
     restore(tmp_path / "copy", tmp_path / "again")
     assert Experiments.read(tmp_path / "again" / "experiments.yaml")["test"].salt == "kept"
     assert Catalogue(tmp_path / "again" / "catalogue.sqlite")["1"] == ("film",)
@@ -95,14 +90,12 @@ def test_experiments_and_tags_are_restored(serve: Callable[..., TestClient], tmp
 
 def test_a_backup_needs_no_event(serve: Callable[..., TestClient], tmp_path: Path) -> None:
     engine = serve(backup=str(tmp_path / "copy")).engine  # type: ignore[attr-defined]
-    (item,) = (item for item, _ in engine.trainer.recommend("1", 1))
+    (item,) = (item for item, _ in engine.recommender.recommend("1", 1))
 
     def copied(schedule: dict[str, float], wanted: Callable[[], bool]) -> Maintenance:
         maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": schedule}).schedule)
         maintenance.start()
-        deadline = time.monotonic() + 20
-        while not wanted() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: wanted(), 20)
         maintenance.stop()
         assert wanted()
         return maintenance
@@ -125,9 +118,7 @@ def test_a_backup_needs_no_event(serve: Callable[..., TestClient], tmp_path: Pat
     copied({"backup": 0.05}, withdrawn)
 
 
-def test_what_comes_while_a_task_runs_is_work_for_its_next_round(serve: Callable[..., TestClient]) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_what_comes_while_a_task_runs_is_work_for_its_next_round(client: TestClient, engine: Any) -> None:
     event = {"user_id": "1", "item_id": "2", "type": "like"}
     seen: list[int] = []
 
@@ -147,72 +138,57 @@ def test_what_comes_while_a_task_runs_is_work_for_its_next_round(serve: Callable
 
 
 def test_a_failed_round_is_tried_again_without_a_new_event(
-    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
-    snapshot, tries = engine.trainer.snapshot, [MemoryError(), OSError("disk full")]
+    snapshot, tries = engine.recommender.snapshot, [MemoryError(), OSError("disk full")]
 
     def broken() -> str:
         if tries:
             raise tries.pop()
         return snapshot()
 
-    monkeypatch.setattr(engine.trainer, "snapshot", broken)
+    monkeypatch.setattr(engine.recommender, "snapshot", broken)
     only = {"refresh": 0, "refit": 0, "snapshot": 0.02, "compact": 0}
     maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": only}).schedule)
     client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
     maintenance.start()
     total, counter = engine.telemetry.total, engine.telemetry.maintenance
-    deadline = time.monotonic() + 20
-    while not total(counter, result="done") and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: total(counter, result="done"), 20)
     maintenance.stop()
     assert (total(counter, result="failed"), total(counter, result="done")) == (2, 1)
     assert maintenance.rounds()["snapshot"]["error"] is None
 
 
 def test_a_refit_in_a_process_of_its_own_does_not_hold_up_the_end(
-    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = serve().engine  # type: ignore[attr-defined]
     monkeypatch.setattr("recbole_signed.live.computing.LARGE", 0)
     caplog.set_level(logging.INFO)
     maintenance = Maintenance(engine, ServeSettings().schedule)
-    before = engine.trainer.scratch_time
+    before = engine.recommender.scratch_time
     maintenance.start()
     maintenance.ask_for_refit()
     until(lambda: any(each.name == "fit" for each in multiprocessing.active_children()))
     maintenance.stop()  # while the new process imports what it needs
     assert "The refit was left, because the service ends." in caplog.messages
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
-    assert engine.trainer.scratch_time == before
+    assert engine.recommender.scratch_time == before
     assert not multiprocessing.active_children()
-
-
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert what()
 
 
 NEVER = dict.fromkeys(("refresh", "refit", "snapshot", "compact", "backup"), 0)
 
 
-def test_a_refit_is_asked_for(
-    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    engine = serve().engine  # type: ignore[attr-defined]
-    trainer, began, go_on = engine.trainer, threading.Event(), threading.Event()
-    refit = trainer.refit
+def test_a_refit_is_asked_for(engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    recommender, began, go_on = engine.recommender, threading.Event(), threading.Event()
+    refit = recommender.refit
 
     def slow() -> Any:
         began.set()
         go_on.wait(20)
         return refit()
 
-    monkeypatch.setattr(trainer, "refit", slow)
+    monkeypatch.setattr(recommender, "refit", slow)
     keys = tmp_path / "keys"
     write, admin = (make_key(keys, role) for role in ("write", "admin"))
     maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": NEVER}).schedule)
@@ -252,15 +228,12 @@ def test_a_refit_is_asked_for(
     assert client.post("/v1/refit").status_code == 503
 
 
-def test_a_refit_that_waits_is_asked_for_once(
-    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = serve().engine  # type: ignore[attr-defined]
+def test_a_refit_that_waits_is_asked_for_once(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     began, go_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(engine.trainer, "compact", lambda: (began.set(), go_on.wait(20)))
+    monkeypatch.setattr(engine.recommender, "compact", lambda: (began.set(), go_on.wait(20)))
     schedule = ServeSettings.model_validate({"schedule": {**NEVER, "compact": 0.01}}).schedule
     maintenance = Maintenance(engine, schedule)
-    engine.trainer.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
+    engine.recommender.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
     maintenance.start()
     assert began.wait(20)
     first = maintenance.ask_for_refit()
@@ -272,30 +245,28 @@ def test_a_refit_that_waits_is_asked_for_once(
     assert engine.telemetry.total(engine.telemetry.maintenance, task="refit", result="done") == 1
 
 
-def test_a_refit_is_due_by_the_age_of_the_model_over_a_restart(serve: Callable[..., TestClient]) -> None:
-    engine = serve().engine  # type: ignore[attr-defined]
-    engine.trainer.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
-    engine.trainer.scratch_time -= 80_000
-    engine.trainer.snapshot()
-    directory = engine.trainer.directory
-    engine.trainer.close()
-    engine.trainer = OnlineRecommender.open(directory)
+def test_a_refit_is_due_by_the_age_of_the_model_over_a_restart(engine: Any) -> None:
+    engine.recommender.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
+    engine.recommender.scratch_time -= 80_000
+    engine.recommender.snapshot()
+    directory = engine.recommender.directory
+    engine.recommender.close()
+    engine.recommender = OnlineRecommender.open(directory)
     later = Maintenance(engine, ServeSettings().schedule)
     assert 6_000 < later._due["refit"] - time.monotonic() <= 6_400
     assert later._has_work("refit")  # the event came before this start, and after the fit
-    engine.trainer.refit().result()
+    engine.recommender.refit().result()
     again = Maintenance(engine, ServeSettings().schedule)
     assert 86_000 < again._due["refit"] - time.monotonic() <= 86_400
     assert not again._has_work("refit")
-    engine.trainer.close()
+    engine.recommender.close()
 
 
-def test_what_was_learned_from_the_forgotten_goes_without_a_new_event(serve: Callable[..., TestClient]) -> None:
-    engine = serve().engine  # type: ignore[attr-defined]
-    engine.trainer.forget("1")
-    assert engine.trainer.pending_erasure.factors == 1
+def test_what_was_learned_from_the_forgotten_goes_without_a_new_event(engine: Any) -> None:
+    engine.recommender.forget("1")
+    assert engine.recommender.pending_erasure.factors == 1
     schedule = ServeSettings.model_validate({"schedule": {**NEVER, "refit": 0.02}}).schedule
     maintenance = Maintenance(engine, schedule)  # after a restart
     maintenance.start()
-    until(lambda: not engine.trainer.pending_erasure)
+    until(lambda: not engine.recommender.pending_erasure)
     maintenance.stop()

@@ -158,11 +158,8 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
     assert not any(each.endswith("min_seq=0") for each in newest.values())
 
 
-def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(
-    browser: webdriver.Chrome, serve: Callable[..., TestClient]
-) -> None:
+def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriver.Chrome, client: TestClient) -> None:
     """The page said which items went, not why others moved, and operations stood before the list."""
-    client = serve()
     with answering(client.app) as url:
         browser.set_window_size(1200, 1000)
         browser.get(url)

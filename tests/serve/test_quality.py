@@ -122,8 +122,7 @@ def test_a_single_verdict_is_no_alert(serve: Callable[..., TestClient], cases: i
     assert (gauges["alert_unknown_items"], gauges["alert_dislike_rate"]) == (alert, alert)
 
 
-def test_users_who_were_forgotten_are_not_counted(serve: Callable[..., TestClient]) -> None:
-    client = serve()
+def test_users_who_were_forgotten_are_not_counted(client: TestClient) -> None:
     before = client.get("/v1/status").json()["users"]
     client.post("/v1/events", json={"events": [{"user_id": "new", "item_id": "1", "type": "like"}]})
     assert client.get("/v1/status").json()["users"] == before + 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import NOW, Make, items, send
+from service_calls import NOW, Make, items, send, until
 from small_recommender import begin
 
 from recbole_signed.live import LIKE, OnlineRecommender, OnlineTrainer
@@ -26,8 +25,7 @@ from recbole_signed.live.serve.experiments import Experiments
 from recbole_signed.live.serve.settings import ServeSettings
 
 
-def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(serve: Make) -> None:
-    client = serve()
+def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(client: TestClient) -> None:
     before = client.get("/v1/users/1/recommendations?k=5").json()
     assert before["known_user"]
     assert before["model"].startswith("SSF@")
@@ -59,8 +57,7 @@ def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(serve: Make) 
     assert client.get("/v1/users/1/last-dislike").json()["item"] != first
 
 
-def test_filters(serve: Make) -> None:
-    client = serve()
+def test_filters(client: TestClient) -> None:
     whole = items(client, "1", k=60)
     assert items(client, "1", k=3, exclude=whole[:2]) == whole[2:5]
     assert items(client, "1", k=9, include_only=[whole[4], whole[1], "unknown"]) == [whole[1], whole[4]]
@@ -85,9 +82,9 @@ def test_filters(serve: Make) -> None:
     assert items(client, "1", k=60, dislike_aversion=3.0) != whole
 
 
-def test_an_item_that_is_announced_as_withdrawn_is_never_shown(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = serve()
-    engine: Any = client.engine  # type: ignore[attr-defined]
+def test_an_item_that_is_announced_as_withdrawn_is_never_shown(
+    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put, seen = engine.put_item, []
 
     def looked_at(*given: Any) -> None:
@@ -106,19 +103,18 @@ def test_an_item_that_is_announced_as_withdrawn_is_never_shown(serve: Make, monk
     }
 
 
-def test_a_refused_announcement_changes_nothing_else(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = serve()
-    engine: Any = client.engine  # type: ignore[attr-defined]
+def test_a_refused_announcement_changes_nothing_else(
+    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client.put("/v1/items/7", json={"tags": ["b"]})
-    monkeypatch.setattr(engine.trainer, "_unfit", lambda batch: dict.fromkeys(range(len(batch)), "it does not fit"))
+    monkeypatch.setattr(engine.recommender, "_unfit", lambda batch: dict.fromkeys(range(len(batch)), "it does not fit"))
     for withdrawn in (True, False):
         body = {"withdrawn": withdrawn, "tags": ["a"], "features": {"year": 1}}
         assert client.put("/v1/items/7", json=body).status_code == 422
         assert client.get("/v1/items/7").json() == {"withdrawn": False, "tags": ["b"]}
 
 
-def test_similar_items_are_as_many_as_asked_for_though_some_are_withdrawn(serve: Make) -> None:
-    client = serve()
+def test_similar_items_are_as_many_as_asked_for_though_some_are_withdrawn(client: TestClient) -> None:
 
     def similar(k: int) -> list[str]:
         return [each["item"] for each in client.get(f"/v1/items/7/similar?k={k}").json()["items"]]
@@ -129,8 +125,7 @@ def test_similar_items_are_as_many_as_asked_for_though_some_are_withdrawn(serve:
     assert similar(3) == nearest[1:4]
 
 
-def test_sessions_and_many_users(serve: Make) -> None:
-    client = serve()
+def test_sessions_and_many_users(client: TestClient) -> None:
     body = {"users": [{"user_id": "1"}, {"likes": ["3", "5"], "dislikes": ["7"]}, {}], "k": 5}
     answers = client.post("/v1/recommendations", json=body).json()["answers"]
     assert [each["item"] for each in answers[0]["items"]] == items(client, "1", k=5)
@@ -148,8 +143,7 @@ def test_sessions_and_many_users(serve: Make) -> None:
         assert each["score"] == pytest.approx(scores[each["item"]], rel=1e-3, abs=1e-4)
 
 
-def test_verdicts_beside_a_user_id_are_refused(serve: Make) -> None:
-    client = serve()
+def test_verdicts_beside_a_user_id_are_refused(client: TestClient) -> None:
     body = {"users": [{"user_id": "1", "likes": ["3"]}], "k": 5}
     refused = client.post("/v1/recommendations", json=body)
     assert (refused.status_code, "leave out likes and dislikes" in refused.json()["detail"]) == (422, True)
@@ -160,8 +154,8 @@ def test_an_audience_is_as_long_as_asked_for_or_refused(tmp_path: Path) -> None:
     users, things = [f"u{i}" for i in range(1, 142)], [f"i{i}" for i in range(1, 9)]
     number = np.arange(1, 142)
     edges = (number, number % 7 + 1, np.full(141, LIKE, dtype=np.int8), NOW + number)
-    trainer = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), users, things, edges)
-    engine = Engine(trainer, ServeSettings.model_validate({"limits": {"k": 200}}))
+    recommender = OnlineRecommender.begin(tmp_path / "state", make_learner("Pop"), users, things, edges)
+    engine = Engine(recommender, ServeSettings.model_validate({"limits": {"k": 200}}))
     client = TestClient(make_app(engine))
     try:
         assert len(client.get("/v1/items/i8/audience?k=120").json()["users"]) == 120
@@ -169,13 +163,13 @@ def test_an_audience_is_as_long_as_asked_for_or_refused(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["detail"]) == (422, "k is 201; at most 200 are served.")
     finally:
         engine.close()
-        trainer.close()
+        recommender.close()
 
 
 @pytest.mark.parametrize("model", ["Pop", "SSF"])
 def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) -> None:
-    trainer = begin(tmp_path / "state", model)
-    engine = Engine(trainer)
+    recommender = begin(tmp_path / "state", model)
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     try:
         for user in ("u1", "nobody"):
@@ -193,7 +187,7 @@ def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) ->
             assert effect["come"] == [item for item in after if item not in before[:5]]
     finally:
         engine.close()
-        trainer.close()
+        recommender.close()
 
 
 def test_a_session_of_unknown_items_alone_is_nobody(serve: Make) -> None:
@@ -203,8 +197,7 @@ def test_a_session_of_unknown_items_alone_is_nobody(serve: Make) -> None:
     assert not unknown["known_user"]
 
 
-def test_the_last_feedback_of_a_session_counts(serve: Make) -> None:
-    client = serve()
+def test_the_last_feedback_of_a_session_counts(client: TestClient) -> None:
 
     def session(*feedback: tuple[str, str]) -> list[Any]:
         rows = [{"FeedbackType": kind, "UserId": "g", "ItemId": item} for kind, item in feedback]
@@ -225,9 +218,9 @@ def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
     (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
     more = {"auto": False, "rank": 8, "features": {"user": "all"}} if name == "SSF" else {"epochs": 2}
     model, config, parts = prepare_model(name, online_state=str(tmp_path / "state"), **more)
-    trainer = OnlineTrainer(config, model)
-    trainer.fit(parts[0], saved=False, show_progress=False)
-    engine = Engine(trainer)
+    recommender = OnlineTrainer(config, model)
+    recommender.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
         send(client, "somebody", item, kind)
@@ -236,11 +229,10 @@ def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
         assert [item for item, _ in session] == [item for item, _ in live]
         assert [score for _, score in session] == pytest.approx([score for _, score in live], rel=1e-4)
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
-def test_explanations_add_up(serve: Make) -> None:
-    client = serve()
+def test_explanations_add_up(client: TestClient) -> None:
     first = items(client, "1", k=1)[0]
     why = client.get(f"/v1/users/1/explain/{first}").json()
     added = sum(each["contribution"] for each in why["contributions"]) + why["from_features"]
@@ -259,9 +251,8 @@ def test_explanations_add_up(serve: Make) -> None:
     assert audience[0]["percentile"] >= audience[2]["percentile"]
 
 
-def test_what_is_near_to_a_dislike_is_explained_by_it(serve: Make) -> None:
+def test_what_is_near_to_a_dislike_is_explained_by_it(client: TestClient) -> None:
     """The score was that before the fall, and the sentence praised the item by the dislike."""
-    client = serve()
     disliked = items(client, "1", k=1)[0]
     send(client, "1", disliked, "dislike")
     listed = client.get("/v1/users/1/recommendations?k=20&explain=true").json()["items"]
@@ -290,7 +281,7 @@ def test_the_strength_of_dislikes_is_that_of_the_service_or_of_the_request(serve
     assert felt != none
     other = serve(dislike_strength=0)
     assert items(other, "1", k=60) == none
-    assert items(other, "1", k=60, dislike_strength=client.engine.trainer.learner.dislike_strength) == felt  # type: ignore[attr-defined]
+    assert items(other, "1", k=60, dislike_strength=client.engine.recommender.learner.dislike_strength) == felt  # type: ignore[attr-defined]
     body = {"users": [{"user_id": "1"}], "k": 60}
     for given, wanted in (({}, felt), ({"dislike_strength": 0}, none)):
         (answer,) = client.post("/v1/recommendations", json=body | given).json()["answers"]
@@ -301,8 +292,7 @@ def test_the_strength_of_dislikes_is_that_of_the_service_or_of_the_request(serve
     assert (wrong.status_code, "dislike_strength" in wrong.json()["detail"]) == (422, True)
 
 
-def test_what_is_hidden_leaves_the_list_and_says_nothing_of_taste(serve: Make) -> None:
-    client = serve()
+def test_what_is_hidden_leaves_the_list_and_says_nothing_of_taste(client: TestClient) -> None:
     before = client.get("/v1/users/1/recommendations?k=60&dislike_strength=0").json()["items"]
     seen = before[2]["item"]
     send(client, "1", seen, "hide")
@@ -315,8 +305,7 @@ def test_what_is_hidden_leaves_the_list_and_says_nothing_of_taste(serve: Make) -
     assert said.startswith(f"User 1 has already met item {seen}")
 
 
-def test_versions(serve: Make) -> None:
-    client = serve()
+def test_versions(client: TestClient) -> None:
     (version,) = client.get("/v1/models").json()["versions"]
     assert version["current"]
     made = client.post("/v1/models")
@@ -332,9 +321,8 @@ def test_versions(serve: Make) -> None:
     assert "no version 'v000099'" in missing.json()["detail"]
 
 
-def test_a_version_that_cannot_be_written_is_no_fault_of_the_request(serve: Make) -> None:
-    client = serve()
-    folder = client.engine.trainer.state.directory  # type: ignore[attr-defined]
+def test_a_version_that_cannot_be_written_is_no_fault_of_the_request(client: TestClient) -> None:
+    folder = client.engine.recommender.state.directory  # type: ignore[attr-defined]
     folder.rename(folder.with_name("moved"))
     refused = client.post("/v1/models")
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
@@ -343,8 +331,7 @@ def test_a_version_that_cannot_be_written_is_no_fault_of_the_request(serve: Make
     assert client.post("/v1/models").status_code == 201
 
 
-def test_routes_of_gorse(serve: Make) -> None:
-    client = serve()
+def test_routes_of_gorse(client: TestClient) -> None:
     same = {"UserId": "g", "Timestamp": "2023-11-14T00:00:00Z"}
     kinds = {"star": "3", "dislike": "5", "read": "7"}
     rows = [{"FeedbackType": kind, "ItemId": item, **same} for kind, item in kinds.items()]
@@ -364,12 +351,11 @@ def test_routes_of_gorse(serve: Make) -> None:
     assert client.delete("/api/user/g").json() == {"RowAffected": 1}
 
 
-def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
-    client = serve()
+def test_times_of_gorse_without_a_zone_are_in_utc(client: TestClient) -> None:
     for item, stamp in (("3", "2023-11-14"), ("5", "2023-11-14T22:13:20"), ("7", "2023-11-14T23:13:20+01:00")):
         row = {"FeedbackType": "star", "UserId": "g", "ItemId": item, "Timestamp": stamp}
         assert client.post("/api/feedback", json=[row]).json() == {"RowAffected": 1}, stamp
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         row = state.edges.of_user(state.users.id_of("g"))
         times = dict(zip(state.items.tokens(row.ids.tolist()), row.timestamp.tolist(), strict=True))
     assert times == {"3": NOW - 80_000_000, "5": NOW, "7": NOW}
@@ -381,7 +367,7 @@ def test_times_of_gorse_without_a_zone_are_in_utc(serve: Make) -> None:
     assert client.post("/api/feedback", json=[wrong, right]).json() == {"RowAffected": 1}
 
 
-def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, tmp_path: Path) -> None:
+def test_a_replica_answers_alike_and_hands_events_on(serve: Make, recommender: Any, tmp_path: Path) -> None:
     import uvicorn
 
     from recbole_signed.live.serve.app import make_app
@@ -406,9 +392,7 @@ def test_a_replica_answers_alike_and_hands_events_on(serve: Make, trainer: Any, 
         assert first not in items(follower, "1", **query)
         second = items(client, "1", k=1)[0]
         assert follower.put(f"/v1/items/{second}", json={"withdrawn": True}).status_code == 200
-        deadline = time.monotonic() + 10
-        while second in items(follower, "1", k=20) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(lambda: second not in items(follower, "1", k=20), 10)
         assert second not in items(follower, "1", k=20)
         assert follower.get("/v1/models").json()["versions"]
         assert follower.get("/v1/status").json()["edges"] > 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
+from service_calls import until
 from small_recommender import NOW, begin
 from starlette.types import Message, Receive, Scope, Send
 
@@ -170,9 +171,7 @@ def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypa
         assert time.monotonic() - started <= engine.lag
         assert any("behind the log" in reason for reason in engine.reasons_not_ready())
         go_on.set()
-        deadline = time.monotonic() + 60
-        while engine.follower.looked < started and time.monotonic() < deadline:  # type: ignore[union-attr]
-            time.sleep(0.001)
+        until(lambda: engine.follower.looked >= started, 60)  # type: ignore[union-attr]
         assert engine.lag < time.monotonic() - started
     finally:
         go_on.set()
@@ -203,9 +202,9 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
 
 
 def test_a_replica_does_not_measure_what_the_writer_alone_knows(tmp_path: Path) -> None:
-    trainer = begin(tmp_path / "state")
+    recommender = begin(tmp_path / "state")
     replica = OnlineReplica(tmp_path / "state")
-    writer, follower = Engine(trainer), Engine(replica)
+    writer, follower = Engine(recommender), Engine(replica)
     try:
         assert writer.gauges().keys() - follower.gauges().keys() == {
             "unknown_item_share",
@@ -216,21 +215,21 @@ def test_a_replica_does_not_measure_what_the_writer_alone_knows(tmp_path: Path) 
             "pending_erasure_seconds",
         }
     finally:
-        for each in (writer, follower, replica, trainer):
+        for each in (writer, follower, replica, recommender):
             each.close()
 
 
 def test_equal_trends_stand_in_one_order_in_writer_and_replica(tmp_path: Path) -> None:
     """Each item is liked at the same moments, by users in another order."""
-    trainer = begin(tmp_path / "state")
-    writer, names, n = Engine(trainer), [f"new{i}" for i in range(9)], 30
+    recommender = begin(tmp_path / "state")
+    writer, names, n = Engine(recommender), [f"new{i}" for i in range(9)], 30
     for at in range(n):
         events = [
             Event(f"{name}-{at}", f"u{(at * 7 + 11 * i) % n + 1}", name, "like", NOW + at * 100_003)
             for i, name in enumerate(names)
         ]
-        trainer.update(events)
-    trainer.snapshot()
+        recommender.update(events)
+    recommender.snapshot()
     replica = OnlineReplica(tmp_path / "state")
     follower = Engine(replica)
     try:
@@ -238,7 +237,7 @@ def test_equal_trends_stand_in_one_order_in_writer_and_replica(tmp_path: Path) -
         wanted = [names[place] for place in order_of_hashes(names)]
         assert lists == [wanted, wanted]
     finally:
-        for each in (writer, follower, replica, trainer):
+        for each in (writer, follower, replica, recommender):
             each.close()
 
 

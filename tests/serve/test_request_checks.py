@@ -23,8 +23,8 @@ from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.experiments import Experiments
 from recbole_signed.live.serve.keys import make_key
 from recbole_signed.live.serve.maintenance import Maintenance
+from recbole_signed.live.serve.problems import THREADS
 from recbole_signed.live.serve.settings import ServeSettings
-from recbole_signed.live.serve.turns import THREADS
 
 
 def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
@@ -42,8 +42,7 @@ def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
     )
 
 
-def test_a_compressed_body_is_refused_as_what_it_is(serve: Make) -> None:
-    client = serve()
+def test_a_compressed_body_is_refused_as_what_it_is(client: TestClient) -> None:
     events = json.dumps({"events": [{"user_id": "3", "item_id": "1", "type": "like"}]}).encode()
     given = {"content-type": "application/json"}
     refused = client.post("/v1/events", content=gzip.compress(events), headers={**given, "content-encoding": "gzip"})
@@ -52,8 +51,7 @@ def test_a_compressed_body_is_refused_as_what_it_is(serve: Make) -> None:
     assert client.post("/v1/events", content=events, headers={**given, "content-encoding": "identity"}).is_success
 
 
-def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
-    client = serve()
+def test_what_is_no_json_object_is_said_in_words_of_json(client: TestClient) -> None:
 
     def detail(content: str, kind: str) -> str:
         answer = client.post("/v1/recommendations", content=content, headers={"content-type": kind})
@@ -71,8 +69,7 @@ def test_what_is_no_json_object_is_said_in_words_of_json(serve: Make) -> None:
     assert detail("[1,", "application/json") == "body: It is no JSON from character 3 on (Expecting value)."
 
 
-def test_what_is_not_allowed_names_what_is(serve: Make) -> None:
-    client = serve()
+def test_what_is_not_allowed_names_what_is(client: TestClient) -> None:
     for path, allowed in (("users/1", "DELETE, GET, PUT"), ("models", "GET, POST"), ("popular", "GET")):
         refused = client.patch(f"/v1/{path}")
         assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
@@ -85,8 +82,7 @@ def test_a_body_that_the_reader_of_json_gives_up_is_refused(serve: Make, body: b
     assert refused.json()["title"] == "Bad Request"
 
 
-def test_no_page_loads_anything_of_a_foreign_host(serve: Make) -> None:
-    client = serve()
+def test_no_page_loads_anything_of_a_foreign_host(client: TestClient) -> None:
     for path in ("/", "/docs"):
         page = client.get(path)
         assert page.status_code == 200
@@ -95,14 +91,12 @@ def test_no_page_loads_anything_of_a_foreign_host(serve: Make) -> None:
     assert client.get("/redoc").status_code == 404
 
 
-def test_a_path_or_method_that_is_not_there_names_the_page_of_those_that_are(serve: Make) -> None:
-    client = serve()
+def test_a_path_or_method_that_is_not_there_names_the_page_of_those_that_are(client: TestClient) -> None:
     assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
     assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
 
 
-def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(serve: Make) -> None:
-    client = serve()
+def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(client: TestClient) -> None:
     for path in ("/v1/users/1/recommendations", "/healthz", "/metrics", "/", "/nothing", "/v1/status/"):
         answer = client.get(path, headers={"host": "evil.example"}, follow_redirects=False)
         assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
@@ -140,8 +134,7 @@ def test_limits_and_problems(serve: Make) -> None:
         assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
 
 
-def test_parameters_that_a_route_does_not_have_are_refused(serve: Make) -> None:
-    client = serve()
+def test_parameters_that_a_route_does_not_have_are_refused(client: TestClient) -> None:
     for path, name in (
         ("v1/users/1/recommendations?exclud=3", "'exclud' here; did you mean 'exclude'?"),
         ("v1/users/1/recommendations?tag=a&k=3", "'tag' here; did you mean 'tags'?"),
@@ -155,8 +148,7 @@ def test_parameters_that_a_route_does_not_have_are_refused(serve: Make) -> None:
     assert client.get("/readyz?probe=1").status_code == client.get("/metrics?a=b").status_code == 200
 
 
-def test_a_parameter_that_is_given_twice_is_refused_unless_it_is_a_list(serve: Make) -> None:
-    client = serve()
+def test_a_parameter_that_is_given_twice_is_refused_unless_it_is_a_list(client: TestClient) -> None:
     for path, name in (
         ("v1/users/1/recommendations?k=3&k=4", "k"),
         ("v1/users/1/recommendations?k=3&exclude=2&explain=true&explain=false", "explain"),
@@ -189,7 +181,7 @@ def test_clients_are_not_told_where_files_of_the_service_are(
     (tmp_path / "copies").write_text("a file where the folder of backups would be")
     assert maintenance.run("backup").error is not None
     texts.append(told.get("/v1/status").text)
-    engine.trainer.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
+    engine.recommender.state.log.connection.execute("PRAGMA query_only = ON")  # as on a full disk
     refused = client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "1", "type": "like"}]})
     assert (refused.status_code, "(log.sqlite)" in refused.json()["detail"]) == (503, True)
     assert "Events can't be taken: Appending to the event log failed" in caplog.text
@@ -255,8 +247,7 @@ def test_probes_are_answered_whatever_the_rate_limit_says(serve: Make, tmp_path:
     assert asked == [200, 429]
 
 
-def test_a_failure_of_the_service_is_a_problem_too(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = serve()
+def test_a_failure_of_the_service_is_a_problem_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fail(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
@@ -305,8 +296,7 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
     assert status("evil.example", ("*",)) == 200
 
 
-def test_monitors_may_ask_probes_by_head(serve: Make) -> None:
-    client = serve()
+def test_monitors_may_ask_probes_by_head(client: TestClient) -> None:
     for path in ("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"):
         found = client.head(path)
         assert (found.status_code, found.content) == (200, b"")
@@ -398,8 +388,7 @@ def test_the_lists_of_one_request_are_bounded_together(serve: Make) -> None:
 
 
 @pytest.mark.parametrize("name", [".", ".."])
-def test_an_id_that_no_address_can_hold_is_refused(serve: Make, name: str) -> None:
-    client = serve()
+def test_an_id_that_no_address_can_hold_is_refused(client: TestClient, name: str) -> None:
     rows = [
         {"user_id": name, "item_id": "1", "type": "like"},
         {"user_id": "1", "item_id": name, "type": "dislike"},
@@ -460,10 +449,8 @@ def test_more_than_can_be_answered_is_refused_soon(
 
 
 def test_a_probe_does_not_wait_for_the_lists_that_were_asked_for_before(
-    serve: Make, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
     recommend, made = engine.recommend, []
 
     def slow(*args: Any, **named: Any) -> Any:
@@ -507,9 +494,8 @@ def test_a_request_is_refused_in_time_though_no_answer_before_it_ends(
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/recommendations", "/api/feedback"])
-def test_a_key_that_a_body_has_twice_is_refused(serve: Make, path: str) -> None:
+def test_a_key_that_a_body_has_twice_is_refused(client: TestClient, path: str) -> None:
     """The last one held, and of two lists of events the first was lost."""
-    client = serve()
     headers = {"content-type": "application/json"}
     event = '{"user_id": "1", "item_id": "2", "type": "like"}'
     for body, name, number in (

@@ -94,8 +94,7 @@ def test_a_service_without_keys_says_that_none_is_needed(serve: Callable[..., Te
     assert "the role `admin`, where the service has keys" in operation["description"]
 
 
-def test_errors_are_of_the_type_and_form_that_the_schema_says(serve: Callable[..., TestClient]) -> None:
-    client = serve()
+def test_errors_are_of_the_type_and_form_that_the_schema_says(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     probes = {"/readyz", "/api/health/ready"}  # whose 503 is an answer as well

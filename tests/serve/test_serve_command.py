@@ -21,16 +21,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from command_line import outcome
+from service_calls import until
 from small_recommender import begin
 
 import recbole_signed
+from recbole_signed import api, files
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.live.serve import run_service
-from recbole_signed.live.serve.keys import make_key
+from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.serve import TrafficLog, replicas, run_service, start
+from recbole_signed.live.serve.catalogue import Catalogue
+from recbole_signed.live.serve.keys import ApiKeys, make_key
 from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.simulator import Truth
+from recbole_signed.live.serve.start import can_begin, init_state, listening_socket
+from recbole_signed.live.serve.traffic import Shown
 
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 EXPERIMENTS = """
@@ -67,8 +75,10 @@ def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     assert not list((tmp_path / "state").glob("log.sqlite-*"))  # SQLite removes them where the log is closed
 
 
-def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+def get(url: str, body: Any = None, method: str | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())
 
 
@@ -114,18 +124,11 @@ def test_simulate_says_how_to_give_a_key(service: str, capsys: pytest.CaptureFix
 
 
 def test_the_service_takes_no_event_whose_id_is_too_long(service: str) -> None:
-    def send(method: str, path: str, document: Any = None) -> Any:
-        body = None if document is None else json.dumps(document).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{service}{path}", body, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
-
     events = [{"user_id": "x" * n, "item_id": "i", "type": "like"} for n in (256, 257)]
-    results = send("POST", "/v1/events", {"events": events})["results"]
+    results = get(f"{service}/v1/events", {"events": events})["results"]
     assert [each["status"] for each in results] == ["accepted", "refused"]
     assert results[1]["reason"] == "user_id has 257 characters, and 256 are accepted"
-    assert send("DELETE", "/v1/users/" + "x" * 257)["accepted"] == 1
+    assert get(f"{service}/v1/users/{'x' * 257}", method="DELETE")["accepted"] == 1
 
 
 @pytest.fixture
@@ -172,9 +175,6 @@ def test_sigterm_ends_a_service_in_order(service: str) -> None:
 def test_experiment_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_signed.live.serve import TrafficLog
-    from recbole_signed.live.serve.traffic import Shown
-
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "state"
     state.mkdir()
@@ -191,18 +191,22 @@ def test_experiment_commands(
     assert "like_rate" in out
     report = json.loads(outcome(capsys, "experiment", "report", "aversion", "--state", "state", "--json")[1])
     assert report["variants"]["plain"]["users"] == 30
-    words = ["experiment", "off-policy", "aversion", "--state", "state", "--variant", "careful"]
-    value = json.loads(outcome(capsys, *words, "--json")[1])
-    assert value["like_rate_snips"]["value"] == pytest.approx(report["variants"]["careful"]["like_rate"])
-    assert "like_rate_ips" in outcome(capsys, *words)[1]
-    status, _, err = outcome(capsys, *words[:-1], "none")
-    assert (status, "has no variant 'none'" in err) == (2, True)
+    assert report["policies"] == {}
     (state / "experiments.yaml").rename(tmp_path / "mine.yaml")
-    assert json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1]) == value
+    words = ["experiment", "report", "aversion", "--state", "state"]
     assert outcome(capsys, *words, "--experiments", "none.yaml")[::2] == (
         2,
         "recbole-signed: there is no file none.yaml; did you mean 'mine.yaml'?\n",
     )
+    with TrafficLog(state / "traffic.sqlite")._db as rows:  # as a variant that explores would have drawn them
+        rows.execute(
+            "INSERT INTO draw SELECT impression, 'aversion', 'careful', .5, .25 FROM exposure WHERE impression % 3 = 1"
+        )
+    drawn = outcome(capsys, *words, "--experiments", "mine.yaml")[1]
+    assert "First places, had everybody got careful: like rate" in drawn
+    assert "60 effective lists, mean weight 0.50" in drawn
+    report = json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1])
+    assert report["policies"]["careful"]["weight"] == 0.5
     elsewhere = ["experiment", "report", "aversion", "--state", "state", "--experiments", "mine.yaml", "--json"]
     assert json.loads(outcome(capsys, *elsewhere)[1]) == report
     power = ["experiment", "power", "--rate", "0.1", "--effect", "0.05", "--impressions", "20"]
@@ -275,8 +279,6 @@ def test_a_folder_that_can_not_be_a_backup_is_refused_at_the_start(folder: str, 
 
 
 def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from recbole_signed.live.serve.keys import ApiKeys
-
     key = json.loads(outcome(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
     assert ApiKeys(tmp_path / "keys").allows(key, "read")
     assert len(outcome(capsys, "api-key", "admin", "--keys", str(tmp_path / "keys"))[1].strip()) > 30
@@ -303,23 +305,14 @@ def lists(service: str) -> None:
 @pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
 def test_two_processes_behind_one_port(service: str) -> None:
     """Every answer is current, whichever process gives it."""
-
-    def ask(path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{service}{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
-
-    deadline = time.monotonic() + 240  # it is no test of speed, and the machine may do other things
-    while len(pids(service)) < 2 and time.monotonic() < deadline:  # until the replica listens too
-        time.sleep(0.5)
+    until(lambda: len(pids(service)) >= 2, 240)  # it is no test of speed, and the machine may do other things
     assert set(pids(service)) == {"writer", "replica-1"}
     for turn in range(10):
-        first = ask("/v1/users/2/recommendations?k=1")["items"][0]["item"]
+        first = get(f"{service}/v1/users/2/recommendations?k=1")["items"][0]["item"]
         event = {"user_id": "2", "item_id": first, "type": "dislike" if turn % 2 else "like"}
-        seq = ask("/v1/events", {"events": [event]})["seq"]
+        seq = get(f"{service}/v1/events", {"events": [event]})["seq"]
         for _ in range(4):
-            after = ask(f"/v1/users/2/recommendations?k=1&min_seq={seq}")
+            after = get(f"{service}/v1/users/2/recommendations?k=1&min_seq={seq}")
             assert after["seq"] >= seq
             assert after["items"][0]["item"] != first
 
@@ -354,21 +347,23 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
     assert all(a.get(name, 0) <= b.get(name, 0) for a, b in itertools.pairwise(seen) for name in b)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "LOOK", 0.005)
+    monkeypatch.setattr(replicas, "PAUSE", 0.01)
+
+
+@pytest.mark.usefixtures("quick")
 def test_replicas_that_end_at_once_are_started_again_later_and_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.live.serve import workers
-
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.1)
+    monkeypatch.setattr(replicas, "PAUSE", 0.1)
     started = tmp_path / "started"
     command = ["sh", "-c", f"echo x >> {started}; exit 3"]
     restarts = []
-    processes = workers.ReplicaProcesses(command, 1, lambda: restarts.append(time.monotonic()), lambda: False)
+    processes = replicas.ReplicaProcesses(command, 1, lambda: restarts.append(time.monotonic()), lambda: False)
     processes.start()
-    deadline = time.monotonic() + 30
-    while len(restarts) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: len(restarts) >= 3, 30)
     processes.stop()
     assert len(restarts) == 3
     assert restarts[1] - restarts[0] >= 0.2
@@ -380,20 +375,17 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
     assert len(restarts) == before  # none after the stop
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_replica_that_shows_no_sign_of_life_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.live.serve import workers
-
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.01)
-    monkeypatch.setattr(workers, "SILENT", 0.1)
-    monkeypatch.setattr(workers, "END", 0.2)
+    monkeypatch.setattr(replicas, "SILENT", 0.1)
+    monkeypatch.setattr(replicas, "END", 0.2)
     signs = itertools.count()
     alive = threading.Event()
     alive.set()
     restarted = threading.Event()
-    processes = workers.ReplicaProcesses(
+    processes = replicas.ReplicaProcesses(
         ["sh", "-c", "trap '' TERM; sleep 60 & wait; wait"],
         1,
         restarted.set,
@@ -410,27 +402,21 @@ def test_a_replica_that_shows_no_sign_of_life_is_replaced(
     processes.stop()  # though it does not end when it is told to
 
 
-def test_replicas_that_end_with_the_service_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("quick")
+def test_replicas_that_end_with_the_service_are_not_started_again() -> None:
     """Ctrl-C and systemd send the signal to all processes of a service."""
-    from recbole_signed.live.serve import workers
-
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.01)
     restarts = []
-    processes = workers.ReplicaProcesses(["sleep", "0"], 2, lambda: restarts.append(1), lambda: True)
+    processes = replicas.ReplicaProcesses(["sleep", "0"], 2, lambda: restarts.append(1), lambda: True)
     processes.start()
     time.sleep(0.3)
     processes.stop()
     assert not restarts
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_replica_that_the_system_does_not_start_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from recbole_signed.live.serve import workers
-
-    monkeypatch.setattr(workers, "LOOK", 0.005)
-    monkeypatch.setattr(workers, "PAUSE", 0.01)
     real, answers = subprocess.Popen, chain([None, OSError(12, "Cannot allocate memory")], repeat(None))
 
     def popen(command: list[str]) -> Any:
@@ -438,9 +424,9 @@ def test_a_replica_that_the_system_does_not_start_is_tried_again(
             raise error
         return real(command)
 
-    monkeypatch.setattr(workers.subprocess, "Popen", popen)
+    monkeypatch.setattr(replicas.subprocess, "Popen", popen)
     restarted = threading.Event()
-    processes = workers.ReplicaProcesses(["sleep", "0"], 1, restarted.set, lambda: False)
+    processes = replicas.ReplicaProcesses(["sleep", "0"], 1, restarted.set, lambda: False)
     processes.start()
     assert restarted.wait(30)
     processes.stop()
@@ -449,10 +435,6 @@ def test_a_replica_that_the_system_does_not_start_is_tried_again(
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
     """asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms."""
-    import socket
-
-    from recbole_signed.live.serve.start import listening_socket
-
     bound = listening_socket("127.0.0.1", 0)
     assert bound.proto == socket.IPPROTO_TCP
     bound.close()
@@ -461,8 +443,6 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
 @pytest.mark.parametrize("n_users", [1, 6])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
-    from recbole_signed.live.serve.simulator import Truth
-
     user, item = np.divmod(np.arange(n_users * 5), 5)
     truth = Truth.of_edges([f"u{i}" for i in range(n_users)], list("abcde"), user, item, np.full(len(user), sign))
     assert ((truth.like > 0.5) == (sign > 0)).all()
@@ -471,8 +451,6 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
 def test_a_first_state_leaves_nothing_among_the_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_signed.live.serve.start import init_state
-
     convert("toy", None, tmp_path / "data")
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -484,10 +462,6 @@ def test_a_first_state_leaves_nothing_among_the_temporary_files(
 def test_a_state_whose_beginning_was_cut_off_begins_again(
     step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_signed import files
-    from recbole_signed.live import OnlineRecommender
-    from recbole_signed.live.serve.start import can_begin, init_state
-
     monkeypatch.chdir(tmp_path)
     convert("toy", None, tmp_path / "atomic_files")
     state, given = tmp_path / "state", ("SSF", "toy-signed")
@@ -515,9 +489,6 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
 def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_signed import api
-    from recbole_signed.live.serve.start import init_state
-
     monkeypatch.setattr(api, "fit", lambda *_, **__: pytest.fail("a model is fitted"))
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"file can't be written by this user, so no state can begin in .*state"):
@@ -525,8 +496,6 @@ def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
 
 
 def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
-    from recbole_signed.live.serve.keys import make_key
-
     make_key(tmp_path / "keys", "read")
     (tmp_path / "service.yaml").write_text(f"keys: {tmp_path / 'keys'}")
     settings = ServeSettings.read(tmp_path / "service.yaml")
@@ -539,10 +508,6 @@ def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
 
 def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes that make the log of impressions at once get in each other's way."""
-    from small_recommender import begin
-
-    from recbole_signed.live.serve import start, workers
-
     begin(tmp_path / "state").close()
     found: list[bool] = []
 
@@ -555,7 +520,7 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
 
         terminate = wait = poll
 
-    monkeypatch.setattr(workers.subprocess, "Popen", Replica)
+    monkeypatch.setattr(replicas.subprocess, "Popen", Replica)
     for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
         monkeypatch.setattr(start, name, lambda *_: None)
     start.run_service(tmp_path / "state", port=0, workers=3)
@@ -564,11 +529,8 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
 
 def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would get a part of the events."""
-    from recbole_signed.live.serve import start, workers
-    from recbole_signed.live.serve.start import listening_socket
-
     begin(tmp_path / "state").close()
-    monkeypatch.setattr(workers.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
+    monkeypatch.setattr(replicas.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
     for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
         monkeypatch.setattr(start, name, lambda *_: None)
     with listening_socket("127.0.0.1", 0, shared=True) as taken:  # as a service with --workers has it
@@ -580,10 +542,6 @@ def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed import api
-    from recbole_signed.live.serve.catalogue import Catalogue
-    from recbole_signed.live.serve.start import init_state
-
     convert("toy", None, tmp_path / "data")
     folder = tmp_path / "data" / "toy-signed"
     item = (folder / "toy-signed.inter").read_text().splitlines()[1].split("\t")[1]
@@ -624,13 +582,14 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
     more += ["features.item=[genre]"]
     status, _, err = outcome(capsys, *words, *more)
     assert status == 0, err
-    assert {"reading ratings.csv: done in 0 s", "beginning the state state: done in 0 s"} <= set(err.splitlines())
+    assert re.search(
+        r"^reading ratings.csv: done in .*^beginning the state state: done in ", err, re.MULTILINE | re.DOTALL
+    )
     assert "fit of SSF: " in err
     with contextlib.closing(Catalogue(tmp_path / "state" / "catalogue.sqlite")) as catalogue:
         assert catalogue.name("3") == "Film 3"
     with contextlib.closing(OnlineRecommender.open("state")) as live:
         assert len(live.recommend("u2", 3)) == 2  # of the two that the user has not rated
-        assert live.learner is not None
         assert live.learner.columns()["item"] == {"genre": "token"}
         asked = {"user_id": "u2", "type": "less", "timestamp": 1_700_000_000_000}
         results = live.ingest([{**asked, "features": {"genre": value}} for value in ("g1", "x")])
@@ -646,11 +605,6 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
 def test_a_first_state_begins_with_a_saved_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import polars as pl
-
-    from recbole_signed.live import OnlineRecommender
-    from recbole_signed.live.serve.catalogue import Catalogue
-
     monkeypatch.chdir(tmp_path)
     frame = pl.DataFrame(
         [(f"u{user}", item, 5 if user % 2 == item % 2 else 1) for user in range(12) for item in range(user % 3, 14)],

@@ -9,7 +9,7 @@ import sys
 
 SCRIPT = """
 import json
-from recbole_signed.live.serve.threads import compute_on_one_thread
+from recbole_signed.live.serve.start import compute_on_one_thread
 compute_on_one_thread()
 import torch
 from threadpoolctl import threadpool_info

@@ -9,24 +9,23 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import NOW, Make, items, send
+from service_calls import NOW, Make, items, send, until
 
 from recbole_signed.live import Event, OnlineTrainer
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import TrafficLog
 from recbole_signed.live.serve.app import make_app
-from recbole_signed.live.serve.arrivals import Arrivals
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.traffic import ImpressionQueue, Shown
+from recbole_signed.live.serve.writer import Arrivals
 from recbole_signed.live.store.backup import noted
 
 
-def test_an_item_is_announced_with_its_features(serve: Make) -> None:
-    client = serve()
+def test_an_item_is_announced_with_its_features(client: TestClient) -> None:
     announced = client.put("/v1/items/new", json={"features": {"genre": ["drama", "crime"], "year": 1999}})
     assert (announced.status_code, announced.json()["features"]["year"]) == (200, 1999)
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         assert state.announced()["item"] == {state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}}
     refused = client.put("/v1/items/other", json={"features": {"genre": {"a": 1}}})
     assert refused.status_code == 422
@@ -41,12 +40,11 @@ def test_an_item_is_announced_with_its_features(serve: Make) -> None:
     assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
 
 
-def test_a_user_is_announced_with_its_features_and_forgotten(serve: Make) -> None:
-    client = serve()
+def test_a_user_is_announced_with_its_features_and_forgotten(client: TestClient) -> None:
     for country in ("NO", "IT"):
         announced = client.put("/v1/users/new", json={"features": {"country": country, "age": 30}})
         assert (announced.status_code, announced.json()["features"]["country"]) == (200, country)
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         assert state.announced()["user"] == {state.users.id_of("new"): {"country": "IT", "age": 30}}
     refused = client.put("/v1/users/other", json={"features": {"country": {"a": 1}}})
     assert refused.status_code == 422
@@ -56,7 +54,7 @@ def test_a_user_is_announced_with_its_features_and_forgotten(serve: Make) -> Non
     event = {"type": "user", "user_id": "third", "features": {"age": 1}}
     assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
     assert client.delete("/v1/users/new").json()["accepted"] == 1
-    with client.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with client.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
 
 
@@ -69,9 +67,9 @@ def test_an_announced_user_gets_lists_and_explanations_by_its_features(
     (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
     given = {"auto": False, "rank": 8, "cutoff": 4, "features": {"user": "all"}, "dislike_aversion": 0.5}
     model, config, parts = prepare_model("SSF", online_state=str(tmp_path / "state"), **given)
-    trainer = OnlineTrainer(config, model)
-    trainer.fit(parts[0], saved=False, show_progress=False)
-    engine = Engine(trainer)
+    recommender = OnlineTrainer(config, model)
+    recommender.fit(parts[0], saved=False, show_progress=False)
+    engine = Engine(recommender)
     client = TestClient(make_app(engine))
     strangers = client.get("/v1/users/new/recommendations").json()
     assert not strangers["known_user"]
@@ -92,12 +90,10 @@ def test_an_announced_user_gets_lists_and_explanations_by_its_features(
     again = client.get("/v1/users/new/recommendations").json()
     assert [each["item"] for each in again["items"]] == [each["item"] for each in strangers["items"]]
     engine.close()
-    trainer.close()
+    recommender.close()
 
 
-def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_path: Path) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(client: TestClient, engine: Any, tmp_path: Path) -> None:
     stranger = {"user": "a/b", "known": False, "edges": [], "impressions": 0, "seq": engine.seq}
     assert client.get("/v1/users/a%2Fb").json() == stranger
     announced = {"country": "NO", "age": 30}
@@ -106,9 +102,7 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_p
     send(client, "a/b", first, "like", timestamp=NOW)
     send(client, "a/b", second, "dislike", timestamp=NOW + 1)
     send(client, "a/b", "a new item", "view", timestamp=NOW - 1)
-    deadline = time.monotonic() + 60
-    while engine.traffic.holding("a/b") < 2 and time.monotonic() < deadline:  # they are written in the background
-        time.sleep(0.01)
+    until(lambda: engine.traffic.holding("a/b") >= 2, 60)  # they are written in the background
     expected = {
         "user": "a/b",
         "known": True,
@@ -133,8 +127,8 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_p
     assert client.get("/v1/users/a%2Fb").json() == {**stranger, "seq": engine.seq}
     left = client.get("/v1/status").json()["pending_erasure"]
     assert left["factors"] <= 1
-    engine.trainer.refit().result()
-    engine.trainer.erase()
+    engine.recommender.refit().result()
+    engine.recommender.erase()
     assert client.get("/v1/status").json()["pending_erasure"] == {
         "rows": 0,
         "factors": 0,
@@ -144,8 +138,7 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(serve: Make, tmp_p
     assert "recbole_signed_pending_erasures 0.0" in client.get("/metrics").text
 
 
-def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:
-    client = serve()
+def test_a_forgotten_user_is_unknown(client: TestClient, tmp_path: Path) -> None:
     client.get("/v1/users/1/recommendations")
     assert client.delete("/v1/users/1").json()["accepted"] == 1
     answer = client.get("/v1/users/1/recommendations").json()
@@ -153,8 +146,7 @@ def test_a_forgotten_user_is_unknown(serve: Make, tmp_path: Path) -> None:
     assert [each["item"] for each in answer["items"]] == items(client, "nobody")
 
 
-def test_what_a_user_said_newest_first(serve: Make) -> None:
-    client = serve()
+def test_what_a_user_said_newest_first(client: TestClient) -> None:
     for n, (item, kind) in enumerate([("3", "like"), ("5", "dislike"), ("7", "like"), ("3", "unlike"), ("9", "view")]):
         written = send(client, "n/1", item, kind, timestamp=NOW + n)
     path = "/v1/users/n%2F1/verdicts"
@@ -171,8 +163,7 @@ def test_what_a_user_said_newest_first(serve: Make) -> None:
         assert client.get(f"{path}?{wrong}").status_code == 422
 
 
-def test_what_is_not_forgotten_or_taken_back_is_an_error(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = serve()
+def test_what_is_not_forgotten_or_taken_back_is_an_error(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     send(client, "u2", "5", "like")
     monkeypatch.setattr(Arrivals, "times", lambda *_: {})  # a row without a time is refused
     for path in ("/v1/users/u2/verdicts/5?sign=like", "/api/feedback/like/u2/5"):
@@ -186,7 +177,7 @@ def test_what_is_not_forgotten_or_taken_back_is_an_error(serve: Make, monkeypatc
 
 def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serve: Make) -> None:
     client, user = serve(limits={"id_length": 9}), "x" * 300
-    client.engine.trainer.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
+    client.engine.recommender.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
     assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
     assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
     for length, status in ((10, 422), (9, 200)):
@@ -196,22 +187,21 @@ def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serv
 
 
 def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
-    serve: Make, trainer: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Make, recommender: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, looked = serve().engine, list[Path]()  # type: ignore[attr-defined]
     monkeypatch.setattr("recbole_signed.live.serve.engine.noted", lambda state: looked.append(state) or noted(state))
     for _ in range(3):
         assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == f"SEQ; {tmp_path}/copy/SEQ"
     assert len(looked) == 1
-    trainer.back_up(tmp_path / "copy")
+    recommender.back_up(tmp_path / "copy")
     assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == "SEQ; SEQ"
     assert len(looked) == 2
 
 
 def test_an_answer_that_an_erasure_overtakes_is_not_logged(
-    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = serve()
     held: list[Shown] = []
     with monkeypatch.context() as patch:
         patch.setattr(ImpressionQueue, "put", lambda self, answer: held.append(answer))
@@ -228,9 +218,7 @@ def test_an_answer_that_an_erasure_overtakes_is_not_logged(
     assert rows
 
 
-def test_a_forgetting_that_comes_late_leaves_what_was_shown_since(serve: Make) -> None:
-    client = serve()
-    engine = client.engine  # type: ignore[attr-defined]
+def test_a_forgetting_that_comes_late_leaves_what_was_shown_since(client: TestClient, engine: Any) -> None:
     assert client.delete("/v1/users/1").json()["accepted"] == 1
     send(client, "1", "5", "like")
     items(client, "1", k=5)
@@ -265,16 +253,14 @@ def test_what_was_shown_before_impressions_were_switched_off_grows_old(serve: Ma
     log = TrafficLog(tmp_path / "state" / "traffic.sqlite")
     log.write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
     engine = serve(impressions=False).engine  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 30
-    while engine.traffic.holding("1") and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not engine.traffic.holding("1"), 30)
     assert not engine.traffic.holding("1")
 
 
-def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(serve: Make, tmp_path: Path) -> None:
-    client = serve()
+def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(
+    client: TestClient, engine: Any, tmp_path: Path
+) -> None:
     typed, kept = "jose\u0301", "jos\u00e9"
-    engine = client.engine  # type: ignore[attr-defined]
     for user in (typed, kept):
         client.get(f"/v1/users/{user}/recommendations")
     assert client.delete(f"/v1/users/{typed}").json()["accepted"] == 1

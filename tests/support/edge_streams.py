@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, SKIP, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import Changes, EdgeState
-from recbole_signed.live.store.log_batch import LogBatch
 
 N_USERS, N_ITEMS = 31, 26
 Move = tuple[int, int, int]

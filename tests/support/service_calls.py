@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,3 +23,11 @@ def send(client: TestClient, user: str, item: str, kind: str, **fields: Any) -> 
     answer = client.post("/v1/events", json={"events": [{"user_id": user, "item_id": item, "type": kind, **fields}]})
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def until(what: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for something, and fail where it has not come in time."""
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert what()

@@ -53,8 +53,6 @@ class WarmPython:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         words = {"script": script, "cwd": cwd, "out": out, "err": err}

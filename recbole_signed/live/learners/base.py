@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,61 +32,75 @@ class Refreshed:
     """Passes over the edges."""
 
 
-class Learner(Protocol):
+class Learner:
     """A model under a stream. Ids are those of the vocabularies, 0 is padding; tables grow with them.
 
     What :meth:`update` makes of the model is a function of what the last :meth:`fit` or :meth:`refresh` left and of the
     edges as they are now, never of the way to them: an event that is delivered twice, or that is taken back, leaves
-    no trace.
+    no trace. Most models know no features, and of users what the edges say; so the methods for more do nothing here.
     """
 
     name: str
-    dislike_strength: float
+    dislike_strength: float = STRENGTH
     """How far what is near to a dislike falls, from 0 to 1, see ``ranking.py``. Can be changed any time."""
-    ranks_without_edges: bool
+    ranks_without_edges: bool = True
     """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
+    _near: Any = None  # Neighbours, of learners that have item vectors
 
     @property
     def needs_times(self) -> bool:
         """Whether :meth:`fit` looks at the times of edges."""
+        return False
 
     @property
     def refresh_needs_times(self) -> bool:
         """Whether :meth:`refresh` does."""
+        return False
 
     @property
     def remembers(self) -> bool:
         """Whether what :meth:`fit` learns depends on the fits before it, too."""
+        return False
 
     def fit(self, edges: EdgeArrays, n_users: int, n_items: int) -> None:
         """Learn from scratch (T3)."""
+        raise NotImplementedError
 
     def update(self, edges: EdgeState, changes: Changes) -> None:
         """Take a batch of changes in, at once: counters, the touched users and items (T0 and T1)."""
+        raise NotImplementedError
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Bring the item side up to date from where it is (T2)."""
+        raise NotImplementedError
 
     def attach(self, edges: EdgeState) -> None:
         """Bring counters and touched items in line with edges that may have moved on since a fit or refresh."""
+        raise NotImplementedError
 
     def scores(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         """Return the scores of all items for users with the edges they have now, ``[len(users), n_items]``."""
+        raise NotImplementedError
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
         """Return the ``k`` best items of one user, and their scores; None: they have to be found among all scores."""
+        return None
 
     def pair_scores(self, edges: EdgeState, users: IntArray, items: IntArray) -> np.ndarray:
         """Return the scores of some items for each user, ``[len(users), m]`` of items as many."""
+        raise NotImplementedError
 
     def without_taste(self, items: IntArray) -> np.ndarray | None:
-        """Return the scores of items for somebody of whom nothing is known, ``[n]``; None: it does not tell."""
+        """Return the scores of items for somebody of whom nothing is known, ``[n]``; None: the middle of a user's."""
+        return None
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
+        raise NotImplementedError
 
     def from_scratch(self) -> Learner:
         """Return this, with no trained parameters to take over in the next :meth:`fit`."""
+        return self
 
     def take_features(self, items: Features | None, users: Features | None) -> None:
         """Take the features of the items and users that a state begins with, by its ids."""
@@ -100,6 +114,7 @@ class Learner(Protocol):
         Returns:
             Whether that is all that was announced of users.
         """
+        return True
 
     def forget(self, users: IntArray) -> None:
         """Drop the features of users by their ids."""
@@ -109,103 +124,44 @@ class Learner(Protocol):
 
     def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         """Return which features of items or users can't be announced, by their place, and why."""
+        return {}
 
     def knows(self, user: int) -> bool:
         """Return whether something is known of a user beside its edges."""
+        return False
 
     def parameters(self) -> dict[str, Any]:
         """Return what :func:`make_learner` makes a learner of the same settings from, as JSON."""
+        raise NotImplementedError
 
     def columns(self) -> dict[str, dict[str, str]]:
         """Return how each column of the features of items and users is read, as JSON; nothing where none is used."""
+        return {}
 
     def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
         """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near.
 
-        Items with equal cosines stand in the order of their ``keys``, ``[>= n_items]``.
+        They are found by the vectors of the last version, or are the neighbours where it has none. Items with equal
+        cosines stand in the order of their ``keys``, ``[>= n_items]``.
         """
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return tensors and JSON from which :meth:`load` makes the same learner."""
-
-    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state` gave."""
-
-
-class LearnerDefaults:
-    """What most learners do alike."""
-
-    dislike_strength: float = STRENGTH
-    ranks_without_edges = True
-    _near: Any = None  # Neighbours, of learners that have item vectors
-
-    @property
-    def needs_times(self) -> bool:
-        """Whether a fit looks at the times of edges: no."""
-        return False
-
-    @property
-    def remembers(self) -> bool:
-        """Whether a fit depends on those before it: no."""
-        return False
-
-    def from_scratch(self) -> Any:
-        """Return this: a fit starts from nothing anyway."""
-        return self
-
-    @property
-    def refresh_needs_times(self) -> bool:
-        """Whether a refresh looks at the times of edges: no."""
-        return False
-
-    def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
-        """Find nothing: all scores have to be worked out."""
-        return None
-
-    def without_taste(self, items: IntArray) -> np.ndarray | None:
-        """Tell nothing: the middle of a user's scores stands for it."""
-        return None
-
-    def take_features(self, items: Features | None, users: Features | None) -> None:
-        """Take no notice: most models know no features."""
-
-    def take_features_of(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], forgotten: IntArray) -> None:
-        """Take no notice: most models know no features."""
-
-    def keep_without_forgotten(self, of: Any) -> bool:
-        """Take no notice: most models know of users what the edges say."""
-        return True
-
-    def forget(self, users: IntArray) -> None:
-        """Take no notice: most models know no features."""
-
-    def announce(self, announced: AnnouncedFeatures) -> None:
-        """Take no notice: most models know no features."""
-
-    def unfit(self, side: str, features: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        """Find nothing: features that no model looks at need not fit."""
-        return {}
-
-    def columns(self) -> dict[str, dict[str, str]]:
-        """Return nothing: most models know no features."""
-        return {}
-
-    def knows(self, user: int) -> bool:
-        """Know nothing: most models know of users what the edges say."""
-        return False
-
-    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return the nearest neighbours of items."""
-        raise NotImplementedError
-
-    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
-        """Return the nearest items of one by the vectors of the last version, or the neighbours where it has none."""
         ids, cosines = self.neighbours(np.array([item]))  # embeddings make their table when it is asked for
         if self._near is not None:
             found: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
             return found
         near = ids[0] > 0
         return ids[0][near][:k], cosines[0][near][:k]
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return tensors and JSON from which :meth:`load` makes the same learner."""
+        raise NotImplementedError
+
+    def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave."""
+        raise NotImplementedError
+
+
+LearnerDefaults = Learner
+"""The name under which the learners of SSF have it."""
 
 
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:

@@ -15,7 +15,7 @@ import torch
 
 from recbole_signed.graph.inverse import gram_inverse, replace_rows
 from recbole_signed.live import LIKE
-from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed, csr, graph_of, rows_of, user_rows
+from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, csr, graph_of, rows_of, user_rows
 from recbole_signed.live.learners.neighbours import NEAR, nearest
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
@@ -24,7 +24,7 @@ CHUNK = 128
 """Users that change at a time."""
 
 
-class EaseLearner(LearnerDefaults):
+class EaseLearner(Learner):
     r"""The inverse, and the rows that it is made of.
 
     An event costs :math:`O(n^2)`: it rewrites the inverse, ``[n_items, n_items]`` in float32. A new item without

@@ -1,7 +1,7 @@
 r"""Any model of embeddings under a stream: gradient training from time to time, closed forms in between.
 
 T0 and T1: a user is :math:`r_u + f(\text{its edges now})`, with the fold-in map f of the last version
-(:mod:`~.ridge_map`) and the rest :math:`r_u = z_u - f(\text{its edges then})` that the map does not
+(:mod:`~.live_embeddings`) and the rest :math:`r_u = z_u - f(\text{its edges then})` that the map does not
 explain. So a user whose edges are what they were has exactly the embedding that the model gave it, a new one has the
 map's, and what lies between depends on the edges alone. Items that are new, or have grown by a quarter, follow
 likewise from their users; the others stay. T2: the model is built again on the present graph, takes over its
@@ -12,6 +12,7 @@ pulled towards where it was. T3: training from scratch.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -22,21 +23,23 @@ import torch
 from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed, graph_of
+from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, graph_of
 from recbole_signed.live.learners.fine_tuning import (
+    ITEM,
+    USER,
     Batches,
     Verdicts,
+    Weights,
     adam,
     best_epoch,
-    last_rate,
     train_epoch,
     train_steps,
 )
-from recbole_signed.live.learners.growth import ITEM, USER, Weights
 from recbole_signed.live.learners.live_embeddings import EmbeddingSide, LiveEmbeddings
 from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.recipe import TrainingRecipe, embeddings_of
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
+from recbole_signed.trainer.signed_trainer import learning_rate
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,12 @@ class OnlineSettings:
         return cls(**own), {key: value for key, value in given.items() if key not in types}
 
 
-class EmbeddingLearner(LearnerDefaults):
+class EmbeddingLearner(Learner):
     """A gradient-trained model of this package, or RecBole's LightGCN or BPR, that follows a stream.
 
     Args:
         model_name: the model.
         settings: its parameters by the names in its yaml, and those of :class:`OnlineSettings`.
-
-    Raises:
-        UsageError: there is no such model or parameter, or it has no embeddings to go on with.
     """
 
     def __init__(self, model_name: str, settings: Mapping[str, Any] | None = None) -> None:
@@ -158,7 +158,8 @@ class EmbeddingLearner(LearnerDefaults):
         with _seeded(seed):
             model = self.recipe.build(edges, n_users, n_items)
             self.weights.move_to(model, self._starts(self.live.starts(graph)))
-            optimizer = adam(self.recipe, model, self.settings.refresh_rate or last_rate(self.recipe))
+            rate = self.settings.refresh_rate or learning_rate(self.recipe.config, math.inf)
+            optimizer = adam(self.recipe, model, rate)
             self.weights.warm(optimizer, model)
             pool = verdicts.new_and_old(self.known, self.settings.reservoir, np.random.default_rng(seed))
             batches = Batches(self.recipe, pool, verdicts, n_items, seed)

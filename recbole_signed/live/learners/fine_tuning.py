@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
+from torch import nn
 
 from recbole_signed.arrays import contains
 from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
@@ -17,6 +18,8 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.recipe import TrainingRecipe, scores_of
 from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.trainer.checkpoint_growth import grown_optimizer, grown_parameters
+from recbole_signed.trainer.signed_trainer import learning_rate
 
 TOP = 20
 MAX_USERS = 2000
@@ -123,25 +126,16 @@ def adam(recipe: TrainingRecipe, model: Any, rate: float | None = None) -> torch
     return made
 
 
-def last_rate(recipe: TrainingRecipe) -> float:
-    """Return the learning rate after all its ``lr_milestones``."""
-    config = recipe.config
-    passed = len(config["lr_milestones"] or ())
-    return float(config["learning_rate"]) * float(config["lr_gamma"] or 1.0) ** passed
-
-
 def train_epoch(
     recipe: TrainingRecipe, model: Any, optimizer: torch.optim.Optimizer, batches: Batches, epoch: int
 ) -> None:
     """Train for one pass over the pool, each step with its learning rate."""
-    milestones = recipe.config["lr_milestones"] or ()
-    rate, gamma = float(recipe.config["learning_rate"]), float(recipe.config["lr_gamma"] or 1.0)
     model.train()
     if hasattr(model, "start_epoch"):
         model.start_epoch(epoch)
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
         for group in optimizer.param_groups:
-            group["lr"] = rate * gamma ** sum(step >= each for each in milestones)
+            group["lr"] = learning_rate(recipe.config, step)
         _step(model, optimizer, batch)
 
 
@@ -246,3 +240,102 @@ def _ndcg(
     liked = np.zeros(scores.shape, dtype=bool)
     liked[likes] = True
     return float(ndcg_at(np.take_along_axis(liked, top, axis=1), liked.sum(axis=1))[:, -1].mean())
+
+
+USER, ITEM = "user", "item"
+MOMENTS = "exp_avg", "exp_avg_sq"
+"""Names of Adam's moments in its state."""
+
+
+def tables_of(model: Any) -> dict[str, str]:
+    """Return the parameters with a row for each user or each item: name -> which of the two."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            side = _side(name, module.num_embeddings, model)
+            if side is not None:
+                found[f"{name}.weight"] = side
+    return found
+
+
+def _side(name: str, rows: int, model: Any) -> str | None:
+    sides = [side for side, n in ((USER, model.n_users), (ITEM, model.n_items)) if n == rows]
+    if len(sides) == 2:  # as many users as items: the name decides
+        return USER if USER in name else ITEM
+    return sides[0] if sides else None
+
+
+@dataclass
+class Weights:
+    """What is known of a model between two instances: state, moments, and which tables have a row per node."""
+
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    moments: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    step: float = 0.0
+    """Steps that Adam has taken."""
+
+    @classmethod
+    def of(cls, model: Any, optimizer: torch.optim.Optimizer | None = None) -> Weights:
+        """Copy a model's state, and the moments of its optimizer."""
+        values = {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
+        found = cls(values, {}, tables_of(model))
+        states: Mapping[Any, Any] = optimizer.state if optimizer is not None else {}
+        for name, parameter in model.named_parameters():
+            state = states.get(parameter)
+            if state:
+                first, second = (state[key].cpu().numpy().copy() for key in MOMENTS)
+                found.moments[name] = first, second
+                found.step = max(found.step, float(state["step"]))
+        return found
+
+    def forget(self, users: np.ndarray) -> None:
+        """Set the rows of users to zero, moments too."""
+        for name, side in self.tables.items():
+            if side == USER:
+                for table in (self.values[name], *self.moments.get(name, ())):
+                    table[users[users < len(table)]] = 0.0
+
+    def move_to(self, model: Any, starts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Give ``model`` these values; what has fewer rows keeps those that the model starts with at its end.
+
+        Args:
+            model: an instance that may have more users and items.
+            starts: table -> (rows ``[n]``, values ``[n, d]``) of users or items that are new.
+        """
+        fresh = model.state_dict()
+        saved = {name: torch.tensor(value) for name, value in self.values.items() if name in fresh}
+        found = grown_parameters(saved, fresh)
+        state = {**fresh, **{name: each for name, each in found.items() if each.shape == fresh[name].shape}}
+        for name, (rows, values) in starts.items():
+            state[name][torch.from_numpy(rows)] = torch.from_numpy(values).to(state[name])
+        model.load_state_dict(state)
+
+    def warm(self, optimizer: torch.optim.Optimizer, model: Any) -> None:
+        """Give Adam its moments back; those of new rows are zero."""
+        state = {}
+        for number, (name, _) in enumerate(model.named_parameters()):
+            if name in self.moments:
+                known = map(torch.tensor, self.moments[name])
+                state[number] = {"step": torch.tensor(self.step), **dict(zip(MOMENTS, known, strict=True))}
+        saved = {**optimizer.state_dict(), "state": state}
+        optimizer.load_state_dict(grown_optimizer(saved, list(model.parameters())))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return all arrays by names that :meth:`from_tensors` reads."""
+        found = {f"value/{name}": value for name, value in self.values.items()}
+        for name, (first, second) in self.moments.items():
+            found[f"first/{name}"], found[f"second/{name}"] = first, second
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], tables: Mapping[str, str], step: float) -> Weights:
+        """Make the weights again that :meth:`tensors` gave."""
+        found = cls(tables=dict(tables), step=step)
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind == "value":
+                found.values[name] = np.array(value)
+            elif kind == "first":
+                found.moments[name] = np.array(value), np.array(tensors[f"second/{name}"])
+        return found

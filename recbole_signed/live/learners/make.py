@@ -60,11 +60,7 @@ def described(learner: Learner) -> dict[str, Any]:
 
 
 def learner_from(description: Mapping[str, Any]) -> Learner:
-    """Return an unfitted learner of the settings that :func:`described` gave.
-
-    Raises:
-        UsageError: the description is of no model that can go on learning, or has an unknown parameter.
-    """
+    """Return an unfitted learner of the settings that :func:`described` gave."""
     try:
         model, parameters = str(description["model"]), dict(description["parameters"])
         strength = _strength_of(dict(description), STRENGTH)
@@ -79,11 +75,7 @@ def learner_from(description: Mapping[str, Any]) -> Learner:
 
 
 def _strength_of(settings: dict[str, Any], default: float) -> float:
-    """Take the strength of the personal verdict out of settings.
-
-    Raises:
-        UsageError: it is not a number from 0 to 1.
-    """
+    """Take the strength of the personal verdict out of settings."""
     without_removed(settings)
     value = settings.pop("dislike_strength", None)
     check_range("dislike_strength", value := default if value is None else value, RANGES["dislike_strength"])

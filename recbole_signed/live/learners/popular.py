@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.live.learners.base import IntArray, LearnerDefaults, Refreshed
+from recbole_signed.live.learners.base import IntArray, Learner, Refreshed
 from recbole_signed.live.learners.neighbours import NEAR
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.recent_counts import RecentCounts
 
 
-class PopularLearner(LearnerDefaults):
+class PopularLearner(Learner):
     """Ranks by the number of likes an item has now."""
 
     name = "Pop"

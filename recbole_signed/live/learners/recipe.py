@@ -45,11 +45,7 @@ class TrainingRecipe:
 
     @classmethod
     def named(cls, name: str, settings: Mapping[str, Any]) -> TrainingRecipe:
-        """Return the recipe of a model by its name, with ``settings`` over the defaults of its yaml.
-
-        Raises:
-            UsageError: there is no such model or parameter, or it has no embeddings to go on with.
-        """
+        """Return the recipe of a model by its name, with ``settings`` over the defaults of its yaml."""
         with tempfile.TemporaryDirectory() as root, own_arguments_hidden():
             (Path(root) / "edges").mkdir()  # a signed data set without rows: its head is what a Config looks at
             (Path(root) / "edges" / "edges.inter").write_text("user_id:token\titem_id:token\tsign:float\n")
@@ -62,12 +58,7 @@ class TrainingRecipe:
 
     @classmethod
     def of(cls, model_class: Any, config: Any) -> TrainingRecipe:
-        """Return the recipe of a class and RecBole's configuration.
-
-        Raises:
-            UsageError: it has no embeddings of users and items, is not trained by gradients on pairs, or by another
-                optimizer than Adam.
-        """
+        """Return the recipe of a class and RecBole's configuration."""
         model_class, config = unweighed(model_class, config)  # what is ranked live is lowered once, for every model
         name = model_class.__name__
         if not _embeds(model_class) or model_class.type != ModelType.GENERAL:
@@ -190,11 +181,7 @@ class EdgeDataset:
         return len(self)
 
     def num(self, field: str) -> int:
-        """Return the number of ids of a field, padding included.
-
-        Raises:
-            UsageError: it is neither the users' nor the items'.
-        """
+        """Return the number of ids of a field, padding included."""
         sizes = {self.uid_field: self.user_num, self.iid_field: self.item_num}
         if field not in sizes:
             raise UsageError(f"a stream knows users and items alone, but the model asks for the field '{field}'.")

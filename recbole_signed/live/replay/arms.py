@@ -15,9 +15,8 @@ from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
-from recbole_signed.live.replay.cases import Cases
 from recbole_signed.live.replay.stream_spec import POP, ModelSpec, StreamSpec
-from recbole_signed.live.replay.window_metrics import measure
+from recbole_signed.live.replay.windows import Cases, measure
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.plugin.ranges import without_removed
@@ -68,17 +67,7 @@ class Arm:
 def chosen_learner(
     model: ModelSpec, state: OnlineState, seed: int, features: Features | None = None
 ) -> tuple[Learner, dict[str, Any]]:
-    """Return a model that was fitted to the base, and its settings.
-
-    Args:
-        model: as the experiment describes it.
-        state: with the base.
-        seed: of a fit that draws.
-        features: of items, by their ids.
-
-    Raises:
-        UsageError: it has no such settings, or can't be told of features.
-    """
+    """Return a model that was fitted to the base, and its settings."""
     base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
     settings = _settings(model, base, sizes, features)
     learner = make_learner(model.model, settings)

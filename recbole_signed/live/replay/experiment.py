@@ -20,12 +20,10 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.ranking import best_items
 from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner
-from recbole_signed.live.replay.cases import Cases
 from recbole_signed.live.replay.freshness import run_by_event
-from recbole_signed.live.replay.stream_events import Replay
-from recbole_signed.live.replay.stream_features import told
+from recbole_signed.live.replay.stream_events import Replay, told
 from recbole_signed.live.replay.stream_spec import POP, StreamSpec
-from recbole_signed.live.replay.window_files import is_finished, write_window
+from recbole_signed.live.replay.windows import Cases, is_finished, write_window
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.update import Update

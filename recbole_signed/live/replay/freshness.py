@@ -22,13 +22,11 @@ from tqdm import tqdm
 
 from recbole_signed.live.events import EventBatch
 from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner
-from recbole_signed.live.replay.cases import Cases
-from recbole_signed.live.replay.stream_events import Replay
-from recbole_signed.live.replay.stream_features import told
+from recbole_signed.live.replay.stream_events import Replay, told
 from recbole_signed.live.replay.stream_spec import WINDOW, StreamSpec, milliseconds
-from recbole_signed.live.replay.window_files import is_finished, write_window
+from recbole_signed.live.replay.windows import Cases, is_finished, write_window
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
-from recbole_signed.live.store.log_batch import LogBatch
 from recbole_signed.live.store.state import OnlineState
 
 RUN = 200
@@ -81,7 +79,7 @@ def run_by_event(
         files: of the windows; one that is there is not predicted again.
         folder: of the data set.
         out: where results go.
-        made: as :func:`.window_files.write_window` takes it.
+        made: as :func:`.windows.write_window` takes it.
         progress: show a bar.
     """
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:

@@ -123,11 +123,7 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """Draw Recall@20 and NDCG@20 of each arm over the windows.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw Recall@20 and NDCG@20 of each arm over the windows."""
     if summary["pooled"][0]["arm"] not in TITLES:
         with picture(path, 11, 4) as figure:
             _draw_freshness(summary, figure.subplots(1, len(COMPARED)))

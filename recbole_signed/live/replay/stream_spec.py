@@ -74,11 +74,7 @@ def _with_20(value: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def milliseconds(delay: str) -> int:
-    """Return a delay such as 1m in milliseconds.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Return a delay such as 1m in milliseconds."""
     if not _LENGTH.fullmatch(delay):
         raise UsageError(
             f"'freshness' holds '{delay}'; give a whole number and one of {', '.join(UNITS)}, or {WINDOW}."
@@ -87,11 +83,7 @@ def milliseconds(delay: str) -> int:
 
 
 def window_length(text: str) -> int:
-    """Return the length of a window such as 1d in milliseconds.
-
-    Raises:
-        UsageError: it is none, or 0.
-    """
+    """Return the length of a window such as 1d in milliseconds."""
     if not _LENGTH.fullmatch(text) or text[-1] not in "dh" or not int(text[:-1]):
         raise UsageError(f"windows is '{text}'; give a number of windows, or a length such as 1d or 6h.")
     return int(text[:-1]) * UNITS[text[-1]]
@@ -145,11 +137,7 @@ class StreamSpec(Spec):
 
     @classmethod
     def read(cls, path: Path) -> StreamSpec:
-        """Read a yaml file.
-
-        Raises:
-            UsageError: a key is unknown or missing, or a value does not fit.
-        """
+        """Read a yaml file."""
         return checked(cls, {**read_yaml(path), "path": path}, path)
 
     def hash(self) -> str:

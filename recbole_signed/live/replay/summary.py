@@ -12,10 +12,8 @@ import polars as pl
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json
-from recbole_signed.live.replay.cases import GROUPS
-from recbole_signed.live.replay.retention_intervals import Retention, retention
 from recbole_signed.live.replay.stream_spec import POP
-from recbole_signed.live.replay.window_files import read_cases, read_times
+from recbole_signed.live.replay.windows import GROUPS, read_cases, read_times
 
 COMPARED = ("recall@20", "ndcg@20")
 """What retention and the gate are about."""
@@ -164,3 +162,43 @@ def bound(row: Mapping[str, Any], metric: str) -> Retention | None:
     """Return the retention of a pooled row, where it has one."""
     kept = row.get(f"retention of {metric}")
     return None if kept is None else Retention(**kept)
+
+
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The ratio of two arms' sums over the same cases."""
+
+    ratio: float
+    low: float
+    """One-sided 95 % lower bound, the 5th percentile of the bootstrap."""
+    high: float
+    """The 95th percentile."""
+    n_cases: int
+    n_users: int
+
+
+def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> Retention:
+    """Compare two arms case by case; a user's cases are drawn together, since they are not independent.
+
+    Args:
+        arm: metric by case, ``[n_cases]``.
+        reference: the same of the retrained arm.
+        user: which user each case is of, any integers.
+    """
+    _, cluster = np.unique(user, return_inverse=True)
+    n = int(cluster.max()) + 1 if len(cluster) else 0
+    sums = np.stack([np.bincount(cluster, weights=each, minlength=n) for each in (arm, reference)])
+    total = sums.sum(axis=1)
+    if n == 0 or total[1] == 0:
+        return Retention(float("nan"), float("nan"), float("nan"), len(arm), n)
+    rng = np.random.default_rng(0)
+    ratios = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        weight = np.bincount(rng.integers(0, n, n), minlength=n)
+        one, other = sums @ weight
+        ratios[draw] = one / other if other else np.nan
+    low, high = np.nanpercentile(ratios, [5, 95])
+    return Retention(float(total[0] / total[1]), float(low), float(high), len(arm), n)

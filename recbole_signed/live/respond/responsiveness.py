@@ -36,7 +36,7 @@ import scipy.sparse as sp
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.live.respond.probes import DISLIKES, N_CLUSTER, NEUTRAL, Probes, Shown
+from recbole_signed.live.respond.responsiveness_table import DISLIKES, N_CLUSTER, NEUTRAL, Probes, Shown, summary
 
 IntArray = npt.NDArray[np.int64]
 N_NEIGHBOURS = 10
@@ -103,7 +103,6 @@ def respond(
     from recbole_signed.live import OnlineRecommender
     from recbole_signed.live.learners import make_learner
     from recbole_signed.live.learners.make import learner_of
-    from recbole_signed.live.respond.responsiveness_table import summary
     from recbole_signed.live.trainer import base_of
     from recbole_signed.plugin.assignments import layered
     from recbole_signed.plugin.run_config import given_settings

@@ -2,7 +2,8 @@ r"""What an experiment says: rates per variant, differences with intervals, and 
 
 Statistics come from tea-tasting: ratios of means by the delta method, CUPED by covariates from the period before, the
 sample-ratio check, and the correction for several metrics. What it lacks is written here: intervals that hold at every
-moment at once (asymptotic confidence sequences), and the preference of interleaved lists (a binomial test).
+moment at once (asymptotic confidence sequences), the preference of interleaved lists (a binomial test), and rates of
+policies that never ran.
 """
 
 from __future__ import annotations
@@ -117,21 +118,53 @@ def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float
 
 
 def report_of(log: TrafficLog, name: str, experiment: Experiment) -> dict[str, Any]:
-    """Return the report of an experiment from the log of impressions.
-
-    Args:
-        log: of impressions.
-        name: of the experiment.
-        experiment: its variants; the first one is the control.
-
-    Raises:
-        UsageError: a variant has too few users.
-    """
+    """Return the report of an experiment from the log of impressions."""
     names = list(experiment.variants)
     if experiment.interleave:
         return {"experiment": name, **interleaving_report(log.interleaved(name), (names[0], names[1]))}
     shares = {label: variant.share for label, variant in experiment.variants.items()}
-    return {"experiment": name, **experiment_report(log.per_user(name), names[0], shares)}
+    drawn = {label: log.drawn(name, label) for label in experiment.all_policies}
+    return {
+        "experiment": name,
+        **experiment_report(log.per_user(name), names[0], shares),
+        "policies": {label: policy_rates(rows) for label, rows in drawn.items() if len(rows)},
+    }
+
+
+def policy_rates(drawn: pl.DataFrame) -> dict[str, Any]:
+    r"""Estimate rates of the first place, had everybody got a policy, from first places that another one drew.
+
+    The self-normalised estimate of Swaminathan & Joachims (NeurIPS 2015), :math:`\sum w_i r_i / \sum w_i` with
+    :math:`w_i = \pi_i / p_i`: the probability with which the policy would have put the item first, over that with which
+    it was drawn. The intervals, by the delta method, take users as independent, not lists.
+
+    Args:
+        drawn: see :meth:`~recbole_signed.live.serve.traffic.TrafficLog.drawn`.
+
+    Returns:
+        ``like_rate`` and ``dislike_rate`` with ``value``, ``low`` and ``high``: None where nothing that the policy
+        would have shown was drawn, bounds also where one user alone was shown it; ``weight``, the mean weight:
+        about 1 where the draws cover what the policy does; and ``effective_size``, Kish's effective number of lists.
+    """
+    weights = (drawn["probability"] / drawn["propensity"]).to_numpy()
+    users, total = np.unique(drawn["user"].to_numpy(), return_inverse=True)[1], float(weights.sum())
+    n_users = int(users.max()) + 1
+    found: dict[str, Any] = {
+        "weight": total / len(weights),
+        "effective_size": total**2 / float(weights @ weights) if total else 0.0,
+    }
+    for outcome in ("like", "dislike"):
+        value = low = high = None
+        if total:
+            rewards = drawn[outcome].cast(float).to_numpy()
+            value = float(weights @ rewards) / total
+            deviations = np.bincount(users, weights * (rewards - value))
+            if n_users > 1:
+                deviation = float(np.sqrt((deviations**2).sum() * n_users / (n_users - 1))) / total
+                half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * deviation
+                low, high = value - half, value + half
+        found[f"{outcome}_rate"] = {"value": value, "low": low, "high": high}
+    return found
 
 
 def _tea_tasting() -> Any:
@@ -315,9 +348,6 @@ def users_needed(rate: float, relative_effect: float, impressions_per_user: floa
         rate: of the control, in (0, 1).
         relative_effect: the smallest change worth finding, as a share of the rate (0.05 for 5 %).
         impressions_per_user: mean number of impressions of a user during the experiment.
-
-    Raises:
-        UsageError: a value is out of its range.
     """
     given = (rate, relative_effect, impressions_per_user)
     if not (np.isfinite(given).all() and 0 < rate < 1 and relative_effect and impressions_per_user > 0):

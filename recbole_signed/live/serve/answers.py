@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,13 +21,12 @@ from recbole_signed.live.events import DISLIKE, TYPES
 from recbole_signed.live.learners.asked import Asked
 from recbole_signed.live.learners.ranking import best_items, lowered_by
 from recbole_signed.live.replica import OnlineReplica
-from recbole_signed.live.serve import catalogue, ranking, traffic
+from recbole_signed.live.serve import ranking
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.live.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
-from recbole_signed.live.serve.held import announced_features, asked_by, newest_edges
 from recbole_signed.live.serve.quality import LiveQuality
-from recbole_signed.live.serve.ranking import Ranked
+from recbole_signed.live.serve.ranking import Ranked, announced_features, asked_by, newest_edges
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import ImpressionQueue, Shown, TrafficLog, now_ms
@@ -42,63 +40,32 @@ SECOND = 1.0
 
 
 class Answers:
-    """What a model answers under the experiments on live traffic; its methods may be called from any thread.
+    """What a model answers under the experiments on live traffic: the part of an engine that ranks and explains."""
 
-    Args:
-        trainer: started, or a replica.
-        settings: of the service.
-        experiments: on live traffic.
-        folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
-    """
-
-    def __init__(
-        self,
-        trainer: OnlineRecommender | OnlineReplica,
-        settings: ServeSettings | None = None,
-        experiments: Experiments | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        self.trainer = trainer
-        self.settings = settings or ServeSettings()
-        self.experiments = experiments or Experiments()
-        self.experiments.refuse_by(self._apply)
-        self.telemetry = Telemetry()
-        self.quality = LiveQuality(self.settings.quality.k)
-        self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
-        log = None if folder is None else folder / traffic.FILE
-        # what was kept before impressions were switched off grows old, is told and is erased as before, by the writer
-        kept = log is not None and (self.settings.impressions or log.exists())
-        looks = not self.settings.impressions and isinstance(trainer, OnlineReplica)
-        self.traffic = TrafficLog(log, read_only=looks) if kept and log is not None else None
-        self._looked = time.monotonic()
-        age = round(self.settings.keep_impressions * traffic.DAY) or None
-        self.impressions = None if self.traffic is None or looks else ImpressionQueue(self.traffic, age)
-        with trainer.reading() as (state, _):
-            self._likes(state, TRENDING)  # counts all edges the first time
-            _ = state.items.keys  # hashes all items the first time
-
-    def close(self) -> None:
-        """Write what waits; the trainer stays open."""
-        if self.impressions is not None:
-            self.impressions.close()
-        self.catalogue.close()
-        if self.traffic is not None:
-            self.traffic.close()
+    recommender: OnlineRecommender | OnlineReplica
+    settings: ServeSettings
+    experiments: Experiments
+    telemetry: Telemetry
+    quality: LiveQuality
+    catalogue: Catalogue
+    traffic: TrafficLog | None
+    impressions: ImpressionQueue | None
+    _looked: float
 
     def _look_again(self) -> None:
         """Read what another process, or a person, changed in catalogue and experiments; once a second at most."""
         now = time.monotonic()
         if now - self._looked > SECOND:
             self._looked = now
-            if isinstance(self.trainer, OnlineReplica):  # the writer alone writes the catalogue
+            if isinstance(self.recommender, OnlineReplica):  # the writer alone writes the catalogue
                 self.catalogue.reload()
             self.experiments.reload()
 
     @property
     def _state(self) -> Any:
-        if self.trainer.state is None:
+        if self.recommender.state is None:
             raise UsageError("the online state is closed.")
-        return self.trainer.state
+        return self.recommender.state
 
     @property
     def seq(self) -> int:
@@ -108,7 +75,7 @@ class Answers:
     @property
     def version(self) -> str:
         """Name of the model in force: its class and the seq up to which it was fitted or refreshed."""
-        return str(self.trainer.version)
+        return str(self.recommender.version)
 
     def learner_for(
         self, learner: Any, assignments: Sequence[Assignment], given: Mapping[str, float] | None = None
@@ -123,11 +90,11 @@ class Answers:
 
     def _apply(self, policy: Policy) -> None:
         """Raise UsageError where the model has not all the parameters of a policy."""
-        with self.trainer.reading() as (_, learner):
+        with self.recommender.reading() as (_, learner):
             ranking.with_parameters(learner, policy.parameters)
 
     def hidden(self) -> Any:
-        """Return the ids of items that are shown to nobody: the withdrawn, and those of ``newcomers.py``."""
+        """Return the ids of items that are shown to nobody: the withdrawn, and those of ``hidden_items.py``."""
         return self._state.hidden_items()
 
     def item(self, item: str) -> tuple[bool, tuple[str, ...]]:
@@ -147,14 +114,14 @@ class Answers:
 
     def put_item(self, item: str, withdrawn: bool, tags: Sequence[str]) -> None:
         """Withdraw an item or let it return, and set its tags; it is on the disk when this returns."""
-        writer: Any = self.trainer  # a replica hands such requests on
+        writer: Any = self.recommender  # a replica hands such requests on
         if (item in self._state.withdrawn) != withdrawn:
             (writer.withdraw if withdrawn else writer.put_back)([item])
         self.catalogue.put(item, tags)
 
     def user(self, user: str) -> dict[str, Any]:
         """Return what is held of a user, as :class:`~recbole_signed.live.serve.schemas.UserInfo` has it."""
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             wishes = asked_by(state, Asked.of(state, learner, int(state.users.id_of(user))))
             seq, features = int(state.applied_seq), announced_features(state, user)
             edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
@@ -195,7 +162,7 @@ class Answers:
             UsageError: the model has no such parameter.
         """
         self._look_again()
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             number, known, assignments = self._variants_of(state, user)
             filters = {**self._filters(exclude, include_only, tags), "asked": Asked.of(state, learner, number)}
             request = uuid.uuid4().hex
@@ -333,7 +300,7 @@ class Answers:
             **filters: ``include_only``, ``tags`` and ``parameters`` as in :meth:`recommend`.
         """
         self._look_again()
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             numbers = np.asarray(state.items.ids([item for item, _ in verdicts]), dtype=np.int64)
             kinds = np.array([kind for _, kind in verdicts], dtype=np.int8)
             known = (numbers > 0) & (numbers < state.edges.n_items)
@@ -352,7 +319,7 @@ class Answers:
         Raises:
             UsageError: there is no such item.
         """
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             number = self._item(state, item)
             hidden = self.hidden()
             ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
@@ -362,7 +329,7 @@ class Answers:
 
     def popular(self, k: int, name: str = "popularity") -> Ranked:
         """Return the most liked items; with the name ``trending`` those whose likes are recent."""
-        with self.trainer.reading() as (state, _):
+        with self.recommender.reading() as (state, _):
             named = self._named(
                 state, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
             )
@@ -402,7 +369,7 @@ class Answers:
         Raises:
             UsageError: the model, which is asked for that user, can't tell why a user gets an item.
         """
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             if not _without_model(self._told_of(state, learner, user)[2]):
                 ranking.refuse_unexplained(learner)
 
@@ -421,7 +388,7 @@ class Answers:
             UsageError: there is no such item, or the model can't tell.
         """
         self._look_again()
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user, parameters, team)
             if _without_model(assignments):
                 return None
@@ -466,7 +433,7 @@ class Answers:
     def last_dislike(self, user: str, k: int) -> dict[str, Any]:
         """Return the item of a user's newest dislike, and what it changes in the list, as DislikeEffect has it."""
         self._look_again()
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user)
             edges = state.edges
             asked = Asked.of(state, learner, number)
@@ -493,7 +460,7 @@ class Answers:
     def verdicts_of(self, user: str, k: int, sign: str | None = None) -> dict[str, Any]:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
         kinds = (LIKE, DISLIKE) if sign is None else (TYPES[sign],)
-        with self.trainer.reading() as (state, _):
+        with self.recommender.reading() as (state, _):
             found, total = newest_edges(state, user, kinds, k)
             seq = self.seq
         listed = [{"item": item, "sign": kind, "timestamp": time} for item, kind, time in found]
@@ -501,7 +468,7 @@ class Answers:
 
     def audience(self, item: str, k: int) -> list[dict[str, Any]]:
         """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
-        with self.trainer.reading() as (state, learner):
+        with self.recommender.reading() as (state, learner):
             users, below = ranking.audience(learner, state.edges, self._item(state, item), k)
             tokens = state.users.tokens(users.tolist())
             return [

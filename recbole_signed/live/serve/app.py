@@ -21,13 +21,12 @@ from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.serve import gorse, schemas, wishes
 from recbole_signed.live.serve.answers import TRENDING
-from recbole_signed.live.serve.described import NeedsRole, describe_keys
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.experiments import parse_experiment
 from recbole_signed.live.serve.keys import ApiKeys, RateLimit
 from recbole_signed.live.serve.maintenance import AlreadyRunsError, Maintenance, Refitting
-from recbole_signed.live.serve.middleware import Watch, answer_errors
-from recbole_signed.live.serve.problems import PROBLEM, ProblemError
+from recbole_signed.live.serve.middleware import NeedsRole, Watch, answer_errors, describe_keys
+from recbole_signed.live.serve.problems import PROBLEM, ProblemError, Turns
 from recbole_signed.live.serve.ranking import Ranked
 from recbole_signed.live.serve.replicas import NO_WRITER, Forwarder
 from recbole_signed.live.serve.requests import (
@@ -44,7 +43,6 @@ from recbole_signed.live.serve.requests import (
     wait_for,
 )
 from recbole_signed.live.serve.traffic import now_ms
-from recbole_signed.live.serve.turns import Turns
 
 UserId = Annotated[schemas.PathId, Path(description="Id of a user, as events have it.")]
 ItemId = Annotated[schemas.PathId, Path(description="Id of an item, as events have it.")]
@@ -118,9 +116,6 @@ def make_app(
     return app
 
 
-# ---- events
-
-
 def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     write = {"tags": ["events"], "dependencies": needs("write")}
 
@@ -159,9 +154,6 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
     async def delete_user(user_id: UserId) -> schemas.EventsAnswer:
         """Erase a user from the log, the model and the impressions."""
         return await erase(engine, user_id)
-
-
-# ---- recommendations
 
 
 def _answer(ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None) -> schemas.Answer:
@@ -350,13 +342,10 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         return schemas.ItemBody(**held(item_id), features=body.features)
 
 
-# ---- models and experiments
-
-
-def _trainer(engine: Engine) -> OnlineRecommender:
-    if not isinstance(engine.trainer, OnlineRecommender):
+def _recommender(engine: Engine) -> OnlineRecommender:
+    if not isinstance(engine.recommender, OnlineRecommender):
         raise ProblemError(503, "Service Unavailable", NO_WRITER)
-    return engine.trainer
+    return engine.recommender
 
 
 def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
@@ -372,7 +361,7 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
                 current=each.current,
                 damage=None if each.damage is None else engine.without_folders(each.damage),
             )
-            for each in engine.trainer.versions.describe()
+            for each in engine.recommender.versions.describe()
         ]
         return schemas.Models(model=engine.version, seq=engine.seq, versions=versions)
 
@@ -385,19 +374,19 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
     def post_model() -> schemas.Models:
         """Save the model as a version."""
         with disk():
-            _trainer(engine).snapshot()
+            _recommender(engine).snapshot()
         return models()
 
     @app.post("/v1/models/{name}/activate", response_model_exclude_none=True, **admin)
     def activate(name: VersionName) -> schemas.Models:
         """Serve an older (or newer) version; events since then stay in force."""
-        _trainer(engine).activate(name)
+        _recommender(engine).activate(name)
         return models()
 
     @app.put("/v1/models/{name}/pin", response_model_exclude_none=True, **admin)
     def pin(name: VersionName, pinned: bool = True) -> schemas.Models:
         """Keep a version from being removed, or no longer."""
-        engine.trainer.versions.pin(name, pinned)
+        engine.recommender.versions.pin(name, pinned)
         return models()
 
     @app.post("/v1/refit", status_code=202, **admin)
@@ -455,9 +444,6 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
             raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
         engine.experiments.reload()
         return report_of(engine.traffic, name, engine.experiments[name])
-
-
-# ---- health, metrics, pages
 
 
 def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:

@@ -23,9 +23,6 @@ class Catalogue:
 
     Args:
         path: the file, made if it is not there; None keeps all in memory.
-
-    Raises:
-        UsageError: the file can't be opened, or is not a catalogue.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -85,11 +82,7 @@ class Catalogue:
         return [item for _, _, item in heapq.nsmallest(k, found)]
 
     def put(self, item: str, tags: Sequence[str]) -> None:
-        """Keep the tags of an item; they are on the disk when this returns.
-
-        Raises:
-            UsageError: they can't be written.
-        """
+        """Keep the tags of an item; they are on the disk when this returns."""
         with self._lock:
             self._write(
                 "the tags of an item",
@@ -100,11 +93,7 @@ class Catalogue:
                 self._take(item, tuple(tags))
 
     def put_names(self, names: Mapping[str, str]) -> None:
-        """Keep the names of items, an empty one for none; they are on the disk when this returns.
-
-        Raises:
-            UsageError: they can't be written.
-        """
+        """Keep the names of items, an empty one for none; they are on the disk when this returns."""
         with self._lock:
             self._write(
                 "the names of items",

@@ -82,12 +82,7 @@ class Waiting:
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that is held against the limits; what it refuses is answered with problem details.
-
-    Args:
-        waiting: the connections of the server.
-        given: what uvicorn gives.
-    """
+    """A connection that is held against the limits; what it refuses is answered with problem details."""
 
     def __init__(self, waiting: Waiting, **given: Any) -> None:
         super().__init__(**given)
@@ -212,9 +207,5 @@ class BeatingServer(uvicorn.Server):
 
 
 def bounded(connections: int) -> Any:
-    """Return what makes the connections of a server, for uvicorn's ``http``.
-
-    Args:
-        connections: most at once.
-    """
+    """Return what makes the connections of a server, for uvicorn's ``http``."""
     return partial(Connection, Waiting(most_connections(connections)))

@@ -1,13 +1,15 @@
 """The engine of the service: answers, and what keeps them current and watches them.
 
 The writer (``writer.py``) takes events; before it does, each verdict is held against the list that its user would have
-got (``verdicts.py``). A replica follows the log instead.
+got (`VerdictWatch`). A replica follows the log instead.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import random
 import re
 import shutil
 import time
@@ -15,21 +17,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recbole_signed.errors import UsageError
-from recbole_signed.live import OnlineRecommender
+from recbole_signed.live import LIKE, EventBatch, OnlineRecommender
+from recbole_signed.live.events import DISLIKE, FORGET_USER
+from recbole_signed.live.learners.asked import Asked
 from recbole_signed.live.replica import Follower, OnlineReplica
-from recbole_signed.live.serve.answers import Answers
+from recbole_signed.live.serve import catalogue, ranking, traffic
+from recbole_signed.live.serve.answers import TRENDING, Answers
+from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Experiments
-from recbole_signed.live.serve.feed import Feed
-from recbole_signed.live.serve.quality import RecentShare
+from recbole_signed.live.serve.quality import Case, LiveQuality, RecentShare
 from recbole_signed.live.serve.settings import ServeSettings
-from recbole_signed.live.serve.traffic import now_ms
-from recbole_signed.live.serve.verdicts import VerdictWatch
-from recbole_signed.live.serve.writer import Writer
+from recbole_signed.live.serve.telemetry import Telemetry
+from recbole_signed.live.serve.traffic import ImpressionQueue, TrafficLog, now_ms
+from recbole_signed.live.serve.writer import Feed, Writer
 from recbole_signed.live.sources import open_source
 from recbole_signed.live.store.backup import BACKUPS, noted
 from recbole_signed.memory import memory_bytes
 
+_logger = logging.getLogger(__name__)
 RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
 
 
@@ -37,7 +45,7 @@ class Engine(Answers):
     """What the routes call; its methods may be called from any thread.
 
     Args:
-        trainer: started; the engine is the only one that writes to it from then on. A replica takes no events.
+        recommender: started; the engine is the only one that writes to it from then on. A replica takes no events.
         settings: of the service.
         experiments: on live traffic.
         folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
@@ -45,13 +53,29 @@ class Engine(Answers):
 
     def __init__(
         self,
-        trainer: OnlineRecommender | OnlineReplica,
+        recommender: OnlineRecommender | OnlineReplica,
         settings: ServeSettings | None = None,
         experiments: Experiments | None = None,
         folder: Path | None = None,
     ) -> None:
-        super().__init__(trainer, settings, experiments, folder)
-        self._folder = folder
+        self.recommender, self._folder = recommender, folder
+        self.settings = settings or ServeSettings()
+        self.experiments = experiments or Experiments()
+        self.experiments.refuse_by(self._apply)
+        self.telemetry = Telemetry()
+        self.quality = LiveQuality(self.settings.quality.k)
+        self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
+        log = None if folder is None else folder / traffic.FILE
+        # what was kept before impressions were switched off grows old, is told and is erased as before, by the writer
+        kept = log is not None and (self.settings.impressions or log.exists())
+        looks = not self.settings.impressions and isinstance(recommender, OnlineReplica)
+        self.traffic = TrafficLog(log, read_only=looks) if kept and log is not None else None
+        self._looked = time.monotonic()
+        age = round(self.settings.keep_impressions * traffic.DAY) or None
+        self.impressions = None if self.traffic is None or looks else ImpressionQueue(self.traffic, age)
+        with recommender.reading() as (state, _):
+            self._likes(state, TRENDING)  # counts all edges the first time
+            _ = state.items.keys  # hashes all items the first time
         self._known_paths: tuple[tuple[int, int, int] | None, list[str]] | None = None
         limits = self.settings.limits
         self.writer: Writer | None = None
@@ -59,24 +83,28 @@ class Engine(Answers):
         self.follower: Follower | None = None
         self.feed: Feed | None = None
         self._dislike_rate, self._unknown_items = RecentShare(), RecentShare()
-        if isinstance(trainer, OnlineReplica):
-            self.follower = Follower(trainer)
+        if isinstance(recommender, OnlineReplica):
+            self.follower = Follower(recommender)
         else:
             if self.impressions is not None:
                 self.impressions.reach(self.seq)
-            watch = self.verdicts = VerdictWatch(self, self.impressions)
-            self.writer = Writer(trainer, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
+            watch = self.verdicts = VerdictWatch(self, recommender, self.impressions)
+            self.writer = Writer(recommender, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
             if self.settings.source is not None:
                 self.feed = Feed(open_source(self.settings.source), self.writer)
         self.telemetry.watch(self.gauges)
         self.telemetry.watch_quality(lambda: self.quality.figures(now_ms(), "version"))
 
     def close(self) -> None:
-        """Finish what waits, then stop; the trainer stays open."""
+        """Finish what waits, then stop; the recommender stays open."""
         for each in (self.feed, self.writer, self.follower):
             if each is not None:
                 each.close()
-        super().close()
+        if self.impressions is not None:
+            self.impressions.close()
+        self.catalogue.close()
+        if self.traffic is not None:
+            self.traffic.close()
 
     def reasons_not_ready(self) -> list[str]:
         """Return why answers may not be current; nothing where they are."""
@@ -109,13 +137,13 @@ class Engine(Answers):
 
         They are looked up where the register of backups has changed: the disk of one of them may hang.
         """
-        register = _changed(self.trainer.directory / BACKUPS)
+        register = _changed(self.recommender.directory / BACKUPS)
         if self._known_paths is None or self._known_paths[0] != register:
             self._known_paths = register, self._find_paths()
         return self._known_paths[1]
 
     def _find_paths(self) -> list[str]:
-        state, settings = self.trainer.directory, self.settings
+        state, settings = self.recommender.directory, self.settings
         backup = settings.backup
         folders = (state, self._folder, settings.experiments, backup, None if backup is None else backup.parent)
         given = [each for each in folders if each is not None]
@@ -175,9 +203,9 @@ class Engine(Answers):
 
     def _pending_erasure(self) -> dict[str, Any] | None:
         """Return what is left of users who were forgotten; None in a replica, which does not know."""
-        if not isinstance(self.trainer, OnlineRecommender):
+        if not isinstance(self.recommender, OnlineRecommender):
             return None
-        left = self.trainer.pending_erasure
+        left = self.recommender.pending_erasure
         return asdict(replace(left, reasons=tuple(map(self.without_folders, left.reasons))))
 
     def gauges(self) -> dict[str, tuple[str, float | None]]:
@@ -224,3 +252,91 @@ def _changed(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class VerdictWatch:
+    """Called by the writer, before and after each batch."""
+
+    def __init__(self, answers: Answers, recommender: OnlineRecommender, impressions: ImpressionQueue | None) -> None:
+        self._answers, self._recommender, self._impressions = answers, recommender, impressions
+        self.taken = self.unknown = 0
+        """Verdicts that were looked up, and those of them that were on items not known before."""
+        self._random = random.Random()
+        self._judged: list[tuple[int, bool, Case | None]] = []
+        """Of the batch under way: places of verdicts, whether their items are known, and their cases."""
+
+    def before(self, batch: EventBatch) -> None:
+        """Hold the verdicts of a batch against the lists that their users would get now; forget whom it forgets.
+
+        In an interleaved experiment that is the list of the one variant that is drawn for the user. What was shown to
+        those who are forgotten goes first: once their erasure is in the log, nobody could name them any more.
+        """
+        self._judged = []
+        if self._impressions is not None and (batch.type == FORGET_USER).any():
+            for i in self._recommender.current().forgettings(batch).tolist():
+                self._impressions.forget(batch.user_id[i], self._answers.seq + 1)
+        share, most = self._answers.settings.quality.sample, self._answers.settings.quality.per_commit
+        chosen = np.flatnonzero((batch.type == LIKE) | (batch.type == DISLIKE)).tolist()
+        if share < 1:
+            chosen = [i for i in chosen if self._random.random() < share]
+        chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
+        lists: dict[str, np.ndarray] = {}
+        for i in chosen:  # one at a time: answers are not held up for the whole batch
+            try:
+                with self._answers.recommender.reading() as (state, learner):
+                    self._judge(state, learner, batch, i, lists)
+            except Exception:  # live quality must not stop events
+                _logger.exception("a verdict could not be held against the list of its user")
+
+    def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[str, np.ndarray]) -> None:
+        """Hold one verdict against the list of its user, which is kept in ``lists``, by the user's id.
+
+        Users who are not known yet have one number, and may have several variants.
+        """
+        answers, edges = self._answers, state.edges
+        user, item = int(state.users.ids([batch.user_id[i]])[0]), int(state.items.ids([batch.item_id[i]])[0])
+        row = edges.of_user(user) if 0 < user < edges.n_users else None
+        known = 0 < item < edges.n_items
+        if not known or (row is not None and item in row.ids):
+            # nobody could have been shown an unknown item; a judged one is in no list
+            self._judged.append((i, known, None))
+            return
+        assignments = answers.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
+        changed = answers.learner_for(learner, assignments)
+        name = batch.user_id[i]
+        if name not in lists:
+            filters = {"exclude": answers.hidden(), "include_only": None, "asked": Asked.of(state, changed, user)}
+            lists[name] = answers.rank(changed, state, user, answers.quality.k, filters, assignments)[0]
+        found = np.flatnonzero(lists[name] == item)
+        case = Case(
+            sign=1 if batch.type[i] == LIKE else -1,
+            position=int(found[0]) if len(found) else None,
+            percentile=ranking.percentile(changed, edges, user, item, answers.counts(state, assignments)),
+            version=answers.version,
+            variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
+            edges=0 if row is None else len(row.ids),
+        )
+        self._judged.append((i, True, case))
+
+    def after(self, batch: EventBatch, accepted: np.ndarray) -> None:
+        """Count the cases of what was accepted; tell the log of impressions what came of them."""
+        judged = [(known, case) for i, known, case in self._judged if accepted[i]]
+        self.taken += len(judged)
+        self.unknown += sum(not known for known, _ in judged)
+        self._answers.quality.add([case for _, case in judged if case is not None], now_ms())
+        if self._impressions is None:
+            return
+        if (batch.type == FORGET_USER).any():
+            self._impressions.reach(self._recommender.current().applied_seq)  # what the log holds, also after a failure
+        verdicts = []
+        for i in np.flatnonzero(accepted).tolist():
+            kind = int(batch.type[i])
+            if kind in (LIKE, DISLIKE):
+                sign, time = 1 if kind == LIKE else -1, int(batch.timestamp[i])
+                verdicts.append((batch.user_id[i], batch.item_id[i], sign, time))
+        if verdicts:
+            self._impressions.outcomes(verdicts, self._count_outcomes)
+
+    def _count_outcomes(self, likes: int, dislikes: int) -> None:
+        for name, count in (("like", likes), ("dislike", dislikes)):
+            self._answers.telemetry.outcomes.labels(name).inc(count)

@@ -137,9 +137,6 @@ class Experiments:
     Args:
         experiments: by name.
         path: the file that changes are written to; None keeps them in memory.
-
-    Raises:
-        UsageError: two running experiments change the same of what users get.
     """
 
     def __init__(self, experiments: Mapping[str, Experiment] | None = None, path: Path | None = None) -> None:
@@ -153,22 +150,14 @@ class Experiments:
         self._refuse(self._experiments)
 
     def refuse_by(self, check: Callable[[Policy], object]) -> None:
-        """Refuse running experiments with a variant or policy that ``check`` raises UsageError for, from now on.
-
-        Raises:
-            UsageError: such an experiment is there already.
-        """
+        """Refuse running experiments with a variant or policy that ``check`` raises UsageError for, from now on."""
         with self._changing:
             self._check = check
             self._refuse(self._experiments)
 
     @classmethod
     def read(cls, path: Path) -> Experiments:
-        """Read a file; one that is not there holds no experiment.
-
-        Raises:
-            UsageError: it is not valid; the sentence names the key.
-        """
+        """Read a file; one that is not there holds no experiment."""
         seen = _stamp(path)
         made = cls(cls._read(path), path)
         made._seen = seen  # what is written while it is read is read again
@@ -217,22 +206,13 @@ class Experiments:
         return iter(self._experiments.items())
 
     def put(self, name: str, experiment: Experiment) -> None:
-        """Add or change an experiment, and keep it in the file.
-
-        Raises:
-            UsageError: it conflicts with a running one, does not fit the model, or the file can't be written, or holds
-                what somebody else has written and is not valid; nothing is changed.
-        """
+        """Add or change an experiment, and keep it in the file."""
         with self._changing:
             self._take_what_was_written()
             self._keep({**self._experiments, name: experiment})
 
     def remove(self, name: str) -> None:
-        """Take an experiment out of the file; what its users were shown stays in the log of impressions.
-
-        Raises:
-            UsageError: there is no such experiment, it is running, or as :meth:`put`.
-        """
+        """Take an experiment out of the file; what its users were shown stays in the log of impressions."""
         with self._changing:
             self._take_what_was_written()
             if self[name].status == "running":
@@ -254,11 +234,7 @@ class Experiments:
         self._experiments = changed
 
     def change(self, name: str, **fields: Any) -> Experiment:
-        """Change fields of an experiment, such as ``status`` or ``share``.
-
-        Raises:
-            UsageError: there is no such experiment, a value is not valid, or as :meth:`put`.
-        """
+        """Change fields of an experiment, such as ``status`` or ``share``."""
         with self._changing:
             self.reload()
             made = parse_experiment(name, {**self[name].model_dump(), **fields})
@@ -266,12 +242,7 @@ class Experiments:
         return made
 
     def assign(self, user: str, known: bool) -> list[Assignment]:
-        """Return the variants of a user in the running experiments.
-
-        Args:
-            user: its id.
-            known: whether it has edges.
-        """
+        """Return the variants of a user in the running experiments."""
         found = []
         for name, experiment in self._experiments.items():
             if experiment.status != "running" or experiment.segment == ("new" if known else "known"):
@@ -312,11 +283,7 @@ class Experiments:
 
 
 def parse_experiment(name: str, raw: Any) -> Experiment:
-    """Make an experiment of what a yaml or a request holds.
-
-    Raises:
-        UsageError: it is not valid; one sentence with the key.
-    """
+    """Make an experiment of what a yaml or a request holds."""
     if not isinstance(raw, dict):
         raise UsageError(f"experiment '{name}' must be a mapping with variants, got {type(raw).__name__}.")
     return checked(Experiment, raw, f"experiment '{name}'")
@@ -340,11 +307,6 @@ def team_draft(lists: Sequence[Sequence[str]], k: int, rng: np.random.Generator)
     """Interleave two rankings by team-draft (Radlinski, Kurup & Joachims, CIKM 2008).
 
     In each round a coin decides which ranking picks first; each picks its best item that is not in the list yet.
-
-    Args:
-        lists: two rankings, best first.
-        k: length of the result.
-        rng: of the coins.
 
     Returns:
         The items, at most k, and for each the number of the ranking that picked it.

@@ -21,9 +21,8 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, TYPES
 from recbole_signed.live.serve import schemas
 from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.problems import ProblemError
+from recbole_signed.live.serve.problems import ProblemError, Turns
 from recbole_signed.live.serve.requests import check_k, erase, submit, take_back
-from recbole_signed.live.serve.turns import Turns
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
 NEGATIVE = frozenset(("dislike", "downvote", "not_interested", "report"))

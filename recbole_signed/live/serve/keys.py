@@ -39,9 +39,6 @@ class ApiKeys:
 
     Args:
         path: the file; None for none.
-
-    Raises:
-        UsageError: it can't be read, or a line is not valid.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -83,9 +80,6 @@ def make_key(path: Path, role: str, comment: str = "") -> str:
     """Make a key, add its hash to a file, and return the key, which is shown once.
 
     A new file is its owner's alone; one that is there stays readable to those who could read it, such as a service.
-
-    Raises:
-        UsageError: there is no such role, or the file is not one of keys.
     """
     if role not in ROLES:
         raise UsageError(_no_role(role))

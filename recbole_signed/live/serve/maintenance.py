@@ -51,40 +51,35 @@ class Round:
 
 
 class Maintenance:
-    """Runs what is due; a task that fails is tried again after a pause, and tells so in the metrics.
-
-    Args:
-        engine: whose trainer is maintained.
-        schedule: seconds between rounds.
-    """
+    """Runs what is due; a task that fails is tried again after a pause, and tells so in the metrics."""
 
     def __init__(self, engine: Engine, schedule: Schedule) -> None:
-        assert isinstance(engine.trainer, OnlineRecommender), "a replica is not maintained"
-        self._engine, self._trainer = engine, engine.trainer
-        self._compute = self._trainer.compute = ComputeBySize()
+        assert isinstance(engine.recommender, OnlineRecommender), "a replica is not maintained"
+        self._engine, self._recommender = engine, engine.recommender
+        self._compute = self._recommender.compute = ComputeBySize()
         self._tasks = self._all()
         self._every = {name: float(getattr(schedule, name)) for name in self._tasks if getattr(schedule, name) > 0}
         now = time.monotonic()
         self._due = {name: now + every for name, every in self._every.items()}
         if "backup" in self._due:
             self._due["backup"] = now + self._until("backup", self._backup_made())
-        if "refit" in self._due and self._trainer.scratch_time:
-            self._due["refit"] = now + self._until("refit", self._trainer.scratch_time)
+        if "refit" in self._due and self._recommender.scratch_time:
+            self._due["refit"] = now + self._until("refit", self._recommender.scratch_time)
         self._last: dict[str, Round] = {}
-        self._done_at = {**dict.fromkeys(self._tasks, engine.seq), "refit": self._trainer.scratch_seq}
+        self._done_at = {**dict.fromkeys(self._tasks, engine.seq), "refit": self._recommender.scratch_seq}
         self._refitting, self._lock = Refitting(), threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def _all(self) -> dict[str, Callable[[], object]]:
-        trainer = self._trainer
+        recommender = self._recommender
         target = self._engine.settings.backup
-        backup = {} if target is None else {"backup": lambda: trainer.back_up(target)}
+        backup = {} if target is None else {"backup": lambda: recommender.back_up(target)}
         return {
-            "refresh": lambda: (trainer.refresh(), trainer.snapshot()),  # replicas follow saved versions
-            "refit": lambda: (trainer.refit().result(), trainer.snapshot()),
-            "snapshot": trainer.snapshot,
-            "compact": trainer.compact,
+            "refresh": lambda: (recommender.refresh(), recommender.snapshot()),  # replicas follow saved versions
+            "refit": lambda: (recommender.refit().result(), recommender.snapshot()),
+            "snapshot": recommender.snapshot,
+            "compact": recommender.compact,
             **backup,
         }
 
@@ -130,10 +125,6 @@ class Maintenance:
         """Let a refit begin as soon as no other task runs, whatever the schedule says.
 
         One that was asked for already and has not begun is the same: it will know all that happened until now.
-
-        Raises:
-            AlreadyRunsError: one runs.
-            UsageError: maintenance has ended.
         """
         with self._lock:
             if not self._thread.is_alive() or self._stop.is_set():

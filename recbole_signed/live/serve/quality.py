@@ -115,12 +115,7 @@ class RecentShare:
         self._noted = deque([(clock(), 0.0, 0.0)])
 
     def of(self, part: float, whole: float) -> tuple[float | None, float]:
-        """Return the share, None where the second counter has not grown, and by how much that has grown.
-
-        Args:
-            part: the first counter now.
-            whole: the second.
-        """
+        """Return the share, None where the second counter has not grown, and by how much that has grown."""
         with self._lock:
             now = self._clock()
             while len(self._noted) > 1 and self._noted[1][0] <= now - 3600:
@@ -133,11 +128,7 @@ class RecentShare:
 
 
 class LiveQuality:
-    """Running figures by version, variant and group of users; buckets of a minute, kept for a day.
-
-    Args:
-        k: length of the list that a verdict is looked up in.
-    """
+    """Running figures by version, variant and group of users; buckets of a minute, kept for a day."""
 
     def __init__(self, k: int = 20) -> None:
         self.k = k

@@ -39,11 +39,7 @@ def disk() -> Iterator[None]:
 
 
 async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
-    """Take events; the answer comes when they are on the disk and recommendations reflect them.
-
-    Raises:
-        ProblemError: 413 for too many; 503 where the process does not write, or the disk can't; 409 beside a stream.
-    """
+    """Take events; the answer comes when they are on the disk and recommendations reflect them."""
     if len(rows) > engine.settings.limits.batch:
         raise ProblemError(
             413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
@@ -122,11 +118,7 @@ def check_length(engine: Engine, given: str) -> None:
 
 
 async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.EventsAnswer:
-    """Take the like or dislike of a user back.
-
-    Raises:
-        ProblemError: 409 where it was refused, so that nobody takes it for done.
-    """
+    """Take the like or dislike of a user back."""
     row = {"user_id": user, "item_id": item, "type": f"un{sign}"}
     return await _done(engine, row, f"The {sign} can't be taken back")
 
@@ -140,12 +132,7 @@ async def announce(engine: Engine, row: dict[str, Any]) -> None:
 
 
 async def keep_item(engine: Engine, item_id: str, body: schemas.ItemBody) -> None:
-    """Keep what the service is told of an item: features or a name alone leave withdrawal and tags as they are.
-
-    Raises:
-        ProblemError: 422 where the id is too long or the features are refused, and then nothing has changed; 503 where
-            the disk can't be written.
-    """
+    """Keep what the service is told of an item: features or a name alone leave withdrawal and tags as they are."""
     check_length(engine, item_id)
 
     async def put(withdrawn: bool, tags: Sequence[str]) -> None:

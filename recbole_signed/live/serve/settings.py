@@ -95,8 +95,7 @@ class ServeSettings(Spec):
         impressions: whether answers are logged.
         keep_impressions: days after which they are deleted; 0 keeps them.
         backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
-        source: address of a Redis stream or a Kafka topic, from which events come in the place of requests, see
-            ``feed.py``.
+        source: address of a Redis stream or a Kafka topic, from which events come in the place of requests.
         dislike_strength: how far what is near to a dislike falls, from 0 to 1, for users whose variant says nothing of
             it; None: as the state has it.
         half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.

@@ -17,6 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np  # noqa: F401  # its BLAS has to be loaded before it can be limited
+import scipy.linalg  # noqa: F401
+import torch
+from threadpoolctl import threadpool_limits
+
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.live import OnlineRecommender
@@ -24,8 +29,6 @@ from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve.catalogue import FILE, Catalogue
 from recbole_signed.live.serve.keys import ApiKeys, is_loopback
 from recbole_signed.live.serve.settings import ServeSettings
-from recbole_signed.live.serve.threads import compute_on_one_thread
-from recbole_signed.live.serve.workers import ReplicaProcesses
 from recbole_signed.live.store.backup import refuse_target
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.owner import LOG
@@ -44,6 +47,7 @@ try:
     from recbole_signed.live.serve.engine import Engine
     from recbole_signed.live.serve.experiments import Experiments
     from recbole_signed.live.serve.middleware import LocalHosts
+    from recbole_signed.live.serve.replicas import ReplicaProcesses
     from recbole_signed.live.serve.telemetry import TOLD
 except ImportError:  # the extra 'serve', which run_service names
     uvicorn = None  # type: ignore[assignment]
@@ -82,9 +86,6 @@ def init_state(
         directory: of the state, which must not be there yet.
         parameters: of the model; what they leave open is chosen on held-out likes first.
         names: column of the data set's ``.item`` file with what people call the items; ``title`` or ``name`` if None.
-
-    Raises:
-        UsageError: the state is there already, or the model, the data set or the column are not.
     """
     from recbole_signed import api  # imports RecBole, which a service of most states does without
 
@@ -98,12 +99,9 @@ def init_from_model(file: Path, directory: Path, names: str | None = None) -> No
     """Begin a state with a model that was fitted and saved before.
 
     Args:
-        file: what ``save`` of a fitted model wrote, or a checkpoint of a trainer.
+        file: what ``save`` of a fitted model wrote, or a checkpoint of a recommender.
         directory: of the state, which must not be there yet.
         names: as :func:`init_state` takes it.
-
-    Raises:
-        UsageError: the state is there already, or the file or the column are not.
     """
     from recbole_signed import api
 
@@ -143,11 +141,7 @@ def can_begin(directory: Path) -> bool:
 
 
 def refuse_directory(directory: Path) -> None:
-    """Refuse a folder in which no state can begin, before anything is read or fitted for it.
-
-    Raises:
-        UsageError: there is something in it, or it can't be written.
-    """
+    """Refuse a folder in which no state can begin, before anything is read or fitted for it."""
     _refuse_begun(directory)
     _refuse_unwritable(directory)
 
@@ -185,9 +179,6 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
         host: address.
         port: number.
         shared: let other processes of this user listen on the same port; the system spreads connections.
-
-    Raises:
-        UsageError: the address can't be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # with the protocol named, asyncio turns Nagle's algorithm off, which costs 40 ms an answer beside delayed ACKs
@@ -244,7 +235,7 @@ def run_service(
         )
     hold_memory_down()
     compute_on_one_thread()
-    trainer = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
+    recommender = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
     sockets: list[socket.socket] = []
     replicas: ReplicaProcesses | None = None
     told: tempfile.TemporaryDirectory[str] | None = None
@@ -257,7 +248,7 @@ def run_service(
         port = sockets[0].getsockname()[1]
         if workers > 1:
             sockets.append(listening_socket("127.0.0.1", 0))
-        engine = _engine(trainer, settings, directory)
+        engine = _engine(recommender, settings, directory)
         maintenance = Maintenance(engine, settings.schedule)
         try:
             server = _server(make_app(engine, keys, maintenance), keys, settings)
@@ -291,7 +282,7 @@ def run_service(
             bound.close()
         if told is not None:
             told.cleanup()
-        trainer.close()
+        recommender.close()
 
 
 @_ends_by_sigterm
@@ -316,10 +307,6 @@ def run_replica(
         writer: address that requests which change anything are handed to; such requests are refused without one.
         parent: the process with whose end this one is to end.
         metrics: file from which the writer reads the metrics of this process; without one it shows them itself.
-
-    Raises:
-        UsageError: as :func:`run_service`.
-        MissingExtraError: the extra ``serve`` is not installed.
     """
     settings, keys = _checked(host, settings)
     hold_memory_down()
@@ -374,17 +361,7 @@ def changed(path: Path) -> int | None:
 
 
 def refuse_address(host: str, port: int, settings: ServeSettings | None = None) -> None:
-    """Refuse what :func:`run_service` would refuse, before a first state is made for it.
-
-    Args:
-        host: address to listen on; without API keys a loopback address.
-        port: 0 for any that is free.
-        settings: of the service.
-
-    Raises:
-        UsageError: the keys or the address are not usable.
-        MissingExtraError: the extra ``serve`` is not installed.
-    """
+    """Refuse what :func:`run_service` would refuse, before a first state is made for it."""
     _checked(host, settings)
     listening_socket(host, port).close()
 
@@ -455,3 +432,13 @@ def announce(address: str, keys: bool) -> None:
     guard = "" if keys else " Without API keys everybody on this machine may use it."
     sys.stderr.write(f"Serving on {address} (documentation: {address}/docs).{guard} Stop with Ctrl-C.\n")
     sys.stderr.flush()
+
+
+def compute_on_one_thread() -> None:
+    """Let products of matrices run on the thread that asks for them, in this process from now on.
+
+    The products of a request are too small to be shared, and threads of OpenBLAS that wait for the next one spin: on
+    two cores a request took 6.1 ms of processor time instead of 2.8.
+    """
+    torch.set_num_threads(1)
+    threadpool_limits(limits=1)

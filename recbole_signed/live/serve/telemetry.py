@@ -91,11 +91,7 @@ class Telemetry:
         return _together({"writer": own, **told})
 
     def tell(self, path: Path) -> None:
-        """Write the metrics to a file, which is whole whenever it is read.
-
-        Raises:
-            OSError: it can't be written.
-        """
+        """Write the metrics to a file, which is whole whenever it is read."""
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(generate_latest(self.registry))
         os.replace(temporary, path)

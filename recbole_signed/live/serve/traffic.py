@@ -37,6 +37,8 @@ STEP = 10_000
 """Most impressions that are deleted for their age at once: what waits is not held up for long."""
 ATTRIBUTION = DAY
 """Milliseconds after an impression within which a verdict on the item counts as its outcome."""
+BEFORE = 14 * DAY
+"""Milliseconds of the period whose verdicts are the covariates of a user."""
 SKEW = 60_000
 """Milliseconds that the clock of a caller may lag behind that of the service."""
 
@@ -63,11 +65,6 @@ CREATE TABLE IF NOT EXISTS draw (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS drawn ON draw (impression);
 """
-_MIXED = """
-SELECT i.request FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?1
-GROUP BY i.request HAVING min(e.variant) < max(e.variant)
-"""
-"""The requests of an experiment that were answered with interleaved lists, but for lists of one item."""
 
 
 def now_ms() -> int:
@@ -268,15 +265,11 @@ class TrafficLog:
         newest = "max(seq), 0) FROM sqlite_sequence" if self._counts else "max(id), 0) FROM impression"
         return int(self._db.execute(f"SELECT coalesce({newest}").fetchone()[0])
 
-    # ---- reading
-
-    def per_user(self, experiment: str, *, before_days: int = 14) -> pl.DataFrame:
+    def per_user(self, experiment: str) -> pl.DataFrame:
         """Return one row a user of an experiment.
 
-        Args:
-            experiment: its name.
-            before_days: length of the period before a user's first exposure whose verdicts are its covariates. It ends
-                :data:`ATTRIBUTION` before that exposure, so that none of the verdicts came after it.
+        Covariates are of :data:`BEFORE`, which ends :data:`ATTRIBUTION` before a user's first exposure, so that none of
+        the verdicts came after it.
 
         Returns:
             Columns ``variant``, ``propensity`` (share of the variant at the first exposure), ``first`` (its time,
@@ -285,11 +278,14 @@ class TrafficLog:
             variants (a change of shares) counts for the first one.
         """
         rows = self._query(
-            f"""
+            """
             WITH shown AS (
                 SELECT i.user, e.variant, e.propensity, i.time, i.like, i.dislike
                 FROM exposure e JOIN impression i ON i.id = e.impression
-                WHERE e.experiment = ?1 AND i.request NOT IN ({_MIXED})
+                WHERE e.experiment = ?1 AND i.request NOT IN (
+                    SELECT i.request FROM exposure e JOIN impression i ON i.id = e.impression WHERE e.experiment = ?1
+                    GROUP BY i.request HAVING min(e.variant) < max(e.variant)
+                )
             ), first AS (
                 SELECT user, min(time) AS first FROM shown GROUP BY user
             ), own AS (
@@ -307,7 +303,7 @@ class TrafficLog:
             LEFT JOIN before b ON b.user = o.user
             GROUP BY o.user ORDER BY o.first, o.user
             """,
-            (experiment, ATTRIBUTION, ATTRIBUTION + before_days * DAY),
+            (experiment, ATTRIBUTION, ATTRIBUTION + BEFORE),
         )
         counts = ("impressions", "likes", "dislikes")
         return _frame(rows, "variant", "propensity", "first", *counts, *(f"{name}_before" for name in counts))
@@ -335,23 +331,19 @@ class TrafficLog:
         )
         return _frame(rows, "user", "request", "variant", "likes", "dislikes")
 
-    def logged(self, experiment: str, *, interleaved: bool = True) -> pl.DataFrame:
-        """Return every impression of an experiment: what off-policy estimates start from.
-
-        Args:
-            experiment: its name.
-            interleaved: with those of lists that were interleaved under that name.
+    def logged(self, experiment: str) -> pl.DataFrame:
+        """Return every impression of an experiment.
 
         Returns:
             Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``, ``user`` (a
             number that counts the users from 1, another one in each answer).
         """
         rows = self._query(
-            f"""
+            """
             SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
                    dense_rank() OVER (ORDER BY i.user)
             FROM exposure e JOIN impression i ON i.id = e.impression
-            WHERE e.experiment = ?1 {"" if interleaved else f"AND i.request NOT IN ({_MIXED})"} ORDER BY i.id
+            WHERE e.experiment = ?1 ORDER BY i.id
             """,
             (experiment,),
         )
@@ -423,11 +415,7 @@ class ImpressionQueue:
         self._queue.put(write)
 
     def forget(self, user: str, seq: int) -> None:
-        """Delete what was shown to a user, see :meth:`TrafficLog.forget`, and wait until that is done.
-
-        Raises:
-            UsageError: the log can't be written.
-        """
+        """Delete what was shown to a user, see :meth:`TrafficLog.forget`, and wait until that is done."""
         done: Future[None] = Future()
 
         def write() -> None:

@@ -10,9 +10,9 @@ from fastapi import FastAPI, Query
 from recbole_signed.live.learners.asked import Asked, ItemValues
 from recbole_signed.live.serve import schemas
 from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.held import asked_by
+from recbole_signed.live.serve.problems import Turns
+from recbole_signed.live.serve.ranking import asked_by
 from recbole_signed.live.serve.requests import check_length, submit, wait_for
-from recbole_signed.live.serve.turns import Turns
 
 
 def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
@@ -26,7 +26,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         await wait_for(engine, min_seq)
 
         def work() -> schemas.WishList:
-            with engine.trainer.reading() as (state, learner):
+            with engine.recommender.reading() as (state, learner):
                 asked = Asked.of(state, learner, int(state.users.ids([user_id])[0]))
                 return schemas.WishList(
                     wishes=[schemas.WishInfo(**each) for each in asked_by(state, asked)], seq=engine.seq
@@ -40,7 +40,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
 
         def work() -> schemas.Values:
             found: dict[str, list[str]] = {}
-            with engine.trainer.reading() as (state, learner):
+            with engine.recommender.reading() as (state, learner):
                 for column, value in ItemValues(state, learner).of(int(state.items.ids([item_id])[0])):
                     found.setdefault(column, []).append(value)
             return schemas.Values(values=found)

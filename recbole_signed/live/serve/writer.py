@@ -2,6 +2,9 @@
 
 A thread of its own takes as many events as wait, at most a commit's worth, makes them durable, and lets the learner
 follow. The callers' futures are done when answers reflect their events.
+
+Events may come from a stream that several services follow, in the place of ``POST /v1/events``. Each has a state of its
+own and reads all events in one order, so states on several machines become the same and answer alike.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import id_text
 from recbole_signed.live import EventBatch, OnlineRecommender
-from recbole_signed.live.events import DeadLetter
-from recbole_signed.live.serve.arrivals import Arrivals
+from recbole_signed.live.events import DeadLetter, time_of
 from recbole_signed.live.serve.telemetry import Telemetry
+from recbole_signed.live.serve.traffic import now_ms
+from recbole_signed.live.sources import EventSource
+from recbole_signed.live.sources.source import Polled
 from recbole_signed.live.store.results import EventResult
 
 _logger = logging.getLogger(__name__)
@@ -63,7 +68,7 @@ class Writer:
     """The thread that writes.
 
     Args:
-        trainer: started; nobody else writes to it.
+        recommender: started; nobody else writes to it.
         telemetry: that is counted in.
         before, after: called with each batch.
         queue_size: most events that wait.
@@ -72,14 +77,14 @@ class Writer:
 
     def __init__(
         self,
-        trainer: OnlineRecommender,
+        recommender: OnlineRecommender,
         telemetry: Telemetry,
         before: Before,
         after: After,
         queue_size: int,
         commit: int,
     ) -> None:
-        self._trainer, self._telemetry = trainer, telemetry
+        self._recommender, self._telemetry = recommender, telemetry
         self._before, self._after = before, after
         self.arrivals = Arrivals()
         self.queue_size, self._commit_size = queue_size, commit
@@ -104,7 +109,7 @@ class Writer:
 
     def position(self, source: str) -> str | None:
         """Return up to where a stream is read, as the log has it."""
-        return self._trainer.position(source)
+        return self._recommender.position(source)
 
     def submit(self, rows: Sequence[Any], read_to: tuple[str, str] | None = None) -> Future[Written]:
         """Hand events over; the future is done when they are durable and answers reflect them.
@@ -112,9 +117,6 @@ class Writer:
         Args:
             rows: the events.
             read_to: the name of the stream that they come from, and the position up to which it is read with them.
-
-        Raises:
-            BusyError: too many events wait already; none of these was taken.
         """
         with self._room:
             if self.waiting and self.waiting + len(rows) > self.queue_size:
@@ -125,13 +127,8 @@ class Writer:
         return job.done
 
     def reject(self, source: str, rows: Sequence[DeadLetter]) -> None:
-        """Keep rows of a stream that are no events beside the log, and count them, as those of a request are.
-
-        Raises:
-            UsageError: the disk is full or can't be written.
-        """
-        with self._trainer.reading() as (state, _):
-            pass  # which is not held while the disk is waited for
+        """Keep rows of a stream that are no events beside the log, and count them, as those of a request are."""
+        state = self._recommender.current()
         with state.entered():
             state.dead_letters.write(source, rows)
         self._telemetry.events.labels("refused").inc(len(rows))
@@ -169,9 +166,7 @@ class Writer:
 
     def _probe(self) -> None:
         try:
-            with self._trainer.reading() as (state, _):
-                pass  # which is not held while the disk is waited for
-            state.probe()
+            self._recommender.current().probe()
         except Exception as error:  # the writer goes on
             self.failure = str(error) or type(error).__name__
         else:
@@ -204,9 +199,9 @@ class Writer:
             if len(batch):
                 self._before(batch)
 
-        times = self.arrivals.times(rows, self._trainer)
+        times = self.arrivals.times(rows, self._recommender)
         try:
-            results = self._trainer.ingest(rows, times=times, before=before, source=source, position=position)
+            results = self._recommender.ingest(rows, times=times, before=before, source=source, position=position)
         except Exception:
             if len(batch):
                 self._after(batch, np.zeros(len(batch), dtype=bool))
@@ -221,8 +216,8 @@ class Writer:
             each if each.event_id is not None else replace(each, event_id=_event_id(row))
             for each, row in zip(results, rows, strict=True)
         ]
-        assert self._trainer.state is not None
-        return named, int(self._trainer.state.applied_seq)
+        assert self._recommender.state is not None
+        return named, int(self._recommender.state.applied_seq)
 
 
 def _tell(jobs: Sequence[_Job], results: list[EventResult], seq: int) -> None:
@@ -243,3 +238,149 @@ def _event_id(row: Any) -> str | None:
         return id_text(row["event_id"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+SET_BACK = 240_000
+"""Milliseconds by which the clock may be set back without changing the order of events; less than what an event may lie
+ahead of it."""
+
+
+class Arrivals:
+    """Gives times in the order of events: none is earlier than one before, though the clock is set back.
+
+    A verdict would else be older than the one that it takes back, and change nothing.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def now(self) -> int:
+        """Return the clock, milliseconds since 1970."""
+        now = now_ms()
+        self._last = now if now >= self._last or self._last - now > SET_BACK else self._last + 1
+        return self._last
+
+    def times(self, rows: Sequence[Any], recommender: OnlineRecommender) -> dict[int, int]:
+        """Return the times of rows that have none, by their places.
+
+        Somebody's clock may be ahead, or that of this machine was, and what came with its time would stay the newest.
+        So such a row is later than what was taken before of its user and item, and than a forgetting of the user: just
+        after it where that lies ahead of the clock, however far.
+        """
+        untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
+        if not untimed:  # nothing is looked up
+            return {}
+        pairs = {place: _pair(rows[place]) for place in untimed}
+        users, items = ([pair[side] for pair in pairs.values()] for side in (0, 1))
+        least = dict(zip(untimed, recommender.times_to_follow(users, items), strict=True))
+        times, here = dict[int, int](), dict[tuple[str, str], int]()
+        waiting = set(users)
+        for place, row in enumerate(rows):
+            if not isinstance(row, dict):
+                continue
+            pair = pairs.get(place) or _pair(row)
+            if pair[0] not in waiting:  # nothing depends on its time
+                continue
+            if place in least:
+                times[place] = max(self.now(), least[place], here.get(pair, 0), here.get((pair[0], ""), 0))
+            stamp = times[place] if place in least else time_of(row)
+            if stamp is not None:
+                pair = (pair[0], "") if row.get("type") == "forget_user" else pair
+                here[pair] = max(here.get(pair, 0), stamp + 1)
+        return times
+
+
+def _pair(row: dict[str, Any]) -> tuple[str, str]:
+    return _id(row.get("user_id")), _id(row.get("item_id"))
+
+
+def _id(given: Any) -> str:
+    """Return an id as the state has it; nothing for what is none: such a row is refused later."""
+    try:
+        return id_text(given)
+    except ValueError:
+        return ""
+
+
+BATCH = 500
+"""Events that are taken at once."""
+PAUSE = 1.0
+"""Seconds until what failed is tried again, and between two looks at how far the stream is ahead."""
+
+
+class Feed:
+    """A thread that hands the events of a source to the writer, and tells the source what is durable."""
+
+    def __init__(self, source: EventSource, writer: Writer) -> None:
+        self._source, self._writer = source, writer
+        self.failure: str | None = None
+        """Why the last try failed; None where it did not."""
+        self.behind: int | None = None
+        """Events of the stream that were not read yet a moment ago; None where that is not known."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish the batch under way, then end."""
+        self._stop.set()
+        self._thread.join()
+        self._source.close()
+
+    def _run(self) -> None:
+        sought, look_at = False, 0.0
+        while not self._stop.is_set():
+            try:
+                if not sought:
+                    self._source.seek(self._writer.position(self._source.name))
+                    sought = True
+                polled = self._source.poll(BATCH)
+                for each in polled.rejected:
+                    _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
+                if self._rejected(polled.rejected) and self._taken(polled):
+                    self._source.commit(polled.position)
+                    self.failure = None
+                if time.monotonic() > look_at:
+                    self.behind, look_at = self._behind(), time.monotonic() + PAUSE
+            except Exception as error:  # the thread must live on, and /readyz tell why nothing comes
+                self._failed(error)
+
+    def _behind(self) -> int | None:
+        try:
+            return self._source.behind()
+        except Exception as error:  # a figure alone: whether the stream can be read, the next poll says
+            _logger.debug("how far %s is ahead is not known: %s", self._source.name, error)
+            return None
+
+    def _rejected(self, rows: Sequence[DeadLetter]) -> bool:
+        """Hand over what is no event until it is kept; False where the end came first."""
+        while rows and not self._stop.is_set():
+            try:
+                self._writer.reject(self._source.name, rows)
+                return True
+            except Exception as error:  # such as a full disk; the source would not give these again
+                self._failed(error)
+        return not rows
+
+    def _taken(self, polled: Polled) -> bool:
+        """Hand events over until they are durable, and how far the source is read; False where the end came first."""
+        events = list(polled.batch.events())
+        read_to = None if polled.position is None else (self._source.name, polled.position)
+        moved = bool(events or polled.rejected)  # rows that are no events would else be read again at each start
+        while moved and not self._stop.is_set():
+            try:
+                for each in self._writer.submit(events, read_to).result().results:
+                    if each.status == "refused":  # by this state: others that follow the stream may have taken it
+                        _logger.warning("an event of %s is refused: %s", self._source.name, each.reason)
+                return True
+            except BusyError:
+                self._stop.wait(PAUSE)
+            except Exception as error:  # such as a full disk; the source would not give these events again
+                self._failed(error)
+        return not moved
+
+    def _failed(self, error: Exception) -> None:
+        if self.failure is None:
+            _logger.error("%s", error, exc_info=None if isinstance(error, UsageError) else error)
+        self.failure = str(error) or type(error).__name__
+        self._stop.wait(PAUSE)

@@ -1,4 +1,4 @@
-"""Where events come from: atomic files, JSON lines, CSV, Redis streams, Kafka topics."""
+"""Streams that events come from: of Redis, and topics of Kafka."""
 
 import lazy_loader
 

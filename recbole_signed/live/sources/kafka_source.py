@@ -136,7 +136,7 @@ class KafkaSource(EventSource):
             except ValueError as error:
                 dead.append(unreadable("message", message.value() or b"", place, error))
         batch, invalid = parse_rows(rows, places, self._limits, instead=instead)
-        return Polled(batch, dead + invalid, self._position(), exhausted=False)
+        return Polled(batch, dead + invalid, self._position())
 
     def commit(self, position: str | None) -> None:
         """Set the offsets of the group, without waiting for Kafka: the log knows them anyway."""
@@ -262,11 +262,7 @@ def _told(error: Any) -> str:
 
 
 def _read_settings(path: str | Path | None) -> dict[str, str]:
-    """Read a file of settings, ``name=value`` a line.
-
-    Raises:
-        UsageError: it is none, or sets what the source sets itself.
-    """
+    """Read a file of settings, ``name=value`` a line."""
     if path is None:
         return {}
     try:

@@ -94,7 +94,7 @@ class RedisSource(EventSource):
         self._given = [entry for entry, _ in entries]
         instead = [{"event_id": f"{self._stream}/{place}"} for place in positions]
         batch, dead = parse_rows(rows, positions, self._limits, instead=instead)
-        return Polled(batch, dead, positions[-1] if positions else None, exhausted=False)
+        return Polled(batch, dead, positions[-1] if positions else None)
 
     def commit(self, position: str | None) -> None:
         """Acknowledge what the last `poll` gave.

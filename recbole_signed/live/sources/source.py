@@ -12,7 +12,7 @@ from recbole_signed.live.events import DeadLetter
 
 @dataclass(frozen=True)
 class Polled:
-    """What a source gave: events, rows that were none, how far it is read now, and whether there is no more to come.
+    """What a source gave: events, rows that were none, and how far it is read now.
 
     ``position`` is the source's own text; None for a source that can't be put back.
     """
@@ -20,7 +20,6 @@ class Polled:
     batch: EventBatch
     rejected: list[DeadLetter]
     position: str | None
-    exhausted: bool
 
 
 class EventSource(Protocol):
@@ -53,13 +52,6 @@ class EventSource(Protocol):
 
 
 def unreadable(what: str, raw: bytes, position: str, error: ValueError) -> DeadLetter:
-    """Return what `parse_json` has refused as a dead letter; the text of the error, which may quote it, is left out.
-
-    Args:
-        what: it is: a line or a message.
-        raw: as it came.
-        position: where the source has it.
-        error: of `parse_json`.
-    """
+    """Return what `parse_json` has refused as a dead letter; the text of the error, which may quote it, is left out."""
     why = "has a key twice" if isinstance(error, RepeatedKeyError) else "is no JSON in UTF-8"
     return DeadLetter(f"the {what} {why}", position, raw.decode(errors="backslashreplace").rstrip())

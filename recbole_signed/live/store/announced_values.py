@@ -23,7 +23,7 @@ class AnnouncedValues:
     """
 
     def __init__(self, announcements: Announcements) -> None:
-        self._announcements = announcements
+        self.announcements = announcements
         self._of_words: frozenset[str] = frozenset()
         self._seen = -1
         self._texts: dict[str, str] = {}
@@ -35,10 +35,10 @@ class AnnouncedValues:
     def following(self, of_words: Collection[str]) -> AnnouncedValues:
         """Return it as the announcements are now; in the columns ``of_words`` each word of a text is a value."""
         if (words := frozenset(of_words)) != self._of_words:
-            self.__init__(self._announcements)  # type: ignore[misc]
+            self.__init__(self.announcements)  # type: ignore[misc]
             self._of_words = words
-        if self._seen != self._announcements.n_changes:
-            told = self._announcements.of_items
+        if self._seen != self.announcements.n_changes:
+            told = self.announcements.of_items
             for token in [token for token, text in self._texts.items() if told.get(token) is not text]:
                 self._drop(token)
             for token, text in told.items():
@@ -46,7 +46,7 @@ class AnnouncedValues:
                     self._texts[token], self._pairs[token] = text, pairs_of(json.loads(text), words)
                     for pair in self._pairs[token]:
                         self.items.setdefault(pair, set()).add(token)
-            self._seen, self._numbers = self._announcements.n_changes, {}
+            self._seen, self._numbers = self.announcements.n_changes, {}
         return self
 
     def _drop(self, token: str) -> None:

@@ -22,7 +22,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,9 @@ from recbole_signed.files import (
     sync_folder,
 )
 from recbole_signed.live.events import FORGET_USER
-from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
+from recbole_signed.live.store.announcements import LINES
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.line_files import append_lines, read_lines, summed_line
+from recbole_signed.live.store.line_files import read_lines, summed_line
 from recbole_signed.live.store.owner import LOG, existing_log
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
 from recbole_signed.live.store.versions import CURRENT, PINNED, Versions
@@ -52,8 +52,6 @@ _OTHERS = "OTHER_BACKUPS"
 """The register within a backup, which under its own name would be that of the backup itself."""
 _VERSIONS, _CATALOGUE, _EXPERIMENTS = "versions", "catalogue.sqlite", "experiments.yaml"
 _ATTEMPTS = 5
-_SLACK = 100
-"""Lines of the register, beyond two for each backup, after which it is written again."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,7 @@ def back_up(directory: Path, target: Path) -> BackupInfo:
 
 
 def refuse_target(directory: Path, target: Path) -> None:
-    """Refuse a folder that can't be the backup of a state.
-
-    Raises:
-        UsageError: it is in the state, or holds something else.
-    """
+    """Refuse a folder that can't be the backup of a state."""
     directory, target = directory.absolute(), target.absolute()
     if directory in (target, *target.parents):
         raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
@@ -131,22 +125,16 @@ def refuse_target(directory: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def alone(directory: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep others from making backups of a state, or from forgetting users in them.
-
-    Raises:
-        UsageError: one is being made, and this is not to wait for its end.
-    """
-    path = directory / BACKUPS
-    while True:
-        with path.open("ab") as register:
-            try:
-                fcntl.flock(register, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
-            # the file of this lock may have been replaced meanwhile, and is where it is written again here
-            if os.path.samestat(os.fstat(register.fileno()), path.stat()) and not _shortened(directory):
-                yield
-                return
+    """Keep others from making backups of a state, or from forgetting users in them."""
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise UsageError(f"a backup of {directory} is being made; the erasure waits for its end.") from None
+        yield
+    finally:
+        os.close(held)
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -193,11 +181,7 @@ class NotedBackup:
         return above != self.path.parent if self.device is None else above.stat().st_dev != self.device
 
     def refuse_away(self, directory: Path) -> None:
-        """Refuse to go on without the disk of a backup of a state.
-
-        Raises:
-            UsageError: it is away.
-        """
+        """Refuse to go on without the disk of a backup of a state."""
         if self.is_away:
             raise UsageError(
                 f"the backup {self.path} can't be reached: the disk that it was made on is not there. Mount it; or, if "
@@ -206,61 +190,41 @@ class NotedBackup:
 
 
 def note(directory: Path, *backups: NotedBackup) -> None:
-    """Write backups to the register in a directory."""
-    append_lines(directory / BACKUPS, map(_row, backups))
+    """Write backups to the register in a directory, while `alone`."""
+    _write(directory, {each.path: each for each in (*noted(directory), *backups)})
+
+
+def _write(directory: Path, backups: Mapping[Path, NotedBackup]) -> None:
+    rows = [{**vars(each), "path": str(each.path)} for each in backups.values()]
+    replace_file(directory / BACKUPS, b"".join(map(summed_line, rows)))
 
 
 def note_destroyed(directory: Path, target: Path) -> None:
-    """Take a backup from the register of a state: erasures do not wait for it any more.
-
-    Raises:
-        UsageError: it is not in the register, or still there.
-    """
+    """Take a backup from the register of a state: erasures do not wait for it any more."""
     directory, target = directory.absolute(), target.absolute()
-    found = {each.path: each for each in noted(directory)}
-    if target not in found:
-        known = ", ".join(map(str, found)) or "none"
-        raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
-    if found[target].is_there:
-        raise UsageError(f"{target} is still there and holds users; delete it first.")
     with refusing(f"Writing {directory / BACKUPS}"), alone(directory):
-        append_lines(directory / BACKUPS, [{"path": str(target), "destroyed": True}])
+        found = {each.path: each for each in noted(directory)}
+        if target not in found:
+            known = ", ".join(map(str, found)) or "none"
+            raise UsageError(f"{target} is not a backup that was made of {directory}; those are: {known}.")
+        if found.pop(target).is_there:
+            raise UsageError(f"{target} is still there and holds users; delete it first.")
+        _write(directory, found)
 
 
 def noted(directory: Path, name: str = BACKUPS) -> list[NotedBackup]:
-    """Return what the register in a directory says of each backup, in the order in which they were first made.
-
-    Raises:
-        DamagedError: the register is not as it was written: a backup may hold what is to be erased.
-    """
+    """Return what the register in a directory says of each backup, in the order in which they were first made."""
     found: dict[str, NotedBackup] = {}
-    for row in read_lines(directory / name)[0]:
+    for row in read_lines(directory / name):
         about = row if isinstance(row, dict) else {"path": row}  # earlier versions wrote the path alone
         path, device = about.get("path"), about.get("device")
         if not isinstance(path, str) or not isinstance(device, int | None):
             raise DamagedError(f"{directory / name} is damaged: it names what is no folder; put a copy in its place.")
-        if about.get("destroyed"):
+        if about.get("destroyed"):  # of earlier versions, which added lines and took none away
             found.pop(path, None)
         else:
             found[path] = NotedBackup(Path(path), device, bool(about.get("missed")))
     return list(found.values())
-
-
-def _shortened(directory: Path) -> bool:
-    """Write the register again, a line a backup, where it has many more, while `alone`; return whether it was."""
-    found = noted(directory)
-    if len(read_lines(directory / BACKUPS)[0]) <= 2 * len(found) + _SLACK:
-        return False
-    try:
-        replace_file(directory / BACKUPS, b"".join(map(summed_line, map(_row, found))))
-    except OSError:  # such as a full disk; it is as long as before
-        return False
-    at("backup:shortened")
-    return True
-
-
-def _row(backup: NotedBackup) -> dict[str, Any]:
-    return {**vars(backup), "path": str(backup.path)}
 
 
 def _copy(directory: Path, folder: Path) -> BackupInfo:
@@ -280,11 +244,9 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     log = EventLog(folder / LOG, read_only=True, check=True)
     try:
         base, last_seq = log.base, log.last_seq
-        if (directory / ANNOUNCEMENTS).exists():
-            shutil.copyfile(directory / ANNOUNCEMENTS, folder / ANNOUNCEMENTS)
+        if (directory / LINES).exists():  # the state was not opened since an earlier version
+            shutil.copyfile(directory / LINES, folder / LINES)
         shutil.copyfile(directory / BACKUPS, folder / _OTHERS)
-        # a user who came after the copy of the log could not be found here when it is to be forgotten
-        Announcements(folder / ANNOUNCEMENTS).keep(log.users)
     finally:
         log.close()
     if base is not None:
@@ -308,11 +270,7 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _verify(folder: Path, base: str | None) -> None:
-    """Hold all that was copied against its checksums.
-
-    Raises:
-        DamagedError: something does not fit.
-    """
+    """Hold all that was copied against its checksums."""
     versions = Versions(folder / _VERSIONS)
     for name in versions.names():
         versions.load(name)
@@ -343,15 +301,7 @@ def _last_forgotten(directory: Path) -> int:
 
 
 def restore(backup: Path, directory: Path) -> BackupInfo:
-    """Make a state directory of a backup.
-
-    Args:
-        backup: folder that `back_up` made.
-        directory: of the state, which must not be there yet, or be empty.
-
-    Raises:
-        UsageError: there is no backup, it is damaged, or the directory is not empty.
-    """
+    """Make a state directory of a backup."""
     backup, directory = backup.absolute(), directory.absolute()
     try:
         info = BackupInfo(**parse_json((backup / BACKUP).read_bytes()))

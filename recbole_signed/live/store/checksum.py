@@ -1,8 +1,12 @@
-"""A 64-bit checksum of each row of the log: finds damage that leaves SQLite's own structure whole."""
+"""What finds damage that leaves SQLite's own structure whole: a checksum of each row of the log, and its newest seq."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -47,3 +51,48 @@ def unsealed(ids: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Return the times that were sealed, or that an earlier version kept as they are; -1 for what is damaged."""
     times = kept & _TIME
     return np.where((kept == times) | (kept == sealed(ids, times)), times, -1)
+
+
+SEQ = "SEQ"
+
+
+class HighWaterMark:
+    """The file ``SEQ`` of a state directory: the newest seq that was acknowledged.
+
+    SQLite takes a write-ahead file that is damaged for one that a crash cut short, and forgets what was in it. So after
+    each commit its seq is written here, without waiting for the disk: it can lag behind the log after a loss of power,
+    but never be ahead of it. Where it is ahead, events were lost.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._file: int | None = None
+        if not read_only:
+            with contextlib.suppress(OSError):  # a disk without room: there is a log to tell
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def read(self) -> int:
+        """Return the seq; 0 where there is none, or it is damaged."""
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            return 0
+        seq = content[:8]
+        return int.from_bytes(seq, "little") if content[8:] == _checksum(seq) else 0
+
+    def write(self, seq: int) -> None:
+        """Note a seq that is durable in the log."""
+        if self._file is not None:
+            content = seq.to_bytes(8, "little")
+            with contextlib.suppress(OSError):
+                os.pwrite(self._file, content + _checksum(content), 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(4, "little")

@@ -18,9 +18,9 @@ from recbole_signed.ids_and_times import normal
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP, VIEW, refuse_other_units
 from recbole_signed.live.store.database import explained, transaction, truncate_wal, write_meta
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.log_batch import LogBatch
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors, write_folder
 from recbole_signed.live.store.versions import Versions
 from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary
@@ -31,13 +31,7 @@ _KINDS = (LIKE, DISLIKE, SKIP, VIEW)
 
 
 class Base:
-    """The base of the log in a state directory: ``base-<seq>/``, named in the log itself.
-
-    Args:
-        directory: of the state.
-        log: of the state.
-        enter: holds the state, for as long as nobody else may use it.
-    """
+    """The base of the log in a state directory: ``base-<seq>/``, named in the log itself."""
 
     def __init__(self, directory: Path, log: EventLog, enter: Enter) -> None:
         self._directory = directory
@@ -45,11 +39,7 @@ class Base:
         self._enter = enter
 
     def load(self) -> EdgeState:
-        """Read the edges at the log's ``base_seq``: none at all where nothing was compacted or loaded.
-
-        Raises:
-            UsageError: the base is damaged, and there is nothing behind it to fall back on.
-        """
+        """Read the edges at the log's ``base_seq``: none at all where nothing was compacted or loaded."""
         if self._log.base is None:
             return EdgeState()
         folder = self._directory / self._log.base
@@ -72,9 +62,6 @@ class Base:
         """Make edges the base, with tokens that join the vocabulary, and erase the rows of the log up to ``seq``.
 
         The state is held for a few milliseconds at a time, not while files are written.
-
-        Raises:
-            UsageError: the disk is full or can't be written; the log is as it was.
         """
         log, old = self._log, self._log.base
         name = f"base-{seq:012d}"
@@ -105,11 +92,7 @@ class Base:
         at("base:vacuumed")
 
     def advance(self, versions: Versions) -> bool:
-        """Make the edges of the oldest version that is whole the base, if it is the newer; return whether there is one.
-
-        Raises:
-            UsageError: the disk is full or can't be written; the log is as it was.
-        """
+        """Make the edges of the oldest whole version the base, if it is the newer; return whether there is one."""
         for name in versions.names():
             try:
                 about, edges = versions.edges(name)
@@ -137,11 +120,7 @@ class Base:
                 time.sleep(taken)
 
     def erase(self, users: list[int]) -> None:
-        """Write the base again without some users; the state is held while it is put in the place of the old one.
-
-        Raises:
-            UsageError: it is damaged, or the disk is full; it is as it was.
-        """
+        """Write the base again without some users; the state is held while it is put in the place of the old one."""
         log, old = self._log, self._log.base
         edges = self.load()
         edges.erase([user for user in users if user < edges.n_users])
@@ -187,9 +166,6 @@ def first_edges(
         timestamp: milliseconds ``[E]``; where a pair is repeated the events are taken in the order of these.
         unit_known: they were worked out from a column of one unit, so that their size, which may be that of seconds,
             says nothing.
-
-    Raises:
-        UsageError: the log is not empty, or the arrays do not fit each other.
     """
     if log.last_seq or log.base or len(log.users) > 1 or len(log.items) > 1:
         raise UsageError(f"{log.path} holds events already; edges are loaded into an empty state directory.")

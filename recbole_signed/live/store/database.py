@@ -32,6 +32,9 @@ CREATE TABLE erasures (
 CREATE TABLE graves (digest BLOB PRIMARY KEY, until INTEGER NOT NULL, timestamp INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE grave_keys (until INTEGER PRIMARY KEY, key BLOB NOT NULL);
 CREATE TABLE withdrawn (token TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE features (
+    side TEXT NOT NULL, token TEXT NOT NULL, content TEXT NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (side, token)
+) WITHOUT ROWID;
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, user INTEGER NOT NULL, item INTEGER NOT NULL, type INTEGER NOT NULL,
     timestamp INTEGER NOT NULL, value REAL, checksum INTEGER NOT NULL
@@ -49,6 +52,8 @@ WISHES = """CREATE TABLE wishes (
 ) WITHOUT ROWID"""
 """The table of ``wishes.py``, which comes with its first row."""
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
+_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)
+"""Earlier versions of this package had no such table."""
 _FULL = (
     (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
     if hasattr(sqlite3, "SQLITE_FULL")
@@ -58,11 +63,7 @@ _FULL = (
 
 @contextlib.contextmanager
 def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turn an error of SQLite into one sentence.
-
-    Raises:
-        UsageError: in place of a `sqlite3.Error` that the machine or the file is to blame for.
-    """
+    """Turn an error of SQLite into one sentence."""
     try:
         yield
     except UnicodeDecodeError as error:  # a name in the file, or SQLite's message about it
@@ -84,11 +85,7 @@ def explained(path: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: Path, doing: str = "Reading the event log") -> Iterator[None]:
-    """Explain as `explained` does, and take a value of another type for damage: a flipped bit makes bytes of a text.
-
-    Raises:
-        UsageError: in place of what SQLite raises, and of the error that such a value leads to.
-    """
+    """Explain as `explained` does, and take a value of another type for damage: a flipped bit makes bytes of a text."""
     with explained(path, doing):
         try:
             yield
@@ -109,9 +106,6 @@ def connect(path: Path, *, read_only: bool = False, check: bool = True, now: int
     Every commit is on the disk before it returns (WAL, ``synchronous=FULL``), and what is deleted is overwritten
     (``secure_delete``). With ``check`` the structure of the whole file is read and verified. ``now`` is when a new one
     is made, in milliseconds.
-
-    Raises:
-        UsageError: it can't be opened, is damaged, or a newer version of this package wrote it.
     """
     with reading(path, "Opening the event log"):
         if read_only:
@@ -156,9 +150,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
             f"The event log {path} has format {found}, and this version of recbole-signed reads format {FORMAT}; "
             "open it with the version that wrote it."
         )
-    tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
-    if sorted({sql for (sql,) in tables} - {WISHES}) != sorted(_STATEMENTS):
+    tables = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")}
+    if tables - {_FEATURES, WISHES} != {*_STATEMENTS} - {_FEATURES}:
         raise damaged(path, "its tables are not those that were made")
+    if _FEATURES not in tables and not read_only:
+        connection.execute(_FEATURES)
     if check:
         with one_view(connection):
             fits = small_sum(connection) == _kept_sum(connection)
@@ -216,11 +212,7 @@ def truncate_wal(connection: sqlite3.Connection) -> bool:
 
 
 def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    """Read what the log says of itself: format, key of the digests, seq and folder of the base.
-
-    Raises:
-        UsageError: it is not what was written.
-    """
+    """Read what the log says of itself: format, key of the digests, seq and folder of the base."""
     meta = dict(connection.execute("SELECT key, value FROM meta"))
     checksum = meta.pop("checksum", None)
     if checksum != _meta_checksum(meta):

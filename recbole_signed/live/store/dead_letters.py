@@ -30,11 +30,7 @@ class DeadLetterFile:
         self._max_bytes = max_bytes
 
     def write(self, source: str, letters: Sequence[DeadLetter]) -> None:
-        """Append letters and wait until they are on the disk.
-
-        Raises:
-            UsageError: the file system refused.
-        """
+        """Append letters and wait until they are on the disk."""
         if not letters or not self._max_bytes:
             return
         lines = [

@@ -11,10 +11,18 @@ import numpy as np
 from recbole_signed.files import DamagedError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
-from recbole_signed.live.store.adjacency import KEY, Adjacency
-from recbole_signed.live.store.common_likes import CommonLikes
-from recbole_signed.live.store.edge_views import Changes, EdgeArrays, Row, Rows, other_side, owners, pieces, turned
-from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.adjacency import KEY, Adjacency, CommonLikes
+from recbole_signed.live.store.edge_views import (
+    Changes,
+    EdgeArrays,
+    LogBatch,
+    Row,
+    Rows,
+    other_side,
+    owners,
+    pieces,
+    turned,
+)
 from recbole_signed.live.store.registers import COLUMNS, NEVER, PairEvents, Registers
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts

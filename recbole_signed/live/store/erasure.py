@@ -68,11 +68,7 @@ class Pending:
 
 
 class Erasure:
-    """The erasures of one state.
-
-    Args:
-        state: that holds the files.
-    """
+    """The erasures of one state."""
 
     def __init__(self, state: OnlineState) -> None:
         self.state = state
@@ -116,12 +112,7 @@ class Erasure:
         return newest["applied_seq"] < with_rows or newest["scratch_seq"] < factors
 
     def finish(self, refit: Refit | None = None, forget_in_backup: ForgetInBackup | None = None) -> Pending:
-        """Do what can be done now, and return what is left; what fails is tried again the next time.
-
-        Args:
-            refit: for pinned versions; they are left without it.
-            forget_in_backup: for backups; they are left without it.
-        """
+        """Do what can be done now, and return what is left; what fails is tried again the next time."""
         with self.state.maintenance:
             return self._finish(refit, forget_in_backup)
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import at
+from recbole_signed.files import at, sync_folder
 from recbole_signed.live import EventBatch
-from recbole_signed.live.events import FORGET_USER, NO_ITEM
-from recbole_signed.live.store.checksum import row_checksums, unsealed
+from recbole_signed.live.events import FORGET_USER
+from recbole_signed.live.store.announcements import LINES, Announcements, features_in
+from recbole_signed.live.store.checksum import SEQ, HighWaterMark, row_checksums, unsealed
 from recbole_signed.live.store.database import (
     connect,
     damaged,
@@ -35,14 +36,11 @@ from recbole_signed.live.store.database import (
     truncate_wal,
     write_small_sum,
 )
-from recbole_signed.live.store.graves import Graves
-from recbole_signed.live.store.high_water import SEQ, HighWaterMark
-from recbole_signed.live.store.log_batch import LogBatch
-from recbole_signed.live.store.seen import Seen
+from recbole_signed.live.store.edge_views import LogBatch
+from recbole_signed.live.store.seen import Graves, Seen
 from recbole_signed.live.store.settings import StateSettings
-from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, make_tag
+from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary, Withdrawn
 from recbole_signed.live.store.wishes import Wishes
-from recbole_signed.live.store.withdrawn import Withdrawn
 
 _logger = logging.getLogger(__name__)
 _REPLAY_ROWS = 50_000
@@ -73,8 +71,19 @@ class EventLog:
         self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
         self.reload(check=check)
         if not read_only:
+            self._take_lines(path.with_name(LINES))
             self.end_graces()
         self.empty_wal()
+
+    def _take_lines(self, path: Path) -> None:
+        """Move the features that an earlier version has kept beside the log into it."""
+        if path.exists():
+            features = features_in(path, self.users)
+            with explained(self.path, "Taking features into the event log"), transaction(self.connection):
+                self.announcements.write(features)
+            self.announcements.follow(features)
+            path.unlink()
+            sync_folder(path.parent)
 
     def reload(self, *, check: bool = False) -> None:
         """Read again what memory holds of the log, in case that an exception came between a commit and it.
@@ -97,9 +106,10 @@ class EventLog:
             self.base: str | None = meta["base"]
             self.begun: tuple[int, int] | None = (meta["users"], meta["items"]) if "users" in meta else None
             self.last_seq = self._last_seq()
-            self.users = self._load("users", check)
-            self.items = self._load("items", check)
+            self.users = Vocabulary.load(self.connection, self.path, "users", check=check)
+            self.items = Vocabulary.load(self.connection, self.path, "items", check=check)
             self._joined = np.zeros(1, dtype=np.int64)
+            self.announcements = Announcements(self.connection, self.path)
             if check:
                 self.times_of_joining(len(self.users))
             if check and not self._seen.is_whole():
@@ -114,21 +124,6 @@ class EventLog:
         sizes = (self.connection.execute(f"SELECT max(id) FROM {name}").fetchone()[0] for name in ("users", "items"))
         return self._last_seq(), *(1 + (size or 0) for size in sizes)  # type: ignore[return-value]
 
-    def _load(self, table: str, check: bool) -> Vocabulary:
-        size = self.connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
-        if size[1] and size[0] != size[1]:
-            raise damaged(self.path, f"ids of {table} are missing")
-        if check:
-            return Vocabulary(self._checked_tokens(table))
-        return Vocabulary(self.connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
-
-    def _checked_tokens(self, table: str) -> Iterator[tuple[str | None, bytes]]:
-        """Yield token and tag of each id; a second pass over millions of them would be a good part of a start."""
-        for i, token, salt, tag in self.connection.execute(f"SELECT id, token, salt, tag FROM {table} ORDER BY id"):
-            if (token is None) != (salt is None) or (token is not None and make_tag(token, salt) != tag):
-                raise damaged(self.path, f"id {i} of {table} is not what was written")
-            yield token, tag
-
     def close(self) -> None:
         """Close the file; everything is on the disk already."""
         self._mark.close()
@@ -137,9 +132,13 @@ class EventLog:
     # ---- writing
 
     def append(
-        self, batch: EventBatch, source: str | None = None, position: str | None = None
+        self,
+        batch: EventBatch,
+        source: str | None = None,
+        position: str | None = None,
+        announced: Mapping[str, Mapping[str, str]] | None = None,
     ) -> tuple[LogBatch, list[int]]:
-        """Add a batch, and note how far its source was read, in one transaction.
+        """Add a batch, the features that it announces, and how far its source was read, in one transaction.
 
         A ``forget_user`` erases what is known of its user, in the log and in the batch before it, whatever the
         times say; the user's id stays as a tombstone. It is the caller who erases it from other files.
@@ -165,6 +164,8 @@ class EventLog:
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
             self.wishes.add(batch, [fresh[i] for i in (logged.seq - logged.first_seq).tolist()], logged)
+            gone = [batch.user_id[i] for i, forgets_it in zip(fresh, forgets, strict=True) if forgets_it]
+            self.announcements.write(announced or {}, gone)
             if forgotten:
                 self._erase_users(forgotten, logged)
             if forgets.any():  # of users who are not known, too: their events may be on their way
@@ -177,6 +178,7 @@ class EventLog:
             self.users.forget(i)
         self.users.add(new_users)
         self.items.add(new_items)
+        self.announcements.follow(announced or {}, gone)
         self.last_seq = logged.last_seq
         self._mark.write(self.last_seq)
         if forgets.any():
@@ -305,7 +307,7 @@ class EventLog:
             self.connection.execute("DELETE FROM positions WHERE source = ''")
 
     def end_graces(self) -> None:
-        """Destroy the keys of graves whose time of grace is over, see ``graves.py``."""
+        """Destroy the keys of graves whose time of grace is over, see `Graves`."""
         now = self.settings.now()
         if self.graves.has_ended(now):
             with explained(self.path, "Ending the grace of forgotten users"), transaction(self.connection):
@@ -431,7 +433,7 @@ class EventLog:
             after_seq = group[-1][1]
 
     def refuse_lost_events(self) -> None:
-        """Hold the end of the log against the newest seq that was acknowledged, see ``high_water.py``.
+        """Hold the end of the log against the newest seq that was acknowledged, see `HighWaterMark`.
 
         Raises:
             UsageError: events are missing at its end.

@@ -18,14 +18,7 @@ Opened = TypeVar("Opened", bound="OpenedDirectory")
 
 
 class OpenedDirectory:
-    """A state directory that this process holds: one call at a time, until `close`.
-
-    Args:
-        directory: of the state, absolute.
-
-    Raises:
-        UsageError: another process writes it.
-    """
+    """A state directory that this process holds: one call at a time, until `close`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -66,11 +59,7 @@ class OpenedDirectory:
 
     @contextlib.contextmanager
     def entered(self, *, writes: bool = True) -> Iterator[None]:
-        """Hold the state for one call.
-
-        Raises:
-            UsageError: it was closed, belongs to another process, or its files are gone.
-        """
+        """Hold the state for one call."""
         self.check_process()  # before the lock, which a fork may have copied while it was held
         with self.lock:
             if self.closed:
@@ -80,11 +69,7 @@ class OpenedDirectory:
             yield
 
     def check_process(self) -> None:
-        """Refuse a process that was forked from the one that opened the directory.
-
-        Raises:
-            UsageError: this is another process.
-        """
+        """Refuse a process that was forked from the one that opened the directory."""
         if os.getpid() != self._pid:
             raise UsageError(
                 f"{self.directory} was opened by process {self._pid}, and this is process {os.getpid()}, forked from "
@@ -92,11 +77,7 @@ class OpenedDirectory:
             )
 
     def check_files(self) -> None:
-        """Refuse to go on where the files of the state are no longer at their place: what is written would be lost.
-
-        Raises:
-            UsageError: the directory, its lock or its log was deleted, moved or replaced.
-        """
+        """Refuse to go on where the files of the state are no longer at their place: what is written would be lost."""
         for path, known in self._files.items():
             if identity(path) != known:
                 raise UsageError(
@@ -115,11 +96,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def existing_log(directory: Path) -> Path:
-    """Return the log of a state directory.
-
-    Raises:
-        UsageError: it is no state directory.
-    """
+    """Return the log of a state directory."""
     log = directory / LOG
     if not log.exists():
         raise UsageError(
@@ -130,11 +107,7 @@ def existing_log(directory: Path) -> Path:
 
 
 def refuse_missing_log(log: Path, versions: Path) -> None:
-    """Refuse to begin from nothing where versions say that there was a log.
-
-    Raises:
-        UsageError: the log is missing or empty beside what was made from one.
-    """
+    """Refuse to begin from nothing where versions say that there was a log."""
     if log.exists() and log.stat().st_size:
         return
     left = [log.with_name(f"{log.name}-wal"), *log.parent.glob("base-*"), *versions.glob("v*")]

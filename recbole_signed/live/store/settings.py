@@ -23,7 +23,7 @@ class StateSettings:
     """
 
     grace: int = 7 * DAY
-    """Seconds for which late events of a forgotten user are refused, see :mod:`~recbole_signed.live.store.graves`."""
+    """Seconds for which late events of a forgotten user are refused, see :mod:`~recbole_signed.live.store.seen`."""
     keep_seen: int = 10_000_000
     """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones,
     once there are a hundredth more.
@@ -38,7 +38,7 @@ class StateSettings:
     dead_letter_bytes: int = 16_000_000
     """Size of the file of rejected rows, the oldest of which then go; 0: none is kept."""
     newcomer_age: int = DAY
-    """Seconds; see :mod:`~recbole_signed.live.store.newcomers`. 0: everybody is trusted at once."""
+    """Seconds; see :mod:`~recbole_signed.live.store.hidden_items`. 0: everybody is trusted at once."""
     newcomer_size: int = 3
     """Likes and dislikes; see ``newcomer_age``."""
     clock: Callable[[], float] = time.time

@@ -7,7 +7,6 @@
     base-<seq>/          the edges that rows up to <seq> led to, once the log was compacted or edges were loaded
     versions/            saved models with their edges, and CURRENT
     dead_letters.jsonl   rows that were no events
-    features.jsonl       the features of items and users that were announced
     BACKUPS              where backups were made, so that forgotten users go from them too
 """
 
@@ -27,20 +26,18 @@ from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, path_of, refusing, sync_folder
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import ANNOUNCED, FORGET_USER, ids_of
-from recbole_signed.live.store.announcements import ANNOUNCEMENTS, Announcements
 from recbole_signed.live.store.backup import BackupInfo, back_up, noted
 from recbole_signed.live.store.compaction import Base, first_edges
 from recbole_signed.live.store.dead_letters import DeadLetterFile
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.log_batch import LogBatch
-from recbole_signed.live.store.matching import refuse_mismatch
+from recbole_signed.live.store.hidden_items import StateView
 from recbole_signed.live.store.owner import LOG, OpenedDirectory, existing_log, refuse_missing_log
 from recbole_signed.live.store.results import DUPLICATE, LATE, NEW
 from recbole_signed.live.store.settings import StateSettings
-from recbole_signed.live.store.state_view import StateView
 from recbole_signed.live.store.update import Appended, Captured, Update
-from recbole_signed.live.store.versions import Snapshot, Versions
+from recbole_signed.live.store.versions import Snapshot, Versions, refuse_mismatch
 
 VERSIONS, DEAD_LETTERS = "versions", "dead_letters.jsonl"
 _BEHIND = -1
@@ -69,7 +66,6 @@ class OnlineState(StateView, OpenedDirectory):
             self.base = Base(directory, self.log, self.entered)
             self.versions = Versions(directory / VERSIONS)
             self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS, settings.dead_letter_bytes)
-            self.announcements = Announcements(directory / ANNOUNCEMENTS)
             with refusing("Clearing away what a crash left"):
                 self.base.clean()
                 self.versions.clean()
@@ -294,22 +290,13 @@ class OnlineState(StateView, OpenedDirectory):
         status[late & (batch.type != FORGET_USER)] = LATE
         taken = np.flatnonzero(~late)
         named = {batch.user_id[i] for i in np.flatnonzero(batch.type == FORGET_USER).tolist()}
-        users = {batch.user_id[i] for i in self._forgettings(batch, taken).tolist()}
-        erased: dict[str, str] = {}
-        try:
-            if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
-                self.dead_letters.erase(named)
-            if users:  # before the log, which alone knows whom it still has to forget
-                erased = self.announcements.erase(users)
-            self.announcements.add(self._to_announce(batch, taken) if len(batch.announces) else {})
-            with self._noting_what_is_behind():
-                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
-                at("state:appended")
-                self.check_files()  # what was committed to a file that is gone is not acknowledged
-        except BaseException:
-            if self.applied_seq != _BEHIND:  # else the log may hold their events
-                self.announcements.take_back(erased)
-            raise
+        if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
+            self.dead_letters.erase(named)
+        announced = self._to_announce(batch, taken) if len(batch.announces) else {}
+        with self._noting_what_is_behind():
+            logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position, announced)
+            at("state:appended")
+            self.check_files()  # what was committed to a file that is gone is not acknowledged
         status[taken[fresh]] = NEW
         return Appended(logged, status)
 

@@ -86,12 +86,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder that `write_folder` made.
-
-    Raises:
-        DamagedError: it is absent or not as it was written.
-        UsageError: a newer version of this package wrote it.
-    """
+    """Read the manifest of a folder that `write_folder` made."""
     path = folder / MANIFEST
     try:
         text, _, rest = path.read_bytes().rpartition(b"\n}\n")
@@ -116,11 +111,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
-    """Read one tensor file of a folder and hold it against its checksum.
-
-    Raises:
-        DamagedError: it is absent or not as it was written.
-    """
+    """Read one tensor file of a folder and hold it against its checksum."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / f"{name}.safetensors"

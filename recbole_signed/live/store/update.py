@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.live.store.edge_views import Changes
+from recbole_signed.live.store.edge_views import Changes, LogBatch
 from recbole_signed.live.store.edges import FrozenEdges
-from recbole_signed.live.store.log_batch import LogBatch
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Update:
     logged: LogBatch
     changes: Changes
     n_refused: int = 0
-    """Late events of forgotten users, see ``graves.py``."""
+    """Late events of forgotten users, see `Graves`."""
     status: np.ndarray | None = None
     """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import DamagedError, at, make_folder, refusing, replace_file, sync_folder
+from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors, write_folder
 
 _NAME = re.compile(r"v\d{6,}")
@@ -116,9 +117,6 @@ class Versions:
             tensors: of the model.
             edges: of the edges.
             about: fields of `Snapshot` but the name and the tensors.
-
-        Raises:
-            UsageError: the disk is full or can't be written; the versions are as they were.
         """
         names = self.names()
         name = f"v{(_number(names[-1]) if names else 0) + 1:06d}"
@@ -132,22 +130,14 @@ class Versions:
         return name
 
     def load(self, name: str) -> Snapshot:
-        """Read a version and verify it.
-
-        Raises:
-            DamagedError: it is not what was written.
-        """
+        """Read a version and verify it."""
         manifest = self._manifest(name)
         about = {key: each for key, each in manifest.items() if key in Snapshot.__dataclass_fields__}
         tensors, edges = (read_tensors(self.folder / name, manifest, part) for part in ("model", "edges"))
         return Snapshot(name=name, tensors=tensors, edges=edges, **about)
 
     def existing(self, name: str) -> Snapshot:
-        """Read a version that a user named, and verify it.
-
-        Raises:
-            UsageError: there is no such version, or it is damaged.
-        """
+        """Read a version that a user named, and verify it."""
         self._existing(name)
         return self.load(name)
 
@@ -208,9 +198,6 @@ class Versions:
             edges: of the edges, less those of forgotten users.
             meta: of the model.
             erased_seq: up to which no forgotten user is left in them.
-
-        Raises:
-            UsageError: the disk is full or can't be written; the version is as it was.
         """
         about = {key: value for key, value in self._manifest(name).items() if key not in ("sha256", "format")}
         meta = {**meta, "scratch_seq": max(erased_seq, int(meta.get("scratch_seq", 0)))}
@@ -227,11 +214,7 @@ class Versions:
             sync_folder(self.folder)
 
     def pin(self, name: str, pinned: bool = True) -> None:
-        """Keep a version from being thrown away, or no longer.
-
-        Raises:
-            UsageError: there is no such version.
-        """
+        """Keep a version from being thrown away, or no longer."""
         mark = self._existing(name) / PINNED
         with refusing(f"Pinning version {name}"):
             if pinned:
@@ -241,21 +224,13 @@ class Versions:
             sync_folder(mark.parent)
 
     def rollback(self, name: str) -> None:
-        """Make an older version the one to start from; the events since then are replayed on it, none is lost.
-
-        Raises:
-            UsageError: there is no such version, or it is damaged.
-        """
+        """Make an older version the one to start from; the events since then are replayed on it, none is lost."""
         self.existing(name)
         with refusing(f"Going back to version {name}"):
             self._point(name)
 
     def collect(self, keep: int) -> list[str]:
-        """Throw away all but the newest ``keep``, the pinned and the current version; give the names of those gone.
-
-        Raises:
-            UsageError: ``keep`` is less than 1.
-        """
+        """Throw away all but the newest ``keep``, the pinned and the current version; give the names of those gone."""
         if keep < 1:
             raise UsageError(f"At least 1 version is kept, got {keep}.")
         names = self.names()
@@ -304,3 +279,27 @@ class Versions:
 
 def _number(name: str) -> int:
     return int(name[1:])
+
+
+def refuse_mismatch(snapshot: Snapshot, log: EventLog, directory: Path, model: str | None) -> None:
+    """Hold a version against the log of its directory, and against the model that is wanted."""
+    where = f"Version {snapshot.name} in {directory}"
+    if model is not None and snapshot.model != model:
+        raise UsageError(
+            f"{where} is of the model '{snapshot.model}', and '{model}' was expected; roll back to a version of that "
+            "model, or name another state directory."
+        )
+    if snapshot.applied_seq > log.last_seq:
+        raise UsageError(
+            f"{where} reflects events up to seq {snapshot.applied_seq}, and the log ends at {log.last_seq}: the "
+            "log was cut short or belongs elsewhere; restore it from a backup."
+        )
+    for what, vocabulary, size, expected in (
+        ("users", log.users, snapshot.n_users, snapshot.users_hash),
+        ("items", log.items, snapshot.n_items, snapshot.items_hash),
+    ):
+        if size > len(vocabulary) or vocabulary.hash(size) != expected:
+            raise UsageError(
+                f"{where} was made with another vocabulary of {what} than the log has, so its rows would be "
+                "assigned to the wrong ones; it belongs to another state directory."
+            )

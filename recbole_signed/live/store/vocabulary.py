@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from recbole_signed.files import at
 from recbole_signed.ids_and_times import hash_of, hashes
 from recbole_signed.live.store.checksum import sealed
+from recbole_signed.live.store.database import damaged, explained, transaction, write_small_sum
 
 TAG = 16  # bytes of a tag, and of the salt
 
@@ -61,6 +65,23 @@ class Vocabulary:
         self._hashed = hashlib.sha256(), 0  # of the first so many tags, which never change
         self._keys = np.zeros(0, dtype=np.int64)
         self.extend(rows)
+
+    @classmethod
+    def load(cls, connection: sqlite3.Connection, path: Path, table: str, *, check: bool = False) -> Vocabulary:
+        """Read the tokens of a table of the log ``path``; with ``check`` each is held against its tag."""
+        size = connection.execute(f"SELECT max(id), count(*) FROM {table}").fetchone()
+        if size[1] and size[0] != size[1]:
+            raise damaged(path, f"ids of {table} are missing")
+        if not check:
+            return cls(connection.execute(f"SELECT token, tag FROM {table} ORDER BY id"))
+
+        def checked() -> Iterator[tuple[str | None, bytes]]:  # a second pass over millions would be part of a start
+            for i, token, salt, tag in connection.execute(f"SELECT id, token, salt, tag FROM {table} ORDER BY id"):
+                if (token is None) != (salt is None) or (token is not None and make_tag(token, salt) != tag):
+                    raise damaged(path, f"id {i} of {table} is not what was written")
+                yield token, tag
+
+        return cls(checked())
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -215,3 +236,47 @@ class Vocabulary:
 def make_tag(token: str, salt: bytes) -> bytes:
     """Give the tag of a token."""
     return hashlib.blake2b(salt + token.encode(), digest_size=TAG).digest()
+
+
+class Withdrawn:
+    """The table ``withdrawn``, durable when a call returns."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+        self.tokens: set[str] = set()  # replaced as a whole, never changed: look-ups go on beside a change
+        self._sum: object = ()  # of the tables as they were read: no row, or one value, once they were
+        self._found: tuple[set[str] | None, int, np.ndarray] = (None, 0, np.zeros(0, dtype=np.int64))
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the table again where another process has changed it."""
+        kept = self._connection.execute("SELECT value FROM sums WHERE name = 'small'").fetchone()
+        if kept != self._sum:
+            self._sum = kept
+            self.tokens = {row[0] for row in self._connection.execute("SELECT token FROM withdrawn")}
+
+    def change(self, tokens: Iterable[str], *, withdrawn: bool) -> None:
+        """Withdraw items, or let them return."""
+        rows = [(token,) for token in tokens]
+        insert, delete = "INSERT OR IGNORE INTO withdrawn VALUES (?)", "DELETE FROM withdrawn WHERE token = ?"
+        with explained(self._path, "Withdrawing items"), transaction(self._connection):
+            self._connection.executemany(insert if withdrawn else delete, rows)
+            write_small_sum(self._connection)
+        at("withdrawn:committed")
+        changed = {row[0] for row in rows}
+        self.tokens = self.tokens | changed if withdrawn else self.tokens - changed
+
+    def ids(self, items: Vocabulary) -> np.ndarray:
+        """Return the ids of withdrawn items that are known, int64."""
+        tokens, (looked_up, size, found) = self.tokens, self._found
+        if looked_up is not tokens or size != len(items):
+            size = len(items)
+            ids = items.ids(sorted(tokens))
+            found = ids[ids > 0]
+            self._found = tokens, size, found
+        return found
+
+    def beside(self, others: np.ndarray, items: Vocabulary, n_items: int) -> np.ndarray:
+        """Return the ids of withdrawn items below ``n_items``, and those of others that are not shown, int64."""
+        own = self.ids(items)
+        return np.union1d(own[own < n_items], others) if len(own) else others

@@ -20,7 +20,7 @@ import numpy as np
 from recbole_signed.live import EventBatch
 from recbole_signed.live.event_fields import ASIDE, ASKING
 from recbole_signed.live.store.database import WISHES, damaged
-from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.vocabulary import Vocabulary
 
 _KINDS = np.array(sorted(ASKING))

@@ -1,4 +1,4 @@
-"""Items that are not shown: those that newcomers alone have touched, and those that nothing but an undo has named.
+"""Items that are not shown: withdrawn ones, those that newcomers alone have touched, or that only an undo has named.
 
 Some hundred invented users can bring an invented item into the lists of many: by the trend, and by neighbours. So an
 item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is not a newcomer: who
@@ -18,11 +18,12 @@ import numpy as np
 from recbole_signed.arrays import distinct
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, ITEM
+from recbole_signed.live.store.announced_values import AnnouncedValues
 from recbole_signed.live.store.announcements import Announcements
-from recbole_signed.live.store.edge_views import Changes, Rows
+from recbole_signed.live.store.edge_views import Changes, LogBatch, Rows
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.log_batch import LogBatch
+from recbole_signed.live.store.vocabulary import Vocabulary
 
 AGAIN = 60.0
 """Seconds after which items are looked at again, since users have grown older."""
@@ -31,13 +32,7 @@ OLDEST = 32
 
 
 class Newcomers:
-    """Which items are not shown.
-
-    Args:
-        log: which tells when users joined, and what the state began with.
-        announcements: of items.
-        edges: as they are now.
-    """
+    """Which items are not shown."""
 
     def __init__(self, log: EventLog, announcements: Announcements, edges: EdgeState) -> None:
         self._log, self._settings = log, log.settings
@@ -133,3 +128,50 @@ class Newcomers:
             self._known, self._named = (np.pad(each, (0, more)) for each in (self._known, self._named))
             self._bare = np.pad(self._bare, (0, more), constant_values=True)
             self._of_newcomers = None
+
+
+class StateView:
+    """Edges up to a seq of a log, and what of the log, and beside it, says who and what they are of."""
+
+    log: EventLog
+    edges: EdgeState
+    applied_seq: int
+    """Seq of the newest event that the edges reflect."""
+    _newcomers: Newcomers
+    _values: AnnouncedValues | None = None
+
+    def _start_from(self, edges: EdgeState, seq: int) -> None:
+        """Go on from edges that reflect the log up to ``seq``."""
+        self.edges, self.applied_seq = edges, seq
+        self._newcomers = Newcomers(self.log, self.announcements, edges)
+
+    @property
+    def announcements(self) -> Announcements:
+        """The features of items and users."""
+        return self.log.announcements
+
+    @property
+    def users(self) -> Vocabulary:
+        """The vocabulary of users."""
+        return self.log.users
+
+    @property
+    def items(self) -> Vocabulary:
+        """The vocabulary of items."""
+        return self.log.items
+
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        """Ids of the items that are withdrawn."""
+        return frozenset(self.log.withdrawn.tokens)
+
+    @property
+    def announced_values(self) -> AnnouncedValues:
+        """Which announced items have which values."""
+        if self._values is None or self._values.announcements is not self.announcements:
+            self._values = AnnouncedValues(self.announcements)
+        return self._values
+
+    def hidden_items(self) -> np.ndarray:
+        """Return the numbers of items that are shown to nobody: the withdrawn and those of `Newcomers`, int64."""
+        return self.log.withdrawn.beside(self._newcomers.hidden(self.edges), self.items, self.edges.n_items)
