@@ -21,7 +21,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at, sync_folder
 from recbole_signed.live import EventBatch
-from recbole_signed.live.events import FORGET_USER
+from recbole_signed.live.events import FORGET_USER, NO_ITEM
 from recbole_signed.live.store.announcements import LINES, Announcements, features_in
 from recbole_signed.live.store.checksum import SEQ, HighWaterMark, row_checksums, unsealed
 from recbole_signed.live.store.database import (
