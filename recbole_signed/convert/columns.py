@@ -156,6 +156,18 @@ def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:
     return batch.with_columns(*made)
 
 
+def require_value(batch: Batch, column: str) -> Batch:
+    """Go on with the rows that have a value in a column."""
+    return batch.require(batch.frame[column].is_not_null(), lambda i: f"no value in column {column!r}", column)
+
+
+def require_flag(batch: Batch, column: str, shown: str) -> Batch:
+    """Go on with the rows that have 0 or 1 in a column of text; a message names it as ``shown``."""
+    text = batch.frame[column].cast(pl.String)
+    good = text.is_in(["0", "1", "0.0", "1.0"])
+    return batch.require(good, lambda i: f"{shown} is {text[i]!r}, 0 or 1 was expected", column)
+
+
 def number(
     batch: Batch,
     column: str,

@@ -20,11 +20,10 @@ from converted import manifest_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import Converter, convert, option, register_source, registry, spool
-from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert import Converter, base, convert, option, register_source, spool
+from recbole_signed.convert.base import Features, Part, all_sources, source
 from recbole_signed.convert.manifest import describe_rows
 from recbole_signed.convert.options import OptionInfo, describe
-from recbole_signed.convert.registry import all_sources, source
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 
@@ -61,7 +60,7 @@ def source_of(
 
 @pytest.fixture(autouse=True)
 def _forget_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(base, "_registered", {})
 
 
 @pytest.mark.parametrize(
@@ -493,7 +492,7 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
 
 
 def _ensure(output: str) -> str:
-    from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
+    from recbole_signed.convert.sources.movielens import ensure_ml100k
 
     return str(ensure_ml100k(output))
 

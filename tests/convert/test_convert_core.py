@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.convert.core import K_CORE, MIN_LIKES, signed_core
+from recbole_signed.convert.cleaning import K_CORE, MIN_LIKES, signed_core
 
 rows = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([-1, 0, 1])), max_size=40)
 

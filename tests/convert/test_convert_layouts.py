@@ -11,7 +11,7 @@ import pytest
 from converted import manifest_of, table_of
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.sources.movielens_100k import _GENRES
+from recbole_signed.convert.sources.movielens import _GENRES
 from recbole_signed.errors import UsageError
 
 LOG = (

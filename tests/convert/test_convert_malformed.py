@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.registry import source_names
+from recbole_signed.convert.base import source_names
 from recbole_signed.errors import UsageError
 
 LOG = (

@@ -333,10 +333,10 @@ def test_json_that_the_parser_does_not_take(tmp_path: Path, monkeypatch: pytest.
     assert manifest_of(left)["rows"]["total"] == 7
     assert sorted(row[4] for row in rejected(left)) == sorted(bad)
     # a line that is an object, but that the parser of tables refuses
-    from recbole_signed.convert import json_lines
+    from recbole_signed.convert import tables
 
-    parse: Callable[..., Any] = json_lines._parse_json
-    monkeypatch.setattr(json_lines, "_parse_json", lambda block, *rest: "no" if b"u3" in block else parse(block, *rest))
+    parse: Callable[..., Any] = tables._parse_json
+    monkeypatch.setattr(tables, "_parse_json", lambda block, *rest: "no" if b"u3" in block else parse(block, *rest))
     raw.write_text("\n".join([*good, bad[0]]))
     left = convert("csv", raw, tmp_path / "two", name="made", on_error="skip")
     assert ("4", "no") in [(row[1], row[3]) for row in rejected(left)]

@@ -236,7 +236,7 @@ def test_ml100k_is_a_source_of_ratings_like_the_others(tmp_path: Path) -> None:
 
 
 def test_ml100k_without_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["recbole_signed.convert.sources.movielens_100k"], "find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["recbole_signed.convert.sources.movielens"], "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):
         convert("movielens-100k", None, tmp_path)
 

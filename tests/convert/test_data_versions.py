@@ -11,7 +11,7 @@ from converted import manifest_of
 
 from recbole_signed.convert import convert, spool
 from recbole_signed.convert import dataset_versions as versions
-from recbole_signed.convert.recount import accept
+from recbole_signed.convert.manifest import accept
 from recbole_signed.errors import UsageError
 
 ROWS = "user,item,sign,time\na,x,1,10\na,y,-1,20\nb,x,1,30\nb,y,0,40\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import recbole_signed as rs
 from recbole_signed.convert import convert
-from recbole_signed.convert.time_formats import TimeFormat
+from recbole_signed.convert.clock import TimeFormat
 from recbole_signed.errors import UsageError
 
 RULE = {"like": "rating >= 3.5", "dislike": "rating <= 2"}

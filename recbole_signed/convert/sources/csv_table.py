@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,26 +10,25 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, number, open_table, option
 from recbole_signed.convert.atomic import GUESS, STANDARD, TYPES
-from recbole_signed.convert.base import Features, Part
-from recbole_signed.convert.batch import FIX_ROW
-from recbole_signed.convert.clock import Clock, TimeUnit
+from recbole_signed.convert.base import Converter, Features
+from recbole_signed.convert.batch import FIX_ROW, Batch
+from recbole_signed.convert.clock import Clock, TimeFormat, TimeUnit
 from recbole_signed.convert.columns import (
     DECIMAL_COMMA,
     DECIMAL_POINT,
     PlainIds,
     is_comma_number,
+    number,
     rule_from,
     sign,
     sign_by_rule,
     token,
 )
-from recbole_signed.convert.json_lines import JsonLines, without_nested
+from recbole_signed.convert.options import option
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.sources.feature_table import features_of, without_blank_rows
-from recbole_signed.convert.tables import RawTable
-from recbole_signed.convert.time_formats import TimeFormat
+from recbole_signed.convert.tables import JsonLines, RawTable, open_table, without_nested
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import require_file
 
@@ -218,12 +217,13 @@ class CsvTable(Converter):
                 keep[name] = type_ or None
         return keep
 
-    def parts(self) -> Iterable[Part]:
-        """One part: the table's rows."""
-        types = {name: type_ or GUESS for name, type_ in self._keep.items() if type_ or self._table.is_text}
-        yield Part(None, self._batches(), types)
+    @property
+    def types(self) -> dict[str, str]:  # type: ignore[override]
+        """Types of the kept columns."""
+        return {name: type_ or GUESS for name, type_ in self._keep.items() if type_ or self._table.is_text}
 
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """Give the rows of the table."""
         column_of, decimal = self._column_of, self.options.decimal
         clock = Clock(self.options.time_unit, self._notation, decimal, _OTHER_DATES)
         ids = {f"{kind}_id": PlainIds(decimal) for kind in ("user", "item")} if self._table.is_text else {}

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import polars as pl
 
-from recbole_signed.convert import Batch
 from recbole_signed.convert.atomic import GUESS
 from recbole_signed.convert.base import Features
+from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainIds
-from recbole_signed.convert.raw_table import RawTable
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError, nearest
 
 _NO_TEXT = (pl.Duration, pl.Binary, pl.Object)

@@ -10,14 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from recbole_signed.convert import Batch
 from recbole_signed.convert.base import Features
+from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import write_dataset
-from recbole_signed.convert.common import NAMES, split
-from recbole_signed.convert.options import read
-from recbole_signed.convert.raw_table import RawTable
+from recbole_signed.convert.options import COMMON_NAMES, read, split
 from recbole_signed.convert.sources.csv_table import CsvTable, Options
 from recbole_signed.convert.sources.feature_table import features_of
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 
 BATCH_ROWS = 2_000_000
@@ -34,10 +33,7 @@ class _Frame(RawTable):
     frame: pl.DataFrame
     index: tuple[str, ...]
     """Names of the columns that are the index of a pandas table, and so left out."""
-
-    @property
-    def is_text(self) -> bool:
-        return False
+    is_text = False
 
     def hint(self, column: str | None = None) -> str:
         return _index_hint(self.index, column) or super().hint(column)
@@ -100,7 +96,7 @@ def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None
         if name in options:
             raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
     shared, own = split(options, Options, None)
-    converter = FrameTable(frame, read(Options, own, None, also=NAMES), items, users)
+    converter = FrameTable(frame, read(Options, own, None, also=COMMON_NAMES), items, users)
     return write_dataset(converter, "csv", target, shared)
 
 
