@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -169,76 +167,6 @@ def test_bad_splits(tmp_path: Path) -> None:
     refuse(tmp_path / "b", "holds no valid.txt .or .gz, .xz, .zst of it.; did you mean")
     (tmp_path / "c" / "test.txt.xz").write_bytes(lzma.compress(b""))
     refuse(tmp_path / "c", "test.txt.xz is empty")
-
-
-def test_ml100k_from_the_wheel(tmp_path: Path) -> None:
-    made = convert("movielens-100k", None, tmp_path)
-    assert made.name == "ml-100k-signed"
-    record = manifest_of(made)
-    assert record["rows"] == {"total": 100_000, "like": 55_375, "dislike": 17_480, "neutral": 27_145}
-    assert (record["users"], record["items"]) == (943, 1_682)
-    assert record["time"]["first"] == "1997-09-20T03:05:10Z"
-    assert set(record["inputs"]) == {"ml-100k.inter", "ml-100k.user", "ml-100k.item"}
-    header = "user_id:token\titem_id:token\trating:float\tsign:float\ttimestamp:float"
-    lines = (made / "ml-100k-signed.inter").read_text().splitlines()
-    assert lines[0] == header
-    rows = tuples_of(made / "ml-100k-signed.inter")
-    times = [int(row[4]) for row in rows]
-    assert times == sorted(times)
-    spec = find_spec("recbole")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    example = Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
-    raw = tuples_of(example / "ml-100k.inter")
-    assert [(row[0], row[1], row[2], row[4]) for row in rows] == sorted(raw, key=lambda row: int(row[3]))
-    for kind in ("user", "item"):
-        # RecBole 1.2.0 has them with the ends of lines of another system
-        assert (made / f"ml-100k-signed.{kind}").read_text() == (example / f"ml-100k.{kind}").read_text()
-
-
-def test_ml100k_from_raw_files_and_with_other_rules(tmp_path: Path) -> None:
-    raw = tmp_path / "ml-100k"
-    raw.mkdir()
-    (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t4\t881250948\n22\t377\t1\t878887116\n")
-    made = convert("movielens-100k", raw, tmp_path / "one")
-    assert tuples_of(made / "ml-100k-signed.inter") == [
-        ("22", "377", "1", "-1", "878887116"),
-        ("186", "302", "4", "1", "881250948"),
-        ("196", "242", "3", "0", "881250949"),
-    ]
-    assert not (made / "ml-100k-signed.user").exists()
-    made = convert("movielens-100k", raw / "u.data", tmp_path / "two", like="rating >= 3", dislike="else", name="three")
-    assert [row[3] for row in tuples_of(made / "three.inter")] == ["-1", "1", "1"]
-    with pytest.raises(UsageError, match=r"holds neither ml-100k.inter nor u.data"):
-        convert("movielens-100k", tmp_path, tmp_path / "other")
-    (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t\t881250948\n")
-    with pytest.raises(UsageError, match=r"u.data, line 2: no value in column 'rating'"):
-        convert("movielens-100k", raw, tmp_path / "other")
-
-
-def test_ml100k_is_a_source_of_ratings_like_the_others(tmp_path: Path) -> None:
-    raw = tmp_path / "ml-100k"
-    raw.mkdir()
-    rows = "1\t1\t5\t881250949\n1\t2\t1\t881250950\n"
-    (raw / "u.data.gz").write_bytes(gzip.compress(rows.encode()))
-    (raw / "u.user.gz").write_bytes(gzip.compress(b"1|25|M|writer|40206\n"))
-    made = convert("movielens-100k", raw, tmp_path / "one", dislike="none")
-    assert [row[3] for row in tuples_of(made / "ml-100k-signed.inter")] == ["1", "0"]
-    assert (made / "ml-100k-signed.user").is_file()
-    (raw / "u.data.gz").unlink()
-    for row, message in (
-        ("2\t2\t50\t881250951", "rating 50, ratings here go from 1 to 5"),
-        ("2\t2\t4\t881250951000", "time 881250951000 in column 'timestamp' is too large"),
-    ):
-        (raw / "u.data").write_text(f"{rows}{row}\n")
-        with pytest.raises(UsageError, match=f"^u.data, line 3: {message}"):
-            convert("movielens-100k", raw, tmp_path / "two")
-
-
-def test_ml100k_without_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["recbole_signed.convert.sources.movielens"], "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):
-        convert("movielens-100k", None, tmp_path)
 
 
 def test_other_real_files(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:

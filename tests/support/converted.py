@@ -1,10 +1,20 @@
-"""What a conversion wrote, as text."""
+"""Raw files to convert, and what a conversion wrote, as text."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import polars as pl
+import pytest
+import scipy.io
+
+from recbole_signed.convert import convert
+from recbole_signed.errors import UsageError
 
 
 def table_of(path: Path) -> list[list[str]]:
@@ -25,3 +35,69 @@ def tuples_of(path: Path) -> list[tuple[str, ...]]:
 def manifest_of(folder: Path) -> dict[str, Any]:
     """Return the description that stands beside a data set."""
     return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+
+
+def signs_of(folder: Path) -> str:
+    """Return the signs of a data set of one part, in its order, with blanks between."""
+    header, *rows = table_of(folder / f"{folder.name}.inter")
+    place = header.index("sign:float")
+    return " ".join(row[place] for row in rows)
+
+
+def write_files(folder: Path, files: Mapping[str, Any]) -> Path:
+    """Write text, bytes, frames (as parquet) and matrices by name (as MATLAB does), packed as the suffix says."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pl.DataFrame):
+            content.write_parquet(path)
+        elif isinstance(content, dict):
+            scipy.io.savemat(path, content)
+        else:
+            data = content.encode() if isinstance(content, str) else content
+            path.write_bytes({".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)(data))
+    return folder
+
+
+class Raw:
+    """Raw files of a source in a folder, to be converted from there.
+
+    Args:
+        folder: of the files; data sets are made beside it.
+        source: its name.
+        files: as of :func:`write_files`.
+    """
+
+    def __init__(self, folder: Path, source: str, files: Mapping[str, Any]) -> None:
+        self.folder, self.source, self.times = folder, source, 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write(files)
+
+    def write(self, files: Mapping[str, Any]) -> None:
+        """Write more files."""
+        write_files(self.folder, files)
+
+    def made(self, where: str = "", **options: Any) -> Path:
+        """Convert the folder or what is at a place in it, each time into a new folder."""
+        self.times += 1
+        out = self.folder.parent / f"out of {self.folder.name}" / str(self.times)
+        try:
+            return convert(self.source, self.folder / where, out, **options)
+        finally:
+            self.left = sorted(out.iterdir()) if out.exists() else []
+
+    def rows(self, where: str = "", suffix: str = "inter", **options: Any) -> list[str]:
+        """Return the rows that are made, with | between the fields."""
+        made = self.made(where, **options)
+        return ["|".join(row) for row in rows_of(made / f"{made.name}.{suffix}")]
+
+    def signs(self, where: str = "", **options: Any) -> str:
+        """Return the signs that are made."""
+        return signs_of(self.made(where, **options))
+
+    def refuses(self, message: str, where: str = "", **options: Any) -> None:
+        """Expect one sentence that matches, and nothing left behind."""
+        with pytest.raises(UsageError, match=message) as raised:
+            self.made(where, **options)
+        assert "\n" not in str(raised.value)
+        assert not self.left
