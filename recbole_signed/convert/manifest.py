@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -40,8 +41,7 @@ def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) 
             pairs = _pairs(spool, piece, pieces)
             counts[name].add(pairs)
             for index, earlier in enumerate(everything):
-                shared = pairs.join(earlier, on=_PAIR, how="semi").height
-                counts[name].also_in[index] = counts[name].also_in.get(index, 0) + shared
+                counts[name].also_in[index] += pairs.join(earlier, on=_PAIR, how="semi").height
             everything.append(pairs)
         total.add(_merge(everything) if len(everything) > 1 else everything[0])
     times = {name: _time_range(spool) for name, spool in parts.items()}
@@ -90,34 +90,33 @@ class _Counts:
     """Sums over disjoint sets of users."""
 
     def __init__(self) -> None:
-        self.like = self.dislike = self.rows = 0
-        self.users = self.pairs = self.repeated_pairs = self.contradicting_pairs = 0
+        self.sums: Counter[str] = Counter()
         self.items = pl.DataFrame(schema={"item_id": pl.String})
-        self.also_in: dict[int, int] = {}
+        self.also_in: Counter[int] = Counter()
 
     def add(self, pairs: pl.DataFrame) -> None:
-        self.rows += int(pairs["rows"].sum())
-        self.like += int(pairs["likes"].sum())
-        self.dislike += int(pairs["dislikes"].sum())
-        self.pairs += pairs.height
-        self.users += pairs["user_id"].n_unique()
-        self.repeated_pairs += int((pairs["rows"] > 1).sum())
-        self.contradicting_pairs += int(((pairs["likes"] > 0) & (pairs["dislikes"] > 0)).sum())
+        likes, dislikes = pl.col("likes"), pl.col("dislikes")
+        counts = pairs.select(
+            rows=pl.col("rows").sum(),
+            like=likes.sum(),
+            dislike=dislikes.sum(),
+            pairs=pl.len(),
+            users=pl.col("user_id").n_unique(),
+            repeated=(pl.col("rows") > 1).sum(),
+            contradicting=((likes > 0) & (dislikes > 0)).sum(),
+        )
+        self.sums.update(counts.row(0, named=True))
         self.items = pl.concat([self.items, pairs.select("item_id").unique()]).unique()
 
     def as_dict(self) -> dict[str, Any]:
+        rows, like, dislike = (self.sums[name] for name in ("rows", "like", "dislike"))
         return {
-            "rows": {
-                "total": self.rows,
-                "like": self.like,
-                "dislike": self.dislike,
-                "neutral": self.rows - self.like - self.dislike,
-            },
-            "users": self.users,
+            "rows": {"total": rows, "like": like, "dislike": dislike, "neutral": rows - like - dislike},
+            "users": self.sums["users"],
             "items": self.items.height,
-            "repeated_rows": self.rows - self.pairs,
-            "repeated_pairs": self.repeated_pairs,
-            "contradicting_pairs": self.contradicting_pairs,
+            "repeated_rows": rows - self.sums["pairs"],
+            "repeated_pairs": self.sums["repeated"],
+            "contradicting_pairs": self.sums["contradicting"],
         }
 
 

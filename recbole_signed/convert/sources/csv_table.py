@@ -112,11 +112,11 @@ class CsvTable(Converter):
         return [*super().inputs(), *(path for path in self._feature_files.values() if path is not None)]
 
     def item_features(self) -> Features | None:
-        """The file of items, if one was given."""
+        """The items, if they were given."""
         return self._features_in("item")
 
     def user_features(self) -> Features | None:
-        """The file of users, if one was given."""
+        """The users, if they were given."""
         return self._features_in("user")
 
     @property

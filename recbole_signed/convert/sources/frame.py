@@ -53,18 +53,11 @@ class FrameTable(CsvTable):
 
     def __init__(self, frame: Any, options: Options, items: Any = None, users: Any = None) -> None:
         super().__init__(None, options)
-        self._frame, self._index, self._items, self._users = as_polars(frame), _index_of(frame), items, users
+        self._frame, self._index, self._beside = as_polars(frame), _index_of(frame), {"item": items, "user": users}
 
-    def item_features(self) -> Features | None:
-        """The table of items, if one was given."""
-        return self._features_from(self._items, "item")
-
-    def user_features(self) -> Features | None:
-        """The table of users, if one was given."""
-        return self._features_from(self._users, "user")
-
-    def _features_from(self, table: Any, kind: str) -> Features | None:
+    def _features_in(self, kind: str) -> Features | None:
         """Return the features in a table whose ids are in a column of the interactions' name, or in ``item_id``."""
+        table = self._beside[kind]
         if table is None:
             return None
         frame = as_polars(table)
