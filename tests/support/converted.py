@@ -69,9 +69,15 @@ class Raw:
     """
 
     def __init__(self, folder: Path, source: str, files: Mapping[str, Any]) -> None:
-        self.folder, self.source, self.times = folder, source, 0
+        self.folder, self.source, self.times, self.where = folder, source, 0, ""
         folder.mkdir(parents=True, exist_ok=True)
         self.write(files)
+
+    def __call__(self, content: Any, name: str = "log.csv") -> Raw:
+        """Write a file, which is what is converted from now on."""
+        self.where = name
+        self.write({name: content})
+        return self
 
     def write(self, files: Mapping[str, Any]) -> None:
         """Write more files."""
@@ -82,7 +88,7 @@ class Raw:
         self.times += 1
         out = self.folder.parent / f"out of {self.folder.name}" / str(self.times)
         try:
-            return convert(self.source, self.folder / where, out, **options)
+            return convert(self.source, self.folder / (where or self.where), out, **options)
         finally:
             self.left = sorted(out.iterdir()) if out.exists() else []
 
