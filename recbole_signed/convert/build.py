@@ -306,13 +306,8 @@ def _used_rows(
     for raw in as_batches(features.frame, f"{kind} features"):
         batch = schema.conform(raw, features.types)
         batch = batch.keep(_is_in(batch, used, id_column))
-        ids, shown = batch.frame[id_column], batch.called(id_column)
-        first = ids.is_first_distinct() & ~_is_in(batch, seen, id_column)
-        batch = batch.require(
-            first,
-            lambda i, ids=ids, shown=shown: f"{shown} {ids[i]!r} has several rows, one was expected",  # type: ignore[misc]
-            id_column,
-        )
+        first = batch.frame[id_column].is_first_distinct() & ~_is_in(batch, seen, id_column)
+        batch = batch.require(first, "{column} {value!r} has several rows, one was expected", id_column)
         seen = pl.concat([seen, batch.frame.select(id_column)])
         yield batch.frame
 

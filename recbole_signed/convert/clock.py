@@ -23,6 +23,7 @@ _ISO = (
 )
 _WHOLE = "\0whole"  # no column of a raw file is called so
 _WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was expected"
+_NO_TIME = f"no time in column {{column!r}}; {_WANTED}"
 
 
 _MONTH_NAMES = (
@@ -181,7 +182,7 @@ class Clock:
         if values.dtype == pl.String:
             return self._from_text(batch, column)
         missing = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
-        batch = batch.require(~missing, lambda i: f"no time in column {shown!r}; {_WANTED}", column, remedy=FIX_ROW)
+        batch = batch.require(~missing, _NO_TIME, column, remedy=FIX_ROW)
         values = batch.frame[column]
         if values.dtype == pl.Date:
             return batch.with_columns(values.cast(pl.Int64).cast(pl.Float64) * 86400)
@@ -237,7 +238,7 @@ class Clock:
     def _from_text(self, batch: Batch, column: str) -> Batch:
         batch = unrounded(batch.with_columns(pl.col(column).str.strip_chars()), column, "times")
         text, shown = batch.frame[column], batch.called(column)
-        batch = batch.require(text != "", lambda i: f"no time in column {shown!r}; {_WANTED}", column, remedy=FIX_ROW)
+        batch = batch.require(text != "", _NO_TIME, column, remedy=FIX_ROW)
         text = batch.frame[column]
         if not text.len():
             return batch.with_columns(text.cast(pl.Float64))

@@ -359,14 +359,12 @@ def without_nested(batch: Batch, column: str) -> Batch:
     Raises:
         UsageError: there is one, with its line.
     """
-    text, shown, raw = batch.frame[column], batch.called(column), batch.raw
-    flat = ~text.str.contains(r"^[\[{]").to_numpy()
+    shown, raw = batch.called(column), batch.raw
+    flat = ~batch.frame[column].str.contains(r"^[\[{]").to_numpy()
     if raw is not None:
         for place in np.flatnonzero(~flat).tolist():
             flat[place] = isinstance((_object(raw(int(batch.rows[place]))) or {}).get(shown), str)
-    return batch.require(
-        flat, lambda i: f"column {shown!r} holds {text[i]}, an id is a text or a number; write it as one", column
-    )
+    return batch.require(flat, "column {column!r} holds {value}, an id is a text or a number; write it as one", column)
 
 
 def _is_object(text: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -264,10 +264,8 @@ class CsvTable(Converter):
         names = {role: {*_USUAL[role], _plain(self._column_of[role])} for role in ("user", "item")}
         header = np.zeros(batch.frame.height, bool)
         header[:1] = any(_plain(batch.frame[_FIELD[role]][0]) in of for role, of in names.items())
-        return batch.require(
-            ~header,
-            lambda i: "the line is a header, and columns= is for files without one; leave out columns=, or that line",
-        )
+        problem = "the line is a header, and columns= is for files without one; leave out columns=, or that line"
+        return batch.require(~header, problem)
 
     def _with_decimals(self, batch: Batch) -> Batch:
         """Read the kept columns of text whose numbers have decimal commas."""
@@ -281,13 +279,13 @@ class CsvTable(Converter):
                 batch = number(batch, name, purpose="an atomic file", decimal=DECIMAL_COMMA)
             elif type_ == "float_seq":
                 has_point = text.str.contains(DECIMAL_POINT, literal=True).fill_null(False)
-                complaint = partial(_complain, text, f"in column {name!r} has a point, but decimal=, is set")
-                batch = batch.require(~has_point, complaint, name, remedy=FIX_ROW)
+                problem = "{value!r} in column {column!r} has a point, but decimal=, is set"
+                batch = batch.require(~has_point, problem, name, remedy=FIX_ROW)
                 batch = batch.with_columns(pl.col(name).str.replace_all(DECIMAL_COMMA, DECIMAL_POINT, literal=True))
             elif type_ is None and self._table.is_text:
-                choice = f"keep='{name}:float' or keep='{name}:token'"
-                complaint = partial(_complain, text, f"in column {name!r} is a number or a text; say which by {choice}")
-                batch = batch.require(~is_comma_number(text), complaint, name, skippable=False)
+                choice = "keep='{column}:float' or keep='{column}:token'"
+                problem = f"{{value!r}} in column {{column!r}} is a number or a text; say which by {choice}"
+                batch = batch.require(~is_comma_number(text), problem, name, skippable=False)
         return batch
 
     def _rule_column(self, name: str) -> str:
@@ -300,7 +298,3 @@ class CsvTable(Converter):
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "").replace(" ", "")
-
-
-def _complain(values: pl.Series, problem: str, row: int) -> str:
-    return f"{values[row]!r} {problem}"

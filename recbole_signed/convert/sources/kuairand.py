@@ -278,5 +278,5 @@ def _history_batches(path: Path, before: float) -> Iterator[Batch]:
             pl.col("user_id", "item_id").cast(pl.String)
         )
         yield Batch(frame, batch.origin, rows, batch.unit, batch.raw).require(
-            frame["item_id"].is_not_null(), lambda i: "no value in a list of column 'watch_seq'", "watch_seq"
+            frame["item_id"].is_not_null(), lambda _: "no value in a list of column 'watch_seq'", "watch_seq"
         )

@@ -83,12 +83,8 @@ class Rated(Converter):
         for batch in self.raw_batches():
             batch = token(token(batch, "user_id"), "item_id")
             batch = number(batch, "rating", purpose="the rating")
-            rating = batch.frame["rating"]
-            batch = batch.require(
-                rating.is_between(low, high),
-                lambda i, rating=rating: f"rating {rating[i]:g}, ratings here go from {low:g} to {high:g}",  # type: ignore[misc]
-                "rating",
-            )
+            on_scale = batch.frame["rating"].is_between(low, high)
+            batch = batch.require(on_scale, f"rating {{value:g}}, ratings here go from {low:g} to {high:g}", "rating")
             if "timestamp" in batch.frame.columns:
                 batch = clock.seconds(batch, "timestamp")
             yield sign_by_rule(batch, self.rule)

@@ -72,12 +72,9 @@ def _dated(batch: Batch) -> Batch:
         UsageError: a date that is neither (with its line).
     """
     batch = batch.keep(~batch.frame["posted"].str.contains(_NO_YEAR))
-    posted = batch.frame["posted"]
-    seconds = posted.str.to_date(_FORMAT, strict=False).cast(pl.Int64) * 86400
+    seconds = batch.frame["posted"].str.to_date(_FORMAT, strict=False).cast(pl.Int64) * 86400
     return batch.with_columns(seconds.cast(pl.Float64).alias("timestamp")).require(
-        seconds.is_not_null(),
-        lambda i: f"posted {posted[i]!r}, a date like 'Posted November 5, 2011.' was expected",
-        "posted",
+        seconds.is_not_null(), "posted {value!r}, a date like 'Posted November 5, 2011.' was expected", "posted"
     )
 
 

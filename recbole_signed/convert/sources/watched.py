@@ -61,12 +61,8 @@ class _Watched(Converter):
             if time is not None:
                 batch = clock.seconds(batch, time)
             batch = number(batch, self.measure, purpose="the sign rule")
-            watched = batch.frame[self.measure]
-            batch = batch.require(
-                watched >= 0,
-                lambda i, watched=watched: f"{self.measure} {watched[i]:g}, {self.expected} expected",  # type: ignore[misc]
-                self.measure,
-            )
+            problem = f"{self.measure} {{value:g}}, {self.expected} expected"
+            batch = batch.require(batch.frame[self.measure] >= 0, problem, self.measure)
             batch = sign_by_rule(batch, self.rule)
             if self.options.between == "drop":
                 batch = batch.keep(batch.frame["sign"] != 0)
@@ -205,10 +201,6 @@ class Tenrec(Converter):
         for batch in self._table.batches(list(dict.fromkeys(("user_id", "item_id", *self.rule.columns, *raw)))):
             for flag in self.rule.columns:
                 batch = number(batch, flag, purpose="the sign rule")
-                values = batch.frame[flag]
-                batch = batch.require(
-                    values.is_in([0.0, 1.0]),
-                    lambda i, flag=flag, values=values: f"{flag} is {values[i]:g}, 0 or 1 was expected",  # type: ignore[misc]
-                    flag,
-                )
+                good = batch.frame[flag].is_in([0.0, 1.0])
+                batch = batch.require(good, "{column} is {value:g}, 0 or 1 was expected", flag)
             yield sign_by_rule(batch, self.rule).select("user_id", "item_id", "sign", *raw)

@@ -187,12 +187,9 @@ def _within(batch: Batch, window: Window) -> Batch:
 
 
 def _of_known_type(batch: Batch) -> Batch:
-    types = batch.frame["event_type"]
-    return batch.require(
-        types.is_in([*_EXPLICIT, "listen"]),
-        lambda i: f"event_type {types[i]!r}, one of {', '.join([*_EXPLICIT, 'listen'])} was expected",
-        "event_type",
-    )
+    types = [*_EXPLICIT, "listen"]
+    problem = f"event_type {{value!r}}, one of {', '.join(types)} was expected"
+    return batch.require(batch.frame["event_type"].is_in(types), problem, "event_type")
 
 
 def _recording(wanted: bool) -> contextlib.AbstractContextManager[object]:
