@@ -45,7 +45,7 @@ def signs_of(folder: Path) -> str:
 
 
 def write_files(folder: Path, files: Mapping[str, Any]) -> Path:
-    """Write text, bytes, frames (as parquet) and matrices by name (as MATLAB does), packed as the suffix says."""
+    """Write texts, lists of lines, bytes, frames and matrices by name, packed as the suffix of the file says."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,8 @@ def write_files(folder: Path, files: Mapping[str, Any]) -> Path:
         elif isinstance(content, dict):
             scipy.io.savemat(path, content)
         else:
-            data = content.encode() if isinstance(content, str) else content
+            text = "".join(f"{line}\n" for line in content) if isinstance(content, list) else content
+            data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
             path.write_bytes({".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)(data))
     return folder
 
@@ -101,9 +102,10 @@ class Raw:
         """Return the signs that are made."""
         return signs_of(self.made(where, **options))
 
-    def refuses(self, message: str, where: str = "", **options: Any) -> None:
-        """Expect one sentence that matches, and nothing left behind."""
+    def refuses(self, message: str, where: str = "", **options: Any) -> str:
+        """Expect one sentence that matches, and nothing left behind; return it."""
         with pytest.raises(UsageError, match=message) as raised:
             self.made(where, **options)
         assert "\n" not in str(raised.value)
         assert not self.left
+        return str(raised.value)
