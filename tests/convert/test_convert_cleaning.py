@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from converted import manifest_of, tuples_of
+from converted import Raw, manifest_of, tuples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,44 +121,35 @@ def test_numbers_without_gaps(tmp_path: Path) -> None:
 
 
 def test_features_follow_the_new_numbers(tmp_path: Path) -> None:
-    folder = tmp_path / "ml-1m"
-    folder.mkdir()
-    (folder / "ratings.dat").write_text("10::500::5::1\n10::70::1::2\n3::500::1::3\n99::1::1::4\n")
-    (folder / "movies.dat").write_text("500::Late (1999)::Drama\n70::Early (1990)::Comedy\n1::Gone (1980)::War\n")
-    (folder / "users.dat").write_text("3::F::1::10::48067\n10::M::25::6::11106\n99::M::1::1::1\n")
-    made = convert("movielens", folder, tmp_path / "out", gap_filling="yes", min_likes=0, k_core=0)
-    assert [line.split("\t")[0] for line in (made / "ml-1m.user").read_text().splitlines()[1:]] == ["0", "1", "2"]
-    made = convert("movielens", folder, tmp_path / "core", gap_filling="yes", min_likes=1)
-    assert rows_of(made) == [("0", "1", "5", "1", "1"), ("0", "0", "1", "-1", "2")]
-    assert (made / "ml-1m.user").read_text().splitlines()[1:] == ["0\tM\t25\t6\t11106"]
-    titles = {line.split("\t")[0]: line.split("\t")[1] for line in (made / "ml-1m.item").read_text().splitlines()[1:]}
-    assert titles == {"1": "Late", "0": "Early"}
+    files = {
+        "ratings.dat": "10::500::5::1\n10::70::1::2\n3::500::1::3\n99::1::1::4\n",
+        "movies.dat": "500::Late (1999)::Drama\n70::Early (1990)::Comedy\n1::Gone (1980)::War\n",
+        "users.dat": "3::F::1::10::48067\n10::M::25::6::11106\n99::M::1::1::1\n",
+    }
+    raw = Raw(tmp_path / "ml-1m", "movielens", files)
+    users = raw.rows(suffix="user", gap_filling="yes", min_likes=0, k_core=0)
+    assert [row.split("|")[0] for row in users] == ["0", "1", "2"]
+    options = {"gap_filling": "yes", "min_likes": 1}
+    assert raw.rows(**options) == ["0|1|5|1|1", "0|0|1|-1|2"]
+    assert raw.rows(suffix="user", **options) == ["0|M|25|6|11106"]
+    assert sorted(raw.rows(suffix="item", **options)) == ["0|Early|1990|Comedy", "1|Late|1999|Drama"]
 
 
 def test_parts_of_a_published_split(tmp_path: Path) -> None:
-    folder = tmp_path / "split"
-    folder.mkdir()
-    texts = {
-        "train": "1 1 1\n1 1 0\n1 2 1\n2 1 1\n2 2 0\n3 1 1\n",
-        "valid": "1 2 1\n2 1 1\n",
-        "test": "2 2 1\n1 1 1\n3 2 0\n",
+    files = {
+        "train.txt": "1 1 1\n1 1 0\n1 2 1\n2 1 1\n2 2 0\n3 1 1\n",
+        "valid.txt": "1 2 1\n2 1 1\n",
+        "test.txt": "2 2 1\n1 1 1\n3 2 0\n",
     }
-    for part, text in texts.items():
-        (folder / f"{part}.txt").write_text(text)
-    made = convert("signed-split", folder, tmp_path / "out", dedup="last", k_core=2)
+    raw = Raw(tmp_path / "split", "signed-split", files)
+    made = raw.made(dedup="last", k_core=2)
     # user 3 has two items over all parts, so it stays in each; repetitions are looked for within a part
-    assert rows_of(made, ".train") == [
-        ("1", "1", "-1"),
-        ("1", "2", "1"),
-        ("2", "1", "1"),
-        ("2", "2", "-1"),
-        ("3", "1", "1"),
-    ]
+    train = [("1", "1", "-1"), ("1", "2", "1"), ("2", "1", "1"), ("2", "2", "-1"), ("3", "1", "1")]
+    assert rows_of(made, ".train") == train
     assert rows_of(made, ".test") == [("2", "2", "1"), ("1", "1", "1"), ("3", "2", "-1")]
     assert dropped(made) == {"dedup": 1, "k_core": 0}
-    (folder / "valid.txt").write_text("9 9 1\n")
-    with pytest.raises(UsageError, match="leaves nothing of the 1 row of 'valid'; give smaller numbers"):
-        convert("signed-split", folder, tmp_path / "other", k_core=2)
+    raw.write({"valid.txt": "9 9 1\n"})
+    raw.refuses("leaves nothing of the 1 row of 'valid'; give smaller numbers", k_core=2)
 
 
 @pytest.mark.parametrize(

@@ -37,36 +37,13 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
-def signs_of(folder: Path) -> str:
-    """Return the signs of a data set of one part, in its order, with blanks between."""
-    header, *rows = table_of(folder / f"{folder.name}.inter")
-    place = header.index("sign:float")
-    return " ".join(row[place] for row in rows)
-
-
-def write_files(folder: Path, files: Mapping[str, Any]) -> Path:
-    """Write texts, lists of lines, bytes, frames and matrices by name, packed as the suffix of the file says."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, pl.DataFrame):
-            content.write_parquet(path)
-        elif isinstance(content, dict):
-            scipy.io.savemat(path, content)
-        else:
-            text = "".join(f"{line}\n" for line in content) if isinstance(content, list) else content
-            data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-            path.write_bytes({".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)(data))
-    return folder
-
-
 class Raw:
     """Raw files of a source in a folder, to be converted from there.
 
     Args:
         folder: of the files; data sets are made beside it.
         source: its name.
-        files: as of :func:`write_files`.
+        files: as of :meth:`write`.
     """
 
     def __init__(self, folder: Path, source: str, files: Mapping[str, Any]) -> None:
@@ -81,8 +58,18 @@ class Raw:
         return self
 
     def write(self, files: Mapping[str, Any]) -> None:
-        """Write more files."""
-        write_files(self.folder, files)
+        """Write texts, lists of lines, bytes, frames and matrices by name, packed as the suffix of the file says."""
+        for name, content in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, pl.DataFrame):
+                content.write_parquet(path)
+            elif isinstance(content, dict):
+                scipy.io.savemat(path, content)
+            else:
+                text = "".join(f"{line}\n" for line in content) if isinstance(content, list) else content
+                data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+                path.write_bytes({".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)(data))
 
     def made(self, where: str = "", **options: Any) -> Path:
         """Convert the folder or what is at a place in it, each time into a new folder."""
@@ -99,8 +86,10 @@ class Raw:
         return ["|".join(row) for row in rows_of(made / f"{made.name}.{suffix}")]
 
     def signs(self, where: str = "", **options: Any) -> str:
-        """Return the signs that are made."""
-        return signs_of(self.made(where, **options))
+        """Return the signs that are made, with blanks between."""
+        made = self.made(where, **options)
+        header, *rows = table_of(made / f"{made.name}.inter")
+        return " ".join(row[header.index("sign:float")] for row in rows)
 
     def refuses(self, message: str, where: str = "", **options: Any) -> str:
         """Expect one sentence that matches, and nothing left behind; return it."""
