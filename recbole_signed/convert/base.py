@@ -158,9 +158,12 @@ class Converter:
     def file(self) -> Path:
         """The file that is read: the input, or the one in it that is called as ``files`` say."""
         assert self.input is not None
-        if self.input.is_file() or not self.files:
-            return self.input
-        return find_one(self.input, self.files, self.what, self.below)
+        return self.the_file(self.files, self.what, self.below) if self.files else self.input
+
+    def the_file(self, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
+        """Give the input if it is a file, else the one file in it that :func:`find_one` finds."""
+        assert self.input is not None
+        return self.input if self.input.is_file() else find_one(self.input, patterns, what, below)
 
     def beside(self, *patterns: str, folder: Path | None = None) -> Path | None:
         """Return the first file of these names in a folder (that of the ratings by default); None for a single file."""
