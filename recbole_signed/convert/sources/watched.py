@@ -58,11 +58,11 @@ class _Watched(Converter):
         clock, time = Clock("s"), self.time
         named = {"user_id": "user_id", self.item: "item_id"} | ({} if time is None else {time: "timestamp"})
         for batch in self.raw_batches([*named, *self.raw]):
-            if time is not None:
-                batch = clock.seconds(batch, time)
             batch = number(batch, self.measure, purpose="the sign rule")
             problem = f"{self.measure} {{value:g}}, {self.expected} expected"
             batch = batch.require(batch.frame[self.measure] >= 0, problem, self.measure)
+            if time is not None:
+                batch = clock.seconds(batch, time)
             batch = sign_by_rule(batch, self.rule)
             if self.options.between == "drop":
                 batch = batch.keep(batch.frame["sign"] != 0)
@@ -118,11 +118,12 @@ class KuaiRec(_Watched):
         return [self.file, *filter(None, [self._tags])]
 
     def raw_batches(self, columns: list[str]) -> Iterator[Batch]:
-        """Rows of the matrix, without those that have no time where it is read."""
+        """Rows of the matrix; where the time is read in seconds, and without those that have none."""
+        clock = Clock("s")
         for batch in super().raw_batches(columns):
             if self.time is not None:
                 time = batch.frame[self.time].cast(pl.String).str.strip_chars()
-                batch = batch.keep(~time.is_in(["", *MISSING_TOKENS]))
+                batch = clock.seconds(batch.keep(~time.is_in(["", *MISSING_TOKENS])), self.time)
             yield batch
 
     def item_features(self) -> Features | None:
