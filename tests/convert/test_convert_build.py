@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import sys
 import time
@@ -461,29 +460,6 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
     for bad, message in wrong:
         with pytest.raises(UsageError, match=message):
             made("bad", **bad)
-
-
-def _ensure(output: str) -> str:
-    from recbole_signed.convert.sources.movielens import ensure_ml100k
-
-    return str(ensure_ml100k(output))
-
-
-def test_ml100k_is_made_once_by_many_processes(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        folders = pool.map(_ensure, [str(tmp_path)] * 2, chunksize=1)
-    assert set(folders) == {str(tmp_path / "ml-100k-signed")}
-    assert [path.name for path in tmp_path.iterdir()] == ["ml-100k-signed"]
-    before = (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns
-    _ensure(str(tmp_path))
-    assert (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns == before
-
-
-def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
-    (tmp_path / "ml-100k-signed").mkdir()
-    (tmp_path / "ml-100k-signed" / "notes.txt").touch()
-    with pytest.raises(UsageError, match="ml-100k-signed is already there"):
-        _ensure(str(tmp_path))
 
 
 def test_a_terminal_shows_how_many_rows_were_read(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -367,3 +368,24 @@ def test_movielens_100k_from_the_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(movielens, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):
         convert("movielens-100k", None, tmp_path / "out")
+
+
+def _ensure(output: str) -> str:
+    return str(movielens.ensure_ml100k(output))
+
+
+def test_ml100k_is_made_once_by_many_processes(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        folders = pool.map(_ensure, [str(tmp_path)] * 2, chunksize=1)
+    assert set(folders) == {str(tmp_path / "ml-100k-signed")}
+    assert [path.name for path in tmp_path.iterdir()] == ["ml-100k-signed"]
+    before = (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns
+    _ensure(str(tmp_path))
+    assert (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns == before
+
+
+def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
+    (tmp_path / "ml-100k-signed").mkdir()
+    (tmp_path / "ml-100k-signed" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="ml-100k-signed is already there"):
+        _ensure(str(tmp_path))
