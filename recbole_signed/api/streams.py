@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
+from recbole_signed.convert.sources.movielens import ensure_ml100k
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import path_of
 from recbole_signed.live.replay import summarise

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.atomic.blocks import MISSING
 from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.signs import ConfigLike
-from recbole_signed.convert.columns import normal_text
+from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
 from recbole_signed.errors import UsageError, nearest
 
 SIDES = {"item": "ITEM_ID_FIELD", "user": "USER_ID_FIELD"}
@@ -164,7 +163,7 @@ def _parse(text: str, separator: str, types: Mapping[str, str]) -> pl.DataFrame:
         has_header=False,
         skip_rows=1,
         schema=dict.fromkeys(types, pl.String),
-        null_values=list(MISSING),
+        null_values=["", *MISSING_TOKENS],
     )
 
 

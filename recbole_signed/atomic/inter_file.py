@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,23 @@ import numpy.typing as npt
 import pandas as pd
 import polars as pl
 
-from recbole_signed.atomic.blocks import NotPlainError, parsed_blocks
 from recbole_signed.atomic.header import columns_of, first_lines
-from recbole_signed.convert.columns import normal_text
+from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
+from recbole_signed.convert.raw_files import blocks
 from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError
 from recbole_signed.progress import told
 
 TYPES = ("token", "float", "token_seq", "float_seq")
+MISSING = ("", *sorted(MISSING_TOKENS))
+"""What pandas takes for a missing value, in RecBole's files as everywhere."""
+
+BLOCK_BYTES = 32 << 20
+
+
+class NotPlainError(Exception):
+    """The file needs pandas: it has quotes within fields or around line ends, blank lines, infinite numbers, or values
+    that do not fit their column."""
 
 
 def read_columns(
@@ -69,8 +79,7 @@ def read_columns(
         position = positions[exact_integers]
         integers = {exact_integers} if position < len(first_row) and _is_integer(first_row[position]) else set()
     try:
-        with _told(path, progress) as advance:
-            return _by_polars(path, separator, encoding, len(header), positions, known, integers, advance), types
+        return _by_polars(path, separator, encoding, len(header), positions, known, integers, progress), types
     except NotPlainError:
         fields = {name: f"{name}:{kind}" for name, kind in types.items()}
         return _by_pandas(path, separator, encoding, fields, known, integers), types
@@ -94,19 +103,22 @@ def _by_polars(
     positions: dict[str, int],
     vocabularies: dict[str, TokenCodes],
     integers: set[str],
-    advance: Callable[[int], None],
+    progress: bool,
 ) -> dict[str, Any]:
     kinds: dict[int, pl.DataType] = {}
     for name, position in positions.items():
         number: pl.DataType = pl.Int64() if name in integers else pl.Float64()
         kinds[position] = pl.String() if name in vocabularies else number
     found: dict[str, npt.NDArray[Any]] = {}
-    for frame, n_bytes in parsed_blocks(Path(path), separator, encoding, n_columns, kinds):
-        for name, position in positions.items():
-            column = frame[str(position)]
-            values = vocabularies[name].codes(column) if name in vocabularies else column.to_numpy()
-            found[name] = _extended(found[name], values) if name in found else np.array(values)
-        advance(n_bytes)
+    size, read = Path(path).stat().st_size, 0
+    with told(f"reading {Path(path).name}", shown=progress) as say:
+        for frame, n_bytes in parsed_blocks(Path(path), separator, encoding, n_columns, kinds):
+            for name, position in positions.items():
+                column = frame[str(position)]
+                values = vocabularies[name].codes(column) if name in vocabularies else column.to_numpy()
+                found[name] = _extended(found[name], values) if name in found else np.array(values)
+            read += n_bytes
+            say(f"{read / size:.0%}")
     return found
 
 
@@ -192,19 +204,88 @@ def _first_text(frame: pd.DataFrame, fields: Sequence[str]) -> str | None:
     return None
 
 
-@contextmanager
-def _told(path: str | Path, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Tell how much of a file has been read, where that takes long."""
-    size, read = Path(path).stat().st_size, 0
-    with told(f"reading {Path(path).name}", shown=progress) as say:
-
-        def advance(n_bytes: int) -> None:
-            nonlocal read
-            read += n_bytes
-            say(f"{read / size:.0%}")
-
-        yield advance
-
-
 def _is_integer(text: str) -> bool:
     return text.lstrip("-").isdigit()
+
+
+def parsed_blocks(
+    path: Path,
+    separator: str,
+    encoding: str,
+    n_columns: int,
+    wanted: Mapping[int, pl.DataType],
+    size: int | None = None,
+) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield the wanted columns of each block, named by their positions, and the number of bytes that it took.
+
+    Args:
+        path: the file, whose first line is skipped.
+        separator: of the columns.
+        encoding: of the text.
+        n_columns: of the file.
+        wanted: type by position; an integer column comes as float64 from the first block on where it is none.
+        size: bytes that are read at a time; a share of the file by default, since what a block needs while it is
+            parsed counts in the peak of memory.
+
+    Raises:
+        NotPlainError: see there; what came before is of no use then.
+        UsageError: the file holds bytes outside the encoding.
+    """
+    if len(separator.encode()) != 1:
+        raise NotPlainError
+    size = size or min(max(path.stat().st_size // 24, 1 << 20), BLOCK_BYTES)
+    types = {str(position): wanted.get(position, pl.String()) for position in range(n_columns)}
+    quoted = re.compile(rb'(?:^|(?<=[%b\n]))"[^"\n]*(?:""[^"\n]*)*"(?=[%b\n])' % ((re.escape(separator.encode()),) * 2))
+    first = True
+    for block, _ in blocks(path, encoding=encoding, size=size):
+        n_bytes = len(block)
+        rows = block[block.index(b"\n") + 1 :] if first else block
+        first = False
+        if b"\0" in rows:
+            raise NotPlainError
+        if not rows:
+            continue
+        quote = '"' if b'"' in rows else None
+        if quote and b'"' in quoted.sub(b"", rows):
+            raise NotPlainError
+        frame = _parse(rows, separator, quote, types, sorted(wanted))
+        if not rows.isascii():
+            frame = frame.with_columns(normal_text(column) for column in frame if column.dtype == pl.String)
+        # spellings of nan, and numbers that are too large, which polars takes and pandas refuses
+        numbers = (frame[name] for name in frame.columns if frame[name].dtype == pl.Float64)
+        if not all(column.is_finite().all() for column in numbers) or _has_blank_line(frame):
+            raise NotPlainError
+        yield frame, n_bytes
+
+
+def _parse(
+    rows: bytes, separator: str, quote: str | None, types: dict[str, pl.DataType], wanted: list[int]
+) -> pl.DataFrame:
+    """Parse, with float64 for an integer column that holds anything else; ``types`` remembers that."""
+    while True:
+        integers = [name for name, kind in types.items() if kind == pl.Int64]
+        try:
+            frame = pl.read_csv(
+                rows,
+                has_header=False,
+                separator=separator,
+                quote_char=quote,
+                schema=types,
+                columns=wanted,
+                null_values=list(MISSING),
+            )
+            if not any(frame[name].null_count() for name in integers):
+                return frame
+        except pl.exceptions.PolarsError as error:
+            if not integers:
+                raise NotPlainError from error
+        types.update(dict.fromkeys(integers, pl.Float64()))
+
+
+def _has_blank_line(frame: pl.DataFrame) -> bool:
+    """Whether a row holds nothing, or nothing but white space in the first column, which pandas skips."""
+    *others, first = reversed(frame.columns)
+    empty = pl.lit(True) if frame[first].dtype != pl.String else pl.col(first).fill_null("").str.strip_chars() == ""
+    if others and not all(frame[name].null_count() for name in others):
+        return False
+    return bool(frame.select(pl.all_horizontal(empty, *(pl.col(name).is_null() for name in others)).any()).item())

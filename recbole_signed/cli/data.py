@@ -45,7 +45,7 @@ def accept(
 ) -> None:
     """Take files that were changed on purpose: count them again and give them a new version in dataset.json."""
     from recbole_signed.convert.dataset_versions import read_manifest, version
-    from recbole_signed.convert.recount import accept as accept_files
+    from recbole_signed.convert.manifest import accept as accept_files
 
     for name in names:
         if not is_plain_name(name) or not (root / name).is_dir():

@@ -158,8 +158,8 @@ def _raw_options(
                 raise UsageError(f"--{side} goes with --input, the file of interactions.")
         return {}, words
     from recbole_signed.cli.sources_text import describe_common, parse_options
+    from recbole_signed.convert.base import source
     from recbole_signed.convert.options import describe
-    from recbole_signed.convert.registry import source
 
     known = {each.name for each in describe(source("csv").options_class)} | {each["name"] for each in describe_common()}
     mine = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in known]

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert.common import Common
-from recbole_signed.convert.options import describe
-from recbole_signed.convert.registry import all_sources, source
+from recbole_signed.convert.base import all_sources, source
+from recbole_signed.convert.options import Common, describe
 from recbole_signed.errors import UsageError, counted
 
 _OWN = {

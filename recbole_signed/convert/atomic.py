@@ -121,10 +121,9 @@ def _clean_text(batch: Batch, name: str, blank: bool = False) -> Batch:
         name,
         remedy=FIX_ROW,
     )
-    text = batch.frame[name]
     return batch.require(
-        ~text.str.contains(_CONTROL),
-        lambda i: f"{text[i]!r} in column {shown!r} holds a tab, a line end or a null byte; replace it by a blank",
+        ~batch.frame[name].str.contains(_CONTROL),
+        "{value!r} in column {column!r} holds a tab, a line end or a null byte; replace it by a blank",
         name,
     )
 

@@ -1,34 +1,38 @@
-"""What a source is: the interface every converter implements, one source per file.
+"""What a source is, which there are, and where their files lie.
 
 A converter reads raw files and yields interactions; everything else (checking, sorting, writing, counting,
 renaming into place) is done once, for all of them, by :mod:`recbole_signed.convert.build`.
 
-A new source is one module with one class, and one line in :mod:`recbole_signed.convert.registry`::
+A new source is one class, and one entry in the table of names below::
 
     @dataclass(frozen=True)
     class Options:
         signal: Literal["click", "long_view"] = option("click", "what makes a like")
 
-    class KuaiRand(Converter):
-        name = "kuairand"
-        summary = "KuaiRand's logs (pure, 1k, 27k)"
-        licence = "CC BY-SA 4.0 (Gao et al., CIKM 2022)"
+    class Shop(Converter):
+        name = "shop"
+        summary = "the log of a shop"
+        licence = "CC BY-SA 4.0"
         options_class = Options
+        files, what = ("log.csv",), "log of a shop"     # in a folder
 
-        def inputs(self): ...          # the files it reads
-        def parts(self): ...           # Part(None, batches)
+        def batches(self): ...                          # user_id, item_id, sign and further columns
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import filecmp
+import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 from recbole_signed.convert.batch import Batch, Frame
-from recbole_signed.convert.find import find_one
 from recbole_signed.convert.options import NoOptions
 from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.convert.sign_rule import SignRule
@@ -36,18 +40,33 @@ from recbole_signed.errors import UsageError, argument, ending
 from recbole_signed.files import names_beside
 
 _DATA_SUFFIXES = (
-    ".csv",
-    ".tsv",
-    ".tab",
-    ".txt",
-    ".dat",
-    ".data",
-    ".jsonl",
-    ".ndjson",
-    ".json",
-    ".parquet",
-    ".pq",
+    *(".csv", ".tsv", ".tab", ".txt", ".dat", ".data"),
+    *(".jsonl", ".ndjson", ".json", ".parquet", ".pq"),
 )
+_SOURCES = "recbole_signed.convert.sources"
+_BUILT_IN = {
+    "amazon": "ratings:Amazon",
+    "ciao": "ratings:Ciao",
+    "csv": "csv_table:CsvTable",
+    "epinions": "ratings:Epinions",
+    "kuairand": "kuairand:KuaiRand",
+    "kuairec": "watched:KuaiRec",
+    "movielens": "movielens:MovieLens",
+    "movielens-100k": "movielens:MovieLens100K",
+    "movietweetings": "movielens:MovieTweetings",
+    "signed-split": "signed_split:SignedSplit",
+    "steam": "steam:Steam",
+    "tenrec": "watched:Tenrec",
+    "toy": "toy:Toy",
+    "vk-lsvd": "vk_lsvd:VkLsvd",
+    "yambda": "yambda:Yambda",
+    "yelp": "ratings:Yelp",
+    "zvuk": "watched:Zvuk",
+}
+"""Module of the sources and class, by name of the source."""
+_registered: dict[str, type[Converter]] = {}
+_AGAIN = re.compile(r" ?\(\d+\)(?=\.)")
+"""What a browser adds to the name of a file that it fetches again."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +100,8 @@ class Features:
     """Whether a cell may be blank, and stays so."""
 
 
-class Converter(ABC):
-    """One source of raw data.
+class Converter:
+    """One source of raw data; a subclass declares what it is, and gives :meth:`batches` or :meth:`parts`.
 
     Args:
         input: the raw file or folder; None only if ``input_needed`` is false.
@@ -99,6 +118,16 @@ class Converter(ABC):
     input_needed: ClassVar[bool] = True
     unix_time: ClassVar[bool] = True
     """False where timestamps count from an unknown moment, so that they have no date."""
+    files: tuple[str, ...] = ()
+    """Names of its file in a folder, plain or compressed; none where the input is what is read."""
+    what: ClassVar[str] = ""
+    """What that file is, for the message that there is none."""
+    below: ClassVar[str | None] = None
+    """A folder in the input that the authors put the file in."""
+    data_name: ClassVar[str | None] = None
+    """Name of the data set where the user gives none; None for that of the input."""
+    types: Mapping[str, str] = {}
+    """RecBole's types of raw columns, as of :class:`Part`."""
 
     def __init__(self, input: Path | None, options: Any) -> None:
         if input is None and self.input_needed:
@@ -113,22 +142,38 @@ class Converter(ABC):
         """The rule that makes the sign, None where the source brings the sign itself."""
         return None
 
-    @abstractmethod
-    def parts(self) -> Iterable[Part]:
-        """Give the interactions, part after part.
+    def batches(self) -> Iterable[Batch | Frame]:
+        """Give the interactions of the only part.
 
         Raises:
             UsageError: raw data that cannot be read, with file and row.
         """
+        raise NotImplementedError
+
+    def parts(self) -> Iterable[Part]:
+        """Give the interactions, part after part; one part by default."""
+        return [Part(None, self.batches(), self.types)]
+
+    @cached_property
+    def file(self) -> Path:
+        """The file that is read: the input, or the one in it that is called as ``files`` say."""
+        assert self.input is not None
+        return self.the_file(self.files, self.what, self.below) if self.files else self.input
 
     def the_file(self, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
         """Give the input if it is a file, else the one file in it that :func:`find_one` finds."""
         assert self.input is not None
         return self.input if self.input.is_file() else find_one(self.input, patterns, what, below)
 
+    def beside(self, *patterns: str, folder: Path | None = None) -> Path | None:
+        """Return the first file of these names in a folder (that of the ratings by default); None for a single file."""
+        if self.input is None or self.input.is_file():
+            return None
+        return next(iter(find_files(folder or self.file.parent, patterns)), None)
+
     def inputs(self) -> list[Path]:
         """Give the raw files that are read; their names and sha256 go to ``dataset.json``."""
-        return [] if self.input is None else [self.input]
+        return [self.file] if self.files else [] if self.input is None else [self.input]
 
     def user_features(self) -> Features | None:
         """Features for NAME.user."""
@@ -144,9 +189,101 @@ class Converter(ABC):
 
     def default_name(self) -> str:
         """Name the data set where the user does not: as the input, without the suffixes of data files."""
+        if self.data_name is not None:
+            return self.data_name
         assert self.input is not None
         path = self.input.resolve()
         name = path.name
         while path.is_file() and Path(name).suffix.lower() in (*COMPRESSIONS, *_DATA_SUFFIXES) and Path(name).stem:
             name = Path(name).stem
         return name
+
+
+def register_source(converter: type[Converter]) -> type[Converter]:
+    """Make a converter of one's own known under its ``name``; usable as a class decorator."""
+    _registered[converter.name] = converter
+    return converter
+
+
+def source_names() -> list[str]:
+    """Names of all sources, without loading them."""
+    return sorted({*_BUILT_IN, *_registered})
+
+
+def source(name: str) -> type[Converter]:
+    """Give the converter class of a source.
+
+    Raises:
+        UsageError: no source of that name.
+    """
+    if not isinstance(name, str):
+        raise UsageError(f"the source is of type {type(name).__name__}; give a name, such as 'csv'.")
+    if name in _registered:
+        return _registered[name]
+    if name not in _BUILT_IN:
+        names = source_names()
+        raise UsageError(f"There is no source '{name}'; there are {', '.join(names)}{ending(name, names)}")
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    return getattr(import_module(f"{_SOURCES}.{module}"), attribute)
+
+
+def all_sources() -> dict[str, type[Converter]]:
+    """All sources by name; each class has ``summary``, ``licence`` and ``options_class``."""
+    return {name: source(name) for name in source_names()}
+
+
+def plain_name(path: Path) -> str:
+    """Name of a file without the suffix of its compression: ``ratings.csv`` for ``ratings.csv.xz``."""
+    return path.stem if path.suffix.lower() in COMPRESSIONS else path.name
+
+
+def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) -> list[Path]:
+    """List the files whose plain name matches one of the patterns (``log_*.csv``), in the order of their names.
+
+    Args:
+        folder: where to look.
+        patterns: with ``*`` and ``?``, case and all.
+        below: a folder in it that the authors put the files in; looked into if there are none above.
+
+    Raises:
+        UsageError: a file is there twice: plain and compressed, fetched again (``log (1).csv``), or under two names.
+    """
+    patterns = list(patterns)
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        name = plain_name(path)
+        if path.is_file() and any(fnmatchcase(name, pattern) for pattern in patterns):
+            found.setdefault(_AGAIN.sub("", name), []).append(path)
+    if not found and below is not None and (folder / below).is_dir():
+        return find_files(folder / below, patterns)
+    files = list(itertools.chain.from_iterable(found.values()))
+    same_name = (each for each in found.values() if len(each) > 1)
+    of_pattern = ([each for each in files if fnmatchcase(plain_name(each), pattern)] for pattern in patterns)
+    same_bytes = (pair for each in of_pattern for pair in itertools.combinations(each, 2) if _equal(*pair))
+    for one, other, *_ in itertools.chain(same_name, same_bytes):
+        raise UsageError(f"{folder} holds {one.name} and {other.name}; keep one of them.")
+    return files
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return 0 < one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
+
+
+def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
+    """Give the one file that :func:`find_files` finds.
+
+    Raises:
+        UsageError: there is none (with the nearest name there), or there are several.
+    """
+    patterns = list(patterns)
+    found = find_files(folder, patterns, below)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise UsageError(f"{folder} holds {names}; give the file that you want to use as the input.")
+    if not found:
+        beside = [path.name for path in folder.iterdir() if path.is_file()]
+        wanted = " or ".join(patterns)
+        raise UsageError(
+            f"{folder} holds no {what}, {wanted} was expected (or .gz, .xz, .zst of it){ending(patterns[0], beside)}"
+        )
+    return found[0]

@@ -65,7 +65,7 @@ class Batch:
     def require(
         self,
         good: pl.Series | np.ndarray,
-        problem: Callable[[int], str],
+        problem: str | Callable[[int], str],
         column: str | None = None,
         *,
         skippable: bool = True,
@@ -78,7 +78,8 @@ class Batch:
 
         Args:
             good: whether each row is fit for use; null counts as false.
-            problem: says what is wrong with row ``i`` of this batch and how to fix it, without its place.
+            problem: what is wrong and how to fix it, without its place: with ``{column}`` for the name of the column
+                in the file and ``{value}`` for its value; or a function of the number of the row in this batch.
             column: in which column, if it is one.
             skippable: False where the fault lies with an option rather than with the row.
             remedy: how to fix it, where that is of no use once the row is left out.
@@ -86,6 +87,13 @@ class Batch:
         Raises:
             UsageError: with file, row and problem of the first row that is not good, unless bad rows are left out.
         """
+
+        def said(index: int) -> str:
+            if callable(problem):
+                return problem(index)
+            value = None if column is None else self.frame[column][index]
+            return problem.format(value=value, column=column and self.called(column))
+
         fit = np.asarray(good.fill_null(False) if isinstance(good, pl.Series) else good)
         bad = np.flatnonzero(~fit)
         if not bad.size:
@@ -93,12 +101,11 @@ class Batch:
         taker = rejects.current()
         if taker is None or not skippable:
             index = int(bad[0])
-            raise UsageError(f"{self.place(index)}: {problem(index)}{remedy and f'; {remedy}'}.")
+            raise UsageError(f"{self.place(index)}: {said(index)}{remedy and f'; {remedy}'}.")
         for index in map(int, bad):
             row = int(self.rows[index])
-            taker.add(
-                self.origin, self.unit, row, column and self.called(column), problem(index), self._raw(index, row)
-            )
+            shown = column and self.called(column)
+            taker.add(self.origin, self.unit, row, shown, said(index), self._raw(index, row))
         return self.keep(pl.Series(fit))
 
     def _raw(self, index: int, row: int) -> str:

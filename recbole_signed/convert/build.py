@@ -6,21 +6,20 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from recbole_signed.convert import common, manifest, rejects
 from recbole_signed.convert import dataset_versions as versions
+from recbole_signed.convert import manifest, rejects
 from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
-from recbole_signed.convert.base import Converter
-from recbole_signed.convert.batch import as_batches
+from recbole_signed.convert.base import Converter, Features
+from recbole_signed.convert.base import source as find_source
+from recbole_signed.convert.batch import Batch, as_batches
 from recbole_signed.convert.cleaning import Cleaned, clean
-from recbole_signed.convert.features import write_features
-from recbole_signed.convert.options import as_json, read
-from recbole_signed.convert.registry import source as find_source
+from recbole_signed.convert.options import COMMON_NAMES, Common, as_json, read, split
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError, argument, counted
@@ -61,7 +60,7 @@ def convert(
         output: folder of data sets, RecBole's ``data_path``; made if absent.
         name: of the data set; after the input if None.
         overwrite: replace a data set of that name.
-        options: of the source, and those that every source has (:class:`recbole_signed.convert.common.Common`), as
+        options: of the source, and those that every source has (:class:`recbole_signed.convert.options.Common`), as
             values or as text.
 
     Returns:
@@ -73,17 +72,15 @@ def convert(
     if not isinstance(overwrite, bool):  # the text "no" counts as true
         raise UsageError(f"overwrite is {overwrite!r}; give True or False.")
     converter_class = find_source(source)
-    shared, own = common.split(options, converter_class.options_class, source)
-    parsed = read(converter_class.options_class, own, source, also=common.NAMES)
+    shared, own = split(options, converter_class.options_class, source)
+    parsed = read(converter_class.options_class, own, source, also=COMMON_NAMES)
     converter = converter_class(None if input is None else path_of(input, "input"), parsed)
     name = name if name is not None else converter.default_name()
     check_name(name)
     return write_dataset(converter, source, path_of(output, "output") / name, shared, overwrite)
 
 
-def write_dataset(
-    converter: Converter, source: str, target: Path, shared: common.Common, overwrite: bool = False
-) -> Path:
+def write_dataset(converter: Converter, source: str, target: Path, shared: Common, overwrite: bool = False) -> Path:
     """Write what a converter gives as the data set folder ``target``, at once or not at all.
 
     Args:
@@ -152,7 +149,7 @@ def may_replace(target: Path, overwrite: bool) -> None:
         )
 
 
-def _build(converter: Converter, source: str, name: str, folder: Path, shared: common.Common) -> None:
+def _build(converter: Converter, source: str, name: str, folder: Path, shared: Common) -> None:
     schema = Schema()
     spools = _read(converter, schema, folder / _SPOOL)
     cleaned = clean(spools, shared, folder / _SPOOL / "cleaned") if shared.cleans else Cleaned(spools, {})
@@ -166,7 +163,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: c
     for kind, features in (("user", converter.user_features()), ("item", converter.item_features())):
         if features is not None:
             new_ids = cleaned.renumbered.get(f"{kind}_id")
-            fields[kind] = write_features(folder / f"{name}.{kind}", kind, features, spools, new_ids)
+            fields[kind] = _write_features(folder / f"{name}.{kind}", kind, features, spools, new_ids)
     for id_column, ids in cleaned.renumbered.items():
         ids.select(pl.col("new").alias(id_column), pl.col("raw").alias(f"raw_{id_column}")).write_csv(
             folder / f"{name}.{id_column}s{versions.NOT_ATOMIC}", separator="\t"
@@ -267,3 +264,55 @@ def _label(path: Path, input: Path | None) -> str:
 def _package_version() -> str:
     # not an import of the package itself, which would tie the converters to RecBole's plugin
     return sys.modules[__name__.partition(".")[0]].__version__
+
+
+def _write_features(
+    path: Path, kind: str, features: Features, spools: Mapping[str | None, Spool], new_ids: pl.DataFrame | None
+) -> dict[str, str]:
+    """Write the features of those who have interactions; give the fields of the file and their types.
+
+    Args:
+        path: of the file.
+        kind: ``user`` or ``item``.
+        features: as the converter gives them.
+        spools: the interactions, by part.
+        new_ids: where ids were numbered again, their columns ``raw`` and ``new``.
+
+    Raises:
+        UsageError: a cell that is not fit, an id with several rows, or no row of an id that has interactions.
+    """
+    id_column = f"{kind}_id"
+    schema = Schema({id_column: "token"}, needed=[id_column], blanks=features.blanks)
+    used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()
+    if new_ids is not None:
+        used = used.join(new_ids.rename({"new": id_column}), on=id_column).select(pl.col("raw").alias(id_column))
+    rows = pl.concat(_used_rows(schema, features, kind, id_column, used), how="vertical")
+    if not rows.height:
+        raise UsageError(
+            f"no id of the {kind} features is in the interactions, whose first one is {used[id_column].min()!r}; give "
+            f"features of the same {kind}s, or none."
+        )
+    if new_ids is not None:
+        rows = rows.with_columns(pl.col(id_column).replace_strict(new_ids["raw"], new_ids["new"]))
+    write_atomic(path, [rows.with_columns(pl.col(pl.Float64).fill_nan(None))], schema.fields)
+    return schema.fields
+
+
+def _used_rows(
+    schema: Schema, features: Features, kind: str, id_column: str, used: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
+    """Rows of used ids, the first of each; a second one is refused, or left out where bad rows are."""
+    seen = used.clear()
+    for raw in as_batches(features.frame, f"{kind} features"):
+        batch = schema.conform(raw, features.types)
+        batch = batch.keep(_is_in(batch, used, id_column))
+        first = batch.frame[id_column].is_first_distinct() & ~_is_in(batch, seen, id_column)
+        batch = batch.require(first, "{column} {value!r} has several rows, one was expected", id_column)
+        seen = pl.concat([seen, batch.frame.select(id_column)])
+        yield batch.frame
+
+
+def _is_in(batch: Batch, ids: pl.DataFrame, id_column: str) -> pl.Series:
+    known = ids.with_columns(pl.lit(True).alias("\0known"))
+    joined = batch.frame.select(id_column).join(known, on=id_column, how="left", maintain_order="left")
+    return joined["\0known"].fill_null(False)

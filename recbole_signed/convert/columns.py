@@ -80,7 +80,7 @@ def unrounded(batch: Batch, column: str, what: str) -> Batch:
         column: of text; of another type it passes.
         what: the column holds, in the plural: ``ids`` or ``times``.
     """
-    text, shown = batch.frame[column], batch.called(column)
+    text = batch.frame[column]
     if text.dtype != pl.String or not text.str.contains(_SHORT).any():
         return batch
     parts = text.str.extract_groups(_SHORT).struct.unnest()
@@ -92,7 +92,7 @@ def unrounded(batch: Batch, column: str, what: str) -> Batch:
         lost |= (exponent >= _FLOAT_DIGITS) & (plus | parts["decimals"].is_not_null())
     return batch.require(
         ~lost.fill_null(False),
-        lambda i: f"{text[i]!r} in column {shown!r} is a number that was rounded; export the {what} as text",
+        f"{{value!r}} in column {{column!r}} is a number that was rounded; export the {what} as text",
         column,
     )
 
@@ -156,6 +156,18 @@ def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:
     return batch.with_columns(*made)
 
 
+def require_value(batch: Batch, column: str) -> Batch:
+    """Go on with the rows that have a value in a column."""
+    return batch.require(batch.frame[column].is_not_null(), "no value in column {column!r}", column)
+
+
+def require_flag(batch: Batch, column: str, shown: str) -> Batch:
+    """Go on with the rows that have 0 or 1 in a column, which becomes text; a message names it as ``shown``."""
+    batch = batch.with_columns(pl.col(column).cast(pl.String))
+    good = batch.frame[column].is_in(["0", "1", "0.0", "1.0"])
+    return batch.require(good, f"{shown} is {{value!r}}, 0 or 1 was expected", column)
+
+
 def number(
     batch: Batch,
     column: str,
@@ -195,7 +207,7 @@ def number(
     if not may_be_missing:
         batch = batch.require(
             batch.frame[made].is_not_nan(),
-            lambda i: f"no value in column {shown!r}, {purpose} needs one in every row",
+            f"no value in column {{column!r}}, {purpose} needs one in every row",
             column,
             remedy=FIX_ROW,
         )
@@ -277,15 +289,13 @@ def sign(batch: Batch, column: str, decimal: str | None = None) -> Batch:
         )
     words = f"{FIX_ROW}; for words give a rule such as like='{shown} == like' in place of sign="
     batch = number(batch, column, purpose="the sign", remedy=words, decimal=decimal)
-    values = batch.frame[column]
-    return batch.with_columns(values.cast(pl.Int8, strict=False)).require(
-        values.is_in([-1.0, 0.0, 1.0]),
-        lambda i: (
-            f"sign {values[i]:g} in column {shown!r}, it is 1 (like), -1 (dislike) or 0 (neutral); "
-            "for other signals give a rule such as like='rating >= 4'"
-        ),
+    batch = batch.require(
+        batch.frame[column].is_in([-1.0, 0.0, 1.0]),
+        "sign {value:g} in column {column!r}, it is 1 (like), -1 (dislike) or 0 (neutral); "
+        "for other signals give a rule such as like='rating >= 4'",
         column,
     )
+    return batch.with_columns(pl.col(column).cast(pl.Int8))
 
 
 def sign_by_rule(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from time import time as now
 from typing import Any
 
 import polars as pl
 
+from recbole_signed.convert import dataset_versions as versions
+from recbole_signed.convert.atomic import Schema
 from recbole_signed.convert.spool import Spool
-from recbole_signed.errors import counted
+from recbole_signed.convert.tables import open_table
+from recbole_signed.errors import UsageError, counted
+from recbole_signed.files import sha256
 
 _PAIR = ["user_id", "item_id"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -34,8 +41,7 @@ def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) 
             pairs = _pairs(spool, piece, pieces)
             counts[name].add(pairs)
             for index, earlier in enumerate(everything):
-                shared = pairs.join(earlier, on=_PAIR, how="semi").height
-                counts[name].also_in[index] = counts[name].also_in.get(index, 0) + shared
+                counts[name].also_in[index] += pairs.join(earlier, on=_PAIR, how="semi").height
             everything.append(pairs)
         total.add(_merge(everything) if len(everything) > 1 else everything[0])
     times = {name: _time_range(spool) for name, spool in parts.items()}
@@ -84,34 +90,33 @@ class _Counts:
     """Sums over disjoint sets of users."""
 
     def __init__(self) -> None:
-        self.like = self.dislike = self.rows = 0
-        self.users = self.pairs = self.repeated_pairs = self.contradicting_pairs = 0
+        self.sums: Counter[str] = Counter()
         self.items = pl.DataFrame(schema={"item_id": pl.String})
-        self.also_in: dict[int, int] = {}
+        self.also_in: Counter[int] = Counter()
 
     def add(self, pairs: pl.DataFrame) -> None:
-        self.rows += int(pairs["rows"].sum())
-        self.like += int(pairs["likes"].sum())
-        self.dislike += int(pairs["dislikes"].sum())
-        self.pairs += pairs.height
-        self.users += pairs["user_id"].n_unique()
-        self.repeated_pairs += int((pairs["rows"] > 1).sum())
-        self.contradicting_pairs += int(((pairs["likes"] > 0) & (pairs["dislikes"] > 0)).sum())
+        likes, dislikes = pl.col("likes"), pl.col("dislikes")
+        counts = pairs.select(
+            rows=pl.col("rows").sum(),
+            like=likes.sum(),
+            dislike=dislikes.sum(),
+            pairs=pl.len(),
+            users=pl.col("user_id").n_unique(),
+            repeated=(pl.col("rows") > 1).sum(),
+            contradicting=((likes > 0) & (dislikes > 0)).sum(),
+        )
+        self.sums.update(counts.row(0, named=True))
         self.items = pl.concat([self.items, pairs.select("item_id").unique()]).unique()
 
     def as_dict(self) -> dict[str, Any]:
+        rows, like, dislike = (self.sums[name] for name in ("rows", "like", "dislike"))
         return {
-            "rows": {
-                "total": self.rows,
-                "like": self.like,
-                "dislike": self.dislike,
-                "neutral": self.rows - self.like - self.dislike,
-            },
-            "users": self.users,
+            "rows": {"total": rows, "like": like, "dislike": dislike, "neutral": rows - like - dislike},
+            "users": self.sums["users"],
             "items": self.items.height,
-            "repeated_rows": self.rows - self.pairs,
-            "repeated_pairs": self.repeated_pairs,
-            "contradicting_pairs": self.contradicting_pairs,
+            "repeated_rows": rows - self.sums["pairs"],
+            "repeated_pairs": self.sums["repeated"],
+            "contradicting_pairs": self.sums["contradicting"],
         }
 
 
@@ -157,3 +162,72 @@ def iso_date(seconds: float, timespec: str = "auto") -> str | None:
         return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec=timespec).replace("+00:00", "Z")
     except OverflowError:
         return None
+
+
+def accept(folder: Path) -> list[str]:
+    """Take the files of a data set as they are: count rows and take checksums again, and say so in ``dataset.json``.
+
+    The data can then no longer be made again from its raw files; ``dataset.json`` lists what was changed under
+    ``changed_by_hand``.
+
+    Returns:
+        Names of the files that had changed; none if all were as they were made, and then nothing is written.
+
+    Raises:
+        UsageError: no ``dataset.json``, or a file is missing or not fit for RecBole.
+    """
+    record = versions.read_manifest(folder)
+    if record is None:
+        raise UsageError(f"{folder} has no dataset.json of recbole-signed; there is nothing to be accepted.")
+    name = record.get("name", folder.name)
+    missing = [file for file in record["outputs"] if not (folder / file).is_file()]
+    if missing:
+        raise UsageError(f"{folder / missing[0]} is missing; put it back, or convert the data again.")
+    files = sorted({*record["outputs"], *versions.added(folder, record)})
+    outputs = {file: sha256(folder / file) for file in files}
+    changed = [file for file in files if outputs[file] != record["outputs"].get(file)]
+    if not changed:
+        return []
+    parts = {part: folder / ".".join(filter(None, [name, part, "inter"])) for part in record.get("parts") or [None]}
+    unix_time = versions.has_dates(record)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".spool") as spooled:
+        spools = {part: _spooled(path, Path(spooled) / str(part)) for part, path in parts.items()}
+        rows = describe_rows(spools, unix_time=unix_time)
+    record |= rows
+    record |= {
+        "warnings": warnings(rows, unix_time=unix_time),
+        "version": versions.version_of(outputs),
+        "fields": _fields(folder, name, next(iter(parts.values()))),
+        "outputs": outputs,
+        "bytes": {file: (folder / file).stat().st_size for file in files},
+        "changed_by_hand": sorted({*record.get("changed_by_hand", ()), *changed}),
+    }
+    versions.write_manifest(folder, record)
+    return changed
+
+
+def _fields(folder: Path, name: str, interactions: Path) -> dict[str, dict[str, str]]:
+    """Columns and types by kind of file, as their first lines name them."""
+    files = {"inter": interactions, **{kind: folder / f"{name}.{kind}" for kind in ("user", "item")}}
+    found: dict[str, dict[str, str]] = {}
+    for kind, path in files.items():
+        if path.is_file():
+            with path.open(encoding="utf-8-sig") as file:
+                columns = (field.rpartition(":") for field in file.readline().rstrip("\n").split("\t"))
+                found[kind] = {column or type_: type_ if column else "" for column, _, type_ in columns}
+    return found
+
+
+def _spooled(path: Path, folder: Path) -> Spool:
+    spool = Spool(folder)
+    for frame in _frames(path):
+        spool.add(frame)
+    return spool
+
+
+def _frames(path: Path) -> Iterator[pl.DataFrame]:
+    table = open_table(path, separator="tab")
+    schema = Schema()
+    columns = [name for name in table.columns if name in ("user_id", "item_id", "sign", "timestamp")]
+    for batch in table.batches(columns):
+        yield schema.conform(batch, {}).frame

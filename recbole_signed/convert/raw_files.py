@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from recbole_signed.convert import rejects
-from recbole_signed.convert.repair import blank_lines, broken_quotes, undecodable
+from recbole_signed.convert.rejects import blank_lines, broken_quotes, undecodable
 from recbole_signed.errors import UsageError
 from recbole_signed.files import require_file
 
@@ -322,14 +322,11 @@ def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
     block = block.removeprefix(_BOM).replace(b"\n" + _BOM, b"\n")
     try:
         text = block.decode(encoding)
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError:
         problem = f"is not {encoding}; give the file's encoding, for example encoding=latin-1"
-        if rejects.current() is not None:
-            bad = undecodable(block, encoding)
-            block = blank_lines(block, bad, line, path.name, lambda at, raw=block: f"byte {raw[at]:#04x} {problem}")  # type: ignore[misc]
-            return _utf8(block, encoding, path, line)
-        line += block.count(b"\n", 0, error.start)
-        raise UsageError(f"{path.name}, line {line}: byte {block[error.start]:#04x} {problem}.") from error
+        bad = undecodable(block, encoding)
+        rest = blank_lines(block, bad, line, path.name, lambda at: f"byte {block[at]:#04x} {problem}")
+        return _utf8(rest, encoding, path, line)
     return block if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else text.encode()
 
 
@@ -367,13 +364,11 @@ def scan_records(block: bytes, first_line: int, separator: str, quote: str | Non
     if quote is not None and quote.encode() in block:
         inside = _inside_quotes(raw, ord(quote))
         stray = _stray_quotes(raw, inside, newlines | separators, quote)
-        if (stray.size or inside[-1]) and rejects.current() is not None:
-            bad = broken_quotes(block, separator, quote)
+        skipping = rejects.current() is not None
+        if stray.size or (inside[-1] and skipping):
+            bad = broken_quotes(block, separator, quote) if skipping else stray
             block = blank_lines(block, bad, first_line, origin, lambda _: _STRAY_QUOTE.format(quote))
             return scan_records(block, first_line, separator, quote, origin)
-        if stray.size:
-            line = first_line + int(np.count_nonzero(raw[: stray[0]] == _NEWLINE))
-            raise UsageError(f"{origin}, line {line}: {_STRAY_QUOTE.format(quote)}.")
         newlines, separators = newlines & ~inside, separators & ~inside
     ends = np.flatnonzero(newlines)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])

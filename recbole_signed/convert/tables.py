@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 
 from recbole_signed.convert import rejects
 from recbole_signed.convert.batch import Batch, json_row
-from recbole_signed.convert.json_lines import JsonLines, keys_of
 from recbole_signed.convert.raw_files import Records, blocks, existing_file, plain_suffix, scan_records
-from recbole_signed.convert.raw_table import RawTable
-from recbole_signed.convert.repair import RawText, blank_lines
-from recbole_signed.errors import UsageError
+from recbole_signed.convert.rejects import RawText, blank_lines, refuse
+from recbole_signed.errors import UsageError, ending, wrong_separator
 
 BATCH_ROWS = 2_000_000
 """Rows of a parquet file read at a time."""
@@ -27,11 +26,57 @@ WHITESPACE = "whitespace"
 _UNIT = "\x1f"  # the separator that longer separators are turned into before parsing: ASCII's unit separator
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
+_JSON_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError)  # it varies by version
 _SAMPLE_LINES = 100
 _HEADER_AGAIN = "the header again, as where files were joined; remove the line, or leave out all with on_error=skip"
 _NOTE = re.compile(rb'\n*"?sep=([^\n"]{1,4})"?\n', re.IGNORECASE)
 """The first line by which some programs tell a spreadsheet the separator."""
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A raw table whose column names are known and whose rows can be read in batches.
+
+    Made by :func:`open_table`. Text formats give every value as text ("" where there is
+    none), parquet gives the types it has.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    is_text: ClassVar[bool] = True
+    """Whether values come as text."""
+
+    def hint(self, column: str | None = None) -> str:
+        """Return what helps where a column is missing, None for one under a usual name; ``""`` for nothing."""
+        return wrong_separator(self.columns)
+
+    def has(self, column: str) -> bool:
+        """Whether there is a column of this name."""
+        return column in self.columns
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """Read these columns, in file order.
+
+        Raises:
+            UsageError: an unknown column, no rows at all, or a row that cannot be read (with file and row).
+        """
+        for column in columns:
+            if not self.has(column):
+                raise UsageError(
+                    f"{self.path.name} has no column {column!r}; it has {', '.join(map(repr, self.columns))}"
+                    f"{self.hint(column) or ending(column, self.columns)}"
+                )
+        rows = 0
+        for batch in self._read(list(dict.fromkeys(columns))):
+            rows += batch.frame.height
+            yield batch
+        taker = rejects.current()
+        if rows == 0 and not (taker and self.path.name in taker.counts):
+            raise UsageError(f"{self.path.name} holds no rows.")
+
+    def _read(self, columns: list[str]) -> Iterator[Batch]:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -94,15 +139,9 @@ class _Delimited(RawTable):
 
     def _without(self, bad: np.ndarray, records: Records, raw: RawText, problem: Callable[[int], str]) -> Records:
         """Refuse or leave out the records at these places (int64 ``[n]``)."""
-        if not bad.size:
-            return records
-        name, taker = self.path.name, rejects.current()
         for index in bad.tolist():
-            line = int(records.lines[index])
-            if taker is None:
-                raise UsageError(f"{name}, line {line}: {problem(index)}.")
-            taker.add(name, "line", line, None, problem(index), raw(line))
-        return records.only(~np.isin(np.arange(records.lines.size), bad))
+            refuse(self.path.name, int(records.lines[index]), problem(index), raw)
+        return records.only(~np.isin(np.arange(records.lines.size), bad)) if bad.size else records
 
 
 def _places_of(text: bytes, records: Records) -> np.ndarray:
@@ -121,9 +160,7 @@ def _first_with_text(block: bytes, first_line: int) -> int:
 
 @dataclass(frozen=True)
 class _Parquet(RawTable):
-    @property
-    def is_text(self) -> bool:
-        return False
+    is_text = False
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
         start = 0
@@ -132,16 +169,12 @@ class _Parquet(RawTable):
                 frame = pl.scan_parquet(self.path).select(columns).slice(start, BATCH_ROWS).collect()
             except pl.exceptions.PolarsError as error:
                 raise _broken_parquet(self.path, error) from error
-            if frame.height:
-                raw = None if rejects.current() is None else partial(_raw_of_parquet, frame, start + 1)
+            if frame.height:  # the row as it is now: its values may be turned into others before it is refused
+                raw = lambda row, frame=frame, first=start + 1: json_row(frame, row - first)  # noqa: E731
                 yield Batch(frame, self.path.name, range(start + 1, start + 1 + frame.height), raw=raw)
             start += frame.height
             if frame.height < BATCH_ROWS:
                 return
-
-
-def _raw_of_parquet(frame: pl.DataFrame, first_row: int, row: int) -> str:
-    return json_row(frame, row - first_row)
 
 
 def _broken_parquet(path: Path, error: Exception) -> UsageError:
@@ -247,13 +280,130 @@ def _single_byte_separator(block: bytes, separator: str, origin: str, first_line
     if len(separator) == 1 and separator.isascii():
         return block, separator
     if _UNIT.encode() in block:
-        problem = "holds a control character (0x1f); remove it"
-        if rejects.current() is None:
-            line = first_line + block.count(b"\n", 0, block.index(_UNIT.encode()))
-            raise UsageError(f"{origin}, line {line}: {problem}.")
         held = np.flatnonzero(np.frombuffer(block, np.uint8) == ord(_UNIT))
+        problem = "holds a control character (0x1f); remove it"
         block = blank_lines(block, held, first_line, origin, lambda _: problem)
     if separator == WHITESPACE:
         block = re.sub(rb"^[ \t]+|[ \t]+$", b"", block, flags=re.MULTILINE)
         return re.sub(rb"[ \t]+", _UNIT.encode(), block), _UNIT
     return block.replace(separator.encode(), _UNIT.encode()), _UNIT
+
+
+@dataclass(frozen=True)
+class JsonLines(RawTable):
+    """A table of JSON lines; every value comes as text."""
+
+    encoding: str
+
+    def has(self, column: str) -> bool:
+        """Whether any object of the file has this key; the file is read for it where its first lines don't have it."""
+        if column in self.columns:
+            return True
+        # as it may be written: with other letters than ASCII's escaped, or as they are
+        written = {json.dumps(column, ensure_ascii=ascii).encode() for ascii in (True, False)}
+        with rejects.unrecorded():  # the reader of the rows records what is wrong with them
+            for block, _ in blocks(self.path, encoding=self.encoding):
+                if any(each in block for each in written):
+                    lines = (line for line in block.split(b"\n") if any(each in line for each in written))
+                    if any(column in _keys(line) for line in lines):
+                        return True
+        return False
+
+    def _read(self, columns: list[str]) -> Iterator[Batch]:
+        name = self.path.name
+        for block, first_line in blocks(self.path, encoding=self.encoding):
+            records = scan_records(block, first_line, _UNIT, None, name)
+            if not records.lines.size:
+                continue
+            raw = RawText(block, first_line)
+            frame = _parse_json(records.block, records.lines.size, columns)
+            if isinstance(frame, str):
+                records = _without_broken_json(records, raw, columns, name, frame)
+                if not records.lines.size:
+                    continue
+                frame = _parse_json(records.block, records.lines.size, columns)
+            if isinstance(frame, str):
+                raise UsageError(f"{name}, lines {first_line} to {records.lines[-1]}: {frame}.")
+            yield Batch(frame.select(pl.col(columns).fill_null("")), name, records.lines, "line", raw)
+
+
+def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | str:
+    """Rows of a block of JSON lines as text, or what is wrong with it."""
+    try:
+        frame = pl.read_ndjson(block, schema=dict.fromkeys(columns, pl.String))
+    except _JSON_ERRORS as error:
+        return f"JSON that could not be read ({str(error).splitlines()[0]})"
+    return frame if frame.height == rows else f"JSON read as {frame.height} rows where there are {rows} lines"
+
+
+def _without_broken_json(records: Records, raw: RawText, columns: list[str], origin: str, problem: str) -> Records:
+    """Refuse or leave out the lines of a block that are not JSON objects, or none that the parser takes."""
+    texts = [text + b"\n" for text in records.block.split(b"\n")[:-1]]
+    objects = np.array([_is_object(text) for text in texts])
+    broken = np.flatnonzero(~objects).tolist() or _unparsable(texts, 0, len(texts), columns)
+    for index in broken:
+        reason = problem if objects[index] else "not a JSON object; every line is one object like {...}"
+        refuse(origin, int(records.lines[index]), reason, raw)
+    stay = np.ones(len(texts), bool)
+    stay[broken] = False
+    rest = records.only(stay)
+    if objects.all() or not rest.lines.size:
+        return rest
+    left = _parse_json(rest.block, rest.lines.size, columns)
+    return _without_broken_json(rest, raw, columns, origin, left) if isinstance(left, str) else rest
+
+
+def without_nested(batch: Batch, column: str) -> Batch:
+    """Refuse the rows of JSON lines in which a column holds an object or a list, which came as its text.
+
+    Raises:
+        UsageError: there is one, with its line.
+    """
+    shown, raw = batch.called(column), batch.raw
+    flat = ~batch.frame[column].str.contains(r"^[\[{]").to_numpy()
+    if raw is not None:
+        for place in np.flatnonzero(~flat).tolist():
+            flat[place] = isinstance((_object(raw(int(batch.rows[place]))) or {}).get(shown), str)
+    return batch.require(flat, "column {column!r} holds {value}, an id is a text or a number; write it as one", column)
+
+
+def _is_object(text: bytes) -> bool:
+    return _object(text) is not None
+
+
+def _keys(text: str | bytes) -> tuple[str, ...]:
+    return tuple(_object(text) or ())
+
+
+def _object(text: str | bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unparsable(texts: list[bytes], low: int, high: int, columns: list[str]) -> list[int]:
+    """Which of the lines the parser does not take, by halves."""
+    if not isinstance(_parse_json(b"".join(texts[low:high]), high - low, columns), str):
+        return []
+    if high - low == 1:
+        return [low]
+    middle = (low + high) // 2
+    return _unparsable(texts, low, middle, columns) + _unparsable(texts, middle, high, columns)
+
+
+def keys_of(sample: Sequence[str], origin: str) -> tuple[str, ...]:
+    """Give the keys of the objects in some first lines of a file.
+
+    Raises:
+        UsageError: no line is an object.
+    """
+    keys: dict[str, None] = {}
+    for text in sample:  # of a line that is none, the reader of the rows will say which one it is
+        keys.update(dict.fromkeys(_keys(text)))
+    if not keys:
+        raise UsageError(
+            f"{origin}: no line of its first {len(sample)} is a JSON object like {{...}}; write each row as one."
+        )
+    return tuple(keys)

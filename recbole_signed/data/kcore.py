@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.convert.core import STAYS, peel
+from recbole_signed.convert.cleaning import STAYS, peel
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from recbole_signed.atomic.signs import HOW_TO_SIGN
 from recbole_signed.convert.dataset_versions import refuse_changed
-from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
+from recbole_signed.convert.sources.movielens import ensure_ml100k
 from recbole_signed.data.settings import SETTING_KEYS, SignedSettings, inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name

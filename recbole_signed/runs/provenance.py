@@ -16,7 +16,7 @@ from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.convert import dataset_versions as data_versions
-from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
+from recbole_signed.convert.sources.movielens import ensure_ml100k
 from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
 from recbole_signed.plugin.configuration import (

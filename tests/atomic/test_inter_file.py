@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.atomic import inter_file
-from recbole_signed.atomic.blocks import MISSING, NotPlainError, parsed_blocks
+from recbole_signed.atomic.inter_file import MISSING, NotPlainError, parsed_blocks
 from recbole_signed.data.columnar import concatenate, read_frame
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import normal

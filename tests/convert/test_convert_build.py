@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import sys
 import time
@@ -20,11 +19,10 @@ from converted import manifest_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import Converter, convert, option, register_source, registry, spool
-from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert import Converter, base, convert, option, register_source, spool
+from recbole_signed.convert.base import Features, Part, all_sources, source
 from recbole_signed.convert.manifest import describe_rows
 from recbole_signed.convert.options import OptionInfo, describe
-from recbole_signed.convert.registry import all_sources, source
 from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 
@@ -61,7 +59,7 @@ def source_of(
 
 @pytest.fixture(autouse=True)
 def _forget_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(base, "_registered", {})
 
 
 @pytest.mark.parametrize(
@@ -109,32 +107,28 @@ def test_large_times_keep_every_second_and_ties_keep_their_order(tmp_path: Path)
 
 def test_times_without_a_date_and_suspicious_ones(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], "sign": [1], "timestamp": [7.5]})
-    record = manifest_of(convert(source_of([Part(None, [frame])], unix_time=False), None, tmp_path))
-    assert record["time"] == {"first_raw": 7.5, "last_raw": 7.5}
-    record = manifest_of(convert(source_of([Part(None, [frame])]), None, tmp_path, name="other"))
-    assert "all times lie before 1975: they may not be unix times" in record["warnings"]
-    far = frame.with_columns(timestamp=1e15)
-    record = manifest_of(convert(source_of([Part(None, [far])]), None, tmp_path, name="far"))
-    assert record["time"]["last"] is None
-    assert any("the last time, 1000000000000000, lies in the future" in each for each in record["warnings"])
-    late = frame.with_columns(timestamp=4102444800.0)
-    record = manifest_of(convert(source_of([Part(None, [late])]), None, tmp_path, name="late"))
-    assert any("the last time, 2100-01-01T00:00:00Z, lies in the future" in each for each in record["warnings"])
+
+    def record_of(name: str, *more: float, **attributes: Any) -> dict[str, Any]:
+        frames = [frame, *(frame.with_columns(timestamp=pl.lit(each)) for each in more)]
+        return manifest_of(convert(source_of([Part(None, frames)], **attributes), None, tmp_path, name=name))
+
+    assert record_of("undated", unix_time=False)["time"] == {"first_raw": 7.5, "last_raw": 7.5}
+    assert "all times lie before 1975: they may not be unix times" in record_of("other")["warnings"]
+    far = record_of("far", 1e15)
+    assert far["time"]["last"] is None
+    assert any("the last time, 1000000000000000, lies in the future" in each for each in far["warnings"])
+    late = record_of("late", 4102444800.0)["warnings"]
+    assert any("the last time, 2100-01-01T00:00:00Z, lies in the future" in each for each in late)
     for name, seconds, warned in (("hour", 3600, False), ("days", 3 * 86400, True)):
-        ahead = pl.concat([frame, frame.with_columns(timestamp=pl.lit(time.time() + seconds))])
-        record = manifest_of(convert(source_of([Part(None, [ahead])]), None, tmp_path, name=name))
-        assert any("lies in the future" in each for each in record["warnings"]) is warned, name
+        found = record_of(name, time.time() + seconds)["warnings"]
+        assert any("lies in the future" in each for each in found) is warned, name
 
 
 def test_parts_become_benchmark_files(tmp_path: Path) -> None:
     parts = [Part("train", [FRAME]), Part("test", [FRAME[:1]])]
     made = convert(source_of(parts, settings=lambda self: {"protocol": "published"}), None, tmp_path, name="split")
-    assert {path.name for path in made.iterdir()} == {
-        "split.train.inter",
-        "split.test.inter",
-        "split.yaml",
-        "dataset.json",
-    }
+    names = {path.name for path in made.iterdir()}
+    assert names == {"split.train.inter", "split.test.inter", "split.yaml", "dataset.json"}
     settings_ = yaml.safe_load((made / "split.yaml").read_text())
     assert settings_ == {
         "USER_ID_FIELD": "user_id",
@@ -285,27 +279,19 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_who_comes_second_does_not_replace_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("overwrite", "message"),
+    [(False, "made is already there"), (True, "made is not a data set that recbole-signed made")],
+)
+def test_what_comes_to_be_meanwhile_is_not_replaced(tmp_path: Path, overwrite: bool, message: str) -> None:
     def frames() -> Iterator[pl.DataFrame]:
-        yield FRAME
         (tmp_path / "made").mkdir()
         (tmp_path / "made" / "first").touch()
-
-    with pytest.raises(UsageError, match="made is already there"):
-        convert(source_of([Part(None, frames())]), None, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-    assert (tmp_path / "made" / "first").exists()
-
-
-def test_what_somebody_else_puts_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    def frames() -> Iterator[pl.DataFrame]:
-        (tmp_path / "made").mkdir()
-        (tmp_path / "made" / "thesis.txt").touch()
         yield FRAME
 
-    with pytest.raises(UsageError, match="made is not a data set that recbole-signed made"):
-        convert(source_of([Part(None, frames())]), None, tmp_path, overwrite=True)
-    assert [path.name for path in tmp_path.rglob("*")] == ["made", "thesis.txt"]
+    with pytest.raises(UsageError, match=message):
+        convert(source_of([Part(None, frames())]), None, tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "first"]
 
 
 def test_a_data_set_that_appears_at_the_last_moment_is_not_touched(
@@ -382,14 +368,8 @@ def test_the_way_of_spooling_does_not_show_in_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     times = [(n * 7919) % 97 for n in range(200)]
-    frame = pl.DataFrame(
-        {
-            "user_id": [n % 17 for n in range(200)],
-            "item_id": [n % 29 for n in range(200)],
-            "sign": 1,
-            "timestamp": times,
-        }
-    )
+    users, items = ([n % each for n in range(200)] for each in (17, 29))
+    frame = pl.DataFrame({"user_id": users, "item_id": items, "sign": 1, "timestamp": times})
     parts = [Part("a", [frame[:150]]), Part("b", [frame[150:]])]
     one = convert(source_of(parts), None, tmp_path / "one")
     monkeypatch.setattr(spool, limit, value)
@@ -406,26 +386,24 @@ def test_the_way_of_spooling_does_not_show_in_the_files(
     assert max(piece.height for piece in spooled.in_time_order()) < 100
 
 
-def test_unknown_sources_and_options(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"There is no source 'movielens100k'; there are .*; did you mean 'movielens-100k'\?$"
-    ):
-        convert("movielens100k", None, tmp_path)
-    with pytest.raises(
-        UsageError, match=r"The source 'toy' has no option 'user'; it has users, items.*; did you mean 'users'\?$"
-    ):
-        convert("toy", None, tmp_path, user=3)
-    with pytest.raises(UsageError, match="The source 'csv' needs an input; give input=PATH"):
-        convert("csv", None, tmp_path)
-    with pytest.raises(UsageError, match=r"There is no input .*nowhere"):
-        convert("csv", tmp_path / "nowhere" / "x.csv", tmp_path)
-    with pytest.raises(UsageError, match="makes its data by itself; leave the input out"):
-        convert("toy", tmp_path, tmp_path / "out")
-    name = source_of([Part(None, [FRAME])])
-    with pytest.raises(UsageError, match=r"has no option 'kcore'; .*; did you mean 'k_core'"):
-        convert(name, None, tmp_path, kcore=5)
-    with pytest.raises(UsageError, match=r"has no option 'like'.*; it has none; every source has on_error"):
-        convert(name, None, tmp_path, like="x")
+@pytest.mark.parametrize(
+    ("name", "where", "options", "message"),
+    [
+        ("movielens100k", None, {}, r"no source 'movielens100k'; there are .*; did you mean 'movielens-100k'\?$"),
+        ("toy", None, {"user": 3}, r"'toy' has no option 'user'; it has users, items.*; did you mean 'users'\?$"),
+        ("csv", None, {}, "The source 'csv' needs an input; give input=PATH"),
+        ("csv", "nowhere/x.csv", {}, r"There is no input .*nowhere"),
+        ("toy", ".", {}, "makes its data by itself; leave the input out"),
+        ("made-up", None, {"kcore": 5}, r"has no option 'kcore'; .*; did you mean 'k_core'"),
+        ("made-up", None, {"like": "x"}, r"has no option 'like'.*; it has none; every source has on_error"),
+    ],
+)
+def test_unknown_sources_and_options(
+    tmp_path: Path, name: str, where: str | None, options: dict[str, Any], message: str
+) -> None:
+    source_of([Part(None, [FRAME])])
+    with pytest.raises(UsageError, match=message):
+        convert(name, where and tmp_path / where, tmp_path / "out", **options)
 
 
 def test_every_source_describes_itself() -> None:
@@ -452,21 +430,13 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
     assert [info.type for info in describe(Options)] == ["click|view", "integer", "number", "yes/no", "list", "text"]
     seen: list[Any] = []
 
-    def parts(self: Any) -> list[Part]:
+    def settings(self: Any) -> dict[str, Any]:
         seen.append(self.options)
-        return [Part(None, [FRAME])]
-
-    attributes: dict[str, Any] = {
-        "name": "with-options",
-        "licence": "none",
-        "input_needed": False,
-        "options_class": Options,
-        "parts": parts,
-    }
+        return {}
 
     def made(name: str, **options: Any) -> Any:
-        register_source(type("WithOptions", (Converter,), attributes))
-        convert("with-options", None, tmp_path, name=name, **options)
+        own = source_of([Part(None, [FRAME])], options_class=Options, settings=settings)
+        convert(own, None, tmp_path, name=name, **options)
         return seen[-1]
 
     text = made("text", signal="view", count="7", share="1e-1", exact="yes", names="a, b,", rule="x > 1")
@@ -490,29 +460,6 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
     for bad, message in wrong:
         with pytest.raises(UsageError, match=message):
             made("bad", **bad)
-
-
-def _ensure(output: str) -> str:
-    from recbole_signed.convert.sources.movielens_100k import ensure_ml100k
-
-    return str(ensure_ml100k(output))
-
-
-def test_ml100k_is_made_once_by_many_processes(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        folders = pool.map(_ensure, [str(tmp_path)] * 2, chunksize=1)
-    assert set(folders) == {str(tmp_path / "ml-100k-signed")}
-    assert [path.name for path in tmp_path.iterdir()] == ["ml-100k-signed"]
-    before = (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns
-    _ensure(str(tmp_path))
-    assert (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns == before
-
-
-def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
-    (tmp_path / "ml-100k-signed").mkdir()
-    (tmp_path / "ml-100k-signed" / "notes.txt").touch()
-    with pytest.raises(UsageError, match="ml-100k-signed is already there"):
-        _ensure(str(tmp_path))
 
 
 def test_a_terminal_shows_how_many_rows_were_read(

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from converted import manifest_of, tuples_of
+from converted import Raw, manifest_of, tuples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.convert import convert, raw_files, spool
+from recbole_signed.convert.cleaning import K_CORE, MIN_LIKES, signed_core
 from recbole_signed.errors import UsageError
 
 HEADER = "user,item,sign,time"
@@ -121,44 +122,35 @@ def test_numbers_without_gaps(tmp_path: Path) -> None:
 
 
 def test_features_follow_the_new_numbers(tmp_path: Path) -> None:
-    folder = tmp_path / "ml-1m"
-    folder.mkdir()
-    (folder / "ratings.dat").write_text("10::500::5::1\n10::70::1::2\n3::500::1::3\n99::1::1::4\n")
-    (folder / "movies.dat").write_text("500::Late (1999)::Drama\n70::Early (1990)::Comedy\n1::Gone (1980)::War\n")
-    (folder / "users.dat").write_text("3::F::1::10::48067\n10::M::25::6::11106\n99::M::1::1::1\n")
-    made = convert("movielens", folder, tmp_path / "out", gap_filling="yes", min_likes=0, k_core=0)
-    assert [line.split("\t")[0] for line in (made / "ml-1m.user").read_text().splitlines()[1:]] == ["0", "1", "2"]
-    made = convert("movielens", folder, tmp_path / "core", gap_filling="yes", min_likes=1)
-    assert rows_of(made) == [("0", "1", "5", "1", "1"), ("0", "0", "1", "-1", "2")]
-    assert (made / "ml-1m.user").read_text().splitlines()[1:] == ["0\tM\t25\t6\t11106"]
-    titles = {line.split("\t")[0]: line.split("\t")[1] for line in (made / "ml-1m.item").read_text().splitlines()[1:]}
-    assert titles == {"1": "Late", "0": "Early"}
+    files = {
+        "ratings.dat": "10::500::5::1\n10::70::1::2\n3::500::1::3\n99::1::1::4\n",
+        "movies.dat": "500::Late (1999)::Drama\n70::Early (1990)::Comedy\n1::Gone (1980)::War\n",
+        "users.dat": "3::F::1::10::48067\n10::M::25::6::11106\n99::M::1::1::1\n",
+    }
+    raw = Raw(tmp_path / "ml-1m", "movielens", files)
+    users = raw.rows(suffix="user", gap_filling="yes", min_likes=0, k_core=0)
+    assert [row.split("|")[0] for row in users] == ["0", "1", "2"]
+    options = {"gap_filling": "yes", "min_likes": 1}
+    assert raw.rows(**options) == ["0|1|5|1|1", "0|0|1|-1|2"]
+    assert raw.rows(suffix="user", **options) == ["0|M|25|6|11106"]
+    assert sorted(raw.rows(suffix="item", **options)) == ["0|Early|1990|Comedy", "1|Late|1999|Drama"]
 
 
 def test_parts_of_a_published_split(tmp_path: Path) -> None:
-    folder = tmp_path / "split"
-    folder.mkdir()
-    texts = {
-        "train": "1 1 1\n1 1 0\n1 2 1\n2 1 1\n2 2 0\n3 1 1\n",
-        "valid": "1 2 1\n2 1 1\n",
-        "test": "2 2 1\n1 1 1\n3 2 0\n",
+    files = {
+        "train.txt": "1 1 1\n1 1 0\n1 2 1\n2 1 1\n2 2 0\n3 1 1\n",
+        "valid.txt": "1 2 1\n2 1 1\n",
+        "test.txt": "2 2 1\n1 1 1\n3 2 0\n",
     }
-    for part, text in texts.items():
-        (folder / f"{part}.txt").write_text(text)
-    made = convert("signed-split", folder, tmp_path / "out", dedup="last", k_core=2)
+    raw = Raw(tmp_path / "split", "signed-split", files)
+    made = raw.made(dedup="last", k_core=2)
     # user 3 has two items over all parts, so it stays in each; repetitions are looked for within a part
-    assert rows_of(made, ".train") == [
-        ("1", "1", "-1"),
-        ("1", "2", "1"),
-        ("2", "1", "1"),
-        ("2", "2", "-1"),
-        ("3", "1", "1"),
-    ]
+    train = [("1", "1", "-1"), ("1", "2", "1"), ("2", "1", "1"), ("2", "2", "-1"), ("3", "1", "1")]
+    assert rows_of(made, ".train") == train
     assert rows_of(made, ".test") == [("2", "2", "1"), ("1", "1", "1"), ("3", "2", "-1")]
     assert dropped(made) == {"dedup": 1, "k_core": 0}
-    (folder / "valid.txt").write_text("9 9 1\n")
-    with pytest.raises(UsageError, match="leaves nothing of the 1 row of 'valid'; give smaller numbers"):
-        convert("signed-split", folder, tmp_path / "other", k_core=2)
+    raw.write({"valid.txt": "9 9 1\n"})
+    raw.refuses("leaves nothing of the 1 row of 'valid'; give smaller numbers", k_core=2)
 
 
 @pytest.mark.parametrize(
@@ -204,3 +196,62 @@ def test_the_real_tail_of_kuairand(tmp_path: Path, shared_data: Any) -> None:
     assert dropped(made)["dedup"] == 7_441, "as many as there are repeated rows"
     for name in ("user_id", "item_id"):
         assert frame.group_by(name).len()["len"].min() >= 5
+
+
+signed = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([-1, 0, 1])), max_size=40)
+
+
+def by_definition(events: list[tuple[int, int, int]], min_likes: int, k: int) -> list[bool]:
+    """Leave out whoever has too little, one at a time, until nobody has: which rows stay."""
+    users, items = {u for u, _, _ in events}, {i for _, i, _ in events}
+    while True:
+        inside = [(u, i, s) for u, i, s in events if u in users and i in items]
+        for user in users:
+            likes = {i for u, i, s in inside if u == user and s == 1}
+            both = {i for u, i, s in inside if u == user and s != 0}
+            if len(likes) < min_likes or len(both) < k:
+                users = users - {user}
+                break
+        else:
+            for item in items:
+                if len({u for u, i, s in inside if i == item and s != 0}) < k:
+                    items = items - {item}
+                    break
+            else:
+                return [u in users and i in items for u, i, _ in events]
+
+
+@given(events=signed, min_likes=st.integers(0, 3), k=st.integers(0, 3))
+def test_core_against_its_definition(events: list[tuple[int, int, int]], min_likes: int, k: int) -> None:
+    user, item, sign = (
+        (np.array(column, dtype=np.int32) for column in zip(*events, strict=True))
+        if events
+        else (np.empty(0, np.int32) for _ in range(3))
+    )
+    core = signed_core(user, item, sign.astype(np.int8), (6, 6), min_likes=min_likes, k=k)
+    assert (core.step_of_row == 0).tolist() == by_definition(events, min_likes, k)
+    if not min_likes:
+        assert not (core.step_of_row == MIN_LIKES).any()
+    if not k:
+        assert not (core.step_of_row == K_CORE).any()
+
+
+def test_it_goes_on_until_both_conditions_hold() -> None:
+    # a chain: each user has two items, the last item one user; a 2-core takes all of it, one link a round
+    user = np.arange(100).repeat(2)
+    item = (np.arange(100)[:, None] + np.array([0, 1])).ravel()
+    core = signed_core(user, item, np.ones(200, np.int8), (100, 101), k=2)
+    assert (core.step_of_row == K_CORE).all()
+    assert core.rounds > 40
+    # closed to a ring nothing has to go
+    core = signed_core(user, item % 100, np.ones(200, np.int8), (100, 100), k=2)
+    assert not core.step_of_row.any()
+    assert core.rounds == 1
+
+
+def test_repeated_rows_and_neutral_rows_add_no_degree() -> None:
+    user, item = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1])
+    sign = np.array([1, 1, 0, 1, -1], np.int8)
+    assert signed_core(user, item, sign, (2, 2), k=2).step_of_row.tolist() == [2, 2, 2, 2, 2]
+    assert signed_core(user, item, sign, (2, 2), min_likes=1).step_of_row.tolist() == [0] * 5
+    assert signed_core(user, item, sign, (2, 2), min_likes=2).step_of_row.tolist() == [1] * 5

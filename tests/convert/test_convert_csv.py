@@ -20,14 +20,13 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pytest
-from converted import manifest_of
+from converted import Raw, manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.convert import convert, tables
 from recbole_signed.convert import raw_files as files
 from recbole_signed.convert.columns import MISSING_TOKENS
-from recbole_signed.errors import UsageError
 
 
 def rows_of(folder: Path) -> list[tuple[Any, ...]]:
@@ -113,55 +112,48 @@ def test_rows_come_back(
             assert file.read_bytes() == (again / file.name).read_bytes()
 
 
-def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    path.write_bytes(text.encode(encoding))
-    return path
+RULE = {"like": "rating >= 4", "dislike": "rating <= 2"}
+SIGNED = "user,item,sign\n"
 
 
-def test_a_rule_makes_the_sign_and_columns_are_found_by_their_usual_names(tmp_path: Path) -> None:
-    raw = write(tmp_path / "ratings.csv", "userId,itemId,rating,timestamp\na,x,5,30\na,y,3,10\nb,x,1.5,20\n")
-    made = convert("csv", raw, tmp_path, like="rating >= 4", dislike="rating <= 2")
-    assert made == tmp_path / "ratings"
-    text = (made / "ratings.inter").read_text()
-    assert text == (
+def test_a_rule_makes_the_sign_and_columns_are_found_by_their_usual_names(log: Raw) -> None:
+    made = log("userId,itemId,rating,timestamp\na,x,5,30\na,y,3,10\nb,x,1.5,20\n", "ratings.csv").made(**RULE)
+    assert made.name == "ratings"
+    assert (made / "ratings.inter").read_text() == (
         "user_id:token\titem_id:token\trating:float\tsign:float\ttimestamp:float\n"
         "a\ty\t3\t0\t10\nb\tx\t1.5\t-1\t20\na\tx\t5\t1\t30\n"
     )
 
 
-def test_of_columns_of_one_name_the_first_is_found_and_a_type_in_one_name_is_part_of_it(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "User,user,item,sign,stars:float\na,b,x,1,5\n")
-    assert rows_of(convert("csv", raw, tmp_path, rating="stars:float")) == [("a", "x", 5, 1)]
+def test_of_columns_of_one_name_the_first_is_found_and_a_type_in_one_name_is_part_of_it(log: Raw) -> None:
+    assert log("User,user,item,sign,stars:float\na,b,x,1,5\n").rows(rating="stars:float") == ["a|x|5|1"]
 
 
 @pytest.mark.parametrize("name", ["date", "DateTime", "time"])
-def test_a_column_of_dates_is_found(tmp_path: Path, name: str) -> None:
-    raw = write(tmp_path / "log.csv", f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n")
-    text = (convert("csv", raw, tmp_path) / "log.inter").read_text()
+def test_a_column_of_dates_is_found(log: Raw, name: str) -> None:
+    made = log(f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n").made()
+    text = (made / "log.inter").read_text()
     assert text.endswith("timestamp:float\nb\tx\t-1\t1577836800\na\tx\t1\t1577923200\n")
 
 
-def test_without_rating_and_time_their_columns_are_left_out_and_the_order_stays(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.tsv", "user\titem\tclick\nb\tx\t1\na\ty\t0\na\tx\ttrue\na\tz\tfalse\n")
-    made = convert("csv", raw, tmp_path, like="click == 1", dislike="else")
-    assert rows_of(made) == [("b", "x", 1), ("a", "y", -1), ("a", "x", 1), ("a", "z", -1)]
-    yaml = (made / "log.yaml").read_text()
+def test_without_rating_and_time_their_columns_are_left_out_and_the_order_stays(log: Raw) -> None:
+    log("user\titem\tclick\nb\tx\t1\na\ty\t0\na\tx\ttrue\na\tz\tfalse\n", "log.tsv")
+    assert log.rows(like="click == 1", dislike="else") == ["b|x|1", "a|y|-1", "a|x|1", "a|z|-1"]
+    yaml = (log.made(like="click == 1", dislike="else") / "log.yaml").read_text()
     assert "RATING_FIELD" not in yaml
     assert "TIME_FIELD" not in yaml
 
 
-def test_roles_can_be_declined(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,rating,time\na,x,5,soon\nb,x,1,later\n")
-    made = convert("csv", raw, tmp_path, like="rating >= 4", dislike="else", rating="none", time="none")
-    assert rows_of(made) == [("a", "x", 1), ("b", "x", -1)]
+def test_roles_can_be_declined(log: Raw) -> None:
+    log("user,item,rating,time\na,x,5,soon\nb,x,1,later\n")
+    assert log.rows(**RULE, rating="none", time="none") == ["a|x|1", "b|x|-1"]
 
 
-def test_files_without_header(tmp_path: Path) -> None:
-    raw = write(tmp_path / "ratings.dat", "1::0012::9::100\n2::0012::2::50\n")
-    made = convert("csv", raw, tmp_path, columns="user,item,rating,time", like="rating >= 7", dislike="else")
-    assert rows_of(made) == [("2", "0012", 2, -1, 50), ("1", "0012", 9, 1, 100)]
-    raw = write(tmp_path / "spaces.txt", "  1  7 \t1\n2 7   -1\n \n")
-    assert rows_of(convert("csv", raw, tmp_path, columns="user,item,sign")) == [("1", "7", 1), ("2", "7", -1)]
+def test_files_without_header(log: Raw) -> None:
+    log("1::0012::9::100\n2::0012::2::50\n", "ratings.dat")
+    rule = {"like": "rating >= 7", "dislike": "else"}
+    assert log.rows(columns="user,item,rating,time", **rule) == ["2|0012|2|-1|50", "1|0012|9|1|100"]
+    assert log("  1  7 \t1\n2 7   -1\n \n", "a.txt").rows(columns="user,item,sign") == ["1|7|1", "2|7|-1"]
 
 
 @pytest.mark.parametrize(
@@ -172,198 +164,151 @@ def test_files_without_header(tmp_path: Path) -> None:
         ("a,Song,b", "who,song,did"),
     ],
 )
-def test_a_header_is_no_row_of_a_file_without_one(tmp_path: Path, header: str, columns: str) -> None:
+def test_a_header_is_no_row_of_a_file_without_one(log: Raw, header: str, columns: str) -> None:
     """A rule of numbers refuses it by itself; of words, none is a number."""
-    raw = write(tmp_path / "log.csv", f"{header}\nu1,i1,like\nu2,i2,skip\nuser,item,skip\n")
+    log(f"{header}\nu1,i1,like\nu2,i2,skip\nuser,item,skip\n")
     user, item, action = columns.split(",")
-    given = {
-        "columns": columns,
-        "user": user,
-        "item": item,
-        "like": f"{action} == like",
-        "dislike": f"{action} == skip",
-    }
-    with pytest.raises(UsageError, match=r"log.csv, line 1: the line is a header, .* leave out columns=, or that line"):
-        convert("csv", raw, tmp_path, **given)
-    made = convert("csv", raw, tmp_path, on_error="skip", **given)
-    assert rows_of(made) == [("u1", "i1", 1), ("u2", "i2", -1), ("user", "item", -1)]
+    rule = {"like": f"{action} == like", "dislike": f"{action} == skip"}
+    given = {"columns": columns, "user": user, "item": item, **rule}
+    log.refuses(r"log.csv, line 1: the line is a header, .* leave out columns=, or that line", **given)
+    assert log.rows(on_error="skip", **given) == ["u1|i1|1", "u2|i2|-1", "user|item|-1"]
 
 
-def test_an_object_or_a_list_of_json_is_no_id(tmp_path: Path) -> None:
-    raw = write(
-        tmp_path / "log.jsonl",
-        '{"user": "[a]", "item": 1, "sign": 1}\n{"user": {"id": 7}, "item": 1, "sign": 1}\n'
-        '{"user": "{b", "item": ["x"], "sign": -1}\n',
-    )
-    with pytest.raises(UsageError, match=r"line 2: column 'user' holds {.*7}, an id is a text or a number"):
-        convert("csv", raw, tmp_path)
-    assert rows_of(convert("csv", raw, tmp_path, on_error="skip")) == [("[a]", "1", 1)]
+def test_an_object_or_a_list_of_json_is_no_id(log: Raw) -> None:
+    first, second = '{"user": "[a]", "item": 1, "sign": 1}\n', '{"user": {"id": 7}, "item": 1, "sign": 1}\n'
+    log(f'{first}{second}{{"user": "{{b", "item": ["x"], "sign": -1}}\n', "log.jsonl")
+    log.refuses(r"line 2: column 'user' holds {.*7}, an id is a text or a number")
+    assert log.rows(on_error="skip") == ["[a]|1|1"]
 
 
-def test_raw_columns_are_carried_over_with_their_types(tmp_path: Path) -> None:
-    raw = write(
-        tmp_path / "log.csv",
-        "user,item,sign,price,brand,zip,tags\na,x,1,2.50,Acme,00501,a b\nb,y,-1,3,007,10001,c\n",
-    )
-    made = convert("csv", raw, tmp_path, keep="price,brand,zip:token,tags:token_seq")
+def test_raw_columns_are_carried_over_with_their_types(log: Raw) -> None:
+    log("user,item,sign,price,brand,zip,tags\na,x,1,2.50,Acme,00501,a b\nb,y,-1,3,007,10001,c\n")
+    made = log.made(keep="price,brand,zip:token,tags:token_seq")
     lines = (made / "log.inter").read_text().splitlines()
     assert lines[0].split("\t")[3:] == ["price:float", "brand:token", "zip:token", "tags:token_seq"]
     assert lines[1] == "a\tx\t1\t2.50\tAcme\t00501\ta b"
     assert "price" not in (made / "log.yaml").read_text()  # loaded on demand
-    header = (convert("csv", raw, tmp_path / "two", keep="zip,price") / "log.inter").read_text().splitlines()[0]
+    header = (log.made(keep="zip,price") / "log.inter").read_text().splitlines()[0]
     assert header.endswith("zip:token\tprice:float"), "00501 is no number"
     frame = pl.DataFrame({"user": [1], "item": [2], "sign": [1], "n": [3], "flag": [True], "f": [0.5], "t": ["z"]})
-    frame.write_parquet(tmp_path / "typed.parquet")
-    made = convert("csv", tmp_path / "typed.parquet", tmp_path, keep="n,flag,f,t")
+    made = log(frame, "typed.parquet").made(keep="n,flag,f,t")
     assert (made / "typed.inter").read_text().splitlines() == [
         "user_id:token\titem_id:token\tsign:float\tn:float\tflag:float\tf:float\tt:token",
         "1\t2\t1\t3\t1\t0.5\tz",
     ]
 
 
-def test_a_guessed_type_is_that_of_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign,code\n" + "a,x,1,5\n" * 50 + "b,x,-1,n5\n")
+def test_a_guessed_type_is_that_of_all_blocks(log: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BLOCK_BYTES", 40)
-    made = convert("csv", raw, tmp_path, keep="code")
+    made = log("user,item,sign,code\n" + "a,x,1,5\n" * 50 + "b,x,-1,n5\n").made(keep="code")
     assert (made / "log.inter").read_text().startswith("user_id:token\titem_id:token\tsign:float\tcode:token\n")
 
 
-def test_the_rule_reads_columns_of_the_file_or_those_of_the_roles(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,stars\na,x,5\na,y,1\n")
-    made = convert("csv", raw, tmp_path, rating="stars", like="rating >= 4", dislike="stars <= 2")
-    assert rows_of(made) == [("a", "x", 5, 1), ("a", "y", 1, -1)]
-    raw = write(tmp_path / "both.csv", "user,item,stars,rating\na,x,5,1\na,y,1,5\n")
-    made = convert("csv", raw, tmp_path, rating="stars", like="rating >= 4", dislike="else")
-    assert rows_of(made) == [("a", "x", 5, -1), ("a", "y", 1, 1)], "the column of that very name"
+def test_the_rule_reads_columns_of_the_file_or_those_of_the_roles(log: Raw) -> None:
+    log("user,item,stars\na,x,5\na,y,1\n")
+    assert log.rows(rating="stars", like="rating >= 4", dislike="stars <= 2") == ["a|x|5|1", "a|y|1|-1"]
+    log("user,item,stars,rating\na,x,5,1\na,y,1,5\n")
+    found = log.rows(rating="stars", like="rating >= 4", dislike="else")
+    assert found == ["a|x|5|-1", "a|y|1|1"], "the column of that very name"
 
 
-def test_the_rule_reads_words(tmp_path: Path) -> None:
-    lines = [
-        {"user": "a", "item": item, "action": action} for item, action in (("x", "like"), ("y", "skip"), ("z", None))
-    ]
-    raw = write(tmp_path / "log.jsonl", "\n".join(json.dumps(line) for line in lines))
-    made = convert("csv", raw, tmp_path, like="action == like", dislike="action == skip")
-    assert rows_of(made) == [("a", "x", 1), ("a", "y", -1), ("a", "z", 0)]
-    raw = write(tmp_path / "case.csv", "user,item,action\na,x,Like\na,y,like\n")
-    assert rows_of(convert("csv", raw, tmp_path, like="action == Like")) == [("a", "x", 1), ("a", "y", 0)]
+def test_the_rule_reads_words(log: Raw) -> None:
+    actions = (("x", "like"), ("y", "skip"), ("z", None))
+    log("\n".join(json.dumps({"user": "a", "item": i, "action": action}) for i, action in actions), "log.jsonl")
+    assert log.rows(like="action == like", dislike="action == skip") == ["a|x|1", "a|y|-1", "a|z|0"]
+    assert log("user,item,action\na,x,Like\na,y,like\n").rows(like="action == Like") == ["a|x|1", "a|y|0"]
 
 
-def test_rule_columns_may_have_blanks_and_those_rows_are_neutral(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,ratio\na,x,2.5\na,y,0.1\nb,y,\nb,x,NaN\n")
-    made = convert("csv", raw, tmp_path, like="ratio >= 2", dislike="else")
-    assert [row[2] for row in rows_of(made)] == [1, -1, 0, 0]
+def test_rule_columns_may_have_blanks_and_those_rows_are_neutral(log: Raw) -> None:
+    log("user,item,ratio\na,x,2.5\na,y,0.1\nb,y,\nb,x,NaN\n")
+    assert log.signs(like="ratio >= 2", dislike="else") == "1 -1 0 0"
 
 
-def test_recboles_own_files_are_read(tmp_path: Path) -> None:
-    raw = write(tmp_path / "x.inter", "user_id:token\titem_id:token\trating:float\na\tx\t4\na\ty\t1\n")
-    assert rows_of(convert("csv", raw, tmp_path / "out", like="rating >= 4", dislike="else")) == [
-        ("a", "x", 4, 1),
-        ("a", "y", 1, -1),
-    ]
+def test_recboles_own_files_are_read(log: Raw) -> None:
+    log("user_id:token\titem_id:token\trating:float\na\tx\t4\na\ty\t1\n", "x.inter")
+    assert log.rows(like="rating >= 4", dislike="else") == ["a|x|4|1", "a|y|1|-1"]
 
 
 @pytest.mark.parametrize(
     ("cell", "column", "what"),
     [("7.65612E+16,x,1,5", "user", "ids"), ("u,4E+11,1,5", "item", "ids"), ('u,x,1,"1,59388E+12"', "time", "times")],
 )
-def test_numbers_that_a_spreadsheet_rounded_are_refused(tmp_path: Path, cell: str, column: str, what: str) -> None:
-    raw = write(tmp_path / "log.csv", f"user,item,sign,time\n{cell}\n")
-    with pytest.raises(UsageError, match=rf"^log.csv, line 2: .*'{column}' is .*rounded; export the {what} as text"):
-        convert("csv", raw, tmp_path)
+def test_numbers_that_a_spreadsheet_rounded_are_refused(log: Raw, cell: str, column: str, what: str) -> None:
+    log(f"user,item,sign,time\n{cell}\n")
+    log.refuses(rf"^log.csv, line 2: .*'{column}' is .*rounded; export the {what} as text")
 
 
-def test_exponents_that_say_all_digits_pass(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign,time,price\nE+V,1.5e9,1,1.593878903438E+12,4.5E+11\n")
-    assert rows_of(convert("csv", raw, tmp_path, keep="price")) == [("E+V", "1.5e9", 1, 1593878903.438, 450000000000)]
+def test_exponents_that_say_all_digits_pass(log: Raw) -> None:
+    log("user,item,sign,time,price\nE+V,1.5e9,1,1.593878903438E+12,4.5E+11\n")
+    assert rows_of(log.made(keep="price")) == [("E+V", "1.5e9", 1, 1593878903.438, 450000000000)]
 
 
-def test_encodings(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign\nJosé,x,1\n", "latin-1")
-    with pytest.raises(UsageError, match=r"log.csv, line 2: byte 0xe9 is not utf-8; .*encoding=latin-1"):
-        convert("csv", raw, tmp_path)
-    assert rows_of(convert("csv", raw, tmp_path, encoding="latin-1")) == [("José", "x", 1)]
-    with pytest.raises(UsageError, match="There is no encoding 'latin-11'"):
-        convert("csv", raw, tmp_path / "other", encoding="latin-11")
+def test_encodings(log: Raw) -> None:
+    log(f"{SIGNED}José,x,1\n".encode("latin-1"))
+    log.refuses(r"log.csv, line 2: byte 0xe9 is not utf-8; .*encoding=latin-1")
+    assert log.rows(encoding="latin-1") == ["José|x|1"]
+    log.refuses("There is no encoding 'latin-11'", encoding="latin-11")
+    log(f"{SIGNED}José,x,1\nb,x,-1\n".encode("cp500"))  # of mainframes
+    assert log.rows(encoding="cp500") == ["José|x|1", "b|x|-1"]
 
 
 @pytest.mark.parametrize("encoding", ["undefined", "idna", "punycode", "unicode_escape", "base64", "hex", "a\0b", ""])
-def test_pythons_encodings_of_other_things_are_none_of_files(tmp_path: Path, encoding: str) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign\na,x,1\n")
-    with pytest.raises(UsageError, match=f"^There is no encoding {encoding!r}; use utf-8".replace("\\", r"\\")):
-        convert("csv", raw, tmp_path, encoding=encoding)
-
-
-def test_files_of_mainframes(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign\nJosé,x,1\nb,x,-1\n", "cp500")
-    assert rows_of(convert("csv", raw, tmp_path, encoding="cp500")) == [("José", "x", 1), ("b", "x", -1)]
+def test_pythons_encodings_of_other_things_are_none_of_files(log: Raw, encoding: str) -> None:
+    message = f"^There is no encoding {encoding!r}; use utf-8".replace("\\", r"\\")
+    log(f"{SIGNED}a,x,1\n").refuses(message, encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_marks_inside_joined_files_are_no_part_of_an_id(tmp_path: Path, encoding: str) -> None:
+def test_marks_inside_joined_files_are_no_part_of_an_id(log: Raw, encoding: str) -> None:
     pieces = ["a,x,1\n", "b,x,-1\n", '"a",y,1\n']
-    raw = tmp_path / "log.csv"
-    raw.write_bytes(b"".join(("\ufeff" * (encoding == "utf-8") + piece).encode(encoding) for piece in pieces))
-    rows = rows_of(convert("csv", raw, tmp_path, columns="user,item,sign"))
-    assert rows == [("a", "x", 1), ("b", "x", -1), ("a", "y", 1)]
+    log(b"".join(("\ufeff" * (encoding == "utf-8") + piece).encode(encoding) for piece in pieces))
+    assert log.rows(columns="user,item,sign") == ["a|x|1", "b|x|-1", "a|y|1"]
 
 
 @pytest.mark.parametrize("separator", [",", "::"])
-def test_the_header_of_a_joined_file_is_no_row(tmp_path: Path, separator: str) -> None:
+def test_the_header_of_a_joined_file_is_no_row(log: Raw, separator: str) -> None:
     lines = ["user,item,does", "a,x,like", "user,item,does", "b,x,skip", "xuser,item,does", "user,item,does"]
-    raw = write(tmp_path / "log.csv", "".join(f"{line}\n" for line in lines).replace(",", separator))
+    log("".join(f"{line}\n" for line in lines).replace(",", separator))
     rule = {"like": "does == like", "dislike": "else", "separator": separator}
-    with pytest.raises(UsageError, match=r"^log.csv, line 3: the header again, .*; remove the line"):
-        convert("csv", raw, tmp_path, **rule)
-    folder = convert("csv", raw, tmp_path, on_error="skip", **rule)
-    assert rows_of(folder) == [("a", "x", 1), ("b", "x", -1), ("xuser", "item", -1)]
-    assert manifest_of(folder)["rejected"] == {"rows": 2, "files": {"log.csv": 2}}
+    log.refuses(r"^log.csv, line 3: the header again, .*; remove the line", **rule)
+    assert log.rows(on_error="skip", **rule) == ["a|x|1", "b|x|-1", "xuser|item|-1"]
+    assert manifest_of(log.made(on_error="skip", **rule))["rejected"] == {"rows": 2, "files": {"log.csv": 2}}
 
 
-def test_the_header_within_quotes_is_text(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", 'user,item,sign,text\na,x,1,"\nuser,item,sign,text\n"\n')
-    assert rows_of(convert("csv", raw, tmp_path)) == [("a", "x", 1)]
+def test_the_header_within_quotes_is_text(log: Raw) -> None:
+    assert log('user,item,sign,text\na,x,1,"\nuser,item,sign,text\n"\n').rows() == ["a|x|1"]
 
 
-def test_a_rule_on_single_precision_holds_for_the_decimals_it_was_made_of(tmp_path: Path) -> None:
+def test_a_rule_on_single_precision_holds_for_the_decimals_it_was_made_of(log: Raw) -> None:
     rating = pl.Series([0.7, 0.3, 0.5, 0.1], dtype=pl.Float32)
-    raw = tmp_path / "log.parquet"
-    pl.DataFrame({"user": ["a", "b", "c", "d"], "item": ["x"] * 4, "rating": rating}).write_parquet(raw)
-    folder = convert("csv", raw, tmp_path / "out", like="rating >= 0.7", dislike="rating <= 0.3")
-    assert rows_of(folder) == [("a", "x", 0.7, 1), ("b", "x", 0.3, -1), ("c", "x", 0.5, 0), ("d", "x", 0.1, -1)]
+    log(pl.DataFrame({"user": ["a", "b", "c", "d"], "item": ["x"] * 4, "rating": rating}), "log.parquet")
+    found = log.rows(like="rating >= 0.7", dislike="rating <= 0.3")
+    assert found == ["a|x|0.7|1", "b|x|0.3|-1", "c|x|0.5|0", "d|x|0.1|-1"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
 @pytest.mark.parametrize("mark", [True, False])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_wide_encodings(tmp_path: Path, encoding: str, mark: bool, suffix: str) -> None:
+def test_wide_encodings(log: Raw, encoding: str, mark: bool, suffix: str) -> None:
     """What spreadsheets and PowerShell write: known by its first bytes, or named."""
     rows = [(f"Ж{n}é𝄞"[: 1 + n % 4] + str(n), f"x{n}", 1) for n in range(300)]
     text = "user,item,sign\r\n" + "".join(f"{user},{item},{sign}\r\n" for user, item, sign in rows)
     writes_mark = encoding in ("utf-16", "utf-32", "utf-8-sig")
-    data = ("\ufeff" * (mark and not writes_mark) + text).encode(encoding)
-    raw = tmp_path / f"log.csv{suffix}"
-    raw.write_bytes(gzip.compress(data) if suffix else data)
+    log(("\ufeff" * (mark and not writes_mark) + text).encode(encoding), f"log.csv{suffix}")
     named = {} if mark or writes_mark else {"encoding": encoding}
-    assert sorted(rows_of(convert("csv", raw, tmp_path, **named))) == sorted(rows)
+    assert sorted(rows_of(log.made(**named))) == sorted(rows)
 
 
-def test_a_broken_file_of_a_wide_encoding(tmp_path: Path) -> None:
+def test_a_broken_file_of_a_wide_encoding(log: Raw) -> None:
     for broken in (b"\xff\xfeu\x00s", b"\xff\xfe\x00\xdca\x00"):
-        raw = tmp_path / "log.csv"
-        raw.write_bytes(broken)
-        with pytest.raises(UsageError, match=r"log.csv is not a whole file in utf-16 .*; save it as UTF-8, or give"):
-            convert("csv", raw, tmp_path)
+        log(broken).refuses(r"log.csv is not a whole file in utf-16 .*; save it as UTF-8, or give")
 
 
-def test_text_of_two_bytes_a_character_needs_its_byte_order(tmp_path: Path) -> None:
-    raw = tmp_path / "log.csv"
-    raw.write_bytes("user,item,sign\na,x,1\n".encode("utf-16-le"))
-    with pytest.raises(UsageError, match=r"log.csv is not a whole file in utf-16 \(.*BOM\).* encoding=utf-16-le"):
-        convert("csv", raw, tmp_path, encoding="utf-16")
+def test_text_of_two_bytes_a_character_needs_its_byte_order(log: Raw) -> None:
+    wide = f"{SIGNED}a,x,1\n".encode("utf-16-le")
+    log(wide).refuses(r"log.csv is not a whole file in utf-16 \(.*BOM\).* encoding=utf-16-le", encoding="utf-16")
     for name in ("log.csv", "log.jsonl"):
-        with pytest.raises(UsageError, match=rf"{name} has null characters in its first line.*encoding=utf-16-le"):
-            convert("csv", raw.rename(tmp_path / name), tmp_path)
-        raw = tmp_path / name
+        log(wide, name).refuses(rf"{name} has null characters in its first line.*encoding=utf-16-le")
 
 
 def _tar(data: bytes) -> bytes:
@@ -392,92 +337,68 @@ def _saved(data: bytes, write: Callable[[pl.DataFrame, io.BytesIO], object]) -> 
     ("name", "pack", "message"),
     [
         ("log.csv.zip", _zip, "is a zip archive; extract it, and give the file that is in it"),
-        ("log.tar.gz", lambda data: gzip.compress(_tar(data)), "is a tar archive; extract it"),
+        ("log.tar.gz", _tar, "is a tar archive; extract it"),
         ("log.csv.bz2", bz2.compress, "is compressed with bzip2, which is not read; decompress it"),
         ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
         ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
         ("log.xlsx", _zip, "is a spreadsheet; save the sheet as CSV"),
         ("log.xls", lambda data: bytes.fromhex("d0cf11e0a1b11ae1") + data, "is a document of an old Office program"),
-        (
-            "log",
-            lambda data: _saved(data, pl.DataFrame.write_parquet),
-            "is a parquet file; give it a name",
-        ),
+        ("log", lambda data: _saved(data, pl.DataFrame.write_parquet), "is a parquet file; give it a name"),
         ("log.arrow", lambda data: _saved(data, pl.DataFrame.write_ipc), "is an Arrow or Feather file; save it as"),
     ],
 )
-def test_archives_are_told_from_text(tmp_path: Path, name: str, pack: Callable[[bytes], bytes], message: str) -> None:
-    (tmp_path / name).write_bytes(pack(b"user,item,sign\nu,i,1\n" * 9))
+def test_archives_are_told_from_text(log: Raw, name: str, pack: Callable[[bytes], bytes], message: str) -> None:
+    log(pack(b"user,item,sign\nu,i,1\n" * 9), name)
     for encoding in ("utf-8", "latin-1"):  # in which any byte is a character
-        with pytest.raises(UsageError, match=f"^{name} {message}"):
-            convert("csv", tmp_path / name, tmp_path / "out", encoding=encoding)
+        log.refuses(f"^{name} {message}", encoding=encoding)
 
 
-def test_quotes_can_be_ordinary_characters(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.tsv", 'user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n')
-    with pytest.raises(UsageError, match=r"log.tsv, line 2: a quote .* inside a field"):
-        convert("csv", raw, tmp_path)
-    assert rows_of(convert("csv", raw, tmp_path, quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
+def test_quotes_can_be_ordinary_characters(log: Raw) -> None:
+    log('user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n', "log.tsv")
+    log.refuses(r"log.tsv, line 2: a quote .* inside a field")
+    assert rows_of(log.made(quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
 
 
-def test_separators_of_several_bytes(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.txt", 'user§item§sign\n"a§b"§x§1\nc§y§-1\n')
-    assert rows_of(convert("csv", raw, tmp_path, separator="§")) == [("a§b", "x", 1), ("c", "y", -1)]
-    with pytest.raises(UsageError, match="separator is empty; give any text, or one of tab, comma"):
-        convert("csv", raw, tmp_path / "out", separator="")
+def test_separators_of_several_bytes(log: Raw) -> None:
+    log('user§item§sign\n"a§b"§x§1\nc§y§-1\n', "log.txt")
+    assert log.rows(separator="§") == ["a§b|x|1", "c|y|-1"]
+    log.refuses("separator is empty; give any text, or one of tab, comma", separator="")
 
 
-def test_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.jsonl", "[" * 100_000 + '\n{"user": "a", "item": "x", "sign": 1}\n')
-    with pytest.raises(UsageError, match=r"log.jsonl, line 1: not a JSON object"):
-        convert("csv", raw, tmp_path / "out")
+def test_json_that_is_nested_too_deeply(log: Raw) -> None:
+    log("[" * 100_000 + '\n{"user": "a", "item": "x", "sign": 1}\n', "log.jsonl")
+    log.refuses(r"log.jsonl, line 1: not a JSON object")
 
 
-def test_json_numbers_of_any_size_stay_what_they_are(tmp_path: Path) -> None:
-    lines = [
-        '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}',
-        '{"user": 1, "item": 2, "sign": -1.0}',
-    ]
-    raw = write(tmp_path / "log.jsonl", "\n".join(lines))
-    assert rows_of(convert("csv", raw, tmp_path)) == [("12345678901234567890123", "x", 1), ("1", "2", -1)]
+def test_json_numbers_of_any_size_stay_what_they_are(log: Raw) -> None:
+    first = '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}'
+    log(f'{first}\n{{"user": 1, "item": 2, "sign": -1.0}}', "log.jsonl")
+    assert log.rows() == ["12345678901234567890123|x|1", "1|2|-1"]
 
 
-def test_ids_of_parquet_files(tmp_path: Path) -> None:
+def test_ids_of_parquet_files(log: Raw) -> None:
     frame = pl.DataFrame({"user": [1.0, 2.0], "item": pl.Series(["x", "y"], dtype=pl.Categorical), "sign": [1, -1]})
-    frame.write_parquet(tmp_path / "a.parquet")
-    assert rows_of(convert("csv", tmp_path / "a.parquet", tmp_path)) == [("1", "x", 1), ("2", "y", -1)]
-    frame.with_columns(user=pl.Series([1.0, 2.5])).write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 2.5 in column 'user' is not a whole number"):
-        convert("csv", tmp_path / "b.parquet", tmp_path)
-    frame.with_columns(user=pl.Series([1.0, 1e19])).write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(UsageError, match=r"b.parquet, row 2: the id 1e\+19 in column 'user' is not a whole number"):
-        convert("csv", tmp_path / "b.parquet", tmp_path)
-    for dtype, large in ((pl.Float64, 76561197970982479), (pl.Float32, 2**24 + 1)):  # with a gap, pandas makes floats
-        frame.with_columns(user=pl.Series([1, large]).cast(dtype)).write_parquet(tmp_path / "b.parquet")
-        with pytest.raises(
-            UsageError, match=r"row 2: .* is not a whole number below 2\*\*(53|24), from which on Float"
-        ):
-            convert("csv", tmp_path / "b.parquet", tmp_path)
-    frame.with_columns(user=pl.Series([1.0, None])).write_parquet(tmp_path / "c.parquet")
-    with pytest.raises(UsageError, match=r"c.parquet, row 2: no value in column 'user'"):
-        convert("csv", tmp_path / "c.parquet", tmp_path)
-    frame.with_columns(user=pl.Series([[1], [2]])).write_parquet(tmp_path / "d.parquet")
-    with pytest.raises(UsageError, match=r"d.parquet: column 'user' holds List\(Int64\), ids were expected"):
-        convert("csv", tmp_path / "d.parquet", tmp_path)
+    assert log(frame, "a.parquet").rows() == ["1|x|1", "2|y|-1"]
+    for users, message in (
+        (pl.Series([1.0, 2.5]), "a.parquet, row 2: the id 2.5 in column 'user' is not a whole number"),
+        (pl.Series([1.0, 1e19]), r"a.parquet, row 2: the id 1e\+19 in column 'user' is not a whole number"),
+        (pl.Series([1, 76561197970982479]).cast(pl.Float64), r"row 2: .* below 2\*\*53, from which on Float"),
+        (pl.Series([1, 2**24 + 1]).cast(pl.Float32), r"row 2: .* below 2\*\*24, from which on Float"),
+        (pl.Series([1.0, None]), "a.parquet, row 2: no value in column 'user'"),
+        (pl.Series([[1], [2]]), r"a.parquet: column 'user' holds List\(Int64\), ids were expected"),
+    ):
+        log(frame.with_columns(user=users), "a.parquet").refuses(message)
 
 
 @pytest.mark.parametrize("rows", [5, 6])
-def test_parquet_that_is_read_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+def test_parquet_that_is_read_in_several_batches(log: Raw, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(tables, "BATCH_ROWS", 2)
-    numbers = [*range(rows)]
-    frame = pl.DataFrame({"user": numbers, "item": "x", "sign": [1] * rows, "time": numbers})
-    frame.write_parquet(tmp_path / "log.parquet")
-    assert rows_of(convert("csv", tmp_path / "log.parquet", tmp_path)) == [(str(n), "x", 1, n) for n in numbers]
-    frame.with_columns(sign=pl.Series([1, 1, 1, 7, *[1] * (rows - 4)])).write_parquet(tmp_path / "bad.parquet")
-    with pytest.raises(UsageError, match=r"bad.parquet, row 4: sign 7"):
-        convert("csv", tmp_path / "bad.parquet", tmp_path)
-    made = convert("csv", tmp_path / "bad.parquet", tmp_path, on_error="skip")
-    assert [row[0] for row in rows_of(made)] == [str(n) for n in numbers if n != 3]
+    frame = pl.DataFrame({"user": range(rows), "item": "x", "sign": [1] * rows, "time": range(rows)})
+    assert log(frame, "log.parquet").rows() == [f"{n}|x|1|{n}" for n in range(rows)]
+    log(frame.with_columns(sign=pl.Series([1, 1, 1, 7, *[1] * (rows - 4)])), "bad.parquet")
+    log.refuses(r"bad.parquet, row 4: sign 7")
+    made = log.made(on_error="skip")
+    assert ids_of(made) == [str(n) for n in range(rows) if n != 3]
     assert "bad.parquet\t4\tsign" in (made / "bad.rejected.tsv").read_text()
 
 
@@ -485,58 +406,48 @@ def ids_of(folder: Path) -> list[str]:
     return [str(row[0]) for row in rows_of(folder)]
 
 
-def test_whole_ids_with_decimals_are_those_of_a_table_of_numbers(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign\n1.0,7.0,1\n2,0.0,-1\n-3.00,7,1\n")
-    made = convert("csv", raw, tmp_path)
-    assert rows_of(made) == [("1", "7", 1), ("2", "0", -1), ("-3", "7", 1)]
+def test_whole_ids_with_decimals_are_those_of_a_table_of_numbers(log: Raw) -> None:
+    wanted = ["1|7|1", "2|0|-1", "-3|7|1"]
+    assert log(f"{SIGNED}1.0,7.0,1\n2,0.0,-1\n-3.00,7,1\n").rows() == wanted
     frame = pl.DataFrame({"user": [1.0, 2, -3], "item": [7.0, 0, 7], "sign": [1, -1, 1]})
-    frame.write_parquet(tmp_path / "same.parquet")
-    assert rows_of(convert("csv", tmp_path / "same.parquet", tmp_path)) == rows_of(made)
-    raw = write(tmp_path / "events.jsonl", '{"user": 1.0, "item": 7, "sign": 1}\n')
-    assert ids_of(convert("csv", raw, tmp_path)) == ["1"]
-    raw = write(tmp_path / "commas.csv", "user;item;sign\n1,0;x;1\n")
-    assert ids_of(convert("csv", raw, tmp_path, decimal=",")) == ["1"]
-    assert ids_of(convert("csv", raw, tmp_path, name="text")) == ["1,0"]
+    assert log(frame, "same.parquet").rows() == wanted
+    assert ids_of(log('{"user": 1.0, "item": 7, "sign": 1}\n', "events.jsonl").made()) == ["1"]
+    log("user;item;sign\n1,0;x;1\n")
+    assert ids_of(log.made(decimal=",")) == ["1"]
+    assert ids_of(log.made()) == ["1,0"]
 
 
 @pytest.mark.parametrize("ids", [("1.0", "1.5"), ("1.0", "a"), ("1.0", "007"), ("007.0", "1.0"), ("1.", "2.0")])
-def test_ids_of_which_one_is_no_whole_number_are_text_as_it_stands(tmp_path: Path, ids: tuple[str, str]) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign\n" + "".join(f"{each},x,1\n" for each in ids))
-    assert ids_of(convert("csv", raw, tmp_path)) == list(ids)
-    pl.DataFrame({"user": ["1.0", "2.0"], "item": [1, 1], "sign": [1, 1]}).write_parquet(tmp_path / "text.parquet")
-    assert ids_of(convert("csv", tmp_path / "text.parquet", tmp_path)) == ["1.0", "2.0"]
+def test_ids_of_which_one_is_no_whole_number_are_text_as_it_stands(log: Raw, ids: tuple[str, str]) -> None:
+    assert ids_of(log(SIGNED + "".join(f"{each},x,1\n" for each in ids)).made()) == list(ids)
+    frame = pl.DataFrame({"user": ["1.0", "2.0"], "item": [1, 1], "sign": [1, 1]})
+    assert ids_of(log(frame, "text.parquet").made()) == ["1.0", "2.0"]
 
 
-def test_the_kind_of_ids_holds_for_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_ids_holds_for_the_whole_file(log: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BLOCK_BYTES", 16)
     lines = [f"{user},item{row},1" for row, user in enumerate(("1", "2.0", "3.0", "4"))]
-    raw = write(tmp_path / "log.csv", "\n".join(["user,item,sign", *lines, ""]))
-    assert ids_of(convert("csv", raw, tmp_path)) == ["1", "2", "3", "4"]
-    raw = write(tmp_path / "mixed.csv", "\n".join(["user,item,sign", *lines, "a,x,1", ""]))
-    with pytest.raises(UsageError, match=r"line 6: the id 'a' in column 'user' is no whole number, .* such as '2.0'"):
-        convert("csv", raw, tmp_path)
-    assert len(rows_of(convert("csv", raw, tmp_path, on_error="skip"))) == 4
-    raw = write(tmp_path / "text.csv", "\n".join(["user,item,sign", "a,x,1", *lines, ""]))
-    assert ids_of(convert("csv", raw, tmp_path)) == ["a", "1", "2.0", "3.0", "4"]
+    assert ids_of(log("\n".join(["user,item,sign", *lines, ""])).made()) == ["1", "2", "3", "4"]
+    log("\n".join(["user,item,sign", *lines, "a,x,1", ""]))
+    log.refuses(r"line 6: the id 'a' in column 'user' is no whole number, .* such as '2.0'")
+    assert len(log.rows(on_error="skip")) == 4
+    log("\n".join(["user,item,sign", "a,x,1", *lines, ""]))
+    assert ids_of(log.made()) == ["a", "1", "2.0", "3.0", "4"]
 
 
 @pytest.mark.parametrize("ascii", [True, False])
-def test_a_key_of_json_lines_may_come_late(tmp_path: Path, ascii: bool) -> None:
+def test_a_key_of_json_lines_may_come_late(log: Raw, ascii: bool) -> None:
     objects: list[dict[str, Any]] = [{"user": f"u{row}", "item": "größe", "clicked": 1} for row in range(150)]
     objects[120] = {"user": "u120", "item": "x", "größe": "klein"}
-    raw = write(tmp_path / "log.jsonl", "".join(json.dumps(each, ensure_ascii=ascii) + "\n" for each in objects))
-    made = convert("csv", raw, tmp_path, like="clicked == 1", dislike="größe == klein")
-    signs = [row[-1] for row in rows_of(made)]
-    assert signs == [1] * 120 + [-1] + [1] * 29
-    with pytest.raises(UsageError, match="no column 'clickd'"):
-        convert("csv", raw, tmp_path, name="other", like="clickd == 1")
+    log("".join(json.dumps(each, ensure_ascii=ascii) + "\n" for each in objects), "log.jsonl")
+    signs = log.signs(like="clicked == 1", dislike="größe == klein").split()
+    assert signs == ["1"] * 120 + ["-1"] + ["1"] * 29
+    log.refuses("no column 'clickd'", like="clickd == 1")
 
 
-def test_a_line_that_is_no_text_is_recorded_once_where_a_key_is_looked_for(tmp_path: Path) -> None:
+def test_a_line_that_is_no_text_is_recorded_once_where_a_key_is_looked_for(log: Raw) -> None:
     lines = [json.dumps({"user": f"u{row}", "item": "x"}).encode() for row in range(150)]
     lines[110] = b'{"user": "\xff", "item": "x", "late": 1}'
     lines[140] = b'{"user": "v", "item": "x", "late": 1}'
-    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    made = convert("csv", tmp_path / "log.jsonl", tmp_path, like="late == 1", on_error="skip")
-    record = manifest_of(made)
+    record = manifest_of(log(b"\n".join(lines) + b"\n", "log.jsonl").made(like="late == 1", on_error="skip"))
     assert (record["rejected"]["rows"], record["rows"]["like"], record["rows"]["total"]) == (1, 1, 149)

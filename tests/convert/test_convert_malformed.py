@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.registry import source_names
+from recbole_signed.convert.base import source_names
 from recbole_signed.errors import UsageError
 
 LOG = (
@@ -170,6 +171,81 @@ def test_a_bad_row_is_named(source: str, at: int, kind: str) -> None:
         assert message.startswith("x.csv, line 1: ") or "has the columns" in message
     else:
         assert message.startswith(f"{name}, line {line + 1}: ")
+
+
+def review(stars: Any, date: str = "2018-07-07", user: str = "u") -> str:
+    return json.dumps({"user_id": user, "business_id": "b", "stars": stars, "date": date})
+
+
+BAD_ROWS = {
+    "amazon": {
+        "A39HTATAQ9V7YF,0205616461,0.0,1369699200": "rating 0, ratings here go from 1 to 5",
+        "A39HTATAQ9V7YF,0205616461,5.0": "3 columns where 4",
+        "A39HTATAQ9V7YF,0205616461,5.0,": "no value in column 'timestamp'",
+        "A39HTATAQ9V7YF,0205616461,5.0,1369699200000": ".*too large for unix time in s",
+        ",0205616461,5.0,1369699200": "no value in column 'user_id'",
+    },
+    "kuairand": {
+        f"712,5,0,0,{time},{click},0,0,0,0,0,1,{played},4,0,0,0,0,1"[: -2 * short or None]: message
+        for time, click, played, short, message in (
+            ("1650812741436", "2", "6", 0, "is_click is '2', 0 or 1 was expected"),
+            ("", "1", "6", 0, "no time in column 'time_ms'"),
+            ("9" * 17, "1", "6", 0, ".*too large for unix time in ms"),
+            ("1650812741436", "1", "long", 0, "an atomic file needs numbers in column 'play_time_ms', got 'long'"),
+            ("1650812741436", "1", "6", 1, "18 columns where 19 were expected"),
+        )
+    },
+    "kuairec": {
+        f"14,148,{played},6067,x,x,{time},{ratio}": message
+        for played, time, ratio, message in (
+            ("4381", "1593898068.378", "", "no value in column 'watch_ratio'"),
+            ("4381", "1593898068.378", "-1", "watch_ratio -1, 0 or more was expected"),
+            ("4381", "1593898068378", "0.7", ".*too large for unix time in s"),
+            ("4381", "now", "0.7", "time 'now'"),
+            ("x", "1593898068.378", "0.7", ".*got 'x'"),
+        )
+    },
+    "movielens": {
+        "1::2::6::978300760": "rating 6, ratings here go from 0.5 to 5",
+        "1::2::0::978300760": "rating 0, ratings here go from 0.5 to 5",
+        "1::2::978300760::5": "rating 9.78301e.08, ratings here go",
+        "1::2::::978300760": "no value in column 'rating'",
+        "1::2::x::978300760": "the rating needs numbers in column 'rating', got 'x'",
+        "1::2::3": "3 columns where 4 were expected",
+        "1::2::3::": "no time in column 'timestamp'",
+        "::2::3::978300760": "no value in column 'user_id'",
+    },
+    "movielens-100k": {
+        "2\t2\t50\t881250951": "rating 50, ratings here go from 1 to 5",
+        "2\t2\t4\t881250951000": "time 881250951000 in column 'timestamp' is too large",
+        "2\t2\t\t881250951": "no value in column 'rating'",
+    },
+    "movietweetings": {
+        "1::2::11::1381945744": "rating 11, ratings here go from 0 to 10",
+        "1::2::3": "3 columns where 4",
+    },
+    "tenrec": {
+        "1,10,2,0": "click is 2, 0 or 1 was expected",
+        "1,10,,0": "no value in column 'click'",
+        "1,10,1": "3 columns where 4 were expected",
+    },
+    "yelp": {
+        review(6.0): "rating 6, ratings here go from 1 to 5",
+        review(None): "no value in column 'rating'",
+        review(4.0, "2018-13-07 22:09:11"): "time '2018-13-07 22:09:11'",
+        review(4.0, user=""): "no value in column 'user_id'",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "message"), [(source, *each) for source, rows in BAD_ROWS.items() for each in rows.items()]
+)
+def test_a_bad_row_of_a_source(source: str, row: str, message: str) -> None:
+    name, lines = TEXT[source]
+    found = outcome(source, name, "\n".join([*lines, row]).encode())
+    assert isinstance(found, str)
+    assert re.match(f"{name}, line {len(lines) + 1}: {message}", found), found
 
 
 PARQUET = {

@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.io
-from converted import manifest_of
+from converted import Raw, manifest_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_convert_malformed import LONGER, PARQUET, TEXT
 
-from recbole_signed.convert import convert
+from recbole_signed.convert import convert, tables
 from recbole_signed.convert import raw_files as files
 from recbole_signed.errors import UsageError
 
@@ -173,77 +173,63 @@ def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) ->
         assert rows >= least - (source == "steam") * 9
 
 
-def test_rows_swallowed_by_an_open_quote_are_few(tmp_path: Path) -> None:
+def test_rows_swallowed_by_an_open_quote_are_few(log: Raw) -> None:
     # good rows with quotes of their own, even with a line end inside, on both sides of quotes that are wrong
     lines = ['u1,"a, b",1', 'u2,"say ""hi""",-1', "u3,plain,1"] * 40
     bad = ['u4,"open,1', 'u5,in"side,1', 'u6,"shut"x,-1']
-    text = "\n".join(["user,item,sign", *lines[:50], bad[0], *lines[50:80], bad[1], bad[2], *lines[80:]])
-    raw = tmp_path / "raw.csv"
-    raw.write_text(text)
-    left = convert("csv", raw, tmp_path / "out", name="made", on_error="skip")
+    log(["user,item,sign", *lines[:50], bad[0], *lines[50:80], bad[1], bad[2], *lines[80:]])
+    left = log.made(on_error="skip", name="made")
     assert manifest_of(left)["rows"] == {"total": 120, "like": 80, "dislike": 40, "neutral": 0}
     assert [row[4] for row in rejected(left)] == bad
     assert [row[1] for row in rejected(left)] == ["52", "83", "84"]
 
 
-def test_rows_over_several_lines_are_kept_as_they_stand(tmp_path: Path) -> None:
-    raw = tmp_path / "raw.csv"
-    raw.write_text('user,item,sign,note\nu1,i1,1,"two\nlines"\nu2,,1,"tab\t\nand more"\nu3,i3,1,plain\nu4,"x\ny",1,z\n')
-    left = convert("csv", raw, tmp_path / "out", name="made", on_error="skip")
+def test_rows_over_several_lines_are_kept_as_they_stand(log: Raw) -> None:
+    log('user,item,sign,note\nu1,i1,1,"two\nlines"\nu2,,1,"tab\t\nand more"\nu3,i3,1,plain\nu4,"x\ny",1,z\n')
+    left = log.made(on_error="skip", name="made")
     assert (left / "made.inter").read_text().splitlines()[1:] == ["u1\ti1\t1", "u3\ti3\t1"]
+    reason = "'x\\\\ny' in column 'item' holds a tab, a line end or a null byte; replace it by a blank"
     assert rejected(left) == [
-        ["raw.csv", "4", "item", "no value in column 'item'", 'u2,,1,"tab\\t\\nand more"'],
-        [
-            "raw.csv",
-            "7",
-            "item",
-            "'x\\\\ny' in column 'item' holds a tab, a line end or a null byte; replace it by a blank",
-            'u4,"x\\ny",1,z',
-        ],
+        ["log.csv", "4", "item", "no value in column 'item'", 'u2,,1,"tab\\t\\nand more"'],
+        ["log.csv", "7", "item", reason, 'u4,"x\\ny",1,z'],
     ]
 
 
 @pytest.mark.parametrize("header", [b"us\xe9r,item,sign", b'"user,item,sign', b"user,item,user"])
-def test_a_damaged_header_is_not_skipped(tmp_path: Path, header: bytes) -> None:
-    raw = tmp_path / "raw.csv"
-    raw.write_bytes(b"\n" + header + b"\na,x,1\nb,y,1\n")
-    with pytest.raises(UsageError, match=r"raw.csv"):
-        convert("csv", raw, tmp_path / "out", on_error="skip")
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+def test_a_damaged_header_is_not_skipped(log: Raw, header: bytes) -> None:
+    log(b"\n" + header + b"\na,x,1\nb,y,1\n").refuses("log.csv", on_error="skip")
 
 
-def test_what_is_wrong_with_the_whole_file_still_stops(tmp_path: Path) -> None:
-    raw = tmp_path / "raw.csv"
-    for text, options, message in (
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
         ("user,item,stars\na,x,1\n", {"like": "starz >= 3"}, "no column 'starz'"),
         ("user,item,stars\na,x,3\n", {"like": "stars >= 3", "dislike": "stars <= 3"}, "line 2: a like and a dislike"),
         (
             "user,item,sign\na,x,9\nb,y,9\n",
             {},
-            r"gives no interactions \(2 bad rows were left out, the first: raw.csv, line 2: ",
+            r"gives no interactions \(2 bad rows were left out, the first: log.csv, line 2: ",
         ),
-        ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad row was left out, the first: raw.csv, line 2"),
+        ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad row was left out, the first: log.csv, line 2"),
         ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 row \(1 bad row was left out"),
-    ):
-        raw.write_text(text)
-        with pytest.raises(UsageError, match=message):
-            convert("csv", raw, tmp_path / "out", on_error="skip", **options)
-        assert not list((tmp_path / "out").iterdir())
+    ],
+)
+def test_what_is_wrong_with_the_whole_file_still_stops(
+    log: Raw, text: str, options: dict[str, str], message: str
+) -> None:
+    log(text).refuses(message, on_error="skip", **options)
 
 
-def test_the_unit_and_the_notation_of_times_are_those_of_most_rows(tmp_path: Path) -> None:
-    raw = tmp_path / "raw.csv"
+def test_the_unit_and_the_notation_of_times_are_those_of_most_rows(log: Raw) -> None:
     good = [f"u{n},i,1,165081274{n}" for n in range(6)]
-    raw.write_text("\n".join(["user,item,sign,time", "x,i,1,1650812741000", *good, "x,i,1,2020-07-05", "x,i,1,1e99"]))
-    left = convert("csv", raw, tmp_path / "out", name="made", on_error="skip")
+    log(["user,item,sign,time", "x,i,1,1650812741000", *good, "x,i,1,2020-07-05", "x,i,1,1e99"])
+    left = log.made(on_error="skip", name="made")
     assert [row.split("\t")[3] for row in (left / "made.inter").read_text().splitlines()[1:]] == [
         f"165081274{n}" for n in range(6)
     ]
     assert len(rejected(left)) == 3
-    dates = [f"u{n},i,1,2020-07-0{n + 1}" for n in range(6)]
-    raw.write_text("\n".join(["user,item,sign,time", "x,i,1,5", *dates]))
-    left = convert("csv", raw, tmp_path / "dates", name="made", on_error="skip")
-    assert [row[:3] for row in rejected(left)] == [["raw.csv", "2", "time"]]
+    log(["user,item,sign,time", "x,i,1,5", *(f"u{n},i,1,2020-07-0{n + 1}" for n in range(6))])
+    assert [row[:3] for row in rejected(log.made(on_error="skip", name="made"))] == [["log.csv", "2", "time"]]
 
 
 NULL = pl.lit(None)
@@ -308,38 +294,28 @@ def test_matrices(tmp_path: Path, source: str) -> None:
 
 
 def test_features_and_splits(tmp_path: Path) -> None:
-    folder = tmp_path / "ml-1m"
-    folder.mkdir()
-    (folder / "ratings.dat").write_text("1::5::5::1\n1::6::1::2\n2::x\n")
-    (folder / "movies.dat").write_text("5::A (1999)::Drama\n6::B\n6::B (1990)::War\n5::C (1991)::War\n")
-    left = convert("movielens", folder, tmp_path / "out", name="made", on_error="skip")
-    assert (left / "made.item").read_text().splitlines()[1:] == ["5\tA\t1999\tDrama", "6\tB\t1990\tWar"]
+    movies = "5::A (1999)::Drama\n6::B\n6::B (1990)::War\n5::C (1991)::War\n"
+    raw = Raw(tmp_path / "ml-1m", "movielens", {"ratings.dat": "1::5::5::1\n1::6::1::2\n2::x\n", "movies.dat": movies})
+    left = raw.made(on_error="skip")
+    assert (left / "ml-1m.item").read_text().splitlines()[1:] == ["5\tA\t1999\tDrama", "6\tB\t1990\tWar"]
     assert manifest_of(left)["rejected"] == {"rows": 3, "files": {"movies.dat": 2, "ratings.dat": 1}}
-    split = tmp_path / "split"
-    split.mkdir()
-    for part, text in {"train": "1 1 1\n1 2 0\n1 3\n", "valid": "1 2 x\n1 2 1\n", "test": "2 1 1\n"}.items():
-        (split / f"{part}.txt").write_text(text)
-    left = convert("signed-split", split, tmp_path / "out2", name="made", on_error="skip")
-    assert manifest_of(left)["rejected"] == {"rows": 2, "files": {"train.txt": 1, "valid.txt": 1}}
-    assert manifest_of(left)["rows"]["total"] == 4
+    parts = {"train.txt": "1 1 1\n1 2 0\n1 3\n", "valid.txt": "1 2 x\n1 2 1\n", "test.txt": "2 1 1\n"}
+    record = manifest_of(Raw(tmp_path / "split", "signed-split", parts).made(on_error="skip"))
+    assert record["rejected"] == {"rows": 2, "files": {"train.txt": 1, "valid.txt": 1}}
+    assert record["rows"]["total"] == 4
 
 
-def test_json_that_the_parser_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_that_the_parser_does_not_take(log: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     good = [f'{{"user": "u{n}", "item": "i", "sign": 1}}' for n in range(7)]
     bad = ['{"user": "a"', "[1]", "nonsense", '{"user": "a", "item": "i", "sign": 5}', '{"item": "i", "sign": 1}']
-    raw = tmp_path / "raw.jsonl"
-    raw.write_text("\n".join([good[0], bad[0], *good[1:4], *bad[1:4], "", *good[4:], bad[4]]))
-    left = convert("csv", raw, tmp_path / "out", name="made", on_error="skip")
+    log([good[0], bad[0], *good[1:4], *bad[1:4], "", *good[4:], bad[4]], "log.jsonl")
+    left = log.made(on_error="skip", name="made")
     assert manifest_of(left)["rows"]["total"] == 7
     assert sorted(row[4] for row in rejected(left)) == sorted(bad)
     # a line that is an object, but that the parser of tables refuses
-    from recbole_signed.convert import json_lines
-
-    parse: Callable[..., Any] = json_lines._parse_json
-    monkeypatch.setattr(json_lines, "_parse_json", lambda block, *rest: "no" if b"u3" in block else parse(block, *rest))
-    raw.write_text("\n".join([*good, bad[0]]))
-    left = convert("csv", raw, tmp_path / "two", name="made", on_error="skip")
+    parse: Callable[..., Any] = tables._parse_json
+    monkeypatch.setattr(tables, "_parse_json", lambda block, *rest: "no" if b"u3" in block else parse(block, *rest))
+    left = log("\n".join([*good, bad[0]]), "log.jsonl").made(on_error="skip", name="made")
     assert ("4", "no") in [(row[1], row[3]) for row in rejected(left)]
     assert manifest_of(left)["rows"]["total"] == 6
-    with pytest.raises(UsageError, match=r"raw.jsonl, line 4: no"):
-        convert("csv", raw, tmp_path / "three", name="made")
+    log.refuses("log.jsonl, line 4: no")

@@ -1,12 +1,9 @@
-"""The sources ``movielens-100k``, ``signed-split`` and ``toy`` on real data and on files in their formats."""
+"""The sources ``signed-split`` and ``toy``, and the source ``csv`` on real files of others."""
 
 from __future__ import annotations
 
-import gzip
 import lzma
-import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from converted import manifest_of, tuples_of
+from converted import Raw, manifest_of, tuples_of
 
 from recbole_signed.convert import convert
 from recbole_signed.convert.sources.toy import Planted, planted
@@ -30,25 +27,30 @@ SIGFORMER = {
 }
 
 
+Rows = dict[str, list[tuple[str, ...]]]
+
+
+def dealt(folder: Path, pairs: list[str], again: int = 0) -> Raw:
+    """Rows as a split of 420, 60 and the rest, of which some of the first are in the last part again."""
+    parts = {"train": pairs[:420], "valid": pairs[420:480], "test": pairs[480:] + pairs[:again]}
+    return Raw(folder, "signed-split", {f"{part}.txt": "\n".join(lines) + "\n" for part, lines in parts.items()})
+
+
+def parts_of(made: Path) -> Rows:
+    return {part: tuples_of(made / f"{made.name}.{part}.inter") for part in PARTS}
+
+
 def test_rows_are_dealt_again(tmp_path: Path) -> None:
     """Every row stays, every part keeps its numbers of likes and dislikes, and the seed decides who gets what."""
-    folder, rng = tmp_path / "raw", np.random.default_rng(0)
-    folder.mkdir()
+    rng = np.random.default_rng(0)
     pairs = [f"{user} {item} {rng.integers(1, 6)}" for user in range(30) for item in range(20)]
-    parts = {"train": pairs[:420], "valid": pairs[420:480], "test": [*pairs[480:], pairs[0]]}  # a pair twice
-    for part, lines in parts.items():
-        (folder / f"{part}.txt").write_text("\n".join(lines) + "\n")
-    as_published = convert("signed-split", folder, tmp_path, name="published")
-    made = [convert("signed-split", folder, tmp_path, resplit=seed) for seed in (1, 2)]
-    assert [each.name for each in made] == ["raw-resplit1", "raw-resplit2"]
-    again = convert("signed-split", folder, tmp_path, name="again", resplit="1")
-    found = []
-    for each in (as_published, *made, again):
-        rows = {part: tuples_of(each / f"{each.name}.{part}.inter") for part in parts}
-        found.append(rows)
-        for part in parts:
-            signs = [sorted(row[3] for row in split[part]) for split in (found[0], rows)]
-            assert signs[0] == signs[1]
+    raw = dealt(tmp_path / "raw", pairs, again=1)
+    made = [raw.made(**options) for options in ({}, {"resplit": 1}, {"resplit": 2}, {"resplit": "1"})]
+    assert [each.name for each in made] == ["raw", "raw-resplit1", "raw-resplit2", "raw-resplit1"]
+    found = [parts_of(each) for each in made]
+    for rows in found:
+        for part in PARTS:
+            assert sorted(row[3] for row in rows[part]) == sorted(row[3] for row in found[0][part])
         everything = [sorted(row for part in split.values() for row in part) for split in (found[0], rows)]
         assert everything[0] == everything[1]
     assert found[1] == found[3]
@@ -59,14 +61,12 @@ def test_rows_are_dealt_again(tmp_path: Path) -> None:
 
 def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path: Path) -> None:
     """The test part is that of the same seed, and the validation part keeps its rows and gets some of training."""
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    pairs = [f"{user} {item} {(user * item) % 3 // 2}" for user in range(30) for item in range(20)]
-    for part, lines in {"train": pairs[:420], "valid": pairs[420:480], "test": pairs[480:]}.items():
-        (folder / f"{part}.txt").write_text("\n".join(lines) + "\n")
-    made = [convert("signed-split", folder, tmp_path, resplit=3, even=even) for even in (False, True)]
+    raw = dealt(
+        tmp_path / "raw", [f"{user} {item} {(user * item) % 3 // 2}" for user in range(30) for item in range(20)]
+    )
+    made = [raw.made(resplit=3, even=even) for even in (False, True)]
     assert [each.name for each in made] == ["raw-resplit3", "raw-resplit3-even"]
-    plain, even = ({part: tuples_of(each / f"{each.name}.{part}.inter") for part in PARTS} for each in made)
+    plain, even = map(parts_of, made)
     assert even["test"] == plain["test"]
     assert set(even["valid"]) > set(plain["valid"])
     assert sorted(even["train"] + even["valid"]) == sorted(plain["train"] + plain["valid"])
@@ -74,14 +74,10 @@ def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path
 
 
 def test_even_parts_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    for part, lines in {"train": "1 1 1\n1 2 0\n", "valid": "1 3 1\n", "test": "1 4 1\n1 5 1\n"}.items():
-        (folder / f"{part}.txt").write_text(lines)
-    with pytest.raises(UsageError, match="give resplit=SEED, too"):
-        convert("signed-split", folder, tmp_path, even=True)
-    with pytest.raises(UsageError, match="2 of 4 are in the test part; leave even out"):
-        convert("signed-split", folder, tmp_path, resplit=1, even=True)
+    files = {"train.txt": "1 1 1\n1 2 0\n", "valid.txt": "1 3 1\n", "test.txt": "1 4 1\n1 5 1\n"}
+    raw = Raw(tmp_path / "raw", "signed-split", files)
+    raw.refuses("give resplit=SEED, too", even=True)
+    raw.refuses("2 of 4 are in the test part; leave even out", resplit=1, even=True)
 
 
 @pytest.mark.parametrize("name", sorted(SIGFORMER))
@@ -111,12 +107,8 @@ def test_published_splits(tmp_path: Path, shared_data: Callable[[str], Path], na
     assert [row[-1] for row in written] == ["1" if float(row[2]) >= threshold else "-1" for row in published]
 
 
-def split(folder: Path, train: str, valid: str = "1 2 1\n", test: str = "2 1 1\n") -> Path:
-    folder.mkdir()
-    (folder / "train.txt").write_text(train)
-    (folder / "valid.txt.gz").write_bytes(gzip.compress(valid.encode()))
-    (folder / "test.txt.xz").write_bytes(lzma.compress(test.encode()))
-    return folder
+def split(folder: Path, train: str, valid: str = "1 2 1\n", test: str = "2 1 1\n") -> Raw:
+    return Raw(folder, "signed-split", {"train.txt": train, "valid.txt.gz": valid, "test.txt.xz": test})
 
 
 @pytest.mark.parametrize(
@@ -132,10 +124,8 @@ def split(folder: Path, train: str, valid: str = "1 2 1\n", test: str = "2 1 1\n
     ],
 )
 def test_labels(tmp_path: Path, train: str, options: dict[str, Any], signs: str, header: str) -> None:
-    others = ("1 2 5\n", "2 1 1\n") if "rating" in header else ("1 2 1\n", "2 1 1\n")
-    if "like" in options and options["like"].endswith("7"):
-        others = ("1 2 8\n", "2 1 1\n")
-    made = convert("signed-split", split(tmp_path / "split", train, *others), tmp_path / "out", **options)
+    highest = max(line.split()[2] for line in train.splitlines())  # so that no part is without a like
+    made = split(tmp_path / "split", train, f"1 2 {highest}\n").made(**options)
     assert " ".join(row[-1] for row in tuples_of(made / "split.train.inter")) == signs
     first = (made / "split.train.inter").read_text().splitlines()[0]
     assert [field.split(":")[0] for field in first.split("\t")][2:] == header.split()
@@ -143,123 +133,34 @@ def test_labels(tmp_path: Path, train: str, options: dict[str, Any], signs: str,
 
 def test_labels_are_judged_over_all_parts_together(tmp_path: Path) -> None:
     # a test part of ones alone would look like likes, but the train part says that these are ratings
-    raw = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n")
-    made = convert("signed-split", raw, tmp_path / "out")
+    made = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n").made()
     assert [row[-1] for row in tuples_of(made / "split.test.inter")] == ["-1", "-1"]
 
 
 def test_bad_splits(tmp_path: Path) -> None:
-    def refuse(folder: Path, message: str, **options: Any) -> None:
-        with pytest.raises(UsageError, match=message):
-            convert("signed-split", folder, tmp_path / "out", **options)
-        assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
-
-    refuse(split(tmp_path / "a", "1 1 1\n1 2\n"), "train.txt, line 2: 2 columns where 3 were expected")
-    refuse(
-        split(tmp_path / "b", "1 1 1\n", valid="1 1 x\n"), "valid.txt.gz, line 1: the label needs numbers .* got 'x'"
-    )
-    refuse(
-        split(tmp_path / "c", "1 1 9\n1 1 0\n"), "labels from 0 to 9 are neither 0/1 nor ratings of 1 to 5; give like="
-    )
-    refuse(split(tmp_path / "d", "1 1 0\n", "1 1 0\n", "1 1 0\n"), "leaves no likes")
-    refuse(tmp_path / "a" / "train.txt", "is a file; give the folder")
-    (tmp_path / "a" / "train.txt.gz").touch()
-    refuse(tmp_path / "a", "holds train.txt and train.txt.gz; keep one of them")
-    (tmp_path / "b" / "valid.txt.gz").rename(tmp_path / "b" / "validation.txt.gz")
-    refuse(tmp_path / "b", "holds no valid.txt .or .gz, .xz, .zst of it.; did you mean")
-    (tmp_path / "c" / "test.txt.xz").write_bytes(lzma.compress(b""))
-    refuse(tmp_path / "c", "test.txt.xz is empty")
-
-
-def test_ml100k_from_the_wheel(tmp_path: Path) -> None:
-    made = convert("movielens-100k", None, tmp_path)
-    assert made.name == "ml-100k-signed"
-    record = manifest_of(made)
-    assert record["rows"] == {"total": 100_000, "like": 55_375, "dislike": 17_480, "neutral": 27_145}
-    assert (record["users"], record["items"]) == (943, 1_682)
-    assert record["time"]["first"] == "1997-09-20T03:05:10Z"
-    assert set(record["inputs"]) == {"ml-100k.inter", "ml-100k.user", "ml-100k.item"}
-    header = "user_id:token\titem_id:token\trating:float\tsign:float\ttimestamp:float"
-    lines = (made / "ml-100k-signed.inter").read_text().splitlines()
-    assert lines[0] == header
-    rows = tuples_of(made / "ml-100k-signed.inter")
-    times = [int(row[4]) for row in rows]
-    assert times == sorted(times)
-    spec = find_spec("recbole")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    example = Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
-    raw = tuples_of(example / "ml-100k.inter")
-    assert [(row[0], row[1], row[2], row[4]) for row in rows] == sorted(raw, key=lambda row: int(row[3]))
-    for kind in ("user", "item"):
-        # RecBole 1.2.0 has them with the ends of lines of another system
-        assert (made / f"ml-100k-signed.{kind}").read_text() == (example / f"ml-100k.{kind}").read_text()
-
-
-def test_ml100k_from_raw_files_and_with_other_rules(tmp_path: Path) -> None:
-    raw = tmp_path / "ml-100k"
-    raw.mkdir()
-    (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t4\t881250948\n22\t377\t1\t878887116\n")
-    made = convert("movielens-100k", raw, tmp_path / "one")
-    assert tuples_of(made / "ml-100k-signed.inter") == [
-        ("22", "377", "1", "-1", "878887116"),
-        ("186", "302", "4", "1", "881250948"),
-        ("196", "242", "3", "0", "881250949"),
-    ]
-    assert not (made / "ml-100k-signed.user").exists()
-    made = convert("movielens-100k", raw / "u.data", tmp_path / "two", like="rating >= 3", dislike="else", name="three")
-    assert [row[3] for row in tuples_of(made / "three.inter")] == ["-1", "1", "1"]
-    with pytest.raises(UsageError, match=r"holds neither ml-100k.inter nor u.data"):
-        convert("movielens-100k", tmp_path, tmp_path / "other")
-    (raw / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t\t881250948\n")
-    with pytest.raises(UsageError, match=r"u.data, line 2: no value in column 'rating'"):
-        convert("movielens-100k", raw, tmp_path / "other")
-
-
-def test_ml100k_is_a_source_of_ratings_like_the_others(tmp_path: Path) -> None:
-    raw = tmp_path / "ml-100k"
-    raw.mkdir()
-    rows = "1\t1\t5\t881250949\n1\t2\t1\t881250950\n"
-    (raw / "u.data.gz").write_bytes(gzip.compress(rows.encode()))
-    (raw / "u.user.gz").write_bytes(gzip.compress(b"1|25|M|writer|40206\n"))
-    made = convert("movielens-100k", raw, tmp_path / "one", dislike="none")
-    assert [row[3] for row in tuples_of(made / "ml-100k-signed.inter")] == ["1", "0"]
-    assert (made / "ml-100k-signed.user").is_file()
-    (raw / "u.data.gz").unlink()
-    for row, message in (
-        ("2\t2\t50\t881250951", "rating 50, ratings here go from 1 to 5"),
-        ("2\t2\t4\t881250951000", "time 881250951000 in column 'timestamp' is too large"),
-    ):
-        (raw / "u.data").write_text(f"{rows}{row}\n")
-        with pytest.raises(UsageError, match=f"^u.data, line 3: {message}"):
-            convert("movielens-100k", raw, tmp_path / "two")
-
-
-def test_ml100k_without_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["recbole_signed.convert.sources.movielens_100k"], "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"RecBole's example data .* was not found; install recbole"):
-        convert("movielens-100k", None, tmp_path)
+    raw = split(tmp_path / "a", "1 1 1\n1 2\n")
+    raw.refuses("train.txt, line 2: 2 columns where 3 were expected")
+    raw.refuses("is a file; give the folder", "train.txt")
+    (raw.folder / "train.txt.gz").touch()
+    raw.refuses("holds train.txt and train.txt.gz; keep one of them")
+    raw = split(tmp_path / "b", "1 1 1\n", valid="1 1 x\n")
+    raw.refuses("valid.txt.gz, line 1: the label needs numbers .* got 'x'")
+    (raw.folder / "valid.txt.gz").rename(raw.folder / "validation.txt.gz")
+    raw.refuses("holds no valid.txt .or .gz, .xz, .zst of it.; did you mean")
+    raw = split(tmp_path / "c", "1 1 9\n1 1 0\n")
+    raw.refuses("labels from 0 to 9 are neither 0/1 nor ratings of 1 to 5; give like=")
+    raw.write({"test.txt.xz": ""})
+    raw.refuses("test.txt.xz is empty")
+    split(tmp_path / "d", "1 1 0\n", "1 1 0\n", "1 1 0\n").refuses("leaves no likes")
 
 
 def test_other_real_files(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
-    made = convert(
-        "csv",
-        shared_data("movietweetings") / "ratings.dat.xz",
-        tmp_path,
-        columns="user,item,rating,time",
-        like="rating >= 7",
-        dislike="else",
-    )
+    ratings = shared_data("movietweetings") / "ratings.dat.xz"
+    rule = {"like": "rating >= 7", "dislike": "else"}
+    made = convert("csv", ratings, tmp_path, columns="user,item,rating,time", **rule)
     assert manifest_of(made)["rows"] == {"total": 141_695, "like": 102_400, "dislike": 39_295, "neutral": 0}
-    made = convert(
-        "csv",
-        shared_data("ml-latest-small") / "ratings.parquet",
-        tmp_path,
-        name="ml-latest-small",
-        item="movieId",
-        like="rating >= 4",
-        dislike="else",
-    )
+    ratings = shared_data("ml-latest-small") / "ratings.parquet"
+    made = convert("csv", ratings, tmp_path, name="small", item="movieId", like="rating >= 4", dislike="else")
     assert manifest_of(made)["rows"] == {"total": 100_836, "like": 48_580, "dislike": 52_256, "neutral": 0}
     log = shared_data("kuairand-pure-tail") / "log_standard_4_25_to_5_08_pure.csv.xz"
     made = convert("csv", log, tmp_path, item="video_id", time="time_ms", like="is_click == 1", dislike="else")

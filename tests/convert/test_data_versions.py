@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from converted import manifest_of
+from converted import Raw, manifest_of
 
 from recbole_signed.convert import convert, spool
 from recbole_signed.convert import dataset_versions as versions
-from recbole_signed.convert.recount import accept
+from recbole_signed.convert.manifest import accept
 from recbole_signed.errors import UsageError
 
 ROWS = "user,item,sign,time\na,x,1,10\na,y,-1,20\nb,x,1,30\nb,y,0,40\n"
@@ -221,17 +221,13 @@ def test_a_change_that_cannot_be_accepted(tmp_path: Path, made: Path) -> None:
 
 
 def test_a_published_split_is_counted_part_by_part(tmp_path: Path) -> None:
-    folder = tmp_path / "split"
-    folder.mkdir()
-    for part in ("train", "valid", "test"):
-        (folder / f"{part}.txt").write_text("1 1 1\n1 2 0\n")
-    made = convert("signed-split", folder, tmp_path / "out")
+    parts = {f"{part}.txt": "1 1 1\n1 2 0\n" for part in ("train", "valid", "test")}
+    made = Raw(tmp_path / "split", "signed-split", parts).made()
     with (made / "split.test.inter").open("a") as file:
         file.write("2\t2\t1\n")
     assert accept(made) == ["split.test.inter"]
     record = manifest_of(made)
-    assert record["parts"]["test"]["rows"]["total"] == 3
-    assert record["parts"]["train"]["rows"]["total"] == 2
+    assert [each["rows"]["total"] for each in record["parts"].values()] == [2, 2, 3]
     assert record["rows"]["total"] == 7
 
 

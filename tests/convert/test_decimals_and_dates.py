@@ -8,34 +8,27 @@ from typing import Any
 
 import polars as pl
 import pytest
-from converted import manifest_of
+from converted import Raw, manifest_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import recbole_signed as rs
-from recbole_signed.convert import convert
-from recbole_signed.convert.time_formats import TimeFormat
+from recbole_signed.convert.clock import TimeFormat
 from recbole_signed.errors import UsageError
 
 RULE = {"like": "rating >= 3.5", "dislike": "rating <= 2"}
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def lines_of(folder: Path) -> list[str]:
     return (folder / f"{folder.name}.inter").read_text(encoding="utf-8").splitlines()
 
 
-def test_decimal_commas(tmp_path: Path) -> None:
-    raw = write(
-        tmp_path / "log.csv",
+def test_decimal_commas(log: Raw) -> None:
+    log(
         "user;item;rating;time;price;year;sizes\n"
-        "a;x;3,5;1593878903,5;1,25;1995;1,5 2\nb;x;1;1593878904;2;1996;3\nc;x;+2,5;1593878905;3,0;1997;4\n",
+        "a;x;3,5;1593878903,5;1,25;1995;1,5 2\nb;x;1;1593878904;2;1996;3\nc;x;+2,5;1593878905;3,0;1997;4\n"
     )
-    made = convert("csv", raw, tmp_path, decimal=",", keep="price:float,year,sizes:float_seq", **RULE)
+    made = log.made(decimal=",", keep="price:float,year,sizes:float_seq", **RULE)
     assert lines_of(made)[1:] == [
         "a\tx\t3.5\t1\t1593878903.5\t1.25\t1995\t1.5 2",
         "b\tx\t1\t-1\t1593878904\t2\t1996\t3",
@@ -45,9 +38,9 @@ def test_decimal_commas(tmp_path: Path) -> None:
     assert manifest_of(made)["options"]["decimal"] == ","
 
 
-def test_a_sign_with_a_decimal_comma(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user;item;sign\na;x;1,0\nb;x;-1,0\n")
-    assert lines_of(convert("csv", raw, tmp_path, decimal=","))[1:] == ["a\tx\t1", "b\tx\t-1"]
+def test_a_sign_with_a_decimal_comma(log: Raw) -> None:
+    log("user;item;sign\na;x;1,0\nb;x;-1,0\n")
+    assert lines_of(log.made(decimal=","))[1:] == ["a\tx\t1", "b\tx\t-1"]
 
 
 @pytest.mark.parametrize(
@@ -60,32 +53,26 @@ def test_a_sign_with_a_decimal_comma(tmp_path: Path) -> None:
         ("a;x;5\n", {"decimal": ";"}, "decimal=';' is neither a point nor a comma"),
     ],
 )
-def test_what_is_no_number_is_refused_with_the_option(
-    tmp_path: Path, text: str, options: dict[str, Any], told: str
-) -> None:
-    raw = write(tmp_path / "log.csv", "user;item;rating\n" + text)
-    with pytest.raises(UsageError, match=told):
-        convert("csv", raw, tmp_path, **RULE, **options)
+def test_what_is_no_number_is_refused_with_the_option(log: Raw, text: str, options: dict[str, Any], told: str) -> None:
+    log("user;item;rating\n" + text).refuses(told, **RULE, **options)
 
 
-def test_a_kept_column_that_may_be_numbers_or_text_needs_its_type(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user;item;rating;at\na;x;5;3,5\nb;x;1;2\n")
+def test_a_kept_column_that_may_be_numbers_or_text_needs_its_type(log: Raw) -> None:
+    log("user;item;rating;at\na;x;5;3,5\nb;x;1;2\n")
     options = {"decimal": ",", "rating": "rating", **RULE}
-    with pytest.raises(UsageError, match=r"line 2: '3,5' in column 'at' is a number or a text; .* keep='at:float' or"):
-        convert("csv", raw, tmp_path, keep="at", **options)
-    made = convert("csv", raw, tmp_path, keep="at:token", **options)
+    log.refuses(r"line 2: '3,5' in column 'at' is a number or a text; .* keep='at:float' or", keep="at", **options)
+    made = log.made(keep="at:token", **options)
     assert lines_of(made)[1] == "a\tx\t5\t1\t3,5"
-    raw = write(tmp_path / "points.csv", "user;item;rating;at\na;x;5;3.5\n")
-    with pytest.raises(UsageError, match=r"line 2: '3.5 1' in column 'at' has a point") as failed:
-        convert("csv", write(raw, "user;item;rating;at\na;x;5;3.5 1\n"), tmp_path, keep="at:float_seq", **options)
-    assert str(failed.value).endswith("on_error=skip.")
+    log("user;item;rating;at\na;x;5;3.5 1\n")
+    told = log.refuses(r"line 2: '3.5 1' in column 'at' has a point", keep="at:float_seq", **options)
+    assert told.endswith("on_error=skip.")
 
 
-def test_dates_by_a_notation(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user,item,sign,date\na,x,1,05/07/2020\nb,x,-1,4/7/2020\n")
-    made = convert("csv", raw, tmp_path, time_format="%d/%m/%Y")
+def test_dates_by_a_notation(log: Raw) -> None:
+    log("user,item,sign,date\na,x,1,05/07/2020\nb,x,-1,4/7/2020\n")
+    made = log.made(time_format="%d/%m/%Y")
     assert lines_of(made)[1:] == ["b\tx\t-1\t1593820800", "a\tx\t1\t1593907200"]
-    made = convert("csv", raw, tmp_path, name="us", time_format="%m/%d/%Y")
+    made = log.made(time_format="%m/%d/%Y")
     assert lines_of(made)[1:] == ["b\tx\t-1\t1586217600", "a\tx\t1\t1588809600"]
 
 
@@ -115,15 +102,13 @@ def test_dates_by_a_notation(tmp_path: Path) -> None:
         ("05/07/2020", {"time_format": "mixed"}, "time_format='mixed' has no year"),
     ],
 )
-def test_dates_are_not_guessed(tmp_path: Path, date: str, options: dict[str, Any], told: str) -> None:
-    raw = write(tmp_path / "log.csv", f"user,item,sign,date\na,x,1,{date}\n")
-    with pytest.raises(UsageError, match=told):
-        convert("csv", raw, tmp_path, **options)
+def test_dates_are_not_guessed(log: Raw, date: str, options: dict[str, Any], told: str) -> None:
+    log(f"user,item,sign,date\na,x,1,{date}\n").refuses(told, **options)
 
 
-def test_bad_dates_and_numbers_are_left_out_with_the_others(tmp_path: Path) -> None:
-    raw = write(tmp_path / "log.csv", "user;item;rating;date\na;x;4,5;05/07/2020\nb;x;4.5;05/07/2020\nc;x;1;2020\n")
-    made = convert("csv", raw, tmp_path, decimal=",", time_format="%d/%m/%Y", on_error="skip", like="rating >= 4")
+def test_bad_dates_and_numbers_are_left_out_with_the_others(log: Raw) -> None:
+    log("user;item;rating;date\na;x;4,5;05/07/2020\nb;x;4.5;05/07/2020\nc;x;1;2020\n")
+    made = log.made(decimal=",", time_format="%d/%m/%Y", on_error="skip", like="rating >= 4")
     assert lines_of(made)[1:] == ["a\tx\t4.5\t1\t1593907200"]
     assert manifest_of(made)["rejected"]["rows"] == 2
 

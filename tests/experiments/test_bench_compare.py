@@ -18,7 +18,7 @@ import pytest
 from scripted import scripted_run
 
 from recbole_signed.convert import convert
-from recbole_signed.convert.recount import accept
+from recbole_signed.convert.manifest import accept
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config
 from recbole_signed.runs import RunRow, TableSpec, compare, pool, runner

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.convert.sources.zvuk import Options as ZvukOptions
+from recbole_signed.convert.sources.watched import ZvukOptions
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.analysis.tradeoff_curve import chosen_points, gamma_in, read_curves
 from recbole_signed.lab.analysis.tradeoff_splits import standings

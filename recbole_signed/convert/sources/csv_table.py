@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, number, open_table, option
 from recbole_signed.convert.atomic import GUESS, STANDARD, TYPES
-from recbole_signed.convert.base import Features, Part
-from recbole_signed.convert.batch import FIX_ROW
-from recbole_signed.convert.clock import Clock, TimeUnit
+from recbole_signed.convert.base import Converter, Features
+from recbole_signed.convert.batch import FIX_ROW, Batch
+from recbole_signed.convert.clock import Clock, TimeFormat, TimeUnit
 from recbole_signed.convert.columns import (
     DECIMAL_COMMA,
     DECIMAL_POINT,
     PlainIds,
     is_comma_number,
+    number,
     rule_from,
     sign,
     sign_by_rule,
     token,
 )
-from recbole_signed.convert.json_lines import JsonLines, without_nested
+from recbole_signed.convert.options import option
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.sources.feature_table import features_of, without_blank_rows
-from recbole_signed.convert.tables import RawTable
-from recbole_signed.convert.time_formats import TimeFormat
+from recbole_signed.convert.tables import JsonLines, RawTable, open_table, without_nested
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import require_file
 
@@ -113,11 +112,11 @@ class CsvTable(Converter):
         return [*super().inputs(), *(path for path in self._feature_files.values() if path is not None)]
 
     def item_features(self) -> Features | None:
-        """The file of items, if one was given."""
+        """The items, if they were given."""
         return self._features_in("item")
 
     def user_features(self) -> Features | None:
-        """The file of users, if one was given."""
+        """The users, if they were given."""
         return self._features_in("user")
 
     @property
@@ -218,12 +217,13 @@ class CsvTable(Converter):
                 keep[name] = type_ or None
         return keep
 
-    def parts(self) -> Iterable[Part]:
-        """One part: the table's rows."""
-        types = {name: type_ or GUESS for name, type_ in self._keep.items() if type_ or self._table.is_text}
-        yield Part(None, self._batches(), types)
+    @property
+    def types(self) -> dict[str, str]:  # type: ignore[override]
+        """Types of the kept columns."""
+        return {name: type_ or GUESS for name, type_ in self._keep.items() if type_ or self._table.is_text}
 
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """Give the rows of the table."""
         column_of, decimal = self._column_of, self.options.decimal
         clock = Clock(self.options.time_unit, self._notation, decimal, _OTHER_DATES)
         ids = {f"{kind}_id": PlainIds(decimal) for kind in ("user", "item")} if self._table.is_text else {}
@@ -264,10 +264,8 @@ class CsvTable(Converter):
         names = {role: {*_USUAL[role], _plain(self._column_of[role])} for role in ("user", "item")}
         header = np.zeros(batch.frame.height, bool)
         header[:1] = any(_plain(batch.frame[_FIELD[role]][0]) in of for role, of in names.items())
-        return batch.require(
-            ~header,
-            lambda i: "the line is a header, and columns= is for files without one; leave out columns=, or that line",
-        )
+        problem = "the line is a header, and columns= is for files without one; leave out columns=, or that line"
+        return batch.require(~header, problem)
 
     def _with_decimals(self, batch: Batch) -> Batch:
         """Read the kept columns of text whose numbers have decimal commas."""
@@ -281,13 +279,13 @@ class CsvTable(Converter):
                 batch = number(batch, name, purpose="an atomic file", decimal=DECIMAL_COMMA)
             elif type_ == "float_seq":
                 has_point = text.str.contains(DECIMAL_POINT, literal=True).fill_null(False)
-                complaint = partial(_complain, text, f"in column {name!r} has a point, but decimal=, is set")
-                batch = batch.require(~has_point, complaint, name, remedy=FIX_ROW)
+                problem = "{value!r} in column {column!r} has a point, but decimal=, is set"
+                batch = batch.require(~has_point, problem, name, remedy=FIX_ROW)
                 batch = batch.with_columns(pl.col(name).str.replace_all(DECIMAL_COMMA, DECIMAL_POINT, literal=True))
             elif type_ is None and self._table.is_text:
-                choice = f"keep='{name}:float' or keep='{name}:token'"
-                complaint = partial(_complain, text, f"in column {name!r} is a number or a text; say which by {choice}")
-                batch = batch.require(~is_comma_number(text), complaint, name, skippable=False)
+                choice = "keep='{column}:float' or keep='{column}:token'"
+                problem = f"{{value!r}} in column {{column!r}} is a number or a text; say which by {choice}"
+                batch = batch.require(~is_comma_number(text), problem, name, skippable=False)
         return batch
 
     def _rule_column(self, name: str) -> str:
@@ -300,7 +298,3 @@ class CsvTable(Converter):
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "").replace(" ", "")
-
-
-def _complain(values: pl.Series, problem: str, row: int) -> str:
-    return f"{values[row]!r} {problem}"

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import polars as pl
 
-from recbole_signed.convert import Batch
 from recbole_signed.convert.atomic import GUESS
 from recbole_signed.convert.base import Features
+from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import DECIMAL_COMMA, DECIMAL_POINT, PlainIds
-from recbole_signed.convert.raw_table import RawTable
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError, nearest
 
 _NO_TEXT = (pl.Duration, pl.Binary, pl.Object)
@@ -72,9 +72,7 @@ def _of_text(batch: Batch, column: str, id_column: str, types: dict[str, str], d
         else:
             batch = batch.require(
                 ~batch.frame[name].str.contains(_NESTED),
-                lambda i, cells=batch.frame[name], name=name: (  # type: ignore[misc]
-                    f"column {name!r} holds {cells[i]}; give lists={name} if these are lists, or drop the column"
-                ),
+                "column {column!r} holds {value}; give lists={column} if these are lists, or drop the column",
                 name,
             )
         if decimal == DECIMAL_COMMA and type_ == GUESS:
@@ -120,7 +118,7 @@ def _without_gaps(rows: Batch, column: str) -> Batch:
     finite = lists.cast(pl.List(pl.Float64)).list.eval(pl.element().is_finite().fill_null(False)).list.all()
     return rows.require(
         finite.fill_null(True),
-        lambda i: f"the list in column {column!r} has a place without a finite number; fill it, or give no list",
+        "the list in column {column!r} has a place without a finite number; fill it, or give no list",
         column,
     )
 

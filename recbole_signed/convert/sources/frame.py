@@ -10,14 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from recbole_signed.convert import Batch
 from recbole_signed.convert.base import Features
+from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import write_dataset
-from recbole_signed.convert.common import NAMES, split
-from recbole_signed.convert.options import read
-from recbole_signed.convert.raw_table import RawTable
+from recbole_signed.convert.options import COMMON_NAMES, read, split
 from recbole_signed.convert.sources.csv_table import CsvTable, Options
 from recbole_signed.convert.sources.feature_table import features_of
+from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 
 BATCH_ROWS = 2_000_000
@@ -34,10 +33,7 @@ class _Frame(RawTable):
     frame: pl.DataFrame
     index: tuple[str, ...]
     """Names of the columns that are the index of a pandas table, and so left out."""
-
-    @property
-    def is_text(self) -> bool:
-        return False
+    is_text = False
 
     def hint(self, column: str | None = None) -> str:
         return _index_hint(self.index, column) or super().hint(column)
@@ -57,18 +53,11 @@ class FrameTable(CsvTable):
 
     def __init__(self, frame: Any, options: Options, items: Any = None, users: Any = None) -> None:
         super().__init__(None, options)
-        self._frame, self._index, self._items, self._users = as_polars(frame), _index_of(frame), items, users
+        self._frame, self._index, self._beside = as_polars(frame), _index_of(frame), {"item": items, "user": users}
 
-    def item_features(self) -> Features | None:
-        """The table of items, if one was given."""
-        return self._features_from(self._items, "item")
-
-    def user_features(self) -> Features | None:
-        """The table of users, if one was given."""
-        return self._features_from(self._users, "user")
-
-    def _features_from(self, table: Any, kind: str) -> Features | None:
+    def _features_in(self, kind: str) -> Features | None:
         """Return the features in a table whose ids are in a column of the interactions' name, or in ``item_id``."""
+        table = self._beside[kind]
         if table is None:
             return None
         frame = as_polars(table)
@@ -100,7 +89,7 @@ def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None
         if name in options:
             raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
     shared, own = split(options, Options, None)
-    converter = FrameTable(frame, read(Options, own, None, also=NAMES), items, users)
+    converter = FrameTable(frame, read(Options, own, None, also=COMMON_NAMES), items, users)
     return write_dataset(converter, "csv", target, shared)
 
 

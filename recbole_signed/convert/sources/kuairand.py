@@ -1,4 +1,10 @@
-"""The source ``kuairand``: the logs of KuaiRand (Gao et al., CIKM 2022) in its versions Pure, 1K and 27K."""
+"""The source ``kuairand``: the logs of KuaiRand (Gao et al., CIKM 2022) in its versions Pure, 1K and 27K.
+
+What the users of KuaiRand-Pure saw before a log begins is in ``user_sequences.parquet``: an order without times. That
+file, made by others from the standard log up to 2022-04-24, lists for each user the last 50 exposures at most
+(``watch_seq``) and those with a long view (``long_watch_seq``). Whether an exposure was a long view is told by
+membership: a video that a user saw several times is a long view each time, if it ever was one.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +17,14 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, open_table, option, rejects
-from recbole_signed.convert.base import Features, Part
+from recbole_signed.convert.base import Converter, Features, find_files, find_one, plain_name
+from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
-from recbole_signed.convert.columns import filled, sign_by_rule
-from recbole_signed.convert.find import find_files, find_one, plain_name
+from recbole_signed.convert.columns import filled, require_flag, require_value, sign_by_rule
+from recbole_signed.convert.options import option
+from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.sources.kuairand_history import FILE, history_batches, require_earlier
+from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
 
 _FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter")
@@ -25,7 +32,7 @@ SIGNALS = (*_FLAGS, "play_time_ms", "duration_ms", "profile_stay_time", "comment
 """Columns of the log beyond ids and time. ``date`` and ``hourmin`` are left out: they contradict ``time_ms``."""
 _LOGS = {"standard": ("log_standard_*.csv",), "random": ("log_random_*.csv",), "all": ("log_*.csv",)}
 _VERSION = re.compile(r"_(pure|1k|27k)(?:_part\d+)?\.csv$")
-_VIEW, _HISTORY = "long_view", "is_history"
+_VIEW, _HISTORY, _SEQUENCES = "long_view", "is_history", "user_sequences.parquet"
 _LIKED, _HATED = "is_like == 1 and is_hate == 0", "is_hate == 1 and is_like == 0"
 _USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 _VIDEO_NUMBERS = ("video_duration", "server_width", "server_height")
@@ -71,6 +78,7 @@ class KuaiRand(Converter):
         super().__init__(input, options)
         known = (_VIEW, _HISTORY) if options.history else SIGNALS
         self._keep: tuple[str, ...] = known if options.keep is None else options.keep
+        self.types = {name: "token" if name == "tab" else "float" for name in self._keep}
         unknown = [name for name in self._keep if name not in known]
         if unknown and options.history and unknown[0] in SIGNALS:
             raise UsageError(
@@ -133,12 +141,14 @@ class KuaiRand(Converter):
     def _history(self) -> Path:
         assert self.input is not None
         if self.input.is_file():
-            raise UsageError(f"history=true needs a folder that holds the log and {FILE}, but {self.input} is a file.")
-        return find_one(self._logs[0].parent, [FILE], "history of KuaiRand")
+            raise UsageError(
+                f"history=true needs a folder that holds the log and {_SEQUENCES}, but {self.input} is a file."
+            )
+        return find_one(self._logs[0].parent, [_SEQUENCES], "history of KuaiRand")
 
     def _log_begins(self) -> float:
         """First moment of the logs, which a history must lie before."""
-        with rejects.unrecorded():
+        with unrecorded():
             times = [
                 Clock("ms").seconds(batch, "time_ms").frame.select(pl.col("time_ms").min())
                 for log in self._logs
@@ -147,20 +157,16 @@ class KuaiRand(Converter):
         first = pl.concat(times).to_series().min() if times else None
         if not isinstance(first, float):
             raise UsageError(f"{self._logs[0]} has no row with a time in time_ms, which the history must lie before.")
-        require_earlier(self._history, first)
+        _require_earlier(self._history, first)
         return first
 
-    def parts(self) -> Iterable[Part]:
-        """One part: the rows of all logs, after their history where it is wanted."""
-        types = {name: "token" if name == "tab" else "float" for name in self._keep}
-        yield Part(None, self._batches(), types)
-
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """Give the rows of all logs, after their history where it is wanted."""
         clock, rule = Clock("ms"), self.rule
         made = {_HISTORY} & set(self._keep)
         columns = ("user_id", "item_id", "sign", "timestamp", *self._keep)
         if self.options.history:
-            for batch in history_batches(self._history, self._log_begins()):
+            for batch in _history_batches(self._history, self._log_begins()):
                 batch = sign_by_rule(batch.with_columns(pl.lit(1.0).alias(_HISTORY)), rule)
                 yield batch.select(*columns)
         read = dict.fromkeys(("user_id", "video_id", "time_ms", *rule.columns, *self._keep))
@@ -169,7 +175,7 @@ class KuaiRand(Converter):
             for batch in open_table(log, separator=",").batches(list(read)):
                 for flag in _FLAGS:
                     if flag in read:
-                        batch = _require_flag(batch, flag)
+                        batch = require_flag(batch, flag, flag)
                 batch = sign_by_rule(clock.seconds(batch, "time_ms"), rule)
                 if self.options.history:
                     batch = batch.with_columns(pl.lit(0.0).alias(_HISTORY), pl.col(_VIEW).cast(pl.Float64))
@@ -213,10 +219,64 @@ def _feature_batches(path: Path, id_column: str, numbers: Iterable[str]) -> Iter
         yield batch.select(pl.col(id_column).alias(new_name), *(name for name in table.columns if name != id_column))
 
 
-def _require_flag(batch: Batch, flag: str) -> Batch:
-    text = batch.frame[flag]
-    if text.dtype != pl.String:
-        text = text.cast(pl.String)
-    return batch.require(
-        text.is_in(["0", "1", "0.0", "1.0"]), lambda i: f"{flag} is {text[i]!r}, 0 or 1 was expected", flag
-    )
+def _require_earlier(path: Path, before: float) -> None:
+    """Refuse a history that the log holds itself.
+
+    The log is cut by its dates, which are up to an hour off its clock, so the two may overlap a little.
+
+    Args:
+        path: ``user_sequences.parquet``, of which ``last_time_ms`` is read.
+        before: unix seconds, the first moment of the log.
+
+    Raises:
+        UsageError: most users' histories end after the log begins.
+    """
+    late = users = 0
+    with unrecorded():
+        for batch in open_table(path).batches(["last_time_ms"]):
+            ends = Clock("ms").seconds(batch, "last_time_ms").frame["last_time_ms"]
+            late, users = late + int((ends >= before).sum()), users + ends.len()
+    if 2 * late > users:
+        raise UsageError(
+            f"{path.name}: {late} of {users} histories end after the log begins, so the log holds them itself; "
+            "leave the earlier log or history=true out."
+        )
+
+
+def _history_batches(path: Path, before: float) -> Iterator[Batch]:
+    """Give ``user_id``, ``item_id``, ``long_view`` (1.0 or 0.0) and ``timestamp``, one row an exposure.
+
+    Times keep the order of each user and say nothing else: the last exposure of a user lies one second before
+    ``before``, the one before it two seconds, and so on.
+
+    Args:
+        path: ``user_sequences.parquet``.
+        before: unix seconds, the first moment of the log that follows.
+
+    Raises:
+        UsageError: another file, or lists that are not lists of ids.
+    """
+    columns = ["user_id", "watch_seq", "long_watch_seq"]
+    for batch in open_table(path).batches(columns):
+        for column in columns:
+            dtype = batch.frame.schema[column]
+            inner = getattr(dtype, "inner", None) if column != "user_id" else dtype
+            if inner is None or not inner.is_integer():
+                wanted = "integers" if column == "user_id" else "lists of integers"
+                raise UsageError(f"{path.name}: column {column!r} holds {dtype}, {wanted} were expected.")
+            batch = require_value(batch, column)
+        seen = pl.DataFrame({"row": batch.rows, "user_id": batch.frame["user_id"], "item_id": batch.frame["watch_seq"]})
+        seen = seen.with_columns(steps=pl.int_ranges(pl.col("item_id").list.len(), 0, step=-1))
+        seen = seen.filter(pl.col("item_id").list.len() > 0).explode("item_id", "steps")
+        long = batch.frame.select("user_id", pl.col("long_watch_seq").alias("item_id")).explode("item_id")
+        long = long.unique().with_columns(long_view=pl.lit(1.0))
+        seen = seen.join(long, on=["user_id", "item_id"], how="left", maintain_order="left").with_columns(
+            pl.col("long_view").fill_null(0.0), timestamp=before - pl.col("steps").cast(pl.Float64)
+        )
+        rows = seen["row"].to_numpy()
+        frame = seen.select("user_id", "item_id", "long_view", "timestamp").with_columns(
+            pl.col("user_id", "item_id").cast(pl.String)
+        )
+        yield Batch(frame, batch.origin, rows, batch.unit, batch.raw).require(
+            frame["item_id"].is_not_null(), lambda _: "no value in a list of column 'watch_seq'", "watch_seq"
+        )

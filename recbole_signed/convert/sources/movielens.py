@@ -1,36 +1,64 @@
-"""The source ``movielens``: GroupLens' ratings from 1M to 32M, in every layout they came in."""
+"""Sources of ratings of films: ``movielens`` (GroupLens, 1M to 32M), ``movielens-100k`` and ``movietweetings``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 
-from recbole_signed.convert import Batch, Rated, open_table, option, rejects
-from recbole_signed.convert.base import Features
-from recbole_signed.convert.columns import filled
-from recbole_signed.convert.find import find_files
-from recbole_signed.convert.raw_files import blocks, plain_suffix
-from recbole_signed.convert.tables import RawTable
-from recbole_signed.errors import UsageError
+from recbole_signed.convert.base import Features, find_files, plain_name
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.build import AlreadyThere, convert
+from recbole_signed.convert.columns import filled, require_flag
+from recbole_signed.convert.options import option
+from recbole_signed.convert.raw_files import blocks, open_bytes, plain_suffix
+from recbole_signed.convert.rejects import using
+from recbole_signed.convert.sources.ratings import Rated, RatingOptions
+from recbole_signed.convert.tables import RawTable, open_table
+from recbole_signed.errors import UsageError, argument
 
-_RATINGS = ("ratings.dat", "ratings.csv", "ratings.parquet")
-_MOVIES = ("movies.dat", "movies.csv", "movies.parquet")
-_RAW = ("userId", "movieId", "rating", "timestamp")
-_MOVIE_RAW = ("movieId", "title", "genres")
+ML100K_SIGNED = "ml-100k-signed"
+_RATINGS = ("user_id", "item_id", "rating", "timestamp")
+_MOVIES = ("movieId", "title", "genres")
 _USERS_DAT = ("user_id", "gender", "age", "occupation", "zip_code")
 _TITLE = r"^(.*?)\s*(?:\((\d{4})(?:[-–]\d{0,4})?\))?\s*$"
-_FIELD = {"userId": "user_id", "movieId": "item_id"}
+_IN_RECBOLE = ("dataset_example", "ml-100k")
+_ATOMIC, _RAW = "ml-100k.inter", "u.data"
+_USER_100K = ("user_id", "age", "gender", "occupation", "zip_code")
+# fmt: off
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)
+# fmt: on
+_ITEM_100K = ("item_id", "title", "release_date", "video_release_date", "imdb_url", *_GENRES)
+
+
+class _Films(Rated):
+    """Ratings of films, with the table of films beside them in a folder."""
+
+    movies: ClassVar[tuple[str, ...]] = ("movies.dat",)
+
+    def inputs(self) -> list[Path]:
+        """The ratings, and the films where they are there."""
+        return [self.file, *filter(None, [self.beside(*self.movies)])]
+
+    def item_features(self) -> Features | None:
+        """Title ("Heat (1995)"), year and genres ("Crime|Drama")."""
+        path = self.beside(*self.movies)
+        if path is None:
+            return None
+        types = {"movie_title": "token_seq", "genre": "token_seq"}
+        return Features(map(_movies, _open(path, _MOVIES).batches(_MOVIES)), types)
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a like and what a dislike is; by default what lies between (2.5, 3, 3.5) is neutral."""
-
-    like: str = option("rating >= 4", "rule for likes")
+class _Options(RatingOptions):
     dislike: str = option(
         "rating <= 2",
         "rule for dislikes, 'else' for every rating that is not a like, or 'none'; half stars: 2.5 is neutral unless "
@@ -38,7 +66,7 @@ class Options:
     )
 
 
-class MovieLens(Rated):
+class MovieLens(_Films):
     """Reads a folder as GroupLens packs it, or its ratings file alone.
 
     ``ratings.dat`` (1M, 10M: ``::`` between the columns, no header) and ``ratings.csv`` or ``.parquet`` (20M, 25M,
@@ -51,83 +79,197 @@ class MovieLens(Rated):
         "GroupLens terms (README of the data set): research use, no commercial use without permission; 1M, 10M: no "
         "redistribution; 20M and later: only under the same terms; cite Harper and Konstan, ACM TiiS 2015"
     )
-    options_class = Options
+    options_class = _Options
     scale = (0.5, 5.0)
-    options: Options
+    files, what = ("ratings.dat", "ratings.csv", "ratings.parquet"), "ratings of MovieLens"
+    columns: ClassVar = {"userId": "user_id", "movieId": "item_id", "rating": "rating", "timestamp": "timestamp"}
+    movies = ("movies.dat", "movies.csv", "movies.parquet")
 
     @cached_property
-    def _ratings(self) -> Path:
-        if self._beside("u.data", "ml-100k.inter") and not self._beside(*_RATINGS):
+    def file(self) -> Path:
+        """The file of the ratings."""
+        if self.beside(_RAW, _ATOMIC, folder=self.input) and not self.beside(*self.files, folder=self.input):
             raise UsageError(f"{self.input} holds MovieLens 100K, which is the source 'movielens-100k'.")
-        return self.the_file(_RATINGS, "ratings of MovieLens")
-
-    def _beside(self, *names: str) -> Path | None:
-        assert self.input is not None
-        return next(iter(find_files(self.input, names)), None) if self.input.is_dir() else None
+        return super().file
 
     def default_name(self) -> str:
         """As the folder, which GroupLens calls ``ml-1m`` and the like."""
-        assert self.input is not None
-        if self.input.is_file() and self._ratings.resolve().parent.name.startswith("ml-"):
-            return self._ratings.resolve().parent.name
-        return super().default_name()
+        folder = self.file.resolve().parent.name
+        return folder if self.file == self.input and folder.startswith("ml-") else super().default_name()
 
     def inputs(self) -> list[Path]:
         """The ratings, and movies and users where they are there."""
-        beside = [self._beside(*_MOVIES), self._beside("users.dat")]
-        return [self._ratings, *(path for path in beside if path is not None)]
+        return [*super().inputs(), *filter(None, [self.beside("users.dat")])]
 
-    def raw_batches(self) -> Iterator[Batch]:
-        """Rows of the ratings file."""
-        for batch in _open(self._ratings, _RAW).batches(_RAW):
-            yield batch.select(*(pl.col(name).alias(_FIELD.get(name, name)) for name in _RAW))
+    def table(self) -> RawTable:
+        """Give the table of the ratings."""
+        return _open(self.file, tuple(self.columns))
 
     def user_features(self) -> Features | None:
         """Gender, age group, occupation and zip code: 1M alone has them."""
-        path = self._beside("users.dat")
+        path = self.beside("users.dat")
         if path is None:
             return None
-        batches = _open(path, _USERS_DAT).batches(_USERS_DAT)
-        return Features(filled(batch, *_USERS_DAT[1:]) for batch in batches)
-
-    def item_features(self) -> Features | None:
-        """Title, year and genres."""
-        path = self._beside(*_MOVIES)
-        if path is None:
-            return None
-        types = {"movie_title": "token_seq", "genre": "token_seq"}
-        return Features((movie_features(batch) for batch in _open(path, _MOVIE_RAW).batches(_MOVIE_RAW)), types)
+        return Features(filled(batch, *_USERS_DAT[1:]) for batch in _open(path, _USERS_DAT).batches(_USERS_DAT))
 
 
-def movie_features(batch: Batch) -> Batch:
-    """Turn ``movieId``, ``title`` ("Heat (1995)") and ``genres`` ("Crime|Drama") into columns of an ``.item``."""
+@dataclass(frozen=True)
+class _TweetOptions(RatingOptions):
+    """No threshold is standard; 7 and more of 10 makes 72% of the ratings likes, and 6 is neutral by default."""
+
+    like: str = option("rating >= 7", "rule for likes")
+    dislike: str = option("rating <= 5", "rule for dislikes, 'else' for every rating that is not a like, or 'none'")
+
+
+class MovieTweetings(_Films):
+    """Reads ``ratings.dat`` (``user::imdb::rating::time``), and ``movies.dat`` beside it in a folder.
+
+    Films keep the leading zeros of their IMDb number.
+    """
+
+    name = "movietweetings"
+    summary = "MovieTweetings' ratings.dat (0 to 10), folder or file, also compressed"
+    licence = "MIT (Dooms, De Pessemier and Martens, MovieTweetings, CrowdRec at RecSys 2013)"
+    options_class = _TweetOptions
+    scale = (0.0, 10.0)
+    files, what, below = ("ratings.dat",), "ratings of MovieTweetings", "latest"
+
+    def default_name(self) -> str:
+        """As the folder, ``movietweetings`` for a file."""
+        return self.name if self.file == self.input else super().default_name()
+
+    def table(self) -> RawTable:
+        """Give the table of the ratings."""
+        return open_table(self.file, columns=_RATINGS, separator="::")
+
+
+def _movies(batch: Batch) -> Batch:
     genres = pl.col("genres").str.replace(r"^\(no genres listed\)$", "").str.replace_all(" ", "-")
     batch = batch.select(
         pl.col("movieId").alias("item_id"),
-        *title_and_year(pl.col("title")),
+        *_title_and_year(),
         genres.str.replace_all("|", " ", literal=True).alias("genre"),
     )
     return filled(batch, "movie_title", "release_year", "genre")
 
 
-def title_and_year(title: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """Give ``movie_title`` and ``release_year`` of titles such as "Heat (1995)"."""
-    parts = title.str.extract_groups(_TITLE)
+def _title_and_year() -> tuple[pl.Expr, pl.Expr]:
+    parts = pl.col("title").str.extract_groups(_TITLE)
     return parts.struct.field("1").alias("movie_title"), parts.struct.field("2").alias("release_year")
 
 
 def _open(path: Path, columns: tuple[str, ...]) -> RawTable:
     if plain_suffix(path) == ".dat":
-        return open_table(path, columns=columns, separator="::", encoding=encoding_of(path))
+        return open_table(path, columns=columns, separator="::", encoding=_encoding_of(path))
     return open_table(path, separator=",")
 
 
-def encoding_of(path: Path) -> str:
+def _encoding_of(path: Path) -> str:
     """Tell utf-8 from latin-1 for a small file: those of 1M are latin-1, later ones utf-8."""
     try:
-        with rejects.using(None):
+        with using(None):
             for _ in blocks(path):
                 pass
     except UsageError:  # whatever else is wrong with it, the reader of the rows says so again
         return "latin-1"
     return "utf-8"
+
+
+class MovieLens100K(Rated):
+    """Reads ``ml-100k.inter`` as RecBole's wheel ships it (the default), or GroupLens' raw ``u.data``."""
+
+    name = "movielens-100k"
+    summary = "MovieLens 100K, from RecBole's wheel (no input needed) or from u.data, with u.user and u.item beside it"
+    licence = (
+        "GroupLens terms (files.grouplens.org/datasets/movielens/ml-100k-README.txt): research use, no "
+        "redistribution and no commercial use without permission; cite Harper and Konstan, ACM TiiS 2015"
+    )
+    input_needed = False
+    scale = (1.0, 5.0)
+    data_name = ML100K_SIGNED  # RecBole's own ``ml-100k`` stays what it is
+
+    @cached_property
+    def file(self) -> Path:
+        """The file of the ratings."""
+        folder = _recbole_folder() if self.input is None else self.input
+        if folder.is_file():
+            return folder
+        for name in (_ATOMIC, _RAW):
+            for path in find_files(folder, [name]):
+                return path
+        raise UsageError(f"{folder} holds neither {_ATOMIC} nor {_RAW}; give the folder or file of MovieLens 100K.")
+
+    def inputs(self) -> list[Path]:
+        """The ratings, and the features beside them."""
+        return [self.file, *filter(None, map(self._of, ("user", "item")))]
+
+    @property
+    def _is_atomic(self) -> bool:
+        return plain_suffix(self.file) == ".inter"
+
+    def table(self) -> RawTable:
+        """Give the table of the ratings."""
+        return open_table(self.file, columns=None if self._is_atomic else _RATINGS, separator="tab", quote=None)
+
+    def user_features(self) -> Features | None:
+        """Age, gender, occupation and zip code, from ``u.user`` or ``ml-100k.user``."""
+        return self._features("user", _USER_100K, lambda batch: filled(batch, *_USER_100K[1:]))
+
+    def item_features(self) -> Features | None:
+        """Title, year and genres, from ``u.item`` or ``ml-100k.item``."""
+        return self._features("item", _ITEM_100K, _item_of_100k)
+
+    def _of(self, kind: str) -> Path | None:
+        name = Path(plain_name(self.file)).with_suffix(f".{kind}").name
+        return next(iter(find_files(self.file.parent, [name])), None)
+
+    def _features(self, kind: str, raw: tuple[str, ...], made: Callable[[Batch], Batch]) -> Features | None:
+        path = self._of(kind)
+        if path is None:
+            return None
+        if not self._is_atomic:
+            table = open_table(path, columns=raw, separator="pipe", quote=None, encoding="latin-1")
+            types = dict.fromkeys(_USER_100K, "token") | {"movie_title": "token_seq", "class": "token_seq"}
+            return Features(map(made, table.batches(raw)), types)
+        table = open_table(path, separator="tab", quote=None)
+        with open_bytes(path) as file:
+            header = file.readline().decode("utf-8").rstrip("\r\n").split("\t")
+        return Features(table.batches(table.columns), dict(field.split(":", 1) for field in header if ":" in field))
+
+
+def _item_of_100k(batch: Batch) -> Batch:
+    """``u.item``: id, title with the year, dates, address, and a column of 0 and 1 for each genre."""
+    for genre in _GENRES:
+        batch = require_flag(batch, genre, f"genre {genre}")
+    genres = [pl.when(pl.col(genre).is_in(["1", "1.0"])).then(pl.lit(genre)) for genre in _GENRES]
+    named = pl.concat_str(genres, separator=" ", ignore_nulls=True).alias("class")
+    return filled(batch.select("item_id", *_title_and_year(), named), "movie_title", "release_year", "class")
+
+
+def _recbole_folder() -> Path:
+    """RecBole's folder of example data, found without importing RecBole."""
+    spec = find_spec("recbole")
+    for place in (spec.submodule_search_locations or []) if spec is not None else []:
+        folder = Path(place).joinpath(*_IN_RECBOLE)
+        if folder.is_dir():
+            return folder
+    raise UsageError(
+        f"RecBole's example data ({'/'.join(_IN_RECBOLE)}) was not found; install recbole with pip, or give "
+        f"{argument('input')}."
+    )
+
+
+def ensure_ml100k(output: Path | str) -> Path:
+    """Make ``ml-100k-signed`` in ``output`` if it is not there yet, and give its folder.
+
+    Several processes may ask at once: each builds under a name of its own, the first to finish renames its
+    folder into place, and the others take that one.
+    """
+    folder = Path(output) / ML100K_SIGNED
+    if not (folder / f"{ML100K_SIGNED}.inter").is_file():
+        try:
+            return convert(MovieLens100K.name, None, output)
+        except AlreadyThere:
+            if not (folder / f"{ML100K_SIGNED}.inter").is_file():
+                raise
+    return folder

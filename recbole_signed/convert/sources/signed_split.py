@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, number, open_table, option, rejects
-from recbole_signed.convert.base import Part
-from recbole_signed.convert.columns import sign_by_rule
+from recbole_signed.convert.base import Converter, Part
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.columns import number, sign_by_rule
+from recbole_signed.convert.options import option
 from recbole_signed.convert.raw_files import COMPRESSIONS
+from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import WHITESPACE, RawTable
+from recbole_signed.convert.tables import WHITESPACE, RawTable, open_table
 from recbole_signed.errors import UsageError, ending
 
 PARTS = ("train", "valid", "test")
@@ -50,7 +52,6 @@ class SignedSplit(Converter):
     summary = "a folder of published train/valid/test.txt files (.gz, .xz, .zst too): user item label"
     licence = "as the authors of the split and of its data say; see the input folder"
     options_class = Options
-    options: Options
 
     def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
@@ -61,7 +62,7 @@ class SignedSplit(Converter):
             raise UsageError("even=true keeps no part as it was published; give resplit=SEED, too.")
 
     @cached_property
-    def _files(self) -> dict[str, Path]:
+    def _parts(self) -> dict[str, Path]:
         assert self.input is not None
         names = [path.name for path in sorted(self.input.iterdir())]
         files: dict[str, Path] = {}
@@ -79,15 +80,15 @@ class SignedSplit(Converter):
 
     def inputs(self) -> list[Path]:
         """The three files."""
-        return list(self._files.values())
+        return list(self._parts.values())
 
     @cached_property
     def _labels(self) -> np.ndarray:
         """The distinct labels of all parts, ascending."""
-        with rejects.unrecorded():
+        with unrecorded():
             found = [
                 number(batch, "label", purpose="the label").frame["label"].unique()
-                for path in self._files.values()
+                for path in self._parts.values()
                 for batch in _table(path).batches(["label"])
             ]
         return pl.concat(found).unique().sort().to_numpy()
@@ -115,7 +116,7 @@ class SignedSplit(Converter):
         """Three parts, rows and repetitions as published, or dealt again."""
         if self.options.resplit is not None:
             return self._dealt(self.options.resplit)
-        return [Part(part, self._batches(path)) for part, path in self._files.items()]
+        return [Part(part, self._batches(path)) for part, path in self._parts.items()]
 
     def _batches(self, path: Path) -> Iterator[Batch]:
         rated = not set(self._labels) <= {-1.0, 0.0, 1.0}
@@ -127,7 +128,7 @@ class SignedSplit(Converter):
 
     def _dealt(self, seed: int) -> Iterator[Part]:
         """Deal the rows of all parts at random: of each sign, every part has as many as before, or valid as test."""
-        frames = {part: pl.concat([each.frame for each in self._batches(path)]) for part, path in self._files.items()}
+        frames = {part: pl.concat([each.frame for each in self._batches(path)]) for part, path in self._parts.items()}
         pool = pl.concat(frames.values())
         sign = pool["sign"].to_numpy()
         owner = np.repeat(np.arange(len(PARTS)), [frame.height for frame in frames.values()])

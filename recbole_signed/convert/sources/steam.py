@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, option
-from recbole_signed.convert.base import Part
+from recbole_signed.convert.base import Converter
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.options import option
 from recbole_signed.convert.raw_files import blocks
-from recbole_signed.convert.repair import RawText
+from recbole_signed.convert.rejects import RawText
 from recbole_signed.convert.sign_rule import SignRule
 
-_FILE = "australian_user_reviews.json"
 _FORMAT = "Posted %B %d, %Y."
 _TYPES: dict[str, Any] = {"user_id": (str, int), "item_id": (str, int), "recommend": bool, "posted": str}
 _WANTED = "reviews have user_id, item_id, recommend (True or False) and posted (text)"
@@ -46,38 +45,23 @@ class Options:
 class Steam(Converter):
     """Reads ``australian_user_reviews.json``: a Python dict a line, not JSON; ``recommend`` is the sign."""
 
-    name = "steam"
+    name = data_name = "steam"
     summary = "Steam's australian_user_reviews.json, folder or file, also compressed: recommended or not"
     licence = "not stated by its authors (Pathak, Gupta and McAuley, SIGIR 2017); holds real account names"
     options_class = Options
-    options: Options
+    files, what = ("australian_user_reviews.json",), "reviews of Steam"
 
     @property
     def rule(self) -> SignRule:
         """Recommended or not."""
         return SignRule.parse({"like": "recommend == 1", "dislike": "recommend == 0"})
 
-    @cached_property
-    def _file(self) -> Path:
-        return self.the_file([_FILE], "reviews of Steam")
-
-    def default_name(self) -> str:
-        """``steam``."""
-        return self.name
-
-    def inputs(self) -> list[Path]:
-        """The reviews."""
-        return [self._file]
-
-    def parts(self) -> Iterable[Part]:
-        """One part: the reviews."""
-        yield Part(None, self._batches())
-
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """Give the reviews."""
         dated = self.options.undated == "drop"
         time = ["timestamp"] if dated else []
         sign = pl.col("recommend").cast(pl.Int8) * 2 - 1
-        for batch in _reviews(self._file):
+        for batch in _reviews(self.file):
             yield (_dated(batch) if dated else batch).select("user_id", "item_id", sign.alias("sign"), *time)
 
 
@@ -88,12 +72,9 @@ def _dated(batch: Batch) -> Batch:
         UsageError: a date that is neither (with its line).
     """
     batch = batch.keep(~batch.frame["posted"].str.contains(_NO_YEAR))
-    posted = batch.frame["posted"]
-    seconds = posted.str.to_date(_FORMAT, strict=False).cast(pl.Int64) * 86400
+    seconds = batch.frame["posted"].str.to_date(_FORMAT, strict=False).cast(pl.Int64) * 86400
     return batch.with_columns(seconds.cast(pl.Float64).alias("timestamp")).require(
-        seconds.is_not_null(),
-        lambda i: f"posted {posted[i]!r}, a date like 'Posted November 5, 2011.' was expected",
-        "posted",
+        seconds.is_not_null(), "posted {value!r}, a date like 'Posted November 5, 2011.' was expected", "posted"
     )
 
 

@@ -10,14 +10,14 @@ tell the disliked ones from the unknown; one on exposures ranks the disliked one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Converter, option
-from recbole_signed.convert.base import Part
+from recbole_signed.convert.base import Converter
+from recbole_signed.convert.options import option
 from recbole_signed.errors import UsageError
 
 _START = 1_704_067_200  # 2024-01-01T00:00:00Z
@@ -142,16 +142,11 @@ class Toy(Converter):
     licence = "MIT, as recbole-signed itself; made by its generator"
     options_class = Options
     input_needed = False
-    options: Options
+    data_name = "toy-signed"
 
-    def default_name(self) -> str:
-        """``toy-signed``."""
-        return "toy-signed"
-
-    def parts(self) -> Iterable[Part]:
-        """One part."""
+    def batches(self) -> list[pl.DataFrame]:
+        """Give the planted rows."""
         if self.input is not None:
             raise UsageError("The source 'toy' makes its data by itself; leave the input out.")
         options = self.options
-        planted_set = planted(options.users, options.items, options.communities, options.seed)
-        yield Part(None, [planted_set.frame])
+        return [planted(options.users, options.items, options.communities, options.seed).frame]

@@ -17,9 +17,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, number, open_table, option
-from recbole_signed.convert.base import Features, Part
-from recbole_signed.convert.find import find_files
+from recbole_signed.convert.base import Converter, Features, Part, find_files
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.columns import number, require_value
+from recbole_signed.convert.options import option
+from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import names_beside
 
@@ -57,7 +59,6 @@ class VkLsvd(Converter):
     licence = "Apache-2.0 (VK-LSVD, arXiv 2602.04567, 2026)"
     options_class = Options
     unix_time = False
-    options: Options
 
     def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
@@ -161,10 +162,4 @@ def _checked(batch: Batch) -> Batch:
             raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, true and false were expected.")
     batch = batch.with_columns(*(pl.col(each).cast(pl.Boolean).fill_null(False) for each in _REACTIONS))
     batch = number(batch, "timespent", purpose="the sign")
-    for column in ("user_id", "item_id"):
-        batch = batch.require(
-            batch.frame[column].is_not_null(),
-            lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]
-            column,
-        )
-    return batch
+    return require_value(require_value(batch, "user_id"), "item_id")

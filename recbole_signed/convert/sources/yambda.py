@@ -14,7 +14,7 @@ stay.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,12 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert import Batch, Converter, number, open_table, option, rejects
-from recbole_signed.convert.base import Part
-from recbole_signed.convert.columns import token
-from recbole_signed.convert.find import find_files
+from recbole_signed.convert.base import Converter, Part, find_files
+from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.columns import number, require_value, token
+from recbole_signed.convert.options import option
+from recbole_signed.convert.rejects import unrecorded
+from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
 
 _EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}
@@ -36,8 +38,6 @@ END, DAY, GAP = 26_000_000, 86_400, 1_800
 """Of the official protocol: the end of the log, a day, and the gap before a part, in seconds."""
 _STATE_ROWS = 30_000_000
 """Explicit events whose pairs are worked out at a time, about 40 bytes each."""
-
-
 Window = tuple[int, int]
 _TEST = END - DAY
 _VALID = _TEST - GAP - DAY
@@ -71,7 +71,7 @@ class Yambda(Converter):
     licence = "Apache-2.0 (Ploshkin et al., Yambda-5B, 2025)"
     options_class = Options
     unix_time = False
-    options: Options
+    types: Mapping[str, str] = {"event": "token"}
 
     def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
@@ -121,16 +121,14 @@ class Yambda(Converter):
     def parts(self) -> Iterable[Part]:
         """The states of pairs, and the listens: one part, or those of the protocol."""
         if self.options.split == "none":
-            yield Part(None, self._batches(None), {"event": "token"})
-            return
-        for name, window in WINDOWS.items():
-            yield Part(name, self._batches(window), {"event": "token"})
+            return [Part(None, self._batches(None), self.types)]
+        return [Part(name, self._batches(window), self.types) for name, window in WINDOWS.items()]
 
     @cached_property
     def _known(self) -> pl.Series:
         """The users of the training part."""
         wanted = {*_EXPLICIT, "listen"} if self.options.listens != "none" else set(_EXPLICIT)
-        with rejects.unrecorded():
+        with unrecorded():
             early = (_within(batch, WINDOWS["train"]).frame["uid"].unique() for batch in self._events([*_KEYS], wanted))
             return pl.concat([pl.Series("uid", [], pl.Int64), *(each.cast(pl.Int64) for each in early)]).unique()
 
@@ -144,7 +142,7 @@ class Yambda(Converter):
 
     def _batches(self, window: Window | None) -> Iterator[Batch | pl.DataFrame]:
         first = window in (None, WINDOWS["train"])  # the files are read again for each part
-        with rejects.unrecorded():
+        with unrecorded():
             counts = sum(batch.frame.height for batch in self._explicit(window))
         pieces = max(1, -(-counts // _STATE_ROWS))
         for piece in range(pieces):
@@ -189,16 +187,13 @@ def _within(batch: Batch, window: Window) -> Batch:
 
 
 def _of_known_type(batch: Batch) -> Batch:
-    types = batch.frame["event_type"]
-    return batch.require(
-        types.is_in([*_EXPLICIT, "listen"]),
-        lambda i: f"event_type {types[i]!r}, one of {', '.join([*_EXPLICIT, 'listen'])} was expected",
-        "event_type",
-    )
+    types = [*_EXPLICIT, "listen"]
+    problem = f"event_type {{value!r}}, one of {', '.join(types)} was expected"
+    return batch.require(batch.frame["event_type"].is_in(types), problem, "event_type")
 
 
 def _recording(wanted: bool) -> contextlib.AbstractContextManager[object]:
-    return contextlib.nullcontext() if wanted else rejects.unrecorded()
+    return contextlib.nullcontext() if wanted else unrecorded()
 
 
 def _checked(batch: Batch, recorded: bool) -> Batch:
@@ -209,11 +204,7 @@ def _checked(batch: Batch, recorded: bool) -> Batch:
             hint = "; give the files of the layout flat" if dtype.is_nested() else ""
             raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, integers were expected{hint}.")
         with _recording(recorded):
-            batch = batch.require(
-                batch.frame[column].is_not_null(),
-                lambda i, column=column: f"no value in column {column!r}",  # type: ignore[misc]
-                column,
-            )
+            batch = require_value(batch, column)
     return batch
 
 
