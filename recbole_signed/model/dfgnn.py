@@ -6,8 +6,7 @@ Graph Neural Network for Sign-aware Feedback." 2024. https://arxiv.org/abs/2405.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +39,6 @@ class DFGNN(SignedRecommender):
     theirs are normal with a standard deviation of 0.01; b decays, too. Each step filters over the whole graph.
     """
 
-    source = "arXiv 2405.15280"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"n_negatives": "int [1, inf)", "cl_weight": "[0, inf)"}
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

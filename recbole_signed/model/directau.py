@@ -6,8 +6,7 @@ and Uniformity in Collaborative Filtering." KDD 2022. https://arxiv.org/abs/2206
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.model.init import xavier_normal_initialization
@@ -31,12 +30,7 @@ class DirectAU(SignedRecommender):
     theirs. The encoder is ``MF``, the tables themselves, or ``LightGCN`` with ``n_layers``. Mini-batches of likes.
     """
 
-    family = "graph"
-    source = "KDD 2022, https://arxiv.org/abs/2206.12811"
-    uses_dislikes = False
-    needs_sign = False
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"encoder": "MF | LightGCN", "gamma": "[0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -6,8 +6,7 @@ Recommendation." ICLR 2023. https://arxiv.org/abs/2302.08191
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,18 +39,7 @@ class LightGCL(SignedRecommender):
     and edge dropout, 0 in their settings, is left out.
     """
 
-    family = "graph, contrastive"
-    source = "ICLR 2023, https://arxiv.org/abs/2302.08191"
-    uses_dislikes = False
-    needs_sign = False
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "q": "int [1, inf)",
-        "temp": "(0, inf)",
-        "lambda1": "[0, inf)",
-        "lambda2": "[0, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -6,8 +6,7 @@ Negative Edges in Graph Neural Networks for Recommendation." 2023. https://arxiv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,14 +47,6 @@ class PANEGNN(SignedRecommender):
     one for the whole training).
     """
 
-    source = "arXiv 2023, https://arxiv.org/abs/2306.04095"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "feedback_coefficient": "(-inf, inf)",
-        "contrast_weight": "[0, inf)",
-        "removed_share": "[0, 1]",
-        "disinterest_threshold": "(-inf, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -6,8 +6,7 @@ Graph Transformer for Recommendation." SIGIR 2024. https://arxiv.org/abs/2404.11
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -53,15 +52,6 @@ class SIGformer(SignedRecommender):
     Rows that repeat a pair are parallel edges, in walks, degrees and loss alike.
     """
 
-    source = "SIGIR 2024, https://arxiv.org/abs/2404.11982"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "alpha": "(-1, inf)",
-        "beta": "(-inf, inf)",
-        "eigs_dim": "int [0, inf)",
-        "sample_hop": "int [1, 16]",
-        "gate_decay": "[0, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

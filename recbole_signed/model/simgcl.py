@@ -28,8 +28,6 @@ class SimGCL(NoisyGraphRecommender):
     decay is LightGCN's: half the squared norms of the table rows in a batch, per edge.
     """
 
-    source = "SIGIR 2022, https://arxiv.org/abs/2112.08679"
-
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the loss of a batch of likes."""
         users, items, sampled = columns(self, batch)

@@ -6,8 +6,7 @@ Networks." IEEE Transactions on Neural Networks and Learning Systems, 2022. http
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,12 +47,6 @@ class SiReN(SignedRecommender):
     a larger ``train_batch_size`` is the knob (the loss is a sum over the batch, so the steps of Adam stay alike).
     """
 
-    source = "TNNLS 2022, https://arxiv.org/abs/2108.08735"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "dislike_coefficient": "(-inf, inf)",
-        "mlp_layers": "int [0, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -30,7 +30,6 @@ class SVDAE(IdealFilterRecommender):
     bytes per like.
     """
 
-    source = "SVD-AE, IJCAI 2024, https://arxiv.org/abs/2405.04746"
     fitted = ("item_factors", "item_targets")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -6,8 +6,7 @@ Convolutional Networks for Recommendation." CIKM 2021. https://arxiv.org/abs/211
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,23 +36,7 @@ class UltraGCN(SignedRecommender):
     authors' six configurations; ``sift_positives`` leaves the likes out (their ``sampling_sift_pos``).
     """
 
-    family = "graph"
-    source = "CIKM 2021, https://arxiv.org/abs/2110.15114"
-    uses_dislikes = False
-    needs_sign = False
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "initial_weight": "[0, inf)",
-        "ii_neighbor_num": "int [0, inf)",
-        "w1": "[0, inf)",
-        "w2": "[0, inf)",
-        "w3": "[0, inf)",
-        "w4": "[0, inf)",
-        "negative_weight": "[0, inf)",
-        "lambda": "[0, inf)",
-        "gamma": "[0, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

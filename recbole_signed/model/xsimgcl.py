@@ -6,8 +6,7 @@ Graph Contrastive Learning for Recommendation." IEEE TKDE 2023. https://arxiv.or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -26,9 +25,6 @@ class XSimGCL(NoisyGraphRecommender):
     graph. All terms are means, the contrast over the distinct users and items of a batch. The weight decay is
     LightGCN's: half the squared norms of the table rows in a batch, per edge.
     """
-
-    source = "TKDE 2023, https://arxiv.org/abs/2209.02544"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"layer_cl": "int [1, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
