@@ -21,9 +21,8 @@ import torch
 import wrapt
 
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.evaluation import cold_metrics, group_metrics
-from recbole_signed.evaluation.cold_metrics import COLD
-from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
+from recbole_signed.evaluation import group_metrics
+from recbole_signed.evaluation.group_metrics import COLD, GROUPS, EdgeGroups
 from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
 from recbole_signed.graph import LONG
@@ -217,14 +216,14 @@ def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
         setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
     if instance.register.need(COLD):
         train_data = args[0] if args else kwargs["train_data"]
-        setattr(instance, _COLD_ITEMS, cold_metrics.without_edges(train_data._dataset))
+        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(train_data._dataset))
 
 
 def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
     """Return ``[n_rows, max_k + 1]`` of type int32, as described at ``COLD``."""
     cold: torch.Tensor | None = getattr(collector, _COLD_ITEMS, None)
     if cold is None:
-        wanted = [name for name in cold_metrics.COLD_METRICS if collector.register.has_metric(name)]
+        wanted = [name for name in group_metrics.COLD_METRICS if collector.register.has_metric(name)]
         raise group_metrics.no_training_edges(", ".join(wanted))
     n_rows, n_items = batch.scores.shape
     # in random order: among equal scores those come first that stand first, and RecBole numbers items as they appear
@@ -265,7 +264,7 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
 
 
 def _unsigned(collector: Any) -> UsageError:
-    kinds = METRICS, SIGN_AWARE_METRICS, group_metrics.GROUP_METRICS, cold_metrics.COLD_METRICS
+    kinds = METRICS, SIGN_AWARE_METRICS, group_metrics.GROUP_METRICS, group_metrics.COLD_METRICS
     ours = {name.lower() for kind in kinds for name in kind}
     wanted = [name for name in collector.register.metrics if name in ours]
     config = collector.config

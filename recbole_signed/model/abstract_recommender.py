@@ -30,7 +30,7 @@ class SignedRecommender(GeneralRecommender):
         needs_sign: the model can't do without a sign in the data; where it can, rows without one are likes.
         uses_dislikes, family: what ``recbole-signed models`` lists, with ``source``.
         batches: what :meth:`loss` is given. ``"edges"``: likes and dislikes, ``"likes"``: likes alone, both with
-            ``n_negatives`` sampled items each (:class:`~recbole_signed.data.signed_loader.SignedTrainDataLoader`);
+            ``n_negatives`` sampled items each (:class:`~recbole_signed.data.dataloader.SignedTrainDataLoader`);
             None: RecBole's own batches of the model's ``input_type``.
         trainer_class: ``module:Class`` of its trainer.
 

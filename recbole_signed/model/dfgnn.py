@@ -15,8 +15,7 @@ from torch.nn.functional import normalize, softplus
 
 from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import log_sum_exp
-from recbole_signed.model.pairwise import columns, dots, scores_of
+from recbole_signed.model.losses import columns, dots, log_sum_exp, scores_of
 
 
 class DFGNN(SignedRecommender):

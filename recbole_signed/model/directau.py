@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import uniformity
+from recbole_signed.model.losses import uniformity
 
 
 class DirectAU(SignedRecommender):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from recbole_signed.model.ideal_filter import IdealFilterRecommender
+from recbole_signed.model.filter_recommender import IdealFilterRecommender
 
 
 class GFCF(IdealFilterRecommender):

@@ -14,9 +14,7 @@ from torch import nn
 from recbole_signed.graph.propagation import BipartiteOperator, Pair, symmetric
 from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import log_sum_exp
-from recbole_signed.model.losses import half_squared_norm
-from recbole_signed.model.pairwise import columns, dots, mean_bpr
+from recbole_signed.model.losses import columns, dots, half_squared_norm, log_sum_exp, mean_bpr
 
 BOUND = 5.0
 """Agreement beyond which a pair is not pulled any further together, as in the authors' code."""

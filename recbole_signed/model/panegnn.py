@@ -13,9 +13,8 @@ import torch
 
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import info_nce
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
-from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr
+from recbole_signed.model.losses import SampledEdges, info_nce, reversed_bpr, sign_aware_bpr
 
 
 class PANEGNN(SignedRecommender):

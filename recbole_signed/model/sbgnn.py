@@ -13,7 +13,7 @@ from torch import nn
 
 from recbole_signed.graph.propagation import BipartiteOperator, Pair, TwoHopMean
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.pairwise import columns, mean_bpr
+from recbole_signed.model.losses import columns, mean_bpr
 
 
 class SBGNNLayer(nn.Module):

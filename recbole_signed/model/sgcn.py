@@ -14,7 +14,7 @@ from torch import nn
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.pairwise import batch_norm_penalty, columns, mean_bpr
+from recbole_signed.model.losses import batch_norm_penalty, columns, mean_bpr
 
 
 class SignedLayer(nn.Module):

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.functional import layer_norm, softplus
 
 from recbole_signed.graph.eigenvectors import laplacian_eigenvectors
-from recbole_signed.graph.pair_products import SparsePairs, pair_scores
 from recbole_signed.graph.random_walks import WalkGraph, n_path_types, path_attention
+from recbole_signed.graph.sparse_kernels import SparsePairs, pair_scores
 from recbole_signed.model.abstract_recommender import SignedRecommender
 
 

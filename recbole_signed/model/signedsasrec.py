@@ -45,7 +45,7 @@ class SignedSASRec(SignedSequentialRecommender):
     Where it departs from RecBole's SASRec: all places of a sequence are learned from at once, as in the SASRec paper,
     and not the last one of each of as many sequences as there are likes.
 
-    Training batches are windows, as ``reads`` says (:class:`~recbole_signed.data.sequence_loaders.WindowLoader`), so
+    Training batches are windows, as ``reads`` says (:class:`~recbole_signed.data.dataloader.WindowLoader`), so
     that an epoch costs about the sequence length less; ``train_batch_size`` counts these.
     """
 

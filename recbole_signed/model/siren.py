@@ -40,7 +40,7 @@ class SiReN(SignedRecommender):
     * :math:`Z^p` has to be propagated over the whole graph for each batch; the perceptron and the attention work row by
       row, and are computed only for the users and items that a batch names;
     * scores and gradients of the K sampled items need no tensor ``[B, K, d]``, and items are sampled batch by batch
-      (:class:`~recbole_signed.data.signed_loader.SignedTrainDataLoader`), not 20 epochs in advance;
+      (:class:`~recbole_signed.data.dataloader.SignedTrainDataLoader`), not 20 epochs in advance;
     * users and items have tables of their own, with the start that one common table would have.
 
     A step costs 2L sparse products of width d and as many for its gradient, however small the batch: where that counts,

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout, leaky_relu, relu
 
-from recbole_signed.graph.pair_products import SparsePairs, pair_sums
+from recbole_signed.graph.sparse_kernels import SparsePairs, pair_sums
 from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.pairwise import columns, mean_bpr
+from recbole_signed.model.losses import columns, mean_bpr
 
 
 class SignedPairs:

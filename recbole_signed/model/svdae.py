@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from recbole_signed.graph.eigenvectors import gram_eigenvectors
-from recbole_signed.model.ideal_filter import IdealFilterRecommender
+from recbole_signed.model.filter_recommender import IdealFilterRecommender
 
 
 class SVDAE(IdealFilterRecommender):

@@ -15,8 +15,7 @@ from torch.nn.functional import softplus
 
 from recbole_signed.graph.cooccurrence import item_neighbours
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.losses import half_squared_norm
-from recbole_signed.model.pairwise import columns, dots, scores_of
+from recbole_signed.model.losses import columns, dots, half_squared_norm, scores_of
 
 
 class UltraGCN(SignedRecommender):

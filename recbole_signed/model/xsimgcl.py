@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.noisy_graph import NoisyGraphRecommender, mean
-from recbole_signed.model.pairwise import columns, mean_bpr
+from recbole_signed.model.losses import columns, mean_bpr
+from recbole_signed.model.simgcl import NoisyGraphRecommender, mean
 
 
 class XSimGCL(NoisyGraphRecommender):

@@ -166,7 +166,7 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
-    from recbole_signed.evaluation.own_metrics import register_inherited_metrics
+    from recbole_signed.evaluation.metrics import register_inherited_metrics
 
     register_inherited_metrics()
     given, final, beside = config.external_config_dict, config.final_config_dict, config._beside_data

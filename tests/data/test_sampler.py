@@ -17,9 +17,9 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import init_seed
 
 from recbole_signed import UsageError
-from recbole_signed.data import sampler as sampler_module
+from recbole_signed.data import negative_sampling as sampler_module
 from recbole_signed.data.item_lists import ItemLists
-from recbole_signed.data.sampler import PHASES, SignedSampler
+from recbole_signed.data.negative_sampling import PHASES, SignedSampler
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]
@@ -88,7 +88,7 @@ def test_draws_among_what_is_left_are_those_that_would_not_be_refused(
     distribution: str, alpha: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which end the draws that are refused for too long."""
-    monkeypatch.setattr(sampler_module, "ROUNDS", 0)
+    monkeypatch.setattr(sampler_module, "MOST_ROUNDS", 0)
     data, n = parts(), 3000
     liked = {int(i) for u, i in zip(*data[0].inter_feat.values(), strict=True) if u == 5}
     found = np.bincount(
@@ -143,7 +143,7 @@ def test_a_distribution_that_leaves_next_to_nothing_to_the_others_is_drawn_from_
     alpha: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused draws would go on for ever; the weights of all items may be too small, or too large, for a float."""
-    monkeypatch.setattr(sampler_module, "ROUNDS", 50)
+    monkeypatch.setattr(sampler_module, "MOST_ROUNDS", 50)
     (part,) = parts()[:1]
     counts = {1: 5, 2: 2, 3: 1, 4: 1} if alpha > 0 else {1: 1, 2: 3, 3: 9, 4: 9}
     items = [item for item, count in counts.items() for _ in range(count)]

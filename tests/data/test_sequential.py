@@ -24,10 +24,9 @@ from recbole.quick_start import run_recbole
 from recbole.utils import FeatureType, init_seed
 
 from recbole_signed import UsageError, register_model
-from recbole_signed.data.dataloader import SignedEvalBatch
-from recbole_signed.data.sequence_loaders import WindowLoader
+from recbole_signed.data.dataloader import SignedEvalBatch, WindowLoader
 from recbole_signed.data.sequential import SignedSequentialDataset
-from recbole_signed.evaluation import cold_metrics
+from recbole_signed.evaluation import group_metrics
 from recbole_signed.evaluation.group_metrics import EdgeGroups
 from recbole_signed.model.rate_weighted import rates_of
 from recbole_signed.plugin import registry
@@ -190,7 +189,7 @@ def test_the_first_likes_are_training_edges_of_groups_cold_items_and_like_rates(
     groups = [EdgeGroups.of_training(each, default) for each in (of_sequences, of_pairs)]
     assert torch.equal(groups[0].user, groups[1].user)
     assert torch.equal(groups[0].item, groups[1].item)
-    assert torch.equal(cold_metrics.without_edges(of_sequences), cold_metrics.without_edges(of_pairs))
+    assert torch.equal(group_metrics.without_edges(of_sequences), group_metrics.without_edges(of_pairs))
     assert torch.equal(rates_of(of_sequences, 5.0), rates_of(of_pairs, 5.0))
 
 

@@ -13,7 +13,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import InputType
 
-from recbole_signed.data.signed_loader import SignedTrainDataLoader
+from recbole_signed.data.dataloader import SignedTrainDataLoader
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
 

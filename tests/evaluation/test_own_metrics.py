@@ -18,7 +18,7 @@ from recbole.evaluator.register import metrics_dict
 import recbole_signed
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, pooled_metrics, sign_aware_metrics
+from recbole_signed.evaluation import group_metrics, metrics, sign_aware_metrics
 from recbole_signed.plugin import registry
 from recbole_signed.runs import TableSpec
 from recbole_signed.runs.metric_columns import metric_column
@@ -160,8 +160,8 @@ def test_the_names_that_are_known_without_torch_are_those_of_the_metrics() -> No
         metrics.METRICS,
         sign_aware_metrics.SIGN_AWARE_METRICS,
         group_metrics.GROUP_METRICS,
-        cold_metrics.COLD_METRICS,
-        pooled_metrics.POOLED_METRICS,
+        group_metrics.COLD_METRICS,
+        metrics.POOLED_METRICS,
     )
     assert sorted(registry.OWN_METRICS) == sorted(name for kind in ours for name in kind)
     registry.check_metrics(metrics_dict)

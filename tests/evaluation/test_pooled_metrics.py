@@ -9,7 +9,7 @@ import torch
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
-from recbole_signed.evaluation.pooled_metrics import PooledNDCG
+from recbole_signed.evaluation.metrics import PooledNDCG
 
 
 def test_it_is_the_ratio_of_the_means() -> None:

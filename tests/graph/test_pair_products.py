@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_signed.graph.pair_products import SparsePairs, pair_scores
+from recbole_signed.graph.sparse_kernels import SparsePairs, pair_scores
 
 
 def random_pairs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_signed.model.pairwise import scores_of
+from recbole_signed.model.losses import scores_of
 
 
 @pytest.mark.parametrize("n_items", [3, 50])
