@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, init_seed
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
 Dense = tuple[np.ndarray, np.ndarray]
+Small = Callable[..., Any]
+"""The fixture ``small`` of the tests of models."""
 
 
 def build(name: str, write_inter: Callable[..., Path], rows: list, tmp_path: Path, **config: Any) -> Any:
@@ -49,6 +52,11 @@ def build(name: str, write_inter: Callable[..., Path], rows: list, tmp_path: Pat
 def dense(model: Any) -> Dense:
     """Return likes and dislikes as dense float64 ``[n_users, n_items]``."""
     return model.graph.likes.toarray().astype(np.float64), model.graph.dislikes.toarray().astype(np.float64)
+
+
+def scores(model: Any) -> np.ndarray:
+    """Return the scores of all users, ``[n_users, n_items]``."""
+    return model.score(torch.arange(model.n_users)).numpy()
 
 
 def normalised(P: np.ndarray, user: float = 0.5, item: float = 0.5, smoothing: float = 0.0) -> np.ndarray:
