@@ -1,15 +1,62 @@
-"""Each key of a model's properties changes what the model is, what it learns from, or how it ranks."""
+"""What all models that are trained by gradients share: their start, their settings, embeddings encoded once."""
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
-from signed_reference import FIELDS, N_USERS, SmallData, defaults, small_data
+from signed_reference import FIELDS, N_ITEMS, N_USERS, SmallData, build, defaults, small_data
 
+from recbole_signed.model.lsgrec import LSGRec
 from recbole_signed.plugin import registry
+
+SIZE = 600
+XAVIER = [math.sqrt(2.0 / (n + SIZE)) for n in (N_USERS, N_ITEMS)]
+"""The standard deviation of Xavier's distributions, normal or uniform, of a table ``[n, SIZE]``."""
+JOINT = [math.sqrt(2.0 / (N_USERS + N_ITEMS + SIZE))] * 2
+"""That of a part of one table of users and items."""
+PLAIN = [1.0, 1.0]
+"""That of torch's embeddings."""
+STARTS = {
+    "DFGNN": (XAVIER, "uniform"),
+    "DirectAU": (XAVIER, "normal"),
+    "LSGRec": (XAVIER, "normal"),
+    "LightGCL": (XAVIER, "uniform"),
+    "PANEGNN": (XAVIER, "normal"),
+    "PoneGNN": (XAVIER, "normal"),
+    "SBGNN": (PLAIN, "normal"),
+    "SGCN": (XAVIER, "uniform"),
+    "SiGRec": (XAVIER, "normal"),
+    "SiReN": (JOINT, "normal"),
+    "SimGCL": (XAVIER, "uniform"),
+    "UltraGCN": ([0.03, 0.03], "normal"),
+    "XSimGCL": (XAVIER, "uniform"),
+}
+CHANGES = {"UltraGCN": {"initial_weight": 0.03, "show_progress": False}}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_tables_start_with_their_size(name: str) -> None:
+    torch.manual_seed(0)
+    made = registry.load_object(f"recbole_signed.model.{name.lower()}:{name}")(
+        {**FIELDS, **defaults(name), "embedding_size": SIZE, **CHANGES.get(name, {})}, small_data()
+    )
+    sizes, shape = STARTS[name]
+    pairs = [(made.user_embedding, made.item_embedding)]
+    if hasattr(made, "user_dislikes"):
+        pairs.append((made.user_dislikes, made.item_dislikes))
+    tables = [table.weight.detach() for pair in pairs for table in pair]
+    assert {len(each) for each in tables} == {N_USERS, N_ITEMS}
+    for table, wanted in zip(tables, sizes * len(pairs), strict=True):
+        assert float(table.std()) == pytest.approx(wanted, rel=0.04)
+        assert abs(float(table.mean())) < 0.05 * wanted
+        largest = float(table.abs().max()) / wanted
+        assert largest <= math.sqrt(3.0) + 1e-6 if shape == "uniform" else largest > 2.5
+    assert len({round(float(table.std()), 9) for table in tables}) == len(tables), "each has numbers of its own"
+
 
 NAMES = (
     *("DFGNN", "DirectAU", "LSGRec", "LightGCL", "PANEGNN", "PoneGNN", "SBGNN", "SGCN", "SLGNN", "SiGRec", "SiReN"),
@@ -76,3 +123,34 @@ def test_a_key_has_an_effect(name: str, key: str) -> None:
     assert all(torch.equal(*pair) for pair in zip(before, again, strict=True)), "what is compared repeats itself"
     same = [one.shape == two.shape and torch.equal(one, two) for one, two in zip(before, after, strict=False)]
     assert not all(same), f"{name} does not read {key}"
+
+
+USERS = torch.arange(N_USERS)
+
+
+def test_one_evaluation_encodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(LSGRec, small_data())
+    calls: list[None] = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda: (calls.append(None), encode())[1])
+    assert torch.equal(model.score(USERS), model.score(USERS))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("change", ["load", "step", "train"])
+def test_what_changes_parameters_is_followed_by_their_embeddings(change: str) -> None:
+    data = small_data()
+    model = build(LSGRec, data)
+    before = model.score(USERS)
+    state = {key: 2.0 * value for key, value in model.state_dict().items()}
+    if change == "load":
+        model.load_state_dict(state)
+    else:
+        if change == "step":
+            model.calculate_loss(data.batch(2))
+        with torch.no_grad():
+            for key, value in model.named_parameters():
+                value.copy_(state[key])
+        if change == "train":
+            model.train()
+    torch.testing.assert_close(model.score(USERS), 4.0 * before)  # propagation is linear
