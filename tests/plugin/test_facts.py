@@ -17,14 +17,20 @@ from recbole_signed.lab.upstream import upstream
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.ssf.stream_choice import chosen_settings
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.facts import STOCK, ModelFacts, class_names, default_file, display_name, facts_of, lineage
-from recbole_signed.plugin.families import (
+from recbole_signed.plugin.facts import (
     LIKES_CLOSED,
     LIKES_TRAINED,
     OURS,
     REFERENCE,
     SIGNED_CLOSED,
+    STOCK,
+    ModelFacts,
+    class_names,
+    default_file,
+    display_name,
+    facts_of,
     family,
+    lineage,
 )
 from recbole_signed.runs import TableSpec, list_models
 from recbole_signed.runs.spec import default_settings
