@@ -25,6 +25,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+SIGNED_COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +118,13 @@ def signed_rows() -> list[tuple[int, int, int, int]]:
 
 
 @pytest.fixture
+def signed(write_inter: Callable[..., Path], signed_rows: list) -> str:
+    """The name of a data set of :func:`signed_rows`, where RecBole looks for it."""
+    write_inter("signed", SIGNED_COLUMNS, signed_rows)
+    return "signed"
+
+
+@pytest.fixture
 def quick() -> dict[str, Any]:
     """Settings for a run of a second or two."""
     return {
@@ -127,9 +135,6 @@ def quick() -> dict[str, Any]:
         "metrics": ["Recall", "NDCG"],
         "valid_metric": "NDCG@10",
     }
-
-
-SIGNED_COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 
 
 @pytest.fixture

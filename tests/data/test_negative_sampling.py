@@ -296,21 +296,19 @@ def test_wrong_use_is_named() -> None:
     ids=["popularity", "dynamic"],
 )
 def test_recboles_sampling_arguments_give_the_metrics_of_a_file_of_likes(
-    sampling: dict, write_inter: Write, signed_rows: list, quick: dict
+    sampling: dict, signed: str, write_inter: Write, signed_rows: list, quick: dict
 ) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
     write_inter("likes", [COLUMNS[0], COLUMNS[1], COLUMNS[3]], [(u, i, t) for u, i, s, t in signed_rows if s > 0])
     args = {**quick, "train_neg_sample_args": sampling, "mask_dislikes": False, "mask_neutrals": False}
-    signed = run_recbole(model="BPR", dataset="signed", config_dict=args, saved=False)
+    signed = run_recbole(model="BPR", dataset=signed, config_dict=args, saved=False)
     args = {key: value for key, value in args.items() if not key.startswith("mask")}
     likes = run_recbole(model="BPR", dataset="likes", config_dict=args, saved=False)
     assert signed["test_result"] == likes["test_result"]
 
 
 @pytest.mark.parametrize("repeatable", [False, True])
-def test_signed_data_is_trained_with_it(repeatable: bool, write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    config = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR", "repeatable": repeatable})
+def test_signed_data_is_trained_with_it(repeatable: bool, signed: str) -> None:
+    config = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR", "repeatable": repeatable})
     init_seed(config["seed"], config["reproducibility"])
     train, valid, test = data_preparation(config, create_dataset(config))
     assert isinstance(train._sampler, SignedSampler)
@@ -320,14 +318,13 @@ def test_signed_data_is_trained_with_it(repeatable: bool, write_inter: Write, si
         assert (batch["neg_item_id"] != batch["item_id"]).all()
 
 
-def test_sampled_evaluation_runs(write_inter: Write, signed_rows: list, quick: dict) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_sampled_evaluation_runs(signed: str, write_inter: Write, signed_rows: list, quick: dict) -> None:
     write_inter("likes", [COLUMNS[0], COLUMNS[1], COLUMNS[3]], [(u, i, t) for u, i, s, t in signed_rows if s > 0])
     args = {**quick, "eval_args": {"mode": "uni20"}}
     shown = {**args, "mask_dislikes": False, "mask_neutrals": False}
     results = [
         run_recbole(model="BPR", dataset=name, config_dict=given, saved=False)["test_result"]
-        for name, given in (("signed", shown), ("likes", args), ("signed", args))
+        for name, given in ((signed, shown), ("likes", args), (signed, args))
     ]
     assert results[0] == results[1]
     assert results[0] != results[2]
@@ -335,12 +332,9 @@ def test_sampled_evaluation_runs(write_inter: Write, signed_rows: list, quick: d
 
 @pytest.mark.parametrize("mode", ["uni20", "pop20"])
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
-def test_what_is_hidden_in_a_full_ranking_is_no_candidate(
-    model: str, mode: str, write_inter: Write, signed_rows: list
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_what_is_hidden_in_a_full_ranking_is_no_candidate(model: str, mode: str, signed: str) -> None:
     held = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode}
-    config = Config(model=model, dataset="signed", config_dict={"state": "ERROR", "eval_args": held})
+    config = Config(model=model, dataset=signed, config_dict={"state": "ERROR", "eval_args": held})
     init_seed(config["seed"], config["reproducibility"])
     loaders = data_preparation(config, create_dataset(config))
     for loader in loaders[1:]:

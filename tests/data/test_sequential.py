@@ -139,9 +139,8 @@ def test_a_stock_model_learns_and_ranks_as_on_a_file_of_likes(
     assert results[0]["best_valid_result"] == results[1]["best_valid_result"]
 
 
-def test_held_out_dislikes_are_counted_and_are_in_no_mask(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    _, data, (train, valid, test) = prepare("signed")
+def test_held_out_dislikes_are_counted_and_are_in_no_mask(signed: str) -> None:
+    _, data, (train, valid, test) = prepare(signed)
     assert type(data) is SignedSequentialDataset
     for loader, earlier in ((valid, [train]), (test, [train, valid])):
         held = set(zip(*(each.tolist() for each in loader._dataset._pairs(loader._dataset.neg_feat)), strict=True))
@@ -161,10 +160,9 @@ def test_held_out_dislikes_are_counted_and_are_in_no_mask(write_inter: Write, si
             assert batch.like_count.tolist() == [1] * len(users)
 
 
-def test_the_first_likes_are_hidden_and_in_the_graph(write_inter: Write, signed_rows: list) -> None:
+def test_the_first_likes_are_hidden_and_in_the_graph(signed: str, signed_rows: list) -> None:
     """They are the target of no row."""
-    write_inter("signed", COLUMNS, signed_rows)
-    parts = [loader._dataset for loader in prepare("signed")[2]]
+    parts = [loader._dataset for loader in prepare(signed)[2]]
     likes = {(u, i) for u, i, sign, _ in signed_rows if sign > 0}
     found: list[tuple[int, int]] = []
     for part in parts:
@@ -249,9 +247,8 @@ def test_where_the_test_part_alone_begins_at_a_moment_earlier_first_likes_are_tr
 
 
 @pytest.mark.parametrize("count", [1, 7])
-def test_eval_users_ranks_some_of_the_users(count: int, write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    test = prepare("signed", eval_users=count)[2][2]
+def test_eval_users_ranks_some_of_the_users(count: int, signed: str) -> None:
+    test = prepare(signed, eval_users=count)[2][2]
     users = [user for batch, *_ in test for user in batch["user_id"].tolist()]
     assert len(users) == len(set(users)) == count
 
@@ -339,9 +336,8 @@ def test_events_are_what_is_known_before_the_target(
             assert not signs[length:].any()
 
 
-def test_windows_cover_all_events_with_few_rows(write_inter: Write, signed_rows: list, readers: None) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    _, _, (train, valid, _) = prepare("signed", "WindowReader", MAX_ITEM_LIST_LENGTH=5)
+def test_windows_cover_all_events_with_few_rows(signed: str, readers: None) -> None:
+    _, _, (train, valid, _) = prepare(signed, "WindowReader", MAX_ITEM_LIST_LENGTH=5)
     assert isinstance(train, WindowLoader)
     assert not isinstance(valid, WindowLoader)
     part = train._dataset
@@ -361,10 +357,7 @@ def test_windows_cover_all_events_with_few_rows(write_inter: Write, signed_rows:
     assert chosen < len(users) / 2
 
 
-def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(
-    write_inter: Write, signed_rows: list, readers: None
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(signed: str, readers: None) -> None:
 
     def targets(loader: Any, epoch: int) -> list[tuple[int, int]]:
         loader.set_epoch(epoch)
@@ -372,7 +365,7 @@ def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(
         columns = (torch.cat([batch[name] for batch in batches]).tolist() for name in ("user_id", "item_id"))
         return list(zip(*columns, strict=True))
 
-    train, other = (prepare("signed", "WindowReader", seed=seed)[2][0] for seed in (7, 8))
+    train, other = (prepare(signed, "WindowReader", seed=seed)[2][0] for seed in (7, 8))
     first, second = targets(train, 0), targets(train, 1)
     assert first != second
     assert targets(train, 0) == first
@@ -401,25 +394,24 @@ def test_the_latest_sequence_holds_everything(write_inter: Write, signed_rows: l
 # ---- what is refused ----
 
 
-def test_wrong_sequences_are_one_sentence(write_inter: Write, signed_rows: list, readers: None) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_wrong_sequences_are_one_sentence(signed: str, write_inter: Write, signed_rows: list, readers: None) -> None:
     write_inter("timeless", COLUMNS[:3], [row[:3] for row in signed_rows])
     for part in PARTS:
         write_inter("parts", COLUMNS, signed_rows, part)
     wrong: list[tuple[str, str, dict[str, Any], str]] = [
-        ("signed", "SASRec", {"eval_args": {"order": "RO"}}, "set eval_args.order to TO, it is RO"),
+        (signed, "SASRec", {"eval_args": {"order": "RO"}}, "set eval_args.order to TO, it is RO"),
         (
-            "signed",
+            signed,
             "SASRec",
             {"eval_args": {"order": "TO", "split": {"CI": [8, 1, 1]}}},
             "CI holds out all edges",
         ),
         ("timeless", "SASRec", {"load_col": {"inter": ["user_id", "item_id"]}}, "has no column 'timestamp'"),
         ("parts", "SASRec", {"benchmark_filename": list(PARTS)}, "'parts' is split already"),
-        ("signed", "WrongReader", {}, "WrongReader.reads is 'dislikes'; it must be one of likes, events, windows"),
-        ("signed", "GRU4RecKG", {}, "it reads a knowledge graph"),
-        ("signed", "CFKG", {}, "it reads a knowledge graph"),
-        ("signed", "FM", {}, "it predicts the label of an item that is shown"),
+        (signed, "WrongReader", {}, "WrongReader.reads is 'dislikes'; it must be one of likes, events, windows"),
+        (signed, "GRU4RecKG", {}, "it reads a knowledge graph"),
+        (signed, "CFKG", {}, "it reads a knowledge graph"),
+        (signed, "FM", {}, "it predicts the label of an item that is shown"),
     ]
     for dataset, model, config, message in wrong:
         with pytest.raises(UsageError, match=message) as caught:
