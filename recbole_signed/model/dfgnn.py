@@ -15,6 +15,7 @@ from torch.nn.functional import normalize, softplus
 
 from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.layers import tables
 from recbole_signed.model.losses import columns, dots, log_sum_exp, scores_of
 
 
@@ -44,10 +45,7 @@ class DFGNN(SignedRecommender):
         super().__init__(config, dataset)
         self.cl_weight, self.temperature = float(config["cl_weight"]), float(config["temperature"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.xavier_uniform_(table.weight)
+        self.user_embedding, self.item_embedding = tables(self.n_users, self.n_items, size, nn.init.xavier_uniform_)
         self.joins = nn.ModuleList(nn.Linear(2 * size, size) for _ in range(int(config["n_layers"])))
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device, smoothing=1.0)
         self.dislikes = BipartiteOperator.symmetric(self.graph.dislikes, self.device)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from recbole.model.init import xavier_normal_initialization
-from torch import nn
 from torch.nn.functional import normalize
 
 from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.layers import xavier_tables
 from recbole_signed.model.losses import uniformity
 
 
@@ -37,9 +36,7 @@ class DirectAU(SignedRecommender):
         self.n_layers = int(config["n_layers"]) if config["encoder"] == "LightGCN" else 0
         self.gamma = float(config["gamma"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        self.apply(xavier_normal_initialization)
+        self.user_embedding, self.item_embedding = xavier_tables(self.n_users, self.n_items, size)
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device) if self.n_layers else None
 
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,6 +14,7 @@ from torch import nn
 from recbole_signed.graph.propagation import BipartiteOperator, Pair, symmetric
 from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.layers import tables
 from recbole_signed.model.losses import columns, dots, half_squared_norm, log_sum_exp, mean_bpr
 
 BOUND = 5.0
@@ -44,10 +45,7 @@ class LightGCL(SignedRecommender):
         self.n_layers, self.temperature = int(config["n_layers"]), float(config["temp"])
         self.cl_rate, self.reg_weight = float(config["lambda1"]), float(config["lambda2"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.xavier_uniform_(table.weight)
+        self.user_embedding, self.item_embedding = tables(self.n_users, self.n_items, size, nn.init.xavier_uniform_)
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device)
         matrix = symmetric(self.graph.likes)
         factors = right_factors(matrix, int(config["q"]), seed=int(config["seed"]))

@@ -18,6 +18,7 @@ from recbole_signed.graph.eigenvectors import laplacian_eigenvectors
 from recbole_signed.graph.random_walks import WalkGraph, n_path_types, path_attention
 from recbole_signed.graph.sparse_kernels import SparsePairs, pair_scores
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.layers import normal_tables
 
 
 class SIGformer(SignedRecommender):
@@ -60,10 +61,7 @@ class SIGformer(SignedRecommender):
         self.n_layers, self.sample_hop = int(config["n_layers"]), int(config["sample_hop"])
         self.reg_weight, self.gate_decay = float(config["reg_weight"]), float(config["gate_decay"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.normal_(table.weight, std=0.1)
+        self.user_embedding, self.item_embedding = normal_tables(self.n_users, self.n_items, size, 0.1)
         self.gate = nn.Parameter(torch.zeros(self.n_layers, 1))  # lambda_l
         self.path_logits = nn.Parameter(torch.zeros(self.n_layers, n_path_types(self.sample_hop)))
         # evaluation walks are drawn in the order of these marks, whatever number a user or item has

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from recbole.model.init import xavier_uniform_initialization
 from torch import nn
 
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.layers import tables
 from recbole_signed.model.losses import batch_norm_penalty, columns, info_nce, mean_bpr, perturbed
 
 
@@ -38,9 +38,7 @@ class NoisyGraphRecommender(SignedRecommender):
         self.reg_weight, self.cl_rate = float(config["reg_weight"]), float(config["lambda"])
         self.eps, self.temperature = float(config["eps"]), float(config["temperature"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        self.apply(xavier_uniform_initialization)
+        self.user_embedding, self.item_embedding = tables(self.n_users, self.n_items, size, nn.init.xavier_uniform_)
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device)
 
     def layers(self, noise: float = 0.0) -> list[Pair]:
