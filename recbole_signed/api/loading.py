@@ -19,9 +19,8 @@ from recbole.data import create_dataset
 
 from recbole_signed.api.recommender import Recommender, edges_of
 from recbole_signed.api.sequences import UserSequences
-from recbole_signed.compat.arguments import own_arguments_hidden
 from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY
-from recbole_signed.compat.log import no_training_curves, no_warnings
+from recbole_signed.compat.log import no_training_curves, no_warnings, own_arguments_hidden
 from recbole_signed.convert.dataset_versions import atomic_files, refuse_changed
 from recbole_signed.convert.raw_files import check_expanded
 from recbole_signed.errors import UsageError

@@ -1,9 +1,10 @@
-"""RecBole's log, which is Python's root logger, and its training curves."""
+"""RecBole's log, which is Python's root logger, and its training curves; and the command line, which it reads."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -84,3 +85,17 @@ def no_training_curves() -> Iterator[None]:
 def tensorboard(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
     """Stand before RecBole's ``get_tensorboard``."""
     return NoCurves() if _hidden.get() else wrapped(*args, **kwargs)
+
+
+# ---- the command line of the process, which every ``Config`` of RecBole reads ----
+
+
+@contextlib.contextmanager
+def own_arguments_hidden() -> Iterator[None]:
+    """Keep RecBole's Config from taking every ``--key=value`` of the process' command line for its own."""
+    argv = sys.argv
+    sys.argv = argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = argv

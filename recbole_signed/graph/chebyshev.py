@@ -20,8 +20,17 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph.sparse_kernels import Panel
-from recbole_signed.graph.spectral import FLAT, ResidentOperator, RightFactors, n_kept
-from recbole_signed.graph.subspace import GramOperator, gram_of, orthonormalise, rotated, split
+from recbole_signed.graph.spectral import (
+    FLAT,
+    GramOperator,
+    ResidentOperator,
+    RightFactors,
+    gram_of,
+    n_kept,
+    orthonormalise,
+    rotated,
+    split,
+)
 
 KRYLOV_BLOCK, KRYLOV_STEPS = 16, 12
 """Columns and steps of the block Lanczos that begins."""

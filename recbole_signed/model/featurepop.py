@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.graph.ridge import RidgeSums
+from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 

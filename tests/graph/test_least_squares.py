@@ -10,9 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import least_squares, ridge
-from recbole_signed.graph.least_squares import SignedLeastSquares
-from recbole_signed.graph.ridge import RidgeSums
+from recbole_signed.graph import least_squares
+from recbole_signed.graph.least_squares import RidgeSums, SignedLeastSquares
 
 
 def edges(seed: int, n_rows: int = 23, n_columns: int = 31) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -158,7 +157,7 @@ def test_a_solution_is_that_of_the_sums_as_they_are() -> None:
 def test_pieces_of_any_size_give_the_same_sums(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets = rows(30)
     whole = RidgeSums.of(features, targets)
-    monkeypatch.setattr(ridge, "PIECE", piece)
+    monkeypatch.setattr(least_squares, "PIECE", piece)
     pieces = RidgeSums.of(features, targets)
     np.testing.assert_allclose(pieces.gram, whole.gram, atol=1e-12)
     np.testing.assert_allclose(pieces.cross, whole.cross, atol=1e-12)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recbole_signed.graph import random_walks
 from recbole_signed.graph.random_walks import WalkGraph, WalkPairs, n_path_types, path_attention
 
-N_USERS, N_ITEMS = 6, 5
+N_USERS, N_ITEMS, LENGTH = 7, 6, 3
 
 
 def random_edges(seed: int, n_edges: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -114,9 +114,6 @@ def test_more_pairs_than_int32_can_number_are_refused(monkeypatch: pytest.Monkey
     assert len(graph.draw(3).types) > 24
     with pytest.raises(ValueError, match="24 walks of 4 steps give more pairs than int32 can number"):
         graph.draw(4)
-
-
-N_USERS, N_ITEMS, LENGTH = 7, 6, 3
 
 
 @pytest.fixture

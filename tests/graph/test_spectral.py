@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.graph import SignedGraph, spectral, subspace
-from recbole_signed.graph.spectral import refreshed_factors, right_factors
-from recbole_signed.graph.subspace import orthonormalise, random_panels, rotated, split
+from recbole_signed.graph import SignedGraph, spectral
+from recbole_signed.graph.spectral import (
+    orthonormalise,
+    random_panels,
+    refreshed_factors,
+    right_factors,
+    rotated,
+    split,
+)
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 
@@ -166,7 +172,7 @@ def test_dependent_columns_are_replaced() -> None:
 
 
 def test_the_rotation_of_panels_has_positive_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subspace, "CHUNK", 7)
+    monkeypatch.setattr(spectral, "CHUNK", 7)
     panels = random_panels(60, 100, seed=3)
     assert [panel.shape for panel in panels] == [(60, 33), (60, 34), (60, 33)]
     rotation = torch.from_numpy(np.random.default_rng(0).standard_normal((100, 5)))
