@@ -13,7 +13,6 @@ from signed_reference import (
     N_ITEMS,
     N_USERS,
     adjacency,
-    assert_dropout_in_training_alone,
     assert_same_encoding,
     assert_same_loss,
     bpr_of,
@@ -199,19 +198,6 @@ def test_pairs_of_both_signs_are_no_neighbours_of_themselves() -> None:
     assert_same_encoding(model, embeddings_of_sbgnn(model, data))
 
 
-def test_dropout_is_that_of_training_alone_of_sbgnn() -> None:
-    data = small_data()
-    model = build(SBGNN, data)
-    assert_dropout_in_training_alone(model, data.batch(1))
-
-
-def test_a_dropout_of_0_drops_nothing() -> None:
-    data = small_data()
-    model = build(SBGNN, data, dropout_prob=0.0)
-    batch = data.batch(1)
-    assert torch.equal(model.loss(batch), model.train().loss(batch))
-
-
 def test_without_dislikes_half_of_the_messages_are_empty() -> None:
     data = small_data(dislikes=False)
     model = build(SBGNN, data, n_layers=1)
@@ -296,12 +282,6 @@ def test_each_head_starts_with_the_size_of_a_single_one(n_heads: int) -> None:
             assert float(head.detach().std()) == pytest.approx(variance**0.5, rel=0.3)
     many = torch.cat([SLGNNLayer(2, 2, n_heads, SLOPE, (0.0, 0.0)).mixture.detach().flatten() for _ in range(300)])
     assert float(many.std()) == pytest.approx(0.5**0.5, rel=0.1)
-
-
-def test_dropout_is_that_of_training_alone_of_slgnn() -> None:
-    data = small_data()
-    model = build(SLGNN, data)
-    assert_dropout_in_training_alone(model, data.batch(1))
 
 
 @pytest.mark.parametrize("kind", ["node", "edge"])

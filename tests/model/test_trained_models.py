@@ -154,3 +154,16 @@ def test_what_changes_parameters_is_followed_by_their_embeddings(change: str) ->
         if change == "train":
             model.train()
     torch.testing.assert_close(model.score(USERS), 4.0 * before)  # propagation is linear
+
+
+@pytest.mark.parametrize("name", ["SBGNN", "SLGNN", "SiReN"])
+def test_dropout_is_that_of_training_alone(name: str) -> None:
+    data = small_data()
+    kind = registry.load_object(f"recbole_signed.model.{name.lower()}:{name}")
+    batch, model = data.batch(1), build(kind, data)
+    quiet = model.loss(batch)
+    assert torch.equal(model.loss(batch), quiet)
+    model.train()
+    assert not torch.equal(model.loss(batch), model.loss(batch))
+    rates = {key: 0.0 for key in defaults(name) if "dropout_prob" in key}
+    torch.testing.assert_close(build(kind, data, **rates).train().loss(batch), quiet)

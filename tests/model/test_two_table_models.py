@@ -84,17 +84,6 @@ def test_without_dislikes_the_loss_is_plain_bpr() -> None:
     assert_same_loss(model, batch, loss_of_siren(model, data, batch, coefficient=float("nan")))
 
 
-def test_dropout_is_that_of_training_alone() -> None:
-    data = small_data()
-    model = build(SiReN, data)
-    batch = data.batch(3)
-    quiet = model.loss(batch)
-    model.train()
-    assert not torch.allclose(model.loss(batch), quiet)
-    model.dropout = 0.0
-    torch.testing.assert_close(model.loss(batch), quiet)
-
-
 def test_dropout_is_after_each_layer_of_the_perceptron() -> None:
     """With the query at 0 both parts weigh a half, whatever dropout makes of the tanh."""
     data = small_data()
@@ -141,29 +130,6 @@ def test_dropout_keeps_the_mean_and_drops_the_rate() -> None:
         assert not torch.equal(dropout(ones, rate, training=True), dropped)
         assert not torch.equal(kept[:, :-1:4], kept[:, 1::4])
         assert dropout(ones, rate, training=False) is ones
-
-
-def test_tables_start_as_one_xavier_matrix() -> None:
-    data = small_data()
-    torch.manual_seed(0)
-    model = SiReN({**build_config(), "embedding_size": 4000}, data)
-    both = nodes(model.user_embedding, model.item_embedding)
-    assert abs(float(both.detach().std()) / (2.0 / (len(both) + 4000)) ** 0.5 - 1) < 0.02
-    assert len(both) > N_USERS
-
-
-def build_config() -> dict[str, Any]:
-    return {
-        "USER_ID_FIELD": "user_id",
-        "ITEM_ID_FIELD": "item_id",
-        "NEG_PREFIX": "neg_",
-        "device": "cpu",
-        "n_layers": 1,
-        "mlp_layers": 0,
-        "dropout_prob": 0.5,
-        "reg_weight": 0.0,
-        "dislike_coefficient": 2.0,
-    }
 
 
 SIGREC_SETTINGS = {"cosine_weight": 0.7, "dislike_margin": 0.1, "reg_weight": 0.03}
