@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prepared import prepared
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import create_dataset
 from recbole.quick_start import run_recbole
-from recbole.utils import get_model, init_seed
+from recbole.utils import get_model
 
 from recbole_signed import SignedDataset, UsageError
 from recbole_signed.data import item_lists
@@ -23,13 +24,6 @@ COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 LIKE_COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
 LOAD = {"inter": ["user_id", "item_id", "timestamp"]}
 Write = Callable[..., Path]
-
-
-def prepare(dataset: str, model: str = "BPR", **config: Any) -> tuple[Config, Any, tuple[Any, Any, Any]]:
-    settings = Config(model=model, dataset=dataset, config_dict={"state": "ERROR", **config})
-    init_seed(settings["seed"], settings["reproducibility"])
-    data = create_dataset(settings)
-    return settings, data, data_preparation(settings, data)
 
 
 def pairs(dataset: Any, feat: str) -> set[tuple[str, str]]:
@@ -63,7 +57,7 @@ def test_a_stock_model_gives_the_metrics_of_a_file_of_likes(
 
 
 def test_dislikes_are_in_no_training_batch_no_graph_and_no_ground_truth(signed: str, signed_rows: list) -> None:
-    config, _, (train, valid, test) = prepare(signed, "LightGCN")
+    config, _, (train, valid, test) = prepared(signed, "LightGCN")
     likes, others = expected(signed_rows, 1), expected(signed_rows, -1) | expected(signed_rows, 0)
     dataset = train._dataset
     trained = {
@@ -96,7 +90,7 @@ def test_dislikes_are_in_no_training_batch_no_graph_and_no_ground_truth(signed: 
 
 
 def test_every_row_is_in_one_part_with_its_sign(signed: str, signed_rows: list) -> None:
-    _, data, loaders = prepare(signed)
+    _, data, loaders = prepared(signed)
     assert isinstance(data, SignedDataset)
     for feat, sign in {"inter_feat": 1, "neg_feat": -1, "neutral_feat": 0}.items():
         per_part = [pairs(loader._dataset, feat) for loader in loaders]
@@ -133,7 +127,7 @@ def ids(dataset: Any, *feats: str) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("mask_neutrals", [True, False])
 def test_masks(mask_valid: bool, mask_dislikes: bool, mask_neutrals: bool, signed: str) -> None:
     keys = {"mask_valid_at_test": mask_valid, "mask_dislikes": mask_dislikes, "mask_neutrals": mask_neutrals}
-    _, _, (train, valid, test) = prepare(signed, **keys)
+    _, _, (train, valid, test) = prepared(signed, **keys)
     touched = ["inter_feat", *["neg_feat"] * mask_dislikes, *["neutral_feat"] * mask_neutrals]
     seen = ids(train._dataset, *touched)
     for loader, history in (
@@ -155,7 +149,7 @@ def test_validation_dislikes_are_hidden_at_test_where_the_moments_of_the_likes_a
 ) -> None:
     args = {"order": "TO", "split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user"}
     keys = {"dislike_split": rule, "mask_valid_at_test": mask_valid, "eval_args": args}
-    _, _, (train, valid, test) = prepare(signed, **keys)
+    _, _, (train, valid, test) = prepared(signed, **keys)
     feats = ["inter_feat", "neg_feat", "neutral_feat"]
     seen, known = ids(train._dataset, *feats), set()
     if mask_valid:
@@ -166,7 +160,7 @@ def test_validation_dislikes_are_hidden_at_test_where_the_moments_of_the_likes_a
 
 
 def test_repeatable_masks_nothing(signed: str) -> None:
-    _, _, (_, _, test) = prepare(signed, repeatable=True)
+    _, _, (_, _, test) = prepared(signed, repeatable=True)
     assert not masked_and_held_out(test)[0]
 
 
@@ -178,7 +172,7 @@ def test_users_with_held_out_likes_are_ranked_as_in_recbole(write_inter: Write) 
     }
     for part, part_rows in rows.items():
         write_inter("split", COLUMNS[:3], part_rows, part)
-    _, _, (_, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"])
+    _, _, (_, _, test) = prepared("split", benchmark_filename=["train", "valid", "test"])
     assert isinstance(test, SignedFullSortEvalDataLoader)
     ((batch, _, rows_of_likes, _),) = list(test)
     assert batch.like_count.tolist() == [1, 1]
@@ -251,8 +245,8 @@ def test_parts_that_are_merged_are_what_one_file_would_be(rule: str, timed: bool
         write_inter("parts", columns, own, part)
     write_inter("whole", columns, rows)
     keys = {"duplicate_pairs": rule, "eval_args": {"split": {"RS": [1, 0, 0]}}}
-    _, _, (merged, *_) = prepare("parts", benchmark_filename=["train", "valid", "test"], **keys)
-    _, _, (whole, *_) = prepare("whole", **keys)
+    _, _, (merged, *_) = prepared("parts", benchmark_filename=["train", "valid", "test"], **keys)
+    _, _, (whole, *_) = prepared("whole", **keys)
     for feat in ("inter_feat", "neg_feat", "neutral_feat"):
         assert pairs(merged._dataset, feat) == pairs(whole._dataset, feat)
         assert len(getattr(merged._dataset, feat)) == len(getattr(whole._dataset, feat))
@@ -266,7 +260,7 @@ def test_repeated_likes_count_as_often_as_they_occur_where_they_are_kept(write_i
     }
     for part, part_rows in rows.items():
         write_inter("split", COLUMNS[:3], part_rows, part)
-    _, _, (train, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"], protocol="published")
+    _, _, (train, _, test) = prepared("split", benchmark_filename=["train", "valid", "test"], protocol="published")
     assert len(train._dataset) == 3
     ((batch, (rows_masked, masked), _, likes),) = list(test)
     assert batch.like_count.tolist() == [3]
@@ -274,7 +268,7 @@ def test_repeated_likes_count_as_often_as_they_occur_where_they_are_kept(write_i
     assert sorted(likes.tolist()) == sorted({*likes.tolist()})
     assert set(masked.tolist()) & set(likes.tolist())
     assert rows_masked.tolist() == [0] * len(masked)
-    _, _, (_, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"])
+    _, _, (_, _, test) = prepared("split", benchmark_filename=["train", "valid", "test"])
     ((batch, (_, masked), _, likes),) = list(test)
     assert batch.like_count.tolist() == [2]
     assert not set(masked.tolist()) & set(likes.tolist())
@@ -290,7 +284,7 @@ def test_time_order_is_exact_where_float32_is_not(write_inter: Write) -> None:
         [(u % 20, u // 20, 1 if u % 3 else -1, t) for u, t in zip(range(400), times, strict=True)],
     )
     args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
-    _, _, loaders = prepare("fine", eval_args=args)
+    _, _, loaders = prepared("fine", eval_args=args)
     exact = [np.concatenate([keys.time for keys in loader._dataset._row_keys.values()]) for loader in loaders]
     assert exact[0].dtype == np.int64
     assert exact[0].max() < exact[1].min()
@@ -306,7 +300,7 @@ def test_a_global_cut_in_time_holds_for_every_sign(write_inter: Write, ratios: l
     rows = [(int(k) // 30, int(k) % 30, int(s), int(t)) for k, s, t in zip(keys, signs, times, strict=True)]
     write_inter("timed", COLUMNS, rows)
     args = {"order": "TO", "split": {"RS": ratios}, "group_by": "none"}
-    _, _, loaders = prepare("timed", eval_args=args)
+    _, _, loaders = prepared("timed", eval_args=args)
     parts = [loader._dataset for loader in loaders]
     likes = sorted(time for *_, sign, time in rows if sign == 1)
     n_held = [int(ratio / sum(ratios) * len(likes)) for ratio in ratios[1:]]
@@ -359,7 +353,7 @@ def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, signed: st
     """Times lie beside the tables, by which rows are split."""
     keys = {"user_inter_num_interval": core, "item_inter_num_interval": core}
     args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
-    _, data, loaders = prepare(signed, **keys, eval_args=args)
+    _, data, loaders = prepared(signed, **keys, eval_args=args)
     users, items = (set(map(str, data.field2id_token[field])) for field in ("user_id", "item_id"))
     latest = 0
     for part in (loader._dataset for loader in loaders):
@@ -378,16 +372,16 @@ def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, signed: st
 
 def test_a_k_core_of_nothing_is_refused(signed: str) -> None:
     with pytest.raises(UsageError, match=r"no like of 'signed' is left by user_inter_num_interval \(\[99,inf\)\)"):
-        prepare(signed, user_inter_num_interval="[99,inf)")
+        prepared(signed, user_inter_num_interval="[99,inf)")
 
 
 def test_a_training_part_of_nothing_is_refused(signed: str, write_inter: Write) -> None:
     nothing = {"split": {"RS": [0, 1, 1]}, "order": "RO", "group_by": None, "mode": "full"}
     with pytest.raises(UsageError, match="no row of 'signed' is left to train on, which is a like; give"):
-        prepare(signed, eval_args=nothing)
+        prepared(signed, eval_args=nothing)
     write_inter("once", COLUMNS, [(user, user % 5, 1, user) for user in range(30)])
     with pytest.raises(UsageError, match="which is a like with an earlier one of the same user"):
-        prepare("once", "SASRec", train_neg_sample_args=None, load_col=None)
+        prepared("once", "SASRec", train_neg_sample_args=None, load_col=None)
 
 
 def test_two_parts_of_a_split_are_read_but_not_run(write_inter: Write, signed_rows: list) -> None:
@@ -435,7 +429,7 @@ def test_a_pair_may_be_in_two_parts_of_a_split(write_inter: Write) -> None:
     }
     for part, rows in parts.items():
         write_inter("parts", COLUMNS, rows, part)
-    _, _, loaders = prepare("parts", benchmark_filename=list(parts))
+    _, _, loaders = prepared("parts", benchmark_filename=list(parts))
     found = [[pairs(each._dataset, feat) for feat in ("inter_feat", "neg_feat")] for each in loaders]
     assert found[0] == [{("a", "y"), *(row[:2] for row in filler)}, {("a", "x")}]
     assert found[1] == [{("a", "x")}, {("a", "z")}]
@@ -559,7 +553,7 @@ def test_sequences_may_be_loaded_where_a_sign_has_no_row(
     rows = [(*row, "a b", "1 2") for row in signed_rows if row[2] in signs]
     columns = [*COLUMNS, "tags:token_seq", "place:float_seq"]
     write_inter("signed", columns, rows)
-    _, data, parts = prepare("signed", load_col=None)
+    _, data, parts = prepared("signed", load_col=None)
     counts = (len(data.inter_feat), len(data.neg_feat), len(data.neutral_feat))
     assert counts == tuple(sum(row[2] == sign for row in rows) for sign in (1, -1, 0))
     assert sum(len(part._dataset.inter_feat) for part in parts) == counts[0]
@@ -682,16 +676,16 @@ def test_ignoring_the_sign_is_possible_and_explicit(signed: str, signed_rows: li
 def test_wrong_input_is_one_sentence(columns: list, rows: list, config: dict, message: str, write_inter: Write) -> None:
     write_inter("bad", columns, rows)
     with pytest.raises(UsageError, match=message) as caught:
-        prepare("bad", **config)
+        prepared("bad", **config)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_data_set_is_named_with_the_nearest_one(signed: str) -> None:
     with pytest.raises(UsageError, match=r"no data set 'sined'.*did you mean 'signed'"):
-        prepare("sined")
+        prepared("sined")
     Path("dataset/empty").mkdir()
     with pytest.raises(UsageError, match=r"dataset/empty holds no \.inter file; 'recbole-signed convert' makes"):
-        prepare("empty")
+        prepared("empty")
 
 
 # ---- popularity ----
@@ -705,7 +699,7 @@ def test_pop_counts_likes_whatever_the_batch_size(signed: str, quick: dict) -> N
         for size in (7, 2048)
     ]
     assert results[0] == results[1]
-    config, _, (train, _, _) = prepare(signed, "Pop")
+    config, _, (train, _, _) = prepared(signed, "Pop")
     model = get_model("Pop")(config, train._dataset)
     counts = np.bincount(train._dataset.inter_feat["item_id"].numpy(), minlength=model.n_items)
     scores = model.full_sort_predict({"user_id": torch.tensor([1])})
@@ -714,7 +708,7 @@ def test_pop_counts_likes_whatever_the_batch_size(signed: str, quick: dict) -> N
 
 def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
-    config, _, (train, _, _) = prepare("likes", "Pop")
+    config, _, (train, _, _) = prepared("likes", "Pop")
     model = get_model("Pop")(config, train._dataset)
     assert model.item_cnt.sum() == 0
     for batch in train:
@@ -723,10 +717,10 @@ def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: l
 
 
 def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(signed: str, tmp_path: Path) -> None:
-    _, _, (train, _, _) = prepare(signed, "Random")
+    _, _, (train, _, _) = prepared(signed, "Random")
 
     def scores(seed: int) -> torch.Tensor:
-        config, _, _ = prepare(signed, "Random", seed=seed)
+        config, _, _ = prepared(signed, "Random", seed=seed)
         model = get_model("Random")(config, train._dataset)
         torch.rand(3)  # what else draws makes no difference
         users, items = torch.arange(model.n_users), torch.arange(model.n_items)
@@ -753,7 +747,7 @@ def test_random_ranks_sampled_candidates(signed: str) -> None:
 
 def test_random_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
-    config, _, (train, _, _) = prepare("likes", "Random")
+    config, _, (train, _, _) = prepared("likes", "Random")
     model = get_model("Random")(config, train._dataset)
     torch.manual_seed(3)
     found = model.full_sort_predict({"user_id": torch.tensor([1, 2])}).view(2, -1)
@@ -767,7 +761,7 @@ def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
     scores = {}
     for name in (signed, "likes"):
-        config, _, (train, _, _) = prepare(name, "EASE", reg_weight=3.0)
+        config, _, (train, _, _) = prepared(name, "EASE", reg_weight=3.0)
         X = train._dataset.inter_matrix(form="csr").toarray().astype(np.float64)
         inverse = np.linalg.inv(X.T @ X + 3.0 * np.eye(X.shape[1]))
         weights = inverse / -np.diag(inverse)
@@ -787,7 +781,7 @@ def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(
 
 
 def test_ease_without_regularisation_is_refused(signed: str) -> None:
-    config, _, (train, _, _) = prepare(signed, "EASE", reg_weight=0.0)
+    config, _, (train, _, _) = prepared(signed, "EASE", reg_weight=0.0)
     with pytest.raises(UsageError, match=r"reg_weight is 0\.0; that of EASE must be a number above 0"):
         get_model("EASE")(config, train._dataset)
 
@@ -800,35 +794,35 @@ def test_a_sample_of_users_is_the_same_for_any_order_of_rows(write_inter: Write,
     drawn = []
     for name, rows in (("one", signed_rows), ("other", signed_rows[::-1])):
         write_inter(name, COLUMNS, rows)
-        _, data, (_, _, test) = prepare(name, **split, eval_users=7)
+        _, data, (_, _, test) = prepared(name, **split, eval_users=7)
         assert len(test.users) == 7
         drawn.append(set(data.id2token("user_id", test.users)))
-        _, _, (_, _, whole) = prepare(name, **split)
+        _, _, (_, _, whole) = prepared(name, **split)
         assert set(test.users) < set(whole.users)
         assert list(test.users) == sorted(test.users)
-        _, _, (_, _, many) = prepare(name, **split, eval_users=10_000)
+        _, _, (_, _, many) = prepared(name, **split, eval_users=10_000)
         assert (many.users == whole.users).all()
     assert drawn[0] == drawn[1]
 
 
 def test_many_users_at_a_time_where_the_catalogue_is_large(signed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     split = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}}
-    _, data, _ = prepare(signed, **split)
+    _, data, _ = prepared(signed, **split)
     n_items = data.item_num
     monkeypatch.setattr(configuration, "EVAL_CELLS", 2 * n_items)
     for most, rows in ((1_000 * n_items, 64), (5 * n_items, 5), (1, 2)):
         monkeypatch.setattr(item_lists, "MOST_CELLS", most)
-        _, _, (_, _, test) = prepare(signed, **split)
+        _, _, (_, _, test) = prepared(signed, **split)
         assert (test.step, test.batch_size) == (rows, rows)
         assert len(next(iter(test))[0]) == min(rows, len(test.users))
     monkeypatch.setattr(item_lists, "LONG", n_items)
     monkeypatch.setattr(item_lists, "MOST_CELLS", 1_000 * n_items)
-    _, _, (_, _, test) = prepare(signed, **split)
+    _, _, (_, _, test) = prepared(signed, **split)
     assert test.step == 256
-    _, _, (_, _, test) = prepare(signed, **split, eval_batch_size=3 * n_items)
+    _, _, (_, _, test) = prepared(signed, **split, eval_batch_size=3 * n_items)
     assert test.step == 3  # what is given holds
     sampled = {"eval_args": {**split["eval_args"], "mode": "uni20"}}
-    assert prepare(signed, **sampled)[0]["eval_batch_size"] == 4096  # RecBole's: it counts pairs there
+    assert prepared(signed, **sampled)[0]["eval_batch_size"] == 4096  # RecBole's: it counts pairs there
 
 
 def test_metrics_of_a_sample_are_those_of_its_users(signed: str, quick: dict) -> None:
@@ -842,10 +836,10 @@ def test_metrics_of_a_sample_are_those_of_its_users(signed: str, quick: dict) ->
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "many", True])
 def test_a_wrong_number_of_users_is_refused(wrong: object, signed: str) -> None:
     with pytest.raises(UsageError, match="it must be a whole number of users, 1 or more"):
-        prepare(signed, eval_users=wrong)
+        prepared(signed, eval_users=wrong)
 
 
 @pytest.mark.parametrize("mode", ["uni20", {"valid": "pop5", "test": "full"}])
 def test_a_sample_of_users_is_refused_where_candidates_are_drawn(mode: object, signed: str) -> None:
     with pytest.raises(UsageError, match=r"eval_users draws users where all items are ranked, but eval_args\.mode is"):
-        prepare(signed, eval_args={"mode": mode}, eval_users=5)
+        prepared(signed, eval_args={"mode": mode}, eval_users=5)

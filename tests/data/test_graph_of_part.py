@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import prepared
 
 from recbole_signed import UsageError
 
@@ -18,8 +17,7 @@ Write = Callable[..., Path]
 
 
 def prepare(**config: Any) -> tuple[Any, ...]:
-    settings = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR", **config})
-    return data_preparation(settings, create_dataset(settings))
+    return prepared("signed", **config)[2]
 
 
 def test_a_part_builds_its_graph_once(signed: str) -> None:

@@ -12,11 +12,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import prepared
 from recbole.quick_start import run_recbole
 from recbole.sampler import RepeatableSampler, Sampler
-from recbole.utils import init_seed
 
 from recbole_signed.data import negative_sampling as module
 from recbole_signed.data.item_lists import ItemLists
@@ -308,9 +306,7 @@ def test_recboles_sampling_arguments_give_the_metrics_of_a_file_of_likes(
 
 @pytest.mark.parametrize("repeatable", [False, True])
 def test_signed_data_is_trained_with_it(repeatable: bool, signed: str) -> None:
-    config = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR", "repeatable": repeatable})
-    init_seed(config["seed"], config["reproducibility"])
-    train, valid, test = data_preparation(config, create_dataset(config))
+    _, _, (train, valid, test) = prepared(signed, repeatable=repeatable)
     assert isinstance(train._sampler, SignedSampler)
     assert [loader._sampler.phase for loader in (train, valid, test)] == list(PHASES)
     for batch in train:
@@ -334,9 +330,7 @@ def test_sampled_evaluation_runs(signed: str, write_inter: Write, signed_rows: l
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
 def test_what_is_hidden_in_a_full_ranking_is_no_candidate(model: str, mode: str, signed: str) -> None:
     held = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode}
-    config = Config(model=model, dataset=signed, config_dict={"state": "ERROR", "eval_args": held})
-    init_seed(config["seed"], config["reproducibility"])
-    loaders = data_preparation(config, create_dataset(config))
+    _, _, loaders = prepared(signed, model, eval_args=held)
     for loader in loaders[1:]:
         users, items = loader._dataset.history.users(), loader._dataset.history.items
         hidden = set(zip(users.tolist(), items.tolist(), strict=True))

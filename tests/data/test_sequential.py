@@ -17,11 +17,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prepared import prepared
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender.gru4rec import GRU4Rec
 from recbole.quick_start import run_recbole
-from recbole.utils import FeatureType, init_seed
+from recbole.utils import FeatureType
 
 from recbole_signed import UsageError, register_model
 from recbole_signed.data.dataloader import SignedEvalBatch, WindowLoader
@@ -40,11 +40,7 @@ Write = Callable[..., Path]
 
 
 def prepare(dataset: str, model: str = "GRU4Rec", **config: Any) -> tuple[Config, Any, tuple[Any, Any, Any]]:
-    given = {"state": "ERROR", "MAX_ITEM_LIST_LENGTH": 4, "load_col": LOAD, **config}
-    made = Config(model=model, dataset=dataset, config_dict=given)
-    init_seed(made["seed"], made["reproducibility"])
-    data = create_dataset(made)
-    return made, data, data_preparation(made, data)
+    return prepared(dataset, model, **{"MAX_ITEM_LIST_LENGTH": 4, "load_col": LOAD, **config})
 
 
 def written(folder: Path, name: str, columns: list[str], rows: list[Any]) -> None:

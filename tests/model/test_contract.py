@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 from interrupted_training import interrupted
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import instance, prepared
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, get_model, get_trainer, init_seed
+from recbole.utils import ModelType, get_model
 
 from recbole_signed.convert.sources.toy import planted
 from recbole_signed.model import abstract_recommender
@@ -143,7 +142,7 @@ def rows() -> dict[str, list[Row]]:
 
 
 @pytest.fixture
-def build(write_inter: Callable[..., Path], tmp_path: Path) -> Build:
+def build(write_inter: Callable[..., Path]) -> Build:
     """Write the rows, build a model on them, and fit it."""
     names = iter(range(100))
 
@@ -153,30 +152,16 @@ def build(write_inter: Callable[..., Path], tmp_path: Path) -> Build:
         dataset_name = f"contract{next(names)}"
         for part in PARTS:
             write_inter(dataset_name, COLUMNS, by_part[part], part)
-        settings = Config(
-            model=name,
-            dataset=dataset_name,
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "benchmark_filename": list(PARTS),
-                "load_col": {"inter": ["user_id", "item_id", "sign"]},
-                "state": "ERROR",
-                "epochs": 5,
-                "show_progress": False,
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **SETTINGS.get(name, {}),
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        data = create_dataset(settings)
-        parts = data_preparation(settings, data)
-        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
-        if fit:
-            trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, model)
-            trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
-        model.eval()
-        return Fitted(model, settings, data, parts)
+        given = {
+            "benchmark_filename": list(PARTS),
+            "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "epochs": 5,
+            "show_progress": False,
+            **SETTINGS.get(name, {}),
+            **config,
+        }
+        settings, data, parts = prepared(dataset_name, name, **given)
+        return Fitted(instance(settings, parts, fit=fit), settings, data, parts)
 
     return make
 

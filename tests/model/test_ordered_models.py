@@ -13,8 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import prepared
 from recbole.utils import get_model
 from small_ordered import fitted_in_order, likes_of
 
@@ -116,13 +115,11 @@ def test_it_says_why_there_is_no_order(
     columns: list[str],
     why: str,
     write_inter: Callable[..., Path],
-    tmp_path: Path,
     signed_rows: list,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     write_inter("plain", columns, [(u, i, t if "timestamp:float" in columns else s) for u, i, s, t in signed_rows])
-    config = Config(model="SLIST", dataset="plain", config_dict={"data_path": str(tmp_path / "dataset")})
-    train, *_ = data_preparation(config, create_dataset(config))
+    config, _, (train, *_) = prepared("plain", "SLIST", state="INFO")
     with caplog.at_level(logging.WARNING):
         model = get_model("SLIST")(config, train._dataset)
     assert f"SLIST is SLIS here, without an order of likes: {why}" in caplog.text

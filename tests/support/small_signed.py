@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, init_seed
+from prepared import prepared
+from recbole.utils import get_model
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
 Dense = tuple[np.ndarray, np.ndarray]
@@ -18,7 +17,7 @@ Small = Callable[..., Any]
 """The fixture ``small`` of the tests of models."""
 
 
-def build(name: str, write_inter: Callable[..., Path], rows: list, tmp_path: Path, **config: Any) -> Any:
+def build(name: str, write_inter: Callable[..., Path], rows: list, **config: Any) -> Any:
     """Return the model, not fitted, on ``rows`` (user, item, sign, time), where some nodes lack a sign.
 
     Users below 4 have no dislike, 4 and 5 no like; items below 3 no dislike, 3 and 4 no like.
@@ -31,21 +30,8 @@ def build(name: str, write_inter: Callable[..., Path], rows: list, tmp_path: Pat
         and (sign < 0 or (user not in (4, 5) and item not in (3, 4)))
     ]
     write_inter("small", COLUMNS, kept)
-    settings = Config(
-        model=name,
-        dataset="small",
-        config_dict={
-            "data_path": str(tmp_path / "dataset"),
-            "load_col": {"inter": ["user_id", "item_id", "sign"]},
-            "state": "ERROR",
-            "show_progress": False,
-            "checkpoint_dir": str(tmp_path / "saved"),
-            "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "RO", "mode": "full"},
-            **config,
-        },
-    )
-    init_seed(settings["seed"], settings["reproducibility"])
-    parts = data_preparation(settings, create_dataset(settings))
+    split = {"split": {"RS": [1, 0, 0]}, "order": "RO", "mode": "full"}
+    settings, _, parts = prepared("small", name, **{"show_progress": False, "eval_args": split, **config})
     return get_model(name)(settings, parts[0]._dataset)
 
 
