@@ -7,7 +7,7 @@ from .api.streams import replay as replay
 from .convert.build import convert as convert
 from .data.dataset import SignedDataset as SignedDataset
 from .errors import UsageError as UsageError
-from .evaluation.own_metrics import register_metric as register_metric
+from .evaluation.metrics import register_metric as register_metric
 from .graph.signed_graph import SignedGraph as SignedGraph
 from .lab.tuning.search import tune as tune
 from .live.events import Event as Event

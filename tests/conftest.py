@@ -25,6 +25,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+SIGNED_COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +118,13 @@ def signed_rows() -> list[tuple[int, int, int, int]]:
 
 
 @pytest.fixture
+def signed(write_inter: Callable[..., Path], signed_rows: list) -> str:
+    """The name of a data set of :func:`signed_rows`, where RecBole looks for it."""
+    write_inter("signed", SIGNED_COLUMNS, signed_rows)
+    return "signed"
+
+
+@pytest.fixture
 def quick() -> dict[str, Any]:
     """Settings for a run of a second or two."""
     return {
@@ -129,32 +137,23 @@ def quick() -> dict[str, Any]:
     }
 
 
-SIGNED_COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
-
-
 @pytest.fixture
 def prepare_model(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> Callable[..., Any]:
     """Return a function of a model's name and RecBole's keys that gives the model, the configuration and the parts."""
 
-    from recbole.config import Config
-    from recbole.data import create_dataset, data_preparation
-    from recbole.utils import get_model, init_seed
+    from prepared import prepared
+    from recbole.utils import get_model
 
     def make(name: str, **config: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
         write_inter("small", SIGNED_COLUMNS, signed_rows)
-        settings = Config(
-            model=name,
-            dataset="small",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-                "state": "INFO",
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        parts = data_preparation(settings, create_dataset(settings))
+        given = {
+            "data_path": str(tmp_path / "dataset"),
+            "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
+            "state": "INFO",
+            "checkpoint_dir": str(tmp_path / "saved"),
+            **config,
+        }
+        settings, _, parts = prepared("small", name, **given)
         return get_model(name)(settings, parts[0]._dataset), settings, parts
 
     return make

@@ -15,9 +15,7 @@ from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from recbole_signed.api.interactions import Interactions
 from recbole_signed.api.recommender import Recommender
 from recbole_signed.api.sequences import UserSequences
-from recbole_signed.compat.arguments import own_arguments_hidden
-from recbole_signed.compat.curves import no_training_curves
-from recbole_signed.compat.log import each_warning_once
+from recbole_signed.compat.log import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.valid_metric import split_length
 from recbole_signed.files import is_plain_name

@@ -14,8 +14,7 @@ import torch
 from recbole_signed.api.recommender import Recommender, edges_of
 from recbole_signed.api.saving import CHECKPOINT, DATA, FORMAT, FORMAT_FILE, copies_in
 from recbole_signed.api.sequences import UserSequences
-from recbole_signed.compat.curves import no_training_curves
-from recbole_signed.compat.log import no_warnings
+from recbole_signed.compat.log import no_training_curves, no_warnings
 from recbole_signed.convert.dataset_versions import refuse_changed
 from recbole_signed.convert.raw_files import check_expanded
 from recbole_signed.errors import UsageError

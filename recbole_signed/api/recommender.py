@@ -18,7 +18,7 @@ from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
 from recbole_signed.api.saving import save
 from recbole_signed.api.sequences import UserSequences, liked_items, likes_without_a_row
-from recbole_signed.api.vectors import item_vectors, similarities, user_vectors
+from recbole_signed.api.vectors import similarities, vectors_of
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import path_of
@@ -189,7 +189,9 @@ class Recommender:
         texts = self.users.texts(users)
         model = self._with(dislike_aversion=dislike_aversion, dislike_strength=dislike_strength)
         hidden = self._hidden(exclude, include_only)
-        return self._pieces(model, texts, k, hidden, bool(include_seen))
+        starts = range(0, len(texts), self.batch_size)
+        pieces = (texts[start : start + self.batch_size] for start in starts)
+        return (self._ranked(model, piece, k, hidden, bool(include_seen)) for piece in pieces)
 
     @property
     def batch_size(self) -> int:
@@ -210,13 +212,6 @@ class Recommender:
     def _item_keys(self) -> torch.Tensor:
         """What decides between items with equal scores, int64 ``[n_items]``: it follows from the ids alone."""
         return torch.from_numpy(hashes(self.items.tokens.to_numpy()))
-
-    def _pieces(
-        self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool
-    ) -> Iterator[pl.DataFrame]:
-        for start in range(0, len(texts), self.batch_size):
-            piece = texts[start : start + self.batch_size]
-            yield self._ranked(model, piece, k, hidden, include_seen)
 
     @torch.no_grad()
     def _ranked(self, model: Any, texts: list[str], k: int, hidden: torch.Tensor, include_seen: bool) -> pl.DataFrame:
@@ -400,7 +395,7 @@ class Recommender:
         Raises:
             UsageError: the model has no item vectors.
         """
-        return self._embeddings("item", self.items, item_vectors(self.model))
+        return self._embeddings("item", self.items, vectors_of(self.model, "item"))
 
     def user_embeddings(self) -> pl.DataFrame:
         """Return the vectors of all users; the product with an item's vector is the score that is learned.
@@ -414,7 +409,7 @@ class Recommender:
         Raises:
             UsageError: the model has no user vectors, or its scores are another function of the vectors.
         """
-        vectors = user_vectors(self.model)
+        vectors = vectors_of(self.model, "user")
         if not hasattr(self.model, "vectors"):  # which says itself what their product is
             self._refuse_other_scores(vectors)
         return self._embeddings("user", self.users, vectors)
@@ -424,7 +419,7 @@ class Recommender:
         """Refuse vectors of users whose product with those of the items is not the score, by that of the first ones."""
         users = np.arange(1, min(len(vectors), PROBED + 1))
         scores = self._model_scores(self.model, users).numpy()[:, 1:]
-        items = item_vectors(self.model)[1:]
+        items = vectors_of(self.model, "item")[1:]
         same = items.shape[1] == vectors.shape[1] and np.allclose(
             vectors[users] @ items.T, scores, rtol=1e-3, atol=1e-3 * np.abs(scores).max(initial=0.0)
         )

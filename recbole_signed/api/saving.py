@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from recbole.data import create_dataset
 
-from recbole_signed.compat.arguments import own_arguments_hidden
 from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY
-from recbole_signed.compat.log import no_warnings
+from recbole_signed.compat.log import no_warnings, own_arguments_hidden
 from recbole_signed.convert.dataset_versions import atomic_files
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ANOTHER_FILE, path_of, refusing, replacing

@@ -11,8 +11,8 @@ from recbole_signed.files import path_of
 from recbole_signed.live.replay import summarise
 from recbole_signed.live.replay.experiment import run_stream
 from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.plugin.assignments import RUNS
 from recbole_signed.plugin.configuration import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, dataset_names
-from recbole_signed.plugin.defaults import RUNS
 
 
 def replay(file: Path | str, data_path: Path | str = DATA_ROOT) -> dict[str, Any]:

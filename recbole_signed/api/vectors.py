@@ -17,22 +17,16 @@ _SIMILARITIES = ("item_filter", "item_similarity", "w")
 """Where models keep item-item weights; of RecBole's, EASE and SLIMElastic in the second, ItemKNN in the third."""
 
 
-def item_vectors(model: Any) -> np.ndarray:
-    """Return the item vectors, float32 ``[n_items, d]``.
+def vectors_of(model: Any, side: str) -> np.ndarray:
+    """Return the vectors of a ``side``, ``user`` or ``item``, float32 ``[n_users, d]`` or ``[n_items, d]``.
 
     Raises:
         UsageError: the model has none.
     """
-    return _vectors(model, "item")
-
-
-def user_vectors(model: Any) -> np.ndarray:
-    """Return the user vectors, float32 ``[n_users, d]``.
-
-    Raises:
-        UsageError: the model has none.
-    """
-    return _vectors(model, "user")
+    found = _find(model, side)
+    if found is None:
+        raise UsageError(f"{type(model).__name__} has no {side} vectors.")
+    return found
 
 
 def similarities(model: Any, item: int) -> np.ndarray:
@@ -61,13 +55,6 @@ def similarities(model: Any, item: int) -> np.ndarray:
     products = vectors @ vectors[item] / np.maximum(lengths * lengths[item], 1e-12)
     products[lengths * lengths[item] == 0] = -np.inf
     return products
-
-
-def _vectors(model: Any, side: str) -> np.ndarray:
-    found = _find(model, side)
-    if found is None:
-        raise UsageError(f"{type(model).__name__} has no {side} vectors.")
-    return found
 
 
 @torch.no_grad()

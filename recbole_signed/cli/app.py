@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import typer
 
 from recbole_signed import __version__
-from recbole_signed.causes import one_sentence, outside_cause
 from recbole_signed.cli import analysis, data, recommend, replay, service, significance, state, stats, tune, upstream
 from recbole_signed.cli.output import (
     MODEL,
@@ -33,7 +32,7 @@ from recbole_signed.cli.output import (
     terminal_width,
 )
 from recbole_signed.cli.panels import InPanels
-from recbole_signed.errors import MissingExtraError, UsageError, nearest, options_named
+from recbole_signed.errors import MissingExtraError, UsageError, nearest, one_sentence, options_named, outside_cause
 from recbole_signed.plugin import registry
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.causes import printable
 from recbole_signed.cli.output import Json, print_json
-from recbole_signed.errors import UsageError, counted
+from recbole_signed.errors import UsageError, counted, printable
 
 app = typer.Typer(help="Inspect, verify, compact and refit the state directory of an online system.")
 versions = typer.Typer(help="List, pin, roll back and remove the versions of an online state.")

@@ -10,7 +10,7 @@ import typer
 
 from recbole_signed.cli.output import DATASET, MODEL, Files, Json, names_in, print_json, stdout_for_result
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin.defaults import RUNS, TUNED
+from recbole_signed.plugin.assignments import RUNS, TUNED
 
 if TYPE_CHECKING:
     from recbole_signed.lab.tuning import Plan

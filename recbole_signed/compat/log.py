@@ -1,12 +1,15 @@
-"""RecBole's log, which is Python's root logger."""
+"""RecBole's log, which is Python's root logger, and its training curves; and the command line, which it reads."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -49,3 +52,50 @@ def _passing(passes: Callable[[str], bool]) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_let)
+
+
+# ---- training curves, which RecBole's trainers write into ``log_tensorboard/`` of the current folder ----
+
+_hidden: ContextVar[bool] = ContextVar("no training curves", default=False)
+
+
+class NoCurves:
+    """Takes what a ``SummaryWriter`` would write."""
+
+    def add_scalar(self, *args: Any, **kwargs: Any) -> None:
+        """Write nothing."""
+
+    def add_hparams(self, *args: Any, **kwargs: Any) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+@contextlib.contextmanager
+def no_training_curves() -> Iterator[None]:
+    """Let the trainers that are made in here write no curves."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
+def tensorboard(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    """Stand before RecBole's ``get_tensorboard``."""
+    return NoCurves() if _hidden.get() else wrapped(*args, **kwargs)
+
+
+# ---- the command line of the process, which every ``Config`` of RecBole reads ----
+
+
+@contextlib.contextmanager
+def own_arguments_hidden() -> Iterator[None]:
+    """Keep RecBole's Config from taking every ``--key=value`` of the process' command line for its own."""
+    argv = sys.argv
+    sys.argv = argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = argv

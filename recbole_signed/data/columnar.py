@@ -4,24 +4,132 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_signed.arrays import first_rows
 from recbole_signed.atomic import read_columns
 from recbole_signed.atomic.inter_file import refuse_blank
+from recbole_signed.convert.cleaning import STAYS, peel
 from recbole_signed.convert.token_codes import TokenCodes
-from recbole_signed.data.kcore import Side, core
-from recbole_signed.data.remap import codes_of, renumber
 from recbole_signed.data.split import ranks
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import normal
+
+IntArray = npt.NDArray[np.int64]
+PAD = "[PAD]"
+PADDED_BYTES = 1 << 30
+"""What tokens may take up as an array of str, in which each has the room of the longest."""
+
+
+def codes_of(column: pd.Series) -> npt.NDArray[Any]:
+    """Return a number for each token of a column, ``[n_rows]``, -1 where there is none."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy()
+    return pd.factorize(column)[0]
+
+
+def renumber(columns: Sequence[pd.Series]) -> tuple[list[IntArray], npt.NDArray[Any]]:
+    """Number the tokens of all columns, one after the other, in the order of first appearance, from 1 on.
+
+    Returns:
+        The ids of each column, ``[n_rows]``, 0 where there is no token; and the tokens by id, an array that begins with
+        RecBole's padding token: of str, as RecBole's, or of objects where one would take more than ``PADDED_BYTES``.
+    """
+    codes, tokens = _in_one_vocabulary(columns)
+    joined = np.concatenate(codes) if len(codes) > 1 else codes[0]
+    first = first_rows(joined, len(tokens) + 1)[:-1]  # code -1 falls into the last place
+    appeared = np.flatnonzero(first < len(joined))
+    order = appeared[np.argsort(first[appeared])]
+    ids = np.zeros(len(tokens) + 1, dtype=np.int64)
+    ids[order] = np.arange(1, len(order) + 1)
+    names = [PAD, *tokens[order].tolist()]
+    padded = len(names) * max(map(len, names)) * np.dtype("U1").itemsize
+    return [ids[each] for each in codes], np.array(names, dtype=object if padded > PADDED_BYTES else str)
+
+
+def _in_one_vocabulary(columns: Sequence[pd.Series]) -> tuple[list[npt.NDArray[Any]], npt.NDArray[Any]]:
+    """Return the codes of each column in a vocabulary of them all, and that vocabulary."""
+    known = pd.Index([], dtype=object)
+    seen: list[tuple[pd.Index, npt.NDArray[Any] | None]] = []  # vocabularies and their places in the one of all
+    codes = []
+    for column in columns:
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            own, tokens = column.cat.codes.to_numpy(), column.cat.categories
+        else:
+            own, found = pd.factorize(column)
+            tokens = pd.Index(found, dtype=object)
+        places = next((places for other, places in seen if other is tokens), None)
+        if not seen:
+            known = tokens
+        elif places is None and not any(other is tokens for other, _ in seen):
+            places = known.get_indexer(tokens)
+            new = np.flatnonzero(places < 0)
+            places[new] = len(known) + np.arange(len(new))
+            known = known.append(tokens[new])
+        seen.append((tokens, places))
+        codes.append(own if places is None else np.where(own < 0, -1, places[own]))
+    return codes, known.to_numpy()
+
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Users or items: who they are in each row, what counts are allowed, and who has a row of features.
+
+    Attributes:
+        codes: number of the user or item of each row, ``[n_rows]``.
+        n: how many there are.
+        allowed: which of the counts ``[n]`` are fit; None: all.
+        least: features of those with fewer interactions are dropped.
+        features: their numbers in the table of features, ``[n_features]``, -1 for those without any row; or None.
+    """
+
+    codes: npt.NDArray[Any]
+    n: int
+    allowed: Callable[[npt.NDArray[np.int64]], BoolArray] | None
+    least: float
+    features: npt.NDArray[Any] | None
+
+    def unfit(self, codes: npt.NDArray[Any]) -> BoolArray:
+        """Tell who is to go, ``[n]``, given the users or items of the rows that are left."""
+        if self.allowed is None:  # nothing is counted: it loses nothing but what the other side takes
+            return np.zeros(self.n, dtype=bool)
+        counts = np.bincount(codes, minlength=self.n)
+        banned = (counts > 0) & ~self.allowed(counts)
+        if self.features is not None:
+            banned[self.features[self.features >= 0]] |= counts[self.features[self.features >= 0]] < self.least
+        return banned
+
+    def features_stay(self, codes: npt.NDArray[Any], gone: BoolArray) -> BoolArray | None:
+        """Tell which rows of features stay, ``[n_features]``, once ``gone [n]`` are left out."""
+        if self.features is None or self.allowed is None:
+            return None if self.features is None else np.ones(len(self.features), dtype=bool)
+        counts = np.append(np.bincount(codes, minlength=self.n), 0)
+        return (counts[self.features] >= self.least) & ~np.append(gone, False)[self.features]
+
+
+def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
+    """Drop users and items with an unfit number of rows, and their rows, until none is left.
+
+    Returns:
+        Which rows stay, ``[n_rows]``, and which rows of the users' and the items' features, None without features.
+    """
+    *turns, _ = peel([users.codes, items.codes], (users.n, items.n), [lambda u, i: (users.unfit(u), items.unfit(i))])
+    gone = [turn < STAYS for turn in turns]
+    stays = ~(gone[0][users.codes] | gone[1][items.codes])
+    return stays, [side.features_stay(side.codes[stays], each) for side, each in zip((users, items), gone, strict=True)]
 
 
 class ColumnarDataset(Dataset):

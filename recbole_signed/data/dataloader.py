@@ -1,4 +1,4 @@
-"""Evaluation batches for signed data: one pass over CSR arrays instead of one Python set per user."""
+"""Batches of signed data, for training and evaluation, made without a Python loop over edges or users."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_signed.arrays import contains
 from recbole_signed.data.dataset import SignedDataset
 from recbole_signed.data.item_lists import ItemLists, users_at_a_time
+from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
+from recbole_signed.data.sequential import SignedSequentialDataset
 from recbole_signed.errors import UsageError
 
 
@@ -139,3 +141,182 @@ def _without(history: ItemLists, likes: ItemLists, n_items: int, keep_repeats: b
 
 def _tensors(pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(pairs[0]), torch.from_numpy(pairs[1])
+
+
+# ---- sequences ----
+
+
+class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
+    """RecBole's full-sort loader of held-out rows, with what must not be recommended and the held-out dislikes.
+
+    A user is ranked once for each held-out like, and the user's held-out dislikes count each time. ``eval_users: N``
+    draws N of the users, as for general models.
+    """
+
+    def __init__(self, config: Any, dataset: SignedSequentialDataset, sampler: Any, shuffle: bool = False) -> None:
+        users = dataset.inter_feat[dataset.uid_field].numpy()
+        self._dislikes = ItemLists.from_pairs(*dataset._pairs(dataset.neg_feat), dataset.user_num, dataset.item_num)
+        self._history, self._mask_repeats = dataset.history, dataset.signed.mask_repeats
+        self.rows = np.flatnonzero(np.isin(users, drawn_users(np.unique(users), config["eval_users"], dataset)))
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+
+    @property
+    def users(self) -> torch.Tensor:
+        """The users who are evaluated, in ascending order."""
+        return torch.from_numpy(np.unique(self._dataset.inter_feat[self.uid_field].numpy()[self.rows]))
+
+    def _init_batch_size_and_step(self) -> None:
+        self.sample_size = len(self.rows)
+        super()._init_batch_size_and_step()
+
+    def collate_fn(
+        self, index: list[int]
+    ) -> tuple[SignedEvalBatch, tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Return the batch, the (row, item) pairs that must not be recommended, and row and item of held-out likes."""
+        rows, _, like_u, like_i = super().collate_fn(self.rows[np.asarray(index)])
+        users = rows[self.uid_field]
+        dislike_u, dislike_i = (torch.from_numpy(each) for each in self._dislikes.select(users.numpy()))
+        batch = SignedEvalBatch(rows.interaction, dislike_u, dislike_i, torch.ones_like(like_u))
+        return batch, self.hidden(users, like_i), like_u, like_i
+
+    def hidden(self, users: torch.Tensor, likes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return row and item of what must not be recommended to ``users [n]`` whose targets are ``likes [n]``."""
+        row, item = self._history.select(users.numpy())
+        stays = np.full(len(row), True) if self._mask_repeats else item != likes.numpy()[row]
+        return torch.from_numpy(row[stays]), torch.from_numpy(item[stays])
+
+
+class WindowLoader(TrainDataLoader):
+    """RecBole's training batches of some rows: the last one of each run of ``MAX_ITEM_LIST_LENGTH`` events of a user.
+
+    Runs are counted back from the user's last training target, so that the sequences of these rows cover all events,
+    and a model that learns from each place of a sequence sees few of them twice. The order of an epoch depends on the
+    seed and its number alone.
+    """
+
+    def __init__(self, config: Any, dataset: SignedSequentialDataset, sampler: Any, shuffle: bool = False) -> None:
+        users, place = dataset.inter_feat[dataset.uid_field].numpy(), dataset.event_place
+        last = np.zeros(dataset.user_num, dtype=np.int64)
+        np.maximum.at(last, users, place)
+        run = (last[users] - place) // dataset.max_item_list_len
+        order = np.lexsort((-place, run, users))
+        new = np.append(True, (users[order][1:] != users[order][:-1]) | (run[order][1:] != run[order][:-1]))
+        self.rows = np.sort(order[new[: len(order)]])
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+
+    def _init_batch_size_and_step(self) -> None:
+        self.sample_size = len(self.rows)
+        super()._init_batch_size_and_step()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be that of ``epoch``."""
+        state = np.random.SeedSequence([int(self.config["seed"]), epoch]).generate_state(1, np.uint64)[0]
+        self.generator.manual_seed(int(state >> np.uint64(1)))
+
+    def collate_fn(self, index: list[int]) -> Any:
+        """Return the rows with the numbers ``index`` among those that are trained on."""
+        return super().collate_fn(self.rows[np.asarray(index)])
+
+
+# ---- training ----
+
+
+SIGN = "sign"
+"""Column of a batch: 1 for a like, -1 for a dislike."""
+
+
+class SignedTrainDataLoader(AbstractDataLoader):
+    """Shuffled batches of training edges for models that say what they want by their attribute ``batches``.
+
+    ``"edges"``: likes and dislikes; sampled items have no edge to the user. ``"likes"``: likes alone; sampled items
+    are not liked by the user, as in RecBole. A batch is an ``Interaction`` with the user and item ids ``[B]``,
+    ``sign [B]``, and the sampled items under RecBole's ``NEG_PREFIX``, ``[B, n_negatives]``. Rows that repeat a pair
+    count as often as they occur.
+
+    Configuration keys: ``train_batch_size`` edges (0: all of them in one batch), ``n_negatives`` (K),
+    ``negative_exponent``: an item is drawn in proportion to that power of the number of edges it has; 0: uniformly;
+    ``sift_positives``: False lets sampled items be any, those that the user has an edge to included.
+
+    What an epoch brings depends on the seed and its number alone, so a training that goes on from a checkpoint sees
+    what it would have seen without the interruption. RecBole hands its loaders one row number after another; this one
+    is handed numbers of batches.
+    """
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:
+        self.logger = getLogger()
+        self.epoch = -1
+        names = ("inter_feat", "neg_feat") if config.model_class.batches == "edges" else ("inter_feat",)
+        tables = [getattr(dataset, name) for name in names]
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.neg_item_field = config["NEG_PREFIX"] + self.iid_field
+        self.users, self.items = (
+            torch.cat([table[field] for table in tables]) for field in (self.uid_field, self.iid_field)
+        )
+        self.signs = torch.cat(
+            [torch.full((len(table),), sign) for table, sign in zip(tables, (1.0, -1.0), strict=False)]
+        )
+        given = getattr(config, "external_config_dict", {})
+        if given.get("train_neg_sample_args"):
+            self.logger.warning(
+                f"train_neg_sample_args has no effect on {config['model']}: n_negatives and negative_exponent say how "
+                "its items are sampled."
+            )
+        self.n_negatives = int(config["n_negatives"] or 0)
+        self.unseen = self._unseen(config, dataset.item_num)
+        if self.n_negatives:
+            self._refuse_full_users(dataset)
+        self.order = torch.arange(len(self.users))
+        super().__init__(config, dataset, sampler, shuffle=False)
+        self.shuffle = shuffle
+
+    def _unseen(self, config: Any, n_items: int) -> UnseenItems:
+        weights, exponent = None, float(config["negative_exponent"] or 0.0)
+        if exponent:
+            degrees = torch.bincount(self.items, minlength=n_items).double().numpy()
+            weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0)
+        known = slice(None) if sifts_positives(config) else slice(0)
+        return UnseenItems.from_pairs(self.users[known].numpy(), self.items[known].numpy(), n_items, weights)
+
+    def _refuse_full_users(self, dataset: Any) -> None:
+        users = np.unique(self.users.numpy())
+        full = users[~self.unseen.can_draw(users)]
+        if len(full):
+            user = dataset.id2token(self.uid_field, int(full[0]))
+            raise UsageError(
+                f"the user '{user}' has an edge to every item that could be drawn, so there is no negative; leave such "
+                "users out (user_inter_num_interval), or take a model that draws none, such as SSF."
+            )
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = 1
+        self.set_batch_size(self.config["train_batch_size"] or max(len(self.users), 1))  # 0: all in one batch
+        self.sample_size = -(-len(self.users) // self._batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be that of ``epoch``; without a call, passes are counted from 0."""
+        self.epoch = epoch - 1
+
+    def __iter__(self) -> Any:
+        self.epoch += 1
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self._seed())
+            self.order = torch.randperm(len(self.users), generator=generator)
+        return super().__iter__()
+
+    def _seed(self, batch: int = 0) -> int:
+        state = np.random.SeedSequence([int(self.config["seed"]), self.epoch, batch])
+        return int(state.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def collate_fn(self, index: list[int]) -> Interaction:
+        """Return the batch of the number ``index[0]``."""
+        number = index[0]
+        rows = self.order[number * self._batch_size : (number + 1) * self._batch_size]
+        users = self.users[rows]
+        columns = {self.uid_field: users, self.iid_field: self.items[rows], SIGN: self.signs[rows]}
+        if self.n_negatives:
+            rng = np.random.default_rng(self._seed(number + 1))
+            columns[self.neg_item_field] = torch.from_numpy(self.unseen.draw(users.numpy(), self.n_negatives, rng))
+        return Interaction(columns)
+
+    def get_model(self, model: Any) -> None:
+        """Take no notice: RecBole's dynamic sampling would ask the model for hard negatives."""

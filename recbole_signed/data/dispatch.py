@@ -71,22 +71,18 @@ def loader_for(stock: type, config: Any, phase: str) -> type:
     from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
     from recbole.utils import ModelType
 
+    from recbole_signed.data import dataloader as ours
+
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and is_signed(config):
-        from recbole_signed.data.sequence_loaders import SignedSequenceEvalDataLoader, WindowLoader
-
         if stock is FullSortEvalDataLoader:
-            return SignedSequenceEvalDataLoader
+            return ours.SignedSequenceEvalDataLoader
         windows = stock is TrainDataLoader and getattr(config.model_class, "reads", None) == "windows"
-        return WindowLoader if windows else stock
+        return ours.WindowLoader if windows else stock
     if stock is FullSortEvalDataLoader and is_signed(config):
-        from recbole_signed.data.dataloader import SignedFullSortEvalDataLoader
-
-        return SignedFullSortEvalDataLoader
+        return ours.SignedFullSortEvalDataLoader
     batches = getattr(config.model_class, "batches", None)
     if stock is TrainDataLoader and (batches == "likes" or (batches and is_signed(config))):
-        from recbole_signed.data.signed_loader import SignedTrainDataLoader
-
-        return SignedTrainDataLoader
+        return ours.SignedTrainDataLoader
     return stock
 
 
@@ -111,6 +107,6 @@ def sampler_for(
             return stock(dataset, built_datasets, distribution, repeatable, alpha, base_sampler)
         except ValueError as error:
             raise UsageError(f"RecBole samples no items for '{dataset.dataset_name}': {error}") from error
-    from recbole_signed.data.sampler import SignedSampler
+    from recbole_signed.data.negative_sampling import SignedSampler
 
     return SignedSampler(built_datasets, distribution, alpha, repeatable)

@@ -35,7 +35,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
     * ``"events"``: likes and dislikes, with ``sign_list`` (1 and -1, 0 for padding) and ``gap_list``, the time from
       the event before, in the file's unit (0 for the first of a user). Rows and parts are the same.
     * ``"windows"``: the same for a model that learns from each place of a sequence. Its training batches hold one row
-      for each ``MAX_ITEM_LIST_LENGTH`` events of a user (:class:`~recbole_signed.data.sequence_loaders.WindowLoader`).
+      for each ``MAX_ITEM_LIST_LENGTH`` events of a user (:class:`~recbole_signed.data.dataloader.WindowLoader`).
 
     A training row sees the training dislikes that are earlier than its target, a held-out row those of the parts before
     its own. Held-out dislikes serve the metrics, and are in no sequence of their part and in no mask.

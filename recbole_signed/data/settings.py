@@ -82,14 +82,14 @@ class SignedSettings:
         return cls(
             sign_field=sign.field,
             sign_rule=sign.rule,
-            duplicate_pairs=_duplicates(config),
+            duplicate_pairs=_one_of("duplicate_pairs", config["duplicate_pairs"] or config["rm_dup_inter"], DUPLICATES),
             mask_dislikes=_flag(config, "mask_dislikes", True),
             mask_neutrals=_flag(config, "mask_neutrals", True),
             mask_valid_at_test=_flag(config, "mask_valid_at_test", True),
             mask_repeats=_flag(config, "mask_repeats", False),
             neutral_weight=_neutral_weight(config),
             mask_seen=_flag(config, "mask_seen", True),
-            dislike_split=_one_of(config, "dislike_split", DISLIKE_SPLITS),
+            dislike_split=_one_of("dislike_split", config["dislike_split"], DISLIKE_SPLITS),
         )
 
 
@@ -123,18 +123,8 @@ def inter_columns(config: ConfigLike) -> dict[str, str] | None:
     return columns_of(path, config["field_separator"] or "\t", config["encoding"] or "utf-8")
 
 
-def _duplicates(config: ConfigLike) -> str:
-    """``duplicate_pairs``, or what RecBole's own key for the same thing says."""
-    chosen = config["duplicate_pairs"] or config["rm_dup_inter"] or "last"
-    if chosen not in DUPLICATES:
-        raise UsageError(
-            f"duplicate_pairs is '{chosen}'; it must be one of {', '.join(DUPLICATES)}{ending(chosen, DUPLICATES)}"
-        )
-    return chosen
-
-
-def _one_of(config: ConfigLike, key: str, allowed: tuple[str, ...]) -> str:
-    value: str = config[key] or allowed[0]
+def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> str:
+    value = value or allowed[0]
     if value not in allowed:
         raise UsageError(f"{key} is '{value}'; it must be one of {', '.join(allowed)}{ending(value, allowed)}")
     return value

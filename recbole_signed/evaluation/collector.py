@@ -21,9 +21,8 @@ import torch
 import wrapt
 
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.evaluation import cold_metrics, group_metrics
-from recbole_signed.evaluation.cold_metrics import COLD
-from recbole_signed.evaluation.group_metrics import GROUPS, EdgeGroups
+from recbole_signed.evaluation import group_metrics
+from recbole_signed.evaluation.group_metrics import COLD, GROUPS, EdgeGroups
 from recbole_signed.evaluation.metrics import DISLIKE, LIKE, METRICS, SIGN_AUC, VERDICTS, unsigned_error
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
 from recbole_signed.graph import LONG
@@ -166,16 +165,22 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         # where RecBole makes its lists by itself, equal scores stand here in the same order
         values, items = largest(batch.scores, max(instance.topk), sys.maxsize if by_recbole else LONG)
         shown = ~torch.isneginf(values)  # by rank: which of equal items stand there makes no difference
+        liked = _hits(batch, items, batch.likes) * shown
     if by_recbole:
         wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)
         if instance.register.need("rec.topk"):
             collected = instance.data_struct["rec.topk"][-len(batch.scores) :]
             collected[:, :-1] *= shown.to(collected)
             collected[:, -1] = batch.like_count.to(collected)
-    elif lists:
-        _collect_lists(instance, gathered, batch, items, shown)
+    elif lists:  # as RecBole does, without its matrix of hits, [n_rows, n_items]
+        if instance.register.need("rec.items"):
+            gathered.parts["rec.items"].append(items)
+        if instance.register.need("rec.topk"):
+            gathered.parts["rec.topk"].append(_with_counts(liked, batch.like_count))
     if VERDICTS in needs:
-        gathered.parts[VERDICTS].append(_verdicts(batch, items))
+        codes = LIKE * liked + DISLIKE * _hits(batch, items, batch.dislikes) * shown
+        n_dislikes = torch.bincount(batch.dislikes // scores.shape[1], minlength=len(batch.scores))
+        gathered.parts[VERDICTS].append(_with_counts(codes, batch.like_count, n_dislikes))
         if GROUPS in needs:
             gathered.parts[GROUPS].append(_groups(instance, batch, items))
     if SIGN_AUC in needs:
@@ -184,30 +189,16 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         gathered.parts[COLD].append(_cold(instance, batch))
 
 
-def _collect_lists(
-    collector: Any, gathered: _Gathered, batch: _Batch, items: torch.Tensor, shown: torch.Tensor
-) -> None:
-    """Collect what RecBole does of the ``[n_rows, max_k]`` items, without its ``[n_rows, n_items]`` matrix of hits.
-
-    Args:
-        collector: RecBole's.
-        gathered: takes it.
-        batch: what is ranked.
-        items: the list of each row.
-        shown: which of them are not masked.
-    """
-    if collector.register.need("rec.items"):
-        gathered.parts["rec.items"].append(items)
-    if collector.register.need("rec.topk"):
-        hits = _is_in(_keys(batch, items), batch.likes.to(items.device)) * shown
-        counts = batch.like_count.to(items.device)[:, None]
-        gathered.parts["rec.topk"].append(torch.cat((hits, counts), dim=1).to(torch.int32))
-
-
-def _keys(batch: _Batch, items: torch.Tensor) -> torch.Tensor:
-    """Return ``row * n_items + item`` of ``[n_rows, k]`` items."""
+def _hits(batch: _Batch, items: torch.Tensor, held_out: torch.Tensor) -> torch.Tensor:
+    """Return, as integers, which of ``items [n_rows, k]`` are among held-out pairs ``row * n_items + item``."""
     n_rows, n_items = batch.scores.shape
-    return torch.arange(n_rows, device=items.device)[:, None] * n_items + items
+    keys = torch.arange(n_rows, device=items.device)[:, None] * n_items + items
+    return _is_in(keys, held_out.to(items.device))
+
+
+def _with_counts(columns: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
+    """Return ``[n_rows, k]`` with a column for each of the counts ``[n_rows]``, int32."""
+    return torch.cat((columns, *(each.to(columns.device)[:, None] for each in counts)), dim=1).to(torch.int32)
 
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
@@ -217,14 +208,14 @@ def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
         setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
     if instance.register.need(COLD):
         train_data = args[0] if args else kwargs["train_data"]
-        setattr(instance, _COLD_ITEMS, cold_metrics.without_edges(train_data._dataset))
+        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(train_data._dataset))
 
 
 def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
     """Return ``[n_rows, max_k + 1]`` of type int32, as described at ``COLD``."""
     cold: torch.Tensor | None = getattr(collector, _COLD_ITEMS, None)
     if cold is None:
-        wanted = [name for name in cold_metrics.COLD_METRICS if collector.register.has_metric(name)]
+        wanted = [name for name in group_metrics.COLD_METRICS if collector.register.has_metric(name)]
         raise group_metrics.no_training_edges(", ".join(wanted))
     n_rows, n_items = batch.scores.shape
     # in random order: among equal scores those come first that stand first, and RecBole numbers items as they appear
@@ -232,12 +223,10 @@ def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
     open_, k = order[cold[order]], max(collector.topk)
     scores = batch.scores[:, open_.to(batch.scores.device)]
     best = torch.topk(scores, min(k, len(open_)), dim=-1)
-    keys = torch.arange(n_rows)[:, None] * n_items + open_[best.indices.cpu()]
-    hits = _is_in(keys, batch.likes.cpu()) * (best.values.cpu() > -torch.inf)
+    hits = _hits(batch, open_[best.indices.cpu()], batch.likes) * (best.values.cpu() > -torch.inf)
     hits = torch.nn.functional.pad(hits, (0, k - hits.shape[1]))
     liked = batch.likes[cold[batch.likes.cpu() % n_items]]
-    counts = torch.bincount(liked // n_items, minlength=n_rows)[:, None]
-    return torch.cat((hits, counts.cpu()), dim=1).to(torch.int32)
+    return _with_counts(hits, torch.bincount(liked // n_items, minlength=n_rows))
 
 
 def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
@@ -265,7 +254,7 @@ def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwar
 
 
 def _unsigned(collector: Any) -> UsageError:
-    kinds = METRICS, SIGN_AWARE_METRICS, group_metrics.GROUP_METRICS, cold_metrics.COLD_METRICS
+    kinds = METRICS, SIGN_AWARE_METRICS, group_metrics.GROUP_METRICS, group_metrics.COLD_METRICS
     ours = {name.lower() for kind in kinds for name in kind}
     wanted = [name for name in collector.register.metrics if name in ours]
     config = collector.config
@@ -273,17 +262,6 @@ def _unsigned(collector: Any) -> UsageError:
     return unsigned_error(
         wanted, f"no dislikes were held out of the data set '{config['dataset']}' under mode '{mode}'"
     )
-
-
-def _verdicts(batch: _Batch, items: torch.Tensor) -> torch.Tensor:
-    """Return ``[n_rows, max_k + 2]`` of type int32, as described at ``VERDICTS``."""
-    n_rows, n_items = batch.scores.shape
-    device, keys = batch.scores.device, _keys(batch, items)
-    codes = LIKE * _is_in(keys, batch.likes.to(device)) + DISLIKE * _is_in(keys, batch.dislikes.to(device))
-    codes[torch.isneginf(batch.scores.gather(1, items))] = 0
-    n_dislikes = torch.bincount(batch.dislikes // n_items, minlength=n_rows)
-    counts = torch.stack((batch.like_count, n_dislikes), dim=1).to(device)
-    return torch.cat((codes, counts), dim=1).to(torch.int32)
 
 
 def _is_in(values: torch.Tensor, ascending: torch.Tensor) -> torch.Tensor:

@@ -19,16 +19,20 @@ random (Mena-Maldonado et al., SIGIR 2020, on the popularity bias of false-posit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import recbole.evaluator.register
 from recbole.evaluator.base_metric import AbstractMetric, TopkMetric
 from recbole.utils import EvaluatorType
 
 from recbole_signed.errors import UsageError
+from recbole_signed.plugin import registry
 
 FloatArray = npt.NDArray[np.float64]
 CountArray = npt.NDArray[np.integer[Any]]
@@ -313,3 +317,73 @@ def dislike_share_at(like: npt.NDArray[np.bool_], dislike: npt.NDArray[np.bool_]
 def hit_at(hits: npt.NDArray[np.bool_]) -> FloatArray:
     """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0."""
     return np.asarray(np.cumsum(hits, axis=1) > 0, dtype=np.float64)
+
+
+class PooledNDCG(TopkMetric):
+    r"""The mean DCG of all users over their mean ideal DCG; higher is better.
+
+    .. math::
+        \mathrm{PooledNDCG@k} = \frac{\sum_{u} \sum_{j=1}^{k} [L_{u,j} \in T^+_u] / \log_2(j+1)}
+        {\sum_{u} \sum_{j=1}^{\min(k, |T^+_u|)} 1 / \log_2(j+1)}
+
+    The ``NDCG`` of Yambda's benchmark (arXiv 2505.22238), for comparison with its published figures. RecBole's NDCG is
+    the mean of each user's ratio. Here users with many held-out likes weigh more, up to k of them, and there is no
+    value per user, so that it takes part in no test.
+    """
+
+    smaller = False
+
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
+        """Return the ratio at each k, rounded to ``metric_decimal_place``; nan where no user has a like."""
+        hits, n_likes = self.used_info(dataobject)
+        discount = 1.0 / np.log2(np.arange(2, hits.shape[1] + 2))
+        ranks = np.arange(1, hits.shape[1] + 1)
+        gained = (np.asarray(hits, dtype=bool) * discount).sum(axis=0).cumsum()
+        possible = ((np.asarray(n_likes)[:, None] >= ranks) * discount).sum(axis=0).cumsum()
+        with np.errstate(invalid="ignore"):
+            values = gained / possible
+        return {f"pooledndcg@{k}": round(float(values[k - 1]), self.decimal_place) for k in self.topk}
+
+
+POOLED_METRICS: dict[str, type[AbstractMetric]] = {"PooledNDCG": PooledNDCG}
+"""NDCG as a ratio of means, which some benchmarks print under the name of NDCG."""
+
+
+# ---- metrics from outside this package ----
+
+Metric = TypeVar("Metric", bound=type[AbstractMetric])
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Let runs, tables and ``tune`` evaluate a metric, under the name of its class; also as a decorator.
+
+    Call it in the module that defines the class: the processes that ``compare`` and ``tune`` start import that module.
+    It must not be the script that is run itself, as it would be run again.
+
+    Args:
+        metric: a class that extends :class:`~recbole_signed.evaluation.metrics.SignedTopkMetric`, another one of this
+            package, or a metric of RecBole.
+
+    Returns:
+        The class.
+
+    Raises:
+        UsageError: it is no metric, or there is another one of that name.
+    """
+    if not (isinstance(metric, type) and issubclass(metric, AbstractMetric)):
+        raise UsageError(f"{metric!r} is not a class of a metric; extend SignedTopkMetric, or a metric of RecBole.")
+    tables = recbole.evaluator.register
+    taken = tables.metrics_dict.get(metric.__name__.lower())
+    if taken is not None and (taken.__module__, taken.__name__) != (metric.__module__, metric.__name__):
+        raise UsageError(f"there is a metric {taken.__name__} in {taken.__module__} already; give yours another name.")
+    register(tables, {metric.__name__: metric})
+    registry.keep_metric(registry.MetricEntry(metric.__name__, metric.__module__, bool(metric.smaller)))
+    return metric
+
+
+def register_inherited_metrics() -> None:
+    """Register what the process that started this one had registered."""
+    for name, each in registry.inherited(registry.INHERITED_METRICS).items():
+        if name not in registry.own_metrics:
+            sys.path.extend(path for path in each["path"] if path not in sys.path)
+            register_metric(getattr(import_module(each["module"]), name))

@@ -20,8 +20,17 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph.sparse_kernels import Panel
-from recbole_signed.graph.spectral import FLAT, ResidentOperator, RightFactors, n_kept
-from recbole_signed.graph.subspace import GramOperator, gram_of, orthonormalise, rotated, split
+from recbole_signed.graph.spectral import (
+    FLAT,
+    GramOperator,
+    ResidentOperator,
+    RightFactors,
+    gram_of,
+    n_kept,
+    orthonormalise,
+    rotated,
+    split,
+)
 
 KRYLOV_BLOCK, KRYLOV_STEPS = 16, 12
 """Columns and steps of the block Lanczos that begins."""
@@ -32,6 +41,8 @@ GROWTH = 1e6
 ENOUGH = 1e5
 """By how much the last wanted direction has to grow over the unwanted ones; more changes nothing."""
 
+OVERSAMPLING = 64
+"""Vectors beyond the wanted ones that are iterated."""
 BLOCK = 32
 """Vectors beyond the wanted ones that are kept for a warm start."""
 GOLDEN, MIX = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -44,7 +55,6 @@ def leading_factors(
     k: int,
     *,
     degree: int = 20,
-    oversampling: int = 64,
     keys: npt.NDArray[np.int64] | None = None,
     start: torch.Tensor | None = None,
 ) -> RightFactors:
@@ -57,12 +67,11 @@ def leading_factors(
         k: how many.
         degree: of the polynomials together, which is the number of products with the whole block; fewer are made where
             that is enough.
-        oversampling: additional vectors that are iterated.
         keys: of the columns, ``[n_columns]``, from which the random start follows; else their numbers.
         start: the ``block`` of a similar matrix, which takes half the degree.
     """
     n = matrix.shape[1]
-    width = min(k + oversampling, n)
+    width = min(k + OVERSAMPLING, n)
     if not (matrix.shape[0] and width):
         nothing = torch.zeros(n, 0)
         return RightFactors(torch.zeros(0), nothing, nothing)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.graph.pair_products import SparsePairs
+from recbole_signed.graph.sparse_kernels import SparsePairs
 
 CEILING = 5.0
 """Weights are cut off here before they are normalised."""

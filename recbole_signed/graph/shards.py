@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -104,7 +104,6 @@ def write_shards(
     n_users: int,
     n_items: int,
     users_per_shard: int = 1 << 19,
-    progress: Callable[[int], None] = lambda edges: None,
 ) -> Shards:
     """Write a graph from pieces of edges in any order; a pair counts once in each sign, edges of sign 0 are left out.
 
@@ -117,7 +116,6 @@ def write_shards(
         n_users: users are 0 .. n_users - 1.
         n_items: items are 0 .. n_items - 1.
         users_per_shard: of which at most :data:`LARGEST` edges a shard may come.
-        progress: is called with the number of edges of each piece that was distributed.
 
     Returns:
         The shards.
@@ -140,7 +138,6 @@ def write_shards(
         for users, items, signs in pieces:
             _check_ids(users, items, n_users, n_items)
             _distribute(unfinished, (users, items, signs), users_per_shard)
-            progress(len(users))
         counts = np.zeros(2, dtype=np.int64)
         for shard in range(n_shards):
             n_rows = min(users_per_shard, n_users - shard * users_per_shard)

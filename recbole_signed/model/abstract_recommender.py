@@ -13,6 +13,7 @@ from recbole.utils import InputType
 from recbole_signed.atomic.signs import HOW_TO_SIGN
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
+from recbole_signed.plugin.facts import set_facts
 
 CELLS = 4_000_000
 """Scores of all items that are made at a time to take some of them: bounds the memory, not the result."""
@@ -29,12 +30,12 @@ class SignedRecommender(GeneralRecommender):
         needs_sign: the model can't do without a sign in the data; where it can, rows without one are likes.
         uses_dislikes, family: what ``recbole-signed models`` lists, with ``source``.
         batches: what :meth:`loss` is given. ``"edges"``: likes and dislikes, ``"likes"``: likes alone, both with
-            ``n_negatives`` sampled items each (:class:`~recbole_signed.data.signed_loader.SignedTrainDataLoader`);
+            ``n_negatives`` sampled items each (:class:`~recbole_signed.data.dataloader.SignedTrainDataLoader`);
             None: RecBole's own batches of the model's ``input_type``.
         trainer_class: ``module:Class`` of its trainer.
 
-    What tables, the report, the export and the live learners ask of a model. Each is a literal, since it is read
-    without importing the class (:mod:`recbole_signed.plugin.facts`):
+    What tables, the report, the export and the live learners ask of a model (:mod:`recbole_signed.plugin.facts`). Those
+    of this package's own models lie in ``properties/models.yaml``, from which their classes get them:
 
     Attributes:
         source: the paper; "this package" for a model that is presented as its own.
@@ -69,6 +70,10 @@ class SignedRecommender(GeneralRecommender):
     stream_chooser: str | None = None
     export_recipe: ClassVar[Mapping[str, Any]] = {}
     parameter_ranges: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        set_facts(cls)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -171,6 +176,10 @@ class SignedRecommender(GeneralRecommender):
 
 class SignedSequentialRecommender(SequentialRecommender):
     """A sequential recommender that reads likes and dislikes in one sequence."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        set_facts(cls)
 
     def with_signs(self, batch: Any) -> Any:
         """Return a batch with the items of both signs in order, their signs in ``sign_list``, and their number.

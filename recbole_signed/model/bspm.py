@@ -6,12 +6,12 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from recbole_signed.model.ideal_filter import IdealFilterRecommender
+from recbole_signed.model.filter_recommender import IdealFilterRecommender
 
 Field = Callable[[torch.Tensor], torch.Tensor]
 ORDERS = {"euler": 1, "rk4": 4}
@@ -32,20 +32,6 @@ class BSPM(IdealFilterRecommender):
     Departures: F is applied as two sparse products (theirs: items x items). The combination of several points in time
     is left out. Memory: 4 k bytes per item, 32 bytes per like, a few ``[batch, n_items]``.
     """
-
-    source = "BSPM, SIGIR 2023"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "idl_beta": "[0, inf)",
-        "solver_idl": "euler | rk4",
-        "solver_b": "euler | rk4",
-        "solver_s": "euler | rk4",
-        "T_idl": "[0, inf)",
-        "T_b": "[0, inf)",
-        "T_s": "[0, inf)",
-        "K_idl": "int [0, inf)",
-        "K_b": "int [0, inf)",
-        "K_s": "int [0, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

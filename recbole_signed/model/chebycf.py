@@ -8,14 +8,13 @@ Reference code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.model.ideal_filter import IdealFilterRecommender
+from recbole_signed.model.filter_recommender import IdealFilterRecommender
 
 
 class ChebyCF(IdealFilterRecommender):
@@ -37,14 +36,6 @@ class ChebyCF(IdealFilterRecommender):
     Departure: the singular vectors come from our Lanczos iteration, one connected component at a time.
     Memory: that of GF-CF, and a few ``[batch, n_items]``; time: 2K sparse products of a batch.
     """
-
-    source = "ChebyCF, SIGIR 2025, https://arxiv.org/abs/2505.00552"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "filter_order": "int [0, inf)",
-        "flatness": "(0, inf)",
-        "alpha": "[0, inf)",
-        "beta": "(-inf, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

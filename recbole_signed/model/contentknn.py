@@ -5,8 +5,7 @@ Items whose features are near those of the items that a user likes: a content-ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,11 +22,6 @@ class ContentKNN(TrainingFreeRecommender):
     are, see SSF; without any, or for items without a row, an item is near to itself alone.
     """
 
-    family = "content-based neighbours"
-    source = "reference"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"idf": "int [0, 1]"}
-    uses_dislikes = False
-    is_reference = True
     fitted = ("item_norms",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

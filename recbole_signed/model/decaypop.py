@@ -6,9 +6,8 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +26,6 @@ class DecayPop(TrainingFreeRecommender):
         UsageError: the half-life is not above 0.
     """
 
-    family = "popularity that decays"
-    source = "Yambda, arXiv 2505.22238"
-    uses_dislikes = False
-    is_reference = True
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"half_life": "(0, inf)"}
     fitted = ("recent_likes",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -9,8 +9,7 @@ Reference code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import scipy.sparse as sp
 import torch
@@ -35,9 +34,6 @@ class DEQL(EDLAE):
 
     This is the paper's solution: the test compares it with the Hessians written out. With b = 0 it is EDLAE times 1/q.
     """
-
-    source = "DEQL, ICLR 2026, https://arxiv.org/abs/2603.07402"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"emphasis": "[0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

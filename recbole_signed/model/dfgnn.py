@@ -6,8 +6,7 @@ Graph Neural Network for Sign-aware Feedback." 2024. https://arxiv.org/abs/2405.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torch.nn.functional import normalize, softplus
 
 from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import log_sum_exp
-from recbole_signed.model.pairwise import columns, dots, scores_of
+from recbole_signed.model.layers import tables
+from recbole_signed.model.losses import columns, dots, log_sum_exp, scores_of
 
 
 class DFGNN(SignedRecommender):
@@ -40,18 +39,13 @@ class DFGNN(SignedRecommender):
     theirs are normal with a standard deviation of 0.01; b decays, too. Each step filters over the whole graph.
     """
 
-    source = "arXiv 2405.15280"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"n_negatives": "int [1, inf)", "cl_weight": "[0, inf)"}
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.cl_weight, self.temperature = float(config["cl_weight"]), float(config["temperature"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.xavier_uniform_(table.weight)
+        self.user_embedding, self.item_embedding = tables(self.n_users, self.n_items, size, nn.init.xavier_uniform_)
         self.joins = nn.ModuleList(nn.Linear(2 * size, size) for _ in range(int(config["n_layers"])))
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device, smoothing=1.0)
         self.dislikes = BipartiteOperator.symmetric(self.graph.dislikes, self.device)

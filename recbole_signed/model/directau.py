@@ -6,17 +6,15 @@ and Uniformity in Collaborative Filtering." KDD 2022. https://arxiv.org/abs/2206
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from recbole.model.init import xavier_normal_initialization
-from torch import nn
 from torch.nn.functional import normalize
 
 from recbole_signed.graph.propagation import BipartiteOperator
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import uniformity
+from recbole_signed.model.layers import xavier_tables
+from recbole_signed.model.losses import uniformity
 
 
 class DirectAU(SignedRecommender):
@@ -31,21 +29,14 @@ class DirectAU(SignedRecommender):
     theirs. The encoder is ``MF``, the tables themselves, or ``LightGCN`` with ``n_layers``. Mini-batches of likes.
     """
 
-    family = "graph"
-    source = "KDD 2022, https://arxiv.org/abs/2206.12811"
-    uses_dislikes = False
-    needs_sign = False
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"encoder": "MF | LightGCN", "gamma": "[0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.n_layers = int(config["n_layers"]) if config["encoder"] == "LightGCN" else 0
         self.gamma = float(config["gamma"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        self.apply(xavier_normal_initialization)
+        self.user_embedding, self.item_embedding = xavier_tables(self.n_users, self.n_items, size)
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device) if self.n_layers else None
 
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,8 +8,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -36,11 +35,6 @@ class DualSpectralCF(ChebyCF):
     the sign of :math:`\kappa` in the Laplacian. Here items that are disliked together are near, as the paper's abstract
     says. Degrees in :math:`D_i^\beta` are those of the likes.
     """
-
-    source = "DualSpectralCF, arXiv 2608.10247"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"gamma": "(-inf, inf)", "kappa": "[0, inf)"}
-    needs_sign = True
-    uses_dislikes = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

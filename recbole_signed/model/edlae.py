@@ -8,8 +8,7 @@ Reference code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,9 +28,6 @@ class EDLAE(InverseRecommender):
     Memory: G is dense items x items in float32, by the method's definition. The low-rank forms of the paper, which
     need iterations, are left out.
     """
-
-    source = "EDLAE, NeurIPS 2020"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"reg_weight": "(0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

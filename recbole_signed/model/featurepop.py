@@ -5,13 +5,12 @@ Popularity that is predicted from features where nothing is known of an item: a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from recbole_signed.graph.ridge import RidgeSums
+from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.model.training_free import TrainingFreeRecommender
 
 
@@ -23,11 +22,6 @@ class FeaturePop(TrainingFreeRecommender):
     ``features`` says what F is, see SSF. Without features it is Pop.
     """
 
-    family = "popularity from features"
-    source = "reference"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"feature_ridge": "(0, inf)"}
-    uses_dislikes = False
-    is_reference = True
     fitted = ("log_likes",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

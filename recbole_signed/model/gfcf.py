@@ -6,12 +6,11 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
-from recbole_signed.model.ideal_filter import IdealFilterRecommender
+from recbole_signed.model.filter_recommender import IdealFilterRecommender
 
 
 class GFCF(IdealFilterRecommender):
@@ -22,9 +21,6 @@ class GFCF(IdealFilterRecommender):
 
     Memory: V, 4 k bytes per item, and the normalised graph, 16 bytes per like; neither users x items nor items x items.
     """
-
-    source = "GF-CF, CIKM 2021"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"alpha": "[0, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+Tables = tuple[nn.Embedding, nn.Embedding]
 
 
-def xavier_pair(n_users: int, n_items: int, size: int) -> tuple[nn.Embedding, nn.Embedding]:
-    """Return tables of users and of items that start as one Xavier normal matrix ``[n_users + n_items, size]`` does."""
-    tables = nn.Embedding(n_users, size), nn.Embedding(n_items, size)
-    for table in tables:
-        nn.init.normal_(table.weight, std=math.sqrt(2.0 / (n_users + n_items + size)))
-    return tables
+def tables(n_users: int, n_items: int, size: int, start: Callable[[torch.Tensor], Any]) -> Tables:
+    """Return tables of users and of items, ``[n_users, size]`` and ``[n_items, size]``, each filled by ``start``."""
+    found = nn.Embedding(n_users, size), nn.Embedding(n_items, size)
+    for table in found:
+        start(table.weight)
+    return found
 
 
-def xavier_tables(n_users: int, n_items: int, size: int) -> tuple[nn.Embedding, nn.Embedding]:
-    """Return tables of users and of items, each from Xavier's normal distribution of its own shape."""
-    tables = nn.Embedding(n_users, size), nn.Embedding(n_items, size)
-    for table in tables:
-        nn.init.xavier_normal_(table.weight)
-    return tables
+def normal_tables(n_users: int, n_items: int, size: int, deviation: float) -> Tables:
+    """Return :func:`tables` of normal numbers with a standard deviation."""
+    return tables(n_users, n_items, size, partial(nn.init.normal_, std=deviation))
+
+
+def xavier_pair(n_users: int, n_items: int, size: int) -> Tables:
+    """Return :func:`tables` that start as one Xavier normal matrix ``[n_users + n_items, size]`` does."""
+    return normal_tables(n_users, n_items, size, math.sqrt(2.0 / (n_users + n_items + size)))
+
+
+def xavier_tables(n_users: int, n_items: int, size: int) -> Tables:
+    """Return :func:`tables`, each from Xavier's normal distribution of its own shape."""
+    return tables(n_users, n_items, size, nn.init.xavier_normal_)
 
 
 def side_by_side(first: Pair, second: Pair) -> Pair:

@@ -8,8 +8,7 @@ Computed by the library LightFM, of which ``lightfm-next`` is the maintained for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -27,16 +26,6 @@ class LightFM(TrainingFreeRecommender):
     to 1, as the library's own data sets have them. One thread, so that a seed decides all.
     """
 
-    family = "factorisation machine"
-    source = "Kula, CBRecSys 2015"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "embedding_size": "int [1, inf)",
-        "fm_epochs": "int [1, inf)",
-        "fm_loss": "warp | bpr | warp-kos | logistic",
-        "fm_alpha": "[0, inf)",
-    }
-    uses_dislikes = False
-    seedless = False
     fitted = ("user_factors", "factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

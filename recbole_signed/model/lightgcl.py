@@ -6,8 +6,7 @@ Recommendation." ICLR 2023. https://arxiv.org/abs/2302.08191
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,9 +14,8 @@ from torch import nn
 from recbole_signed.graph.propagation import BipartiteOperator, Pair, symmetric
 from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import log_sum_exp
-from recbole_signed.model.losses import half_squared_norm
-from recbole_signed.model.pairwise import columns, dots, mean_bpr
+from recbole_signed.model.layers import tables
+from recbole_signed.model.losses import columns, dots, half_squared_norm, log_sum_exp, mean_bpr
 
 BOUND = 5.0
 """Agreement beyond which a pair is not pulled any further together, as in the authors' code."""
@@ -40,28 +38,14 @@ class LightGCL(SignedRecommender):
     and edge dropout, 0 in their settings, is left out.
     """
 
-    family = "graph, contrastive"
-    source = "ICLR 2023, https://arxiv.org/abs/2302.08191"
-    uses_dislikes = False
-    needs_sign = False
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "q": "int [1, inf)",
-        "temp": "(0, inf)",
-        "lambda1": "[0, inf)",
-        "lambda2": "[0, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.n_layers, self.temperature = int(config["n_layers"]), float(config["temp"])
         self.cl_rate, self.reg_weight = float(config["lambda1"]), float(config["lambda2"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.xavier_uniform_(table.weight)
+        self.user_embedding, self.item_embedding = tables(self.n_users, self.n_items, size, nn.init.xavier_uniform_)
         self.likes = BipartiteOperator.symmetric(self.graph.likes, self.device)
         matrix = symmetric(self.graph.likes)
         factors = right_factors(matrix, int(config["q"]), seed=int(config["seed"]))

@@ -6,8 +6,7 @@ for Positive and Negative Preferences in Sign-Aware Recommendation." 2024. https
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,12 +44,6 @@ class LSGRec(SignedRecommender):
     step; the epoch is chosen on validation, not on test data.
     """
 
-    source = "arXiv 2024, https://arxiv.org/abs/2403.08246"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "rating_weight": "[0, inf)",
-        "orthogonal_weight": "[0, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

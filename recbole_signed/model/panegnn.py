@@ -6,17 +6,15 @@ Negative Edges in Graph Neural Networks for Recommendation." 2023. https://arxiv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.contrast import info_nce
 from recbole_signed.model.layers import interest_scores, side_by_side, xavier_tables
-from recbole_signed.model.losses import SampledEdges, reversed_bpr, sign_aware_bpr
+from recbole_signed.model.losses import SampledEdges, info_nce, reversed_bpr, sign_aware_bpr
 
 
 class PANEGNN(SignedRecommender):
@@ -48,14 +46,6 @@ class PANEGNN(SignedRecommender):
     one for the whole training).
     """
 
-    source = "arXiv 2023, https://arxiv.org/abs/2306.04095"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "feedback_coefficient": "(-inf, inf)",
-        "contrast_weight": "[0, inf)",
-        "removed_share": "[0, 1]",
-        "disinterest_threshold": "(-inf, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

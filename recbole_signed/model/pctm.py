@@ -7,8 +7,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,15 +39,7 @@ class PCTM(OrderedLikesRecommender):
     ``max_distance`` for each like.
     """
 
-    family = "transition counts"
-    source = "PCTM, RecSys 2026, arXiv 2608.19833"
     without_order = "PCTM is Pop here, without an order of likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "max_distance": "int [1, inf)",
-        "distance_decay": "(0, 1]",
-        "prior_count": "(0, inf)",
-        "popularity_weight": "(-inf, inf)",
-    }
     fitted = ("evidence", "followers", "item_ends")
 
     def __init__(self, config: Any, dataset: Any) -> None:

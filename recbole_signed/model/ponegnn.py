@@ -7,8 +7,7 @@ https://doi.org/10.1145/3711666
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,14 +50,6 @@ class PoneGNN(SignedRecommender):
     ``eval_every_steps: 0``.
     """
 
-    source = "TORS 2025, https://doi.org/10.1145/3711666"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "n_layers": "int [1, inf)",
-        "disinterest_every": "int [1, inf)",
-        "contrast_weight": "[0, inf)",
-        "disinterest_threshold": "(-inf, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

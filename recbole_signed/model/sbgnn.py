@@ -6,15 +6,14 @@ https://arxiv.org/abs/2108.09638
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from recbole_signed.graph.propagation import BipartiteOperator, Pair, TwoHopMean
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.pairwise import columns, mean_bpr
+from recbole_signed.model.losses import columns, mean_bpr
 
 
 class SBGNNLayer(nn.Module):
@@ -82,9 +81,7 @@ class SBGNN(SignedRecommender):
     liked. Mini-batches of likes; each step propagates over the whole graph.
     """
 
-    source = "CIKM 2021, https://arxiv.org/abs/2108.09638"
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"n_negatives": "int [1, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

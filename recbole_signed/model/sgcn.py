@@ -5,8 +5,7 @@ Tyler Derr, Yao Ma, Jiliang Tang. "Signed Graph Convolutional Network." ICDM 201
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.model.init import xavier_uniform_initialization
@@ -15,7 +14,7 @@ from torch import nn
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.pairwise import batch_norm_penalty, columns, mean_bpr
+from recbole_signed.model.losses import batch_norm_penalty, columns, mean_bpr
 
 
 class SignedLayer(nn.Module):
@@ -64,9 +63,7 @@ class SGCN(SignedRecommender):
     by its norm before tanh and has each node among its own neighbours; the paper and ``SignedConv`` do not.
     """
 
-    source = "ICDM 2018, https://arxiv.org/abs/1808.06354"
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"n_negatives": "int [1, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -6,8 +6,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +36,6 @@ class SGFCF(FilterRecommender):
     items take long (:math:`\sum_i d_i^2` operations, some 10^8 a second): turn the individual filter off.
     """
 
-    source = "SGFCF, KDD 2024"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "alpha": "[0, inf)",
-        "eps": "(-inf, inf)",
-        "beta_1": "(-inf, inf)",
-        "beta_2": "(-inf, inf)",
-        "gamma": "(-inf, inf)",
-    }
     fitted = ("item_factors", "item_response", "singular_values")
 
     def __init__(self, config: Any, dataset: Any) -> None:

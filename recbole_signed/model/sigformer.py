@@ -6,8 +6,7 @@ Graph Transformer for Recommendation." SIGIR 2024. https://arxiv.org/abs/2404.11
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,9 +15,10 @@ from torch import nn
 from torch.nn.functional import layer_norm, softplus
 
 from recbole_signed.graph.eigenvectors import laplacian_eigenvectors
-from recbole_signed.graph.pair_products import SparsePairs, pair_scores
 from recbole_signed.graph.random_walks import WalkGraph, n_path_types, path_attention
+from recbole_signed.graph.sparse_kernels import SparsePairs, pair_scores
 from recbole_signed.model.abstract_recommender import SignedRecommender
+from recbole_signed.model.layers import normal_tables
 
 
 class SIGformer(SignedRecommender):
@@ -53,15 +53,6 @@ class SIGformer(SignedRecommender):
     Rows that repeat a pair are parallel edges, in walks, degrees and loss alike.
     """
 
-    source = "SIGIR 2024, https://arxiv.org/abs/2404.11982"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "alpha": "(-1, inf)",
-        "beta": "(-inf, inf)",
-        "eigs_dim": "int [0, inf)",
-        "sample_hop": "int [1, 16]",
-        "gate_decay": "[0, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -70,10 +61,7 @@ class SIGformer(SignedRecommender):
         self.n_layers, self.sample_hop = int(config["n_layers"]), int(config["sample_hop"])
         self.reg_weight, self.gate_decay = float(config["reg_weight"]), float(config["gate_decay"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.normal_(table.weight, std=0.1)
+        self.user_embedding, self.item_embedding = normal_tables(self.n_users, self.n_items, size, 0.1)
         self.gate = nn.Parameter(torch.zeros(self.n_layers, 1))  # lambda_l
         self.path_logits = nn.Parameter(torch.zeros(self.n_layers, n_path_types(self.sample_hop)))
         # evaluation walks are drawn in the order of these marks, whatever number a user or item has

@@ -6,9 +6,6 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from recbole_signed.graph.inverse import gram_inverse
 from recbole_signed.model.filter_recommender import InverseRecommender
 
@@ -26,10 +23,6 @@ class SignedEASE(InverseRecommender):
     with no copy while fitting. :math:`X^T X` costs :math:`O(\sum_u d_u^2)`, the inversion :math:`O(n^3)`.
     """
 
-    source = "EASE, WWW 2019, with dislikes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)", "reg_weight": "(0, inf)"}
-    needs_sign = True
-    uses_dislikes = True
     reads_both_signs = True
 
     def fit(self) -> None:

@@ -6,9 +6,6 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from recbole_signed.model.gfcf import GFCF
 
 
@@ -19,8 +16,4 @@ class SignedGFCF(GFCF):
     published filter by themselves; the authors of GF-CF do not propose it.
     """
 
-    source = "GF-CF, CIKM 2021, with dislikes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)"}
-    needs_sign = True
-    uses_dislikes = True
     reads_both_signs = True

@@ -8,8 +8,7 @@ Reference:
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -37,19 +36,6 @@ class SignediALS(TrainingFreeRecommender):
     Memory: 4 d bytes per user and item, the edges and their transpose, chunks of a few MiB.
     """
 
-    family = "closed form"
-    source = "iALS, ICDM 2008, with dislikes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_iterations": "int [0, inf)",
-        "like_weight": "[0, inf)",
-        "dislike_weight": "[0, inf)",
-        "dislike_target": "(-inf, inf)",
-        "unobserved_weight": "[0, inf)",
-        "reg_weight": "(0, inf)",
-        "reg_exponent": "(-inf, inf)",
-    }
-    needs_sign = True
-    uses_dislikes = True
     fitted = ("user_factors", "item_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -8,8 +8,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from recbole.model.layers import TransformerEncoder
@@ -46,32 +45,12 @@ class SignedSASRec(SignedSequentialRecommender):
     Where it departs from RecBole's SASRec: all places of a sequence are learned from at once, as in the SASRec paper,
     and not the last one of each of as many sequences as there are likes.
 
-    Training batches are windows, as ``reads`` says (:class:`~recbole_signed.data.sequence_loaders.WindowLoader`), so
+    Training batches are windows, as ``reads`` says (:class:`~recbole_signed.data.dataloader.WindowLoader`), so
     that an epoch costs about the sequence length less; ``train_batch_size`` counts these.
     """
 
     input_type = InputType.POINTWISE
     reads = "windows"
-    seedless = False
-    trained_by_gradients = True
-    is_reference = False
-    display_name = ""
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "dislike_weight": "[0, inf)",
-        "n_heads": "int [1, inf)",
-        "inner_size": "int [1, inf)",
-        "hidden_dropout_prob": "[0, 1)",
-        "attn_dropout_prob": "[0, 1)",
-        "hidden_act": "gelu | relu | swish | tanh | sigmoid",
-        "layer_norm_eps": "(0, inf)",
-        "initializer_range": "[0, inf)",
-    }
-    learner = stream_chooser = None
-    export_recipe: ClassVar[Mapping[str, Any]] = {}
-    needs_sign = True
-    uses_dislikes = True
-    family = "signed sequence"
-    source = "this package, after SASRec (ICDM 2018) and PNFRec (RecSys 2025)"
     trainer_class = "recbole_signed.trainer.signed_trainer:SignedTrainer"
 
     def __init__(self, config: Any, dataset: Any) -> None:

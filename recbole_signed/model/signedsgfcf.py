@@ -6,9 +6,6 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from recbole_signed.model.sgfcf import SGFCF
 
 
@@ -23,8 +20,4 @@ class SignedSGFCF(SGFCF):
     and the verdict of the item beside the filter. The authors of SGFCF do not propose it.
     """
 
-    source = "SGFCF, KDD 2024, with dislikes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)"}
-    needs_sign = True
-    uses_dislikes = True
     reads_both_signs = True

@@ -7,9 +7,6 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from recbole_signed.model.turbocf import TurboCF
 
 
@@ -21,8 +18,4 @@ class SignedTurboCF(TurboCF):
     add to a published filter by themselves; the authors of Turbo-CF do not propose it.
     """
 
-    source = "Turbo-CF, SIGIR 2024, with dislikes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"dislike_weight": "(-inf, inf)"}
-    needs_sign = True
-    uses_dislikes = True
     reads_both_signs = True

@@ -7,8 +7,7 @@ https://doi.org/10.1016/j.ipm.2023.103403
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch.nn.functional import normalize
@@ -43,12 +42,6 @@ class SiGRec(SignedRecommender):
     the SiC loss, and the ranking loss beside it, without which nothing would order unknown items.
     """
 
-    source = "IP&M 2023, https://doi.org/10.1016/j.ipm.2023.103403"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "cosine_weight": "[0, inf)",
-        "dislike_margin": "[-1, 1]",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -6,8 +6,7 @@ Networks." IEEE Transactions on Neural Networks and Learning Systems, 2022. http
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,19 +40,13 @@ class SiReN(SignedRecommender):
     * :math:`Z^p` has to be propagated over the whole graph for each batch; the perceptron and the attention work row by
       row, and are computed only for the users and items that a batch names;
     * scores and gradients of the K sampled items need no tensor ``[B, K, d]``, and items are sampled batch by batch
-      (:class:`~recbole_signed.data.signed_loader.SignedTrainDataLoader`), not 20 epochs in advance;
+      (:class:`~recbole_signed.data.dataloader.SignedTrainDataLoader`), not 20 epochs in advance;
     * users and items have tables of their own, with the start that one common table would have.
 
     A step costs 2L sparse products of width d and as many for its gradient, however small the batch: where that counts,
     a larger ``train_batch_size`` is the knob (the loss is a sum over the batch, so the steps of Adam stay alike).
     """
 
-    source = "TNNLS 2022, https://arxiv.org/abs/2108.08735"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "dislike_coefficient": "(-inf, inf)",
-        "mlp_layers": "int [0, inf)",
-    }
     batches = "edges"
 
     def __init__(self, config: Any, dataset: Any) -> None:

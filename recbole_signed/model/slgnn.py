@@ -7,18 +7,17 @@ Code: https://github.com/liyu1990/slgnn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import scipy.sparse as sp
 import torch
 from torch import nn
 from torch.nn.functional import dropout, leaky_relu, relu
 
-from recbole_signed.graph.pair_products import SparsePairs, pair_sums
+from recbole_signed.graph.sparse_kernels import SparsePairs, pair_sums
 from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.pairwise import columns, mean_bpr
+from recbole_signed.model.losses import columns, mean_bpr
 
 
 class SignedPairs:
@@ -111,14 +110,7 @@ class SLGNN(SignedRecommender):
     backward pass, which theirs does.
     """
 
-    source = "AAAI 2023"
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "n_heads": "int [1, inf)",
-        "slope": "[0, inf)",
-        "edge_dropout_prob": "[0, 1)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -7,8 +7,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -53,14 +52,7 @@ class SLIST(OrderedLikesRecommender):
     items, in float32.
     """
 
-    source = "SLIST, WWW 2021"
     without_order = "SLIST is SLIS here, without an order of likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "alpha": "[0, 1]",
-        "reg_weight": "(0, inf)",
-        "train_decay": "(0, inf)",
-        "diagonal_limit": "[0, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from recbole_signed.graph.eigenvectors import gram_eigenvectors
-from recbole_signed.model.ideal_filter import IdealFilterRecommender
+from recbole_signed.model.filter_recommender import IdealFilterRecommender
 
 
 class SVDAE(IdealFilterRecommender):
@@ -30,7 +30,6 @@ class SVDAE(IdealFilterRecommender):
     bytes per like.
     """
 
-    source = "SVD-AE, IJCAI 2024, https://arxiv.org/abs/2405.04746"
     fitted = ("item_factors", "item_targets")
 
     def __init__(self, config: Any, dataset: Any) -> None:

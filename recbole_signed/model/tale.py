@@ -8,8 +8,7 @@ Reference code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,15 +47,7 @@ class TALE(OrderedLikesRecommender):
     items, in float32, and the pairs of likes of each user.
     """
 
-    source = "TALE, WSDM 2025"
     without_order = "TALE is Pop here, without an order of likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "reg_weight": "(0, inf)",
-        "time_decay": "(0, inf)",
-        "smallest_weight": "[0, 1]",
-        "trend_days": "(0, inf)",
-        "trend_exponent": "(-inf, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

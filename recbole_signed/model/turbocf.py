@@ -6,8 +6,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,12 +31,6 @@ class TurboCF(FilterRecommender):
     orders 2 and 3 hold three of them while fitting.
     """
 
-    source = "Turbo-CF, SIGIR 2024"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "alpha": "(-inf, inf)",
-        "power": "(0, inf)",
-        "filter_order": "int [1, 3]",
-    }
     fitted = ("item_filter",)
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -6,18 +6,16 @@ Convolutional Networks for Recommendation." CIKM 2021. https://arxiv.org/abs/211
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import softplus
 
 from recbole_signed.graph.cooccurrence import item_neighbours
 from recbole_signed.model.abstract_recommender import SignedRecommender
-from recbole_signed.model.losses import half_squared_norm
-from recbole_signed.model.pairwise import columns, dots, scores_of
+from recbole_signed.model.layers import normal_tables
+from recbole_signed.model.losses import columns, dots, half_squared_norm, scores_of
 
 
 class UltraGCN(SignedRecommender):
@@ -37,23 +35,7 @@ class UltraGCN(SignedRecommender):
     authors' six configurations; ``sift_positives`` leaves the likes out (their ``sampling_sift_pos``).
     """
 
-    family = "graph"
-    source = "CIKM 2021, https://arxiv.org/abs/2110.15114"
-    uses_dislikes = False
-    needs_sign = False
     batches = "likes"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "n_negatives": "int [1, inf)",
-        "initial_weight": "[0, inf)",
-        "ii_neighbor_num": "int [0, inf)",
-        "w1": "[0, inf)",
-        "w2": "[0, inf)",
-        "w3": "[0, inf)",
-        "w4": "[0, inf)",
-        "negative_weight": "[0, inf)",
-        "lambda": "[0, inf)",
-        "gamma": "[0, inf)",
-    }
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -61,10 +43,8 @@ class UltraGCN(SignedRecommender):
         self.negative_weight = float(config["negative_weight"])
         self.gamma, self.neighbour_rate = float(config["gamma"]), float(config["lambda"])
         size = int(config["embedding_size"])
-        self.user_embedding = nn.Embedding(self.n_users, size)
-        self.item_embedding = nn.Embedding(self.n_items, size)
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.normal_(table.weight, std=float(config["initial_weight"]))
+        start = float(config["initial_weight"])
+        self.user_embedding, self.item_embedding = normal_tables(self.n_users, self.n_items, size, start)
         user_degrees, item_degrees = (np.asarray(self.graph.likes.sum(axis=axis)).ravel() for axis in (1, 0))
         of_users = np.where(user_degrees > 0, np.sqrt(user_degrees + 1) / np.maximum(user_degrees, 1), 0.0)
         self._constant("user_beta", of_users.astype(np.float32))

@@ -6,14 +6,13 @@ Graph Contrastive Learning for Recommendation." IEEE TKDE 2023. https://arxiv.or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from recbole_signed.errors import UsageError
-from recbole_signed.model.noisy_graph import NoisyGraphRecommender, mean
-from recbole_signed.model.pairwise import columns, mean_bpr
+from recbole_signed.model.losses import columns, mean_bpr
+from recbole_signed.model.simgcl import NoisyGraphRecommender, mean
 
 
 class XSimGCL(NoisyGraphRecommender):
@@ -26,9 +25,6 @@ class XSimGCL(NoisyGraphRecommender):
     graph. All terms are means, the contrast over the distinct users and items of a batch. The weight decay is
     LightGCN's: half the squared norms of the table rows in a batch, per edge.
     """
-
-    source = "TKDE 2023, https://arxiv.org/abs/2209.02544"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"layer_cl": "int [1, inf)"}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

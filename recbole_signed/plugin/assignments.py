@@ -13,7 +13,34 @@ import yaml
 from recbole_signed.data.settings import COLD, ranks_all
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin.ranges import check_entries
+from recbole_signed.plugin.registry import PROPERTIES
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
+
+RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")
+"""RecBole's own default of ``metrics``."""
+
+RECBOLE_TOPK = (10,)
+
+SIGNED_METRICS = ("DislikeRecall", "DislikeShare", "SignAUC")
+"""What a run on signed data reports besides RecBole's five metrics."""
+
+DEFAULT_TOPK = (10, 20)
+
+RUNS = "runs"
+"""Folder, under the current one, of checkpoints and of the logs of a table's runs."""
+
+TUNED = "yaml/model"
+"""Folder, under the current one, of what ``tune`` chose: ``<data set>/<Model>.yaml``."""
+
+SPACES = "yaml/tune"
+"""Folder, under the current one, of a user's own search spaces: ``<Model>.yaml``."""
+
+
+def space_file(model: str) -> Path:
+    """Return the file of what ``tune`` tries of a model: the user's own in :data:`SPACES`, else this package's."""
+    own = Path(SPACES) / f"{model}.yaml"
+    bundled = PROPERTIES.parent / "tune" / own.name
+    return own if own.is_file() or not bundled.is_file() else bundled
 
 
 def yaml_if_there(path: Path) -> dict[str, Any]:

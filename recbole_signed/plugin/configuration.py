@@ -166,7 +166,7 @@ def check_given(config: Any) -> None:
     """
     from recbole.evaluator.register import metrics_dict
 
-    from recbole_signed.evaluation.own_metrics import register_inherited_metrics
+    from recbole_signed.evaluation.metrics import register_inherited_metrics
 
     register_inherited_metrics()
     given, final, beside = config.external_config_dict, config.final_config_dict, config._beside_data
@@ -220,7 +220,7 @@ def add_signed_settings(config: Any) -> None:
     settings = SignedSettings.from_config(config)
     final["signed"] = settings
     if settings is None:
-        if getattr(config.model_class, "needs_sign", False) and _has_files(config):
+        if getattr(config.model_class, "needs_sign", False) and Path(final["data_path"]).is_dir():
             likes_only = not getattr(config.model_class, "uses_dislikes", True)
             need = "reads data with a sign" if likes_only else "learns from dislikes"
             raise UsageError(f"{config.model} {need}, but the data set '{config.dataset}' has no sign; {HOW_TO_SIGN}")
@@ -282,10 +282,6 @@ def _threads_at_first() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def _has_files(config: Any) -> bool:
-    return Path(config.final_config_dict["data_path"]).is_dir()
 
 
 def refuse_unknown_keys(given: Mapping[str, Any], defaults: Iterable[str]) -> None:

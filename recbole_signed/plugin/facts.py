@@ -1,8 +1,8 @@
-"""What the rest of the package needs to know of a model: attributes of its class, read without importing it.
+"""What the rest of the package needs to know of a model, by its name.
 
 Tables, the report, the export and the live learners ask :func:`facts_of`. The attributes are described at
-:class:`~recbole_signed.model.abstract_recommender.SignedRecommender`, from which most models have them; any other class
-may set them too. They are read from the source, along the base classes, so they must be literals.
+:class:`~recbole_signed.model.abstract_recommender.SignedRecommender`. Those of this package's models lie in
+``properties/models.yaml``, so that a list of them imports neither torch nor RecBole; any other class sets them itself.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
 from recbole_signed.plugin import registry
 
 OWN = "this package"
 """The ``source`` of a model that is this package's own."""
-FOREIGN = frozenset(("recbole", "recbole_gnn", "torch", "abc", "typing"))
-"""Packages whose classes have no facts."""
+KNOWN = frozenset((registry.PACKAGE.name, "recbole", "recbole_gnn", "torch", "abc", "typing", "builtins"))
+"""Packages that are no code of a model's author."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,45 @@ def why_unsigned(model: str, family: str) -> str | None:
     return UNSIGNED_MODELS.get(model) or UNSIGNED_FAMILIES.get(family)
 
 
-def facts_of(model: str) -> ModelFacts:
-    """Return what is known of a model by its name; of an unknown one the defaults.
+@cache
+def own_facts() -> dict[str, ModelFacts]:
+    """Return what ``properties/models.yaml`` says of each model of this package."""
+    from recbole_signed.yaml_spec import read_yaml
 
-    Raises:
-        UsageError: an attribute of its class is not a literal.
-    """
+    return {name: _made(given) for name, given in read_yaml(registry.PROPERTIES.with_name("models.yaml")).items()}
+
+
+def _made(given: dict[str, Any]) -> ModelFacts:
+    return ModelFacts(**{"uses_dislikes": given.get("needs_sign", False), **given})
+
+
+def set_facts(kind: type) -> None:
+    """Give a class of this package's models its facts as attributes; any other class stays as it is."""
+    if kind.__module__.partition(".")[0] == registry.PACKAGE.name and kind.__name__ in own_facts():
+        for name, value in vars(own_facts()[kind.__name__]).items():
+            setattr(kind, name, value)
+
+
+def facts_of(model: str) -> ModelFacts:
+    """Return what is known of a model by its name; of an unknown one the defaults."""
     entry = registry.models().get(model)
     if entry is None:
         return STOCK.get(model, ModelFacts())
-    found = _attributes(entry.module, entry.name)
-    found.setdefault("uses_dislikes", found.get("needs_sign", False))
-    return ModelFacts(**found)
+    if _is_known(entry.module):
+        return own_facts()[model]
+    kind = _class_of(entry)
+    found = {name: getattr(kind, name) for name in NAMES if hasattr(kind, name)}
+    found["display_name"] = vars(kind).get("display_name", "")  # it names one class
+    return _made(found)
+
+
+def _class_of(entry: registry.ModelEntry) -> type:
+    """Return the class of a model from outside; one without facts where it can't be imported, as its run will say."""
+    try:
+        found = registry.load_object(f"{entry.module}:{entry.name}")
+    except Exception:
+        return object
+    return found if isinstance(found, type) else object
 
 
 def display_name(model: str) -> str:
@@ -121,84 +147,8 @@ def class_names(*names: object) -> list[str]:
     return found
 
 
-def _source(module: str) -> tuple[ast.Module, dict[str, tuple[str, str]]]:
-    """Return a module's syntax tree, and where the names that it imports are from: module and name (of a module "")."""
-    spec = _spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return ast.Module([], []), {}
-    path, package = Path(spec.origin), _package(spec)
-    trees = [_parsed(each, each.stat().st_mtime_ns) for each in (path, path.with_suffix(".pyi")) if each.is_file()]
-    imports: dict[str, tuple[str, str]] = {}
-    for node in [each for tree in trees for each in tree.body]:
-        if isinstance(node, ast.ImportFrom):
-            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            whole = ((each.asname, each.name.partition(".")[0], each.name) for each in node.names)
-            imports |= {name or root: (full if name else root, "") for name, root, full in whole}
-    return trees[0], imports
-
-
-@lru_cache(maxsize=256)
-def _parsed(path: Path, changed_ns: int) -> ast.Module:
-    return ast.parse(path.read_bytes())
-
-
-def _attributes(module: str, name: str) -> dict[str, Any]:
-    """Return the facts that a class, or one that it inherits from, sets."""
-    definition = _class(module, name)
-    if definition is None:
-        return {}
-    found: dict[str, Any] = {}
-    for base in reversed(definition.bases):
-        found |= _attributes(*base)
-    found.pop("display_name", None)  # it names one class
-    for member in definition.statement.body:
-        targets = member.targets if isinstance(member, ast.Assign) else [getattr(member, "target", None)]
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in NAMES and getattr(member, "value", None) is not None:
-                found[target.id] = _literal(member.value, f"{definition.name}.{target.id}")  # type: ignore[attr-defined]
-    return found
-
-
-@dataclass(frozen=True)
-class _Class:
-    """A class statement, read and not imported."""
-
-    statement: ast.ClassDef
-    name: str
-    """Module and class, with a dot between."""
-    bases: list[tuple[str, str]]
-    """Module and name of each base."""
-
-
-def _class(module: str, name: str) -> _Class | None:
-    """Find a class by a module that has it or imports it; None where it is RecBole's or not there."""
-    if module.partition(".")[0] in FOREIGN:
-        return None
-    tree, imports = _source(module)
-    statement = next((each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name), None)
-    if statement is None:
-        return _class(*imports[name]) if name in imports else None
-    return _Class(statement, f"{module}.{name}", _bases(statement, module, imports))
-
-
-def _bases(statement: ast.ClassDef, module: str, imports: Mapping[str, tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return module and name of each class that a class of ``module`` names as its base."""
-    found = []
-    for base in statement.bases:
-        if isinstance(base, ast.Name):
-            # a class may have the name of the imported one that it extends
-            found.append(imports[base.id] if base.id == statement.name and base.id in imports else (module, base.id))
-        elif isinstance(base, ast.Attribute):  # package.Class
-            first, *inner, last = ast.unparse(base).split(".")
-            if first in imports:
-                found.append((".".join(filter(None, (*imports[first], *inner))), last))
-    return found
-
-
 def foreign_code(model: str) -> str | None:
-    """Return a checksum of the code of a model from outside this package, read without importing the model.
+    """Return a checksum of the code of a model from outside this package.
 
     Its module counts, with those of its base classes and of the data set and trainer that it was registered with, and
     what these import, as far as it is the author's code: the package of the model, and packages and modules that lie
@@ -209,7 +159,7 @@ def foreign_code(model: str) -> str | None:
         return None
     entry = registry.models()[model]
     named = [each.partition(":")[0] for each in (entry.dataset, entry.trainer) if each is not None]
-    bases = [module for module, _ in _lineage(entry.module, entry.name)]
+    bases = [kind.__module__ for kind in _class_of(entry).__mro__]
     modules = [each for each in dict.fromkeys([entry.module, *bases, *named]) if not _is_known(each)]
     home, roots = _home(entry.module), {each.partition(".")[0] for each in (entry.module, *named)}
 
@@ -227,25 +177,16 @@ def foreign_code(model: str) -> str | None:
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def lineage(model: str) -> list[str]:
-    """Return the names of a model and of the classes that it extends, as far as their source is read."""
+def lineage(model: str) -> Iterator[str]:
+    """Yield the names of a model and of the classes that it extends; its class is imported for the second one."""
+    yield model
     entry = registry.models().get(model)
-    return [model] if entry is None else [name for _, name in _lineage(entry.module, entry.name)]
-
-
-def _lineage(module: str, name: str) -> Iterator[tuple[str, str]]:
-    """Yield module and name of a class and of those that it extends."""
-    definition = _class(module, name)
-    if definition is None:
-        return
-    module, _, name = definition.name.rpartition(".")
-    yield module, name
-    for base in definition.bases:
-        yield from _lineage(*base)
+    kind = object if entry is None else registry.load_object(f"{entry.module}:{entry.name}")
+    yield from (each.__name__ for each in kind.__mro__[1:])
 
 
 def _is_known(module: str) -> bool:
-    return module.partition(".")[0] in {registry.PACKAGE.name, *FOREIGN}
+    return module.partition(".")[0] in KNOWN
 
 
 def _home(module: str) -> Path | None:
@@ -272,6 +213,11 @@ def _package(spec: ModuleSpec) -> str:
     return spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
 
 
+@lru_cache(maxsize=256)
+def _parsed(path: Path, changed_ns: int) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
 def _imports(spec: ModuleSpec, wanted: Callable[[str], bool]) -> Iterator[str]:
     """Yield the wanted modules that the statements of a module import, wherever they stand."""
     path, package = Path(str(spec.origin)), _package(spec)
@@ -287,27 +233,39 @@ def _imports(spec: ModuleSpec, wanted: Callable[[str], bool]) -> Iterator[str]:
 
 
 def default_file(model: str) -> Path | None:
-    """Return what :func:`~.registry.properties_of` gives for a registered model, without importing it."""
+    """Return what :func:`~.registry.properties_of` gives for a registered model."""
     entry = registry.models().get(model)
-    return None if entry is None else entry.properties or _inherited_file(entry.module, entry.name)
-
-
-def _inherited_file(module: str, name: str) -> Path | None:
-    definition = _class(module, name)
-    if definition is None:
-        return None
-    entry = registry.models().get(definition.statement.name)
-    if entry is not None and entry.properties is not None:
-        return entry.properties
-    files = (_inherited_file(*base) for base in definition.bases)
-    return next((file for file in files if file is not None), None)
+    return None if entry is None else entry.properties or registry.properties_of(_class_of(entry))
 
 
 NAMES = frozenset(each.name for each in fields(ModelFacts))
 
 
-def _literal(node: ast.expr, what: str) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise UsageError(f"{what} is {ast.unparse(node)}; write a literal, which is read without importing.") from error
+# ---- families: the groups that figures colour and that the report compares ----
+
+OURS = "ours"
+SIGNED_CLOSED = "signed, closed form"
+SIGNED_TRAINED = "signed, gradient-trained"
+LIKES_CLOSED = "likes only, closed form"
+LIKES_TRAINED = "likes only, gradient-trained"
+REFERENCE = "reference"
+
+FAMILY_COLOURS = {
+    OURS: "#D55E00",
+    SIGNED_TRAINED: "#56B4E9",
+    SIGNED_CLOSED: "#0072B2",
+    LIKES_TRAINED: "#999999",
+    LIKES_CLOSED: "#009E73",
+    REFERENCE: "#000000",
+}
+"""Of Okabe and Ito, which most readers can tell apart; in the order of a legend."""
+
+
+def family(model: str) -> str:
+    """Return the family of a model class, by the attributes of the class (:mod:`recbole_signed.plugin.facts`)."""
+    facts = facts_of(model)
+    if facts.is_reference or facts.source == OWN:
+        return REFERENCE if facts.is_reference else OURS
+    if facts.uses_dislikes:
+        return SIGNED_TRAINED if facts.trained_by_gradients else SIGNED_CLOSED
+    return LIKES_TRAINED if facts.trained_by_gradients else LIKES_CLOSED

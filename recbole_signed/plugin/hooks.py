@@ -20,7 +20,7 @@ import wrapt
 
 from recbole_signed import quick_start
 from recbole_signed.compat import repairs as compat
-from recbole_signed.compat.curves import tensorboard
+from recbole_signed.compat.log import tensorboard
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import class_name
@@ -248,13 +248,13 @@ def _on_data_utils(module: ModuleType) -> None:
 
 
 def _on_metric_register(module: ModuleType) -> None:
-    from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, pooled_metrics, sign_aware_metrics
+    from recbole_signed.evaluation import group_metrics, metrics, sign_aware_metrics
 
     metrics.register(module)
+    metrics.register(module, metrics.POOLED_METRICS)
     metrics.register(module, sign_aware_metrics.SIGN_AWARE_METRICS)
     metrics.register(module, group_metrics.GROUP_METRICS)
-    metrics.register(module, cold_metrics.COLD_METRICS)
-    metrics.register(module, pooled_metrics.POOLED_METRICS)
+    metrics.register(module, group_metrics.COLD_METRICS)
 
 
 def _on_collector(module: ModuleType) -> None:

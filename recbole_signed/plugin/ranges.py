@@ -1,8 +1,9 @@
 """Ranges of configuration values: a value that the user sets and that makes no sense is refused before anything runs.
 
 :data:`RANGES` holds those of keys that mean the same for every model. A model adds those of its own parameters as the
-class attribute ``parameter_ranges``, a literal: key -> interval, see :meth:`Interval.of`. A run and the spaces of
-``tune`` are checked against the same declaration, :func:`ranges_of`.
+attribute ``parameter_ranges``: key -> interval, see :meth:`Interval.of`; this package's models have it in
+``properties/models.yaml``. A run and the spaces of ``tune`` are checked against the same declaration,
+:func:`ranges_of`.
 """
 
 from __future__ import annotations

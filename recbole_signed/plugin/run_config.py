@@ -11,15 +11,22 @@ from recbole.config import Config
 from recbole.evaluator.register import metrics_dict
 from recbole.model.abstract_recommender import AbstractRecommender
 
-from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.data.settings import ranks_all
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS
 from recbole_signed.evaluation.valid_metric import IN_GROUPS, has_length, is_evaluated, split_length
 from recbole_signed.files import path_of
-from recbole_signed.plugin.assignments import split_dotted, with_dotted
+from recbole_signed.plugin.assignments import (
+    DEFAULT_TOPK,
+    RECBOLE_METRICS,
+    RECBOLE_TOPK,
+    RUNS,
+    SIGNED_METRICS,
+    split_dotted,
+    with_dotted,
+)
 from recbole_signed.plugin.configuration import check_dataset_name, check_valid_metric, refuse_unknown_keys
-from recbole_signed.plugin.defaults import DEFAULT_TOPK, RECBOLE_METRICS, RECBOLE_TOPK, RUNS, SIGNED_METRICS
 from recbole_signed.yaml_spec import read_yaml
 
 

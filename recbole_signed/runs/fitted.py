@@ -16,8 +16,8 @@ from recbole.data import data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_signed import __version__
-from recbole_signed.compat.arguments import own_arguments_hidden
 from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE
+from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json, replace_text
 from recbole_signed.memory import keep_freed_memory

@@ -10,8 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.causes import one_sentence, outside_cause
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError, UsageError, one_sentence, outside_cause
 from recbole_signed.plugin.assignments import as_word
 from recbole_signed.runs.processes import Job, end
 from recbole_signed.runs.provenance import cores, machine, versions

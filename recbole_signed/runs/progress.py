@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.plugin.defaults import RUNS
+from recbole_signed.plugin.assignments import RUNS
 from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import RunSpec
 

@@ -18,8 +18,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
 
-from recbole_signed.compat.arguments import own_arguments_hidden
-from recbole_signed.compat.log import each_warning_once
+from recbole_signed.compat.log import each_warning_once, own_arguments_hidden
 from recbole_signed.data.split import holds_nothing_out
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.evaluation.per_user import Recorded, recorded

@@ -21,7 +21,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, ModelType, init_logger
 
-from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender

@@ -29,9 +29,18 @@ from recbole_signed.data.edge_groups import bounds_of, labels_of, split_group
 from recbole_signed.data.settings import inter_columns, ranks_all
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.assignments import draws, eval_args_of, merged, split_dotted, with_dotted, yaml_if_there
+from recbole_signed.plugin.assignments import (
+    DEFAULT_TOPK,
+    RECBOLE_METRICS,
+    SIGNED_METRICS,
+    draws,
+    eval_args_of,
+    merged,
+    split_dotted,
+    with_dotted,
+    yaml_if_there,
+)
 from recbole_signed.plugin.configuration import PROTOCOLS, refuse_unknown_keys
-from recbole_signed.plugin.defaults import DEFAULT_TOPK, RECBOLE_METRICS, SIGNED_METRICS
 from recbole_signed.plugin.facts import class_names, default_file, facts_of, foreign_code
 from recbole_signed.plugin.ranges import RANGES, without_removed
 from recbole_signed.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED, has_k

@@ -14,7 +14,7 @@ import yaml
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import is_plain_name
-from recbole_signed.plugin.defaults import TUNED, space_file
+from recbole_signed.plugin.assignments import TUNED, space_file
 from recbole_signed.yaml_spec import Loader, read_yaml, yaml_text
 
 _START = "# tuning:"

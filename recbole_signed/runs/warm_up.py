@@ -14,7 +14,7 @@ from typing import Any
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config

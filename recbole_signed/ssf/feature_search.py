@@ -13,7 +13,7 @@ import torch
 
 from recbole_signed.evaluation.metrics import ndcg_at
 from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.ridge import RidgeSums
+from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.graph.spectral import inverse_power, user_degrees
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, drawn_by, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter

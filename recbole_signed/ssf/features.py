@@ -18,7 +18,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.ridge import RidgeSums
+from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts, ItemCounters

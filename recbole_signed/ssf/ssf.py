@@ -5,10 +5,10 @@ A signed spectral filter: training-free, inductive, without a user table. Source
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.personal_verdict import Verdicts
 from recbole_signed.model import TrainingFreeRecommender
-from recbole_signed.model.personal_verdict import PersonalVerdicts
+from recbole_signed.model.rate_weighted import PersonalVerdicts
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps
@@ -51,30 +51,6 @@ class SSF(TrainingFreeRecommender):
         given: names of the configuration keys that the user set.
     """
 
-    family = "spectral filter, training-free"
-    source = "this package"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "tune_users": "int [1, inf)",
-        "iterations": "int [1, inf)",
-        "dislike_weight": "(-inf, inf)",
-        "degree_smoothing": "[0, inf)",
-        "degree_exponent": "[0, inf)",
-        "cutoff": "int [0, inf)",
-        "response_power": "[0, inf)",
-        "rolloff": "[0, inf)",
-        "activity_exponent": "[0, inf)",
-        "popularity_exponent": "(-inf, inf)",
-        "popularity_floor": "[0, inf)",
-        "predict_items": "int [0, 1]",
-        "feature_weight": "[0, inf)",
-        "feature_ridge": "(0, inf)",
-        "feature_gain": "[0, inf)",
-        "feature_popularity": "[0, inf)",
-        "predict_users": "int [0, 1]",
-        "user_feature_weight": "[0, inf)",
-        "user_feature_ridge": "(0, inf)",
-        "feature_lift": "(0, inf)",
-    }
     trainer_class = "recbole_signed.ssf.trainer:SSFTrainer"
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
     taste_alone = False

@@ -5,9 +5,8 @@ SSF-L: the signed spectral filter and item factors learned from its singular vec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,15 +38,6 @@ class SSFL(SSF):
     The pass costs :math:`O(|E| d^2 + (n_u + n_i) d^3)`. A fitted model keeps ``k + d + 2`` floats per item.
     """
 
-    family = "spectral filter, learned items"
-    display_name = "SSF-L"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {
-        "learned_rank": "int [1, inf)",
-        "learned_share": "[0, inf)",
-        "learned_passes": "int [1, inf)",
-        "learned_regularisation": "(0, inf)",
-        "unobserved_weight": "[0, inf)",
-    }
     fitted = ("item_factors", "singular_values", "learned_factors")
 
     def __init__(self, config: Any, dataset: Any) -> None:

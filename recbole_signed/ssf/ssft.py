@@ -6,9 +6,9 @@ SSF-T: the signed spectral filter that knows order and trend. Source: this packa
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,9 +40,6 @@ class SSFT(SSF):
     on nothing else, and an event counts by how many moments of its user are later. Without timestamps it is SSF.
     """
 
-    family = "spectral filter, order and trend"
-    display_name = "SSF-T"
-    parameter_ranges: ClassVar[Mapping[str, str]] = {"choose_again": "int [0, inf)", "trend_since": "[0, inf)"}
     fitted = ("item_factors", "singular_values", "transition_map")
     taste_alone = True
     spending_cells = CELLS

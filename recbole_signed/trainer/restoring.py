@@ -12,8 +12,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model, init_seed
 
-from recbole_signed.compat.arguments import own_arguments_hidden
 from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, check_archive
+from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.files import require_file
 from recbole_signed.model.rate_weighted import RateWeighted

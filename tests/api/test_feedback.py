@@ -10,7 +10,7 @@ import pytest
 from small_recommender import NOW, begin
 
 import recbole_signed as rs
-from recbole_signed.api import feedback, write_feedback
+from recbole_signed.api import bulk, write_feedback
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -36,14 +36,14 @@ def state(tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> pl.DataFrame:
-    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, schema=feedback.SCHEMA)
+    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, schema=bulk.FEEDBACK)
 
 
 @pytest.mark.parametrize("name", ["feedback.csv", "feedback.parquet"])
 def test_the_file_holds_the_edges_in_force(
     state: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feedback, "_ROWS", 100)  # several pieces
+    monkeypatch.setattr(bulk, "_ROWS", 100)  # several pieces
     told = write_feedback(state, tmp_path / name, progress=False)
     rows = read(tmp_path / name)
     assert rows.height == told["rows"] == told["likes"] + told["dislikes"] + 1

@@ -7,8 +7,8 @@ import errno
 import polars as pl
 import pytest
 
-from recbole_signed.causes import TRACEBACK, outside_cause
 from recbole_signed.cli import app as cli
+from recbole_signed.errors import TRACEBACK, outside_cause
 
 RUN = ("run", "-m", "SGCN", "hidden=3", "-c", "a.yaml")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,7 @@ def _nothing_was_executed() -> Any:
 
 
 @pytest.fixture
-def data(write_inter: Callable[..., Path], signed_rows: list) -> dict[str, Any]:
-    write_inter("signed", COLUMNS, signed_rows)
+def data(signed: str) -> dict[str, Any]:
     return {"data_path": "dataset"}
 
 

@@ -15,9 +15,8 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
-from recbole_signed.data.columnar import ColumnarDataset
-from recbole_signed.data.duplicates import pair_keys, resolve
-from recbole_signed.data.remap import renumber
+from recbole_signed.data.columnar import ColumnarDataset, renumber
+from recbole_signed.data.signs import pair_keys, resolve
 
 
 def dataset(kind: type, users: list[str], items: list[str], categories: bool, **config: Any) -> Any:

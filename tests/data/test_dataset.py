@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prepared import prepared
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import create_dataset
 from recbole.quick_start import run_recbole
-from recbole.utils import get_model, init_seed
+from recbole.utils import get_model
 
 from recbole_signed import SignedDataset, UsageError
 from recbole_signed.data import item_lists
@@ -23,13 +24,6 @@ COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 LIKE_COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
 LOAD = {"inter": ["user_id", "item_id", "timestamp"]}
 Write = Callable[..., Path]
-
-
-def prepare(dataset: str, model: str = "BPR", **config: Any) -> tuple[Config, Any, tuple[Any, Any, Any]]:
-    settings = Config(model=model, dataset=dataset, config_dict={"state": "ERROR", **config})
-    init_seed(settings["seed"], settings["reproducibility"])
-    data = create_dataset(settings)
-    return settings, data, data_preparation(settings, data)
 
 
 def pairs(dataset: Any, feat: str) -> set[tuple[str, str]]:
@@ -51,21 +45,19 @@ def expected(rows: list[tuple[int, int, int, int]], sign: int) -> set[tuple[str,
 @pytest.mark.parametrize("split", [{"RS": [0.8, 0.1, 0.1]}, {"LS": "valid_and_test"}], ids=str)
 @pytest.mark.parametrize("model", ["BPR", "LightGCN", "EASE"])
 def test_a_stock_model_gives_the_metrics_of_a_file_of_likes(
-    model: str, split: dict, order: str, write_inter: Write, signed_rows: list, quick: dict
+    model: str, split: dict, order: str, signed: str, write_inter: Write, signed_rows: list, quick: dict
 ) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
     args = {**quick, "eval_args": {"split": split, "order": order, "group_by": "user"}}
     likes = run_recbole(model=model, dataset="likes", config_dict={**args, "load_col": LOAD}, saved=False)
     masks = {"mask_dislikes": False, "mask_neutrals": False}
-    signed = run_recbole(model=model, dataset="signed", config_dict={**args, **masks}, saved=False)
+    signed = run_recbole(model=model, dataset=signed, config_dict={**args, **masks}, saved=False)
     assert signed["test_result"] == likes["test_result"]
     assert signed["best_valid_result"] == likes["best_valid_result"]
 
 
-def test_dislikes_are_in_no_training_batch_no_graph_and_no_ground_truth(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    config, _, (train, valid, test) = prepare("signed", "LightGCN")
+def test_dislikes_are_in_no_training_batch_no_graph_and_no_ground_truth(signed: str, signed_rows: list) -> None:
+    config, _, (train, valid, test) = prepared(signed, "LightGCN")
     likes, others = expected(signed_rows, 1), expected(signed_rows, -1) | expected(signed_rows, 0)
     dataset = train._dataset
     trained = {
@@ -97,9 +89,8 @@ def test_dislikes_are_in_no_training_batch_no_graph_and_no_ground_truth(write_in
     assert truth == likes - trained
 
 
-def test_every_row_is_in_one_part_with_its_sign(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    _, data, loaders = prepare("signed")
+def test_every_row_is_in_one_part_with_its_sign(signed: str, signed_rows: list) -> None:
+    _, data, loaders = prepared(signed)
     assert isinstance(data, SignedDataset)
     for feat, sign in {"inter_feat": 1, "neg_feat": -1, "neutral_feat": 0}.items():
         per_part = [pairs(loader._dataset, feat) for loader in loaders]
@@ -134,12 +125,9 @@ def ids(dataset: Any, *feats: str) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("mask_valid", [True, False])
 @pytest.mark.parametrize("mask_dislikes", [True, False])
 @pytest.mark.parametrize("mask_neutrals", [True, False])
-def test_masks(
-    mask_valid: bool, mask_dislikes: bool, mask_neutrals: bool, write_inter: Write, signed_rows: list
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_masks(mask_valid: bool, mask_dislikes: bool, mask_neutrals: bool, signed: str) -> None:
     keys = {"mask_valid_at_test": mask_valid, "mask_dislikes": mask_dislikes, "mask_neutrals": mask_neutrals}
-    _, _, (train, valid, test) = prepare("signed", **keys)
+    _, _, (train, valid, test) = prepared(signed, **keys)
     touched = ["inter_feat", *["neg_feat"] * mask_dislikes, *["neutral_feat"] * mask_neutrals]
     seen = ids(train._dataset, *touched)
     for loader, history in (
@@ -157,12 +145,11 @@ def test_masks(
 @pytest.mark.parametrize("rule", ["rule", "time"])
 @pytest.mark.parametrize("mask_valid", [True, False])
 def test_validation_dislikes_are_hidden_at_test_where_the_moments_of_the_likes_alone_count(
-    rule: str, mask_valid: bool, write_inter: Write, signed_rows: list
+    rule: str, mask_valid: bool, signed: str
 ) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
     args = {"order": "TO", "split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user"}
     keys = {"dislike_split": rule, "mask_valid_at_test": mask_valid, "eval_args": args}
-    _, _, (train, valid, test) = prepare("signed", **keys)
+    _, _, (train, valid, test) = prepared(signed, **keys)
     feats = ["inter_feat", "neg_feat", "neutral_feat"]
     seen, known = ids(train._dataset, *feats), set()
     if mask_valid:
@@ -172,9 +159,8 @@ def test_validation_dislikes_are_hidden_at_test_where_the_moments_of_the_likes_a
         assert masked_and_held_out(loader)[0] == {(user, item) for user, item in history if user in ranked}
 
 
-def test_repeatable_masks_nothing(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    _, _, (_, _, test) = prepare("signed", repeatable=True)
+def test_repeatable_masks_nothing(signed: str) -> None:
+    _, _, (_, _, test) = prepared(signed, repeatable=True)
     assert not masked_and_held_out(test)[0]
 
 
@@ -186,7 +172,7 @@ def test_users_with_held_out_likes_are_ranked_as_in_recbole(write_inter: Write) 
     }
     for part, part_rows in rows.items():
         write_inter("split", COLUMNS[:3], part_rows, part)
-    _, _, (_, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"])
+    _, _, (_, _, test) = prepared("split", benchmark_filename=["train", "valid", "test"])
     assert isinstance(test, SignedFullSortEvalDataLoader)
     ((batch, _, rows_of_likes, _),) = list(test)
     assert batch.like_count.tolist() == [1, 1]
@@ -259,8 +245,8 @@ def test_parts_that_are_merged_are_what_one_file_would_be(rule: str, timed: bool
         write_inter("parts", columns, own, part)
     write_inter("whole", columns, rows)
     keys = {"duplicate_pairs": rule, "eval_args": {"split": {"RS": [1, 0, 0]}}}
-    _, _, (merged, *_) = prepare("parts", benchmark_filename=["train", "valid", "test"], **keys)
-    _, _, (whole, *_) = prepare("whole", **keys)
+    _, _, (merged, *_) = prepared("parts", benchmark_filename=["train", "valid", "test"], **keys)
+    _, _, (whole, *_) = prepared("whole", **keys)
     for feat in ("inter_feat", "neg_feat", "neutral_feat"):
         assert pairs(merged._dataset, feat) == pairs(whole._dataset, feat)
         assert len(getattr(merged._dataset, feat)) == len(getattr(whole._dataset, feat))
@@ -274,7 +260,7 @@ def test_repeated_likes_count_as_often_as_they_occur_where_they_are_kept(write_i
     }
     for part, part_rows in rows.items():
         write_inter("split", COLUMNS[:3], part_rows, part)
-    _, _, (train, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"], protocol="published")
+    _, _, (train, _, test) = prepared("split", benchmark_filename=["train", "valid", "test"], protocol="published")
     assert len(train._dataset) == 3
     ((batch, (rows_masked, masked), _, likes),) = list(test)
     assert batch.like_count.tolist() == [3]
@@ -282,7 +268,7 @@ def test_repeated_likes_count_as_often_as_they_occur_where_they_are_kept(write_i
     assert sorted(likes.tolist()) == sorted({*likes.tolist()})
     assert set(masked.tolist()) & set(likes.tolist())
     assert rows_masked.tolist() == [0] * len(masked)
-    _, _, (_, _, test) = prepare("split", benchmark_filename=["train", "valid", "test"])
+    _, _, (_, _, test) = prepared("split", benchmark_filename=["train", "valid", "test"])
     ((batch, (_, masked), _, likes),) = list(test)
     assert batch.like_count.tolist() == [2]
     assert not set(masked.tolist()) & set(likes.tolist())
@@ -298,7 +284,7 @@ def test_time_order_is_exact_where_float32_is_not(write_inter: Write) -> None:
         [(u % 20, u // 20, 1 if u % 3 else -1, t) for u, t in zip(range(400), times, strict=True)],
     )
     args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
-    _, _, loaders = prepare("fine", eval_args=args)
+    _, _, loaders = prepared("fine", eval_args=args)
     exact = [np.concatenate([keys.time for keys in loader._dataset._row_keys.values()]) for loader in loaders]
     assert exact[0].dtype == np.int64
     assert exact[0].max() < exact[1].min()
@@ -314,7 +300,7 @@ def test_a_global_cut_in_time_holds_for_every_sign(write_inter: Write, ratios: l
     rows = [(int(k) // 30, int(k) % 30, int(s), int(t)) for k, s, t in zip(keys, signs, times, strict=True)]
     write_inter("timed", COLUMNS, rows)
     args = {"order": "TO", "split": {"RS": ratios}, "group_by": "none"}
-    _, _, loaders = prepare("timed", eval_args=args)
+    _, _, loaders = prepared("timed", eval_args=args)
     parts = [loader._dataset for loader in loaders]
     likes = sorted(time for *_, sign, time in rows if sign == 1)
     n_held = [int(ratio / sum(ratios) * len(likes)) for ratio in ratios[1:]]
@@ -343,11 +329,10 @@ def test_likes_get_the_ids_that_a_file_of_likes_would_give(write_inter: Write, s
         assert len(signed.field2id_token[field]) > len(tokens)
 
 
-def test_k_core_counts_likes_and_other_rows_follow(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_k_core_counts_likes_and_other_rows_follow(signed: str, write_inter: Write, signed_rows: list) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
     core = {"user_inter_num_interval": "[8,inf)", "item_inter_num_interval": "[8,inf)", "state": "ERROR"}
-    signed = create_dataset(Config(model="BPR", dataset="signed", config_dict=core))
+    signed = create_dataset(Config(model="BPR", dataset=signed, config_dict=core))
     likes = create_dataset(Config(model="BPR", dataset="likes", config_dict=core))
     assert 1 < likes.user_num < 61
     assert (signed.field2id_token["user_id"] == likes.field2id_token["user_id"]).all()
@@ -364,12 +349,11 @@ def test_k_core_counts_likes_and_other_rows_follow(write_inter: Write, signed_ro
 
 
 @pytest.mark.parametrize("core", ["[8,inf)", "[1,inf)"])
-def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, write_inter: Write, signed_rows: list) -> None:
+def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, signed: str, signed_rows: list) -> None:
     """Times lie beside the tables, by which rows are split."""
-    write_inter("signed", COLUMNS, signed_rows)
     keys = {"user_inter_num_interval": core, "item_inter_num_interval": core}
     args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
-    _, data, loaders = prepare("signed", **keys, eval_args=args)
+    _, data, loaders = prepared(signed, **keys, eval_args=args)
     users, items = (set(map(str, data.field2id_token[field])) for field in ("user_id", "item_id"))
     latest = 0
     for part in (loader._dataset for loader in loaders):
@@ -386,20 +370,18 @@ def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, write_inte
         assert (len(kept_pairs) < len(expected(signed_rows, sign))) == (core == "[8,inf)")
 
 
-def test_a_k_core_of_nothing_is_refused(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_k_core_of_nothing_is_refused(signed: str) -> None:
     with pytest.raises(UsageError, match=r"no like of 'signed' is left by user_inter_num_interval \(\[99,inf\)\)"):
-        prepare("signed", user_inter_num_interval="[99,inf)")
+        prepared(signed, user_inter_num_interval="[99,inf)")
 
 
-def test_a_training_part_of_nothing_is_refused(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_training_part_of_nothing_is_refused(signed: str, write_inter: Write) -> None:
     nothing = {"split": {"RS": [0, 1, 1]}, "order": "RO", "group_by": None, "mode": "full"}
     with pytest.raises(UsageError, match="no row of 'signed' is left to train on, which is a like; give"):
-        prepare("signed", eval_args=nothing)
+        prepared(signed, eval_args=nothing)
     write_inter("once", COLUMNS, [(user, user % 5, 1, user) for user in range(30)])
     with pytest.raises(UsageError, match="which is a like with an earlier one of the same user"):
-        prepare("once", "SASRec", train_neg_sample_args=None, load_col=None)
+        prepared("once", "SASRec", train_neg_sample_args=None, load_col=None)
 
 
 def test_two_parts_of_a_split_are_read_but_not_run(write_inter: Write, signed_rows: list) -> None:
@@ -414,11 +396,10 @@ def test_two_parts_of_a_split_are_read_but_not_run(write_inter: Write, signed_ro
         dataset.build()
 
 
-def test_a_time_window_applies_to_every_sign(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_time_window_applies_to_every_sign(signed: str, signed_rows: list) -> None:
     middle = signed_rows[len(signed_rows) // 2][3]
     window = {"val_interval": {"timestamp": f"[{middle},inf)"}, "state": "ERROR"}
-    data = create_dataset(Config(model="BPR", dataset="signed", config_dict=window))
+    data = create_dataset(Config(model="BPR", dataset=signed, config_dict=window))
     data._change_feat_format()
     late = [row for row in signed_rows if row[3] >= middle]
     assert pairs(data, "neg_feat") == expected(late, -1)
@@ -448,7 +429,7 @@ def test_a_pair_may_be_in_two_parts_of_a_split(write_inter: Write) -> None:
     }
     for part, rows in parts.items():
         write_inter("parts", COLUMNS, rows, part)
-    _, _, loaders = prepare("parts", benchmark_filename=list(parts))
+    _, _, loaders = prepared("parts", benchmark_filename=list(parts))
     found = [[pairs(each._dataset, feat) for feat in ("inter_feat", "neg_feat")] for each in loaders]
     assert found[0] == [{("a", "y"), *(row[:2] for row in filler)}, {("a", "x")}]
     assert found[1] == [{("a", "x")}, {("a", "z")}]
@@ -456,14 +437,11 @@ def test_a_pair_may_be_in_two_parts_of_a_split(write_inter: Write) -> None:
     assert len(loaders[2]._dataset.inter_feat) == 1
 
 
-def test_the_columns_that_signs_and_order_are_made_of_are_read_though_unloaded(
-    write_inter: Write, signed_rows: list
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_the_columns_that_signs_and_order_are_made_of_are_read_though_unloaded(signed: str, signed_rows: list) -> None:
     data = create_dataset(
         Config(
             "BPR",
-            "signed",
+            signed,
             config_dict={"state": "ERROR", "unload_col": {"inter": ["sign", "timestamp"]}, "load_col": None},
         )
     )
@@ -518,13 +496,12 @@ def test_another_rule_does_not_get_the_cached_data_set(write_inter: Write) -> No
     assert counts[0] == counts[2] != counts[1]
 
 
-def test_a_cached_data_set_is_split_as_its_user_says(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_cached_data_set_is_split_as_its_user_says(signed: str) -> None:
     sizes = []
     for ratios in ([0.8, 0.1, 0.1], [0.4, 0.3, 0.3]):
         eval_args = {"split": {"RS": ratios}, "order": "TO", "group_by": "none"}
         data = create_dataset(
-            Config("BPR", "signed", config_dict={"save_dataset": True, "state": "ERROR", "eval_args": eval_args})
+            Config("BPR", signed, config_dict={"save_dataset": True, "state": "ERROR", "eval_args": eval_args})
         )
         assert data.config["vocabulary"]
         sizes.append([len(part.inter_feat) / len(data.inter_feat) for part in data.build()])
@@ -543,11 +520,10 @@ def test_a_data_set_that_is_newer_than_its_cached_copy_is_read_again(write_inter
     ]
 
 
-def test_a_copy_that_one_sequential_model_cached_serves_another(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_copy_that_one_sequential_model_cached_serves_another(signed: str) -> None:
     settings = {"save_dataset": True, "state": "ERROR", "eval_args": {"order": "TO"}, "train_neg_sample_args": None}
     columns = [
-        create_dataset(Config(model, "signed", config_dict=settings)).build()[0].inter_feat.columns
+        create_dataset(Config(model, signed, config_dict=settings)).build()[0].inter_feat.columns
         for model in ("SASRec", "SignedSASRec", "SASRec")
     ]
     assert ["sign_list" in each for each in columns] == [False, True, False]
@@ -577,7 +553,7 @@ def test_sequences_may_be_loaded_where_a_sign_has_no_row(
     rows = [(*row, "a b", "1 2") for row in signed_rows if row[2] in signs]
     columns = [*COLUMNS, "tags:token_seq", "place:float_seq"]
     write_inter("signed", columns, rows)
-    _, data, parts = prepare("signed", load_col=None)
+    _, data, parts = prepared("signed", load_col=None)
     counts = (len(data.inter_feat), len(data.neg_feat), len(data.neutral_feat))
     assert counts == tuple(sum(row[2] == sign for row in rows) for sign in (1, -1, 0))
     assert sum(len(part._dataset.inter_feat) for part in parts) == counts[0]
@@ -632,19 +608,17 @@ def test_values_beside_the_data_count_as_those_of_the_user(write_inter: Write, s
     assert "_beside_data" not in vars(config)
 
 
-def test_a_cached_data_set_is_used_again_and_splits_alike(write_inter: Write, signed_rows: list, quick: dict) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_cached_data_set_is_used_again_and_splits_alike(signed: str, quick: dict) -> None:
     runs = [
-        run_recbole(model="BPR", dataset="signed", config_dict={**quick, "save_dataset": True}, saved=False)
+        run_recbole(model="BPR", dataset=signed, config_dict={**quick, "save_dataset": True}, saved=False)
         for _ in range(2)
     ]
     assert Path("saved/signed-Dataset.pth").is_file()
     assert runs[0]["test_result"] == runs[1]["test_result"]
 
 
-def test_ignoring_the_sign_is_possible_and_explicit(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    config = Config(model="BPR", dataset="signed", config_dict={"SIGN_FIELD": None, "state": "ERROR"})
+def test_ignoring_the_sign_is_possible_and_explicit(signed: str, signed_rows: list) -> None:
+    config = Config(model="BPR", dataset=signed, config_dict={"SIGN_FIELD": None, "state": "ERROR"})
     data = create_dataset(config)
     assert type(data).__name__ == "Dataset"
     assert len(data.inter_feat) == len(signed_rows)
@@ -702,32 +676,30 @@ def test_ignoring_the_sign_is_possible_and_explicit(write_inter: Write, signed_r
 def test_wrong_input_is_one_sentence(columns: list, rows: list, config: dict, message: str, write_inter: Write) -> None:
     write_inter("bad", columns, rows)
     with pytest.raises(UsageError, match=message) as caught:
-        prepare("bad", **config)
+        prepared("bad", **config)
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_data_set_is_named_with_the_nearest_one(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_an_unknown_data_set_is_named_with_the_nearest_one(signed: str) -> None:
     with pytest.raises(UsageError, match=r"no data set 'sined'.*did you mean 'signed'"):
-        prepare("sined")
+        prepared("sined")
     Path("dataset/empty").mkdir()
     with pytest.raises(UsageError, match=r"dataset/empty holds no \.inter file; 'recbole-signed convert' makes"):
-        prepare("empty")
+        prepared("empty")
 
 
 # ---- popularity ----
 
 
-def test_pop_counts_likes_whatever_the_batch_size(write_inter: Write, signed_rows: list, quick: dict) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_pop_counts_likes_whatever_the_batch_size(signed: str, quick: dict) -> None:
     results = [
-        run_recbole(model="Pop", dataset="signed", config_dict={**quick, "train_batch_size": size}, saved=False)[
+        run_recbole(model="Pop", dataset=signed, config_dict={**quick, "train_batch_size": size}, saved=False)[
             "test_result"
         ]
         for size in (7, 2048)
     ]
     assert results[0] == results[1]
-    config, _, (train, _, _) = prepare("signed", "Pop")
+    config, _, (train, _, _) = prepared(signed, "Pop")
     model = get_model("Pop")(config, train._dataset)
     counts = np.bincount(train._dataset.inter_feat["item_id"].numpy(), minlength=model.n_items)
     scores = model.full_sort_predict({"user_id": torch.tensor([1])})
@@ -736,7 +708,7 @@ def test_pop_counts_likes_whatever_the_batch_size(write_inter: Write, signed_row
 
 def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
-    config, _, (train, _, _) = prepare("likes", "Pop")
+    config, _, (train, _, _) = prepared("likes", "Pop")
     model = get_model("Pop")(config, train._dataset)
     assert model.item_cnt.sum() == 0
     for batch in train:
@@ -744,14 +716,11 @@ def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: l
     assert model.item_cnt.sum() > 0
 
 
-def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(
-    write_inter: Write, signed_rows: list, tmp_path: Path
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    _, _, (train, _, _) = prepare("signed", "Random")
+def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(signed: str, tmp_path: Path) -> None:
+    _, _, (train, _, _) = prepared(signed, "Random")
 
     def scores(seed: int) -> torch.Tensor:
-        config, _, _ = prepare("signed", "Random", seed=seed)
+        config, _, _ = prepared(signed, "Random", seed=seed)
         model = get_model("Random")(config, train._dataset)
         torch.rand(3)  # what else draws makes no difference
         users, items = torch.arange(model.n_users), torch.arange(model.n_items)
@@ -770,16 +739,15 @@ def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(
     assert len({tuple(row.topk(5).indices.tolist()) for row in first}) > len(first) / 2
 
 
-def test_random_ranks_sampled_candidates(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_random_ranks_sampled_candidates(signed: str) -> None:
     settings = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "uni5"}, "metrics": ["Recall"], "topk": [6]}
-    found = run_recbole("Random", "signed", config_dict={"state": "ERROR", "valid_metric": "Recall@6", **settings})
+    found = run_recbole("Random", signed, config_dict={"state": "ERROR", "valid_metric": "Recall@6", **settings})
     assert found["test_result"] == {"recall@6": 1.0}  # of one like and five other items
 
 
 def test_random_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
-    config, _, (train, _, _) = prepare("likes", "Random")
+    config, _, (train, _, _) = prepared("likes", "Random")
     model = get_model("Random")(config, train._dataset)
     torch.manual_seed(3)
     found = model.full_sort_predict({"user_id": torch.tensor([1, 2])}).view(2, -1)
@@ -787,12 +755,13 @@ def test_random_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows
     assert torch.equal(found, torch.rand(model.n_items, 1).double().T.repeat(2, 1))
 
 
-def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(
+    signed: str, write_inter: Write, signed_rows: list
+) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
     scores = {}
-    for name in ("signed", "likes"):
-        config, _, (train, _, _) = prepare(name, "EASE", reg_weight=3.0)
+    for name in (signed, "likes"):
+        config, _, (train, _, _) = prepared(name, "EASE", reg_weight=3.0)
         X = train._dataset.inter_matrix(form="csr").toarray().astype(np.float64)
         inverse = np.linalg.inv(X.T @ X + 3.0 * np.eye(X.shape[1]))
         weights = inverse / -np.diag(inverse)
@@ -805,15 +774,14 @@ def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(write_inter: Wr
         np.testing.assert_allclose(model.predict(pairs).numpy(), (X @ weights)[range(5), range(1, 6)], atol=1e-5)
         assert isinstance(model.item_similarity, np.matrix) == (name == "likes")  # RecBole's own, without a sign
         kept = model.other_parameter()
-        assert isinstance(kept["item_similarity"], torch.Tensor) == (name == "signed")
+        assert isinstance(kept["item_similarity"], torch.Tensor) == (name == signed)
         model.item_similarity = None
         model.load_other_parameter(kept)
         assert torch.equal(model.full_sort_predict({"user_id": users}).view(X.shape), scores[name])
 
 
-def test_ease_without_regularisation_is_refused(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    config, _, (train, _, _) = prepare("signed", "EASE", reg_weight=0.0)
+def test_ease_without_regularisation_is_refused(signed: str) -> None:
+    config, _, (train, _, _) = prepared(signed, "EASE", reg_weight=0.0)
     with pytest.raises(UsageError, match=r"reg_weight is 0\.0; that of EASE must be a number above 0"):
         get_model("EASE")(config, train._dataset)
 
@@ -826,60 +794,52 @@ def test_a_sample_of_users_is_the_same_for_any_order_of_rows(write_inter: Write,
     drawn = []
     for name, rows in (("one", signed_rows), ("other", signed_rows[::-1])):
         write_inter(name, COLUMNS, rows)
-        _, data, (_, _, test) = prepare(name, **split, eval_users=7)
+        _, data, (_, _, test) = prepared(name, **split, eval_users=7)
         assert len(test.users) == 7
         drawn.append(set(data.id2token("user_id", test.users)))
-        _, _, (_, _, whole) = prepare(name, **split)
+        _, _, (_, _, whole) = prepared(name, **split)
         assert set(test.users) < set(whole.users)
         assert list(test.users) == sorted(test.users)
-        _, _, (_, _, many) = prepare(name, **split, eval_users=10_000)
+        _, _, (_, _, many) = prepared(name, **split, eval_users=10_000)
         assert (many.users == whole.users).all()
     assert drawn[0] == drawn[1]
 
 
-def test_many_users_at_a_time_where_the_catalogue_is_large(
-    write_inter: Write, signed_rows: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_many_users_at_a_time_where_the_catalogue_is_large(signed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     split = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}}
-    _, data, _ = prepare("signed", **split)
+    _, data, _ = prepared(signed, **split)
     n_items = data.item_num
     monkeypatch.setattr(configuration, "EVAL_CELLS", 2 * n_items)
     for most, rows in ((1_000 * n_items, 64), (5 * n_items, 5), (1, 2)):
         monkeypatch.setattr(item_lists, "MOST_CELLS", most)
-        _, _, (_, _, test) = prepare("signed", **split)
+        _, _, (_, _, test) = prepared(signed, **split)
         assert (test.step, test.batch_size) == (rows, rows)
         assert len(next(iter(test))[0]) == min(rows, len(test.users))
     monkeypatch.setattr(item_lists, "LONG", n_items)
     monkeypatch.setattr(item_lists, "MOST_CELLS", 1_000 * n_items)
-    _, _, (_, _, test) = prepare("signed", **split)
+    _, _, (_, _, test) = prepared(signed, **split)
     assert test.step == 256
-    _, _, (_, _, test) = prepare("signed", **split, eval_batch_size=3 * n_items)
+    _, _, (_, _, test) = prepared(signed, **split, eval_batch_size=3 * n_items)
     assert test.step == 3  # what is given holds
     sampled = {"eval_args": {**split["eval_args"], "mode": "uni20"}}
-    assert prepare("signed", **sampled)[0]["eval_batch_size"] == 4096  # RecBole's: it counts pairs there
+    assert prepared(signed, **sampled)[0]["eval_batch_size"] == 4096  # RecBole's: it counts pairs there
 
 
-def test_metrics_of_a_sample_are_those_of_its_users(write_inter: Write, signed_rows: list, quick: dict) -> None:
+def test_metrics_of_a_sample_are_those_of_its_users(signed: str, quick: dict) -> None:
     from recbole_signed.runs import run
 
-    write_inter("signed", COLUMNS, signed_rows)
-    row = run("Pop", "signed", overrides={**quick, "data_path": "dataset", "eval_users": 5}, save=False)
+    row = run("Pop", signed, overrides={**quick, "data_path": "dataset", "eval_users": 5}, save=False)
     assert row.settings["eval_users"] == 5
     assert row.test["recall@10"] is not None
 
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "many", True])
-def test_a_wrong_number_of_users_is_refused(wrong: object, write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_wrong_number_of_users_is_refused(wrong: object, signed: str) -> None:
     with pytest.raises(UsageError, match="it must be a whole number of users, 1 or more"):
-        prepare("signed", eval_users=wrong)
+        prepared(signed, eval_users=wrong)
 
 
 @pytest.mark.parametrize("mode", ["uni20", {"valid": "pop5", "test": "full"}])
-def test_a_sample_of_users_is_refused_where_candidates_are_drawn(
-    mode: object, write_inter: Write, signed_rows: list
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_sample_of_users_is_refused_where_candidates_are_drawn(mode: object, signed: str) -> None:
     with pytest.raises(UsageError, match=r"eval_users draws users where all items are ranked, but eval_args\.mode is"):
-        prepare("signed", eval_args={"mode": mode}, eval_users=5)
+        prepared(signed, eval_args={"mode": mode}, eval_users=5)

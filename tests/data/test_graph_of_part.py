@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import prepared
 
 from recbole_signed import UsageError
 
@@ -18,12 +17,10 @@ Write = Callable[..., Path]
 
 
 def prepare(**config: Any) -> tuple[Any, ...]:
-    settings = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR", **config})
-    return data_preparation(settings, create_dataset(settings))
+    return prepared("signed", **config)[2]
 
 
-def test_a_part_builds_its_graph_once(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_part_builds_its_graph_once(signed: str) -> None:
     train, valid, _ = prepare()
     graph = train._dataset.signed_graph()
     assert train._dataset.signed_graph() is graph
@@ -35,8 +32,7 @@ def test_a_part_builds_its_graph_once(write_inter: Write, signed_rows: list) -> 
 
 
 @pytest.mark.parametrize("weight", [0.2, -0.2])
-def test_neutral_rows_are_weak_edges_where_asked(weight: float, write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_neutral_rows_are_weak_edges_where_asked(weight: float, signed: str) -> None:
     train, _, _ = prepare(neutral_weight=weight)
     part = train._dataset
     graph = part.signed_graph()
@@ -51,7 +47,6 @@ def test_neutral_rows_are_weak_edges_where_asked(weight: float, write_inter: Wri
 
 
 @pytest.mark.parametrize("value", ["much", True, 2, -1.5, float("nan")])
-def test_a_wrong_weight_is_refused(value: Any, write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_wrong_weight_is_refused(value: Any, signed: str) -> None:
     with pytest.raises(UsageError, match=r"neutral_weight is .* it must be a number from -1"):
         prepare(neutral_weight=value)

@@ -1,14 +1,24 @@
-"""Sampling of unseen items: never a seen one, in the wanted proportions."""
+"""Draws of items that a user has no edge to: ours for batches, and RecBole's very own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from prepared import prepared
+from recbole.quick_start import run_recbole
+from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_signed.data import negative_sampling as module
-from recbole_signed.data.negative_sampling import UnseenItems
+from recbole_signed.data.item_lists import ItemLists
+from recbole_signed.data.negative_sampling import PHASES, SignedSampler, UnseenItems
 from recbole_signed.errors import UsageError
 
 N_USERS, N_ITEMS = 6, 9
@@ -96,3 +106,312 @@ def test_who_has_seen_everything_that_can_be_drawn_is_known_before() -> None:
 def test_useless_weights_are_refused(weights: np.ndarray) -> None:
     with pytest.raises(UsageError, match="must be finite"):
         UnseenItems.from_pairs(np.array([0]), np.array([1]), N_ITEMS, weights)
+
+
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+Write = Callable[..., Path]
+DISTRIBUTIONS = [("uniform", 1.0), ("popularity", 1.0), ("popularity", 0.5), ("popularity", 0.0)]
+
+
+def parts(n_users: int = 30, n_items: int = 40, seed: int = 0) -> list[Any]:
+    """Three parts with likes of skewed popularity; some pairs repeat, within a part and over parts."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for size in (300, 60, 60):
+        users = torch.from_numpy(rng.integers(1, n_users, size))
+        items = torch.from_numpy((rng.random(size) ** 2 * (n_items - 1)).astype(np.int64) + 1)
+        table = {"user_id": users, "item_id": items}
+        made.append(
+            SimpleNamespace(
+                inter_feat=table,
+                uid_field="user_id",
+                iid_field="item_id",
+                user_num=n_users,
+                item_num=n_items,
+                id2token=lambda _, number: f"raw {number}",
+            )
+        )
+    return made
+
+
+def draws(sampler: Any, seed: int = 1) -> list[list[int]]:
+    """Batches of many users, of one user, and of several items for each."""
+    np.random.seed(seed)  # noqa: NPY002  (what RecBole seeds)
+    rng = np.random.default_rng(seed)
+    batches = [(rng.integers(1, 30, 200), 1), (np.full(50, 7), 1), (rng.integers(1, 30, 64), 4)]
+    return [sampler.sample_by_user_ids(users, rng.integers(1, 40, len(users)), num).tolist() for users, num in batches]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(("distribution", "alpha"), DISTRIBUTIONS)
+def test_draws_what_recbole_draws(distribution: str, alpha: float, phase: str) -> None:
+    data = parts()
+    theirs = Sampler(list(PHASES), data, distribution, alpha).set_phase(phase)
+    ours = SignedSampler(data, distribution, alpha).set_phase(phase)
+    assert draws(ours) == draws(theirs)
+
+
+@pytest.mark.parametrize(("distribution", "alpha"), DISTRIBUTIONS)
+def test_draws_what_recbole_draws_where_items_may_repeat(distribution: str, alpha: float) -> None:
+    data = parts()
+    theirs = RepeatableSampler(list(PHASES), data[0], distribution, alpha).set_phase("train")
+    ours = SignedSampler(data[:1], distribution, alpha, repeatable=True).set_phase("train")
+    assert draws(ours) == draws(theirs)
+
+
+def test_draws_what_recbole_draws_where_an_item_has_just_the_mean_popularity() -> None:
+    """It gives none of its draws away, and takes none."""
+    data = parts()
+    counts = [4, 2, 6, 4, 4, 1, 7]  # the mean is 4
+    items = torch.from_numpy(np.random.default_rng(3).permutation(np.repeat(np.arange(1, 8), counts)))
+    for part, own in zip(data, items.tensor_split(3), strict=True):
+        part.inter_feat, part.item_num = {"user_id": 1 + torch.arange(len(own)) % 29, "item_id": own}, 8
+    theirs = Sampler(list(PHASES), data, "popularity").set_phase("test")
+    assert draws(SignedSampler(data, "popularity").set_phase("test")) == draws(theirs)
+
+
+@pytest.mark.parametrize(("distribution", "alpha"), DISTRIBUTIONS)
+def test_draws_among_what_is_left_are_those_that_would_not_be_refused(
+    distribution: str, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which end the draws that are refused for too long."""
+    monkeypatch.setattr(module, "MOST_ROUNDS", 0)
+    data, n = parts(), 3000
+    liked = {int(i) for u, i in zip(*data[0].inter_feat.values(), strict=True) if u == 5}
+    found = np.bincount(
+        SignedSampler(data, distribution, alpha).set_phase("train").sample_by_user_ids([5] * n, [1] * n, 1),
+        minlength=40,
+    )
+    counts = np.bincount(np.concatenate([part.inter_feat["item_id"] for part in data]), minlength=40)
+    weights = np.where(counts > 0, counts.astype(float) ** alpha, 0.0) if distribution == "popularity" else np.ones(40)
+    weights[[0, *liked]] = 0.0
+    expected = n * weights / weights.sum()
+    assert not found[expected == 0].any()
+    assert (np.abs(found - expected) <= 5 * np.sqrt(expected)).all()
+
+
+def test_a_user_who_likes_all_that_popularity_draws_is_named() -> None:
+    """An item that nobody likes has no share of the draws, so they would never end."""
+    (part,) = parts()[:1]
+    users, items = torch.tensor([1, 1, 2]), torch.tensor([1, 2, 1])
+    part.inter_feat, part.item_num = {"user_id": users, "item_id": items}, 4
+    sampler = SignedSampler([part], "popularity").set_phase("train")
+    with pytest.raises(UsageError, match="the user 'raw 1' has liked every item that could be drawn"):
+        sampler.sample_by_user_ids([1], [1], 1)
+    sampler.set_distribution("uniform")
+    assert sampler.sample_by_user_ids([1], [1], 1).tolist() == [3]
+    sampler.set_distribution("popularity")
+    with pytest.raises(UsageError, match="the user 'raw 1' has liked every item that could be drawn"):
+        sampler.sample_by_user_ids([1], [1], 1)
+
+
+def test_a_like_that_a_later_part_repeats_is_one_item() -> None:
+    """A user with three liked items in each of two parts has one of four left."""
+    data = parts()[:2]
+    for part in data:
+        part.inter_feat = {"user_id": torch.tensor([1, 1, 1, 2]), "item_id": torch.tensor([1, 2, 3, 4])}
+        part.item_num = 5
+    for distribution in ("uniform", "popularity"):
+        sampler = SignedSampler(data, distribution).set_phase("valid")
+        assert sampler.sample_by_user_ids([1], [1], 3).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_a_catalogue_of_one_item_is_refused_where_items_may_repeat(distribution: str) -> None:
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 1])}, 2
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    with pytest.raises(UsageError, match="one item to draw from"):
+        sampler.sample_by_user_ids([1], [1], 1)
+
+
+@pytest.mark.parametrize("alpha", [60.0, 4000.0, -4000.0, 1e308, -1e308])
+def test_a_distribution_that_leaves_next_to_nothing_to_the_others_is_drawn_from_all_the_same(
+    alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused draws would go on for ever; the weights of all items may be too small, or too large, for a float."""
+    monkeypatch.setattr(module, "MOST_ROUNDS", 50)
+    (part,) = parts()[:1]
+    counts = {1: 5, 2: 2, 3: 1, 4: 1} if alpha > 0 else {1: 1, 2: 3, 3: 9, 4: 9}
+    items = [item for item, count in counts.items() for _ in range(count)]
+    users = [1 if item == 1 else 2 for item in items]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor(users), "item_id": torch.tensor(items)}, 5
+    sampler = SignedSampler([part], "popularity", alpha).set_phase("train")
+    assert sampler.sample_by_user_ids([1] * 20, [1] * 20, 1).tolist() == [2] * 20  # the next in the order of weights
+    repeatable = SignedSampler([part], "popularity", alpha, repeatable=True).set_phase("train")
+    assert repeatable.sample_by_user_ids([1] * 20, [1] * 20, 1).tolist() == [2] * 20
+
+
+def test_uniform_over_what_is_not_liked() -> None:
+    data = parts()
+    sampler = SignedSampler(data, "uniform").set_phase("valid")
+    user = 5
+    own = {int(i) for part in data[:2] for u, i in zip(*part.inter_feat.values(), strict=True) if u == user}
+    np.random.seed(0)  # noqa: NPY002
+    drawn = sampler.sample_by_user_ids(np.full(20_000, user), np.zeros(20_000), 1).numpy()
+    counts = np.bincount(drawn, minlength=40)
+    free = [item for item in range(1, 40) if item not in own]
+    assert counts.sum() == counts[free].sum()
+    expected = 20_000 / len(free)
+    assert np.abs(counts[free] - expected).max() < 5 * np.sqrt(expected)
+
+
+def test_used_ids_are_recboles_sets() -> None:
+    data = parts()
+    theirs, ours = Sampler(list(PHASES), data), SignedSampler(data, "uniform")
+    for phase in PHASES:
+        for user in range(30):
+            assert ours.used_ids[phase][user] == theirs.used_ids[phase][user]
+            assert ours.set_phase(phase).used_ids[user] == theirs.set_phase(phase).used_ids[user]
+
+
+def test_wrong_use_is_named() -> None:
+    data = parts()
+    sampler = SignedSampler(data, "uniform").set_phase("train")
+    with pytest.raises(ValueError, match=r"user_id \[30\] not exist"):
+        sampler.sample_by_user_ids([1, 30], [1, 1], 1)
+    with pytest.raises(ValueError, match=r"user_id \[-1\] not exist"):
+        sampler.sample_by_user_ids([0, -1], [1, 1], 1)
+    with pytest.raises(ValueError, match=r"Phase \[tests\] not exist"):
+        sampler.set_phase("tests")
+    with pytest.raises(UsageError, match="it must be uniform or popularity"):
+        sampler.set_distribution("popular")
+    full = torch.arange(1, 40)
+    data[2].inter_feat = {"user_id": torch.full((39,), 3), "item_id": full}
+    assert len(SignedSampler(data, "uniform").set_phase("valid").sample_by_user_ids([1], [1], 2)) == 2
+    with pytest.raises(UsageError, match="the user 'raw 3' has liked every item"):
+        SignedSampler(data, "uniform").set_phase("test").sample_by_user_ids([1], [1], 1)
+    with pytest.raises(ValueError, match="interacted with all items"):
+        Sampler(list(PHASES), data)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"distribution": "popularity", "sample_num": 2, "alpha": 0.7, "dynamic": False, "candidate_num": 0},
+        {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": True, "candidate_num": 4},
+    ],
+    ids=["popularity", "dynamic"],
+)
+def test_recboles_sampling_arguments_give_the_metrics_of_a_file_of_likes(
+    sampling: dict, signed: str, write_inter: Write, signed_rows: list, quick: dict
+) -> None:
+    write_inter("likes", [COLUMNS[0], COLUMNS[1], COLUMNS[3]], [(u, i, t) for u, i, s, t in signed_rows if s > 0])
+    args = {**quick, "train_neg_sample_args": sampling, "mask_dislikes": False, "mask_neutrals": False}
+    signed = run_recbole(model="BPR", dataset=signed, config_dict=args, saved=False)
+    args = {key: value for key, value in args.items() if not key.startswith("mask")}
+    likes = run_recbole(model="BPR", dataset="likes", config_dict=args, saved=False)
+    assert signed["test_result"] == likes["test_result"]
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_signed_data_is_trained_with_it(repeatable: bool, signed: str) -> None:
+    _, _, (train, valid, test) = prepared(signed, repeatable=repeatable)
+    assert isinstance(train._sampler, SignedSampler)
+    assert [loader._sampler.phase for loader in (train, valid, test)] == list(PHASES)
+    for batch in train:
+        assert ((batch["neg_item_id"] > 0) & (batch["neg_item_id"] < train._dataset.item_num)).all()
+        assert (batch["neg_item_id"] != batch["item_id"]).all()
+
+
+def test_sampled_evaluation_runs(signed: str, write_inter: Write, signed_rows: list, quick: dict) -> None:
+    write_inter("likes", [COLUMNS[0], COLUMNS[1], COLUMNS[3]], [(u, i, t) for u, i, s, t in signed_rows if s > 0])
+    args = {**quick, "eval_args": {"mode": "uni20"}}
+    shown = {**args, "mask_dislikes": False, "mask_neutrals": False}
+    results = [
+        run_recbole(model="BPR", dataset=name, config_dict=given, saved=False)["test_result"]
+        for name, given in ((signed, shown), ("likes", args), (signed, args))
+    ]
+    assert results[0] == results[1]
+    assert results[0] != results[2]
+
+
+@pytest.mark.parametrize("mode", ["uni20", "pop20"])
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_what_is_hidden_in_a_full_ranking_is_no_candidate(model: str, mode: str, signed: str) -> None:
+    held = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode}
+    _, _, loaders = prepared(signed, model, eval_args=held)
+    for loader in loaders[1:]:
+        users, items = loader._dataset.history.users(), loader._dataset.history.items
+        hidden = set(zip(users.tolist(), items.tolist(), strict=True))
+        disliked = set(zip(*(each.tolist() for each in loader._dataset._pairs(loader._dataset.neg_feat)), strict=True))
+        drawn, shown = set(), 0
+        for batch, _, _, positive in loader:
+            pairs = list(zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True))
+            drawn.update(pairs)
+            shown += len(positive)
+        assert len(drawn) > 10 * shown
+        assert not hidden & drawn
+        assert disliked & drawn  # held-out dislikes are candidates, as they are in a full ranking
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_a_user_for_whom_all_candidates_are_hidden_is_named_if_it_is_evaluated(distribution: str) -> None:
+    data = parts()
+    liked = set(data[0].inter_feat["item_id"][data[0].inter_feat["user_id"] == 5].tolist())
+    others = np.array([item for item in range(1, 40) if item not in liked])
+    for part in data[1:]:
+        part.history = ItemLists.from_pairs(np.full(len(others), 5), others, 30, 40)
+        kept = part.inter_feat["user_id"] != 5
+        part.inter_feat = {name: column[kept] for name, column in part.inter_feat.items()}
+    sampler = SignedSampler(data, distribution)
+    assert len(sampler.set_phase("train").sample_by_user_ids([5], [1], 3)) == 3
+    assert len(sampler.set_phase("valid").sample_by_user_ids([4], [1], 3)) == 3
+    last = data[2].inter_feat
+    data[2].inter_feat = {name: torch.cat([column, torch.tensor([5])]) for name, column in last.items()}
+    with pytest.raises(UsageError, match="the user 'raw 5' has an edge to every item"):
+        SignedSampler(data, distribution).set_phase("test").sample_by_user_ids([4], [1], 3)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_the_item_of_the_row_is_no_negative_where_items_may_repeat(distribution: str) -> None:
+    """It counts as one that can't be drawn, so that draws for a user who has no other one do not go on for ever."""
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2, 2]), "item_id": torch.tensor([1, 2, 3])}, 4
+    cases = (([], {2, 3}), ([2], {3}), ([2, 3], None), ([1], {2, 3}), ([1, 2], {3}), ([1, 2, 3], None))
+    for hidden, wanted in cases:
+        part.history = ItemLists.from_pairs(np.full(len(hidden), 1), np.array(hidden, dtype=np.int64), 30, 4)
+        sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+        if wanted is not None:
+            assert set(sampler.sample_by_user_ids([1] * 50, [1] * 50, 1).tolist()) == wanted
+            continue
+        with pytest.raises(UsageError, match="the user 'raw 1' has an edge to every item"):
+            sampler.sample_by_user_ids([1], [1], 1)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_the_other_of_two_items_is_drawn_where_items_may_repeat(distribution: str) -> None:
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 3
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    assert sampler.sample_by_user_ids([1, 2], [1, 2], 2).tolist() == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_each_row_of_a_user_needs_an_item_other_than_its_own(distribution: str) -> None:
+    (part,) = parts()[:1]
+    part.item_num, part.history = 4, ItemLists.from_pairs(np.array([1, 1]), np.array([1, 3]), 30, 4)
+    part.inter_feat = {"user_id": torch.tensor([2, 2, 1]), "item_id": torch.tensor([2, 3, 1])}
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    assert sampler.sample_by_user_ids([1], [1], 2).tolist() == [2, 2]
+    part.inter_feat = {"user_id": torch.tensor([2, 1, 1]), "item_id": torch.tensor([3, 1, 2])}
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    with pytest.raises(UsageError, match="the user 'raw 1' has an edge to every item"):
+        sampler.sample_by_user_ids([1], [1], 1)
+
+
+def test_what_is_hidden_and_liked_by_nobody_leaves_popularity_its_candidates() -> None:
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 4
+    part.history = ItemLists.from_pairs(np.array([1]), np.array([3]), 30, 4)
+    assert SignedSampler([part], "popularity").set_phase("train").sample_by_user_ids([1], [1], 3).tolist() == [2, 2, 2]
+
+
+def test_item_lists_hold_ids_in_four_bytes_and_keys_in_eight() -> None:
+    users, items = np.array([70_000, 0, 70_000, 70_000]), np.array([5, 1, 5, 0])
+    lists = ItemLists.from_pairs(users, items, 70_001, 60_000)
+    assert lists.items.dtype == np.int32
+    keys = lists.keys(60_000)
+    assert keys.tolist() == [1, 4_200_000_000, 4_200_000_005]
+    row, item = lists.select(np.array([70_000, 3, 0]))
+    assert (row.tolist(), item.tolist(), item.dtype) == ([0, 0, 2], [0, 5, 1], np.int64)

@@ -17,17 +17,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prepared import prepared
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender.gru4rec import GRU4Rec
 from recbole.quick_start import run_recbole
-from recbole.utils import FeatureType, init_seed
+from recbole.utils import FeatureType
 
 from recbole_signed import UsageError, register_model
-from recbole_signed.data.dataloader import SignedEvalBatch
-from recbole_signed.data.sequence_loaders import WindowLoader
+from recbole_signed.data.dataloader import SignedEvalBatch, WindowLoader
 from recbole_signed.data.sequential import SignedSequentialDataset
-from recbole_signed.evaluation import cold_metrics
+from recbole_signed.evaluation import group_metrics
 from recbole_signed.evaluation.group_metrics import EdgeGroups
 from recbole_signed.model.rate_weighted import rates_of
 from recbole_signed.plugin import registry
@@ -41,11 +40,7 @@ Write = Callable[..., Path]
 
 
 def prepare(dataset: str, model: str = "GRU4Rec", **config: Any) -> tuple[Config, Any, tuple[Any, Any, Any]]:
-    given = {"state": "ERROR", "MAX_ITEM_LIST_LENGTH": 4, "load_col": LOAD, **config}
-    made = Config(model=model, dataset=dataset, config_dict=given)
-    init_seed(made["seed"], made["reproducibility"])
-    data = create_dataset(made)
-    return made, data, data_preparation(made, data)
+    return prepared(dataset, model, **{"MAX_ITEM_LIST_LENGTH": 4, "load_col": LOAD, **config})
 
 
 def written(folder: Path, name: str, columns: list[str], rows: list[Any]) -> None:
@@ -140,9 +135,8 @@ def test_a_stock_model_learns_and_ranks_as_on_a_file_of_likes(
     assert results[0]["best_valid_result"] == results[1]["best_valid_result"]
 
 
-def test_held_out_dislikes_are_counted_and_are_in_no_mask(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    _, data, (train, valid, test) = prepare("signed")
+def test_held_out_dislikes_are_counted_and_are_in_no_mask(signed: str) -> None:
+    _, data, (train, valid, test) = prepare(signed)
     assert type(data) is SignedSequentialDataset
     for loader, earlier in ((valid, [train]), (test, [train, valid])):
         held = set(zip(*(each.tolist() for each in loader._dataset._pairs(loader._dataset.neg_feat)), strict=True))
@@ -162,10 +156,9 @@ def test_held_out_dislikes_are_counted_and_are_in_no_mask(write_inter: Write, si
             assert batch.like_count.tolist() == [1] * len(users)
 
 
-def test_the_first_likes_are_hidden_and_in_the_graph(write_inter: Write, signed_rows: list) -> None:
+def test_the_first_likes_are_hidden_and_in_the_graph(signed: str, signed_rows: list) -> None:
     """They are the target of no row."""
-    write_inter("signed", COLUMNS, signed_rows)
-    parts = [loader._dataset for loader in prepare("signed")[2]]
+    parts = [loader._dataset for loader in prepare(signed)[2]]
     likes = {(u, i) for u, i, sign, _ in signed_rows if sign > 0}
     found: list[tuple[int, int]] = []
     for part in parts:
@@ -190,7 +183,7 @@ def test_the_first_likes_are_training_edges_of_groups_cold_items_and_like_rates(
     groups = [EdgeGroups.of_training(each, default) for each in (of_sequences, of_pairs)]
     assert torch.equal(groups[0].user, groups[1].user)
     assert torch.equal(groups[0].item, groups[1].item)
-    assert torch.equal(cold_metrics.without_edges(of_sequences), cold_metrics.without_edges(of_pairs))
+    assert torch.equal(group_metrics.without_edges(of_sequences), group_metrics.without_edges(of_pairs))
     assert torch.equal(rates_of(of_sequences, 5.0), rates_of(of_pairs, 5.0))
 
 
@@ -250,9 +243,8 @@ def test_where_the_test_part_alone_begins_at_a_moment_earlier_first_likes_are_tr
 
 
 @pytest.mark.parametrize("count", [1, 7])
-def test_eval_users_ranks_some_of_the_users(count: int, write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    test = prepare("signed", eval_users=count)[2][2]
+def test_eval_users_ranks_some_of_the_users(count: int, signed: str) -> None:
+    test = prepare(signed, eval_users=count)[2][2]
     users = [user for batch, *_ in test for user in batch["user_id"].tolist()]
     assert len(users) == len(set(users)) == count
 
@@ -340,9 +332,8 @@ def test_events_are_what_is_known_before_the_target(
             assert not signs[length:].any()
 
 
-def test_windows_cover_all_events_with_few_rows(write_inter: Write, signed_rows: list, readers: None) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    _, _, (train, valid, _) = prepare("signed", "WindowReader", MAX_ITEM_LIST_LENGTH=5)
+def test_windows_cover_all_events_with_few_rows(signed: str, readers: None) -> None:
+    _, _, (train, valid, _) = prepare(signed, "WindowReader", MAX_ITEM_LIST_LENGTH=5)
     assert isinstance(train, WindowLoader)
     assert not isinstance(valid, WindowLoader)
     part = train._dataset
@@ -362,10 +353,7 @@ def test_windows_cover_all_events_with_few_rows(write_inter: Write, signed_rows:
     assert chosen < len(users) / 2
 
 
-def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(
-    write_inter: Write, signed_rows: list, readers: None
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(signed: str, readers: None) -> None:
 
     def targets(loader: Any, epoch: int) -> list[tuple[int, int]]:
         loader.set_epoch(epoch)
@@ -373,7 +361,7 @@ def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(
         columns = (torch.cat([batch[name] for batch in batches]).tolist() for name in ("user_id", "item_id"))
         return list(zip(*columns, strict=True))
 
-    train, other = (prepare("signed", "WindowReader", seed=seed)[2][0] for seed in (7, 8))
+    train, other = (prepare(signed, "WindowReader", seed=seed)[2][0] for seed in (7, 8))
     first, second = targets(train, 0), targets(train, 1)
     assert first != second
     assert targets(train, 0) == first
@@ -402,25 +390,24 @@ def test_the_latest_sequence_holds_everything(write_inter: Write, signed_rows: l
 # ---- what is refused ----
 
 
-def test_wrong_sequences_are_one_sentence(write_inter: Write, signed_rows: list, readers: None) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_wrong_sequences_are_one_sentence(signed: str, write_inter: Write, signed_rows: list, readers: None) -> None:
     write_inter("timeless", COLUMNS[:3], [row[:3] for row in signed_rows])
     for part in PARTS:
         write_inter("parts", COLUMNS, signed_rows, part)
     wrong: list[tuple[str, str, dict[str, Any], str]] = [
-        ("signed", "SASRec", {"eval_args": {"order": "RO"}}, "set eval_args.order to TO, it is RO"),
+        (signed, "SASRec", {"eval_args": {"order": "RO"}}, "set eval_args.order to TO, it is RO"),
         (
-            "signed",
+            signed,
             "SASRec",
             {"eval_args": {"order": "TO", "split": {"CI": [8, 1, 1]}}},
             "CI holds out all edges",
         ),
         ("timeless", "SASRec", {"load_col": {"inter": ["user_id", "item_id"]}}, "has no column 'timestamp'"),
         ("parts", "SASRec", {"benchmark_filename": list(PARTS)}, "'parts' is split already"),
-        ("signed", "WrongReader", {}, "WrongReader.reads is 'dislikes'; it must be one of likes, events, windows"),
-        ("signed", "GRU4RecKG", {}, "it reads a knowledge graph"),
-        ("signed", "CFKG", {}, "it reads a knowledge graph"),
-        ("signed", "FM", {}, "it predicts the label of an item that is shown"),
+        (signed, "WrongReader", {}, "WrongReader.reads is 'dislikes'; it must be one of likes, events, windows"),
+        (signed, "GRU4RecKG", {}, "it reads a knowledge graph"),
+        (signed, "CFKG", {}, "it reads a knowledge graph"),
+        (signed, "FM", {}, "it predicts the label of an item that is shown"),
     ]
     for dataset, model, config, message in wrong:
         with pytest.raises(UsageError, match=message) as caught:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import prepared
 from recbole.utils import InputType
 
-from recbole_signed.data.signed_loader import SignedTrainDataLoader
+from recbole_signed.data.dataloader import SignedTrainDataLoader
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
 
@@ -31,27 +30,21 @@ ROWS = [(f"u{u}", f"i{(3 * u + k) % 11}", (1, -1, 1, -1, 0)[k]) for u in range(1
 
 
 @pytest.fixture
-def loader(write_inter: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
+def loader(write_inter: Callable[..., Path]) -> Callable[..., Any]:
     parts = {"train": [*ROWS, ROWS[0]], "valid": [("u0", "i7", 1)], "test": [("u1", "i9", 1)]}
     for part, rows in parts.items():
         write_inter("edges", ["user_id:token", "item_id:token", "sign:float"], rows, part)
 
     def make(model: type = EdgeModel, **config: Any) -> Any:
-        settings = Config(
-            model=model,
-            dataset="edges",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "benchmark_filename": list(parts),
-                "load_col": {"inter": ["user_id", "item_id", "sign"]},
-                "state": "ERROR",
-                "duplicate_pairs": "keep",
-                "train_batch_size": 10,
-                "n_negatives": 3,
-                **config,
-            },
-        )
-        return data_preparation(settings, create_dataset(settings))[0]
+        given = {
+            "benchmark_filename": list(parts),
+            "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "duplicate_pairs": "keep",
+            "train_batch_size": 10,
+            "n_negatives": 3,
+            **config,
+        }
+        return prepared("edges", model, **given)[2][0]
 
     return make
 

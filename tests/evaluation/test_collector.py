@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import signed_batch
 import torch
 import wrapt
 from recbole.data.interaction import Interaction
@@ -21,20 +22,12 @@ from warm_python import WarmPython
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import collector as our_collector
-from recbole_signed.evaluation import metrics as our_metrics
 from recbole_signed.evaluation.metrics import METRICS, SIGN_AUC, VERDICTS
 
 STOCK = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC"]
 OURS = ["DislikeRecall", "DislikeShare", "DeltaNDCG", "SignAUC"]
 N_USERS, N_ITEMS = 24, 30
-
-
-@pytest.fixture(autouse=True)
-def recbole_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RecBole's metrics use names that its Config puts back into numpy; there is no Config here."""
-    for name, value in {"float": np.float64, "bool": np.bool_, "int": np.int_}.items():
-        monkeypatch.setattr(np, name, value, raising=False)
-    our_metrics.register(importlib.import_module("recbole.evaluator.register"))
+pytestmark = pytest.mark.usefixtures("recbole_ready")
 
 
 @pytest.fixture
@@ -88,16 +81,7 @@ class Data:
 
 
 def config(metrics: list[str], **other: Any) -> dict[str, Any]:
-    return {
-        "metrics": metrics,
-        "topk": [3, 10],
-        "eval_args": {"mode": "full"},
-        "device": torch.device("cpu"),
-        "metric_decimal_place": 12,
-        "dataset": "toy",
-        "LABEL_FIELD": "label",
-        **other,
-    }
+    return signed_batch.config(metrics, **{"topk": [3, 10], "LABEL_FIELD": "label", **other})
 
 
 def split(rows: list[int], size: int) -> list[list[int]]:
@@ -112,8 +96,7 @@ def run(module: ModuleType, batches: list[Any], metrics: list[str]) -> Any:
 
 
 def result(struct: Any, metrics: list[str]) -> dict[str, float]:
-    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(config(metrics))
-    return dict(evaluator.evaluate(struct))
+    return signed_batch.result(struct, config(metrics))
 
 
 def tensors(struct: Any) -> dict[str, torch.Tensor]:

@@ -1,8 +1,7 @@
-"""Recall and NDCG within groups against a slow reference, through RecBole's collector and evaluator."""
+"""Metrics within groups of users and items, and of items without a training edge."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from signed_batch import Case, collect, config, result
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
@@ -22,7 +22,7 @@ GROUPS = {"users": {"0": (0, 0), "1-3": (1, 3), "4-9": (4, 9), "10+": (10, 999)}
 GROUPS["items"] = {"0-4": (0, 4), "5-12": (5, 12), "13+": (13, 999)}
 
 
-class Case:
+class Trained:
     """Training edges, scores, and held-out likes and dislikes of made-up users and items."""
 
     def __init__(self, seed: int) -> None:
@@ -54,43 +54,19 @@ class Case:
         return np.bincount([pair[side] for pair in pairs], minlength=(N_USERS, N_ITEMS)[side])
 
 
-def config(metrics: list[str], **other: Any) -> dict[str, Any]:
-    return {
-        "metrics": metrics,
-        "topk": KS,
-        "eval_args": {"mode": "full"},
-        "device": torch.device("cpu"),
-        "metric_decimal_place": 12,
-        "dataset": "toy",
-        "USER_ID_FIELD": "user_id",
-        **BOUNDS,
-        **other,
-    }
+def evaluate(case: Trained, metrics: list[str], trained: bool = True, **other: Any) -> dict[str, float]:
+    settings = config(metrics, KS, **{"USER_ID_FIELD": "user_id", **BOUNDS, **other})
+    train = SimpleNamespace(_dataset=case.dataset(), dataset=case.dataset()) if trained else None
+    held = Case(case.scores, case.likes, [[] for _ in case.likes])
+    return result(collect(held, settings, train), settings)
 
 
-def evaluate(case: Case, metrics: list[str], trained: bool = True, **other: Any) -> dict[str, float]:
-    settings = config(metrics, **other)
-    collector = importlib.import_module("recbole.evaluator.collector").Collector(settings)
-    if trained:
-        collector.data_collect(SimpleNamespace(_dataset=case.dataset(), dataset=case.dataset()))
-    none = torch.zeros(0, dtype=torch.int64)
-    for users in torch.arange(N_USERS).split(7):
-        pairs = [(row, item) for row, user in enumerate(users.tolist()) for item in case.likes[user]]
-        like_u, like_i = torch.tensor(pairs).reshape(-1, 2).T
-        batch = Interaction({"user_id": users})
-        batch.dislike_u, batch.dislike_i = none, none
-        batch.like_count = torch.tensor([len(case.likes[user]) for user in users.tolist()])
-        collector.eval_batch_collect(case.scores[users].clone(), batch, like_u, like_i)
-    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(settings)
-    return dict(evaluator.evaluate(collector.get_data_struct()))
-
-
-def shown(case: Case, user: int, k: int) -> list[int]:
+def shown(case: Trained, user: int, k: int) -> list[int]:
     order = sorted(range(N_ITEMS), key=lambda item: -float(case.scores[user, item]))
     return [item for item in order[:k] if case.scores[user, item] != -math.inf]
 
 
-def slow(case: Case, metric: str, k: int, users: list[int], relevant: list[list[int]]) -> float | None:
+def slow(case: Trained, metric: str, k: int, users: list[int], relevant: list[list[int]]) -> float | None:
     values = []
     for user in users:
         wanted = relevant[user]
@@ -107,7 +83,7 @@ def slow(case: Case, metric: str, k: int, users: list[int], relevant: list[list[
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_group_equals_the_slow_reference(seed: int) -> None:
-    case = Case(seed)
+    case = Trained(seed)
     found = evaluate(case, ["GroupRecall", "GroupNDCG"])
     everybody = list(range(N_USERS))
     expected: dict[str, float | None] = {}
@@ -125,7 +101,7 @@ def test_every_group_equals_the_slow_reference(seed: int) -> None:
 
 
 def test_the_groups_of_users_make_up_recboles_recall_and_ndcg() -> None:
-    found = evaluate(Case(1), ["Recall", "NDCG", "GroupRecall", "GroupNDCG", "GroupShare"])
+    found = evaluate(Trained(1), ["Recall", "NDCG", "GroupRecall", "GroupNDCG", "GroupShare"])
     shares = {name: value for name, value in found.items() if name.startswith("groupshare[users")}
     assert sum(shares.values()) == pytest.approx(1)
     assert sum(value for name, value in found.items() if name.startswith("groupshare[items")) == pytest.approx(1)
@@ -135,20 +111,20 @@ def test_the_groups_of_users_make_up_recboles_recall_and_ndcg() -> None:
 
 
 def test_a_group_without_anybody_has_no_value() -> None:
-    found = evaluate(Case(0), ["GroupRecall", "GroupShare"], user_groups=[0, 1000])
+    found = evaluate(Trained(0), ["GroupRecall", "GroupShare"], user_groups=[0, 1000])
     assert math.isnan(found["recall@5[users 1001+]"])
     assert found["groupshare[users 1001+]"] == 0
 
 
 def test_an_evaluation_that_saw_no_training_says_so() -> None:
     with pytest.raises(UsageError, match=r"GroupNDCG groups by training edges, .*data_collect"):
-        evaluate(Case(0), ["GroupNDCG"], trained=False)
+        evaluate(Trained(0), ["GroupNDCG"], trained=False)
 
 
 def test_a_pair_counts_once_with_whatever_signs() -> None:
-    case = Case(0)
+    case = Trained(0)
     case.trained = [(1, 1, 1), (1, 1, 1), (1, 1, -1), (1, 2, -1)]
-    groups = EdgeGroups.of_training(case.dataset(), config([], user_groups=[0, 1, 2]))
+    groups = EdgeGroups.of_training(case.dataset(), config([], KS, **{**BOUNDS, "user_groups": [0, 1, 2]}))
     assert groups.user[:3].tolist() == [0, 2, 0]
     assert groups.item[:4].tolist() == [0, 0, 0, 0]
 
@@ -165,3 +141,40 @@ def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -
     assert {"recall@5[items 0-8]", "ndcg@5[users 6-20]", "groupshare[items 17+]"} < set(grouped.test)
     with pytest.raises(UsageError, match="item_groups is"):
         run("BPR", "toy-signed", overrides={**more, "item_groups": [8, 8]}, save=False)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_they_are_those_of_the_cold_items_by_themselves(seed: int) -> None:
+    case = Trained(seed)
+    cold = np.flatnonzero(case.n_edges(1) == 0)
+    cold = set(cold[cold > 0].tolist())
+    assert cold
+    recall: dict[int, list[float]] = {k: [] for k in KS}
+    ndcg: dict[int, list[float]] = {k: [] for k in KS}
+    for user in range(N_USERS):
+        liked = cold & set(case.likes[user])
+        if not liked:
+            continue
+        order = sorted(cold, key=lambda item, user=user: -float(case.scores[user, item]))
+        shown = [item for item in order if float(case.scores[user, item]) > -math.inf]
+        hits = [item in liked for item in shown]
+        for k in KS:
+            gain = sum(hit / math.log2(rank + 2) for rank, hit in enumerate(hits[:k]))
+            ideal = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(liked))))
+            recall[k].append(sum(hits[:k]) / len(liked))
+            ndcg[k].append(gain / ideal)
+    found = evaluate(case, ["ColdRecall", "ColdNDCG"])
+    for k in KS:
+        assert found[f"coldrecall@{k}"] == pytest.approx(np.mean(recall[k]), abs=1e-9)
+        assert found[f"coldndcg@{k}"] == pytest.approx(np.mean(ndcg[k]), abs=1e-9)
+
+
+def test_where_every_item_has_an_edge_there_is_no_value() -> None:
+    case = Trained(0)
+    case.trained += [(1, item, 1) for item in range(1, N_ITEMS)]
+    assert math.isnan(evaluate(case, ["ColdRecall"])["coldrecall@5"])
+
+
+def test_an_evaluation_without_a_training_part_is_refused() -> None:
+    with pytest.raises(UsageError, match="ColdRecall groups by training edges"):
+        evaluate(Trained(0), ["ColdRecall"], trained=False)

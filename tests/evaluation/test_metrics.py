@@ -6,10 +6,9 @@ from __future__ import annotations
 import importlib
 import lzma
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,74 +16,22 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from signed_batch import SignedBatch, pairs
+from signed_batch import Case, SignedBatch, collect, config, result
 from sklearn.metrics import roc_auc_score
 
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import collector as our_collector
 from recbole_signed.evaluation import metrics as our_metrics
 from recbole_signed.evaluation.collector import pairwise_auc
 from recbole_signed.evaluation.metrics import METRICS
 
 TOPK_METRICS = [name for name in METRICS if name != "SignAUC"]
 KS = [1, 3, 10, 20]
-
-
-@pytest.fixture(autouse=True)
-def recbole_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RecBole's metrics use names that its Config puts back into numpy; there is no Config here."""
-    for name, value in {"float": np.float64, "bool": np.bool_, "int": np.int_}.items():
-        monkeypatch.setattr(np, name, value, raising=False)
-    our_metrics.register(importlib.import_module("recbole.evaluator.register"))
-    our_collector.install(importlib.import_module("recbole.evaluator.collector"))
-
-
-@dataclass(frozen=True)
-class Case:
-    """Scores ``[n_users, n_items]`` with masked items at -inf, and the held-out items of every user."""
-
-    scores: torch.Tensor
-    likes: list[list[int]]
-    """A like stands here as often as the data set repeats it."""
-    dislikes: list[list[int]]
-
-    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, SignedBatch, torch.Tensor, torch.Tensor]]:
-        for start in range(0, len(self.scores), size):
-            users = torch.arange(start, min(start + size, len(self.scores)))
-            like_u, like_i = pairs([sorted(set(self.likes[u])) for u in users])
-            count = torch.tensor([len(self.likes[u]) for u in users])
-            batch = SignedBatch(users, pairs([self.dislikes[u] for u in users]), count)
-            yield self.scores[users].clone(), batch, like_u, like_i
-
-    def flipped(self) -> Case:
-        return replace(self, likes=self.dislikes, dislikes=self.likes)
-
-    def without_repeats(self) -> Case:
-        return replace(self, likes=[sorted(set(items)) for items in self.likes])
-
-
-def config(metrics: list[str], topk: list[int]) -> dict[str, Any]:
-    return {
-        "metrics": metrics,
-        "topk": topk,
-        "eval_args": {"mode": "full"},
-        "device": torch.device("cpu"),
-        "metric_decimal_place": 12,
-        "dataset": "toy",
-    }
-
-
-def collect(case: Case, metrics: list[str], topk: list[int], batch_size: int = 7) -> Any:
-    collector = importlib.import_module("recbole.evaluator.collector").Collector(config(metrics, topk))
-    for scores, batch, like_u, like_i in case.batches(batch_size):
-        collector.eval_batch_collect(scores, batch, like_u, like_i)
-    return collector.get_data_struct()
+pytestmark = pytest.mark.usefixtures("recbole_ready")
 
 
 def evaluate(case: Case, metrics: list[str], topk: list[int] | None = None) -> dict[str, float]:
-    topk = topk or KS
-    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(config(metrics, topk))
-    return dict(evaluator.evaluate(collect(case, metrics, topk)))
+    settings_ = config(metrics, topk or KS)
+    return result(collect(case, settings_), settings_)
 
 
 def random_case(seed: int, n_users: int = 40, n_items: int = 26, repeats: bool = True, masked: bool = True) -> Case:
@@ -188,7 +135,8 @@ def test_every_metric_equals_the_slow_reference(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_swapping_signs_gives_recboles_own_recall_and_ndcg(seed: int) -> None:
     """RecBole's Recall and NDCG of the dislikes, over users who also have a like, are DislikeRecall and DislikeNDCG."""
-    case = random_case(seed, masked=False).without_repeats()
+    case = random_case(seed, masked=False)
+    case = replace(case, likes=[sorted(set(items)) for items in case.likes])
     both = [u for u in range(len(case.scores)) if case.likes[u] and case.dislikes[u]]
     swapped = Case(case.scores[both], [case.dislikes[u] for u in both], [case.likes[u] for u in both])
     stock = evaluate(swapped, ["Recall", "NDCG", "Hit"])
@@ -228,7 +176,7 @@ def test_masked_items_are_not_recommended_even_if_the_list_is_too_short() -> Non
 
 def test_a_masked_dislike_is_no_free_win_for_the_auc() -> None:
     scores = torch.tensor([[-math.inf, 1.0, 2.0, -math.inf], [-math.inf, 1.0, -math.inf, -math.inf]])
-    struct = collect(Case(scores, [[1], [1]], [[2, 3], [2]]), ["SignAUC"], [1])
+    struct = collect(Case(scores, [[1], [1]], [[2, 3], [2]]), config(["SignAUC"], [1]))
     values = METRICS["SignAUC"](config(["SignAUC"], [1])).per_user(struct)["signauc"]
     np.testing.assert_array_equal(values, [0.0, np.nan])
 
@@ -250,7 +198,7 @@ def test_a_list_without_a_known_item_has_no_share_but_counts_elsewhere() -> None
 @pytest.mark.parametrize("name", METRICS)
 def test_values_per_user_average_to_the_printed_value(name: str) -> None:
     case = random_case(7)
-    struct = collect(case, [name, "Recall"], KS)
+    struct = collect(case, config([name, "Recall"], KS))
     metric = METRICS[name](config([name], KS))
     per_user = metric.per_user(struct)
     rows = [u for u in range(len(case.scores)) if case.likes[u]]
@@ -366,7 +314,8 @@ def test_sign_auc_depends_on_the_order_alone(case: Case) -> None:
 def test_flipping_the_signs_mirrors_auc_and_deltas(case: Case) -> None:
     assume(any(case.dislikes))
     names = ["SignAUC", "DeltaRecall", "DeltaNDCG"]
-    got, flipped = evaluate(case, names, [3]), evaluate(case.flipped(), names, [3])
+    swapped = replace(case, likes=case.dislikes, dislikes=case.likes)
+    got, flipped = evaluate(case, names, [3]), evaluate(swapped, names, [3])
     assert same(flipped["signauc"], 1 - got["signauc"])
     for key in ("deltarecall@3", "deltandcg@3"):
         assert same(flipped[key], -got[key])
@@ -421,7 +370,7 @@ def test_popularity_on_published_splits(
     popularity = torch.from_numpy(np.bincount(liked[:, 1], minlength=n_items).astype(np.float32))
     users = np.unique(test[:, 0])
     metrics = ["Recall", "DislikeRecall", "SignAUC"]
-    settings_ = {**config(metrics, [20]), "metric_decimal_place": 5}
+    settings_ = config(metrics, [20], metric_decimal_place=5)
     collector = importlib.import_module("recbole.evaluator.collector").Collector(settings_)
     for part in np.array_split(users, max(1, len(users) // 1000)):
         mine, seen = (rows[np.isin(rows[:, 0], part)] for rows in (test, train))
@@ -432,8 +381,7 @@ def test_popularity_on_published_splits(
         likes, dislikes = (torch.from_numpy(np.unique(mine[mine[:, 2] == s, :2], axis=0)).T for s in (1, 0))
         count = torch.from_numpy(np.bincount(mine[mine[:, 2] == 1, 0], minlength=len(part)))
         collector.eval_batch_collect(scores, SignedBatch(torch.from_numpy(part), dislikes, count), *likes)
-    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(settings_)
-    got = evaluator.evaluate(collector.get_data_struct())
+    got = result(collector.get_data_struct(), settings_)
     assert got["recall@20"] == pytest.approx(recall, abs=6e-4)
     assert got["dislikerecall@20"] == pytest.approx(dislike_recall, abs=5e-4 if dislike_recall > 0.01 else 2e-4)
     assert got["signauc"] == pytest.approx(auc, abs=5e-4)

@@ -1,4 +1,4 @@
-"""A metric from outside: in runs, tables and searches, and refused before anything runs where it would be unknown."""
+"""Metrics from outside the package, and NDCG as a ratio of means."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from math import log2
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import outcome
 from recbole.evaluator.base_metric import AbstractMetric
-from recbole.evaluator.register import metrics_dict
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.register import metrics_dict, smaller_metrics
 
 import recbole_signed
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.evaluation import cold_metrics, group_metrics, metrics, pooled_metrics, sign_aware_metrics
+from recbole_signed.evaluation import group_metrics, metrics, sign_aware_metrics
+from recbole_signed.evaluation.metrics import PooledNDCG
 from recbole_signed.plugin import registry
 from recbole_signed.runs import TableSpec
 from recbole_signed.runs.metric_columns import metric_column
@@ -160,8 +164,28 @@ def test_the_names_that_are_known_without_torch_are_those_of_the_metrics() -> No
         metrics.METRICS,
         sign_aware_metrics.SIGN_AWARE_METRICS,
         group_metrics.GROUP_METRICS,
-        cold_metrics.COLD_METRICS,
-        pooled_metrics.POOLED_METRICS,
+        group_metrics.COLD_METRICS,
+        metrics.POOLED_METRICS,
     )
     assert sorted(registry.OWN_METRICS) == sorted(name for kind in ours for name in kind)
     registry.check_metrics(metrics_dict)
+
+
+def test_it_is_the_ratio_of_the_means() -> None:
+    hits = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    n_likes = [5, 1, 2]
+    found = DataStruct()
+    found.set("rec.topk", torch.tensor([[*row, n] for row, n in zip(hits, n_likes, strict=True)]))
+    values = PooledNDCG({"topk": [1, 3], "metric_decimal_place": 6}).calculate_metric(found)
+    discount = [1 / log2(rank + 1) for rank in (1, 2, 3)]
+    gained = discount[0] + discount[2] + discount[1]
+    possible = sum(sum(discount[: min(3, n)]) for n in n_likes)
+    assert values == {
+        "pooledndcg@1": pytest.approx(1 / 3, abs=1e-6),
+        "pooledndcg@3": pytest.approx(gained / possible, abs=1e-6),
+    }
+
+
+def test_recbole_knows_it() -> None:
+    assert metrics_dict["pooledndcg"] is PooledNDCG
+    assert "pooledndcg" not in smaller_metrics

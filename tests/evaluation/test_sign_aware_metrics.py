@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import re
@@ -14,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from signed_batch import SignedBatch, pairs
+from signed_batch import Case, collect, config, result
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS, gamma_labels, gamma_of, signed_gammas
@@ -22,8 +21,6 @@ from recbole_signed.evaluation.valid_metric import dislikes_left_out
 from recbole_signed.runs import run
 
 N_ITEMS, KS = 24, [1, 3, 10]
-Lists = list[list[int]]
-Case = tuple[torch.Tensor, Lists, Lists]
 
 
 def made_up(seed: int) -> Case:
@@ -38,29 +35,18 @@ def made_up(seed: int) -> Case:
         n, m = int(rng.integers(0, 6)), int(rng.integers(0, 6))
         likes.append([*items[:n].tolist(), *items[: min(n, int(rng.integers(0, 2)))].tolist()])
         dislikes.append([*items[n : n + m].tolist(), *items[: min(n, int(rng.integers(0, 2)))].tolist()])
-    return scores, likes, dislikes
+    return Case(scores, likes, dislikes)
 
 
-def evaluate(case: Case, metrics: list[str], gamma: Any, size: int = 7) -> dict[str, float]:
-    scores, likes, dislikes = case
-    config = {
-        "metrics": metrics, "topk": KS, "eval_args": {"mode": "full"}, "device": torch.device("cpu"),
-        "metric_decimal_place": 15, "dataset": "toy", "signed_gamma": gamma,
-    }  # fmt: skip
-    collector = importlib.import_module("recbole.evaluator.collector").Collector(config)
-    for rows in torch.arange(len(scores)).split(size):
-        held = pairs([sorted(set(dislikes[u])) for u in rows])
-        batch = SignedBatch(rows, held, torch.tensor([len(likes[u]) for u in rows]))
-        like_u, like_i = pairs([sorted(set(likes[u])) for u in rows])
-        collector.eval_batch_collect(scores[rows].clone(), batch, like_u, like_i)
-    evaluator = importlib.import_module("recbole.evaluator.evaluator").Evaluator(config)
-    return dict(evaluator.evaluate(collector.get_data_struct()))
+def evaluate(case: Case, metrics: list[str], gamma: Any) -> dict[str, float]:
+    settings = config(metrics, KS, metric_decimal_place=15, signed_gamma=gamma)
+    return result(collect(case, settings), settings)
 
 
 def slow(case: Case, metric: str, k: int, gamma: float) -> float:
     """One user at a time, one item at a time, as the docstrings' formulas read."""
     values = []
-    for own, likes, dislikes in zip(case[0].tolist(), case[1], case[2], strict=True):
+    for own, likes, dislikes in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True):
         if not likes:
             continue
         ranking = sorted(range(N_ITEMS), key=lambda item: -own[item])[:k]
@@ -107,13 +93,13 @@ def test_more_gamma_is_never_better_and_1_is_the_best(gammas: list[float], seed:
     low, high = (evaluate(case, list(SIGN_AWARE_METRICS), gamma) for gamma in sorted(gammas))
     assert all(low[key] >= high[key] for key in low)
     assert max(low.values()) <= 1
-    scores, likes, dislikes = case
-    best = torch.full_like(scores, 0.0)
+    likes, dislikes = case.likes, case.dislikes
+    best = torch.zeros_like(case.scores)
     for user, own in enumerate(likes):
         best[user, own], best[user, sorted(set(dislikes[user]) - set(own))] = 1.0, -1.0
     only = [[item for item in own if item not in likes[user]] for user, own in enumerate(dislikes)]
-    found = evaluate((best, likes, only), ["SignedNDCG"], max(gammas))
-    plain = evaluate((best, likes, only), ["NDCG"], 0)
+    found = evaluate(Case(best, likes, only), ["SignedNDCG"], max(gammas))
+    plain = evaluate(Case(best, likes, only), ["NDCG"], 0)
     assert found == {f"signed{key}": value for key, value in plain.items()}
 
 

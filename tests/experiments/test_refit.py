@@ -26,51 +26,42 @@ NEXT_LIKE = {
 
 
 @pytest.mark.parametrize("name", ["SignedEASE", "SSF", "ItemKNN", "NCEPLRec"])  # RecBole runs the last one in epochs
-def test_the_refit_is_a_fit_to_all_that_is_before_the_test(
-    name: str, write_inter: Callable[..., Path], signed_rows: list
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    found = run(name, "signed", overrides=NEXT_LIKE, save=False)
+def test_the_refit_is_a_fit_to_all_that_is_before_the_test(name: str, signed: str) -> None:
+    found = run(name, signed, overrides=NEXT_LIKE, save=False)
     without: dict[str, Any] = {key: value for key, value in NEXT_LIKE.items() if key != "refit_for_test"}
     alone = {**without, "eval_args": {**without["eval_args"], "split": {"LS": "test_only"}}}
-    assert found.valid == run(name, "signed", overrides=without, save=False).valid
+    assert found.valid == run(name, signed, overrides=without, save=False).valid
     if name != "SSF":  # which chooses on validation
-        assert found.test == run(name, "signed", overrides=alone, save=False).test
-    assert found.test != run(name, "signed", overrides=without, save=False).test
+        assert found.test == run(name, signed, overrides=alone, save=False).test
+    assert found.test != run(name, signed, overrides=without, save=False).test
 
 
-def test_a_refit_needs_the_split_that_leaves_the_last_out(write_inter: Callable[..., Path], signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_refit_needs_the_split_that_leaves_the_last_out(signed: str) -> None:
     with pytest.raises(UsageError, match="refit_for_test needs the split"):
         run(
             "SignedEASE",
-            "signed",
+            signed,
             overrides={**NEXT_LIKE, "eval_args": {"order": "TO", "split": {"RS": [8, 1, 1]}}},
             save=False,
         )
 
 
-def test_a_refit_needs_dislikes_that_follow_the_likes(write_inter: Callable[..., Path], signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_refit_needs_dislikes_that_follow_the_likes(signed: str) -> None:
     with pytest.raises(UsageError, match="refit_for_test needs 'dislike_split: time'"):
-        run("SignedEASE", "signed", overrides={**NEXT_LIKE, "dislike_split": "rule"}, save=False)
+        run("SignedEASE", signed, overrides={**NEXT_LIKE, "dislike_split": "rule"}, save=False)
 
 
-def test_dislikes_follow_likes_in_order_of_time_alone(write_inter: Callable[..., Path], signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_dislikes_follow_likes_in_order_of_time_alone(signed: str) -> None:
     shuffled = {"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "user"}
     with pytest.raises(UsageError, match=r"dislike_split is 'time', but eval_args.order is RO"):
-        run("SignedEASE", "signed", overrides={"dislike_split": "time", "eval_args": shuffled}, save=False)
+        run("SignedEASE", signed, overrides={"dislike_split": "time", "eval_args": shuffled}, save=False)
 
 
-def test_dislikes_before_the_test_like_are_known_and_hidden(
-    write_inter: Callable[..., Path], signed_rows: list
-) -> None:
+def test_dislikes_before_the_test_like_are_known_and_hidden(signed: str) -> None:
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
 
-    write_inter("signed", COLUMNS, signed_rows)
-    config = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR", **NEXT_LIKE})
+    config = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR", **NEXT_LIKE})
     parts = [each._dataset for each in data_preparation(config, create_dataset(config))]
     cuts = []
     for part in parts[1:]:
@@ -86,14 +77,13 @@ def test_dislikes_before_the_test_like_are_known_and_hidden(
                 assert set(feat["item_id"][feat["user_id"] == user].tolist()) <= hidden
 
 
-def test_a_refit_takes_what_the_first_fit_chose(write_inter: Callable[..., Path], signed_rows: list) -> None:
+def test_a_refit_takes_what_the_first_fit_chose(signed: str) -> None:
     from recbole.config import Config
     from recbole.data import create_dataset
 
     from recbole_signed.runs.refit import refitted
 
-    write_inter("signed", COLUMNS, signed_rows)
-    config = Config(model="SSF", dataset="signed", config_dict={"state": "ERROR", "show_progress": False, **NEXT_LIKE})
+    config = Config(model="SSF", dataset=signed, config_dict={"state": "ERROR", "show_progress": False, **NEXT_LIKE})
     first = SimpleNamespace(chosen={"rank": 7, "cutoff": 3, "popularity_floor": 0.375})
     trainer, _ = refitted(config, create_dataset(config), first)
     settings = trainer.model.settings
@@ -141,11 +131,8 @@ def test_histories_are_read_and_nothing_is_fitted_again(
     torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_without_a_way_to_read_other_histories_is_refused(
-    write_inter: Callable[..., Path], signed_rows: list
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_model_without_a_way_to_read_other_histories_is_refused(signed: str) -> None:
     with pytest.raises(UsageError, match="refit_for_test: histories is not known for ItemKNN"):
-        run("ItemKNN", "signed", overrides=HISTORIES, save=False)
+        run("ItemKNN", signed, overrides=HISTORIES, save=False)
     with pytest.raises(UsageError, match="refit_for_test is 'some'; give true, false or histories"):
-        run("ItemKNN", "signed", overrides={**NEXT_LIKE, "refit_for_test": "some"}, save=False)
+        run("ItemKNN", signed, overrides={**NEXT_LIKE, "refit_for_test": "some"}, save=False)

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.causes import outside_cause
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, outside_cause
 from recbole_signed.runs import RowStore, RunRow
 from recbole_signed.runs.rows import FAILED, append_row, read_rows
 

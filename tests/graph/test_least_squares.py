@@ -1,8 +1,9 @@
-"""Half-steps of signed alternating least squares against dense solutions, in float64."""
+"""Least squares over likes and dislikes, and ridge regression from features, against dense solutions."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.graph import least_squares
-from recbole_signed.graph.least_squares import SignedLeastSquares
+from recbole_signed.graph.least_squares import RidgeSums, SignedLeastSquares
 
 
 def edges(seed: int, n_rows: int = 23, n_columns: int = 31) -> tuple[sp.csr_matrix, sp.csr_matrix]:
@@ -118,3 +119,45 @@ def test_no_rows_and_no_edges() -> None:
     assert SignedLeastSquares().half_step(nothing, nothing, torch.randn(6, 3)).shape == (0, 3)
     empty = sp.csr_matrix((4, 6), dtype=np.float32)
     assert torch.equal(SignedLeastSquares().half_step(empty, empty, torch.randn(6, 3)), torch.zeros(4, 3))
+
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def rows(n: int, seed: int = 0) -> tuple[sp.csr_matrix, FloatArray]:
+    """Features with a bias, and targets."""
+    rng = np.random.default_rng(seed)
+    features = np.hstack([np.ones((n, 1)), np.round(rng.random((n, 4)) * (rng.random((n, 4)) < 0.6), 2)])
+    return sp.csr_matrix(features), rng.normal(size=(n, 2))
+
+
+def solved(features: sp.csr_matrix, targets: FloatArray, penalty: list[float]) -> FloatArray:
+    return np.linalg.solve((features.T @ features).toarray() + np.diag(penalty), features.T @ targets)
+
+
+@pytest.mark.parametrize(("strength", "of_bias"), [(2.0, 1e-3), (1e-3, 1e-3), (1e-5, 1e-5)])
+def test_the_bias_is_penalised_least_of_all(strength: float, of_bias: float) -> None:
+    features, targets = rows(5)  # as many as features: the penalty decides
+    found = RidgeSums.of(features, targets).solve(strength)
+    np.testing.assert_allclose(found, solved(features, targets, [of_bias, *[strength] * 4]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_solution_is_that_of_the_sums_as_they_are() -> None:
+    features, targets = rows(30)
+    sums = RidgeSums.of(features[:20], targets[:20])
+    before = sums.solve(0.5)
+    assert sums.solve(0.5) is before, "the same sums are solved once"
+    sums.add(features[20:], targets[20:])
+    np.testing.assert_allclose(sums.solve(0.5), solved(features, targets, [1e-3, *[0.5] * 4]), rtol=1e-4, atol=1e-6)
+    sums.add(features[20:], targets[20:], times=-1.0)
+    np.testing.assert_allclose(sums.solve(0.5), before, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 29, 30, 31])
+def test_pieces_of_any_size_give_the_same_sums(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, targets = rows(30)
+    whole = RidgeSums.of(features, targets)
+    monkeypatch.setattr(least_squares, "PIECE", piece)
+    pieces = RidgeSums.of(features, targets)
+    np.testing.assert_allclose(pieces.gram, whole.gram, atol=1e-12)
+    np.testing.assert_allclose(pieces.cross, whole.cross, atol=1e-12)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 from interrupted_training import interrupted
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import instance, prepared
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, get_model, get_trainer, init_seed
+from recbole.utils import ModelType, get_model
 
 from recbole_signed.convert.sources.toy import planted
 from recbole_signed.model import abstract_recommender
@@ -78,7 +76,7 @@ WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = 
     "TurboCF": LIKES_ONLY,
 }
 """What each model is, on data without dislikes: a parent whose scores it equals, ``LIKES_ONLY``, or the name of the
-test in ``tests/model/test_<lower name>.py`` that holds it to the limit that its paper states."""
+test in ``tests/model`` that holds it to the limit that its paper states."""
 
 LIBRARIES = {"LightFM": "lightfm"}
 """The library that computes a model, where it is none of the package's dependencies."""
@@ -144,7 +142,7 @@ def rows() -> dict[str, list[Row]]:
 
 
 @pytest.fixture
-def build(write_inter: Callable[..., Path], tmp_path: Path) -> Build:
+def build(write_inter: Callable[..., Path]) -> Build:
     """Write the rows, build a model on them, and fit it."""
     names = iter(range(100))
 
@@ -154,30 +152,16 @@ def build(write_inter: Callable[..., Path], tmp_path: Path) -> Build:
         dataset_name = f"contract{next(names)}"
         for part in PARTS:
             write_inter(dataset_name, COLUMNS, by_part[part], part)
-        settings = Config(
-            model=name,
-            dataset=dataset_name,
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "benchmark_filename": list(PARTS),
-                "load_col": {"inter": ["user_id", "item_id", "sign"]},
-                "state": "ERROR",
-                "epochs": 5,
-                "show_progress": False,
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **SETTINGS.get(name, {}),
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        data = create_dataset(settings)
-        parts = data_preparation(settings, data)
-        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
-        if fit:
-            trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, model)
-            trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
-        model.eval()
-        return Fitted(model, settings, data, parts)
+        given = {
+            "benchmark_filename": list(PARTS),
+            "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "epochs": 5,
+            "show_progress": False,
+            **SETTINGS.get(name, {}),
+            **config,
+        }
+        settings, data, parts = prepared(dataset_name, name, **given)
+        return Fitted(instance(settings, parts, fit=fit), settings, data, parts)
 
     return make
 
@@ -233,18 +217,8 @@ def test_without_dislikes_it_is_what_it_should_be(name: str, rows: dict, build: 
         assert set(whole.dataset.field2id_token["item_id"][1:]) == set(items), "the rows must have a like for each item"
         torch.testing.assert_close(build(name, likes).scores(users, items), whole.scores(users, items))
     else:
-        assert stated.startswith("test_")
-        assert hasattr(_test_module(name), stated), f"tests/model/test_{name.lower()}.py has no test {stated}"
-
-
-def _test_module(name: str) -> Any:
-    path = Path(__file__).parent / f"test_{name.lower()}.py"
-    spec = importlib.util.spec_from_file_location(f"stated_{name.lower()}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+        assert any(f"\ndef {stated}(" in each for each in tests), f"no file of tests/model has the test {stated}"
 
 
 def test_turning_likes_into_dislikes_lowers_scores(name: str, rows: dict, build: Build) -> None:

@@ -82,10 +82,10 @@ def rows() -> list[tuple[int, int, int, int]]:
      ("BPR", True), ("SiReN", True)],
 )  # fmt: skip
 def test_scores_are_the_models_own_with_the_rates_in_them(
-    name: str, logits: bool, write_inter: Callable[..., Path], rows: list, tmp_path: Path
+    name: str, logits: bool, write_inter: Callable[..., Path], rows: list
 ) -> None:
     def made(**config: Any) -> Any:
-        model = build(name, write_inter, rows, tmp_path, **config)
+        model = build(name, write_inter, rows, **config)
         if hasattr(model, "fit"):
             model.fit()
         return model.eval()
@@ -97,7 +97,7 @@ def test_scores_are_the_models_own_with_the_rates_in_them(
     users = Interaction({"user_id": torch.arange(1, plain.n_users)})
     own = torch.as_tensor(plain.full_sort_predict(users))
     np.testing.assert_array_equal(own, still.full_sort_predict(users))
-    counters = build("SSF", write_inter, rows, tmp_path, auto=False)
+    counters = build("SSF", write_inter, rows, auto=False)
     likes, dislikes = counters.item_likes.double().numpy(), counters.item_dislikes.double().numpy()
     rates = (likes + 2 * likes.sum() / (likes + dislikes).sum()) / (likes + dislikes + 2)
     assert np.ptp(rates) > 0.1
@@ -117,11 +117,9 @@ def test_scores_are_the_models_own_with_the_rates_in_them(
     assert weighing.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_rates_are_smoothed_as_those_of_ssf_by_default(
-    write_inter: Callable[..., Path], rows: list, tmp_path: Path
-) -> None:
-    model = build("Pop", write_inter, rows, tmp_path, dislike_aversion=1.0)
-    counters = build("SSF", write_inter, rows, tmp_path, auto=False)
+def test_rates_are_smoothed_as_those_of_ssf_by_default(write_inter: Callable[..., Path], rows: list) -> None:
+    model = build("Pop", write_inter, rows, dislike_aversion=1.0)
+    counters = build("SSF", write_inter, rows, auto=False)
     likes, dislikes = counters.item_likes.double(), counters.item_dislikes.double()
     rates = (likes + 5 * likes.sum() / (likes + dislikes).sum()) / (likes + dislikes + 5)
     mean = likes.sum() / (likes + dislikes).sum()

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 from interrupted_training import interrupted
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import ModelType, get_model, get_trainer, init_seed
+from prepared import instance, prepared
+from recbole.utils import ModelType, get_model, init_seed
 
 from recbole_signed.plugin import registry
 
@@ -25,6 +24,7 @@ OURS = sorted(
     if entry.module.startswith("recbole_signed.") and get_model(name).type == ModelType.SEQUENTIAL
 )
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
+LOAD = {"inter": ["user_id", "item_id", "sign", "timestamp"]}
 SMALL = {"hidden_size": 16, "inner_size": 32, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 8, "learning_rate": 0.01}
 N_ITEMS = 24
 Row = tuple[str, str, int, int]
@@ -69,37 +69,17 @@ def rows() -> list[Row]:
 
 
 @pytest.fixture
-def build(write_inter: Callable[..., Path], tmp_path: Path) -> Build:
+def build(write_inter: Callable[..., Path]) -> Build:
     """Write the rows, build a model on them, and fit it."""
     names = iter(range(100))
 
     def make(name: str, rows: list[Row], *, fit: bool = True, **config: Any) -> Fitted:
         dataset_name = f"contract{next(names)}"
         write_inter(dataset_name, COLUMNS, rows)
-        settings = Config(
-            model=name,
-            dataset=dataset_name,
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-                "state": "ERROR",
-                "epochs": 5,
-                "show_progress": False,
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **SMALL,
-                **config,
-            },
-        )
+        given = {"load_col": LOAD, "epochs": 5, "show_progress": False, **SMALL, **config}
+        settings, data, parts = prepared(dataset_name, name, **given)
         init_seed(settings["seed"], settings["reproducibility"])
-        data = create_dataset(settings)
-        parts = data_preparation(settings, data)
-        init_seed(settings["seed"], settings["reproducibility"])
-        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
-        if fit:
-            trainer = get_trainer(settings["MODEL_TYPE"], name)(settings, model)
-            trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
-        model.eval()
-        return Fitted(model, settings, data, parts)
+        return Fitted(instance(settings, parts, fit=fit), settings, data, parts)
 
     return make
 

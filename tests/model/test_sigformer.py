@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import prepared
 from recbole.data.interaction import Interaction
-from recbole.utils import init_seed
 
 from recbole_signed.model import sigformer as module
 from recbole_signed.model.sigformer import SIGformer
@@ -23,7 +21,7 @@ SMALL = {"embedding_size": 8, "eigs_dim": 6, "n_layers": 2, "sample_hop": 3, "al
 
 
 @pytest.fixture
-def make(write_inter: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple[SIGformer, Any]]:
+def make(write_inter: Callable[..., Path]) -> Callable[..., tuple[SIGformer, Any]]:
     """A model and its training batches, on rows of which some repeat a pair or contradict another."""
     rng = np.random.default_rng(3)
     pairs, signs = rng.integers(0, (25, 18), (260, 2)), rng.choice([1, -1], 260)
@@ -32,21 +30,14 @@ def make(write_inter: Callable[..., Path], tmp_path: Path) -> Callable[..., tupl
         write_inter("small", COLUMNS, chosen, part)
 
     def build(**config: Any) -> tuple[SIGformer, Any]:
-        settings = Config(
-            model="SIGformer",
-            dataset="small",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "benchmark_filename": ["train", "valid", "test"],
-                "load_col": {"inter": ["user_id", "item_id", "sign"]},
-                "duplicate_pairs": "keep",
-                "state": "ERROR",
-                **SMALL,
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        train, *_ = data_preparation(settings, create_dataset(settings))
+        given = {
+            "benchmark_filename": ["train", "valid", "test"],
+            "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "duplicate_pairs": "keep",
+            **SMALL,
+            **config,
+        }
+        settings, _, (train, *_) = prepared("small", "SIGformer", **given)
         return SIGformer(settings, train._dataset), train
 
     return build

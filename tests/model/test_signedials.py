@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from small_signed import build, dense
+from small_signed import Small, dense
 
 CONFIG = {
     "embedding_size": 4,
@@ -41,25 +39,20 @@ def gradients(model: Any) -> tuple[float, float]:
     return float(W.grad.abs().max()), float(H.grad.abs().max())
 
 
-def test_the_fit_ends_where_the_objective_is_flat(
-    write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path
-) -> None:
-    model = build("SignediALS", write_inter, signed_rows, tmp_path, n_iterations=400, **CONFIG)
-    model.fit()
+def test_the_fit_ends_where_the_objective_is_flat(small: Small) -> None:
+    model = small("SignediALS", n_iterations=400, **CONFIG)
     of_users, of_items = gradients(model)
     assert of_users < 1e-3  # the last half-step is theirs: only rounding is left
     assert of_items < 1e-2
     assert float(model.item_factors.abs().max()) > 0.1
-    few = build("SignediALS", write_inter, signed_rows, tmp_path, n_iterations=1, **CONFIG)
-    few.fit()
+    few = small("SignediALS", n_iterations=1, **CONFIG)
     assert gradients(few)[1] > 10 * of_items
 
 
-def test_without_dislikes_it_is_ials(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> None:
+def test_without_dislikes_it_is_ials(small: Small, signed_rows: list) -> None:
     likes = [row for row in signed_rows if row[2] > 0]
     plain = {"like_weight": 1.0, "reg_exponent": 0.0}
-    model = build("SignediALS", write_inter, likes, tmp_path, n_iterations=3, **{**CONFIG, **plain})
-    model.fit()
+    model = small("SignediALS", rows=likes, n_iterations=3, **{**CONFIG, **plain})
     P, _ = dense(model)
     W, H = (each.double().numpy() for each in model.encode())
     C = 0.2 + P  # the confidence of each pair (Hu et al., eq. 3): a zero has the weight 0.2, a like 1 more
@@ -68,10 +61,10 @@ def test_without_dislikes_it_is_ials(write_inter: Callable[..., Path], signed_ro
         np.testing.assert_allclose(W[user], np.linalg.solve(A, H.T @ P[user]), rtol=1e-3, atol=1e-5)
 
 
-def test_nothing_depends_on_the_seed(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> None:
+def test_nothing_depends_on_the_seed(small: Small) -> None:
     found = []
     for seed in (1, 2):
-        model = build("SignediALS", write_inter, signed_rows, tmp_path, n_iterations=2, **CONFIG)
+        model = small("SignediALS", fit=False, n_iterations=2, **CONFIG)
         torch.manual_seed(seed)
         model.fit()
         found.append(model.score(torch.arange(5)))

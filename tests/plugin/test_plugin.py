@@ -51,9 +51,8 @@ QUICK = "{'epochs': 1, 'show_progress': False, 'state': 'ERROR', 'topk': [10], '
 
 
 @pytest.fixture
-def script(tmp_path: Path, write_inter: Write, signed_rows: list, warm_python: WarmPython) -> Callable[..., str]:
+def script(tmp_path: Path, signed: str, warm_python: WarmPython) -> Callable[..., str]:
     """Run Python code in a fresh process, in a folder with the data set 'signed'; returns its standard output."""
-    write_inter("signed", COLUMNS, signed_rows)
 
     def run(code: str, *, fails: bool = False, cold: bool = False, **files: str) -> str:
         for name, text in files.items():
@@ -243,10 +242,9 @@ def test_ray_workers_know_the_plugin(script: Callable[..., str]) -> None:
         ("SFF", "SSF"),
     ],
 )
-def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, signed: str) -> None:
     with pytest.raises(UsageError, match=f"no model named '{name}'; did you mean '{hint}'"):
-        run_recbole(model=name, dataset="signed", config_dict={"state": "ERROR"})
+        run_recbole(model=name, dataset=signed, config_dict={"state": "ERROR"})
     if name.lower() != hint.lower():
         with pytest.raises(UsageError, match=f"did you mean '{hint}'"):
             get_model(name)
@@ -267,11 +265,10 @@ def test_a_broken_configuration_file_is_named(text: str, message: str, tmp_path:
         Config(model="BPR", dataset="toy-signed", config_file_list=[str(each) for each in files])
 
 
-def test_a_configuration_finds_a_model_by_the_name_that_is_printed(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    by_class = Config("SSFL", "signed")
+def test_a_configuration_finds_a_model_by_the_name_that_is_printed(signed: str) -> None:
+    by_class = Config("SSFL", signed)
     for given in ({"model": "SSF-L"}, {"config_dict": {"model": "ssf-l"}}):
-        config = Config(dataset="signed", **given)
+        config = Config(dataset=signed, **given)
         assert config.model_class is by_class.model_class
         assert config.final_config_dict == by_class.final_config_dict
 
@@ -441,14 +438,13 @@ def test_the_graph_data_set_of_recbole_gnn_becomes_signed(
     assert (tmp_path / "saved" / "signed-GeneralGraphDataset.pth").is_file()
 
 
-def test_a_trainer_falls_back_to_recboles(write_inter: Write, signed_rows: list) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
-    config: Any = Config(model="BPR", dataset="signed", config_dict={"state": "ERROR"})
+def test_a_trainer_falls_back_to_recboles(signed: str, signed_rows: list) -> None:
+    config: Any = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR"})
     assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
     assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)
 
 
-def test_a_model_that_is_given_as_a_class_has_its_trainer(write_inter: Write, signed_rows: list, quick: dict) -> None:
+def test_a_model_that_is_given_as_a_class_has_its_trainer(signed: str, quick: dict) -> None:
     class Mine(PoneGNN):
         epochs: ClassVar[list[int]] = []
 
@@ -456,10 +452,9 @@ def test_a_model_that_is_given_as_a_class_has_its_trainer(write_inter: Write, si
             self.epochs.append(epoch)
             super().start_epoch(epoch)
 
-    write_inter("signed", COLUMNS, signed_rows)
     own = {"lr_milestones": None, "embedding_size": 8, "allow_unknown_keys": True}
     small = read_yaml(registry.models()["PoneGNN"].properties) | own
-    config: Any = Config(model=Mine, dataset="signed", config_dict={**small, **quick})
+    config: Any = Config(model=Mine, dataset=signed, config_dict={**small, **quick})
     train, valid, _ = data_preparation(config, create_dataset(config))
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, Mine(config, train._dataset))
     trainer.fit(train, valid, saved=False)
@@ -479,13 +474,10 @@ def test_where_no_validation_has_a_value_the_last_state_is_tested(
 
 
 @pytest.mark.parametrize("base", ["SSF", "SignedEASE"])
-def test_a_class_that_extends_a_registered_model_is_that_model(
-    base: str, write_inter: Write, signed_rows: list, quick: dict
-) -> None:
-    write_inter("signed", COLUMNS, signed_rows)
+def test_a_class_that_extends_a_registered_model_is_that_model(base: str, signed: str, quick: dict) -> None:
     results = []
     for model in (base, type("Mine", (get_model(base),), {"__doc__": "A model of one's own."})):
-        config: Any = Config(model=model, dataset="signed", config_dict=quick)
+        config: Any = Config(model=model, dataset=signed, config_dict=quick)
         init_seed(config["seed"], True)
         train, valid, test = data_preparation(config, create_dataset(config))
         made = (get_model(base) if model == base else model)(config, train._dataset)

@@ -68,10 +68,9 @@ WRONG = [
 
 
 @pytest.fixture
-def configure(write_inter: Callable[..., Path], signed_rows: list) -> Callable[..., Config]:
-    write_inter("signed", COLUMNS, signed_rows)
+def configure(signed: str) -> Callable[..., Config]:
     return lambda model, **settings: Config(
-        model=model, dataset="signed", config_dict={"data_path": "dataset", "state": "ERROR", **settings}
+        model=model, dataset=signed, config_dict={"data_path": "dataset", "state": "ERROR", **settings}
     )
 
 

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
-from recbole_signed.graph.ridge import RidgeSums
+from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.events import parse_rows
 from recbole_signed.live.learners.base import graph_of

@@ -1,6 +1,11 @@
-"""What a collector is given in an evaluation on signed data, made of lists of items."""
+"""What a collector is given in an evaluation on signed data, made of lists of items, and what comes out."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -19,3 +24,46 @@ def pairs(lists: list[list[int]]) -> torch.Tensor:
     """Return rows and items of lists, int64 ``[2, n]``."""
     found = [(row, item) for row, items in enumerate(lists) for item in items]
     return torch.tensor(found, dtype=torch.int64).reshape(-1, 2).T
+
+
+@dataclass(frozen=True)
+class Case:
+    """Scores ``[n_users, n_items]`` with masked items at -inf, and the held-out items of every user."""
+
+    scores: torch.Tensor
+    likes: list[list[int]]
+    """A like stands here as often as the data set repeats it."""
+    dislikes: list[list[int]]
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, SignedBatch, torch.Tensor, torch.Tensor]]:
+        for users in torch.arange(len(self.scores)).split(size):
+            like_u, like_i = pairs([sorted(set(self.likes[u])) for u in users])
+            count = torch.tensor([len(self.likes[u]) for u in users])
+            batch = SignedBatch(users, pairs([self.dislikes[u] for u in users]), count)
+            yield self.scores[users].clone(), batch, like_u, like_i
+
+
+def config(metrics: list[str], topk: list[int], **other: Any) -> dict[str, Any]:
+    return {
+        "metrics": metrics,
+        "topk": topk,
+        "eval_args": {"mode": "full"},
+        "device": torch.device("cpu"),
+        "metric_decimal_place": 12,
+        "dataset": "toy",
+        **other,
+    }
+
+
+def collect(case: Case, settings: dict[str, Any], train: Any = None) -> Any:
+    """Return what RecBole's collector has after the batches of a case, and after a training loader if there is one."""
+    collector = import_module("recbole.evaluator.collector").Collector(settings)
+    if train is not None:
+        collector.data_collect(train)
+    for batch in case.batches(7):
+        collector.eval_batch_collect(*batch)
+    return collector.get_data_struct()
+
+
+def result(struct: Any, settings: dict[str, Any]) -> dict[str, float]:
+    return dict(import_module("recbole.evaluator.evaluator").Evaluator(settings).evaluate(struct))

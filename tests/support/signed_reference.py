@@ -161,12 +161,6 @@ def assert_disinterest_comes_last(
     assert (minus > threshold).any(dim=1).sum() > 5
 
 
-def assert_dropout_in_training_alone(model: Any, batch: dict[str, torch.Tensor]) -> None:
-    assert torch.equal(model.loss(batch), model.loss(batch))
-    model.train()
-    assert not torch.equal(model.loss(batch), model.loss(batch))
-
-
 def assert_same_loss(model: Any, batch: dict[str, torch.Tensor], reference: torch.Tensor) -> None:
     """Compare the loss and its gradient for every parameter with those of a dense reference."""
     names, parameters = zip(*model.named_parameters(), strict=True)

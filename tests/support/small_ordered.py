@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, init_seed
+from prepared import prepared
+from recbole.utils import get_model
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 
@@ -19,9 +18,8 @@ def fitted_in_order(name: str, write_inter: Callable[..., Path]) -> Callable[...
     def make(rows: list[tuple[int, int, int, int]], **config: Any) -> tuple[Any, Any]:
         write_inter("small", COLUMNS, rows)
         split = {"split": {"RS": [1, 0, 0]}, "order": "TO"}
-        settings = Config(model=name, dataset="small", config_dict={"state": "ERROR", "eval_args": split, **config})
-        init_seed(settings["seed"], settings["reproducibility"])
-        dataset = data_preparation(settings, create_dataset(settings))[0]._dataset
+        settings, _, parts = prepared("small", name, **{"eval_args": split, **config})
+        dataset = parts[0]._dataset
         model = get_model(name)(settings, dataset)
         model.fit()
         return model, dataset

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, init_seed
+import torch
+from prepared import prepared
+from recbole.utils import get_model
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
 Dense = tuple[np.ndarray, np.ndarray]
+Small = Callable[..., Any]
+"""The fixture ``small`` of the tests of models."""
 
 
-def build(name: str, write_inter: Callable[..., Path], rows: list, tmp_path: Path, **config: Any) -> Any:
+def build(name: str, write_inter: Callable[..., Path], rows: list, **config: Any) -> Any:
     """Return the model, not fitted, on ``rows`` (user, item, sign, time), where some nodes lack a sign.
 
     Users below 4 have no dislike, 4 and 5 no like; items below 3 no dislike, 3 and 4 no like.
@@ -28,27 +30,19 @@ def build(name: str, write_inter: Callable[..., Path], rows: list, tmp_path: Pat
         and (sign < 0 or (user not in (4, 5) and item not in (3, 4)))
     ]
     write_inter("small", COLUMNS, kept)
-    settings = Config(
-        model=name,
-        dataset="small",
-        config_dict={
-            "data_path": str(tmp_path / "dataset"),
-            "load_col": {"inter": ["user_id", "item_id", "sign"]},
-            "state": "ERROR",
-            "show_progress": False,
-            "checkpoint_dir": str(tmp_path / "saved"),
-            "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "RO", "mode": "full"},
-            **config,
-        },
-    )
-    init_seed(settings["seed"], settings["reproducibility"])
-    parts = data_preparation(settings, create_dataset(settings))
+    split = {"split": {"RS": [1, 0, 0]}, "order": "RO", "mode": "full"}
+    settings, _, parts = prepared("small", name, **{"show_progress": False, "eval_args": split, **config})
     return get_model(name)(settings, parts[0]._dataset)
 
 
 def dense(model: Any) -> Dense:
     """Return likes and dislikes as dense float64 ``[n_users, n_items]``."""
     return model.graph.likes.toarray().astype(np.float64), model.graph.dislikes.toarray().astype(np.float64)
+
+
+def scores(model: Any) -> np.ndarray:
+    """Return the scores of all users, ``[n_users, n_items]``."""
+    return model.score(torch.arange(model.n_users)).numpy()
 
 
 def normalised(P: np.ndarray, user: float = 0.5, item: float = 0.5, smoothing: float = 0.0) -> np.ndarray:

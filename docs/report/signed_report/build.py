@@ -14,8 +14,7 @@ from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import replacing
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.facts import STOCK, display_name
-from recbole_signed.plugin.families import family
+from recbole_signed.plugin.facts import STOCK, display_name, family
 from signed_report.figures import draw_all
 from signed_report.prose import check_folder
 from signed_report.results import MAIN, Results, read_results

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed.errors import MissingExtraError
 from recbole_signed.files import replacing
-from recbole_signed.plugin.families import (
+from recbole_signed.plugin.facts import (
     FAMILY_COLOURS,
     LIKES_CLOSED,
     LIKES_TRAINED,

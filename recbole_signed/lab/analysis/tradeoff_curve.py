@@ -77,7 +77,7 @@ def tradeoff(
     """
     from recbole.utils import get_model
 
-    from recbole_signed.compat.arguments import own_arguments_hidden
+    from recbole_signed.compat.log import own_arguments_hidden
     from recbole_signed.evaluation.valid_metric import split_length
     from recbole_signed.plugin.assignments import layered, merged
     from recbole_signed.plugin.run_config import given_settings

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from recbole_signed.lab.analysis.tradeoff_curve import ACROSS, FRONT
 from recbole_signed.pictures import picture
-from recbole_signed.plugin.facts import OWN, display_name
-from recbole_signed.plugin.families import FAMILY_COLOURS, OURS, family
+from recbole_signed.plugin.facts import FAMILY_COLOURS, OURS, OWN, display_name, family
 
 MANY = 10
 """More curves have the colours of their families, and those without a point on a front are drawn paler."""

@@ -22,8 +22,17 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import Shards, SignedGraph
 from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
 from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
-from recbole_signed.graph.spectral import ResidentOperator, energy_of, inverse_power, n_kept, user_degrees
-from recbole_signed.graph.subspace import GramOperator, iterate, random_panels, rotated
+from recbole_signed.graph.spectral import (
+    GramOperator,
+    ResidentOperator,
+    energy_of,
+    inverse_power,
+    iterate,
+    n_kept,
+    random_panels,
+    rotated,
+    user_degrees,
+)
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
@@ -135,7 +144,7 @@ def _item_scale(counts: DegreeCounts, settings: FilterSettings) -> npt.NDArray[n
 
 
 class ShardOperator:
-    """The exposure matrix of shards as :func:`recbole_signed.graph.subspace.iterate` wants it; a context manager."""
+    """The exposure matrix of shards as :func:`recbole_signed.graph.spectral.iterate` wants it; a context manager."""
 
     def __init__(self, shards: Shards, settings: FilterSettings, item_scale: npt.NDArray[np.float32]) -> None:
         self.shards, self.settings, self.item_scale = shards, settings, item_scale[:, None]

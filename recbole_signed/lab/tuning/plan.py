@@ -9,7 +9,7 @@ from typing import Any
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import is_plain_name
 from recbole_signed.lab.tuning.halving import MIN_STEPS
-from recbole_signed.plugin.defaults import RUNS, TUNED
+from recbole_signed.plugin.assignments import RUNS, TUNED
 
 TRIALS = 50
 """Default number of trials."""

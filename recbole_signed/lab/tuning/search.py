@@ -19,7 +19,7 @@ from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.lab.tuning.task import Facts, Task, facts_of
 from recbole_signed.lab.tuning.worker import Worker, Workers
-from recbole_signed.plugin.defaults import space_file
+from recbole_signed.plugin.assignments import space_file
 from recbole_signed.plugin.facts import class_name, foreign_code
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.tuned import tuned_path

@@ -14,7 +14,7 @@ from recbole_signed.files import path_of
 from recbole_signed.lab.tuning.plan import Plan
 from recbole_signed.lab.tuning.result import Tuning
 from recbole_signed.lab.tuning.search import tune
-from recbole_signed.plugin.defaults import space_file
+from recbole_signed.plugin.assignments import space_file
 from recbole_signed.runs import TableSpec
 from recbole_signed.runs.spec import PlannedRow
 

@@ -152,7 +152,8 @@ class Followed:
             if isinstance(member, ast.Expr) and position and _member_name(statement.body[position - 1]) in METADATA:
                 continue  # the comment on what is left out
             dropped = name in others or (not stays and isinstance(member, ASSIGNMENTS) and name in METADATA)
-            if not stays and name in self.recipe.methods:  # of the model, or of a base that it has it from
+            # of the model, or of a base that it has it from; or what gives a class its facts
+            if not stays and name in (*self.recipe.methods, "__init_subclass__"):
                 dropped = True
             if stays and isinstance(member, _Functions) and not _is_special(member.name):
                 dropped = member.name not in self.mentioned

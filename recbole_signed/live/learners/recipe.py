@@ -19,7 +19,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.utils import InputType, ModelType
 
-from recbole_signed.compat.arguments import own_arguments_hidden
+from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.propagation import BipartiteOperator, Pair

@@ -154,7 +154,7 @@ def respond(
 
 def _evaluated(fitted: Any, live: Any, k: int) -> dict[str, Any]:
     """Return RecBole's metrics, at length k, of what the live learner ranks by, on the test part."""
-    from recbole_signed.compat.arguments import own_arguments_hidden
+    from recbole_signed.compat.log import own_arguments_hidden
     from recbole_signed.evaluation.valid_metric import split_length
     from recbole_signed.live.trainer import LiveModel
     from recbole_signed.runs.runner import plain_result

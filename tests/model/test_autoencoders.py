@@ -1,16 +1,48 @@
-"""EDLAE and DEQL against the expected loss, whose Hessian is written out column by column."""
+"""The linear autoencoders against dense solutions: SVD-AE, SignedEASE, EDLAE and DEQL."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_signed import build, dense
+from small_signed import Small, dense, normalised, scores
 
 from recbole_signed.errors import UsageError
+
+
+@pytest.mark.parametrize("rank", [3, 9])
+def test_scores_are_the_truncated_least_squares_fit(small: Small, rank: int) -> None:
+    model = small("SVDAE", rank=rank)
+    P, _ = dense(model)
+    R = normalised(P)
+    values = np.linalg.svd(R, compute_uv=False)
+    cut = (values[rank - 1] + values[rank]) / 2 / values[0]
+    wanted = R @ np.linalg.pinv(R, rcond=cut) @ P
+    np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [-0.4, 0.7])
+def test_it_minimises_the_squared_error_with_a_zero_diagonal(small: Small, weight: float) -> None:
+    model = small("SignedEASE", fit=False, dislike_weight=weight, reg_weight=20.0)
+    assert torch.equal(model.score(torch.arange(3)), torch.zeros(3, model.n_items))
+    model.fit()
+    P, N = dense(model)
+    X = P + weight * N
+    B = np.zeros((model.n_items, model.n_items))
+    for item in range(model.n_items):  # ridge regression on all other items
+        rest = np.arange(model.n_items) != item
+        A = X[:, rest]
+        B[rest, item] = np.linalg.solve(A.T @ A + 20.0 * np.eye(rest.sum()), A.T @ X[:, item])
+    weights = torch.stack([model.weights_of(item) for item in range(model.n_items)])
+    np.testing.assert_allclose(weights, B, rtol=1e-3, atol=1e-5)
+    found = scores(model)
+    np.testing.assert_allclose(found, X @ B, rtol=1e-3, atol=1e-4)
+    assert model.inverse.dtype == torch.float32
+
+
+def test_it_needs_a_ridge(small: Small) -> None:
+    with pytest.raises(UsageError, match="reg_weight is 0"):
+        small("SignedEASE", reg_weight=0)
 
 
 def minimiser(P: np.ndarray, p: float, b: float, ridge: float) -> np.ndarray:
@@ -39,10 +71,8 @@ def minimiser(P: np.ndarray, p: float, b: float, ridge: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("dropout", "ridge"), [(0.0, 20.0), (0.4, 2.0), (0.8, 30.0)])
-def test_edlae_is_the_minimiser_where_kept_entries_do_not_count(
-    write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path, dropout: float, ridge: float
-) -> None:
-    model = build("EDLAE", write_inter, signed_rows, tmp_path, dropout_prob=dropout, reg_weight=ridge)
+def test_edlae_is_the_minimiser_where_kept_entries_do_not_count(small: Small, dropout: float, ridge: float) -> None:
+    model = small("EDLAE", fit=False, dropout_prob=dropout, reg_weight=ridge)
     assert torch.equal(model.score(torch.arange(3)), torch.zeros(3, model.n_items))
     model.fit()
     P, _ = dense(model)
@@ -53,34 +83,29 @@ def test_edlae_is_the_minimiser_where_kept_entries_do_not_count(
         G = np.linalg.inv(P.T @ P + ridge * np.eye(P.shape[1]))
         W = -G / np.diag(G)
         np.fill_diagonal(W, 0.0)
-    np.testing.assert_allclose(model.score(torch.arange(model.n_users)).numpy(), P @ W, rtol=1e-3, atol=2e-4)
+    np.testing.assert_allclose(scores(model), P @ W, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("emphasis", [0.0, 0.3, 1.0, 1.7])
 @pytest.mark.parametrize(("dropout", "ridge"), [(0.4, 2.0), (0.8, 30.0)])
 def test_deql_is_the_minimiser(
-    write_inter: Callable[..., Path],
-    signed_rows: list,
-    tmp_path: Path,
+    small: Small,
     emphasis: float,
     dropout: float,
     ridge: float,
 ) -> None:
     settings = {"dropout_prob": dropout, "reg_weight": ridge, "emphasis": emphasis}
-    model = build("DEQL", write_inter, signed_rows, tmp_path, **settings)
-    model.fit()
+    model = small("DEQL", **settings)
     P, _ = dense(model)
     q = 1.0 - dropout
     W = minimiser(P, dropout, emphasis, (q * emphasis**2 + dropout) * q * q * ridge)
-    np.testing.assert_allclose(model.score(torch.arange(model.n_users)).numpy(), P @ W, rtol=1e-3, atol=5e-4)
+    np.testing.assert_allclose(scores(model), P @ W, rtol=1e-3, atol=5e-4)
 
 
-def test_deql_without_dropout_and_emphasis_is_ease(
-    write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path
-) -> None:
+def test_deql_without_dropout_and_emphasis_is_ease(small: Small) -> None:
     settings = {"dropout_prob": 0.0, "reg_weight": 20.0}
-    first = build("DEQL", write_inter, signed_rows, tmp_path, emphasis=0.0, **settings)
-    second = build("EDLAE", write_inter, signed_rows, tmp_path, **settings)
+    first = small("DEQL", fit=False, emphasis=0.0, **settings)
+    second = small("EDLAE", fit=False, **settings)
     for model in (first, second):
         model.fit()
     users = torch.arange(first.n_users)
@@ -90,8 +115,6 @@ def test_deql_without_dropout_and_emphasis_is_ease(
 @pytest.mark.parametrize(
     ("settings", "message"), [({"reg_weight": 0}, "reg_weight is 0"), ({"emphasis": -1}, "emphasis is -1")]
 )
-def test_wrong_values_are_refused(
-    write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path, settings: dict, message: str
-) -> None:
+def test_wrong_values_are_refused(small: Small, settings: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build("DEQL", write_inter, signed_rows, tmp_path, **settings)
+        small("DEQL", **settings)

@@ -1,0 +1,28 @@
+"""What RecBole makes of a data set under ``dataset/`` of the current folder, up to a model that is trained on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+Parts = tuple[Any, Any, Any]
+
+
+def prepared(dataset: str, model: Any = "BPR", **settings: Any) -> tuple[Config, Any, Parts]:
+    """Return the configuration, the data set and its parts."""
+    config = Config(model=model, dataset=dataset, config_dict={"state": "ERROR", **settings})
+    init_seed(config["seed"], config["reproducibility"])
+    data = create_dataset(config)
+    return config, data, data_preparation(config, data)
+
+
+def instance(config: Config, parts: Parts, *, fit: bool = False) -> Any:
+    """Return the model of a configuration, ready to score, fitted if that is asked for."""
+    model = get_model(config["model"])(config, parts[0]._dataset).to(config["device"])
+    if fit:
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
+    return model.eval()
