@@ -17,7 +17,7 @@ from scripted import scripted_trials
 from recbole_signed.convert import convert
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import DirectoryLock
-from recbole_signed.lab.tuning import Plan, worker
+from recbole_signed.lab.tuning import Plan, task
 from recbole_signed.lab.tuning import search as module
 from recbole_signed.lab.tuning.result import Tuning, tuning_table
 from recbole_signed.lab.tuning.search import tune
@@ -44,7 +44,7 @@ def tuned(toy: str, script: str = "", model: str = "EASE", seed: int | None = 7,
     settings = {"state": "ERROR", "valid_metric": "NDCG@10", **plan.pop("settings", {})}
     files, start = plan.pop("files", ()), plan.pop("start", None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "answer", partial(scripted_trials, script))
+        patch.setattr(task, "answer", partial(scripted_trials, script))
         return tune(model, toy, files, settings, seed, Plan(**{"trials": 6, **plan}), start)
 
 

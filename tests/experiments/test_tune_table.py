@@ -12,7 +12,7 @@ from scripted import scripted_trials
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.tuning import Plan, tune_table, worker
+from recbole_signed.lab.tuning import Plan, task, tune_table
 from recbole_signed.lab.tuning.result import Tuning
 from recbole_signed.lab.tuning.search import tune
 from recbole_signed.runs import TableSpec
@@ -45,7 +45,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file = Path("yaml/tune") / f"{model}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(space, encoding="utf-8")
-    monkeypatch.setattr(worker, "answer", partial(scripted_trials, TRIAL))
+    monkeypatch.setattr(task, "answer", partial(scripted_trials, TRIAL))
     path = tmp_path / "table.yaml"
     path.write_text(yaml.safe_dump(TABLE, sort_keys=False), encoding="utf-8")
     return path

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from recbole_signed.graph import eigenvectors
-from recbole_signed.lab.tuning import worker
-from recbole_signed.lab.tuning.task import Task
+from recbole_signed.lab.tuning.task import Task, serve
 from recbole_signed.runs import run
 from recbole_signed.runs.reading import DataCache
 
@@ -23,7 +22,7 @@ def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ())
     lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     said: list[dict[str, Any]] = []
     answers = iter(going)
-    for line in ({"task": task}, *({"values": each} for each in trials), {"end": True}):
+    for line in (*({"values": each} for each in trials), {"end": True}):
         lines.put(line)
 
     def receive() -> dict[str, Any]:
@@ -33,7 +32,7 @@ def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ())
     def send(document: dict[str, Any]) -> None:
         said.append(copy.deepcopy(document))
 
-    worker.serve(receive, send)
+    serve(task, receive, send)
     return said
 
 
@@ -101,7 +100,7 @@ def test_a_trial_that_fails_says_why_and_the_next_one_is_run(toy: str) -> None:
 
 def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     caches: list[DataCache] = []
-    monkeypatch.setattr("recbole_signed.runs.reading.DataCache", lambda: caches.append(DataCache()) or caches[-1])
+    monkeypatch.setattr("recbole_signed.lab.tuning.task.DataCache", lambda: caches.append(DataCache()) or caches[-1])
     trials = [{"reg_weight": 3.0}, {"reg_weight": 30.0}, {"neutral_weight": 0.5}, {"neutral_weight": 0.5}]
     said = served(Task("SignedEASE", toy, settings=SETTINGS), trials)
     assert caches[0].n_read == 2
