@@ -163,7 +163,7 @@ def leads(name: str, models: str) -> str:
     """Return how far some models of a table are ahead of its others, from the kept outcome of ``significance``."""
     from result_tables import leads_table
 
-    from recbole_signed.lab.significance.kept_tests import kept_outcomes
+    from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
     from recbole_signed.table import to_markdown
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"

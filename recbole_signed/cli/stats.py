@@ -15,7 +15,7 @@ from recbole_signed.progress import told
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
-    from recbole_signed.lab.synth.checks import ProfileComparison
+    from recbole_signed.lab.synth.profile import ProfileComparison
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -38,8 +38,7 @@ def add_to(app: typer.Typer) -> None:
             from recbole_signed.atomic import read_rows
             from recbole_signed.convert.dataset_versions import has_dates, read_manifest
             from recbole_signed.lab.stats import analyse, statistics_table
-            from recbole_signed.lab.stats.features import describe_features
-            from recbole_signed.lab.stats.figures import draw
+            from recbole_signed.lab.stats.figures import describe_features, draw
             from recbole_signed.runs.provenance import data_folder
 
             folder = data_folder(dataset, data_path)
@@ -135,7 +134,7 @@ def _make(
             "compared": [],
         }
         if checked:
-            from recbole_signed.lab.synth.checks import check
+            from recbole_signed.lab.synth.profile import check
 
             say("checking")
             began = perf_counter()

@@ -25,8 +25,8 @@ from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.significance import TESTS
-from recbole_signed.lab.significance import kept_tests, pairwise_table, pairwise_tests, significance
-from recbole_signed.lab.significance.kept_tests import kept_outcomes
+from recbole_signed.lab.significance import pairwise_lines, pairwise_table, pairwise_tests, significance
+from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
 from recbole_signed.runs import RunRow, TableSpec, compare, pool
 from recbole_signed.runs.marks import find_marks
 from recbole_signed.runs.rows import FAILED, append_row, read_rows
@@ -745,22 +745,22 @@ def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
 
 def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_file = tmp_path / "table.jsonl"
-    read = kept_tests._read
+    read = pairwise_lines._read
 
     def slowly(file: Path) -> dict[str, Any]:
         found = read(file)
         time.sleep(0.3)
         return found
 
-    monkeypatch.setattr(kept_tests, "_read", slowly)
+    monkeypatch.setattr(pairwise_lines, "_read", slowly)
 
     def keep(against: str) -> None:
         pair = {"section": "s", "metric": "m", "model": against, "other": "o", "values": "v"}
-        kept_tests.keep(rows_file, against, "digest", {"comparisons": [pair]}, {"v"})
+        pairwise_lines.keep(rows_file, against, "digest", {"comparisons": [pair]}, {"v"})
 
     with ThreadPoolExecutor() as threads:
         list(threads.map(keep, ["SSF", "EASE", "Pop"]))
-    assert sorted(read(kept_tests.kept_file(rows_file))) == ["EASE", "Pop", "SSF"]
+    assert sorted(read(pairwise_lines.kept_file(rows_file))) == ["EASE", "Pop", "SSF"]
 
 
 def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:

@@ -17,7 +17,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import Shards, SignedGraph, write_shards
 from recbole_signed.graph.shards import DegreeCounts, EdgeBlock
 from recbole_signed.lab.sharded import fit_graph, fit_shards
-from recbole_signed.lab.sharded import sharded_filter as sharded_spectral
+from recbole_signed.lab.sharded import sharded_fit as sharded_spectral
 from recbole_signed.lab.sharded.sharded_fit import load_filter, main, save_filter
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 

@@ -15,7 +15,7 @@ from recbole_signed.errors import counted
 from recbole_signed.lab.stats import analyse, statistics_table
 from recbole_signed.lab.stats.figures import draw
 from recbole_signed.lab.stats.measures import similarity, spearman
-from recbole_signed.lab.stats.text import findings
+from recbole_signed.lab.stats.report import findings
 from recbole_signed.table import to_text
 
 Event = tuple[int, int, int, int]

@@ -8,7 +8,7 @@ import pytest
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.lab.stats import analyse, statistics_table
-from recbole_signed.lab.stats.features import describe_features
+from recbole_signed.lab.stats.figures import describe_features
 from recbole_signed.table import to_text
 
 

@@ -11,13 +11,10 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.synth import PROFILES, distinct, generate, streams
-from recbole_signed.lab.synth.checks import as_rows, check, statistics
-from recbole_signed.lab.synth.distinct import make_distinct
-from recbole_signed.lab.synth.edge_model import _aligned
-from recbole_signed.lab.synth.generator import SyntheticGraph, size_of, smallest
-from recbole_signed.lab.synth.nodes import degrees, make_items, make_users
-from recbole_signed.lab.synth.profile import DAY, Degrees, find_profile
+from recbole_signed.lab.synth import PROFILES, edge_model, generate, generator
+from recbole_signed.lab.synth.edge_model import _aligned, degrees, make_items, make_users
+from recbole_signed.lab.synth.generator import SyntheticGraph, make_distinct, size_of, smallest
+from recbole_signed.lab.synth.profile import DAY, Degrees, as_rows, check, find_profile, statistics
 
 
 def pairs_of(graph: SyntheticGraph) -> np.ndarray:
@@ -59,7 +56,7 @@ def test_sizes_are_those_of_the_profile() -> None:
 
 
 def test_a_graph_depends_on_the_seed_and_not_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (streams, distinct):
+    for module in (edge_model, generator):
         monkeypatch.setattr(module, "BLOCK", 1 << 12)  # many blocks, as a graph of many millions has
     edges = 30_001
     one, four = (generate("kuairand", edges, 7, threads=threads) for threads in (1, 4))
@@ -85,7 +82,7 @@ def test_a_graph_is_the_same_with_every_version_of_numpy(profile: str, expected:
 
 
 def test_no_block_draws_what_another_one_has_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (streams, distinct):
+    for module in (edge_model, generator):
         monkeypatch.setattr(module, "BLOCK", 1 << 12)
     drawn: list[tuple[int, ...]] = []
     sequence = np.random.SeedSequence

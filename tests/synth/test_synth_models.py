@@ -10,11 +10,17 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 
-from recbole_signed.lab.synth.edge_model import item_stubs, match_tastes, user_stubs
-from recbole_signed.lab.synth.nodes import Items, Users, make_users
+from recbole_signed.lab.synth.edge_model import (
+    Items,
+    Users,
+    draw_signs,
+    item_stubs,
+    make_users,
+    match_tastes,
+    stream,
+    user_stubs,
+)
 from recbole_signed.lab.synth.profile import Profile, find_profile
-from recbole_signed.lab.synth.sign_model import draw_signs
-from recbole_signed.lab.synth.streams import stream
 
 SECONDS = 1_000_000
 

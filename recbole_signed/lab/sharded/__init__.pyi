@@ -1,2 +1,2 @@
-from .sharded_filter import fit_graph as fit_graph
-from .sharded_filter import fit_shards as fit_shards
+from .sharded_fit import fit_graph as fit_graph
+from .sharded_fit import fit_shards as fit_shards

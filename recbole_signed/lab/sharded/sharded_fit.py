@@ -10,18 +10,26 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing
-from recbole_signed.graph import Shards
-from recbole_signed.lab.sharded.sharded_filter import fit_shards
+from recbole_signed.graph import Shards, SignedGraph
+from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
+from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
+from recbole_signed.graph.spectral import ResidentOperator, energy_of, inverse_power, n_kept, user_degrees
+from recbole_signed.graph.subspace import GramOperator, iterate, random_panels, rotated
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
@@ -108,3 +116,185 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+ROWS = 65_536
+"""Users whose products are held at a time."""
+
+
+def fit_graph(
+    graph: SignedGraph,
+    settings: FilterSettings,
+    *,
+    iterations: int = 4,
+    oversampling: int = 32,
+    seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> SpectralFilter:
+    """Fit the filter that :meth:`SpectralFilter.fit` fits, in less memory; its last vectors are less exact.
+
+    A power iteration from a random start in the order of the items, which needs fewer passes over the edges.
+
+    Args:
+        graph: the training graph.
+        settings: of the filter.
+        iterations: passes over the edges before the last one, which is half of one.
+        oversampling: additional vectors that are iterated.
+        seed: of the random start.
+        progress: is called ``iterations + 2`` times: after the count of the edges and after each pass.
+
+    Raises:
+        UsageError: the graph has weighted neutral edges.
+    """
+    if graph.neutrals is not None:
+        raise UsageError("neutral edges have no place in a fit without the matrix; set neutral_weight: 0.")
+    whole = EdgeBlock((graph.likes.indptr, graph.likes.indices), (graph.dislikes.indptr, graph.dislikes.indices))
+    counts = DegreeCounts.of([whole], graph.n_items, settings.dislike_weight)
+    progress()
+    weights = (1.0, settings.dislike_weight)
+    parts, transposed = [], []
+    for weight, matrix in zip(weights, (graph.likes, graph.dislikes), strict=True):
+        if weight:
+            parts.append(SparseTerm.of(matrix, weight, binary=True))
+            transposed.append(SparseTerm.of(matrix.T.tocsr(), weight, binary=True))
+    degrees = user_degrees(graph, settings.dislike_weight)
+    row_scale = inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
+    operator = ResidentOperator(parts, transposed, row_scale, _item_scale(counts, settings))
+    return _fit(operator, counts, settings, iterations, oversampling, seed, progress)
+
+
+def fit_shards(
+    shards: Shards,
+    settings: FilterSettings,
+    *,
+    iterations: int = 4,
+    oversampling: int = 32,
+    seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> SpectralFilter:
+    """Fit the filter that :func:`fit_graph` fits, up to rounding, from shards that are read in each pass.
+
+    Where torch.distributed is initialised (``torchrun``; any backend with CPU tensors, such as gloo), every process
+    must call this with the same arguments: each goes over its part of the shards, all get the same filter.
+
+    Args:
+        shards: the training graph.
+        settings: as in :func:`fit_graph`, and so the others.
+        iterations: see ``settings``.
+        oversampling: see ``settings``.
+        seed: see ``settings``.
+        progress: see ``settings``.
+    """
+    counts = DegreeCounts.of(_own_blocks(shards), shards.n_items, settings.dislike_weight)
+    progress()
+    with ShardOperator(shards, settings, _item_scale(counts, settings)) as operator:
+        return _fit(operator, counts, settings, iterations, oversampling, seed, progress)
+
+
+def _fit(
+    operator: GramOperator,
+    counts: DegreeCounts,
+    settings: FilterSettings,
+    iterations: int,
+    oversampling: int,
+    seed: int,
+    progress: Callable[[], None],
+) -> SpectralFilter:
+    n_items = len(counts.likes)
+    width = min(settings.rank + oversampling, n_items, counts.n_users)
+    vectors, values = torch.zeros(n_items, 0), torch.zeros(0)
+    if width:
+        panels, energy, rotation = iterate(operator, random_panels(n_items, width, seed), iterations, progress)
+        kept = min(settings.rank, n_kept(energy))
+        vectors, values = rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
+    counters = ItemCounters.of(torch.from_numpy(counts.likes).float(), torch.from_numpy(counts.dislikes).float())
+    vectors[counters.unknown] = 0.0  # rounding must not give a direction to items without edges
+    return SpectralFilter(
+        vectors=vectors,
+        values=values,
+        counters=counters,
+        n_users=float(counts.n_active),
+        median_degree=counts.median,
+        settings=settings,
+    )
+
+
+def _item_scale(counts: DegreeCounts, settings: FilterSettings) -> npt.NDArray[np.float32]:
+    degrees = counts.likes + abs(settings.dislike_weight) * counts.dislikes.astype(np.float64)
+    return inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
+
+
+class ShardOperator:
+    r"""The exposure matrix of shards as :func:`recbole_signed.graph.subspace.iterate` wants it; a context manager.
+
+    :math:`R = D_u W D_i`, with :math:`W = P + wN` and the degree scales :math:`D`, is never made: :math:`R^T R V =
+    D_i W^T D_u^2 W (D_i V)` needs the edges without values. In memory they are held by user and by item, 8 bytes each;
+    from shards they are read in each pass, and what is held is two blocks ``[n_items, k + oversampling]``. With
+    torch.distributed each process goes over its own users and sums of the item side are all-reduced, so that every
+    process ends with the same factors.
+    """
+
+    def __init__(self, shards: Shards, settings: FilterSettings, item_scale: npt.NDArray[np.float32]) -> None:
+        self.shards, self.settings, self.item_scale = shards, settings, item_scale[:, None]
+        self.values = {weight: np.zeros(0, dtype=np.float32) for weight in (1.0, settings.dislike_weight)}
+
+    def __enter__(self) -> ShardOperator:
+        self.pool = ThreadPoolExecutor(torch.get_num_threads())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()
+
+    def squared(self, panels: list[Panel]) -> list[Panel]:
+        r"""Return :math:`R^T R V`, summed over processes; scales ``panels`` on the way."""
+        images = [np.zeros_like(panel) for panel in panels]
+        for panel in panels:
+            panel *= self.item_scale
+        for parts, user_scale in self._rows():
+            products = [np.empty((len(user_scale), panel.shape[1]), dtype=np.float32) for panel in panels]
+            for product, panel in zip(products, panels, strict=True):
+                multiply(product, parts, panel, user_scale**2)
+            list(self.pool.map(partial(self._scatter, images, parts, products), range(len(panels))))
+        for image in images:
+            all_reduced(torch.from_numpy(image))
+            image *= self.item_scale
+        return images
+
+    def _scatter(self, images: list[Panel], parts: list[SparseTerm], products: list[Panel], number: int) -> None:
+        for part in parts:
+            add_transposed_product(images[number], part, products[number], self.values[part.weight])
+
+    def energy(self, panels: list[Panel]) -> torch.Tensor:
+        r"""Return :math:`(R V)^T R V`, summed over processes."""
+        tables = [panel * self.item_scale for panel in panels]
+        width = sum(panel.shape[1] for panel in panels)
+        gram = torch.zeros(width, width, dtype=torch.float64)
+        for parts, user_scale in self._rows():
+            gram += energy_of(parts, tables, user_scale)
+        return all_reduced(gram)
+
+    def _rows(self) -> Iterator[tuple[list[SparseTerm], npt.NDArray[np.float32]]]:
+        """Yield the edges of a few users at a time by their weight, and the users' scales ``[n]``."""
+        s = self.settings
+        for block in _own_blocks(self.shards):
+            sides = [(1.0, block.likes), *([(s.dislike_weight, block.dislikes)] if s.dislike_weight else [])]
+            whole = [SparseTerm(indptr, indices, weight) for weight, (indptr, indices) in sides]
+            for first in range(0, block.n_users, ROWS):
+                some = [part.rows(first, ROWS) for part in whole]
+                # copies: the files are mapped read-only, which torch does not know
+                parts = [SparseTerm(each.indptr.copy(), each.indices.copy(), each.weight) for each in some]
+                degrees = np.zeros(parts[0].n_rows)
+                for part in parts:
+                    self._provide(part.weight, len(part.indices))
+                    degrees += abs(part.weight) * np.diff(part.indptr)
+                yield parts, inverse_power(degrees, s.degree_smoothing, s.degree_exponent).astype(np.float32)
+
+    def _provide(self, weight: float, n: int) -> None:
+        if len(self.values[weight]) < n:
+            self.values[weight] = np.full(n + n // 4, weight, dtype=np.float32)
+
+
+def _own_blocks(shards: Shards) -> Iterator[EdgeBlock]:
+    if dist.is_available() and dist.is_initialized():
+        return shards.blocks(dist.get_rank(), dist.get_world_size())
+    return shards.blocks()

@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, argument, ending
 from recbole_signed.files import path_of
-from recbole_signed.lab.significance.kept_tests import (
+from recbole_signed.lab.significance.pairwise_lines import (
     Pair,
     keep,
     kept_comparisons,
