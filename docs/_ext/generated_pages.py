@@ -249,7 +249,7 @@ def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
 
 def splits(name: str) -> str:
     """Return what models have on several splits, each with the dislike aversion that is best on validation there."""
-    from recbole_signed.lab.analysis.tradeoff_splits import splits_table
+    from recbole_signed.lab.analysis.tradeoff_tables import splits_table
     from recbole_signed.table import to_markdown
 
     found = json.loads((ROOT / "results" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))

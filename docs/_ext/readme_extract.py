@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from recbole_signed.lab.analysis.tradeoff_splits import splits_table  # noqa: E402
+from recbole_signed.lab.analysis.tradeoff_tables import splits_table  # noqa: E402
 from recbole_signed.runs.stored import stored_table  # noqa: E402
 
 SIGNED = ROOT / "results" / "bench" / "signed"

@@ -21,13 +21,17 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.analysis import tradeoff
 from recbole_signed.lab.analysis import tradeoff_curve as module
-from recbole_signed.lab.analysis.asked import asked_models
-from recbole_signed.lab.analysis.tradeoff_curve import can_trade_off, parse_aversions, read_curves, tradeoffs
-from recbole_signed.lab.analysis.tradeoff_figure import draw_tradeoff
-from recbole_signed.lab.analysis.tradeoff_splits import splits_table, standings
-from recbole_signed.lab.analysis.tradeoff_tables import matched_table, tradeoff_table
+from recbole_signed.lab.analysis.tradeoff_curve import (
+    can_trade_off,
+    draw_tradeoff,
+    parse_aversions,
+    read_curves,
+    tradeoffs,
+)
+from recbole_signed.lab.analysis.tradeoff_tables import matched_table, splits_table, standings, tradeoff_table
 from recbole_signed.runs import data_sha256
 from recbole_signed.runs import fitted as fitting
+from recbole_signed.runs.table_settings import asked_models
 from recbole_signed.table import to_text
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}

@@ -11,7 +11,7 @@ import pytest
 from recbole_signed.graph import eigenvectors
 from recbole_signed.lab.tuning.task import Task, serve
 from recbole_signed.runs import run
-from recbole_signed.runs.reading import DataCache
+from recbole_signed.runs.runner import DataCache
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
 GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}

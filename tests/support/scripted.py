@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recbole_signed.lab.tuning.task import Task
 from recbole_signed.runs import RunRow
 from recbole_signed.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from recbole_signed.lab.tuning.task import Task
 
 TRIALS = """
 import os, sys, time

@@ -11,7 +11,7 @@ from typing import Any
 from recbole_signed.convert.sources.zvuk import Options as ZvukOptions
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.analysis.tradeoff_curve import chosen_points, gamma_in, read_curves
-from recbole_signed.lab.analysis.tradeoff_splits import standings
+from recbole_signed.lab.analysis.tradeoff_tables import standings
 from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
 from recbole_signed.plugin.registry import PROPERTIES
 from recbole_signed.runs.stored import stored_table

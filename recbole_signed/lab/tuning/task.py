@@ -31,8 +31,7 @@ from recbole_signed.plugin.run_config import given_settings
 from recbole_signed.runs import RunRow, data_sha256, run
 from recbole_signed.runs.processes import Job, end
 from recbole_signed.runs.provenance import config_hash, cores, data_version
-from recbole_signed.runs.reading import DataCache
-from recbole_signed.runs.runner import Validated
+from recbole_signed.runs.runner import DataCache, Validated
 from recbole_signed.yaml_spec import read_yaml
 
 DECIMALS = 6

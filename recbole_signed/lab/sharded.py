@@ -1,7 +1,7 @@
 """Fit a filter to a folder of shards, by one process or by several, and keep it as one file.
 
-python -m recbole_signed.lab.sharded.sharded_fit SHARDS --output filter.safetensors --rank 64
-torchrun --nproc-per-node 2 -m recbole_signed.lab.sharded.sharded_fit SHARDS --output filter.safetensors --rank 64
+python -m recbole_signed.lab.sharded SHARDS --output filter.safetensors --rank 64
+torchrun --nproc-per-node 2 -m recbole_signed.lab.sharded SHARDS --output filter.safetensors --rank 64
 """
 
 from __future__ import annotations
