@@ -19,12 +19,11 @@ from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import path_of, replace_text
 from recbole_signed.plugin.defaults import RUNS
 from recbole_signed.runs.building import Result
-from recbole_signed.runs.marks import marks_of
 from recbole_signed.runs.pool import run_all
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import RunSpec, TableSpec
-from recbole_signed.runs.stored import View, table_of, view_file
+from recbole_signed.runs.stored import View, marks_of, table_of, view_file
 from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import file_name, has_none, is_there, users_folder
 from recbole_signed.signals import raised_by_sigterm

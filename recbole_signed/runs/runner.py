@@ -35,7 +35,7 @@ from recbole_signed.runs.provenance import config_hash, data_sha256, data_versio
 from recbole_signed.runs.refit import refitted
 from recbole_signed.runs.rows import NO_VALUES, RunRow
 from recbole_signed.runs.user_values import write
-from recbole_signed.trainer.random_states import rng_state, set_rng_state
+from recbole_signed.trainer.checkpoints import rng_state, set_rng_state
 
 _SAY_SECONDS = 5.0
 """How often a training tells its progress."""

@@ -28,10 +28,9 @@ from recbole_signed.evaluation.significance import TESTS
 from recbole_signed.lab.significance import pairwise_lines, pairwise_table, pairwise_tests, significance
 from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
 from recbole_signed.runs import RunRow, TableSpec, compare, pool
-from recbole_signed.runs.marks import find_marks
 from recbole_signed.runs.rows import FAILED, append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
-from recbole_signed.runs.stored import View, view_file
+from recbole_signed.runs.stored import View, find_marks, view_file
 from recbole_signed.runs.user_values import SectionValues, file_name, users_folder, write
 from recbole_signed.table import render, to_text
 

@@ -18,7 +18,7 @@ from scripted import scripted_trials
 from recbole_signed.convert import convert
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import DirectoryLock
-from recbole_signed.lab.tuning import Plan, task, tune_table
+from recbole_signed.lab.tuning import Plan, tune_table
 from recbole_signed.lab.tuning import search as module
 from recbole_signed.lab.tuning.result import Tuning, tuning_table
 from recbole_signed.lab.tuning.search import tune
@@ -46,7 +46,7 @@ def tuned(toy: str, script: str = "", model: str = "EASE", seed: int | None = 7,
     settings = {"state": "ERROR", "valid_metric": "NDCG@10", **plan.pop("settings", {})}
     files, start = plan.pop("files", ()), plan.pop("start", None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task, "answer", partial(scripted_trials, script))
+        patch.setattr(module, "answer", partial(scripted_trials, script))
         return tune(model, toy, files, settings, seed, Plan(**{"trials": 6, **plan}), start)
 
 
@@ -136,7 +136,7 @@ def test_an_interrupted_tuning_leaves_no_process_and_goes_on_as_if_nothing_had_b
 ) -> None:
     pid = "open('pid', 'w').write(str(os.getpid()))\n"
     slow = "def trial(values): row(0.5) if len(open('tried').readlines()) < 3 else time.sleep(60)"
-    ended = module.Workers.next
+    ended = module.Jobs.next
 
     def interrupted(self: Any, timeout: float) -> Any:
         said = ended(self, timeout)
@@ -146,7 +146,7 @@ def test_an_interrupted_tuning_leaves_no_process_and_goes_on_as_if_nothing_had_b
         return said
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Workers, "next", interrupted)
+        patch.setattr(module.Jobs, "next", interrupted)
         patch.setattr(module, "_POLL_SECONDS", 0.05)
         with pytest.raises(KeyboardInterrupt):
             tuned(toy, pid + slow)
@@ -428,7 +428,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file = Path("yaml/tune") / f"{model}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(space, encoding="utf-8")
-    monkeypatch.setattr(task, "answer", partial(scripted_trials, TRIAL))
+    monkeypatch.setattr(module, "answer", partial(scripted_trials, TRIAL))
     path = tmp_path / "table.yaml"
     path.write_text(yaml.safe_dump(TABLE, sort_keys=False), encoding="utf-8")
     return path

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import contextlib
 import copy
-import queue
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,21 @@ GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}
 
 def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ()) -> list[dict[str, Any]]:
     """Return what a worker says to these trials; the answers to its scores come from ``going``."""
-    lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     said: list[dict[str, Any]] = []
-    answers = iter(going)
-    for line in (*({"values": each} for each in trials), {"end": True}):
-        lines.put(line)
+    rest, answers = iter(trials), iter(going)
 
     def receive() -> dict[str, Any]:
-        answered = bool(said) and "score" in said[-1]
-        return {"go": next(answers)} if answered else lines.get_nowait()
+        if said and "score" in said[-1]:
+            return {"go": next(answers)}
+        for values in rest:
+            return {"values": values}
+        raise EOFError
 
     def send(document: dict[str, Any]) -> None:
         said.append(copy.deepcopy(document))
 
-    serve(task, receive, send)
+    with contextlib.suppress(EOFError):
+        serve(task, receive, send)
     return said
 
 

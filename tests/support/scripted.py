@@ -53,7 +53,8 @@ def scripted_trials(script: str, connection: Any, task: Task) -> None:
     with Path("tasks").open("a", encoding="utf-8") as file:
         file.write(f"{names['task']}\n")
     say(ready=True)
-    while "end" not in (message := connection.recv()):
+    while True:
+        message = connection.recv()
         with Path("tried").open("a", encoding="utf-8") as file:
             file.write(f"{message}\n")
         names["trial"](message["values"])

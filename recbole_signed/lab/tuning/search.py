@@ -17,10 +17,11 @@ from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.files import DirectoryLock, path_of, replace_text
 from recbole_signed.lab.tuning.plan import Halving, Plan
 from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
-from recbole_signed.lab.tuning.task import Facts, Task, Worker, Workers, facts_of
+from recbole_signed.lab.tuning.task import Facts, Task, answer, facts_of
 from recbole_signed.plugin.defaults import space_file
 from recbole_signed.plugin.facts import class_name, foreign_code
 from recbole_signed.runs import TableSpec
+from recbole_signed.runs.processes import Job, Jobs
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.spec import PlannedRow
 from recbole_signed.runs.tuned import tuned_path
@@ -115,13 +116,13 @@ def tune(
         name_of_study = digest(question)[:16]
         study = Study(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
         before = len(study.tried())
-        workers = Workers(plan.jobs, task, folder)
-        with raised_by_sigterm(KeyboardInterrupt), _progress(plan.trials, facts) as show:
-            search = _Search(study, workers, facts, halving, show)
-            try:
-                search.run(plan.trials, plan.timeout)
-            finally:
-                workers.close()
+        with (
+            raised_by_sigterm(KeyboardInterrupt),
+            _progress(plan.trials, facts) as show,
+            Jobs(plan.jobs, folder) as workers,
+        ):
+            search = _Search(study, workers, task, facts, halving, show)
+            search.run(plan.trials, plan.timeout)
         tried = study.tried()
     finally:
         lock.release()
@@ -223,9 +224,18 @@ class _Search:
     """Hands trials to workers and takes in what they say."""
 
     def __init__(
-        self, study: Study, workers: Workers, facts: Facts, halving: Halving, show: Callable[[list[Tried]], None]
+        self,
+        study: Study,
+        workers: Jobs,
+        task: Task,
+        facts: Facts,
+        halving: Halving,
+        show: Callable[[list[Tried]], None],
     ) -> None:
-        self.study, self.workers, self.facts, self.halving, self.show = study, workers, facts, halving, show
+        self.study, self.workers, self.task, self.facts = study, workers, task, facts
+        self.halving, self.show = halving, show
+        self._n_started = 0
+        self._ready: set[Job] = set()
         self.exhausted = False
         """Whether all points of the space were tried."""
 
@@ -236,28 +246,36 @@ class _Search:
         self.show(tried)
         left = trials - len(tried)
         while True:
-            while left > 0 and time.monotonic() < end and (worker := self.workers.free()) is not None:
+            while left > 0 and time.monotonic() < end and (worker := self._free()) is not None:
                 asked = self.study.ask()
                 if asked is None:
                     self.exhausted, left = True, 0
                     break
-                worker.trial = _Trial(asked)
+                worker.task = _Trial(asked)
                 worker.tell({"values": asked.values})
                 left -= 1
-            if not self.workers.busy:
+            if not any(each.task for each in self.workers):
                 return
             said = self.workers.next(_POLL_SECONDS)
             if said is not None:
                 self._hear(*said)
 
-    def _hear(self, worker: Worker, document: dict[str, Any] | None) -> None:
-        trial: _Trial | None = worker.trial
+    def _free(self) -> Job | None:
+        """Return a process without a trial, started if need be; None where all have one."""
+        idle = next((each for each in self.workers if each.task is None), None)
+        if idle is None:
+            idle = self.workers.start(answer, (self.task,), f"worker-{self._n_started + 1}.log")
+            self._n_started += idle is not None
+        return idle
+
+    def _hear(self, worker: Job, document: dict[str, Any] | None) -> None:
+        trial: _Trial | None = worker.task
         if document is None:
-            if not worker.ready:
+            if worker not in self._ready:
                 raise UsageError(f"a worker process ended before its first trial: {worker.reason()}")
             document = {"failed": worker.reason()}
         if "ready" in document:
-            worker.ready = True
+            self._ready.add(worker)
         elif trial is not None and "score" in document:
             epoch, score = document["score"]
             trial.curve.append([epoch, score])
@@ -266,7 +284,7 @@ class _Search:
             worker.tell({"go": self.study.report(trial.asked, best, rung)})
         elif trial is not None:
             self._end(trial, document)
-            worker.trial = None
+            worker.task = None
             self.show(self.study.tried())
 
     def _end(self, trial: _Trial, document: dict[str, Any]) -> None:

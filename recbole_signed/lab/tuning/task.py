@@ -1,7 +1,7 @@
 """What is tuned, and the processes that try values: each reads the data once, then runs a trial after the other.
 
 Messages are mappings. To a process: ``{"values": ...}`` for each trial, ``{"go": True}`` or
-``{"go": False}`` (the trial is pruned) in answer to each score, and ``{"end": True}``. From it: ``{"ready": True}``,
+``{"go": False}`` (the trial is pruned) in answer to each score. From it: ``{"ready": True}``,
 ``{"score": (epoch, value), "steps": ..., "cpu_seconds": ...}`` after each validation, and at a trial's end ``{"row":
 ...}``, ``{"pruned": True}`` or ``{"failed": "why"}``.
 """
@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ from recbole_signed.plugin.configuration import FREE_KEYS
 from recbole_signed.plugin.ranges import Interval, Listed, Words, declared_for, ranges_of
 from recbole_signed.plugin.run_config import given_settings
 from recbole_signed.runs import RunRow, data_sha256, run
-from recbole_signed.runs.processes import Job, end
-from recbole_signed.runs.provenance import config_hash, cores, data_version
+from recbole_signed.runs.provenance import config_hash, data_version
 from recbole_signed.runs.runner import DataCache, Validated
 from recbole_signed.yaml_spec import read_yaml
 
@@ -156,69 +155,6 @@ def _model_defaults(model_class: type) -> dict[str, Any]:
     return read_yaml(path) if path is not None and path.is_file() else {}
 
 
-class Worker(Job):
-    """One process, with what it is doing."""
-
-    trial: Any = None
-    """What it was given to do; None while it has nothing."""
-    ready: bool = False
-
-
-class Workers:
-    """At most ``jobs`` processes, started as they are needed; one that died is replaced."""
-
-    def __init__(self, jobs: int, task: Task, logs: Path) -> None:
-        """Start nothing yet.
-
-        Args:
-            jobs: processes at a time; the cores are shared out among them.
-            task: what each tries values for.
-            logs: folder for what they print.
-        """
-        self.jobs, self._task, self._logs = jobs, task, logs
-        self._all: dict[Any, Worker] = {}
-        self._n_started = 0
-        logs.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def busy(self) -> list[Worker]:
-        """The processes that have something to do."""
-        return [each for each in self._all.values() if each.trial is not None]
-
-    def free(self) -> Worker | None:
-        """Return a process without a trial, started if need be; None where all have one."""
-        idle = next((each for each in self._all.values() if each.trial is None), None)
-        if idle is None and len(self._all) < self.jobs:
-            self._n_started += 1
-            idle = Worker(
-                answer, (self._task,), self._logs / f"worker-{self._n_started}.log", max(1, cores() // self.jobs)
-            )
-            self._all[idle.connection] = idle
-        return idle
-
-    def next(self, timeout: float) -> tuple[Worker, dict[str, Any] | None] | None:
-        """Return what a process said, or None in place of it where the process ended; None where none says a word.
-
-        Args:
-            timeout: seconds to wait.
-        """
-        for connection in wait(list(self._all), timeout):
-            worker = self._all[connection]
-            message = worker.answer()
-            if message is None:
-                del self._all[connection]
-            return worker, message
-        return None
-
-    def close(self) -> None:
-        """End the processes with all that they started, politely first."""
-        for each in self._all.values():
-            each.tell({"end": True})
-        end(self.busy)
-        end(self._all.values(), told=True)
-        self._all.clear()
-
-
 class _PrunedError(Exception):
     """Ends a training that is not worth going on with."""
 
@@ -229,14 +165,14 @@ def answer(connection: Connection, task: Task) -> None:
 
 
 def serve(task: Task, receive: Callable[[], dict[str, Any]], send: Callable[[dict[str, Any]], None]) -> None:
-    """Answer messages until ``{"end": True}``."""
+    """Answer messages until the process is ended."""
     keep_freed_memory()  # a trial measures no memory
     cache = DataCache()
     send({"ready": True})
     # where processor time is a budget, each trial does all of its work
     with nullcontext() if (task.settings or {}).get("training_budget") else kept_eigenvectors():
-        while "end" not in (line := receive()):
-            send(_trial(task, line["values"], cache, receive, send))
+        while True:
+            send(_trial(task, receive()["values"], cache, receive, send))
             gc.collect()  # a model and its trainer refer to each other
 
 
