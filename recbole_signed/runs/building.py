@@ -168,10 +168,7 @@ def _small_print(rows: Sequence[RunRow]) -> str:
         ("data sha256", different(row.data_sha256[:12] for row in rows if row.data_sha256)),
         ("split", different(describe_split(row.split) for row in rows)),
         ("protocol", different(row.protocol for row in rows)),
-        (
-            "evaluated users",
-            different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings),
-        ),
+        ("evaluated users", different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings)),
         ("best epoch by validation", different(_metric_text(row.valid_metric) for row in rows)),
     ]
     return "; ".join(f"{name} {value}" for name, value in parts if value)

@@ -164,7 +164,7 @@ def test_users_who_have_all_items_are_named(said: Callable[..., str], write_inte
         ("{Pop: {tuned: ..}}", "[toy-signed]", "", "Pop: 'tuned' is '..'"),
         ("{Pop: {tuned: {name: a/b, data: c}}}", "[toy-signed]", "", "Pop: 'tuned' is"),
         ("{Pop: {seeds: [1, x]}}", "[toy-signed]", "", "Pop: 'seeds' must be different whole numbers"),
-        ("{Pop: {per_dataset: {toy-signed: true}}}", "[toy-signed]", "", "Pop: 'per_dataset' must be a mapping"),
+        ("{Pop: {per_dataset: {toy-signed: true}}}", "[toy-signed]", "", "Pop: 'per_dataset' must map data sets"),
         ("{Pop: {per_dataset: {toy-signed: {start: 1}}}}", "[toy-signed]", "", "'per_dataset.toy-signed.start' must"),
         ("[SSF]", "[toy-signed]", "common: {eval_args: 3, topk: 5}", "the column 'recall@10' is not evaluated"),
         ("[Pop]", "[toy-signed]", "common: {metrics: {a: 1}}", "Pop: 'metrics' must be"),
@@ -305,11 +305,7 @@ FAILING = ("run", "-m", "SGCN", "hidden=3", "-c", "a.yaml")
         (MemoryError("Unable to allocate 8 TiB"), ("synth",), "not enough memory (Unable to allocate 8 TiB)"),
         (RuntimeError("[enforce fail] can't allocate memory: you tried 8 TB"), ("models",), "not enough memory"),
         (ModuleNotFoundError("No module named 'faiss'", name="faiss"), ("run",), "needs the Python module 'faiss'"),
-        (
-            KeyError("nproc"),
-            FAILING,
-            "KeyError ('nproc') under the settings hidden=3 of a.yaml; correct them",
-        ),
+        (KeyError("nproc"), FAILING, "KeyError ('nproc') under the settings hidden=3 of a.yaml; correct them"),
         (ImportError("please install wandb"), ("run", "log_wandb=True"), "ImportError (please install wandb) under"),
     ],
 )

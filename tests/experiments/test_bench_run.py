@@ -261,11 +261,7 @@ def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: s
         ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
         ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
         ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is SignAUC@10"),
-        (
-            "BPR",
-            {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]},
-            "which has a value for each group",
-        ),
+        ("BPR", {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]}, "which has a value for each group"),
         ("BPR", {"metrics": ["GroupNDCG"]}, "GroupNDCG@10, which has a value for each group"),
         ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
         ("BPR", {"show_progress": "maybe"}, "it must be True or False"),

@@ -86,6 +86,15 @@ def finish(tmp_path: Path) -> Finish:
     return finished
 
 
+def rewrite(table: Path, change: Callable[[RunRow], RunRow]) -> None:
+    """Write the rows of a table again, each as ``change`` makes it."""
+    file = table.with_suffix(".jsonl")
+    rows = read_rows(file)
+    file.unlink()
+    for row in rows:
+        append_row(file, change(row))
+
+
 def by_pair(found: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(each["metric"], each["other"]): each for each in found["comparisons"]}
 
@@ -217,11 +226,7 @@ def test_a_split_without_two_finished_models_has_no_part_in_its_pool(finish: Fin
     splits = {"first": {"dataset": "toy-signed", "pool": "both"}, "second": {"pool": "both"}}
     convert("toy", None, Path("atomic_files"), name="second")
     table = finish(text=TABLE.replace("datasets: [toy-signed]", f"datasets: {json.dumps(splits)}"))
-    rows = table.with_suffix(".jsonl")
-    found = read_rows(rows)
-    rows.unlink()
-    for row in found:
-        append_row(rows, replace(row, stopped_by="budget") if row.dataset == "second" else row)
+    rewrite(table, lambda row: replace(row, stopped_by="budget") if row.dataset == "second" else row)
     told = significance(table)
     assert {each["section"] for each in told["comparisons"]} == {"both"}
     alone = significance(table, datasets=["first"])
@@ -269,31 +274,19 @@ def test_a_family_too_large_for_the_resamples_is_said(finish: Finish) -> None:
 
 
 def test_a_failed_run_is_left_out(finish: Finish) -> None:
-    table = finish()
-    request = next(each for each in TableSpec.read(table).requests() if each.label == "EASE")
-    rows = table.with_suffix(".jsonl")
-    kept = [row for row in read_rows(rows) if row.label != "EASE"]
-    rows.unlink()
-    failed = RunRow("EASE", "toy-signed", 1, FAILED, "no", request_hash=request.request_hash)
-    for row in [*kept, replace(failed, data_sha256=request.data_sha256)]:
-        append_row(rows, row)
-    found = significance(table)
-    assert {each["other"] for each in found["comparisons"]} == {"Pop"}
-    assert "EASE on toy-signed (seed 1)" in found["notes"][0]
+    for label, seed, other in (("EASE", 1, "Pop"), ("Pop", 2, "EASE")):  # of the latter one of two seeds
+        table = finish()
 
+        def failed(row: RunRow, of: tuple[str, int] = (label, seed)) -> RunRow:
+            without = {"status": FAILED, "reason": "no", "test": {}, "per_user": None, "per_user_sha256": None}
+            return replace(row, **without) if (row.label, row.seed) == of else row
 
-def test_a_model_of_which_one_seed_failed_is_left_out(finish: Finish) -> None:
-    table = finish()
-    rows = table.with_suffix(".jsonl")
-    kept = read_rows(rows)
-    rows.unlink()
-    for row in kept:
-        fails = (row.label, row.seed) == ("Pop", 2)
-        append_row(rows, replace(row, status=FAILED, reason="no", test={}) if fails else row)
-    found = significance(table, resamples=50)
-    assert {each["other"] for each in found["comparisons"]} == {"EASE"}
-    assert "Pop on toy-signed (seed 2)" in found["notes"][0]
-    assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
+        rewrite(table, failed)
+        found = significance(table, resamples=50)
+        assert {each["other"] for each in found["comparisons"]} == {other}
+        assert f"{label} on toy-signed (seed {seed})" in found["notes"][0]
+        assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
+        table.with_suffix(".jsonl").unlink()
 
 
 # ---- what is missing ----
@@ -352,11 +345,7 @@ def test_a_table_may_keep_no_values(finish: Finish) -> None:
 
 def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -> None:
     table = finish()
-    rows = table.with_suffix(".jsonl")
-    found = read_rows(rows)
-    rows.unlink()
-    for row in found:
-        append_row(rows, replace(row, test={**row.test, "gauc": 0.5}))
+    rewrite(table, lambda row: replace(row, test={**row.test, "gauc": 0.5}))
     with pytest.raises(UsageError, match="'gauc', which is not a mean over users"):
         significance(table, ["gauc"])
 
@@ -396,11 +385,7 @@ def test_rows_in_another_folder_are_thought_of(finish: Finish, tmp_path: Path) -
 
 def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
     table = finish()
-    rows = table.with_suffix(".jsonl")
-    failed = [replace(row, status=FAILED, per_user=None, per_user_sha256=None) for row in read_rows(rows)]
-    rows.unlink()
-    for row in failed:
-        append_row(rows, row)
+    rewrite(table, lambda row: replace(row, status=FAILED, per_user=None, per_user_sha256=None))
     with pytest.raises(UsageError, match="there is nothing to compare"):
         significance(table)
 
@@ -529,11 +514,7 @@ def test_a_part_of_the_table_is_a_family_of_its_own(finish: Finish) -> None:
 
 def stop(table: Path, *labels: str) -> None:
     """Let the budget have stopped the trainings of some models."""
-    rows = table.with_suffix(".jsonl")
-    found = read_rows(rows)
-    rows.unlink()
-    for row in found:
-        append_row(rows, replace(row, stopped_by="budget") if row.label in labels else row)
+    rewrite(table, lambda row: replace(row, stopped_by="budget") if row.label in labels else row)
 
 
 def test_what_a_budget_stopped_takes_part_in_no_claim(finish: Finish) -> None:
@@ -780,13 +761,7 @@ def test_a_metric_without_a_value_takes_no_part_in_the_choice_of_the_model(finis
     table = finish(
         text=TABLE.replace("SSF: {seeds: [1]}", "BPR: {seeds: [1]}"), values=lambda _, seed: drawn("SSF", seed)
     )
-    rows = read_rows(table.with_suffix(".jsonl"))
-    table.with_suffix(".jsonl").unlink()
-    for row in rows:
-        append_row(
-            table.with_suffix(".jsonl"),
-            replace(row, test={**row.test, "recall@5": None}) if row.model == "BPR" else row,
-        )
+    rewrite(table, lambda row: replace(row, test={**row.test, "recall@5": None}) if row.model == "BPR" else row)
     found = significance(table, ["recall@5"])
     assert {each["model"] for each in found["comparisons"]} <= {"Pop", "EASE"}
     chosen_by_the_outcome = [note for note in found["notes"] if "because it is the best by these numbers" in note]

@@ -117,18 +117,8 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
-        "tradeoff",
-        "--models",
-        "EASE,Pop,BPR",
-        "-d",
-        toy,
-        "--g",
-        "0,1,4",
-        "--k",
-        "5",
-        "state=ERROR",
-        "epochs=3",
-        "--json",
+        *("tradeoff", "--models", "EASE,Pop,BPR", "-d", toy, "--g"),
+        *("0,1,4", "--k", "5", "state=ERROR", "epochs=3", "--json"),
     )
     status, out, err = outcome(capsys, *words)
     assert status == 0, err
@@ -245,18 +235,8 @@ def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixtur
 
 def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
-        "tradeoff",
-        "-m",
-        "EASE,Pop",
-        "-d",
-        toy,
-        "--g",
-        "0,2,8",
-        "--k",
-        "5",
-        "--choose",
-        "state=ERROR",
-        "eval_step=1",
+        *("tradeoff", "-m", "EASE,Pop", "-d", toy, "--g"),
+        *("0,2,8", "--k", "5", "--choose", "state=ERROR", "eval_step=1"),
     )
     status, out, err = outcome(capsys, *words, "signed_gamma=[0.5,2]")
     assert status == 0, err

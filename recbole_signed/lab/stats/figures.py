@@ -240,8 +240,4 @@ def _describe(table: FeatureTable, ids: pl.Series) -> dict[str, Any]:
             "distinct": values.filter(~missing).n_unique(),
             "missing": float(missing.mean() or 0.0) if len(values) else 1.0,  # type: ignore[arg-type]
         }
-    return {
-        "covered": len(known) / max(len(ids), 1),
-        "unknown_ids": len(table.ids) - len(known),
-        "columns": columns,
-    }
+    return {"covered": len(known) / max(len(ids), 1), "unknown_ids": len(table.ids) - len(known), "columns": columns}
