@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from recbole_signed.errors import UsageError
@@ -319,6 +320,22 @@ def test_no_moment_of_its_death_costs_a_study_a_trial(tmp_path: Path) -> None:
         assert sum(each.is_default for each in again.tried()) == 1, (place, made)
         if len(made) < place:
             return
+
+
+def test_of_trials_that_were_written_as_they_began_those_that_ended_count(tmp_path: Path) -> None:
+    """Earlier versions wrote them so; one that was cut off is drawn again."""
+    study(tmp_path)
+    old = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    ended, cut_off = old.ask(), old.ask()
+    for name, value_ in {"default": True, "values": {}, "about": {}}.items():
+        ended.set_user_attr(name, value_)
+    cut_off.set_user_attr("values", {"rate": 0.1, "layers": 2})
+    old.tell(ended, 0.5)
+    again = study(tmp_path)
+    assert [(one.is_default, one.value) for one in again.tried()] == [(True, 0.5)]
+    asked = again.ask()
+    assert asked is not None
+    assert asked.values
 
 
 def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
