@@ -18,6 +18,7 @@ from scipy.special import expit, ndtri
 from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.synth import PROFILES, edge_model, generate, generator, write, writer
+from recbole_signed.lab.synth.checks import as_rows, check, statistics
 from recbole_signed.lab.synth.edge_model import (
     Items,
     Users,
@@ -32,7 +33,7 @@ from recbole_signed.lab.synth.edge_model import (
     user_stubs,
 )
 from recbole_signed.lab.synth.generator import SyntheticGraph, make_distinct, size_of, smallest
-from recbole_signed.lab.synth.profile import DAY, Degrees, Profile, as_rows, check, find_profile, statistics
+from recbole_signed.lab.synth.profile import DAY, Degrees, Profile, find_profile
 from recbole_signed.lab.synth.writer import Origin, load
 
 

@@ -6,16 +6,24 @@ Drift: signs, newcomers and popularity in bins of equal numbers of rows.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from recbole_signed.arrays import first_rows
-from recbole_signed.atomic.rows import RawRows
 from recbole_signed.convert.manifest import iso_date
 
+if TYPE_CHECKING:
+    from recbole_signed.atomic.rows import RawRows
+
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+
+
+def totals(signs: np.ndarray) -> dict[str, int]:
+    """Numbers of rows by sign."""
+    likes, dislikes = int((signs > 0).sum()), int((signs < 0).sum())
+    return {"total": len(signs), "like": likes, "dislike": dislikes, "neutral": len(signs) - likes - dislikes}
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from recbole_signed.arrays import distinct
 from recbole_signed.atomic.rows import RawRows
 from recbole_signed.errors import counted
-from recbole_signed.lab.stats.measures import describe_time, gini, intraclass, quantiles, spearman
+from recbole_signed.lab.stats.measures import describe_time, gini, intraclass, quantiles, spearman, totals
 from recbole_signed.table import Header, Section, Table, text_lines
 
 _TOP = 0.01
@@ -223,12 +223,6 @@ def describe_pairs(rows: RawRows) -> dict[str, Any]:
         }
         earlier[name] = part
     return result | {"density": result["pairs"] / (rows.n_users * rows.n_items), "parts": described}
-
-
-def totals(signs: np.ndarray) -> dict[str, int]:
-    """Numbers of rows by sign."""
-    likes, dislikes = int((signs > 0).sum()), int((signs < 0).sum())
-    return {"total": len(signs), "like": likes, "dislike": dislikes, "neutral": len(signs) - likes - dislikes}
 
 
 class _Part:

@@ -1,20 +1,11 @@
-"""What a synthetic graph is to look like: each profile, the statistics it was fitted to, and how near a graph is."""
+"""What a synthetic graph is to look like: the parameters of each profile, and the statistics they were fitted to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from recbole_signed.atomic.rows import RawRows
 from recbole_signed.errors import UsageError, ending
-from recbole_signed.lab.stats.measures import describe_time
-from recbole_signed.lab.stats.report import describe_nodes
-
-if TYPE_CHECKING:
-    from recbole_signed.lab.synth.generator import SyntheticGraph
 
 DAY = 86_400
 
@@ -90,7 +81,7 @@ class Profile:
     days: float
     """Length of the window."""
     targets: Mapping[str, Target] = field(default_factory=dict)
-    """Statistics of the real data, by the names of :func:`recbole_signed.lab.synth.profile.statistics`."""
+    """Statistics of the real data, by the names of :func:`recbole_signed.lab.synth.checks.statistics`."""
 
 
 _TOLERANCES = {
@@ -282,74 +273,3 @@ def find_profile(name: str) -> Profile:
             f"there is no profile '{name}'; it must be one of {', '.join(PROFILES)}{ending(name, PROFILES)}"
         )
     return PROFILES[name]
-
-
-@dataclass(frozen=True)
-class ProfileComparison:
-    """One statistic of a graph and of the real data."""
-
-    statistic: str
-    measured: float | None
-    wanted: float | None
-    """Of the real data; None where that is not known, so that there is nothing to compare with."""
-    tolerance: float | None
-    """Largest difference that passes."""
-    ok: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give it as JSON can hold it."""
-        return asdict(self)
-
-
-def statistics(rows: RawRows) -> dict[str, float | None]:
-    """Degree, sign and drift statistics of a data set, by name; drift only where there are times.
-
-    Correlations are Spearman's; ``intraclass`` is the share of the variance of the sign between users, or items;
-    ``last_fifth`` is the last 20% of the rows in order of time.
-    """
-    nodes = describe_nodes(rows)
-    user, item = nodes["user"], nodes["item"]
-    likes, dislikes = int((rows.signs > 0).sum()), int((rows.signs < 0).sum())
-    found: dict[str, float | None] = {"like_share": likes / (likes + dislikes)}
-    for name, side, inner in (("user", user, ("median", "p99")), ("item", item, ("median", "p90", "p99"))):
-        degree = side["degree"]["all"]
-        found |= {f"{name}_degree_{each}": degree[each] for each in ("mean", *inner)}
-        found[f"{name}_log_degree_sd"] = side["log_degree_sd"]
-        found[f"{name}_intraclass"] = side["intraclass"]
-        found[f"{name}_likes_to_dislikes"] = side["likes_to_dislikes"]
-    found["item_degree_to_like_rate"] = item["degree_to_like_rate"]
-    found["users_without_dislikes"] = user["without_dislikes"]
-    time = describe_time(rows)
-    if time is not None:
-        last = time["last_fifth"]
-        found["last_fifth_like_rate_change"] = last["like_rate"] - last["like_rate_before"]
-        found["last_fifth_rows_of_new_users"] = last["rows_of_new_users"]
-        found["last_fifth_rows_on_new_items"] = last["rows_on_new_items"]
-        found["first_to_last_popularity_similarity"] = time["first_to_last_similarity"]
-    return found
-
-
-def as_rows(graph: SyntheticGraph) -> RawRows:
-    """Give the graph to the analysis of data sets."""
-    return RawRows(graph.users, graph.items, graph.signs, graph.times, graph.n_users, graph.n_items, {})
-
-
-def check(graph: SyntheticGraph, profile: Profile) -> list[ProfileComparison]:
-    """Compare the statistics of a graph with the profile's, and count its repeated pairs, of which there are none."""
-    compared = []
-    for name, measured in {**statistics(as_rows(graph)), "repeated_pairs": _repeated(graph)}.items():
-        target = profile.targets.get(name)
-        if name == "repeated_pairs":
-            compared.append(ProfileComparison(name, measured, 0.0, 0.0, measured == 0))
-        elif target is None:
-            compared.append(ProfileComparison(name, measured, None, None, True))
-        else:
-            ok = measured is not None and target.allows(measured)
-            compared.append(ProfileComparison(name, measured, target.value, target.largest_difference, ok))
-    return compared
-
-
-def _repeated(graph: SyntheticGraph) -> float:
-    keys = graph.users.astype(np.int64) * graph.n_items + graph.items
-    keys.sort()
-    return float((keys[1:] == keys[:-1]).sum())
