@@ -21,7 +21,7 @@ from recbole_signed.cli.output import (
     terminal_width,
 )
 from recbole_signed.errors import UsageError
-from recbole_signed.plugin.defaults import RUNS, TUNED
+from recbole_signed.plugin.defaults import TUNED
 from recbole_signed.progress import told
 from recbole_signed.table import check_format, render, to_markdown
 
@@ -52,7 +52,6 @@ def tune(
     space: Annotated[Path | None, typer.Option(help="What is tuned; else yaml/tune/ here, or the package's.")] = None,
     name: Annotated[str | None, typer.Option(help="Folder of the result; else the data set's name.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(TUNED),
-    storage: Annotated[Path, typer.Option(help="Folder of the trials and logs.")] = Path(RUNS) / "tune",
     as_json: Json = False,
 ) -> None:
     """Choose a model's parameters on validation, beginning with its defaults; the same command goes on later."""
@@ -69,7 +68,7 @@ def tune(
     with stdout_for_result():
         from recbole_signed.lab.tuning import Plan
 
-    plan = Plan(trials, jobs, budget, prune_after, timeout, space, name, output, storage)
+    plan = Plan(trials, jobs, budget, prune_after, timeout, space, name, output)
     if table is None:
         tunings = _one(model or "", dataset or "", files, given, seed, plan, begin)
     else:

@@ -14,7 +14,7 @@ from typing import Any
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import is_plain_name
-from recbole_signed.plugin.defaults import RUNS, TUNED
+from recbole_signed.plugin.defaults import TUNED
 
 TRIALS = 50
 """Default number of trials."""
@@ -50,8 +50,6 @@ class Plan:
     """Folder of the result, for another split of a data set; that of the data set if None."""
     output: Path = Path(TUNED)
     """Where the folders of results are."""
-    storage: Path = Path(RUNS) / "tune"
-    """Where trials are kept, so that a later call goes on."""
 
     @property
     def keys(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from recbole_signed.files import DirectoryLock, path_of, replace_text
 from recbole_signed.lab.tuning.plan import Halving, Plan
 from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
 from recbole_signed.lab.tuning.task import Facts, Task, answer, facts_of
-from recbole_signed.plugin.defaults import space_file
+from recbole_signed.plugin.defaults import RUNS, space_file
 from recbole_signed.plugin.facts import class_name, foreign_code
 from recbole_signed.runs import TableSpec
 from recbole_signed.runs.processes import Job, Jobs
@@ -102,7 +102,7 @@ def tune(
     start = {key: value for key, value in (start or {}).items() if key in space.parameters}
 
     name = plan.name or dataset
-    folder = plan.storage / name / model
+    folder = Path(RUNS) / "tune" / name / model  # of the trials, so that a later call goes on
     folder.mkdir(parents=True, exist_ok=True)
     halving = Halving(
         float(facts.fixed.get("training_budget") or 0), int(facts.fixed.get("max_steps") or 0), plan.prune_after
