@@ -114,10 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 ROWS = 65_536
 """Users whose products are held at a time."""
 
@@ -298,3 +294,7 @@ def _own_blocks(shards: Shards) -> Iterator[EdgeBlock]:
     if dist.is_available() and dist.is_initialized():
         return shards.blocks(dist.get_rank(), dist.get_world_size())
     return shards.blocks()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

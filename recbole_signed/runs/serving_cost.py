@@ -159,10 +159,6 @@ def main() -> None:
     out.write_text(json.dumps(found), encoding="utf-8")
 
 
-if __name__ == "__main__":
-    main()
-
-
 _NAME = "warm-up"
 _USERS, _ITEMS = 120, 96
 _OF_THE_DATA = (
@@ -211,3 +207,7 @@ def _train_and_evaluate(config: Any) -> None:
         finally:
             trainer.tensorboard.close()
             shutil.rmtree(trainer.tensorboard.log_dir, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
