@@ -157,7 +157,7 @@ def _read(path: Path, keys: tuple[str, ...], above: tuple[Path, ...]) -> dict[st
     for key in NAMED:
         if content.get(key):
             content[key] = _named(path, key, content[key])
-    checked(TableParts, {key: content[key] for key in TableParts.model_fields if content.get(key) is not None}, path)
+    checked(TableParts, {key: content[key] for key in TableParts.model_fields if content.get(key)}, path)
     given = [key for key in (EXTENDS, ROWS_FROM) if key in content]
     if not given:
         return content
