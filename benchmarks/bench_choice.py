@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # isort: split
     from recbole_signed.runs import TableSpec, run
-    from recbole_signed.runs.reading import DataCache
+    from recbole_signed.runs.runner import DataCache
 
     sys.argv = sys.argv[:1]  # RecBole reads the command line
     labels, names = ("SSF", args.label), args.dataset.split(",")

@@ -164,7 +164,7 @@ def timed(label: str, found: dict[str, Any], name: str, limit: float | None = No
 
 
 def main() -> int:
-    from recbole_signed.cli.stats import parse_count
+    from recbole_signed.cli.data import parse_count
 
     options = parser(__doc__)
     options.add_argument("--edges", type=parse_count, nargs="*", default=[10_000_000], help="fit from arrays")

@@ -76,7 +76,7 @@ def stats_figures(found: dict[str, float]) -> list[Figure]:
 
 
 def main() -> int:
-    from recbole_signed.cli.stats import parse_count
+    from recbole_signed.cli.data import parse_count
 
     options = parser(__doc__)
     options.add_argument("--edges", type=parse_count, nargs="+", default=list(SECONDS_OF))

@@ -40,7 +40,7 @@ class Cell:
     decimals: int
     mark: Mark = ""
     significant: bool = False
-    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.runs.marks`."""
+    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.runs.stored`."""
 
     def text(self) -> str:
         """Return the number as it is printed."""

@@ -164,7 +164,7 @@ def leads(name: str, models: str) -> str:
     """Return how far some models of a table are ahead of its others, from the kept outcome of ``significance``."""
     from result_tables import leads_table
 
-    from recbole_signed.lab.significance.kept_tests import kept_outcomes
+    from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
     from recbole_signed.table import to_markdown
 
     path = ROOT / "yaml" / "bench" / f"{name}.yaml"
@@ -249,7 +249,7 @@ def _of_curves(name: str, table_of: Callable[[Any], Any]) -> str:
 
 def splits(name: str) -> str:
     """Return what models have on several splits, each with the dislike aversion that is best on validation there."""
-    from recbole_signed.lab.analysis.tradeoff_splits import splits_table
+    from recbole_signed.lab.analysis.tradeoff_tables import splits_table
     from recbole_signed.table import to_markdown
 
     found = json.loads((ROOT / "results" / "bench" / "signed" / f"{name}.json").read_text(encoding="utf-8"))

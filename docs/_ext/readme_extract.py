@@ -11,9 +11,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from recbole_signed.lab.analysis.tradeoff_splits import splits_table  # noqa: E402
-from recbole_signed.lab.significance.kept_tests import kept_outcomes  # noqa: E402
-from recbole_signed.lab.significance.pairwise_lines import p_text  # noqa: E402
+from recbole_signed.lab.analysis.tradeoff_tables import splits_table  # noqa: E402
+from recbole_signed.lab.significance.pairwise_lines import kept_outcomes, p_text  # noqa: E402
 from recbole_signed.runs.stored import stored_table  # noqa: E402
 from recbole_signed.table import Section, Table  # noqa: E402
 

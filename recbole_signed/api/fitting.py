@@ -22,7 +22,7 @@ from recbole_signed.files import is_plain_name
 from recbole_signed.plugin import make_config
 from recbole_signed.plugin.configuration import has_interactions, unknown_dataset_error
 from recbole_signed.progress import Say, told
-from recbole_signed.trainer.checkpoint_growth import remember_vocabulary
+from recbole_signed.trainer.checkpoints import remember_vocabulary
 
 EVERYTHING = (1, 0, 0)
 """Ratios of a split that holds nothing out."""

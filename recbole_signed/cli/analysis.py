@@ -1,4 +1,4 @@
-"""The commands that look into a fitted model: ``tradeoff``, ``respond`` and ``segments``."""
+"""The commands on a fitted model: ``recommend``, ``tradeoff``, ``respond`` and ``segments``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from recbole_signed.cli.output import (
     Settings,
     names_in,
     note_of_missing_extra,
-    print_json,
+    show,
     stdout_for_result,
 )
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.progress import told
 from recbole_signed.table import to_text
 
@@ -36,143 +36,138 @@ Tuned = Annotated[
 Figures = Annotated[bool, typer.Option(help="Draw the figure.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to the command line ``app``."""
+def tradeoff(
+    dataset: Dataset,
+    settings: Settings = None,
+    model: Models = "SSF",
+    g: Annotated[str, typer.Option("--g", help="Dislike aversions.")] = "0,0.25,0.5,0.75,1,1.5,2",
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the ranking.")] = 20,
+    config: Files = None,
+    seed: Seed = None,
+    table: Table = None,
+    tuned: Tuned = None,
+    choose: Annotated[bool, typer.Option("--choose", help="Say which g is best on validation, too.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/tradeoff"),
+    figures: Figures = True,
+    as_json: Json = False,
+) -> None:
+    """Print and plot Recall and NDCG against the dislikes shown: a fit per model, several dislike aversions g.
 
-    @app.command()
-    def tradeoff(
-        dataset: Dataset,
-        settings: Settings = None,
-        model: Models = "SSF",
-        g: Annotated[str, typer.Option("--g", help="Dislike aversions.")] = "0,0.25,0.5,0.75,1,1.5,2",
-        k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the ranking.")] = 20,
-        config: Files = None,
-        seed: Seed = None,
-        table: Table = None,
-        tuned: Tuned = None,
-        choose: Annotated[bool, typer.Option("--choose", help="Say which g is best on validation, too.")] = False,
-        output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/tradeoff"),
-        figures: Figures = True,
-        as_json: Json = False,
-    ) -> None:
-        """Print and plot Recall and NDCG against the dislikes shown: a fit per model, several dislike aversions g.
+    Curves of several models share a figure, with their Pareto front, and a file of rows.
 
-        Curves of several models share a figure, with their Pareto front, and a file of rows.
+    With several data sets, as in A,B, or a pool of the table, it says how far the first model is ahead on all.
+    """
+    from recbole_signed.lab.analysis.tradeoff_curve import can_trade_off, mark_front, parse_aversions, tradeoffs
+    from recbole_signed.lab.analysis.tradeoff_tables import over_splits, splits_table
+    from recbole_signed.plugin.assignments import layered, parse_assignments
+    from recbole_signed.runs.table_settings import asked_models, table_datasets
 
-        With several data sets, as in A,B, or a pool of the table, it says how far the first model is ahead on all.
-        """
-        from recbole_signed.lab.analysis.asked import asked_models
-        from recbole_signed.lab.analysis.tradeoff_curve import can_trade_off, mark_front, parse_aversions, tradeoffs
-        from recbole_signed.lab.analysis.tradeoff_splits import over_splits, splits_table
-        from recbole_signed.plugin.assignments import layered, parse_assignments
-        from recbole_signed.runs.table_settings import table_datasets
+    overrides = parse_assignments(settings or [])
+    data_path = layered(None, names_in(config), overrides).get("data_path")
+    named = names_in([dataset])
+    question = {
+        "aversions": parse_aversions(g),
+        "k": k,
+        "config_files": names_in(config),
+        "overrides": overrides,
+        "seed": seed,
+    }
+    with stdout_for_result():
+        parts_of = ((table_datasets(table, name) if table else [name]) for name in named)
+        datasets = list(dict.fromkeys(each for parts in parts_of for each in parts))
+        if not datasets:
+            raise UsageError("--dataset names no data set; give one or more, as in A,B.")
+        question["choose"] = choose = choose or len(datasets) > 1
+        curves_of: dict[str, Any] = {}
+        for each in datasets:
+            models = asked_models(names_in([model]), each, can_trade_off, table, names_in(tuned), data_path)
+            curves_of[each] = []
+            for number, (name, values) in enumerate(models.items(), 1):
+                with told(f"trade-off of {name} on {each} ({number} of {len(models)})"):
+                    curves_of[each] += tradeoffs({name: values}, each, output, **question)
+            mark_front(curves_of[each])
+        parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
+        found, written, note = parts[0]
+        if len(parts) > 1:
+            found = over_splits("+".join(named), curves_of)
+            own, _ = _keep(found, output / found["name"], None)
+            text, written = to_text(splits_table(found)), [*(file for part in parts for file in part[1]), *own]
+        else:
+            text = _text_of_curves(curves_of[datasets[0]], choose)
+    _print(found, text, written, note, as_json)
 
-        overrides = parse_assignments(settings or [])
-        data_path = layered(None, names_in(config), overrides).get("data_path")
-        named = names_in([dataset])
-        question = {
-            "aversions": parse_aversions(g),
-            "k": k,
-            "config_files": names_in(config),
-            "overrides": overrides,
-            "seed": seed,
-        }
-        with stdout_for_result():
-            parts_of = ((table_datasets(table, name) if table else [name]) for name in named)
-            datasets = list(dict.fromkeys(each for parts in parts_of for each in parts))
-            if not datasets:
-                raise UsageError("--dataset names no data set; give one or more, as in A,B.")
-            question["choose"] = choose = choose or len(datasets) > 1
-            curves_of: dict[str, Any] = {}
-            for each in datasets:
-                models = asked_models(names_in([model]), each, can_trade_off, table, names_in(tuned), data_path)
-                curves_of[each] = []
-                for number, (name, values) in enumerate(models.items(), 1):
-                    with told(f"trade-off of {name} on {each} ({number} of {len(models)})"):
-                        curves_of[each] += tradeoffs({name: values}, each, output, **question)
-                mark_front(curves_of[each])
-            parts = [_keep_curves(curves, each, output, figures, choose) for each, curves in curves_of.items()]
-            found, written, note = parts[0]
-            if len(parts) > 1:
-                found = over_splits("+".join(named), curves_of)
-                own, _ = _keep(found, output / found["name"], None)
-                text, written = to_text(splits_table(found)), [*(file for part in parts for file in part[1]), *own]
-            else:
-                text = _text_of_curves(curves_of[datasets[0]], choose)
-        _print(found, text, written, note, as_json)
 
-    @app.command()
-    def respond(
-        dataset: Dataset,
-        settings: Settings = None,
-        model: Models = "SSF",
-        users: Annotated[int, typer.Option("--users", min=1, help="Users that are probed.")] = 100,
-        k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the list.")] = 20,
-        config: Files = None,
-        seed: Seed = None,
-        table: Table = None,
-        tuned: Tuned = None,
-        output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/respond"),
-        figures: Figures = True,
-        as_json: Json = False,
-    ) -> None:
-        """Audit what a dislike does to a list, how long it lasts, what else is lost, and what taking it back restores.
+def respond(
+    dataset: Dataset,
+    settings: Settings = None,
+    model: Models = "SSF",
+    users: Annotated[int, typer.Option("--users", min=1, help="Users that are probed.")] = 100,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the list.")] = 20,
+    config: Files = None,
+    seed: Seed = None,
+    table: Table = None,
+    tuned: Tuned = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/respond"),
+    figures: Figures = True,
+    as_json: Json = False,
+) -> None:
+    """Audit what a dislike does to a list, how long it lasts, what else is lost, and what taking it back restores.
 
-        Each event goes through the live learner, as in a service; 'all' are the models that have one.
-        """
-        from recbole_signed.files import replace_text
-        from recbole_signed.lab.analysis.asked import asked_models
-        from recbole_signed.live.respond.responsiveness import has_learner, respond_all
-        from recbole_signed.live.respond.responsiveness_table import draw_responses, respond_rows, respond_table
-        from recbole_signed.plugin.assignments import layered, parse_assignments
+    Each event goes through the live learner, as in a service; 'all' are the models that have one.
+    """
+    from recbole_signed.files import replace_text
+    from recbole_signed.live.respond.responsiveness import has_learner, respond_all
+    from recbole_signed.live.respond.responsiveness_table import draw_responses, respond_rows, respond_table
+    from recbole_signed.plugin.assignments import layered, parse_assignments
+    from recbole_signed.runs.table_settings import asked_models
 
-        overrides = parse_assignments(settings or [])
-        data_path = layered(None, names_in(config), overrides).get("data_path")
-        with stdout_for_result(), told(f"audit of {model} on {dataset}"):
-            audits = respond_all(
-                asked_models(names_in([model]), dataset, has_learner, table, names_in(tuned), data_path),
-                dataset,
-                output,
-                config_files=names_in(config),
-                overrides=overrides,
-                seed=seed,
-                n_users=users,
-                k=k,
-            )
-            rows = output / f"{dataset}.jsonl"
-            replace_text(rows, respond_rows(audits))
-            figure = output / f"respond-{dataset}.png"
-            note = note_of_missing_extra(lambda: draw_responses(audits, figure)) if figures else None
-        found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
-        written = [rows, *([figure] if figures and not note else [])]
-        _print(found, to_text(respond_table(audits)), written, note, as_json)
+    overrides = parse_assignments(settings or [])
+    data_path = layered(None, names_in(config), overrides).get("data_path")
+    with stdout_for_result(), told(f"audit of {model} on {dataset}"):
+        audits = respond_all(
+            asked_models(names_in([model]), dataset, has_learner, table, names_in(tuned), data_path),
+            dataset,
+            output,
+            config_files=names_in(config),
+            overrides=overrides,
+            seed=seed,
+            n_users=users,
+            k=k,
+        )
+        rows = output / f"{dataset}.jsonl"
+        replace_text(rows, respond_rows(audits))
+        figure = output / f"respond-{dataset}.png"
+        note = note_of_missing_extra(lambda: draw_responses(audits, figure)) if figures else None
+    found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
+    written = [rows, *([figure] if figures and not note else [])]
+    _print(found, to_text(respond_table(audits)), written, note, as_json)
 
-    @app.command()
-    def segments(
-        dataset: Dataset,
-        settings: Settings = None,
-        users: Annotated[int, typer.Option("--users", help="Segments of users.")] = 8,
-        items: Annotated[int, typer.Option("--items", help="Segments of items.")] = 8,
-        model: Model = "SSF",
-        config: Files = None,
-        seed: Seed = None,
-        output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/segments"),
-        figures: Figures = True,
-        as_json: Json = False,
-    ) -> None:
-        """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
-        from recbole_signed.lab.analysis import segments as cut
-        from recbole_signed.lab.analysis.user_segments import draw_segments, segments_table, write_assigned
-        from recbole_signed.plugin.assignments import parse_assignments
 
-        overrides = parse_assignments(settings or [])
-        with stdout_for_result(), told(f"segments of {dataset}"):
-            found = cut(dataset, users, items, model, names_in(config), overrides, seed)
-            tables = write_assigned(found, output)
-            del found["assigned"]  # in the two files: as long as there are users
-            stem = output / f"{found['model']}-{found['dataset']}"
-            written, note = _keep(found, stem, draw_segments if figures else None)
-        _print(found, to_text(segments_table(found)), [*written, *tables], note, as_json)
+def segments(
+    dataset: Dataset,
+    settings: Settings = None,
+    users: Annotated[int, typer.Option("--users", help="Segments of users.")] = 8,
+    items: Annotated[int, typer.Option("--items", help="Segments of items.")] = 8,
+    model: Model = "SSF",
+    config: Files = None,
+    seed: Seed = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("runs/segments"),
+    figures: Figures = True,
+    as_json: Json = False,
+) -> None:
+    """Cut users and items into segments by a fitted model, and show the like rate of each for each."""
+    from recbole_signed.lab.analysis import segments as cut
+    from recbole_signed.lab.analysis.user_segments import draw_segments, segments_table, write_assigned
+    from recbole_signed.plugin.assignments import parse_assignments
+
+    overrides = parse_assignments(settings or [])
+    with stdout_for_result(), told(f"segments of {dataset}"):
+        found = cut(dataset, users, items, model, names_in(config), overrides, seed)
+        tables = write_assigned(found, output)
+        del found["assigned"]  # in the two files: as long as there are users
+        stem = output / f"{found['model']}-{found['dataset']}"
+        written, note = _keep(found, stem, draw_segments if figures else None)
+    _print(found, to_text(segments_table(found)), [*written, *tables], note, as_json)
 
 
 def _keep_curves(
@@ -181,8 +176,7 @@ def _keep_curves(
     """Write the files of a data set's curves; return the document, the files, and the note of a figure."""
     from recbole_signed.files import replace_text
     from recbole_signed.lab.analysis import matched
-    from recbole_signed.lab.analysis.tradeoff_curve import tradeoff_rows
-    from recbole_signed.lab.analysis.tradeoff_figure import draw_tradeoff
+    from recbole_signed.lab.analysis.tradeoff_curve import draw_tradeoff, tradeoff_rows
 
     found, stem = curves[0], output / f"{curves[0]['model']}-{dataset}"
     if len(curves) > 1:
@@ -219,8 +213,58 @@ def _keep(
 
 
 def _print(found: dict[str, Any], text: str, written: list[Path], note: str | None, as_json: bool) -> None:
-    if as_json:
-        print_json({**found, "files": [str(path) for path in written], **({"note": note} if note else {})})
-    else:
-        typer.echo(text, nl=False)
-        typer.echo(f"\nwritten: {', '.join(map(str, written))}")
+    document = {**found, "files": [str(path) for path in written], **({"note": note} if note else {})}
+    show(document, as_json, lambda: f"{text}\nwritten: {', '.join(map(str, written))}\n")
+
+
+def recommend(
+    model: Annotated[Path, typer.Option("--model", "-m", help="Saved model, or a checkpoint (.pth) of a run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .parquet or .csv.")],
+    users: Annotated[
+        Path | None,
+        typer.Option(help="Raw ids: one a line (.txt), or a table with a column 'user' (.csv, .parquet, ...)."),
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Recommend to all users that the model knows.")] = False,
+    k: Annotated[int, typer.Option("--k", "-k", help="Items for each user.")] = 20,
+    dislike_aversion: Annotated[
+        float | None, typer.Option(help="In place of the fitted value (SSF, SSFL, SSFT).")
+    ] = None,
+    dislike_strength: Annotated[
+        float | None,
+        typer.Option(help="How far what is near to a dislike falls, 0 to 1, in place of the fitted value."),
+    ] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items the user has an edge to.")] = False,
+    data_path: Annotated[
+        Path | None, typer.Option(help="Of a checkpoint: folder of data sets, if it is another one now.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where scores are computed, e.g. cuda:0.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Write the best items of many users to a file, with raw ids."""
+    if (users is None) == (not everyone):
+        raise UsageError("say to whom to recommend: --users FILE or --all, one of the two.")
+    with stdout_for_result():
+        from recbole_signed.api import load
+        from recbole_signed.api.bulk import checked_format, read_users, write_recommendations
+
+        checked_format(output)  # before a model of a gigabyte is read
+        chosen = None if users is None else read_users(users)
+        fitted = load(model, data_path=data_path, device=device)
+        done = write_recommendations(
+            fitted,
+            output,
+            chosen,
+            k,
+            include_seen=include_seen,
+            dislike_aversion=dislike_aversion,
+            dislike_strength=dislike_strength,
+        )
+    show(done, as_json, lambda: _text(done))
+
+
+def _text(done: dict[str, Any]) -> str:
+    unknown = done["unknown_users"]
+    without = f" ({unknown:,} of them have no edges in the model: column 'known')" if unknown else ""
+    speed = done["users"] / max(done["seconds"], 1e-9)
+    rows, users = counted(done["rows"], "recommendation"), counted(done["users"], "user")
+    return f"{rows} for {users}{without} in {done['seconds']:.1f} s ({speed:,.0f} users/s)\nwritten: {done['output']}\n"

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from recbole_signed import __version__
-from recbole_signed.cli import analysis, data, recommend, replay, service, significance, state, stats, tune, upstream
+from recbole_signed.cli import analysis, data, lab, service, state
 from recbole_signed.cli.output import (
     MODEL,
     Dataset,
@@ -28,16 +29,43 @@ from recbole_signed.cli.output import (
     Settings,
     names_in,
     print_json,
+    show,
     stdout_for_result,
     terminal_width,
 )
-from recbole_signed.cli.panels import InPanels
 from recbole_signed.errors import MissingExtraError, UsageError, nearest, one_sentence, options_named, outside_cause
 from recbole_signed.plugin import registry
 from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130
+
+PANELS = {
+    "Data": ("convert", "stats", "data", "synth"),
+    "Experiments": ("run", "models", "tune", "compare", "significance", "tradeoff", "respond", "replay"),
+    "A fitted model": ("recommend", "segments"),
+    "Live service": ("serve", "api-key", "state", "simulate", "experiment"),
+    "This package": ("doctor", "upstream"),
+}
+"""The commands of each panel: in the order in which somebody meets them who begins with a raw file."""
+
+
+class InPanels(TyperGroup):
+    """The commands by what they are for, in place of the order of the modules that define them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, panel by panel; what no panel has is last."""
+        known = [name for names in PANELS.values() for name in names if name in self.commands]
+        return known + [name for name in self.commands if name not in known]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command with its panel, or None."""
+        command: Any = super().get_command(ctx, cmd_name)
+        for panel, names in PANELS.items():
+            if command is not None and cmd_name in names:
+                command.rich_help_panel = panel
+        return command
+
 
 # typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
 _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
@@ -66,13 +94,11 @@ _RUN_OPTIONS = (
 )
 
 
-stats.add_to(app)
-recommend.add_to(app)
-replay.add_to(app)
-analysis.add_to(app)
-significance.add_to(app)
-tune.add_to(app)
-upstream.add_to(app)
+for _command in (
+    *(data.stats, data.synth, analysis.recommend, analysis.tradeoff, analysis.respond, analysis.segments),
+    *(lab.tune, lab.significance, lab.replay, lab.upstream),
+):
+    app.command()(_command)
 service.add_to(app)
 
 
@@ -186,10 +212,7 @@ def convert(
 
     if list_sources:
         described = sources_text.describe_sources(source)
-        if as_json:
-            print_json(described)
-        else:
-            typer.echo(sources_text.to_text(described), nl=False)
+        show(described, as_json, lambda: sources_text.to_text(described))
         return
     if source is None:
         raise UsageError("convert needs a source; 'recbole-signed convert --list' shows them.")
@@ -199,10 +222,7 @@ def convert(
         words = sources_text.parse_options(options or [])
         folder = convert_source(source, input_path, output, name=name, overwrite=overwrite, **words)
         summary = sources_text.summary(folder)
-    if as_json:
-        print_json(summary)
-    else:
-        typer.echo(sources_text.summary_text(summary), nl=False)
+    show(summary, as_json, lambda: sources_text.summary_text(summary))
 
 
 @app.command()
@@ -216,19 +236,13 @@ def doctor(
         from recbole_signed.cli.doctor import trusted
 
         found = trusted()
-        if as_json:
-            print_json(found)
-        else:
-            typer.echo("\n".join(f"{what}: {why}" for what, why in found.items()))
+        show(found, as_json, lambda: "\n".join(f"{what}: {why}" for what, why in found.items()) + "\n")
         return
     with stdout_for_result():
         from recbole_signed.cli.doctor import diagnose, render
 
         report = diagnose(self_test=self_test)
-    if as_json:
-        print_json(report.as_dict())
-    else:
-        typer.echo(render(report))
+    show(report.as_dict(), as_json, lambda: render(report) + "\n")
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -259,10 +273,11 @@ def compare(
         comparison = compare_table(table, labels, output, jobs, per_user, names_in(dataset), finished)
     if latex is not None:
         replace_text(latex, render(comparison.table, "latex"))
-    if as_json:
-        print_json([row.as_dict() for row in comparison.rows])
-    else:
-        typer.echo(render(comparison.table, table_format, terminal_width(), color=sys.stdout.isatty()), nl=False)
+    show(
+        [row.as_dict() for row in comparison.rows],
+        as_json,
+        lambda: render(comparison.table, table_format, terminal_width(), color=sys.stdout.isatty()),
+    )
     raise typer.Exit(1 if comparison.failed else 0)
 
 

@@ -68,6 +68,14 @@ def print_json(document: Any) -> None:
     sys.stdout.flush()
 
 
+def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
+    """Print a result: as one JSON document, or as text."""
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(text(), nl=False)
+
+
 def note_of_missing_extra(draw: Callable[[], object]) -> str | None:
     """Draw figures; where their library is not installed, say so on standard error and return the sentence.
 

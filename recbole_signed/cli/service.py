@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json, stdout_for_result
+from recbole_signed.cli.output import Json, print_json, show, stdout_for_result
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import require_file
 
@@ -187,10 +187,7 @@ def api_key(
     from recbole_signed.live.serve.keys import make_key
 
     made = make_key(keys, role, comment)
-    if as_json:
-        print_json({"key": made, "role": role})
-    else:
-        typer.echo(made)
+    show({"key": made, "role": role}, as_json, lambda: made + "\n")
 
 
 def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any, Any]:
@@ -297,10 +294,11 @@ def power(
     if users_per_day is not None and not 0 < users_per_day < float("inf"):
         raise UsageError(f"--users-per-day is {users_per_day:g}; it must be a finite number above 0.")
     days = None if not users_per_day else 2 * n / users_per_day
-    if as_json:
-        print_json({"users_per_variant": n, "days": days})
-    else:
-        typer.echo(f"{n:,} users in each variant" + ("" if days is None else f", {days:.1f} days in all"))
+    show(
+        {"users_per_variant": n, "days": days},
+        as_json,
+        lambda: f"{n:,} users in each variant" + ("" if days is None else f", {days:.1f} days in all") + "\n",
+    )
 
 
 def simulate(

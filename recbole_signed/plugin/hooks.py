@@ -129,7 +129,7 @@ def _on_dataset(module: ModuleType) -> None:
         return class_for(cls, config)
 
     def from_scratch(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
-        from recbole_signed.trainer.checkpoint_growth import remember_vocabulary
+        from recbole_signed.trainer.checkpoints import remember_vocabulary
 
         wrapped(*args, **kwargs)
         remember_vocabulary(instance)
@@ -208,7 +208,7 @@ def _on_trainer_file(module: ModuleType) -> None:
         return result
 
     def save_checkpoint(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
-        from recbole_signed.trainer.random_states import save_checkpoint
+        from recbole_signed.trainer.checkpoints import save_checkpoint
 
         save_checkpoint(instance, *args, **kwargs)
 

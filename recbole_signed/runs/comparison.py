@@ -1,24 +1,29 @@
-"""A table of experiments: run what is missing, keep every row, give the table."""
+"""A table of experiments: run what is missing and no other process runs, keep every row, give the table."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import path_of, replace_text
+from recbole_signed.plugin.assignments import RUNS
 from recbole_signed.runs.building import Result
-from recbole_signed.runs.claims import Claims
-from recbole_signed.runs.marks import marks_of
 from recbole_signed.runs.pool import run_all
-from recbole_signed.runs.progress import run_progress
+from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import RunSpec, TableSpec
-from recbole_signed.runs.stored import View, table_of, view_file
+from recbole_signed.runs.stored import View, marks_of, table_of, view_file
 from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import file_name, has_none, is_there, users_folder
 from recbole_signed.signals import raised_by_sigterm
@@ -207,3 +212,93 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
             n_new += len(again)
             claims.give_back(request.id)
         return n_new
+
+
+class Claims:
+    """The runs that this process makes in a folder of rows: locks on the bytes of one file, one byte for each run.
+
+    The kernel gives them back when the process ends, however it ends. The file is in the folder for temporary files,
+    as it is nothing to keep. Other machines that share the folder of rows do not see it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        name = f"recbole-signed-{os.getuid()}-{digest(str(folder.resolve()))[:16]}.claims"
+        self._file = (Path(tempfile.gettempdir()) / name).open("ab")
+        self.taken: set[str] = set()
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def take(self, name: str, *, wait: bool = False) -> bool:
+        """Take a run on, by its id in hexadecimal digits; False where another process has it.
+
+        Args:
+            name: the id.
+            wait: until the other process gives it back or ends.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, int(name, 16))
+        except (BlockingIOError, PermissionError):
+            return False
+        self.taken.add(name)
+        return True
+
+    def give_back(self, name: str) -> None:
+        """Let other processes take a run on."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, int(name, 16))
+
+
+class RunProgress:
+    """Keeps the rows of runs as they end, and says so on standard error."""
+
+    def __init__(self, store: RowStore, bar: Any, total: int) -> None:
+        self.logs = Path(RUNS) / store.file.stem
+        self._store, self._bar, self._total = store, bar, total
+        self._task = bar.add_task("", total=total)
+        self._began, self._running = time.monotonic(), {}  # type: float, dict[str, float]
+
+    def started(self, request: RunSpec) -> None:
+        """Show that a run began."""
+        self._running[request.title] = time.monotonic()
+        self._show()
+
+    def finished(self, request: RunSpec, row: RunRow) -> None:
+        """Keep the row of a run, and say what it took or why it failed."""
+        self._store.add(row)
+        seconds = time.monotonic() - self._running.pop(request.title)
+        self.skip(1)
+        self.say(
+            f"{request.title}: {seconds:.0f} s"
+            if row.ok
+            else f"{request.title} failed: {row.reason} (its log is in {self.logs})"
+        )
+
+    def skip(self, n: int) -> None:
+        """Count runs as done that need not be made."""
+        self._bar.update(self._task, advance=n)
+        self._show()
+
+    def say(self, line: str) -> None:
+        """Print a line with the number of runs that are done, and the time since the start."""
+        done = f"[{self._bar.tasks[0].completed:.0f}/{self._total}, {time.monotonic() - self._began:.0f} s]"
+        self._bar.console.print(done, line, markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self) -> None:
+        self._bar.update(self._task, description="; ".join(self._running))
+
+
+@contextmanager
+def run_progress(total: int, store: RowStore) -> Iterator[RunProgress]:
+    """Show the progress of so many runs, whose rows go into a store."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield RunProgress(store, bar, total)

@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import MissingExtraError, UsageError, one_sentence, outside_cause
 from recbole_signed.plugin.assignments import as_word
-from recbole_signed.runs.processes import Job, end
-from recbole_signed.runs.provenance import cores, machine, versions
+from recbole_signed.runs.processes import Job, Jobs
+from recbole_signed.runs.provenance import machine, versions
 from recbole_signed.runs.rows import FAILED, RunRow
 from recbole_signed.runs.spec import RunSpec
 
@@ -37,23 +37,16 @@ def run_all(
     Raises:
         KeyboardInterrupt: after the processes were ended, which leave no row then.
     """
-    logs.mkdir(parents=True, exist_ok=True)
     waiting = list(requests)[::-1]
-    running: dict[Any, tuple[RunSpec, Job]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                request = waiting.pop()
-                job = Job(_send_row, (made, request), logs / _log_name(request), max(1, cores() // jobs))
-                running[job.connection] = request, job
-                started(request)
-            for connection in wait(list(running)):
-                request, job = running[connection]
-                row = _row(request, job)
-                del running[connection]
-                finished(request, row)
-    finally:
-        end(job for _, job in running.values())
+    with Jobs(jobs, logs) as running:
+        while waiting or any(running):
+            while waiting and (job := running.start(_send_row, (made, waiting[-1]), _log_name(waiting[-1]))):
+                job.task = waiting.pop()
+                started(job.task)
+            job, answer = running.next() or (None, None)
+            if job is not None and job.task is not None:  # else it ends, after it has sent its row
+                request, job.task = job.task, None
+                finished(request, _row(request, job, answer))
 
 
 def made(request: RunSpec) -> RunRow:
@@ -89,9 +82,8 @@ def _send_row(connection: Connection, make: Callable[[RunSpec], RunRow], request
         sys.exit(2)
 
 
-def _row(request: RunSpec, job: Job) -> RunRow:
+def _row(request: RunSpec, job: Job, answer: Any) -> RunRow:
     """Return what the process says of its run, or a failed row with the reason."""
-    answer = job.answer()
     why = answer if isinstance(answer, str) else None if isinstance(answer, RunRow) else job.reason()
     common: dict[str, Any] = {"request_hash": request.request_hash, "tuned": request.tuned}
     common |= {"section": request.section, "label": request.label}

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_signed.plugin import registry
+from recbole_signed.runs.provenance import cores
 from recbole_signed.signals import raised_by_sigterm
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
@@ -32,6 +33,9 @@ _CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "lin
 
 class Job:
     """A process that works for this one, with a pipe to it."""
+
+    task: Any = None
+    """What it is at; None while it has nothing to do."""
 
     def __init__(self, work: Callable[..., object], arguments: tuple[Any, ...], log: Path, threads: int) -> None:
         """Start it.
@@ -92,18 +96,50 @@ class Job:
                 return
 
 
-def end(jobs: Iterable[Job], *, told: bool = False) -> None:
-    """End jobs with all that they started: by SIGTERM, and those that do not obey in time by SIGKILL.
+class Jobs:
+    """At most so many jobs at a time, which share the cores; a context manager that leaves none behind."""
 
-    Args:
-        jobs: those that are to end.
-        told: they know that they are to end, and get no SIGTERM.
-    """
+    def __init__(self, n: int, logs: Path) -> None:
+        """Start nothing yet; ``logs`` is the folder for what the jobs print."""
+        self._n, self._logs = n, logs
+        self._all: dict[Any, Job] = {}
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(self._all.values())
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._all.values())
+
+    def start(self, work: Callable[..., object], arguments: tuple[Any, ...], log: str) -> Job | None:
+        """Start a job, see :class:`Job`; None where there are as many as may be."""
+        if len(self._all) >= self._n:
+            return None
+        job = Job(work, arguments, self._logs / log, max(1, cores() // self._n))
+        self._all[job.connection] = job
+        return job
+
+    def next(self, timeout: float | None = None) -> tuple[Job, Any] | None:
+        """Return what a job sends, or None in place of it where the job ended; None where none does in time."""
+        for connection in wait(list(self._all), timeout):
+            job = self._all[connection]
+            message = job.answer()
+            if message is None:
+                del self._all[connection]
+            return job, message
+        return None
+
+
+def end(jobs: Iterable[Job]) -> None:
+    """End jobs with all that they started: by SIGTERM, and those that do not obey in time by SIGKILL."""
     jobs = list(jobs)
-    for how in (None if told else signal.SIGTERM, signal.SIGKILL):
+    for how in (signal.SIGTERM, signal.SIGKILL):
         alive = [each for each in jobs if each.process.exitcode in (None, _UNKNOWN)]
-        for each in alive if how else ():
-            each.kill(how or signal.SIGKILL)
+        for each in alive:
+            each.kill(how)
         until = time.monotonic() + _GRACE_SECONDS
         for each in alive:
             each.process.join(max(0.0, until - time.monotonic()))

@@ -33,35 +33,12 @@ RECBOLE_DATA_PATH = "dataset"
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 
 NOT_RESULTS = frozenset(
-    [
-        "gpu_id",
-        "use_gpu",
-        "device",
-        "local_rank",
-        "single_spec",
-        "nproc",
-        "world_size",
-        "offset",
-        "ip",
-        "port",
-        "worker",
-        "state",
-        "show_progress",
-        "threads",
-        "verbose",
-        "data_path",
-        "checkpoint_dir",
-        "save_dataset",
-        "dataset_save_path",
-        "save_dataloaders",
-        "dataloaders_save_path",
-        "config_files",
-        "config_file_list",
-        "log_wandb",
-        "wandb_project",
-        "vocabulary",
-        "trained_vocabulary",
-    ]
+    (
+        *("gpu_id", "use_gpu", "device", "local_rank", "single_spec", "nproc", "world_size", "offset", "ip", "port"),
+        *("worker", "state", "show_progress", "threads", "verbose", "data_path", "checkpoint_dir", "save_dataset"),
+        *("dataset_save_path", "save_dataloaders", "dataloaders_save_path", "config_files", "config_file_list"),
+        *("log_wandb", "wandb_project", "vocabulary", "trained_vocabulary"),
+    )
 )
 """Keys of a configuration that say where and how it runs, not what comes out."""
 

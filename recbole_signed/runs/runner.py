@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -16,8 +17,9 @@ from typing import Any
 
 import torch
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
+from recbole.utils import EvaluatorType, ModelType, argument_list, get_model, get_trainer, init_logger, init_seed
 
+from recbole_signed.compat.checkpoint import VOCABULARY
 from recbole_signed.compat.log import each_warning_once, own_arguments_hidden
 from recbole_signed.data.split import holds_nothing_out
 from recbole_signed.errors import UsageError, argument, counted
@@ -28,12 +30,11 @@ from recbole_signed.plugin import make_config, split_of
 from recbole_signed.plugin.assignments import as_word
 from recbole_signed.plugin.facts import facts_of
 from recbole_signed.plugin.run_config import given_settings, quiet_log
-from recbole_signed.runs.provenance import config_hash, data_version, machine, versions
-from recbole_signed.runs.reading import DataCache
+from recbole_signed.runs.provenance import config_hash, data_sha256, data_version, digest, machine, versions
 from recbole_signed.runs.refit import refitted
 from recbole_signed.runs.rows import NO_VALUES, RunRow
 from recbole_signed.runs.user_values import write
-from recbole_signed.runs.warm_up import run_warm_up
+from recbole_signed.trainer.checkpoints import rng_state, set_rng_state
 
 _SAY_SECONDS = 5.0
 """How often a training tells its progress."""
@@ -103,6 +104,8 @@ def run(
         UsageError: something asked for does not exist or does not fit; nothing was trained then.
     """
     if serve:
+        from recbole_signed.runs.serving_cost import run_warm_up
+
         run_warm_up(model, given_settings(make_config(model, dataset, config_files, overrides, seed)))
     reset_peak_memory()
     base_memory, _ = memory_bytes()
@@ -331,3 +334,47 @@ def plain_result(result: Mapping[str, Any] | None) -> dict[str, float | None]:
     """RecBole's result as floats of Python; None where a metric is not defined."""
     values = {key: float(value) for key, value in (result or {}).items()}
     return {key: value if math.isfinite(value) else None for key, value in values.items()}
+
+
+class DataCache:
+    """Keeps the data set that was read last, before its split, and a copy of it goes to each run.
+
+    RecBole's split shuffles the rows of a data set in place, so a run must never see what another has split. What was
+    read is used again while all settings that reading and splitting depend on are equal.
+    """
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._data: Any = None
+        self._random: dict[str, Any] = {}
+        self._vocabulary: Any = None
+        self._checksums: dict[tuple[str, str], str] = {}
+        self.n_read = 0
+        """How often files were read."""
+
+    def read(self, config: Any) -> Any:
+        """Return the data set of a configuration; the random generators are left as they are after a reading."""
+        key = _key(config)
+        if key != self._key:
+            self._data = None  # there is never room for two
+            self._data = create_dataset(config)
+            self._key, self._random, self._vocabulary = key, rng_state(), config[VOCABULARY]
+            self.n_read += 1
+        else:
+            set_rng_state(self._random)
+        # the copy refers to the new configuration in every place where the original refers to its own
+        data = copy.deepcopy(self._data, {id(self._data.config): config})
+        config[VOCABULARY] = self._vocabulary
+        return data
+
+    def sha256(self, config: Any) -> str:
+        """Return the checksum of the data set's files, see :func:`~recbole_signed.runs.data_sha256`."""
+        place = (str(config["data_path"]), str(config["dataset"]))
+        if place not in self._checksums:
+            self._checksums[place] = data_sha256(Path(place[0]), place[1])
+        return self._checksums[place]
+
+
+def _key(config: Any) -> str:
+    names = [*argument_list.dataset_arguments, "model", "dataset", "data_path", "seed", "eval_args", "repeatable"]
+    return digest({name: config[name] for name in names})

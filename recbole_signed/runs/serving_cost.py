@@ -1,32 +1,38 @@
 """What a trained model costs when it is used: a fresh process loads its checkpoint and ranks 1,000 users.
 
-A process of its own, because one that has trained keeps memory which serving does not need.
+A process of its own, because one that has trained keeps memory which serving does not need. Before that, and before the
+training, the model works on a tiny data set: what a process does for the first time brings in code of its libraries,
+some 30 MB of torch, MKL and SciPy, more than a model of a small data set needs itself.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
-from recbole.utils import EvaluatorType, ModelType, init_logger
+from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_logger, init_seed
 
 from recbole_signed.compat.log import own_arguments_hidden
+from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memory
 from recbole_signed.model import SignedRecommender
+from recbole_signed.plugin import make_config
 from recbole_signed.plugin.run_config import given_settings, quiet_log
-from recbole_signed.runs.warm_up import run_warm_up
 from recbole_signed.trainer.restoring import read_checkpoint, restore_data, restore_model
 
 N_USERS = 1000
@@ -151,6 +157,56 @@ def main() -> None:
     checkpoint, out = map(Path, sys.argv[1:3])
     found = serve(checkpoint)
     out.write_text(json.dumps(found), encoding="utf-8")
+
+
+_NAME = "warm-up"
+_USERS, _ITEMS = 120, 96
+_OF_THE_DATA = (
+    *("data_path", "benchmark_filename", "load_col", "unload_col", "val_interval", "threshold", "sign_rule"),
+    *("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "SIGN_FIELD"),
+    *("user_inter_num_interval", "item_inter_num_interval"),
+)
+
+
+def run_warm_up(model: str, settings: Mapping[str, Any]) -> None:
+    """Train a model for one epoch on a planted data set with validation, evaluate it there, and forget it.
+
+    It leaves neither files nor handlers of loggers behind, but the random generators seeded.
+
+    Args:
+        model: class name.
+        settings: RecBole keys of what is to be measured; those that say which data it reads are left out.
+
+    Raises:
+        UsageError: the model fails on that data.
+    """
+    given = {key: value for key, value in settings.items() if key not in _OF_THE_DATA}
+    topk = settings.get("topk") or 1
+    items = max(_ITEMS, 2 * max(topk if isinstance(topk, list) else [topk]))  # a list needs some to leave out
+    try:
+        with tempfile.TemporaryDirectory(prefix="recbole-signed-") as root:
+            convert("toy", None, root, name=_NAME, users=_USERS, items=items)
+            places = {"data_path": root, "checkpoint_dir": root, "epochs": 1, "eval_step": 1, "show_progress": False}
+            _train_and_evaluate(make_config(model, _NAME, overrides={**given, **places}))
+    except Exception as error:
+        raise UsageError(
+            f"{model} fails on the {_USERS} users and {items} items on which each model is tried before its costs are "
+            f"measured ({type(error).__name__}: {error}); fix it, or measure without serving."
+        ) from error
+
+
+def _train_and_evaluate(config: Any) -> None:
+    with own_arguments_hidden():
+        init_seed(config["seed"], config["reproducibility"])
+        train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+        recommender = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
+        try:
+            trainer.fit(train_data, valid_data, saved=False, show_progress=False, verbose=False)
+            trainer.evaluate(test_data, load_best_model=False)
+        finally:
+            trainer.tensorboard.close()
+            shutil.rmtree(trainer.tensorboard.log_dir, ignore_errors=True)
 
 
 if __name__ == "__main__":

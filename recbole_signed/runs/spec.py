@@ -6,16 +6,12 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
-    JsonValue,
     PrivateAttr,
     StrictBool,
     StrictInt,
@@ -42,16 +38,15 @@ from recbole_signed.plugin.assignments import (
 )
 from recbole_signed.plugin.configuration import PROTOCOLS, refuse_unknown_keys
 from recbole_signed.plugin.facts import class_names, default_file, facts_of, foreign_code
-from recbole_signed.plugin.ranges import RANGES, without_removed
+from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED, has_k
 from recbole_signed.runs.provenance import data_folder, data_sha256, digest
 from recbole_signed.runs.rows import RunRow, request_id
-from recbole_signed.runs.table_file import POOL, keys_on, read_table_file
-from recbole_signed.runs.tuned import how_in_row, tuned_choice, tuned_for
+from recbole_signed.runs.table_file import DEFAULT_SEEDS, POOL, Seeds, TableParts, keys_on, read_table_file, seeds_in
+from recbole_signed.runs.tuned import how_in_row, tuned_for
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
-DEFAULT_SEEDS = (2020,)
 
 
 @dataclass(frozen=True)
@@ -138,17 +133,6 @@ class PlannedRow:
     """What the table's key ``tuned`` says, see :func:`recbole_signed.runs.tuned.tuned_for`."""
 
 
-def _seeds(value: Any) -> tuple[int, ...]:
-    seeds = [value] if isinstance(value, int) else value
-    whole = isinstance(seeds, (list, tuple)) and all(type(each) is int for each in seeds)
-    if not whole or not seeds or len(set(seeds)) != len(seeds):
-        raise UsageError(f"'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}.")
-    unfit = [each for each in seeds if not RANGES["seed"].holds(each)]
-    if unfit:
-        raise UsageError(f"'seeds' holds {unfit[0]}; each must be {RANGES['seed']}.")
-    return tuple(seeds)
-
-
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
@@ -165,58 +149,6 @@ def _columns(value: Any) -> tuple[str, ...]:
     return tuple(columns)
 
 
-class _Keys(Spec):
-    """RecBole keys, of which some are a table's own or read by it."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, JsonValue]
-    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")
-    """Keys of other parts of a table, which would be ignored here."""
-
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
-    tuned: Annotated[Any, BeforeValidator(tuned_choice)] = None
-    start: dict[str, Any] | None = Field(None, description="a mapping of the keys with which 'tune' begins")
-
-    @model_validator(mode="after")
-    def _says_nothing_that_is_ignored(self) -> _Keys:
-        given = self.__pydantic_extra__ or {}
-        if "seed" in given:
-            raise UsageError("'seed' is no key of a table; write 'seeds', a list such as [2020].")
-        for key in self.elsewhere:
-            if key in given:
-                raise UsageError(
-                    f"'{key}' can't be set here: 'model' and 'per_dataset' are keys of a model of the table, 'dataset' "
-                    f"and '{POOL}' of a data set."
-                )
-        return self
-
-
-class _DatasetKeys(_Keys):
-    """What a table says of a data set."""
-
-    elsewhere = ("model", "per_dataset")
-    dataset: str | None = None
-    pool: str | None = None
-
-
-def _or_left_out(value: Any) -> Any:
-    if value is False or value is None:
-        return None
-    if not isinstance(value, dict):
-        raise UsageError("'per_dataset' must map data sets to RecBole keys, or to false, which leaves the model out.")
-    return value
-
-
-class _ModelKeys(_Keys):
-    """What a table says of a model."""
-
-    elsewhere = ("dataset", POOL)
-    model: str | None = None
-    per_dataset: dict[str, Annotated[_Keys | None, BeforeValidator(_or_left_out)]] | None = Field(
-        None, description="a mapping from data sets of the table to RecBole keys, or to false"
-    )
-
-
 class _Judged(Spec):
     """The keys of a run that say whether it fills the columns of a table."""
 
@@ -224,30 +156,11 @@ class _Judged(Spec):
     topk: Annotated[tuple[StrictInt, ...], BeforeValidator(_listed)]
 
 
-Content = TypeVar("Content", bound=Mapping[str, Any])
-
-
-def _is_of(kind: type[Spec], value: Content, where: str) -> Content:
-    checked(kind, value, where)
-    return value
-
-
-def _are_of(kind: type[Spec], value: Content) -> Content:
-    for name, keys in value.items():
-        checked(kind, keys, name)
-    return value
-
-
-class TableSpec(Spec):
+class TableSpec(TableParts):
     """The content of a table's yaml file."""
 
     title: str
-    datasets: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _DatasetKeys))]
-    models: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _ModelKeys))]
-    common: Annotated[dict[str, Any], AfterValidator(partial(_is_of, _Keys, where="common"))] = Field(
-        {}, description="a mapping of RecBole keys"
-    )
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = DEFAULT_SEEDS
+    seeds: Seeds = DEFAULT_SEEDS
     columns: Annotated[tuple[str, ...], BeforeValidator(_columns)] = DEFAULT_COLUMNS
     note: str | None = None
     per_user: StrictBool = Field(True, description="true or false")
@@ -362,7 +275,7 @@ class TableSpec(Spec):
                 beside = folder / f"{dataset}.yaml"
                 how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
-                seeds = _seeds(settings.pop("seeds", self._seeds_of(model, beside, settings)))
+                seeds = seeds_in(settings.pop("seeds", self._seeds_of(model, beside, settings)))
                 code = registry.metric_code(self._check_columns(cell.label, beside, settings))
                 for seed in seeds:
                     asked = {

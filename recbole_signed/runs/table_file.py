@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin.assignments import merged
-from recbole_signed.yaml_spec import read_yaml
+from recbole_signed.plugin.ranges import RANGES
+from recbole_signed.runs.tuned import tuned_choice
+from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 EXTENDS, ROWS_FROM = "extends", "rows_from"
 NAMED = ("datasets", "models")
@@ -16,6 +21,100 @@ POOL = "pool"
 """Key of a data set: splits of the same data have one name here, and ``significance`` takes them together."""
 IDENTITY = ("dataset", POOL)
 """Keys of a data set that say what it is, not how models run on it."""
+DEFAULT_SEEDS = (2020,)
+Content = TypeVar("Content", bound=Mapping[str, Any])
+
+
+def seeds_in(value: Any) -> tuple[int, ...]:
+    """Return what a table's key ``seeds`` says, if it may say that.
+
+    Raises:
+        UsageError: it may not.
+    """
+    seeds = [value] if isinstance(value, int) else value
+    whole = isinstance(seeds, (list, tuple)) and all(type(each) is int for each in seeds)
+    if not whole or not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError(f"'seeds' must be different whole numbers such as [2020, 2021, 2022], but is {value!r}.")
+    unfit = [each for each in seeds if not RANGES["seed"].holds(each)]
+    if unfit:
+        raise UsageError(f"'seeds' holds {unfit[0]}; each must be {RANGES['seed']}.")
+    return tuple(seeds)
+
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(seeds_in)]
+
+
+class _Keys(Spec):
+    """RecBole keys, of which some are a table's own or read by it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")
+    """Keys of other parts of a table, which would be ignored here."""
+
+    seeds: Seeds = DEFAULT_SEEDS
+    tuned: Annotated[Any, BeforeValidator(tuned_choice)] = None
+    start: dict[str, Any] | None = Field(None, description="a mapping of the keys with which 'tune' begins")
+
+    @model_validator(mode="after")
+    def _says_nothing_that_is_ignored(self) -> _Keys:
+        given = self.__pydantic_extra__ or {}
+        if "seed" in given:
+            raise UsageError("'seed' is no key of a table; write 'seeds', a list such as [2020].")
+        for key in self.elsewhere:
+            if key in given:
+                raise UsageError(
+                    f"'{key}' can't be set here: 'model' and 'per_dataset' are keys of a model of the table, 'dataset' "
+                    f"and '{POOL}' of a data set."
+                )
+        return self
+
+
+class _DatasetKeys(_Keys):
+    """What a table says of a data set."""
+
+    elsewhere = ("model", "per_dataset")
+    dataset: str | None = Field(None, description="a name")
+    pool: str | None = Field(None, description="a name")
+
+
+def _or_left_out(value: Any) -> Any:
+    if value is False or value is None:
+        return None
+    if not isinstance(value, dict):
+        raise UsageError("'per_dataset' must map data sets to RecBole keys, or to false, which leaves the model out.")
+    return value
+
+
+class _ModelKeys(_Keys):
+    """What a table says of a model."""
+
+    elsewhere = ("dataset", POOL)
+    model: str | None = None
+    per_dataset: dict[str, Annotated[_Keys | None, BeforeValidator(_or_left_out)]] | None = Field(
+        None, description="a mapping from data sets of the table to RecBole keys, or to false"
+    )
+
+
+def _is_of(kind: type[Spec], value: Content, where: str) -> Content:
+    checked(kind, value, where)
+    return value
+
+
+def _are_of(kind: type[Spec], value: Content) -> Content:
+    for name, keys in value.items():
+        checked(kind, keys, name)
+    return value
+
+
+class TableParts(Spec):
+    """What a table says of its runs, whether it is joined with the one that it extends or not yet."""
+
+    datasets: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _DatasetKeys))] = Field({})
+    models: Annotated[dict[str, dict[str, Any]], AfterValidator(partial(_are_of, _ModelKeys))] = Field({})
+    common: Annotated[dict[str, Any], AfterValidator(partial(_is_of, _Keys, where="common"))] = Field(
+        {}, description="a mapping of RecBole keys"
+    )
 
 
 def rows_file_of(yaml_file: Path) -> Path:
@@ -58,7 +157,7 @@ def _read(path: Path, keys: tuple[str, ...], above: tuple[Path, ...]) -> dict[st
     for key in NAMED:
         if content.get(key):
             content[key] = _named(path, key, content[key])
-    _check_mappings(path, content)
+    checked(TableParts, {key: content[key] for key in TableParts.model_fields if content.get(key)}, path)
     given = [key for key in (EXTENDS, ROWS_FROM) if key in content]
     if not given:
         return content
@@ -81,31 +180,6 @@ def _files(path: Path, key: str, content: Mapping[str, Any], above: tuple[Path, 
         if (path.parent / name).resolve() in (path.resolve(), *above):
             raise UsageError(f"{path}: '{key}' leads back to {name}; a table can't extend itself.")
     return names
-
-
-def _check_mappings(path: Path, content: Mapping[str, Any]) -> None:
-    """Refuse what can't be joined with another table's: these are mappings and names.
-
-    Raises:
-        UsageError: of the first thing that is something else.
-    """
-    common = content.get("common")
-    if common is not None and not isinstance(common, dict):
-        raise UsageError(f"{path}: 'common' must be a mapping of RecBole keys, but is {common!r}.")
-    for name, keys in (content.get("datasets") or {}).items():
-        for key in IDENTITY:
-            if not isinstance(keys.get(key), str | None):
-                raise UsageError(f"{path}: {name}: '{key}' must be a name, but is {keys[key]!r}.")
-    for label, keys in (content.get("models") or {}).items():
-        places = keys.get("per_dataset")
-        what = (
-            f"{path}: {label}: 'per_dataset' must be a mapping from data sets of the table to RecBole keys, or to false"
-        )
-        if not isinstance(places, dict | None):
-            raise UsageError(f"{what}, but is {places!r}.")
-        for name, each in (places or {}).items():
-            if each is not None and each is not False and not isinstance(each, dict):
-                raise UsageError(f"{what}, which leaves the model out, but says {each!r} of {name}.")
 
 
 def _view(path: Path, others: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:

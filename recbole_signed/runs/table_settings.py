@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.errors import UsageError
+from recbole_signed.errors import UsageError, ending
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import STOCK, class_names
 from recbole_signed.runs.spec import TableSpec
 from recbole_signed.runs.table_file import POOL
 
@@ -64,3 +66,67 @@ def table_settings(
             raise UsageError(f"{path} leaves {label} out on '{dataset}'; take it from the list of --model.")
     order = sorted(found_of, key=lambda model: labels.index(found_of[model][0])) if labels else found_of
     return {model: found_of[model][1] for model in order}
+
+
+ALL = "all"
+
+
+def asked_models(
+    names: Sequence[str],
+    dataset: str,
+    suits: Callable[[str], bool],
+    table: Path | None = None,
+    tuned: Sequence[str] = (),
+    data_path: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the models of ``-m A,B`` in that order, each with the RecBole keys that a table or a tuning gives it.
+
+    Args:
+        names: of models, or labels of the table. :data:`ALL` stands for every other model that this table has, or,
+            without one, that the bundled tables have.
+        dataset: name of a data set.
+        suits: whether the command can look into a model of that class name; ``all`` leaves out what does not.
+        table: a table's yaml file, whose keys are taken.
+        tuned: folders of ``yaml/model``, such as those under which ``tune`` keeps what it chose: the first of them that
+            has a model's file gives the keys.
+        data_path: folder of the data sets, where it is given.
+
+    Raises:
+        UsageError: no model is named or one that does not exist, both sources of keys are given, a folder of ``tuned``
+            is not there, or as :func:`~recbole_signed.runs.table_settings`.
+    """
+    if not names:
+        raise UsageError("--model names no model; give one or more, as in SSF,EASE, or all.")
+    if table is not None and tuned:
+        raise UsageError("--tuned cannot be combined with --table, which says what was tuned; leave one of them out.")
+    named = [name for name in names if name != ALL]
+    if table is None:  # before the first of them is trained; a table knows its labels
+        named = class_names(*named)
+    found = _with_keys(named, dataset, table, tuned, data_path) if named else {}
+    if ALL in names:
+        everything = _with_keys([], dataset, table, tuned, data_path)
+        found |= {model: keys for model, keys in everything.items() if model not in found and suits(model)}
+    return found
+
+
+def _with_keys(
+    names: Sequence[str], dataset: str, table: Path | None, tuned: Sequence[str], data_path: str | None
+) -> dict[str, dict[str, Any]]:
+    """Return the models, all for none, in the order of their names."""
+    from recbole_signed.runs import table_settings
+    from recbole_signed.runs.tuned import tuned_path
+    from recbole_signed.yaml_spec import read_yaml
+
+    if table is not None:
+        return table_settings(table, dataset, names, data_path)
+    for name in tuned:
+        folder = tuned_path("", name).parent
+        if not folder.is_dir():
+            beside = [each.name for each in folder.parent.glob("*") if each.is_dir()]
+            raise UsageError(f"--tuned names '{name}', but there is no folder {folder}{ending(name, beside)}")
+    found = {}
+    installed = {name for name, _ in registry.stock_models()}  # RecBole 1.2.0 has fewer
+    for model in names or (*registry.models(), *(name for name in STOCK if name in installed)):
+        files = [file for file in (tuned_path(model, name) for name in tuned) if file.is_file()]
+        found[model] = read_yaml(files[0]) if files else {}
+    return found

@@ -15,18 +15,16 @@ from recbole.utils import ModelType
 from recbole_signed.compat.checkpoint import VOCABULARY
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
-from recbole_signed.trainer.checkpoint_growth import (
+from recbole_signed.trainer.checkpoints import (
     check_vocabulary,
     grown_optimizer,
     grown_parameters,
-    vocabulary_of,
-)
-from recbole_signed.trainer.random_states import (
     rng_state,
     set_loader_state,
     set_rng_state,
     set_training_state,
     states_in,
+    vocabulary_of,
     without_layers,
 )
 from recbole_signed.trainer.restoring import read_checkpoint

@@ -19,7 +19,7 @@ from warm_python import WarmPython
 from recbole_signed import __version__
 from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
-from recbole_signed.cli.panels import PANELS
+from recbole_signed.cli.app import PANELS
 from recbole_signed.convert import convert
 from recbole_signed.runs import pool
 
@@ -154,16 +154,8 @@ def test_models_of_third_parties_come_first(tmp_path: Path, warm_python: WarmPyt
 def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "raw.csv").write_text("user,item,rating,time\na,x,5,1\na,y,1,2\nb,x,3,3\n", encoding="utf-8")
     words = [
-        "convert",
-        "csv",
-        "-i",
-        "raw.csv",
-        "-o",
-        "out",
-        "--name",
-        "mine",
-        "like=rating == 5",
-        "dislike=rating <= 2",
+        *("convert", "csv", "-i", "raw.csv", "-o"),
+        *("out", "--name", "mine", "like=rating == 5", "dislike=rating <= 2"),
     ]
     status, out, _ = outcome(capsys, *words, "--json")
     assert status == 0

@@ -21,7 +21,7 @@ from recbole_signed.convert import convert
 from recbole_signed.convert.manifest import accept
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config
-from recbole_signed.runs import RunRow, TableSpec, compare, pool, runner
+from recbole_signed.runs import RunRow, TableSpec, compare, pool, processes, runner
 from recbole_signed.runs.processes import THREAD_VARIABLES, Job, end, environment
 from recbole_signed.runs.rows import append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
@@ -286,7 +286,7 @@ def test_a_folder_that_takes_no_rows_is_refused_before_anything_runs(write: Writ
 
 
 def test_jobs_run_side_by_side_and_share_the_cores(write: Write, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "cores", lambda: 6)
+    monkeypatch.setattr(processes, "cores", lambda: 6)
     for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     assert environment(3)["OMP_NUM_THREADS"] == "3"

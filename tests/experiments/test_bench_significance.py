@@ -25,13 +25,12 @@ from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.significance import TESTS
-from recbole_signed.lab.significance import kept_tests, pairwise_table, pairwise_tests, significance
-from recbole_signed.lab.significance.kept_tests import kept_outcomes
+from recbole_signed.lab.significance import pairwise_lines, pairwise_table, pairwise_tests, significance
+from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
 from recbole_signed.runs import RunRow, TableSpec, compare, pool
-from recbole_signed.runs.marks import find_marks
 from recbole_signed.runs.rows import FAILED, append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
-from recbole_signed.runs.stored import View, view_file
+from recbole_signed.runs.stored import View, find_marks, view_file
 from recbole_signed.runs.user_values import SectionValues, file_name, users_folder, write
 from recbole_signed.table import render, to_text
 
@@ -85,6 +84,15 @@ def finish(tmp_path: Path) -> Finish:
         return table
 
     return finished
+
+
+def rewrite(table: Path, change: Callable[[RunRow], RunRow]) -> None:
+    """Write the rows of a table again, each as ``change`` makes it."""
+    file = table.with_suffix(".jsonl")
+    rows = read_rows(file)
+    file.unlink()
+    for row in rows:
+        append_row(file, change(row))
 
 
 def by_pair(found: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -218,11 +226,7 @@ def test_a_split_without_two_finished_models_has_no_part_in_its_pool(finish: Fin
     splits = {"first": {"dataset": "toy-signed", "pool": "both"}, "second": {"pool": "both"}}
     convert("toy", None, Path("atomic_files"), name="second")
     table = finish(text=TABLE.replace("datasets: [toy-signed]", f"datasets: {json.dumps(splits)}"))
-    rows = table.with_suffix(".jsonl")
-    found = read_rows(rows)
-    rows.unlink()
-    for row in found:
-        append_row(rows, replace(row, stopped_by="budget") if row.dataset == "second" else row)
+    rewrite(table, lambda row: replace(row, stopped_by="budget") if row.dataset == "second" else row)
     told = significance(table)
     assert {each["section"] for each in told["comparisons"]} == {"both"}
     alone = significance(table, datasets=["first"])
@@ -270,31 +274,19 @@ def test_a_family_too_large_for_the_resamples_is_said(finish: Finish) -> None:
 
 
 def test_a_failed_run_is_left_out(finish: Finish) -> None:
-    table = finish()
-    request = next(each for each in TableSpec.read(table).requests() if each.label == "EASE")
-    rows = table.with_suffix(".jsonl")
-    kept = [row for row in read_rows(rows) if row.label != "EASE"]
-    rows.unlink()
-    failed = RunRow("EASE", "toy-signed", 1, FAILED, "no", request_hash=request.request_hash)
-    for row in [*kept, replace(failed, data_sha256=request.data_sha256)]:
-        append_row(rows, row)
-    found = significance(table)
-    assert {each["other"] for each in found["comparisons"]} == {"Pop"}
-    assert "EASE on toy-signed (seed 1)" in found["notes"][0]
+    for label, seed, other in (("EASE", 1, "Pop"), ("Pop", 2, "EASE")):  # of the latter one of two seeds
+        table = finish()
 
+        def failed(row: RunRow, of: tuple[str, int] = (label, seed)) -> RunRow:
+            without = {"status": FAILED, "reason": "no", "test": {}, "per_user": None, "per_user_sha256": None}
+            return replace(row, **without) if (row.label, row.seed) == of else row
 
-def test_a_model_of_which_one_seed_failed_is_left_out(finish: Finish) -> None:
-    table = finish()
-    rows = table.with_suffix(".jsonl")
-    kept = read_rows(rows)
-    rows.unlink()
-    for row in kept:
-        fails = (row.label, row.seed) == ("Pop", 2)
-        append_row(rows, replace(row, status=FAILED, reason="no", test={}) if fails else row)
-    found = significance(table, resamples=50)
-    assert {each["other"] for each in found["comparisons"]} == {"EASE"}
-    assert "Pop on toy-signed (seed 2)" in found["notes"][0]
-    assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
+        rewrite(table, failed)
+        found = significance(table, resamples=50)
+        assert {each["other"] for each in found["comparisons"]} == {other}
+        assert f"{label} on toy-signed (seed {seed})" in found["notes"][0]
+        assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
+        table.with_suffix(".jsonl").unlink()
 
 
 # ---- what is missing ----
@@ -353,11 +345,7 @@ def test_a_table_may_keep_no_values(finish: Finish) -> None:
 
 def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -> None:
     table = finish()
-    rows = table.with_suffix(".jsonl")
-    found = read_rows(rows)
-    rows.unlink()
-    for row in found:
-        append_row(rows, replace(row, test={**row.test, "gauc": 0.5}))
+    rewrite(table, lambda row: replace(row, test={**row.test, "gauc": 0.5}))
     with pytest.raises(UsageError, match="'gauc', which is not a mean over users"):
         significance(table, ["gauc"])
 
@@ -397,11 +385,7 @@ def test_rows_in_another_folder_are_thought_of(finish: Finish, tmp_path: Path) -
 
 def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
     table = finish()
-    rows = table.with_suffix(".jsonl")
-    failed = [replace(row, status=FAILED, per_user=None, per_user_sha256=None) for row in read_rows(rows)]
-    rows.unlink()
-    for row in failed:
-        append_row(rows, row)
+    rewrite(table, lambda row: replace(row, status=FAILED, per_user=None, per_user_sha256=None))
     with pytest.raises(UsageError, match="there is nothing to compare"):
         significance(table)
 
@@ -530,11 +514,7 @@ def test_a_part_of_the_table_is_a_family_of_its_own(finish: Finish) -> None:
 
 def stop(table: Path, *labels: str) -> None:
     """Let the budget have stopped the trainings of some models."""
-    rows = table.with_suffix(".jsonl")
-    found = read_rows(rows)
-    rows.unlink()
-    for row in found:
-        append_row(rows, replace(row, stopped_by="budget") if row.label in labels else row)
+    rewrite(table, lambda row: replace(row, stopped_by="budget") if row.label in labels else row)
 
 
 def test_what_a_budget_stopped_takes_part_in_no_claim(finish: Finish) -> None:
@@ -745,22 +725,22 @@ def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
 
 def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_file = tmp_path / "table.jsonl"
-    read = kept_tests._read
+    read = pairwise_lines._read
 
     def slowly(file: Path) -> dict[str, Any]:
         found = read(file)
         time.sleep(0.3)
         return found
 
-    monkeypatch.setattr(kept_tests, "_read", slowly)
+    monkeypatch.setattr(pairwise_lines, "_read", slowly)
 
     def keep(against: str) -> None:
         pair = {"section": "s", "metric": "m", "model": against, "other": "o", "values": "v"}
-        kept_tests.keep(rows_file, against, "digest", {"comparisons": [pair]}, {"v"})
+        pairwise_lines.keep(rows_file, against, "digest", {"comparisons": [pair]}, {"v"})
 
     with ThreadPoolExecutor() as threads:
         list(threads.map(keep, ["SSF", "EASE", "Pop"]))
-    assert sorted(read(kept_tests.kept_file(rows_file))) == ["EASE", "Pop", "SSF"]
+    assert sorted(read(pairwise_lines.kept_file(rows_file))) == ["EASE", "Pop", "SSF"]
 
 
 def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
@@ -781,13 +761,7 @@ def test_a_metric_without_a_value_takes_no_part_in_the_choice_of_the_model(finis
     table = finish(
         text=TABLE.replace("SSF: {seeds: [1]}", "BPR: {seeds: [1]}"), values=lambda _, seed: drawn("SSF", seed)
     )
-    rows = read_rows(table.with_suffix(".jsonl"))
-    table.with_suffix(".jsonl").unlink()
-    for row in rows:
-        append_row(
-            table.with_suffix(".jsonl"),
-            replace(row, test={**row.test, "recall@5": None}) if row.model == "BPR" else row,
-        )
+    rewrite(table, lambda row: replace(row, test={**row.test, "recall@5": None}) if row.model == "BPR" else row)
     found = significance(table, ["recall@5"])
     assert {each["model"] for each in found["comparisons"]} <= {"Pop", "EASE"}
     chosen_by_the_outcome = [note for note in found["notes"] if "because it is the best by these numbers" in note]

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.runs import RunRow
-from recbole_signed.runs.building import build_table, run_table
-from recbole_signed.runs.footnotes import describe_split
+from recbole_signed.runs.building import build_table, describe_split, run_table
 from recbole_signed.runs.metric_columns import COSTS, cost_columns, has_k, metric_column, smaller_is_better
 from recbole_signed.runs.rows import FAILED
 from recbole_signed.table import Cell, latex_escaped, render, to_latex, to_markdown, to_text

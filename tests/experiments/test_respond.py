@@ -16,11 +16,11 @@ from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 from recbole_signed import run
 from recbole_signed.cli import app as cli
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.analysis.asked import asked_models
 from recbole_signed.live import LIKE, Event, OnlineRecommender
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.respond import respond, responsiveness
 from recbole_signed.live.respond.responsiveness import has_learner, overlap, respond_all
+from recbole_signed.runs.table_settings import asked_models
 
 QUICK: dict[str, Any] = {"state": "ERROR", "epochs": 3, "eval_step": 1, "topk": [5]}
 

@@ -8,13 +8,26 @@ import resource
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recbole_signed.cli.app import main
+from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError, outside_cause
 from recbole_signed.runs import RowStore, RunRow
 from recbole_signed.runs.rows import FAILED, append_row, read_rows
+from recbole_signed.runs.user_values import (
+    SectionValues,
+    best_of,
+    has_none,
+    is_there,
+    pooled_sections,
+    read_section,
+    write,
+)
 
 TEXT = st.text(max_size=20)
 ROWS = st.builds(
@@ -160,3 +173,141 @@ def test_processes_may_append_at_once(tmp_path: Path) -> None:
         writer.join()
     rows = read_rows(file)
     assert sorted((row.model, row.seed) for row in rows) == [(model, seed) for model in "ABC" for seed in range(50)]
+
+
+NAN = np.nan
+RANDOM_SPLIT = {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}
+
+
+def run_of(rows_file: Path, model: str, seed: int, values: dict[str, float], split: object = "predefined") -> RunRow:
+    """Write recall@5 (and for A hit@5) of some users, and return the row that says so."""
+    path = rows_file.parent / "t.users" / f"{model}{seed}.parquet"
+    table = {"recall@5": np.array(list(values.values()))}
+    table |= {"hit@5": table["recall@5"] * 2} if model == "A" else {}
+    checksum = write(path, list(values), table)
+    return RunRow(model, "d", seed, per_user=f"t.users/{path.name}", per_user_sha256=checksum, split=split)
+
+
+def test_a_run_keeps_the_values_of_its_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert("toy", None, tmp_path / "atomic_files")
+    words = ["run", "-m", "Pop", "-d", "toy-signed", "--no-save", "--json", "--per-user", "kept/pop.parquet"]
+    with pytest.raises(SystemExit) as exit_status:
+        main([*words, "state=ERROR", "metric_decimal_place=6"])
+    assert exit_status.value.code == 0
+    row = RunRow.from_dict(json.loads(capsys.readouterr().out))
+    assert row.per_user == "kept/pop.parquet"
+    assert is_there(row, tmp_path / "rows.jsonl")
+    kept = pl.read_parquet("kept/pop.parquet")
+    assert set(kept.columns) == {"user", *row.test}
+    assert set(kept.dtypes[1:]) == {pl.Float32}
+    for metric, value in row.test.items():
+        assert kept[metric].cast(pl.Float64).mean() == pytest.approx(value, abs=1e-6)
+    raw = pl.read_csv("atomic_files/toy-signed/toy-signed.inter", separator="\t", infer_schema=False)
+    assert set(kept["user"]) <= set(raw["user_id:token"]), "users as the data set names them"
+    assert 0 < kept["dislikeshare@10"].null_count() < kept.height, "not everybody counts"
+
+
+def test_a_run_without_such_metrics_keeps_nothing(tmp_path: Path) -> None:
+    from recbole_signed.runs import run
+
+    convert("toy", None, tmp_path / "atomic_files")
+    overrides = {"state": "ERROR", "metrics": ["GAUC"], "valid_metric": "GAUC"}
+    row = run("Pop", "toy-signed", overrides=overrides, save=False, per_user=tmp_path / "x.parquet")
+    assert (row.per_user, row.per_user_sha256) == ("", None)
+    assert has_none(row)
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_a_file_counts_only_as_it_was_written(tmp_path: Path) -> None:
+    rows_file = tmp_path / "t.jsonl"
+    row = run_of(rows_file, "A", 1, {"u": 0.5})
+    assert is_there(row, rows_file)
+    assert not is_there(replace(row, per_user=None, per_user_sha256=None), rows_file), "a row of older times"
+    assert not is_there(row, tmp_path / "elsewhere" / "t.jsonl")
+    assert [path.name for path in (tmp_path / "t.users").iterdir()] == ["A1.parquet"], "nothing is left beside it"
+    run_of(rows_file, "A", 1, {"u": 0.25})
+    assert not is_there(row, rows_file), "another run's values"
+
+
+def test_runs_are_lined_up_by_user(tmp_path: Path) -> None:
+    rows_file = tmp_path / "t.jsonl"
+    a = run_of(rows_file, "A", 1, {"u": 0.5, "v": 0.25, "w": NAN})
+    b = run_of(rows_file, "B", 1, {"x": 1.0, "v": 0.75, "u": 0.0})
+    values = read_section("d", {"A": [a], "B": [b]}, rows_file, ["recall@5", "hit@5"])
+    mine, theirs = values.pair("A", "B")
+    assert values.n_users == 4
+    both = ~np.isnan(mine[:, 0]) & ~np.isnan(theirs[:, 0])
+    assert sorted(zip(mine[both, 0], theirs[both, 0], strict=True)) == [(0.25, 0.75), (0.5, 0.0)]
+    assert np.isnan(mine[:, 0]).sum() == np.isnan(theirs[:, 0]).sum() == 2, "who does not count for both"
+    assert np.isnan(mine[:, 1]).all(), "B has no hit@5"
+    assert values.means(0) == {"A": 0.375, "B": pytest.approx(1.75 / 3)}
+    assert values.means(1) == {"A": 0.75}
+
+
+def test_seeds_are_averaged_and_a_random_split_needs_those_in_common(tmp_path: Path) -> None:
+    rows_file = tmp_path / "t.jsonl"
+    for split, expected in (("predefined", 0.5), (RANDOM_SPLIT, 0.25)):
+        a = [run_of(rows_file, "A", seed, {"u": value}, split) for seed, value in ((1, 0.25), (2, 0.75))]
+        b = [run_of(rows_file, "B", 1, {"u": 1.0}, split)]
+        values = read_section("d", {"A": a, "B": b}, rows_file, ["recall@5"])
+        mine, theirs = values.pair("A", "B")
+        assert (mine.item(), theirs.item()) == (expected, 1.0)
+    c = [run_of(rows_file, "C", 9, {"u": 1.0}, RANDOM_SPLIT)]
+    values = read_section("d", {"A": a, "C": c}, rows_file, ["recall@5"])
+    assert values.seeds_of("A", "C") == ([], [])
+    assert all(np.isnan(each).all() for each in values.pair("A", "C")), "they saw different test items"
+
+
+@pytest.mark.parametrize(("split", "expected"), [("predefined", (0.5, 0.5)), (RANDOM_SPLIT, (0.25, 0.5))])
+def test_on_random_splits_a_value_without_a_partner_does_not_count(
+    tmp_path: Path, split: object, expected: tuple[float, float]
+) -> None:
+    """As in DislikeShare: a list without a rated item says nothing, and which lists have one depends on the model."""
+    rows_file = tmp_path / "t.jsonl"
+    of_both = {"A": (0.25, 0.75), "B": (0.5, NAN)}
+    rows = {
+        model: [run_of(rows_file, model, seed, {"u": value}, split) for seed, value in enumerate(of_two)]
+        for model, of_two in of_both.items()
+    }
+    values = read_section("d", rows, rows_file, ["recall@5"])
+    assert tuple(each.item() for each in values.pair("A", "B")) == expected
+    assert tuple(each.item() for each in values.pair("B", "A")) == expected[::-1]
+
+
+def test_splits_that_are_random_are_pooled_seed_by_seed(tmp_path: Path) -> None:
+    rows_file = tmp_path / "t.jsonl"
+    for split, expected in (("predefined", (0.375, 0.5)), (RANDOM_SPLIT, (0.125, 0.5))):
+        a = [run_of(rows_file, "A", seed, {"u": value}, split) for seed, value in ((1, 0.125), (2, 0.625))]
+        b = [run_of(rows_file, "B", seed, {"u": value}, split) for seed, value in ((1, 0.5), (3, 0.5))]
+        sections = [read_section(name, {"A": a, "B": b}, rows_file, ["recall@5"]) for name in ("one", "two")]
+        mine, theirs = pooled_sections("both", sections).pair("A", "B")
+        assert (mine.item(), theirs.item()) == expected, split
+
+
+@pytest.mark.parametrize("drawn_by_seed", [False, True])
+def test_a_user_of_one_split_counts_in_the_pool_by_that_split(drawn_by_seed: bool) -> None:
+    def split(name: str, users: tuple[str, ...], a: list[float], b: list[float]) -> SectionValues:
+        runs = {label: {1: np.array(values)[:, None]} for label, values in (("A", a), ("B", b))}
+        return SectionValues(name, len(users), ("recall@5",), runs, drawn_by_seed, users=users)
+
+    one = split("one", ("u", "v", "x"), [0.5, NAN, 0.2], [0.25, 0.5, 0.3])
+    two = split("two", ("v", "w", "x"), [0.1, 0.3, 0.4], [0.2, 0.4, 0.9])
+    pooled = pooled_sections("both", [one, two])
+    mine, theirs = pooled.pair("A", "B")
+    found = dict(zip(pooled.users, zip(mine[:, 0], theirs[:, 0], strict=True), strict=True))
+    expected = {"u": (0.5, 0.25), "v": (0.1, 0.2), "w": (0.3, 0.4), "x": (0.3, 0.6)}
+    assert {user: pytest.approx(each) for user, each in expected.items()} == found
+
+
+def test_the_mean_of_a_model_is_that_of_its_seeds_as_in_the_table() -> None:
+    first, second = np.array([[0.5], [NAN], [NAN]]), np.array([[0.1], [0.2], [0.3]])
+    runs = {"A": {1: first, 2: second}, "B": {1: second, 2: np.full((3, 1), NAN)}}
+    values = SectionValues("d", 3, ("recall@5",), runs, False)
+    assert values.means(0) == {"A": pytest.approx((0.5 + 0.2) / 2)}, "B has no number there"
+
+
+def test_the_best_by_the_direction_of_the_metric() -> None:
+    means = {"A": 0.1, "B": 0.3, "C": 0.3}
+    assert best_of(means, "recall@5") == "B"
+    assert best_of(means, "dislikerecall@5") == "A"
+    assert best_of({}, "recall@5") is None

@@ -2,34 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import optuna
 import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.samplers import RandomSampler
 
+from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.tuning.space import Space
+from recbole_signed.lab.tuning.task import Task, facts_of
+from recbole_signed.plugin import registry
+from recbole_signed.runs.runner import DataCache
 
 Write = Callable[[str], Path]
-
-
-class Scripted:
-    """A trial that takes the first choice and the low end, or what it is told."""
-
-    def __init__(self, **told: Any) -> None:
-        self.told, self.asked = told, {}
-
-    def _say(self, name: str, otherwise: Any, *question: Any) -> Any:
-        self.asked[name] = question
-        return self.told.get(name, otherwise)
-
-    def suggest_categorical(self, name: str, choices: list[str]) -> Any:
-        return self._say(name, choices[0], choices)
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        return self._say(name, low, low, high, step, log)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        return self._say(name, low, low, high, step, log)
 
 
 @pytest.fixture
@@ -52,32 +38,31 @@ rank: {log_int: [16, 512]}
 """
 
 
-def test_each_form_asks_for_what_it_says(write: Write) -> None:
+def test_each_form_draws_what_it_says(write: Write) -> None:
     space = Space.read(write(ALL))
-    trial = Scripted(mlp_hidden_size="[600, 200]", learning_rate=0.00123456)
-    assert space.suggest(trial) == {
-        "encoder": "MF",
-        "mlp_hidden_size": [600, 200],
-        "dropout_prob": 0.0,
-        "learning_rate": 0.001235,
-        "embedding_size": 16,
-        "rank": 16,
-    }
-    assert trial.asked["dropout_prob"] == (0.0, 0.5, 0.1, False)
-    assert trial.asked["learning_rate"] == (1e-4, 1e-2, None, True)
-    assert trial.asked["embedding_size"] == (16, 64, 16, False)
-    assert trial.asked["rank"] == (16, 512, 1, True)
+    drawn = optuna.create_study(sampler=RandomSampler(1)).ask(dict(space.parameters)).params
+    drawn |= {"encoder": '"MF"', "mlp_hidden_size": "[600, 200]", "learning_rate": 0.00123456}
+    found = space.values(drawn)
+    assert (found["encoder"], found["mlp_hidden_size"], found["learning_rate"]) == ("MF", [600, 200], 0.001235)
+    assert all(space.contains(key, value) for key, value in found.items())
+    dropout, rate, size, rank = (
+        space.parameters[key] for key in ("dropout_prob", "learning_rate", "embedding_size", "rank")
+    )
+    assert dropout == FloatDistribution(0.0, 0.5, step=0.1)
+    assert rate == FloatDistribution(1e-4, 1e-2, log=True)
+    assert size == IntDistribution(16, 64, step=16)
+    assert rank == IntDistribution(16, 512, log=True)
 
 
 def test_rounding_never_leaves_the_range(write: Write) -> None:
     space = Space.read(write("a: {uniform: [0.123462, 0.234568]}"))
     for value, tried in ((0.123463, 0.1235), (0.123449, 0.123462), (0.2, 0.2), (0.234568, 0.234568)):
-        assert space.suggest(Scripted(a=value)) == {"a": tried}
+        assert space.values({"a": value}) == {"a": tried}
 
 
 def test_steps_meet_round_numbers(write: Write) -> None:
     space = Space.read(write("a: {uniform: [-0.8, 0.8], step: 0.2}"))
-    tried = [space.suggest(Scripted(a=-0.8 + step * 0.2))["a"] for step in range(9)]
+    tried = [space.values({"a": -0.8 + step * 0.2})["a"] for step in range(9)]
     assert tried == [-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
     assert all(space.point({"a": value}) is not None for value in tried)
 
@@ -94,7 +79,7 @@ def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
     }
     coded = space.point(inside)
     assert coded is not None
-    assert space.suggest(Scripted(**coded)) == inside
+    assert space.values(coded) == inside
     outside = {
         "encoder": "GCN",
         "mlp_hidden_size": 300,
@@ -109,8 +94,9 @@ def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
 
 
 def test_the_size_of_a_space(write: Write) -> None:
-    assert Space.read(write("a: [1, 2, 3]\nb: {int: [1, 4]}\nc: {uniform: [0, 1], step: 0.1}")).size == 3 * 4 * 11
-    assert Space.read(write("a: [1, 2, 3]\nb: {uniform: [0, 1]}")).size == float("inf")
+    space = Space.read(write("a: [1, 2, 3]\nb: {int: [1, 4]}\nc: {uniform: [0, 1], step: 0.1}"))
+    assert len(list(space.points())) == 3 * 4 * 11
+    assert list(Space.read(write("a: [1, 2, 3]\nb: {uniform: [0, 1]}")).points()) == [], "there are too many"
 
 
 def test_given_keys_leave_the_space(write: Write) -> None:
@@ -127,18 +113,18 @@ def test_given_keys_leave_the_space(write: Write) -> None:
         ("a: 3", "write a list of choices, or a range such as"),
         ("a: []", "has no choices"),
         ("a: [1, 1.0]", "the choice 1.0 twice"),
-        ("a: [2020-01-01]", "which is not a number, word, list or mapping"),
+        ("a: [2020-01-01]", "that is no number, word, list or mapping"),
         ("a: {loguniform: [1, 2]}", "with a 'step' or without); did you mean 'log_uniform'?"),
         ("a: {step: 1}", "must have one of uniform, log_uniform, int, log_int, but has none"),
         ("a: {uniform: [1, 2], int: [1, 2]}", "but has uniform, int"),
         ("a: {uniform: [1]}", "must be the two ends of a range, numbers"),
         ("a: {uniform: [.nan, 1]}", "must be the two ends of a range, numbers"),
         ("a: {int: [1.5, 2]}", "must be the two ends of a range, whole numbers"),
-        ("a: {uniform: [2, 1]}", "goes from 2 to 1"),
-        ("a: {log_uniform: [0, 1]}", "starts at 0; a 'log_uniform' range must start above 0"),
-        ("a: {log_int: [1, 8], step: 2}", "only uniform and int have one"),
-        ("a: {int: [1, 8], step: 0.5}", "has the step 0.5"),
-        ("a: {uniform: [0, 1], step: 2}", "has the step 2"),
+        ("a: {uniform: [2, 1]}", "the low end must be the smaller one"),
+        ("a: {log_uniform: [0, 1]}", "for a 'log' range above 0"),
+        ("a: {log_int: [1, 8], step: 2}", "only uniform and int have a step"),
+        ("a: {int: [1, 8], step: 0.5}", "above 0 and within the range"),
+        ("a: {uniform: [0, 1], step: 2}", "is {'uniform': [0, 1], 'step': 2}"),
     ],
 )
 def test_a_wrong_space_is_one_sentence(text: str, said: str, write: Write) -> None:
@@ -192,9 +178,50 @@ def test_a_whole_number_is_the_choice_of_the_same_value(write: Write) -> None:
 def test_the_points_of_a_space_are_those_that_can_be_drawn(write: Write) -> None:
     space = Space.read(write("a: {uniform: [-0.3, 0.3], step: 0.1}\nb: {int: [1, 6], step: 2}\nc: [x, y]"))
     points = list(space.points())
-    assert len(points) == space.size == 7 * 3 * 2
+    assert len(points) == 7 * 3 * 2
     assert points[0] == {"a": -0.3, "b": 1, "c": '"x"'}
-    assert {each["a"] for each in points} == {-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3}
-    assert space.rounded({"a": 0.1 + 0.2, "b": 1, "c": "x"}) == {"a": 0.3, "b": 1, "c": "x"}
-    endless = Space.read(write("a: {log_uniform: [1e-14, 1e-12]}"))
-    assert (list(endless.points()), endless.rounded({"a": 1.5e-14})) == ([], {"a": 1.5e-14})
+    assert {space.values(each)["a"] for each in points} == {-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3}
+    assert space.values({"a": 0.1 + 0.2 - 0.0, "b": 5, "c": '"x"'}) == {"a": 0.3, "b": 5, "c": "x"}
+
+
+FOLDER = registry.PROPERTIES.parent / "tune"
+BASELINES = {"BPR", "EASE", "GRU4Rec", "ItemKNN", "LightGCN", "MultiVAE", "NCL", "SASRec", "SGL"}
+
+
+def test_every_bundled_model_and_baseline_has_a_space() -> None:
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == BASELINES | {
+        path.stem for path in registry.PROPERTIES.glob("*.yaml")
+    }
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    convert("toy", None, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_a_space_fits_its_model(name: str, root: Path) -> None:
+    facts = facts_of(Task(name, "toy-signed", settings={"data_path": str(root), "state": "ERROR"}))
+    space = Space.read(FOLDER / f"{name}.yaml")
+    space.check(name, facts.defaults, facts.judging, facts.ranges)
+    text = space.path.read_text(encoding="utf-8")
+    assert text.startswith("# "), "where the ranges come from"
+    outside = [key for key in space.parameters if not space.contains(key, facts.defaults[key])]
+    # so the search learns from the default; SSF, SSF-L and SSF-T choose by themselves, which no point of a space does
+    assert outside == (["auto", "dislike_weight"] if name in ("SSF", "SSFL", "SSFT") else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_drawn_values_can_be_run(name: str) -> None:
+    if name == "NCL":
+        pytest.importorskip("faiss", reason="RecBole's NCL clusters with faiss")
+    one_epoch = {"epochs": 1, "eval_step": 1, "state": "ERROR", "valid_metric": "NDCG@10"}
+    task, cache = Task(name, "ml-100k-signed", settings=one_epoch), DataCache()
+    space = Space.read(FOLDER / f"{name}.yaml")
+    for seed in range(2):
+        drawn = optuna.create_study(sampler=RandomSampler(seed)).ask(dict(space.parameters))
+        values = space.values(drawn.params)
+        assert task.run(values, cache).valid["ndcg@10"] is not None, values

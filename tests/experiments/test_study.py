@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.tuning import study as module
-from recbole_signed.lab.tuning.halving import REDUCTION, Halving
+from recbole_signed.lab.tuning.plan import REDUCTION, Halving
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.lab.tuning.study import Study
 
@@ -253,7 +254,6 @@ def test_the_last_points_of_a_small_space_are_tried_where_chance_misses_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_DRAWS", 1)
-    monkeypatch.setattr(module, "_LEARNED_DRAWS", 0)
     each = study(tmp_path, "a: {uniform: [0.0, 0.5], step: 0.1}\nb: [x, y]", a=0.3, b="y")
     while (asked := each.ask()) is not None:
         each.complete(asked, 1.0, {})
@@ -285,7 +285,7 @@ def _killed_at(place: int, storage: type) -> Iterator[list[str]]:
     """Have the process die before its write number ``place`` to the file of trials; give the names of the writes."""
     made: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("create_new_trial", "set_trial_state_values", "set_trial_param", "set_trial_user_attr"):
+        for name in ("create_new_study", "create_new_trial", "set_trial_state_values", "set_trial_user_attr"):
             write = getattr(storage, name)
 
             def write_or_die(*args: Any, _write: Any = write, _name: str = name, **kwargs: Any) -> Any:
@@ -304,7 +304,7 @@ def test_no_moment_of_its_death_costs_a_study_a_trial(tmp_path: Path) -> None:
     given: dict[str, Any] = {"start": start, "rate": 0.1, "layers": 1}
     n = 3
     run(whole := study(tmp_path, name="whole", **given), n)
-    storage = type(whole._study._storage)
+    storage = type(whole._file._storage)
     expected = sorted(tried(whole), key=repr)
     for place in itertools.count(1):
         name = f"killed at {place}"
@@ -320,6 +320,22 @@ def test_no_moment_of_its_death_costs_a_study_a_trial(tmp_path: Path) -> None:
         assert sum(each.is_default for each in again.tried()) == 1, (place, made)
         if len(made) < place:
             return
+
+
+def test_of_trials_that_were_written_as_they_began_those_that_ended_count(tmp_path: Path) -> None:
+    """Earlier versions wrote them so; one that was cut off is drawn again."""
+    study(tmp_path)
+    old = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    ended, cut_off = old.ask(), old.ask()
+    for name, value_ in {"default": True, "values": {}, "about": {}}.items():
+        ended.set_user_attr(name, value_)
+    cut_off.set_user_attr("values", {"rate": 0.1, "layers": 2})
+    old.tell(ended, 0.5)
+    again = study(tmp_path)
+    assert [(one.is_default, one.value) for one in again.tried()] == [(True, 0.5)]
+    asked = again.ask()
+    assert asked is not None
+    assert asked.values
 
 
 def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:

@@ -349,7 +349,10 @@ def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str,
     [
         ("common: [1]", "'common' must be a mapping of RecBole keys, but is"),
         ("models: {Pop: {per_dataset: [again]}}", "Pop: 'per_dataset' must be a mapping"),
-        ("models: {Pop: {per_dataset: {again: true}}}", "which leaves the model out, but says True of again"),
+        (
+            "models: {Pop: {per_dataset: {again: true}}}",
+            "Pop: 'per_dataset' must map data sets to RecBole keys, or to false",
+        ),
         ("datasets: {again: {pool: [1]}}", "again: 'pool' must be a name"),
     ],
 )

@@ -21,13 +21,17 @@ from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.analysis import tradeoff
 from recbole_signed.lab.analysis import tradeoff_curve as module
-from recbole_signed.lab.analysis.asked import asked_models
-from recbole_signed.lab.analysis.tradeoff_curve import can_trade_off, parse_aversions, read_curves, tradeoffs
-from recbole_signed.lab.analysis.tradeoff_figure import draw_tradeoff
-from recbole_signed.lab.analysis.tradeoff_splits import splits_table, standings
-from recbole_signed.lab.analysis.tradeoff_tables import matched_table, tradeoff_table
+from recbole_signed.lab.analysis.tradeoff_curve import (
+    can_trade_off,
+    draw_tradeoff,
+    parse_aversions,
+    read_curves,
+    tradeoffs,
+)
+from recbole_signed.lab.analysis.tradeoff_tables import matched_table, splits_table, standings, tradeoff_table
 from recbole_signed.runs import data_sha256
 from recbole_signed.runs import fitted as fitting
+from recbole_signed.runs.table_settings import asked_models
 from recbole_signed.table import to_text
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
@@ -113,18 +117,8 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
-        "tradeoff",
-        "--models",
-        "EASE,Pop,BPR",
-        "-d",
-        toy,
-        "--g",
-        "0,1,4",
-        "--k",
-        "5",
-        "state=ERROR",
-        "epochs=3",
-        "--json",
+        *("tradeoff", "--models", "EASE,Pop,BPR", "-d", toy, "--g"),
+        *("0,1,4", "--k", "5", "state=ERROR", "epochs=3", "--json"),
     )
     status, out, err = outcome(capsys, *words)
     assert status == 0, err
@@ -241,18 +235,8 @@ def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixtur
 
 def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
-        "tradeoff",
-        "-m",
-        "EASE,Pop",
-        "-d",
-        toy,
-        "--g",
-        "0,2,8",
-        "--k",
-        "5",
-        "--choose",
-        "state=ERROR",
-        "eval_step=1",
+        *("tradeoff", "-m", "EASE,Pop", "-d", toy, "--g"),
+        *("0,2,8", "--k", "5", "--choose", "state=ERROR", "eval_step=1"),
     )
     status, out, err = outcome(capsys, *words, "signed_gamma=[0.5,2]")
     assert status == 0, err

@@ -78,13 +78,7 @@ def test_what_was_chosen_lies_under_the_tables_own_keys(tuned: Callable[..., Pat
     assert found["BPR"].settings == {"learning_rate": 0.1, "embedding_size": 16, "epochs": 5}
     assert found["Pop"].settings == found["fixed"].settings == {"epochs": 5}
     assert found["Pop"].tuned is found["fixed"].tuned is None
-    assert found["EASE"].tuned == {
-        "trials": 20,
-        "training_budget": None,
-        "seed": None,
-        "metric": None,
-        "split": SPLIT,
-    }
+    assert found["EASE"].tuned == {"trials": 20, "training_budget": None, "seed": None, "metric": None, "split": SPLIT}
     before = found["EASE"].request_hash
     tuned("EASE", {"reg_weight": 8.0})
     assert requests(models)["EASE"].request_hash != before

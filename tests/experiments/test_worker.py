@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import contextlib
 import copy
-import queue
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from recbole_signed.graph import eigenvectors
-from recbole_signed.lab.tuning import worker
-from recbole_signed.lab.tuning.task import Task
+from recbole_signed.lab.tuning.task import Task, serve
 from recbole_signed.runs import run
-from recbole_signed.runs.reading import DataCache
+from recbole_signed.runs.runner import DataCache
 
 SETTINGS = {"state": "ERROR", "valid_metric": "NDCG@10", "metric_decimal_place": 6}
 GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}
@@ -20,20 +19,21 @@ GRADIENT = {**SETTINGS, "epochs": 4, "eval_step": 1, "embedding_size": 8}
 
 def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ()) -> list[dict[str, Any]]:
     """Return what a worker says to these trials; the answers to its scores come from ``going``."""
-    lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     said: list[dict[str, Any]] = []
-    answers = iter(going)
-    for line in ({"task": task}, *({"values": each} for each in trials), {"end": True}):
-        lines.put(line)
+    rest, answers = iter(trials), iter(going)
 
     def receive() -> dict[str, Any]:
-        answered = bool(said) and "score" in said[-1]
-        return {"go": next(answers)} if answered else lines.get_nowait()
+        if said and "score" in said[-1]:
+            return {"go": next(answers)}
+        for values in rest:
+            return {"values": values}
+        raise EOFError
 
     def send(document: dict[str, Any]) -> None:
         said.append(copy.deepcopy(document))
 
-    worker.serve(receive, send)
+    with contextlib.suppress(EOFError):
+        serve(task, receive, send)
     return said
 
 
@@ -101,7 +101,7 @@ def test_a_trial_that_fails_says_why_and_the_next_one_is_run(toy: str) -> None:
 
 def test_files_are_read_once_and_again_where_the_data_is_another(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     caches: list[DataCache] = []
-    monkeypatch.setattr("recbole_signed.runs.reading.DataCache", lambda: caches.append(DataCache()) or caches[-1])
+    monkeypatch.setattr("recbole_signed.lab.tuning.task.DataCache", lambda: caches.append(DataCache()) or caches[-1])
     trials = [{"reg_weight": 3.0}, {"reg_weight": 30.0}, {"neutral_weight": 0.5}, {"neutral_weight": 0.5}]
     said = served(Task("SignedEASE", toy, settings=SETTINGS), trials)
     assert caches[0].n_read == 2

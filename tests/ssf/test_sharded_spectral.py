@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import Shards, SignedGraph, write_shards
 from recbole_signed.graph.shards import DegreeCounts, EdgeBlock
-from recbole_signed.lab.sharded import fit_graph, fit_shards
-from recbole_signed.lab.sharded import sharded_filter as sharded_spectral
-from recbole_signed.lab.sharded.sharded_fit import load_filter, main, save_filter
+from recbole_signed.lab import sharded as sharded_spectral
+from recbole_signed.lab.sharded import fit_graph, fit_shards, load_filter, main, save_filter
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
 USERS, ITEMS = 300, 70
@@ -116,7 +115,7 @@ def test_two_processes_give_the_factors_of_one(tmp_path: Path) -> None:
     options += ["--dislike-aversion", "0.5", "--iterations", "8"]
     assert main([*options, "--output", str(tmp_path / "one.safetensors")]) == 0
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    module = ["-m", "recbole_signed.lab.sharded.sharded_fit", *options, "--output", str(tmp_path / "two.safetensors")]
+    module = ["-m", "recbole_signed.lab.sharded", *options, "--output", str(tmp_path / "two.safetensors")]
     done = subprocess.run([*launcher, *module], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     one, two = (load_filter(tmp_path / f"{name}.safetensors") for name in ("one", "two"))

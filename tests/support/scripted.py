@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_signed.runs import RunRow
 from recbole_signed.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from recbole_signed.lab.tuning.task import Task
 
 TRIALS = """
 import os, sys, time
@@ -38,19 +41,20 @@ def scripted_run(script: str, told: str, values: Mapping[str, Any], request: Run
     return names["row"]
 
 
-def scripted_trials(script: str, connection: Any) -> None:
+def scripted_trials(script: str, connection: Any, task: Task) -> None:
     """Answer as a worker does, with the functions of :data:`TRIALS`, which a script may replace."""
 
     def say(**message: Any) -> None:
         values = message.get("row")
         connection.send(message if values is None else {"row": RunRow.from_dict(values)})
 
-    names = {"connection": connection, "say": say, "task": vars(connection.recv()["task"])}
+    names = {"connection": connection, "say": say, "task": vars(task)}
     exec(TRIALS + script, names)
     with Path("tasks").open("a", encoding="utf-8") as file:
         file.write(f"{names['task']}\n")
     say(ready=True)
-    while "end" not in (message := connection.recv()):
+    while True:
+        message = connection.recv()
         with Path("tried").open("a", encoding="utf-8") as file:
             file.write(f"{message}\n")
         names["trial"](message["values"])

@@ -16,7 +16,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.errors import UsageError
-from recbole_signed.trainer.checkpoint_growth import grown_parameters
+from recbole_signed.trainer.checkpoints import grown_parameters
 from recbole_signed.trainer.signed_trainer import SignedTrainer
 
 

@@ -20,11 +20,9 @@ from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.lab.upstream import python38, upstream
 from recbole_signed.lab.upstream.bundle import Bundler
 from recbole_signed.lab.upstream.checkout import GENERAL, GUIDE, LIST, add, insert
-from recbole_signed.lab.upstream.follow import LIBRARIES
+from recbole_signed.lab.upstream.follow import LIBRARIES, ExportRecipe, recipe_of
 from recbole_signed.lab.upstream.modules import SourceModule
-from recbole_signed.lab.upstream.pages import model_list_row, model_list_text
-from recbole_signed.lab.upstream.recipes import ExportRecipe, recipe_of
-from recbole_signed.lab.upstream.reference import Citation, Description
+from recbole_signed.lab.upstream.pages import Citation, Description, model_list_row, model_list_text
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of
 
@@ -269,9 +267,9 @@ def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_libcst_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "libcst", None)
-    monkeypatch.delitem(sys.modules, "recbole_signed.lab.upstream.edits", raising=False)
+    monkeypatch.delitem(sys.modules, "recbole_signed.lab.upstream.modules", raising=False)
     with pytest.raises(MissingExtraError, match=r"recbole-signed\[upstream\]"):
-        importlib.import_module("recbole_signed.lab.upstream.edits")
+        importlib.import_module("recbole_signed.lab.upstream.modules")
 
 
 # ---- the bundler on small packages ----

@@ -19,7 +19,7 @@ from recbole.utils import get_model
 from stock_recbole import COMMON, DISLIKES, LIKES, SEQUENCES, TIMED_DISLIKES, TIMED_LIKES, Runner
 
 from recbole_signed.lab.upstream.bridge import DISLIKE_FIELDS, TimedDislikes
-from recbole_signed.lab.upstream.recipes import recipe_of
+from recbole_signed.lab.upstream.follow import recipe_of
 from recbole_signed.plugin import registry
 
 FITTED = ["SSF", "GFCF"]

@@ -11,8 +11,8 @@ from typing import Any
 from recbole_signed.convert.sources.watched import ZvukOptions
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.analysis.tradeoff_curve import chosen_points, gamma_in, read_curves
-from recbole_signed.lab.analysis.tradeoff_splits import standings
-from recbole_signed.lab.significance.kept_tests import kept_outcomes
+from recbole_signed.lab.analysis.tradeoff_tables import standings
+from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
 from recbole_signed.plugin.registry import PROPERTIES
 from recbole_signed.runs.stored import stored_table
 from recbole_signed.yaml_spec import read_yaml

@@ -1,11 +1,26 @@
-"""Comparisons of models as a table."""
+"""Comparisons of models as a table, and as its folder keeps them: ``NAME.significance.json``.
+
+They come from values per user, which are not committed. So their outcome is, by the model that the others are compared
+with, beside a digest of the checksums of those values: it holds as long as the table's rows are the same. So does each
+comparison by itself, beside a digest of the values of its two models: where rows are added to a table, the comparisons
+of the others hold, and only the correction for their number is made again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from recbole_signed.errors import UsageError
+from recbole_signed.files import changing, replace_text
+from recbole_signed.runs.building import Result
 from recbole_signed.runs.metric_columns import metric_column
+from recbole_signed.runs.provenance import digest
+from recbole_signed.runs.spec import TableSpec
+from recbole_signed.runs.stored import stored_table
+from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.table import Header, Section, Table, text_lines
 
 _TESTS = {"t": "t", "wilcoxon": "Wilcoxon", "permutation": "permutation"}
@@ -78,3 +93,105 @@ def _explanation(found: Mapping[str, Any]) -> list[str]:
         f"Interval: of the difference of the means, by itself (not corrected), from {resamples} bootstrap samples of "
         "users; both means are over the users who count for both models.",
     ]
+
+
+FIRST = "first"
+"""Stands for the model that is taken where none is named."""
+
+Pair = tuple[str, str, str, str, str]
+"""Section, metric, model, other model, and the digest of their values (:meth:`.SplitPool.pair_digest`)."""
+
+
+def kept_file(rows_file: Path) -> Path:
+    """Return the place of a table's tests."""
+    return rows_file.with_suffix(".significance.json")
+
+
+def kept_comparisons(rows_file: Path) -> dict[Pair, dict[str, Any]]:
+    """Return all comparisons that were kept, of rows that the table may have no more; corrected for another number.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    every = [comparison for each in _read(kept_file(rows_file)).values() for comparison in each["found"]["comparisons"]]
+    return {_pair(each): each for each in every}
+
+
+def _pair(comparison: Mapping[str, Any]) -> Pair:
+    section, metric, model, other = (comparison[name] for name in ("section", "metric", "model", "other"))
+    return section, metric, model, other, comparison.get("values", "")  # "": kept by an earlier version
+
+
+def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any], rows: Container[str]) -> None:
+    """Keep an outcome, in the place of an earlier one with the same ``against``; drop those of other rows altogether.
+
+    Args:
+        rows_file: the table's rows.
+        against: label of the model that the others are compared with, as it was asked for.
+        values: :func:`values_digest` of the rows.
+        found: what :func:`recbole_signed.lab.significance.significance` returns.
+        rows: the digests of all pairs of models that the table has.
+    """
+    file = kept_file(rows_file)
+    with changing(file):
+        before = {
+            name: each
+            for name, each in _read(file).items()
+            if any(comparison.get("values") in rows for comparison in each["found"]["comparisons"])
+        }
+        after = {**before, against or FIRST: {"values": values, "found": found}}
+        text = json.dumps(dict(sorted(after.items())), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        replace_text(file, text)
+
+
+def kept_outcome(yaml_file: Path, rows_file: Path, against: str | None) -> dict[str, Any] | None:
+    """Return what was kept for the rows that a table shows, as it was asked for; None where nothing was, or of others.
+
+    Raises:
+        UsageError: a file is damaged.
+    """
+    return _current(yaml_file, rows_file).get(against or FIRST)
+
+
+def kept_outcomes(yaml_file: Path) -> dict[str, dict[str, Any]]:
+    """Return what was kept for a table's committed rows, by the model that the others are compared with.
+
+    Without any data; what was found on other rows is left out.
+
+    Raises:
+        UsageError: a file is damaged.
+    """
+    found = _current(yaml_file, rows_file_of(yaml_file)).values()
+    return {each["comparisons"][0]["model"]: each for each in found}
+
+
+def _current(yaml_file: Path, rows_file: Path) -> dict[str, dict[str, Any]]:
+    """Return what was kept for the rows that a table shows, if it shows all that it asks for."""
+    every = _read(kept_file(rows_file))
+    table = stored_table(yaml_file, rows_file) if every else None
+    if table is None or table.not_run:
+        return {}
+    values = values_digest(table.spec, table.results)
+    return {name: each["found"] for name, each in every.items() if each["values"] == values}
+
+
+def values_digest(spec: TableSpec, results: Iterable[Result]) -> str:
+    """Return a digest of what the tests of a table depend on: its columns, pools, models, and the runs' values."""
+    values: dict[str, dict[str, list[str | None]]] = {}
+    for section, label, row in results:
+        values.setdefault(section, {}).setdefault(label, []).append(row.per_user_sha256)
+    return digest({"columns": list(spec.columns), "pools": spec.pools(), "models": list(spec.models), "values": values})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_bytes())
+        if all(isinstance(each["values"], str) for each in content.values()):
+            for each in content.values():
+                list(map(_pair, each["found"]["comparisons"]))
+            return dict(content)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        pass
+    raise UsageError(f"{file} is damaged; remove it, and 'recbole-signed significance' makes it again.")

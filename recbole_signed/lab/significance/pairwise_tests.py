@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, argument, ending
 from recbole_signed.files import path_of
-from recbole_signed.lab.significance.kept_tests import (
+from recbole_signed.lab.significance.pairwise_lines import (
     Pair,
     keep,
     kept_comparisons,
@@ -27,10 +27,10 @@ from recbole_signed.lab.significance.kept_tests import (
 from recbole_signed.lab.significance.split_pool import Places, SplitPool
 from recbole_signed.runs import RowStore
 from recbole_signed.runs.building import Result, was_cut_short
-from recbole_signed.runs.marks import places_of
 from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import Key
 from recbole_signed.runs.spec import RunSpec, TableSpec
+from recbole_signed.runs.stored import places_of
 from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import FloatArray, SectionValues, has_none, is_there, kept_metrics
 

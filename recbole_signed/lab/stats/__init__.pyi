@@ -1,2 +1,2 @@
 from .report import analyse as analyse
-from .text import statistics_table as statistics_table
+from .report import statistics_table as statistics_table

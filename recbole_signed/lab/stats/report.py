@@ -1,15 +1,17 @@
-"""The whole analysis of a data set as one dictionary that JSON can hold."""
+"""The whole analysis of a data set: as one dictionary that JSON can hold, and for a reader at a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from recbole_signed.arrays import distinct
 from recbole_signed.atomic.rows import RawRows
-from recbole_signed.lab.stats.drift import describe_time
-from recbole_signed.lab.stats.measures import gini, intraclass, quantiles, spearman
-from recbole_signed.lab.stats.pairs import describe_pairs
+from recbole_signed.errors import counted
+from recbole_signed.lab.stats.measures import describe_time, gini, intraclass, quantiles, spearman, totals
+from recbole_signed.table import Header, Section, Table, text_lines
 
 _TOP = 0.01
 
@@ -62,3 +64,199 @@ def _describe(ids: np.ndarray, count: int, signs: np.ndarray) -> dict[str, Any]:
         "gini": {"all": gini(rows), "like": gini(likes), "dislike": gini(dislikes)},
         "share_of_top_percent": float(busiest.sum() / rows.sum()),
     }
+
+
+_DEGREES = ("mean", "min", "p10", "p25", "median", "p75", "p90", "p99", "max")
+
+
+def statistics_table(name: str, report: Mapping[str, Any]) -> Table:
+    """Return the analysis as tables, with what is wrong with the data first."""
+    rows = report["rows"]
+    title = (
+        f"{name}: {counted(rows['total'], 'row')}, {counted(report['users'], 'user')}, "
+        f"{counted(report['items'], 'item')}, {counted(report['pairs'], 'pair')} ({report['density']:.2%} of all)"
+    )
+    intro = [f"! {finding}" for finding in findings(report)] or ["no repeated rows, no contradicting pairs"]
+    sections = [_rows_table(report), _degree_table(report), _sign_table(report)]
+    if report["time"] is not None:
+        sections.append(_drift_table(report["time"]))
+    sections += [_feature_table(side, each) for side, each in report.get("features", {}).items()]
+    return Table(title, (), tuple(sections), intro=tuple(intro))
+
+
+def findings(report: Mapping[str, Any]) -> list[str]:
+    """Return sentences about what a user of the data should know."""
+    found = []
+    for part, each in (report["parts"] or {"": report}).items():
+        where = f"{part}: " if part else ""
+        if each["repeated_rows"]:
+            rows, pairs = counted(each["repeated_rows"], "repeated row"), counted(each["repeated_pairs"], "pair")
+            found.append(f"{where}{rows} (of {pairs})")
+        if each["contradicting_pairs"]:
+            found.append(f"{where}{counted(each['contradicting_pairs'], 'pair')} with both signs")
+        for other, count in each.get("pairs_also_in", {}).items():
+            if count:
+                opposite = each["contradicted_by"][other]
+                shared = counted(count, f"{part} pair is", f"{part} pairs are")
+                found.append(f"{shared} also in {other}, {opposite:,} of them with the opposite sign")
+    if report["rows"]["dislike"] == 0:
+        found.append("no dislikes: signed models have nothing to learn from beyond the likes")
+    return found
+
+
+def _rows_table(report: Mapping[str, Any]) -> Section:
+    table = []
+    for part, each in {"all": report, **report["parts"]}.items():
+        rows = each["rows"]
+        verdicts = rows["like"] + rows["dislike"]
+        counts = [rows["total"], rows["like"], rows["dislike"], rows["neutral"]]
+        rate = f"{rows['like'] / verdicts:.1%}" if verdicts else "-"
+        more = [each["users"], each["items"], each["repeated_rows"], each["contradicting_pairs"]]
+        table.append([part, *_counts(counts), rate, *_counts(more)])
+    header = ["rows", "total", "likes", "dislikes", "neutral", "like rate", "users", "items", "repeated", "both signs"]
+    return _table(header, table)
+
+
+def _degree_table(report: Mapping[str, Any]) -> Section:
+    table = []
+    for side in ("user", "item"):
+        for sign, degree in report[side]["degree"].items():
+            label = f"per {side}, {'all rows' if sign == 'all' else sign + 's'}"
+            table.append([label, *(f"{degree[each]:,.{int(each == 'mean')}f}" for each in _DEGREES)])
+    return _table(["degrees", *_DEGREES], table)
+
+
+def _sign_table(report: Mapping[str, Any]) -> Section:
+    user, item = report["user"], report["item"]
+    measures = [
+        ("like rate: median", *(_share((side["like_rate"] or {}).get("median")) for side in (user, item))),
+        (
+            "like rate: 10% to 90%",
+            *(" to ".join(_share((side["like_rate"] or {}).get(q)) for q in ("p10", "p90")) for side in (user, item)),
+        ),
+        ("sign explained by who / what (intraclass)", *(_number(side["intraclass"]) for side in (user, item))),
+        ("without any dislike", *(_share(side["without_dislikes"]) for side in (user, item))),
+        ("without any like", *(_share(side["without_likes"]) for side in (user, item))),
+        ("Spearman: likes to dislikes", *(_number(side["likes_to_dislikes"]) for side in (user, item))),
+        ("Spearman: degree to like rate", *(_number(side["degree_to_like_rate"]) for side in (user, item))),
+        ("Gini of degrees", *(_number(side["gini"]["all"]) for side in (user, item))),
+        ("rows of the top 1%", *(_share(side["share_of_top_percent"]) for side in (user, item))),
+    ]
+    return _table(["signs and popularity", "users", "items"], measures)
+
+
+def _drift_table(time: Mapping[str, Any]) -> Section:
+    rows = [
+        [
+            str(each["first"] or each["first_raw"]),
+            *_counts([each["rows"], each["new_users"], each["new_items"]]),
+            _share(each["like_rate"]),
+            _number(each["rank_correlation"]),
+            _number(each["similarity"]),
+        ]
+        for each in time["bins"]
+    ]
+    header = ["bin from", "rows", "new users", "new items", "like rate", "rank correlation", "similarity"]
+    lines = [
+        "popularity of items, to the bin before: rank correlation (Spearman), similarity (cosine without the noise of "
+        "small counts; 1: no change, by chance more)",
+        f"time: {time['first'] or time['first_raw']} to {time['last'] or time['last_raw']}; "
+        f"{time['moments']:,} moments, {time['tied_rows_share']:.1%} of the rows share theirs",
+    ]
+    last = time["last_fifth"]
+    if last is not None:
+        lines.append(
+            f"last 20% of the rows: like rate {_share(last['like_rate'])} (before: {_share(last['like_rate_before'])}),"
+            f" {last['rows_of_new_users']:.1%} by new users, {last['rows_on_new_items']:.1%} on new items; "
+            f"popularity, last bin to first: similarity {_number(time['first_to_last_similarity'])}"
+        )
+    return _table(header, rows, "\n".join(lines))
+
+
+def _feature_table(side: str, features: Mapping[str, Any]) -> Section:
+    rows = [
+        [name, each["kind"], f"{each['distinct']:,}", _share(each["missing"])]
+        for name, each in features["columns"].items()
+    ]
+    line = f"{features['covered']:.1%} of the {side}s have a row"
+    if features["unknown_ids"]:
+        line += f"; {counted(features['unknown_ids'], 'row is', 'rows are')} of {side}s without interactions"
+    return _table([f"features of {side}s", "kind", "values", "missing"], rows, line)
+
+
+def _counts(values: Iterable[int]) -> list[str]:
+    return [f"{value:,}" for value in values]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], small_print: str = "") -> Section:
+    first, *others = header
+    columns = tuple(map(Header, others))
+    return Section("", text_lines(list(rows)), small_print, columns, (Header(first, left=True),))
+
+
+def describe_pairs(rows: RawRows) -> dict[str, Any]:
+    """Count rows, repetitions and contradictions, in all and in each part.
+
+    ``repeated_rows`` are the rows after the first of their pair, ``repeated_pairs`` the pairs that have such rows,
+    ``contradicting_pairs`` those that are liked in one row and disliked in another. For a part, ``pairs_also_in``
+    counts its pairs that another, earlier part has too, and ``contradicted_by`` those of them that it likes where
+    the other dislikes, or the other way round.
+    """
+    total = _Part(rows, slice(None))
+    result = total.as_dict()
+    del total
+    described: dict[str, Any] = {}
+    earlier: dict[str, _Part] = {}
+    for name, where in rows.parts.items():
+        part = _Part(rows, where)
+        described[name] = part.as_dict() | {
+            "pairs_also_in": {other: _common(part.pairs, pairs.pairs) for other, pairs in earlier.items()},
+            "contradicted_by": {other: part.contradicted_by(pairs) for other, pairs in earlier.items()},
+        }
+        earlier[name] = part
+    return result | {"density": result["pairs"] / (rows.n_users * rows.n_items), "parts": described}
+
+
+class _Part:
+    """Sorted keys of the distinct pairs of some rows: of all, of likes and of dislikes."""
+
+    def __init__(self, rows: RawRows, where: slice) -> None:
+        users, items, signs = rows.users[where], rows.items[where], rows.signs[where]
+        keys = users.astype(np.int64) * rows.n_items + items
+        self.liked, self.disliked = distinct(keys[signs > 0]), distinct(keys[signs < 0])
+        self.pairs, times = np.unique(keys, return_counts=True)
+        self._repeated_rows, self._repeated_pairs = len(keys) - len(self.pairs), int((times > 1).sum())
+        self._counts: Mapping[str, Any] = {
+            "rows": totals(signs),
+            "users": len(np.unique(users)) if rows.parts else rows.n_users,
+            "items": len(np.unique(items)) if rows.parts else rows.n_items,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self._counts,
+            "pairs": len(self.pairs),
+            "repeated_rows": self._repeated_rows,
+            "repeated_pairs": self._repeated_pairs,
+            "contradicting_pairs": _common(self.liked, self.disliked),
+        }
+
+    def contradicted_by(self, other: _Part) -> int:
+        return len(
+            np.union1d(
+                np.intersect1d(self.liked, other.disliked, assume_unique=True),
+                np.intersect1d(self.disliked, other.liked, assume_unique=True),
+            )
+        )
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> int:
+    return len(np.intersect1d(a, b, assume_unique=True))

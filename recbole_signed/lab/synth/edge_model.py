@@ -1,14 +1,44 @@
-"""Pairs of a synthetic graph: stubs of users and of items in order of time, matched within taste clusters."""
+"""Users, items, pairs and signs of a synthetic graph: stubs in order of time are matched within taste clusters.
+
+Work is done in blocks of fixed size, each with a stream of random numbers of its own, so the result depends on the seed
+alone, neither on the number of threads nor on which of them was first. Uniform draws are used, the part of a NumPy
+generator that has not changed between versions, and a permutation in :func:`degrees`. NumPy promises neither; a test
+compares the sha256 of small graphs, which NumPy 1.26 to 2.5 give alike.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, ndtri
 
-from recbole_signed.lab.synth.nodes import Items, Users
-from recbole_signed.lab.synth.profile import Profile
-from recbole_signed.lab.synth.streams import each_block, stream
+from recbole_signed.lab.synth.profile import Degrees, Profile
+
+BLOCK = 1 << 20
+"""Edges of a block; a change of it changes every graph."""
+THREADS = min(2, os.cpu_count() or 1)
+
+
+def stream(seed: int, stage: str, block: int = 0) -> np.random.Generator:
+    """The generator of one block of one stage."""
+    name = int.from_bytes(stage.encode(), "little")
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, name, block])))
+
+
+def each_block(work: Callable[[int, slice], None], total: int, threads: int) -> None:
+    """Call ``work(number, slice)`` for every block of ``range(total)``, several at a time.
+
+    NumPy releases the interpreter's lock in everything that takes long here.
+    """
+    blocks = [slice(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, range(len(blocks)), blocks):
+            pass  # raises what a block raised
+
 
 _TICKS = 2.0**31
 _SECOND_SHARE = 1 / 3
@@ -126,3 +156,167 @@ def _aligned(a: np.ndarray, b: np.ndarray, kinds: int) -> tuple[np.ndarray, np.n
         kept = np.arange(len(kind)) - begins[kind] < fewer[kind]
         orders.append(np.concatenate([order[kept], np.sort(order[~kept])]))
     return orders[0], orders[1]
+
+
+_BISECTIONS = 60
+_FULLEST = 0.6
+
+
+@dataclass(frozen=True)
+class Users:
+    """Arrays ``[n_users]``."""
+
+    degree: np.ndarray
+    """int64; their sum is the number of edges."""
+    start: np.ndarray
+    """float32: when the user comes, a share of the window."""
+    life: np.ndarray
+    """float32: for how long it stays."""
+    home: np.ndarray
+    """int16: main taste cluster."""
+    second: np.ndarray
+    """int16: the cluster of a third of its choices, and of most of them after ``switch``."""
+    switch: np.ndarray
+    """float32: when the two change places; 2 (never) for most."""
+    effect: np.ndarray
+    """float32: on the logit of a like."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Arrays ``[n_items]``."""
+
+    degree: np.ndarray
+    """int64; their sum is the number of edges."""
+    cluster: np.ndarray
+    """int16."""
+    fading: np.ndarray
+    """float32: popularity is ~ exp(-fading * t), t a share of the window."""
+    born: np.ndarray
+    """float32: when the item appears, a share of the window; 0 for most."""
+    effect: np.ndarray
+    """float32: on the logit of a like."""
+
+
+def make_items(profile: Profile, n_items: int, n_users: int, n_edges: int, seed: int) -> Items:
+    """Draw the items."""
+    rng = stream(seed, "items")
+    degree = degrees(profile.item_degrees, n_items, n_edges, n_users, rng)
+    log_degree = np.log(degree)
+    effect = profile.item_effect * _normal(rng, n_items)
+    return Items(
+        degree=degree,
+        cluster=(rng.random(n_items) * profile.clusters).astype(np.int16),
+        fading=(profile.item_drift * _normal(rng, n_items)).astype(np.float32),
+        born=np.where(rng.random(n_items) < profile.item_births, rng.random(n_items), 0).astype(np.float32),
+        effect=(effect + profile.popularity_effect * (log_degree - log_degree.mean())).astype(np.float32),
+    )
+
+
+def make_users(profile: Profile, n_users: int, items: Items, n_edges: int, seed: int) -> Users:
+    """Draw the users, whose clusters are as frequent as the edges of the items in them."""
+    rng = stream(seed, "users")
+    n_items = len(items.degree)
+    life = -profile.user_life * np.log1p(-rng.random(n_users))
+    mass = np.cumsum(np.bincount(items.cluster, weights=items.degree, minlength=profile.clusters))
+    home, second = (np.searchsorted(mass, rng.random(n_users) * mass[-1], side="right") for _ in range(2))
+    return Users(
+        degree=degrees(profile.user_degrees, n_users, n_edges, n_items, rng),
+        start=np.where(life >= 1, 0, rng.random(n_users)).astype(np.float32),
+        life=life.astype(np.float32),
+        home=home.astype(np.int16),
+        second=second.astype(np.int16),
+        switch=np.where(rng.random(n_users) < profile.taste_drift, rng.random(n_users), 2).astype(np.float32),
+        effect=(profile.user_effect * _normal(rng, n_users)).astype(np.float32),
+    )
+
+
+def degrees(shape: Degrees, n: int, total: int, partners: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a degree sequence int64 ``[n]`` of the given sum, which is ``n`` or more.
+
+    No degree exceeds the profile's ceiling, or 60% of the ``partners`` that the node can have, by more than one.
+    """
+    cap = min(int(shape.ceiling * total / n), int(_FULLEST * partners))
+    uniform = rng.random(n)
+    if shape.family == "lognormal":
+        excess = np.exp(shape.spread * ndtri(np.maximum(uniform, 2.0**-54)))
+    elif shape.family == "weibull":
+        excess = (-np.log1p(-uniform)) ** (1 / shape.spread)
+    else:
+        raise ValueError(f"unknown family of degrees: {shape.family}")
+    low, high = 0.0, 1.0
+    while np.minimum(shape.floor - 1 + high * excess, cap).sum() < total and high < 1e9:
+        high *= 2
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if np.minimum(shape.floor - 1 + middle * excess, cap).sum() < total:
+            low = middle
+        else:
+            high = middle
+    wanted = np.minimum(shape.floor - 1 + high * excess, cap)
+    degree = np.maximum(np.floor(wanted + rng.random(n)), 1).astype(np.int64)
+    while missing := total - int(degree.sum()):  # rounding leaves a few too many or too few
+        can_change = np.flatnonzero(degree < cap if missing > 0 else degree > 1)
+        chosen = can_change[rng.permutation(len(can_change))[: abs(missing)]]
+        degree[chosen] += np.sign(missing)
+    return degree
+
+
+def _normal(rng: np.random.Generator, n: int) -> np.ndarray:
+    return ndtri(np.maximum(rng.random(n), 2.0**-54))
+
+
+_SAMPLE = 500_000
+
+
+_OWN_CLUSTER = 2.0
+
+
+def draw_signs(
+    profile: Profile,
+    users: Users,
+    items: Items,
+    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
+    seconds: int,
+    seed: int,
+    threads: int,
+) -> np.ndarray:
+    """Draw the sign of every edge; int8 ``[n_edges]``, 1 or -1.
+
+    logit(like) = c + user + item + taste_effect * A[cluster of user, cluster of item] + like_drift * t, where A is
+    normal noise plus 2 on the diagonal, and c makes the share of likes the profile's.
+
+    Args:
+        edges: users int32, items int32 and seconds since the start of the window int64, each ``[n_edges]``.
+        seconds: length of the window.
+    """
+    who, what, when = edges
+    rng = stream(seed, "affinity")
+    affinity = ndtri(np.maximum(rng.random((profile.clusters, profile.clusters)), 2.0**-54))
+    affinity = (profile.taste_effect * (affinity + _OWN_CLUSTER * np.eye(profile.clusters))).astype(np.float32)
+
+    def logit(part: slice) -> np.ndarray:
+        user, item, moment = who[part], what[part], (when[part] / seconds).astype(np.float32)
+        tastes = affinity[taste(users, user, moment), items.cluster[item]]
+        return users.effect[user] + items.effect[item] + tastes + np.float32(profile.like_drift) * moment
+
+    constant = _constant(logit(slice(None, None, -(-len(who) // _SAMPLE))), profile.like_share)
+    signs = np.empty(len(who), np.int8)
+
+    def draw(number: int, block: slice) -> None:
+        uniform = stream(seed, "signs", number).random(block.stop - block.start, dtype=np.float32)
+        signs[block] = np.where(uniform < expit(logit(block) + constant), 1, -1)
+
+    each_block(draw, len(who), threads)
+    return signs
+
+
+def _constant(logit: np.ndarray, share: float) -> np.float32:
+    low, high = -20.0, 20.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if expit(logit + middle).mean(dtype=np.float64) < share:
+            low = middle
+        else:
+            high = middle
+    return np.float32(high)

@@ -1,4 +1,7 @@
-"""The generator: from a profile, a number of edges and a seed to arrays of edges."""
+"""The generator: from a profile, a number of edges and a seed to arrays of edges.
+
+Every pair occurs once: repeated edges exchange items with edges near them in time, so that all degrees stay.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.synth.distinct import make_distinct
-from recbole_signed.lab.synth.edge_model import item_stubs, match_tastes, user_stubs
-from recbole_signed.lab.synth.nodes import make_items, make_users
+from recbole_signed.lab.synth.edge_model import (
+    BLOCK,
+    THREADS,
+    draw_signs,
+    each_block,
+    item_stubs,
+    make_items,
+    make_users,
+    match_tastes,
+    stream,
+    user_stubs,
+)
 from recbole_signed.lab.synth.profile import DAY, Profile, find_profile
-from recbole_signed.lab.synth.sign_model import draw_signs
-from recbole_signed.lab.synth.streams import THREADS, each_block
 
 SMALLEST = 10_000
 _DENSEST = 0.25  # of all pairs; beyond, degree sequences of the profiles no longer fit
@@ -109,3 +119,136 @@ def size_of(profile: Profile, n_edges: int) -> tuple[int, int]:
     """Numbers of users and items of a graph of ``n_edges``."""
     n_users = round(n_edges / profile.user_degree)
     return n_users, round(n_users * profile.items_per_user)
+
+
+_ROUNDS = 60
+_ROUNDS_OF_A_KIND = 25
+_CANDIDATES = 4  # for each repeated edge
+_NEAR = 1 << 10
+_TABLE_BITS = 26
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def make_distinct(who: np.ndarray, what: np.ndarray, kinds: np.ndarray, seed: int, threads: int) -> None:
+    """Change the items ``what`` int32 ``[n_edges]`` in place until no pair (``who``, ``what``) occurs twice.
+
+    Repeated edges exchange their items with others, of the same kind while that is possible. The few that find no
+    partner, on graphs of a few thousand edges where some users have half of the items, draw an item at random, which
+    changes the degrees of these items.
+
+    Args:
+        who: users int32 ``[n_edges]``.
+        what: items.
+        kinds: taste cluster of each item ``[n_items]``.
+        seed: of the random numbers.
+        threads: at work at a time.
+    """
+    n_items = len(kinds)
+    present, repeated = _repeated_edges(who, what, n_items, threads)
+    rng = stream(seed, "distinct")
+    added = np.empty(0, np.int64)
+    near = _NEAR
+    for done in range(_ROUNDS):
+        if not len(repeated):
+            return
+        if done < _ROUNDS_OF_A_KIND:
+            partner = _partners_of_a_kind(repeated, what, kinds, rng)
+        else:
+            partner = (repeated + _steps(len(repeated), near, rng)) % len(who)
+            near = min(near * 2, max(len(who) // 2, 1))
+        mine = _key(who[repeated], what[partner], n_items)
+        theirs = _key(who[partner], what[repeated], n_items)
+        free = ~_contains(repeated, partner) & _first(partner)
+        for key in (mine, theirs):
+            free &= ~_contains(present, key) & ~_contains(added, key)
+        # two exchanges of a round must not make the same pair: each pair belongs to the first that asks for it
+        asked = np.concatenate([mine[free], theirs[free]])
+        unique = _first(asked).reshape(2, -1).all(axis=0)
+        chosen = np.flatnonzero(free)[unique]
+        here, there = repeated[chosen], partner[chosen]
+        what[here], what[there] = what[there], what[here]
+        added = np.sort(np.concatenate([added, mine[chosen], theirs[chosen]]))
+        left = np.ones(len(repeated), bool)
+        left[chosen] = False
+        repeated = repeated[left]
+    while len(repeated):
+        what[repeated] = (rng.random(len(repeated)) * n_items).astype(np.int32)
+        _, repeated = _repeated_edges(who, what, n_items, threads)
+
+
+def _partners_of_a_kind(
+    repeated: np.ndarray, what: np.ndarray, kinds: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """For each repeated edge another edge whose item is of the same kind, near it in time among a random sample."""
+    sample = (rng.random(_CANDIDATES * len(repeated) + 1000) * len(what)).astype(np.int64)
+    place = np.concatenate([repeated, sample])
+    order = np.lexsort((place, kinds[what[place]]))
+    here = np.flatnonzero(order < len(repeated))
+    there = np.clip(here + _steps(len(here), _CANDIDATES, rng), 0, len(order) - 1)
+    partner = np.empty(len(repeated), np.int64)
+    partner[order[here]] = place[order[there]]
+    return partner
+
+
+def _steps(n: int, longest: int, rng: np.random.Generator) -> np.ndarray:
+    """Random steps of 1 to ``longest``, forth or back; int64 ``[n]``."""
+    step = 1 + (rng.random(n) * longest).astype(np.int64)
+    return np.where(rng.random(n) < 0.5, step, -step)
+
+
+def _repeated_edges(who: np.ndarray, what: np.ndarray, n_items: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs as sorted keys int64 ``[n_edges]``, and the places of edges whose pair an earlier edge has."""
+    present = np.empty(len(who), np.int64)
+
+    def fill(_: int, block: slice) -> None:
+        present[block] = _key(who[block], what[block], n_items)
+
+    each_block(fill, len(who), threads)
+    present.sort()
+    pieces: list[np.ndarray] = [np.empty(0, np.int64)] * -(-len(who) // BLOCK)
+
+    def twice(number: int, block: slice) -> None:
+        piece = present[max(block.start - 1, 0) : block.stop]
+        pieces[number] = piece[1:][piece[1:] == piece[:-1]]
+
+    each_block(twice, len(who), threads)
+    several = np.unique(np.concatenate(pieces))
+    if not len(several):
+        return present, several
+    marked = np.zeros(1 << _TABLE_BITS, bool)  # rules most edges out at the price of one look-up
+    marked[_slot(several)] = True
+
+    def places(number: int, block: slice) -> None:
+        key = _key(who[block], what[block], n_items)
+        maybe = np.flatnonzero(marked[_slot(key)])
+        pieces[number] = maybe[_contains(several, key[maybe])] + block.start
+
+    each_block(places, len(who), threads)
+    place = np.concatenate(pieces)
+    return present, place[~_first(_key(who[place], what[place], n_items))]
+
+
+def _key(who: np.ndarray, what: np.ndarray, n_items: int) -> np.ndarray:
+    return who.astype(np.int64) * n_items + what
+
+
+def _slot(key: np.ndarray) -> np.ndarray:
+    return (key.view(np.uint64) * _ODD) >> np.uint64(64 - _TABLE_BITS)
+
+
+def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Whether each value is in a sorted array."""
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    order = np.argsort(values)  # neighbours in the order of the array share its cache lines
+    place = np.minimum(np.searchsorted(ascending, values[order]), len(ascending) - 1)
+    found = np.empty(len(values), bool)
+    found[order] = ascending[place] == values[order]
+    return found
+
+
+def _first(values: np.ndarray) -> np.ndarray:
+    """Whether each value occurs here for the first time."""
+    first = np.zeros(len(values), bool)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first

@@ -1,2 +1,2 @@
 from .plan import Plan as Plan
-from .tuned_table import tune_table as tune_table
+from .search import tune_table as tune_table

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.lab.tuning.halving import MIN_STEPS
-from recbole_signed.lab.tuning.plan import Plan
-from recbole_signed.lab.tuning.space import Space
+from recbole_signed.lab.tuning.plan import MIN_STEPS, Plan
 from recbole_signed.lab.tuning.task import Facts, Task
 from recbole_signed.plugin.assignments import as_word
 from recbole_signed.runs.provenance import NOT_RESULTS
@@ -20,6 +18,7 @@ from recbole_signed.runs.tuned import Tuned, to_yaml
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
+    from recbole_signed.lab.tuning.space import Space
     from recbole_signed.lab.tuning.study import Tried
 
 _SHOWN = 5

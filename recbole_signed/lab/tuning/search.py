@@ -7,21 +7,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
-from recbole_signed.errors import MissingExtraError, UsageError, argument
-from recbole_signed.files import DirectoryLock, replace_text
-from recbole_signed.lab.tuning.halving import Halving
-from recbole_signed.lab.tuning.plan import Plan
+from recbole_signed.errors import MissingExtraError, UsageError, argument, ending
+from recbole_signed.evaluation.sign_aware_metrics import gamma_of
+from recbole_signed.files import DirectoryLock, path_of, replace_text
+from recbole_signed.lab.tuning.plan import Halving, Plan
 from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
-from recbole_signed.lab.tuning.space import Space
-from recbole_signed.lab.tuning.task import Facts, Task, facts_of
-from recbole_signed.lab.tuning.worker import Worker, Workers
-from recbole_signed.plugin.assignments import space_file
+from recbole_signed.lab.tuning.task import Facts, Task, answer, facts_of
+from recbole_signed.plugin.assignments import RUNS, space_file
 from recbole_signed.plugin.facts import class_name, foreign_code
+from recbole_signed.runs import TableSpec
+from recbole_signed.runs.processes import Job, Jobs
 from recbole_signed.runs.provenance import digest
+from recbole_signed.runs.spec import PlannedRow
 from recbole_signed.runs.tuned import tuned_path
 from recbole_signed.signals import raised_by_sigterm
 
@@ -67,7 +69,11 @@ def tune(
     started = time.perf_counter()
     plan = plan or Plan()
     plan.check()
-    study_type = _study_type()
+    try:
+        from recbole_signed.lab.tuning.space import Space
+        from recbole_signed.lab.tuning.study import Study
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("tuning", "tune") from error
     if plan.keys.keys() & (overrides or {}):
         raise UsageError(
             f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."
@@ -96,7 +102,7 @@ def tune(
     start = {key: value for key, value in (start or {}).items() if key in space.parameters}
 
     name = plan.name or dataset
-    folder = plan.storage / name / model
+    folder = Path(RUNS) / "tune" / name / model  # of the trials, so that a later call goes on
     folder.mkdir(parents=True, exist_ok=True)
     halving = Halving(
         float(facts.fixed.get("training_budget") or 0), int(facts.fixed.get("max_steps") or 0), plan.prune_after
@@ -108,15 +114,15 @@ def tune(
     lock = DirectoryLock(folder)
     try:
         name_of_study = digest(question)[:16]
-        study = study_type(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
+        study = Study(database, name_of_study, space, facts.defaults, facts.bigger, facts.seed, start)
         before = len(study.tried())
-        workers = Workers(plan.jobs, task, folder)
-        with raised_by_sigterm(KeyboardInterrupt), _progress(plan.trials, facts) as show:
-            search = _Search(study, workers, facts, halving, show)
-            try:
-                search.run(plan.trials, plan.timeout)
-            finally:
-                workers.close()
+        with (
+            raised_by_sigterm(KeyboardInterrupt),
+            _progress(plan.trials, facts) as show,
+            Jobs(plan.jobs, folder) as workers,
+        ):
+            search = _Search(study, workers, task, facts, halving, show)
+            search.run(plan.trials, plan.timeout)
         tried = study.tried()
     finally:
         lock.release()
@@ -141,12 +147,69 @@ def tune(
     return tuning
 
 
-def _study_type() -> type[Study]:
-    try:
-        from recbole_signed.lab.tuning.study import Study
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("tuning", "tune") from error
-    return Study
+def tune_table(
+    path: Path | str, plan: Plan, labels: Sequence[str] = (), sections: Sequence[str] = (), seed: int | None = None
+) -> Iterator[Tuning]:
+    """Tune the models of a table on its data sets, one after the other; what was tuned already is not tuned again.
+
+    Of rows whose parameters are kept in one file the first is tuned; a warning names those that have other keys.
+
+    The keys that the table gives are those of the trials: what it says of a model is fixed, but for ``start``, with
+    whose values the search begins after the defaults, and for the seeds and the training budget where the plan has one.
+
+    Args:
+        path: the table's yaml file.
+        plan: how many trials, and so on; its ``name`` is the table's affair.
+        labels: the models; all for none.
+        sections: the data sets, by their names in the table; all for none.
+        seed: RecBole's ``seed`` of each trial, and that of the sampler.
+
+    Yields:
+        the tuning of each model with a space for which the table says ``tuned: true``, or a name.
+
+    Raises:
+        UsageError: nothing of that is in the table, or as :func:`tune`.
+    """
+    path = path_of(path, "path")
+    spec = TableSpec.read(path).only(labels)
+    for section in sections:
+        if section not in spec.datasets:
+            raise UsageError(
+                f"{path} has no data set '{section}'; it has {', '.join(spec.datasets)}{ending(section, spec.datasets)}"
+            )
+    wanted: dict[tuple[str, str], PlannedRow] = {}
+    for section in sections or spec.datasets:
+        for cell in spec.planned_rows(section):
+            takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
+            has_space = space_file(cell.model).is_file() or _is_sign_aware(cell)
+            if cell.tuned and not takes_over and has_space:
+                first = wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
+                if _fixed(first, plan) != _fixed(cell, plan):
+                    getLogger().warning(
+                        "'%s' on %s is not tuned: it takes what is chosen for '%s' on %s, as both are %s and have one "
+                        "file; 'tuned: NAME' gives it one of its own.",
+                        *(cell.label, cell.section, first.label, first.section, cell.model),
+                    )
+    if not wanted:
+        raise UsageError(f"{path} wants none of these models tuned: write 'tuned: true' under 'common' or the models.")
+    for cell in wanted.values():
+        there = replace(plan, name=_name(cell))
+        yield tune(cell.model, cell.dataset, overrides=_fixed(cell, plan), seed=seed, plan=there, start=cell.start)
+
+
+def _fixed(cell: PlannedRow, plan: Plan) -> dict[str, Any]:
+    """Return the keys of the trials of a model."""
+    left_out = {"seeds", *plan.keys}
+    return {key: value for key, value in cell.settings.items() if key not in left_out}
+
+
+def _is_sign_aware(cell: PlannedRow) -> bool:
+    """Whether the dislike aversion of any model is tuned, see :meth:`~.space.Space.of`."""
+    return gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma")) > 0
+
+
+def _name(cell: PlannedRow) -> str | None:
+    return cell.tuned if isinstance(cell.tuned, str) else None
 
 
 @dataclass
@@ -161,9 +224,18 @@ class _Search:
     """Hands trials to workers and takes in what they say."""
 
     def __init__(
-        self, study: Study, workers: Workers, facts: Facts, halving: Halving, show: Callable[[list[Tried]], None]
+        self,
+        study: Study,
+        workers: Jobs,
+        task: Task,
+        facts: Facts,
+        halving: Halving,
+        show: Callable[[list[Tried]], None],
     ) -> None:
-        self.study, self.workers, self.facts, self.halving, self.show = study, workers, facts, halving, show
+        self.study, self.workers, self.task, self.facts = study, workers, task, facts
+        self.halving, self.show = halving, show
+        self._n_started = 0
+        self._ready: set[Job] = set()
         self.exhausted = False
         """Whether all points of the space were tried."""
 
@@ -174,28 +246,36 @@ class _Search:
         self.show(tried)
         left = trials - len(tried)
         while True:
-            while left > 0 and time.monotonic() < end and (worker := self.workers.free()) is not None:
+            while left > 0 and time.monotonic() < end and (worker := self._free()) is not None:
                 asked = self.study.ask()
                 if asked is None:
                     self.exhausted, left = True, 0
                     break
-                worker.trial = _Trial(asked)
+                worker.task = _Trial(asked)
                 worker.tell({"values": asked.values})
                 left -= 1
-            if not self.workers.busy:
+            if not any(each.task for each in self.workers):
                 return
             said = self.workers.next(_POLL_SECONDS)
             if said is not None:
                 self._hear(*said)
 
-    def _hear(self, worker: Worker, document: dict[str, Any] | None) -> None:
-        trial: _Trial | None = worker.trial
+    def _free(self) -> Job | None:
+        """Return a process without a trial, started if need be; None where all have one."""
+        idle = next((each for each in self.workers if each.task is None), None)
+        if idle is None:
+            idle = self.workers.start(answer, (self.task,), f"worker-{self._n_started + 1}.log")
+            self._n_started += idle is not None
+        return idle
+
+    def _hear(self, worker: Job, document: dict[str, Any] | None) -> None:
+        trial: _Trial | None = worker.task
         if document is None:
-            if not worker.ready:
+            if worker not in self._ready:
                 raise UsageError(f"a worker process ended before its first trial: {worker.reason()}")
             document = {"failed": worker.reason()}
         if "ready" in document:
-            worker.ready = True
+            self._ready.add(worker)
         elif trial is not None and "score" in document:
             epoch, score = document["score"]
             trial.curve.append([epoch, score])
@@ -204,7 +284,7 @@ class _Search:
             worker.tell({"go": self.study.report(trial.asked, best, rung)})
         elif trial is not None:
             self._end(trial, document)
-            worker.trial = None
+            worker.task = None
             self.show(self.study.tried())
 
     def _end(self, trial: _Trial, document: dict[str, Any]) -> None:

@@ -7,6 +7,9 @@ One key per line. A list holds the choices; a mapping with one of these keys is 
     learning_rate: {log_uniform: [1e-4, 1e-2]}   # a number, each power of ten as likely as the next
     embedding_size: {int: [16, 128], step: 16}   # a whole number; 'step' may be left out
     rank: {log_int: [16, 512]}                   # a whole number, each doubling as likely as the next
+
+Needs the extra ``tune``, as each line becomes one of Optuna's distributions. Choices are kept there as JSON, since they
+may be lists.
 """
 
 from __future__ import annotations
@@ -17,15 +20,19 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin.ranges import Interval, Listed, Words
 from recbole_signed.ssf.search import SIGN_AWARE_AVERSIONS
 from recbole_signed.yaml_spec import read_yaml
-
-if TYPE_CHECKING:
-    from optuna import Trial
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
 EDGE = 0.05
@@ -33,107 +40,8 @@ EDGE = 0.05
 _DIGITS, _DECIMALS = 4, 10
 """Significant digits of a tried number, decimals of one with a step: what is written is what was tried, and short."""
 
-
-@dataclass(frozen=True)
-class Choice:
-    """One of a list of values."""
-
-    values: tuple[Any, ...]
-
-    def suggest(self, trial: Trial, name: str) -> Any:
-        """Let ``trial`` choose."""
-        return json.loads(trial.suggest_categorical(name, [json.dumps(each) for each in self.values]))
-
-    def coded(self, value: Any) -> Any:
-        """Return what stands for ``value`` in a trial's parameters; lists may be choices, so all of them are JSON.
-
-        It is written as in the space: a default of 1 is the choice 1.0.
-        """
-        return json.dumps(next((each for each in self.values if _same(each, value)), value))
-
-    def contains(self, value: Any) -> bool:
-        """Whether ``value`` is one of the choices."""
-        return any(_same(each, value) for each in self.values)
-
-    def edge(self, value: Any) -> str:
-        """Return ``lowest`` or ``highest`` where ``value`` is that of several numbers, else nothing.
-
-        Zero is not an edge: it leaves a term out, and nothing lies beyond it.
-        """
-        if not all(_kind(each) == "a number" for each in self.values) or len(self.values) < 2 or not value:
-            return ""
-        return {min(self.values): "lowest", max(self.values): "highest"}.get(value, "")
-
-    @property
-    def examples(self) -> Iterable[Any]:
-        """Values whose kind is that of all."""
-        return self.values
-
-    @property
-    def size(self) -> float:
-        """How many values there are."""
-        return len(self.values)
-
-    def all_coded(self) -> Iterable[Any]:
-        """Return what stands for each value in a trial's parameters."""
-        return (self.coded(each) for each in self.values)
-
-
-@dataclass(frozen=True)
-class Range:
-    """A number between two ends, both included."""
-
-    low: float
-    high: float
-    whole: bool
-    log: bool
-    step: float | None = None
-
-    def suggest(self, trial: Trial, name: str) -> float:
-        """Let ``trial`` choose."""
-        if self.whole:
-            return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        value = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
-        if self.step:  # the sum of steps may miss a round number, such as 0, by a little
-            return round(self.low + round((value - self.low) / self.step) * self.step, _DECIMALS)
-        return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
-
-    def edge(self, value: float) -> str:
-        """Return ``lowest`` or ``highest`` where ``value`` is within a twentieth of the range of that end."""
-        low, high, at = (math.log(each) if self.log else each for each in (self.low, self.high, value or self.low))
-        share = (at - low) / (high - low)
-        if share > 1 - EDGE:
-            return "highest"
-        return "lowest" if share < EDGE and value else ""
-
-    def coded(self, value: Any) -> Any:
-        """Return what stands for ``value`` in a trial's parameters: itself."""
-        return int(value) if self.whole else float(value)
-
-    def contains(self, value: Any) -> bool:
-        """Whether ``value`` is a number of this range."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
-            return False
-        if self.whole and value != int(value):
-            return False
-        steps = (value - self.low) / self.step if self.step else 0.0
-        return abs(steps - round(steps)) < 1e-9
-
-    @property
-    def examples(self) -> Iterable[Any]:
-        """Values whose kind is that of all."""
-        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
-
-    @property
-    def size(self) -> float:
-        """How many values there are; infinity for numbers without a step."""
-        step = self.step or (1.0 if self.whole else 0.0)
-        return math.floor((self.high - self.low) / step + 1e-9) + 1 if step else math.inf
-
-    def all_coded(self) -> Iterable[Any]:
-        """Return each value, where :attr:`size` is finite."""
-        step = int(self.step or 1) if self.whole else self.step or 0.0
-        return (self.coded(round(self.low + number * step, _DECIMALS)) for number in range(int(self.size)))
+Range = FloatDistribution | IntDistribution
+Parameter = CategoricalDistribution | Range
 
 
 @dataclass(frozen=True)
@@ -141,7 +49,7 @@ class Space:
     """Key -> what is tried for it."""
 
     path: Path
-    parameters: dict[str, Choice | Range]
+    parameters: dict[str, Parameter]
 
     @classmethod
     def read(cls, path: Path) -> Space:
@@ -165,7 +73,7 @@ class Space:
         if not sign_aware:
             return cls.read(path)
         own = cls.read(path).parameters if path.is_file() else {}
-        return cls(path, {**own, "dislike_aversion": Choice(SIGN_AWARE_AVERSIONS)})
+        return cls(path, {**own, "dislike_aversion": _choice("dislike_aversion", list(SIGN_AWARE_AVERSIONS))})
 
     def without(self, fixed: Iterable[str]) -> Space:
         """Return the space without some keys, which were given a value."""
@@ -199,50 +107,103 @@ class Space:
             if key not in defaults:
                 known = [name for name in defaults if name not in judging]
                 raise UsageError(f"{self.path}: {model} has no key '{key}'{ending(key, known)}")
-            wanted = _kind(defaults[key])
-            wrong = [value for value in each.examples if wanted and _kind(value) != wanted]
-            if wrong:
-                default = f"the default of {model} is {defaults[key]!r}"
-                raise UsageError(f"{self.path}: '{key}' has the value {wrong[0]!r}; it must be {wanted} ({default}).")
-            declared = (ranges or {}).get(key)
-            beyond = [value for value in each.examples if declared is not None and not declared.holds(value)]
-            if beyond:
-                raise UsageError(f"{self.path}: '{key}' has the value {beyond[0]!r}; it must be {declared}.")
+            kind, declared = _kind(defaults[key]), (ranges or {}).get(key)
+            for value in _examples(each):
+                said = f"{self.path}: '{key}' has the value {value!r}; it must be"
+                if kind and _kind(value) != kind:
+                    raise UsageError(f"{said} {kind} (the default of {model} is {defaults[key]!r}).")
+                if declared is not None and not declared.holds(value):
+                    raise UsageError(f"{said} {declared}.")
 
-    @property
-    def size(self) -> float:
-        """How many points there are."""
-        return math.prod(each.size for each in self.parameters.values())
-
-    def points(self) -> Iterator[dict[str, Any]]:
-        """Yield what stands for each point in a trial's parameters; nothing where :attr:`size` is infinite."""
-        if math.isfinite(self.size):
-            for values in itertools.product(*(each.all_coded() for each in self.parameters.values())):
-                yield dict(zip(self.parameters, values, strict=True))
-
-    def rounded(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a trial's parameters without the error of a sum of steps: 3 times 0.1 is 0.3."""
-        in_steps = {key for key, each in self.parameters.items() if isinstance(each, Range) and each.step}
-        return {key: round(each, _DECIMALS) if key in in_steps else each for key, each in params.items()}
-
-    def suggest(self, trial: Trial) -> dict[str, Any]:
-        """Let ``trial`` choose a value for each key."""
-        return {key: each.suggest(trial, key) for key, each in self.parameters.items()}
+    def contains(self, key: str, value: Any) -> bool:
+        """Whether a value is tried for a key."""
+        each = self.parameters[key]
+        if isinstance(each, CategoricalDistribution):
+            return any(_same(choice, value) for choice in _choices(each))
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not each.low <= value <= each.high:
+            return False
+        steps = (value - each.low) / each.step if each.step else 0.0
+        return abs(steps - round(steps)) < 1e-9
 
     def point(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return what stands for ``values`` in a trial's parameters; None where one of them is not in the space."""
-        if not all(each.contains(values.get(key)) for key, each in self.parameters.items()):
+        """Return the parameters of a trial with these values; None where one of them is not in the space."""
+        if not all(self.contains(key, values.get(key)) for key in self.parameters):
             return None
-        return {key: each.coded(values[key]) for key, each in self.parameters.items()}
+        return {key: _coded(each, values[key]) for key, each in self.parameters.items()}
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Yield the parameters of each trial that is possible; nothing where their number is infinite."""
+        listed = [_all_coded(each) for each in self.parameters.values()]
+        finite = [each for each in listed if each is not None]
+        if len(finite) == len(listed):
+            yield from (dict(zip(self.parameters, each, strict=True)) for each in itertools.product(*finite))
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of a run with a trial's parameters."""
+        return {key: _decoded(each, params[key]) for key, each in self.parameters.items()}
 
     def edges(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Return key -> ``lowest`` or ``highest`` of the values on an edge, beyond which better ones may lie."""
-        at = {key: each.edge(values[key]) for key, each in self.parameters.items() if each.contains(values.get(key))}
-        return {key: edge for key, edge in at.items() if edge}
+        """Return key -> ``lowest`` or ``highest`` of the values on an edge, beyond which better ones may lie.
+
+        The edge of a range is a twentieth of it at each end. Zero is no edge: it leaves a term out, and nothing lies
+        beyond it.
+        """
+        inside = {key: each for key, each in self.parameters.items() if self.contains(key, values.get(key))}
+        return {key: edge for key, each in inside.items() if (edge := _edge(each, values[key]))}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the space as JSON can hold it: equal spaces give equal dictionaries."""
-        return {key: {"kind": type(each).__name__, **vars(each)} for key, each in self.parameters.items()}
+        return {key: json.loads(distribution_to_json(each)) for key, each in self.parameters.items()}
+
+
+def _choices(each: CategoricalDistribution) -> list[Any]:
+    return [json.loads(str(choice)) for choice in each.choices]
+
+
+def _examples(each: Parameter) -> list[Any]:
+    """Return values whose kind and range are those of all."""
+    return _choices(each) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
+
+
+def _coded(each: Parameter, value: Any) -> Any:
+    """Return a value as a trial's parameter; a default of 1 is the choice 1.0."""
+    if isinstance(each, CategoricalDistribution):
+        return json.dumps(next((choice for choice in _choices(each) if _same(choice, value)), value))
+    return int(value) if isinstance(each, IntDistribution) else float(value)
+
+
+def _decoded(each: Parameter, param: Any) -> Any:
+    if isinstance(each, CategoricalDistribution):
+        return json.loads(param)
+    if isinstance(each, IntDistribution):
+        return param
+    if each.step:  # the sum of steps may miss a round number, such as 0, by a little
+        return round(each.low + round((param - each.low) / each.step) * each.step, _DECIMALS)
+    return min(max(float(f"{param:.{_DIGITS}g}"), each.low), each.high)
+
+
+def _all_coded(each: Parameter) -> Iterable[Any] | None:
+    """Return all parameters of a trial; None where their number is infinite."""
+    if isinstance(each, CategoricalDistribution):
+        return each.choices
+    if isinstance(each, IntDistribution):
+        return range(each.low, each.high + 1, each.step)
+    if each.step is None:
+        return None
+    count = round((each.high - each.low) / each.step) + 1
+    return (each.low + number * each.step for number in range(count))
+
+
+def _edge(each: Parameter, value: Any) -> str:
+    """Return ``lowest`` or ``highest`` where a value is that of several numbers, or on the edge of a range."""
+    if isinstance(each, CategoricalDistribution):
+        choices = _choices(each)
+        if len(choices) < 2 or any(_kind(choice) != "a number" for choice in choices) or not value:
+            return ""
+        return {min(choices): "lowest", max(choices): "highest"}.get(value, "")
+    low, high, at = (math.log(end) if each.log else end for end in (each.low, each.high, value or each.low))
+    share = (at - low) / (high - low)
+    return "highest" if share > 1 - EDGE else "lowest" if share < EDGE and value else ""
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -260,7 +221,7 @@ def _kind(value: Any) -> str:
     return words.get(type(value).__name__, "")
 
 
-def _parameter(where: str, value: Any) -> Choice | Range:
+def _parameter(where: str, value: Any) -> Parameter:
     if isinstance(value, list):
         return _choice(where, value)
     if isinstance(value, dict):
@@ -268,19 +229,16 @@ def _parameter(where: str, value: Any) -> Choice | Range:
     raise UsageError(f"{where} is {value!r}; write a list of choices, or a range such as {{uniform: [0.0, 0.5]}}.")
 
 
-def _choice(where: str, values: list[Any]) -> Choice:
+def _choice(where: str, values: list[Any]) -> CategoricalDistribution:
     if not values:
         raise UsageError(f"{where} has no choices.")
     for number, value in enumerate(values):
-        if any(value == earlier for earlier in values[:number]):
+        if value in values[:number]:
             raise UsageError(f"{where} has the choice {value!r} twice.")
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError):
-            raise UsageError(
-                f"{where} has the choice {value!r}, which is not a number, word, list or mapping."
-            ) from None
-    return Choice(tuple(values))
+    try:
+        return CategoricalDistribution([json.dumps(each, allow_nan=False) for each in values])
+    except (TypeError, ValueError):
+        raise UsageError(f"{where} has a choice in {values} that is no number, word, list or mapping.") from None
 
 
 def _range(where: str, value: dict[Any, Any]) -> Range:
@@ -298,15 +256,17 @@ def _range(where: str, value: dict[Any, Any]) -> Range:
         what = "whole numbers" if whole else "numbers"
         raise UsageError(f"{where}: '{kind}' must be the two ends of a range, {what}, but is {ends!r}.")
     low, high = ends
-    if not low < high:
-        raise UsageError(f"{where} goes from {low} to {high}; the low end must come first and be the smaller one.")
-    if log and not low > 0:
-        raise UsageError(f"{where} starts at {low}; a '{kind}' range must start above 0.")
-    if step is not None and (log or not _number(step, whole) or not 0 < step <= high - low):
-        raise UsageError(f"{where} has the step {step!r}; only uniform and int have one, above 0 and within the range.")
-    if step is not None and not whole:
-        step = float(step)
-    return Range(low if whole else float(low), high if whole else float(high), whole, log, step)
+    fits = step is None or (not log and _number(step, whole) and 0 < step <= high - low)
+    if not low < high or (log and not low > 0) or not fits:
+        raise UsageError(
+            f"{where} is {value}; the low end must be the smaller one, for a 'log' range above 0, and only uniform and "
+            "int have a step, above 0 and within the range."
+        )
+    if step is not None:  # the last step that is in the range
+        high = round(low + math.floor((high - low) / step + 1e-9) * step, _DECIMALS)
+    if whole:
+        return IntDistribution(low, high, log=log, step=step or 1)
+    return FloatDistribution(float(low), float(high), log=log, step=None if step is None else float(step))
 
 
 def _number(value: Any, whole: bool) -> bool:

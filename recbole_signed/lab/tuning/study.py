@@ -1,43 +1,37 @@
 """The trials of a tuning in an SQLite file, through Optuna: what was tried, what comes next, what is given up.
 
-Needs the extra ``tune``; only :mod:`recbole_signed.lab.tuning.search` imports this module.
+A trial is drawn in memory and written as a whole when it ends. So whatever happens to the process, the file has the
+trials that ended, and the draws go on from there. Needs the extra ``tune``.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DatabaseError
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.tuning.halving import survives
+from recbole_signed.lab.tuning.plan import survives
 from recbole_signed.lab.tuning.space import Space
 
 RANDOM_TRIALS = 5
 """Trials before the sampler (TPE) learns from what it has seen."""
 
-_DEFAULT, _AGAIN, _VALUES, _KNOWN, _ABOUT, _KEPT = "default", "again", "values", "known", "about", "kept"
-_FIXED = "fixed_params"
-"""Where Optuna keeps the values with which a trial was queued."""
-_LEARNED_DRAWS, _DRAWS = 5, 200
-"""Draws of values until there are some that were not tried yet: by TPE, then at random too."""
-
-
-def _sampler(seed: int, place: int, *, learns: bool) -> BaseSampler:
-    """Return TPE, or random draws, for the trial at a place: they follow from these, not from what was drawn before.
-
-    So a tuning that was stopped goes on with the trials that it would have had.
-    """
-    seed = (seed * 7919 + place) % 2**32
-    return TPESampler(n_startup_trials=RANDOM_TRIALS, multivariate=False, seed=seed) if learns else RandomSampler(seed)
+_DRAWS = 20
+"""Draws of values until there are some that were not tried yet; then one of the rest of a finite space is tried."""
+_DEFAULT, _START = "default", "kept"
+"""Marks of the first two trials, which are never pruned."""
+_VALUES, _ABOUT = "values", "about"
 
 
 @dataclass(frozen=True)
@@ -46,8 +40,14 @@ class Asked:
 
     values: dict[str, Any]
     """RecBole keys; none for the default configuration."""
-    is_default: bool
+    kind: str
+    """``default``, ``kept`` (the start), or nothing."""
     trial: Trial
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the default configuration."""
+        return self.kind == _DEFAULT
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Tried:
     """A trial that has ended."""
 
     number: int
-    """Its place among the trials, from 0: the default configuration. Optuna's own number may be higher."""
+    """Its place among the trials, from 0: the default configuration."""
     state: str
     """``complete``, ``pruned`` or ``fail``."""
     is_default: bool
@@ -99,158 +99,118 @@ class Study:
             UsageError: ``start`` is not a point of the space, or the file is no study that can be read and written.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space = space
-        self._default = space.point(defaults)
+        self.space, self._seed, self._toward = space, seed, 1.0 if bigger else -1.0
+        direction = StudyDirection.MAXIMIZE if bigger else StudyDirection.MINIMIZE
+        # where the default is a point of the space, the sampler may learn from it
+        first = {_DEFAULT: space.point(defaults) or {}}
+        if start:
+            first[_START] = _start_point(space, {**defaults, **start})
         try:
-            self._study = optuna.create_study(
-                storage=_storage(file.resolve()),
-                study_name=name,
-                direction="maximize" if bigger else "minimize",
-                load_if_exists=True,
+            self._file = optuna.create_study(
+                storage=_storage(file.resolve()), study_name=name, direction=direction, load_if_exists=True
             )
+            # versions that wrote a trial as it began left some there that never ended
+            ended = [each for each in self._file.get_trials() if _ABOUT in each.user_attrs]
         except (DatabaseError, RuntimeError) as error:  # damaged, read-only, or of another version of Optuna
             why = getattr(error, "orig", None) or error
             raise UsageError(
                 f"the trials in {file} can't be used ({why}); correct its permissions, or move it away: then they are "
                 "made again."
             ) from error
-        if not self._study.trials:
-            # where the default is a point of the space, the sampler may learn from it
-            self._study.enqueue_trial(self._default or {}, {_DEFAULT: True})
-        if start and len(self._study.trials) == 1:  # the process may have died between the two
-            self._study.enqueue_trial(_start_point(space, {**defaults, **start}), {_KEPT: True})
-        self._repeat_what_was_cut_off()
-        self._seed, self._n_cut_off = seed, len(_cut_off(self._study.get_trials(deepcopy=False)))
-
-    def _repeat_what_was_cut_off(self) -> None:
-        """Queue the trials of a process that is gone again (nobody else has the study's lock), and end them.
-
-        In this order: where the process dies in between, the trial is queued already, and known by that.
-        """
-        queued = {each.user_attrs.get(_AGAIN) for each in self._study.get_trials()}
-        for each in self._study.get_trials(states=(TrialState.RUNNING,)):
-            params = each.params if _VALUES in each.user_attrs else each.system_attrs.get(_FIXED)
-            if each.user_attrs.get(_DEFAULT):
-                params = self._default or {}
-            # without any, its values were being drawn, and will be drawn again
-            if params is not None and each.number not in queued:
-                kept = {key: True for key in (_DEFAULT, _KEPT) if each.user_attrs.get(key)}
-                self._study.enqueue_trial(params, {_AGAIN: each.number, **kept})
-            self._study.tell(each.number, state=TrialState.FAIL)
+        self._study = optuna.create_study(direction=direction)
+        self._study.add_trials(sorted(ended, key=lambda each: each.datetime_start or each.number))
+        self._queue = [
+            (kind, point) for kind, point in first.items() if not any(kind in each.user_attrs for each in ended)
+        ]
 
     def ask(self) -> Asked | None:
         """Begin the next trial, with values that were not tried before; None where the space has no more of them."""
-        queued = bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-        known = self._known()
-        if len(known) >= self.space.size and not queued:
-            return None
+        ran = self._ran()
+        known = [self.space.values(each.params) for each in ran if each.params]
+        while self._queue:
+            kind, point = self._queue.pop(0)
+            if kind == _DEFAULT or self.space.values(point) not in known:
+                return self._begin(kind, point)
         for draw in range(_DRAWS):
-            place = len(self._study.get_trials(deepcopy=False)) - self._n_cut_off
-            self._study.sampler = _sampler(self._seed, place, learns=draw < _LEARNED_DRAWS)
-            trial = self._study.ask()
-            if trial.user_attrs.get(_DEFAULT):
-                return self._ask_default(trial)
-            values = self.space.suggest(trial)
-            trial.set_user_attr(_VALUES, values)
-            if self.space.rounded(trial.params) not in known or _AGAIN in trial.user_attrs:
-                return Asked(values, False, trial)
-            trial.set_user_attr(_KNOWN, True)
-            self._study.tell(trial, state=TrialState.FAIL)
-        rest = next((each for each in self.space.points() if self.space.rounded(each) not in known), None)
-        if rest is None:
-            return None
-        self._study.enqueue_trial(rest)  # chance may miss the last points of a small space for long
-        trial = self._study.ask()
-        trial.set_user_attr(_VALUES, values := self.space.suggest(trial))
-        return Asked(values, False, trial)
+            # the draws follow from the place alone, so a tuning that was stopped goes on with those it would have had
+            seed = ((self._seed * 7919 + len(ran)) * _DRAWS + draw) % 2**32
+            self._study.sampler = TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)
+            asked = self._begin()
+            if asked.values not in known:
+                return asked
+            self._study.tell(asked.trial, state=TrialState.FAIL)
+        rest = [each for each in self.space.points() if self.space.values(each) not in known]
+        return self._begin("", random.Random(seed).choice(rest)) if rest else None
 
-    def _ask_default(self, trial: Trial) -> Asked:
-        if self._default is not None:
-            self.space.suggest(trial)  # kept for the sampler; the run gets no values, so it is the default itself
-        trial.set_user_attr(_VALUES, {})
-        return Asked({}, True, trial)
-
-    def _known(self) -> list[dict[str, Any]]:
-        """Return the parameters that were tried, or are being tried: equal ones would give equal results.
-
-        Each once, though that of the default may have been drawn again by earlier versions.
-        """
-        found: list[dict[str, Any]] = []
-        for each in self._ran():
-            if each.params and (params := self.space.rounded(each.params)) not in found:
-                found.append(params)
-        return found
+    def _begin(self, kind: str = "", point: Mapping[str, Any] | None = None) -> Asked:
+        if point is not None:
+            self._study.enqueue_trial(dict(point), {kind: True} if kind else {})
+        trial = self._study.ask({} if point == {} else dict(self.space.parameters))
+        # of the default, parameters are kept for the sampler; the run gets no values, so it is the default itself
+        values = {} if kind == _DEFAULT else self.space.values(trial.params)
+        trial.set_user_attr(_VALUES, values)
+        return Asked(values, kind, trial)
 
     def _ran(self) -> list[FrozenTrial]:
-        """Return the trials that were run or are running, in order; of one that was cut off, only its repetition."""
+        """Return the trials that have ended or are running, in order."""
         trials = self._study.get_trials(deepcopy=False)
-        cut_off = _cut_off(trials)
-        drawn = [each for each in trials if _VALUES in each.user_attrs and _KNOWN not in each.user_attrs]
-        return [each for each in drawn if each.number not in cut_off and each.state != TrialState.WAITING]
+        return [each for each in trials if each.state == TrialState.RUNNING or _ABOUT in each.user_attrs]
 
     def report(self, asked: Asked, best: float, rung: int) -> bool:
         """Keep the best score of a trial under way at the rungs that it has reached; return whether to go on with it.
 
-        It goes on if it is among the best third (:data:`~recbole_signed.lab.tuning.halving.REDUCTION`) of the
-        trials that have reached the rung so far, or one of the first two to do so. The default and the start always do.
+        It goes on if it is among the best third (:data:`~recbole_signed.lab.tuning.plan.REDUCTION`) of the trials that
+        have reached the rung so far, or one of the first two to do so. The default and the start always do.
 
         Args:
             asked: the trial.
             best: its best score so far.
             rung: the number of rungs that it has reached.
         """
-        trial = asked.trial
-        reached = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        number = asked.trial.number
+        reached = self._study.get_trials(deepcopy=False)[number].intermediate_values
         new = range(len(reached) + 1, rung + 1)
         if not math.isfinite(best) or not new:
             return True
         for each in new:
-            trial.report(best, each)
-        toward = 1.0 if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
-        others = [_at_rung(each, rung) for each in self._ran() if each.number != trial.number]
+            asked.trial.report(best, each)
+        # what ended by itself before the rung counts with its value
+        others = [each.intermediate_values.get(rung, _value(each)) for each in self._ran() if each.number != number]
         scores = [each for each in others if each is not None]
-        ahead = sum(toward * each > toward * best for each in scores)
-        exempt = asked.is_default or bool(trial.user_attrs.get(_KEPT))
-        return exempt or survives(ahead, len(scores) + 1)
+        ahead = sum(self._toward * each > self._toward * best for each in scores)
+        return bool(asked.kind) or survives(ahead, len(scores) + 1)
 
     def complete(self, asked: Asked, value: float, about: Mapping[str, Any]) -> None:
         """End a trial with its value."""
-        asked.trial.set_user_attr(_ABOUT, dict(about))
-        self._study.tell(asked.trial, value)
+        self._end(asked, about, TrialState.COMPLETE, value)
 
     def prune(self, asked: Asked, about: Mapping[str, Any]) -> None:
         """End a trial that was pruned."""
-        asked.trial.set_user_attr(_ABOUT, dict(about))
-        self._study.tell(asked.trial, state=TrialState.PRUNED)
+        self._end(asked, about, TrialState.PRUNED)
 
     def fail(self, asked: Asked, reason: str) -> None:
         """End a trial that came to nothing; it counts as one of the trials."""
-        asked.trial.set_user_attr(_ABOUT, {"reason": reason})
-        self._study.tell(asked.trial, state=TrialState.FAIL)
+        self._end(asked, {"reason": reason}, TrialState.FAIL)
+
+    def _end(self, asked: Asked, about: Mapping[str, Any], state: TrialState, value: float | None = None) -> None:
+        asked.trial.set_user_attr(_ABOUT, dict(about))
+        self._file.add_trial(self._study.tell(asked.trial, value, state))
 
     def tried(self) -> list[Tried]:
         """Return the trials that have ended, in their order."""
         return [_tried(number, each) for number, each in enumerate(self._ran()) if each.state.is_finished()]
 
 
-def _at_rung(trial: FrozenTrial, rung: int) -> float | None:
-    """Return the best score of a trial at a rung: its value where it ended by itself before; None: not reached."""
-    ended = trial.value if trial.state is TrialState.COMPLETE else None
-    return trial.intermediate_values.get(rung, ended)
+def _value(trial: FrozenTrial) -> float | None:
+    return trial.value if trial.state is TrialState.COMPLETE else None
 
 
 def _start_point(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
     point = space.point(values)
     if point is None:
-        outside = {key: values.get(key) for key, each in space.parameters.items() if not each.contains(values.get(key))}
+        outside = {key: values.get(key) for key in space.parameters if not space.contains(key, values.get(key))}
         raise UsageError(f"the search can't start where it never goes: {space.path} does not have {outside}.")
     return point
-
-
-def _cut_off(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Return the numbers of the trials that did not come to their end because the process did."""
-    undrawn = {each.number for each in trials if each.state == TrialState.FAIL and _VALUES not in each.user_attrs}
-    return undrawn | {each.user_attrs[_AGAIN] for each in trials if _AGAIN in each.user_attrs}
 
 
 def _storage(file: Path) -> optuna.storages.RDBStorage:
@@ -271,9 +231,9 @@ def _tried(number: int, trial: FrozenTrial) -> Tried:
     return Tried(
         number=number,
         state=trial.state.name.lower(),
-        is_default=bool(trial.user_attrs.get(_DEFAULT)),
+        is_default=_DEFAULT in trial.user_attrs,
         values=trial.user_attrs.get(_VALUES, {}),
-        value=trial.value if trial.state is TrialState.COMPLETE else None,
+        value=_value(trial),
         seconds=None if duration is None else round(duration.total_seconds(), 3),
         about=trial.user_attrs.get(_ABOUT, {}),
     )

@@ -1,9 +1,19 @@
-"""What is tuned, as both sides of a tuning know it: the process that chooses and those that try."""
+"""What is tuned, and the processes that try values: each reads the data once, then runs a trial after the other.
+
+Messages are mappings. To a process: ``{"values": ...}`` for each trial, ``{"go": True}`` or
+``{"go": False}`` (the trial is pruned) in answer to each score. From it: ``{"ready": True}``,
+``{"score": (epoch, value), "steps": ..., "cpu_seconds": ...}`` after each validation, and at a trial's end ``{"row":
+...}``, ``{"pruned": True}`` or ``{"failed": "why"}``.
+"""
 
 from __future__ import annotations
 
+import gc
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +22,15 @@ from recbole.utils import argument_list
 from recbole_signed.data.settings import SETTING_KEYS
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
+from recbole_signed.graph.eigenvectors import kept_eigenvectors
+from recbole_signed.memory import keep_freed_memory
 from recbole_signed.plugin import make_config, registry, split_of
 from recbole_signed.plugin.configuration import FREE_KEYS
 from recbole_signed.plugin.ranges import Interval, Listed, Words, declared_for, ranges_of
 from recbole_signed.plugin.run_config import given_settings
 from recbole_signed.runs import RunRow, data_sha256, run
 from recbole_signed.runs.provenance import config_hash, data_version
-from recbole_signed.runs.reading import DataCache
-from recbole_signed.runs.runner import Validated
+from recbole_signed.runs.runner import DataCache, Validated
 from recbole_signed.yaml_spec import read_yaml
 
 DECIMALS = 6
@@ -142,3 +153,46 @@ def _model_defaults(model_class: type) -> dict[str, Any]:
     stock = None if folder is None else folder / "properties" / "model" / f"{model_class.__name__}.yaml"
     path = registry.properties_of(model_class) or stock
     return read_yaml(path) if path is not None and path.is_file() else {}
+
+
+class _PrunedError(Exception):
+    """Ends a training that is not worth going on with."""
+
+
+def answer(connection: Connection, task: Task) -> None:
+    """Serve the process that started this one."""
+    serve(task, connection.recv, connection.send)
+
+
+def serve(task: Task, receive: Callable[[], dict[str, Any]], send: Callable[[dict[str, Any]], None]) -> None:
+    """Answer messages until the process is ended."""
+    keep_freed_memory()  # a trial measures no memory
+    cache = DataCache()
+    send({"ready": True})
+    # where processor time is a budget, each trial does all of its work
+    with nullcontext() if (task.settings or {}).get("training_budget") else kept_eigenvectors():
+        while True:
+            send(_trial(task, receive()["values"], cache, receive, send))
+            gc.collect()  # a model and its trainer refer to each other
+
+
+def _trial(
+    task: Task,
+    values: Mapping[str, Any],
+    cache: DataCache,
+    receive: Callable[[], dict[str, Any]],
+    send: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    def report(seen: Validated) -> None:
+        send({"score": (seen.epoch, seen.score), "steps": seen.steps, "cpu_seconds": round(seen.cpu_seconds, 3)})
+        if not receive()["go"]:
+            raise _PrunedError
+
+    try:
+        row = task.run(values, cache, report)
+    except _PrunedError:
+        return {"pruned": True}
+    except Exception as error:  # one that fails says nothing of the others
+        traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    return {"row": row}

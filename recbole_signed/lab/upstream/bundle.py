@@ -7,11 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.upstream.edits import changed, global_names
-from recbole_signed.lab.upstream.follow import BASE, BASES, BUILTINS, STOCK, Followed
-from recbole_signed.lab.upstream.modules import Import, SourceModule, Sources, Symbol
+from recbole_signed.lab.upstream.follow import BASE, BASES, BUILTINS, STOCK, ExportRecipe, Followed
+from recbole_signed.lab.upstream.modules import Import, SourceModule, Sources, Symbol, changed, global_names
 from recbole_signed.lab.upstream.python38 import BACKPORTS
-from recbole_signed.lab.upstream.recipes import ExportRecipe
 
 
 @dataclass

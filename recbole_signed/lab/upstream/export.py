@@ -14,9 +14,9 @@ from typing import Any
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.lab.upstream import checkout, pages, python38
 from recbole_signed.lab.upstream.bundle import Bundle, Bundler
-from recbole_signed.lab.upstream.edits import plain_docstrings
-from recbole_signed.lab.upstream.recipes import TRAINER_KEYS, ExportRecipe, recipe_of
-from recbole_signed.lab.upstream.reference import Description, without_sentences
+from recbole_signed.lab.upstream.follow import TRAINER_KEYS, ExportRecipe, recipe_of
+from recbole_signed.lab.upstream.modules import plain_docstrings
+from recbole_signed.lab.upstream.pages import Description, without_sentences
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import class_name, default_file
 

@@ -18,7 +18,7 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.recipe import TrainingRecipe, scores_of
 from recbole_signed.live.store.edges import EdgeArrays
-from recbole_signed.trainer.checkpoint_growth import grown_optimizer, grown_parameters
+from recbole_signed.trainer.checkpoints import grown_optimizer, grown_parameters
 from recbole_signed.trainer.signed_trainer import learning_rate
 
 TOP = 20

@@ -1,23 +1,31 @@
-"""The states of all random generators that a training draws from, so that one that goes on draws what it would have.
+"""What a checkpoint holds beside RecBole's: the states of all random generators, and a hash of the vocabulary.
 
-With them what some of RecBole's models change as they train, beside their parameters.
+A training draws from these generators, so one that goes on draws what it would have. With them is kept what some of
+RecBole's models change as they train, beside their parameters.
 
-RecBole's own checkpoints hold none of them; :func:`save_checkpoint` takes the place of its method. The order of a
+RecBole's own checkpoints hold none of this; :func:`save_checkpoint` takes the place of its method. The order of a
 pass comes from a generator of the training loader (``abstract_dataloader.py:55``), which starts from the seed again
 with each loader.
+
+They hold no vocabulary either: with the same users and items in another order one loads without an error and nearly
+every row is someone else's; with new ones it does not load at all (RecBole issues #1702, #1692, #1854). So a hash of
+the vocabulary is kept, and the tables get room for users and items that came since.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing
+from recbole_signed.ids_and_times import hash_of
 
 
 def rng_state(loader: Any = None) -> dict[str, Any]:
@@ -134,3 +142,80 @@ def states_in(checkpoint: dict[str, Any], path: Any) -> dict[str, Any]:
             "training would not be the one that was interrupted; train the model again."
         )
     return checkpoint["rng"]
+
+
+def vocabulary_of(dataset: Any) -> dict[str, list[Any]]:
+    """Return field -> [number of ids with padding, hash of their tokens in order] for users and items."""
+    fields = (dataset.uid_field, dataset.iid_field)
+    return {field: [len(dataset.field2id_token[field]), _hash(dataset, field)] for field in fields}
+
+
+def remember_vocabulary(dataset: Any) -> None:
+    """Keep what :func:`vocabulary_of` says in the data set's configuration, and so in every checkpoint.
+
+    Raises:
+        UsageError: the configuration came from a checkpoint, and the data has other ids than in training.
+    """
+    config = dataset.config
+    if any(field not in dataset.field2id_token for field in (dataset.uid_field, dataset.iid_field)):
+        return
+    config[VOCABULARY] = own = vocabulary_of(dataset)
+    trained = config[TRAINED_VOCABULARY]
+    if trained and trained != own:
+        raise UsageError(
+            f"the model was trained on other ids than '{dataset.dataset_name}' has now, so embeddings would be "
+            "assigned to the wrong users and items; restore the files, or train the model again."
+        )
+
+
+def check_vocabulary(saved: Mapping[str, Any], dataset: Any, path: Any) -> None:
+    """Refuse a checkpoint whose ids are not the first ids of ``dataset``.
+
+    Raises:
+        UsageError: a field is missing there, has fewer ids, or its first ids have other tokens.
+    """
+    for field, (n, wanted) in saved.items():
+        tokens = dataset.field2id_token.get(field, ())
+        if len(tokens) < n or _hash(dataset, field, n) != wanted:
+            raise UsageError(
+                f"{path} was made with other ids of '{field}' than '{dataset.dataset_name}' has now, so embeddings "
+                "would be assigned to the wrong ones; keep the order of the rows, append new ones at the end, and "
+                "switch filters off."
+            )
+
+
+def _hash(dataset: Any, field: str, n: int | None = None) -> str:
+    return hash_of(str(token) for token in dataset.field2id_token[field][1:n])
+
+
+def grown_parameters(saved: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the saved tensors, those that are too short with the last rows of the fresh ones.
+
+    Args:
+        saved: a model's state.
+        fresh: that of the same model, with as many rows or more for users and items.
+    """
+    return {name: _grown(value, fresh.get(name)) for name, value in saved.items()}
+
+
+def grown_optimizer(saved: Mapping[str, Any], parameters: list[torch.Tensor]) -> dict[str, Any]:
+    """Return an optimizer's state whose moments have a row of zeros for each row that the parameters have more."""
+    state = {}
+    for number, values in saved["state"].items():
+        zeros = torch.zeros_like(parameters[int(number)], device="cpu")
+        state[number] = {
+            name: _grown(value, zeros) if isinstance(value, torch.Tensor) and value.dim() == zeros.dim() else value
+            for name, value in values.items()
+        }
+    return {**saved, "state": state}
+
+
+def _grown(value: torch.Tensor, fresh: torch.Tensor | None) -> torch.Tensor:
+    if fresh is None or value.dim() == 0 or value.dim() != fresh.dim() or value.shape[1:] != fresh.shape[1:]:
+        return value
+    if len(value) >= len(fresh):
+        return value
+    # numbers of nodes, such as SIGformer's marks, are drawn for all: those of new nodes go on counting
+    numbers = value.dim() == 1 and not value.is_floating_point()
+    rest = torch.arange(len(value), len(fresh)) if numbers else fresh[len(value) :]
+    return torch.cat([value, rest.to(value)])

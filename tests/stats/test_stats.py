@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import spearmanr
 
+from recbole_signed.atomic import read_rows
 from recbole_signed.atomic.rows import RawRows
-from recbole_signed.errors import counted
+from recbole_signed.data.edge_groups import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
+from recbole_signed.errors import UsageError, counted
 from recbole_signed.lab.stats import analyse, statistics_table
-from recbole_signed.lab.stats.figures import draw
-from recbole_signed.lab.stats.measures import similarity, spearman
-from recbole_signed.lab.stats.text import findings
+from recbole_signed.lab.stats.figures import describe_features, draw
+from recbole_signed.lab.stats.measures import gini, intraclass, quantiles, similarity, spearman
+from recbole_signed.lab.stats.report import findings
 from recbole_signed.table import to_text
 
 Event = tuple[int, int, int, int]
@@ -206,3 +209,116 @@ def test_figures_are_drawn_whatever_is_missing(signs: list[int], timed: bool, tm
     height, width, _ = imread(tmp_path / "new" / "page.png").shape
     assert (width, height) == (1320, 1155 if timed else 770)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.png"]
+
+
+counts = st.lists(st.integers(0, 30), min_size=2, max_size=40)
+
+
+@given(a=counts, seed=st.integers(0, 99))
+def test_spearman_is_scipys(a: list[int], seed: int) -> None:
+    b = np.random.default_rng(seed).integers(0, 5, len(a))
+    found = spearman(np.array(a), b)
+    if len(set(a)) == 1 or len(set(b)) == 1:
+        assert found is None
+    else:
+        assert found == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
+@given(a=counts)
+def test_gini_is_the_mean_difference(a: list[int]) -> None:
+    values = np.array(a)
+    if not values.sum():
+        assert gini(values) is None
+        return
+    expected = np.abs(values[:, None] - values[None, :]).mean() / (2 * values.mean())
+    assert gini(values) == pytest.approx(expected, abs=1e-12)
+
+
+@given(sizes=st.lists(st.integers(0, 6), min_size=2, max_size=12), seed=st.integers(0, 999))
+def test_intraclass_is_that_of_the_analysis_of_variance(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = [rng.integers(0, 2, size) for size in sizes]
+    found = intraclass(np.array([each.sum() for each in groups]), np.array(sizes))
+    groups = [each for each in groups if len(each)]
+    total = sum(map(len, groups))
+    if len(groups) < 2 or total <= len(groups):
+        assert found is None
+        return
+    everything = np.concatenate(groups)
+    between = sum(len(each) * (each.mean() - everything.mean()) ** 2 for each in groups) / (len(groups) - 1)
+    within = sum(((each - each.mean()) ** 2).sum() for each in groups) / (total - len(groups))
+    size = (total - sum(len(each) ** 2 for each in groups) / total) / (len(groups) - 1)
+    spread = between + (size - 1) * within
+    if spread <= 1e-12:
+        assert found is None or spread > 0
+    else:
+        assert found == pytest.approx((between - within) / spread, abs=1e-9)
+
+
+def test_intraclass_recovers_a_planted_one() -> None:
+    rng = np.random.default_rng(0)
+    size, share = rng.integers(2, 40, 20_000), rng.beta(2, 3, 20_000)
+    assert intraclass(rng.binomial(size, share), size) == pytest.approx(1 / (2 + 3 + 1), abs=0.01)
+
+
+def test_similarity_does_not_depend_on_how_much_is_seen() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.lognormal(0, 1, (2, 100_000))
+    y = 0.5 * x + 0.5 * y
+    truth = x @ y / np.sqrt((x @ x) * (y @ y))
+    for rate in (0.5, 20.0):
+        assert similarity(rng.poisson(rate * x), rng.poisson(rate * y)) == pytest.approx(truth, abs=0.03)
+    assert similarity(np.array([1, 1]), np.array([1, 1])) is None
+
+
+def test_quantiles() -> None:
+    found = quantiles(np.arange(101))
+    assert found is not None
+    assert (found["mean"], found["min"], found["p25"], found["median"], found["max"]) == (50, 0, 25, 50, 100)
+    assert quantiles(np.array([])) is None
+
+
+def test_labels_name_every_number_of_edges_once() -> None:
+    assert labels_of("users", (0, 5, 20)) == ["users 0", "users 1-5", "users 6-20", "users 21+"]
+    assert labels_of("items", (5, 6)) == ["items 0-5", "items 6", "items 7+"]
+
+
+def test_names_of_results_in_a_group_can_be_taken_apart() -> None:
+    for label in labels_of("users", DEFAULT_BOUNDS["users"]) + labels_of("items", DEFAULT_BOUNDS["items"]):
+        assert split_group(in_group("recall@20", label)) == ("recall@20", label)
+    for name in ("recall@20", "recall@20[]", "recall@20[users]", "recall@20[people 0]", "[users 0]"):
+        assert split_group(name) == (name, "")
+
+
+@pytest.mark.parametrize("value", [[], [5, 5], [5, 1], [-1, 5], [0.5], [True], 5, "5"])
+def test_wrong_bounds_are_refused(value: object) -> None:
+    with pytest.raises(UsageError, match=r"user_groups is .* ascending whole numbers"):
+        bounds_of("users", value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "toy"
+    made.mkdir()
+    rows = ["user_id:token\titem_id:token\tsign:float", "u1\ti1\t1", "u2\ti2\t-1", "u1\ti3\t1", "u2\ti4\t1"]
+    (made / "toy.inter").write_text("\n".join(rows) + "\n")
+    items = ["item_id:token\tgenre:token\tyear:float", "i1\tdrama\t1990", "i2\tunknown\t", "i3\tcrime\t1990", "x\ta\t1"]
+    (made / "toy.item").write_text("\n".join(items) + "\n")
+    return made
+
+
+def test_coverage_and_missing_values(folder: Path) -> None:
+    found = describe_features(folder, read_rows(folder))
+    assert list(found) == ["item"]
+    item = found["item"]
+    assert item["covered"] == 0.75
+    assert item["unknown_ids"] == 1
+    assert item["columns"]["genre"] == {"kind": "token", "distinct": 2, "missing": pytest.approx(1 / 3)}
+    assert item["columns"]["year"] == {"kind": "bins", "distinct": 1, "missing": pytest.approx(1 / 3)}
+
+
+def test_a_reader_is_told(folder: Path) -> None:
+    rows = read_rows(folder)
+    text = to_text(statistics_table("toy", analyse(rows) | {"features": describe_features(folder, rows)}))
+    assert "features of items" in text
+    assert "75.0% of the items have a row; 1 row is of items without interactions" in text

@@ -1,24 +1,30 @@
-r"""The spectral filter of a graph too large for a matrix with values, from memory or from shards on disk.
+"""Fit a filter to a folder of shards, by one process or by several, and keep it as one file.
 
-The exposure matrix :math:`R = D_u W D_i`, with :math:`W = P + wN` and the degree scales :math:`D`, is never made:
-:math:`R^T R V = D_i W^T D_u^2 W (D_i V)` needs the edges without values. In memory they are held by user and by item,
-8 bytes an edge; from shards they are read in each pass, and what is held is two blocks ``[n_items, k + oversampling]``.
-With torch.distributed each process goes over its own users and sums of the item side are all-reduced, so that every
-process ends with the same factors.
+python -m recbole_signed.lab.sharded SHARDS --output filter.safetensors --rank 64
+torchrun --nproc-per-node 2 -m recbole_signed.lab.sharded SHARDS --output filter.safetensors --rank 64
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import replacing
 from recbole_signed.graph import Shards, SignedGraph
 from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
 from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
@@ -33,9 +39,89 @@ from recbole_signed.graph.spectral import (
     rotated,
     user_degrees,
 )
+from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
+
+KIND = "recbole-signed filter 1"
+TENSORS = ("vectors", "values", "likes", "dislikes")
+
+
+def save_filter(fitted: SpectralFilter, path: Path) -> None:
+    """Write a fitted filter as safetensors, as a whole or not at all."""
+    numbers = {"n_users": fitted.n_users, "median_degree": fitted.median_degree, **asdict(fitted.settings)}
+    counters = fitted.counters
+    tensors = (fitted.vectors, fitted.values, counters.likes, counters.dislikes)
+    named = {name: each.contiguous() for name, each in zip(TENSORS, tensors, strict=True)}
+    with replacing(path) as unfinished:
+        save_file(named, unfinished, metadata={"kind": KIND, "numbers": json.dumps(numbers)})
+
+
+def load_filter(path: Path) -> SpectralFilter:
+    """Read a filter that :func:`save_filter` wrote.
+
+    Raises:
+        UsageError: there is no such file, or it holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            if about.get("kind") != KIND:
+                raise UsageError(f"{path} is {about.get('kind', 'no filter')}; expected '{KIND}'.")
+            vectors, values, likes, dislikes = (file.get_tensor(name) for name in TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"can't read a filter from {path}: {error}.") from error
+    numbers = json.loads(about["numbers"])
+    n_users, median_degree = numbers.pop("n_users"), numbers.pop("median_degree")
+    counters = ItemCounters.of(likes, dislikes)
+    return SpectralFilter(vectors, values, counters, n_users, median_degree, FilterSettings(**without_removed(numbers)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 2 for wrong input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", type=Path, help="folder that write_shards made")
+    parser.add_argument("--output", "-o", type=Path, required=True, help="file of the filter")
+    parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--oversampling", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    for each in fields(FilterSettings):
+        parser.add_argument(f"--{each.name.replace('_', '-')}", type=type(each.default), default=each.default)
+    chosen = parser.parse_args(arguments)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several:
+        dist.init_process_group("gloo")
+    try:
+        settings = FilterSettings(**{each.name: getattr(chosen, each.name) for each in fields(FilterSettings)})
+        first = not several or dist.get_rank() == 0
+        done = 0
+
+        def progress() -> None:
+            nonlocal done
+            done += 1
+            if first:
+                sys.stderr.write(f"\rpass {done} of {chosen.iterations + 2}")
+
+        fitted = fit_shards(
+            Shards(chosen.shards),
+            settings,
+            iterations=chosen.iterations,
+            oversampling=chosen.oversampling,
+            seed=chosen.seed,
+            progress=progress,
+        )
+        if first:
+            sys.stderr.write("\n")
+            save_filter(fitted, chosen.output)
+    except UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    finally:
+        if several:
+            dist.destroy_process_group()
+    return 0
+
 
 ROWS = 65_536
 """Users whose products are held at a time."""
@@ -144,7 +230,14 @@ def _item_scale(counts: DegreeCounts, settings: FilterSettings) -> npt.NDArray[n
 
 
 class ShardOperator:
-    """The exposure matrix of shards as :func:`recbole_signed.graph.spectral.iterate` wants it; a context manager."""
+    r"""The exposure matrix of shards as :func:`recbole_signed.graph.spectral.iterate` wants it; a context manager.
+
+    :math:`R = D_u W D_i`, with :math:`W = P + wN` and the degree scales :math:`D`, is never made: :math:`R^T R V =
+    D_i W^T D_u^2 W (D_i V)` needs the edges without values. In memory they are held by user and by item, 8 bytes each;
+    from shards they are read in each pass, and what is held is two blocks ``[n_items, k + oversampling]``. With
+    torch.distributed each process goes over its own users and sums of the item side are all-reduced, so that every
+    process ends with the same factors.
+    """
 
     def __init__(self, shards: Shards, settings: FilterSettings, item_scale: npt.NDArray[np.float32]) -> None:
         self.shards, self.settings, self.item_scale = shards, settings, item_scale[:, None]
@@ -210,3 +303,7 @@ def _own_blocks(shards: Shards) -> Iterator[EdgeBlock]:
     if dist.is_available() and dist.is_initialized():
         return shards.blocks(dist.get_rank(), dist.get_world_size())
     return shards.blocks()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
