@@ -105,7 +105,8 @@ def serve(
         state = state or DEMO
         if can_begin(state):
             init, dataset, names = "SSF", "ml-100k-signed", "movie_title"
-            parameters = {"auto": False, **parameters}  # preset parameters: the first answer comes in seconds
+            # preset parameters: the first answer comes in seconds; the genres, of which less and more can be asked for
+            parameters = {"auto": False, "features": {"item": ["class"]}, **parameters}
     if state is None:
         raise UsageError("serve needs --state DIR, the folder of an online state, or --demo.")
     if dataset and input_path:

@@ -15,7 +15,7 @@ DAY = 86_400
 def client(serve: Make) -> TestClient:
     """A service whose items have a genre each, by the last digit of the id."""
     made = serve()
-    with made.engine.trainer.reading() as (state, _):  # type: ignore[attr-defined]
+    with made.engine.recommender.reading() as (state, _):  # type: ignore[attr-defined]
         known = [each for each in state.items.tokens(range(1, len(state.items))) if each]
     told = [{"item_id": each, "type": "item", "features": {"genre": genre(each)}} for each in known]
     assert made.post("/v1/events", json={"events": told}).json()["accepted"] == len(known)
