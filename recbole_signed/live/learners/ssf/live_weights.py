@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.live import LIKE
+from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.base import IntArray
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.pair_counts import PairCounts
@@ -63,20 +66,7 @@ def refitted_weights(
     timed = old & (time >= since)
     if not len(chosen) or not timed.any() or np.ptp(time[timed]) < np.ptp(time[~old]):
         return before
-    row = np.full(n_users, -1)
-    row[chosen] = np.arange(len(chosen))
-    own = old & (row[user] >= 0)
-    held = ~old & like & (row[user] >= 0)
-    keys = np.sort(row[user[held]] * n_items + item[held])
-    positive, negative = ((row[user[own & each]], item[own & each]) for each in (like, ~like))
-    validation = Validation(
-        users=SignedGraph.from_edges(positive, negative, len(chosen), n_items),
-        like_keys=keys,
-        like_count=np.bincount(keys // n_items, minlength=len(chosen)),
-        hidden=touched(edges.where(edges.timestamp <= until), row),
-        metric="NDCG@20",
-        numbers=chosen,
-    )
+    validation = held_out(edges, edges.timestamp <= until, chosen, sizes)
     vectors = torch.zeros(n_items, fitted.vectors.shape[1])
     vectors[: len(fitted.vectors)] = fitted.vectors
     likes, dislikes = (
@@ -97,9 +87,43 @@ def refitted_weights(
     return fitted_weights(new, before, WORTH)
 
 
-def touched(edges: EdgeArrays, row: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return row and item of the edges of users who have a row, rows ascending."""
-    place = row[edges.user]
-    own = np.flatnonzero(place >= 0)
-    order = own[np.argsort(place[own], kind="stable")]
-    return torch.from_numpy(place[order]), torch.from_numpy(edges.item[order].astype(np.int64))
+def held_out(
+    edges: EdgeArrays,
+    train: npt.NDArray[np.bool_],
+    users: IntArray,
+    sizes: tuple[int, int],
+    metric: str = "NDCG@20",
+    gamma: float = 0.0,
+) -> Validation:
+    """Return users, and the verdicts that they give outside of the events ``train``, ``[n_edges]``.
+
+    Args:
+        edges: all of them.
+        train: what comes before.
+        users: who they are.
+        sizes: number of users and of items.
+        metric: of the ranking.
+        gamma: what a dislike costs in it.
+    """
+    n_users, n_items = sizes
+    row = np.full(n_users, -1)
+    row[users] = np.arange(len(users))
+    row = row[edges.user]
+
+    def of(kind: int, rows: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+        chosen = np.flatnonzero(rows & (row >= 0) & (edges.kind == kind))
+        return row[chosen], edges.item[chosen].astype(np.int64)
+
+    likes, dislikes = (np.sort(user * n_items + item) for user, item in (of(LIKE, ~train), of(DISLIKE, ~train)))
+    hidden = np.flatnonzero(train & (row >= 0))
+    hidden = hidden[np.argsort(row[hidden], kind="stable")]
+    return Validation(
+        users=SignedGraph.from_edges(of(LIKE, train), of(DISLIKE, train), len(users), n_items),
+        like_keys=likes,
+        like_count=np.bincount(likes // n_items, minlength=len(users)),
+        hidden=(torch.from_numpy(row[hidden]), torch.from_numpy(edges.item[hidden].astype(np.int64))),
+        metric=metric,
+        numbers=users,
+        gamma=gamma,
+        dislike_keys=dislikes,
+    )

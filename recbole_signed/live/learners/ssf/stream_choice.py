@@ -20,7 +20,7 @@ from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.learners.ssf.live_weights import USERS, refitted_weights, touched
+from recbole_signed.live.learners.ssf.live_weights import USERS, held_out, refitted_weights
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model.rate_weighted import PersonalVerdicts
 from recbole_signed.plugin import registry
@@ -239,29 +239,13 @@ def _graph(edges: EdgeArrays, train: np.ndarray, n_users: int, n_items: int) -> 
 def _validation(
     edges: EdgeArrays, train: np.ndarray, graph: SignedGraph, users: np.ndarray, given: dict[str, Any]
 ) -> Validation:
-    """Return users and the verdicts that they give outside of the events ``train``, bool ``[n_edges]``."""
-    row = np.full(graph.n_users, -1)
-    row[users] = np.arange(len(users))
-    n_items = graph.n_items
-
-    def held(kind: int) -> np.ndarray:
-        rows = ~train & (edges.kind == kind) & (row[edges.user] >= 0)
-        return np.sort(row[edges.user[rows]] * n_items + edges.item[rows])
-
-    keys, metric = held(LIKE), str(given.get("valid_metric") or METRIC)
+    """Return :func:`held_out` by the metric of the settings."""
+    metric = str(given.get("valid_metric") or METRIC)
     plain = split_group(metric)[0]
     if not METRICS.fullmatch(plain):
         raise UsageError(f"valid_metric is '{metric}'; a stream's settings are chosen by NDCG, Recall or a signed one.")
-    return Validation(
-        users=graph.rows(users),
-        like_keys=keys,
-        like_count=np.bincount(keys // n_items, minlength=len(users)),
-        hidden=touched(edges.where(train), row),
-        metric=plain,
-        numbers=users,
-        gamma=gamma_of(metric, given.get("signed_gamma")),
-        dislike_keys=held(DISLIKE),
-    )
+    sizes, gamma = (graph.n_users, graph.n_items), gamma_of(metric, given.get("signed_gamma"))
+    return held_out(edges, train, users, sizes, plain, gamma)
 
 
 def _in_time(edges: EdgeArrays) -> np.ndarray:
