@@ -8,14 +8,15 @@ Formulas of whole arrays stand for `experiment_report`, which would take hours; 
 from __future__ import annotations
 
 import argparse
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from scipy.stats import norm, t
 
-from recbole_signed.live.serve import experiment_report
-from recbole_signed.live.serve.ab_report import confidence_sequence, interleaving_report, users_needed
+from recbole_signed.live.serve import ab_report, experiment_report
+from recbole_signed.live.serve.ab_report import confidence_sequence, interleaving_report
 
 Array = npt.NDArray[np.float64]
 KINDS = {
@@ -107,7 +108,8 @@ def intervals(rng: np.random.Generator, runs: int) -> None:
 def power(rng: np.random.Generator, runs: int) -> None:
     print("power at the number of users of `experiment power` (80 %), of one p and of p corrected over three metrics")
     for rate, effect, shown in ((0.1, 0.05, 20), (0.1, 0.6, 1)):
-        n = users_needed(rate, effect, shown, overdispersion=1.0)
+        with mock.patch.object(ab_report, "OVERDISPERSION", 1.0):  # that of the draws below
+            n = ab_report.users_needed(rate, effect, shown)
         control, treated = (rng.binomial(shown, each, (runs, n)) / shown for each in (rate, rate * (1 + effect)))
         z = (treated.mean(1) - control.mean(1)) / np.sqrt((treated.var(1, ddof=1) + control.var(1, ddof=1)) / n)
         pvalues = 2 * t.sf(np.abs(z), 2 * n - 2)

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def in_redis(url: str, rows: list[dict[str, Any]]) -> Iterator[str]:
+def in_redis(url: str, rows: list[dict[Any, Any]]) -> Iterator[str]:
     """Fill a stream of a server, give its address, and delete it."""
     import redis
 
@@ -79,7 +79,7 @@ def in_redis(url: str, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def in_kafka(rows: list[dict[str, Any]]) -> Iterator[str]:
+def in_kafka(rows: list[dict[Any, Any]]) -> Iterator[str]:
     """Fill a topic of four partitions in a process of its own, by user, and give its address."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
@@ -91,7 +91,7 @@ def in_kafka(rows: list[dict[str, Any]]) -> Iterator[str]:
         process.terminate()
 
 
-def _broker(pipe: Any, rows: list[dict[str, Any]]) -> None:
+def _broker(pipe: Any, rows: list[dict[Any, Any]]) -> None:
     import confluent_kafka
 
     producer = confluent_kafka.Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none", "log_level": 0})

@@ -61,7 +61,7 @@ class Follower(OnlineTrainer):
             self.durable, self.durable_cpu = time.perf_counter() - started, time.thread_time() - cpu
             return done
 
-        state.log.append = timed  # type: ignore[method-assign]
+        state.log.append = timed  # type: ignore[method-assign, assignment]
 
 
 class Events:
@@ -235,8 +235,8 @@ def main(arguments: argparse.Namespace) -> int:
             draw(arguments.edges[0], graph)
             print("{}")
         else:
-            with tempfile.TemporaryDirectory(dir=graph.parent) as folder:
-                print(json.dumps(measure(arguments.edges[0], arguments.singles, arguments.model, graph, Path(folder))))
+            with tempfile.TemporaryDirectory(dir=graph.parent) as scratch:
+                print(json.dumps(measure(arguments.edges[0], arguments.singles, arguments.model, graph, Path(scratch))))
         return 0
     folder = Path(arguments.folder or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)

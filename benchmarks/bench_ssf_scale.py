@@ -6,9 +6,10 @@
 
 Graphs are synthetic, of the profile kuairand, made by a process of their own. Limits (two cores, k = 64): 10M edges in
 8 s and 1.5 GB, 100M in 100 s and 8 GB, from arrays of edges to a fitted filter, arrays included; from shards at most
-the time and memory that, in proportion to edges and items, give a billion edges in 45 minutes and 20 GB; SSF-T, from
-arrays of edges with their times, 100M edges in 4 minutes and 8 GB; top 20 of 1.7M items for one user in 100 ms on one
-core, of 170k items for 1,024 users in 5 s, of 1.7M items for 20,000 users in 60 s on two cores. Processor time stands
+the time and memory that, in proportion to edges and items, give a billion edges in 45 minutes and 20 GB; SSF-T with
+given weights, from arrays of edges with their times, 10M edges in 90 s and 4 GB, 100M in 4 minutes and 8 GB; top 20 of
+1.7M items for one user in 100 ms on one core, of 170k items for 1,024 users in 5 s, of 1.7M items for 20,000 users in
+60 s on two cores. Processor time stands
 beside each wall time: on a shared machine the wall time is also that of others.
 """
 
@@ -27,7 +28,7 @@ from measuring import Figure, in_fresh_process, memory, parser, report
 
 GB = 1e9
 LIMITS = {10_000_000: (8.0, 1.5), 100_000_000: (100.0, 8.0)}
-ORDERED_LIMITS = {100_000_000: (240.0, 8.0)}
+ORDERED_LIMITS = {10_000_000: (90.0, 4.0), 100_000_000: (240.0, 8.0)}
 SERVING = ((1_700_000, 1, 1, 0.1), (170_000, 1024, 1, 5.0), (1_700_000, 20_000, 2, 60.0))
 """Items, users, threads, and the limit in seconds."""
 BILLION_SECONDS, BILLION_GB, BILLION = 45 * 60.0, 20.0, 1_000_000_000
@@ -77,31 +78,35 @@ def measure_arrays(folder: Path, n_users: int, n_items: int, threads: int, how: 
 
 
 def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> dict[str, float]:
-    """Fit SSF-T from arrays in memory: the filter, the transition at three scales, and the counters that forget."""
+    """Fit SSF-T from arrays in memory, with given weights: the filter, the transition, the pairs and the trends."""
     import torch
 
     from recbole_signed.graph import SignedGraph
     from recbole_signed.lab.sharded import fit_graph
-    from recbole_signed.recent_counts import RecentCounts
-    from recbole_signed.ssf import FilterSettings, Sequences, TimeSettings, TransitionSums
+    from recbole_signed.pair_counts import PairCounts
+    from recbole_signed.sequences import Sequences
+    from recbole_signed.ssf import FilterSettings
+    from recbole_signed.ssf.order import recent_of
+    from recbole_signed.ssf.transition import TransitionSums, leading
 
     torch.set_num_threads(threads)
     users, items, signs, times = (np.load(folder / f"{name}.npy") for name in (*NAMES, "times"))
-    s = TimeSettings(transition_rank=K)
     clock = Clock()
     liked = signs > 0
     likes, dislikes = ((users[chosen], items[chosen]) for chosen in (liked, ~liked))
     graph = SignedGraph.from_edges(likes, dislikes, n_users, n_items)
     del likes, dislikes, signs
-    vectors = fit_graph(graph, FilterSettings(rank=K, cutoff=16)).vectors.numpy()
+    vectors = leading(fit_graph(graph, FilterSettings(rank=K, cutoff=16)).vectors)
     del graph
     found = clock.read("filter")
-    RecentCounts.of(items, times * 1000, s.half_life, n_items)
+    recent_of(items, times * 1000, n_items)
     sequences = Sequences.of(users, items, liked, times, n_users)
     del users, items, liked, times
     found |= clock.read("order")
-    TransitionSums.of(sequences, vectors, s.scales).solve(s.transition_ridge)
-    return found | clock.read("fit") | {"peak": memory("VmHWM")}
+    TransitionSums.of(sequences, vectors).solve()
+    found |= clock.read("transition")
+    PairCounts.of(sequences, n_items)
+    return found | clock.read("pairs") | {"peak": memory("VmHWM")}
 
 
 def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, oversampling: int) -> dict[str, float]:
@@ -216,9 +221,10 @@ def main() -> int:
                 print(f"fitting SSF-T to {edges:,} edges ...", file=sys.stderr)
                 found = in_fresh_process(__file__, *common, "--measure", "ordered", *where, folder=folder)
                 name, (seconds, gigabytes) = f"{label}, arrays to SSF-T", ORDERED_LIMITS.get(edges, (None, None))
-                figures += timed(name, found, "fit", seconds)
+                figures += timed(name, found, "pairs", seconds)
                 figures += timed(f"{name}, until the filter is fitted", found, "filter")
                 figures += timed(f"{name}, until events are in order", found, "order")
+                figures += timed(f"{name}, until the transition is solved", found, "transition")
                 figures.append(Figure(f"{name}, peak memory", found["peak"] / GB, "GB", gigabytes))
             if edges in chosen.shards:
                 print(f"fitting {edges:,} edges from shards ...", file=sys.stderr)

@@ -70,7 +70,8 @@ def processor_time(process: int) -> float:
 
 def watch(command: list[str], folder: Path, epoch: str, extra: str = r"(?!)") -> Watched:
     """Run a command, stamp the lines that match ``epoch``, and follow its peak memory."""
-    seen, tail = Watched(), []
+    seen = Watched()
+    tail: list[str] = []
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
