@@ -156,7 +156,7 @@ class Converter:
 
     @cached_property
     def file(self) -> Path:
-        """The file that is read: the input, or the one in it that is called as ``files`` say."""
+        """What is read, the input or the one file in it that is called as ``files`` say."""
         assert self.input is not None
         return self.the_file(self.files, self.what, self.below) if self.files else self.input
 
