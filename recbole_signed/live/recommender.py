@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,12 +18,13 @@ from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_
 from recbole_signed.live.learners.asked import Asked, ItemValues, unknown_values
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.make import learner_from
-from recbole_signed.live.learners.ranking import best_items
+from recbole_signed.live.learners.ranking import best_items, with_parameters
 from recbole_signed.live.renewal import Forgetting, RenewableModel, UpdateResult, numbers_of
 from recbole_signed.live.store.erasure import Pending
 from recbole_signed.live.store.results import EventResult, ParsedRows
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
+from recbole_signed.plugin.ranges import RANGES, check_range
 
 EdgeColumns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -368,12 +368,11 @@ class OnlineRecommender(RenewableModel):
         token = id_of(user)
         if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
             raise UsageError(f"k is the number of items to recommend, a whole number of 1 or more, but is {k!r}.")
-        if dislike_strength is not None and not 0 <= dislike_strength <= 1:
-            raise UsageError(f"dislike_strength is {dislike_strength!r}, but must be from 0 to 1.")
+        changed = {} if dislike_strength is None else {"dislike_strength": dislike_strength}
+        if dislike_strength is not None:
+            check_range("dislike_strength", dislike_strength, RANGES["dislike_strength"])
         with self._entered() as (state, learner):
-            if dislike_strength is not None:
-                learner = copy.copy(learner)
-                learner.dislike_strength = dislike_strength
+            learner = with_parameters(learner, changed)
             number = state.users.id_of(token)
             out, only = numbers_of(state, exclude), None if include_only is None else numbers_of(state, include_only)
             hidden = np.union1d(state.hidden_items(), out)

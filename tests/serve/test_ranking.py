@@ -14,7 +14,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.learners.ranking import Judged
+from recbole_signed.live.learners.ranking import Judged, with_parameters
 from recbole_signed.live.serve import ranking
 
 
@@ -27,10 +27,10 @@ def test_every_model_has_a_strength_of_dislikes_to_change_and_ssf_an_aversion() 
     """An experiment on what a model lacks would compare a ranking with itself."""
     for model in ("SSF", "Pop"):
         learner = make_learner(model, {"dislike_strength": 0})
-        assert ranking.with_parameters(learner, {"dislike_strength": 0.5}).dislike_strength == 0.5
+        assert with_parameters(learner, {"dislike_strength": 0.5}).dislike_strength == 0.5
         assert learner.dislike_strength == 0
     with pytest.raises(UsageError, match="Pop has no parameter 'dislike_aversion' that can be changed at query time"):
-        ranking.with_parameters(make_learner("Pop"), {"dislike_aversion": 2.0})
+        with_parameters(make_learner("Pop"), {"dislike_aversion": 2.0})
 
 
 def test_the_last_verdict_of_a_session_on_an_item_counts() -> None:

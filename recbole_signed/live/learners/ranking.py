@@ -7,6 +7,8 @@ tell, the median of the user's scores over some of the items.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_signed.arrays import contains, distinct, spans
+from recbole_signed.errors import UsageError
 from recbole_signed.graph.personal_verdict import LARGE, Demotions, Neighbourhoods, Verdicts, first_likers, middle_items
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
@@ -107,6 +110,25 @@ class Judged:
         place = spans(np.zeros_like(count), count)
         items[fallen.user, place] = fallen.item
         return np.asarray(self.learner.pair_scores(edges, self.users, items))[fallen.user, place]
+
+
+def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learner:
+    """Return a learner that shares everything with ``learner`` but parameters that act at query time.
+
+    Raises:
+        UsageError: the model has no such parameter.
+    """
+    if not parameters:
+        return learner
+    changed: Any = copy.copy(learner)
+    for name, value in parameters.items():
+        if name == "dislike_strength":
+            changed.dislike_strength = value
+        elif name == "dislike_aversion" and hasattr(changed, "with_aversion"):
+            changed = changed.with_aversion(value)
+        else:
+            raise UsageError(f"{learner.name} has no parameter '{name}' that can be changed at query time.")
+    return cast(Learner, changed)
 
 
 def ranked_scores(learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> torch.Tensor:

@@ -19,7 +19,7 @@ from recbole_signed.ids_and_times import day
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, TYPES
 from recbole_signed.live.learners.asked import Asked
-from recbole_signed.live.learners.ranking import best_items, lowered_by
+from recbole_signed.live.learners.ranking import best_items, lowered_by, with_parameters
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import ranking
 from recbole_signed.live.serve.catalogue import Catalogue
@@ -86,12 +86,12 @@ class Answers:
         """
         strength = self.settings.dislike_strength
         own = {} if strength is None else {"dislike_strength": strength}
-        return ranking.with_parameters(learner, {**own, **merged_parameters(assignments), **(given or {})})
+        return with_parameters(learner, {**own, **merged_parameters(assignments), **(given or {})})
 
     def _apply(self, policy: Policy) -> None:
         """Raise UsageError where the model has not all the parameters of a policy."""
         with self.recommender.reading() as (_, learner):
-            ranking.with_parameters(learner, policy.parameters)
+            with_parameters(learner, policy.parameters)
 
     def hidden(self) -> Any:
         """Return the ids of items that are shown to nobody: the withdrawn, and those of ``hidden_items.py``."""

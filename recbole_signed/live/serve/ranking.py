@@ -6,9 +6,8 @@ of anything large.
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -55,25 +54,6 @@ class Ranked:
     def variant(self) -> str:
         """``experiment=variant`` of each experiment, comma-separated."""
         return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
-
-
-def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learner:
-    """Return a learner that shares everything with ``learner`` but parameters that act at query time.
-
-    Raises:
-        UsageError: the model has no such parameter.
-    """
-    if not parameters:
-        return learner
-    changed: Any = copy.copy(learner)
-    for name, value in parameters.items():
-        if name == "dislike_strength":
-            changed.dislike_strength = value
-        elif name == "dislike_aversion" and hasattr(changed, "with_aversion"):
-            changed = changed.with_aversion(value)
-        else:
-            raise UsageError(f"{learner.name} has no parameter '{name}' that can be changed at query time.")
-    return cast(Learner, changed)
 
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
