@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from recbole_signed.atomic.rows import RawRows
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+BINS = 20
+_ROWS_OF_A_BIN = 100
+_LAST = 0.2
 
 
 def totals(signs: np.ndarray) -> dict[str, int]:
@@ -86,11 +89,6 @@ def quantiles(values: np.ndarray) -> dict[str, float] | None:
     named = {f"p{round(100 * q)}": float(value) for q, value in zip(QUANTILES, inner, strict=True)}
     named["median"] = named.pop("p50")
     return {"mean": float(values.mean()), "min": float(values.min()), **named, "max": float(values.max())}
-
-
-BINS = 20
-_ROWS_OF_A_BIN = 100
-_LAST = 0.2
 
 
 def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None:

@@ -22,6 +22,19 @@ BLOCK = 1 << 20
 """Edges of a block; a change of it changes every graph."""
 THREADS = min(2, os.cpu_count() or 1)
 
+_TICKS = 2.0**31
+_LOW_HALF = np.uint64(0xFFFFFFFF)
+_SECOND_SHARE = 1 / 3
+"""Of a user's choices, that its second taste has."""
+_FULLEST = 0.6
+"""Of all partners, that one node has at most."""
+_BISECTIONS, _BISECTIONS_OF_SIGNS = 60, 50
+"""Steps to the scale of the degrees, and to the constant of the signs; a change of either changes every graph."""
+_SAMPLE = 500_000
+"""Edges that the constant of the signs is found on, about."""
+_OWN_CLUSTER = 2.0
+"""What the item being of the user's cluster adds to the affinity."""
+
 
 def stream(seed: int, stage: str, block: int = 0) -> np.random.Generator:
     """The generator of one block of one stage."""
@@ -38,11 +51,6 @@ def each_block(work: Callable[[int, slice], None], total: int, threads: int) -> 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, range(len(blocks)), blocks):
             pass  # raises what a block raised
-
-
-_TICKS = 2.0**31
-_SECOND_SHARE = 1 / 3
-_LOW_HALF = np.uint64(0xFFFFFFFF)
 
 
 def user_stubs(users: Users, seconds: int, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,10 +166,6 @@ def _aligned(a: np.ndarray, b: np.ndarray, kinds: int) -> tuple[np.ndarray, np.n
     return orders[0], orders[1]
 
 
-_BISECTIONS = 60
-_FULLEST = 0.6
-
-
 @dataclass(frozen=True)
 class Users:
     """Arrays ``[n_users]``."""
@@ -266,12 +270,6 @@ def _normal(rng: np.random.Generator, n: int) -> np.ndarray:
     return ndtri(np.maximum(rng.random(n), 2.0**-54))
 
 
-_SAMPLE = 500_000
-
-
-_OWN_CLUSTER = 2.0
-
-
 def draw_signs(
     profile: Profile,
     users: Users,
@@ -313,7 +311,7 @@ def draw_signs(
 
 def _constant(logit: np.ndarray, share: float) -> np.float32:
     low, high = -20.0, 20.0
-    for _ in range(50):
+    for _ in range(_BISECTIONS_OF_SIGNS):
         middle = (low + high) / 2
         if expit(logit + middle).mean(dtype=np.float64) < share:
             low = middle

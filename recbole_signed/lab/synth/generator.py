@@ -30,6 +30,14 @@ SMALLEST = 10_000
 _DENSEST = 0.25  # of all pairs; beyond, degree sequences of the profiles no longer fit
 LARGEST = 2**31 - 1
 
+# of make_distinct
+_ROUNDS = 60
+_ROUNDS_OF_A_KIND = 25
+_CANDIDATES = 4  # for each repeated edge
+_NEAR = 1 << 10
+_TABLE_BITS = 26
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
 
 @dataclass(frozen=True)
 class SyntheticGraph:
@@ -119,14 +127,6 @@ def size_of(profile: Profile, n_edges: int) -> tuple[int, int]:
     """Numbers of users and items of a graph of ``n_edges``."""
     n_users = round(n_edges / profile.user_degree)
     return n_users, round(n_users * profile.items_per_user)
-
-
-_ROUNDS = 60
-_ROUNDS_OF_A_KIND = 25
-_CANDIDATES = 4  # for each repeated edge
-_NEAR = 1 << 10
-_TABLE_BITS = 26
-_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def make_distinct(who: np.ndarray, what: np.ndarray, kinds: np.ndarray, seed: int, threads: int) -> None:
