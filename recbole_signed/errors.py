@@ -47,7 +47,7 @@ def options_named() -> Iterator[None]:
 
 
 def argument(name: str, value: str = "", *, option: str | None = None) -> str:
-    """Return how whoever reads the message writes an argument: ``prune_after=9`` in Python, else ``--prune-after 9``.
+    """Return how the reader of a message writes an argument: ``prune_after=9`` in Python, else ``--prune-after 9``.
 
     Args:
         name: of the argument of a public function.

@@ -28,7 +28,7 @@ from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.learners.make import learner_of
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.trainer import base_of
-from recbole_signed.model.rate_weighted import RateWeighted, weighed
+from recbole_signed.model.verdicts import RateWeighted, weighed
 from recbole_signed.plugin.ranges import RANGES
 
 CELLS = 4_000_000

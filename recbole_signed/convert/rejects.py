@@ -84,7 +84,7 @@ def current() -> Rejects | None:
 def using(rejects: Rejects | None) -> Iterator[Rejects | None]:
     """Send bad rows to ``rejects`` inside the ``with`` block; None lets them stop the conversion.
 
-    Not to be left open over a ``yield`` of a generator of rows: whoever takes them would be inside, too.
+    Not to be left open over a ``yield`` of a generator of rows: the caller who takes them would be inside, too.
     """
     token = _current.set(rejects)
     try:

@@ -344,7 +344,7 @@ class SignedSampler:
         return used
 
     def sampling(self, sample_num: int) -> IntArray:
-        """Draw ``[sample_num]`` items, whoever they are for, from NumPy's global generator, as RecBole does."""
+        """Draw ``[sample_num]`` items, for any users, from NumPy's global generator, as RecBole does."""
         if self.distribution == "uniform":
             return np.random.randint(1, self.item_num, sample_num)  # noqa: NPY002
         number = np.random.randint(0, len(self._candidates), sample_num)  # noqa: NPY002

@@ -267,7 +267,7 @@ def _on_abstract_recommender(module: ModuleType) -> None:
     """Let ``dislike_aversion`` weigh the scores of every model that has no such parameter of its own."""
 
     def class_of(cls: type, config: Any) -> type:
-        from recbole_signed.model.rate_weighted import class_for
+        from recbole_signed.model.verdicts import class_for
 
         return class_for(cls, config)
 

@@ -17,7 +17,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.personal_verdict import Verdicts
 from recbole_signed.model import TrainingFreeRecommender
-from recbole_signed.model.rate_weighted import PersonalVerdicts
+from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.feature_maps import FeatureMaps

@@ -16,7 +16,7 @@ from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, check_archive
 from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.files import require_file
-from recbole_signed.model.rate_weighted import RateWeighted
+from recbole_signed.model.verdicts import RateWeighted
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:

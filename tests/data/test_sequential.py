@@ -28,7 +28,7 @@ from recbole_signed.data.dataloader import SignedEvalBatch, WindowLoader
 from recbole_signed.data.sequential import SignedSequentialDataset
 from recbole_signed.evaluation import group_metrics
 from recbole_signed.evaluation.group_metrics import EdgeGroups
-from recbole_signed.model.rate_weighted import rates_of
+from recbole_signed.model.verdicts import rates_of
 from recbole_signed.plugin import registry
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

@@ -19,7 +19,7 @@ from small_signed import build
 
 from recbole_signed import fit, load
 from recbole_signed.errors import UsageError
-from recbole_signed.model.rate_weighted import weighed
+from recbole_signed.model.verdicts import weighed
 from recbole_signed.runs import run
 
 floats = st.floats(-50, 50, width=32)

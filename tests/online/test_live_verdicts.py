@@ -30,7 +30,7 @@ from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLear
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.live.trainer import base_of
-from recbole_signed.model.rate_weighted import PersonalVerdicts
+from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin.ranges import _warn_once
 from recbole_signed.ssf import FilterSettings
 from recbole_signed.ssf.learned_items import LearnedSettings

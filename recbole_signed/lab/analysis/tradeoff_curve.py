@@ -1,7 +1,7 @@
 """Recall and NDCG against the dislikes that users are shown: one fit of each model, many strengths of dislike aversion.
 
 SSF has the dislike aversion in its score; every other model gets it at evaluation time
-(:mod:`recbole_signed.model.rate_weighted`), so models are compared curve against curve.
+(:mod:`recbole_signed.model.verdicts`), so models are compared curve against curve.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model import SignedRecommender
-from recbole_signed.model.rate_weighted import unweighed
+from recbole_signed.model.verdicts import unweighed
 from recbole_signed.plugin import registry
 
 TRAINING_KEYS = (

@@ -103,7 +103,7 @@ class Graves:
     event of that user which is not newer is refused for the time of grace, so that what was delayed on its way does not
     bring the user back; a newer one is of somebody who came back, and is taken. Graves of one day have one key, and it
     is overwritten in the log, with them, at the first opening or batch after the grace of that day has ended. From then
-    on nothing in the directory can confirm a guessed id. Until then whoever holds the directory can: a grace of 0
+    on nothing in the directory can confirm a guessed id. Until then anybody with the directory can: a grace of 0
     leaves no grave at all.
 
     Args:

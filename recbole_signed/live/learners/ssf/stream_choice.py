@@ -22,7 +22,7 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.ssf.live_weights import USERS, held_out, refitted_weights
 from recbole_signed.live.store.edges import EdgeArrays
-from recbole_signed.model.rate_weighted import PersonalVerdicts
+from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of, lineage
 from recbole_signed.recent_counts import DAY, RecentCounts
