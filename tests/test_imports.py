@@ -125,3 +125,9 @@ def test_the_core_knows_neither_wing_and_the_wings_do_not_know_each_other() -> N
         if room != "cli" and rooms.get(other) in above - WINGS.get(room, set())
     }
     assert crossing == set()
+
+
+def test_the_names_of_test_files_differ() -> None:
+    """pytest imports a test file by its name alone: two files of one name fail in a run of both."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert [name for name in names if names.count(name) > 1] == []
