@@ -1,8 +1,9 @@
-"""The features of a data set in a model of the family: what is learned from them, and kept in a checkpoint."""
+"""The features of a data set in a model of the family: what is learned from them, and which stand behind a score."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ import torch
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.graph import SignedGraph
 from recbole_signed.model.training_free import make_room
-from recbole_signed.ssf.explanation import Explanation
-from recbole_signed.ssf.feature_parts import explained
+from recbole_signed.ssf.explanation import Explanation, FeaturePart
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, gains, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation
+
+FloatArray = npt.NDArray[np.floating]
 
 
 class FeatureMaps(torch.nn.Module):
@@ -109,3 +111,50 @@ class FeatureMaps(torch.nn.Module):
         if chosen is not None:  # of an older version, which had fewer settings
             state_dict[prefix + "chosen"] = torch.cat([chosen, self.chosen[len(chosen) :].to(chosen)])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def explained(
+    told: Explanation,
+    fitted: SpectralFilter,
+    user: UserEdges,
+    of_item: tuple[Features | None, int, FloatArray, FloatArray],
+    of_user: tuple[Features | None, int, FloatArray],
+) -> Explanation:
+    """Return an explanation that names features.
+
+    Args:
+        told: without them.
+        fitted: the filter in force.
+        user: the one user.
+        of_item: features of items, the number of the item, the map from features to factors and log counts
+            ``[n_features, k + 2]``, and what predicted factors are multiplied by, ``[k]``.
+        of_user: features of users, the number of the user, and the map from features to R V ``[n_features, k]``.
+    """
+    items, item, item_map, gain = of_item
+    users, number, user_map = of_user
+    scale = 1.0
+    if told.recency is not None:  # the taste of SSF-T is a logarithm, of which each has its part
+        whole = float(fitted.exposure(user)[0, item])
+        scale = (float((told.contributions - told.recency).sum()) + told.from_features) / whole if whole > 0 else 0.0
+    ours: list[FeaturePart] = []
+    expected = fitted.counters.expected
+    if items is not None and expected is not None and expected.given[item]:
+        share = float(fitted.counters.share()[item])
+        factors = fitted.fold_in(user)[0].cpu().numpy()
+        ours = _parts(items, item, scale * share * (item_map[:, :-2] @ (factors * gain)))
+    theirs: list[FeaturePart] = []
+    if users is not None and user.prior is not None and told.from_features:
+        band = (fitted.response(fitted.degrees(user))[0] * fitted.vectors[item, : fitted.k]).cpu().numpy()
+        share = float(user.prior.share(torch.from_numpy(user.degrees).float())[0, 0])
+        theirs = _parts(users, number, scale * share * (user_map @ band))
+    return replace(told, item_features=tuple(ours), user_features=tuple(theirs))
+
+
+def _parts(features: Features, number: int, weights: FloatArray) -> list[FeaturePart]:
+    """Return what each feature of an id adds, the largest first."""
+    row = features.matrix[number]
+    values = row.data * weights[row.indices]
+    names = features.space.names
+    order = np.argsort(-np.abs(values), kind="stable")
+    named = [names[row.indices[each]] for each in order]
+    return [FeaturePart(*name, float(values[each])) for name, each in zip(named, order, strict=True)]  # type: ignore[call-arg]

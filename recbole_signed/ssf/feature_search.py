@@ -17,9 +17,9 @@ from recbole_signed.graph.least_squares import RidgeSums
 from recbole_signed.graph.spectral import inverse_power, user_degrees
 from recbole_signed.ssf.features import FeatureSettings, ItemPrediction, drawn_by, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.search import HOPE, candidate
 from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.shortlist import Candidate, Pieces
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation
 

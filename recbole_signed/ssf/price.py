@@ -7,8 +7,8 @@ from dataclasses import replace
 from logging import getLogger
 from typing import Any
 
-from recbole_signed.ssf.pieces import Candidate
 from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.shortlist import Candidate
 from recbole_signed.ssf.validation import Validation
 
 STRENGTHS = (0.7, 0.5, 0.35, 0.2, 0.1, 0.05)

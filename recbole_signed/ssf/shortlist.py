@@ -4,12 +4,14 @@ On processors with instructions for bfloat16 the product of users and items take
 scores are wrong by some thousandths, which is less than what lies between the best items and those after them. So the
 items that come into question are taken from it, and scored exactly; a user for whom too few of them were taken, as the
 error of those that were shows, is scored exactly as a whole.
+
+Several ways to score are compared on some users at a time (:class:`Pieces`), with what they share worked out once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -18,7 +20,6 @@ from recbole_signed.graph import LONG, SignedGraph
 from recbole_signed.graph.top_scores import CHUNK, largest, largest_positive
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN
-from recbole_signed.ssf.pieces import Pieces, Rooms
 from recbole_signed.ssf.user_edges import UserEdges
 
 ITEMS, PER_PLACE = 32, 2
@@ -28,6 +29,69 @@ DOUBT = 2.0
 
 FactorsOf = Callable[[slice], torch.Tensor]
 """Gives the factors of some users by a range of their rows, ``[rows, <= k]``."""
+
+
+class Rooms:
+    """Memory that is used again, as the kernel's is slow to get."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return uninitialised memory of a shape, the same for a name as before.
+
+        Args:
+            name: what it is for.
+            shape: of the tensor.
+            dtype: of the tensor.
+        """
+        held, size = self._held.get(name), shape[0] * shape[1]
+        if held is None or len(held) < size or held.dtype != dtype:
+            held = self._held[name] = torch.empty(size, dtype=dtype)
+        return held[:size].view(shape)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Some users, and what the scores of several candidates for them have in common, worked out once.
+
+    Of what was made the two that were asked for last are kept: candidates that share something stand side by side.
+    """
+
+    rows: slice
+    made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
+    rooms: Rooms = field(default_factory=Rooms)
+
+    def room(self, name: str, n_items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return memory for scores, ``[rows, n_items]``: the same as for other pieces.
+
+        Args:
+            name: what it is for.
+            n_items: of the catalogue.
+            dtype: of the scores.
+        """
+        return self.rooms.take(name, (self.rows.stop - self.rows.start, n_items), dtype)
+
+    def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:
+        """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed.
+
+        Args:
+            key: what it is made of.
+            make: makes it.
+            alone: nothing else is kept beside it.
+        """
+        found = self.made.pop(key, None)
+        for oldest in list(self.made)[: len(self.made) if alone else -1]:
+            del self.made[oldest]
+        self.made[key] = make(self.rows) if found is None else found
+        return self.made[key]
+
+
+Candidate = Callable[[Pieces], torch.Tensor]
+"""Gives the scores of all items for the users of some pieces, ``[rows, n_items]``; they are used up.
+
+A :class:`FactorCandidate` may also find the best items without them.
+"""
 
 
 class ShortVectors:
@@ -117,7 +181,7 @@ def shortlisted(k: int) -> int:
 
 @dataclass(frozen=True)
 class FactorCandidate:
-    """Scores validation users by factors; a :data:`~recbole_signed.ssf.pieces.Candidate`."""
+    """Scores validation users by factors; a :data:`~recbole_signed.ssf.shortlist.Candidate`."""
 
     fitted: SpectralFilter
     users: SignedGraph

@@ -13,8 +13,7 @@ import torch
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.explanation import Explanation
-from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
-from recbole_signed.ssf.learned_search import TunedLearned, tune_learned
+from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings, TunedLearned, tune_learned
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.shortlist import ListScores
 from recbole_signed.ssf.ssf import SSF, Derived

@@ -19,8 +19,7 @@ from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.graph import LONG, SignedGraph
 from recbole_signed.graph.top_scores import largest
 from recbole_signed.ids_and_times import order_of_hashes
-from recbole_signed.ssf.pieces import Candidate, Pieces, Rooms
-from recbole_signed.ssf.shortlist import FactorCandidate
+from recbole_signed.ssf.shortlist import Candidate, FactorCandidate, Pieces, Rooms
 
 CELLS = 1_000_000
 """Scores that are computed at a time."""

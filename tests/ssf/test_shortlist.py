@@ -19,9 +19,8 @@ from recbole_signed.graph.top_scores import largest
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 from recbole_signed.ssf import shortlist as module
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.pieces import Candidate, Pieces, Rooms
 from recbole_signed.ssf.search import candidate
-from recbole_signed.ssf.shortlist import FactorCandidate, ListScores, Shortlist, ShortVectors
+from recbole_signed.ssf.shortlist import Candidate, FactorCandidate, ListScores, Pieces, Rooms, Shortlist, ShortVectors
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
 

@@ -23,8 +23,8 @@ from recbole_signed.ssf import search as ssf_tuning
 from recbole_signed.ssf import ssf as ssf_module
 from recbole_signed.ssf import validation as validation_module
 from recbole_signed.ssf.item_counters import ItemCounters
-from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.search import FIRST_WEIGHT, WEIGHT_STEPS, candidate, tune
+from recbole_signed.ssf.shortlist import Candidate, Pieces
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Standing, Validation, part_of
 

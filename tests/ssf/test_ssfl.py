@@ -17,8 +17,7 @@ from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ssf import SpectralFilter
-from recbole_signed.ssf.learned_items import LearnedItems
-from recbole_signed.ssf.learned_search import REGULARISATIONS, SHARES
+from recbole_signed.ssf.learned_items import REGULARISATIONS, SHARES, LearnedItems
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {"auto": False, "rank": 20, "cutoff": 6, "learned_rank": 8, "dislike_aversion": 0.5, "popularity_floor": 0.1}

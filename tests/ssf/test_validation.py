@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf import validation as module
-from recbole_signed.ssf.pieces import Candidate, Pieces
+from recbole_signed.ssf.shortlist import Candidate, Pieces
 from recbole_signed.ssf.validation import Validation, drawn
 
 N_ITEMS = 30

@@ -26,7 +26,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import quoted
 from recbole_signed.live.event_fields import plain
 from recbole_signed.ssf.explanation import Explanation
-from recbole_signed.ssf.feature_parts import explained
+from recbole_signed.ssf.feature_maps import explained
 from recbole_signed.ssf.features import MOST_LOG, FeatureSettings, gains, item_sums, user_prior, user_sums
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ExpectedCounts

@@ -29,14 +29,13 @@ from recbole_signed.recent_counts import DAY, RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.feature_search import tune_features
 from recbole_signed.ssf.features import FeatureSettings
-from recbole_signed.ssf.learned_items import LearnedSettings
-from recbole_signed.ssf.learned_search import tune_learned
+from recbole_signed.ssf.learned_items import LearnedSettings, tune_learned
 from recbole_signed.ssf.order import weights_of
 from recbole_signed.ssf.order_weights import Fit
-from recbole_signed.ssf.pieces import Candidate, Pieces
 from recbole_signed.ssf.price import spend
 from recbole_signed.ssf.search import SearchResult, tune
 from recbole_signed.ssf.settings import FilterSettings
+from recbole_signed.ssf.shortlist import Candidate, Pieces
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading
 from recbole_signed.ssf.validation import FIRST_ROUND, METRICS, Validation, drawn
 
