@@ -3,7 +3,6 @@ from .api.interactions import Interactions as Interactions
 from .api.interactions import from_frame as from_frame
 from .api.loading import load as load
 from .api.recommender import Recommender as Recommender
-from .api.streams import replay as replay
 from .convert.build import convert as convert
 from .data.dataset import SignedDataset as SignedDataset
 from .errors import UsageError as UsageError
@@ -11,6 +10,7 @@ from .evaluation.metrics import register_metric as register_metric
 from .graph.signed_graph import SignedGraph as SignedGraph
 from .lab.tuning.search import tune as tune
 from .live.events import Event as Event
+from .live.replay.experiment import replay as replay
 from .live.trainer import OnlineTrainer as OnlineTrainer
 from .plugin.registry import register_model as register_model
 from .runs.comparison import compare as compare

@@ -215,8 +215,8 @@ def inspect(
 ) -> None:
     """Check the log for damage and show its size and its rows; it may be written meanwhile."""
     from recbole_signed.live.events import NAMES, id_of
-    from recbole_signed.live.store.dead_letters import DeadLetterFile
     from recbole_signed.live.store.event_log import EventLog
+    from recbole_signed.live.store.line_files import DeadLetterFile
     from recbole_signed.live.store.owner import existing_log
     from recbole_signed.live.store.state import DEAD_LETTERS
 
@@ -277,9 +277,8 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     """Return what is wrong with each damaged file or folder of a state, and the number of rejected events."""
     from recbole_signed.live.store.announcements import LINES
     from recbole_signed.live.store.backup import BACKUPS
-    from recbole_signed.live.store.dead_letters import DeadLetterFile
     from recbole_signed.live.store.event_log import EventLog
-    from recbole_signed.live.store.line_files import read_lines
+    from recbole_signed.live.store.line_files import DeadLetterFile, read_lines
     from recbole_signed.live.store.state import DEAD_LETTERS
     from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
 

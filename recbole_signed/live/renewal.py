@@ -24,8 +24,8 @@ from recbole_signed.live.learners.make import described, learner_from
 from recbole_signed.live.store.backup import BackupInfo
 from recbole_signed.live.store.edges import EdgeState, FrozenEdges
 from recbole_signed.live.store.erasure import Erasure, ForgetInBackup, Pending
+from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.update import Update
 from recbole_signed.live.store.versions import Snapshot, Versions
 
 _logger = logging.getLogger(__name__)

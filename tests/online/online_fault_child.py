@@ -26,9 +26,9 @@ from recbole_signed.live import Event, EventBatch
 from recbole_signed.live.events import Limits, sign_of
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.erasure import Erasure
+from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
-from recbole_signed.live.store.update import Update
 from recbole_signed.live.store.versions import Snapshot
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY, BACKUP_EVERY = 40, 200, 700, 1100

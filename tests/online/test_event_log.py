@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
 from recbole_signed.live.events import FORGET_USER
-from recbole_signed.live.store.checksum import row_checksums
-from recbole_signed.live.store.database import WAL_BYTES, write_meta
+from recbole_signed.live.store.database import WAL_BYTES, row_checksums, write_meta
 from recbole_signed.live.store.event_log import EventLog
 
 

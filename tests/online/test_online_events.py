@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
 from recbole_signed.live.events import TYPES, DeadLetter, Limits, parse_rows
-from recbole_signed.live.store.dead_letters import DeadLetterFile
+from recbole_signed.live.store.line_files import DeadLetterFile
 
 GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": 5}
 LIMITS = Limits(future_tolerance=100, now=lambda: 1000)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from recbole_signed.live.events import TYPES
-from recbole_signed.live.store.dead_letters import DeadLetterFile
+from recbole_signed.live.store.line_files import DeadLetterFile
 
 CHILD = Path(__file__).with_name("online_fault_child.py")
 STEPS = [

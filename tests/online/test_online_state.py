@@ -19,10 +19,9 @@ from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
 from recbole_signed.live.events import DISLIKE, VIEW, Limits
-from recbole_signed.live.store.results import ParsedRows
+from recbole_signed.live.store.results import ParsedRows, Update
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.update import Update
 
 TENSORS = {"a": np.arange(3.0)}
 

@@ -12,8 +12,8 @@ from recbole_signed.files import parse_json
 from recbole_signed.live.events import Limits, parse_rows
 from recbole_signed.live.sources import EventSource
 from recbole_signed.live.sources.source import Polled, unreadable
+from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.update import Update
 
 _SOUGHT: weakref.WeakSet[EventSource] = weakref.WeakSet()
 

@@ -25,7 +25,7 @@ from recbole_signed.live.event_fields import ASIDE, LESS, MORE, pairs_of
 from recbole_signed.live.events import DISLIKE, ITEM, EventBatch
 from recbole_signed.live.learners.base import IntArray
 from recbole_signed.live.learners.ssf.live_features import LiveFeatures
-from recbole_signed.live.store.announced_values import AnnouncedValues, Pair
+from recbole_signed.live.store.announcements import AnnouncedValues, Pair
 from recbole_signed.live.store.edge_views import Row, Rows
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.wishes import Wish

@@ -1,4 +1,7 @@
-"""The SQLite file of the log: its tables, how it is opened, and what its errors mean to a user."""
+"""The SQLite file of the log: its tables, how it is opened, what its errors mean to a user, and what finds damage.
+
+Damage may leave SQLite's own structure whole: a checksum of each row of the log finds it, and its newest seq.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import contextlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at
@@ -59,6 +64,13 @@ _FULL = (
     if hasattr(sqlite3, "SQLITE_FULL")
     else (13, 10, 8, 14)
 )  # the names came with Python 3.11
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+_TIME = (1 << 43) - 1
+"""The bits of a time in milliseconds since 1970: those of the next two centuries."""
+_SEALED = np.int64(-1 << 63)
 
 
 @contextlib.contextmanager
@@ -255,3 +267,83 @@ def one_view(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:  # an error may have ended it
             connection.execute("ROLLBACK")
+
+
+def row_checksums(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Checksum of each row, int64 ``[n]``: SplitMix64's finaliser (Steele et al., 2014) chained over the columns.
+
+    Args:
+        columns: int64 or float64 arrays ``[n]``, taken by their bits. A NaN counts as one value.
+    """
+    total = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        if column.dtype.kind == "f":
+            column = np.where(np.isnan(column), np.nan, column)
+        total = _mix((total ^ np.ascontiguousarray(column).view(np.uint64)) + _GOLDEN)
+    return total.view(np.int64)
+
+
+def _mix(value: np.ndarray) -> np.ndarray:
+    value = (value ^ (value >> np.uint64(30))) * _FIRST
+    value = (value ^ (value >> np.uint64(27))) * _SECOND
+    return value ^ (value >> np.uint64(31))
+
+
+def sealed(ids: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return times, int64 ``[n]`` in milliseconds, each with a checksum of itself and of its id in the bits above it.
+
+    A zero stays a zero. What is sealed is negative, so that it is told from the times of earlier versions of this
+    package, which have no checksum.
+    """
+    return np.where(times == 0, 0, times | (row_checksums((ids, times)) & ~_TIME) | _SEALED)
+
+
+def unsealed(ids: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return the times that were sealed, or that an earlier version kept as they are; -1 for what is damaged."""
+    times = kept & _TIME
+    return np.where((kept == times) | (kept == sealed(ids, times)), times, -1)
+
+
+SEQ = "SEQ"
+
+
+class HighWaterMark:
+    """The file ``SEQ`` of a state directory: the newest seq that was acknowledged.
+
+    SQLite takes a write-ahead file that is damaged for one that a crash cut short, and forgets what was in it. So after
+    each commit its seq is written here, without waiting for the disk: it can lag behind the log after a loss of power,
+    but never be ahead of it. Where it is ahead, events were lost.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._file: int | None = None
+        if not read_only:
+            with contextlib.suppress(OSError):  # a disk without room: there is a log to tell
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def read(self) -> int:
+        """Return the seq; 0 where there is none, or it is damaged."""
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            return 0
+        seq = content[:8]
+        return int.from_bytes(seq, "little") if content[8:] == _checksum(seq) else 0
+
+    def write(self, seq: int) -> None:
+        """Note a seq that is durable in the log."""
+        if self._file is not None:
+            content = seq.to_bytes(8, "little")
+            with contextlib.suppress(OSError):
+                os.pwrite(self._file, content + _checksum(content), 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(4, "little")

@@ -23,8 +23,9 @@ from recbole_signed.files import at, sync_folder
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import FORGET_USER, NO_ITEM
 from recbole_signed.live.store.announcements import LINES, Announcements, features_in
-from recbole_signed.live.store.checksum import SEQ, HighWaterMark, row_checksums, unsealed
 from recbole_signed.live.store.database import (
+    SEQ,
+    HighWaterMark,
     connect,
     damaged,
     explained,
@@ -32,8 +33,10 @@ from recbole_signed.live.store.database import (
     read_meta,
     reading,
     reserve_wal,
+    row_checksums,
     transaction,
     truncate_wal,
+    unsealed,
     write_small_sum,
 )
 from recbole_signed.live.store.edge_views import LogBatch

@@ -18,8 +18,7 @@ import numpy as np
 from recbole_signed.arrays import distinct
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, ITEM
-from recbole_signed.live.store.announced_values import AnnouncedValues
-from recbole_signed.live.store.announcements import Announcements
+from recbole_signed.live.store.announcements import AnnouncedValues, Announcements
 from recbole_signed.live.store.edge_views import Changes, LogBatch, Rows
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog

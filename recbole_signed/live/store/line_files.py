@@ -1,17 +1,27 @@
-"""Registers with a JSON object and its checksum a line."""
+"""Files with a JSON object a line: registers, each line with its checksum, and rows that were no events."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recbole_signed.files import DamagedError, parse_json
+from recbole_signed.files import DamagedError, at, parse_json, refusing, replace_file, sync_folder
+from recbole_signed.ids_and_times import normal
+from recbole_signed.live.events import DeadLetter
+from recbole_signed.live.store.settings import StateSettings
 
 SUM = "sum"
+
+_LONG = 8
+"""Characters from which on an id is looked for inside words."""
+_ERASED = "erased with a forgotten user"
+_ESCAPES = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')
+"""Of JSON; those of one character beyond the basic plane come in pairs."""
 
 
 def is_torn(file: BinaryIO) -> bool:
@@ -63,3 +73,95 @@ def _parsed_line(line: bytes) -> Any:
 
 def _sum_of(content: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(content).encode())
+
+
+class DeadLetterFile:
+    """Appends dead letters; a crash may leave the last ones twice, or half a line that reading leaves out."""
+
+    def __init__(self, path: Path, max_bytes: int = StateSettings.dead_letter_bytes) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+
+    def write(self, source: str, letters: Sequence[DeadLetter]) -> None:
+        """Append letters and wait until they are on the disk."""
+        if not letters or not self._max_bytes:
+            return
+        lines = [
+            _line({"reason": each.reason, "source": source, "position": each.position, "raw": each.raw})
+            for each in letters
+        ]
+        with refusing("Writing dead letters"), self.path.open("ab+") as file:
+            if file.tell() > self._max_bytes:
+                self._drop_oldest()
+        with refusing("Writing dead letters"), self.path.open("ab+") as file:
+            is_new = not file.tell()
+            if is_torn(file):
+                file.write(b"\n")
+            file.write("".join(lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            if is_new:
+                sync_folder(self.path.parent)
+        at("dead:written")
+
+    def _drop_oldest(self) -> None:
+        """Keep the newer half of what the file may hold."""
+        content = self.path.read_bytes()[-self._max_bytes // 2 :]
+        replace_file(self.path, content.partition(b"\n")[2])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Give the letters as objects with reason, source, position and raw."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                try:
+                    yield parse_json(line)
+                except ValueError:
+                    continue  # half a line, see above
+
+    def erase(self, users: Iterable[str]) -> None:
+        """Blank every letter in which the id of one of the users occurs, inside other text and in any spelling too.
+
+        A short id, which may be a part of any word, counts where it is a word by itself. Half a line that a crash left
+        may hold anybody, and is dropped.
+        """
+        if not self.path.exists():
+            return
+        found = re.compile("|".join(map(_pattern, sorted(set(users)))))
+        lines = []
+        for letter in self:
+            if any(found.search(each) for text in _texts(letter) for each in _spellings(text)):
+                letter = {**letter, "reason": _ERASED, "raw": None, "position": ""}
+            lines.append(_line(letter))
+        content = "".join(lines).encode()
+        with refusing("Erasing a user from the dead letters"):
+            if content != self.path.read_bytes():
+                replace_file(self.path, content)
+
+
+def _spellings(text: str) -> set[str]:
+    """Return a text as it stands, and in the normal form of ids, without and with what escapes of JSON stand for."""
+    plain = _ESCAPES.sub(lambda escapes: parse_json(f'"{escapes[0]}"'), text)
+    return {text, normal(text), normal(plain)}
+
+
+def _pattern(user: str) -> str:
+    escaped = re.escape(user)
+    return escaped if len(user) >= _LONG else rf"(?<!\w){escaped}(?!\w)"
+
+
+def _line(letter: dict[str, Any]) -> str:
+    return json.dumps(letter, default=str) + "\n"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield str(key)
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    elif value is not None:
+        yield str(value)

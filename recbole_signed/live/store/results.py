@@ -1,4 +1,4 @@
-"""What became of each event of a batch."""
+"""What became of each event of a batch, what a batch did to a state, and what a version is made of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from recbole_signed.live import Event, EventBatch
 from recbole_signed.live.events import Limits, parse_rows
+from recbole_signed.live.store.edge_views import Changes, LogBatch
+from recbole_signed.live.store.edges import FrozenEdges
 
 NEW, DUPLICATE, LATE = range(3)
 LATE_REASON = "it is not later than the forgetting of its user"
@@ -72,3 +74,34 @@ class ParsedRows:
             else:
                 found[place] = EventResult("refused", event_id, reason=LATE_REASON)
         return found
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a batch did."""
+
+    n_new: int
+    n_duplicate: int
+    logged: LogBatch
+    changes: Changes
+    n_refused: int = 0
+    """Late events of forgotten users, see `Graves`."""
+    status: np.ndarray | None = None
+    """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A batch that is in the log and not in the edges yet."""
+
+    logged: LogBatch
+    status: np.ndarray
+    """See :attr:`Update.status`."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a version says of itself, and its edges at that moment."""
+
+    about: dict[str, Any]
+    edges: FrozenEdges

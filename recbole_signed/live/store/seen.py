@@ -19,7 +19,7 @@ import numpy as np
 
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import FORGET_USER
-from recbole_signed.live.store.checksum import row_checksums
+from recbole_signed.live.store.database import row_checksums
 from recbole_signed.live.store.settings import DAY
 
 _CHUNK = 500  # parameters of one query

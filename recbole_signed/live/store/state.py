@@ -28,15 +28,14 @@ from recbole_signed.live import EventBatch
 from recbole_signed.live.events import ANNOUNCED, FORGET_USER, ids_of
 from recbole_signed.live.store.backup import BackupInfo, back_up, noted
 from recbole_signed.live.store.compaction import Base, first_edges
-from recbole_signed.live.store.dead_letters import DeadLetterFile
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.hidden_items import StateView
+from recbole_signed.live.store.line_files import DeadLetterFile
 from recbole_signed.live.store.owner import LOG, OpenedDirectory, existing_log, refuse_missing_log
-from recbole_signed.live.store.results import DUPLICATE, LATE, NEW
+from recbole_signed.live.store.results import DUPLICATE, LATE, NEW, Appended, Captured, Update
 from recbole_signed.live.store.settings import StateSettings
-from recbole_signed.live.store.update import Appended, Captured, Update
 from recbole_signed.live.store.versions import Snapshot, Versions, refuse_mismatch
 
 VERSIONS, DEAD_LETTERS = "versions", "dead_letters.jsonl"

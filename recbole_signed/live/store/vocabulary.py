@@ -19,8 +19,7 @@ import numpy as np
 
 from recbole_signed.files import at
 from recbole_signed.ids_and_times import hash_of, hashes
-from recbole_signed.live.store.checksum import sealed
-from recbole_signed.live.store.database import damaged, explained, transaction, write_small_sum
+from recbole_signed.live.store.database import damaged, explained, sealed, transaction, write_small_sum
 
 TAG = 16  # bytes of a tag, and of the salt
 
