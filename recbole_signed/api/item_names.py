@@ -9,7 +9,7 @@ from recbole_signed.api.fitting import data_place
 from recbole_signed.api.interactions import Interactions
 from recbole_signed.api.recommender import Recommender
 from recbole_signed.atomic.feature_file import feature_path, read_side
-from recbole_signed.atomic.header import columns_of
+from recbole_signed.atomic.signs import columns_of
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.atomic.header import columns_of
-from recbole_signed.atomic.signs import ConfigLike
+from recbole_signed.atomic.signs import ConfigLike, columns_of
 from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
 from recbole_signed.errors import UsageError, nearest
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import polars as pl
 
-from recbole_signed.atomic.header import columns_of, first_lines
+from recbole_signed.atomic.signs import columns_of, first_lines
 from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
 from recbole_signed.convert.raw_files import blocks
 from recbole_signed.convert.token_codes import TokenCodes

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.atomic.header import columns_of
 from recbole_signed.atomic.inter_file import read_columns, refuse_blank
-from recbole_signed.atomic.signs import Settings, Sign
+from recbole_signed.atomic.signs import Settings, Sign, columns_of
 from recbole_signed.convert.raw_files import existing_file
 from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError, ending, nearest

@@ -1,4 +1,4 @@
-"""Where the sign of a row comes from: a column of -1, 0 and 1, or a rule on other columns."""
+"""The first lines of a file, and where the sign of a row comes from: a column, or a rule on other columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recbole_signed.atomic.header import first_lines
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.yaml_spec import read_yaml
@@ -19,6 +18,42 @@ HOW_TO_SIGN = (
     "give its .inter file a column 'sign:float' of -1, 0 and 1, or set a rule such as "
     "sign_rule={like: 'rating >= 4', dislike: 'rating <= 2'}."
 )
+
+
+def columns_of(path: str | Path, separator: str, encoding: str) -> dict[str, str]:
+    """Return column name -> type as the first line of an atomic file has them.
+
+    Raises:
+        UsageError: the line is not made of ``name:type`` fields, names a column twice, or is not of this encoding.
+    """
+    columns: dict[str, str] = {}
+    for field in first_lines(path, separator, encoding, 1)[0]:
+        column, colon, kind = field.partition(":")
+        if not colon or ":" in kind:
+            raise UsageError(
+                f"the first line of {path} must name columns as 'name:type', with {separator!r} between them "
+                f"(field_separator), but has '{field}'."
+            )
+        if column in columns:
+            raise UsageError(f"the first line of {path} names the column '{column}' twice.")
+        columns[column] = kind
+    return columns
+
+
+def first_lines(path: str | Path, separator: str, encoding: str, number: int) -> list[list[str]]:
+    """Return the fields of the first line and of those after it that are not blank; a blank field for a missing one."""
+    try:
+        with open(path, encoding=encoding) as file:
+            lines = [file.readline()]
+            filled = (line for line in file if line.strip("\r\n "))
+            lines += [next(filled, "") for _ in range(number - 1)]
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} does not hold {encoding} text ({error}); set 'encoding' to that of the file."
+        ) from error
+    except LookupError as error:
+        raise UsageError(f"there is no encoding '{encoding}'; set 'encoding' to that of {path}.") from error
+    return [line.removeprefix("\ufeff").rstrip("\r\n").split(separator) for line in lines]
 
 
 class ConfigLike(Protocol):

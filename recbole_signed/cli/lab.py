@@ -167,7 +167,7 @@ def replay(
     spec = StreamSpec.read(file)
     with stdout_for_result():
         from recbole_signed.live.replay.experiment import replay as replay_file
-        from recbole_signed.live.replay.output import plot, replay_table, write
+        from recbole_signed.live.replay.summary import plot, replay_table, write
         from recbole_signed.runs.table_file import rows_file_of
 
         summary = replay_file(file, data_path)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_signed.atomic.header import columns_of
-from recbole_signed.atomic.signs import ConfigLike, Sign
+from recbole_signed.atomic.signs import ConfigLike, Sign, columns_of
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin.facts import why_unsigned

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.graph.cooccurrence import homophily_ratio
 from recbole_signed.graph.propagation import GramFilter, symmetric
+from recbole_signed.graph.sparse_kernels import homophily_ratio
 from recbole_signed.graph.spectral import right_factors
 from recbole_signed.model.filter_recommender import FilterRecommender
 
@@ -22,7 +22,7 @@ class SGFCF(FilterRecommender):
 
     G2N: :math:`\tilde R = (D_u + \alpha)^{-\epsilon} P (D_i + \alpha)^{-\epsilon} \approx U S V^T`, ``rank`` k.
     IGF: :math:`A_{ui} = \sum_k U_{uk} x_k^{\beta_u + \beta_i} V_{ik}` with :math:`x = S / \max S` and the exponent of
-    a node between :math:`\beta_1` and :math:`\beta_2`, linear in its homophily ratio (``graph/cooccurrence.py``).
+    a node between :math:`\beta_1` and :math:`\beta_2`, linear in its homophily ratio (``graph/sparse_kernels.py``).
     Score: :math:`A_u / \sum A_u + \gamma B_u / \sum B_u`, :math:`B = \tilde R \tilde R^T \tilde R`.
 
     ``individual_filter: False`` uses :math:`\beta_1` for all nodes and needs no homophily ratios.

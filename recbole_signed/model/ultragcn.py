@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import softplus
 
-from recbole_signed.graph.cooccurrence import item_neighbours
+from recbole_signed.graph.sparse_kernels import item_neighbours
 from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import normal_tables
 from recbole_signed.model.losses import columns, dots, half_squared_norm, scores_of
@@ -29,7 +29,7 @@ class UltraGCN(SignedRecommender):
               - \lambda \sum_{j \in S(i)} \omega_{ij} \ln \sigma(y_{uj}) + \tfrac{\gamma}{2} \|\Theta\|^2
 
     S(i): the ``ii_neighbor_num`` strongest neighbours of i among items
-    (:func:`~recbole_signed.graph.cooccurrence.item_neighbours`; found by sparse products in blocks of rows). The
+    (:func:`~recbole_signed.graph.sparse_kernels.item_neighbours`; found by sparse products in blocks of rows). The
     weights c (``negative_weight``) and the form of :math:`\omega`, in which an item is its own neighbour, are those of
     the authors' code. The K sampled items are drawn from all items, the user's likes included, as in five of the
     authors' six configurations; ``sift_positives`` leaves the likes out (their ``sampling_sift_pos``).

@@ -19,7 +19,7 @@ from recbole_signed.errors import UsageError, argument
 from recbole_signed.files import path_of, replace_text
 from recbole_signed.plugin.assignments import RUNS
 from recbole_signed.runs.building import Result
-from recbole_signed.runs.pool import run_all
+from recbole_signed.runs.processes import run_all
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
 from recbole_signed.runs.spec import RunSpec, TableSpec

@@ -21,7 +21,7 @@ from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
 from recbole_signed.cli.app import PANELS
 from recbole_signed.convert import convert
-from recbole_signed.runs import pool
+from recbole_signed.runs import processes
 
 PACKAGE_ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -216,7 +216,7 @@ def table(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A table whose runs take no time; EASE fails."""
 
     script = "if request.model == 'EASE': sys.exit('no luck')"
-    monkeypatch.setattr(pool, "made", partial(scripted_run, script, "started", {"test": {"recall@10": 0.25}}))
+    monkeypatch.setattr(processes, "made", partial(scripted_run, script, "started", {"test": {"recall@10": 0.25}}))
     (tmp_path / "t.yaml").write_text(TABLE, encoding="utf-8")
     return "t.yaml"
 

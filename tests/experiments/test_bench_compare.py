@@ -21,7 +21,7 @@ from recbole_signed.convert import convert
 from recbole_signed.convert.manifest import accept
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config
-from recbole_signed.runs import RunRow, TableSpec, compare, pool, processes, runner
+from recbole_signed.runs import RunRow, TableSpec, compare, processes, runner
 from recbole_signed.runs.processes import THREAD_VARIABLES, Job, end, environment
 from recbole_signed.runs.rows import append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
@@ -41,7 +41,7 @@ models:
 
 Write = Callable[[str], Path]
 
-_FOLDERS = [str(Path(pool.__file__).parents[3]), str(Path(__file__).parents[1] / "support")]
+_FOLDERS = [str(Path(processes.__file__).parents[3]), str(Path(__file__).parents[1] / "support")]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(_FOLDERS)}
 
 
@@ -66,7 +66,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Cal
     def install(script: str = "", seconds: float | None = None) -> Callable[[], list[str]]:
         started = tmp_path / "started"
         values = {"test": {"recall@5": 0.5, "dislikerecall@5": 0.25}, "fit_seconds": seconds}
-        monkeypatch.setattr(pool, "made", partial(scripted_run, script, str(started), values))
+        monkeypatch.setattr(processes, "made", partial(scripted_run, script, str(started), values))
         return lambda: started.read_text(encoding="utf-8").splitlines() if started.exists() else []
 
     return install
@@ -121,10 +121,10 @@ CHILD = """
 import sys
 from functools import partial
 from pathlib import Path
-from recbole_signed.runs import compare, pool
+from recbole_signed.runs import compare, processes
 from scripted import scripted_run
 
-pool.made = partial(scripted_run, "time.sleep(0.5)", "started", {})
+processes.made = partial(scripted_run, "time.sleep(0.5)", "started", {})
 print(compare(Path(sys.argv[1])).n_new)
 """
 
@@ -307,10 +307,10 @@ def test_an_interrupt_ends_the_children_and_keeps_finished_rows(write: Write, tm
     table = write(TABLE)
     script = f"""
 from functools import partial
-from recbole_signed.runs import compare, pool
+from recbole_signed.runs import compare, processes
 from scripted import scripted_run
 tell = 'open("pids", "a").write(str(os.getpid()) + chr(10)); '
-pool.made = partial(scripted_run, tell + "request.seed == 2 and time.sleep(60)", "started", {{}})
+processes.made = partial(scripted_run, tell + "request.seed == 2 and time.sleep(60)", "started", {{}})
 compare({str(table)!r}, only=["Pop"])
 """
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE)
@@ -424,7 +424,7 @@ def test_the_death_of_the_process_that_forks_costs_no_run(write: Write, fake: An
 def test_a_run_whose_process_that_forks_was_killed_can_be_ended(tmp_path: Path) -> None:
     script = "os.kill(os.getppid(), 9); time.sleep(100)"
     request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, {}, "", "")
-    job = Job(pool._send_row, (partial(scripted_run, script, "started", {}), request), tmp_path / "log", 1)
+    job = Job(processes._send_row, (partial(scripted_run, script, "started", {}), request), tmp_path / "log", 1)
     until = time.monotonic() + 60
     while job.process.exitcode is None and time.monotonic() < until:
         time.sleep(0.05)
@@ -475,7 +475,7 @@ def test_a_run_is_one_of_the_library_with_what_the_table_asks_for(monkeypatch: p
     monkeypatch.setattr(runner, "run", lambda *words, **named: asked.update(words=words, **named))
     settings = {"eval_args": {"order": "TO"}, "learning_rate": 1e-05}
     request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, settings, "", "", serving=True)
-    pool.made(request)
+    processes.made(request)
     assert asked == {
         "words": ("Pop", "toy-signed"),
         "overrides": settings,
@@ -484,7 +484,7 @@ def test_a_run_is_one_of_the_library_with_what_the_table_asks_for(monkeypatch: p
         "per_user": None,
         "serve": True,
     }
-    pool.made(replace(request, per_user=Path("x"), serving=False))
+    processes.made(replace(request, per_user=Path("x"), serving=False))
     assert (asked["per_user"], asked["serve"]) == (Path("x"), False)
 
 

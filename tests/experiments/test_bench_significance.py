@@ -27,7 +27,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.significance import TESTS
 from recbole_signed.lab.significance import pairwise_lines, pairwise_table, pairwise_tests, significance
 from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
-from recbole_signed.runs import RunRow, TableSpec, compare, pool
+from recbole_signed.runs import RunRow, TableSpec, compare, processes
 from recbole_signed.runs.rows import FAILED, append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
 from recbole_signed.runs.stored import View, find_marks, view_file
@@ -312,7 +312,7 @@ def test_compare_repeats_just_these_runs(finish: Finish, monkeypatch: pytest.Mon
     file = table.parent / str(row.per_user)
     file.rename("kept")
     script = f"import shutil; shutil.copy('kept', {str(file)!r})"
-    monkeypatch.setattr(pool, "made", partial(scripted_run, script, "started", row.as_dict()))
+    monkeypatch.setattr(processes, "made", partial(scripted_run, script, "started", row.as_dict()))
     assert compare(table).n_new == 0, "the table itself does not need them"
     assert compare(table, per_user=True).n_new == 1
     assert Path("started").read_text().splitlines() == ["EASE on toy-signed, seed 1"]
@@ -499,7 +499,7 @@ def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
         "assert compare(Path(sys.argv[1])).table.notes[-1].startswith(chr(0x2021))\n"
         "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", script, table], capture_output=True, env=environment, check=True)
     assert done.stdout.decode().strip() == "[]"
 

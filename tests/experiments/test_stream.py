@@ -27,10 +27,9 @@ from recbole_signed.live.replay import summary as summaries
 from recbole_signed.live.replay import windows as replay_windows
 from recbole_signed.live.replay.arms import Arm
 from recbole_signed.live.replay.experiment import run_stream
-from recbole_signed.live.replay.output import plot, replay_table, write
 from recbole_signed.live.replay.stream_events import Replay
 from recbole_signed.live.replay.stream_spec import StreamSpec
-from recbole_signed.live.replay.summary import retention
+from recbole_signed.live.replay.summary import plot, replay_table, retention, write
 from recbole_signed.live.replay.windows import BASE, NEW, UNKNOWN, Cases, measure
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState

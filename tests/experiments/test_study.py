@@ -13,9 +13,8 @@ import pytest
 
 from recbole_signed.errors import UsageError
 from recbole_signed.lab.tuning import study as module
-from recbole_signed.lab.tuning.plan import REDUCTION, Halving
 from recbole_signed.lab.tuning.space import Space
-from recbole_signed.lab.tuning.study import Study
+from recbole_signed.lab.tuning.study import REDUCTION, Halving, Study
 
 SPACE = "rate: {log_uniform: [1e-4, 1]}\nlayers: [1, 2, 3, 4]"
 RANDOM_TRIALS = 3

@@ -17,7 +17,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live.replay.stream_spec import StreamSpec
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of
-from recbole_signed.runs import RowStore, RunRow, TableSpec, compare, pool, table_settings
+from recbole_signed.runs import RowStore, RunRow, TableSpec, compare, processes, table_settings
 from recbole_signed.runs.rows import append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
 from recbole_signed.runs.stored import stored_table
@@ -64,7 +64,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], lis
     served = """if request.serving:
     row = RunRow(**{**vars(row), "serve_seconds": 0.5, "model_bytes": 4_000_000})
 """
-    monkeypatch.setattr(pool, "made", partial(scripted_run, served, str(told), {"test": {"recall@5": 0.5}}))
+    monkeypatch.setattr(processes, "made", partial(scripted_run, served, str(told), {"test": {"recall@5": 0.5}}))
 
     def since() -> list[str]:
         lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []

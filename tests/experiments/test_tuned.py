@@ -12,7 +12,7 @@ from scripted import scripted_run
 
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
-from recbole_signed.runs import RunRow, TableSpec, compare, data_sha256, pool
+from recbole_signed.runs import RunRow, TableSpec, compare, data_sha256, processes
 from recbole_signed.runs.building import build_table
 from recbole_signed.runs.spec import RunSpec
 from recbole_signed.runs.tuned import Tuned, read_tuned, to_yaml, tuned_path
@@ -139,7 +139,7 @@ def test_different_numbers_of_trials_are_said(tuned: Callable[..., Path]) -> Non
 
 def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"test": {"recall@10": 0.5}, "split": SPLIT}
-    monkeypatch.setattr(pool, "made", partial(scripted_run, "", "started", values))
+    monkeypatch.setattr(processes, "made", partial(scripted_run, "", "started", values))
     tuned("EASE", {"reg_weight": 1.0})
     tuned("BPR", {"epochs": 1})
     path = table({"Pop": {}, "EASE": {}, "BPR": {}}, columns=["recall@10"])

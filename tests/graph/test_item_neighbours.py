@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import cooccurrence as module
+from recbole_signed.graph import sparse_kernels as module
 
 
 @settings(max_examples=40)

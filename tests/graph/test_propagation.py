@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn import LGConv, SignedConv
 
-from recbole_signed.graph import SignedGraph, cooccurrence, propagation
-from recbole_signed.graph.cooccurrence import homophily_ratio
+from recbole_signed.graph import SignedGraph, propagation, sparse_kernels
 from recbole_signed.graph.propagation import (
     BipartiteOperator,
     GramFilter,
@@ -24,6 +23,7 @@ from recbole_signed.graph.propagation import (
     sparse_tensor,
     symmetric,
 )
+from recbole_signed.graph.sparse_kernels import homophily_ratio
 
 SHAPE = (9, 12)
 MATRICES = st.lists(
@@ -213,6 +213,6 @@ def test_homophily_is_the_share_of_connected_pairs(seed: int, density: float, pa
         if pairs:
             wanted[row] = np.mean([(others[:, i] & others[:, j]).any() for i, j in pairs])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cooccurrence, "PATHS", paths)
+        patch.setattr(sparse_kernels, "PATHS", paths)
         found = homophily_ratio(sp.csr_matrix(dense, dtype=np.float32))
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=0)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_signed.live.replay.output import TITLES
 from recbole_signed.live.replay.summary import REFERENCE as REFIT
+from recbole_signed.live.replay.summary import TITLES
 from recbole_signed.plugin.facts import OURS, REFERENCE, SIGNED_TRAINED, family
 from signed_report.data_figures import draw_datasets, draw_kuairand
 from signed_report.drawing import ARM_STYLE, FAMILY_STYLE, KINDS, NAMES, name_points, page, save, settle

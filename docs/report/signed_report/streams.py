@@ -7,8 +7,8 @@ from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json
-from recbole_signed.live.replay.output import OF_MODELS, TITLES, gate_text
 from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.live.replay.summary import OF_MODELS, TITLES, gate_text
 from recbole_signed.runs.table_file import rows_file_of
 
 _COST = {

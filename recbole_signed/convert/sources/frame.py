@@ -14,8 +14,7 @@ from recbole_signed.convert.base import Features
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import write_dataset
 from recbole_signed.convert.options import COMMON_NAMES, read, split
-from recbole_signed.convert.sources.csv_table import CsvTable, Options
-from recbole_signed.convert.sources.feature_table import features_of
+from recbole_signed.convert.sources.csv_table import CsvTable, Options, features_of
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
 

@@ -1,2 +1,2 @@
-from .plan import Plan as Plan
 from .search import tune_table as tune_table
+from .study import Plan as Plan

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.lab.tuning.plan import MIN_STEPS, Plan
+from recbole_signed.lab.tuning.study import MIN_STEPS, Plan
 from recbole_signed.lab.tuning.task import Facts, Task
 from recbole_signed.plugin.assignments import as_word
 from recbole_signed.runs.provenance import NOT_RESULTS

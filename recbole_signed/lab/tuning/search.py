@@ -15,8 +15,8 @@ from recbole_signed import __version__
 from recbole_signed.errors import MissingExtraError, UsageError, argument, ending
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.files import DirectoryLock, path_of, replace_text
-from recbole_signed.lab.tuning.plan import Halving, Plan
 from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
+from recbole_signed.lab.tuning.study import Halving, Plan
 from recbole_signed.lab.tuning.task import Facts, Task, answer, facts_of
 from recbole_signed.plugin.assignments import RUNS, space_file
 from recbole_signed.plugin.facts import class_name, foreign_code

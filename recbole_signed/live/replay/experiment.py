@@ -1,4 +1,4 @@
-"""Runs a stream: predict a window with every arm, then let each learn from it in its own way; ``replay`` starts from a yaml file."""
+"""Runs a stream: predict a window with every arm, then let each learn from it in its own way."""
 
 from __future__ import annotations
 
