@@ -32,7 +32,7 @@ from recbole_signed.ids_and_times import (
     usual_unit,
 )
 from recbole_signed.live.events import parse_rows
-from recbole_signed.live.replay.stream_events import events_of
+from recbole_signed.live.replay.windows import events_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 COMPOSED, DECOMPOSED = "Zoë", unicodedata.normalize("NFD", "Zoë")

@@ -1,2 +1,2 @@
 from .inter_file import read_columns as read_columns
-from .rows import read_rows as read_rows
+from .inter_file import read_rows as read_rows

@@ -18,10 +18,9 @@ from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
 from recbole_signed.convert.base import Converter, Features
 from recbole_signed.convert.base import source as find_source
 from recbole_signed.convert.batch import Batch, as_batches
-from recbole_signed.convert.cleaning import Cleaned, clean
+from recbole_signed.convert.cleaning import Cleaned, Spool, clean
 from recbole_signed.convert.options import COMMON_NAMES, Common, as_json, read, split
 from recbole_signed.convert.rejects import Rejects
-from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.files import path_of, replacing_folder, sha256
 from recbole_signed.progress import told

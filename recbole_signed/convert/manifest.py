@@ -14,7 +14,7 @@ import polars as pl
 
 from recbole_signed.convert import dataset_versions as versions
 from recbole_signed.convert.atomic import Schema
-from recbole_signed.convert.spool import Spool
+from recbole_signed.convert.cleaning import Spool
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import sha256

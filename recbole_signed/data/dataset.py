@@ -19,10 +19,9 @@ from recbole_signed.arrays import distinct
 from recbole_signed.atomic.feature_file import read_features
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.atomic.signs import HOW_TO_SIGN
-from recbole_signed.data.columnar import ColumnarDataset, codes_of
+from recbole_signed.data.columnar import ColumnarDataset, SignReport, codes_of, pair_keys, refuse_useless, resolve
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.data.settings import SignedSettings, inter_columns
-from recbole_signed.data.signs import SignReport, pair_keys, refuse_useless, resolve
 from recbole_signed.data.split import SplitRule, by_part, holds_nothing_out, split_cold, split_rows
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.graph import SignedGraph

@@ -19,7 +19,7 @@ from recbole.data import create_dataset
 from recbole_signed.atomic import read_rows
 from recbole_signed.errors import UsageError
 from recbole_signed.live.events import sign_of
-from recbole_signed.live.replay.stream_events import events_of
+from recbole_signed.live.replay.windows import events_of
 
 Row = tuple[str, str, int, int]
 NAME = st.from_regex(r"[a-z][a-z_]{0,5}", fullmatch=True).filter(lambda name: name not in ("and", "or"))  # of rules

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_signed.atomic import read_rows
-from recbole_signed.atomic.rows import RawRows
+from recbole_signed.atomic.inter_file import RawRows
 from recbole_signed.errors import UsageError
 
 COLUMNS = ("user_id:token", "item_id:token", "sign:float", "timestamp:float")

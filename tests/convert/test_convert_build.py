@@ -19,11 +19,11 @@ from converted import manifest_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import Converter, base, convert, option, register_source, spool
+from recbole_signed.convert import Converter, base, cleaning, convert, option, register_source
 from recbole_signed.convert.base import Features, Part, all_sources, source
+from recbole_signed.convert.cleaning import Spool
 from recbole_signed.convert.manifest import describe_rows
 from recbole_signed.convert.options import OptionInfo, describe
-from recbole_signed.convert.spool import Spool
 from recbole_signed.errors import UsageError
 
 FRAME = pl.DataFrame({"user_id": [1, 2, 1, 1], "item_id": ["x", "x", "y", "x"], "sign": [1, -1, 0, -1]})
@@ -372,7 +372,7 @@ def test_the_way_of_spooling_does_not_show_in_the_files(
     frame = pl.DataFrame({"user_id": users, "item_id": items, "sign": 1, "timestamp": times})
     parts = [Part("a", [frame[:150]]), Part("b", [frame[150:]])]
     one = convert(source_of(parts), None, tmp_path / "one")
-    monkeypatch.setattr(spool, limit, value)
+    monkeypatch.setattr(cleaning, limit, value)
     parts = [Part("a", [frame[n : n + 10] for n in range(0, 150, 10)]), Part("b", [frame[150:]])]
     two = convert(source_of(parts), None, tmp_path / "two")
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}

@@ -13,7 +13,7 @@ from converted import Raw, manifest_of, tuples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.convert import convert, raw_files, spool
+from recbole_signed.convert import cleaning, convert, raw_files
 from recbole_signed.convert.cleaning import K_CORE, MIN_LIKES, signed_core
 from recbole_signed.errors import UsageError
 
@@ -52,7 +52,7 @@ def test_one_row_of_each_pair(rows: list[tuple[int, ...]], which: str, timed: bo
         if row[2] != 0 or pair not in kept or kept[pair][2] == 0:
             kept[pair] = row
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool, "MEMORY_ROWS", limit)
+        patch.setattr(cleaning, "MEMORY_ROWS", limit)
         raw = write(Path(folder), rows)
         time = {} if timed else {"time": "none"}
         made = convert("csv", raw, Path(folder) / "out", time_unit="s", dedup=which, **time)
@@ -179,7 +179,7 @@ def test_spooling_to_disk_gives_the_same_bytes_each_time(tmp_path: Path, monkeyp
     one = convert("csv", raw, tmp_path / "one", **options)
     assert manifest_of(one)["rows"]["total"] > 50
     assert min(dropped(one).values()) >= 0
-    monkeypatch.setattr(spool, "MEMORY_ROWS", 40)
+    monkeypatch.setattr(cleaning, "MEMORY_ROWS", 40)
     monkeypatch.setattr(raw_files, "BLOCK_BYTES", 300)
     two = convert("csv", raw, tmp_path / "two", **options)
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}

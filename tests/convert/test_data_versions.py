@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from converted import Raw, manifest_of
 
-from recbole_signed.convert import convert, spool
+from recbole_signed.convert import cleaning, convert
 from recbole_signed.convert import dataset_versions as versions
 from recbole_signed.convert.manifest import accept
 from recbole_signed.errors import UsageError
@@ -202,7 +202,7 @@ def test_the_fields_are_those_of_the_files_that_are_accepted(made: Path) -> None
 
 
 def test_accepting_many_rows_leaves_nothing_behind(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "MEMORY_ROWS", 1)
+    monkeypatch.setattr(cleaning, "MEMORY_ROWS", 1)
     with (made / "raw.inter").open("a") as file:
         file.write("c\tz\t-1\t50\n")
     assert accept(made) == ["raw.inter"]

@@ -15,8 +15,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
-from recbole_signed.data.columnar import ColumnarDataset, renumber
-from recbole_signed.data.signs import pair_keys, resolve
+from recbole_signed.data.columnar import ColumnarDataset, pair_keys, renumber, resolve
 
 
 def dataset(kind: type, users: list[str], items: list[str], categories: bool, **config: Any) -> Any:

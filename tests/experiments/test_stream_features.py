@@ -14,8 +14,8 @@ import yaml
 from recbole_signed.errors import UsageError
 from recbole_signed.live.replay import summarise
 from recbole_signed.live.replay.experiment import run_stream
-from recbole_signed.live.replay.stream_events import Replay, told
 from recbole_signed.live.replay.stream_spec import StreamSpec
+from recbole_signed.live.replay.windows import Replay, told
 from recbole_signed.live.store.state import OnlineState
 
 START, DAY = 1_600_000_000, 86_400

@@ -11,7 +11,7 @@ import pytest
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
-from recbole_signed.live.replay.stream_events import events_of
+from recbole_signed.live.replay.windows import events_of
 from recbole_signed.live.sources import open_source
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]

@@ -12,7 +12,7 @@ from signed_report import verdicts
 from signed_report.cli import report
 from signed_report.verdicts import SHRINKAGE, _of_neighbours, _order_of_verdicts, personal_verdicts
 
-from recbole_signed.atomic.rows import RawRows
+from recbole_signed.atomic.inter_file import RawRows
 from recbole_signed.cli import app as cli
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.collector import pairwise_auc

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.stats import spearmanr
 
 from recbole_signed.atomic import read_rows
-from recbole_signed.atomic.rows import RawRows
+from recbole_signed.atomic.inter_file import RawRows
 from recbole_signed.data.edge_groups import DEFAULT_BOUNDS, bounds_of, in_group, labels_of, split_group
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.lab.stats import analyse, statistics_table

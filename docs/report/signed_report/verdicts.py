@@ -12,7 +12,7 @@ from scipy.sparse.linalg import svds
 from scipy.special import expit, logit
 
 from recbole_signed.arrays import distinct
-from recbole_signed.atomic.rows import RawRows
+from recbole_signed.atomic.inter_file import RawRows
 from recbole_signed.errors import UsageError
 
 SMOOTHING = (1.0, 2.0, 5.0, 10.0, 20.0)

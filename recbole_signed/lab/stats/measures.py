@@ -15,7 +15,7 @@ from recbole_signed.arrays import first_rows
 from recbole_signed.convert.manifest import iso_date
 
 if TYPE_CHECKING:
-    from recbole_signed.atomic.rows import RawRows
+    from recbole_signed.atomic.inter_file import RawRows
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 BINS = 20

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.arrays import distinct
-from recbole_signed.atomic.rows import RawRows
+from recbole_signed.atomic.inter_file import RawRows
 from recbole_signed.errors import counted
 from recbole_signed.lab.stats.measures import describe_time, gini, intraclass, quantiles, spearman, totals
 from recbole_signed.table import Header, Section, Table, text_lines

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.atomic.rows import RawRows
+from recbole_signed.atomic.inter_file import RawRows
 from recbole_signed.lab.stats.measures import describe_time
 from recbole_signed.lab.stats.report import describe_nodes
 from recbole_signed.lab.synth.generator import SyntheticGraph

@@ -301,7 +301,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Halving:
-    """When trials are compared."""
+    """When trials are compared: at some shares of the budget only the best third of them goes on.
+
+    Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar. "A System for Massively Parallel
+    Hyperparameter Tuning" (ASHA). MLSys 2020. https://arxiv.org/abs/1810.05934
+    """
 
     cpu_seconds: float = 0.0
     """``training_budget`` of a trial; 0: none."""

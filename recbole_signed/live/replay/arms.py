@@ -1,28 +1,48 @@
-"""Arms of a stream: a fitted learner each, what it does between windows, and what it makes of cases."""
+"""Arms of a stream: a fitted learner each, what it does between windows, and what it makes of cases.
+
+:func:`run_by_event` says what real time is worth: each like is predicted at its own moment, by models that see events
+after a delay. All delays predict the same cases, with the same items left out: those that the user touched before.
+Events go by in runs in which every user occurs once, so that a user's own events are all there at its like; of what
+others did, those of the same run are not. A run has :data:`RUN` events at most: minutes where a stream is busy, hours
+where it is quiet.
+"""
 
 from __future__ import annotations
 
+import copy
+import json
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from tqdm import tqdm
 
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError
+from recbole_signed.live.events import EventBatch
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
-from recbole_signed.live.replay.stream_spec import POP, ModelSpec, StreamSpec
-from recbole_signed.live.replay.windows import Cases, measure
+from recbole_signed.live.replay.stream_spec import POP, WINDOW, ModelSpec, StreamSpec, milliseconds
+from recbole_signed.live.replay.windows import Cases, Replay, is_finished, measure, told, write_window
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.plugin.ranges import without_removed
 
 LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
 """Settings of following a stream, which are not chosen."""
+RUN = 200
+"""Events of a run at most."""
+_NOT_TIMED = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
 
 
 @dataclass
@@ -111,3 +131,112 @@ def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_ite
     counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
     frame = pl.DataFrame({**about, **counts, **values})
     return frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(arm.kind).alias("arm"))
+
+
+@dataclass
+class Delayed:
+    """Edges as they were some time ago, and the models that see them."""
+
+    label: str
+    delay: int | None
+    """Milliseconds; None: until the window ends."""
+    edges: EdgeState
+    arms: list[Arm]
+    waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)
+    """The last time of a run, and its rows of the log."""
+
+    def see(self, now: int | None) -> None:
+        """Take in what lies as far back as the delay; all of it where ``now`` is None."""
+        while self.waiting and (now is None or (self.delay is not None and self.waiting[0][0] <= now - self.delay)):
+            changes = self.edges.apply(self.waiting.popleft()[1])
+            for arm in self.arms:
+                arm.learner.update(self.edges, changes)
+
+    def refresh(self) -> None:
+        """Refresh the models on the edges they see."""
+        exported, sizes = self.edges.export(), (self.edges.n_users, self.edges.n_items)
+        for arm in self.arms:
+            arm.learner.refresh(exported, *sizes)
+            arm.learner.attach(self.edges)
+
+
+def run_by_event(
+    spec: StreamSpec,
+    replay: Replay,
+    files: Sequence[Path],
+    folder: Path,
+    out: Path,
+    made: Mapping[str, Any],
+    *,
+    progress: bool = True,
+) -> None:
+    """Run an experiment on freshness, or what is left of it, as :func:`.experiment.run_stream` says.
+
+    Args:
+        spec: of the experiment, with ``freshness``.
+        replay: the data set, cut.
+        files: of the windows; one that is there is not predicted again.
+        folder: of the data set.
+        out: where results go.
+        made: as :func:`.windows.write_window` takes it.
+        progress: show a bar.
+    """
+    with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
+        replay.start(state)
+        n_base = state.edges.n_users
+        delays = _delays(spec, state, out, folder)
+        for number in tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr):
+            window, path = replay.window(number), files[number]
+            done = is_finished(path)
+            tables = []
+            for run in _runs(window):
+                for each in delays:
+                    each.see(int(run.timestamp[0]))
+                if not done:
+                    tables += _predict(spec, delays, state, run, n_base)
+                logged = state.ingest(run).logged
+                for each in delays:
+                    each.waiting.append((int(run.timestamp[-1]), logged))
+            for each in delays:
+                each.see(None if each.delay is None else int(window.timestamp[-1]))
+                each.refresh()
+            if done:
+                continue
+            write_window(path, pl.concat(tables), {name: {} for name in _NOT_TIMED}, window, made)
+
+
+def _delays(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Delayed]:
+    features = told(spec.models, folder, state)
+    chosen: dict[str, Any] = {}
+    learners = {}
+    for model in spec.models:
+        learners[model.label], chosen[model.label] = chosen_learner(model, state, spec.seed, features.get(model.label))
+    (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    found = []
+    for label in spec.freshness:
+        edges = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), state.edges.n_items)
+        arms = [Arm(each.label, each.model, label, copy.deepcopy(learners[each.label])) for each in spec.models]
+        for arm in arms:
+            arm.learner.attach(edges)
+        found.append(Delayed(label, None if label == WINDOW else milliseconds(label), edges, arms))
+    return found
+
+
+def _runs(window: EventBatch) -> Iterator[EventBatch]:
+    """Yield runs of events in which every user occurs once."""
+    first, users = 0, set[str]()
+    for place, user in enumerate(window.user_id):
+        if user in users or place - first == RUN:
+            yield window[first:place]
+            first, users = place, set()
+        users.add(user)
+    yield window[first : len(window)]
+
+
+def _predict(
+    spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int
+) -> list[pl.DataFrame]:
+    """Predict the likes of a run with all models and delays."""
+    cases = Cases.of(state, run, n_base)
+    n_items = state.edges.n_items
+    return [case_table(spec, arm, each.edges, cases, n_items) for each in delays for arm in each.arms]

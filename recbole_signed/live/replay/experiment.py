@@ -22,11 +22,9 @@ from recbole_signed.files import path_of
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.ranking import best_items
 from recbole_signed.live.replay import summarise
-from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner
-from recbole_signed.live.replay.freshness import run_by_event
-from recbole_signed.live.replay.stream_events import Replay, told
+from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner, run_by_event
 from recbole_signed.live.replay.stream_spec import POP, StreamSpec
-from recbole_signed.live.replay.windows import Cases, is_finished, write_window
+from recbole_signed.live.replay.windows import Cases, Replay, is_finished, told, write_window
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.state import OnlineState
