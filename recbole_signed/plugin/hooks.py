@@ -124,7 +124,7 @@ def _new_of(class_of: Callable[[Any, Any], type]) -> staticmethod[..., Any]:
 
 def _on_dataset(module: ModuleType) -> None:
     def class_of(cls: type, config: Any) -> type:
-        from recbole_signed.data.settings import class_for
+        from recbole_signed.data.dispatch import class_for
 
         return class_for(cls, config)
 
@@ -233,14 +233,14 @@ def _keep_last(trainer: Any) -> None:
 
 def _on_data_utils(module: ModuleType) -> None:
     def get_dataloader(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.data.settings import loader_for
+        from recbole_signed.data.dispatch import loader_for
 
         return loader_for(wrapped(*args, **kwargs), *args, **kwargs)
 
     wrapt.wrap_function_wrapper(module, "get_dataloader", get_dataloader)
 
     def create_sampler(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        from recbole_signed.data.settings import sampler_for
+        from recbole_signed.data.dispatch import sampler_for
 
         return sampler_for(wrapped, *args, **kwargs)
 
