@@ -1,4 +1,7 @@
-"""What a user reads when something is wrong: one sentence on what was got, what was expected and how to fix it."""
+"""What a user reads when something is wrong: one sentence on what was got, what was expected and how to fix it.
+
+SIGTERM may be an error, too: it ends Python at once by default, and nothing is cleaned up.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import errno
 import itertools
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
+from typing import Any
 
 _SEPARATORS = ("\t", ";", "|", "::", ",")
 """Of columns in text, as far as they are rare in the name of one."""
@@ -208,3 +214,25 @@ def _given(words: Sequence[str]) -> str:
         return ""
     files = [f"of {after}" for word, after in itertools.pairwise(words) if word in ("-c", "--config")]
     return _short(" ".join([*(word for word in words[1:] if "=" in word), *files]))
+
+
+@contextlib.contextmanager
+def raised_by_sigterm(error: type[BaseException], *arguments: Any) -> Iterator[None]:
+    """Let SIGTERM raise an error, so that what is open is closed as after Ctrl-C; in the main thread alone.
+
+    Args:
+        error: what is raised.
+        arguments: of the error.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        raise error(*arguments)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

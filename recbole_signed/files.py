@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written, and the lock of a directory."""
+"""Files (figures too) that are there whole or not at all, whatever happens, and the lock of a directory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import weakref
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recbole_signed.errors import UsageError, argument, ending
+from recbole_signed.errors import MissingExtraError, UsageError, argument, ending
 
 _BLOCK = 1 << 20
 LOCK = "LOCK"
@@ -328,3 +328,32 @@ def _release_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_release_in_child)
+
+
+@contextlib.contextmanager
+def picture(path: Path, width: float, height: float, style: Mapping[Any, Any] | None = None) -> Iterator[Any]:
+    """Give an empty matplotlib figure, and write it as PNG once it is drawn: as a whole or not at all.
+
+    The file holds nothing that differs from day to day.
+
+    Args:
+        path: of the file.
+        width: in inches.
+        height: in inches.
+        style: matplotlib's settings while it is drawn.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("drawing figures", "plots") from error
+    with rc_context(dict(style or {})):
+        figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        with replacing(path) as unfinished:
+            figure.savefig(unfinished, format="png", metadata={"Software": "recbole-signed"})

@@ -12,7 +12,7 @@ import pytest
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replace_file, replace_text, replacing, replacing_folder
-from recbole_signed.live.store.tensor_folders import MANIFEST, read_manifest, read_tensors, write_folder
+from recbole_signed.live.store.versions import MANIFEST, read_manifest, read_tensors, write_folder
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:

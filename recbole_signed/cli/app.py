@@ -33,9 +33,16 @@ from recbole_signed.cli.output import (
     stdout_for_result,
     terminal_width,
 )
-from recbole_signed.errors import MissingExtraError, UsageError, nearest, one_sentence, options_named, outside_cause
+from recbole_signed.errors import (
+    MissingExtraError,
+    UsageError,
+    nearest,
+    one_sentence,
+    options_named,
+    outside_cause,
+    raised_by_sigterm,
+)
 from recbole_signed.plugin import registry
-from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130

@@ -280,7 +280,7 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
     from recbole_signed.live.store.event_log import EventLog
     from recbole_signed.live.store.line_files import DeadLetterFile, read_lines
     from recbole_signed.live.store.state import DEAD_LETTERS
-    from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
+    from recbole_signed.live.store.versions import read_manifest, read_tensors
 
     damage: dict[str, str] = {}
 

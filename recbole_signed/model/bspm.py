@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recbole_signed.model.filter_recommender import IdealFilterRecommender
+from recbole_signed.model.training_free import IdealFilterRecommender
 
 Field = Callable[[torch.Tensor], torch.Tensor]
 ORDERS = {"euler": 1, "rk4": 4}

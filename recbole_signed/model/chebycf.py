@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.model.filter_recommender import IdealFilterRecommender
+from recbole_signed.model.training_free import IdealFilterRecommender
 
 
 class ChebyCF(IdealFilterRecommender):

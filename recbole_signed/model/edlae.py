@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recbole_signed.graph.inverse import gram_inverse
-from recbole_signed.model.filter_recommender import InverseRecommender
+from recbole_signed.model.training_free import InverseRecommender
 
 
 class EDLAE(InverseRecommender):

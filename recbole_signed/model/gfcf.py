@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from recbole_signed.model.filter_recommender import IdealFilterRecommender
+from recbole_signed.model.training_free import IdealFilterRecommender
 
 
 class GFCF(IdealFilterRecommender):

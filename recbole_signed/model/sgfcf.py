@@ -14,7 +14,7 @@ import torch
 from recbole_signed.graph.propagation import GramFilter, symmetric
 from recbole_signed.graph.sparse_kernels import homophily_ratio
 from recbole_signed.graph.spectral import right_factors
-from recbole_signed.model.filter_recommender import FilterRecommender
+from recbole_signed.model.training_free import FilterRecommender
 
 
 class SGFCF(FilterRecommender):

@@ -7,7 +7,7 @@ Reference:
 from __future__ import annotations
 
 from recbole_signed.graph.inverse import gram_inverse
-from recbole_signed.model.filter_recommender import InverseRecommender
+from recbole_signed.model.training_free import InverseRecommender
 
 
 class SignedEASE(InverseRecommender):

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from recbole.utils import InputType, ModelType
 
+from recbole_signed.graph.eigenvectors import gram_eigenvectors
+from recbole_signed.graph.inverse import ease_scores
+from recbole_signed.graph.propagation import GramFilter, symmetric
 from recbole_signed.model.abstract_recommender import SignedRecommender
 
 
@@ -50,3 +55,92 @@ def make_room(module: torch.nn.Module, names: Iterable[str], state_dict: Mapping
         saved, own = state_dict.get(prefix + name), getattr(module, name)
         if saved is not None and saved.dim() == own.dim() and saved.shape[:-1] == own.shape[:-1]:
             setattr(module, name, torch.empty_like(saved, device=own.device))
+
+
+class FilterRecommender(TrainingFreeRecommender):
+    r"""Reads :meth:`signal`: the likes P, or :math:`X = P + wN` in a subclass that sets ``reads_both_signs``.
+
+    Such a subclass has the weight w as its parameter ``dislike_weight``; with w = 0 it is the model of the likes.
+    Degrees are the sums of :math:`|X|`.
+    """
+
+    family = "graph filter, training-free"
+    uses_dislikes = False
+    needs_sign = False
+    reads_both_signs = False  # also in the export to RecBole, which has no facts such as uses_dislikes
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.dislike_weight = float(config["dislike_weight"]) if self.reads_both_signs else 0.0
+
+    def signal(self, users: Any = None) -> sp.csr_matrix:
+        """Return the matrix that is filtered, of all users or of some: float32 ``[n_users or batch, n_items]``."""
+        graph = self.graph if users is None else self.graph.rows(users.cpu().numpy())
+        return graph.weighted(self.dislike_weight) if self.reads_both_signs else graph.likes
+
+
+class InverseRecommender(FilterRecommender):
+    r"""Keeps G, an inverse of the Gram matrix of :meth:`signal` with a ridge; :math:`B_{ij} = -G_{ij} / G_{jj}`.
+
+    :math:`B_{jj} = 0`, scores :math:`x_u B`. ``fit`` of a subclass makes ``inverse``, dense items x items.
+    """
+
+    family = "closed form"
+    fitted = ("inverse",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.reg_weight = float(config["reg_weight"])
+        self.register_buffer("inverse", torch.zeros(self.n_items, 0))
+
+    def filtered(self, rows: sp.csr_matrix) -> torch.Tensor:
+        """Return x B of rows x, CSR ``[n, n_items]``: ``[n, n_items]``."""
+        return ease_scores(rows, self.inverse)
+
+    def weights_of(self, item: int) -> torch.Tensor:
+        """Return what a like of an item adds to the score of each, ``[n_items]``: its row of B."""
+        return self.filtered(sp.csr_matrix(([np.float32(1)], ([0], [item])), shape=(1, self.n_items)))[0]
+
+    def score(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items for ``users [batch]``: ``[batch, n_items]``."""
+        if not self.inverse.numel():
+            return torch.zeros(len(users), self.n_items, device=self.device)
+        return self.filtered(self.signal(users))
+
+
+class IdealFilterRecommender(FilterRecommender):
+    r"""Holds the linear filter :math:`\tilde R^T \tilde R` and the ideal one :math:`D_i^{-1/2} V V^T D_i^{1/2}`.
+
+    :math:`\tilde R = D_u^{-1/2} P D_i^{-1/2}`; V: its ``rank`` leading right singular vectors, by Lanczos: the filter
+    cuts off sharply, so an approximate subspace costs quality.
+    """
+
+    fitted: tuple[str, ...] = ("item_factors",)
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.rank = int(config["rank"])
+        signal = self.signal()
+        self.linear = GramFilter(symmetric(signal))
+        degrees = np.asarray(abs(signal).sum(axis=0)).ravel()
+        self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
+        self.register_buffer("item_degrees", torch.from_numpy(degrees).float())
+
+    def fit(self) -> None:
+        """Find the singular vectors of the normalised matrix."""
+        _, vectors = gram_eigenvectors(self.linear.matrix.astype(np.float64), self.rank)
+        self.item_factors = torch.from_numpy(vectors).float().to(self.device)
+
+    def similarity_vectors(self) -> torch.Tensor:
+        """Return item vectors, ``[n_items, k]``, whose product is what the linear filter adds from one item to another.
+
+        That of the singular vectors alone tells no two items apart where there are as many of them as items.
+        """
+        lengths = np.linalg.norm(self.linear.matrix @ self.item_factors.cpu().numpy(), axis=0)
+        return self.item_factors * torch.from_numpy(lengths).to(self.device)
+
+    def ideal(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the two sides of the ideal filter, ``[n_items, k]`` and ``[k, n_items]``."""
+        scale = self.item_degrees.sqrt().unsqueeze(1)
+        inverse = torch.where(scale > 0, 1.0 / scale.clamp(min=1e-12), 0.0)
+        return inverse * self.item_factors, (scale * self.item_factors).T

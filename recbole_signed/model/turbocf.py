@@ -15,7 +15,7 @@ import torch
 from recbole_signed.graph.inverse import refuse_too_large
 from recbole_signed.graph.sparse_kernels import rows_product
 from recbole_signed.graph.spectral import inverse_power
-from recbole_signed.model.filter_recommender import FilterRecommender
+from recbole_signed.model.training_free import FilterRecommender
 
 CELLS = 1 << 26
 

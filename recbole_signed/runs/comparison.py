@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from recbole_signed.errors import UsageError, argument
+from recbole_signed.errors import UsageError, argument, raised_by_sigterm
 from recbole_signed.files import path_of, replace_text
 from recbole_signed.plugin.assignments import RUNS
 from recbole_signed.runs.building import Result
@@ -26,7 +26,6 @@ from recbole_signed.runs.spec import RunSpec, TableSpec
 from recbole_signed.runs.stored import View, marks_of, table_of, view_file
 from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import file_name, has_none, is_there, users_folder
-from recbole_signed.signals import raised_by_sigterm
 from recbole_signed.table import Table, to_markdown, to_text
 
 if TYPE_CHECKING:

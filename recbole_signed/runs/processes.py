@@ -17,13 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from recbole_signed.errors import MissingExtraError, UsageError, one_sentence, outside_cause
+from recbole_signed.errors import MissingExtraError, UsageError, one_sentence, outside_cause, raised_by_sigterm
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.assignments import as_word
 from recbole_signed.runs.provenance import cores, machine, versions
 from recbole_signed.runs.rows import FAILED, RunRow
 from recbole_signed.runs.spec import RunSpec
-from recbole_signed.signals import raised_by_sigterm
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 _STARTS = 10

@@ -28,8 +28,7 @@ from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.erasure import Erasure
 from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
-from recbole_signed.live.store.versions import Snapshot
+from recbole_signed.live.store.versions import Snapshot, read_manifest, read_tensors
 
 BATCH, SNAPSHOT_EVERY, COMPACT_EVERY, BACKUP_EVERY = 40, 200, 700, 1100
 

@@ -27,8 +27,7 @@ from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.owner import LOG
 from recbole_signed.live.store.seen import Seen
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.tensor_folders import MANIFEST, read_manifest
-from recbole_signed.live.store.versions import Versions
+from recbole_signed.live.store.versions import MANIFEST, Versions, read_manifest
 
 N_EVENTS = 300
 
@@ -197,7 +196,7 @@ def test_a_version_and_a_base_that_go_while_they_are_read_are_not_damage(
     load_version = Versions.load
     recommender.snapshot()
     recommender.versions.remove("v000001")
-    monkeypatch.setattr("recbole_signed.live.store.tensor_folders.read_manifest", manifest)
+    monkeypatch.setattr("recbole_signed.live.store.versions.read_manifest", manifest)
     damage, _ = _damage(tmp_path / "state", tmp_path / "state" / LOG)
     assert (damage, recommender.state.base._log.base_seq if recommender.state else 0) == ({}, 1)
     monkeypatch.setattr(Versions, "load", load)
@@ -326,7 +325,7 @@ def test_a_full_disk_in_a_snapshot_is_one_sentence(
         raise OSError(28, "No space left on device", "model.safetensors")
 
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.live.store.tensor_folders._write_tensors", full)
+        patch.setattr("recbole_signed.live.store.versions._write_tensors", full)
         with pytest.raises(UsageError, match="Saving version v000002 failed: No space left on device"):
             recommender.snapshot()
     assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1

@@ -22,8 +22,7 @@ from recbole_signed.live.computing import compute_here
 from recbole_signed.live.events import DISLIKE, USER, content_id
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
-from recbole_signed.live.store.versions import Versions
+from recbole_signed.live.store.versions import Versions, read_manifest, read_tensors
 
 WHO = "maria.berger@example.org"
 OTHER = "somebody-else@example.org"

@@ -87,7 +87,7 @@ def test_damage_is_found(versions: Versions, file: str, damage: str) -> None:
 
 def test_a_newer_format_is_refused_and_is_no_damage(versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.live.store.tensor_folders.FORMAT", 9)
+        patch.setattr("recbole_signed.live.store.versions.FORMAT", 9)
         save(versions)
     with pytest.raises(UsageError, match="has format 9") as error:
         versions.load("v000001")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.pictures import picture
+from recbole_signed.files import picture
 from recbole_signed.plugin.facts import FAMILY_COLOURS, OURS, OWN, class_names, display_name, family
 
 AVERSIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_signed.errors import UsageError, argument
-from recbole_signed.files import replace_text
-from recbole_signed.pictures import picture
+from recbole_signed.files import picture, replace_text
 from recbole_signed.plugin.facts import display_name
 from recbole_signed.table import Header, Section, Table, text_lines
 

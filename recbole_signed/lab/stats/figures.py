@@ -13,8 +13,8 @@ import polars as pl
 from recbole_signed.atomic.feature_file import FeatureTable, read_feature_file
 from recbole_signed.atomic.inter_file import RawRows
 from recbole_signed.atomic.signs import Settings
+from recbole_signed.files import picture
 from recbole_signed.lab.stats.report import sign_degrees
-from recbole_signed.pictures import picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
-from recbole_signed.errors import MissingExtraError, UsageError, argument, ending
+from recbole_signed.errors import MissingExtraError, UsageError, argument, ending, raised_by_sigterm
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.files import DirectoryLock, path_of, replace_text
 from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
@@ -25,7 +25,6 @@ from recbole_signed.runs.processes import Job, Jobs
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.spec import PlannedRow
 from recbole_signed.runs.tuned import tuned_path
-from recbole_signed.signals import raised_by_sigterm
 
 if TYPE_CHECKING:
     from recbole_signed.lab.tuning.study import Asked, Study, Tried

@@ -12,10 +12,9 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.errors import UsageError
-from recbole_signed.files import parse_json, replace_text
+from recbole_signed.files import parse_json, picture, replace_text
 from recbole_signed.live.replay.stream_spec import POP, WINDOW, StreamSpec
 from recbole_signed.live.replay.windows import GROUPS, read_cases, read_times
-from recbole_signed.pictures import picture
 from recbole_signed.runs.metric_columns import MEGABYTE
 from recbole_signed.runs.provenance import different, machine_text, versions_text
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_signed.pictures import picture
+from recbole_signed.files import picture
 from recbole_signed.plugin.facts import FAMILY_COLOURS, display_name, family
 from recbole_signed.table import Header, Section, Table, text_lines
 

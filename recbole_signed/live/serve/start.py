@@ -22,7 +22,7 @@ import scipy.linalg  # noqa: F401
 import torch
 from threadpoolctl import threadpool_limits
 
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError, UsageError, raised_by_sigterm
 from recbole_signed.files import LOCK, DirectoryLock
 from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.replica import OnlineReplica
@@ -37,7 +37,6 @@ from recbole_signed.live.store.state import VERSIONS
 from recbole_signed.live.store.versions import Versions
 from recbole_signed.memory import hold_memory_down
 from recbole_signed.progress import told
-from recbole_signed.signals import raised_by_sigterm
 
 try:
     import uvicorn

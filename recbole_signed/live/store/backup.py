@@ -44,8 +44,7 @@ from recbole_signed.live.store.announcements import LINES
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.line_files import read_lines, summed_line
 from recbole_signed.live.store.owner import LOG, existing_log
-from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors
-from recbole_signed.live.store.versions import CURRENT, PINNED, Versions
+from recbole_signed.live.store.versions import CURRENT, PINNED, Versions, read_manifest, read_tensors
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
 _OTHERS = "OTHER_BACKUPS"

@@ -21,8 +21,7 @@ from recbole_signed.live.store.database import explained, transaction, truncate_
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
-from recbole_signed.live.store.tensor_folders import read_manifest, read_tensors, write_folder
-from recbole_signed.live.store.versions import Versions
+from recbole_signed.live.store.versions import Versions, read_manifest, read_tensors, write_folder
 from recbole_signed.live.store.vocabulary import NewTokens, Vocabulary
 
 Enter = Callable[[], contextlib.AbstractContextManager[None]]

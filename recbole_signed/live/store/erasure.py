@@ -33,8 +33,7 @@ from recbole_signed.live.store.backup import BACKUPS, NotedBackup, alone, clear_
 from recbole_signed.live.store.database import explained, transaction, write_small_sum
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
-from recbole_signed.live.store.tensor_folders import read_manifest
-from recbole_signed.live.store.versions import Snapshot
+from recbole_signed.live.store.versions import Snapshot, read_manifest
 
 Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
 """Fits the model of a version to other edges, less what it knows of some users (ids), and returns its tensors and
