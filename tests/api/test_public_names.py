@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 import recbole_signed as rs
+from recbole_signed import progress
 
 NAMES = (
     *("from_frame", "fit", "load", "convert", "run", "compare", "tune", "replay", "register_model"),
@@ -46,3 +51,38 @@ print(rs.convert("toy", None, {str(tmp_path)!r}).name)
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="recommend_everything"):
         _ = rs.recommend_everything  # type: ignore[attr-defined]
+
+
+# ---- the example of the documentation: from a table in memory to recommendations for raw ids ----
+
+
+def test_ratings_read_by_polars_become_recommendations(shared_data: Callable[[str], Path]) -> None:
+    df = pl.read_parquet(shared_data("ml-latest-small") / "ratings.parquet")
+    data = rs.from_frame(df, user="userId", item="movieId", like="rating >= 4", dislike="rating <= 2", time="timestamp")
+    assert (data.n_likes, data.n_dislikes, data.n_neutral) == (48580, 13523, 38733)
+    model = rs.fit("SSF", data)
+    found = model.recommend([7, "9", "nobody"], k=5, exclude=[318], dislike_aversion=0.5)
+    assert found.columns == ["user", "item", "score", "rank", "known"]
+    assert found["user"].to_list() == ["7"] * 5 + ["9"] * 5 + ["nobody"] * 5
+    assert found["rank"].to_list() == [1, 2, 3, 4, 5] * 3
+    assert found["known"].to_list() == [True] * 10 + [False] * 5
+    assert "318" not in found["item"]
+    touched = set(df.filter(pl.col("userId") == 7)["movieId"].cast(pl.String))
+    assert not touched & set(found["item"][:5])
+    assert os.listdir() == []  # nothing is left in the current folder
+
+
+def test_a_fit_that_takes_long_says_what_it_is_at(
+    data: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "AFTER", 0.0)
+    monkeypatch.setattr(progress, "PAUSES", (0.001, 0.001))
+    rs.fit("SSF", data, rank=8)
+    said = capsys.readouterr().err
+    assert "fit of SSF: choosing its parameters on held-out likes, " in said
+    assert "fit of SSF: fitting to everything, " in said
+    assert "fit of SSF: done in " in said
+    rs.fit("BPR", data, epochs=1)
+    assert "fit of BPR: done in " in capsys.readouterr().err
+    rs.fit("SSF", data, auto=False, rank=8, progress=False)
+    assert "fit of" not in capsys.readouterr().err

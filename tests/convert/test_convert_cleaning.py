@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from recbole_signed.convert import cleaning, convert, raw_files
 from recbole_signed.convert.cleaning import K_CORE, MIN_LIKES, signed_core
+from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError
 
 HEADER = "user,item,sign,time"
@@ -255,3 +256,31 @@ def test_repeated_rows_and_neutral_rows_add_no_degree() -> None:
     assert signed_core(user, item, sign, (2, 2), k=2).step_of_row.tolist() == [2, 2, 2, 2, 2]
     assert signed_core(user, item, sign, (2, 2), min_likes=1).step_of_row.tolist() == [0] * 5
     assert signed_core(user, item, sign, (2, 2), min_likes=2).step_of_row.tolist() == [1] * 5
+
+
+# ---- numbers for tokens that come block by block ----
+
+
+@given(st.lists(st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=20), max_size=4))
+def test_a_vocabulary_counts_by_first_appearance(blocks: list[list[str | None]]) -> None:
+    vocabulary = TokenCodes()
+    codes = [vocabulary.codes(pl.Series(block, dtype=pl.String)).tolist() for block in blocks]
+    tokens = [token for block in blocks for token in block]
+    known = list(dict.fromkeys(token for token in tokens if token is not None))
+    assert vocabulary.tokens().tolist() == vocabulary.series().to_list() == known
+    assert [code for block in codes for code in block] == [-1 if each is None else known.index(each) for each in tokens]
+
+
+def test_a_vocabulary_notices_colliding_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pl.Series.hash
+
+    def poor(self: pl.Series, seed: int = 0) -> pl.Series:
+        return real(self, seed) if seed == 2 else pl.Series(np.full(len(self), seed, dtype=np.uint64))
+
+    monkeypatch.setattr(pl.Series, "hash", poor)
+    vocabulary = TokenCodes()
+    assert vocabulary.codes(pl.Series(["a", "b", "a"])).tolist() == [0, 1, 0]
+    assert vocabulary.codes(pl.Series(["c", "b"])).tolist() == [2, 1]
+    monkeypatch.setattr(pl.Series, "hash", lambda self, seed=0: pl.Series(np.zeros(len(self), dtype=np.uint64)))
+    with pytest.raises(RuntimeError, match="same 64-bit hash"):
+        TokenCodes().codes(pl.Series(["a", "b"]))

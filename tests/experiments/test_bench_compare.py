@@ -41,7 +41,7 @@ models:
 
 Write = Callable[[str], Path]
 
-_FOLDERS = [str(Path(processes.__file__).parents[3]), str(Path(__file__).parents[1] / "support")]
+_FOLDERS = [str(Path(processes.__file__).parents[2]), str(Path(__file__).parents[1] / "support")]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(_FOLDERS)}
 
 

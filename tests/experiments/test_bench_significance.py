@@ -499,7 +499,7 @@ def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
         "assert compare(Path(sys.argv[1])).table.notes[-1].startswith(chr(0x2021))\n"
         "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script, table], capture_output=True, env=environment, check=True)
     assert done.stdout.decode().strip() == "[]"
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.graph import sparse_kernels
+from recbole_signed.graph import sparse_kernels, top_scores
+from recbole_signed.graph import sparse_kernels as module
 from recbole_signed.graph.sparse_kernels import (
     SparsePairs,
     SparseTerm,
@@ -18,6 +19,7 @@ from recbole_signed.graph.sparse_kernels import (
     multiply,
     pair_scores,
 )
+from recbole_signed.graph.top_scores import largest
 
 
 def random_matrix(seed: int, n_rows: int, n_columns: int, density: float = 0.3) -> sp.csr_matrix:
@@ -136,3 +138,55 @@ def test_gradients_of_scores() -> None:
     pairs, _, _ = random_pairs(0, 6, 5, 20)
     left, right = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (6, 5))
     assert torch.autograd.gradcheck(lambda a, b: pair_scores(a, b, pairs), (left, right))
+
+
+# ---- the largest scores of long rows ----
+
+
+@pytest.mark.parametrize("n", [5_120, 6_000, 6_016, 6_079])
+@pytest.mark.parametrize("hidden", [0.0, 0.3, 0.9999])
+def test_the_largest_are_those_of_a_full_sort(n: int, hidden: float) -> None:
+    generator = torch.Generator().manual_seed(n)
+    scores = torch.randn(7, n, generator=generator)
+    scores[torch.rand(7, n, generator=generator) < hidden] = -torch.inf
+    scores[:, -3:] = scores[:, -3:].clamp(max=5.0) + torch.tensor([0.0, 0.5, 4.0])  # the end of a row counts, too
+    values, places = largest(scores, 20)
+    assert torch.equal(values, scores.sort(dim=1, descending=True).values[:, :20])
+    assert torch.equal(scores.gather(1, places), values)
+    assert all(len(set(row)) == 20 for row in places.tolist())
+
+
+def test_a_shorter_row_keeps_the_order_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.randint(0, 5, (3, 6_000), generator=torch.Generator().manual_seed(0)).float()
+    monkeypatch.setattr(top_scores, "CHUNK", 7)
+    for row, least in ((scores, 6_001), (scores[:, :500], 0)):
+        assert torch.equal(largest(row, 20, least)[1], row.topk(20, dim=1).indices)
+
+
+# ---- the neighbours of items, in blocks of any size, are those of the whole matrix ----
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), k=st.integers(0, 12), products=st.integers(1, 200), density=st.floats(0, 1))
+def test_blocks_of_any_size_give_the_largest_weights(seed: int, k: int, products: int, density: float) -> None:
+    likes = (np.random.default_rng(seed).random((7, 9)) < density).astype(np.float32)
+    before, module.PRODUCTS = module.PRODUCTS, products
+    try:
+        neighbours, weights = module.item_neighbours(sp.csr_matrix(likes), k)
+    finally:
+        module.PRODUCTS = before
+    shared = (likes.T @ likes).astype(np.float64)
+    g = shared.sum(axis=1)
+    omega = shared * (np.sqrt(g + 1) / np.maximum(g, 1))[:, None] / np.sqrt(g + 1)
+    wanted = np.zeros((9, k))
+    wanted[:, : min(k, 9)] = np.sort(omega, axis=1)[:, ::-1][:, :k]
+    np.testing.assert_allclose(weights, wanted, rtol=1e-6)
+    chosen = omega[np.arange(9)[:, None], neighbours]
+    np.testing.assert_allclose(chosen[weights > 0], weights[weights > 0], rtol=1e-6)
+    for row, weight in zip(neighbours, weights, strict=True):
+        assert len(set(row[weight > 0])) == (weight > 0).sum()
+
+
+def test_of_equal_weights_the_lower_item_comes_first() -> None:
+    neighbours, _ = module.item_neighbours(sp.csr_matrix(np.ones((4, 5), dtype=np.float32)), 3)
+    assert neighbours.tolist() == [[0, 1, 2]] * 5
