@@ -1,11 +1,14 @@
-"""What a synthetic graph is to look like: the parameters of each profile, and the statistics they were fitted to."""
+"""What a synthetic graph is to look like: parameters of each profile, and statistics that they were fitted to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from recbole_signed.errors import UsageError, ending
+from recbole_signed.yaml_spec import read_yaml
 
 DAY = 86_400
 
@@ -110,156 +113,12 @@ def _targets(**values: float) -> dict[str, Target]:
     return targets
 
 
-KUAIRAND = Profile(
-    name="kuairand",
-    source="KuaiRand-Pure as split by SIGformer (sign: click); drift: its standard log of 2022-04-25 to 05-08",
-    user_degree=15.5,
-    items_per_user=0.26,
-    user_degrees=Degrees("lognormal", 0.75, 4, 10),
-    item_degrees=Degrees("weibull", 0.58, 7, 28),
-    like_share=0.443,
-    user_effect=1.1,
-    item_effect=0.92,
-    popularity_effect=0.2,
-    clusters=32,
-    taste_exposure=0.45,
-    taste_effect=0.35,
-    taste_drift=0.25,
-    user_life=30.0,
-    item_drift=0.95,
-    item_births=0.009,
-    like_drift=-0.01,
-    start=1_650_816_000,
-    days=14,
-    targets=_targets(
-        like_share=0.4435,
-        user_degree_mean=15.5,
-        user_degree_median=12,
-        user_degree_p99=55,
-        user_log_degree_sd=0.554,
-        user_intraclass=0.151,
-        user_likes_to_dislikes=0.061,
-        item_degree_mean=60.2,
-        item_degree_median=24,
-        item_degree_p90=145.8,
-        item_degree_p99=570.6,
-        item_log_degree_sd=1.128,
-        item_intraclass=0.117,
-        item_likes_to_dislikes=0.697,
-        item_degree_to_like_rate=0.200,
-        users_without_dislikes=0.018,
-        last_fifth_like_rate_change=-0.005,
-        last_fifth_rows_of_new_users=0.031,
-        last_fifth_rows_on_new_items=0.0085,
-        first_to_last_popularity_similarity=0.616,
-    ),
-)
-EPINIONS = Profile(
-    name="epinions",
-    source="Epinions as split by SIGformer (likes: 4 and 5 stars); it has no times, so drift is assumed",
-    user_degree=23.1,
-    items_per_user=0.99,
-    user_degrees=Degrees("lognormal", 1.10, 5, 25),
-    item_degrees=Degrees("lognormal", 1.45, 6, 77),
-    like_share=0.728,
-    user_effect=0.8,
-    item_effect=1.35,
-    popularity_effect=-0.1,
-    clusters=64,
-    taste_exposure=0.50,
-    taste_effect=0.25,
-    taste_drift=0.25,
-    user_life=0.6,
-    item_drift=2.0,
-    item_births=0.5,
-    like_drift=0.0,
-    start=978_307_200,
-    days=11 * 365.25,
-    targets=_targets(
-        like_share=0.728,
-        user_degree_mean=23.1,
-        user_degree_median=14,
-        user_degree_p99=147,
-        user_log_degree_sd=0.77,
-        user_intraclass=0.06,
-        user_likes_to_dislikes=0.55,
-        item_degree_mean=23.4,
-        item_degree_median=11,
-        item_degree_p90=45,
-        item_degree_p99=209,
-        item_log_degree_sd=0.83,
-        item_intraclass=0.21,
-        item_likes_to_dislikes=0.17,
-        item_degree_to_like_rate=-0.09,
-        users_without_dislikes=0.08,
-    ),
-)
-ML_1M = Profile(
-    name="ml-1m",
-    source="MovieLens-1M (likes: 4 and 5 stars, every other rating a dislike)",
-    user_degree=165.6,
-    items_per_user=0.61,
-    user_degrees=Degrees("weibull", 0.80, 20, 14),
-    item_degrees=Degrees("weibull", 0.70, 1, 13),
-    like_share=0.575,
-    user_effect=1.0,
-    item_effect=1.22,
-    popularity_effect=0.37,
-    clusters=4,
-    taste_exposure=0.60,
-    taste_effect=0.75,
-    taste_drift=0.25,
-    user_life=0.35,
-    item_drift=0.5,
-    item_births=0.0006,
-    like_drift=-0.36,
-    start=956_703_932,
-    days=1_038.8,
-    targets=_targets(
-        like_share=0.575,
-        user_degree_mean=165.6,
-        user_degree_median=96,
-        user_degree_p99=907,
-        user_log_degree_sd=0.99,
-        user_intraclass=0.11,
-        user_likes_to_dislikes=0.76,
-        item_degree_mean=269.9,
-        item_degree_median=123.5,
-        item_degree_p90=730,
-        item_degree_p99=1785,
-        item_log_degree_sd=1.78,
-        item_intraclass=0.18,
-        item_likes_to_dislikes=0.83,
-        item_degree_to_like_rate=0.32,
-        last_fifth_like_rate_change=-0.030,
-        last_fifth_rows_of_new_users=0.48,
-    ),
-)
-YAMBDA = Profile(
-    name="yambda",
-    source="the published counts of Yambda-50M: 46,467,212 listens of 10,000 users and 934,057 tracks, 881,456 likes "
-    "and 107,776 dislikes in 26,000,000 seconds; degrees, tastes and drift are assumed",
-    user_degree=4_646.7,
-    items_per_user=93.4,
-    user_degrees=Degrees("lognormal", 1.10, 20, 10),
-    item_degrees=Degrees("lognormal", 1.90, 1, 100),
-    like_share=0.891,
-    user_effect=1.0,
-    item_effect=1.0,
-    popularity_effect=0.1,
-    clusters=64,
-    taste_exposure=0.60,
-    taste_effect=0.35,
-    taste_drift=0.25,
-    user_life=3.0,
-    item_drift=1.0,
-    item_births=0.3,
-    like_drift=0.0,
-    start=0,
-    days=26_000_000 / DAY,
-    targets=_targets(like_share=0.891, user_degree_mean=4_646.7, item_degree_mean=49.7),
-)
-PROFILES = {profile.name: profile for profile in (KUAIRAND, EPINIONS, ML_1M, YAMBDA)}
+def _profile(name: str, given: dict[str, Any]) -> Profile:
+    degrees = {side: Degrees(**given.pop(side)) for side in ("user_degrees", "item_degrees")}
+    return Profile(name, targets=_targets(**given.pop("targets")), **degrees, **given)
+
+
+PROFILES = {name: _profile(name, given) for name, given in read_yaml(Path(__file__).with_name("profiles.yaml")).items()}
 
 
 def find_profile(name: str) -> Profile:
