@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,19 +34,6 @@ def test_contains_is_numpys(known: list[int], wanted: list[int]) -> None:
 def test_first_rows_are_where_codes_occur_first(values: list[int]) -> None:
     found = first_rows(np.array(values, dtype=np.int64), 7)
     assert found.tolist() == [values.index(code) if code in values else len(values) for code in range(7)]
-
-
-@pytest.mark.parametrize(
-    ("names", "heavy"),
-    [
-        ("from recbole_signed.lab.synth import generate, write", {"torch", "pandas", "scipy.stats"}),
-        ("from recbole_signed.lab.stats import analyse, statistics_table", {"torch", "scipy.stats"}),
-    ],
-)
-def test_what_looks_at_data_imports_no_more_than_it_needs(names: str, heavy: set[str]) -> None:
-    code = f"import sys; {names}; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 def test_spans_are_the_ranges_one_after_the_other() -> None:

@@ -1,9 +1,12 @@
-"""No two modules import each other, and none names a higher one: in a function, for types, by a package or a string."""
+"""No two modules import each other, none names a higher one, not in a string either; what is quick imports little."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -125,6 +128,30 @@ def test_the_core_knows_neither_wing_and_the_wings_do_not_know_each_other() -> N
         if room != "cli" and rooms.get(other) in above - WINGS.get(room, set())
     }
     assert crossing == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import recbole_signed.cli.app", {"torch", "recbole", "polars", "pandas", "optuna"}),
+        (
+            "import recbole_signed.compat.repairs",
+            {"torch", "recbole", "numpy", "scipy", "pandas", "ray", "hyperopt", "torch_geometric"},
+        ),
+        (
+            "from recbole_signed.atomic import read_rows; from pathlib import Path; "
+            f"read_rows(Path({str(ROOT.parent / 'atomic_files' / 'toy-signed')!r}))",
+            {"torch", "recbole"},
+        ),
+        ("from recbole_signed.lab.synth import generate, write", {"torch", "pandas", "scipy.stats"}),
+        ("from recbole_signed.lab.stats import analyse, statistics_table", {"torch", "scipy.stats"}),
+    ],
+)
+def test_what_is_quick_imports_no_more_than_it_needs(code: str, heavy: set[str]) -> None:
+    code = f"import sys; {code}; print({heavy} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_names_of_test_files_differ() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -128,12 +126,3 @@ def test_a_file_is_read_by_the_yaml_of_its_folder(write_inter: Any) -> None:
     (folder / "set.yaml").write_text("USER_ID_FIELD: who\nITEM_ID_FIELD: what\n")
     rows = read_rows(folder / "set.train.inter")
     assert (len(rows), rows.parts) == (1, {})
-
-
-def test_the_reader_needs_neither_torch_nor_recbole(toy_root: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from recbole_signed.atomic import read_rows; "
-        f"read_rows(Path({str(toy_root / 'toy-signed')!r})); print({{'torch', 'recbole'}} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -371,16 +371,6 @@ def test_output_is_utf8_whatever_the_locale() -> None:
     assert "─" in done.stdout
 
 
-def test_help_is_quick_to_come() -> None:
-    script = (
-        "import sys; import recbole_signed.cli.app\n"
-        "print([name for name in ('torch', 'recbole', 'polars', 'pandas') if name in sys.modules])"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize(
     "words",
     [

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from command_line import end_by_sigterm, outcome
 
-from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
 from recbole_signed.runs import run
 
@@ -45,13 +41,6 @@ def test_a_wrong_command_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFi
     assert status == 2
     assert json.loads(out)["error"] in err
     assert "there is no yaml/tune/Pop.yaml" in err
-
-
-def test_the_command_line_is_light_until_the_command_runs() -> None:
-    code = "import sys, recbole_signed.cli.app; print(sorted({'torch', 'recbole', 'optuna'} & set(sys.modules)))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).resolve().parents[2])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_a_table_is_tuned_by_one_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -253,16 +253,6 @@ def in_a_new_process(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
-def test_importing_compat_imports_no_library() -> None:
-    code = """
-import sys, recbole_signed.compat.repairs
-heavy = {"torch", "recbole", "numpy", "scipy", "pandas", "ray", "hyperopt", "torch_geometric"}
-print(sorted(heavy & set(sys.modules)))
-"""
-    done = in_a_new_process(code)
-    assert done.stdout.strip() == "[]", done.stderr
-
-
 def test_a_second_application_changes_nothing() -> None:
     def state() -> list[Any]:
         collector = importlib.import_module("recbole.evaluator.collector").Collector

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prepared import prepared
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import create_dataset
 from recbole.quick_start import run_recbole
-from recbole.utils import init_seed
 
 from recbole_signed.errors import UsageError
 from recbole_signed.runs import run
@@ -123,10 +123,7 @@ def test_own_caches_are_read(data: dict[str, Any], quick: dict[str, Any], caplog
     settings = {**data, **quick, "save_dataset": True, "save_dataloaders": True, "checkpoint_dir": "saved"}
 
     def make() -> Any:
-        config = Config(model="BPR", dataset="signed", config_dict=settings)
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = create_dataset(config)
-        return dataset, data_preparation(config, dataset)
+        return prepared("signed", "BPR", **settings)[1:]
 
     first, parts = make()
     assert list(Path("saved").glob("*.pth"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prepared import new_trainer
 
 from recbole_signed.convert import convert
 
@@ -20,7 +21,6 @@ NOT_PER_USER = {"gauc", "itemcoverage"}
 def evaluated(tmp_path: Path, settings: dict[str, Any], model: str = "Pop") -> SimpleNamespace:
     """Fit a model on the planted set and evaluate it twice with a record and once more without."""
     from recbole.data import data_preparation
-    from recbole.utils import get_model, get_trainer
 
     from recbole_signed.evaluation.per_user import recorded
     from recbole_signed.runs.runner import configured_data
@@ -28,9 +28,8 @@ def evaluated(tmp_path: Path, settings: dict[str, Any], model: str = "Pop") -> S
     convert("toy", None, tmp_path / "atomic_files")
     common = {"state": "ERROR", "metric_decimal_place": 12, "topk": [3, 10], "eval_batch_size": 500, "epochs": 1}
     config, data = configured_data(model, "toy-signed", (), {**common, **settings})
-    train, _, test = data_preparation(config, data)
-    recommender = get_model(config["model"])(config, train._dataset).to(config["device"])
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
+    parts = train, _, test = data_preparation(config, data)
+    trainer = new_trainer(config, parts)
     trainer.fit(train, saved=False)
     before = dict(vars(trainer.eval_collector)), dict(vars(trainer.evaluator))
     with recorded(trainer) as seen:
@@ -42,7 +41,9 @@ def evaluated(tmp_path: Path, settings: dict[str, Any], model: str = "Pop") -> S
     again = trainer.evaluate(test, load_best_model=False)
     assert again.keys() == result.keys(), "taking the values leaves the metrics as they are"
     assert np.array_equal(seen.users(), users), "a later evaluation is not recorded"
-    return SimpleNamespace(result=dict(result), values=values, users=users, test=test, model=recommender, config=config)
+    return SimpleNamespace(
+        result=dict(result), values=values, users=users, test=test, model=trainer.model, config=config
+    )
 
 
 def means(found: SimpleNamespace) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prepared import prepared
 
 from recbole_signed import UsageError
 from recbole_signed.runs import run
@@ -58,11 +59,7 @@ def test_dislikes_follow_likes_in_order_of_time_alone(signed: str) -> None:
 
 
 def test_dislikes_before_the_test_like_are_known_and_hidden(signed: str) -> None:
-    from recbole.config import Config
-    from recbole.data import create_dataset, data_preparation
-
-    config = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR", **NEXT_LIKE})
-    parts = [each._dataset for each in data_preparation(config, create_dataset(config))]
+    parts = [each._dataset for each in prepared(signed, **NEXT_LIKE)[2]]
     cuts = []
     for part in parts[1:]:
         times = part.times("inter_feat")
@@ -99,8 +96,6 @@ def test_histories_are_read_and_nothing_is_fitted_again(
     name: str, write_inter: Callable[..., Path], signed_rows: list
 ) -> None:
     import torch
-    from recbole.config import Config
-    from recbole.data import create_dataset, data_preparation
     from recbole.data.interaction import Interaction
     from recbole.utils import get_model
 
@@ -108,9 +103,8 @@ def test_histories_are_read_and_nothing_is_fitted_again(
 
     write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] > 0])
     more = {"state": "ERROR", "show_progress": False, "inference_decay": 1e9, "auto": False, "allow_unknown_keys": True}
-    config = Config(model=name, dataset="signed", config_dict={**HISTORIES, **more})
-    data = create_dataset(config)
-    train, valid, _ = (each._dataset for each in data_preparation(config, data))
+    config, data, parts = prepared("signed", name, **{**HISTORIES, **more})
+    train, valid, _ = (each._dataset for each in parts)
     model = get_model(name)(config, train)
     if name != "EASE":
         model.fit()

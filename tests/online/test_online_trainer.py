@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from online_training import FEW_STEPS, FIELDS, train_online
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from online_training import FEW_STEPS, FIELDS, online_trainers
+from prepared import prepared
 from recbole.utils import get_model, get_trainer
 
 from recbole_signed.errors import UsageError
@@ -45,18 +44,9 @@ def start(
     quick: dict[str, Any],
 ) -> Iterator[Callable[..., Any]]:
     """Train a model and go online; a second call goes on from the same folder."""
-    name = request.param
-    rows = [(f"u{user}", f"i{item}", sign, time) for user, item, sign, time in signed_rows]
-    write_inter("stream", FIELDS, rows)
-    opened: list[OnlineTrainer] = []
-
-    def make(**config: Any) -> OnlineTrainer:
-        opened.append(train_online(name, tmp_path, **{**quick, **MODELS[name], **config}))
-        return opened[-1]
-
-    yield make
-    for trainer in opened:
-        trainer.close()
+    settings = {**quick, **MODELS[request.param]}
+    with online_trainers(request.param, tmp_path, write_inter, signed_rows, **settings) as make:
+        yield make
 
 
 def event(number: int, user: str, item: str, kind: str) -> Event:
@@ -208,8 +198,7 @@ def test_times_that_count_from_nought_are_milliseconds_once_they_are_converted(
     write_inter("stream", FIELDS, rows)
     given = {**quick, **MODELS["SSF"], "trainer": "OnlineTrainer", "checkpoint_dir": str(tmp_path / "saved")}
     given |= {"data_path": str(tmp_path / "dataset"), "online_state": str(tmp_path / "state")}
-    settings = Config(model="SSF", dataset="stream", config_dict=given)
-    parts = data_preparation(settings, create_dataset(settings))
+    settings, _, parts = prepared("stream", "SSF", **given)
     trainer = OnlineTrainer(settings, get_model("SSF")(settings, parts[0]._dataset))
     trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
     newest = trainer.state.edges.export().timestamp.max()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from online_training import FEW_STEPS, FIELDS, train_online
+from online_training import FEW_STEPS, online_trainers
 from small_recommender import NOW, event
 
 from recbole_signed.errors import UsageError
@@ -30,18 +30,9 @@ def start(
     quick: dict[str, Any],
 ) -> Iterator[Callable[..., OnlineTrainer]]:
     """Train and go online; a second call goes on from the same folder, with rows appended to the data set."""
-    name = request.param
-    rows = [(f"u{user}", f"i{item}", sign, time) for user, item, sign, time in signed_rows]
-    opened: list[OnlineTrainer] = []
-
-    def make(more: Sequence[Any] = (), before: Sequence[Any] = (), **config: Any) -> OnlineTrainer:
-        write_inter("stream", FIELDS, [*before, *rows, *more])
-        opened.append(train_online(name, tmp_path, **{**quick, **MODELS[name], **config}))
-        return opened[-1]
-
-    yield make
-    for trainer in opened:
-        trainer.close()
+    settings = {**quick, **MODELS[request.param]}
+    with online_trainers(request.param, tmp_path, write_inter, signed_rows, **settings) as make:
+        yield make
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from prepared import prepared, trainer_of
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import create_dataset
 from recbole.quick_start import run_recbole
-from recbole.utils import get_model, get_trainer, init_seed
+from recbole.utils import get_model, get_trainer
 from warm_python import WarmPython
 
 import recbole_signed
@@ -454,9 +455,8 @@ def test_a_model_that_is_given_as_a_class_has_its_trainer(signed: str, quick: di
 
     own = {"lr_milestones": None, "embedding_size": 8, "allow_unknown_keys": True}
     small = read_yaml(registry.models()["PoneGNN"].properties) | own
-    config: Any = Config(model=Mine, dataset=signed, config_dict={**small, **quick})
-    train, valid, _ = data_preparation(config, create_dataset(config))
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, Mine(config, train._dataset))
+    config, _, (train, valid, _) = prepared(signed, Mine, **{**small, **quick})
+    trainer = trainer_of(config, Mine(config, train._dataset))
     trainer.fit(train, valid, saved=False)
     assert isinstance(trainer, SignedTrainer)
     assert Mine.epochs == [0, 1]
@@ -477,11 +477,9 @@ def test_where_no_validation_has_a_value_the_last_state_is_tested(
 def test_a_class_that_extends_a_registered_model_is_that_model(base: str, signed: str, quick: dict) -> None:
     results = []
     for model in (base, type("Mine", (get_model(base),), {"__doc__": "A model of one's own."})):
-        config: Any = Config(model=model, dataset=signed, config_dict=quick)
-        init_seed(config["seed"], True)
-        train, valid, test = data_preparation(config, create_dataset(config))
+        config, _, (train, valid, test) = prepared(signed, model, **quick)
         made = (get_model(base) if model == base else model)(config, train._dataset)
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, made)
+        trainer = trainer_of(config, made)
         trainer.fit(train, valid, saved=False)
         results.append((made.auto if base == "SSF" else None, trainer.evaluate(test, load_best_model=False)))
         assert isinstance(trainer, SignedTrainer)

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from prepared import trainer_of
 from recbole.config import Config
-from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config, ranges, registry
@@ -79,7 +79,7 @@ def test_gradients_are_clipped_as_recbole_does(prepare_model: Callable[..., Any]
     for clip in (None, {"max_norm": 1e-12}):
         model, config, parts = prepare_model("BPR", clip_grad_norm=clip, epochs=1, learning_rate=0.01)
         start = model.item_embedding.weight.detach().clone()
-        get_trainer(config["MODEL_TYPE"], "BPR")(config, model).fit(parts[0], saved=False)
+        trainer_of(config, model).fit(parts[0], saved=False)
         moved.append(float((model.item_embedding.weight.detach() - start).norm()))
     assert moved[1] < 0.01 * moved[0]
 
@@ -352,7 +352,7 @@ def test_a_metric_to_choose_by_is_computed(
     settings: dict[str, Any], message: str, prepare_model: Callable[..., Any]
 ) -> None:
     model, config, parts = prepare_model("BPR", epochs=1, state="ERROR", **settings)
-    trainer = get_trainer(config["MODEL_TYPE"], "BPR")(config, model)
+    trainer = trainer_of(config, model)
     with pytest.raises(UsageError, match=re.escape(message)):
         trainer.fit(parts[0], parts[1], saved=False)
     assert not trainer.train_loss_dict
@@ -364,7 +364,7 @@ def test_lists_that_are_longer_than_the_catalogue_are_refused(metric: str, prepa
     few = {"topk": [60], "metrics": [metric], "valid_metric": f"{metric}@60"}
     model, config, parts = prepare_model("SGCN", epochs=1, state="ERROR", **few)
     with pytest.raises(UsageError, match=re.escape("topk is [60], but 'small' has 50 items")):
-        get_trainer(config["MODEL_TYPE"], "SGCN")(config, model).fit(parts[0], parts[1], saved=False)
+        trainer_of(config, model).fit(parts[0], parts[1], saved=False)
 
 
 def test_keys_of_earlier_versions_are_taken_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:

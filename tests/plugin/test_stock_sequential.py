@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import new_trainer, prepared
 from recbole.quick_start import run_recbole
-from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed import UsageError
 from recbole_signed.plugin import registry
@@ -64,11 +62,8 @@ def test_embeddings_of_features_are_trained_after_a_resumption(model: str, toy_r
     """RecBole keeps the layer in a checkpoint as an object, beside its parameters."""
 
     def trained(**changes: Any) -> Any:
-        config = Config(model=model, dataset="toy-signed", config_dict=settings(toy_root, **changes))
-        init_seed(config["seed"], config["reproducibility"])
-        parts = data_preparation(config, create_dataset(config))
-        made = get_model(model)(config, parts[0]._dataset).to(config["device"])
-        trainer = get_trainer(config["MODEL_TYPE"], model)(config, made)
+        config, _, parts = prepared("toy-signed", model, **settings(toy_root, **changes))
+        trainer = new_trainer(config, parts)
         trainer.fit(parts[0], None, saved="checkpoint_dir" in changes, show_progress=False)
         return trainer
 

@@ -9,17 +9,18 @@ import functools
 import io
 import lzma
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from hypothesis import given
+from hypothesis import strategies as st
+from prepared import instance, prepared
 from scipy.sparse.linalg import svds
 
 import recbole_signed as rs
@@ -123,39 +124,27 @@ def test_fit_chooses_and_recommends_alike_in_any_order_of_rows(name: str) -> Non
 PARTS = ("train", "valid", "test")
 
 
-def trained(name: str, shuffled: bool, root: Path, **settings: Any) -> tuple[Any, Any]:
-    """Return a model that was fitted to a set that is split already, whose rows are shuffled, and its data set."""
-    edges, folder = synthetic("kuairand", 30_000), root / "rows"
-    folder.mkdir(parents=True)
+def trained(name: str, by_part: dict[str | None, Iterable[Any]], root: Path, **settings: Any) -> tuple[Any, Any]:
+    """Return a model that was fitted to rows of user, item, sign and time by part, and its training data."""
+    (root / "rows").mkdir(parents=True)
+    for part, rows in by_part.items():
+        lines = ["user_id:token\titem_id:token\tsign:float\ttimestamp:float"]
+        lines += ["u{}\ti{}\t{}\t{}".format(*row) for row in rows]
+        file = root / "rows" / ".".join(filter(None, ["rows", part, "inter"]))
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    load = {"inter": ["user_id", "item_id", "sign", "timestamp"]}
+    given = {"data_path": str(root), "load_col": load, "checkpoint_dir": str(root / "saved"), **settings}
+    config, _, parts = prepared("rows", name, **given)
+    return instance(config, parts, fit=True), parts[0]._dataset
+
+
+def split_already(shuffled: bool) -> dict[str | None, Iterable[Any]]:
+    """Return rows by part, in their order or another."""
+    edges = synthetic("kuairand", 30_000)
     part = np.random.default_rng(1).choice(3, len(edges), p=[0.7, 0.2, 0.1])
     part[np.unique(edges[:, 1], return_index=True)[1]] = 0
-    for number, of_part in enumerate(PARTS):
-        own = edges[part == number]
-        own = own[np.random.default_rng(2).permutation(len(own))] if shuffled else own
-        lines = ["user_id:token\titem_id:token\tsign:float\ttimestamp:float"]
-        lines += ["u{}\ti{}\t{}\t{}".format(*row) for row in own]
-        (folder / f"rows.{of_part}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    config = Config(
-        model=name,
-        dataset="rows",
-        config_dict={
-            "data_path": str(root),
-            "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-            "benchmark_filename": list(PARTS),
-            "state": "ERROR",
-            "checkpoint_dir": str(root / "saved"),
-            "topk": [K],
-            "valid_metric": "NDCG@20",
-            "rank": 96,
-            **settings,
-        },
-    )
-    init_seed(config["seed"], True)
-    parts = data_preparation(config, create_dataset(config))
-    model = get_model(name)(config, parts[0]._dataset)
-    trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
-    trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
-    return model.eval(), parts[0]._dataset
+    own = {name: edges[part == number] for number, name in enumerate(PARTS)}
+    return {k: v[np.random.default_rng(2).permutation(len(v))] if shuffled else v for k, v in own.items()}
 
 
 @pytest.mark.parametrize("auto", [False, True])
@@ -164,7 +153,9 @@ def test_a_model_chooses_and_ranks_alike_in_any_order_of_rows(name: str, auto: b
     made = []
     for shuffled in (False, True):
         with tempfile.TemporaryDirectory() as folder:
-            model, data = trained(name, shuffled, Path(folder), auto=auto)
+            ranking = {"topk": [K], "valid_metric": "NDCG@20", "benchmark_filename": list(PARTS)}
+            rows = split_already(shuffled)
+            model, data = trained(name, rows, Path(folder), **ranking, rank=96, auto=auto)
         users, items = (np.sort(data.field2id_token[field][1:]) for field in (data.uid_field, data.iid_field))
         user_ids, item_ids = data.token2id(data.uid_field, users), data.token2id(data.iid_field, items)
         with torch.no_grad():
@@ -178,3 +169,79 @@ def test_a_model_chooses_and_ranks_alike_in_any_order_of_rows(name: str, auto: b
     np.testing.assert_allclose(made[0][1], made[1][1], rtol=2e-3 if fitted else 1e-5, atol=1e-7)
     same = (made[0][2] == made[1][2]).all(axis=1).mean()
     assert same > (0.97 if fitted else 0.995), "but for scores that are equal to the last digit"
+
+
+# ---- on a few rows, in any order that chance gives: but for the order of items with equal scores
+
+N_USERS, N_ITEMS = 24, 18
+BY_MODEL: dict[str, dict[str, Any]] = {
+    "Pop": {},
+    "DecayPop": {"half_life": 0.01},
+    "SSF": {"auto": False, "rank": 8, "cutoff": 4, "popularity_floor": 0.1, "dislike_aversion": 0.5},
+    "SSFL": {"auto": False, "rank": 8, "cutoff": 4, "popularity_floor": 0.1},
+    "SSFT": {"auto": False, "rank": 8, "cutoff": 4, "dislike_aversion": 0.5},
+}
+Row = tuple[int, int, int, int]
+
+
+def alike() -> list[Row]:
+    """Users, items, signs, and times that differ; items come in pairs that are alike, the last users late."""
+    rng = np.random.default_rng(3)
+    pairs = [
+        (user, int(item), int(rng.choice([1, -1], p=[0.7, 0.3])))
+        for user in range(N_USERS)
+        for item in np.flatnonzero(rng.random(N_ITEMS // 2) < 0.5) * 2
+    ]
+    order = sorted(rng.permutation(len(pairs)), key=lambda place: pairs[place][0] >= N_USERS - 3)
+    edges = [(user, item + side, sign) for user, item, sign in (pairs[place] for place in order) for side in (0, 1)]
+    return [(*edge, 1_600_000_000 + 60 * place) for place, edge in enumerate(edges)]
+
+
+def scores_by_token(name: str, order: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores ``[n_users, n_items]`` in the order of the tokens, and which users have training edges."""
+    every, split = alike(), {"order": "TO", "split": {"RS": [0.7, 0.1, 0.2]}, "group_by": "none"}
+    with tempfile.TemporaryDirectory() as folder:
+        rows = {None: [every[place] for place in order]}
+        model, dataset = trained(name, rows, Path(folder), eval_args=split, epochs=1, **BY_MODEL[name])
+    users, items = (
+        torch.tensor([dataset.token2id(field, f"{letter}{n}") for n in range(number)])
+        for field, letter, number in ((dataset.uid_field, "u", N_USERS), (dataset.iid_field, "i", N_ITEMS))
+    )
+    with torch.no_grad():
+        found = model.full_sort_predict({dataset.uid_field: users}).view(N_USERS, -1)
+    edges = sum(np.bincount(each[dataset.uid_field].numpy(), minlength=dataset.user_num)
+                for each in (dataset.inter_feat, dataset.neg_feat))  # fmt: skip
+    return found[:, items].numpy(), edges[users.numpy()] > 0
+
+
+@functools.cache
+def in_time(name: str) -> tuple[np.ndarray, np.ndarray]:
+    return scores_by_token(name, list(range(len(alike()))))
+
+
+@pytest.mark.parametrize("name", BY_MODEL)
+@hypothesis.settings(max_examples=5)
+@given(order=st.permutations(range(len(alike()))))
+def test_the_order_of_rows_changes_no_ranking(name: str, order: list[int]) -> None:
+    wanted, known = in_time(name)
+    found, also_known = scores_by_token(name, order)
+    np.testing.assert_array_equal(known, also_known)
+    size = np.abs(wanted[:, wanted.max(axis=0) > -1e9]).max()
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * size, rtol=1e-5)
+    distinct = np.abs(wanted[:, :, None] - wanted[:, None, :]) > 1e-4 * size
+    np.testing.assert_array_equal(
+        (found[:, :, None] > found[:, None, :])[distinct], (wanted[:, :, None] > wanted[:, None, :])[distinct]
+    )
+
+
+@pytest.mark.parametrize("name", BY_MODEL)
+def test_users_without_edges_get_one_list_whose_ties_are_the_same(name: str) -> None:
+    scores, known = in_time(name)
+    turned, _ = scores_by_token(name, list(range(len(alike())))[::-1])
+    new = np.flatnonzero(~known)
+    assert len(new)
+    for own in (scores[new], turned[new]):
+        np.testing.assert_array_equal(own, np.broadcast_to(own[0], own.shape))
+    ties = [own[0][:, None] == own[0][None, :] for own in (scores[new], turned[new])]
+    np.testing.assert_array_equal(*ties)
+    assert name in ("DecayPop", "SSFT") or ties[0].sum() > N_ITEMS

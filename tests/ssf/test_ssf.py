@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prepared import trainer_of
 from recbole.quick_start import load_data_and_model, run_recbole
-from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.plugin import ranges
-from recbole_signed.ssf import SSF, FilterSettings, SpectralFilter, user_edges
+from recbole_signed.ssf import FilterSettings, SpectralFilter, user_edges
 from recbole_signed.ssf import search as ssf_tuning
 from recbole_signed.ssf import ssf as ssf_module
 from recbole_signed.ssf import validation as validation_module
@@ -255,7 +255,7 @@ def test_validation_measures_as_recbole_does(prepare: Callable[..., Any]) -> Non
     for metric, gamma in (("NDCG@10", 1.0), ("Recall@20", 1.0), ("SignedNDCG@10", 3.0), ("SignedRecall@20", 0.5)):
         measured = {"metrics": [metric.partition("@")[0]], "valid_metric": metric, "signed_gamma": gamma}
         model, config, parts = prepare(auto=False, topk=[10, 20], **measured, **SETTINGS, dislike_strength=0.0)
-        trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+        trainer = trainer_of(config, model)
         wanted, _ = trainer.fit(parts[0], parts[1], saved=False)
         validation = Validation.from_loader(parts[1], model.graph, metric, 10_000, signed_gamma=gamma)
         assert validation is not None
@@ -374,18 +374,18 @@ def test_the_test_part_is_never_read(prepare: Callable[..., Any]) -> None:
         model, config, parts = prepare()
         if spoil:
             parts[2]._dataset.inter_feat = parts[2]._dataset.neg_feat = None
-        get_trainer(config["MODEL_TYPE"], "SSF")(config, model).fit(parts[0], parts[1], saved=False)
+        trainer_of(config, model).fit(parts[0], parts[1], saved=False)
         chosen.append(model.chosen)
     assert chosen[0] == chosen[1]
 
 
 def test_chosen_values_given_in_the_yaml_give_the_same_model(prepare: Callable[..., Any]) -> None:
     model, config, parts = prepare()
-    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+    trainer = trainer_of(config, model)
     assert type(trainer).__module__ == "recbole_signed.ssf.trainer"
     trainer.fit(parts[0], parts[1], saved=False)
     again, config, parts = prepare(auto=False, **model.chosen)
-    get_trainer(config["MODEL_TYPE"], "SSF")(config, again).fit(parts[0], parts[1], saved=False)
+    trainer_of(config, again).fit(parts[0], parts[1], saved=False)
     users = torch.arange(again.n_users)
     assert torch.equal(again.score(users), model.score(users))
 
@@ -394,7 +394,7 @@ def test_without_validation_the_configured_values_hold(
     prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     model, config, parts = prepare(dislike_weight=0.33)
-    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+    trainer = trainer_of(config, model)
     with caplog.at_level(logging.WARNING):
         trainer.fit(parts[0], None, saved=False)
     assert model.chosen["dislike_weight"] == 0.33
@@ -404,7 +404,7 @@ def test_without_validation_the_configured_values_hold(
 
 def test_it_tunes_where_recbole_samples_negatives(prepare: Callable[..., Any]) -> None:
     model, config, parts = prepare(eval_args={"mode": {"valid": "uni20", "test": "uni20"}, "order": "RO"})
-    get_trainer(config["MODEL_TYPE"], "SSF")(config, model).fit(parts[0], parts[1], saved=False)
+    trainer_of(config, model).fit(parts[0], parts[1], saved=False)
     assert model.chosen["rank"] == 256  # as the yaml says: a graph that grows will have room for more
     assert 0 < model.singular_values.numel() <= 50
 
@@ -431,19 +431,20 @@ def test_wrong_settings_are_refused_by_name(prepare: Callable[..., Any], wrong: 
         prepare(auto=False, **wrong)
 
 
-def test_it_runs_saves_and_loads_through_recbole(toy_root: Path, tmp_path: Path, quick: dict) -> None:
+@pytest.mark.parametrize("name", ["SSF", "SSFL"])
+def test_it_runs_saves_and_loads_through_recbole(name: str, toy_root: Path, tmp_path: Path, quick: dict) -> None:
     settings = {**quick, "data_path": str(toy_root), "checkpoint_dir": str(tmp_path / "saved")}
-    result = run_recbole(model="SSF", dataset="toy-signed", config_dict=settings)
+    result = run_recbole(model=name, dataset="toy-signed", config_dict=settings)
     assert result["test_result"]["recall@20"] > 0.9
-    [path] = (tmp_path / "saved").glob("SSF-*.pth")
+    [path] = (tmp_path / "saved").glob(f"{name}-*.pth")
     config, model, _, train_data, valid_data, test_data = load_data_and_model(str(path))
     assert model.singular_values.numel()
-    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, model)
+    trainer = trainer_of(config, model)
     trainer.eval_collector.data_collect(train_data)
     assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]
 
-    fresh = SSF(config, train_data._dataset)
-    trainer = get_trainer(config["MODEL_TYPE"], "SSF")(config, fresh)
+    fresh = type(model)(config, train_data._dataset)
+    trainer = trainer_of(config, fresh)
     trainer.resume_checkpoint(path)
     trainer.fit(train_data, valid_data, saved=False)  # nothing is left to do
     assert fresh.chosen == model.chosen

@@ -6,14 +6,12 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
-from recbole.quick_start import load_data_and_model, run_recbole
-from recbole.utils import get_trainer
+from prepared import trainer_of
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ssf import SpectralFilter
@@ -100,7 +98,7 @@ def test_it_chooses_what_is_best_on_validation(prepare: Callable[..., Any], capl
 
     def valid(**settings: Any) -> float:
         again, config, parts = prepare(valid_metric="NDCG@20", topk=[20], metrics=["NDCG"], **settings)
-        trainer = get_trainer(config["MODEL_TYPE"], "SSFL")(config, again)
+        trainer = trainer_of(config, again)
         return float(trainer.fit(parts[0], parts[1], saved=False)[0])
 
     without = {**chosen, "auto": False, "dislike_strength": 0.0}  # which is chosen when all else is
@@ -142,14 +140,3 @@ def test_it_keeps_k_and_d_plus_two_floats_per_item(prepare: Callable[..., Any]) 
     model.fit()
     size = sum(each.numel() for each in model.state_dict().values())
     assert size <= model.n_items * (10 + 8 + 2) + 40
-
-
-def test_it_runs_saves_and_loads_through_recbole(toy_root: Path, tmp_path: Path, quick: dict) -> None:
-    settings = {**quick, "data_path": str(toy_root), "checkpoint_dir": str(tmp_path / "saved")}
-    result = run_recbole(model="SSFL", dataset="toy-signed", config_dict=settings)
-    assert result["test_result"]["recall@20"] > 0.9
-    [path] = (tmp_path / "saved").glob("SSFL-*.pth")
-    config, model, _, train_data, _, test_data = load_data_and_model(str(path))
-    trainer = get_trainer(config["MODEL_TYPE"], "SSFL")(config, model)
-    trainer.eval_collector.data_collect(train_data)
-    assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prepared import trainer_of
 from recbole.quick_start import run_recbole
-from recbole.utils import get_trainer
 
 from recbole_signed.errors import UsageError
 from recbole_signed.pair_counts import PairCounts
@@ -127,7 +127,7 @@ def test_without_times_a_choice_is_that_of_ssf(prepare_model: Callable[..., Any]
     chosen = []
     for name in ("SSF", "SSFT"):
         model, config, parts = prepare_model(name, **untimed)
-        get_trainer(config["MODEL_TYPE"], name)(config, model).fit(parts[0], parts[1], saved=False)
+        trainer_of(config, model).fit(parts[0], parts[1], saved=False)
         chosen.append(model.chosen)
     assert chosen[0].items() <= chosen[1].items()
     assert chosen[1]["order_weights"] == weights_of(None).tolist()
@@ -135,7 +135,7 @@ def test_without_times_a_choice_is_that_of_ssf(prepare_model: Callable[..., Any]
 
 def trained(prepare: Callable[..., Any], **settings: Any) -> tuple[Any, Any, Any]:
     model, config, parts = prepare(**{"rank": 12, "valid_metric": "NDCG@10", **TIME_SPLIT, **settings})
-    trainer = get_trainer(config["MODEL_TYPE"], "SSFT")(config, model)
+    trainer = trainer_of(config, model)
     trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
     return model, parts, trainer._ranking(parts[1])
 

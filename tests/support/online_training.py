@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from prepared import new_trainer, prepared
 
 from recbole_signed.live import OnlineTrainer
 
@@ -17,23 +17,35 @@ FIELDS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 
 def train_online(model: str, folder: Path, **config: Any) -> OnlineTrainer:
     """Train on ``folder/dataset/stream`` and go online from ``folder/state``; the parts are its ``.parts``."""
-    settings = Config(
-        model=model,
-        dataset="stream",
-        config_dict={
-            "data_path": str(folder / "dataset"),
-            "load_col": {"inter": [field.split(":")[0] for field in FIELDS]},
-            "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
-            "trainer": "OnlineTrainer",
-            "online_state": str(folder / "state"),
-            "checkpoint_dir": str(folder / "saved"),
-            **config,
-        },
-    )
-    init_seed(settings["seed"], settings["reproducibility"])
-    parts = data_preparation(settings, create_dataset(settings))
-    made = get_model(model)(settings, parts[0]._dataset).to(settings["device"])
-    trainer = get_trainer(settings["MODEL_TYPE"], model)(settings, made)
+    given = {
+        "data_path": str(folder / "dataset"),
+        "load_col": {"inter": [field.split(":")[0] for field in FIELDS]},
+        "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
+        "trainer": "OnlineTrainer",
+        "online_state": str(folder / "state"),
+        "checkpoint_dir": str(folder / "saved"),
+    }
+    settings, _, parts = prepared("stream", model, **{**given, **config})
+    trainer = new_trainer(settings, parts)
     trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
     trainer.parts = parts
     return trainer
+
+
+@contextmanager
+def online_trainers(
+    model: str, folder: Path, write_inter: Callable[..., Path], rows: Iterable[tuple[int, ...]], **settings: Any
+) -> Iterator[Callable[..., OnlineTrainer]]:
+    """Give what trains a model and goes online; a second call goes on from the same folder, with rows appended."""
+    named = [(f"u{user}", f"i{item}", sign, time) for user, item, sign, time in rows]
+    opened: list[OnlineTrainer] = []
+
+    def make(more: Sequence[Any] = (), before: Sequence[Any] = (), **config: Any) -> OnlineTrainer:
+        if more or before or not opened:  # else what a test has written in its place stays
+            write_inter("stream", FIELDS, [*before, *named, *more])
+        opened.append(train_online(model, folder, **{**settings, **config}))
+        return opened[-1]
+
+    yield make
+    for trainer in opened:
+        trainer.close()

@@ -21,8 +21,17 @@ def prepared(dataset: str, model: Any = "BPR", **settings: Any) -> tuple[Config,
 
 def instance(config: Config, parts: Parts, *, fit: bool = False) -> Any:
     """Return the model of a configuration, ready to score, fitted if that is asked for."""
-    model = get_model(config["model"])(config, parts[0]._dataset).to(config["device"])
+    trainer = new_trainer(config, parts)
     if fit:
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.fit(parts[0], parts[1], saved=False, show_progress=False)
-    return model.eval()
+    return trainer.model.eval()
+
+
+def new_trainer(config: Config, parts: Parts) -> Any:
+    """Return the trainer of a new model."""
+    return trainer_of(config, get_model(config["model"])(config, parts[0]._dataset).to(config["device"]))
+
+
+def trainer_of(config: Config, model: Any) -> Any:
+    """Return a model's trainer."""
+    return get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from prepared import new_trainer, prepared
 from recbole.trainer import Trainer
-from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_signed.errors import UsageError
 from recbole_signed.trainer.checkpoints import grown_parameters
@@ -28,21 +26,10 @@ def start(
     write_inter("rows", ["user_id:token", "item_id:token", "sign:float"], rows)
 
     def make(name: str, **config: Any) -> tuple[Any, Any]:
-        settings = Config(
-            model=name,
-            dataset="rows",
-            config_dict={
-                "data_path": str(tmp_path / "dataset"),
-                "load_col": {"inter": ["user_id", "item_id", "sign"]},
-                "checkpoint_dir": str(tmp_path / "saved"),
-                **quick,
-                **config,
-            },
-        )
-        init_seed(settings["seed"], settings["reproducibility"])
-        parts = data_preparation(settings, create_dataset(settings))
-        model = get_model(name)(settings, parts[0]._dataset).to(settings["device"])
-        return get_trainer(settings["MODEL_TYPE"], name)(settings, model), parts
+        places = {"data_path": str(tmp_path / "dataset"), "checkpoint_dir": str(tmp_path / "saved")}
+        load = {"inter": ["user_id", "item_id", "sign"]}
+        settings, _, parts = prepared("rows", name, load_col=load, **places, **{**quick, **config})
+        return new_trainer(settings, parts), parts
 
     return make
 
