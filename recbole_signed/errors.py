@@ -164,10 +164,6 @@ def one_sentence(message: str) -> str:
 def outside_cause(error: Exception, words: Sequence[str]) -> str | None:
     """Return a sentence for an error that this package can't help.
 
-    Args:
-        error: what escaped from a command.
-        words: of the command line.
-
     Returns:
         None where it is a fault of this package, or where :data:`TRACEBACK` is set.
     """
@@ -218,12 +214,7 @@ def _given(words: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def raised_by_sigterm(error: type[BaseException], *arguments: Any) -> Iterator[None]:
-    """Let SIGTERM raise an error, so that what is open is closed as after Ctrl-C; in the main thread alone.
-
-    Args:
-        error: what is raised.
-        arguments: of the error.
-    """
+    """Let SIGTERM raise an error, so that what is open is closed as after Ctrl-C; in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -158,12 +158,7 @@ def signed_gammas(value: Any) -> tuple[float, ...]:
 
 
 def gamma_of(metric: str, signed_gamma: Any) -> float:
-    """Return the gamma of a result such as ``SignedNDCG@20`` or ``SignedNDCG@20[gamma 2]``; 0 for other metrics.
-
-    Args:
-        metric: in RecBole's spelling.
-        signed_gamma: what the configuration says.
-    """
+    """Return the gamma of a result such as ``SignedNDCG@20`` or ``SignedNDCG@20[gamma 2]``; 0 for other metrics."""
     name, label = split_group(metric)
     if name.partition("@")[0].lower() not in WITH_GAMMA:
         return 0.0

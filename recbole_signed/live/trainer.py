@@ -142,13 +142,7 @@ def online(base: type) -> type:
 
 
 class LiveModel:
-    """What RecBole's evaluation asks of a model, answered by the learner for the ids of a data set.
-
-    Args:
-        live: whose learner answers.
-        dataset: of the evaluation.
-        device: that the scores go to.
-    """
+    """What RecBole's evaluation asks of a model, answered by the learner for the ids of a data set."""
 
     def __init__(self, live: OnlineRecommender, dataset: Any, device: torch.device) -> None:
         self.live = live

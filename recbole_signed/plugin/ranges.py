@@ -354,12 +354,7 @@ def _warn_of_missing_gpu(given: Mapping[str, Any], final: Mapping[str, Any]) -> 
 
 
 def without_removed(settings: dict[str, Any], model: str = "", known: Iterable[str] = ()) -> dict[str, Any]:
-    """Take keys of earlier versions out of settings; one that asked for something is warned of once in a process.
-
-    Args:
-        settings: are changed.
-        model: class name of the model that they are for.
-        known: keys that mean something to it still.
+    """Take keys of earlier versions out of ``settings`` itself; one that asked for something is warned of once.
 
     Returns:
         ``settings``.

@@ -138,10 +138,6 @@ def read_table_file(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     A file with ``rows_from`` runs nothing of its own: each model is shown as the first of those tables that has it runs
     it, on that table's data sets. All other keys (``columns``, ``seeds``, ...) are those of the first.
 
-    Args:
-        path: the file.
-        keys: the keys that a table may have.
-
     Raises:
         UsageError: there is no such file, it has an unknown key, it extends itself, or ``extends`` or ``rows_from``
             name no file.

@@ -195,10 +195,6 @@ def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValu
     Each seed of a random split is a split by itself. Two models are compared on the splits that both have, and a user
     counts once, with its mean over the splits on which it has test items. The splits share most of their rows, so a
     user's values on them are not independent units.
-
-    Args:
-        name: of the splits together.
-        sections: the splits, which name users alike.
     """
     from recbole_signed.evaluation.significance import mean_over_seeds
 

@@ -149,12 +149,7 @@ class ItemCounters:
         return found.masked_fill_(nothing, 0.0)  # as the power of the degree in R
 
     def prior(self, s: FilterSettings, typical: float) -> torch.Tensor:
-        """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items.
-
-        Args:
-            s: the settings.
-            typical: size of a score.
-        """
+        """Return eta times log popularity on the scale of a typical score, ``[n_items]``; UNKNOWN for unknown items."""
         popularity = self.popularity
         largest = float(popularity.max()) if self.n_items else 0.0
         if self.expected is not None:

@@ -38,13 +38,7 @@ class Rooms:
         self._held: dict[str, torch.Tensor] = {}
 
     def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Return uninitialised memory of a shape, the same for a name as before.
-
-        Args:
-            name: what it is for.
-            shape: of the tensor.
-            dtype: of the tensor.
-        """
+        """Return uninitialised memory of a shape, the same for a name as before."""
         held, size = self._held.get(name), shape[0] * shape[1]
         if held is None or len(held) < size or held.dtype != dtype:
             held = self._held[name] = torch.empty(size, dtype=dtype)
@@ -63,13 +57,7 @@ class Pieces:
     rooms: Rooms = field(default_factory=Rooms)
 
     def room(self, name: str, n_items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Return memory for scores, ``[rows, n_items]``: the same as for other pieces.
-
-        Args:
-            name: what it is for.
-            n_items: of the catalogue.
-            dtype: of the scores.
-        """
+        """Return memory for scores, ``[rows, n_items]``: the same as for other pieces."""
         return self.rooms.take(name, (self.rows.stop - self.rows.start, n_items), dtype)
 
     def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:

@@ -205,10 +205,6 @@ _SIDES = (("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD"))
 def describe_features(folder: Path, rows: RawRows) -> dict[str, Any]:
     """Describe the ``.user`` and ``.item`` files of a data set.
 
-    Args:
-        folder: of the data set.
-        rows: its interactions, with tokens.
-
     Returns:
         By ``user`` and ``item``, for the files that are there: ``covered``, the share of the users or items in the
         interactions that have a row; ``unknown_ids``, rows of others; and ``columns``, by name their ``kind``, their

@@ -391,13 +391,7 @@ class EdgeState:
 
 
 class FrozenEdges:
-    """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods.
-
-    Args:
-        rows: by user or by item.
-        n_users: number of user ids, padding included.
-        by_item: which of them.
-    """
+    """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods."""
 
     def __init__(self, rows: Adjacency, n_users: int, *, by_item: bool) -> None:
         self._rows, self._frozen, self._n_users, self._by_item = rows, rows.freeze(), n_users, by_item

@@ -250,7 +250,7 @@ class LiveFeatures:
     def explained(
         self, told: Explanation, fitted: SpectralFilter, user: UserEdges, number: int, item: int
     ) -> Explanation:
-        """Return an explanation that names features; see `feature_parts.explained`."""
+        """Return an explanation that names features; see `feature_maps.explained`."""
         return explained(
             told,
             fitted,
