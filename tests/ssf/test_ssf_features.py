@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -412,28 +412,38 @@ def begun(model: Any, parts: Any, directory: Path) -> OnlineRecommender:
     return OnlineRecommender.begin(directory, learner_of(model, parts[0]._dataset.config), *base_of(parts[0]._dataset))
 
 
+@pytest.fixture
+def live(prepare: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A stream that begins with what a model was fitted to, that model and its parts; it is closed in the end."""
+    opened: list[OnlineRecommender] = []
+
+    def make(name: str = "SSF", *, fit: bool = False, **config: Any) -> tuple[OnlineRecommender, Any, Any]:
+        made, _, parts = prepare(name, **config)
+        if fit:
+            made.fit()
+        opened.append(begun(made, parts, tmp_path / "state"))
+        return opened[-1], made, parts
+
+    yield make
+    for each in opened:
+        each.close()
+
+
 def all_scores(online: OnlineRecommender) -> torch.Tensor:
     with online.reading() as (state, learner):
         return learner.scores(state.edges, np.arange(1, state.edges.n_users))
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
-def test_a_live_learner_scores_as_the_model_does(model: str, prepare: Callable[..., Any], tmp_path: Path) -> None:
-    made, _, parts = prepare(model, iterations=8, **BOTH)
-    made.fit()
-    online = begun(made, parts, tmp_path / "state")
+def test_a_live_learner_scores_as_the_model_does(model: str, live: Callable[..., Any]) -> None:
+    online, made, _ = live(model, iterations=8, **BOTH, fit=True)
     live, own = all_scores(online)[:, 1:], made.score(torch.arange(1, made.n_users))[:, 1:]
     assert live.numpy() == pytest.approx(own.numpy(), rel=1e-3, abs=1e-5)
-    online.close()
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFT"])
-def test_a_live_explanation_names_features_as_that_of_the_model_does(
-    model: str, prepare: Callable[..., Any], tmp_path: Path
-) -> None:
-    made, _, parts = prepare(model, iterations=8, dislike_strength=0.0, **BOTH)
-    made.fit()
-    online = begun(made, parts, tmp_path / "state")
+def test_a_live_explanation_names_features_as_that_of_the_model_does(model: str, live: Callable[..., Any]) -> None:
+    online, made, _ = live(model, iterations=8, dislike_strength=0.0, **BOTH, fit=True)
     for user, item in ((3, 7), (12, 5)):
         with online.reading() as (state, learner):
             told = learner.explain(state.edges, user, item)
@@ -443,12 +453,10 @@ def test_a_live_explanation_names_features_as_that_of_the_model_does(
             found, own = (sum(part.contribution for part in getattr(each, side)) for each in (told, wanted))
             assert found == pytest.approx(own, rel=1e-2, abs=1e-4)
         assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-5)
-    online.close()
 
 
-def test_predictions_survive_a_restart(prepare: Callable[..., Any], tmp_path: Path) -> None:
-    made, _, parts = prepare("SSFT", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+def test_predictions_survive_a_restart(live: Callable[..., Any], tmp_path: Path) -> None:
+    online, *_ = live("SSFT", **BOTH)
     before = all_scores(online)
     online.close()
     again = OnlineRecommender.open(tmp_path / "state")
@@ -456,9 +464,8 @@ def test_predictions_survive_a_restart(prepare: Callable[..., Any], tmp_path: Pa
     again.close()
 
 
-def test_a_forgotten_user_leaves_no_features(prepare: Callable[..., Any], tmp_path: Path) -> None:
-    made, _, parts = prepare("SSFT", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+def test_a_forgotten_user_leaves_no_features(live: Callable[..., Any], tmp_path: Path) -> None:
+    online, _, parts = live("SSFT", **BOTH)
     number = parts[0]._dataset.token2id("user_id", "7")
 
     def in_memory() -> int:
@@ -486,10 +493,9 @@ def test_a_forgotten_user_leaves_no_features(prepare: Callable[..., Any], tmp_pa
     online.close()
 
 
-def test_a_pinned_version_that_is_fitted_again_keeps_its_features(prepare: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_pinned_version_that_is_fitted_again_keeps_its_features(live: Callable[..., Any]) -> None:
     """Those of items and of other users; what it predicts from them is that of a fit that never knew the user."""
-    made, _, parts = prepare("SSFT", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+    online, _, parts = live("SSFT", **BOTH)
     number = parts[0]._dataset.token2id("user_id", "7")
     name = online.snapshot()
     online.versions.pin(name)
@@ -510,12 +516,10 @@ def test_a_pinned_version_that_is_fitted_again_keeps_its_features(prepare: Calla
     online.activate(name)
     with online.reading() as (_, learner):
         assert learner.features.tells_of_items
-    online.close()
 
 
-def test_the_first_edges_of_an_item_take_over_from_its_features(prepare: Callable[..., Any], tmp_path: Path) -> None:
-    made, _, parts = prepare("SSF", eval_args=COLD, feature_weight=2.0)
-    online = begun(made, parts, tmp_path / "state")
+def test_the_first_edges_of_an_item_take_over_from_its_features(live: Callable[..., Any]) -> None:
+    online, _, parts = live("SSF", eval_args=COLD, feature_weight=2.0)
     item = int(parts[2]._dataset.inter_feat["item_id"][0])
     name = parts[2]._dataset.id2token("item_id", item)
     with online.reading() as (_, learner):
@@ -530,12 +534,10 @@ def test_the_first_edges_of_an_item_take_over_from_its_features(prepare: Callabl
             expected = (1 - shares[-1]) * own[: len(predicted)] + shares[-1] * predicted
             assert learner.shown[item, : len(predicted)] == pytest.approx(expected, abs=1e-6)
     assert shares == pytest.approx([1.0, 2 / 3, 2 / 4, 2 / 5])
-    online.close()
 
 
-def test_the_sums_after_a_refresh_are_those_of_a_refit(prepare: Callable[..., Any], tmp_path: Path) -> None:
-    made, _, parts = prepare("SSF", eval_args=COLD)
-    online = begun(made, parts, tmp_path / "state")
+def test_the_sums_after_a_refresh_are_those_of_a_refit(live: Callable[..., Any]) -> None:
+    online, _, parts = live("SSF", eval_args=COLD)
     item = parts[2]._dataset.id2token("item_id", int(parts[2]._dataset.inter_feat["item_id"][0]))
     online.update([Event(f"e{user}", str(user), item, "like", 1_700_000_000_000 + user) for user in range(20)])
     for _ in range(12):
@@ -550,18 +552,14 @@ def test_the_sums_after_a_refresh_are_those_of_a_refit(prepare: Callable[..., An
         matrix = learner.features._grown("item", graph.n_items)
         again = item_sums(learner.fitted, matrix).solve(learner.feature_settings.feature_ridge)
         assert learner.features.item_map == pytest.approx(again, abs=1e-6)
-    online.close()
 
 
 def announced(name: str, **features: Any) -> Event:
     return Event(f"announce {name} {features}", "", name, "item", 1_700_000_000_000, features=features)
 
 
-def test_an_announced_item_is_in_answers_at_once_and_after_a_restart(
-    prepare: Callable[..., Any], tmp_path: Path
-) -> None:
-    made, _, parts = prepare("SSFT", eval_args=COLD)
-    online = begun(made, parts, tmp_path / "state")
+def test_an_announced_item_is_in_answers_at_once_and_after_a_restart(live: Callable[..., Any], tmp_path: Path) -> None:
+    online, *_ = live("SSFT", eval_args=COLD)
     online.update([announced("new", group="g1", year=21)])
 
     def scores(of: OnlineRecommender) -> torch.Tensor:
@@ -584,10 +582,9 @@ def test_an_announced_item_is_in_answers_at_once_and_after_a_restart(
 
 @pytest.mark.parametrize("model", ["SSF", "SSFT"])
 def test_a_replica_shows_announced_items_as_the_writer_does(
-    model: str, prepare: Callable[..., Any], tmp_path: Path
+    model: str, live: Callable[..., Any], tmp_path: Path
 ) -> None:
-    made, _, parts = prepare(model, eval_args=COLD)
-    writer = begun(made, parts, tmp_path / "state")
+    writer, *_ = live(model, eval_args=COLD)
     replica = OnlineReplica(tmp_path / "state")
 
     def scores(of: OnlineRecommender | OnlineReplica) -> Any:
@@ -612,7 +609,7 @@ def test_a_replica_shows_announced_items_as_the_writer_does(
         np.testing.assert_allclose(found, scores(writer), rtol=1e-4, atol=1e-6)
     late = OnlineReplica(tmp_path / "state")
     np.testing.assert_allclose(scores(late), scores(writer), rtol=1e-4, atol=1e-6)
-    for each in (late, replica, writer):
+    for each in (late, replica):
         each.close()
 
 
@@ -636,10 +633,9 @@ def from_features_of(of: OnlineRecommender, user: str) -> npt.NDArray[np.float32
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
 def test_an_announced_user_is_ranked_for_by_its_features_at_once_and_after_a_restart(
-    model: str, prepare: Callable[..., Any], tmp_path: Path
+    model: str, live: Callable[..., Any], tmp_path: Path
 ) -> None:
-    made, _, parts = prepare(model, **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+    online, *_ = live(model, **BOTH)
     online.update([told("new", country="c1")])
     assert not np.allclose(scores_of(online, "new"), scores_of(online, "nobody"))
     np.testing.assert_array_equal(scores_of(online, "new"), from_features_of(online, "1"))  # whose country is c1
@@ -667,12 +663,9 @@ def test_an_announced_user_is_ranked_for_by_its_features_at_once_and_after_a_res
 
 
 @pytest.mark.parametrize("edges", [1, 3, 8])
-def test_edges_of_an_announced_user_take_over_as_they_do_at_a_fit(
-    edges: int, prepare: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_edges_of_an_announced_user_take_over_as_they_do_at_a_fit(edges: int, live: Callable[..., Any]) -> None:
     """A user with the features and the verdicts of another one gets the same scores, live and after a refit."""
-    made, _, parts = prepare("SSF", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+    online, *_ = live("SSF", **BOTH)
     online.update([told("one", country="c3"), told("other", country="c3")])
     given = [
         Event(f"{user}{item}", user, str(item), "like", 10**12 + item) for user in ("one",) for item in range(edges)
@@ -696,15 +689,13 @@ def test_edges_of_an_announced_user_take_over_as_they_do_at_a_fit(
         assert learner.features.user_map == pytest.approx(again, abs=1e-6)
     pair = scores_of(online, "one", "other")
     np.testing.assert_allclose(pair[0], pair[1], rtol=1e-6)
-    online.close()
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFT"])
 def test_a_replica_ranks_for_announced_users_as_the_writer_does(
-    model: str, prepare: Callable[..., Any], tmp_path: Path
+    model: str, live: Callable[..., Any], tmp_path: Path
 ) -> None:
-    made, _, parts = prepare(model, **BOTH)
-    writer = begun(made, parts, tmp_path / "state")
+    writer, *_ = live(model, **BOTH)
     replica = OnlineReplica(tmp_path / "state")
     turns: list[list[Event]] = [
         [told("new", country="c1")],
@@ -723,14 +714,13 @@ def test_a_replica_ranks_for_announced_users_as_the_writer_does(
         np.testing.assert_allclose(scores_of(replica, *users), scores_of(writer, *users), rtol=1e-4, atol=1e-6)
     late = OnlineReplica(tmp_path / "state")
     np.testing.assert_allclose(scores_of(late, *users), scores_of(writer, *users), rtol=1e-4, atol=1e-6)
-    for each in (late, replica, writer):
+    for each in (late, replica):
         each.close()
 
 
-def test_a_forgotten_user_leaves_nothing_of_what_was_announced(prepare: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_forgotten_user_leaves_nothing_of_what_was_announced(live: Callable[..., Any], tmp_path: Path) -> None:
     """Not in memory, the log, the register, versions, a pinned one among them, or a backup."""
-    made, _, parts = prepare("SSF", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+    online, *_ = live("SSF", **BOTH)
     online.update([told("maria-7731", country="c1"), told("else-9915", country="c2")])
     with online.reading() as (state, _):
         number = state.users.id_of("maria-7731")
@@ -766,9 +756,8 @@ def test_a_forgotten_user_leaves_nothing_of_what_was_announced(prepare: Callable
         again.close()
 
 
-def test_many_announced_users_are_those_of_one_matrix(prepare: Callable[..., Any], tmp_path: Path) -> None:
-    made, _, parts = prepare("SSF", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+def test_many_announced_users_are_those_of_one_matrix(live: Callable[..., Any]) -> None:
+    online, *_ = live("SSF", **BOTH)
     names = [f"n{number}" for number in range(1500)]  # more than are held beside the matrix
     for first in range(0, len(names), 100):
         online.update([told(name, country=f"c{int(name[1:]) % N_GROUPS}") for name in names[first : first + 100]])
@@ -777,7 +766,6 @@ def test_many_announced_users_are_those_of_one_matrix(prepare: Callable[..., Any
     np.testing.assert_allclose(
         scores_of(online, *names[:5]), np.concatenate([from_features_of(online, str(n)) for n in range(5)]), rtol=1e-6
     )
-    online.close()
 
 
 @pytest.mark.parametrize(
@@ -790,10 +778,9 @@ def test_many_announced_users_are_those_of_one_matrix(prepare: Callable[..., Any
     ],
 )
 def test_announcements_that_the_model_can_not_read_are_refused(
-    side: str, features: dict[str, Any], message: str, prepare: Callable[..., Any], tmp_path: Path
+    side: str, features: dict[str, Any], message: str, live: Callable[..., Any]
 ) -> None:
-    made, _, parts = prepare("SSF", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+    online, *_ = live("SSF", **BOTH)
     wrong = {"type": side, f"{side}_id": "new", "timestamp": 1_700_000_000_000, "features": features}
     right = {**wrong, f"{side}_id": "right", "features": {"country": "c1"} if side == "user" else {"year": 20}}
     refused, taken = online.ingest([wrong, right])
@@ -803,15 +790,13 @@ def test_announcements_that_the_model_can_not_read_are_refused(
         online.update([Event("", *(("new", "") if side == "user" else ("", "new")), side, 10**12, features=features)])
     with online.reading() as (state, _):
         assert "new" not in (state.users if side == "user" else state.items)
-    online.close()
 
 
 def test_features_in_the_log_that_no_model_can_read_count_as_none(
-    prepare: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    live: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as come from a source, which nobody tells that they are refused."""
-    made, _, parts = prepare("SSF", **BOTH)
-    online = begun(made, parts, tmp_path / "state")
+    online, *_ = live("SSF", **BOTH)
     online.update(EventBatch.of([announced("new", group="g1", year="soon"), announced("other", group="g2", year=20)]))
     assert "can't be read and count as none" in caplog.text
     online.update([announced("third", group="g2", year=20)])
@@ -820,7 +805,6 @@ def test_features_in_the_log_that_no_model_can_read_count_as_none(
         first, *same = state.items.ids(["new", "other", "third"])
     assert (scores[:, first] > UNKNOWN).all()
     np.testing.assert_allclose(scores[:, same[0]], scores[:, same[1]], rtol=1e-6)
-    online.close()
 
 
 @pytest.mark.parametrize("number", [1e6, 1e300])
@@ -848,10 +832,8 @@ def test_a_vector_of_another_scale_does_not_take_the_lists_over(
 
 
 @pytest.mark.parametrize("side", ["model", "learner"])
-def test_predicted_likes_are_finite(side: str, prepare: Callable[..., Any], tmp_path: Path) -> None:
-    made, _, parts = prepare("SSF", **BOTH)
-    made.fit()
-    online = begun(made, parts, tmp_path / "state")
+def test_predicted_likes_are_finite(side: str, live: Callable[..., Any]) -> None:
+    online, made, _ = live("SSF", **BOTH, fit=True)
     with online.reading() as (_, learner):
         if side == "model":
             made.features.item_map *= 1e4
@@ -861,18 +843,13 @@ def test_predicted_likes_are_finite(side: str, prepare: Callable[..., Any], tmp_
             expected = learner.features.expected(50)
     assert expected.likes.max() > 1e9
     assert torch.isfinite(expected.likes).all()
-    online.close()
 
 
-def test_a_model_without_features_takes_announcements_and_shows_nothing_of_them(
-    prepare: Callable[..., Any], tmp_path: Path
-) -> None:
-    made, _, parts = prepare("SSF", eval_args=COLD, features=None)
-    online = begun(made, parts, tmp_path / "state")
+def test_a_model_without_features_takes_announcements_and_shows_nothing_of_them(live: Callable[..., Any]) -> None:
+    online, *_ = live("SSF", eval_args=COLD, features=None)
     online.update([announced("new", group="g1")])
     with online.reading() as (state, learner):
         assert (learner.scores(state.edges, np.array([1]))[:, state.items.id_of("new")] <= UNKNOWN).all()
-    online.close()
 
 
 @pytest.mark.parametrize(
