@@ -114,7 +114,7 @@ def _targets(**values: float) -> dict[str, Target]:
 
 
 def _profile(name: str, given: dict[str, Any]) -> Profile:
-    degrees = {side: Degrees(**given.pop(side)) for side in ("user_degrees", "item_degrees")}
+    degrees: dict[str, Any] = {side: Degrees(**given.pop(side)) for side in ("user_degrees", "item_degrees")}
     return Profile(name, targets=_targets(**given.pop("targets")), **degrees, **given)
 
 
