@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import MAX_ID
-from recbole_signed.live.sources.address import STREAMS
+from recbole_signed.live.sources.source import STREAMS
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 

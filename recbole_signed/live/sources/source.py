@@ -1,13 +1,22 @@
-"""Where events come from: the interface of a source."""
+"""Where events come from: the interface of a source, and which stream an address means."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from importlib import import_module
+from typing import Any, Protocol
 
+from recbole_signed.errors import UsageError
 from recbole_signed.files import RepeatedKeyError
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import DeadLetter
+
+STREAMS = {
+    "redis": "recbole_signed.live.sources.redis_source:RedisSource",
+    "rediss": "recbole_signed.live.sources.redis_source:RedisSource",
+    "kafka": "recbole_signed.live.sources.kafka_source:KafkaSource",
+}
+"""The streams that an address can mean, by its scheme."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +64,22 @@ def unreadable(what: str, raw: bytes, position: str, error: ValueError) -> DeadL
     """Return what `parse_json` has refused as a dead letter; the text of the error, which may quote it, is left out."""
     why = "has a key twice" if isinstance(error, RepeatedKeyError) else "is no JSON in UTF-8"
     return DeadLetter(f"the {what} {why}", position, raw.decode(errors="backslashreplace").rstrip())
+
+
+def open_source(address: str, **options: Any) -> EventSource:
+    """Open the stream that an address means.
+
+    ``redis://host:port/db?stream=S&group=G`` is a Redis stream, ``kafka://host:port/TOPIC?group=G`` a Kafka topic.
+
+    Raises:
+        UsageError: no such kind of stream, or no such stream.
+    """
+    scheme, means, _ = address.partition("://")
+    if not means or scheme not in STREAMS:
+        raise UsageError(
+            f"'{address}' is no stream of events; give redis://... or kafka://..., and the rows of a file to "
+            "OnlineRecommender.ingest."
+        )
+    module, _, name = STREAMS[scheme].partition(":")
+    found: EventSource = getattr(import_module(module), name).of_address(address, **options)
+    return found
