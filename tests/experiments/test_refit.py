@@ -37,25 +37,23 @@ def test_the_refit_is_a_fit_to_all_that_is_before_the_test(name: str, signed: st
     assert found.test != run(name, signed, overrides=without, save=False).test
 
 
-def test_a_refit_needs_the_split_that_leaves_the_last_out(signed: str) -> None:
-    with pytest.raises(UsageError, match="refit_for_test needs the split"):
-        run(
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("SignedEASE", {"eval_args": {"order": "TO", "split": {"RS": [8, 1, 1]}}}, "refit_for_test needs the split"),
+        ("SignedEASE", {"dislike_split": "rule"}, "refit_for_test needs 'dislike_split: time'"),
+        (
             "SignedEASE",
-            signed,
-            overrides={**NEXT_LIKE, "eval_args": {"order": "TO", "split": {"RS": [8, 1, 1]}}},
-            save=False,
-        )
-
-
-def test_a_refit_needs_dislikes_that_follow_the_likes(signed: str) -> None:
-    with pytest.raises(UsageError, match="refit_for_test needs 'dislike_split: time'"):
-        run("SignedEASE", signed, overrides={**NEXT_LIKE, "dislike_split": "rule"}, save=False)
-
-
-def test_dislikes_follow_likes_in_order_of_time_alone(signed: str) -> None:
-    shuffled = {"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "user"}
-    with pytest.raises(UsageError, match=r"dislike_split is 'time', but eval_args.order is RO"):
-        run("SignedEASE", signed, overrides={"dislike_split": "time", "eval_args": shuffled}, save=False)
+            {"eval_args": {"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "user"}, "refit_for_test": False},
+            r"dislike_split is 'time', but eval_args.order is RO",
+        ),
+        ("ItemKNN", {"refit_for_test": "histories"}, "refit_for_test: histories is not known for ItemKNN"),
+        ("ItemKNN", {"refit_for_test": "some"}, "refit_for_test is 'some'; give true, false or histories"),
+    ],
+)
+def test_what_can_not_be_refitted_is_refused(name: str, settings: dict[str, Any], message: str, signed: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(name, signed, overrides={**NEXT_LIKE, **settings}, save=False)
 
 
 def test_dislikes_before_the_test_like_are_known_and_hidden(signed: str) -> None:
@@ -88,9 +86,6 @@ def test_a_refit_takes_what_the_first_fit_chose(signed: str) -> None:
     assert getattr(trainer.model, "settings_ranked", None) is None, "nothing is chosen again"
 
 
-HISTORIES = {**NEXT_LIKE, "refit_for_test": "histories"}
-
-
 @pytest.mark.parametrize("name", ["EASE", "SSF", "SLIST"])
 def test_histories_are_read_and_nothing_is_fitted_again(
     name: str, write_inter: Callable[..., Path], signed_rows: list
@@ -103,7 +98,7 @@ def test_histories_are_read_and_nothing_is_fitted_again(
 
     write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] > 0])
     more = {"state": "ERROR", "show_progress": False, "inference_decay": 1e9, "auto": False, "allow_unknown_keys": True}
-    config, data, parts = prepared("signed", name, **{**HISTORIES, **more})
+    config, data, parts = prepared("signed", name, **{**NEXT_LIKE, "refit_for_test": "histories", **more})
     train, valid, _ = (each._dataset for each in parts)
     model = get_model(name)(config, train)
     if name != "EASE":
@@ -123,10 +118,3 @@ def test_histories_are_read_and_nothing_is_fitted_again(
         wanted = torch.zeros_like(scores)
         wanted[:, kept] = known[1:, kept] @ weights
     torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-5)
-
-
-def test_a_model_without_a_way_to_read_other_histories_is_refused(signed: str) -> None:
-    with pytest.raises(UsageError, match="refit_for_test: histories is not known for ItemKNN"):
-        run("ItemKNN", signed, overrides=HISTORIES, save=False)
-    with pytest.raises(UsageError, match="refit_for_test is 'some'; give true, false or histories"):
-        run("ItemKNN", signed, overrides={**NEXT_LIKE, "refit_for_test": "some"}, save=False)

@@ -178,16 +178,8 @@ def test_a_training_goes_on_in_the_middle_of_a_pass_as_if_nothing_had_happened(
     assert same_parameters(whole[0].model, third[0].model), "what is kept as the best goes on like the checkpoint"
 
 
-def test_an_undefined_last_validation_is_not_the_best(start: Callable[..., Any]) -> None:
-    keys = {"metrics": ["DislikeRecall"], "valid_metric": "DislikeRecall@10", "epochs": 3, "eval_step": 2}
-    trainer, parts = start("LightGCN", **keys, training_budget=600, max_steps=1)
-    trainer.best_valid_score, trainer.best_valid_result = 0.25, {"dislikerecall@10": 0.25}
-    trainer.evaluator.evaluate = lambda _: {"dislikerecall@10": float("nan")}
-    assert fit((trainer, parts))[0] == 0.25
-
-
-@pytest.mark.parametrize(("last", "best"), [(0.5, 0.25), (0.125, 0.125)])
-def test_a_last_validation_is_the_best_where_it_is_smaller_if_smaller_is_better(
+@pytest.mark.parametrize(("last", "best"), [(0.5, 0.25), (0.125, 0.125), (float("nan"), 0.25)])
+def test_a_last_validation_is_the_best_where_it_is_defined_and_smaller_if_smaller_is_better(
     last: float, best: float, start: Callable[..., Any]
 ) -> None:
     keys = {"metrics": ["DislikeRecall"], "valid_metric": "DislikeRecall@10", "epochs": 3, "eval_step": 2}
