@@ -9,7 +9,8 @@ items. The features x, each a logarithm:
   :math:`C_{ji} / \sum_k C_{jk}` over the user's verdicts j, each weighted by its age, with the counts C of
   ``pair_counts.py``, their transpose, and the square of both together (what users of similar items met);
 * ``last``: the sum of :math:`\log(1 + 10\, q_{ji} / \sqrt{p_i})` over the last verdicts j, each by itself;
-* ``popularity`` and the trends: logarithms of the likes of i, and of its exposures that forget at several half-lives.
+* ``popularity`` and the trends: logarithms of the likes of i, and of its exposures or likes that forget at several
+  half-lives.
 
 The weights are fitted in ``order_weights.py``. All features are counters or fold-ins of the user's own verdicts.
 
@@ -42,9 +43,9 @@ from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
 
-HALF_LIVES = (0.25, 3.0, 30.0, 300.0)
-"""Of the trends, in days."""
-ITEM = ("popularity", *(f"trend_{life:g}d" for life in HALF_LIVES))
+TRENDS = ((0.25, False), (3.0, False), (30.0, False), (300.0, False), (30.0, True), (300.0, True))
+"""Half-lives of the trends, in days, and whether they are of likes alone, and not of all exposures."""
+ITEM = ("popularity", *(f"{'liked' if likes else 'trend'}_{life:g}d" for life, likes in TRENDS))
 DENSE = ("taste", "transition")
 PAIRED = ("next", "before", "around", "last")
 FEATURES = (*ITEM, *DENSE, *PAIRED)
@@ -67,8 +68,13 @@ COUNT, PRESENT_COUNT = 0.5, 0.05
 FloatArray = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float64]
 
-PRESET = (0.1, 0.0, 0.1, 0.4, -0.4, 1.0, 0.5, 0.4, 0.2, 0.1, 0.2, 0.5, 0.0, 0.1, 0.5, 0.0)
-"""Weights where there is nothing to fit them to."""
+PRESET = (
+    *(0.0, 0.0, 0.1, 0.4, -0.4, 0.0, 0.0),
+    *(1.0, 0.5, 0.4, 0.2, 0.1, 0.2),
+    *(0.4, 0.1, 0.1, 0.3, 0.0, 0.2, 0.6),
+)
+"""Weights where there is nothing to fit them to: of items, of the other features, and of items for users without a
+verdict."""
 
 
 def weights_of(given: Any) -> Weights:
@@ -87,17 +93,23 @@ def weights_of(given: Any) -> Weights:
 
 
 def recent_of(
-    item: npt.NDArray[np.integer], time: npt.NDArray[np.generic], n_items: int, since: float = 0.0
+    item: npt.NDArray[np.integer],
+    time: npt.NDArray[np.generic],
+    like: npt.NDArray[np.bool_],
+    n_items: int,
+    since: float = 0.0,
 ) -> torch.Tensor:
-    """Return what is left of the exposures of items at :data:`HALF_LIVES`, float64 ``[n_half_lives, n_items]``.
+    """Return what is left of the exposures of items by :data:`TRENDS`, float64 ``[n_trends, n_items]``.
 
     Args:
         item: of each exposure.
         time: of each, in milliseconds.
+        like: whether it is a like.
         n_items: number of items.
         since: milliseconds; exposures from before are left out; 0 for none.
     """
-    counts = [RecentCounts.of(item, time, life, n_items, since or -np.inf).counts for life in HALF_LIVES]
+    kinds = {True: (item[like], time[like]), False: (item, time)}
+    counts = [RecentCounts.of(*kinds[likes], life, n_items, since or -np.inf).counts for life, likes in TRENDS]
     return torch.from_numpy(np.stack(counts))
 
 
@@ -109,7 +121,7 @@ class Order:
     """w by :data:`WEIGHTS`, float64 ``[n_weights]``."""
     pairs: PairCounts
     recent: torch.Tensor
-    """Exposures of items that forget, at :data:`HALF_LIVES`, float64 ``[n_half_lives, n_items]``."""
+    """Exposures of items that forget, by :data:`TRENDS`, float64 ``[n_trends, n_items]``."""
     transition: Transition | None
     """None where there is nothing to learn from."""
 

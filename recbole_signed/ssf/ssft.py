@@ -19,7 +19,7 @@ from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.order import HALF_LIVES, Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, recent_of, weights_of
 from recbole_signed.ssf.order_weights import CELLS, Likes, fitted_weights, sharpened
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.ssf import SSF, Derived
@@ -51,7 +51,7 @@ class SSFT(SSF):
         self.choose_again = int(config["choose_again"] or 0) if self.auto else 0
         self.trend_since = float(config["trend_since"] or 0.0)
         self.sequences: Sequences | None = None
-        self._exposures: tuple[np.ndarray, np.ndarray] | None = None
+        self._exposures: tuple[np.ndarray, ...] | None = None
         self._pairs, self._ready = Derived(), False
         self._known: dict[Hashable, torch.Tensor] | None = None
         self._read_events(dataset)
@@ -59,7 +59,7 @@ class SSFT(SSF):
             self.taste_alone = False
             getLogger().warning("SSFT is SSF here: the data set has no timestamps, so there is no order and no trend.")
         self.register_buffer("transition_map", torch.zeros(0))
-        self.register_buffer("recent_counts", torch.zeros(len(HALF_LIVES), self.n_items, dtype=torch.float64))
+        self.register_buffer("recent_counts", torch.zeros(len(TRENDS), self.n_items, dtype=torch.float64))
         self.register_buffer("order_weights", torch.from_numpy(weights_of(config["order_weights"])))
 
     def _read_events(self, dataset: Any) -> None:
@@ -67,7 +67,7 @@ class SSFT(SSF):
         if events is not None:
             user, item, time, like = events
             self.sequences = Sequences.of(user, item, like, time, self.n_users, self.graph.item_keys)
-            self._exposures = item, time
+            self._exposures = item, time, like
 
     def read_histories(self, dataset: Any) -> None:
         """Score users by their edges and their order in another data set of the same ids; nothing is counted again."""

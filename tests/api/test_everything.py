@@ -206,7 +206,7 @@ def test_what_knows_time_chooses_on_the_last_likes() -> None:
     data = rs.from_frame(frame, sign="sign", dedup="last")
     timed = rs.fit("SSFT", data, **given)
     weights = dict(zip(WEIGHTS, timed.model.chosen["order_weights"], strict=True))
-    assert weights["trend_30d"] > 0.5
+    assert weights["trend_30d"] + weights["liked_30d"] > 0.5
     assert max(weights[name] for name in ("transition", "next", "around", "last")) > 0.1
     assert n_edges(timed) == data.n_likes + data.n_dislikes, "nothing is held out in the end"
     untimed = rs.from_frame(frame.drop("time"), sign="sign", dedup="last")
@@ -226,7 +226,7 @@ def test_a_live_learner_chooses_again_what_fit_chose_and_holds_what_was_given(
         assert (told["choose_again"], told["cutoff"]) == (300, 3)
         assert told["order_weights"] == model.model.chosen["order_weights"] != weights_of(None).tolist()
     assert loaded.recommend("user 3").equals(model.recommend("user 3"))
-    for nothing in ({"auto": False}, {"valid": 0}, {"order_weights": [0.1] * 16, "tune_users": 30}):
+    for nothing in ({"auto": False}, {"valid": 0}, {"order_weights": [0.1] * len(WEIGHTS), "tune_users": 30}):
         fixed = rs.fit("SSFT", data, **nothing)
         assert learner_of(fixed.model, fixed.config).parameters()["choose_again"] == 0
 

@@ -18,7 +18,7 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order, order_weights
 from recbole_signed.ssf.item_counters import UNKNOWN
-from recbole_signed.ssf.order import FEATURES, HALF_LIVES, Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order import FEATURES, TRENDS, Order, OrderFilter, recent_of, weights_of
 from recbole_signed.ssf.order_weights import Fit, Likes, fitted_weights, sharpened
 from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges
@@ -26,7 +26,9 @@ from recbole_signed.ssf.validation import Validation
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=8, cutoff=4, dislike_weight=0.4, dislike_aversion=0.6)
-WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2])
+WEIGHTS = np.array(
+    [*(0.3, -0.2, 0.1, 0.25, 0.15, 0.2, -0.1), *(0.9, 0.6, 0.5, -0.2, 0.3, 0.2), *(0.6, 0.1, -0.1, 0.3, -0.2, 0.2, 0.1)]
+)
 PARAMETERS = dict(zip(order.WEIGHTS, WEIGHTS, strict=True))
 N_ITEM, AROUND = len(order.ITEM), FEATURES.index("around")
 
@@ -75,7 +77,9 @@ class World:
         taste, _ = SpectralFilter.fit(self.graph, settings)
         transition = Transition(torch.from_numpy(TransitionSums.of(self.sequences, leading(taste.vectors)).solve()))
         pairs = PairCounts.of(self.sequences, self.n_items)
-        return OrderFilter(taste, Order(weights, pairs, recent_of(self.item, self.time, self.n_items), transition))
+        return OrderFilter(
+            taste, Order(weights, pairs, recent_of(self.item, self.time, self.like, self.n_items), transition)
+        )
 
     def edges(self, users: np.ndarray) -> UserEdges:
         return UserEdges.of(self.graph.rows(users), SETTINGS.dislike_weight, self.sequences.of_users(users))
@@ -110,9 +114,10 @@ def written_out(world: World, filter_: OrderFilter, steps: int = 256) -> dict[st
     shape = world.n_users, world.n_items
     likes = np.bincount(world.item[world.like], minlength=world.n_items)
     found = {"popularity": log_shares(likes, 0.5)}
-    for name, life in zip(FEATURES[1:5], HALF_LIVES, strict=True):
-        weight = 2.0 ** ((world.time - world.time.max()) / DAY / life)
-        left = np.bincount(world.item, weights=weight, minlength=world.n_items)
+    for name, (life, liked) in zip(FEATURES[1:7], TRENDS, strict=True):
+        counted = world.like | (not liked)
+        weight = 2.0 ** ((world.time[counted] - world.time.max()) / DAY / life)
+        left = np.bincount(world.item[counted], weights=weight, minlength=world.n_items)
         found[name] = log_shares(left * weight.sum() / np.square(weight).sum() / 2, 0.05)
     vectors = filter_.taste.vectors.double().numpy()
     found["taste"] = positive_logs(filter_.taste.fold_in(world.graph).double().numpy() @ vectors.T, 5.0)
@@ -235,7 +240,7 @@ def test_explanations_sum_to_the_score_and_recency_is_the_part_of_the_order(
             assert told.factor == 1.0
             popularity = features[user, 0, item]
             first = 0 if user else len(FEATURES)  # the first user has no verdict
-            trend = (WEIGHTS[first + 1 : first + 5] * (features[user, 1:5, item] - popularity)).sum()
+            trend = (WEIGHTS[first + 1 : first + N_ITEM] * (features[user, 1:N_ITEM, item] - popularity)).sum()
             assert told.trend == pytest.approx(trend, abs=1e-5)
 
 
@@ -244,7 +249,7 @@ def test_an_explanation_tells_which_edge_it_was() -> None:
     world = small()
     rows = (world.user != 4) | (np.arange(len(world.user)) == np.flatnonzero(world.user == 4)[0])
     only = world.where(rows)
-    filter_ = world.made(weights=np.array([0.0] * 7 + [1.0, 0.5, 0.5, 0.5] + [0.0] * 5))
+    filter_ = world.made(weights=np.array([0.0] * (N_ITEM + 2) + [1.0, 0.5, 0.5, 0.5] + [0.0] * N_ITEM))
     (item,) = only.item[only.user == 4]
     users = UserEdges.of(only.graph.rows([4]), 0.4, only.sequences.of_users(np.array([4])))
     target = int((filter_.scores(users)[0] - filter_.items).argmax())
@@ -546,9 +551,9 @@ def test_fitted_weights_rank_what_comes_next_better_than_preset_ones_and_taste_a
     assert fitted > alone
 
 
-@pytest.mark.parametrize("value", [[1.0] * 11, "many", [1.0] * 15 + [float("nan")], [[1.0] * 16], 3.0, ["a"] * 16])
+@pytest.mark.parametrize("value", [[1.0] * 11, "many", [1.0] * 19 + [float("nan")], [[1.0] * 20], 3.0, ["a"] * 20])
 def test_weights_that_are_no_numbers_of_all_features_are_refused(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"order_weights is .*; give 16 numbers: popularity, trend_0\.25d, "):
+    with pytest.raises(UsageError, match=r"order_weights is .*; give 20 numbers: popularity, trend_0\.25d, "):
         weights_of(value)
 
 

@@ -26,7 +26,7 @@ from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
 
-WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2]
+WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.2, -0.1, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2, 0.2, 0.1]
 FIXED: dict[str, Any] = {
     "auto": False,
     "rank": 12,
@@ -68,7 +68,7 @@ def made_of(model: Any, columns: tuple[np.ndarray, ...], since: float = 0.0) -> 
     sequences = Sequences.of(user, item, like, time, model.n_users)
     taste, _ = SpectralFilter.fit(model.graph, model.settings)
     operator = torch.from_numpy(TransitionSums.of(sequences, leading(taste.vectors)).solve())
-    pairs, recent = PairCounts.of(sequences, model.n_items), recent_of(item, time, model.n_items, since)
+    pairs, recent = PairCounts.of(sequences, model.n_items), recent_of(item, time, like, model.n_items, since)
     return OrderFilter(taste, Order(model.order_weights.numpy(), pairs, recent, Transition(operator)))
 
 
@@ -176,7 +176,7 @@ def test_weights_that_are_given_hold(prepare: Callable[..., Any], caplog: pytest
     fixed, *_ = prepare(**{**FIXED, "order_weights": None})
     assert fixed.chosen["order_weights"] == weights_of(None).tolist()
     assert fixed.live_settings == {"choose_again": 0}, "nothing is chosen where auto is off"
-    with pytest.raises(UsageError, match="give 16 numbers"):
+    with pytest.raises(UsageError, match="give 20 numbers"):
         prepare(order_weights=[1, 2, 3])
 
 

@@ -30,16 +30,18 @@ from recbole_signed.ssf.user_edges import UserEdges
 SETTINGS = FilterSettings(dislike_weight=0.4, rank=7, cutoff=4, dislike_aversion=0.7)
 SINCE = 100
 """Milliseconds; a good part of the stream's events are from before."""
-WEIGHTS = np.array([0.3, -0.2, 0.1, 0.25, 0.15, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2])
+WEIGHTS = np.array(
+    [0.3, -0.2, 0.1, 0.25, 0.15, 0.2, -0.1, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2, 0.2, 0.1]
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _milliseconds() -> object:
     """An event of a stream comes a millisecond after the one before: trends are to be of some hundred events."""
-    lives = (1e-7, 1e-6, 1e-5, 1e-4)
+    trends = ((1e-7, False), (1e-6, False), (1e-5, False), (1e-4, False), (1e-5, True), (1e-4, True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "HALF_LIVES", lives)
-        patch.setattr("recbole_signed.live.learners.ssf.time_learner.HALF_LIVES", lives)
+        patch.setattr(order, "TRENDS", trends)
+        patch.setattr("recbole_signed.live.learners.ssf.time_learner.TRENDS", trends)
         yield
 
 
@@ -63,7 +65,7 @@ def check(learner: TimeLearner, stream: Stream) -> None:
         Order(
             learner.weights,
             PairCounts.of(sequences, n_items),
-            recent_of(item, time, n_items, SINCE),
+            recent_of(item, time, like, n_items, SINCE),
             Transition(torch.from_numpy(learner.operator)),
         ),
     )

@@ -30,7 +30,7 @@ from recbole_signed.ssf.validation import Validation, drawn
 
 USERS = 300
 """Users whose new likes are fitted to at a time at most."""
-WORTH = 10.0
+WORTH = 3.0
 """Users that the weights to begin with count as."""
 KEPT = 500
 """New users after whom what was known before counts half."""
@@ -74,7 +74,7 @@ def refitted_weights(
     )
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
     sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users)
-    recent = recent_of(item[old], time[old], n_items, since)
+    recent = recent_of(item[old], time[old], like[old], n_items, since)
     made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
 
     def edges_of(rows: slice) -> UserEdges:

@@ -24,7 +24,7 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.order import HALF_LIVES, Order, OrderFilter, Weights, weights_of
+from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, Weights, weights_of
 from recbole_signed.ssf.order_weights import Fit
 from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading
@@ -67,7 +67,7 @@ class TimeLearner(SpectralLearner):
         self.choose_again, self.trend_since = choose_again, trend_since
         self.until, self.n_forgotten = -np.inf, 0
         self.operator = np.zeros((0, 0), dtype=np.float32)
-        self._pairs, self._recent = PairCounts(1), [RecentCounts(life) for life in HALF_LIVES]
+        self._pairs, self._recent = PairCounts(1), [RecentCounts(life) for life, _ in TRENDS]
         super().__init__(settings, iterations, passes)
 
     @classmethod
@@ -160,7 +160,8 @@ class TimeLearner(SpectralLearner):
 
     def _count(self, edges: EdgeState) -> None:
         since = 1000.0 * self.trend_since or -np.inf
-        self._recent, self._pairs = [edges.recent(life, since=since) for life in HALF_LIVES], edges.pairs()
+        self._recent = [edges.recent(life, likes=likes, since=since) for life, likes in TRENDS]
+        self._pairs = edges.pairs()
 
     # ---- scores
 
