@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import sys
@@ -95,5 +96,6 @@ def terminal_width() -> int | None:
 
 
 def names_in(given: Iterable[str] | None) -> list[str]:
-    """Return the names of an option that may be given more than once, each time with several, as in A,B."""
-    return [name.strip() for each in given or [] for name in each.split(",") if name.strip()]
+    """Return the names of an option that may be given more than once, each time with several, as in A,B or A,"B, C"."""
+    rows = csv.reader(given or [], skipinitialspace=True)
+    return [name.strip() for row in rows for name in row if name.strip()]

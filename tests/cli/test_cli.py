@@ -18,6 +18,7 @@ from warm_python import WarmPython
 
 from recbole_signed import __version__
 from recbole_signed.cli import app as cli
+from recbole_signed.cli.output import names_in
 from recbole_signed.cli import doctor
 from recbole_signed.cli.app import PANELS
 from recbole_signed.convert import convert
@@ -238,6 +239,11 @@ def test_compare(table: str, capsys: pytest.CaptureFixture[str]) -> None:
         status, out, _ = outcome(capsys, "compare", table, "--only", "Pop", "--format", how)
         assert status == 0
         assert sign in out
+
+
+def test_names_of_an_option_may_have_commas_in_quotes() -> None:
+    assert names_in(['A, B,"C, price 0"', "D", ""]) == ["A", "B", "C, price 0", "D"]
+    assert names_in(None) == []
 
 
 @pytest.mark.parametrize(
