@@ -18,9 +18,9 @@ from warm_python import WarmPython
 
 from recbole_signed import __version__
 from recbole_signed.cli import app as cli
-from recbole_signed.cli.output import names_in
 from recbole_signed.cli import doctor
 from recbole_signed.cli.app import PANELS
+from recbole_signed.cli.output import names_in
 from recbole_signed.convert import convert
 from recbole_signed.runs import processes
 
