@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import edge_streams as streams
 import numpy as np
@@ -21,6 +22,7 @@ from small_recommender import begin, event
 from verdict_reference import Person
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.personal_verdict import Neighbourhoods
 from recbole_signed.live import LIKE, Event, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
@@ -29,6 +31,7 @@ from recbole_signed.live.learners.ranking import Judged, neighbourhoods, ranked_
 from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
+from recbole_signed.live.store import nearest_items
 from recbole_signed.live.trainer import base_of
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin.ranges import _warn_once
@@ -120,6 +123,34 @@ def test_offline_and_live_are_the_formula(people: list[Person]) -> None:
     wanted = [slow.ranked(people, each, scores_of, NEUTRAL, STRENGTH) for each in people]
     for found in (offline(people), live(people)):
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+NARROW: dict[str, int] = {"KEPT": 5, "WAITING": 2, "PIECE_OF_ITEMS": 4, "CELLS": 20, "FEW_LIKES": 3, "MOST_CHANGES": 9}
+
+
+@pytest.mark.parametrize(
+    "widths", [{**NARROW, "TABLE": 0}, NARROW, {"FEW_LIKES": 64}], ids=["narrow", "with a table", "wide"]
+)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_what_is_near_follows_each_event(widths: dict[str, int], data: st.DataObject) -> None:
+    """Rows are made, kept, moved and made again: each is that of the likes as they are."""
+    most = 3 if "KEPT" in widths else 64
+    with patch.multiple(nearest_items, **widths):
+        stream = streams.small_stream()
+        keys = np.random.default_rng(0).permutation(100)
+        for batch in [[(1, 1, LIKE)], *data.draw(streams.batches)]:
+            stream.take(batch)
+            likes = stream.signs() == 1
+            n_likes, n_items = likes.sum(axis=0), stream.sizes[1]
+            asked = np.array(data.draw(st.lists(st.integers(1, n_items - 1), min_size=1, max_size=6)))
+            indptr, near, cosines = stream.edges.nearest(asked, keys, most)
+            for place, item in enumerate(asked.tolist()):
+                here = slice(indptr[place], indptr[place + 1])
+                common = (likes[:, [item]] & likes).sum(axis=0)
+                wanted = Neighbourhoods.row(common, n_likes, item, keys)
+                assert near[here].tolist() == wanted[0][:most].tolist()
+                np.testing.assert_array_equal(cosines[here], wanted[1][:most])
 
 
 CLOSED: dict[str, Any] = {"auto": False, "rank": 12, "cutoff": 5}

@@ -18,7 +18,15 @@ import torch
 
 from recbole_signed.arrays import contains, distinct, spans
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.personal_verdict import LARGE, Demotions, Neighbourhoods, Verdicts, first_likers, middle_items
+from recbole_signed.graph.personal_verdict import (
+    LARGE,
+    WIDE,
+    Demotions,
+    Neighbourhoods,
+    Verdicts,
+    first_likers,
+    middle_items,
+)
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, sign_of
@@ -70,11 +78,22 @@ class Judged:
         self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
         held_back, run = verdicts.held_back, verdicts.last_run
         self.left_out = verdicts.item[held_back]
-        self.edges, self.before = (
-            without(edges, known[verdicts.user[each]], verdicts.item[each]) for each in (held_back, run)
+        self.edges = self.before = self._without(known, owner, rows, verdicts, held_back)
+        if not np.array_equal(held_back, run):
+            self.before = self._without(known, owner, rows, verdicts, run)
+
+    def _without(
+        self, known: IntArray, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray
+    ) -> EdgeState:
+        """Return edges in which the users lack some of their verdicts."""
+        if not left_out.any():
+            return self.before
+        n_items = self.before.n_items
+        keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
+        stays = ~contains(keys, owner * n_items + rows.ids)
+        return cast(
+            EdgeState, _Without(self.before, known, Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp))
         )
-        if np.array_equal(held_back, run):
-            self.before = self.edges
 
     def scores(self) -> torch.Tensor:
         """Return what all items are ranked by, ``[len(users), n_items]``."""
@@ -173,8 +192,7 @@ def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) 
     item_keys, n_likes = None if keys is None else keys[1], edges.item_likes
     if edges.n_items > LARGE:
         return Neighbourhoods.of(_counted(edges, items, keys), n_likes, items, item_keys)
-    rows = ((edges.common_likes(item), item) for item in items.tolist())
-    return Neighbourhoods.joined([Neighbourhoods.row(common, n_likes, item, item_keys) for common, item in rows])
+    return Neighbourhoods(*edges.nearest(items, item_keys, WIDE))
 
 
 def _counted(edges: EdgeState, items: IntArray, keys: Keys | None) -> sp.csr_matrix:
@@ -309,23 +327,15 @@ def _scores_of(judged: Judged, items: IntArray) -> np.ndarray:
     return values
 
 
-def without(edges: EdgeState, users: IntArray, items: IntArray) -> EdgeState:
-    """Return edges in which users lack their edges to some items, ``[n]`` each."""
-    return cast(EdgeState, _Without(edges, distinct(users * edges.n_items + items)))
-
-
 class _Without:
-    """Edges in which some pairs, the ``keys`` user * n_items + item, are missing from what users are asked for."""
+    """Edges in which some users have the edges of ``rows``; all else is as in the state."""
 
-    def __init__(self, edges: EdgeState, keys: IntArray) -> None:
-        self._edges, self._keys = edges, keys
+    def __init__(self, edges: EdgeState, users: IntArray, rows: Rows) -> None:
+        self._edges, self._users, self._rows = edges, users, rows
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
-        rows = self._edges.of_users(users, times=times)
-        stays = ~contains(
-            self._keys, np.repeat(users.astype(np.int64), np.diff(rows.indptr)) * self._edges.n_items + rows.ids
-        )
-        return Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)
+        rows = self._rows if np.array_equal(users, self._users) else self._edges.of_users(users, times=True)
+        return rows if times else replace(rows, timestamp=None)
