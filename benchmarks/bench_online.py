@@ -139,6 +139,27 @@ def singles(trainer: Follower, events: Events, n: int, disk: Disk) -> dict[str, 
     return found
 
 
+def felt(trainer: Follower, events: Events, n: int) -> dict[str, list[float]]:
+    """Take n events one by one, and rank for the user of each with and without dislikes that are felt; milliseconds.
+
+    Of processor time, and of users with a dislike; which of the two rankings comes first alternates.
+    """
+    found: dict[str, list[float]] = {"felt": [], "not_felt": []}
+    strengths = {"felt": trainer.learner.dislike_strength, "not_felt": 0.0}
+    while len(found["felt"]) < n:
+        batch = events.draw(1)
+        trainer.update(batch)
+        if not trainer.state.edges.user_dislikes[trainer.state.users.id_of(batch.user_id[0])]:
+            continue
+        for name in sorted(strengths, reverse=bool(len(found["felt"]) % 2)):
+            trainer.learner.dislike_strength = strengths[name]
+            cpu = time.thread_time()
+            trainer.recommend(batch.user_id[0], 20)
+            found[name].append((time.thread_time() - cpu) * 1e3)
+    trainer.learner.dislike_strength = strengths["felt"]
+    return found
+
+
 def percentiles(times: list[float]) -> dict[str, float]:
     """Return p50, p95, p99 and the longest."""
     return dict(zip(("p50", "p95", "p99", "max"), np.percentile(times, [50, 95, 99, 100]).tolist(), strict=True))
@@ -167,6 +188,8 @@ def measure(edges: int, n_singles: int, model: str, graph: Path, folder: Path) -
     singles(trainer, events, 20, disk)
 
     found["alone"] = {name: percentiles(each) for name, each in singles(trainer, events, n_singles, disk).items()}
+    for name, each in felt(trainer, events, n_singles).items():
+        found["alone"][name] = percentiles(each)
     for size, count in ((100, 30), (1000, 5)):
         batches = [events.draw(size) for _ in range(count)]
         cpu = time.process_time()
@@ -205,6 +228,11 @@ def figures(found: dict[str, Any]) -> list[Figure]:
     name = f"{edges / 1e6:g}M edges ({found['users']} users, {found['items']} items): "
     made = [
         Figure(name + "latency of one event, p99", found["alone"]["total"]["p99"], "ms", LATENCY.get(edges)),
+        Figure(
+            name + "list of a user with dislikes, p99, over that without the personal verdict",
+            found["alone"]["felt"]["p99"] / found["alone"]["not_felt"]["p99"],
+            "",
+        ),
         Figure(name + "events a second, durable, in hundreds", found["events_per_s_100"], "/s", 1000.0, at_least=True),
         Figure(name + "refresh while events come", found["refresh"]["wall_s"], "s", 5.0 if large else None),
         Figure(name + "peak memory", found["peak"] / 1e9, "GB", 4.0 if large else None),

@@ -99,16 +99,14 @@ class Verdicts:
         return Verdicts(owner, self.item[places], self.like[places], self.timed[places], len(users))
 
     @cached_property
-    def _ends(self) -> IntArray:
+    def _ends(self) -> IntArray | int:
         """The last event of the user of each, ``[n_events]``."""
-        if self.n_users == 1:
-            return np.full(len(self.user), len(self.user) - 1)
-        return np.searchsorted(self.user, self.user, "right") - 1
+        return np.searchsorted(self.user, self.user, "right") - 1 if self.n_users > 1 else -1
 
     def _later(self, counted: npt.NDArray[np.bool_]) -> IntArray:
         """Return how many of the counted events of its user are later than each event, ``[n_events]``."""
         total = np.cumsum(counted)
-        return total[self._ends] - total
+        return np.asarray(total[self._ends] - total if len(total) else total, dtype=np.int64)
 
     @cached_property
     def last_run(self) -> npt.NDArray[np.bool_]:
@@ -313,8 +311,9 @@ class Demotions:
         key = verdicts.user[event] * n_items + item
         dislikes = verdicts.user[~verdicts.like] * n_items + verdicts.item[~verdicts.like]
         # a like has its places for what is disliked, too: another dislike must not make it protect more
-        new = ~contains(seen, key) | (verdicts.like[event] & contains(np.sort(dislikes), key))
-        new &= item > 0
+        new = (item > 0) & ~contains(seen, key)
+        of_likes = np.flatnonzero(verdicts.like[event] & (item > 0))
+        new[of_likes] |= contains(np.sort(dislikes), key[of_likes])
         number = np.append(0, np.cumsum(new))  # of the new items up to each entry
         ends = np.cumsum(length)
         kept = np.flatnonzero(new & (number[1:] - np.repeat(number[ends - length], length) <= NEAR))

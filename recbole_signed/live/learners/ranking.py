@@ -20,6 +20,7 @@ from recbole_signed.arrays import contains, distinct, spans
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.personal_verdict import (
     LARGE,
+    NEAR,
     WIDE,
     Demotions,
     Neighbourhoods,
@@ -75,7 +76,8 @@ class Judged:
         verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
         n_items = edges.n_items
         seen = distinct(owner * n_items + rows.ids)
-        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
+        most = min(NEAR + int(np.diff(rows.indptr).max()), WIDE)  # after what the user has an edge to, enough are left
+        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), n_items)
         held_back, run = verdicts.held_back, verdicts.last_run
         self.left_out = verdicts.item[held_back]
         self.edges = self.before = self._without(known, owner, rows, verdicts, held_back)
@@ -86,21 +88,18 @@ class Judged:
         self, known: IntArray, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray
     ) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
-        if not left_out.any():
-            return self.before
-        n_items = self.before.n_items
-        keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
-        stays = ~contains(keys, owner * n_items + rows.ids)
-        return cast(
-            EdgeState, _Without(self.before, known, Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp))
-        )
+        if left_out.any():
+            n_items = self.before.n_items
+            keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
+            stays = ~contains(keys, owner * n_items + rows.ids)
+            rows = Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)
+        return cast(EdgeState, _Without(self.before, known, rows))
 
     def scores(self) -> torch.Tensor:
         """Return what all items are ranked by, ``[len(users), n_items]``."""
         found = self.learner.scores(self.edges, self.users)
         if len(self.fallen):
-            place = torch.from_numpy(self.fallen.user), torch.from_numpy(self.fallen.item)
-            found[place] = torch.from_numpy(self.lowered(found)).to(found)
+            found.numpy()[self.fallen.user, self.fallen.item] = self.lowered(found)
         return found
 
     def lowered(self, scores: torch.Tensor | None = None) -> np.ndarray:
@@ -110,7 +109,7 @@ class Judged:
         if scores is None:
             own = self._of_pairs(self.edges)
         else:
-            own = scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)].numpy()
+            own = scores.numpy()[fallen.user, fallen.item]
         if neutral is None:
             sample = middle_items(self.edges.n_items, self.edges.have_edges)
             if scores is None:
@@ -186,13 +185,13 @@ def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int, keys
     return [int(item) for item in fallen.item[fallen.cause == dislike]]
 
 
-def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
-    """Return what is near to items by the likes of all users as they are now."""
+def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None, most: int = WIDE) -> Neighbourhoods:
+    """Return what is near to items by the likes of all users as they are now; in small catalogues so many of each."""
     edges = edges.of_all
     item_keys, n_likes = None if keys is None else keys[1], edges.item_likes
     if edges.n_items > LARGE:
         return Neighbourhoods.of(_counted(edges, items, keys), n_likes, items, item_keys)
-    return Neighbourhoods(*edges.nearest(items, item_keys, WIDE))
+    return Neighbourhoods(*edges.nearest(items, item_keys, most))
 
 
 def _counted(edges: EdgeState, items: IntArray, keys: Keys | None) -> sp.csr_matrix:
@@ -338,4 +337,4 @@ class _Without:
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
         rows = self._rows if np.array_equal(users, self._users) else self._edges.of_users(users, times=True)
-        return rows if times else replace(rows, timestamp=None)
+        return rows if times else Rows(rows.indptr, rows.ids, rows.kind)

@@ -148,6 +148,7 @@ class NearestItems:
         if self._table is not None and self._counted[item]:
             return self._table[item, : edges.n_items]
         common = np.bincount(edges.liked_by(edges.likers(np.array([item])).ids), minlength=edges.n_items)
+        common[0] = 0
         if self._table is not None:
             self._table[item, : len(common)], self._counted[item] = common, True
         return common
