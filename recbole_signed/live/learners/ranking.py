@@ -106,10 +106,7 @@ class Judged:
         """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``; ``scores`` of all items are looked up."""
         learner, fallen = self.learner, self.fallen
         neutral = learner.without_taste(fallen.item)
-        if scores is None:
-            own = self._of_pairs(self.edges)
-        else:
-            own = scores.numpy()[fallen.user, fallen.item]
+        own = self._of_pairs(self.edges) if scores is None else scores.numpy()[fallen.user, fallen.item]
         if neutral is None:
             sample = middle_items(self.edges.n_items, self.edges.have_edges)
             if scores is None:

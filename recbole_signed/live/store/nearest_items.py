@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ CELLS = 8_000_000
 PIECE_OF_ITEMS = 1_024
 """Items whose rows are read at a time."""
 MOST_CHANGES = 256
-"""Changed likes of a batch above which all rows are made again when they are asked for."""
+"""Changed likes of a batch above which all is counted again when it is asked for."""
+MOST_MOVES = 20_000
+"""Changed pairs of items above which all rows are made again."""
 FEW_LIKES = 64
 """Likes of an item up to which its own neighbours are looked for when it loses one."""
 TABLE = 20_000_000
@@ -187,53 +190,63 @@ class NearestItems:
         user, item, gained = user[changed], item[changed], new[changed] == LIKE
         if len(user) > MOST_CHANGES:
             self._rows_again()
-            return
-        self._grow(edges.n_items)
-        for each in np.unique(user).tolist():
-            row = edges.of_user(each)
-            now, own, gains = row.ids[row.kind == LIKE], item[user == each], gained[user == each]
-            before = np.union1d(now[~np.isin(now, own[gains])], own[~gains])
-            for of, likes, step in ((own[gains], now, 1), (own[~gains], before, -1)):
-                stays = likes[~np.isin(likes, own)]
-                for changing in of.tolist():
-                    self._change(edges, changing, likes[likes != changing], stays, step)
+        elif len(user):
+            self._grow(edges.n_items)
+            moves = [each for one in np.unique(user).tolist() for each in _moves(edges, one, user, item, gained)]
+            self._move(edges, *np.concatenate(moves, axis=1))
+            for each in item[~gained].tolist():
+                self._lose(edges, each)
 
-    def _change(self, edges: Any, item: int, others: np.ndarray, stay: np.ndarray, step: int) -> None:
-        """Move what an item and others have in common by a user; ``stay`` are those whose likes do not change."""
+    def _move(self, edges: Any, item: np.ndarray, other: np.ndarray, step: np.ndarray) -> None:
+        """Move what items have in common with others; each pair is given in both orders."""
+        if self._table is not None:
+            np.add.at(self._table, (item, other), step)
+        if len(item) > MOST_MOVES:
+            self._slot[:] = -1
+            self._free = [*range(len(self._item))]
+            return
+        slots = self._slot[item]
+        slots, other, step = (each[slots >= 0] for each in (slots, other, step))
+        here = self._near[slots] == other[:, None]
+        inside, column = here.any(axis=1), here.argmax(axis=1)
+        known = inside & (self._common[slots, column] >= 0)
+        np.add.at(self._common, (slots[known], column[known]), step[known])
+        comes = ~inside & (step > 0)
+        self._wait(edges, slots[comes], other[comes])
+
+    def _lose(self, edges: Any, item: int) -> None:
+        """Let an item come nearer to others, as it lost a like."""
         n_likes = int(edges.item_likes[item])
-        slots = self._slot[others]
-        slots = slots[slots >= 0]
-        row, column = np.nonzero(self._near[slots] == item)
-        self._common[slots[row], column] += step * (self._common[slots[row], column] >= 0)
-        if step > 0:
-            self._wait(np.delete(slots, row), item, n_likes)
-        elif n_likes > FEW_LIKES:  # it may have come nearer everywhere
+        if n_likes > FEW_LIKES:
             self._bound *= np.sqrt(1 + 1 / n_likes) * (1 + 1e-12)
             self._bound_key[:] = NO_KEY
         elif n_likes:
             slots = self._slot[np.unique(edges.liked_by(edges.likers(np.array([item])).ids))]
             slots = slots[slots >= 0]
-            self._wait(slots[~(self._near[slots] == item).any(axis=1)], item, n_likes)
-        if self._table is not None:
-            self._table[others, item] += step
-            self._table[item, stay] += step
-        slot = int(self._slot[item])
-        if slot < 0:
-            return
-        inside = np.isin(self._near[slot], stay) & (self._near[slot] > 0)
-        self._common[slot, inside & (self._common[slot] >= 0)] += step
-        outside = stay[~np.isin(stay, self._near[slot])]
-        here = slice(int(self._used[slot]), int(self._used[slot]) + len(outside))
-        if step > 0 and here.stop > KEPT + WAITING:
-            self._drop(np.array([slot]))
-        elif step > 0:
-            self._near[slot, here], self._common[slot, here], self._used[slot] = outside, UNKNOWN, here.stop
+            slots = slots[~(self._near[slots] == item).any(axis=1)]
+            self._wait(edges, slots, np.full(len(slots), item))
 
-    def _wait(self, slots: np.ndarray, item: int, n_likes: int) -> None:
-        """Put an item in rows that it is not in, where it may come before the bound; drop those without room."""
-        slots = slots[(np.sqrt(n_likes) * (1 + 1e-12) >= self._bound[slots]) & (self._item[slots] != item)]
-        full = self._used[slots] == KEPT + WAITING
+    def _wait(self, edges: Any, slots: np.ndarray, items: np.ndarray) -> None:
+        """Put items in rows that they are not in, where they may come before the bound; drop rows without room."""
+        may = (np.sqrt(edges.item_likes[items]) * (1 + 1e-12) >= self._bound[slots]) & (self._item[slots] != items)
+        slots, items = np.unique([slots[may], items[may]], axis=1)
+        column = self._used[slots] + np.arange(len(slots)) - np.searchsorted(slots, slots)
+        full = column >= KEPT + WAITING
+        self._near[slots[~full], column[~full]], self._common[slots[~full], column[~full]] = items[~full], UNKNOWN
+        self._used[slots[~full]] = column[~full] + 1
         self._drop(slots[full])
-        slots = slots[~full]
-        self._near[slots, self._used[slots]], self._common[slots, self._used[slots]] = item, UNKNOWN
-        self._used[slots] += 1
+
+
+def _moves(
+    edges: Any, one: int, user: np.ndarray, item: np.ndarray, gained: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield items, others and how many more users they have in common, by the changes of one user, in both orders."""
+    row = edges.of_user(one)
+    own, gains = item[user == one], gained[user == one]
+    likes = row.ids[row.kind == LIKE]
+    stay = likes[~np.isin(likes, own)]
+    for changing, step in ((own[gains], 1), (own[~gains], -1)):
+        for each in changing.tolist():
+            others = np.concatenate([stay, changing[changing != each]])
+            yield others, np.full_like(others, each), np.full_like(others, step)
+            yield np.full_like(stay, each), stay, np.full_like(stay, step)
