@@ -224,7 +224,7 @@ def fitted(request: pytest.FixtureRequest) -> tuple[Any, Stream]:
 
 
 @settings(max_examples=15)
-@given(st.integers(1, 300), st.integers(1, 180), st.integers(1, 5))
+@given(st.integers(1, 300), st.integers(1, 180), st.integers(1, 7))
 def test_a_dislike_raises_nothing_that_is_near_to_it(
     fitted: tuple[Any, Stream], user: int, first: int, more: int
 ) -> None:
@@ -317,6 +317,24 @@ def test_events_in_any_order_and_twice_give_the_same_lists(tmp_path: Path, model
         for mine, theirs in zip(found[0], other, strict=True):
             assert [item for item, _ in mine] == [item for item, _ in theirs]
             np.testing.assert_allclose([v for _, v in mine], [v for _, v in theirs], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFT", "SignedEASE", "Pop"])
+def test_what_falls_stays_in_the_list(tmp_path: Path, model: str) -> None:
+    """However strong: a list has all that the user has no edge to, or as many as are asked for."""
+    recommender = begin(tmp_path / "state", model)
+    left = {item for item, _ in recommender.recommend("u1", 30)}
+    for number in range(len(left)):
+        worst, best = (recommender.recommend("u1", 30, dislike_strength=each) for each in (1.0, 0.0))
+        assert {item for item, _ in worst} == {item for item, _ in best} == left
+        for k in (1, 5):
+            assert [item for item, _ in recommender.recommend("u1", k, dislike_strength=1.0)] == [
+                item for item, _ in worst[:k]
+            ]
+        left.discard(best[0][0])
+        recommender.update([event(number, "u1", best[0][0], "dislike")])
+    assert recommender.recommend("u1", 30) == []
+    recommender.close()
 
 
 def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Path) -> None:
