@@ -2,11 +2,11 @@
 
     python benchmarks/bench_online.py --edges 1000000 10000000 --folder /somewhere/on/the/disk
 
-SSF, or with --model SSFT SSF-T (k = 64), on synthetic graphs of the profile 'kuairand', through :class:`OnlineTrainer`,
-on one thread. Latency is from the call of ``update`` with one event to the user's new list of 20, the event being on
-the disk by then; the part for the disk (``durable``) and the processor time of the rest are given apart. The folder
-should lie on the disk that will hold the state. Each size runs in a process of its own, and the memory is that of this
-process.
+SSF, or with --model SSFT SSF-T (k = 64), on synthetic graphs of the profile 'kuairand', or of another --profile,
+through :class:`OnlineTrainer`, on one thread. Latency is from the call of ``update`` with one event to the user's new
+list of 20, the event being on the disk by then; the part for the disk (``durable``) and the processor time of the
+rest are given apart. The folder should lie on the disk that will hold the state. Each size runs in a process of its
+own, and the memory is that of this process.
 """
 
 from __future__ import annotations
@@ -249,9 +249,9 @@ def figures(found: dict[str, Any]) -> list[Figure]:
     return made
 
 
-def draw(edges: int, path: Path) -> None:
+def draw(profile: str, edges: int, path: Path) -> None:
     """Write a synthetic graph."""
-    graph = generate("kuairand", edges, 0, threads=1)
+    graph = generate(profile, edges, 0, threads=1)
     np.savez(path, users=graph.users, items=graph.items, signs=graph.signs, times=graph.times)
 
 
@@ -260,7 +260,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.part:
         part, graph = arguments.part[0], Path(arguments.part[1])
         if part == "draw":
-            draw(arguments.edges[0], graph)
+            draw(arguments.profile, arguments.edges[0], graph)
             print("{}")
         else:
             with tempfile.TemporaryDirectory(dir=graph.parent) as scratch:
@@ -270,8 +270,9 @@ def main(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Figure] = []
     for edges in arguments.edges:
-        graph = (folder / f"kuairand-{edges}.npz").resolve()
-        options = ("--edges", str(edges), "--singles", str(arguments.singles), "--model", arguments.model, "--part")
+        graph = (folder / f"{arguments.profile}-{edges}.npz").resolve()
+        options = ("--edges", str(edges), "--singles", str(arguments.singles), "--model", arguments.model)
+        options += ("--profile", arguments.profile, "--part")
         if not graph.exists():
             in_fresh_process(__file__, *options, "draw", str(graph), folder=folder)
         made += figures(in_fresh_process(__file__, *options, "measure", str(graph), folder=folder))
@@ -285,5 +286,6 @@ if __name__ == "__main__":
     options.add_argument("--edges", type=int, nargs="+", default=list(LATENCY))
     options.add_argument("--singles", type=int, default=1000, help="events that are taken one by one")
     options.add_argument("--model", choices=SETTINGS, default="SSF")
+    options.add_argument("--profile", default="kuairand", help="of 'recbole-signed synth'")
     options.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     sys.exit(main(options.parse_args()))

@@ -359,7 +359,7 @@ class OnlineRecommender(RenewableModel):
             exclude: an item, or several, that are left out.
             include_only: items to choose from; all if None. Those that are not known are passed over.
             dislike_strength: from 0 to 1, of the personal verdict and of what the user asked for less or more of; that
-                of the model if None.
+                of the model, and .7, if None.
 
         Raises:
             UsageError: ``user`` or an item is not an id, ``k`` is not a whole number of 1 or more, or the strength is

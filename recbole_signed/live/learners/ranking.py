@@ -138,7 +138,7 @@ def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learne
     changed: Any = copy.copy(learner)
     for name, value in parameters.items():
         if name == "dislike_strength":
-            changed.dislike_strength = value
+            changed.dislike_strength = changed.wish_strength = value
         elif name == "dislike_aversion" and hasattr(changed, "with_aversion"):
             changed = changed.with_aversion(value)
         else:
@@ -169,7 +169,7 @@ def explained(
         by = told.score - float(judged.lowered()[0])
         told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
     if asked is not None and (reasons := asked.reasons(item)):
-        (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.dislike_strength)
+        (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.wish_strength)
         told = replace(told, moved=float(now) - told.ranked, reasons=tuple(reasons))
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     met = row.ids[(row.ids == item) & (sign_of(row.kind) == 0)]  # no learner reads it, but it leaves the lists
@@ -277,7 +277,7 @@ def _ranked(
     if chosen is not None:
         found = chosen, _scores_of(judged, chosen)
         if moves is not None:
-            found = chosen, moves.moved(found[1], chosen, _middle(judged), learner.dislike_strength)
+            found = chosen, moves.moved(found[1], chosen, _middle(judged), learner.wish_strength)
     elif moves is None:
         found = _without_all_scores(judged, k, hidden)
     if found is not None:
@@ -287,7 +287,7 @@ def _ranked(
     scores = judged.scores()
     if moves is not None:
         row = scores[0].numpy()
-        scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.dislike_strength))
+        scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.wish_strength))
     scores[:, torch.from_numpy(hidden)] = -torch.inf
     (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys[1]))
     known = values > -torch.inf
