@@ -134,7 +134,7 @@ def test_a_dislike_with_an_end_or_about_a_feature(folder: Path, clock: Clock, ab
 
 
 def test_an_undo_takes_back_what_an_event_asked_for(tmp_path: Path, clock: Clock) -> None:
-    """All its values, of its user alone, and nothing that has taken its place; also in one batch and after a restart."""
+    """All its values, of its user alone, and nothing that took its place; also in one batch and after a restart."""
     live = begin(tmp_path / "state", "Pop")
     live.update([said("", "item", f"i{n}", features={"genre": genre(f"i{n}")}) for n in range(1, N_ITEMS + 1)])
     before = live.recommend("u1", N_ITEMS)
