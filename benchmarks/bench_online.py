@@ -2,11 +2,11 @@
 
     python benchmarks/bench_online.py --edges 1000000 10000000 --folder /somewhere/on/the/disk
 
-SSF, or with --model SSFT SSF-T (k = 64), on synthetic graphs of the profile 'kuairand', through :class:`OnlineTrainer`,
-on one thread. Latency is from the call of ``update`` with one event to the user's new list of 20, the event being on
-the disk by then; the part for the disk (``durable``) and the processor time of the rest are given apart. The folder
-should lie on the disk that will hold the state. Each size runs in a process of its own, and the memory is that of this
-process.
+SSF, or with --model SSFT SSF-T (k = 64), on synthetic graphs of the profile 'kuairand', or of another --profile,
+through :class:`OnlineTrainer`, on one thread. Latency is from the call of ``update`` with one event to the user's new
+list of 20, the event being on the disk by then; the part for the disk (``durable``) and the processor time of the
+rest are given apart. The folder should lie on the disk that will hold the state. Each size runs in a process of its
+own, and the memory is that of this process.
 """
 
 from __future__ import annotations
@@ -139,6 +139,27 @@ def singles(trainer: Follower, events: Events, n: int, disk: Disk) -> dict[str, 
     return found
 
 
+def felt(trainer: Follower, events: Events, n: int) -> dict[str, list[float]]:
+    """Take n events one by one, and rank for the user of each with and without dislikes that are felt; milliseconds.
+
+    Of processor time, and of users with a dislike; which of the two rankings comes first alternates.
+    """
+    found: dict[str, list[float]] = {"felt": [], "not_felt": []}
+    strengths = {"felt": trainer.learner.dislike_strength, "not_felt": 0.0}
+    while len(found["felt"]) < n:
+        batch = events.draw(1)
+        trainer.update(batch)
+        if not trainer.state.edges.user_dislikes[trainer.state.users.id_of(batch.user_id[0])]:
+            continue
+        for name in sorted(strengths, reverse=bool(len(found["felt"]) % 2)):
+            trainer.learner.dislike_strength = strengths[name]
+            cpu = time.thread_time()
+            trainer.recommend(batch.user_id[0], 20)
+            found[name].append((time.thread_time() - cpu) * 1e3)
+    trainer.learner.dislike_strength = strengths["felt"]
+    return found
+
+
 def percentiles(times: list[float]) -> dict[str, float]:
     """Return p50, p95, p99 and the longest."""
     return dict(zip(("p50", "p95", "p99", "max"), np.percentile(times, [50, 95, 99, 100]).tolist(), strict=True))
@@ -167,6 +188,8 @@ def measure(edges: int, n_singles: int, model: str, graph: Path, folder: Path) -
     singles(trainer, events, 20, disk)
 
     found["alone"] = {name: percentiles(each) for name, each in singles(trainer, events, n_singles, disk).items()}
+    for name, each in felt(trainer, events, n_singles).items():
+        found["alone"][name] = percentiles(each)
     for size, count in ((100, 30), (1000, 5)):
         batches = [events.draw(size) for _ in range(count)]
         cpu = time.process_time()
@@ -205,6 +228,11 @@ def figures(found: dict[str, Any]) -> list[Figure]:
     name = f"{edges / 1e6:g}M edges ({found['users']} users, {found['items']} items): "
     made = [
         Figure(name + "latency of one event, p99", found["alone"]["total"]["p99"], "ms", LATENCY.get(edges)),
+        Figure(
+            name + "list of a user with dislikes, p99, over that without the personal verdict",
+            found["alone"]["felt"]["p99"] / found["alone"]["not_felt"]["p99"],
+            "",
+        ),
         Figure(name + "events a second, durable, in hundreds", found["events_per_s_100"], "/s", 1000.0, at_least=True),
         Figure(name + "refresh while events come", found["refresh"]["wall_s"], "s", 5.0 if large else None),
         Figure(name + "peak memory", found["peak"] / 1e9, "GB", 4.0 if large else None),
@@ -221,9 +249,9 @@ def figures(found: dict[str, Any]) -> list[Figure]:
     return made
 
 
-def draw(edges: int, path: Path) -> None:
+def draw(profile: str, edges: int, path: Path) -> None:
     """Write a synthetic graph."""
-    graph = generate("kuairand", edges, 0, threads=1)
+    graph = generate(profile, edges, 0, threads=1)
     np.savez(path, users=graph.users, items=graph.items, signs=graph.signs, times=graph.times)
 
 
@@ -232,7 +260,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.part:
         part, graph = arguments.part[0], Path(arguments.part[1])
         if part == "draw":
-            draw(arguments.edges[0], graph)
+            draw(arguments.profile, arguments.edges[0], graph)
             print("{}")
         else:
             with tempfile.TemporaryDirectory(dir=graph.parent) as scratch:
@@ -242,8 +270,9 @@ def main(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Figure] = []
     for edges in arguments.edges:
-        graph = (folder / f"kuairand-{edges}.npz").resolve()
-        options = ("--edges", str(edges), "--singles", str(arguments.singles), "--model", arguments.model, "--part")
+        graph = (folder / f"{arguments.profile}-{edges}.npz").resolve()
+        options = ("--edges", str(edges), "--singles", str(arguments.singles), "--model", arguments.model)
+        options += ("--profile", arguments.profile, "--part")
         if not graph.exists():
             in_fresh_process(__file__, *options, "draw", str(graph), folder=folder)
         made += figures(in_fresh_process(__file__, *options, "measure", str(graph), folder=folder))
@@ -257,5 +286,6 @@ if __name__ == "__main__":
     options.add_argument("--edges", type=int, nargs="+", default=list(LATENCY))
     options.add_argument("--singles", type=int, default=1000, help="events that are taken one by one")
     options.add_argument("--model", choices=SETTINGS, default="SSF")
+    options.add_argument("--profile", default="kuairand", help="of 'recbole-signed synth'")
     options.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     sys.exit(main(options.parse_args()))

@@ -5,9 +5,8 @@ repository: ``python docs/_ext/generated_pages.py`` writes it, there and in the 
 that are files of their own are linked there. On the site the whole part is there, as Markdown: ``models``, ``metrics``,
 ``sign_aware_metrics``, ``commands``, ``file NAME`` (of :data:`FILES`), ``hours``, ``table NAME`` (a table under
 yaml/bench), ``leads NAME A,B`` (how far its models A and B are ahead), ``other_tables``, ``tradeoff NAME``,
-``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``, ``strengths NAME`` (files under
-results/bench/signed), ``stream NAME`` (a
-replay under yaml/online) or ``tutorial NAME`` (a script under examples).
+``front NAME``, ``matched NAME``, ``splits NAME``, ``respond NAME``, ``strengths NAME``, ``wishes NAME`` (files under
+results/bench/signed), ``stream NAME`` (a replay under yaml/online) or ``tutorial NAME`` (a script under examples).
 """
 
 from __future__ import annotations
@@ -266,12 +265,17 @@ def strengths(name: str) -> str:
     return _of_audits(f"strength-{name}")
 
 
-def _of_audits(stem: str) -> str:
-    from recbole_signed.live.respond.responsiveness_table import respond_table
+def wishes(name: str) -> str:
+    """Return what asking for less and more of a feature did in audits."""
+    return _of_audits(f"wishes-{name}", "wishes_table")
+
+
+def _of_audits(stem: str, table: str = "respond_table") -> str:
+    from recbole_signed.live.respond import responsiveness_table
     from recbole_signed.table import to_markdown
 
     rows = (ROOT / "results" / "bench" / "signed" / f"{stem}.jsonl").read_text(encoding="utf-8")
-    return _nested(to_markdown(respond_table([json.loads(line) for line in rows.splitlines()])))
+    return _nested(to_markdown(getattr(responsiveness_table, table)([json.loads(line) for line in rows.splitlines()])))
 
 
 def stream(name: str) -> str:
@@ -371,6 +375,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "front": front,
     "matched": matched,
     "respond": respond,
+    "wishes": wishes,
     "strengths": strengths,
     "splits": splits,
     "stream": stream,

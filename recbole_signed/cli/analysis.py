@@ -103,6 +103,9 @@ def respond(
     model: Models = "SSF",
     users: Annotated[int, typer.Option("--users", min=1, help="Users that are probed.")] = 100,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the list.")] = 20,
+    feature: Annotated[
+        str | None, typer.Option("--feature", help="Column of the items' features, to ask for less and more of.")
+    ] = None,
     config: Files = None,
     seed: Seed = None,
     table: Table = None,
@@ -117,7 +120,12 @@ def respond(
     """
     from recbole_signed.files import replace_text
     from recbole_signed.live.respond.responsiveness import has_learner, respond_all
-    from recbole_signed.live.respond.responsiveness_table import draw_responses, respond_rows, respond_table
+    from recbole_signed.live.respond.responsiveness_table import (
+        draw_responses,
+        respond_rows,
+        respond_table,
+        wishes_table,
+    )
     from recbole_signed.plugin.assignments import layered, parse_assignments
     from recbole_signed.runs.table_settings import asked_models
 
@@ -133,6 +141,7 @@ def respond(
             seed=seed,
             n_users=users,
             k=k,
+            **({} if feature is None else {"feature": feature}),
         )
         rows = output / f"{dataset}.jsonl"
         replace_text(rows, respond_rows(audits))
@@ -140,7 +149,8 @@ def respond(
         note = note_of_missing_extra(lambda: draw_responses(audits, figure)) if figures else None
     found: dict[str, Any] = {"dataset": dataset, "k": k, "audits": audits}
     written = [rows, *([figure] if figures and not note else [])]
-    _print(found, to_text(respond_table(audits)), written, note, as_json)
+    text = "\n\n".join(to_text(each) for each in (respond_table(audits), wishes_table(audits)) if each)
+    _print(found, text, written, note, as_json)
 
 
 def segments(

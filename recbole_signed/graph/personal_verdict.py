@@ -26,13 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from recbole_signed.arrays import contains, distinct, first_rows, spans
+from recbole_signed.arrays import contains, spans
 
 IntArray = npt.NDArray[np.int64]
 
@@ -97,13 +98,17 @@ class Verdicts:
         owner = np.repeat(np.arange(len(users)), length)
         return Verdicts(owner, self.item[places], self.like[places], self.timed[places], len(users))
 
+    @cached_property
+    def _ends(self) -> IntArray | int:
+        """The last event of the user of each, ``[n_events]``."""
+        return np.searchsorted(self.user, self.user, "right") - 1 if self.n_users > 1 else -1
+
     def _later(self, counted: npt.NDArray[np.bool_]) -> IntArray:
         """Return how many of the counted events of its user are later than each event, ``[n_events]``."""
         total = np.cumsum(counted)
-        ends = np.searchsorted(self.user, self.user, "right") - 1
-        return np.asarray(total[ends] - total if len(total) else total, dtype=np.int64)
+        return np.asarray(total[self._ends] - total if len(total) else total, dtype=np.int64)
 
-    @property
+    @cached_property
     def last_run(self) -> npt.NDArray[np.bool_]:
         """Which events are dislikes of a known time that no verdict of another kind or time follows."""
         return ~self.like & self.timed & (self._later(self.like | ~self.timed) == 0)
@@ -116,7 +121,7 @@ class Verdicts:
         first[1:] &= ~run[:-1] | (self.user[1:] != self.user[:-1])
         return run & ~(first & (self._later(run) > 0))
 
-    @property
+    @cached_property
     def strengths(self) -> npt.NDArray[np.float64]:
         """What each dislike counts, ``[n_events]``; 0 of likes, and of dislikes that are too old to act."""
         begins = ~self.like
@@ -290,28 +295,31 @@ class Demotions:
         """
         strengths = verdicts.strengths
         acting = strengths > 0
-        first = first_rows(np.where(acting, verdicts.user, verdicts.n_users), verdicts.n_users + 1)
-        later = np.arange(len(acting)) > first[verdicts.user]
-        events = np.flatnonzero(acting | (verdicts.protecting & later))
+        # a like protects from an earlier dislike alone
+        n_acting = np.bincount(verdicts.user[acting], minlength=verdicts.n_users)[verdicts.user]
+        events = np.flatnonzero(acting | (verdicts.protecting & (verdicts._later(acting) < n_acting)))
         if not len(events):
             return cls.none()
-        asked, place = np.unique(verdicts.item[events], return_inverse=True)
+        asked, place = verdicts.item[events], np.arange(len(events))
+        if verdicts.n_users > 1:
+            asked, place = np.unique(asked, return_inverse=True)
         found = near(asked)
         length = np.diff(found.indptr)[place]
         event = np.repeat(events, length)
         entry = spans(found.indptr[place], length)
-        key = verdicts.user[event] * n_items + found.items[entry]
+        item = found.items[entry]
+        key = verdicts.user[event] * n_items + item
         dislikes = verdicts.user[~verdicts.like] * n_items + verdicts.item[~verdicts.like]
         # a like has its places for what is disliked, too: another dislike must not make it protect more
-        new = ~contains(seen, key) | (verdicts.like[event] & contains(distinct(dislikes), key))
-        new &= found.items[entry] > 0
-        event, entry, key = event[new], entry[new], key[new]
+        new = (item > 0) & ~contains(seen, key)
+        of_likes = np.flatnonzero(verdicts.like[event] & (item > 0))
+        new[of_likes] |= contains(np.sort(dislikes), key[of_likes])
+        number = np.append(0, np.cumsum(new))  # of the new items up to each entry
+        ends = np.cumsum(length)
+        kept = np.flatnonzero(new & (number[1:] - np.repeat(number[ends - length], length) <= NEAR))
+        event, key, cosine = event[kept], key[kept], found.cosines[entry[kept]]
         first = np.searchsorted(event, event)
-        kept = np.arange(len(event)) - first < NEAR
-        event, entry, key, first = event[kept], entry[kept], key[kept], np.searchsorted(event[kept], event[kept])
-        cosine = found.cosines[entry]
-        nearness = np.sqrt(cosine / cosine[first]) if len(first) else cosine
-        return cls._strongest(verdicts, strengths, event, key, nearness, n_items)
+        return cls._strongest(verdicts, strengths, event, key, np.sqrt(cosine / cosine[first]), n_items)
 
     @classmethod
     def _strongest(
@@ -324,27 +332,34 @@ class Demotions:
         n_items: int,
     ) -> Demotions:
         """Return the strongest demotion of each pair, from what each event is near to."""
-        order = np.lexsort((-event, key))  # of each pair the newest event first
+        if not len(key):
+            return cls.none()
+        order = len(key) - 1 - np.argsort(key[::-1], kind="stable")  # of each pair the newest event first
         event, key, nearness = event[order], key[order], nearness[order]
         like = verdicts.like[event]
-        pair = np.cumsum(np.append(False, key[1:] != key[:-1])) if len(key) else key
-        # the largest protection by a newer like: a running maximum within each pair, which the offset keeps apart; of
-        # ranks, as an offset would round the values themselves, and more so the more users are asked for
-        values, rank = np.unique(np.where(like, nearness, 0.0), return_inverse=True)
-        offset = pair * len(values)
-        protection = values[np.maximum.accumulate(rank + offset) - offset]
-        pull = np.where(like, 0.0, strengths[event] * nearness * np.clip(1.0 - protection, 0.0, 1.0))
-        last = verdicts.last_run[event] & (pull > 0)
-        order = np.lexsort((-pull, pair))
-        best = order[np.append(True, np.diff(pair[order]) != 0)] if len(order) else order
-        best = best[pull[best] > 0]
-        marked = distinct(key[last])
+        begins = np.append(True, key[1:] != key[:-1])
+        pair = np.cumsum(begins) - 1
+        pull = np.where(like, 0.0, strengths[event] * nearness)
+        if like.any():
+            # the largest protection by a newer like: a running maximum within each pair, which the offset keeps apart;
+            # of ranks, as an offset would round the values themselves, and more so the more users are asked for
+            by_size = np.argsort(np.where(like, nearness, 0.0), kind="stable")
+            rank = np.empty_like(by_size)
+            rank[by_size] = np.arange(len(by_size))
+            offset = pair * len(by_size)
+            strongest = by_size[np.maximum.accumulate(rank + offset) - offset]
+            pull *= np.clip(1.0 - np.where(like, nearness, 0.0)[strongest], 0.0, 1.0)
+        best = np.lexsort((-pull, pair))[begins]
+        starts = np.flatnonzero(begins)
+        in_last_run = np.logical_or.reduceat(verdicts.last_run[event] & (pull > 0), starts)
+        falls = pull[best] > 0
+        best = best[falls]
         return cls(
             key[best] // n_items,
             key[best] % n_items,
             pull[best],
             verdicts.item[event[best]],
-            contains(marked, key[best]),
+            in_last_run[falls],
         )
 
     def __len__(self) -> int:

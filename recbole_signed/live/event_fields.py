@@ -3,7 +3,7 @@
 A user asks for something beside verdicts:
 
 * ``less`` and ``more`` name values by ``features``, such as ``{"genre": "Horror"}`` or ``{"genre": ["War", "News"]}``;
-  ``undo`` takes back what was asked for of the values that it names.
+  ``undo`` takes back what was asked for of the values that it names, or by the ``event`` with an id.
 * ``dislike`` with ``about``, a feature: ``less`` of the values that the item has, and the item is hidden. It is no
   dislike of the item: no model learns of it, and nothing that is near the item falls.
 * each may have a ``duration`` in seconds from its time stamp, after which it is as if it had never been. A dislike with
@@ -29,6 +29,7 @@ ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}
 OF_SOME = {
     "about": ((ASIDE,), "about is a field of the type dislike alone"),
     "duration": ((ASIDE, LESS, MORE), "duration is a field of the types dislike, less and more alone"),
+    "event": ((UNDO,), "event is a field of the type undo alone"),
     "features": ((LESS, MORE, UNDO), "features are announced by the types item and user alone"),
 }
 """Fields that types have which announce nothing, and why others are refused; in a stream nobody reads theirs."""
@@ -59,7 +60,7 @@ def pairs_of(features: Mapping[str, Any], of_words: Collection[str] = ()) -> set
 
 
 def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]:
-    """Return the type of a row, and as JSON what it asks for: ``features`` or ``about``, and ``duration``.
+    """Return the type of a row, and as JSON what it asks for: ``features``, ``about`` or ``event``, and ``duration``.
 
     Args:
         row: fields by name.
@@ -72,7 +73,14 @@ def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]
     if kind != dislike and kind not in ASKING:
         return kind, ""
     told: dict[str, Any] = {}
-    if kind != dislike:
+    if kind == UNDO and not is_nothing(event := row.get("event")):
+        if not is_nothing(row.get("features")):
+            raise InvalidRowError("an undo names features or an event, not both")
+        try:
+            told["event"] = id_text(event)
+        except ValueError as error:
+            raise InvalidRowError(f"event {error}; expected the event_id of what is taken back") from None
+    elif kind != dislike:
         told["features"] = _named(row.get("features"))
     elif not is_nothing(about := row.get("about")) and about != "item":
         try:

@@ -104,6 +104,7 @@ class Event:
             neither any more, is asked for.
         about: of a dislike: the feature that it is about; None for the item.
         duration: seconds for which a dislike, ``less`` or ``more`` acts; None: until it is taken back.
+        event: of an ``undo`` without features: the id of what is taken back.
     """
 
     event_id: str
@@ -115,6 +116,7 @@ class Event:
     features: Mapping[str, Any] | None = None
     about: str | None = None
     duration: float | None = None
+    event: str | None = None
 
 
 @dataclass(frozen=True)

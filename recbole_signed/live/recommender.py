@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live.event_fields import ASKING
+from recbole_signed.ids_and_times import quoted
+from recbole_signed.live.event_fields import ASKING, UNDO
 from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.live.learners.asked import Asked, ItemValues, unknown_values
 from recbole_signed.live.learners.base import Learner
@@ -221,6 +222,10 @@ class OnlineRecommender(RenewableModel):
         if (batch.type >= min(ASKING)).any():
             with self._entered() as (state, learner):
                 found |= unknown_values(ItemValues(state, learner), batch)
+                for row in np.flatnonzero(batch.type == UNDO).tolist():
+                    event = json.loads(batch.features[row]).get("event")
+                    if event is not None and event not in batch.event_id[:row] and not state.log.known(event):
+                        found[row] = f"there is no event with the id {quoted(event)} to take back"
         return dict(sorted(found.items()))
 
     # ---- what is shown
@@ -359,7 +364,7 @@ class OnlineRecommender(RenewableModel):
             exclude: an item, or several, that are left out.
             include_only: items to choose from; all if None. Those that are not known are passed over.
             dislike_strength: from 0 to 1, of the personal verdict and of what the user asked for less or more of; that
-                of the model if None.
+                of the model, and .7, if None.
 
         Raises:
             UsageError: ``user`` or an item is not an id, ``k`` is not a whole number of 1 or more, or the strength is

@@ -20,6 +20,7 @@ from recbole_signed.live import LIKE, Event, OnlineRecommender
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.respond import respond, responsiveness
 from recbole_signed.live.respond.responsiveness import has_learner, overlap, respond_all
+from recbole_signed.live.respond.responsiveness_table import wishes_table
 from recbole_signed.runs.table_settings import asked_models
 
 QUICK: dict[str, Any] = {"state": "ERROR", "epochs": 3, "eval_step": 1, "topk": [5]}
@@ -56,6 +57,25 @@ def test_a_disliked_item_goes_and_what_is_taken_back_leaves_nothing(model: str, 
     again = respond(model, toy, overrides=QUICK, n_users=6, k=5)
     for one, other in zip(found["probes"], again["probes"], strict=True):
         assert {**one, "milliseconds": 0} == {**other, "milliseconds": 0}
+
+
+def test_less_and_more_of_a_feature_move_its_items_and_are_undone(toy: str, tmp_path: Path) -> None:
+    """Whatever strength a fit chose for dislikes."""
+    data = tmp_path / "atomic_files" / toy
+    (data / "dataset.json").unlink()
+    items = sorted({line.split("\t")[1] for line in (data / f"{toy}.inter").read_text().splitlines()[1:]})
+    rows = [f"{item}\t{'a b' if place % 2 else 'b'}" for place, item in enumerate(items)]
+    (data / f"{toy}.item").write_text("\n".join(["item_id:token\tkind:token_seq", *rows]) + "\n")
+    overrides = {**QUICK, "online_settings": {"dislike_strength": 0}}
+    found = respond("Pop", toy, overrides=overrides, n_users=8, k=5, feature="kind")
+    wishes = found["wishes"]
+    assert (wishes["users"], wishes["undone"]) == (8, 1)
+    assert wishes["less"][0] == 5  # of b, which all items have
+    assert wishes["more"][1] > wishes["more"][0]
+    table = wishes_table([found, {**found, "wishes": None}])
+    assert table is not None
+    assert table.title == f"Less and more of kind on {toy}, 8 users, lists of 5"
+    assert len(table.sections[0].lines) == 1
 
 
 def test_a_dislike_bites_where_its_strength_lets_it(toy: str) -> None:

@@ -133,6 +133,42 @@ def test_a_dislike_with_an_end_or_about_a_feature(folder: Path, clock: Clock, ab
     live.close()
 
 
+def test_an_undo_takes_back_what_an_event_asked_for(tmp_path: Path, clock: Clock) -> None:
+    """All its values, of its user alone, and nothing that took its place; also in one batch and after a restart."""
+    live = begin(tmp_path / "state", "Pop")
+    live.update([said("", "item", f"i{n}", features={"genre": genre(f"i{n}")}) for n in range(1, N_ITEMS + 1)])
+    before = live.recommend("u1", N_ITEMS)
+    less = said("u1", "less", features={"genre": ["Horror", "Comedy"]})
+    live.update([less])
+    asked = live.recommend("u1", N_ITEMS)
+    live.update([said("u2", "undo", event=less.event_id)])
+    assert live.recommend("u1", N_ITEMS) == asked != before
+    live.close()
+    live = opened(tmp_path / "state", clock)
+    undo = said("u1", "undo", event=less.event_id)
+    live.update([undo, undo])
+    assert live.recommend("u1", N_ITEMS) == before
+
+    more = said("u1", "more", features=of("Comedy"))
+    live.update([more, said("u1", "undo", event=more.event_id)])
+    assert live.recommend("u1", N_ITEMS) == before
+    dislike = said("u1", "dislike", before[0][0], about="genre")
+    live.update([dislike, less := again(less)])
+    live.update([said("u1", "undo", event=dislike.event_id)])
+    assert live.recommend("u1", N_ITEMS) == asked
+    live.update([more := again(more)])
+    newest = live.recommend("u1", N_ITEMS)
+    live.update([said("u1", "undo", event=less.event_id), said("u1", "less", features=of("Horror"))])
+    assert live.recommend("u1", N_ITEMS) == newest  # more of Comedy is newer than the event
+    with pytest.raises(UsageError, match="there is no event with the id 'nothing' to take back"):
+        live.update([said("u1", "undo", event="nothing")])
+    with pytest.raises(UsageError, match="not both"):
+        live.update([said("u1", "undo", event=more.event_id, features=of("Comedy"))])
+    with pytest.raises(UsageError, match="event is a field of the type undo alone"):
+        live.update([said("u1", "like", "i1", event=more.event_id)])
+    live.close()
+
+
 def again(event: Event) -> Event:
     """Return the event at a later time."""
     number = next(numbers)
@@ -275,6 +311,7 @@ def test_events_come_back_from_a_batch_as_they_were() -> None:
         said("u", "dislike", "i", duration=3.0),
         said("u", "dislike", "i"),
         said("u", "undo", features={"genre": ["A"]}),
+        said("u", "undo", event="e"),
     ]
     assert list(EventBatch.of(events).events()) == events
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import edge_streams as streams
 import numpy as np
@@ -21,6 +22,7 @@ from small_recommender import begin, event
 from verdict_reference import Person
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.personal_verdict import Neighbourhoods
 from recbole_signed.live import LIKE, Event, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
@@ -29,6 +31,7 @@ from recbole_signed.live.learners.ranking import Judged, neighbourhoods, ranked_
 from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
 from recbole_signed.live.learners.ssf.learner import SpectralLearner
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
+from recbole_signed.live.store import nearest_items
 from recbole_signed.live.trainer import base_of
 from recbole_signed.model.verdicts import PersonalVerdicts
 from recbole_signed.plugin.ranges import _warn_once
@@ -122,6 +125,42 @@ def test_offline_and_live_are_the_formula(people: list[Person]) -> None:
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
+NARROW: dict[str, int] = {
+    "KEPT": 5,
+    "WAITING": 2,
+    "PIECE_OF_ITEMS": 4,
+    "CELLS": 20,
+    "FEW_LIKES": 3,
+    "MOST_CHANGES": 9,
+    "MOST_MOVES": 60,
+}
+
+
+@pytest.mark.parametrize(
+    "widths", [{**NARROW, "TABLE": 0}, NARROW, {"FEW_LIKES": 64}], ids=["narrow", "with a table", "wide"]
+)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_what_is_near_follows_each_event(widths: dict[str, int], data: st.DataObject) -> None:
+    """Rows are made, kept, moved and made again: each is that of the likes as they are."""
+    most = 3 if "KEPT" in widths else 64
+    with patch.multiple(nearest_items, **widths):
+        stream = streams.small_stream()
+        keys = np.random.default_rng(0).permutation(100)
+        for batch in [[(1, 1, LIKE)], *data.draw(streams.batches)]:
+            stream.take(batch)
+            likes = stream.signs() == 1
+            n_likes, n_items = likes.sum(axis=0), stream.sizes[1]
+            asked = np.array(data.draw(st.lists(st.integers(1, n_items - 1), min_size=1, max_size=6)))
+            indptr, near, cosines = stream.edges.nearest(asked, keys, most)
+            for place, item in enumerate(asked.tolist()):
+                here = slice(indptr[place], indptr[place + 1])
+                common = (likes[:, [item]] & likes).sum(axis=0)
+                wanted = Neighbourhoods.row(common, n_likes, item, keys)
+                assert near[here].tolist() == wanted[0][:most].tolist()
+                np.testing.assert_array_equal(cosines[here], wanted[1][:most])
+
+
 CLOSED: dict[str, Any] = {"auto": False, "rank": 12, "cutoff": 5}
 
 
@@ -185,7 +224,7 @@ def fitted(request: pytest.FixtureRequest) -> tuple[Any, Stream]:
 
 
 @settings(max_examples=15)
-@given(st.integers(1, 300), st.integers(1, 180), st.integers(1, 5))
+@given(st.integers(1, 300), st.integers(1, 180), st.integers(1, 7))
 def test_a_dislike_raises_nothing_that_is_near_to_it(
     fitted: tuple[Any, Stream], user: int, first: int, more: int
 ) -> None:
@@ -278,6 +317,24 @@ def test_events_in_any_order_and_twice_give_the_same_lists(tmp_path: Path, model
         for mine, theirs in zip(found[0], other, strict=True):
             assert [item for item, _ in mine] == [item for item, _ in theirs]
             np.testing.assert_allclose([v for _, v in mine], [v for _, v in theirs], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["SSF", "SSFT", "SignedEASE", "Pop"])
+def test_what_falls_stays_in_the_list(tmp_path: Path, model: str) -> None:
+    """However strong: a list has all that the user has no edge to, or as many as are asked for."""
+    recommender = begin(tmp_path / "state", model)
+    left = {item for item, _ in recommender.recommend("u1", 30)}
+    for number in range(len(left)):
+        worst, best = (recommender.recommend("u1", 30, dislike_strength=each) for each in (1.0, 0.0))
+        assert {item for item, _ in worst} == {item for item, _ in best} == left
+        for k in (1, 5):
+            assert [item for item, _ in recommender.recommend("u1", k, dislike_strength=1.0)] == [
+                item for item, _ in worst[:k]
+            ]
+        left.discard(best[0][0])
+        recommender.update([event(number, "u1", best[0][0], "dislike")])
+    assert recommender.recommend("u1", 30) == []
+    recommender.close()
 
 
 def test_of_who_is_forgotten_nothing_is_left_in_the_lists_of_others(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ With the score s of an item and the middle m of the user's scores of items that 
 
 .. math:: s' = m + f\, (s - m), \qquad f = (1 - \lambda)^{less} (1 + \lambda)^{more} \quad (s > m).
 
-An exponent is 1 for an item with any value that less, or more, is asked for of, else 0; :math:`\lambda` is the
-strength of the personal verdict. Below the middle ``less`` changes nothing and ``more`` lifts, :math:`f = 1 - \lambda`.
-So items of one value keep their order, what has none of them keeps its score, and a list stays as long as it was.
+An exponent is 1 for an item with any value that less, or more, is asked for of, else 0; :math:`\lambda` is .7, or the
+``dislike_strength`` of the request, the variant or the service. Below the middle ``less`` changes nothing and
+``more`` lifts, :math:`f = 1 - \lambda`. So items of one value keep their order, what has none of them keeps its
+score, and a list stays as long as it was.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ class Learner:
     name: str
     dislike_strength: float = STRENGTH
     """How far what is near to a dislike falls, from 0 to 1, see ``ranking.py``. Can be changed any time."""
+    wish_strength: float = STRENGTH
+    """How far what less or more is asked for of moves: whoever asks wants it, so that no fit chooses it."""
     ranks_without_edges: bool = True
     """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
     _near: Any = None  # Neighbours, of learners that have item vectors

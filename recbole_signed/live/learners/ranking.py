@@ -18,7 +18,16 @@ import torch
 
 from recbole_signed.arrays import contains, distinct, spans
 from recbole_signed.errors import UsageError
-from recbole_signed.graph.personal_verdict import LARGE, Demotions, Neighbourhoods, Verdicts, first_likers, middle_items
+from recbole_signed.graph.personal_verdict import (
+    LARGE,
+    NEAR,
+    WIDE,
+    Demotions,
+    Neighbourhoods,
+    Verdicts,
+    first_likers,
+    middle_items,
+)
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, sign_of
@@ -67,31 +76,37 @@ class Judged:
         verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
         n_items = edges.n_items
         seen = distinct(owner * n_items + rows.ids)
-        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys), n_items)
+        most = min(NEAR + int(np.diff(rows.indptr).max()), WIDE)  # after what the user has an edge to, enough are left
+        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), n_items)
         held_back, run = verdicts.held_back, verdicts.last_run
         self.left_out = verdicts.item[held_back]
-        self.edges, self.before = (
-            without(edges, known[verdicts.user[each]], verdicts.item[each]) for each in (held_back, run)
-        )
-        if np.array_equal(held_back, run):
-            self.before = self.edges
+        self.edges = self.before = self._without(known, owner, rows, verdicts, held_back)
+        if not np.array_equal(held_back, run):
+            self.before = self._without(known, owner, rows, verdicts, run)
+
+    def _without(
+        self, known: IntArray, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray
+    ) -> EdgeState:
+        """Return edges in which the users lack some of their verdicts."""
+        if left_out.any():
+            n_items = self.before.n_items
+            keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
+            stays = ~contains(keys, owner * n_items + rows.ids)
+            rows = Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)
+        return cast(EdgeState, _Without(self.before, known, rows))
 
     def scores(self) -> torch.Tensor:
         """Return what all items are ranked by, ``[len(users), n_items]``."""
         found = self.learner.scores(self.edges, self.users)
         if len(self.fallen):
-            place = torch.from_numpy(self.fallen.user), torch.from_numpy(self.fallen.item)
-            found[place] = torch.from_numpy(self.lowered(found)).to(found)
+            found.numpy()[self.fallen.user, self.fallen.item] = self.lowered(found)
         return found
 
     def lowered(self, scores: torch.Tensor | None = None) -> np.ndarray:
         """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``; ``scores`` of all items are looked up."""
         learner, fallen = self.learner, self.fallen
         neutral = learner.without_taste(fallen.item)
-        if scores is None:
-            own = self._of_pairs(self.edges)
-        else:
-            own = scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)].numpy()
+        own = self._of_pairs(self.edges) if scores is None else scores.numpy()[fallen.user, fallen.item]
         if neutral is None:
             sample = middle_items(self.edges.n_items, self.edges.have_edges)
             if scores is None:
@@ -123,7 +138,7 @@ def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learne
     changed: Any = copy.copy(learner)
     for name, value in parameters.items():
         if name == "dislike_strength":
-            changed.dislike_strength = value
+            changed.dislike_strength = changed.wish_strength = value
         elif name == "dislike_aversion" and hasattr(changed, "with_aversion"):
             changed = changed.with_aversion(value)
         else:
@@ -154,7 +169,7 @@ def explained(
         by = told.score - float(judged.lowered()[0])
         told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
     if asked is not None and (reasons := asked.reasons(item)):
-        (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.dislike_strength)
+        (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.wish_strength)
         told = replace(told, moved=float(now) - told.ranked, reasons=tuple(reasons))
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     met = row.ids[(row.ids == item) & (sign_of(row.kind) == 0)]  # no learner reads it, but it leaves the lists
@@ -167,14 +182,13 @@ def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int, keys
     return [int(item) for item in fallen.item[fallen.cause == dislike]]
 
 
-def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None) -> Neighbourhoods:
-    """Return what is near to items by the likes of all users as they are now."""
+def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None, most: int = WIDE) -> Neighbourhoods:
+    """Return what is near to items by the likes of all users as they are now; in small catalogues so many of each."""
     edges = edges.of_all
     item_keys, n_likes = None if keys is None else keys[1], edges.item_likes
     if edges.n_items > LARGE:
         return Neighbourhoods.of(_counted(edges, items, keys), n_likes, items, item_keys)
-    rows = ((edges.common_likes(item), item) for item in items.tolist())
-    return Neighbourhoods.joined([Neighbourhoods.row(common, n_likes, item, item_keys) for common, item in rows])
+    return Neighbourhoods(*edges.nearest(items, item_keys, most))
 
 
 def _counted(edges: EdgeState, items: IntArray, keys: Keys | None) -> sp.csr_matrix:
@@ -263,7 +277,7 @@ def _ranked(
     if chosen is not None:
         found = chosen, _scores_of(judged, chosen)
         if moves is not None:
-            found = chosen, moves.moved(found[1], chosen, _middle(judged), learner.dislike_strength)
+            found = chosen, moves.moved(found[1], chosen, _middle(judged), learner.wish_strength)
     elif moves is None:
         found = _without_all_scores(judged, k, hidden)
     if found is not None:
@@ -273,7 +287,7 @@ def _ranked(
     scores = judged.scores()
     if moves is not None:
         row = scores[0].numpy()
-        scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.dislike_strength))
+        scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.wish_strength))
     scores[:, torch.from_numpy(hidden)] = -torch.inf
     (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys[1]))
     known = values > -torch.inf
@@ -309,23 +323,15 @@ def _scores_of(judged: Judged, items: IntArray) -> np.ndarray:
     return values
 
 
-def without(edges: EdgeState, users: IntArray, items: IntArray) -> EdgeState:
-    """Return edges in which users lack their edges to some items, ``[n]`` each."""
-    return cast(EdgeState, _Without(edges, distinct(users * edges.n_items + items)))
-
-
 class _Without:
-    """Edges in which some pairs, the ``keys`` user * n_items + item, are missing from what users are asked for."""
+    """Edges in which some users have the edges of ``rows``; all else is as in the state."""
 
-    def __init__(self, edges: EdgeState, keys: IntArray) -> None:
-        self._edges, self._keys = edges, keys
+    def __init__(self, edges: EdgeState, users: IntArray, rows: Rows) -> None:
+        self._edges, self._users, self._rows = edges, users, rows
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
-        rows = self._edges.of_users(users, times=times)
-        stays = ~contains(
-            self._keys, np.repeat(users.astype(np.int64), np.diff(rows.indptr)) * self._edges.n_items + rows.ids
-        )
-        return Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)
+        rows = self._rows if np.array_equal(users, self._users) else self._edges.of_users(users, times=True)
+        return rows if times else Rows(rows.indptr, rows.ids, rows.kind)

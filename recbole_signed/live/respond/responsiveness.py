@@ -17,6 +17,9 @@ each of some users, on a state that ends where it began:
 
 A view can't be taken back, so views come last, and hide items from their user alone.
 
+With a feature of the items, each user then asks for less of the value that most of its list has, for more of the one
+that fewest of it have, and takes each back: how many of the list have the value?
+
 How far a list moves is the rank-biased overlap of both lists (Webber, Moffat & Zobel, "A similarity measure for
 indefinite rankings", TOIS 2010), 1 for equal lists.
 """
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -77,6 +81,7 @@ def respond(
     *,
     n_users: int = 100,
     k: int = 20,
+    feature: str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Audit a model on a data set: train it, let its live learner follow the training part, and probe some users.
@@ -89,12 +94,13 @@ def respond(
         seed: RecBole's ``seed``, and that of the probes.
         n_users: users that are probed, drawn by their names.
         k: length of the list, and of the metrics.
+        feature: a column of the items' features, whose values users ask for less and more of.
         values: as in :func:`~.tradeoff_curve.tradeoff`.
 
     Returns:
         ``model``, ``dataset``, ``seed``, ``k``, what the numbers come from, ``test`` (what the live learner's ranking
-        has on the test part, empty where there is none), ``probes`` (one per user, see :class:`Probes`) and
-        ``summary`` of them.
+        has on the test part, empty where there is none), ``probes`` (one per user, see :class:`Probes`), ``summary``
+        of them, and with a feature ``wishes``, see :func:`~.responsiveness_table.wishes_table`.
 
     Raises:
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
@@ -128,7 +134,9 @@ def respond(
         live = OnlineRecommender.begin(state, learner, *base_of(trained_on), unit_known=True)
         try:
             test = _evaluated(fitted, live, k)
-            probes = _Audit(live, int(config["seed"]), k).of_users(n_users)
+            audit = _Audit(live, int(config["seed"]), k)
+            probes = audit.of_users(n_users)
+            wishes = {} if feature is None else {"wishes": audit.wishes(feature, _words(config, feature), n_users)}
         finally:
             live.close()
     settings = getattr(fitted.model, "chosen", None) or {
@@ -148,6 +156,7 @@ def respond(
         "versions": versions(),
         "test": test,
         "summary": summary(probes),
+        **wishes,
         "probes": [asdict(each) for each in probes],
     }
 
@@ -194,11 +203,48 @@ class _Audit:
 
     def of_users(self, n_users: int) -> list[Probes]:
         """Probe so many of the users with a like and something left to be shown; all of them where there are fewer."""
+        chosen = self._drawn(n_users)
+        return [self._probe(user, np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
+
+    def _drawn(self, n_users: int) -> list[int]:
         from recbole_signed.ssf.validation import drawn
 
         known = np.flatnonzero((np.diff(self.likes.indptr) > 0) & (self.n_edges < self.items - 1))
-        chosen = drawn(known, n_users, np.array([self.names[user] for user in known], dtype=object))
-        return [self._probe(int(user), np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
+        found: list[int] = drawn(known, n_users, np.array([self.names[user] for user in known], dtype=object)).tolist()
+        return found
+
+    def wishes(self, feature: str, words: Mapping[str, list[str]], n_users: int) -> dict[str, Any]:
+        """Ask for less and more of values of a feature, which items have by their names; give the means of what came.
+
+        ``less`` and ``more`` are how many of the list have the value before and after; ``undone`` the share of users
+        whose list and scores are then what they were.
+        """
+        from recbole_signed.live import Event
+
+        def say(user: str, kind: str, value: str) -> list[tuple[str, float]]:
+            self.clock += 1
+            self.live.update([Event("", user, "", kind, self.clock, features={feature: value})])
+            found: list[tuple[str, float]] = self.live.recommend(user, self.k)
+            return found
+
+        known = {name: words[name] for name in self.item_names if words.get(name)}
+        self.live.update(
+            [Event("", "", name, "item", self.clock, features={feature: own}) for name, own in known.items()]
+        )
+        counts: dict[str, list[tuple[int, int]]] = {"less": [], "more": []}
+        undone = []
+        for user in (self.names[each] for each in self._drawn(n_users)):
+            before = self.live.recommend(user, self.k)
+            shown = Counter(value for name, _ in before for value in known.get(name, ()))
+            if not shown:
+                continue
+            order = sorted(shown, key=lambda value: (-shown[value], value))
+            for kind, value in (("less", order[0]), ("more", order[-1])):
+                after = say(user, kind, value)
+                counts[kind].append((shown[value], sum(value in known.get(name, ()) for name, _ in after)))
+                undone.append(say(user, "undo", value) == before)
+        means = {kind: [float(each) for each in np.mean(pairs, axis=0)] for kind, pairs in counts.items() if pairs}
+        return {"feature": feature, "users": len(counts["less"]), **means, "undone": float(np.mean(undone or [1]))}
 
     def _probe(self, user: int, rng: np.random.Generator) -> Probes:
         return _Probe(self, user, rng).made()
@@ -367,6 +413,14 @@ class _Probe:
         far = self.rng.permutation(np.flatnonzero(pool))
         far = far[np.argsort(self.alike[far], kind="stable")][: (len(far) + 1) // 2]
         return np.asarray(self.rng.permutation(far)[: NEUTRAL[-1]])
+
+
+def _words(config: Any, feature: str) -> dict[str, list[str]]:
+    """Return the values that items have in a column of a data set's features, by the names of the items."""
+    from recbole_signed.atomic.feature_file import read_side
+
+    table = read_side(config, "item", [feature])
+    return {name: (value or "").split() for name, value in zip(table.ids, table.columns[feature], strict=True)}
 
 
 def _best(scores: np.ndarray, k: int) -> IntArray:

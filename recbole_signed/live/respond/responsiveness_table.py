@@ -168,6 +168,35 @@ def respond_table(audits: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
+WISHES_NOTE = (
+    "Each user asks for less of the value that most of its list has, then for more of the one that fewest have, and "
+    "takes each back: items of the list with the value, before and after. undone to the bit: the list and its scores "
+    "are then what they were."
+)
+
+
+def wishes_table(audits: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Return what asking for less and more of a feature did, a line each; None where no audit has it."""
+    asked = [each for each in audits if each.get("wishes")]
+    if not asked:
+        return None
+    first = asked[0]
+    lines = []
+    for label, each in zip(_labels(asked), asked, strict=True):
+        less, more = (each["wishes"].get(kind, (None, None)) for kind in ("less", "more"))
+        undone = _cell(each["wishes"]["undone"], "{:.0%}")
+        lines.append((label, *(_cell(value, "{:.1f}") for value in (*less, *more)), undone))
+    wishes = first["wishes"]
+    names = "before less", "after less", "before more", "after more", "undone to the bit"
+    return Table(
+        f"Less and more of {wishes['feature']} on {first['dataset']}, {wishes['users']} users, lists of {first['k']}",
+        tuple(Header(name) for name in names),
+        (Section("", text_lines(lines)),),
+        (WISHES_NOTE,),
+        head=(Header("Model", left=True),),
+    )
+
+
 def respond_rows(audits: Sequence[Mapping[str, Any]]) -> str:
     """Return the audits as JSON lines, without their probes."""
     rows = [{key: value for key, value in each.items() if key != "probes"} for each in audits]

@@ -249,7 +249,7 @@ class Answers:
         seen = state.edges.of_user(user).ids if 0 < user < state.edges.n_users else np.zeros(0, dtype=np.int64)
         if asked is not None:
             seen = np.union1d(seen, asked.hidden)
-            counts = asked.moved(counts.astype(np.float64), None, float(np.median(counts)), learner.dislike_strength)
+            counts = asked.moved(counts.astype(np.float64), None, float(np.median(counts)), learner.wish_strength)
         hidden = np.concatenate([filters["exclude"], seen]).astype(np.int64)
         return ranking.most_liked(counts, k, state.items.keys, hidden, filters["include_only"])
 

@@ -63,6 +63,7 @@ _EVENT: Any = {
         "value": {"type": ["number", "string", "null"]},
         "features": {"type": ["object", "string", "null"]},
         "about": {"type": ["string", "null"]},
+        "event": {"type": ["string", "null"]},
         "duration": {"type": ["number", "string", "null"]},
     },
 }
@@ -79,7 +80,8 @@ class EventsBody(_Body):
         description="Objects with user_id, item_id, type (like, dislike, skip, view, hide, unlike, undislike) and "
         "optionally timestamp (milliseconds since 1970 or ISO 8601; now without one), event_id and value; the types "
         "item and user announce features, an object of columns with texts, numbers or lists of them; less, more and "
-        "undo ask for less, more or neither of the values in features; a dislike may have about, the name of a feature "
+        "undo ask for less, more or neither of the values in features; an undo may have event, the event_id of what it "
+        "takes back, in their place; a dislike may have about, the name of a feature "
         "of its item; dislike, less and more may have a duration in seconds; forget_user erases a user. An event with "
         "any other field is refused.",
         json_schema_extra={"items": _EVENT},

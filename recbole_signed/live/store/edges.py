@@ -11,7 +11,7 @@ import numpy as np
 from recbole_signed.files import DamagedError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
-from recbole_signed.live.store.adjacency import KEY, Adjacency, CommonLikes
+from recbole_signed.live.store.adjacency import KEY, Adjacency
 from recbole_signed.live.store.edge_views import (
     Changes,
     EdgeArrays,
@@ -23,6 +23,7 @@ from recbole_signed.live.store.edge_views import (
     pieces,
     turned,
 )
+from recbole_signed.live.store.nearest_items import NearestItems
 from recbole_signed.live.store.registers import COLUMNS, NEVER, PairEvents, Registers
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
@@ -44,7 +45,7 @@ class EdgeState:
         self._user_counts = np.zeros((3, 1), dtype=np.int64)  # likes, dislikes, neutral
         self._item_counts = np.zeros((3, 1), dtype=np.int64)
         self._recent: dict[tuple[float, bool, float], RecentCounts] = {}
-        self._common: CommonLikes | None = None
+        self._nearest: NearestItems | None = None
         self._pairs: PairCounts | None = None
         self.grow(n_users, n_items)
 
@@ -127,11 +128,14 @@ class EdgeState:
         return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
 
     def liked_by(self, users: np.ndarray) -> np.ndarray:
-        """Return the items that some users like, one user's after the other's: a third of the time of `of_users`."""
+        """Return the items that some users like, one user's after the other's; 0 for each of their other pairs.
+
+        A fifth of the time of :meth:`of_users`, as nothing is left out.
+        """
         _, places = self._by_user.places(users)
-        places = places[self._by_user.columns["explicit"][places] == LIKE]
-        places = places[self._by_user.columns["unlike_time"][places] == NEVER]
-        return self._by_user.columns[KEY][places]
+        columns = self._by_user.columns
+        liked = (columns["explicit"][places] == LIKE) & (columns["unlike_time"][places] == NEVER)
+        return columns[KEY][places] * liked
 
     def recent(self, half_life: float, *, likes: bool = False, since: float = -np.inf) -> RecentCounts:
         """Verdicts on each item that count half after ``half_life`` days, as they are now; with ``likes`` those alone.
@@ -158,16 +162,24 @@ class EdgeState:
             self._pairs = PairCounts.of(Sequences.of(user, item, like, time, self.n_users), self.n_items)
         return self._pairs
 
-    def common_likes(self, item: int) -> np.ndarray:
-        """Return how many users like an item and each other one, int32 ``[n_items]``, which must not be written to."""
-        if self._common is None:
-            self._common = CommonLikes(self.n_items)
-        return self._common.of(self, item)
+    def nearest(self, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
+        """Return what is nearest to items by the likes of all users, see :meth:`NearestItems.of`.
+
+        A row is kept for each item that was asked for, and follows each change from then on.
+        """
+        if self._nearest is None:
+            self._nearest = NearestItems()
+        return self._nearest.of(self, items, keys, most)
 
     def of_items(self, items: np.ndarray, most: int | None = None) -> Rows:
         """Visible edges of some items, at most so many of each; ``ids`` are users, those who joined first."""
         indptr, places = self._by_item.places(items, most)
         return Rows(indptr, self._by_item.columns[KEY][places], self._by_item.columns["kind"][places])
+
+    def likers(self, items: np.ndarray) -> Rows:
+        """Users that like some items; as :meth:`of_items`."""
+        rows = self.of_items(items)
+        return Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
 
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""
@@ -193,8 +205,6 @@ class EdgeState:
         self._item_counts = _room(self._item_counts, n_items)
         for recent in self._recent.values():
             recent.grow(self.n_items)
-        if self._common is not None and self._common.n_items < self.n_items:
-            self._common = None
         if self._pairs is not None:
             self._pairs.grow(self.n_items)
 
@@ -319,8 +329,8 @@ class EdgeState:
     ) -> None:
         """Take changes of pairs into all counters."""
         self._count(user, item, old, new)
-        if self._common is not None and not self._common.follow(self, user, item, old, new):
-            self._common = None
+        if self._nearest is not None:
+            self._nearest.follow(self, user, item, old, new)
         for (_, likes, _), recent in self._recent.items():
             for kinds, times, step in ((old, old_time, -1.0), (new, new_time, 1.0)):
                 rows = (kinds == LIKE) | ((kinds == DISLIKE) & (not likes))

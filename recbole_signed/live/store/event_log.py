@@ -166,7 +166,7 @@ class EventLog:
             item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
-            self.wishes.add(batch, [fresh[i] for i in (logged.seq - logged.first_seq).tolist()], logged)
+            self.wishes.add(batch, [fresh[i] for i in (logged.seq - logged.first_seq).tolist()], logged, self.seq_of)
             gone = [batch.user_id[i] for i, forgets_it in zip(fresh, forgets, strict=True) if forgets_it]
             self.announcements.write(announced or {}, gone)
             if forgotten:
@@ -388,6 +388,10 @@ class EventLog:
     def known(self, event_id: str) -> bool:
         """Whether an event of that id was ever taken."""
         return bool(self._seen.known([self._seen.digest(event_id)]))
+
+    def seq_of(self, event_id: str) -> int:
+        """Return the ``seq`` of an event; -1 where none of that id was taken."""
+        return self._seen.seq(self._seen.digest(event_id))
 
     def first_seen(self, event_ids: list[str]) -> list[int]:
         """Return the places of events that were never taken, the first of each id."""

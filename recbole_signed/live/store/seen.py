@@ -48,6 +48,11 @@ class Seen:
             )
         return found
 
+    def seq(self, digest: bytes) -> int:
+        """Return the seq of an event, -1 where it is not in the table."""
+        row = self._connection.execute("SELECT seq FROM seen WHERE digest = ?", (digest,)).fetchone()
+        return int(row[0]) if row else -1
+
     def add(self, digests: Sequence[bytes], seq: np.ndarray, user: np.ndarray) -> None:
         """Add events, within a transaction; ``seq`` and ``user`` are int64 ``[n]``."""
         rows = list(zip(digests, seq.tolist(), user.tolist(), strict=True))

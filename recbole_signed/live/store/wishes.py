@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,16 @@ class Wishes:
         self._seq = 0
         self._read()
 
-    def add(self, batch: EventBatch, rows: Sequence[int], logged: LogBatch) -> None:
-        """Keep what rows of a batch ask for, which were logged in that order, within a transaction."""
+    def add(self, batch: EventBatch, rows: Sequence[int], logged: LogBatch, seq_of: Callable[[str], int]) -> None:
+        """Keep what rows of a batch ask for, which were logged in that order, within a transaction.
+
+        ``seq_of`` gives the seq of events, of those of the batch too. An undo by an event takes back what the user
+        asked for by it, where nothing newer has taken its place.
+        """
         asking = np.flatnonzero(np.isin(logged.type, _KINDS)).tolist()
         if not asking:
             return
         self._connection.execute(WISHES.replace("TABLE", "TABLE IF NOT EXISTS", 1))
-        kept: list[tuple[Any, ...]] = []
         for place in asking:
             told = json.loads(batch.features[rows[place]])
             user, item, kind, at, seq = (
@@ -89,10 +92,12 @@ class Wishes:
             )
             until = at + round(1000 * told["duration"]) if "duration" in told else None
             named = [(0, name, value) for name, values in told.get("features", {}).items() for value in values]
+            if "event" in told:
+                query = "SELECT item, feature, value FROM wishes WHERE user = ? AND seq = ?"
+                named = self._connection.execute(query, (user, seq_of(told["event"]))).fetchall()
             for target in named if kind != ASIDE else [(item, told.get("about", ""), "")]:
                 row = (user, *target, ASKING[kind], at, until, seq)
-                kept.append((*row, _checksum(row)))
-        self._connection.executemany(_PUT, kept)
+                self._connection.execute(_PUT, (*row, _checksum(row)))
 
     def erase_users(self, users: Iterable[int]) -> None:
         """Remove what users asked for, within a transaction."""

@@ -1,0 +1,252 @@
+"""Which items are nearest to which by the likes of all users, kept under changes of the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from recbole_signed.arrays import contains
+from recbole_signed.live import LIKE
+from recbole_signed.live.store.edge_views import owners
+
+KEPT = 96
+"""Items that a row of :class:`NearestItems` has when it is made."""
+WAITING = 64
+"""Room in a row for more of them."""
+CELLS = 8_000_000
+"""Places of all rows at most, of 8 bytes each."""
+PIECE_OF_ITEMS = 1_024
+"""Items whose rows are read at a time."""
+MOST_CHANGES = 256
+"""Changed likes of a batch above which all is counted again when it is asked for."""
+MOST_MOVES = 20_000
+"""Changed pairs of items above which all rows are made again."""
+FEW_LIKES = 64
+"""Likes of an item up to which its own neighbours are looked for when it loses one."""
+TABLE = 20_000_000
+"""Pairs of items up to which all common likes that were counted are kept, of 4 bytes each."""
+UNKNOWN = -1
+"""Common likes that are counted when the row is asked for."""
+NO_KEY = np.iinfo(np.int64).min
+
+
+class NearestItems:
+    """What is nearest to items by the likes of all users: a row for each item that was asked for lately.
+
+    A row holds some items with their common likes, and a bound, a cosine and a key, that every other item stands
+    behind. A change of a pair moves the counts that it touches. An item that is not in a row and may have come nearer
+    is put in it, and its common likes are counted when the row is asked for. A row of which the bound leaves too few is
+    made again. In a small catalogue all that was counted is kept, so that this takes no count.
+    """
+
+    def __init__(self) -> None:
+        self._slot = np.zeros(0, dtype=np.int64)  # of each item; -1 for none
+        self._counted = np.zeros(0, dtype=bool)  # which rows of the table hold
+        self._table: np.ndarray | None = np.zeros((0, 0), dtype=np.int32)
+        self._rows_again()
+
+    def _rows_again(self) -> None:
+        self._slot[:] = -1
+        self._counted[:] = False
+        self._free: list[int] = []
+        self._next = 0
+        self._item = self._used = self._bound_key = np.zeros(0, dtype=np.int64)
+        self._bound = np.zeros(0)
+        self._near = self._common = np.zeros((0, KEPT + WAITING), dtype=np.int32)
+
+    def of(self, edges: Any, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
+        """Return the nearest of some items, best first: indptr ``[n + 1]``, items, and cosines up to a factor of each.
+
+        Args:
+            edges: as they are now.
+            items: int64 ``[n]``.
+            keys: of all items, by which those with equal cosines stand; always the same. Their numbers if None.
+            most: of each item, :data:`KEPT` at most.
+        """
+        self._grow(edges.n_items)
+        keys = np.arange(edges.n_items) if keys is None else keys
+        starts = range(0, max(len(items), 1), PIECE_OF_ITEMS)
+        parts = [self._of(edges, items[at : at + PIECE_OF_ITEMS], keys, most) for at in starts]
+        length, near, cosine = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return np.append(0, np.cumsum(length)), near, cosine
+
+    def _of(self, edges: Any, items: np.ndarray, keys: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
+        while True:
+            while ((slots := self._slot[items]) < 0).any():
+                for item in set(items[slots < 0].tolist()):
+                    self._make(edges, item, keys)
+            if (self._common[slots] < 0).any():
+                self._count(edges, slots, keys)
+            near, cosine, key = self._read(edges, slots, keys)
+            bound, bound_key = self._bound[slots, None], self._bound_key[slots, None]
+            sure = (cosine > bound) | ((cosine == bound) & (key < bound_key) & (cosine > 0))
+            length = sure.sum(axis=1)
+            short = (length < most) & (bound[:, 0] > 0)
+            if not short.any():
+                break
+            self._drop(slots[short])
+        order = np.lexsort((key, np.where(sure, -cosine, 1.0)))[:, :most]
+        length = np.minimum(length, most)
+        taken = np.arange(order.shape[1]) < length[:, None]
+        place = (np.arange(len(order))[:, None] * near.shape[1] + order)[taken]
+        return length, near.ravel()[place].astype(np.int64), cosine.ravel()[place]
+
+    def _read(self, edges: Any, slots: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the items of rows, their cosines, 0 for none, and their keys, ``[n, m]`` each."""
+        width = slice(self._used[slots].max(initial=0))
+        near = self._near[slots, width]
+        return near, self._common[slots, width] / np.sqrt(np.maximum(edges.item_likes[near], 1)), keys[near]
+
+    def _make(self, edges: Any, item: int, keys: np.ndarray) -> None:
+        common = self._common_likes(edges, item)
+        near = np.flatnonzero(common)
+        near = near[near != item]
+        cosine = common[near] / np.sqrt(edges.item_likes[near])
+        slot = self._new_slot()
+        self._bound[slot], self._bound_key[slot] = 0.0, NO_KEY
+        if len(near) > KEPT:
+            least = np.partition(cosine, -KEPT - 1)[-KEPT - 1]
+            best = np.flatnonzero(cosine >= least)
+            best = best[np.lexsort((keys[near[best]], -cosine[best]))]
+            self._bound[slot], self._bound_key[slot] = least, keys[near[best[KEPT]]]
+            near = near[best[:KEPT]]
+        self._near[slot], self._common[slot], self._used[slot] = 0, 0, len(near)
+        self._near[slot, : len(near)], self._common[slot, : len(near)] = near, common[near]
+        self._item[slot], self._slot[item] = item, slot
+
+    def _new_slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        if self._next == len(self._item) and self._next < max(CELLS // (KEPT + WAITING), 2 * PIECE_OF_ITEMS):
+            for name in ("_item", "_used", "_bound", "_bound_key", "_near", "_common"):
+                old = getattr(self, name)
+                setattr(self, name, np.concatenate([old, np.zeros((max(len(old), 64), *old.shape[1:]), old.dtype)]))
+        slot = self._next = self._next % len(self._item)
+        self._next += 1
+        if self._slot[self._item[slot]] == slot:
+            self._slot[self._item[slot]] = -1
+        return slot
+
+    def _drop(self, slots: np.ndarray) -> None:
+        self._slot[self._item[slots]] = -1
+        self._free += set(slots.tolist())
+
+    def _grow(self, n_items: int) -> None:
+        if n_items <= len(self._slot):
+            return
+        size = n_items + max(n_items // 16, 16)
+        more = np.full(size - len(self._slot), -1)
+        self._slot = np.concatenate([self._slot, more])
+        self._counted = np.concatenate([self._counted, more > 0])
+        if self._table is not None:
+            before = self._table
+            self._table = np.zeros((size, size), dtype=np.int32) if size**2 <= TABLE else None
+            if self._table is not None:
+                self._table[: len(before), : len(before)] = before
+
+    def _common_likes(self, edges: Any, item: int) -> np.ndarray:
+        """Return how many users like an item and each other one, ``[n_items]``."""
+        if self._table is not None and self._counted[item]:
+            return self._table[item, : edges.n_items]
+        common = np.bincount(edges.liked_by(edges.likers(np.array([item])).ids), minlength=edges.n_items)
+        common[0] = 0
+        if self._table is not None:
+            self._table[item, : len(common)], self._counted[item] = common, True
+        return common
+
+    def _count(self, edges: Any, slots: np.ndarray, keys: np.ndarray) -> None:
+        """Count the common likes of what waits in rows; of a row without room the last items leave."""
+        slots = slots[(self._common[slots] < 0).any(axis=1)]
+        row, column = np.nonzero(self._common[slots] < 0)
+        near, of = self._near[slots[row], column], self._item[slots]
+        if self._table is not None:
+            common = self._table[of[row], near]
+        else:  # a user is looked up among those who like the item of the row
+            (user, liked), (other, waits) = ((each.ids, owners(each.indptr)) for each in map(edges.likers, (of, near)))
+            inside = contains(liked * edges.n_users + user, row[waits] * edges.n_users + other)
+            common = np.bincount(waits[inside], minlength=len(row))
+        self._common[slots[row], column] = common
+        slots = slots[self._used[slots] > KEPT]
+        if not len(slots):
+            return
+        near, cosine, key = self._read(edges, slots, keys)
+        order = np.lexsort((key, -cosine))
+        last, last_key = (np.take_along_axis(each, order, axis=1)[:, KEPT] for each in (cosine, key))
+        bound, bound_key = self._bound[slots], self._bound_key[slots]
+        nearer = (last > bound) | ((last == bound) & (last_key < bound_key))
+        self._bound[slots], self._bound_key[slots] = np.where(nearer, [last, last_key], [bound, bound_key])
+        for table in (self._near, self._common):
+            table[slots, :KEPT] = np.take_along_axis(table[slots], order[:, :KEPT], axis=1)
+            table[slots, KEPT:] = 0
+        self._used[slots] = KEPT
+
+    # ---- changes
+
+    def follow(self, edges: Any, user: np.ndarray, item: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
+        """Take changes of pairs in, ``[n]`` each, which the edges have already."""
+        changed = (old == LIKE) != (new == LIKE)
+        user, item, gained = user[changed], item[changed], new[changed] == LIKE
+        if len(user) > MOST_CHANGES:
+            self._rows_again()
+        elif len(user):
+            self._grow(edges.n_items)
+            moves = [each for one in np.unique(user).tolist() for each in _moves(edges, one, user, item, gained)]
+            self._move(edges, *np.concatenate(moves, axis=1))
+            for each in item[~gained].tolist():
+                self._lose(edges, each)
+
+    def _move(self, edges: Any, item: np.ndarray, other: np.ndarray, step: np.ndarray) -> None:
+        """Move what items have in common with others; each pair is given in both orders."""
+        if self._table is not None:
+            np.add.at(self._table, (item, other), step)
+        if len(item) > MOST_MOVES:
+            self._slot[:] = -1
+            self._free = [*range(len(self._item))]
+            return
+        slots = self._slot[item]
+        slots, other, step = (each[slots >= 0] for each in (slots, other, step))
+        here = self._near[slots] == other[:, None]
+        inside, column = here.any(axis=1), here.argmax(axis=1)
+        known = inside & (self._common[slots, column] >= 0)
+        np.add.at(self._common, (slots[known], column[known]), step[known])
+        comes = ~inside & (step > 0)
+        self._wait(edges, slots[comes], other[comes])
+
+    def _lose(self, edges: Any, item: int) -> None:
+        """Let an item come nearer to others, as it lost a like."""
+        n_likes = int(edges.item_likes[item])
+        if n_likes > FEW_LIKES:
+            self._bound *= np.sqrt(1 + 1 / n_likes) * (1 + 1e-12)
+            self._bound_key[:] = NO_KEY
+        elif n_likes:
+            slots = self._slot[np.unique(edges.liked_by(edges.likers(np.array([item])).ids))]
+            slots = slots[slots >= 0]
+            slots = slots[~(self._near[slots] == item).any(axis=1)]
+            self._wait(edges, slots, np.full(len(slots), item))
+
+    def _wait(self, edges: Any, slots: np.ndarray, items: np.ndarray) -> None:
+        """Put items in rows that they are not in, where they may come before the bound; drop rows without room."""
+        may = (np.sqrt(edges.item_likes[items]) * (1 + 1e-12) >= self._bound[slots]) & (self._item[slots] != items)
+        slots, items = np.unique([slots[may], items[may]], axis=1)
+        column = self._used[slots] + np.arange(len(slots)) - np.searchsorted(slots, slots)
+        full = column >= KEPT + WAITING
+        self._near[slots[~full], column[~full]], self._common[slots[~full], column[~full]] = items[~full], UNKNOWN
+        self._used[slots[~full]] = column[~full] + 1
+        self._drop(slots[full])
+
+
+def _moves(
+    edges: Any, one: int, user: np.ndarray, item: np.ndarray, gained: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield items, others and how many more users they have in common, by the changes of one user, in both orders."""
+    row = edges.of_user(one)
+    own, gains = item[user == one], gained[user == one]
+    likes = row.ids[row.kind == LIKE]
+    stay = likes[~np.isin(likes, own)]
+    for changing, step in ((own[gains], 1), (own[~gains], -1)):
+        for each in changing.tolist():
+            others = np.concatenate([stay, changing[changing != each]])
+            yield others, np.full_like(others, each), np.full_like(others, step)
+            yield np.full_like(stay, each), stay, np.full_like(stay, step)
