@@ -333,7 +333,7 @@ def _keep_per_user(path: Path, seen: Recorded, data: Any) -> str | None:
     return write(path, data.id2token(seen.user_field, seen.users()), values)
 
 
-def _tested(seen: Recorded, trained_on: Any) -> dict[str, int]:
+def _tested(seen: Recorded, trained_on: Any) -> dict[str, Any]:
     """Return of how many lists and users the test metrics are, and how many of the users have no training edge."""
     cases = seen.users()
     edges = [trained_on.inter_feat[seen.user_field].numpy()]

@@ -168,7 +168,7 @@ def test_a_budget_counts_the_time_of_the_processor_alone_and_ends_within_a_round
     fit((trainer, parts))
     assert (trainer.stopped_by, trainer.steps, trainer.cpu_seconds) == ("budget", 5, 5.0)
     assert trainer.curve[-1][0] == round(5 / len(parts[0]), 4)
-    assert len(trainer.curve) == 3
+    assert len(trainer.curve) == (3 if every else 1)
 
 
 @pytest.mark.parametrize("name", ["SGCN", "PANEGNN", "SiReN", "LightGCN"])  # SiReN draws its dropout as it goes
