@@ -154,10 +154,11 @@ class Recommender:
                 the user falls, in place of the fitted value, from 0 (not at all) to 1.
 
         Returns:
-            A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user, null
-            for an item of which nothing is known), ``rank`` (Int32, from 1) and ``known`` (Boolean: whether the model knows edges of that user). Users come in
-            the order given, items best first. Items with equal scores stand in an order that a hash of their ids
-            draws, so a ranking does not depend on the order of the rows that the model was fitted to.
+            A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user,
+            null where nothing is known of the item), ``rank`` (Int32, from 1) and ``known`` (Boolean: whether the model
+            knows edges of that user). Users come in the order given, items best first. Items with equal scores stand in
+            an order that a hash of their ids draws, so a ranking does not depend on the order of the rows that the
+            model was fitted to.
 
         Raises:
             UsageError: an id or ``include_seen`` of a wrong type, k below 1, an item that the model does not know, or a
