@@ -30,6 +30,8 @@ _logger = logging.getLogger(__name__)
 FILE = "traffic.sqlite"
 WAITING = 1000
 """Answers that wait to be written; more are not logged."""
+GATHER = 0.02
+"""Seconds in which answers are gathered that are written together."""
 HOUR = 3_600_000
 """Milliseconds."""
 DAY = 24 * HOUR
@@ -389,7 +391,7 @@ class ImpressionQueue:
         self._begun = now_ms() - _passed()
         self._dropped, self._counting = 0, threading.Lock()
         self._failed = False
-        self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
+        self._queue: queue.SimpleQueue[Shown | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
 
@@ -449,6 +451,8 @@ class ImpressionQueue:
         job = self._next()
         while job is not None:
             answers: list[Shown] = []
+            if isinstance(job, Shown):  # a transaction, and a turn of this thread, for each answer would slow answers
+                time.sleep(GATHER)
             while isinstance(job, Shown):
                 answers.append(job)
                 job = self._queue.get() if not self._queue.empty() else _nothing
