@@ -26,6 +26,9 @@ def served(folder: Path, *options: str) -> Iterator[int]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     assert process.stderr is not None
-    yield int(next(line.split()[2] for line in process.stderr if line.startswith("Serving on ")).rsplit(":", 1)[1])
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    try:
+        yield int(next(line.split()[2] for line in process.stderr if line.startswith("Serving on ")).rsplit(":", 1)[1])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(60)
+    assert status == 0
