@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -171,7 +171,7 @@ class Answers:
         with self.recommender.reading() as (state, learner):
             number, known, assignments = self._variants_of(state, user)
             filters = {**self._filters(exclude, include_only, tags), "asked": Asked.of(state, learner, number)}
-            request = uuid.uuid4().hex
+            request = _request_id()
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
 
@@ -351,7 +351,7 @@ class Answers:
                 changed, edges, ranking.SESSION, k, state.items.keys, user_keys=state.users.keys, **chosen
             )
             told = bool(known.any())
-            return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=uuid.uuid4().hex)
+            return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=_request_id())
 
     def similar(self, item: str, k: int) -> Ranked:
         """Return the items nearest to one, best first.
@@ -365,7 +365,7 @@ class Answers:
             ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
             stays = ~np.isin(ids, hidden) & (ids > 0)
             named = self._named(state, ids[stays][:k], cosines[stays][:k])
-            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
+            return Ranked(named, self.seq, self.version, None, request_id=_request_id())
 
     def popular(self, k: int, name: str = "popularity") -> Ranked:
         """Return the most liked items; with the name ``trending`` those whose likes are recent."""
@@ -373,7 +373,7 @@ class Answers:
             named = self._named(
                 state, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
             )
-            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
+            return Ranked(named, self.seq, self.version, None, request_id=_request_id())
 
     def _likes(self, state: Any, name: str) -> np.ndarray:
         """Return the likes of each item, ``[n_items]``: all of them, or with ``trending`` each by its age."""
@@ -523,6 +523,15 @@ class Answers:
         if not 0 < number < state.edges.n_items:
             raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
         return number
+
+
+_ids = random.Random()
+"""Seeded by the system once: to ask it for each answer takes a good part of the answer's time on some systems."""
+
+
+def _request_id() -> str:
+    """Return an id that no other answer has, of any process: 128 bits, which are no secret."""
+    return f"{_ids.getrandbits(128):032x}"
 
 
 def known_score(score: float) -> float | None:
