@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import queue
 import secrets
@@ -172,28 +173,26 @@ class TrafficLog:
 
     def write(self, answers: Iterable[Shown]) -> None:
         """Keep answers, all or none of them; those from before the last erasure are left out."""
-        sql = "INSERT INTO impression (request, user, item, position, time, version) VALUES (?, ?, ?, ?, ?, ?)"
+        # one statement for a list: the interpreter is handed on with each, which slows the thread that answers
+        sql = (
+            "INSERT INTO impression (request, user, item, position, time, version) "
+            "SELECT ?, ?, value, key, ?, ? FROM json_each(?) ORDER BY key"
+        )
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")  # no erasure comes between the look and the rows
             erased = self._db.execute("SELECT seq FROM erased").fetchone()[0]
             for each in answers:
-                if each.seq < erased:
+                if each.seq < erased or not each.items:
                     continue
-                name = self._name(each.user)
-                rows = [(each.request, name, item, i, each.time, each.version) for i, item in enumerate(each.items)]
-                if not any(each.exposures):
-                    self._db.executemany(sql, rows)
-                    continue
-                for position, row in enumerate(rows):
-                    cursor = self._db.execute(sql, row)
-                    exposures = each.exposures[position] if len(each.exposures) > 1 else (each.exposures or [[]])[0]
-                    self._db.executemany(
-                        "INSERT INTO exposure VALUES (?, ?, ?, ?)",
-                        [(cursor.lastrowid, *exposure) for exposure in exposures],
-                    )
-                    if position == 0:
-                        draws = [(cursor.lastrowid, *draw) for draw in each.draws]
-                        self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
+                values = each.request, self._name(each.user), each.time, each.version, json.dumps(list(each.items))
+                last = self._db.execute(sql, values).lastrowid or 0
+                ids = range(last - len(each.items) + 1, last + 1)
+                own = each.exposures if len(each.exposures) > 1 else [*each.exposures] * len(ids)
+                exposures = [(id, *one) for id, of_item in zip(ids, own, strict=False) for one in of_item]
+                if exposures:
+                    self._db.executemany("INSERT INTO exposure VALUES (?, ?, ?, ?)", exposures)
+                    draws = [(ids[0], *draw) for draw in each.draws]
+                    self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
         with self._lock:
             self._empty_wal()
 
