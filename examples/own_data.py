@@ -74,10 +74,12 @@ print(model.recommend("somebody new", k=5))
 # %% [markdown]
 # ## Keep the model
 #
-# The command `recbole-signed recommend --model ssf.rs --all --output recs.parquet` ranks for all users.
+# `model.users` and `model.items` can be iterated: `model.recommend(model.users)` ranks for all. So does the command
+# `recbole-signed recommend --model ssf.rs --all --output recs.parquet`.
 
 # %%
 model.save("ssf.rs")
+print(model.recommend(list(model.users)[:3], k=2))
 again = rs.load("ssf.rs").recommend(user, k=5)
 assert list(again["item"]) == list(recommended["item"])
 print(f"saved {Path('ssf.rs').stat().st_size / 1e6:.1f} MB")

@@ -35,12 +35,17 @@ for state in ("shop", "shop-in-python"):
 # `--input` takes the options of `convert csv`: here the column of the items and what a like and a dislike is. Names
 # are in the column `title`. `auto=False` leaves the parameters of SSF as they are preset: the fit takes seconds.
 
+
 # %%
-command = [sys.executable, "-m", "recbole_signed", "serve"]  # at a prompt: recbole-signed serve
-command += ["--init", "SSF", "--input", "ratings.csv", "--items", "items.csv", "--state", "shop", "--port", "0"]
-command += ["item=movieId", "like=rating >= 4", "dislike=rating <= 2", "auto=False"]
-service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-address = next(line.split()[2] for line in service.stderr if line.startswith("Serving on "))
+def serve(*words):
+    """Return a service and its address."""
+    command = [sys.executable, "-m", "recbole_signed", "serve", "--port", "0", *words]  # recbole-signed serve ...
+    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return service, next(line.split()[2] for line in service.stderr if line.startswith("Serving on "))
+
+
+files = ["--init", "SSF", "--input", "ratings.csv", "--items", "items.csv", "--state", "shop"]
+service, address = serve(*files, "item=movieId", "like=rating >= 4", "dislike=rating <= 2", "auto=False")
 
 
 def ask(path, body=None):
@@ -53,21 +58,41 @@ def ask(path, body=None):
 
 # %% [markdown]
 # ## A list, a dislike, the list after it
+#
+# Items have their names in answers. An item that its user judged is in no list of it, and `explain` says so first.
 
 # %%
 user = str(ratings["userId"][0])
-before = [each["item"] for each in ask(f"/v1/users/{user}/recommendations?k=5")["items"]]
-print(ask("/v1/items?" + "&".join(f"id={item}" for item in before)))
-ask("/v1/events", {"events": [{"user_id": user, "item_id": before[0], "type": "dislike"}]})
-after = [each["item"] for each in ask(f"/v1/users/{user}/recommendations?k=5")["items"]]
-print(before, after)
-assert before[0] not in after
+lists = f"/v1/users/{user}/recommendations?k=5"
+before = ask(lists)["items"]
+print([each["name"] for each in before])
+disliked, seen = before[0]["item"], before[1]["item"]
+ask("/v1/events", {"events": [{"user_id": user, "item_id": disliked, "type": "dislike"}]})
+ask("/v1/events", {"events": [{"user_id": user, "item_id": seen, "type": "hide"}]})  # no more than: already seen
+after = ask(lists)["items"]
+print([each["name"] for each in after])
+assert not {disliked, seen} & {each["item"] for each in after}
+print(ask(f"/v1/users/{user}/explain/{disliked}")["sentence"])
 service.terminate()
 service.wait()
 
 # %% [markdown]
-# `recbole-signed serve --state shop` goes on from here.
+# ## New items
 #
+# `recbole-signed serve --state shop` goes on from here. With `new_items` the last places of each list are kept for
+# items with few verdicts, and the service counts what they lead to.
+
+# %%
+Path("shop.yaml").write_text("new_items: {slots: 1, verdicts: 10}\n")
+service, address = serve("--state", "shop", "--config", "shop.yaml")
+others = [str(each) for each in ratings["userId"].unique()[:3]]
+ask("/v1/events", {"events": [{"user_id": each, "item_id": "new", "type": "like"} for each in others]})
+print([each["item"] for each in ask("/v1/users/somebody/recommendations?k=5")["items"]])
+print(ask("/v1/quality")["windows"]["hour"])
+service.terminate()
+service.wait()
+
+# %% [markdown]
 # ## From a fitted model
 #
 # `online` begins the same state in Python. An event is in the ranking once `update` returns. Time stamps are
@@ -84,7 +109,12 @@ assert best not in [item for item, _ in live.recommend(user, k=100)]
 live.close()
 
 # %% [markdown]
-# A saved model is served by `recbole-signed serve --model shop.rs --state DIRECTORY`, with the names that its data has.
+# A saved model is served with the names that its data has.
 
 # %%
 model.save("shop.rs")
+shutil.rmtree("shop-of-model", ignore_errors=True)
+service, address = serve("--model", "shop.rs", "--state", "shop-of-model")
+print(ask(lists)["items"])
+service.terminate()
+service.wait()

@@ -30,6 +30,7 @@ from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.trainer import base_of
 from recbole_signed.model.verdicts import RateWeighted, weighed
 from recbole_signed.plugin.ranges import RANGES
+from recbole_signed.ssf.item_counters import UNKNOWN
 
 CELLS = 4_000_000
 """Scores that are held at a time."""
@@ -153,10 +154,11 @@ class Recommender:
                 the user falls, in place of the fitted value, from 0 (not at all) to 1.
 
         Returns:
-            A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user),
-            ``rank`` (Int32, from 1) and ``known`` (Boolean: whether the model knows edges of that user). Users come in
-            the order given, items best first. Items with equal scores stand in an order that a hash of their ids
-            draws, so a ranking does not depend on the order of the rows that the model was fitted to.
+            A polars frame with the columns ``user``, ``item`` (String), ``score`` (Float32; comparable within a user,
+            null where nothing is known of the item), ``rank`` (Int32, from 1) and ``known`` (Boolean: whether the model
+            knows edges of that user). Users come in the order given, items best first. Items with equal scores stand in
+            an order that a hash of their ids draws, so a ranking does not depend on the order of the rows that the
+            model was fitted to.
 
         Raises:
             UsageError: an id or ``include_seen`` of a wrong type, k below 1, an item that the model does not know, or a
@@ -235,7 +237,8 @@ class Recommender:
             },
             schema=SCHEMA,
         )
-        return frame.filter(pl.col("score").is_finite())
+        told = pl.when(pl.col("score") > UNKNOWN).then(pl.col("score"))
+        return frame.filter(pl.col("score").is_finite()).with_columns(score=told)
 
     def _best(self, values: torch.Tensor, k: int, what: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` best of ``values [n, n_items]`` and their items, two ``[n, <= k]``, in one order of ties.

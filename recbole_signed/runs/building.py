@@ -78,9 +78,27 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         budgets(lines),
         _cut_short(lines),
         on_the_plateau(lines),
+        _tested_users(rows_of_all),
+        _by_like(lines),
         group_shares(rows_of_all),
     ]
     return Section(name, marked, "; ".join(filter(None, print_)))
+
+
+def _tested_users(rows: Sequence[RunRow]) -> str:
+    """Say how many users the test metrics are means over, and the share of those without a training edge."""
+    counts = [(row.test_users, row.test_new_users or 0) for row in rows if row.test_users]
+    texts = different(f"{users:,} ({new / users:.1%} without a training edge)" for users, new in counts if users)
+    return f"test users {texts}" if texts else ""
+
+
+def _by_like(lines: dict[str, list[RunRow]]) -> str:
+    """Name the models whose metrics are no means over users."""
+    found = [
+        label for label, rows in lines.items() if any((row.test_cases or 0) > (row.test_users or 0) for row in rows)
+    ]
+    why = "not means over users, but over held-out likes, each predicted from all that are earlier, of the test too"
+    return f"{why}: {', '.join(found)}" if found else ""
 
 
 def _tuning(lines: dict[str, list[RunRow]]) -> str:

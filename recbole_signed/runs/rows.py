@@ -44,6 +44,12 @@ class RunRow:
     valid: dict[str, float | None] = field(default_factory=dict)
     """Metric in RecBole's spelling (``recall@20``) -> value on validation; None where it is not defined."""
     test: dict[str, float | None] = field(default_factory=dict)
+    test_cases: int | None = None
+    """How many lists the test metrics are means of: one for each evaluated user, or, of a sequential model, for each
+    held-out like. This and the two fields below are None in older rows."""
+    test_users: int | None = None
+    test_new_users: int | None = None
+    """Of these the users without a training edge."""
     valid_metric: str | None = None
     """The metric by which the best epoch was chosen."""
     fit_seconds: float | None = None

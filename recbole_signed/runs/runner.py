@@ -15,12 +15,14 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import EvaluatorType, ModelType, argument_list, get_model, get_trainer, init_logger, init_seed
 
 from recbole_signed.compat.checkpoint import VOCABULARY
 from recbole_signed.compat.log import each_warning_once, own_arguments_hidden
+from recbole_signed.data.dataset import SignedDataset
 from recbole_signed.data.split import holds_nothing_out
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.evaluation.per_user import Recorded, recorded
@@ -187,6 +189,7 @@ def run(
         seed=int(config["seed"]),
         valid=plain_result(valid),
         test=plain_result(tested),
+        **(_tested(seen, train_data._dataset) if test else {}),
         valid_metric=config["valid_metric"].lower(),
         fit_seconds=round(built - started + after_fit - before_fit, 3),
         fit_cpu_seconds=round(built_cpu - started_cpu + after_fit_cpu - before_fit_cpu, 3),
@@ -328,6 +331,20 @@ def _keep_per_user(path: Path, seen: Recorded, data: Any) -> str | None:
         )
         return None
     return write(path, data.id2token(seen.user_field, seen.users()), values)
+
+
+def _tested(seen: Recorded, trained_on: Any) -> dict[str, Any]:
+    """Return of how many lists and users the test metrics are, and how many of the users have no training edge."""
+    cases = seen.users()
+    edges = [trained_on.inter_feat[seen.user_field].numpy()]
+    if isinstance(trained_on, SignedDataset):  # the first like of a sequence has no row
+        edges = [trained_on.liked_pairs()[0], trained_on.neg_feat[seen.user_field].numpy()]
+    users = np.unique(cases)
+    return {
+        "test_cases": len(cases),
+        "test_users": len(users),
+        "test_new_users": int((~np.isin(users, np.concatenate(edges))).sum()),
+    }
 
 
 def plain_result(result: Mapping[str, Any] | None) -> dict[str, float | None]:

@@ -32,7 +32,8 @@ class SSFL(SSF):
     factors :math:`h_i` come from one pass of alternating least squares over likes and dislikes that starts from the
     filter's singular vectors; a user :math:`z_u` is the ridge regression of its own edges on them
     (``ssf/learned_items.py``). Closed-form steps on a convex problem: nothing depends on a seed. There is no user
-    table, and a new user needs no training.
+    table, and a new user needs no training. Where no learned part is better on validation, ``learned_share`` is 0 and
+    the scores are those of SSF.
 
     The pass costs :math:`O(|E| d^2 + (n_u + n_i) d^3)`. A fitted model keeps ``k + d + 2`` floats per item.
     """

@@ -74,8 +74,8 @@ class SignedTrainer(Trainer):
       RecBole's ``eval_step`` in epochs. ``stopping_step`` counts validations in both cases, ``epochs`` whole passes;
     * ``training_budget`` (CPU seconds of this process since the start of :meth:`fit`, validations included; 0: none)
       and ``max_steps`` (0: none) end the training, where early stopping would not yet. The last state is validated;
-      :attr:`stopped_by` then is ``"budget"``. CPU seconds are looked at between two rounds of training (an epoch, or
-      ``eval_every_steps``); wall time never counts, as it depends on what else the machine does;
+      :attr:`stopped_by` then is ``"budget"``. CPU seconds are looked at before each step but the first; wall time never
+      counts, as it depends on what else the machine does;
     * ``lr_milestones`` (steps of the optimizer) and ``lr_gamma`` lower the learning rate;
     * a model of the type ``TRADITIONAL`` has a ``fit()``, called once instead of a pass over batches;
     * ``enable_amp`` has no effect on a :class:`~recbole_signed.model.SignedRecommender`, and a warning says so: torch
@@ -212,10 +212,13 @@ class SignedTrainer(Trainer):
     def _are_steps_spent(self) -> bool:
         return bool(self.max_steps) and self.steps >= self.max_steps
 
+    @property
+    def _is_time_spent(self) -> bool:
+        return bool(self.budget) and self.cpu_seconds > self.budget
+
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """Train for a round: RecBole's epoch, or ``eval_every_steps`` steps."""
-        late = bool(self.budget) and self.cpu_seconds > self.budget and epoch_idx > self.start_epoch
-        if late or self._are_steps_spent:
+        if self._are_steps_spent or (epoch_idx > self.start_epoch and self._is_time_spent):
             raise _BudgetSpentError
         self._round = epoch_idx
         if self.one_pass:
@@ -236,6 +239,7 @@ class SignedTrainer(Trainer):
 
         A training that goes on in the middle of a pass draws the pass as before, and leaves out what it has had.
         """
+        begun = self.steps
         first, done = divmod(self.steps, self._pass_length)
         for number in range(first, self.passes):
             here = rng_state(train_data)
@@ -252,6 +256,8 @@ class SignedTrainer(Trainer):
                 set_rng_state(here, train_data)
                 done = 0
             for batch in batches:
+                if self.steps > begun and self._is_time_spent:
+                    raise _BudgetSpentError
                 self._set_learning_rate()
                 self.steps += 1
                 yield batch

@@ -373,8 +373,30 @@ def test_a_table_without_a_mean_over_users_is_not_told_to_run_again(tmp_path: Pa
     before = read_rows(table.with_suffix(".jsonl"))
     compare(table, per_user=True)
     assert read_rows(table.with_suffix(".jsonl")) == before
-    with pytest.raises(UsageError, match=r"^Pop on toy-signed, seed 1; Random .* no values per user"):
+    with pytest.raises(UsageError, match=r"^Pop on toy-signed, Random .* no values per user"):
         significance(table)
+
+
+def test_a_model_that_ranks_likes_one_by_one_says_so_and_leaves_the_others_comparable(tmp_path: Path) -> None:
+    """In a cut in time a sequential model refused the tests of the whole table, and no footnote told it apart."""
+    convert("toy", None, tmp_path / "atomic_files")
+    table = tmp_path / "time.yaml"
+    table.write_text(
+        "{datasets: [toy-signed], models: {Pop: , SSF: {auto: false, rank: 8}, GRU4Rec: {epochs: 1}}, "
+        "columns: [recall@5], common: {eval_args: {split: {RS: [0.6, 0.2, 0.2]}, order: TO, group_by: none}, "
+        "metrics: [Recall], topk: [5], valid_metric: Recall@5, state: ERROR}}",
+        encoding="utf-8",
+    )
+    done = compare(table, per_user=True)
+    pop, _, gru = done.rows
+    print_ = done.table.sections[0].small_print
+    assert gru.test_cases > gru.test_users
+    assert pop.test_cases == pop.test_users >= gru.test_users
+    assert f"{pop.test_users} ({pop.test_new_users / pop.test_users:.1%} without a training edge)" in print_
+    assert "all that are earlier, of the test too: GRU4Rec" in print_
+    found = significance(table, ["recall@5"])
+    assert [(each["model"], each["other"]) for each in found["comparisons"]] == [("SSF", "Pop")]
+    assert found["notes"][0].endswith("each ranked once: GRU4Rec on toy-signed.")
 
 
 def test_rows_in_another_folder_are_thought_of(finish: Finish, tmp_path: Path) -> None:

@@ -118,6 +118,31 @@ def test_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
     assert lists_of(serve, 0.0, 0.0)[0] != lists_of(serve, 2.0, 0.0)[0]
 
 
+def test_the_last_places_are_kept_for_new_items_and_measured(serve: Callable[..., TestClient]) -> None:
+    client = serve(new_items={"slots": 3, "verdicts": 5})
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    rows = [{"user_id": str(user), "item_id": f"fresh{n}", "type": "like"} for user in (2, 3) for n in range(6)]
+    client.post("/v1/events", json={"events": rows}).raise_for_status()
+    plain = serve()
+    lists, new = [], [f"fresh{n}" for n in range(6)]
+    for user in map(str, range(10, 30)):
+        own = [each["item"] for each in plain.get(f"/v1/users/{user}/recommendations?k=10").json()["items"]]
+        lists.append([each["item"] for each in client.get(f"/v1/users/{user}/recommendations?k=10").json()["items"]])
+        stay = own[: 10 - 3 + sum(each in new for each in own)]
+        assert lists[-1][: len(stay)] == stay
+        assert len(set(lists[-1])) == 10
+    assert np.mean([sum(each in new for each in listed) for listed in lists]) == 3
+    assert len({frozenset(listed[-3:]) & frozenset(new) for listed in lists}) > 3, "drawn for each user"
+    again = [each["item"] for each in client.get("/v1/users/10/recommendations?k=10").json()["items"]]
+    assert again == lists[0], "and not for each request"
+    engine.quality.k = 10
+    (first,) = [each for each in lists[0][-1:] if each in new]
+    client.post("/v1/events", json={"events": [{"user_id": "10", "item_id": first, "type": "like"}]})
+    client.post("/v1/events", json={"events": [{"user_id": "11", "item_id": lists[1][0], "type": "dislike"}]})
+    told = client.get("/v1/quality").json()["windows"]["hour"]["all"]
+    assert (told["new_slot_likes"], told["new_slot_dislikes"], told["dislike_recall"]) == (1, 0, 1.0)
+
+
 @pytest.mark.parametrize("young", [0.0, 0.5])
 def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[..., TestClient]) -> None:
     drawn = {"share": 0.5, "explore": 2.0, "young": young}

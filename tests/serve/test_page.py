@@ -30,7 +30,7 @@ from selenium import webdriver  # noqa: E402
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.expected_conditions import element_to_be_clickable  # noqa: E402
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable, staleness_of  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -71,6 +71,16 @@ def answering(app: Any) -> Iterator[str]:
     thread.join(20)
 
 
+def look_up(browser: webdriver.Chrome, user: str) -> Any:
+    """Look a user up by the keyboard, once the page shows the one that it begins with; return the field."""
+    field, wait = browser.find_element(By.ID, "userid"), WebDriverWait(browser, PATIENCE)
+    before = wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, "#userresult > *"))
+    field.clear()
+    field.send_keys(user, Keys.ENTER)
+    wait.until(staleness_of(before[0]))
+    return field
+
+
 def photograph(browser: webdriver.Chrome, name: str) -> None:
     if folder := os.environ.get("SCREENSHOTS"):
         browser.save_screenshot(os.path.join(folder, f"{name}.png"))
@@ -89,8 +99,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     assert "top line 1, bottom 0" in charts
 
     # a user, by the keyboard alone
-    field = browser.find_element(By.ID, "userid")
-    field.send_keys("1", Keys.ENTER)
+    field = look_up(browser, "1")
     wait.until(lambda driver: "The newest dislike is that of" in driver.find_element(By.ID, "userresult").text)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult table:not(#said) tbody tr")) == 10
     browser.find_element(By.CSS_SELECTOR, "#userresult button[aria-label^=Why]").send_keys(Keys.ENTER)
@@ -167,7 +176,7 @@ def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriv
         first = browser.find_element(By.CSS_SELECTOR, "main section:not([hidden])")
         assert first.text.startswith("A user")
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
-        browser.find_element(By.ID, "userid").send_keys("1", Keys.ENTER)
+        look_up(browser, "1")
         rows = "#userresult table:not(#said) tbody tr"
 
         def listed() -> dict[str, str]:
@@ -205,7 +214,7 @@ def test_less_of_a_genre_shows_its_reason_and_one_click_takes_it_back(
         browser.get(url)
         wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
-        browser.find_element(By.ID, "userid").send_keys("1", Keys.ENTER)
+        look_up(browser, "1")
         rows = "#userresult table:not(#said):not(#asked) tbody tr"
 
         def shown() -> dict[str, str]:
@@ -325,7 +334,7 @@ def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Calla
         browser.set_window_size(1200, 1000)
         browser.get(url)
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
-        browser.find_element(By.ID, "userid").send_keys("1", Keys.ENTER)
+        look_up(browser, "1")
         wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
         rows = "#userresult table:not(#said) tbody tr"
         wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, rows)) == 10)
@@ -346,7 +355,12 @@ def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Calla
         shown = "<b>Heat</b>\nWithdraw\n"
         wait.until(lambda driver: driver.find_element(By.ID, "itemresult").text.startswith(shown))
         assert field.get_attribute("value") == listed[0]
-        browser.find_element(By.CSS_SELECTOR, "#itemresult button.quiet").send_keys(Keys.ENTER)
+        for answer in ("dismiss", "accept"):
+            browser.find_element(By.CSS_SELECTOR, "#itemresult button.quiet").send_keys(Keys.ENTER)
+            asked = browser.switch_to.alert
+            assert asked.text.startswith("'<b>Heat</b> (")
+            getattr(asked, answer)()
+            assert client.get(f"/v1/items/{listed[0]}").json()["withdrawn"] is False or answer == "accept"
         shown = "<b>Heat</b>; withdrawn\nLet it return\n"
         wait.until(lambda driver: driver.find_element(By.ID, "itemresult").text.startswith(shown))
         field.clear()

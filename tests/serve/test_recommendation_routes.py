@@ -433,6 +433,9 @@ def test_items_have_names_in_explanations_and_for_who_asks(serve: Callable[..., 
         {"item": liked, "withdrawn": False, "tags": [], "name": "Alien"},
         {"item": "other", "withdrawn": False, "tags": []},
     ]
+    listed = client.get("/v1/users/1/recommendations?k=2").json()["items"]
+    assert listed[0]["name"] == "Heat"
+    assert "name" not in listed[1]
     sentence = client.get(f"/v1/users/1/explain/{first}").json()["sentence"]
     assert sentence.startswith(f"Item {first} (Heat) has the score ")
     assert f"User 1 liked item {liked} (Alien) on " in client.get("/v1/users/1/explain/" + liked).json()["sentence"]

@@ -15,9 +15,8 @@ import recbole_signed
 ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 
 
-@contextmanager
-def served(folder: Path, *options: str) -> Iterator[int]:
-    """Serve the state ``folder / "state"`` and yield the port; the process has to obey SIGTERM, and to end well."""
+def begun(folder: Path, *options: str) -> tuple[subprocess.Popen[str], int]:
+    """Serve the state ``folder / "state"``; return the process and its port."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "recbole_signed", "serve", "--state", "state", "--port", "0", *options],
         cwd=folder,
@@ -26,6 +25,21 @@ def served(folder: Path, *options: str) -> Iterator[int]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     assert process.stderr is not None
-    yield int(next(line.split()[2] for line in process.stderr if line.startswith("Serving on ")).rsplit(":", 1)[1])
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    told: list[str] = []
+    for line in process.stderr:
+        told.append(line)
+        if line.startswith("Serving on "):
+            return process, int(line.split()[2].rsplit(":", 1)[1])
+    raise AssertionError("".join(told))
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[int]:
+    """Serve the state ``folder / "state"`` and yield the port; the process has to obey SIGTERM, and to end well."""
+    process, port = begun(folder, *options)
+    try:
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(60)
+    assert status == 0

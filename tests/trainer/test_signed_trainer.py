@@ -135,10 +135,12 @@ def same_parameters(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(torch.equal(value, theirs[key]) for key, value in one.state_dict().items())
 
 
-def test_a_budget_counts_the_time_of_the_processor_alone(
-    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("every", [0, 2])
+def test_a_budget_counts_the_time_of_the_processor_alone_and_ends_within_a_round(
+    every: int, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, parts = start("SGCN", train_batch_size=32, eval_every_steps=2, training_budget=4.5, epochs=50)
+    trainer, parts = start("SGCN", train_batch_size=32, **steps(every), training_budget=4.5, epochs=50)
+    assert len(parts[0]) > 5, "the first pass is longer"
     clock = {"cpu": 100.0, "wall": 0.0}
     monkeypatch.setattr("recbole_signed.trainer.signed_trainer.time.process_time", lambda: clock["cpu"])
     monkeypatch.setattr("recbole_signed.trainer.signed_trainer.time.perf_counter", lambda: clock["wall"])
@@ -151,8 +153,9 @@ def test_a_budget_counts_the_time_of_the_processor_alone(
 
     trainer.optimizer.step = slow_step
     fit((trainer, parts))
-    assert (trainer.stopped_by, trainer.steps, trainer.cpu_seconds) == ("budget", 6, 6.0)
-    assert len(trainer.curve) == 3
+    assert (trainer.stopped_by, trainer.steps, trainer.cpu_seconds) == ("budget", 5, 5.0)
+    assert trainer.curve[-1][0] == round(5 / len(parts[0]), 4)
+    assert len(trainer.curve) == (3 if every else 1)
 
 
 @pytest.mark.parametrize("name", ["SGCN", "PANEGNN", "SiReN", "LightGCN"])  # SiReN draws its dropout as it goes

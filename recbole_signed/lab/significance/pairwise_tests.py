@@ -121,10 +121,19 @@ def significance(
         return {**before, "notes": [*before["notes"], _READ.format(kept_file(rows_file).name, "these rows")]}
     there = places_of(results)
     places, notes = _finished_only(there), [*_failures(results), *_stopped_notes(there)]
+    unpaired = ", ".join(_unpaired(there))
+    notes += [f"Left out, because no metric of theirs is a mean over users, each ranked once: {unpaired}."] * bool(
+        unpaired
+    )
     kept = kept_comparisons(rows_file) if whole else {}
     gone = {request.key for request in unkept}
     chosen = _metrics(metrics, spec, places, gone, rows_file, kept)
     nothing = f"{path}: there is nothing to compare; it takes two models with finished runs on a data set."
+    if unpaired:
+        nothing = (
+            f"{unpaired} have no values per user, so that users can't be paired: no metric of theirs is a mean over "
+            "users, each ranked once. It takes two models that have one among 'metrics'."
+        )
     if not chosen:
         raise UsageError(_missing_message(path, spec, unkept, len(requests), output) if unkept else nothing)
     tests = _Tests(chosen, alpha, resamples, seed, rows_file, gone, kept)
@@ -170,13 +179,11 @@ def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result
     # of equal rows in several tables, the one whose values are here
     rows = [(request, store.find(request.key, partial(is_there, rows_file=rows_file))) for request in requests]
     missing = [request for request, row in rows if row is None]
-    without = [request for request, row in rows if row is not None and has_none(row)]
-    if without:
-        raise UsageError(
-            f"{_listed(without)} have no values per user, so that users can't be paired: no metric of theirs is a mean "
-            f"over users, each ranked once; add one to 'metrics', or leave these models out by {argument('only')}."
-        )
-    unkept = [request for request, row in rows if row is not None and row.ok and not is_there(row, rows_file)]
+    unkept = [
+        request
+        for request, row in rows
+        if row is not None and row.ok and not has_none(row) and not is_there(row, rows_file)
+    ]
     return [(request.section, request.label, row) for request, row in rows if row is not None], missing, unkept
 
 
@@ -213,10 +220,22 @@ def _stopped_notes(places: Places) -> list[str]:
     return [f"Left out, because their training budget stopped them (†): {', '.join(stopped)}."] if stopped else []
 
 
+def _unpaired(places: Places) -> list[str]:
+    """Name the models without values per user, such as sequential ones that rank a user for each held-out like."""
+    return [
+        f"{label} on {section}"
+        for section, labels in places.items()
+        for label, rows in labels.items()
+        if any(map(has_none, rows))
+    ]
+
+
 def _finished_only(places: Places) -> Places:
-    """Return the places without the models of which a budget stopped a training: their numbers are lower bounds."""
+    """Return the places without models that a budget stopped, whose numbers are lower bounds, or without pairs."""
     return {
-        section: {label: rows for label, rows in labels.items() if not was_cut_short(rows)}
+        section: {
+            label: rows for label, rows in labels.items() if not was_cut_short(rows) and not any(map(has_none, rows))
+        }
         for section, labels in places.items()
     }
 

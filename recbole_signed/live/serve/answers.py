@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,12 +24,13 @@ from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import ranking
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
-from recbole_signed.live.serve.exploration import CANDIDATES, POOL, probabilities, raised, to_the_front
+from recbole_signed.live.serve.exploration import CANDIDATES, POOL, drawn_few, probabilities, raised, to_the_front
 from recbole_signed.live.serve.quality import LiveQuality
 from recbole_signed.live.serve.ranking import Ranked, announced_features, asked_by, newest_edges
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
-from recbole_signed.live.serve.traffic import ImpressionQueue, Shown, TrafficLog, now_ms
+from recbole_signed.live.serve.traffic import DAY, ImpressionQueue, Shown, TrafficLog, now_ms
+from recbole_signed.ssf.item_counters import UNKNOWN
 
 RankOfPolicy = Callable[[Policy, int], tuple[Any, Any]]
 """Gives the best items, so many, with a policy in the place of a variant of the user, and their scores."""
@@ -102,6 +103,11 @@ class Answers:
         self._look_again()
         return item in self._state.withdrawn, self.catalogue[item]
 
+    def item_features(self, item: str) -> dict[str, Any] | None:
+        """Return the features that were announced of an item; None without an announcement."""
+        with self.recommender.reading() as (state, _):
+            return announced_features(state, "item", item)
+
     def name(self, item: str) -> str | None:
         """Return what people call an item; None where nobody has said."""
         self._look_again()
@@ -123,7 +129,7 @@ class Answers:
         """Return what is held of a user, as :class:`~recbole_signed.live.serve.schemas.UserInfo` has it."""
         with self.recommender.reading() as (state, learner):
             wishes = asked_by(state, Asked.of(state, learner, int(state.users.id_of(user))))
-            seq, features = int(state.applied_seq), announced_features(state, user)
+            seq, features = int(state.applied_seq), announced_features(state, "user", user)
             edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
         shown = None if self.traffic is None else self.traffic.holding(user)
         known = bool(edges) or features is not None
@@ -165,7 +171,7 @@ class Answers:
         with self.recommender.reading() as (state, learner):
             number, known, assignments = self._variants_of(state, user)
             filters = {**self._filters(exclude, include_only, tags), "asked": Asked.of(state, learner, number)}
-            request = uuid.uuid4().hex
+            request = _request_id()
             mixed = next((each for each in assignments if self.experiments[each.experiment].interleave), None)
             draws: list[tuple[str, str, float, float]] = []
 
@@ -217,7 +223,15 @@ class Answers:
         return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
 
     def rank(
-        self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
+        self,
+        learner: Any,
+        state: Any,
+        user: int,
+        k: int,
+        filters: dict[str, Any],
+        assignments: Sequence[Assignment],
+        *,
+        new_items: bool = True,
     ) -> tuple[Any, Any]:
         """Return the best items under the variants of a user, and their scores; nothing is drawn or interleaved.
 
@@ -228,7 +242,12 @@ class Answers:
             k: how many items.
             filters: ``exclude`` and ``include_only``, numbers of items, and ``asked``, what the user asks for.
             assignments: the variants.
+            new_items: keep places for them, where settings or variants say so.
         """
+        slots = max([self.settings.new_items.slots, *(each.settings.new_slots for each in assignments)])
+        if new_items and slots and k > 1:
+            found = self.rank(learner, state, user, k, filters, assignments, new_items=False)
+            return self._with_new_items(learner, state, user, min(slots, k - 1), filters, found, k)
         young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
         if not young:
             return self._rank_by_model(learner, state, user, k, filters, assignments)
@@ -239,6 +258,27 @@ class Answers:
         )
         items, scores = np.concatenate([first[order], items[POOL:]]), np.concatenate([best, scores[POOL:]])
         return items[:k], scores[:k]
+
+    def _with_new_items(
+        self, learner: Any, state: Any, user: int, slots: int, filters: dict[str, Any], found: tuple[Any, Any], k: int
+    ) -> tuple[Any, Any]:
+        """Return a list of ``k`` items whose last places new ones have, as far as they are not in it by themselves."""
+        items, scores = found
+        few = state.edges.item_likes + state.edges.item_dislikes < self.settings.new_items.verdicts
+        slots -= int(few[items].sum())
+        if slots <= 0:
+            return found
+        chosen = filters["include_only"]
+        new = np.flatnonzero(few) if chosen is None else chosen[few[chosen]]
+        new = np.setdiff1d(new[new > 0], items)
+        only = {**filters, "include_only": new}
+        candidates, theirs = best_items(
+            learner, state.edges, user, POOL, state.items.keys, user_keys=state.users.keys, **only
+        )
+        seed = int(state.users.keys[user]) % 2**63
+        drawn = drawn_few(theirs, slots, np.random.default_rng([seed, now_ms() // DAY]))
+        stay = min(len(items), k - len(drawn))
+        return np.concatenate([items[:stay], candidates[drawn]]), np.concatenate([scores[:stay], theirs[drawn]])
 
     def _rank_by_model(
         self, learner: Any, state: Any, user: int, k: int, filters: dict[str, Any], assignments: Sequence[Assignment]
@@ -311,7 +351,7 @@ class Answers:
                 changed, edges, ranking.SESSION, k, state.items.keys, user_keys=state.users.keys, **chosen
             )
             told = bool(known.any())
-            return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=uuid.uuid4().hex)
+            return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=_request_id())
 
     def similar(self, item: str, k: int) -> Ranked:
         """Return the items nearest to one, best first.
@@ -325,7 +365,7 @@ class Answers:
             ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
             stays = ~np.isin(ids, hidden) & (ids > 0)
             named = self._named(state, ids[stays][:k], cosines[stays][:k])
-            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
+            return Ranked(named, self.seq, self.version, None, request_id=_request_id())
 
     def popular(self, k: int, name: str = "popularity") -> Ranked:
         """Return the most liked items; with the name ``trending`` those whose likes are recent."""
@@ -333,7 +373,7 @@ class Answers:
             named = self._named(
                 state, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
             )
-            return Ranked(named, self.seq, self.version, None, request_id=uuid.uuid4().hex)
+            return Ranked(named, self.seq, self.version, None, request_id=_request_id())
 
     def _likes(self, state: Any, name: str) -> np.ndarray:
         """Return the likes of each item, ``[n_items]``: all of them, or with ``trending`` each by its age."""
@@ -409,10 +449,10 @@ class Answers:
         return {
             "user": user,
             "item": item,
-            "score": shown.score,
+            "score": known_score(shown.score),
             "contributions": edges.select("item", "sign", "contribution").to_dicts(),
             "from_features": float(told.from_features),
-            "prior": float(told.prior),
+            "prior": known_score(float(told.prior)),
             "verdict": float(told.verdict),
             "factor": float(told.factor),
             "lowered": shown.lowered,
@@ -483,6 +523,20 @@ class Answers:
         if not 0 < number < state.edges.n_items:
             raise UsageError(f"there is no item '{item}'; an item is known from its first event on.")
         return number
+
+
+_ids = random.Random()
+"""Seeded by the system once: to ask it for each answer takes a good part of the answer's time on some systems."""
+
+
+def _request_id() -> str:
+    """Return an id that no other answer has, of any process: 128 bits, which are no secret."""
+    return f"{_ids.getrandbits(128):032x}"
+
+
+def known_score(score: float) -> float | None:
+    """Return a score; None where nothing is known of the item."""
+    return None if score <= UNKNOWN else score
 
 
 def _without_model(assignments: Sequence[Assignment]) -> str | None:

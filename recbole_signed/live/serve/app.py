@@ -20,7 +20,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.serve import gorse, schemas, wishes
-from recbole_signed.live.serve.answers import TRENDING
+from recbole_signed.live.serve.answers import TRENDING, known_score
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.experiments import parse_experiment
 from recbole_signed.live.serve.keys import ApiKeys, RateLimit
@@ -156,10 +156,18 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
         return await erase(engine, user_id)
 
 
-def _answer(ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None) -> schemas.Answer:
+def _answer(
+    engine: Engine, ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None
+) -> schemas.Answer:
     teams = ranked.teams or [None] * len(ranked.items)  # type: ignore[list-item]
     items = [
-        schemas.ScoredItem(item=item, score=score, variant=team, why=None if why is None else why(item, team))
+        schemas.ScoredItem(
+            item=item,
+            name=engine.catalogue.name(item),
+            score=known_score(score),
+            variant=team,
+            why=None if why is None else why(item, team),
+        )
         for (item, score), team in zip(ranked.items, teams, strict=True)
     ]
     return schemas.Answer(
@@ -204,7 +212,8 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
             ranked = engine.recommend(
                 user_id, k, exclude=exclude, include_only=include_only, tags=tags, parameters=given, log=log
             )
-            return _answer(ranked, (lambda item, team: engine.explain(user_id, item, given, team)) if explain else None)
+            why = (lambda item, team: engine.explain(user_id, item, given, team)) if explain else None
+            return _answer(engine, ranked, why)
 
         # rankings take turns anyway, so a short list is not worth the way through a thread
         return await turns.take(work) if explain or k > SHORT else work()
@@ -231,8 +240,8 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         def one(user: schemas.UserRequest) -> schemas.Answer:
             if user.user_id is None:
                 verdicts = [*((item, LIKE) for item in user.likes), *((item, DISLIKE) for item in user.dislikes)]
-                return _answer(engine.session(verdicts, body.k, exclude=body.exclude, **filters))
-            return _answer(engine.recommend(user.user_id, body.k, exclude=body.exclude, **filters))
+                return _answer(engine, engine.session(verdicts, body.k, exclude=body.exclude, **filters))
+            return _answer(engine, engine.recommend(user.user_id, body.k, exclude=body.exclude, **filters))
 
         return await turns.take(lambda: schemas.ManyAnswer(answers=[one(user) for user in body.users]))
 
@@ -282,19 +291,19 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
     async def get_similar(item_id: ItemId, k: K = 10) -> schemas.Answer:
         """Return the items nearest to one."""
         check_k(engine, k)
-        return await turns.take(lambda: _answer(engine.similar(item_id, k)))
+        return await turns.take(lambda: _answer(engine, engine.similar(item_id, k)))
 
     @app.get("/v1/popular", response_model_exclude_none=True, **read)
     async def get_popular(k: K = 20) -> schemas.Answer:
         """Return the most liked items."""
         check_k(engine, k)
-        return await turns.take(lambda: _answer(engine.popular(k)))
+        return await turns.take(lambda: _answer(engine, engine.popular(k)))
 
     @app.get("/v1/trending", response_model_exclude_none=True, **read)
     async def get_trending(k: K = 20) -> schemas.Answer:
         """Return the items with most likes, of which each counts half after each half-life (see the settings)."""
         check_k(engine, k)
-        return await turns.take(lambda: _answer(engine.popular(k, TRENDING)))
+        return await turns.take(lambda: _answer(engine, engine.popular(k, TRENDING)))
 
     @app.get("/v1/items/{item_id}/audience", **read)
     async def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:
@@ -329,8 +338,8 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
 
     @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
     async def get_item(item_id: ItemId) -> schemas.ItemBody:
-        """Return what the catalogue holds of an item."""
-        return schemas.ItemBody(**await turns.take(lambda: held(item_id)))
+        """Return what the catalogue holds of an item, and its announced features."""
+        return await turns.take(lambda: schemas.ItemBody(**held(item_id), features=engine.item_features(item_id)))
 
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
     async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:

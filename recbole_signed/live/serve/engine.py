@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +281,7 @@ class VerdictWatch:
         if share < 1:
             chosen = [i for i in chosen if self._random.random() < share]
         chosen = sorted(self._random.sample(chosen, most)) if len(chosen) > most else chosen
-        lists: dict[str, np.ndarray] = {}
+        lists: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for i in chosen:  # one at a time: answers are not held up for the whole batch
             try:
                 with self._answers.recommender.reading() as (state, learner):
@@ -288,8 +289,8 @@ class VerdictWatch:
             except Exception:  # live quality must not stop events
                 _logger.exception("a verdict could not be held against the list of its user")
 
-    def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[str, np.ndarray]) -> None:
-        """Hold one verdict against the list of its user, which is kept in ``lists``, by the user's id.
+    def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[str, Any]) -> None:
+        """Hold one verdict against the list of its user, with and without places for new items, kept by the user's id.
 
         Users who are not known yet have one number, and may have several variants.
         """
@@ -306,8 +307,9 @@ class VerdictWatch:
         name = batch.user_id[i]
         if name not in lists:
             filters = {"exclude": answers.hidden(), "include_only": None, "asked": Asked.of(state, changed, user)}
-            lists[name] = answers.rank(changed, state, user, answers.quality.k, filters, assignments)[0]
-        found = np.flatnonzero(lists[name] == item)
+            ranked = partial(answers.rank, changed, state, user, answers.quality.k, filters, assignments)
+            lists[name] = ranked()[0], ranked(new_items=False)[0]
+        found, by_itself = (np.flatnonzero(each == item) for each in lists[name])
         case = Case(
             sign=1 if batch.type[i] == LIKE else -1,
             position=int(found[0]) if len(found) else None,
@@ -315,6 +317,7 @@ class VerdictWatch:
             version=answers.version,
             variant=",".join(f"{each.experiment}={each.variant}" for each in assignments),
             edges=0 if row is None else len(row.ids),
+            on_new_slot=len(found) > len(by_itself),
         )
         self._judged.append((i, True, case))
 

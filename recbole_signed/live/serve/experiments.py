@@ -41,12 +41,15 @@ class Policy(Spec):
             ``trending`` those liked now.
         explore: temperature at which the first place of a list is drawn, see ``exploration.py``; 0: not at all.
         young: weight of a bonus for items of whose like rate little is known, see ``exploration.py``; 0: none.
+        new_slots: places of each list for items with few verdicts, in place of ``new_items.slots`` of the settings
+            where that is lower.
     """
 
     parameters: dict[Text, float] = Field(default_factory=dict)
     model: Literal["popularity", "trending"] | None = None
     explore: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     young: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    new_slots: int = Field(default=0, ge=0, le=100)
 
     @field_validator("parameters")
     @classmethod
@@ -272,8 +275,9 @@ class Experiments:
             touched = {key for variant in experiment.variants.values() for key in variant.parameters}
             if experiment.interleave or any(each.model or each.explore for each in experiment.variants.values()):
                 touched.add("the model")
-            if any(each.young for each in experiment.variants.values()):
-                touched.add("young")
+            for key in ("young", "new_slots"):
+                if any(getattr(each, key) for each in experiment.variants.values()):
+                    touched.add(key)
             for key in touched:
                 if key in changed:
                     raise UsageError(

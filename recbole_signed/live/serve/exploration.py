@@ -6,6 +6,10 @@ which every other variant and policy of the experiment would have put the same i
 
 A variant with ``young`` above 0 adds an upper confidence bound's bonus to the scores: for what is not known of the like
 rate of an item. Nothing is drawn for that; with ``explore`` the probabilities are those of the raised scores.
+
+``new_items`` in the settings, or ``new_slots`` of a variant, keeps the last places of each list for items with few
+verdicts. They are drawn from the best of them by the user's scores, once a day for a user, so that what they lead to
+can be told apart (`quality.py`).
 """
 
 from __future__ import annotations
@@ -73,6 +77,19 @@ def raised(
     found = scores.astype(np.float64) + unit * uncertainty(verdicts)
     order = np.argsort(-found, kind="stable")
     return order, found[order]
+
+
+def drawn_few(scores: npt.NDArray[np.floating], n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return ``n`` places of candidates, drawn one after the other as :func:`probabilities` at temperature 1 says.
+
+    Args:
+        scores: ``[n_candidates]`` best first.
+        n: how many; fewer where there are no more.
+        rng: that draws.
+    """
+    with np.errstate(divide="ignore"):
+        likely = np.log(probabilities(scores, 1.0))
+    return np.argsort(-(likely + rng.gumbel(size=len(scores))), kind="stable")[:n]
 
 
 def to_the_front(place: int, n: int) -> npt.NDArray[np.int64]:

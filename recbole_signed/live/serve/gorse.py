@@ -20,6 +20,7 @@ from recbole_signed.ids_and_times import iso_time
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, TYPES
 from recbole_signed.live.serve import schemas
+from recbole_signed.live.serve.answers import known_score
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError, Turns
 from recbole_signed.live.serve.requests import check_k, erase, submit, take_back
@@ -126,14 +127,15 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         verdicts = [(item, kind) for item, kind in kinds if kind in (LIKE, DISLIKE)]
         seen = [item for item, _ in kinds]
         ranked = await turns.take(lambda: engine.session(verdicts, n, exclude=seen))
-        return [Score(Id=item, Score=score) for item, score in ranked.items]
+        return [Score(Id=item, Score=known_score(score) or 0.0) for item, score in ranked.items]
 
     @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
     async def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the nearest items."""
         check_k(engine, n)
         return [
-            Score(Id=item, Score=score) for item, score in (await turns.take(lambda: engine.similar(item_id, n))).items
+            Score(Id=item, Score=known_score(score) or 0.0)
+            for item, score in (await turns.take(lambda: engine.similar(item_id, n))).items
         ]
 
     @app.get("/api/popular", dependencies=needs("read"), **tag)
@@ -141,7 +143,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         """Return the most liked items."""
         check_k(engine, n)
         ranked = await turns.take(lambda: engine.popular(n))
-        return [Score(Id=item, Score=score) for item, score in ranked.items]
+        return [Score(Id=item, Score=known_score(score) or 0.0) for item, score in ranked.items]
 
     @app.get("/api/health/live", **tag)
     async def live() -> dict[str, bool]:

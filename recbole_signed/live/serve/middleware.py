@@ -175,8 +175,8 @@ class Watch:
                 raise ProblemError(400, "Bad Request", f"The {name} is not percent-encoded UTF-8.") from None
         if _SLASH.search(raw):
             scope["path"] = unquote(_SLASH.sub(quote(SLASH).encode(), raw).decode())
-        key = key_of(scope)
-        known = self._keys.required and self._keys.allows(key, ROLES[0]) is not None
+        key = key_of(scope) if self._keys.required else None
+        known = key is not None and self._keys.allows(key, ROLES[0]) is not None
         address = scope["client"][0] if scope.get("client") else ""
         if scope["path"] not in _UNLIMITED and (wait := self._limit.wait(key if known and key else address)):
             raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
@@ -341,6 +341,8 @@ class NeedsRole:
 
     async def __call__(self, request: Request) -> None:  # a plain function would go through a thread
         """Refuse a request with 401 or 403."""
+        if not self._keys.required:
+            return
         allowed = self._keys.allows(key_of(request.scope), self.role)
         if allowed is None:
             raise no_key()

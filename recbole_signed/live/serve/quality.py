@@ -3,7 +3,8 @@
 Test, then train: a like or dislike that arrives is first looked up in the top-k of its user, and only then learned
 from. A like in the list at position j counts 1 for Recall@k and 1 / log2(j + 1) for NDCG@k (one relevant item a case);
 a dislike in the list counts 1 for DislikeRecall@k. SignAUC is the probability that a random like of the window stood
-higher in its user's ranking than a random dislike in its, by percentiles among a sample of items.
+higher in its user's ranking than a random dislike in its, by percentiles among a sample of items. Likes and dislikes of
+items that are in the list because places are kept for new ones are also counted by themselves.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Case:
         version: of the model.
         variant: of the user, ``experiment=variant``, or ``""``.
         edges: number of edges of the user before.
+        on_new_slot: whether the item is in the list because places are kept for new items.
     """
 
     sign: int
@@ -47,6 +49,7 @@ class Case:
     version: str
     variant: str
     edges: int
+    on_new_slot: bool = False
 
     @property
     def group(self) -> str:
@@ -61,11 +64,16 @@ class _Sums:
     hits: int = 0
     gain: float = 0.0
     bad_hits: int = 0
+    new_hits: int = 0
+    new_bad_hits: int = 0
     high: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS), dtype=np.int64))
 
     def add(self, case: Case) -> None:
         row = 0 if case.sign > 0 else 1
         self.high[row, min(int(case.percentile * BINS), BINS - 1)] += 1
+        if case.on_new_slot:
+            self.new_hits += case.sign > 0
+            self.new_bad_hits += case.sign < 0
         if case.sign > 0:
             self.likes += 1
             if case.position is not None:
@@ -76,7 +84,7 @@ class _Sums:
             self.bad_hits += case.position is not None
 
     def merge(self, other: _Sums) -> None:
-        for name in ("likes", "dislikes", "hits", "gain", "bad_hits"):
+        for name in ("likes", "dislikes", "hits", "gain", "bad_hits", "new_hits", "new_bad_hits"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.high += other.high
 
@@ -87,6 +95,8 @@ class _Sums:
             "recall": self.hits / self.likes if self.likes else None,
             "ndcg": self.gain / self.likes if self.likes else None,
             "dislike_recall": self.bad_hits / self.dislikes if self.dislikes else None,
+            "new_slot_likes": self.new_hits,
+            "new_slot_dislikes": self.new_bad_hits,
             "sign_auc": _auc(self.high[0], self.high[1]),
         }
 

@@ -215,10 +215,10 @@ def newest_edges(
     return list(zip(items, names, row.timestamp[best].tolist(), strict=True)), len(own)
 
 
-def announced_features(state: Any, user: str) -> dict[str, Any] | None:
-    """Return the features that were announced of a user; None without an announcement."""
-    found: dict[int, dict[str, Any]] = state.announcements.by_id(state.users, state.items, {"user": [user]})["user"]
-    return found.get(int(state.users.id_of(user)))
+def announced_features(state: Any, kind: str, id: str) -> dict[str, Any] | None:
+    """Return the features that were announced of a ``user`` or an ``item``; None without an announcement."""
+    found: dict[int, dict[str, Any]] = state.announcements.by_id(state.users, state.items, {kind: [id]})[kind]
+    return found.get(int((state.users if kind == "user" else state.items).id_of(id)))
 
 
 def asked_by(state: Any, asked: Asked | None) -> list[dict[str, Any]]:

@@ -110,7 +110,8 @@ class ScoredItem(BaseModel):
     """An item and its score; scores of different models or users are not comparable."""
 
     item: str
-    score: float
+    name: str | None = Field(default=None, description="What people call it, where the service has been told.")
+    score: float | None = Field(default=None, description="None: nothing is known of the item.")
     variant: str | None = Field(default=None, description="Of an interleaved list: who picked it.")
     why: dict[str, Any] | None = Field(default=None, description="With explain=true: see the explain route.")
 
@@ -262,15 +263,16 @@ class Contribution(BaseModel):
 class Why(BaseModel):
     """Why a user gets an item: ``score = (sum of contributions + from_features + prior) * factor - lowered + moved``.
 
-    That is what the model ranks it by; in a list, a variant with ``young`` adds its bonus.
+    That is what the model ranks it by; in a list, a variant with ``young`` adds its bonus. Without a score: nothing is
+    known of the item.
     """
 
     user: str
     item: str
-    score: float
+    score: float | None
     contributions: list[Contribution]
     from_features: float = Field(description="What the features of the user add.")
-    prior: float
+    prior: float | None
     verdict: float = Field(description="Smoothed share of likes among the verdicts on the item.")
     factor: float
     lowered: float = Field(description="How much lower it is ranked since it is near to what the user disliked.")
@@ -362,6 +364,7 @@ class PolicyBody(_Body):
     model: str | None = None
     explore: float = 0.0
     young: float = 0.0
+    new_slots: int = 0
 
 
 class VariantBody(PolicyBody):

@@ -86,10 +86,23 @@ class Quality(Spec):
     alert_cases: int = Field(default=50, ge=1)
 
 
+class NewItems(Spec):
+    """Places of each list that are kept for new items.
+
+    Attributes:
+        slots: how many of each list, at its end; 0 for none.
+        verdicts: likes and dislikes from which on an item is no longer new.
+    """
+
+    slots: int = Field(default=0, ge=0, le=100)
+    verdicts: int = Field(default=20, ge=1)
+
+
 class ServeSettings(Spec):
     """Everything that ``serve --config FILE`` may hold.
 
     Attributes:
+        new_items: places of each list for them.
         keys: file of hashed API keys; without it the service listens on the loopback interface alone.
         experiments: file of experiments; by default ``experiments.yaml`` in the state's folder.
         impressions: whether answers are logged.
@@ -106,6 +119,7 @@ class ServeSettings(Spec):
     limits: RequestLimits = RequestLimits()
     schedule: Schedule = Schedule()
     quality: Quality = Quality()
+    new_items: NewItems = NewItems()
     keys: Path | None = None
     experiments: Path | None = None
     impressions: bool = True

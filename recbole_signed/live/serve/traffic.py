@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import queue
 import secrets
@@ -30,6 +31,8 @@ _logger = logging.getLogger(__name__)
 FILE = "traffic.sqlite"
 WAITING = 1000
 """Answers that wait to be written; more are not logged."""
+GATHER = 0.02
+"""Seconds in which answers are gathered that are written together."""
 HOUR = 3_600_000
 """Milliseconds."""
 DAY = 24 * HOUR
@@ -170,28 +173,26 @@ class TrafficLog:
 
     def write(self, answers: Iterable[Shown]) -> None:
         """Keep answers, all or none of them; those from before the last erasure are left out."""
-        sql = "INSERT INTO impression (request, user, item, position, time, version) VALUES (?, ?, ?, ?, ?, ?)"
+        # one statement for a list: the interpreter is handed on with each, which slows the thread that answers
+        sql = (
+            "INSERT INTO impression (request, user, item, position, time, version) "
+            "SELECT ?, ?, value, key, ?, ? FROM json_each(?) ORDER BY key"
+        )
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")  # no erasure comes between the look and the rows
             erased = self._db.execute("SELECT seq FROM erased").fetchone()[0]
             for each in answers:
-                if each.seq < erased:
+                if each.seq < erased or not each.items:
                     continue
-                name = self._name(each.user)
-                rows = [(each.request, name, item, i, each.time, each.version) for i, item in enumerate(each.items)]
-                if not any(each.exposures):
-                    self._db.executemany(sql, rows)
-                    continue
-                for position, row in enumerate(rows):
-                    cursor = self._db.execute(sql, row)
-                    exposures = each.exposures[position] if len(each.exposures) > 1 else (each.exposures or [[]])[0]
-                    self._db.executemany(
-                        "INSERT INTO exposure VALUES (?, ?, ?, ?)",
-                        [(cursor.lastrowid, *exposure) for exposure in exposures],
-                    )
-                    if position == 0:
-                        draws = [(cursor.lastrowid, *draw) for draw in each.draws]
-                        self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
+                values = each.request, self._name(each.user), each.time, each.version, json.dumps(list(each.items))
+                last = self._db.execute(sql, values).lastrowid or 0
+                ids = range(last - len(each.items) + 1, last + 1)
+                own = each.exposures if len(each.exposures) > 1 else [*each.exposures] * len(ids)
+                exposures = [(id, *one) for id, of_item in zip(ids, own, strict=False) for one in of_item]
+                if exposures:
+                    self._db.executemany("INSERT INTO exposure VALUES (?, ?, ?, ?)", exposures)
+                    draws = [(ids[0], *draw) for draw in each.draws]
+                    self._db.executemany("INSERT INTO draw VALUES (?, ?, ?, ?, ?)", draws)
         with self._lock:
             self._empty_wal()
 
@@ -389,7 +390,7 @@ class ImpressionQueue:
         self._begun = now_ms() - _passed()
         self._dropped, self._counting = 0, threading.Lock()
         self._failed = False
-        self._queue: queue.Queue[Shown | Callable[[], None] | None] = queue.Queue()
+        self._queue: queue.SimpleQueue[Shown | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
 
@@ -449,6 +450,8 @@ class ImpressionQueue:
         job = self._next()
         while job is not None:
             answers: list[Shown] = []
+            if isinstance(job, Shown):  # a transaction, and a turn of this thread, for each answer would slow answers
+                time.sleep(GATHER)
             while isinstance(job, Shown):
                 answers.append(job)
                 job = self._queue.get() if not self._queue.empty() else _nothing
