@@ -34,8 +34,8 @@ def spend(
     """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without.
 
     Half of the price is for the personal verdict, where times tell which dislikes are new: without them what a new one
-    costs can't be measured, and the strength of ``start`` holds. The smallest one is spent whatever it costs: without it
-    a dislike lifts what is near to it, as a like does. The aversion has what is left.
+    costs can't be measured, and the strength of ``start`` holds. The smallest one is spent whatever it costs: without
+    it a dislike lifts what is near to it, as a like does. The aversion has what is left.
 
     Args:
         at: the model.
