@@ -51,7 +51,7 @@ class SSFT(SSF):
         self.choose_again = int(config["choose_again"] or 0) if self.auto else 0
         self.trend_since = float(config["trend_since"] or 0.0)
         self.sequences: Sequences | None = None
-        self._exposures: tuple[np.ndarray, ...] | None = None
+        self._exposures: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._pairs, self._ready = Derived(), False
         self._known: dict[Hashable, torch.Tensor] | None = None
         self._read_events(dataset)
