@@ -246,7 +246,7 @@ def test_a_dislike_raises_nothing_that_is_near_to_it(
         assert float(change[near].max()) <= small
         if not number and not len(fallen):
             others = np.setdiff1d(np.arange(1, 181), [*near, item])
-            assert float(change[others].abs().max()) <= small
+            assert float(change[others].abs().max()) <= 2 * small
 
 
 @settings(max_examples=10)
