@@ -34,14 +34,13 @@ def spend(
     """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without.
 
     Half of the price is for the personal verdict, where times tell which dislikes are new: without them what a new one
-    costs can't be measured, and the strength of ``start`` holds. The smallest one is spent whatever it costs: without
-    it a dislike lifts what is near to it, as a like does. The aversion has what is left.
+    costs can't be measured, and the strength of ``start`` holds. The aversion has what is left.
 
     Args:
         at: the model.
         validation: users and held-out likes; where its metric counts dislikes, that has chosen, and nothing is spent.
         start: what is best by the metric, with the preset strength.
-        price: from 0 to 1; 0: nothing is spent that costs anything.
+        price: from 0 to 1.
         timed: whether the times of dislikes are known.
         fixed: names of settings that stay as they are.
     """
@@ -54,8 +53,7 @@ def spend(
 
     best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
     if timed and "dislike_strength" not in fixed:
-        least = STRENGTHS[-1] if price else 0.0
-        strength = next((each for each in STRENGTHS if affordable(price / 2, dislike_strength=each)), least)
+        strength = next((each for each in STRENGTHS if affordable(price / 2, dislike_strength=each)), 0.0)
     if "dislike_aversion" not in fixed and not validation.gamma:
         for each in (each for each in AVERSIONS if each > start.dislike_aversion):
             if not affordable(price, dislike_strength=strength, dislike_aversion=each):
