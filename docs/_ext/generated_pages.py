@@ -267,7 +267,7 @@ def strengths(name: str) -> str:
 
 def wishes(name: str) -> str:
     """Return what asking for less and more of a feature did in audits."""
-    return _of_audits(f"wishes-{name}", "wishes_table")
+    return _of_audits(f"respond-{name}", "wishes_table")
 
 
 def _of_audits(stem: str, table: str = "respond_table") -> str:

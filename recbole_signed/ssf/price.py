@@ -59,9 +59,10 @@ def spend(
             if not affordable(price, dislike_strength=strength, dislike_aversion=each):
                 break
             aversion = each
-    if not strength and not aversion:
+    if not strength and "dislike_strength" not in fixed:
+        also = "" if aversion else ", and what many dislike is not held back"
         getLogger().warning(
-            "Dislikes weigh nothing against any item here: on validation, holding back what is near to them, or what "
-            f"is disliked, costs more than accuracy_price ({price:g}); set dislike_strength or dislike_aversion."
+            f"A dislike lowers nothing that is near to it here{also}: on validation that costs more than "
+            f"accuracy_price ({price:g}) allows; set dislike_strength."
         )
     return replace(start, dislike_strength=strength, dislike_aversion=aversion)

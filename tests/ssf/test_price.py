@@ -61,14 +61,17 @@ def test_what_is_given_or_not_measurable_stays(caplog: pytest.LogCaptureFixture)
     assert not caplog.records
 
 
-def test_where_dislikes_weigh_nothing_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_where_a_dislike_lowers_nothing_near_to_it_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
     costly = lambda s: 0.5 - 0.1 * (s.dislike_strength + s.dislike_aversion)  # noqa: E731
     with caplog.at_level(logging.WARNING):
         found = spent(costly, 0.0, start=FilterSettings())
+        spent(lambda s: 0.5 - s.dislike_strength, 0.01)  # the aversion costs nothing
+        spent(costly, 0.0, start=FilterSettings(dislike_strength=0.0), fixed={"dislike_strength"})
     assert (found.dislike_strength, found.dislike_aversion) == (0, 0)
-    (record,) = caplog.records
-    assert "weigh nothing" in record.message
-    assert "accuracy_price (0)" in record.message
+    both, strength = (record.message for record in caplog.records)
+    assert "lowers nothing that is near to it here, and what many dislike is not held back" in both
+    assert "accuracy_price (0)" in both
+    assert "lowers nothing that is near to it here:" in strength
 
 
 def test_a_fit_spends_its_price_on_fewer_disliked_items(prepare_model: Callable[..., Any]) -> None:
