@@ -145,18 +145,21 @@ def felt(trainer: Follower, events: Events, n: int) -> dict[str, list[float]]:
     Of processor time, and of users with a dislike; which of the two rankings comes first alternates.
     """
     found: dict[str, list[float]] = {"felt": [], "not_felt": []}
-    strengths = {"felt": trainer.learner.dislike_strength, "not_felt": 0.0}
+    learner, state = trainer.learner, trainer.state
+    assert learner is not None
+    assert state is not None
+    strengths = {"felt": learner.dislike_strength, "not_felt": 0.0}
     while len(found["felt"]) < n:
         batch = events.draw(1)
         trainer.update(batch)
-        if not trainer.state.edges.user_dislikes[trainer.state.users.id_of(batch.user_id[0])]:
+        if not state.edges.user_dislikes[state.users.id_of(batch.user_id[0])]:
             continue
         for name in sorted(strengths, reverse=bool(len(found["felt"]) % 2)):
-            trainer.learner.dislike_strength = strengths[name]
+            learner.dislike_strength = strengths[name]
             cpu = time.thread_time()
             trainer.recommend(batch.user_id[0], 20)
             found[name].append((time.thread_time() - cpu) * 1e3)
-    trainer.learner.dislike_strength = strengths["felt"]
+    learner.dislike_strength = strengths["felt"]
     return found
 
 
@@ -271,8 +274,8 @@ def main(arguments: argparse.Namespace) -> int:
     made: list[Figure] = []
     for edges in arguments.edges:
         graph = (folder / f"{arguments.profile}-{edges}.npz").resolve()
-        options = ("--edges", str(edges), "--singles", str(arguments.singles), "--model", arguments.model)
-        options += ("--profile", arguments.profile, "--part")
+        options = [f"--edges={edges}", f"--singles={arguments.singles}", f"--model={arguments.model}"]
+        options += [f"--profile={arguments.profile}", "--part"]
         if not graph.exists():
             in_fresh_process(__file__, *options, "draw", str(graph), folder=folder)
         made += figures(in_fresh_process(__file__, *options, "measure", str(graph), folder=folder))

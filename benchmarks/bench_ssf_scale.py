@@ -99,7 +99,7 @@ def measure_ordered(folder: Path, n_users: int, n_items: int, threads: int) -> d
     vectors = leading(fit_graph(graph, FilterSettings(rank=K, cutoff=16)).vectors)
     del graph
     found = clock.read("filter")
-    recent_of(items, times * 1000, n_items)
+    recent_of(items, times * 1000, liked, n_items)
     sequences = Sequences.of(users, items, liked, times, n_users)
     del users, items, liked, times
     found |= clock.read("order")
