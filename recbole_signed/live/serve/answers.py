@@ -244,8 +244,8 @@ class Answers:
             assignments: the variants.
             new_items: keep places for them, where settings or variants say so.
         """
-        slots = max([self.settings.new_items.slots, *(each.settings.new_slots for each in assignments)])
-        if new_items and slots and k > 1:
+        slots = self.new_slots(assignments) if new_items else 0
+        if slots and k > 1:
             found = self.rank(learner, state, user, k, filters, assignments, new_items=False)
             return self._with_new_items(learner, state, user, min(slots, k - 1), filters, found, k)
         young = next((each.settings.young for each in assignments if each.settings.young), 0.0)
@@ -258,6 +258,10 @@ class Answers:
         )
         items, scores = np.concatenate([first[order], items[POOL:]]), np.concatenate([best, scores[POOL:]])
         return items[:k], scores[:k]
+
+    def new_slots(self, assignments: Sequence[Assignment]) -> int:
+        """Return how many places of a list under some variants are kept for new items."""
+        return max([self.settings.new_items.slots, *(each.settings.new_slots for each in assignments)])
 
     def _with_new_items(
         self, learner: Any, state: Any, user: int, slots: int, filters: dict[str, Any], found: tuple[Any, Any], k: int

@@ -308,7 +308,8 @@ class VerdictWatch:
         if name not in lists:
             filters = {"exclude": answers.hidden(), "include_only": None, "asked": Asked.of(state, changed, user)}
             ranked = partial(answers.rank, changed, state, user, answers.quality.k, filters, assignments)
-            lists[name] = ranked()[0], ranked(new_items=False)[0]
+            items = ranked()[0]
+            lists[name] = items, ranked(new_items=False)[0] if answers.new_slots(assignments) else items
         found, by_itself = (np.flatnonzero(each == item) for each in lists[name])
         case = Case(
             sign=1 if batch.type[i] == LIKE else -1,

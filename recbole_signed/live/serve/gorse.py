@@ -23,6 +23,7 @@ from recbole_signed.live.serve import schemas
 from recbole_signed.live.serve.answers import known_score
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError, Turns
+from recbole_signed.live.serve.ranking import Ranked
 from recbole_signed.live.serve.requests import check_k, erase, submit, take_back
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))
@@ -72,6 +73,10 @@ def _in_utc(stamp: str | int | None) -> str | int | None:
         if parsed is not None and parsed.tzinfo is None:
             return parsed.replace(tzinfo=timezone.utc).isoformat()
     return stamp
+
+
+def _scores(ranked: Ranked) -> list[Score]:
+    return [Score(Id=item, Score=known_score(score) or 0.0) for item, score in ranked.items]
 
 
 def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
@@ -127,23 +132,20 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         verdicts = [(item, kind) for item, kind in kinds if kind in (LIKE, DISLIKE)]
         seen = [item for item, _ in kinds]
         ranked = await turns.take(lambda: engine.session(verdicts, n, exclude=seen))
-        return [Score(Id=item, Score=known_score(score) or 0.0) for item, score in ranked.items]
+        return _scores(ranked)
 
     @app.get("/api/item/{item_id}/neighbors", dependencies=needs("read"), **tag)
     async def neighbors(item_id: schemas.PathId, n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the nearest items."""
         check_k(engine, n)
-        return [
-            Score(Id=item, Score=known_score(score) or 0.0)
-            for item, score in (await turns.take(lambda: engine.similar(item_id, n))).items
-        ]
+        return _scores(await turns.take(lambda: engine.similar(item_id, n)))
 
     @app.get("/api/popular", dependencies=needs("read"), **tag)
     async def popular(n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the most liked items."""
         check_k(engine, n)
         ranked = await turns.take(lambda: engine.popular(n))
-        return [Score(Id=item, Score=known_score(score) or 0.0) for item, score in ranked.items]
+        return _scores(ranked)
 
     @app.get("/api/health/live", **tag)
     async def live() -> dict[str, bool]:
