@@ -15,8 +15,9 @@ user who dislikes often is not left without items.
 
 The score b is that of the edges without the newest verdict, where that is a dislike: it becomes a sign of exposure
 with the user's next verdict, so that the dislike moves what is near it alone. Of the last run, the dislikes that are
-later than all likes, the first becomes so with the second and the others with the next like. An item near a dislike of
-the run has at most the score that it has without the run, so that no further dislike raises what is near the run.
+later than all likes, the first becomes so with the second and the others with the next like. In a model of order,
+whose next likes follow from the last verdict, the first becomes so at once. An item near a dislike of the run has at
+most the score that it has without the run, so that no dislike raises what is near it.
 
 All of this is a function of the edges. References: Google's dislikes as input and label (arXiv 2308.12256), the stable
 demotion and the protection by likes that users of such systems ask for.
@@ -113,13 +114,16 @@ class Verdicts:
         """Which events are dislikes of a known time that no verdict of another kind or time follows."""
         return ~self.like & self.timed & (self._later(self.like | ~self.timed) == 0)
 
-    @property
-    def held_back(self) -> npt.NDArray[np.bool_]:
-        """Which events no score is made of yet: those of the last run, but for the first of several."""
+    def held_back(self, leads: bool) -> npt.NDArray[np.bool_]:
+        """Return which events no score is made of yet: those of the last run, but for the first of several.
+
+        Args:
+            leads: whether the first is in the scores at once.
+        """
         run = self.last_run
         first = run.copy()
         first[1:] &= ~run[:-1] | (self.user[1:] != self.user[:-1])
-        return run & ~(first & (self._later(run) > 0))
+        return run & ~(first if leads else first & (self._later(run) > 0))
 
     @cached_property
     def strengths(self) -> npt.NDArray[np.float64]:

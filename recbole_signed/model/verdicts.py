@@ -57,6 +57,7 @@ class PersonalVerdicts:
         dislikes: the same with their times.
         views: what was seen without a verdict, whether the graph has it or not.
         fitted: what says which items are near to which; None for the likes of the graph.
+        leads: whether what comes after a dislike is told from it at once, but for what is near it: in models of order.
     """
 
     def __init__(
@@ -66,14 +67,17 @@ class PersonalVerdicts:
         dislikes: Side,
         views: Pairs | None = None,
         fitted: PersonalVerdicts | None = None,
+        leads: bool = False,
     ) -> None:
-        self._fitted = fitted
+        self._fitted, self.leads = fitted, leads
         self._graph, self.n_items, self._sides, self._viewed = graph, graph.n_items, (likes, dislikes), views
         self._known: dict[int, tuple[IntArray, npt.NDArray[np.float64]]] = {}
         self._fallen: dict[bytes, Demotions] | None = None
 
     @classmethod
-    def of(cls, dataset: Any, graph: SignedGraph, fitted: PersonalVerdicts | None = None) -> PersonalVerdicts | None:
+    def of(
+        cls, dataset: Any, graph: SignedGraph, fitted: PersonalVerdicts | None = None, leads: bool = False
+    ) -> PersonalVerdicts | None:
         """Return those of a training part; None where it has no dislike."""
         if not graph.dislikes.nnz or not hasattr(dataset, "times"):
             return None
@@ -85,7 +89,7 @@ class PersonalVerdicts:
 
         sides = [(*pairs(name), dataset.times(name)) for name in ("inter_feat", "neg_feat")]
         views = pairs("neutral_feat") if getattr(dataset, "neutral_feat", None) is not None else None
-        return cls(graph, sides[0], sides[1], views, fitted)
+        return cls(graph, sides[0], sides[1], views, fitted, leads)
 
     @cached_property
     def _views(self) -> sp.csr_matrix:
@@ -181,7 +185,7 @@ class PersonalVerdicts:
             number: who it is.
         """
         verdicts = self.verdicts(np.array([number]))
-        held_back = verdicts.held_back
+        held_back = verdicts.held_back(self.leads)
         return (
             without(own, verdicts, held_back),
             verdicts.item[held_back],
@@ -210,7 +214,8 @@ class PersonalVerdicts:
             of: their edges and verdicts, if not those of the training part.
         """
         users, verdicts = of or (self._graph.rows(numbers), self.verdicts(numbers))
-        scores = scores_of(without(users, verdicts, verdicts.held_back), numbers)
+        held_back = verdicts.held_back(self.leads)
+        scores = scores_of(without(users, verdicts, held_back), numbers)
         key = numbers.tobytes()
         known = self._fallen if of is None and self._fallen is not None else {}
         if key not in known:
@@ -221,9 +226,9 @@ class PersonalVerdicts:
             return scores
         place = torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)
         own = scores[place].cpu().numpy()
-        again = np.flatnonzero(np.bincount(verdicts.user[verdicts.last_run], minlength=users.n_users) > 1)
+        again = distinct(verdicts.user[verdicts.last_run & ~held_back])
         alone = None
-        if len(again):  # a run of several dislikes: the first is in the scores
+        if len(again):  # the first of the run is in the scores
             some = verdicts.rows(again)
             before = scores_of(without(users.rows(again), some, some.last_run), numbers[again])
             alone, inside = own.copy(), contains(again, fallen.user)

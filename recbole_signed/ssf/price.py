@@ -34,13 +34,15 @@ def spend(
     """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without.
 
     Half of the price is for the personal verdict, where times tell which dislikes are new: without them what a new one
-    costs can't be measured, and the strength of ``start`` holds. The aversion has what is left.
+    costs can't be measured, and the strength of ``start`` holds. The aversion has what is left. A dislike lifts nothing
+    that is near it whatever that costs: with any price at all the strength is the least of :data:`STRENGTHS` or more,
+    and the aversion has half of the price still.
 
     Args:
         at: the model.
         validation: users and held-out likes; where its metric counts dislikes, that has chosen, and nothing is spent.
         start: what is best by the metric, with the preset strength.
-        price: from 0 to 1.
+        price: from 0 to 1; with 0 the strength can be 0.
         timed: whether the times of dislikes are known.
         fixed: names of settings that stay as they are.
     """
@@ -48,15 +50,19 @@ def spend(
     def value(**changes: Any) -> float:
         return float(validation.values([at(replace(start, **changes))]).mean())
 
-    def affordable(price: float, **changes: Any) -> bool:
-        return best - value(**changes) <= price * abs(best)
-
     best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
+    least, half = best - price * abs(best), 0.5 * price * abs(best)
     if timed and "dislike_strength" not in fixed:
-        strength = next((each for each in STRENGTHS if affordable(price / 2, dislike_strength=each)), 0.0)
+        for strength in STRENGTHS:
+            found = value(dislike_strength=strength)
+            if best - found <= half:
+                break
+        else:
+            strength, found = (STRENGTHS[-1], found) if price else (0.0, best)
+            least = min(least, found - half)
     if "dislike_aversion" not in fixed and not validation.gamma:
         for each in (each for each in AVERSIONS if each > start.dislike_aversion):
-            if not affordable(price, dislike_strength=strength, dislike_aversion=each):
+            if value(dislike_strength=strength, dislike_aversion=each) < least:
                 break
             aversion = each
     if not strength and "dislike_strength" not in fixed:

@@ -54,6 +54,8 @@ class SSF(TrainingFreeRecommender):
     fitted: tuple[str, ...] = ("item_factors", "singular_values")
     taste_alone = False
     """Whether the search chooses the exposure scores alone, and other weights what they are worth."""
+    dislikes_lead = False
+    """Whether what comes after a dislike is told from it at once, but for what is near it."""
     spending_cells = CELLS
     """Scores of validation users that what ``accuracy_price`` pays for is chosen on, about."""
 
@@ -77,7 +79,7 @@ class SSF(TrainingFreeRecommender):
         self.register_buffer("user_count_and_median_degree", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.register_buffer("chosen_settings", FilterSettings.from_mapping(config).to_tensor())
         self.feature_maps = self._read_features(config, dataset)
-        self._personal = PersonalVerdicts.of(dataset, self.graph)
+        self._personal = PersonalVerdicts.of(dataset, self.graph, leads=self.dislikes_lead)
         self._to_spend: Validation | None = None
 
     def _read_features(self, config: Any, dataset: Any) -> FeatureMaps | None:
@@ -262,7 +264,7 @@ class SSF(TrainingFreeRecommender):
     def read_histories(self, dataset: Any) -> None:
         """Score users by their edges and verdicts in another data set of the same ids; nothing is fitted again."""
         super().read_histories(dataset)
-        self._personal = PersonalVerdicts.of(dataset, self.graph, self._personal)
+        self._personal = PersonalVerdicts.of(dataset, self.graph, self._personal, self.dislikes_lead)
 
     def edges_of(self, users: torch.Tensor) -> UserEdges:
         """Return users by their numbers ``[batch]`` with their training edges."""

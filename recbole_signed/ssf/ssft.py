@@ -42,6 +42,7 @@ class SSFT(SSF):
 
     fitted = ("item_factors", "singular_values", "transition_map")
     taste_alone = True
+    dislikes_lead = True
     spending_cells = CELLS
     chooses_in_time = True
     """Its parameters are to be chosen on the last likes: order and trend say nothing of likes held out at random."""

@@ -69,10 +69,11 @@ def test_verdicts_are_those_of_loops(people: list[Person]) -> None:
     assert list(zip(found.user.tolist(), found.item.tolist(), found.like.tolist(), strict=True)) == [
         (user, item, like) for user, _, item, like in order
     ]
-    runs, held_back = ({(user, *event) for user, each in enumerate(people) for event in getattr(each, name)}
-                    for name in ("last_run", "held_back"))  # fmt: skip
+    runs = {(user, *event) for user, each in enumerate(people) for event in each.last_run}
     assert [row in runs for row in order] == found.last_run.tolist()
-    assert [row in held_back for row in order] == found.held_back.tolist()
+    for leads in (False, True):
+        held_back = {(user, *event) for user, each in enumerate(people) for event in each.held_back(leads)}
+        assert [row in held_back for row in order] == found.held_back(leads).tolist()
     strengths = {(user, *event): value for user, each in enumerate(people) for event, value in each.strengths().items()}
     np.testing.assert_allclose(found.strengths, [strengths.get(row, 0.0) for row in order])
 

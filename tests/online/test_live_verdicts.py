@@ -57,6 +57,9 @@ class LinearLearner:
 
     dislike_strength, ranks_without_edges = STRENGTH, True
 
+    def __init__(self, leads: bool) -> None:
+        self.dislikes_lead = leads
+
     def scores(self, edges: Any, users: np.ndarray) -> torch.Tensor:
         rows = edges.of_users(users)
         dense = np.zeros((len(users), N_ITEMS), dtype=np.float32)
@@ -78,7 +81,7 @@ class Table(dict[str, torch.Tensor]):
         return len(self["user"])
 
 
-def offline(people: list[Person]) -> torch.Tensor:
+def offline(people: list[Person], leads: bool) -> torch.Tensor:
     """Return what all users are ranked by at evaluation; user 0 is the padding."""
     tables: dict[str, Any] = {}
     for name, chosen in (
@@ -97,13 +100,13 @@ def offline(people: list[Person]) -> torch.Tensor:
     def scores(users: SignedGraph, _: Any) -> torch.Tensor:
         return torch.from_numpy((users.likes + 0.5 * users.dislikes).toarray().astype(np.float32) @ MAP)
 
-    verdicts = PersonalVerdicts.of(dataset, graph)
+    verdicts = PersonalVerdicts.of(dataset, graph, leads=leads)
     if verdicts is None:  # nobody dislikes anything
         return scores(graph, None)
     return verdicts.judged(np.arange(len(people)), scores, torch.from_numpy(NEUTRAL)[None], STRENGTH)
 
 
-def live(people: list[Person]) -> torch.Tensor:
+def live(people: list[Person], leads: bool) -> torch.Tensor:
     """Return what they are ranked by under a stream that has brought the events in some order."""
     moves = [(u, i, LIKE if like else DISLIKE, t) for u, each in enumerate(people) for t, i, like in each.events]
     moves += [(u, i, VIEW, 1) for u, each in enumerate(people) for i in each.views]
@@ -111,18 +114,33 @@ def live(people: list[Person]) -> torch.Tensor:
     stream.edges, stream.seq = type(streams.small_stream().edges)(len(people), N_ITEMS), 0
     for user, item, kind, time in np.random.default_rng(0).permutation(np.array(moves, dtype=int).reshape(-1, 4)):
         stream.take([(int(user), int(item), int(kind))], [int(time)])
-    learner: Any = LinearLearner()
+    learner: Any = LinearLearner(leads)
     return ranked_scores(learner, stream.edges, np.arange(len(people)))
 
 
 @settings(max_examples=25)
-@given(slow.populations(5, N_ITEMS))
-def test_offline_and_live_are_the_formula(people: list[Person]) -> None:
+@given(slow.populations(5, N_ITEMS), st.booleans())
+def test_offline_and_live_are_the_formula(people: list[Person], leads: bool) -> None:
     """Also where something is seen without a verdict, which offline no model has to read."""
     people = [Person([], set()), *people]
-    wanted = [slow.ranked(people, each, scores_of, NEUTRAL, STRENGTH) for each in people]
-    for found in (offline(people), live(people)):
+    wanted = [slow.ranked(people, each, scores_of, NEUTRAL, STRENGTH, leads) for each in people]
+    for found in (offline(people, leads), live(people, leads)):
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=50)
+@given(slow.populations(5, N_ITEMS), st.booleans(), st.data())
+def test_a_dislike_raises_nothing_that_is_near_it(people: list[Person], leads: bool, data: st.DataObject) -> None:
+    """Whatever a model makes of dislikes, in a run of them too."""
+    people = [Person([], set()), *people]
+    fresh = [item for item in range(1, N_ITEMS) if item not in people[1].seen]
+    before = offline(people, leads)[1]
+    for time, item in enumerate(data.draw(st.permutations(fresh)), 20):
+        people[1] = Person([*people[1].events, (time, item, False)], people[1].views)
+        after = offline(people, leads)[1]
+        near = [*slow.kappa(people, people[1], item, N_ITEMS)]
+        assert (after[near] <= before[near] + 1e-5).all()
+        before = after
 
 
 NARROW: dict[str, int] = {

@@ -1,4 +1,4 @@
-"""What a dislike does to somebody who is folded in: nothing near to it rises, and nothing else moves at first."""
+"""What a dislike does to somebody who is folded in: nothing near to it rises, and without order nothing else moves."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def test_a_dislike_raises_nothing_near_it_and_moves_nothing_else(name: str, prep
         ranked = [model.fold_in(likes, dislikes) for dislikes in ([], [first], [first, second], [])]
         near = [model._personal.near(np.array([each])).items for each in (first, second)]
         near = [[item for item in each.tolist() if item in new and item != first][:10] for each in near]
-        assert (ranked[1] <= ranked[0]).all()
+        assert (ranked[1] <= ranked[0])[near[0]].all()
         moved = torch.nonzero(ranked[1] != ranked[0]).ravel().tolist()
-        assert set(moved) <= set(near[0])
+        assert set(moved) <= set(near[0]) or model.dislikes_lead
         assert (ranked[2] <= ranked[1])[[item for item in near[1] if item != second]].all()
         assert torch.equal(ranked[3], ranked[0])
-        lowered += len(moved)
+        lowered += int((ranked[1] < ranked[0])[near[0]].sum())
     assert lowered > 50

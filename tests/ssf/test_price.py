@@ -31,7 +31,11 @@ def spent(value: Callable[[FilterSettings], float], price: float, **given: Any) 
     return spend(at, measured, options.pop("start"), price, options.pop("timed"), **options)
 
 
-@given(st.floats(0, 0.2), st.floats(0, 0.1), st.floats(-1, 1), st.floats(0, 0.1))
+@given(
+    *(st.integers(0, most).map(lambda n: n * 1.03e-3) for most in (200, 100)),
+    st.floats(-1, 1),
+    st.integers(0, 100).map(lambda n: n * 1e-3),
+)
 def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
     steep: float, steeper: float, best: float, price: float
 ) -> None:
@@ -40,14 +44,19 @@ def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
 
     found = spent(value, price)
     least = best - price * abs(best)
+    if (
+        steep * STRENGTHS[-1] > price / 2 and price and abs(best) > 1e-6
+    ):  # a dislike lifts nothing near it, whatever that costs
+        assert found.dislike_strength == STRENGTHS[-1]
+        least = min(least, best - abs(best) * (steep * STRENGTHS[-1] + price / 2))
     assert value(found) >= least - 1e-9
-    assert found.dislike_strength in (0.0, *STRENGTHS)
+    assert found.dislike_strength in (*STRENGTHS, *([] if price else [0.0]))
     assert found.dislike_aversion in (0.25, *AVERSIONS)
     stronger = [each for each in STRENGTHS if each > found.dislike_strength]
-    assert all(steep * each > price / 2 - 1e-9 for each in stronger) or not best
+    assert all(steep * each > price / 2 - 1e-9 for each in stronger) or abs(best) < 1e-6
     more = next((each for each in AVERSIONS if each > found.dislike_aversion), None)
-    if more is not None and best:
-        assert steep * found.dislike_strength + steeper * (more - 0.25) > price - 1e-9
+    if more is not None and abs(best) > 1e-6:
+        assert best - abs(best) * (steep * found.dislike_strength + steeper * (more - 0.25)) < least + 1e-9
 
 
 def test_what_is_given_or_not_measurable_stays(caplog: pytest.LogCaptureFixture) -> None:
@@ -65,7 +74,8 @@ def test_where_a_dislike_lowers_nothing_near_to_it_one_line_says_so(caplog: pyte
     costly = lambda s: 0.5 - 0.1 * (s.dislike_strength + s.dislike_aversion)  # noqa: E731
     with caplog.at_level(logging.WARNING):
         found = spent(costly, 0.0, start=FilterSettings())
-        spent(lambda s: 0.5 - s.dislike_strength, 0.01)  # the aversion costs nothing
+        spent(lambda s: 0.5 - s.dislike_strength, 0.0)  # the aversion costs nothing
+        assert spent(costly, 0.01, start=FilterSettings()).dislike_strength == STRENGTHS[-1]
         spent(costly, 0.0, start=FilterSettings(dislike_strength=0.0), fixed={"dislike_strength"})
     assert (found.dislike_strength, found.dislike_aversion) == (0, 0)
     both, strength = (record.message for record in caplog.records)

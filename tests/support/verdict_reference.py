@@ -44,10 +44,9 @@ class Person:
             found.append(event)
         return found
 
-    @property
-    def held_back(self) -> list[Event]:
-        """The last run, but for the first of several."""
-        return self.last_run[:-1] or self.last_run
+    def held_back(self, leads: bool) -> list[Event]:
+        """Return the last run, but for the first: of several, where it does not lead."""
+        return self.last_run[:-1] or ([] if leads else self.last_run)
 
     def strengths(self) -> dict[Event, float]:
         """What each dislike counts that acts."""
@@ -111,9 +110,10 @@ def ranked(
     scores_of: Callable[[Iterable[Event]], np.ndarray],
     neutral: np.ndarray,
     strength: float,
+    leads: bool = False,
 ) -> np.ndarray:
     """Return what a user is ranked by, from what a model scores for any verdicts of the user."""
-    without = [[event for event in user.events if event not in left] for left in (user.held_back, user.last_run)]
+    without = [[event for event in user.events if event not in left] for left in (user.held_back(leads), user.last_run)]
     score, alone = (scores_of(each) for each in without)
     found = score.copy()
     for item, (near, _, run) in nearness(people, user, len(score)).items():

@@ -45,6 +45,8 @@ class Learner:
     """How far what is near to a dislike falls, from 0 to 1, see ``ranking.py``. Can be changed any time."""
     wish_strength: float = STRENGTH
     """How far an item moves if a user asked for less or more of one of its values, from 0 to 1. No fit chooses it."""
+    dislikes_lead: bool = False
+    """Whether what comes after a dislike is told from it at once, but for what is near it."""
     ranks_without_edges: bool = True
     """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
     _near: Any = None  # Neighbours, of learners that have item vectors

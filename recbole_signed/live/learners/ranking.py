@@ -78,7 +78,7 @@ class Judged:
         seen = distinct(owner * n_items + rows.ids)
         most = min(NEAR + int(np.diff(rows.indptr).max()), WIDE)  # after what the user has an edge to, enough are left
         self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), n_items)
-        held_back, run = verdicts.held_back, verdicts.last_run
+        held_back, run = verdicts.held_back(learner.dislikes_lead), verdicts.last_run
         self.left_out = verdicts.item[held_back]
         self.edges = self.before = self._without(known, owner, rows, verdicts, held_back)
         if not np.array_equal(held_back, run):

@@ -50,6 +50,7 @@ class TimeLearner(SpectralLearner):
     """
 
     name = "SSFT"
+    dislikes_lead = True
 
     def __init__(
         self,
