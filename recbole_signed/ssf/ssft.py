@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import SignedGraph
 from recbole_signed.ids_and_times import milliseconds
+from recbole_signed.model.verdicts import without
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.filter import SpectralFilter
@@ -24,7 +24,7 @@ from recbole_signed.ssf.order_weights import CELLS, Likes, fitted_weights, sharp
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.ssf import SSF, Derived
 from recbole_signed.ssf.transition import SCALES, Transition, TransitionSums, leading
-from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.user_edges import UserEdges, of_edges
 from recbole_signed.ssf.validation import Validation
 
 
@@ -107,11 +107,20 @@ class SSFT(SSF):
         assert numbers is not None
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
-        likes = Likes.of(self._ordered(), lambda rows: self.edges_of(torch.from_numpy(numbers[rows])), everyone)
+        likes = Likes.of(self._ordered(), lambda rows: self._ranked_edges(numbers[rows]), everyone)
         weights, tried = sharpened(likes, fitted_weights(likes).weights)
         self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
         return found.followed(fitted, found.value, tried)
+
+    def _ranked_edges(self, numbers: IntArray) -> UserEdges:
+        """Return the edges that users are ranked by: without the dislikes that are held back, where any are."""
+        own, personal = self.graph.rows(numbers), self._personal
+        lowers = self.settings.dislike_strength if "dislike_strength" in self.given else self.accuracy_price
+        if personal is not None and lowers:
+            verdicts = personal.verdicts(numbers)
+            own = without(own, verdicts, verdicts.held_back(leads=True))
+        return self._edges(own, numbers)
 
     def fit(self) -> None:
         """Fit the filter, solve the transition, and count pairs and recent exposures."""
@@ -196,17 +205,10 @@ class SSFT(SSF):
         self._known = None
 
     def _edges(self, users: SignedGraph, numbers: IntArray | None) -> UserEdges:
-        sequences = None if numbers is None else self._of_users(numbers)
-        if sequences is not None and np.count_nonzero(~sequences.like) > users.dislikes.nnz:  # some are left out
-            row = np.repeat(np.arange(users.n_users), np.diff(users.dislikes.indptr))
-            keys = distinct(row * users.n_items + users.dislikes.indices)
-            sequences = sequences.only(
-                sequences.like | contains(keys, sequences.owner * users.n_items + sequences.item)
-            )
+        sequences = None
+        if self.sequences is not None and numbers is not None:
+            sequences = of_edges(self.sequences.of_users(numbers), users)
         return UserEdges.of(users, self.settings.dislike_weight, sequences, self._prior(numbers))
-
-    def _of_users(self, numbers: IntArray) -> Sequences | None:
-        return None if self.sequences is None else self.sequences.of_users(numbers)
 
 
 def _events_of(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:

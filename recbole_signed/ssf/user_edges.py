@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.arrays import contains, distinct
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.spectral import inverse_power, user_degrees
 from recbole_signed.sequences import Sequences
@@ -95,3 +96,12 @@ class UserEdges:
         """Return the rows of R, the exposure matrix, float32 ``[n_users, n_items]``."""
         shape = (self.n_users, counters.n_items)
         return sp.csr_matrix((self.entries(counters, s), self.items, self.indptr), shape=shape)
+
+
+def of_edges(sequences: Sequences, users: SignedGraph) -> Sequences:
+    """Return the sequences of users without the dislikes that are not among their edges."""
+    if np.count_nonzero(~sequences.like) <= users.dislikes.nnz:
+        return sequences
+    row = np.repeat(np.arange(users.n_users), np.diff(users.dislikes.indptr))
+    keys = distinct(row * users.n_items + users.dislikes.indices)
+    return sequences.only(sequences.like | contains(keys, sequences.owner * users.n_items + sequences.item))

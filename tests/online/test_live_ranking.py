@@ -65,9 +65,11 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
         neutral = np.full(len(found), np.median(before[1:]))  # there are fewer items than the sample takes
     fallen = Judged(learner, stream.edges, user).fallen
     assert item in fallen.cause
-    wanted = before.clone()
-    for j, nearness in zip(fallen.item.tolist(), fallen.nearness.tolist(), strict=True):
-        wanted[j] -= learner.dislike_strength * nearness * max(0.0, float(before[j]) - neutral[j])
+    wanted = learner.scores(stream.edges, user)[0].double() if learner.dislikes_lead else before.clone()
+    columns = (each.tolist() for each in (fallen.item, fallen.nearness, fallen.in_last_run))
+    for j, nearness, new in zip(*columns, strict=True):
+        wanted[j] = min(wanted[j], before[j]) if new else wanted[j]
+        wanted[j] -= learner.dislike_strength * nearness * max(0.0, float(wanted[j]) - neutral[j])
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
     assert (wanted < before).sum() >= 5
 

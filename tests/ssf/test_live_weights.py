@@ -12,6 +12,7 @@ from edge_streams import Stream
 
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, VIEW
+from recbole_signed.live.learners.ranking import Judged
 from recbole_signed.live.learners.ssf import live_weights
 from recbole_signed.live.learners.ssf.time_learner import TimeLearner
 from recbole_signed.ssf import FilterSettings
@@ -79,7 +80,7 @@ def test_weights_are_fitted_to_new_likes_with_features_as_they_were(since: float
     new = new.where(new.kind == LIKE)
     users, row = np.unique(new.user, return_inverse=True)
     known = np.flatnonzero(before.edges.item_likes + before.edges.item_dislikes)
-    edges = earlier._users(before.edges, users)
+    edges = earlier._users(Judged(earlier, before.edges, users).edges, users)
     offset = torch.zeros(len(users), N_ITEMS)
     old = before.edges.of_users(users)
     offset[np.repeat(np.arange(len(users)), np.diff(old.indptr)), old.ids] = -torch.inf

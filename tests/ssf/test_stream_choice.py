@@ -127,7 +127,7 @@ def test_weights_are_fitted_to_what_comes_after_each_of_some_moments(monkeypatch
     found = chosen_settings("SSFT", edges, 300, 40, {"rank": 8, "trend_since": 60.0})
     moments = np.quantile(edges.timestamp, stream_choice.MOMENTS)
     known = Fit(weights_of(None))
-    for number, ((fitted, transition, before, seen, since, until, _, sizes), fit) in enumerate(asked):
+    for number, ((fitted, transition, before, seen, since, until, _, sizes, lowers), fit) in enumerate(asked):
         assert (since, sizes) == (60_000.0, (300, 40))
         assert moments[number] - 60_000 <= until < moments[number]
         past = edges.where(edges.timestamp <= until)
@@ -135,6 +135,7 @@ def test_weights_are_fitted_to_what_comes_after_each_of_some_moments(monkeypatch
         assert fitted.counters.n_likes == len(np.unique(likes.user * 40 + likes.item))
         assert len(seen) == (edges.timestamp <= moments[number + 1]).sum()
         assert transition.operator.any()
+        assert lowers
         np.testing.assert_array_equal(before.weights, known.weights)
         known = fit
         assert (fit.weights != before.weights).any()

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.graph import SignedGraph
+from recbole_signed.graph.personal_verdict import Verdicts
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.learners.base import IntArray
 from recbole_signed.live.store.edges import EdgeArrays
+from recbole_signed.model.verdicts import without
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
@@ -25,7 +27,7 @@ from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.order import Order, OrderFilter, recent_of, weights_of
 from recbole_signed.ssf.order_weights import Fit, Likes, fitted_weights
 from recbole_signed.ssf.transition import Transition
-from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.user_edges import UserEdges, of_edges
 from recbole_signed.ssf.validation import Validation, drawn
 
 USERS = 300
@@ -45,6 +47,7 @@ def refitted_weights(
     until: float,
     users: int,
     sizes: tuple[int, int],
+    lowers: bool,
 ) -> Fit:
     """Return weights that are fitted to the likes after a moment, too.
 
@@ -57,6 +60,7 @@ def refitted_weights(
         until: the moment, in milliseconds.
         users: how many are drawn at most.
         sizes: number of users and of items.
+        lowers: whether dislikes lower what is near to them, so that some are held back.
     """
     n_users, n_items = sizes
     user, item, like, time = edges.verdicts
@@ -74,12 +78,16 @@ def refitted_weights(
     )
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
     sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users)
+    own = old & np.isin(user, chosen)
+    all_verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users)
     recent = recent_of(item[old], time[old], like[old], n_items, since)
     made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
 
     def edges_of(rows: slice) -> UserEdges:
-        theirs = sequences.of_users(chosen[rows])
-        return UserEdges.of(validation.users.rows(rows), fitted.settings.dislike_weight, theirs)
+        edges, verdicts = validation.users.rows(rows), all_verdicts.rows(chosen[rows])
+        if lowers:
+            edges = without(edges, verdicts, verdicts.held_back(leads=True))
+        return UserEdges.of(edges, fitted.settings.dislike_weight, of_edges(sequences.of_users(chosen[rows]), edges))
 
     new = Likes.of(made, edges_of, validation)
     if before.information is not None:

@@ -104,7 +104,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
     tuned = _tuned(edges, n_users, n_items, given, taste_alone=True)
     found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
     since = 1000.0 * float(given.get("trend_since") or 0.0)
-    weights = Fit(weights_of(None))
+    weights, lowers = Fit(weights_of(None)), given.get("dislike_strength", strength) > 0
     for moment, end in pairwise(np.quantile(edges.timestamp, MOMENTS)):
         train = edges.timestamp < moment
         graph = _graph(edges, train, n_users, n_items)
@@ -114,7 +114,7 @@ def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[s
         seen = edges.where(edges.timestamp <= end)
         # strictly before the moment: times are whole milliseconds
         until, sizes = float(np.ceil(moment)) - 1, (n_users, n_items)
-        weights = refitted_weights(fitted, transition, weights, seen, since, until, USERS, sizes)
+        weights = refitted_weights(fitted, transition, weights, seen, since, until, USERS, sizes, lowers)
     if weights.information is None:
         raise _nothing_to_choose_on("has no likes that come after enough earlier events in time")
     chosen = {**asdict(found.settings), "order_weights": weights.weights.tolist(), "dislike_strength": strength}

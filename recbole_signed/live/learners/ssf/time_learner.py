@@ -125,6 +125,7 @@ class TimeLearner(SpectralLearner):
                 self.until,
                 self.choose_again,
                 (n_users, n_items),
+                self.dislike_strength > 0,
             )
         self.until = float(edges.timestamp.max()) if len(edges) else -np.inf
 
