@@ -304,6 +304,19 @@ def test_a_model_that_is_never_updated_ranks_new_items_last_and_new_users_as_str
     assert found[1].tolist() == found[2].tolist() != found[0].tolist()
 
 
+def test_a_dislike_near_an_earlier_one_is_a_repeated_one(tmp_path: Path) -> None:
+    with OnlineState.open(tmp_path / "state") as state:
+        user, item = np.array([1, 1, 2, 2, 3, 5, 4]), np.array([1, 2, 1, 2, 3, 3, 1])  # a and b have likers in common
+        kinds = np.array([LIKE] * 5 + [DISLIKE] * 2)
+        state.bulk_load([f"u{n}" for n in range(1, 6)], ["a", "b", "c"], user, item, kinds, np.arange(7))
+        new = [("u4", "b", DISLIKE), ("u5", "b", DISLIKE), ("u7", "b", DISLIKE), ("u4", "c", DISLIKE)]
+        new += [(user, "d", LIKE) for user in ("u4", "u5", "u7")]
+        cases = Cases.of(state, EventBatch.of_rows([(f"n{n}", *row, 99, np.nan) for n, row in enumerate(new)]), 2)
+        b, c = state.items.ids(["b", "c"]).tolist()
+    found = {*zip(cases.dislike_case.tolist(), cases.dislike_item.tolist(), cases.repeated.tolist(), strict=True)}
+    assert found == {(0, b, True), (1, b, False), (2, b, False), (0, c, False)}
+
+
 @pytest.mark.parametrize("at_a_time", [1, 5, 100])
 def test_cases_are_measured_alike_however_many_at_a_time(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is liked, disliked and hidden goes with its case; the reference ranks case by case."""
@@ -324,6 +337,7 @@ def test_cases_are_measured_alike_however_many_at_a_time(at_a_time: int, monkeyp
         like_item=likes[1],
         dislike_case=dislikes[0],
         dislike_item=dislikes[1],
+        repeated=dislikes[1] % 2 == 0,
         hidden=(hidden[0], hidden[1]),
     )
     scores = torch.from_numpy(rng.normal(size=(n_cases, n_items)))
@@ -331,7 +345,8 @@ def test_cases_are_measured_alike_however_many_at_a_time(at_a_time: int, monkeyp
     found = measure(cases, lambda rows: scores[rows].clone(), n_items, ks)
     for case, own in enumerate(kinds):
         open_ = [item for item in range(1, n_items) if own[item] != 3]
-        ranked = own[sorted(open_, key=lambda item: -float(scores[case, item]))]
+        ranked_items = sorted(open_, key=lambda item: -float(scores[case, item]))
+        ranked = own[ranked_items]
         for k in ks:
             best = ranked[:k]
             ideal = sum(1 / np.log2(rank + 2) for rank in range(min(k, n_likes[case])))
@@ -341,7 +356,10 @@ def test_cases_are_measured_alike_however_many_at_a_time(at_a_time: int, monkeyp
             n_disliked, known = (own == 2).sum(), ((best == 1) | (best == 2)).sum()
             shown = (best == 2).sum()
             expected = [shown / n_disliked, shown / known if known else np.nan] if n_disliked else [np.nan] * 2
-            measured = [found[f"{name}@{k}"][case] for name in ("dislikerecall", "dislikeshare")]
+            repeated = [item for item in ranked_items[:k] if own[item] == 2 and item % 2 == 0]
+            n_repeated = (own[::2] == 2).sum()
+            expected.append(len(repeated) / n_repeated if n_repeated else np.nan)
+            measured = [found[f"{name}@{k}"][case] for name in ("dislikerecall", "dislikeshare", "repeatdislike")]
             np.testing.assert_allclose(measured, expected)
 
 

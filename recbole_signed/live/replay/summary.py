@@ -218,6 +218,7 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
     metrics = [f"{name}@{k}" for name in ("recall", "ndcg") for k in spec.cutoffs] + [
         "dislikerecall@20",
         "dislikeshare@20",
+        "repeatdislike@20",
     ]
     # older rows have no share of dislikes, cases of one like no dislike, and streams without retraining no retention
     metrics = [each for each in metrics if any(row.get(each) is not None for row in summary["pooled"])]
@@ -246,6 +247,8 @@ def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
         "95th percentile over resampled users. "
     )
     dislikes = "Dislike recall: over cases with a dislike. "
+    if "repeatdislike@20" in metrics:
+        dislikes += "Repeatdislike: that of the ten items nearest to an earlier dislike of the user. "
     note = (
         f"{retention if kept else ''}{dislikes if 'dislikerecall@20' in metrics else ''}Latency: from the event to "
         "the user's new list, with the event on the disk."

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from recbole_signed.arrays import contains, distinct
+from recbole_signed.arrays import contains, distinct, spans
 from recbole_signed.atomic import read_rows
 from recbole_signed.atomic.feature_file import FeatureTable, read_features
 from recbole_signed.atomic.feature_space import Features
@@ -26,9 +26,11 @@ from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import dislike_share_at, ndcg_at, of_both_signs, recall_at
 from recbole_signed.files import parse_json, replacing
+from recbole_signed.graph.personal_verdict import NEAR
 from recbole_signed.ids_and_times import iso_time, milliseconds
 from recbole_signed.live import LIKE, EventBatch
 from recbole_signed.live.events import DISLIKE, ITEM, SKIP, VIEW, content_id
+from recbole_signed.live.learners.ranking import neighbourhoods
 from recbole_signed.live.replay.stream_spec import ModelSpec, window_length
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.memory import memory_bytes
@@ -208,7 +210,8 @@ def measure(
     ``recall@k``: hits over all likes of the window; ``ndcg@k``: binary, the ideal over ``min(likes, k)``;
     ``dislikerecall@k``: share of the window's dislikes of known items that enter the list, NaN without any;
     ``dislikeshare@k``: share of dislikes among what is in the list and was liked or disliked, NaN without any, and
-    where nothing was disliked in the window, as in :class:`~recbole_signed.evaluation.metrics.DislikeShare`.
+    where nothing was disliked in the window, as in :class:`~recbole_signed.evaluation.metrics.DislikeShare`;
+    ``repeatdislike@k``: as dislikerecall, of those dislikes that are near an earlier dislike of the user.
 
     Args:
         cases: whom to rank for, and what counts.
@@ -218,31 +221,36 @@ def measure(
     """
     depth = min(max(cutoffs), n_items - 1)
     size = max(1, CELLS // n_items)
-    liked, disliked = (
-        distinct(case * n_items + item)
-        for case, item in ((cases.like_case, cases.like_item), (cases.dislike_case, cases.dislike_item))
-    )
-    n_dislikes = np.bincount(cases.dislike_case, minlength=len(cases))
+    kinds = {
+        "like": (cases.like_case, cases.like_item),
+        "dislike": (cases.dislike_case, cases.dislike_item),
+        "repeated": (cases.dislike_case[cases.repeated], cases.dislike_item[cases.repeated]),
+    }
+    wanted = {kind: distinct(case * n_items + item) for kind, (case, item) in kinds.items()}
+    n_dislikes, n_repeated = (np.bincount(kinds[kind][0], minlength=len(cases)) for kind in ("dislike", "repeated"))
     order = np.argsort(cases.hidden[0], kind="stable")
     hidden_case, hidden_item = (each[order] for each in cases.hidden)
-    hit, bad = [], []
+    shown: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     for first in range(0, len(cases), size):
         rows = np.arange(first, min(first + size, len(cases)))
-        values = scores(rows)[:, :n_items]
-        values[:, 0] = -torch.inf
+        ranked = scores(rows)[:, :n_items]
+        ranked[:, 0] = -torch.inf
         inside = slice(*np.searchsorted(hidden_case, [first, first + size]))
-        values[hidden_case[inside] - first, hidden_item[inside]] = -torch.inf
-        top = values.topk(depth, dim=1)
+        ranked[hidden_case[inside] - first, hidden_item[inside]] = -torch.inf
+        top = ranked.topk(depth, dim=1)
         keys = rows[:, None] * n_items + np.where(top.values.isfinite().numpy(), top.indices.numpy(), 0)
-        hit.append(contains(liked, keys))
-        bad.append(contains(disliked, keys))
-    hits, bads = (np.concatenate(each) if each else np.zeros((0, depth), dtype=bool) for each in (hit, bad))
-    # where there are fewer items than places
-    hits, bads = (np.pad(each, ((0, 0), (0, max(cutoffs) - depth))) for each in (hits, bads))
-    found = {"recall": recall_at(hits, cases.n_likes), "ndcg": ndcg_at(hits, cases.n_likes)}
+        for kind, of_rows in shown.items():
+            of_rows.append(contains(wanted[kind], keys))
+    hits, bads, again = (
+        # fewer columns where there are fewer items than places
+        np.pad(np.concatenate([np.zeros((0, depth), dtype=bool), *each]), ((0, 0), (0, max(cutoffs) - depth)))
+        for each in shown.values()
+    )
+    values = {"recall": recall_at(hits, cases.n_likes), "ndcg": ndcg_at(hits, cases.n_likes)}
     of_dislikes = {"dislikerecall": recall_at(bads, n_dislikes), "dislikeshare": dislike_share_at(hits, bads)}
-    found |= {name: of_both_signs(each, cases.n_likes, n_dislikes) for name, each in of_dislikes.items()}
-    return {f"{name}@{k}": each[:, k - 1] for k in cutoffs for name, each in found.items()}
+    values |= {name: of_both_signs(each, cases.n_likes, n_dislikes) for name, each in of_dislikes.items()}
+    values["repeatdislike"] = of_both_signs(recall_at(again, n_repeated), cases.n_likes, n_repeated)
+    return {f"{name}@{k}": each[:, k - 1] for k in cutoffs for name, each in values.items()}
 
 
 def write_window(
@@ -314,6 +322,8 @@ class Cases:
     like_item: np.ndarray
     dislike_case: np.ndarray
     dislike_item: np.ndarray
+    repeated: np.ndarray
+    """bool: which dislikes are of one of the ten items nearest to an earlier dislike of the user."""
     hidden: tuple[np.ndarray, np.ndarray]
     """Case and item of all that the users touched before."""
 
@@ -343,6 +353,7 @@ class Cases:
         known, known_bad = (each.filter(pl.col("item_id") > 0) for each in (likes, dislikes))
         count = np.bincount(likes["case"].to_numpy(), minlength=len(users))
         reachable = np.bincount(known["case"].to_numpy(), minlength=len(users))
+        bad = known_bad["case"].to_numpy().astype(np.int64), known_bad["item_id"].to_numpy()
         return cls(
             user=user,
             token=users.to_list(),
@@ -352,10 +363,23 @@ class Cases:
             n_unknown=count - reachable,
             like_case=known["case"].to_numpy().astype(np.int64),
             like_item=known["item_id"].to_numpy(),
-            dislike_case=known_bad["case"].to_numpy().astype(np.int64),
-            dislike_item=known_bad["item_id"].to_numpy(),
+            dislike_case=bad[0],
+            dislike_item=bad[1],
+            repeated=contains(near_dislikes(state, user), bad[0] * len(state.items) + bad[1]),
             hidden=touched(state, user, by_position=True),
         )
+
+
+def near_dislikes(state: OnlineState, users: np.ndarray) -> np.ndarray:
+    """Return the keys ``place * n_items + item`` of what is near to dislikes of users by their places, ascending."""
+    rows = state.edges.of_users(users)
+    disliked = rows.kind == DISLIKE
+    case = np.repeat(np.arange(len(users)), np.diff(rows.indptr))[disliked]
+    items, place = np.unique(rows.ids[disliked], return_inverse=True)
+    near = neighbourhoods(state.edges, items)
+    length = np.minimum(np.diff(near.indptr), NEAR)[place]
+    entry = spans(near.indptr[place], length)
+    return distinct(np.repeat(case, length) * len(state.items) + near.items[entry])
 
 
 def touched(state: OnlineState, users: np.ndarray, by_position: bool = False) -> tuple[np.ndarray, np.ndarray]:
