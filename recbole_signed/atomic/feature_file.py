@@ -53,11 +53,7 @@ class FeatureTable:
 
 
 def wanted_columns(features: Any, side: str) -> list[str] | str | None:
-    """Return what the configuration key ``features`` says of ``item`` or ``user``; None for nothing.
-
-    Raises:
-        UsageError: it is not a mapping of ``item`` and ``user`` to lists of columns or ``all``.
-    """
+    """Return what the configuration key ``features`` says of ``item`` or ``user``; None for nothing."""
     if features is None:
         return None
     shown = "features must look like {item: [genre, 'title:text'], user: all}"
@@ -78,18 +74,7 @@ def wanted_columns(features: Any, side: str) -> list[str] | str | None:
 
 
 def read_features(config: ConfigLike, side: str) -> FeatureTable | None:
-    """Read the features of a data set that the configuration asks for.
-
-    Args:
-        config: holds ``features``, ``data_path``, ``dataset``, the id columns, the separator and the encoding.
-        side: ``item`` or ``user``.
-
-    Returns:
-        The table; None where ``features`` does not name the side.
-
-    Raises:
-        UsageError: there is no such file or column, a row is not fit, or an id has rows that contradict each other.
-    """
+    """Read the features of ``item`` or ``user`` that the configuration asks for; None where it asks for none."""
     wanted = wanted_columns(config["features"], side)
     if wanted is None:
         return None
@@ -105,13 +90,7 @@ def feature_path(config: ConfigLike, side: str) -> Path:
 
 
 def read_side(config: ConfigLike, side: str, wanted: Sequence[str] | str) -> FeatureTable:
-    """Read columns of the file at :func:`feature_path`, as :func:`read_feature_file` does.
-
-    Args:
-        config: holds ``data_path``, ``dataset``, the id columns, the separator and the encoding.
-        side: ``item`` or ``user``.
-        wanted: ``all``, or columns.
-    """
+    """Read the columns ``wanted`` (or ``all``) of the file of features of ``item`` or ``user``."""
     separator, encoding = config["field_separator"] or "\t", config["encoding"] or "utf-8"
     id_column = config[SIDES[side]] or f"{side}_id"
     return read_feature_file(feature_path(config, side), id_column, wanted, separator, encoding)
@@ -120,19 +99,7 @@ def read_side(config: ConfigLike, side: str, wanted: Sequence[str] | str) -> Fea
 def read_feature_file(
     path: Path, id_column: str, wanted: Sequence[str] | str = _ALL, separator: str = "\t", encoding: str = "utf-8"
 ) -> FeatureTable:
-    """Read columns of a ``.user`` or ``.item`` file.
-
-    Args:
-        path: the file; its first line holds ``name:type`` fields.
-        id_column: name of the column of ids.
-        wanted: ``all``, or columns as ``name`` or ``name:kind`` with one of :data:`KINDS`; without a kind it follows
-            from the type: token, token_seq: tokens, float: bins, float_seq: vector.
-        separator: of the columns.
-        encoding: of the text.
-
-    Raises:
-        UsageError: there is no such column, a row is not fit, or an id has rows that contradict each other.
-    """
+    """Read columns of a ``.user`` or ``.item`` file: ``all``, or ``name`` or ``name:kind`` of each (:data:`KINDS`)."""
     types = columns_of(path, separator, encoding)
     if id_column not in types:
         raise UsageError(f"{path} has no column '{id_column}'{nearest(id_column, types) or '; it names the ids.'}")
@@ -167,11 +134,7 @@ def _parse(text: str, separator: str, types: Mapping[str, str]) -> pl.DataFrame:
 
 
 def table_of(frame: pl.DataFrame, id_column: str, kinds: Mapping[str, str], origin: str) -> FeatureTable:
-    """Make a table of a frame of text; rows that say the same count once.
-
-    Raises:
-        UsageError: an id is blank, or has rows that contradict each other.
-    """
+    """Make a table of a frame of text; rows that say the same count once."""
     cells = {name: frame[name].str.strip_chars() for name in kinds} | {id_column: frame[id_column]}  # ids as they are
     frame = pl.DataFrame([normal_text(cells[name]).alias(name) for name in dict.fromkeys((id_column, *kinds))])
     blank = frame[id_column].is_null() | (frame[id_column].str.strip_chars() == "")

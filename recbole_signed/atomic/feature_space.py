@@ -1,11 +1,7 @@
-r"""Features as one sparse matrix: what each of its columns means, learned from the ids that are known.
+"""Features as one sparse matrix: what each of its columns means, learned from the ids that are known.
 
-Indicators are 1. The vector of a row of text, and that of an embedding, has length 1 on average, as an indicator has.
-The first column is 1 for every id that has a row.
-
-Limits: a token that fewer than two known ids have tells nothing of another id and is left out; of the others the
-:data:`MAX_TOKENS` that most ids have are kept, over all columns. So a million distinct tokens are read, and cost time,
-but no more memory than that in a model.
+Indicators are 1; the vector of a row of text, and that of an embedding, has length 1 on average, as an indicator has.
+A token of fewer than two known ids is left out, and so are all but the :data:`MAX_TOKENS` most frequent.
 """
 
 from __future__ import annotations
@@ -54,11 +50,7 @@ class FeatureSpace:
 
     @classmethod
     def learn(cls, table: FeatureTable, known: Sequence[str] | npt.NDArray[Any] | pl.Series) -> FeatureSpace:
-        """Learn from the rows of known ids which tokens, bins and vectors there are.
-
-        Raises:
-            UsageError: a number or vector can't be read, vectors differ in length, or one is too long.
-        """
+        """Learn from the rows of known ids which tokens, bins and vectors there are."""
         rows = table.rows_of(known)
         rows = rows[rows >= 0]
         edges: dict[str, list[float]] = {}
@@ -120,11 +112,7 @@ class FeatureSpace:
         return TEXT_BUCKETS if kind == "text" else self.vectors[name][0] if kind == "vector" else len(self.tokens[name])
 
     def matrix(self, table: FeatureTable, ids: Sequence[str] | npt.NDArray[Any] | pl.Series) -> sp.csr_matrix:
-        """Return the features of ids, float32 ``[n_ids, n_features]``; zeros for ids without a row.
-
-        Raises:
-            UsageError: a number or vector can't be read.
-        """
+        """Return the features of ids, float32 ``[n_ids, n_features]``; zeros for ids without a row."""
         rows = table.rows_of(ids)
         has = np.flatnonzero(rows >= 0)
         parts = [sp.csr_matrix(np.ones((len(has), 1), dtype=np.float32))]
@@ -165,11 +153,7 @@ class Features:
 
     @classmethod
     def of(cls, table: FeatureTable, ids: Sequence[str] | npt.NDArray[Any] | pl.Series) -> Features:
-        """Learn the space from ids that are known, and return their features.
-
-        Raises:
-            UsageError: a number or vector can't be read.
-        """
+        """Learn the space from ids that are known, and return their features."""
         space = FeatureSpace.learn(table, ids)
         return cls(space.matrix(table, ids), space)
 

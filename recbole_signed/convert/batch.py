@@ -19,11 +19,7 @@ FIX_ROW = "correct or drop the row, or leave out all bad rows with on_error=skip
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a raw file, with their place in it.
-
-    Every complaint about data goes through :meth:`require`, so that it names file and row, and so that
-    there is one place that decides what happens to a bad row.
-    """
+    """Some rows of a raw file, with their place in it; every complaint about data goes through :meth:`require`."""
 
     frame: pl.DataFrame
     origin: str
@@ -71,21 +67,10 @@ class Batch:
         skippable: bool = True,
         remedy: str = "",
     ) -> Batch:
-        """Go on with the rows that are ``good`` (bool ``[n]``).
+        """Go on with the rows that are ``good`` (bool ``[n]``, null counts as false); record or refuse the others.
 
-        The others stop the conversion, or under ``on_error=skip`` they are recorded and left out: what was taken
-        from this batch before (a series of a column) no longer fits the batch that comes back.
-
-        Args:
-            good: whether each row is fit for use; null counts as false.
-            problem: what is wrong and how to fix it, without its place: with ``{column}`` for the name of the column
-                in the file and ``{value}`` for its value; or a function of the number of the row in this batch.
-            column: in which column, if it is one.
-            skippable: False where the fault lies with an option rather than with the row.
-            remedy: how to fix it, where that is of no use once the row is left out.
-
-        Raises:
-            UsageError: with file, row and problem of the first row that is not good, unless bad rows are left out.
+        ``problem`` says what is wrong and how to fix it, with ``{column}`` and ``{value}``, or is a function of
+        the row; ``remedy`` is left out where bad rows are. A fault that isn't ``skippable`` lies with an option.
         """
 
         def said(index: int) -> str:

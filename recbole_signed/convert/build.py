@@ -80,21 +80,7 @@ def convert(
 
 
 def write_dataset(converter: Converter, source: str, target: Path, shared: Common, overwrite: bool = False) -> Path:
-    """Write what a converter gives as the data set folder ``target``, at once or not at all.
-
-    Args:
-        converter: gives the interactions.
-        source: its name, for ``dataset.json``.
-        target: the folder; its name is that of the data set.
-        shared: the options that every source has.
-        overwrite: replace a data set of that name.
-
-    Returns:
-        ``target``.
-
-    Raises:
-        UsageError: bad raw data (with file and row), or a data set in the way.
-    """
+    """Write what a converter gives as the data set folder ``target``, at once or not at all."""
     with _rename_into(target, overwrite) as folder:
         taker = Rejects(folder / f"{target.name}{versions.REJECTED}") if shared.on_error == "skip" else None
         with rejects.using(taker):
@@ -103,11 +89,7 @@ def write_dataset(converter: Converter, source: str, target: Path, shared: Commo
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be the name of a data set.
-
-    Raises:
-        UsageError: it is no text, blank, hidden, too long, or holds a character that files or columns are separated by.
-    """
+    """Refuse what cannot be the name of a data set."""
     wrong = not isinstance(name, str) or not name or name.startswith(".") or name != name.strip()
     if wrong or any(c in name for c in "/\\:\t\n\r\0"):
         raise UsageError(f"{name!r} can't be the name of a data set; give another {argument('name')}.")
@@ -130,11 +112,7 @@ def _rename_into(target: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def may_replace(target: Path, overwrite: bool) -> None:
-    """Refuse a folder that is there, unless it is a data set and is to be replaced.
-
-    Raises:
-        UsageError: as said.
-    """
+    """Refuse a folder that is there, unless it is a data set and is to be replaced."""
     if not target.exists():
         return
     if not overwrite:
@@ -268,18 +246,7 @@ def _package_version() -> str:
 def _write_features(
     path: Path, kind: str, features: Features, spools: Mapping[str | None, Spool], new_ids: pl.DataFrame | None
 ) -> dict[str, str]:
-    """Write the features of those who have interactions; give the fields of the file and their types.
-
-    Args:
-        path: of the file.
-        kind: ``user`` or ``item``.
-        features: as the converter gives them.
-        spools: the interactions, by part.
-        new_ids: where ids were numbered again, their columns ``raw`` and ``new``.
-
-    Raises:
-        UsageError: a cell that is not fit, an id with several rows, or no row of an id that has interactions.
-    """
+    """Write the features of those who have interactions, by their ``new_ids``; return the types of the fields."""
     id_column = f"{kind}_id"
     schema = Schema({id_column: "token"}, needed=[id_column], blanks=features.blanks)
     used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()

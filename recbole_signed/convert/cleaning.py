@@ -1,7 +1,6 @@
 """Cleaning of converted rows: repeated pairs, users with few likes, the k-core, numbers without gaps.
 
-Ids are turned into int32 codes segment by segment, and everything is decided on arrays of these: 17 bytes a row
-(user, item, sign, time), however long the ids are and however many columns there are. Checked rows wait in a
+Ids become int32 codes, and all is decided on arrays of 17 bytes a row (user, item, sign, time); checked rows wait in a
 :class:`Spool`: in memory while they are few, in parquet segments beyond.
 """
 
@@ -66,19 +65,7 @@ class _Rows:
 
 
 def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
-    """Leave out rows as the options say, in the order: dedup; min_likes and k_core until both hold; gap_filling.
-
-    ``dedup`` looks at each part of a published split by itself, the others at all parts together. Degrees are counted
-    in distinct pairs that have a like or a dislike, so repetitions and neutral rows add nothing.
-
-    Args:
-        spools: the rows of each part; used up.
-        options: what is to be done.
-        folder: for rows that do not fit into memory.
-
-    Raises:
-        UsageError: nothing is left (of a part), or ids that are to be numbered again are not numbers.
-    """
+    """Leave out rows as the options say, in the order: dedup (in each part); min_likes and k_core; gap_filling."""
     rows = _encode(spools, timed=options.dedup != "none")
     stays = np.ones(rows.user.size, bool)
     steps: list[dict[str, Any]] = []
@@ -222,15 +209,9 @@ def peel(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
     """Leave out users and items, and their rows, until the rest fulfils all conditions.
 
-    Args:
-        columns: ``[n_rows]`` each: codes of users, codes of items, and what else the conditions look at; used up.
-        shape: numbers of users and of items.
-        conditions: each gets the columns of the rows that are left, and tells which users ``[n_users]`` and which
-            items ``[n_items]`` do not fulfil it. One is looked at a turn.
-
-    Returns:
-        The turn, from 1, at which each user ``[n_users]`` and each item ``[n_items]`` was left out, ``STAYS`` for the
-        others; and how many turns there were.
+    ``columns`` are the codes of users and items and what else the conditions look at, ``[n_rows]`` each, and used up. A
+    condition tells which users and which items of the rows that are left do not fulfil it; one is looked at a turn.
+    Returns the turn, from 1, at which each user and item was left out (or ``STAYS``), and the number of turns.
     """
     turns = [np.full(n, STAYS, np.int32) for n in shape]
     turn, changed = 0, True
@@ -261,18 +242,9 @@ class Core:
 def signed_core(
     user: np.ndarray, item: np.ndarray, sign: np.ndarray, shape: tuple[int, int], *, min_likes: int = 0, k: int = 0
 ) -> Core:
-    """Leave out users that like fewer than ``min_likes`` items, and users and items of degree below ``k``.
+    """Return the turns at which users that like fewer than ``min_likes`` items, or of degree below ``k``, are left out.
 
-    Both in turn until all that is left fulfils both; what is left is the largest such part, whatever the order. The
-    degree is the number of distinct neighbours by a like or a dislike.
-
-    Args:
-        user: int ``[n]``, codes below ``shape[0]``.
-        item: int ``[n]``, codes below ``shape[1]``.
-        sign: int8 ``[n]``; rows of 0 (neutral) stay if their user and item do.
-        shape: numbers of users and items.
-        min_likes: 0 for no such condition.
-        k: 0 for no such condition.
+    The degree is the number of distinct neighbours by a like or a dislike; neutral rows stay if their user and item do.
     """
     n_users, n_items = shape
     key = user.astype(np.int64) * n_items + item
@@ -297,12 +269,7 @@ def signed_core(
 
 
 class Spool:
-    """Takes frames of equal columns in file order and gives them back sorted by time.
-
-    Args:
-        folder: for segments; made when the first is written, and the caller's to remove.
-        memory_rows: beyond so many rows they go to disk, and come back in pieces of about this size.
-    """
+    """Takes frames of equal columns in file order, gives them back by time; more than ``memory_rows`` go to disk."""
 
     def __init__(self, folder: Path, memory_rows: int | None = None) -> None:
         self.rows = 0

@@ -26,12 +26,7 @@ _CLOCKS_DIFFER = 86400
 
 
 def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) -> dict[str, Any]:
-    """Count what ``dataset.json`` says about the rows: of all parts together and, if they have names, of each.
-
-    ``repeated_rows`` are the rows after the first of their (user, item) pair, ``repeated_pairs`` the pairs
-    that have such rows, ``contradicting_pairs`` those that are liked in one row and disliked in another;
-    ``pairs_also_in`` counts the distinct pairs of a part that an earlier part has too.
-    """
+    """Count what ``dataset.json`` says about the rows: of all parts together and, if they have names, of each."""
     pieces = max(spool.pieces for spool in parts.values())
     counts = {name: _Counts() for name in parts}
     total = _Counts()
@@ -165,17 +160,7 @@ def iso_date(seconds: float, timespec: str = "auto") -> str | None:
 
 
 def accept(folder: Path) -> list[str]:
-    """Take the files of a data set as they are: count rows and take checksums again, and say so in ``dataset.json``.
-
-    The data can then no longer be made again from its raw files; ``dataset.json`` lists what was changed under
-    ``changed_by_hand``.
-
-    Returns:
-        Names of the files that had changed; none if all were as they were made, and then nothing is written.
-
-    Raises:
-        UsageError: no ``dataset.json``, or a file is missing or not fit for RecBole.
-    """
+    """Record the files of a data set as they are, under ``changed_by_hand``; return the names of the changed."""
     record = versions.read_manifest(folder)
     if record is None:
         raise UsageError(f"{folder} has no dataset.json of recbole-signed; there is nothing to be accepted.")

@@ -61,11 +61,7 @@ _BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 
 
 def existing_file(path: Path) -> Path:
-    """Give the path back if a readable file with something in it is there.
-
-    Raises:
-        UsageError: no such file (with the nearest name beside it), a folder, or an empty file.
-    """
+    """Return the path of a readable file with something in it."""
     require_file(path)
     if path.stat().st_size == 0:
         raise UsageError(f"{path.name} is empty.")
@@ -78,11 +74,7 @@ def plain_suffix(path: Path) -> str:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed according to its suffix (.gz, .xz, .zst).
-
-    Reading ends with a UsageError where the content grows beyond `MAX_RATIO` times the size of the file and
-    `MAX_EXPANDED` bytes: text is never compressed that well, but a file of zeros that fills the disk is.
-    """
+    """Open a file for reading, decompressed according to its suffix; what grows beyond `MAX_RATIO` is refused."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return _bounded(cast(IO[bytes], gzip.open(path, "rb")), path)
@@ -94,15 +86,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def check_expanded(path: Path, size: int) -> None:
-    """Refuse an archive whose content is larger than what such a file can honestly hold.
-
-    Args:
-        path: the archive.
-        size: of its content, in bytes.
-
-    Raises:
-        UsageError: it is more than `MAX_RATIO` times the size of the file and `MAX_EXPANDED` bytes.
-    """
+    """Refuse an archive whose content, ``size`` bytes, is larger than what such a file can honestly hold."""
     if size > max(MAX_EXPANDED, MAX_RATIO * path.stat().st_size):
         raise UsageError(f"{path} expands to {size:,} bytes, more than {MAX_RATIO} times its size; it was not read.")
 
@@ -213,11 +197,7 @@ def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _R
 
 
 def _writes_ascii(encoding: str) -> bool:
-    """Tell whether an encoding writes the characters that make lines and columns as ASCII does.
-
-    Raises:
-        UsageError: there is no such encoding of text.
-    """
+    """Tell whether an encoding writes the characters that make lines and columns as ASCII does."""
     try:
         if codecs.lookup(encoding).name.replace("_", "-") in _NOT_OF_FILES:
             raise LookupError
@@ -265,17 +245,8 @@ def blocks(
 ) -> Iterator[tuple[bytes, int]]:
     """Yield UTF-8 blocks of whole records, each ending in a newline, with the number of their first line.
 
-    Args:
-        path: a text file, compressed or not.
-        encoding: of the file; a BOM of UTF-8 is dropped, also inside, as of files that were joined; a file that begins
-            with that of UTF-16 or UTF-32 is read as such in any case.
-        quote: character between two of which a newline does not end a record.
-        size: bytes per block, ``BLOCK_BYTES`` by default.
-
-    Where bad rows are left out, lines with bytes outside the encoding are recorded and come as blank lines.
-
-    Raises:
-        UsageError: empty or broken file, no such encoding, bytes outside it, a quote that is never closed.
+    A newline between two ``quote`` ends no record. A BOM is dropped, also inside, as of files that were joined; one of
+    UTF-16 or UTF-32 names the encoding. Bad lines that are left out come as blank lines.
     """
     size = size or BLOCK_BYTES
     skipping = rejects.current() is not None
@@ -353,11 +324,7 @@ class Records:
 
 
 def scan_records(block: bytes, first_line: int, separator: str, quote: str | None, origin: str) -> Records:
-    """Find the records of a block: where they start and how many fields they have; blank lines are dropped.
-
-    Raises:
-        UsageError: a quote in the middle of a field (line given): readers disagree about what that means.
-    """
+    """Find the records of a block: where they start and how many fields they have; blank lines are dropped."""
     raw = np.frombuffer(block, np.uint8)
     newlines, separators = raw == _NEWLINE, raw == ord(separator)
     every_newline = np.flatnonzero(newlines)

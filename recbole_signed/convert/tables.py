@@ -36,11 +36,7 @@ _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 @dataclass(frozen=True)
 class RawTable:
-    """A raw table whose column names are known and whose rows can be read in batches.
-
-    Made by :func:`open_table`. Text formats give every value as text ("" where there is
-    none), parquet gives the types it has.
-    """
+    """A raw table, made by :func:`open_table`, with known names of columns; text formats give every value as text."""
 
     path: Path
     columns: tuple[str, ...]
@@ -56,11 +52,7 @@ class RawTable:
         return column in self.columns
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
-        """Read these columns, in file order.
-
-        Raises:
-            UsageError: an unknown column, no rows at all, or a row that cannot be read (with file and row).
-        """
+        """Read these columns, in file order."""
         for column in columns:
             if not self.has(column):
                 raise UsageError(
@@ -189,18 +181,10 @@ def open_table(
     quote: str | None = '"',
     encoding: str = "utf-8",
 ) -> RawTable:
-    """Find out what a raw file is and which columns it has; nothing else is read yet.
+    """Find out what a raw file is (.parquet, .jsonl or delimited text) and which columns it has; read no more yet.
 
-    Args:
-        path: .parquet, .jsonl, or delimited text of any other suffix; text also as .gz, .xz, .zst.
-        columns: names of the columns of delimited text that has no header line.
-        separator: of delimited text: any characters, a name (``tab``, ``comma``, ``semicolon``, ``pipe``,
-            ``space``) or ``whitespace`` (any run of blanks and tabs); None guesses by suffix and first line.
-        quote: character that quotes fields; None where quotes are ordinary characters.
-        encoding: of text.
-
-    Raises:
-        UsageError: the file is missing, empty or broken, or its header names a column twice.
+    ``columns`` names those of a file without a header line. ``separator`` is any text, a name (``tab``, ``comma``,
+    ``semicolon``, ``pipe``, ``space``), ``whitespace``, or None for a guess; with ``quote`` None, quotes are plain.
     """
     existing_file(path)
     suffix = plain_suffix(path)
@@ -354,11 +338,7 @@ def _without_broken_json(records: Records, raw: RawText, columns: list[str], ori
 
 
 def without_nested(batch: Batch, column: str) -> Batch:
-    """Refuse the rows of JSON lines in which a column holds an object or a list, which came as its text.
-
-    Raises:
-        UsageError: there is one, with its line.
-    """
+    """Refuse the rows of JSON lines in which a column holds an object or a list, which came as its text."""
     shown, raw = batch.called(column), batch.raw
     flat = ~batch.frame[column].str.contains(r"^[\[{]").to_numpy()
     if raw is not None:
@@ -394,11 +374,7 @@ def _unparsable(texts: list[bytes], low: int, high: int, columns: list[str]) -> 
 
 
 def keys_of(sample: Sequence[str], origin: str) -> tuple[str, ...]:
-    """Give the keys of the objects in some first lines of a file.
-
-    Raises:
-        UsageError: no line is an object.
-    """
+    """Give the keys of the objects in some first lines of a file."""
     keys: dict[str, None] = {}
     for text in sample:  # of a line that is none, the reader of the rows will say which one it is
         keys.update(dict.fromkeys(_keys(text)))

@@ -188,10 +188,7 @@ def _edition(first: list[str], origin: str) -> str:
 
 
 class Epinions(Rated):
-    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; its time is one of 11 periods, without a date.
-
-    The file holds a matrix of user, product, category, rating, helpfulness and, in both files in use, time.
-    """
+    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; its time is one of 11 periods, without a date."""
 
     name = data_name = "epinions"
     summary = "Epinions' rating_with_timestamp.mat or rating.mat (Tang et al.), folder or file"
@@ -209,10 +206,7 @@ class Epinions(Rated):
 
 
 class Ciao(Epinions):
-    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; its time is unix seconds, of whole days.
-
-    34 of its 284,086 rows have rating 0, which is not on the scale; they are left out.
-    """
+    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; 34 rows of rating 0 are left out. Times are days."""
 
     name = data_name = "ciao"
     summary = "Ciao's rating_with_timestamp.mat or rating.mat (Tang et al.), folder or file"
@@ -225,11 +219,7 @@ class Ciao(Epinions):
 
 
 def _matrix(path: Path) -> np.ndarray:
-    """``[n, 5 or 6]`` of whole numbers or float64.
-
-    Raises:
-        UsageError: no MATLAB file, or none with such a matrix.
-    """
+    """Return the matrix of a MATLAB file, ``[n, 5 or 6]``: user, product, category, rating, helpfulness, time."""
     from scipy.io import loadmat  # takes long to import
 
     try:

@@ -85,10 +85,7 @@ class KuaiRecOptions:
 
 
 class KuaiRec(_Watched):
-    """Reads a folder (``KuaiRec`` or its ``data``), with the tags of videos, or one matrix without.
-
-    The time is ``timestamp`` (unix seconds); ``time`` and ``date`` say the same in Beijing's time.
-    """
+    """Reads a folder (``KuaiRec`` or its ``data``), with tags of videos, or one matrix; the time is ``timestamp``."""
 
     name = "kuairec"
     summary = "KuaiRec's small_matrix.csv or big_matrix.csv, folder or file, also compressed"

@@ -1,14 +1,9 @@
 """The source ``yambda``: Yandex' music log (arXiv 2505.22238) with likes, dislikes and their removal.
 
-An unlike or undislike deletes an edge, so explicit feedback becomes the state of each pair at the end of the log:
-liked if the last of its like and unlike events is a like; disliked in the same way; the later of the two if both
-hold. The state carries the time of the event that made it. Listens have no such state; each is a row.
-
-``split=official`` makes the parts of the authors' protocol (their ``constants.py``): the test part is the last day of
-the log, the validation part the day before, each with a gap of 30 minutes before it, and all that is earlier, some 299
-days, is the training part. Each part holds the states of the pairs after its own events alone, so that nothing of a
-later part is in an earlier one. Users of the last two parts who are not in the first are left out; items that are not
-stay.
+Explicit feedback becomes the state of each pair at the end of the log: the later of the like and the dislike that were
+not removed, with its time. Each listen is a row. ``split=official`` makes the parts of the authors' ``constants.py``:
+test is the last day, validation the day before, each after a gap of 30 minutes, each with the states of its own events
+alone; users of the last two parts who are not in the first are left out.
 """
 
 from __future__ import annotations
@@ -60,10 +55,9 @@ class Options:
 
 
 class Yambda(Converter):
-    """Reads a folder with ``likes.parquet``, ``dislikes.parquet`` and so on, or ``multi_event.parquet``.
+    """Reads a folder with ``likes.parquet`` and so on, or ``multi_event.parquet``, of the layout ``flat``.
 
-    They are of the layout ``flat``; of any size. Times are seconds from an unknown start, in steps of 5; of a like
-    and an unlike in the same step the unlike counts.
+    Times are seconds from an unknown start, in steps of 5; of a like and an unlike in the same step the unlike counts.
     """
 
     name = "yambda"
@@ -209,12 +203,7 @@ def _checked(batch: Batch, recorded: bool) -> Batch:
 
 
 def _states(events: pl.DataFrame, removed: str) -> pl.DataFrame:
-    """What is left of each pair's explicit events, one row a pair.
-
-    Args:
-        events: ``uid``, ``item_id``, ``timestamp``, ``is_organic``, ``event``.
-        removed: ``drop`` or ``neutral``: pairs of which nothing is left.
-    """
+    """Return the last state of each pair, one row a pair; a removed edge is dropped or ``neutral``."""
     events = events.with_columns(
         pl.col("event").replace_strict(_EXPLICIT, return_dtype=pl.Int8).alias("side"),
         pl.col("event").is_in(_ENDS).alias("ends"),
