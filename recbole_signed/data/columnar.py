@@ -1,7 +1,4 @@
-"""RecBole's ``Dataset`` with its slow steps done by columns, and the same results: reading, k-core, ids, tensors.
-
-Of rows by sign: which one counts where a pair repeats, what was found, and which data is refused.
-"""
+"""RecBole's ``Dataset`` with its slow steps done by columns, and the same results: reading, k-core, ids, tensors."""
 
 from __future__ import annotations
 
@@ -43,11 +40,10 @@ def codes_of(column: pd.Series) -> npt.NDArray[Any]:
 
 
 def renumber(columns: Sequence[pd.Series]) -> tuple[list[IntArray], npt.NDArray[Any]]:
-    """Number the tokens of all columns, one after the other, in the order of first appearance, from 1 on.
+    """Number the tokens of all columns in the order of first appearance, from 1 on; 0 is no token.
 
-    Returns:
-        The ids of each column, ``[n_rows]``, 0 where there is no token; and the tokens by id, an array that begins with
-        RecBole's padding token: of str, as RecBole's, or of objects where one would take more than ``PADDED_BYTES``.
+    Returns the ids of each column, ``[n_rows]``, and the tokens by id, RecBole's padding token first: of str, or of
+    objects where one would take more than ``PADDED_BYTES``.
     """
     codes, tokens = _in_one_vocabulary(columns)
     joined = np.concatenate(codes) if len(codes) > 1 else codes[0]
@@ -90,15 +86,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Side:
-    """Users or items: who they are in each row, what counts are allowed, and who has a row of features.
-
-    Attributes:
-        codes: number of the user or item of each row, ``[n_rows]``.
-        n: how many there are.
-        allowed: which of the counts ``[n]`` are fit; None: all.
-        least: features of those with fewer interactions are dropped.
-        features: their numbers in the table of features, ``[n_features]``, -1 for those without any row; or None.
-    """
+    """Users or items: the number of each row's, the counts that are fit, and who has a row of features (-1: none)."""
 
     codes: npt.NDArray[Any]
     n: int
@@ -125,11 +113,7 @@ class Side:
 
 
 def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
-    """Drop users and items with an unfit number of rows, and their rows, until none is left.
-
-    Returns:
-        Which rows stay, ``[n_rows]``, and which rows of the users' and the items' features, None without features.
-    """
+    """Drop users and items with an unfit number of rows until none is left; return which rows and features stay."""
     *turns, _ = peel([users.codes, items.codes], (users.n, items.n), [lambda u, i: (users.unfit(u), items.unfit(i))])
     gone = [turn < STAYS for turn in turns]
     stays = ~(gone[0][users.codes] | gone[1][items.codes])
@@ -137,11 +121,7 @@ def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
 
 
 class ColumnarDataset(Dataset):
-    """Until ids are given, token columns of ``inter_feat`` are pandas categories: a number per row, each token once.
-
-    Raises:
-        UsageError: a file can't be read, lacks an id column, or has blank ids.
-    """
+    """RecBole's ``Dataset``, by columns; until ids are given, tokens are pandas categories."""
 
     field2seqlen: dict[str, int]
 
@@ -338,17 +318,7 @@ class SignReport:
 
 
 def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSettings, name: str) -> None:
-    """Refuse data without likes, and a sign rule that no user has both a like and a dislike by.
-
-    Args:
-        likers: the user of each like.
-        dislikers: the user of each dislike.
-        settings: where the signs come from.
-        name: of the data set.
-
-    Raises:
-        UsageError: see above.
-    """
+    """Refuse data without likes, and a sign rule that no user has both a like and a dislike by."""
     if not len(likers):
         raise UsageError(
             f"no row of '{name}' is a like; look at the sign column or at sign_rule "
@@ -383,17 +353,7 @@ def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArra
 
 
 def resolve(pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str) -> Resolved:
-    """Tell which rows stay, by one of the rules ``last``, ``first`` and ``keep``.
-
-    A neutral row is no verdict and replaces none: of a pair with a like or a dislike one of these stays. So it is in
-    the online state and under ``dedup`` of a conversion.
-
-    Args:
-        pairs: number of the pair of each row, ``[n_rows]``.
-        sign: of each row, ``[n_rows]``.
-        time: of each row, ``[n_rows]``; None where the order of the rows is all that is known.
-        rule: which row of a pair stays.
-    """
+    """Tell which rows ``[n_rows]`` stay by ``last``, ``first`` or ``keep``; a neutral row replaces no verdict."""
     stays = np.ones(len(pairs), dtype=bool)
     order = np.argsort(pairs)
     ordered = pairs[order]

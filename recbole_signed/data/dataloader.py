@@ -22,13 +22,7 @@ from recbole_signed.errors import UsageError
 
 
 class SignedEvalBatch(Interaction):
-    """A batch of users to be ranked, with what the dislike-aware metrics need to know of them.
-
-    Attributes:
-        dislike_u: ``[n_dislikes]`` row of the batch.
-        dislike_i: ``[n_dislikes]`` item that this user disliked, held out.
-        like_count: ``[batch]`` held-out likes of each user; repeated rows count as often as they occur.
-    """
+    """A batch of users to be ranked, with their held-out dislikes as row ``dislike_u`` and item ``dislike_i``."""
 
     def __init__(
         self,
@@ -46,9 +40,7 @@ class SignedEvalBatch(Interaction):
 class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
     """RecBole's full-sort loader for a held-out part of a :class:`SignedDataset`.
 
-    The ranked users are those with a held-out like, as in RecBole. With ``eval_users: N`` they are N of them, drawn by
-    their names, so that every model and every order of rows gets the same: what an evaluation costs then no longer
-    grows with the number of users.
+    With ``eval_users: N``, N users are drawn by their names: every model and every order of rows gets the same.
     """
 
     def __init__(self, config: Any, dataset: SignedDataset, sampler: Any, shuffle: bool = False) -> None:
@@ -99,11 +91,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
 
 
 def drawn_users(users: npt.NDArray[np.int64], wanted: Any, dataset: Any) -> npt.NDArray[np.int64]:
-    """Return ``wanted`` of the users, rising; all of them where that is None or more than there are.
-
-    Raises:
-        UsageError: ``wanted`` is not a whole number of 1 or more.
-    """
+    """Return ``wanted`` of the users, rising; all of them where that is None or more than there are."""
     if wanted is None:
         return users
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
@@ -147,11 +135,7 @@ def _tensors(pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> tupl
 
 
 class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
-    """RecBole's full-sort loader of held-out rows, with what must not be recommended and the held-out dislikes.
-
-    A user is ranked once for each held-out like, and the user's held-out dislikes count each time. ``eval_users: N``
-    draws N of the users, as for general models.
-    """
+    """RecBole's full-sort loader of held-out rows: a user is ranked once for each held-out like."""
 
     def __init__(self, config: Any, dataset: SignedSequentialDataset, sampler: Any, shuffle: bool = False) -> None:
         users = dataset.inter_feat[dataset.uid_field].numpy()
@@ -187,11 +171,9 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
 
 
 class WindowLoader(TrainDataLoader):
-    """RecBole's training batches of some rows: the last one of each run of ``MAX_ITEM_LIST_LENGTH`` events of a user.
+    """RecBole's training batches of the last row of each run of ``MAX_ITEM_LIST_LENGTH`` events, counted from the end.
 
-    Runs are counted back from the user's last training target, so that the sequences of these rows cover all events,
-    and a model that learns from each place of a sequence sees few of them twice. The order of an epoch depends on the
-    seed and its number alone.
+    The sequences of these rows cover all events, so a model that learns from each place sees few of them twice.
     """
 
     def __init__(self, config: Any, dataset: SignedSequentialDataset, sampler: Any, shuffle: bool = False) -> None:
@@ -230,16 +212,11 @@ class SignedTrainDataLoader(AbstractDataLoader):
 
     ``"edges"``: likes and dislikes; sampled items have no edge to the user. ``"likes"``: likes alone; sampled items
     are not liked by the user, as in RecBole. A batch is an ``Interaction`` with the user and item ids ``[B]``,
-    ``sign [B]``, and the sampled items under RecBole's ``NEG_PREFIX``, ``[B, n_negatives]``. Rows that repeat a pair
-    count as often as they occur.
+    ``sign [B]``, and the sampled items under RecBole's ``NEG_PREFIX``, ``[B, n_negatives]``.
 
-    Configuration keys: ``train_batch_size`` edges (0: all of them in one batch), ``n_negatives`` (K),
-    ``negative_exponent``: an item is drawn in proportion to that power of the number of edges it has; 0: uniformly;
-    ``sift_positives``: False lets sampled items be any, those that the user has an edge to included.
-
-    What an epoch brings depends on the seed and its number alone, so a training that goes on from a checkpoint sees
-    what it would have seen without the interruption. RecBole hands its loaders one row number after another; this one
-    is handed numbers of batches.
+    ``negative_exponent``: an item is drawn in proportion to that power of the number of its edges; ``sift_positives:
+    False`` lets it be any. What an epoch brings depends on the seed and its number alone, so that training can go on
+    from a checkpoint.
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:

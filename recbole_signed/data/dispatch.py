@@ -18,11 +18,7 @@ def is_signed(config: Any) -> bool:
 
 
 def class_for(stock: type, config: Any) -> type:
-    """Return the data set class for ``config`` where RecBole instantiates ``stock``.
-
-    Raises:
-        UsageError: the data has a sign, but ``stock`` would take its dislikes for likes.
-    """
+    """Return the data set class for ``config`` where RecBole instantiates ``stock``; refuse one blind to the sign."""
     from recbole_signed.data.dataset import SignedDataset
     from recbole_signed.data.sequential import SignedSequentialDataset
 
@@ -95,11 +91,7 @@ def sampler_for(
     alpha: float = 1.0,
     base_sampler: Any = None,
 ) -> Any:
-    """Return the negative sampler where RecBole would make one by ``stock``; it gives signed data the same draws.
-
-    Raises:
-        UsageError: RecBole's sampler finds nothing to sample for a user.
-    """
+    """Return the negative sampler where RecBole would make one by ``stock``; it gives signed data the same draws."""
     from recbole_signed.data.dataset import SignedDataset
 
     if distribution == "none" or base_sampler is not None or not isinstance(dataset, SignedDataset):

@@ -23,28 +23,20 @@ READS = ("likes", "events", "windows")
 
 
 class SignedSequentialDataset(SignedDataset, SequentialDataset):
-    r"""RecBole's ``SequentialDataset`` for signed data: a row for each like but the first of a user.
+    """RecBole's ``SequentialDataset`` for signed data: a row for each like but the first of a user.
 
-    A row holds the like as the target, and what came before it in ``item_id_list`` ``[MAX_ITEM_LIST_LENGTH]``, filled
-    from the left, with ``item_length``. What the sequence is of, the model's class attribute ``reads`` says:
+    A row holds the like as the target, and what came before it in ``item_id_list [MAX_ITEM_LIST_LENGTH]``, filled from
+    the left, with ``item_length``. What the sequence is of, the model's class attribute ``reads`` says:
 
-    * ``"likes"`` (the default, all of RecBole's models): the likes, with a list for each column. Rows, lists and parts
-      are those of RecBole on a file that holds nothing but the likes, as long as the times are exact in its 32-bit
-      floats. Seconds since 1970 are not: RecBole sees them in steps of 64 or 128, and orders by the file within a step.
-      Here times are exact, and the order of the file decides between equal times alone.
-    * ``"events"``: likes and dislikes, with ``sign_list`` (1 and -1, 0 for padding) and ``gap_list``, the time from
-      the event before, in the file's unit (0 for the first of a user). Rows and parts are the same.
-    * ``"windows"``: the same for a model that learns from each place of a sequence. Its training batches hold one row
-      for each ``MAX_ITEM_LIST_LENGTH`` events of a user (:class:`~recbole_signed.data.dataloader.WindowLoader`).
+    * ``"likes"`` (the default, all of RecBole's models): as RecBole on a file of likes alone, with exact times, where
+      RecBole's 32-bit floats see seconds since 1970 in steps of 64 or 128.
+    * ``"events"``: likes and dislikes, with ``sign_list`` (1 and -1, 0 for padding) and ``gap_list``, the time from the
+      event before, in the file's unit (0 for the first of a user).
+    * ``"windows"``: the same for a model that learns from each place of a sequence, in training batches of
+      :class:`~recbole_signed.data.dataloader.WindowLoader`.
 
-    A training row sees the training dislikes that are earlier than its target, a held-out row those of the parts before
-    its own. Held-out dislikes serve the metrics, and are in no sequence of their part and in no mask.
-
-    What must not be recommended at evaluation is what it is for general models, so that both can be compared. RecBole
-    hides nothing from sequential models; ``mask_seen: False`` gives its rankings.
-
-    Raises:
-        UsageError: the data has no times, is split already, or ``eval_args.order`` is not ``TO``.
+    A training row sees the earlier training dislikes, a held-out row those of the parts before its own. What was seen
+    is hidden at evaluation, as for general models; ``mask_seen: False`` gives RecBole's rankings.
     """
 
     stock_name = "SequentialDataset"
@@ -121,11 +113,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
     # ---- parts ----
 
     def build(self) -> list[SignedDataset]:
-        """Split the rows by the split of their targets; dislikes follow as in :class:`SignedDataset`.
-
-        Raises:
-            UsageError: ``eval_args.order`` is not ``TO``, or ``eval_args.split`` is ``CI``.
-        """
+        """Split the rows by the split of their targets; dislikes follow as in :class:`SignedDataset`."""
         order = self.config["eval_args"]["order"]
         if order != "TO":
             raise UsageError(f"{self.config['model']} reads sequences: set eval_args.order to TO, it is {order}.")
@@ -142,11 +130,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         return parts
 
     def _deal_first_likes(self, parts: list[Any]) -> None:
-        """Give each user's first like, which is no target, to the part that it would be in by itself.
-
-        Where each user's likes are split that is the training part, where all are cut at a moment it depends on its
-        time (under ``TS`` the test part alone is), and where users are held out it is where the user's second like is.
-        """
+        """Give each user's first like, which is no target, to the part that it would be in by itself."""
         rule = SplitRule.from_eval_args(self.config["eval_args"])
         if rule.cold:
             return
@@ -168,17 +152,11 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         return number
 
     def _read_events(self, earlier: list[Any]) -> None:
-        """Replace the lists of this part's rows by those of likes and dislikes.
-
-        ``event_place`` is the number of events of the user before the target of each row, int64 ``[n_rows]``.
-        """
+        """Replace the lists of this part's rows by those of likes and dislikes, and count the events before each."""
         self.inter_feat, self.event_place = self._with_events(self.inter_feat, self._numbers, earlier)
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
-        """Return rows as the model reads them, before the split too: RecBole counts the operations of a model on one.
-
-        Before it, a row sees all dislikes that are earlier than its target.
-        """
+        """Return rows as the model reads them; before the split (RecBole counts operations), all dislikes are in."""
         if self.reads == "likes" or SIGN_LIST in self.inter_feat.columns:
             return SequentialDataset.__getitem__(self, index, join)
         numbers = torch.from_numpy(self._numbers)[index].numpy()
@@ -203,10 +181,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         return [field for field in self.inter_feat.columns if field not in named]
 
     def _events(self, parts: list[Any]) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.float64], IntArray]:
-        """Return user, item, sign and time of all likes and of the parts' dislikes, in order, and that order.
-
-        At equal times likes come first: a dislike of the moment of a like is not known before it.
-        """
+        """Return user, item, sign and time of all likes and the parts' dislikes in order, and that order."""
         tables = [self._likes, *(part.neg_feat for part in parts)]
         times = [self._like_times, *(part.times("neg_feat") for part in parts)]
         user, item = (
@@ -239,11 +214,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         }
 
     def latest(self) -> Interaction:
-        """Return the whole sequence of each user who has one, with all rows of this data set: what comes next follows.
-
-        Returns:
-            The columns of a row without a target, one row for each user, users ascending.
-        """
+        """Return the whole sequence of each user who has one, users ascending, as a row without a target."""
         if self.reads == "likes":
             user = self._likes[self.uid_field].numpy()
             first = _firsts(user)

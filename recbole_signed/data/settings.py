@@ -26,10 +26,9 @@ def ranks_all(eval_args: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class SignedSettings:
-    """The sign of a data set and how signed rows are treated.
+    """The sign of a data set and how signed rows are treated; it lies in the configuration under ``signed``.
 
-    It lies in the configuration under ``signed``. A checkpoint holds the configuration, so unpickling one imports
-    this package, and a stock model that was trained on signed data can't be loaded with dislikes taken for likes.
+    So unpickling a checkpoint imports this package, and no stock model is loaded with dislikes taken for likes.
     """
 
     sign_field: str | None
@@ -48,12 +47,9 @@ class SignedSettings:
     neutral_weight: float = 0.0
     """Weight in the signed graph of an exposure without a verdict: above 0 a weak like, below 0 a weak dislike."""
     mask_seen: bool = True
-    """Never recommend at evaluation what the user liked before; False: nothing is hidden, as RecBole has it for
-    sequential models."""
+    """Never recommend at evaluation what the user liked before; False, as RecBole has it for sequential models."""
     dislike_split: str = "rule"
-    """How dislikes follow a split of each user's likes in order of time. ``rule``: the same rule holds some out, and
-    all that are not earlier than the first held-out like. ``time``: only the latter, so that what was disliked before
-    a held-out like is known when it is predicted, and hidden there."""
+    """How dislikes follow a split by time: by the ``rule``, too, or only by the ``time`` of the first held-out like."""
 
     @property
     def sign(self) -> Sign:
@@ -62,15 +58,7 @@ class SignedSettings:
 
     @classmethod
     def from_config(cls, config: ConfigLike) -> SignedSettings | None:
-        """Read the settings of ``config``, whose ``data_path`` is the folder of the data set.
-
-        Returns:
-            None where the data set has no sign, or where ``SIGN_FIELD: ~`` says to ignore it.
-
-        Raises:
-            UsageError: a named column is missing, a value is not among the allowed ones, or both a rule and
-                RecBole's ``threshold`` are given.
-        """
+        """Read the settings of ``config``, whose ``data_path`` is the data set's folder; None without a sign."""
         columns = inter_columns(config)
         sign = None if columns is None else Sign.find(config, columns, config["dataset"])
         if sign is None:
@@ -110,11 +98,7 @@ SETTING_KEYS = (
 
 
 def inter_columns(config: ConfigLike) -> dict[str, str] | None:
-    """Return column name -> type of the data set's first ``.inter`` file, or None where there is no such file.
-
-    Raises:
-        UsageError: the header is not made of ``name:type`` fields, or names a column twice.
-    """
+    """Return column name -> type of the data set's first ``.inter`` file, or None where there is no such file."""
     name, parts = config["dataset"], config["benchmark_filename"]
     path = os.path.join(config["data_path"], f"{name}.{parts[0]}.inter" if parts else f"{name}.inter")
     if not os.path.isfile(path):

@@ -1,7 +1,7 @@
 """RecBole's splitting rules, vectorised, and how the rows that are not likes follow them.
 
-Likes are split exactly as RecBole splits a file that holds nothing else. Dislikes and neutral rows follow the same
-rule, with one addition where the order is time: nothing in a part's graph may come from a later part's time.
+Dislikes and neutral rows follow the same rule as likes, with one addition where the order is time: nothing in a part's
+graph may come from a later part's time.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ _LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (
 class SplitRule:
     """One of RecBole's ``eval_args``: ``RS`` (ratio), ``LS`` (leave one out) or ``TS`` (global time, then ratio).
 
-    Two are this package's: ``CI`` and ``CU`` hold out all edges of a share of the items, or users, drawn by the seed.
-    Their three numbers are the shares of training, validation and test; the validation part is drawn as by ``RS`` from
-    the edges of the other items, or users.
+    Or ``CI`` and ``CU``, which hold out all edges of a share of the items, or users, for the test part, by the seed;
+    the validation part is drawn as by ``RS`` from the other edges.
     """
 
     mode: str
@@ -47,11 +46,7 @@ class SplitRule:
 
     @classmethod
     def from_eval_args(cls, eval_args: Mapping[str, Any]) -> SplitRule:
-        """Read RecBole's ``eval_args``.
-
-        Raises:
-            UsageError: an unknown order, split or grouping, or ratios that are not three numbers.
-        """
+        """Read RecBole's ``eval_args``."""
         order, split = eval_args["order"], eval_args["split"]
         if order not in ("RO", "TO"):
             raise UsageError(f"eval_args.order is '{order}'; it must be RO (random) or TO (time).")
@@ -139,10 +134,7 @@ def _leave_out(counts: IntArray, mode: str) -> IntArray:
 
 
 def part_of_rows(users: IntArray, rule: SplitRule, times: TimeArray | None = None) -> IntArray:
-    """Return the part (0 train, 1 valid, 2 test) of each row; rows come in the order in which they are split.
-
-    Shapes: ``users``, ``times`` and the result ``[n_rows]``. ``times`` is needed for ``TS`` alone.
-    """
+    """Return the part (0 train, 1 valid, 2 test) of each row, ``[n_rows]``; only ``TS`` needs ``times``."""
     n_rows = len(users)
     if not n_rows:
         return np.zeros(0, dtype=np.int64)
@@ -191,10 +183,7 @@ def rows_of_parts(users: IntArray, part: IntArray, rule: SplitRule) -> list[IntA
 
 @dataclass(frozen=True)
 class TimeCuts:
-    """From when on a row may no longer be in an earlier part: the times of the first held-out likes.
-
-    Shapes: ``valid`` and ``test`` are ``[n_users]`` (one cut for each user) or ``[1]`` (one for all).
-    """
+    """When rows may no longer be in an earlier part: the first held-out likes, ``[n_users]``, or ``[1]`` for all."""
 
     valid: npt.NDArray[np.float64] | TimeArray
     test: npt.NDArray[np.float64] | TimeArray
@@ -226,11 +215,10 @@ def part_of_others(
     rng: np.random.Generator,
     by_cut_alone: bool = False,
 ) -> IntArray:
-    """Return the part of each row that is not a like (a dislike or a neutral row), ``[n_rows]``.
+    """Return the part of each row that is not a like, ``[n_rows]``.
 
-    In random order the rule is applied to these rows by themselves. In time order without groups they follow the
-    likes' cut in time; with groups the rule applies to them too (unless ``by_cut_alone``), and a row that is not
-    earlier than the user's first held-out like is held out with it.
+    In random order by the rule itself. In time order they follow the likes' cut; with groups the rule applies too
+    (unless ``by_cut_alone``), and a row that is not earlier than the user's first held-out like is held out with it.
     """
     if not rule.by_time:
         order = rng.permutation(len(users))
@@ -256,19 +244,7 @@ def split_rows(
     seed: int,
     by_cut_alone: bool = False,
 ) -> dict[str, list[IntArray]]:
-    """Split every table: likes as RecBole splits a file that holds nothing else, the others by the rules above.
-
-    Args:
-        users: of the rows of each table, by its name; that of the likes, ``inter_feat``, comes first.
-        times: the same, None for tables without time.
-        rule: of the likes.
-        n_users: number of users with the padding user 0.
-        seed: of the random order of the rows that are not likes.
-        by_cut_alone: the others follow the likes' cuts in time and nothing else, where the order is time.
-
-    Returns:
-        Row numbers of the parts of each table, in RecBole's order for the likes.
-    """
+    """Return row numbers of the parts of each table: likes (``inter_feat``, the first) as by RecBole, then others."""
     likes, *others = users
     time: Any = times[likes]
     # RecBole's own draw, so that a file of likes alone is split in the same way
@@ -293,19 +269,7 @@ def split_cold(
     seed: int,
     by_cut_alone: bool = False,
 ) -> dict[str, list[IntArray]]:
-    """Hold out all rows of a share of the items, or users, and split the others by the rest of the rule.
-
-    Args:
-        ids: ``user`` and ``item``: the numbers in the rows of each table, by its name.
-        times: of the rows of each table, None for tables without time.
-        rule: with :attr:`SplitRule.cold`.
-        sizes: ``user`` and ``item``: how many there are, with the padding 0.
-        seed: of the draw.
-        by_cut_alone: of the rows that are not held out, as in :func:`split_rows`.
-
-    Returns:
-        As :func:`split_rows`.
-    """
+    """Hold out all rows of a share of the items, or users, and split the others by the rest of the rule."""
     n = sizes[rule.cold]
     cold = np.zeros(n, dtype=bool)
     cold[1 + np.random.default_rng(seed).permutation(n - 1)[: max(1, round(rule.cold_share * (n - 1)))]] = True

@@ -1,9 +1,4 @@
-"""Gets held-out dislikes from the evaluation batches into RecBole's collector.
-
-RecBole's ``Collector`` sees one batch of scores after another and hands its metrics one struct at the end. A
-batch of signed data (``recbole_signed.data.dataloader.SignedEvalBatch``) carries three more tensors; here
-they are collected beside RecBole's own resources. A batch without them goes to RecBole as it is.
-"""
+"""Gets held-out dislikes from the evaluation batches into RecBole's collector; other batches go there as they are."""
 
 from __future__ import annotations
 
@@ -44,17 +39,13 @@ def install(collector_module: ModuleType) -> None:
 
     1. leaves users without a held-out like out of RecBole's resources: Recall and NDCG are not defined there;
     2. collects ``rec.items`` and ``rec.topk`` as RecBole does, from one ``torch.topk``; the last column of ``rec.topk``
-       counts held-out likes with repeated rows, which RecBole can't see (without them it is equal), and a masked item,
-       with which RecBole fills a list that is longer than what is open, is no hit;
+       counts held-out likes with repeated rows, and a masked item that fills a list is no hit;
     3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS`,
        :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` and
        :data:`~recbole_signed.evaluation.group_metrics.GROUPS` for the same users, where a metric asks for them.
 
-    ``get_data_struct`` adds these to what RecBole returns and forgets them. ``data_collect``, which RecBole's trainer
-    calls when training begins, counts the training edges where a metric groups by them.
-
-    Cost: one ``torch.topk`` per batch, O((n_users * max_k + n_held_out) log n_held_out) for look-ups, no users x items
-    matrix beside the scores. Where a metric needs mean ranks, scores or labels (GAUC), RecBole collects all of its own.
+    ``get_data_struct`` adds these to what RecBole returns; ``data_collect`` counts training edges where a metric
+    groups.
     """
     if _MARK in vars(collector_module.Collector):
         return
@@ -66,10 +57,7 @@ def install(collector_module: ModuleType) -> None:
 
 @dataclass
 class _Gathered:
-    """What the batches of the running evaluation gave; kept on the collector until its struct is asked for.
-
-    The parts are joined once, at the end: joining at every batch, as RecBole does, is quadratic.
-    """
+    """What the batches of the running evaluation gave, joined at the end: at every batch it would be quadratic."""
 
     n_rows: int = 0
     parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -292,19 +280,7 @@ def _sign_auc(batch: _Batch) -> torch.Tensor:
 def pairwise_auc(
     row: npt.NDArray[np.int64], score: npt.NDArray[np.float64], is_like: npt.NDArray[np.bool_], n_rows: int
 ) -> npt.NDArray[np.float64]:
-    """Share of (like, dislike) pairs of a row in which the like scores higher; ties count one half.
-
-    No pair is laid out: after one sort, the dislikes below a like are a difference of running counts.
-
-    Args:
-        row: ``[n]`` row of each item.
-        score: ``[n]`` without nan.
-        is_like: ``[n]``; the others are dislikes.
-        n_rows: number of rows.
-
-    Returns:
-        ``[n_rows]``; nan for a row without a like or without a dislike.
-    """
+    """Return each row's share of (like, dislike) pairs in which the like scores higher, ties half; nan for none."""
     order = np.lexsort((score, row))
     row, score, is_like = row[order], score[order], is_like[order]
     new_group = np.ones(len(row), dtype=bool)

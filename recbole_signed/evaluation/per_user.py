@@ -1,7 +1,6 @@
 """The test metrics of every user, of an evaluation that RecBole only reports as means.
 
-A metric is per user if RecBole takes a plain mean of one value per user: Recall, NDCG, MRR, MAP, Hit, Precision,
-AveragePopularity and the metrics of this package, but not GAUC (weighted by likes) or ItemCoverage (of all lists).
+GAUC (weighted by likes) and ItemCoverage (of all lists) are no plain mean of one value per user, and left out.
 """
 
 from __future__ import annotations
@@ -39,11 +38,7 @@ class Recorded:
         return torch.cat(self.batches).numpy() if self.batches else np.zeros(0, dtype=np.int64)
 
     def values(self) -> dict[str, FloatArray]:
-        """Return ``[n_users]`` values by result key (``recall@20``); nan where a user does not count.
-
-        Empty where there was no evaluation, no metric is per user, or rows are not users: a user is ranked more than
-        once, as a sequential model's test cases may have it.
-        """
+        """Return ``[n_users]`` values by result key, nan where a user doesn't count; empty where rows are not users."""
         users = self.users()
         if self.struct is None or not len(users) or len(np.unique(users)) != len(users):
             return {}

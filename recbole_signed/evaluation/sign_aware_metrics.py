@@ -35,19 +35,13 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
 
     After Kim, Hwang & Park, "What Gets Measured Gets Managed: Sign-aware Recommendation Needs Sign-aware Evaluation",
     arXiv 2609.33346: a disliked item has the gain :math:`-\gamma`. **The denominators are RecBole's**, those of the
-    likes alone. The best list holds likes and no dislike, so its value is that of RecBole's best list: 1 stays the
-    best value at every :math:`\gamma`, values at two of them can be compared, and 0 is RecBole's metric to the last
-    digit. The paper's own denominators could not be read; this is the choice that keeps these properties. A
-    value may be negative, and no lower bound holds for all users: it is :math:`-\gamma` times the dislikes in the list,
-    over the likes that are held out. (A denominator of the dislikes' own gives
-    :class:`DeltaRecall`, which weighs the only dislike of a user as much as all of its likes.)
+    likes alone: 1 stays the best value at every :math:`\gamma`, and 0 is RecBole's metric to the last digit. The
+    paper's own denominators could not be read; this is the choice that keeps these properties. A value may be
+    negative, without a lower bound.
 
-    The users are RecBole's: those with a held-out like. A user without a held-out dislike counts as in RecBole's
-    metric. An item with both signs has the gain :math:`1 - \gamma`.
-
-    ``signed_gamma`` is :math:`\gamma`, a number of 0 or more (1 by default) or a list of them. ``signedndcg@20`` is of
-    the first; of a list, each has a result of its own too, such as ``signedndcg@20[gamma 0.5]``. All of these names
-    can be ``valid_metric``.
+    The users are RecBole's: those with a held-out like. An item with both signs has the gain :math:`1 - \gamma`.
+    ``signed_gamma`` is :math:`\gamma`, a number of 0 or more (1 by default) or a list of them; ``signedndcg@20`` is of
+    the first, and each of a list has a result such as ``signedndcg@20[gamma 0.5]``, which can be ``valid_metric``.
     """
 
     metric_need = [TOPK, VERDICTS]  # noqa: RUF012 (RecBole's convention)
@@ -85,12 +79,7 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
 
     @staticmethod
     def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """Return ``[n_users, max_k]``, RecBole's metric at every ``k`` with the items ``shown`` for its hits.
-
-        Args:
-            shown: ``[n_users, max_k]``, the ranks at which a like (or a dislike) stands.
-            n_likes: ``[n_users]``, what the denominator knows of.
-        """
+        """Return RecBole's metric at every ``k`` with the ranks ``shown [n_users, max_k]`` for its hits."""
         raise NotImplementedError
 
 
@@ -141,11 +130,7 @@ class SignedHit(SignAwareMetric):
 
 
 def signed_gammas(value: Any) -> tuple[float, ...]:
-    """Return the gammas that ``signed_gamma`` gives; :data:`DEFAULT_GAMMA` for None.
-
-    Raises:
-        UsageError: it is not one or several finite numbers of 0 or more, whose names differ.
-    """
+    """Return the gammas that ``signed_gamma`` gives; :data:`DEFAULT_GAMMA` for None."""
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     values = [DEFAULT_GAMMA] if value is None else list(values)
     numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]

@@ -1,12 +1,9 @@
-r"""Leading eigenvectors of :math:`R^T R`, however close its eigenvalues are, by Chebyshev-filtered subspace iteration.
+"""Leading eigenvectors of :math:`R^T R`, however close its eigenvalues are, by Chebyshev-filtered subspace iteration.
 
-Each pass of a subspace iteration multiplies a direction by its eigenvalue. Of a sparse matrix the eigenvalues around
-the last wanted one differ by some hundredths, so that passes tell them apart only after dozens. A Chebyshev polynomial
-of the same degree separates them faster: it is small on the interval of what is unwanted and grows steeply above it
-(Zhou, Saad, Tiago, Chelikowsky, "Self-consistent-field calculations using Chebyshev-filtered subspace iteration",
-J. Comput. Phys. 219, 2006). Where the interval ends, and the leading eigenvectors, whose growth would drown the others
-in rounding, come from a few steps of block Lanczos, whose quadrature also estimates the spectral density (Lin, Saad,
-Yang, "Approximating spectral densities of large matrices", SIAM Review 58, 2016).
+A Chebyshev polynomial is small on the interval of what is unwanted and grows steeply above it (Zhou, Saad, Tiago,
+Chelikowsky, J. Comput. Phys. 219, 2006). Where the interval ends, and the leading eigenvectors, whose growth would
+drown the others, come from a few steps of block Lanczos, whose quadrature also estimates the spectral density (Lin,
+Saad, Yang, "Approximating spectral densities of large matrices", SIAM Review 58, 2016).
 """
 
 from __future__ import annotations
@@ -58,17 +55,10 @@ def leading_factors(
     keys: npt.NDArray[np.int64] | None = None,
     start: torch.Tensor | None = None,
 ) -> RightFactors:
-    """Return the ``k`` leading right singular vectors, converged as far as anything that is made of them depends on it.
+    """Return the ``k`` leading right singular vectors of a CSR matrix, as far converged as what is made of them needs.
 
-    The sign of each vector is such that its entry of largest size is positive. The same arguments give the same result.
-
-    Args:
-        matrix: float32 CSR ``[n_rows, n_columns]``.
-        k: how many.
-        degree: of the polynomials together, which is the number of products with the whole block; fewer are made where
-            that is enough.
-        keys: of the columns, ``[n_columns]``, from which the random start follows; else their numbers.
-        start: the ``block`` of a similar matrix, which takes half the degree.
+    ``degree`` is that of the polynomials together, the most products with the whole block. The random start follows
+    from the ``keys`` of the columns; ``start``, the ``block`` of a similar matrix, takes half the degree.
     """
     n = matrix.shape[1]
     width = min(k + OVERSAMPLING, n)
@@ -104,14 +94,7 @@ def random_signs(keys: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.floa
 
 
 def ritz_pairs(operator: GramOperator, panels: list[Panel]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the Ritz values of a nearly orthonormal block, descending, and what turns it into the Ritz vectors.
-
-    From a product with the block, which is smaller on the side of the columns; where the values are so far apart that
-    the small ones are rounding there, from their energies.
-
-    Returns:
-        the values, float64 ``[width]``; float64 ``[width, width]``.
-    """
+    """Return the Ritz values of a nearly orthonormal block, descending, and what turns it into the Ritz vectors."""
     inverse = torch.linalg.inv(torch.linalg.cholesky(gram_of(panels, torch.float32)))
     products = gram_of(panels, torch.float32, operator.squared([panel.copy() for panel in panels]))
     values, vectors = torch.linalg.eigh(inverse @ (products + products.T) @ inverse.T / 2)
@@ -169,14 +152,7 @@ class Survey:
 
 
 def filtered(operator: GramOperator, start: npt.NDArray[np.float32], survey: Survey, degree: int) -> list[Panel]:
-    """Return what the polynomials make of ``start``, and the leading vectors: nearly orthonormal, ``[n, width]``.
-
-    Args:
-        operator: of the matrix.
-        start: ``[n, width - r]``, in which none of the r leading vectors is needed.
-        survey: of the spectrum.
-        degree: of all polynomials together; less where less is enough.
-    """
+    """Return what the polynomials make of ``start``, and the leading vectors: nearly orthonormal, ``[n, width]``."""
     degree = max(1, min(degree, ceil(acosh(ENOUGH) / _slope(survey.last, survey.bound))))
     stages = ceil(degree / _most(survey.following, survey.bound))
     panels = split(start)

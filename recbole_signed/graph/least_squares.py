@@ -13,8 +13,7 @@ import torch
 CELLS = 1 << 19
 """Numbers that one chunk of rows holds: 2 MiB of float32, so that it stays in the cache; one row may need more."""
 ROWS_EACH = 64
-"""With fewer rows than one for so many nodes of the other side, turning these into another basis takes longer than it
-saves."""
+"""With fewer rows than one for so many nodes of the other side, another basis takes longer than it saves."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +44,12 @@ class SignedLeastSquares:
         gram: torch.Tensor | None = None,
         n_fixed: int | None = None,
     ) -> torch.Tensor:
-        r"""Return the minimiser of the objective for each row, the other side fixed: ``[n_rows, d]``.
+        r"""Return the minimiser of the objective for each row, the other side ``fixed [n_fixed, d]``: ``[n_rows, d]``.
 
-        :math:`(a_0 H^T H + \sum_s a_s \sum_{i \in N_s} h_i h_i^T + \lambda c^\nu I)\, w = \sum_s a_s y_s
-        \sum_{i \in N_s} h_i`. Costs :math:`O(|N| d^2 + d^3)` per row, in chunks of rows of similar length; a row
-        without edges gets zeros. Of many rows those with at most d/2 edges cost :math:`O(|N|^2 d + |N|^3)` each: in the
-        basis of the eigenvectors of :math:`H^T H` all that is not of the row's own edges is diagonal. For the item side
-        pass the transposes, for some rows only those rows.
-
-        Args:
-            likes: CSR ``[n_rows, n_fixed]``; what is stored counts, its values do not.
-            dislikes: of the same shape.
-            fixed: H, ``[n_fixed, d]``; the result has its type and device.
-            gram: ``fixed.T @ fixed``, if it is known already.
-            n_fixed: nodes of the other side, where ``fixed`` holds only those that the rows need and ``gram`` is that
-                of all.
+        :math:`(a_0 H^T H + \sum_s a_s \sum_{i \in N_s} h_i h_i^T + \lambda c^\nu I)\, w = \sum_s a_s y_s \sum_{i \in
+        N_s} h_i`, in chunks of rows of similar length; a row without edges gets zeros. Rows with at most d/2 edges are
+        solved in the basis of the eigenvectors of :math:`H^T H`, where all that is not of the row's own edges is
+        diagonal. ``gram`` and ``n_fixed`` are of the whole other side, of which ``fixed`` may hold what the rows need.
         """
         gram = fixed.T @ fixed if gram is None else gram
         edges = _Edges.join(likes, dislikes)

@@ -1,7 +1,6 @@
-r"""Sparse products between the two sides of a bipartite graph, with a backward pass of their own.
+"""Sparse products between the two sides of a bipartite graph, with a backward pass of their own.
 
-A product with a fixed sparse matrix has a gradient that is a product with its transpose. Keeping both as CSR costs
-``12 bytes`` per edge and direction, needs no coalescing and no scatter, and stores nothing for the backward pass.
+A product with a fixed sparse matrix has a gradient that is a product with its transpose. Both are kept as CSR.
 """
 
 from __future__ import annotations
@@ -64,10 +63,7 @@ class _Product(torch.autograd.Function):
 
 
 class SparseOperator:
-    """A fixed sparse matrix ``[n_rows, n_columns]`` whose products with dense matrices can be differentiated.
-
-    Nothing changes it, so copies of a model share it.
-    """
+    """A fixed sparse matrix ``[n_rows, n_columns]`` whose products with dense matrices can be differentiated."""
 
     def __init__(self, matrix: sp.spmatrix, device: torch.device | str = "cpu") -> None:
         matrix = matrix.tocsr()
@@ -132,9 +128,6 @@ class TwoHopMean:
     For likes P and dislikes N, ``[n_rows, n_columns]`` 0/1, a row ``i`` and a row ``j != i`` have
 
     .. math:: (P P^T + N N^T)_{ij} \text{ paths that agree}, \quad (P N^T + N P^T)_{ij} \text{ that disagree.}
-
-    A message takes four sparse products, one after the other; the paths of a row to itself are taken off. Where both
-    matrices hold the same pair, its path from a row to itself is one that disagrees.
     """
 
     def __init__(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
@@ -167,15 +160,7 @@ def _column(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
 
 
 class GramFilter:
-    r"""The linear filter :math:`y \mapsto y R^T R` of graph filtering (GF-CF, CIKM 2021, eq. 5).
-
-    Memory: R and its transpose, 8 bytes per edge each for :meth:`rows` (int32 indices, float32 values), the same
-    again, once, for :meth:`dense`; and at most ``CELLS`` cells between the two products. Nothing changes it, so copies
-    of a model share it.
-
-    Args:
-        matrix: R, float32 CSR ``[n_users, n_items]``.
-    """
+    r"""The linear filter :math:`y \mapsto y R^T R` (GF-CF, CIKM 2021, eq. 5); R is ``[n_users, n_items]``."""
 
     def __init__(self, matrix: sp.csr_matrix) -> None:
         self.matrix = matrix
@@ -183,10 +168,7 @@ class GramFilter:
         self._operators: dict[str, SparseOperator] = {}
 
     def rows(self, rows: sp.csr_matrix) -> npt.NDArray[np.float32]:
-        """Return ``rows @ R.T @ R`` of sparse ``rows [batch, n_items]``: dense ``[batch, n_items]``.
-
-        Costs the number of paths of length three from the rows: far less than the dense product for short rows.
-        """
+        """Return ``rows @ R.T @ R`` of sparse ``rows [batch, n_items]``, dense ``[batch, n_items]``."""
         result = np.empty(rows.shape, dtype=np.float32)
         step = self._step()
         for first in range(0, rows.shape[0], step):

@@ -1,15 +1,8 @@
 """What a checkpoint holds beside RecBole's: the states of all random generators, and a hash of the vocabulary.
 
-A training draws from these generators, so one that goes on draws what it would have. With them is kept what some of
-RecBole's models change as they train, beside their parameters.
-
-RecBole's own checkpoints hold none of this; :func:`save_checkpoint` takes the place of its method. The order of a
-pass comes from a generator of the training loader (``abstract_dataloader.py:55``), which starts from the seed again
-with each loader.
-
-They hold no vocabulary either: with the same users and items in another order one loads without an error and nearly
-every row is someone else's; with new ones it does not load at all (RecBole issues #1702, #1692, #1854). So a hash of
-the vocabulary is kept, and the tables get room for users and items that came since.
+With the states, training that goes on draws what it would have. Without the hash, a checkpoint loads on users and
+items in another order, and nearly every row is someone else's (RecBole issues #1702, #1692, #1854). Tables get room
+for users and items that came since.
 """
 
 from __future__ import annotations
@@ -55,11 +48,7 @@ def set_rng_state(state: dict[str, Any], loader: Any = None) -> None:
 
 
 def set_loader_state(state: dict[str, Any], loader: Any) -> None:
-    """Let a training loader draw the order that the saved one would have drawn next.
-
-    Raises:
-        UsageError: the state holds none, and the loader needs one: its passes would be those from the first on.
-    """
+    """Let a training loader draw the order that the saved one would have drawn next."""
     generator = getattr(loader, "generator", None)
     if generator is None:
         return
@@ -96,11 +85,7 @@ def set_training_state(state: dict[str, Any], model: Any) -> None:
 
 
 def without_layers(other_parameter: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what a model names as ``other_parameter``, without layers: their parameters are in ``state_dict``.
-
-    A layer that was loaded as an object would be none whose parameters the optimizer has, and ``embedding_layer`` of
-    DIN and DIEN holds the whole data set.
-    """
+    """Return what a model names as ``other_parameter``, without layers: their parameters are in ``state_dict``."""
     return {name: each for name, each in (other_parameter or {}).items() if not isinstance(each, torch.nn.Module)}
 
 
@@ -131,11 +116,7 @@ def save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) 
 
 
 def states_in(checkpoint: dict[str, Any], path: Any) -> dict[str, Any]:
-    """Return the random states of a checkpoint.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """Return the random states of a checkpoint."""
     if "rng" not in checkpoint:
         raise UsageError(
             f"{path} holds no states of the random generators (a trainer without recbole_signed saved it), so the "
@@ -151,11 +132,7 @@ def vocabulary_of(dataset: Any) -> dict[str, list[Any]]:
 
 
 def remember_vocabulary(dataset: Any) -> None:
-    """Keep what :func:`vocabulary_of` says in the data set's configuration, and so in every checkpoint.
-
-    Raises:
-        UsageError: the configuration came from a checkpoint, and the data has other ids than in training.
-    """
+    """Keep :func:`vocabulary_of` in the configuration, and so in checkpoints; refuse ids other than in training."""
     config = dataset.config
     if any(field not in dataset.field2id_token for field in (dataset.uid_field, dataset.iid_field)):
         return
@@ -169,11 +146,7 @@ def remember_vocabulary(dataset: Any) -> None:
 
 
 def check_vocabulary(saved: Mapping[str, Any], dataset: Any, path: Any) -> None:
-    """Refuse a checkpoint whose ids are not the first ids of ``dataset``.
-
-    Raises:
-        UsageError: a field is missing there, has fewer ids, or its first ids have other tokens.
-    """
+    """Refuse a checkpoint whose ids are not the first ids of ``dataset``."""
     for field, (n, wanted) in saved.items():
         tokens = dataset.field2id_token.get(field, ())
         if len(tokens) < n or _hash(dataset, field, n) != wanted:
@@ -189,12 +162,7 @@ def _hash(dataset: Any, field: str, n: int | None = None) -> str:
 
 
 def grown_parameters(saved: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the saved tensors, those that are too short with the last rows of the fresh ones.
-
-    Args:
-        saved: a model's state.
-        fresh: that of the same model, with as many rows or more for users and items.
-    """
+    """Return the saved tensors, those that are too short with the last rows of the fresh ones."""
     return {name: _grown(value, fresh.get(name)) for name, value in saved.items()}
 
 

@@ -20,11 +20,7 @@ from recbole_signed.model.verdicts import RateWeighted
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Read a checkpoint that RecBole's trainers wrote; no code in it is run.
-
-    Raises:
-        UsageError: there is no such file, or it is not a whole checkpoint.
-    """
+    """Read a checkpoint that RecBole's trainers wrote; no code in it is run."""
     path = Path(path)
     require_file(path, "a checkpoint (.pth) in it")
     try:
@@ -50,11 +46,7 @@ class Restored:
 
 
 def restore_data(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
-    """Read the data set of a checkpoint's configuration and split it as in training.
-
-    Raises:
-        UsageError: it is not there, or its ids are not those that the model was trained on.
-    """
+    """Read the data set of a checkpoint's configuration and split it as in training."""
     if not Path(config["data_path"]).is_dir():
         raise UsageError(
             f"the model was trained on the data set '{config['dataset']}', which is not in "
@@ -96,11 +88,7 @@ def _made(model_class: Any, state: dict[str, Any], config: Any, dataset: Any) ->
 
 
 def restored(state: dict[str, Any]) -> Restored:
-    """Return the model of a checkpoint that :func:`read_checkpoint` read.
-
-    Raises:
-        UsageError: its data set is not there, or its ids are not those that the model was trained on.
-    """
+    """Return the model of a checkpoint that :func:`read_checkpoint` read."""
     config = state["config"]
     data, parts = restore_data(config)
     return Restored(config, data, parts, restore_model(state, config, parts[0]))
