@@ -1,7 +1,4 @@
-"""What a user reads when something is wrong: one sentence on what was got, what was expected and how to fix it.
-
-SIGTERM may be an error, too: it ends Python at once by default, and nothing is cleaned up.
-"""
+"""What a user reads when something is wrong: one sentence on what was got, what was expected and how to fix it."""
 
 from __future__ import annotations
 
@@ -53,13 +50,7 @@ def options_named() -> Iterator[None]:
 
 
 def argument(name: str, value: str = "", *, option: str | None = None) -> str:
-    """Return how the reader of a message writes an argument: ``prune_after=9`` in Python, else ``--prune-after 9``.
-
-    Args:
-        name: of the argument of a public function.
-        value: what it is to be given; ``True`` for a switch, which is an option without a value.
-        option: of the command line, where it is not named as the argument is.
-    """
+    """Return how a reader writes an argument: ``prune_after=9`` in Python, else ``--prune-after 9``, or ``option``."""
     if not _Reader.on_command_line:
         return f"{name}={value}" if value else name
     words = [option or f"--{name.replace('_', '-')}", *([value] if value not in ("", "True") else [])]
@@ -77,24 +68,12 @@ def _packages(extra: str) -> list[str]:
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with what it counts: ``1 row``, ``2,000 rows``.
-
-    Args:
-        number: how many.
-        one: what follows the number 1, such as ``row`` or ``row is``.
-        several: what follows any other; by default ``one`` with an s.
-    """
+    """Return a number with what it counts: ``1 row``, ``2,000 rows``; ``several`` is ``one`` with an s by default."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
-    """Return ``"; did you mean 'X'?"`` for the known name nearest to ``name``, or ``""`` where none is near.
-
-    Args:
-        name: what was given.
-        known: what it may have been meant to be.
-        shown: how a known name is shown, if not as itself.
-    """
+    """Return ``"; did you mean 'X'?"`` for the known name nearest to ``name``, or ``""`` where none is near."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     given = str(name).lower()
     matches = difflib.get_close_matches(given, list(by_lower), n=5, cutoff=0.6)
@@ -162,11 +141,7 @@ def one_sentence(message: str) -> str:
 
 
 def outside_cause(error: Exception, words: Sequence[str]) -> str | None:
-    """Return a sentence for an error that this package can't help.
-
-    Returns:
-        None where it is a fault of this package, or where :data:`TRACEBACK` is set.
-    """
+    """Return a sentence for an error that this package can't help; None for its own, or with :data:`TRACEBACK`."""
     if os.environ.get(TRACEBACK):
         return None
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):

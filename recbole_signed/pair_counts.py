@@ -1,11 +1,9 @@
 r"""How often one item comes shortly after another: sparse, exact, and additive over users.
 
 :math:`C_{ij} = \sum 0.8^{d - 1}` over all pairs of a verdict on i and a later one on j of the same user that lie d
-moments apart, d up to :data:`WINDOW`. In whole numbers (:data:`WEIGHTS`), so that what is added can be taken away again
-to the last bit. Verdicts of one moment have no order among themselves and count no pair. At most :data:`REACH` verdicts
-before it are paired with a verdict, so an event changes at most that many entries and those that it moves apart.
-
-Decayed counts of transitions are those of PCTM (arXiv 2608.19833); here the pairs are of likes and dislikes alike.
+moments apart, d up to :data:`WINDOW`; in whole numbers (:data:`WEIGHTS`), so that what is added can be taken away
+again. At most :data:`REACH` verdicts before it are paired with a verdict. After PCTM (arXiv 2608.19833), of both signs
+alike.
 """
 
 from __future__ import annotations
@@ -53,12 +51,7 @@ class Part:
 
 
 class PairCounts:
-    """The counts of all users, in parts of falling size whose sum they are.
-
-    Args:
-        n_items: number of items.
-        limit: how many of each user's newest verdicts are counted; None for all.
-    """
+    """The counts of all users' newest ``limit`` verdicts (None: all), in parts of falling size whose sum they are."""
 
     def __init__(self, n_items: int, limit: int | None = None) -> None:
         self.n_items, self.limit = n_items, limit
@@ -97,13 +90,7 @@ class PairCounts:
             self.n_items = n_items
 
     def follow(self, rows: sp.csr_matrix, smoothing: float, *, before: bool = False) -> FloatTable:
-        r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`, float32 ``[n, n_items]``.
-
-        Args:
-            rows: x, float32 ``[n, n_items]``.
-            smoothing: :math:`\alpha`, in pairs of the next moment.
-            before: with C transposed: what comes before the items, in place of what comes after them.
-        """
+        r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`; ``before`` takes C transposed."""
         return self._summed(_per_pair(rows, self.totals[int(before)], smoothing), before)
 
     def around(self, rows: sp.csr_matrix, smoothing: float) -> FloatTable:

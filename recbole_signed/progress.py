@@ -78,15 +78,7 @@ _current: ContextVar[_Step | None] = ContextVar("step", default=None)
 
 @contextlib.contextmanager
 def told(name: str, *, shown: bool = True) -> Iterator[Say]:
-    """Tell that a step goes on, once it takes long; a step within another is what that one is at.
-
-    Args:
-        name: of the step, such as ``fit of SSF``.
-        shown: False: nothing is said.
-
-    Yields:
-        A function that takes what the step is at.
-    """
+    """Say that a step, such as ``fit of SSF``, goes on, once it takes long; yield what takes what it is at."""
     outer = _current.get()
     if not shown:
         yield lambda _: None

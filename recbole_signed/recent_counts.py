@@ -11,8 +11,7 @@ FAR = 400.0
 """Half-lives after the origin at which it is moved, since squares of weights would overflow later."""
 
 WORN = 1e-6
-"""What is left of all counters, over the largest weight that was ever in them, below which it is mostly rounding; the
-same for what is left of the sum of squares, over the largest that it ever was."""
+"""Share of the largest weight ever in all counters (or sum of squares) below which what is left is mostly rounding."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -20,13 +19,8 @@ FloatArray = npt.NDArray[np.float64]
 class RecentCounts:
     r"""Exposures of each item that count half after each half-life: exact under events and retractions, O(1) each.
 
-    A counter holds :math:`\sum_e 2^{(t_e - o)/h}`, so that no counter changes with time; the origin o moves on once
-    in a while.
-
-    Args:
-        half_life: in days.
-        n_items: number of items.
-        since: milliseconds; exposures from before are not counted, nor taken away.
+    A counter holds :math:`\sum_e 2^{(t_e - o)/h}`, so that none changes with time; the origin o moves on now and then.
+    ``half_life`` is in days, ``since`` in milliseconds: earlier exposures are not counted, nor taken away.
     """
 
     def __init__(self, half_life: float, n_items: int = 1, since: float = -np.inf) -> None:
@@ -60,11 +54,7 @@ class RecentCounts:
 
     @property
     def counts(self) -> FloatArray:
-        r"""What is left of the exposures of each item, float64 ``[n_items]``.
-
-        Their sum is :math:`\tfrac12 (\sum_e w_e)^2 / \sum_e w_e^2` over the weights of all exposures, which no factor
-        changes: where exposures come evenly, it is the sum of their weights at the last one.
-        """
+        r"""Return what is left of each item's exposures; the sum is :math:`(\sum_e w_e)^2 / 2 \sum_e w_e^2`."""
         scale = 0.5 * self._total / self._squares if self._squares > 0 else 0.0
         return scale * self._counts[: self.n_items]
 

@@ -12,11 +12,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sequences:
-    """Likes and dislikes of n users, one user after the other, each in order of time.
-
-    Events of one user with the same time are one moment. Nothing here depends on the order of the rows that it was
-    made of: what follows is a function of moments.
-    """
+    """Likes and dislikes of n users, one user after the other, in order of time; events of one time are one moment."""
 
     indptr: IntArray
     """int64 ``[n_users + 1]``: where the events of each user begin."""

@@ -102,24 +102,13 @@ def text_lines(rows: Sequence[Sequence[Any]]) -> tuple[Line, ...]:
 
 
 def check_format(how: str) -> None:
-    """Refuse a format that is none of :data:`FORMATS`.
-
-    Raises:
-        UsageError: with the nearest one that is.
-    """
+    """Refuse a format that is none of :data:`FORMATS`."""
     if how not in FORMATS:
         raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{ending(how, FORMATS)}")
 
 
 def render(table: Table, how: str, width: int | None = None, color: bool = False) -> str:
-    """Return a table in one of :data:`FORMATS`.
-
-    Args:
-        table: what to print.
-        how: the format.
-        width: columns of the terminal, for text; as wide as it needs to be if None.
-        color: with the terminal's codes for bold and underlined, for text; else stars and underscores mark them.
-    """
+    """Return a table in one of :data:`FORMATS`; ``width`` and ``color`` are of the terminal, for text."""
     if how == "markdown":
         return to_markdown(table)
     return to_latex(table) if how == "latex" else to_text(table, width, color)
@@ -240,10 +229,7 @@ def latex_escaped(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return the table for LaTeX with the package booktabs: best ``\\textbf``, second ``\\underline``.
-
-    Sections with the same columns are one ``tabular``.
-    """
+    r"""Return the table for LaTeX with the package booktabs: best ``\textbf``, second ``\underline``."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"]
     lines.append(rf"\caption{{{latex_escaped(table.title)}}}")
     for headers, sections in groupby(table.sections, table.headers):

@@ -23,10 +23,10 @@ _CONFLICT = re.compile("^(<{7}|>{7})( |$)", re.MULTILINE)
 
 
 class Loader(yaml.SafeLoader):
-    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not, and the key ``on`` as that word.
+    """YAML that reads ``1e-3`` as a number and the key ``on`` as that word, as RecBole does.
 
-    It refuses a key given twice, text that no file or file name can hold (NUL, halves of UTF-16 pairs), whole numbers
-    of 64 bits and more, an alias within its own anchor, and more than :data:`MAX_VALUES` values.
+    It refuses a key given twice, text that no file can hold (NUL, halves of UTF-16 pairs), whole numbers of 64 bits
+    and more, an alias within its own anchor, and more than :data:`MAX_VALUES` values.
     """
 
     def get_single_node(self) -> yaml.Node | None:
@@ -111,10 +111,7 @@ for _each in (Loader, Dumper):
 
 
 def yaml_text(value: object, *, flow: bool = False, allow_unicode: bool = False) -> str:
-    """Return a value as yaml that :class:`Loader` reads back; ``flow`` puts it in one line.
-
-    With ``allow_unicode`` people can read text in every script, and U+0085 and U+2028 in it are read back as spaces.
-    """
+    """Return a value as yaml that :class:`Loader` reads back; ``flow`` in one line, ``allow_unicode`` for people."""
     text: str = yaml.dump(
         value,
         Dumper=Dumper,
@@ -127,11 +124,7 @@ def yaml_text(value: object, *, flow: bool = False, allow_unicode: bool = False)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a yaml file whose top is a mapping.
-
-    Raises:
-        UsageError: there is no such file, it is not yaml, or its top is not a mapping with text as keys.
-    """
+    """Read a yaml file whose top is a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -171,16 +164,7 @@ AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
 def checked(kind: type[AnySpec], content: Mapping[str, Any], where: str | Path) -> AnySpec:
-    """Return content as a model.
-
-    Args:
-        kind: the model; its validators may raise UsageError with a sentence of their own.
-        content: key -> value.
-        where: the file, or the part of it, that the sentence begins with.
-
-    Raises:
-        UsageError: a key is unknown or missing, or its value is not what the model says it must be.
-    """
+    """Return content as a pydantic model; ``where``, the file or its part, begins the sentence on what is wrong."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -87,17 +87,7 @@ def explained(
     called: Callable[[str], str] = str,
     dates: Callable[[str], str | None] = lambda item: None,
 ) -> ItemExplanation:
-    """Put what :meth:`SSF.explain` returns into raw ids and words.
-
-    Args:
-        told: contributions by RecBole's ids.
-        settings: of the filter.
-        user: raw id.
-        item: raw id.
-        names: raw ids of the items by RecBole's ids.
-        called: what the sentence calls an item, by its raw id.
-        dates: day of the user's verdict on an item, by its raw id; None where it is not known.
-    """
+    """Put what :meth:`SSF.explain` returns into raw ids and words; ``called`` and ``dates`` are by raw id of items."""
     unit = told.factor
     contributions = told.contributions * unit
     order = np.argsort(-np.abs(contributions), kind="stable")

@@ -241,11 +241,7 @@ class Recommender:
         return frame.filter(pl.col("score").is_finite()).with_columns(score=told)
 
     def _best(self, values: torch.Tensor, k: int, what: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the ``k`` best of ``values [n, n_items]`` and their items, two ``[n, <= k]``, in one order of ties.
-
-        Raises:
-            UsageError: they are not numbers.
-        """
+        """Return the ``k`` best of ``values [n, n_items]`` and their items, two ``[n, <= k]``, in one order of ties."""
         best, items = best_of_each(values, k, self._item_keys)
         if bool(best.isnan().any()):
             raise UsageError(
@@ -457,11 +453,7 @@ class Recommender:
 
 
 def checked_k(k: Any, what: str) -> int:
-    """Return the length of a ranking.
-
-    Raises:
-        UsageError: it is not a whole number, or below 1.
-    """
+    """Return the length of a ranking, a whole number of 1 or more."""
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise UsageError(f"k is {k!r}; give the number of {what}, 1 or more.")
     return int(k)

@@ -14,11 +14,7 @@ from recbole_signed.api.ids import IntArray
 class UserSequences:
     """The last items of each user with what is known of them, all parts of the data set together.
 
-    RecBole's augmented rows hold a target and what came before it: the sequence of a user is that of the last row with
-    its target at the end. Users with a single interaction have no row, and so no sequence; on signed data they do.
-
-    Args:
-        data: RecBole's sequential data set, after its split, or a signed one.
+    In RecBole's augmented rows, that is the last row with its target at the end; a user of one interaction has none.
     """
 
     def __init__(self, data: Any) -> None:
@@ -59,10 +55,7 @@ class UserSequences:
 
 
 def likes_without_a_row(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return user and item of likes that are the target of no row, and perhaps of others: a sequence's first.
-
-    Of signed data these are all likes: the user of a single one has no row, and the first event may be a dislike.
-    """
+    """Return user and item of likes that may be the target of no row: a sequence's first; of signed data, all likes."""
     if hasattr(dataset, "all_likes"):
         users, items = dataset.all_likes()
         return torch.from_numpy(users), torch.from_numpy(items)

@@ -18,11 +18,7 @@ _SIMILARITIES = ("item_filter", "item_similarity", "w")
 
 
 def vectors_of(model: Any, side: str) -> np.ndarray:
-    """Return the vectors of a ``side``, ``user`` or ``item``, float32 ``[n_users, d]`` or ``[n_items, d]``.
-
-    Raises:
-        UsageError: the model has none.
-    """
+    """Return the vectors of a ``side``, ``user`` or ``item``, float32 ``[n, d]``; refuse a model without."""
     found = _find(model, side)
     if found is None:
         raise UsageError(f"{type(model).__name__} has no {side} vectors.")
@@ -30,13 +26,7 @@ def vectors_of(model: Any, side: str) -> np.ndarray:
 
 
 def similarities(model: Any, item: int) -> np.ndarray:
-    """Return the similarity of an item to all items, float ``[n_items]``: cosines, or the model's own weights.
-
-    It is -inf where nothing is known: a vector of either that is zero, or a weight of zero.
-
-    Raises:
-        UsageError: the model has neither.
-    """
+    """Return an item's similarity to all items, ``[n_items]``: cosines, or the model's weights; -inf for unknown."""
     found = _find(model, "item")
     if found is None and hasattr(model, "weights_of"):
         return np.asarray(model.weights_of(item).cpu())

@@ -26,10 +26,9 @@ TRAINED_VOCABULARY = "trained_vocabulary"
 
 
 def check_archive(f: Any) -> None:
-    """Raise `pickle.UnpicklingError` for what is no archive that RecBole has written, or no longer what was written.
+    """Raise `pickle.UnpicklingError` for what is no archive that RecBole has written, or not what was written.
 
-    Else `torch.load` reads TorchScript, tar and bare pickles, whose readers run code or write files without asking an
-    unpickler, and it passes over the checksums of an archive: a flipped bit would be another weight.
+    Else `torch.load` reads TorchScript, tar and bare pickles, whose readers run code, and passes over checksums.
     """
     import torch
 
@@ -132,10 +131,9 @@ def _may_build(unpickler: Any) -> bool:
 class CheckpointUnpickler(pickle._Unpickler):
     """Rebuilds what RecBole's checkpoints hold, and calls nothing else.
 
-    It is the unpickler that Python has in Python: the one in C cannot tell naming from calling, and a
-    checkpoint must name `Config` and the model's class, while `Config(...)` evaluates strings. So classes are
-    only recreated empty and filled, which is how pickle stores ordinary objects; called are the functions and
-    types of `_CALLED`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
+    It is Python's unpickler in Python: the one in C cannot tell naming from calling, and a checkpoint must name
+    `Config`, while `Config(...)` evaluates strings. Classes are recreated empty and filled; called are the functions
+    and types of `_CALLED`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {

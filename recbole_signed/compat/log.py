@@ -14,10 +14,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def each_warning_once() -> Iterator[None]:
-    """Let a warning of this thread pass once, in here: a model that is fitted twice says what it lacks once.
-
-    It works as a decorator too.
-    """
+    """Let a warning of this thread pass once, in here: a model that is fitted twice says what it lacks once."""
     said: set[str] = set()
 
     def is_new(message: str) -> bool:

@@ -182,7 +182,7 @@ def no_training_edges(metric: str) -> UsageError:
 # ---- items without a training edge, among such items alone: what a model makes of the new ones ----
 
 COLD = "rec.cold"
-"""Of each evaluated user: 1 at each rank of a new item that is a hit, and new held-out likes; ``[n_users, max_k + 1]``."""
+"""Of each evaluated user: 1 at each rank of a new item that is a hit, new held-out likes; ``[n_users, max_k + 1]``."""
 
 
 def without_edges(dataset: Any) -> torch.Tensor:

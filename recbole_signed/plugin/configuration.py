@@ -50,9 +50,7 @@ SMALL_BYTES = 20_000_000
 """Size of interaction files, about a million rows, below which one thread is enough."""
 
 EVAL_CELLS = 4_000_000
-"""Default ``eval_batch_size`` for signed data: scores per batch, or those of 64 or 128 users. RecBole's 4,096 ranks one
-user at a time where there are more items than that. With sampled candidates it counts pairs, each with its embeddings,
-and RecBole's default stays."""
+"""Default ``eval_batch_size`` for signed data: scores per batch, or those of 64 or 128 users."""
 
 # fmt: off
 FREE_KEYS = frozenset((
@@ -117,11 +115,7 @@ class _BesideData:
 
 
 def check_dataset_name(dataset: Any) -> None:
-    """Refuse what is not the plain name of a folder.
-
-    Raises:
-        UsageError: it is a path, or no text.
-    """
+    """Refuse what is not the plain name of a folder."""
     if not is_plain_name(dataset):
         given = f"'{dataset}'" if isinstance(dataset, str) else f"what is given, of type {type(dataset).__name__},"
         raise UsageError(
@@ -159,11 +153,7 @@ def _find_folder(config: Any, dataset: str) -> Path:
 
 
 def check_given(config: Any) -> None:
-    """Refuse values that make no sense, and unknown metrics with a hint.
-
-    Raises:
-        UsageError: a value is out of its range, or ``metrics`` or ``valid_metric`` names a metric that does not exist.
-    """
+    """Refuse values that make no sense, and unknown metrics with a hint."""
     from recbole.evaluator.register import metrics_dict
 
     from recbole_signed.evaluation.metrics import register_inherited_metrics
@@ -186,11 +176,7 @@ def check_given(config: Any) -> None:
 
 
 def check_valid_metric(config: Any) -> None:
-    """Refuse a ``valid_metric`` that no validation gives: RecBole would fail on it after the first epoch.
-
-    Raises:
-        UsageError: it is none of ``metrics``, its length is none of ``topk``, or it has a value for each group.
-    """
+    """Refuse a ``valid_metric`` that no validation gives: RecBole would fail on it after the first epoch."""
     from recbole_signed.evaluation.valid_metric import IN_GROUPS, has_length, is_evaluated, split_length
 
     chosen, metrics, lengths = config["valid_metric"], list(config["metrics"]), list(config["topk"])
@@ -206,12 +192,7 @@ def check_valid_metric(config: Any) -> None:
 
 
 def add_signed_settings(config: Any) -> None:
-    """Find out whether the data has a sign, and keep what that means under ``config['signed']``.
-
-    Raises:
-        UsageError: the settings are wrong, an unknown key is set, a model that needs a sign gets data without, or
-            the data set's files are not those that its ``dataset.json`` describes.
-    """
+    """Find out whether the data has a sign, and keep what that means under ``config['signed']``."""
     final = config.final_config_dict
     beside: _BesideData = config.__dict__.pop("_beside_data")  # a checkpoint holds the configuration without it
     _refuse_unknown_dataset(config)
@@ -250,19 +231,7 @@ def _warn_of_ratings(config: Any) -> None:
 
 
 def set_threads(wanted: Any, folder: Path) -> None:
-    """Let torch compute with so many threads.
-
-    Where nobody says how many, a small data set (files of less than :data:`SMALL_BYTES`) gets one: on two cores a
-    second thread makes LightGCN on MovieLens 100K 7 % slower and takes twice the processor time
-    (``benchmarks/bench_contention.py``). Larger ones get as many as torch chose.
-
-    Args:
-        wanted: a whole number of 1 or more, or None.
-        folder: of the data set.
-
-    Raises:
-        UsageError: ``wanted`` is not one.
-    """
+    """Let torch compute with so many threads; None: one for files below :data:`SMALL_BYTES`, else torch's choice."""
     import torch
 
     at_first = _threads_at_first()
@@ -285,11 +254,7 @@ def _threads_at_first() -> int:
 
 
 def refuse_unknown_keys(given: Mapping[str, Any], defaults: Iterable[str]) -> None:
-    """Refuse keys, and entries of RecBole's mappings, that nothing reads.
-
-    Raises:
-        UsageError: names the first unknown key or entry and the nearest known one.
-    """
+    """Refuse keys, and entries of RecBole's mappings, that nothing reads."""
     known = {*defaults, *SETTING_KEYS, *FREE_KEYS, *recbole_keys()}
     for key, value in given.items():
         if key not in known:

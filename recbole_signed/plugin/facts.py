@@ -1,8 +1,7 @@
 """What the rest of the package needs to know of a model, by its name.
 
-Tables, the report, the export and the live learners ask :func:`facts_of`. The attributes are described at
-:class:`~recbole_signed.model.abstract_recommender.SignedRecommender`. Those of this package's models lie in
-``properties/models.yaml``, so that a list of them imports neither torch nor RecBole; any other class sets them itself.
+The attributes are described at :class:`~recbole_signed.model.abstract_recommender.SignedRecommender`. Those of this
+package's models lie in ``properties/models.yaml``, so that a list of them imports neither torch nor RecBole.
 """
 
 from __future__ import annotations
@@ -73,12 +72,7 @@ UNSIGNED_MODELS = dict.fromkeys(("GRU4RecKG", "KSR"), UNSIGNED_FAMILIES["knowled
 
 
 def why_unsigned(model: str, family: str) -> str | None:
-    """Return why a model of RecBole's does not run on data with a sign; None where it does, on the likes.
-
-    Args:
-        model: its name.
-        family: the folder of RecBole in which it is, without ``_recommender``.
-    """
+    """Return why a model of RecBole's does not run on data with a sign; None where it does, on the likes."""
     return UNSIGNED_MODELS.get(model) or UNSIGNED_FAMILIES.get(family)
 
 
@@ -148,12 +142,7 @@ def class_names(*names: object) -> list[str]:
 
 
 def foreign_code(model: str) -> str | None:
-    """Return a checksum of the code of a model from outside this package.
-
-    Its module counts, with those of its base classes and of the data set and trainer that it was registered with, and
-    what these import, as far as it is the author's code: the package of the model, and packages and modules that lie
-    beside it, unless that is where packages are installed. None for any other model.
-    """
+    """Return a checksum of the code of a model from outside this package, with what it imports beside it; else None."""
     path = registry.foreign_source(model)
     if path is None:
         return None

@@ -31,18 +31,7 @@ def build_table(
     note: str | None = None,
     costs: Sequence[Column] = COST_COLUMNS,
 ) -> Table:
-    """Build a table.
-
-    A line of which any run failed has no numbers but the reason: a mean over the seeds that happened to work
-    would be a number of something else.
-
-    Args:
-        title: its heading.
-        metrics: columns in RecBole's spelling.
-        results: rows with their places; places come in order of first appearance.
-        note: a sentence for the small print.
-        costs: the columns that follow them: time and memory.
-    """
+    """Build a table; a line of which any run failed has no numbers but the reason."""
     columns = (*map(metric_column, metrics), *costs)
     places: dict[str, dict[str, list[RunRow]]] = {}
     for section, label, row in results:
@@ -262,10 +251,7 @@ def _mode(mode: Any) -> str:
 
 
 def budgets(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    """Say how long the models of a section that are trained in epochs were allowed to train; nothing without such.
-
-    The budget that most of them had comes first, the others with the names of the lines.
-    """
+    """Say how long the models of a section that are trained in epochs were allowed to train; nothing without such."""
     by_budget: dict[str, list[str]] = {}
     for label, rows in lines.items():
         if any((row.epochs or 0) > 1 or row.stopped_by == BUDGET for row in rows):
@@ -286,11 +272,7 @@ def _budget(row: RunRow) -> str:
 
 
 def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    """Say how many settings the search for each model's parameters ranked on validation; nothing where no row knows.
-
-    The models with the most come first; those with none were not searched for. Last are those whose search did not
-    count them.
-    """
+    """Say how many settings the search for each model's parameters ranked on validation; nothing where no row knows."""
     if not any(row.n_ranked for rows in lines.values() for row in rows):
         return ""
     by_number: dict[tuple[int, ...], list[str]] = {}
@@ -308,11 +290,7 @@ def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
 
 
 def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    """Name the trained models that rank validation users hardly better than popularity; nothing without the model Pop.
-
-    Some models rank by popularity for thousands of steps before they learn anything else. One that has not left this
-    plateau says nothing of its method.
-    """
+    """Name the trained models that rank validation users hardly better than Pop: they have not begun to learn."""
     popular = next((rows[0] for rows in lines.values() if rows[0].model == "Pop" and rows[0].ok), None)
     metric = None if popular is None else popular.valid_metric
     level = None if popular is None or metric is None else popular.valid.get(metric)

@@ -132,11 +132,7 @@ def compare(
 def _with_shown(
     spec: TableSpec, requests: Sequence[RunSpec], results: Sequence[Result], kept: View | None, store: RowStore
 ) -> list[Result]:
-    """Return the rows that were found, and in the place of those that were not what the table shows already.
-
-    Rows that it shows may be of data that are not here, or of older defaults. Where some seeds of a model were found,
-    they stand in their place if they are more, but not where all were found that are asked for.
-    """
+    """Return the rows that were found, and in the place of those that were not what the table shows already."""
     asked = Counter((request.section, request.label) for request in requests)
     fresh: dict[tuple[str, str], list[RunRow]] = {}
     for section, label, row in results:
@@ -214,11 +210,7 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
 
 
 class Claims:
-    """The runs that this process makes in a folder of rows: locks on the bytes of one file, one byte for each run.
-
-    The kernel gives them back when the process ends, however it ends. The file is in the folder for temporary files,
-    as it is nothing to keep. Other machines that share the folder of rows do not see it.
-    """
+    """The runs that this process makes in a folder of rows: locks on bytes of a temporary file, freed at its end."""
 
     def __init__(self, folder: Path) -> None:
         name = f"recbole-signed-{os.getuid()}-{digest(str(folder.resolve()))[:16]}.claims"
@@ -234,12 +226,7 @@ class Claims:
         self._file.close()
 
     def take(self, name: str, *, wait: bool = False) -> bool:
-        """Take a run on, by its id in hexadecimal digits; False where another process has it.
-
-        Args:
-            name: the id.
-            wait: until the other process gives it back or ends.
-        """
+        """Take a run on, by its hexadecimal id; False where another process has it, unless it is to ``wait``."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, int(name, 16))
         except (BlockingIOError, PermissionError):

@@ -67,11 +67,7 @@ def _registered(name: str) -> registry.MetricEntry | None:
 
 
 def has_k(name: str) -> bool | None:
-    """Whether a metric's results are per cut-off (``recall@10``) rather than one number (``signauc``); None: unknown.
-
-    Args:
-        name: of the metric, in lower case; one of another package is not known here.
-    """
+    """Whether a metric's results are per cut-off (``recall@10``), not one number (``signauc``); None: unknown."""
     return True if name in _WITH_K or name.startswith(_PREFIXES) else False if name in _WITHOUT_K else None
 
 

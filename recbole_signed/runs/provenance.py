@@ -71,11 +71,7 @@ def config_hash(final: Mapping[str, Any]) -> str:
 
 
 def data_folder(dataset: str, data_path: str | None = None) -> Path:
-    """Return the folder where RecBole will find a data set, and make ml-100k-signed where it is missing.
-
-    Raises:
-        UsageError: there is no such data set, or one of both is no name.
-    """
+    """Return the folder where RecBole will find a data set, and make ml-100k-signed where it is missing."""
     check_dataset_name(dataset)
     if data_path is not None and not isinstance(data_path, (str, Path)):
         raise UsageError(f"data_path is {data_path!r}; it must be the folder of the data sets.")
@@ -96,11 +92,7 @@ def data_folder(dataset: str, data_path: str | None = None) -> Path:
 
 
 def data_sha256(folder: Path, dataset: str) -> str:
-    """Return the sha256 over names and contents of a data set's atomic files (``NAME.*``, no settings, texts, figures).
-
-    Raises:
-        UsageError: a ``dataset.json`` lies beside the files and says otherwise about one of them.
-    """
+    """Return the sha256 over names and contents of a data set's atomic files (no settings, texts, figures)."""
     checksums = {path.name: sha256(path) for path in data_versions.atomic_files(folder, dataset)}
     record = _manifest(folder, dataset)
     if record is not None:

@@ -18,24 +18,9 @@ HISTORIES = "histories"
 def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
     """Fit a model without gradients to the training and validation part together, with the parameters that were chosen.
 
-    A sequential model reads the validation like as the last event before the test's. Without this, a model that is
-    fitted to a graph would not know of it.
-
-    With ``refit_for_test: histories`` nothing is fitted again: the model ranks by the users' histories with the
-    validation like, and learned from the training part alone, as a sequential model does that is trained once.
-
-    Args:
-        config: RecBole's, of the first fit.
-        data: the data set that was split.
-        model: as fitted first; its attribute ``chosen``, if any, holds what it chose on validation.
-
-    Returns:
-        The trainer with the model, and the test loader; its rows are those of the first split.
-
-    Raises:
-        UsageError: the split is not the one for which this is defined, ``LS: valid_and_test``, or dislikes do not
-            follow the likes (``dislike_split``): then models that are fitted again, and no other, would hide the
-            validation dislikes. Or the key has another value, or the model can't read other histories than it learned.
+    A sequential model reads the validation like as the last event before the test's; without this, a model that is
+    fitted to a graph would not know of it. With ``refit_for_test: histories`` nothing is fitted again: the model ranks
+    by the users' histories with the validation like. Returns the trainer with the model, and the test loader.
     """
     if config["refit_for_test"] not in (True, HISTORIES):
         raise UsageError(f"refit_for_test is {config['refit_for_test']!r}; give true, false or {HISTORIES}.")

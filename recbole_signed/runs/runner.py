@@ -231,13 +231,7 @@ def configured_data(
     *,
     quiet: bool = False,
 ) -> tuple[Any, Any]:
-    """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up.
-
-    With ``quiet`` the log shows warnings alone on standard error.
-
-    Raises:
-        UsageError: something asked for does not exist, or ``topk`` is not below the number of items.
-    """
+    """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up."""
     config = make_config(model, dataset, config_files, overrides, seed)
     with own_arguments_hidden():
         init_seed(config["seed"], config["reproducibility"])
@@ -305,10 +299,7 @@ def _serve(trainer: Any) -> dict[str, Any]:
 
 @contextmanager
 def own_checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
-    """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept.
-
-    The writer of training curves is closed too: each has a thread, and one process may make many runs.
-    """
+    """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept."""
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     stem = f"{config['model']}-{config['dataset']}-{config['seed']}-{moment}-{os.getpid()}"
     names = (f"{stem}{end}.pth" for end in chain([""], (f"-{number}" for number in count(2))))  # one second, two runs
@@ -354,11 +345,7 @@ def plain_result(result: Mapping[str, Any] | None) -> dict[str, float | None]:
 
 
 class DataCache:
-    """Keeps the data set that was read last, before its split, and a copy of it goes to each run.
-
-    RecBole's split shuffles the rows of a data set in place, so a run must never see what another has split. What was
-    read is used again while all settings that reading and splitting depend on are equal.
-    """
+    """Keeps the data set that was read last, before its split, which shuffles it in place; each run gets a copy."""
 
     def __init__(self) -> None:
         self._key: str | None = None

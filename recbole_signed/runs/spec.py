@@ -90,11 +90,7 @@ class RunSpec:
         return f"{self.label} on {self.section}, seed {self.seed}"
 
     def refuse_unknown_keys(self) -> None:
-        """Refuse keys that the run would refuse, without importing RecBole; a foreign model may have keys of its own.
-
-        Raises:
-            UsageError: a key, or an entry of a mapping, that nothing reads.
-        """
+        """Refuse keys that the run would refuse, without importing RecBole; a foreign model may have its own."""
         folder = data_folder(self.dataset, self.settings.get("data_path"))
         files = default_settings(self.model, folder / f"{self.dataset}.yaml")
         defaults = {**files.get("model", {}), **files.get("dataset", {})}
@@ -107,11 +103,7 @@ class RunSpec:
             raise UsageError(f"{self.label} on {self.section}: {error}") from error
 
     def refuse_unknown_metrics(self) -> None:
-        """Refuse metrics that the run would not know, without importing RecBole.
-
-        Raises:
-            UsageError: as :func:`recbole_signed.plugin.registry.check_metrics`.
-        """
+        """Refuse metrics that the run would not know, without importing RecBole."""
         given, chosen = self.settings.get("metrics") or [], self.settings.get("valid_metric")
         named = [*([given] if isinstance(given, str) else given), *([chosen.partition("@")[0]] if chosen else [])]
         registry.check_metrics(named, f"{self.label} on {self.section}: ")
@@ -177,11 +169,7 @@ class TableSpec(TableParts):
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:
-        """Read and check a table's yaml file.
-
-        Raises:
-            UsageError: no such file, an unknown key or model, or values of the wrong kind.
-        """
+        """Read and check a table's yaml file."""
         content = read_table_file(path, ("extends", "rows_from", *cls.model_fields))
         sources = [path.parent / name for name in content.pop("rows_from", ())]
         for key in ("datasets", "models"):
@@ -221,15 +209,7 @@ class TableSpec(TableParts):
         return self
 
     def only(self, labels: Sequence[str], datasets: Sequence[str] = ()) -> TableSpec:
-        """Return the table with some of its models and data sets, in the table's order; with all of them for none.
-
-        Args:
-            labels: of models.
-            datasets: names of the table's data sets, or of pools of them.
-
-        Raises:
-            UsageError: a name that the table does not have.
-        """
+        """Return the table with some of its models and data sets (or pools), in the table's order; all for none."""
         labels, datasets = ([each] if isinstance(each, str) else each for each in (labels, datasets))
         pools = self.pools()
         for name in datasets:
@@ -247,17 +227,7 @@ class TableSpec(TableParts):
         return self.model_copy(update=update)
 
     def requests(self, possible: bool = False) -> Iterator[RunSpec]:
-        """Yield the runs: data set by data set, model by model, seed by seed.
-
-        ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
-
-        Args:
-            possible: leave out data sets that are not there and models that were not tuned, instead of raising.
-
-        Raises:
-            UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
-                were not tuned.
-        """
+        """Yield the runs, data set by data set; ``possible`` leaves out what has no data or was not tuned."""
         checksums: dict[Path, str] = {}
         for section in self.datasets:
             how: dict[str, dict[str, Any] | None] = {}
@@ -301,10 +271,7 @@ class TableSpec(TableParts):
                     )
 
     def planned_rows(self, section: str) -> Iterator[PlannedRow]:
-        """Yield the models on one part of the table, with all that the table says of each there.
-
-        A model whose ``per_dataset`` says ``false`` of the part, or of its pool, is left out.
-        """
+        """Yield the models on one part of the table, with all that the table says of each there."""
         data_settings = self.datasets[section]
         for label, model_settings in self.models.items():
             settings = keys_on(section, self.common, data_settings, model_settings)
@@ -366,11 +333,7 @@ class TableSpec(TableParts):
 
 
 def default_settings(model: str, beside: Path) -> dict[str, Any]:
-    """Return what the files below a run's settings say: the defaults of the model, the data set's yaml.
-
-    The defaults of a model without a file are those of the one that it extends. Of a model that is not of this package
-    they hold the checksum of its code, too.
-    """
+    """Return the settings below a run's: the defaults of the model (and its code, if foreign), the data set's yaml."""
     files = {"model": default_file(model), "dataset": beside}
     found = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
     code = foreign_code(model)
@@ -378,12 +341,7 @@ def default_settings(model: str, beside: Path) -> dict[str, Any]:
 
 
 def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
-    """Return what a run evaluates where no metrics are given: those of dislikes only where some are held out.
-
-    Args:
-        beside: the data set's yaml, which need not be there.
-        given: the keys of the run above the defaults.
-    """
+    """Return what a run evaluates where no metrics are given: those of dislikes only where some are held out."""
     settings = Settings({**given, "data_path": str(beside.parent), "dataset": beside.stem})
     columns = inter_columns(settings)
     signed = columns is not None and Sign.find(settings, columns, beside.stem) is not None

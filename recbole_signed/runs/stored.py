@@ -1,19 +1,11 @@
 """A table as its folder keeps it: ``NAME.view.json`` says which rows it shows, and which of them are marked.
 
-A row lies once, whatever the number of tables that show it (:class:`recbole_signed.runs.RowStore`). So a
-table can be printed again without the data that its runs were made on.
+**Marks** say which best numbers are better than all others beyond chance. The best model of a column is tested against
+every other model of its data set by the paired t test over users, two-sided, with Holm's correction over all such
+comparisons of the table. It is marked where the worst of its p-values stays below alpha. What a budget stopped (†)
+takes no part: it is not tested, not marked, and where its number is the best nothing is marked.
 
-**Marks** say which best numbers are better than all others beyond chance. In every column that is a mean over users,
-the best model is tested against every other model of its data set, by the paired t test over the users who count for
-both. The best one was found by looking at these very numbers, so p is the two-sided one; Holm's correction goes over
-all such comparisons of the table. A best number is marked where the worst of its own p-values stays below alpha: it is
-better than each other model, not only than the second. The t test, because it is exact enough for hundreds of
-comparisons at once, where a permutation test would need hundreds of thousands of resamples to say anything;
-``recbole-signed significance`` has the other tests. What a budget stopped (†) takes no part: it is not tested, not
-marked, and where its number is the best nothing is marked.
-
-The values per user are not committed, so the marks themselves are, in the view, with a digest of the
-checksums of the values that they come from. They hold as long as the rows are those.
+The values per user are not committed, so the marks are, with a digest of the checksums that they come from.
 """
 
 from __future__ import annotations
@@ -62,11 +54,7 @@ class View:
 
     @classmethod
     def read(cls, file: Path) -> View | None:
-        """Read a view; None where there is none.
-
-        Raises:
-            UsageError: the file is damaged.
-        """
+        """Read a view; None where there is none."""
         if not file.is_file():
             return None
         try:
@@ -126,15 +114,7 @@ class StoredTable:
 
 
 def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable | None:
-    """Read a table from its yaml file, its view and the rows in its folder, without any data; None without rows.
-
-    Args:
-        yaml_file: the table's.
-        rows_file: of its rows, if :func:`~recbole_signed.compare` was given another folder.
-
-    Raises:
-        UsageError: the yaml file is wrong, or the view is damaged.
-    """
+    """Read a table from its yaml file, its view and the rows in its folder, without any data; None without rows."""
     rows_file = rows_file or rows_file_of(yaml_file)
     view = View.read(view_file(rows_file))
     if view is None:
@@ -220,14 +200,7 @@ def _explanation(marks: Marks) -> str:
 def marks_of(
     results: Sequence[Result], columns: Sequence[str], rows_file: Path, kept: Marks | None = None
 ) -> Marks | None:
-    """Return the marks of a table; None where no data set has the values per user of all its runs.
-
-    Args:
-        results: the table's rows with their places.
-        columns: its metrics.
-        rows_file: the file of the rows; the values lie beside it.
-        kept: marks that were found before, which count if they are of these values.
-    """
+    """Return the marks of a table, ``kept`` ones if of the same values; None without values per user of all runs."""
     places = places_of(results)
     whole = {name: rows for name, rows in places.items() if _have_values(rows)}
     if not whole:
@@ -270,13 +243,7 @@ def find_marks(
     columns: Sequence[str],
     stopped: Mapping[str, Collection[str]] | None = None,
 ) -> Marks:
-    """Find the marks, see the module's docstring.
-
-    Args:
-        sections: the values of each data set.
-        columns: the metrics.
-        stopped: section -> labels of what a budget stopped.
-    """
+    """Find the marks, see the module's docstring."""
     from recbole_signed.evaluation.significance import holm, paired_t
 
     claims: list[tuple[str, str, str, list[str]]] = []
@@ -306,10 +273,7 @@ def find_marks(
 
 
 def _best(values: SectionValues, number: int, stopped: Collection[str]) -> tuple[str | None, list[str]]:
-    """Return the best model of a column as the table has it, and the others that were trained to their end.
-
-    None where fewer than two were, or where the best one was not.
-    """
+    """Return the best model of a column and the others trained to their end; None for fewer, or if it was not."""
     means = values.means(number)
     best = best_of(means, values.metrics[number])
     others = [label for label in means if label != best and label not in stopped]

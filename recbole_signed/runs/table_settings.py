@@ -14,11 +14,7 @@ from recbole_signed.runs.table_file import POOL
 
 
 def table_datasets(path: Path, name: str) -> list[str]:
-    """Return the data sets of a table's pool, or the name itself where no pool has it.
-
-    Raises:
-        UsageError: as :meth:`TableSpec.read`.
-    """
+    """Return the data sets of a table's pool, or the name itself where no pool has it."""
     parts = TableSpec.read(path).datasets.items()
     return [keys.get("dataset") or part for part, keys in parts if keys.get(POOL) == name] or [name]
 
@@ -26,21 +22,7 @@ def table_datasets(path: Path, name: str) -> list[str]:
 def table_settings(
     path: Path, dataset: str, labels: Sequence[str] = (), data_path: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Return the RecBole keys with which a table runs its models on a data set, what ``tune`` chose among them.
-
-    Args:
-        path: the table's yaml file.
-        dataset: name of a data set.
-        labels: of models of the table; all for none.
-        data_path: folder of the data sets; that of the table for None.
-
-    Returns:
-        class name -> keys, without seeds; in the order of the labels, or of the table.
-
-    Raises:
-        UsageError: the table has not one part on the data set, leaves one of the labels out there, or has two labels
-            of one class, or as :meth:`TableSpec.read` and :meth:`TableSpec.requests`.
-    """
+    """Return the RecBole keys, by class name, with which a table runs its models on a data set, tuned ones included."""
     spec = TableSpec.read(path)
     named = {name: keys.get("dataset") or name for name, keys in spec.datasets.items()}
     parts = [name for name in named if named[name] == dataset]
@@ -81,19 +63,8 @@ def asked_models(
 ) -> dict[str, dict[str, Any]]:
     """Return the models of ``-m A,B`` in that order, each with the RecBole keys that a table or a tuning gives it.
 
-    Args:
-        names: of models, or labels of the table. :data:`ALL` stands for every other model that this table has, or,
-            without one, that the bundled tables have.
-        dataset: name of a data set.
-        suits: whether the command can look into a model of that class name; ``all`` leaves out what does not.
-        table: a table's yaml file, whose keys are taken.
-        tuned: folders of ``yaml/model``, such as those under which ``tune`` keeps what it chose: the first of them that
-            has a model's file gives the keys.
-        data_path: folder of the data sets, where it is given.
-
-    Raises:
-        UsageError: no model is named or one that does not exist, both sources of keys are given, a folder of ``tuned``
-            is not there, or as :func:`~recbole_signed.runs.table_settings`.
+    :data:`ALL` stands for every other model that the table has (or the bundled tables) and that ``suits``; the first
+    folder of ``tuned`` with a model's file gives the keys.
     """
     if not names:
         raise UsageError("--model names no model; give one or more, as in SSF,EASE, or all.")
