@@ -23,12 +23,9 @@ IntArray = npt.NDArray[np.int64]
 class OrderedLikesRecommender(TrainingFreeRecommender):
     r"""Scores :math:`x_u B`, where a like counts :math:`e^{-r/\delta_\text{inf}}` if r moments of the user are later.
 
-    A user's likes of one time are one moment, without an order among themselves; a like that is kept twice counts
-    twice. B has rows and columns for the items with a like in training. ``fit`` of a subclass makes ``item_weights``,
-    which is B; ``_rows`` are user, column of B, moment of the user and the user's last moment of each like.
-
-    Without timestamps, and on data without a sign, all likes of a user are one moment, and a warning says what the
-    model is then (``without_order``).
+    ``fit`` of a subclass makes ``item_weights``, which is B, over the items with a like in training. ``_rows`` are
+    user, column of B, moment of the user and the user's last moment of each like; likes of one time are one moment.
+    Without timestamps all are, and a warning says what the model is then (``without_order``).
     """
 
     family = "linear transitions"

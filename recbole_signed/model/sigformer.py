@@ -42,15 +42,10 @@ class SIGformer(SignedRecommender):
 
     * it evaluates the embeddings of the last training step, which are one update old; this evaluates the current ones,
       over walks that are the same for every evaluation and for every numbering of users and items;
-    * its eigenvectors come from a solver for matrices that need not be symmetric, with a random start; the vectors are
-      the same up to signs and a rotation within equal eigenvalues, to which its LayerNorm is not indifferent. Where the
-      graph has fewer than ``eigs_dim`` of them below the eigenvalue 1, p is narrower. The eigenvalue 0 occurs once in
-      each connected component, of which that solver finds some: with ``alpha: 0`` on KuaiRand, whose likes have 36
-      components, 3 of its 64 vectors are those of small components, and 35 of these;
-    * the gradient of a pair that c walks reach is the derivative; in the library that it uses it is c times as large;
-    * weight decay of :math:`\lambda_l` is a term of the loss, which has the same gradient.
-
-    Rows that repeat a pair are parallel edges, in walks, degrees and loss alike.
+    * its eigenvectors come from a solver for matrices that need not be symmetric, which finds some of those of the
+      eigenvalue 0; the others are the same up to signs and a rotation within equal eigenvalues, which its LayerNorm is
+      not indifferent to. Where the graph has fewer than ``eigs_dim`` of them below the eigenvalue 1, p is narrower;
+    * the gradient of a pair that c walks reach is the derivative; in the library that it uses it is c times as large.
     """
 
     batches = "edges"

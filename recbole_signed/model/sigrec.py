@@ -32,14 +32,12 @@ class SiGRec(SignedRecommender):
               + \tfrac{\gamma}{2} \sum \|e\|^2 \Bigr)
 
     with the norms of the rows of E and E' that the edges name. The margin :math:`\alpha` says how alike a user and a
-    disliked item may be before they are driven apart: -1, always; 1, never, so that dislikes have no cost and teach
-    :math:`Z^-` alone. Without dislikes :math:`Z^-` is :math:`E'/(L+1)`: LightGCN with a factorisation beside it.
+    disliked item may be before they are driven apart: -1, always; 1, never.
 
     **No code was published with the paper, and its text was not at hand.** Known from its abstract: positive and
-    negative embeddings from two graph encoders, and a sign cosine (SiC) loss by which dislikes of different kinds count
-    differently, since not all that is disliked is ranked low. The rest is our reading: LightGCN as either encoder
-    (the unsigned model that the paper compares itself with), concatenation, the cosine embedding loss with a margin for
-    the SiC loss, and the ranking loss beside it, without which nothing would order unknown items.
+    negative embeddings from two graph encoders, and a sign cosine (SiC) loss by which dislikes of different kinds
+    count differently. The rest is our reading: LightGCN as either encoder, concatenation, the cosine embedding loss
+    with a margin for the SiC loss, and the ranking loss beside it, without which nothing would order unknown items.
     """
 
     batches = "edges"

@@ -37,14 +37,11 @@ class TALE(OrderedLikesRecommender):
     with times in days; a row of S whose like is of the same moment does not count. Scores are :math:`x_u B`, where a
     like counts :math:`e^{-r/\delta_\text{inf}}` if r moments of the user are later.
 
-    Where this departs from the authors' code:
+    Where this departs from the authors' code: each like is a target once, not as often as there are later likes of the
+    user; trends are counted in the training part, not in the whole data set; likes of one time are one moment.
 
-    * each like is a target once; there, under RecBole's augmentation, as often as there are later likes of the user;
-    * trends are counted in the training part; there, in the whole data set;
-    * likes of one time are one moment, without an order among themselves; items without a like have no row in B.
-
-    Without timestamps, and on data without a sign, it is Pop, and says so. Memory: two dense matrices over the liked
-    items, in float32, and the pairs of likes of each user.
+    Without timestamps, and on data without a sign, it is Pop. Memory: two dense matrices over the liked items,
+    float32.
     """
 
     without_order = "TALE is Pop here, without an order of likes"
@@ -87,11 +84,7 @@ class TALE(OrderedLikesRecommender):
         return before, sp.csr_matrix(after, shape=shape, dtype=np.float32)
 
     def fit(self) -> None:
-        """Solve for B; the same likes at the same times give the same model.
-
-        Raises:
-            UsageError: two matrices of the liked items do not fit into the memory that is free.
-        """
+        """Solve for B; the same likes at the same times give the same model."""
         refuse_too_large(len(self.liked), n_matrices=2)
         if not self.has_order:
             popularity = torch.bincount(torch.from_numpy(self._rows[1]), minlength=len(self.liked))
