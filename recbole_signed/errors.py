@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
-_SEPARATORS = ("\t", ";", "|", "::", ",")
-"""Of columns in text, as far as they are rare in the name of one."""
+_SEPARATORS = ("\t", ";", "|", "::", ",")  # of columns in text, as far as they are rare in the name of one
 
 
 class UsageError(ValueError):
@@ -107,8 +106,7 @@ def _edits(a: str, b: str) -> int:
 
 # ---- causes that lie outside: disk, memory, a missing library, unfit settings; else an error keeps its traceback ----
 
-TRACEBACK = "RECBOLE_SIGNED_TRACEBACK"
-"""An environment variable: where it is set, every error keeps its traceback."""
+TRACEBACK = "RECBOLE_SIGNED_TRACEBACK"  # an environment variable: where it is set, every error keeps its traceback
 
 # fmt: off
 _OF_DISK = frozenset((
@@ -123,8 +121,7 @@ _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
     *(ImportError, TypeError, ValueError, UnboundLocalError),
 )
-LONGEST = 1500
-"""Characters of a sentence at most."""
+LONGEST = 1500  # characters of a sentence at most
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _TAKES_SETTINGS = ("run", "tradeoff", "segments", "respond", "serve", "tune")
 

@@ -25,8 +25,7 @@ from recbole_signed.errors import MissingExtraError, UsageError, argument, endin
 
 _BLOCK = 1 << 20
 LOCK = "LOCK"
-PRIVATE = 0o700
-"""Mode of folders that hold what users did: their owner alone looks into them, whatever the umask says."""
+PRIVATE = 0o700  # mode of folders that hold what users did: their owner alone looks into them, whatever the umask says
 ANOTHER_FILE = "make room, correct the permissions, or give the path of another file"
 """What to do where a file that the user named can't be written."""
 _OF_STATE = "nothing that was acknowledged before is lost, so make room or correct the permissions and start again"

@@ -18,18 +18,14 @@ import scipy.sparse as sp
 from recbole_signed.arrays import spans
 from recbole_signed.sequences import IntArray, Sequences
 
-WINDOW = 5
-"""Moments between the verdicts of a pair, at most."""
-REACH = 2 * WINDOW
-"""Verdicts between them, at most."""
+WINDOW = 5  # moments between the verdicts of a pair, at most
+REACH = 2 * WINDOW  # verdicts between them, at most
 WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)
 """Weight of a pair by its distance in moments: 16 times .8 to the distance less one, rounded."""
-EVENTS = 2_000_000
-"""Verdicts whose pairs are counted at a time."""
+EVENTS = 2_000_000  # verdicts whose pairs are counted at a time
 MOST = 20_000_000
 """Verdicts that are counted at most: the newest of each user, the same number of all, where there are more."""
-FEW = 2_000_000
-"""Entries, and cells of the result, up to which a product is summed without making matrices."""
+FEW = 2_000_000  # entries, and cells of the result, up to which a product is summed without making matrices
 LEVELS = 8
 """How many times larger each part of the counts is than the next, at least: changes are merged as they add up."""
 

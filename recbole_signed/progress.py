@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-AFTER = 3.0
-"""Seconds after which a step is said to go on; of a shorter one nothing is said."""
+AFTER = 3.0  # seconds after which a step is said to go on; of a shorter one nothing is said
 PAUSES = 10.0, 60.0
 """Seconds between the first lines where there is no terminal, and at most: each pause is twice the one before."""
 _MOVES = 0.1
 
-Say = Callable[[str], None]
-"""Says what a step is at now."""
+Say = Callable[[str], None]  # says what a step is at now
 
 
 class _Step:

@@ -14,16 +14,11 @@ IntArray = npt.NDArray[np.int64]
 class Sequences:
     """Likes and dislikes of n users, one user after the other, in order of time; events of one time are one moment."""
 
-    indptr: IntArray
-    """int64 ``[n_users + 1]``: where the events of each user begin."""
-    item: npt.NDArray[np.integer]
-    """``[n_events]``."""
-    like: npt.NDArray[np.bool_]
-    """bool ``[n_events]``: a like, else a dislike."""
-    start: npt.NDArray[np.integer]
-    """``[n_events]``: where the moment of each event begins."""
-    end: npt.NDArray[np.integer]
-    """``[n_events]``: where the moment of each event ends."""
+    indptr: IntArray  # int64 `[n_users + 1]`: where the events of each user begin
+    item: npt.NDArray[np.integer]  # `[n_events]`
+    like: npt.NDArray[np.bool_]  # bool `[n_events]`: a like, else a dislike
+    start: npt.NDArray[np.integer]  # `[n_events]`: where the moment of each event begins
+    end: npt.NDArray[np.integer]  # `[n_events]`: where the moment of each event ends
 
     @classmethod
     def of(

@@ -20,10 +20,8 @@ class Header:
     """The head of a column."""
 
     header: str
-    smaller: bool = False
-    """Whether a smaller number is the better one, which an arrow says."""
-    left: bool = field(default=False, kw_only=True)
-    """Whether its cells are text, aligned to the left."""
+    smaller: bool = False  # whether a smaller number is the better one, which an arrow says
+    left: bool = field(default=False, kw_only=True)  # whether its cells are text, aligned to the left
 
     @property
     def shown(self) -> str:
@@ -39,8 +37,7 @@ class Cell:
     sd: float | None
     decimals: int
     mark: Mark = ""
-    significant: bool = False
-    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.runs.stored`."""
+    significant: bool = False  # better than every other one of its column beyond chance; see `stored`
 
     def text(self) -> str:
         """Return the number as it is printed."""
@@ -54,10 +51,8 @@ class Cell:
 class Line:
     """One line: what it is about, then cells, or why there are none."""
 
-    head: tuple[str, ...]
-    """Such as the name of a model and the number of its seeds."""
-    cells: tuple[Any, ...]
-    """Each a :class:`Cell` or text."""
+    head: tuple[str, ...]  # such as the name of a model and the number of its seeds
+    cells: tuple[Any, ...]  # each a `Cell` or text
     failure: str | None = None
 
     @property
@@ -73,8 +68,7 @@ class Section:
     name: str
     lines: tuple[Line, ...]
     small_print: str = ""
-    columns: Sequence[Header] | None = None
-    """Instead of the table's."""
+    columns: Sequence[Header] | None = None  # instead of the table's
     head: Sequence[Header] | None = None
 
 
@@ -86,10 +80,8 @@ class Table:
     columns: Sequence[Header]
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
-    intro: tuple[str, ...] = ()
-    """Sentences above the sections."""
-    head: Sequence[Header] = (Header("Model", left=True), Header("Seeds"))
-    """The columns of :attr:`Line.head`."""
+    intro: tuple[str, ...] = ()  # sentences above the sections
+    head: Sequence[Header] = (Header("Model", left=True), Header("Seeds"))  # the columns of `head`
 
     def headers(self, section: Section) -> list[Header]:
         """Return the heads of all columns of a section."""

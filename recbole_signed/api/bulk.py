@@ -31,8 +31,7 @@ from recbole_signed.plugin import make_config
 
 FORMATS = (".parquet", ".csv")
 _NUMBER = re.compile(r"-?\d+(\.0+)?")
-_LINES = 10
-"""Lines of progress at most, where the output is not a terminal."""
+_LINES = 10  # lines of progress at most, where the output is not a terminal
 
 _USUAL = ("title", "name", "item_title", "item_name")
 """Columns that hold names where none is said, compared in lower case."""
@@ -146,8 +145,7 @@ def _write_csv(frames: Iterator[pl.DataFrame], path: Path, schema: Mapping[str, 
 # ---- feedback, in the form that the converters and `from_frame` read ----
 
 FEEDBACK = {"user_id": pl.String, "item_id": pl.String, "type": pl.String, "timestamp": pl.Int64}
-_ROWS = 1_000_000
-"""Rows that are in memory as text at a time."""
+_ROWS = 1_000_000  # rows that are in memory as text at a time
 
 
 def write_feedback(state: Path | str, output: Path | str, user: Any = None, *, progress: bool = True) -> dict[str, Any]:

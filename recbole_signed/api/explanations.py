@@ -14,10 +14,8 @@ from recbole_signed.graph.personal_verdict import Fall
 from recbole_signed.ids_and_times import day
 from recbole_signed.ssf.item_counters import UNKNOWN
 
-NAMED = 3
-"""Edges that the sentence names."""
-NOTED = 0.01
-"""Share of the score from which on the sentence tells what popularity adds."""
+NAMED = 3  # edges that the sentence names
+NOTED = 0.01  # share of the score from which on the sentence tells what popularity adds
 _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
 _SAID = {1: "liked", -1: "disliked", 0: "has already met"}
 

@@ -24,10 +24,8 @@ from recbole_signed.plugin.configuration import has_interactions, unknown_datase
 from recbole_signed.progress import Say, told
 from recbole_signed.trainer.checkpoints import remember_vocabulary
 
-EVERYTHING = (1, 0, 0)
-"""Ratios of a split that holds nothing out."""
-TOPK = 20
-"""Length of the ranking by which open choices are made."""
+EVERYTHING = (1, 0, 0)  # ratios of a split that holds nothing out
+TOPK = 20  # length of the ranking by which open choices are made
 _OWN_KEYS = {
     "model": "it is the first argument of fit",
     "dataset": "it is the second argument of fit",

@@ -13,8 +13,7 @@ from recbole_signed.errors import UsageError, counted, nearest
 from recbole_signed.ids_and_times import id_text, listed
 
 IntArray = npt.NDArray[np.int64]
-_ENOUGH = 200_000
-"""Ids among which the nearest one is looked for."""
+_ENOUGH = 200_000  # ids among which the nearest one is looked for
 
 
 class Ids:

@@ -16,8 +16,7 @@ from recbole_signed.convert.dataset_versions import read_manifest
 from recbole_signed.convert.sources.frame import convert_frame
 from recbole_signed.errors import counted
 
-NAME = "frame"
-"""Name of a data set that is made from a table, where the user gives none."""
+NAME = "frame"  # name of a data set that is made from a table, where the user gives none
 
 
 @dataclass(frozen=True)

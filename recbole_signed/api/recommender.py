@@ -32,10 +32,8 @@ from recbole_signed.model.verdicts import RateWeighted, weighed
 from recbole_signed.plugin.ranges import RANGES
 from recbole_signed.ssf.item_counters import UNKNOWN
 
-CELLS = 4_000_000
-"""Scores that are held at a time."""
-PROBED = 4
-"""Users for whom the product of vectors is compared with the score."""
+CELLS = 4_000_000  # scores that are held at a time
+PROBED = 4  # users for whom the product of vectors is compared with the score
 SCHEMA = {"user": pl.String, "item": pl.String, "score": pl.Float32, "rank": pl.Int32, "known": pl.Boolean}
 _FEATURES = ("inter_feat", "neg_feat", "neutral_feat")
 

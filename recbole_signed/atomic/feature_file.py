@@ -35,14 +35,10 @@ _BLANK_LINES = re.compile(r"(?:\r?\n){2,}")  # which pandas, and so RecBole, ski
 class FeatureTable:
     """Features as they were given: text by id and column."""
 
-    ids: pl.Series
-    """String, each id once."""
-    columns: Mapping[str, pl.Series]
-    """String by name, null where there is no value; each ``[n_rows]``."""
-    kinds: Mapping[str, str]
-    """One of :data:`KINDS` by name of the column."""
-    origin: str = "the features"
-    """The file that they come from, as the user is to read it."""
+    ids: pl.Series  # string, each id once
+    columns: Mapping[str, pl.Series]  # string by name, null where there is no value; each `[n_rows]`
+    kinds: Mapping[str, str]  # one of `KINDS` by name of the column
+    origin: str = "the features"  # the file that they come from, as the user is to read it
 
     def rows_of(self, ids: Sequence[str] | np.ndarray | pl.Series) -> np.ndarray:
         """Return the row of each id, int64 ``[n_ids]``; -1 where there is none."""

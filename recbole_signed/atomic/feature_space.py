@@ -19,34 +19,24 @@ import scipy.sparse as sp
 from recbole_signed.atomic.feature_file import FeatureTable
 from recbole_signed.errors import UsageError
 
-MAX_TOKENS = 2048
-"""Tokens of all columns together."""
-LEAST = 2
-"""Known ids that must have a token."""
+MAX_TOKENS = 2048  # tokens of all columns together
+LEAST = 2  # known ids that must have a token
 LEVELS = {"bins": (16,), "levels": (64, 16, 4)}
 """Quantile bins of a column of numbers, by how it is read. Each number divides the one before."""
-TEXT_BUCKETS = 1024
-"""Buckets that words and pairs of words are hashed into, for each column of text."""
-MAX_VECTOR = 1024
-"""Longest vector of an embedding."""
-_OF, _WORD = "/", "="
-"""Separator between the number of a bin and its level; prefix of a word among numbers."""
-BIAS = ""
-"""Name of the first column."""
+TEXT_BUCKETS = 1024  # buckets that words and pairs of words are hashed into, for each column of text
+MAX_VECTOR = 1024  # longest vector of an embedding
+_OF, _WORD = "/", "="  # separator between the number of a bin and its level; prefix of a word among numbers
+BIAS = ""  # name of the first column
 
 
 @dataclass(frozen=True)
 class FeatureSpace:
     """What the columns of the matrix mean. JSON can hold it."""
 
-    kinds: Mapping[str, str]
-    """How each column of the table is read."""
-    tokens: Mapping[str, Sequence[str]]
-    """By column: the tokens or bins in the order of their places in the matrix."""
-    edges: Mapping[str, Sequence[float]]
-    """By column of numbers: the bounds of its finest bins, ascending."""
-    vectors: Mapping[str, tuple[int, float]]
-    """By column of vectors: their length, and what they are divided by."""
+    kinds: Mapping[str, str]  # how each column of the table is read
+    tokens: Mapping[str, Sequence[str]]  # by column: the tokens or bins in the order of their places in the matrix
+    edges: Mapping[str, Sequence[float]]  # by column of numbers: the bounds of its finest bins, ascending
+    vectors: Mapping[str, tuple[int, float]]  # by column of vectors: their length, and what they are divided by
 
     @classmethod
     def learn(cls, table: FeatureTable, known: Sequence[str] | npt.NDArray[Any] | pl.Series) -> FeatureSpace:
@@ -147,8 +137,7 @@ class FeatureSpace:
 class Features:
     """The features of the ids of a data set."""
 
-    matrix: sp.csr_matrix
-    """float32 ``[n_ids, n_features]``; zeros for ids without a row."""
+    matrix: sp.csr_matrix  # float32 `[n_ids, n_features]`; zeros for ids without a row
     space: FeatureSpace
 
     @classmethod

@@ -25,8 +25,7 @@ from recbole_signed.files import names_beside
 from recbole_signed.progress import told
 
 TYPES = ("token", "float", "token_seq", "float_seq")
-MISSING = ("", *sorted(MISSING_TOKENS))
-"""What pandas takes for a missing value, in RecBole's files as everywhere."""
+MISSING = ("", *sorted(MISSING_TOKENS))  # what pandas takes for a missing value, in RecBole's files as everywhere
 
 BLOCK_BYTES = 32 << 20
 
@@ -262,18 +261,13 @@ def _has_blank_line(frame: pl.DataFrame) -> bool:
 class RawRows:
     """Interactions of one data set, in the order of its files."""
 
-    users: np.ndarray
-    """int32 ``[n]``, from 0 in the order of first appearance."""
-    items: np.ndarray
-    """int32 ``[n]``, from 0 in the order of first appearance."""
-    signs: np.ndarray
-    """int8 ``[n]``: 1 like, -1 dislike, 0 neutral."""
-    times: np.ndarray | None
-    """``[n]``, int64 where all are integers, else float64; None where there are none."""
+    users: np.ndarray  # int32 `[n]`, from 0 in the order of first appearance
+    items: np.ndarray  # int32 `[n]`, from 0 in the order of first appearance
+    signs: np.ndarray  # int8 `[n]`: 1 like, -1 dislike, 0 neutral
+    times: np.ndarray | None  # `[n]`, int64 where all are integers, else float64; None where there are none
     n_users: int
     n_items: int
-    parts: Mapping[str, slice]
-    """Where each part of a ready split lies; empty where there is one file."""
+    parts: Mapping[str, slice]  # where each part of a ready split lies; empty where there is one file
     tokens: tuple[pl.Series, pl.Series] | None = None
     """The texts of the users and of the items by number; None for rows that were not read from a file."""
 

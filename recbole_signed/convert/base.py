@@ -65,8 +65,7 @@ _BUILT_IN = {
 }
 """Module of the sources and class, by name of the source."""
 _registered: dict[str, type[Converter]] = {}
-_AGAIN = re.compile(r" ?\(\d+\)(?=\.)")
-"""What a browser adds to the name of a file that it fetches again."""
+_AGAIN = re.compile(r" ?\(\d+\)(?=\.)")  # what a browser adds to the name of a file that it fetches again
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ class Features:
 
     frame: Batch | Frame | Iterable[Batch | Frame]
     types: Mapping[str, str] = field(default_factory=dict)
-    blanks: bool = False
-    """Whether a cell may be blank, and stays so."""
+    blanks: bool = False  # whether a cell may be blank, and stays so
 
 
 class Converter:

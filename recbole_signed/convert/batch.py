@@ -22,14 +22,10 @@ class Batch:
     """Some rows of a raw file, with their place in it; every complaint about data goes through :meth:`require`."""
 
     frame: pl.DataFrame
-    origin: str
-    """The file the rows come from, as the user is to read it."""
-    rows: Sequence[int] | np.ndarray
-    """Number of each row in that file ``[n]``, counted from 1."""
-    unit: str = "row"
-    """What ``rows`` counts: ``line`` in text files, ``row`` elsewhere."""
-    raw: Callable[[int], str] | None = None
-    """Gives the text of a row of the file by its number, as it stands there."""
+    origin: str  # the file the rows come from, as the user is to read it
+    rows: Sequence[int] | np.ndarray  # number of each row in that file `[n]`, counted from 1
+    unit: str = "row"  # what `rows` counts: `line` in text files, `row` elsewhere
+    raw: Callable[[int], str] | None = None  # gives the text of a row of the file by its number, as it stands there
     names: Mapping[str, str] = field(default_factory=dict)
     """For columns that are called otherwise in the file, their name there."""
 

@@ -28,8 +28,7 @@ from recbole_signed.yaml_spec import yaml_text
 
 _FORMAT_VERSION = 1
 _SPOOL = ".spool"
-_LONGEST_NAME = 200
-"""Bytes; a file's name has 255 at most, and those of a data set have more than its own."""
+_LONGEST_NAME = 200  # bytes; a file's name has 255 at most, and those of a data set have more than its own
 _YAML_HEADER = """\
 # RecBole settings that belong to this data set; recbole_signed reads them before the model's and the user's.
 # Raw columns and features are loaded if they are added to load_col, e.g. load_col: {inter: [...], user: '*'}.

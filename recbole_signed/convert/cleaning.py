@@ -25,12 +25,9 @@ _NUMBER = r"^[0-9]{1,18}$"
 BoolArray = npt.NDArray[np.bool_]
 Spools = Mapping["str | None", "Spool"]
 MIN_LIKES, K_CORE = 1, 2
-STAYS = np.iinfo(np.int32).max
-"""The turn of what is not left out of a core."""
-MEMORY_ROWS = 8_000_000
-"""Rows held in memory at a time; about 100 bytes each with ids as text."""
-MEMORY_BYTES = 800_000_000
-"""What these rows may take up at most, however many further columns they have."""
+STAYS = np.iinfo(np.int32).max  # the turn of what is not left out of a core
+MEMORY_ROWS = 8_000_000  # rows held in memory at a time; about 100 bytes each with ids as text
+MEMORY_BYTES = 800_000_000  # what these rows may take up at most, however many further columns they have
 _SAMPLE = 1_000_000
 
 
@@ -39,8 +36,7 @@ class Cleaned:
     """What cleaning leaves."""
 
     spools: dict[str | None, Spool]
-    report: dict[str, Any]
-    """What ``dataset.json`` says about it: the options, and for each step the rows that it dropped."""
+    report: dict[str, Any]  # what `dataset.json` says about it: the options, and for each step the rows that it dropped
     renumbered: dict[str, pl.DataFrame] = field(default_factory=dict)
     """After gap filling, for ``user_id`` and ``item_id``: columns ``raw`` and ``new``, text, by number."""
 
@@ -49,19 +45,13 @@ class Cleaned:
 class _Rows:
     """All rows of all parts, as codes."""
 
-    user: np.ndarray
-    """int32 ``[n]``."""
-    item: np.ndarray
-    """int32 ``[n]``."""
-    sign: np.ndarray
-    """int8 ``[n]``."""
-    time: np.ndarray | None
-    """float64 ``[n]``."""
-    part: np.ndarray
-    """int64 ``[n_parts + 1]``: where each part begins."""
+    user: np.ndarray  # int32 `[n]`
+    item: np.ndarray  # int32 `[n]`
+    sign: np.ndarray  # int8 `[n]`
+    time: np.ndarray | None  # float64 `[n]`
+    part: np.ndarray  # int64 `[n_parts + 1]`: where each part begins
     users: pl.Series
-    items: pl.Series
-    """Ids by code."""
+    items: pl.Series  # ids by code
 
 
 def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
@@ -235,8 +225,7 @@ class Core:
 
     step_of_row: np.ndarray
     """int8 ``[n]``: 0 the row stays, ``MIN_LIKES`` or ``K_CORE`` what its user or item was first left out for."""
-    rounds: int
-    """How often both conditions were looked at until nothing changed."""
+    rounds: int  # how often both conditions were looked at until nothing changed
 
 
 def signed_core(

@@ -30,8 +30,7 @@ class OptionInfo:
     """What the command line needs to know about one option."""
 
     name: str
-    type: str
-    """``text``, ``integer``, ``number``, ``yes/no``, ``file``, ``list`` (commas between) or choices joined by ``|``."""
+    type: str  # `text`, `integer`, `number`, `yes/no`, `file`, `list` (commas between) or choices joined by `|`
     default: Any
     help: str
 

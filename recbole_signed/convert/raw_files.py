@@ -21,12 +21,9 @@ from recbole_signed.convert.rejects import blank_lines, broken_quotes, undecodab
 from recbole_signed.errors import UsageError
 from recbole_signed.files import require_file
 
-BLOCK_BYTES = 32 << 20
-"""Text is read and parsed in blocks of about this size."""
-_MAX_RECORD_BLOCKS = 8
-"""A record longer than this many blocks is a quote that is never closed."""
-MAX_EXPANDED, MAX_RATIO = 1 << 28, 200
-"""See `open_bytes`."""
+BLOCK_BYTES = 32 << 20  # text is read and parsed in blocks of about this size
+_MAX_RECORD_BLOCKS = 8  # a record longer than this many blocks is a quote that is never closed
+MAX_EXPANDED, MAX_RATIO = 1 << 28, 200  # see `open_bytes`
 COMPRESSIONS = (".gz", ".xz", ".zst")
 _STRAY_QUOTE = (
     "a quote ({}) stands inside a field that does not begin and end with one; double it and quote the field, or read "
@@ -305,16 +302,11 @@ def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
 class Records:
     """What a block of delimited text holds, found without parsing it."""
 
-    text: bytes
-    """The text that was scanned, with blank lines, also in place of lines that were left out."""
-    block: bytes
-    """The text without its blank lines."""
-    lines: np.ndarray
-    """int64 ``[n]``: line number at which each record starts."""
-    fields: np.ndarray
-    """int64 ``[n]``: number of fields of each record."""
-    ends: np.ndarray
-    """int64 ``[n]``: offset in ``block`` of the newline that ends each record."""
+    text: bytes  # the text that was scanned, with blank lines, also in place of lines that were left out
+    block: bytes  # the text without its blank lines
+    lines: np.ndarray  # int64 `[n]`: line number at which each record starts
+    fields: np.ndarray  # int64 `[n]`: number of fields of each record
+    ends: np.ndarray  # int64 `[n]`: offset in `block` of the newline that ends each record
 
     def only(self, wanted: np.ndarray) -> Records:
         """Give these records alone (bool ``[n]``)."""

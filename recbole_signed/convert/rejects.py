@@ -28,10 +28,8 @@ class Rejects:
     """Takes bad rows and writes them as escaped tab-separated text: file, line or row, column, reason, the raw row."""
 
     def __init__(self, path: Path | None) -> None:
-        self.counts: dict[str, int] = {}
-        """Rows taken, by the name of their file."""
-        self.first: str | None = None
-        """Place and reason of the first of them."""
+        self.counts: dict[str, int] = {}  # rows taken, by the name of their file
+        self.first: str | None = None  # place and reason of the first of them
         self.first_row: int | None = None
         self._path = path
         self._file: IO[str] | None = None

@@ -19,8 +19,7 @@ from recbole_signed.convert.raw_files import Records, blocks, existing_file, pla
 from recbole_signed.convert.rejects import RawText, blank_lines, refuse
 from recbole_signed.errors import UsageError, ending, wrong_separator
 
-BATCH_ROWS = 2_000_000
-"""Rows of a parquet file read at a time."""
+BATCH_ROWS = 2_000_000  # rows of a parquet file read at a time
 SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 WHITESPACE = "whitespace"
 _UNIT = "\x1f"  # the separator that longer separators are turned into before parsing: ASCII's unit separator
@@ -40,8 +39,7 @@ class RawTable:
 
     path: Path
     columns: tuple[str, ...]
-    is_text: ClassVar[bool] = True
-    """Whether values come as text."""
+    is_text: ClassVar[bool] = True  # whether values come as text
 
     def hint(self, column: str | None = None) -> str:
         """Return what helps where a column is missing, None for one under a usual name; ``""`` for nothing."""

@@ -28,8 +28,7 @@ from recbole_signed.ids_and_times import normal
 
 IntArray = npt.NDArray[np.int64]
 PAD = "[PAD]"
-PADDED_BYTES = 1 << 30
-"""What tokens may take up as an array of str, in which each has the room of the longest."""
+PADDED_BYTES = 1 << 30  # what tokens may take up as an array of str, in which each has the room of the longest
 
 
 def codes_of(column: pd.Series) -> npt.NDArray[Any]:
@@ -313,8 +312,7 @@ class SignReport:
     neutrals: int
     repeated_rows: int
     """Rows beyond the first of their user-item pair (within a part, where the data set is split already)."""
-    contradicting_pairs: int
-    """Pairs that carry both a like and a dislike."""
+    contradicting_pairs: int  # pairs that carry both a like and a dislike
 
 
 def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSettings, name: str) -> None:
@@ -334,12 +332,9 @@ def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSett
 class Resolved(NamedTuple):
     """What becomes of repeated pairs."""
 
-    stays: npt.NDArray[np.bool_]
-    """Which rows stay, ``[n_rows]``."""
-    repeated: int
-    """Rows after the first of their pair."""
-    contradicting: int
-    """Pairs with both signs."""
+    stays: npt.NDArray[np.bool_]  # which rows stay, `[n_rows]`
+    repeated: int  # rows after the first of their pair
+    contradicting: int  # pairs with both signs
 
 
 def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArray[np.integer]) -> IntArray:

@@ -203,8 +203,7 @@ class WindowLoader(TrainDataLoader):
 # ---- training ----
 
 
-SIGN = "sign"
-"""Column of a batch: 1 for a like, -1 for a dislike."""
+SIGN = "sign"  # column of a batch: 1 for a like, -1 for a dislike
 
 
 class SignedTrainDataLoader(AbstractDataLoader):

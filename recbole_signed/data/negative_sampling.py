@@ -19,8 +19,7 @@ from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
 
-ROUNDS = 16
-"""How often refused draws are repeated before what is left is drawn from the explicit complement."""
+ROUNDS = 16  # how often refused draws are repeated before what is left is drawn from the explicit complement
 MOST_BITS = 1 << 29
 """Pairs of a user and an item that are looked up in a table of one bit each, at most: 64 MB. More are searched for."""
 BUCKETS, STEPS = 4, 4
@@ -170,8 +169,7 @@ class SignedSampler:
     phase: str
     _refused: list[IntArray] | None = None
     """What may not be drawn, as keys; made at the first draw, as a ranking of all items draws nothing."""
-    _checked = False
-    """Whether it is known that each user has an item left to draw."""
+    _checked = False  # whether it is known that each user has an item left to draw
 
     def __init__(self, parts: Sequence[Any], distribution: str, alpha: float = 1.0, repeatable: bool = False) -> None:
         self.datasets = parts

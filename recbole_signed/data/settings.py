@@ -31,19 +31,14 @@ class SignedSettings:
     So unpickling a checkpoint imports this package, and no stock model is loaded with dislikes taken for likes.
     """
 
-    sign_field: str | None
-    """Column that holds -1, 0 or 1; None where ``sign_rule`` makes the sign."""
+    sign_field: str | None  # column that holds -1, 0 or 1; None where `sign_rule` makes the sign
     sign_rule: SignRule | None
-    duplicate_pairs: str
-    """Which row counts where a user-item pair repeats: ``last``, ``first`` or ``keep`` (all of them)."""
-    mask_dislikes: bool
-    """Never recommend at evaluation what the user disliked in training."""
-    mask_neutrals: bool
-    """Never recommend at evaluation what the user saw in training without a verdict."""
+    duplicate_pairs: str  # which row counts where a user-item pair repeats: `last`, `first` or `keep` (all of them)
+    mask_dislikes: bool  # never recommend at evaluation what the user disliked in training
+    mask_neutrals: bool  # never recommend at evaluation what the user saw in training without a verdict
     mask_valid_at_test: bool
     """Hide validation likes in the test phase (RecBole does, SIGformer's published protocol does not)."""
-    mask_repeats: bool
-    """Also hide held-out likes that were already seen in training (then nobody can hit them)."""
+    mask_repeats: bool  # also hide held-out likes that were already seen in training (then nobody can hit them)
     neutral_weight: float = 0.0
     """Weight in the signed graph of an exposure without a verdict: above 0 a weak like, below 0 a weak dislike."""
     mask_seen: bool = True

@@ -39,10 +39,8 @@ class SplitRule:
     leave_one_out: str
     by_user: bool
     by_time: bool
-    cold: str = ""
-    """``item`` or ``user`` under ``CI`` and ``CU``; ``ratios`` are then those of the other rows."""
-    cold_share: float = 0.0
-    """Share of the items, or users, that are held out."""
+    cold: str = ""  # `item` or `user` under `CI` and `CU`; `ratios` are then those of the other rows
+    cold_share: float = 0.0  # share of the items, or users, that are held out
 
     @classmethod
     def from_eval_args(cls, eval_args: Mapping[str, Any]) -> SplitRule:

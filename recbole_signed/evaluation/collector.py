@@ -67,15 +67,13 @@ class _Gathered:
 class _Batch:
     """The held-out pairs of one batch; rows refer to ``scores``."""
 
-    scores: torch.Tensor
-    """``[n_rows, n_items]``"""
+    scores: torch.Tensor  # `[n_rows, n_items]`
     interaction: Any
     like_u: torch.Tensor
     like_i: torch.Tensor
     dislike_u: torch.Tensor
     dislike_i: torch.Tensor
-    like_count: torch.Tensor
-    """``[n_rows]``"""
+    like_count: torch.Tensor  # `[n_rows]`
 
     @cached_property
     def likes(self) -> torch.Tensor:

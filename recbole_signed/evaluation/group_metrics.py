@@ -33,10 +33,8 @@ GROUPS = "rec.groups"
 class EdgeGroups(NamedTuple):
     """The group of every user and item of a data set, by RecBole's ids."""
 
-    user: torch.Tensor
-    """``[n_users]``"""
-    item: torch.Tensor
-    """``[n_items]``"""
+    user: torch.Tensor  # `[n_users]`
+    item: torch.Tensor  # `[n_items]`
     n_item_groups: int
 
     @classmethod
@@ -75,16 +73,11 @@ def _groups(n_edges: npt.NDArray[np.int64], bounds: tuple[int, ...]) -> torch.Te
 
 
 class _Grouped(NamedTuple):
-    like: npt.NDArray[np.bool_]
-    """``[n_users, max_k]``: the item at this rank is a held-out like."""
-    n_likes: npt.NDArray[np.integer[Any]]
-    """``[n_users]``, with repeated rows as often as they occur."""
-    user: npt.NDArray[np.integer[Any]]
-    """``[n_users]``, the user's group."""
-    item: npt.NDArray[np.integer[Any]]
-    """``[n_users, max_k]``, the group of the item at this rank."""
-    n_likes_in: npt.NDArray[np.integer[Any]]
-    """``[n_users, n_item_groups]``, distinct ones."""
+    like: npt.NDArray[np.bool_]  # `[n_users, max_k]`: the item at this rank is a held-out like
+    n_likes: npt.NDArray[np.integer[Any]]  # `[n_users]`, with repeated rows as often as they occur
+    user: npt.NDArray[np.integer[Any]]  # `[n_users]`, the user's group
+    item: npt.NDArray[np.integer[Any]]  # `[n_users, max_k]`, the group of the item at this rank
+    n_likes_in: npt.NDArray[np.integer[Any]]  # `[n_users, n_item_groups]`, distinct ones
 
 
 class _GroupMetric(PerUserMetric, TopkMetric):

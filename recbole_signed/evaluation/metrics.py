@@ -44,14 +44,10 @@ LIKE, DISLIKE = 1, 2
 class HeldOut(NamedTuple):
     """What is known of the evaluated users' top ``max_k`` items, and how much is held out of each user."""
 
-    like: npt.NDArray[np.bool_]
-    """``[n_users, max_k]``: the item at this rank is a held-out like."""
-    dislike: npt.NDArray[np.bool_]
-    """``[n_users, max_k]``: a held-out dislike (and a like, if the pair has both signs)."""
-    n_likes: CountArray
-    """``[n_users]``; repeated rows count as often as they occur, as in the published protocol."""
-    n_dislikes: CountArray
-    """``[n_users]``; distinct items."""
+    like: npt.NDArray[np.bool_]  # `[n_users, max_k]`: the item at this rank is a held-out like
+    dislike: npt.NDArray[np.bool_]  # `[n_users, max_k]`: a held-out dislike (and a like, if the pair has both signs)
+    n_likes: CountArray  # `[n_users]`; repeated rows count as often as they occur, as in the published protocol
+    n_dislikes: CountArray  # `[n_users]`; distinct items
 
 
 class PerUserMetric(AbstractMetric):

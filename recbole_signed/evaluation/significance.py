@@ -19,28 +19,23 @@ import numpy.typing as npt
 from scipy import stats
 
 FloatArray = npt.NDArray[np.float64]
-Progress = Callable[[float], None]
-"""Called with the share of the work that is done, from 0 to 1."""
+Progress = Callable[[float], None]  # called with the share of the work that is done, from 0 to 1
 
 RESAMPLES = 10_000
 ALPHA = 0.05
 T, WILCOXON, PERMUTATION = "t", "wilcoxon", "permutation"
 TESTS = (T, WILCOXON, PERMUTATION)
-DECIMALS = 6
-"""Differences count to this decimal: values are float32, and ties and zeros decide ranks and sign patterns."""
+DECIMALS = 6  # differences count to this decimal: values are float32, and ties and zeros decide ranks and sign patterns
 
-_CHUNK_CELLS = 1 << 18
-"""Cells of resamples x users at a time: some 2 MB in each array, which stay in a core's cache."""
+_CHUNK_CELLS = 1 << 18  # cells of resamples x users at a time: some 2 MB in each array, which stay in a core's cache
 
 
 @dataclass(frozen=True)
 class PValues:
     """The p-values of one test, ``[n_comparisons]`` each; nan where it has no answer, as with fewer than two users."""
 
-    better: FloatArray
-    """Of "no better", against "the first model is better"."""
-    two_sided: FloatArray
-    """Of "no difference", against "one of the two is better"."""
+    better: FloatArray  # of "no better", against "the first model is better"
+    two_sided: FloatArray  # of "no difference", against "one of the two is better"
 
     def holm(self) -> PValues:
         """Return them corrected by :func:`holm`, each kind as a family of its own."""

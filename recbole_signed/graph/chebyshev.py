@@ -29,19 +29,14 @@ from recbole_signed.graph.spectral import (
     split,
 )
 
-KRYLOV_BLOCK, KRYLOV_STEPS = 16, 12
-"""Columns and steps of the block Lanczos that begins."""
+KRYLOV_BLOCK, KRYLOV_STEPS = 16, 12  # columns and steps of the block Lanczos that begins
 CONVERGED = 1e-2
 """Residual, over the eigenvalue, below which a leading vector is taken as it is and kept out of the filter."""
-GROWTH = 1e6
-"""By how much a filter may let directions grow over each other: float32 has that much room."""
-ENOUGH = 1e5
-"""By how much the last wanted direction has to grow over the unwanted ones; more changes nothing."""
+GROWTH = 1e6  # by how much a filter may let directions grow over each other: float32 has that much room
+ENOUGH = 1e5  # by how much the last wanted direction has to grow over the unwanted ones; more changes nothing
 
-OVERSAMPLING = 64
-"""Vectors beyond the wanted ones that are iterated."""
-BLOCK = 32
-"""Vectors beyond the wanted ones that are kept for a warm start."""
+OVERSAMPLING = 64  # vectors beyond the wanted ones that are iterated
+BLOCK = 32  # vectors beyond the wanted ones that are kept for a warm start
 GOLDEN, MIX = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 STEEP = 1e-4
 """Smallest end of the interval, over the largest eigenvalue: a passage through the rest needs no polynomial."""
@@ -107,14 +102,10 @@ def ritz_pairs(operator: GramOperator, panels: list[Panel]) -> tuple[torch.Tenso
 class Survey:
     """What is known of the spectrum before the filter."""
 
-    leading: torch.Tensor
-    """Eigenvectors that have converged, ``[n, r]``."""
-    following: float
-    """The largest eigenvalue after theirs."""
-    bound: float
-    """About the eigenvalue after the ``width`` largest ones."""
-    last: float
-    """About the last of the ``k`` largest ones."""
+    leading: torch.Tensor  # eigenvectors that have converged, `[n, r]`
+    following: float  # the largest eigenvalue after theirs
+    bound: float  # about the eigenvalue after the `width` largest ones
+    last: float  # about the last of the `k` largest ones
 
     @classmethod
     def of(cls, operator: GramOperator, start: npt.NDArray[np.float32], k: int, width: int) -> Survey:

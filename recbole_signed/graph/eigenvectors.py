@@ -20,12 +20,9 @@ FloatArray = npt.NDArray[np.float64]
 
 DENSE_BELOW = 512
 """Sides of at most that many nodes, or of at most four times the number of vectors, are decomposed densely."""
-EQUAL = 10
-"""Decimals of the squared singular values, over the largest one, that have to differ for an order."""
-NULL = 1e-12
-"""Squared singular values below this part of the largest one are zero up to rounding."""
-KEPT_BYTES = 1 << 29
-"""Bytes of the decompositions that :func:`kept_eigenvectors` keeps."""
+EQUAL = 10  # decimals of the squared singular values, over the largest one, that have to differ for an order
+NULL = 1e-12  # squared singular values below this part of the largest one are zero up to rounding
+KEPT_BYTES = 1 << 29  # bytes of the decompositions that `kept_eigenvectors` keeps
 _kept: ContextVar[OrderedDict[bytes, tuple[FloatArray, FloatArray]] | None] = ContextVar("kept", default=None)
 
 

@@ -12,8 +12,7 @@ import torch
 
 CELLS = 1 << 19
 """Numbers that one chunk of rows holds: 2 MiB of float32, so that it stays in the cache; one row may need more."""
-ROWS_EACH = 64
-"""With fewer rows than one for so many nodes of the other side, another basis takes longer than it saves."""
+ROWS_EACH = 64  # with fewer rows than one for so many nodes of the other side, another basis takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -134,20 +133,16 @@ class _Edges:
 
 # ---- ridge regression from sparse features, of which the sums alone are kept ----
 
-BIAS_RIDGE = 1e-3
-"""Regularisation of the first feature, which every id with a row has: next to none."""
-PIECE = 20_000
-"""Ids whose features are multiplied at a time."""
+BIAS_RIDGE = 1e-3  # regularisation of the first feature, which every id with a row has: next to none
+PIECE = 20_000  # ids whose features are multiplied at a time
 
 
 @dataclass
 class RidgeSums:
     """The sums over ids that a ridge regression from features needs."""
 
-    gram: npt.NDArray[np.float64]
-    """F'F, ``[n_features, n_features]``."""
-    cross: npt.NDArray[np.float64]
-    """F'T, ``[n_features, n_targets]``."""
+    gram: npt.NDArray[np.float64]  # f'F, `[n_features, n_features]`
+    cross: npt.NDArray[np.float64]  # f'T, `[n_features, n_targets]`
     _solved: dict[float, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod

@@ -10,8 +10,7 @@ import torch
 
 from recbole_signed.graph.sparse_kernels import SparsePairs
 
-CEILING = 5.0
-"""Weights are cut off here before they are normalised."""
+CEILING = 5.0  # weights are cut off here before they are normalised
 
 
 @dataclass(frozen=True)

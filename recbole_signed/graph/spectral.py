@@ -20,10 +20,8 @@ import torch
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
 
-COLUMNS = 48
-"""Columns of a panel, at most."""
-CHUNK = 1_024
-"""Rows of a block that are multiplied by a small matrix at a time."""
+COLUMNS = 48  # columns of a panel, at most
+CHUNK = 1_024  # rows of a block that are multiplied by a small matrix at a time
 ROUGH, FINE = 3e-3, 1e-5
 """Smallest pivots of normalised columns with which a Gram matrix in float32, in float64 says enough about them."""
 
@@ -128,19 +126,14 @@ def _chunks(n: int) -> Iterator[slice]:
 
 FLAT = 1e-3
 """Where a Ritz value of the block is below this part of the largest, the products are made that are else saved."""
-REFRESH_ROWS = 1 << 15
-"""Rows that are multiplied at a time."""
+REFRESH_ROWS = 1 << 15  # rows that are multiplied at a time
 
 FloatArray = npt.NDArray[np.float64]
 
-ROWS = 1_024
-"""Rows that are multiplied at a time: bounds the memory, not the result."""
-SMALLEST = 1e-15
-"""What a factor is at least, so that a score over its square stays finite."""
-MOST_PUSH = 0.25
-"""Largest exponent of a like rate above the mean."""
-NULL = 1e-13
-"""Directions whose energy is below this part of the largest one's hold nothing but the rounding of float32."""
+ROWS = 1_024  # rows that are multiplied at a time: bounds the memory, not the result
+SMALLEST = 1e-15  # what a factor is at least, so that a score over its square stays finite
+MOST_PUSH = 0.25  # largest exponent of a like rate above the mean
+NULL = 1e-13  # directions whose energy is below this part of the largest one's hold nothing but the rounding of float32
 
 
 def inverse_power(degrees: FloatArray, smoothing: float, exponent: float) -> FloatArray:

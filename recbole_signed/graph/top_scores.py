@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import torch
 
-CHUNK = 64
-"""Scores of which the largest is taken first: the best k lie in the k chunks with the largest scores."""
-CHUNKS_FROM = 1 << 13
-"""Scores of a user from which on the best of each are found faster by chunks."""
+CHUNK = 64  # scores of which the largest is taken first: the best k lie in the k chunks with the largest scores
+CHUNKS_FROM = 1 << 13  # scores of a user from which on the best of each are found faster by chunks
 LONG = 1 << 16
 """Scores of a user from which the evaluation goes by chunks, too, in a fourth of the time; ties fall otherwise then."""
 

@@ -15,8 +15,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.plugin.facts import set_facts
 
-CELLS = 4_000_000
-"""Scores of all items that are made at a time to take some of them: bounds the memory, not the result."""
+CELLS = 4_000_000  # scores of all items that are made at a time to take some of them: bounds the memory, not the result
 
 
 class SignedRecommender(GeneralRecommender):

@@ -17,8 +17,7 @@ from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import tables
 from recbole_signed.model.losses import columns, dots, half_squared_norm, log_sum_exp, mean_bpr
 
-BOUND = 5.0
-"""Agreement beyond which a pair is not pulled any further together, as in the authors' code."""
+BOUND = 5.0  # agreement beyond which a pair is not pulled any further together, as in the authors' code
 
 
 class LightGCL(SignedRecommender):

@@ -141,8 +141,7 @@ def batch_norm_penalty(
 
 CELLS, CELLS_IN_CACHE = 4_000_000, 1 << 17
 """Products that are held at a time, on a GPU and on a CPU: bounds the memory, not the result."""
-SCALE = 2.0
-"""Of the squared distances in :func:`uniformity`."""
+SCALE = 2.0  # of the squared distances in `uniformity`
 
 
 def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[slice]:

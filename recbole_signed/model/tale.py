@@ -20,8 +20,7 @@ from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.ordered_likes import OrderedLikesRecommender
 
-DAY = 86_400_000
-"""Milliseconds."""
+DAY = 86_400_000  # milliseconds
 
 
 class TALE(OrderedLikesRecommender):

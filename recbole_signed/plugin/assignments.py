@@ -16,8 +16,7 @@ from recbole_signed.plugin.ranges import check_entries
 from recbole_signed.plugin.registry import PROPERTIES
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
-RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")
-"""RecBole's own default of ``metrics``."""
+RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")  # recBole's own default of `metrics`
 
 RECBOLE_TOPK = (10,)
 
@@ -26,14 +25,11 @@ SIGNED_METRICS = ("DislikeRecall", "DislikeShare", "SignAUC")
 
 DEFAULT_TOPK = (10, 20)
 
-RUNS = "runs"
-"""Folder, under the current one, of checkpoints and of the logs of a table's runs."""
+RUNS = "runs"  # folder, under the current one, of checkpoints and of the logs of a table's runs
 
-TUNED = "yaml/model"
-"""Folder, under the current one, of what ``tune`` chose: ``<data set>/<Model>.yaml``."""
+TUNED = "yaml/model"  # folder, under the current one, of what `tune` chose: `<data set>/<Model>.yaml`
 
-SPACES = "yaml/tune"
-"""Folder, under the current one, of a user's own search spaces: ``<Model>.yaml``."""
+SPACES = "yaml/tune"  # folder, under the current one, of a user's own search spaces: `<Model>.yaml`
 
 
 def space_file(model: str) -> Path:

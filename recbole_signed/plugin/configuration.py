@@ -41,16 +41,12 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     },
 }
 
-ML_100K_SIGNED = "ml-100k-signed"
-"""The data set that makes itself, from the ratings inside RecBole's wheel."""
-TOY_SIGNED = "toy-signed"
-"""The data set of the examples in the documentation, which ``convert toy`` makes."""
+ML_100K_SIGNED = "ml-100k-signed"  # the data set that makes itself, from the ratings inside RecBole's wheel
+TOY_SIGNED = "toy-signed"  # the data set of the examples in the documentation, which `convert toy` makes
 
-SMALL_BYTES = 20_000_000
-"""Size of interaction files, about a million rows, below which one thread is enough."""
+SMALL_BYTES = 20_000_000  # size of interaction files, about a million rows, below which one thread is enough
 
-EVAL_CELLS = 4_000_000
-"""Default ``eval_batch_size`` for signed data: scores per batch, or those of 64 or 128 users."""
+EVAL_CELLS = 4_000_000  # default `eval_batch_size` for signed data: scores per batch, or those of 64 or 128 users
 
 # fmt: off
 FREE_KEYS = frozenset((
@@ -97,8 +93,7 @@ class _BesideData:
 
     path: Path
     values: dict[str, Any]
-    replaced: dict[str, Any]
-    """What would hold of its keys without it."""
+    replaced: dict[str, Any]  # what would hold of its keys without it
 
     def defaults(self, config: Any) -> dict[str, Any]:
         """Return what would hold without it and the user."""

@@ -20,8 +20,7 @@ from typing import Any
 from recbole_signed.files import sha256
 from recbole_signed.plugin import registry
 
-OWN = "this package"
-"""The ``source`` of a model that is this package's own."""
+OWN = "this package"  # the `source` of a model that is this package's own
 KNOWN = frozenset((registry.PACKAGE.name, "recbole", "recbole_gnn", "torch", "abc", "typing", "builtins"))
 """Packages that are no code of a model's author."""
 

@@ -25,8 +25,7 @@ GNN_PACKAGE = "recbole_gnn"  # which looks among its own models first
 ENTRY_POINT_GROUP = "recbole_signed.models"
 PACKAGE = Path(__file__).parents[1]
 PROPERTIES = PACKAGE / "properties" / "model"
-OWN_MODEL_ROOMS = ("ssf", "model")
-"""The packages that hold the models of this package."""
+OWN_MODEL_ROOMS = ("ssf", "model")  # the packages that hold the models of this package
 INHERITED, INHERITED_METRICS = "RECBOLE_SIGNED_REGISTERED", "RECBOLE_SIGNED_METRICS"
 """Environment variables by which the processes that this one starts know what was registered here."""
 OWN_METRICS = (
@@ -43,12 +42,9 @@ class ModelEntry:
 
     name: str
     module: str
-    properties: Path | None = None
-    """Its default yaml."""
-    dataset: str | None = None
-    """``module:Class`` of a data set class of its own."""
-    trainer: str | None = None
-    """``module:Class`` of a trainer other than the class attribute ``trainer_class`` names."""
+    properties: Path | None = None  # its default yaml
+    dataset: str | None = None  # `module:Class` of a data set class of its own
+    trainer: str | None = None  # `module:Class` of a trainer other than the class attribute `trainer_class` names
 
 
 @dataclass(frozen=True)
@@ -57,12 +53,10 @@ class MetricEntry:
 
     name: str
     module: str
-    smaller: bool
-    """Whether smaller values are better."""
+    smaller: bool  # whether smaller values are better
 
 
-own_metrics: dict[str, MetricEntry] = {}
-"""By name."""
+own_metrics: dict[str, MetricEntry] = {}  # by name
 
 
 @dataclass

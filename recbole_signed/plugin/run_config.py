@@ -103,8 +103,7 @@ def given_settings(config: Any) -> dict[str, Any]:
     return {key: value for key, value in config.external_config_dict.items() if key not in ("model", "dataset", "seed")}
 
 
-PREDEFINED = "predefined"
-"""The split of files that are split already."""
+PREDEFINED = "predefined"  # the split of files that are split already
 
 
 def split_of(config: Any) -> dict[str, Any] | str:

@@ -38,8 +38,7 @@ class Comparison:
 
     table: Table
     rows: list[RunRow]
-    n_new: int
-    """How many runs this call made; the others were there already."""
+    n_new: int  # how many runs this call made; the others were there already
 
     def __str__(self) -> str:
         """The table as the command ``compare`` prints it."""

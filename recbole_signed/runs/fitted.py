@@ -33,17 +33,14 @@ class Fitted:
     """A model after its fit, with all that it came from."""
 
     config: Any
-    data: Any
-    """RecBole's data set before the split: it holds the vocabularies."""
+    data: Any  # recBole's data set before the split: it holds the vocabularies
     train_data: Any
     model: Any
     trainer: Any
     valid_data: Any
     test_data: Any
-    valid: Mapping[str, Any]
-    """Metrics on the validation part, as RecBole gives them; empty where there is none."""
-    seconds: float
-    """What the fit took, validation included."""
+    valid: Mapping[str, Any]  # metrics on the validation part, as RecBole gives them; empty where there is none
+    seconds: float  # what the fit took, validation included
 
 
 def fit_once(

@@ -32,8 +32,7 @@ _PREFIXES = ("dislike", "delta", "signed", "cold", "pooled")
 _WITHOUT_K = frozenset(("auc", "gauc", "mae", "rmse", "logloss", "signauc"))
 _WITH_K = frozenset(("recall", "hit", "precision", *_NAMES)) - _WITHOUT_K
 MEGABYTE = 1e6
-BEST = "best"
-"""What a cost is compared with besides the lines of a table: the smallest of them."""
+BEST = "best"  # what a cost is compared with besides the lines of a table: the smallest of them
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ class Column(Header):
 
     decimals: int = 4
     value: Callable[[RunRow], float | None] = lambda row: None
-    relative_to: str | None = None
-    """The line by whose mean the mean is divided, or :data:`BEST`; None: the number itself."""
+    relative_to: str | None = None  # the line by whose mean the mean is divided, or `BEST`; None: the number itself
 
 
 def metric_column(metric: str) -> Column:

@@ -25,12 +25,10 @@ from recbole_signed.runs.rows import FAILED, RunRow
 from recbole_signed.runs.spec import RunSpec
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-_STARTS = 10
-"""Times that a process is tried to be started."""
+_STARTS = 10  # times that a process is tried to be started
 _GRACE_SECONDS = 5.0
 _INTERRUPTED = 130
-_UNKNOWN = 255
-"""What multiprocessing gives for the exit status of a process where the one that forks was killed."""
+_UNKNOWN = 255  # what multiprocessing gives for the exit status of a process where the one that forks was killed
 # elsewhere a fork beside system libraries is not safe, or there is none
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
@@ -38,8 +36,7 @@ _CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "lin
 class Job:
     """A process that works for this one, with a pipe to it."""
 
-    task: Any = None
-    """What it is at; None while it has nothing to do."""
+    task: Any = None  # what it is at; None while it has nothing to do
 
     def __init__(self, work: Callable[..., object], arguments: tuple[Any, ...], log: Path, threads: int) -> None:
         """Start ``work`` with the end of a pipe and ``arguments``; the file ``log`` takes what it prints."""

@@ -22,8 +22,7 @@ from recbole_signed.runs.provenance import digest
 _logger = logging.getLogger(__name__)
 
 OK, FAILED = "ok", "failed"
-NO_VALUES = ""
-"""Stands for a file of values per user where no metric of a run is a mean over users, each ranked once."""
+NO_VALUES = ""  # stands for a file of values per user where no metric of a run is a mean over users, each ranked once
 _ID_DIGITS = 12
 Key = tuple[str, str, int, "str | None", "str | None"]
 
@@ -36,28 +35,22 @@ class RunRow:
     dataset: str
     seed: int
     status: str = OK
-    reason: str | None = None
-    """Why the run failed, in one line."""
+    reason: str | None = None  # why the run failed, in one line
     valid: dict[str, float | None] = field(default_factory=dict)
     """Metric in RecBole's spelling (``recall@20``) -> value on validation; None where it is not defined."""
     test: dict[str, float | None] = field(default_factory=dict)
     test_cases: int | None = None
     """Lists that the test metrics are means of: one for each evaluated user, or held-out like of a sequential model."""
     test_users: int | None = None
-    test_new_users: int | None = None
-    """Of these the users without a training edge."""
-    valid_metric: str | None = None
-    """The metric by which the best epoch was chosen."""
+    test_new_users: int | None = None  # of these the users without a training edge
+    valid_metric: str | None = None  # the metric by which the best epoch was chosen
     fit_seconds: float | None = None
     """Wall time of building the model and training it, validation included; without reading data."""
     fit_cpu_seconds: float | None = None
     """The processor time of the same, over all threads: less disturbed by what else the machine does."""
-    eval_seconds: float | None = None
-    """Wall time of the evaluation on the test part."""
-    peak_memory_bytes: int | None = None
-    """Largest resident size of the process during the run."""
-    base_memory_bytes: int | None = None
-    """Resident size before anything was read: the interpreter, torch and RecBole."""
+    eval_seconds: float | None = None  # wall time of the evaluation on the test part
+    peak_memory_bytes: int | None = None  # largest resident size of the process during the run
+    base_memory_bytes: int | None = None  # resident size before anything was read: the interpreter, torch and RecBole
     fit_memory_bytes: int | None = None
     """How far the resident size rose, above that with the data at hand, while the model was built and trained."""
     peak_gpu_memory_bytes: int | None = None
@@ -82,25 +75,19 @@ class RunRow:
     n_parameters: int | None = None
     config_hash: str | None = None
     """sha256 of the final configuration without paths, devices and progress bars: equal in any folder."""
-    data_sha256: str | None = None
-    """sha256 over the names and contents of the data set's atomic files."""
-    data_version: str | None = None
-    """The version in the ``dataset.json`` that lies beside them; None where there is none."""
-    request_hash: str | None = None
-    """sha256 of what a table asked for; None for a run outside a table."""
+    data_sha256: str | None = None  # sha256 over the names and contents of the data set's atomic files
+    data_version: str | None = None  # the version in the `dataset.json` that lies beside them; None where there is none
+    request_hash: str | None = None  # sha256 of what a table asked for; None for a run outside a table
     per_user: str | None = None
     """File of the test metrics of every user, beside the rows' file; :data:`NO_VALUES` where the run has none."""
     per_user_sha256: str | None = None
-    section: str | None = None
-    """The part of the table that made the row: the data set, or the name of a variant of it."""
-    label: str | None = None
-    """The model's name in that table."""
+    section: str | None = None  # the part of the table that made the row: the data set, or the name of a variant of it
+    label: str | None = None  # the model's name in that table
     tuned: dict[str, Any] | None = None
     """Where a table asked for tuned parameters: trials, training budget, seed, metric and split of their choice."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The configuration keys that were given, other than defaults."""
-    split: dict[str, Any] | str | None = None
-    """See :func:`~recbole_signed.plugin.split_of`."""
+    split: dict[str, Any] | str | None = None  # see `split_of`
     protocol: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None

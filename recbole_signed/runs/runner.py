@@ -38,22 +38,17 @@ from recbole_signed.runs.rows import NO_VALUES, RunRow
 from recbole_signed.runs.user_values import write
 from recbole_signed.trainer.checkpoints import rng_state, set_rng_state
 
-_SAY_SECONDS = 5.0
-"""How often a training tells its progress."""
+_SAY_SECONDS = 5.0  # how often a training tells its progress
 
 
 @dataclass(frozen=True)
 class Validated:
     """How far a training is at a validation."""
 
-    epoch: float
-    """Passes over the training data."""
-    score: float
-    """Of ``valid_metric``."""
-    steps: int
-    """Of the optimizer."""
-    cpu_seconds: float
-    """Processor time since the training began."""
+    epoch: float  # passes over the training data
+    score: float  # of `valid_metric`
+    steps: int  # of the optimizer
+    cpu_seconds: float  # processor time since the training began
 
 
 @each_warning_once()
@@ -353,8 +348,7 @@ class DataCache:
         self._random: dict[str, Any] = {}
         self._vocabulary: Any = None
         self._checksums: dict[tuple[str, str], str] = {}
-        self.n_read = 0
-        """How often files were read."""
+        self.n_read = 0  # how often files were read
 
     def read(self, config: Any) -> Any:
         """Return the data set of a configuration; the random generators are left as they are after a reading."""

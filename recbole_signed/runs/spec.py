@@ -53,22 +53,17 @@ DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 class RunSpec:
     """One run that a table asks for."""
 
-    label: str
-    """Row of the table: the model's class name, or another name for a variant of it."""
-    section: str
-    """Part of the table: the data set's name, or another name for a variant of it."""
+    label: str  # row of the table: the model's class name, or another name for a variant of it
+    section: str  # part of the table: the data set's name, or another name for a variant of it
     model: str
     dataset: str
     seed: int
     settings: dict[str, Any]
     request_hash: str
     data_sha256: str
-    per_user: Path | None = None
-    """Where the run's values per user go; they are not kept for None."""
-    serving: bool = False
-    """Whether it has to be measured too what the trained model costs in use; no part of the hash."""
-    tuned: dict[str, Any] | None = None
-    """As :attr:`recbole_signed.runs.rows.RunRow.tuned`."""
+    per_user: Path | None = None  # where the run's values per user go; they are not kept for None
+    serving: bool = False  # whether it has to be measured too what the trained model costs in use; no part of the hash
+    tuned: dict[str, Any] | None = None  # as `tuned`
 
     @property
     def key(self) -> tuple[str, str, int, str | None, str | None]:
@@ -117,12 +112,9 @@ class PlannedRow:
     section: str
     model: str
     dataset: str
-    settings: dict[str, Any]
-    """The table's RecBole keys."""
-    start: dict[str, Any]
-    """Values of keys with which ``tune`` begins, beside the defaults."""
-    tuned: Any
-    """What the table's key ``tuned`` says, see :func:`recbole_signed.runs.tuned.tuned_for`."""
+    settings: dict[str, Any]  # the table's RecBole keys
+    start: dict[str, Any]  # values of keys with which `tune` begins, beside the defaults
+    tuned: Any  # what the table's key `tuned` says, see `tuned_for`
 
 
 def _listed(value: Any) -> Any:
@@ -161,11 +153,9 @@ class TableSpec(TableParts):
     """Names of :data:`recbole_signed.runs.metric_columns.COSTS`."""
     relative_to: tuple[str, ...] = Field((), description=f"a list of models of the table, or of {BEST}")
     """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
-    serving: StrictBool = Field(False, description="true or false")
-    """Measure what the trained models cost in use."""
+    serving: StrictBool = Field(False, description="true or false")  # measure what the trained models cost in use
     _file: Path = PrivateAttr(Path("TABLE"))
-    _sources: tuple[TableSpec, ...] = PrivateAttr(())
-    """The tables whose rows it shows; none: it has rows of its own."""
+    _sources: tuple[TableSpec, ...] = PrivateAttr(())  # the tables whose rows it shows; none: it has rows of its own
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:

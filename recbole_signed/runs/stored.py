@@ -30,18 +30,15 @@ from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import SectionValues, best_of, is_there, read_section
 from recbole_signed.table import Line, Section, Table
 
-Places = dict[str, dict[str, list[RunRow]]]
-"""Section -> label -> one row of each seed."""
+Places = dict[str, dict[str, list[RunRow]]]  # section -> label -> one row of each seed
 
 
 @dataclass(frozen=True)
 class View:
     """Which rows a table shows, and what it says of them that is not in the rows."""
 
-    rows: dict[str, dict[str, list[str]]]
-    """Section -> label -> :attr:`RunRow.id` of each seed."""
-    figures: str
-    """Digest of what the table shows beside time and memory, which another machine does not change."""
+    rows: dict[str, dict[str, list[str]]]  # section -> label -> `id` of each seed
+    figures: str  # digest of what the table shows beside time and memory, which another machine does not change
     marks: Marks | None
 
     @classmethod
@@ -104,8 +101,7 @@ class StoredTable:
     spec: TableSpec
     places: Places
     table: Table
-    not_run: dict[str, list[str]]
-    """Section -> labels that the yaml file asks for and that have no row."""
+    not_run: dict[str, list[str]]  # section -> labels that the yaml file asks for and that have no row
 
     @property
     def results(self) -> list[Result]:
@@ -150,13 +146,10 @@ class Mark:
     """A best number that is better than every other one of its column."""
 
     section: str
-    metric: str
-    """In RecBole's spelling."""
+    metric: str  # in RecBole's spelling
     label: str
-    rival: str
-    """The model with the largest p against it."""
-    p: float
-    """That p, after Holm's correction."""
+    rival: str  # the model with the largest p against it
+    p: float  # that p, after Holm's correction
 
 
 @dataclass(frozen=True)
@@ -166,8 +159,7 @@ class Marks:
     marks: tuple[Mark, ...]
     n_comparisons: int
     alpha: float = ALPHA
-    values: str | None = None
-    """Digest of the checksums of the values per user that they come from."""
+    values: str | None = None  # digest of the checksums of the values per user that they come from
 
 
 def with_marks(table: Table, marks: Marks) -> Table:

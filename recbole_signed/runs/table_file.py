@@ -17,10 +17,8 @@ from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 EXTENDS, ROWS_FROM = "extends", "rows_from"
 NAMED = ("datasets", "models")
-POOL = "pool"
-"""Key of a data set: splits of the same data have one name here, and ``significance`` takes them together."""
-IDENTITY = ("dataset", POOL)
-"""Keys of a data set that say what it is, not how models run on it."""
+POOL = "pool"  # key of a data set: splits of the same data have one name here, and `significance` takes them together
+IDENTITY = ("dataset", POOL)  # keys of a data set that say what it is, not how models run on it
 DEFAULT_SEEDS = (2020,)
 Content = TypeVar("Content", bound=Mapping[str, Any])
 

@@ -22,8 +22,7 @@ _TAKEN_OVER = {"name", "data"}
 class Tuned:
     """The content of such a file."""
 
-    values: dict[str, Any]
-    """RecBole keys."""
+    values: dict[str, Any]  # RecBole keys
     how: dict[str, Any]
     """What the comment says: ``trials``, ``tried``, ``training_budget``, ``seed``, ``metric``, ``value`` and more."""
 

@@ -94,17 +94,13 @@ class SectionValues:
     """The values per user of all models on one data set of a table."""
 
     section: str
-    n_users: int
-    """How many users any run has ranked."""
+    n_users: int  # how many users any run has ranked
     metrics: tuple[str, ...]
     runs: dict[str, dict[int, FloatArray]]
     """Label -> seed -> ``[n_users, n_metrics]``, nan where one is missing; all in one order of users."""
-    drawn_by_seed: bool
-    """Whether the split is random: then equal users of different seeds have different test items."""
-    pooled: bool = False
-    """Whether the keys of ``runs`` are numbers of splits, see :func:`pooled_sections`, and not seeds."""
-    users: tuple[str, ...] = ()
-    """Their tokens, in the order of the rows."""
+    drawn_by_seed: bool  # whether the split is random: then equal users of different seeds have different test items
+    pooled: bool = False  # whether the keys of `runs` are numbers of splits, see `pooled_sections`, and not seeds
+    users: tuple[str, ...] = ()  # their tokens, in the order of the rows
 
     def means(self, number: int) -> dict[str, float]:
         """Return each model's value of a metric as its table has it; without those of which a run has none."""

@@ -82,8 +82,7 @@ class SignedTrainer(Trainer):
         stopped_by: ``"epochs"``, ``"early stopping"`` or ``"budget"``; None before the end.
     """
 
-    resumes = True
-    """Whether ``resume`` gives the training that would have been."""
+    resumes = True  # whether `resume` gives the training that would have been
     best_valid_score: Any
     best_valid_result: Any
     enable_amp: Any

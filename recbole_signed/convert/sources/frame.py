@@ -30,8 +30,7 @@ _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeErro
 @dataclass(frozen=True)
 class _Frame(RawTable):
     frame: pl.DataFrame
-    index: tuple[str, ...]
-    """Names of the columns that are the index of a pandas table, and so left out."""
+    index: tuple[str, ...]  # names of the columns that are the index of a pandas table, and so left out
     is_text = False
 
     def hint(self, column: str | None = None) -> str:

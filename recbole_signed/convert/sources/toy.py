@@ -26,18 +26,13 @@ _NEUTRAL_PER_USER = 2
 class Planted:
     """A planted data set and its truth; numbers of users and items follow ``users`` and ``items``."""
 
-    frame: pl.DataFrame
-    """user_id, item_id (text), rating (1 to 5), sign, timestamp (unix seconds), sorted by time."""
+    frame: pl.DataFrame  # user_id, item_id (text), rating (1 to 5), sign, timestamp (unix seconds), sorted by time
     users: tuple[str, ...]
     items: tuple[str, ...]
-    user_community: np.ndarray
-    """int64 ``[n_users]``."""
-    item_community: np.ndarray
-    """int64 ``[n_items]``."""
-    bad: np.ndarray
-    """bool ``[n_items]``: items that their own community dislikes."""
-    verdict: np.ndarray
-    """int8 ``[n_users, n_items]``: 1 the user likes the item, -1 dislikes it, 0 has no verdict."""
+    user_community: np.ndarray  # int64 `[n_users]`
+    item_community: np.ndarray  # int64 `[n_items]`
+    bad: np.ndarray  # bool `[n_items]`: items that their own community dislikes
+    verdict: np.ndarray  # int8 `[n_users, n_items]`: 1 the user likes the item, -1 dislikes it, 0 has no verdict
 
     def verdict_of(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
         """Verdicts int8 ``[len(users), len(items)]`` in the order of other vocabularies, such as RecBole's."""

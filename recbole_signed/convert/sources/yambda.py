@@ -31,8 +31,7 @@ _ENDS = ("unlike", "undislike")
 _KEYS = ("uid", "item_id", "timestamp", "is_organic")
 END, DAY, GAP = 26_000_000, 86_400, 1_800
 """Of the official protocol: the end of the log, a day, and the gap before a part, in seconds."""
-_STATE_ROWS = 30_000_000
-"""Explicit events whose pairs are worked out at a time, about 40 bytes each."""
+_STATE_ROWS = 30_000_000  # explicit events whose pairs are worked out at a time, about 40 bytes each
 Window = tuple[int, int]
 _TEST = END - DAY
 _VALID = _TEST - GAP - DAY
