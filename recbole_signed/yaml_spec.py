@@ -112,12 +112,7 @@ for _each in (Loader, Dumper):
 def yaml_text(value: object, *, flow: bool = False, allow_unicode: bool = False) -> str:
     """Return a value as yaml that :class:`Loader` reads back; ``flow`` in one line, ``allow_unicode`` for people."""
     text: str = yaml.dump(
-        value,
-        Dumper=Dumper,
-        sort_keys=False,
-        default_flow_style=flow,
-        allow_unicode=allow_unicode,
-        width=2**30,
+        value, Dumper=Dumper, sort_keys=False, default_flow_style=flow, allow_unicode=allow_unicode, width=2**30
     )
     return text
 

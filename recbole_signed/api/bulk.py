@@ -38,13 +38,7 @@ _USUAL = ("title", "name", "item_title", "item_name")
 
 
 def write_recommendations(
-    model: Recommender,
-    output: Path | str,
-    users: Any = None,
-    k: int = 20,
-    *,
-    progress: bool = True,
-    **options: Any,
+    model: Recommender, output: Path | str, users: Any = None, k: int = 20, *, progress: bool = True, **options: Any
 ) -> dict[str, Any]:
     """Write what :meth:`Recommender.recommend` returns to a ``.parquet`` or ``.csv`` file, in bounded memory.
 

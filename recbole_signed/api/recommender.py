@@ -310,12 +310,7 @@ class Recommender:
     # ---- looking into the model ----
 
     def explain(
-        self,
-        user: Any,
-        item: Any,
-        *,
-        dislike_aversion: float | None = None,
-        dislike_strength: float | None = None,
+        self, user: Any, item: Any, *, dislike_aversion: float | None = None, dislike_strength: float | None = None
     ) -> ItemExplanation:
         """Say why a user gets an item: what each of the user's edges contributes, exactly, and in words.
 

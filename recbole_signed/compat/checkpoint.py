@@ -67,11 +67,7 @@ _NAMED = {  # what it may name or recreate, and never call
     "yaml.loader": "FullLoader SafeLoader",  # Config keeps the class with which it read its files
 }
 _CLASSES_BELOW = ("torch.nn.modules", "scipy.sparse")  # layers as in GRU4RecF; the matrices of EASE, ItemKNN
-_SPELLINGS = {
-    "__builtin__": "builtins",
-    "numpy.core.multiarray": "numpy._core.multiarray",
-    "pathlib._local": "pathlib",
-}
+_SPELLINGS = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray", "pathlib._local": "pathlib"}
 
 
 def _latin1(text: str, encoding: str) -> bytes:

@@ -97,9 +97,7 @@ class CachedDataUnpickler(CheckpointUnpickler):
         return super().find_class(module, name)
 
 
-_CALLED: dict[tuple[str, str], Callable[[], Any]] = {
-    ("torch.storage", "_load_from_bytes"): lambda: _tensor_storage,
-}
+_CALLED: dict[tuple[str, str], Callable[[], Any]] = {("torch.storage", "_load_from_bytes"): lambda: _tensor_storage}
 _PANDAS_NAMED = {
     "pandas.core.frame": ("DataFrame",),
     "pandas.core.series": ("Series",),

@@ -109,13 +109,7 @@ def ray_optional(_recbole: ModuleType) -> None:
     newer ones takes a dict. quick_start gets a stand-in whose `report` hands the metrics to the real `ray.tune` if
     that has been imported (it has in every Ray trial), and else does nothing.
     """
-    before = (
-        "torch.distributed",
-        "recbole.utils",
-        "recbole.config",
-        "recbole.data",
-        "recbole.data.transform",
-    )
+    before = ("torch.distributed", "recbole.utils", "recbole.config", "recbole.data", "recbole.data.transform")
     _stand_ins.serve("recbole.quick_start.quick_start", before, _ray_stand_in)
 
 
@@ -304,8 +298,7 @@ def amp_names(trainer: ModuleType) -> None:
     if not hasattr(torch.amp, "GradScaler") or isinstance(trainer.amp, types.SimpleNamespace):
         return
     trainer.amp = types.SimpleNamespace(  # type: ignore[attr-defined]
-        GradScaler=functools.partial(torch.amp.GradScaler, "cuda"),
-        autocast=functools.partial(torch.autocast, "cuda"),
+        GradScaler=functools.partial(torch.amp.GradScaler, "cuda"), autocast=functools.partial(torch.autocast, "cuda")
     )
     APPLIED["amp_names"] = f"torch {torch.__version__} warns of torch.cuda.amp"
 

@@ -138,11 +138,7 @@ class Clock:
     """Converts the time column of one source with one unit and one notation; a date without an offset is UTC."""
 
     def __init__(
-        self,
-        unit: TimeUnit = "auto",
-        notation: TimeFormat | None = None,
-        decimal: str | None = None,
-        remedy: str = "",
+        self, unit: TimeUnit = "auto", notation: TimeFormat | None = None, decimal: str | None = None, remedy: str = ""
     ) -> None:
         self._unit: str | None = None if unit == "auto" else unit
         self._given = unit != "auto"

@@ -48,11 +48,7 @@ def _signed_subclass(stock: Any) -> Any:
     def reduce(self: Any) -> tuple[Any, ...]:
         return _restore, (stock, self.__dict__)
 
-    return type(
-        f"Signed{stock.__name__}",
-        (signed, stock),
-        {"stock_name": stock.__name__, "__reduce__": reduce},
-    )
+    return type(f"Signed{stock.__name__}", (signed, stock), {"stock_name": stock.__name__, "__reduce__": reduce})
 
 
 def _restore(stock: type, state: dict[str, Any]) -> Any:

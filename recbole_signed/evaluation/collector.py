@@ -133,13 +133,7 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         wrapped(*args, **kwargs)
         return
     batch = _Batch(
-        scores,
-        interaction,
-        like_u,
-        like_i,
-        interaction.dislike_u,
-        interaction.dislike_i,
-        interaction.like_count,
+        scores, interaction, like_u, like_i, interaction.dislike_u, interaction.dislike_i, interaction.like_count
     ).with_likes()
     gathered = instance.__dict__.setdefault(_GATHERED, _Gathered())
     if not len(batch.scores):

@@ -26,9 +26,9 @@ class Recorded:
     """What an evaluation gave; nothing is computed before it is asked for, so that the evaluation can be timed."""
 
     user_field: str
-    metrics: dict[str, Any] = field(default_factory=dict)  # recBole's metrics by name
+    metrics: dict[str, Any] = field(default_factory=dict)  # RecBole's metrics by name
     batches: list[torch.Tensor] = field(default_factory=list)  # the internal user ids of each batch, in order
-    struct: Any = None  # recBole's `DataStruct`; None before the end of an evaluation
+    struct: Any = None  # RecBole's `DataStruct`; None before the end of an evaluation
 
     def users(self) -> npt.NDArray[np.int64]:
         """Return ``[n_users]`` internal ids in the order of the values."""

@@ -97,11 +97,7 @@ def _files(folder: Path, shard: int) -> list[Path]:
 
 
 def write_shards(
-    folder: Path | str,
-    pieces: Iterable[EdgeArrays],
-    n_users: int,
-    n_items: int,
-    users_per_shard: int = 1 << 19,
+    folder: Path | str, pieces: Iterable[EdgeArrays], n_users: int, n_items: int, users_per_shard: int = 1 << 19
 ) -> Shards:
     """Write a graph from pieces of edges in any order; a pair counts once in each sign, edges of sign 0 are left out.
 

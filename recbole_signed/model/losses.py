@@ -121,11 +121,7 @@ def mean_bpr(
 
 
 def batch_norm_penalty(
-    user_table: torch.Tensor,
-    item_table: torch.Tensor,
-    users: torch.Tensor,
-    items: torch.Tensor,
-    sampled: torch.Tensor,
+    user_table: torch.Tensor, item_table: torch.Tensor, users: torch.Tensor, items: torch.Tensor, sampled: torch.Tensor
 ) -> torch.Tensor:
     """Return half the squared norms of the table rows that a batch names, per edge (LightGCN's code): a scalar."""
     rows = (

@@ -41,10 +41,7 @@ class SignedLayer(nn.Module):
         if self.first:
             around = likes(*liking), dislikes(*disliking)
         else:
-            around = (
-                _joined(likes(*liking), dislikes(*disliking)),
-                _joined(likes(*disliking), dislikes(*liking)),
-            )
+            around = (_joined(likes(*liking), dislikes(*disliking)), _joined(likes(*disliking), dislikes(*liking)))
         return (
             tuple(self.lin_pos_l(near) + self.lin_pos_r(own) for near, own in zip(around[0], liking, strict=True)),
             tuple(self.lin_neg_l(near) + self.lin_neg_r(own) for near, own in zip(around[1], disliking, strict=True)),

@@ -68,10 +68,7 @@ class SiGRec(SignedRecommender):
         ranking = bpr(known[:, None], sampled).mean(dim=1)
         cosine = edges.known_scores(normalize(users, dim=1), normalize(items, dim=1))
         sign_cosine = torch.where(liked, 1.0 - cosine, (cosine - self.margin).relu())
-        tables = (
-            (self.user_embedding, self.item_embedding),
-            (self.user_dislikes, self.item_dislikes),
-        )
+        tables = ((self.user_embedding, self.item_embedding), (self.user_dislikes, self.item_dislikes))
         norms = sum(edges.squared_norms(user.weight, item.weight) for user, item in tables)
         total = (ranking * liked).sum() + self.cosine_weight * sign_cosine.sum() + 0.5 * self.reg_weight * norms
         return total / len(edges)

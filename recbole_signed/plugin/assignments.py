@@ -16,7 +16,7 @@ from recbole_signed.plugin.ranges import check_entries
 from recbole_signed.plugin.registry import PROPERTIES
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
-RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")  # recBole's own default of `metrics`
+RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")  # RecBole's own default of `metrics`
 
 RECBOLE_TOPK = (10,)
 

@@ -33,7 +33,7 @@ class Fitted:
     """A model after its fit, with all that it came from."""
 
     config: Any
-    data: Any  # recBole's data set before the split: it holds the vocabularies
+    data: Any  # RecBole's data set before the split: it holds the vocabularies
     train_data: Any
     model: Any
     trainer: Any

@@ -27,7 +27,7 @@ from recbole_signed.plugin.configuration import (
     unknown_dataset_error,
 )
 
-RECBOLE_DATA_PATH = "dataset"  # recBole's default `data_path`
+RECBOLE_DATA_PATH = "dataset"  # RecBole's default `data_path`
 
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 

@@ -9,14 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    StrictBool,
-    StrictInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, model_validator
 
 from recbole_signed import __version__
 from recbole_signed.atomic.signs import Settings, Sign

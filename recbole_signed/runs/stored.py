@@ -231,9 +231,7 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
 
 
 def find_marks(
-    sections: Sequence[SectionValues],
-    columns: Sequence[str],
-    stopped: Mapping[str, Collection[str]] | None = None,
+    sections: Sequence[SectionValues], columns: Sequence[str], stopped: Mapping[str, Collection[str]] | None = None
 ) -> Marks:
     """Find the marks, see the module's docstring."""
     from recbole_signed.evaluation.significance import holm, paired_t

@@ -38,7 +38,7 @@ class Restored:
     """A trained model with its data, split as it was in training."""
 
     config: Any
-    data: Any  # recBole's data set before the split
+    data: Any  # RecBole's data set before the split
     parts: tuple[Any, Any, Any]  # the loaders of the training, validation and test part
     model: Any
 
