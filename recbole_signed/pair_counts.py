@@ -65,7 +65,10 @@ class PairCounts:
 
     def add(self, sequences: Sequences, times: int = 1) -> None:
         """Add the pairs of users; ``times`` -1: take them away."""
-        first, second, weight = pairs(sequences if self.limit is None else newest_of_each(sequences, self.limit))
+        if self.limit is not None:
+            later = sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item))
+            sequences = sequences.only(later <= self.limit)
+        first, second, weight = pairs(sequences)
         if not len(first):
             return
         shape = self.n_items, self.n_items
@@ -149,9 +152,3 @@ def limit_of(sequences: Sequences, most: int = MOST) -> int | None:
     total = shorter + length * np.arange(len(length), 0, -1)  # if each user had no more than this one
     whole = int(np.searchsorted(total, most, side="right"))  # so many users have all of theirs counted
     return max(int(most - shorter[whole]) // (len(length) - whole), 1)
-
-
-def newest_of_each(sequences: Sequences, limit: int) -> Sequences:
-    """Return the newest ``limit`` verdicts of each user."""
-    later = sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item))
-    return sequences.only(later <= limit)

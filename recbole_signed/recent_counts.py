@@ -78,13 +78,10 @@ class RecentCounts:
             self._total, self._peak = self._total * shift, self._peak * shift
             self._squares, self._most_squares = self._squares * shift**2, self._most_squares * shift**2
             self.origin = newest
-        weight = self._weight(time)
+        weight = np.exp2((np.asarray(time, dtype=np.float64) - self.origin) / (self.half_life * DAY))
         np.add.at(self._counts, item, times * weight)
         self._total += times * float(weight.sum())
         self._squares += times * float(np.square(weight).sum())
         self._peak, self._most_squares = max(self._peak, float(weight.max())), max(self._most_squares, self._squares)
         # what is left of an item without exposures is rounding
         self._counts[item] = np.maximum(self._counts[item], 0.0)
-
-    def _weight(self, time: npt.NDArray[np.generic]) -> FloatArray:
-        return np.exp2((np.asarray(time, dtype=np.float64) - self.origin) / (self.half_life * DAY))

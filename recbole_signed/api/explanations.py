@@ -130,11 +130,6 @@ def explained(
     return replace(found, sentence=" ".join(_sentences(found, columns, settings, dates, fall)))
 
 
-def _named_features(features: pl.DataFrame) -> str:
-    rows = features.head(NAMED).iter_rows(named=True)
-    return ", ".join(f"{row['column']} {row['value']} ({row['contribution']:+.3g})" for row in rows)
-
-
 @dataclass(frozen=True)
 class _Edges:
     """Columns of :attr:`ItemExplanation.edges`, as arrays: masks of a frame take ten times as long for a few edges."""
@@ -206,7 +201,9 @@ def _sentences(
     for of, name in (("user", user), ("item", item)):
         parts = told.features.filter((pl.col("of") == of) & (pl.col("column") != ""))
         if parts.height:
-            said.append(f"Features of {of} {name} add most: {_named_features(parts)}.")
+            rows = parts.head(NAMED).iter_rows(named=True)
+            most = ", ".join(f"{row['column']} {row['value']} ({row['contribution']:+.3g})" for row in rows)
+            said.append(f"Features of {of} {name} add most: {most}.")
     return said
 
 

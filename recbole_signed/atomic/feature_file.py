@@ -102,18 +102,17 @@ def read_feature_file(
     kinds = _kinds(path, {name: kind for name, kind in types.items() if name != id_column}, wanted)
     try:
         text = path.read_bytes().decode(encoding)
-        frame = _with_quotes(path, separator, encoding, types) if '"' in text else _parse(text, separator, types)
+        if '"' in text:
+            from recbole_signed.atomic.inter_file import read_quoted  # imports pandas
+
+            frame = read_quoted(path, separator, encoding, types)
+        else:
+            frame = _parse(text, separator, types)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not {encoding} text ({error}); set 'encoding' to that of the file.") from error
     except pl.exceptions.PolarsError as error:
         raise UsageError(f"{path} can't be read: {str(error).splitlines()[0].rstrip('.')}.") from error
     return table_of(frame, id_column, kinds, str(path))
-
-
-def _with_quotes(path: Path, separator: str, encoding: str, types: Mapping[str, str]) -> pl.DataFrame:
-    from recbole_signed.atomic.inter_file import read_quoted  # imports pandas
-
-    return read_quoted(path, separator, encoding, types)
 
 
 def _parse(text: str, separator: str, types: Mapping[str, str]) -> pl.DataFrame:

@@ -65,7 +65,8 @@ def read_columns(
     integers: set[str] = set()
     if exact_integers in types and exact_integers not in known:
         position = positions[exact_integers]
-        integers = {exact_integers} if position < len(first_row) and _is_integer(first_row[position]) else set()
+        whole = position < len(first_row) and first_row[position].lstrip("-").isdigit()
+        integers = {exact_integers} if whole else set()
     try:
         return _by_polars(path, separator, encoding, len(header), positions, known, integers, progress), types
     except NotPlainError:
@@ -182,10 +183,6 @@ def _first_text(frame: pd.DataFrame, fields: Sequence[str]) -> str | None:
         if len(wrong):
             return f"row {wrong[0] + 1} of the column '{field}' holds {frame[field].iloc[wrong[0]]!r}, not a number"
     return None
-
-
-def _is_integer(text: str) -> bool:
-    return text.lstrip("-").isdigit()
 
 
 def parsed_blocks(

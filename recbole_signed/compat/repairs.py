@@ -207,13 +207,9 @@ def dok_update(_abstract_recommender: ModuleType) -> None:
     from scipy.sparse import dok_matrix
 
     if not hasattr(dok_matrix, "_update"):
-        dok_matrix._update = _update_entries
+        dok_matrix._update = lambda self, entries: self._dict.update(entries)
         APPLIED["dok_update"] = f"scipy {scipy.__version__} has no dok_matrix._update, which LightGCN and others call"
     warnings.filterwarnings("ignore", r"torch\.sparse\.SparseTensor", UserWarning, r"recbole\.model")
-
-
-def _update_entries(self: Any, entries: dict[tuple[int, int], float]) -> None:
-    self._dict.update(entries)
 
 
 def refuse_pandas_3(_data: ModuleType) -> None:

@@ -85,12 +85,9 @@ class Batch:
             raise UsageError(f"{self.place(index)}: {said(index)}{remedy and f'; {remedy}'}.")
         for index in map(int, bad):
             row = int(self.rows[index])
-            shown = column and self.called(column)
-            taker.add(self.origin, self.unit, row, shown, said(index), self._raw(index, row))
+            raw = json_row(self.frame, index) if self.raw is None else self.raw(row)
+            taker.add(self.origin, self.unit, row, column and self.called(column), said(index), raw)
         return self.keep(pl.Series(fit))
-
-    def _raw(self, index: int, row: int) -> str:
-        return json_row(self.frame, index) if self.raw is None else self.raw(row)
 
 
 def json_row(frame: pl.DataFrame, index: int) -> str:

@@ -160,7 +160,8 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: C
         "options": as_json(converter.options),
         "on_error": shared.on_error,
         "sign_rule": converter.rule.as_dict() if converter.rule else None,
-        "package_version": _package_version(),
+        # no import of the package itself, which would tie the converters to RecBole's plugin
+        "package_version": sys.modules[__name__.partition(".")[0]].__version__,
         "licence": converter.licence,
         **rows,
         "rejected": (taker or Rejects(None)).as_dict(),
@@ -235,11 +236,6 @@ def _settings(converter: Converter, fields: dict[str, str], parts: list[str | No
 
 def _label(path: Path, input: Path | None) -> str:
     return path.relative_to(input).as_posix() if input is not None and input.is_dir() else path.name
-
-
-def _package_version() -> str:
-    # not an import of the package itself, which would tie the converters to RecBole's plugin
-    return sys.modules[__name__.partition(".")[0]].__version__
 
 
 def _write_features(

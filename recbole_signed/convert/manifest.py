@@ -38,7 +38,9 @@ def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) 
             for index, earlier in enumerate(everything):
                 counts[name].also_in[index] += pairs.join(earlier, on=_PAIR, how="semi").height
             everything.append(pairs)
-        total.add(_merge(everything) if len(everything) > 1 else everything[0])
+        if len(everything) > 1:
+            everything = [pl.concat(everything).group_by(_PAIR).agg(pl.col("rows", "likes", "dislikes").sum())]
+        total.add(everything[0])
     times = {name: _time_range(spool) for name, spool in parts.items()}
     known = [time for time in times.values() if time is not None]
     overall = (min(first for first, _ in known), max(last for _, last in known)) if known else None
@@ -127,10 +129,6 @@ def _pairs(spool: Spool, piece: int, pieces: int) -> pl.DataFrame:
         .with_columns(pl.col("rows", "likes", "dislikes").cast(pl.Int64))
         .collect()
     )
-
-
-def _merge(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts).group_by(_PAIR).agg(pl.col("rows", "likes", "dislikes").sum())
 
 
 def _time_range(spool: Spool) -> tuple[float, float] | None:

@@ -321,7 +321,7 @@ def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | s
 def _without_broken_json(records: Records, raw: RawText, columns: list[str], origin: str, problem: str) -> Records:
     """Refuse or leave out the lines of a block that are not JSON objects, or none that the parser takes."""
     texts = [text + b"\n" for text in records.block.split(b"\n")[:-1]]
-    objects = np.array([_is_object(text) for text in texts])
+    objects = np.array([_object(text) is not None for text in texts])
     broken = np.flatnonzero(~objects).tolist() or _unparsable(texts, 0, len(texts), columns)
     for index in broken:
         reason = problem if objects[index] else "not a JSON object; every line is one object like {...}"
@@ -343,10 +343,6 @@ def without_nested(batch: Batch, column: str) -> Batch:
         for place in np.flatnonzero(~flat).tolist():
             flat[place] = isinstance((_object(raw(int(batch.rows[place]))) or {}).get(shown), str)
     return batch.require(flat, "column {column!r} holds {value}, an id is a text or a number; write it as one", column)
-
-
-def _is_object(text: bytes) -> bool:
-    return _object(text) is not None
 
 
 def _keys(text: str | bytes) -> tuple[str, ...]:

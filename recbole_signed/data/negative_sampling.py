@@ -177,12 +177,9 @@ class SignedSampler:
         self.user_num, self.item_num = parts[0].user_num, parts[0].item_num
         self.alpha, self.repeatable = alpha, repeatable
         self.phases = list(PHASES)
-        self._keys = [] if repeatable else [self._liked(part) for part in parts]
+        liked = [[part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field)] for part in parts]
+        self._keys = [] if repeatable else [distinct(users * self.item_num + items) for users, items in liked]
         self.set_distribution(distribution)
-
-    def _liked(self, part: Any) -> IntArray:
-        users, items = (part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
-        return distinct(users * self.item_num + items)
 
     def _refuse_full_users(self) -> None:
         most = self.item_num - 1 if self.distribution == "uniform" else len(self._candidates)

@@ -61,7 +61,9 @@ class PerUserMetric(AbstractMetric):
 
     def calculate_metric(self, dataobject: Any) -> dict[str, float]:
         """Return the mean over the users who count, or nan, rounded to ``metric_decimal_place``."""
-        return {key: round(mean_of_counted(v), self.decimal_place) for key, v in self.per_user(dataobject).items()}
+        counted = {key: values[~np.isnan(values)] for key, values in self.per_user(dataobject).items()}
+        means = {key: float(each.mean()) if len(each) else float("nan") for key, each in counted.items()}
+        return {key: round(mean, self.decimal_place) for key, mean in means.items()}
 
 
 class SignedTopkMetric(PerUserMetric, TopkMetric):
@@ -225,12 +227,6 @@ def register(evaluator_register_module: ModuleType, metrics: Mapping[str, type[A
         tables.metric_types[name] = metric.metric_type
         if metric.smaller and name not in tables.smaller_metrics:
             tables.smaller_metrics.append(name)
-
-
-def mean_of_counted(values: FloatArray) -> float:
-    """Return the mean of the values that are not nan; nan where all are."""
-    counted = values[~np.isnan(values)]
-    return float(counted.mean()) if len(counted) else float("nan")
 
 
 def of_both_signs(values: FloatArray, n_likes: CountArray, n_dislikes: CountArray) -> FloatArray:

@@ -207,7 +207,8 @@ class DegreeCounts:
                     total += np.bincount(items[first : first + PIECE], minlength=n_items)
             likes, dislikes = (np.diff(indptr).astype(np.int64) for indptr, _ in sides)
             keys, counts = np.unique(likes << 32 | dislikes, return_counts=True)
-            pairs.update(dict(zip(zip(*_halves(keys), strict=True), counts.tolist(), strict=True)))
+            halves = zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True)
+            pairs.update(dict(zip(halves, counts.tolist(), strict=True)))
         all_reduced(totals)
         if dist.is_available() and dist.is_initialized():
             gathered: list[Counter[tuple[int, int]]] = [Counter() for _ in range(dist.get_world_size())]
@@ -231,10 +232,6 @@ def all_reduced(values: torch.Tensor) -> torch.Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
     return values
-
-
-def _halves(keys: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    return (keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist()
 
 
 def _median(values: npt.NDArray[np.float64], how_many: npt.NDArray[np.int64]) -> float:

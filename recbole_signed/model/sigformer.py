@@ -90,16 +90,12 @@ class SIGformer(SignedRecommender):
             users, items = self.user_mark.argsort(), self.item_mark.argsort()
             order = torch.cat([users, items + self.n_users])
             generator = torch.Generator().manual_seed(int(self.walk_seed))
-            walks = self._marked_walks(users.cpu().argsort(), items.cpu().argsort())
+            user, item, likes = self._edges
+            marked = users.cpu().argsort()[user], items.cpu().argsort()[item]
+            walks = WalkGraph.from_edges(*marked, likes, self.n_users, self.n_items).to(self.device)
             mean = self._propagate(start[order], self.positions[order], walks, generator)[order.argsort()]
         users, items = mean.split([self.n_users, self.n_items])
         return users, items
-
-    def _marked_walks(self, user_rank: torch.Tensor, item_rank: torch.Tensor) -> WalkGraph:
-        users, items, likes = self._edges
-        return WalkGraph.from_edges(user_rank[users], item_rank[items], likes, self.n_users, self.n_items).to(
-            self.device
-        )
 
     def _propagate(
         self, state: torch.Tensor, positions: torch.Tensor, graph: WalkGraph, generator: torch.Generator | None

@@ -173,13 +173,12 @@ def _small_print(rows: Sequence[RunRow]) -> str:
         ("split", different(describe_split(row.split) for row in rows)),
         ("protocol", different(row.protocol for row in rows)),
         ("evaluated users", different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings)),
-        ("best epoch by validation", different(_metric_text(row.valid_metric) for row in rows)),
+        (
+            "best epoch by validation",
+            different(metric_column(each).header for row in rows if (each := row.valid_metric)),
+        ),
     ]
     return "; ".join(f"{name} {value}" for name, value in parts if value)
-
-
-def _metric_text(metric: str | None) -> str:
-    return metric_column(metric).header if metric else ""
 
 
 def _notes(rows: Sequence[RunRow], note: str | None) -> tuple[str, ...]:

@@ -99,7 +99,10 @@ def compare(
     part = bool(only or datasets)
     spec = TableSpec.read(path).only(only, datasets)
     store = RowStore(rows_file_of(path) if output is None else path_of(output, "output") / f"{path.stem}.jsonl")
-    requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
+    requests = list(spec.requests(possible=finished))
+    if spec.per_user:
+        folder = users_folder(store.file)
+        requests = [replace(request, per_user=folder / file_name(request)) for request in requests]
     if not (requests or finished):
         raise UsageError(f"{path} asks for no run: 'per_dataset' leaves every model out; take a false out of it.")
     if per_user and not spec.per_user:
@@ -156,10 +159,6 @@ def _write(view: View, kept: View | None, table: Table, rows_file: Path, *, rene
     if renewed or not (same and tested and markdown_file.is_file()):
         view.write(view_file(rows_file))
         replace_text(markdown_file, to_markdown(table))
-
-
-def _with_users(request: RunSpec, spec: TableSpec, rows_file: Path) -> RunSpec:
-    return replace(request, per_user=users_folder(rows_file) / file_name(request)) if spec.per_user else request
 
 
 def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool], jobs: int, store: RowStore) -> int:

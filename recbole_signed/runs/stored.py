@@ -194,7 +194,11 @@ def marks_of(
 ) -> Marks | None:
     """Return the marks of a table, ``kept`` ones if of the same values; None without values per user of all runs."""
     places = places_of(results)
-    whole = {name: rows for name, rows in places.items() if _have_values(rows)}
+    whole = {
+        name: labels
+        for name, labels in places.items()
+        if len(labels) > 1 and all(row.per_user_sha256 for rows in labels.values() for row in rows)
+    }
     if not whole:
         return None
     state = _state(whole, columns)
@@ -216,10 +220,6 @@ def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
         section: {label: rows for label, rows in labels.items() if all(row.ok for row in rows)}
         for section, labels in places.items()
     }
-
-
-def _have_values(labels: Mapping[str, Sequence[RunRow]]) -> bool:
-    return len(labels) > 1 and all(row.per_user_sha256 for rows in labels.values() for row in rows)
 
 
 def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequence[str]) -> str:
