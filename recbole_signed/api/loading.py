@@ -20,7 +20,7 @@ from recbole_signed.convert.raw_files import check_expanded
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ARCHIVE_DAMAGE, damage_of_archive, path_of, require_file
 from recbole_signed.plugin.configuration import check_dataset_name
-from recbole_signed.trainer.restoring import read_checkpoint, restored
+from recbole_signed.trainer.checkpoints import read_checkpoint, restored
 
 
 def load(path: Path | str, *, data_path: Path | str | None = None, device: str = "cpu") -> Recommender:

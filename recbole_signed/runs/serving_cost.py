@@ -32,7 +32,7 @@ from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memor
 from recbole_signed.model import SignedRecommender
 from recbole_signed.plugin import make_config
 from recbole_signed.plugin.run_config import given_settings, quiet_log
-from recbole_signed.trainer.restoring import read_checkpoint, restore_data, restore_model
+from recbole_signed.trainer.checkpoints import read_checkpoint, restore_data, restore_model
 
 N_USERS = 1000
 REPEATS = 5

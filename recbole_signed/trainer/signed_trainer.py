@@ -19,6 +19,7 @@ from recbole_signed.trainer.checkpoints import (
     check_vocabulary,
     grown_optimizer,
     grown_parameters,
+    read_checkpoint,
     rng_state,
     set_loader_state,
     set_rng_state,
@@ -27,7 +28,6 @@ from recbole_signed.trainer.checkpoints import (
     vocabulary_of,
     without_layers,
 )
-from recbole_signed.trainer.restoring import read_checkpoint
 
 
 class _BudgetSpentError(Exception):
