@@ -13,7 +13,6 @@ AFTER = 3.0  # seconds after which a step is said to go on; of a shorter one not
 PAUSES = 10.0, 60.0
 """Seconds between the first lines where there is no terminal, and at most: each pause is twice the one before."""
 _MOVES = 0.1
-
 Say = Callable[[str], None]  # says what a step is at now
 
 

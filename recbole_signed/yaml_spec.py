@@ -16,7 +16,6 @@ from recbole_signed.errors import UsageError, ending
 MAX_VALUES = 1_000_000
 """Values that a file may hold, those behind each alias counted each time: aliases of aliases grow exponentially."""
 MAX_WHOLE = 2**64  # whole numbers beyond it fit no column, seed or size
-
 _BOOL = "tag:yaml.org,2002:bool"
 _CONFLICT = re.compile("^(<{7}|>{7})( |$)", re.MULTILINE)
 
@@ -32,12 +31,8 @@ class Loader(yaml.SafeLoader):
         """Return the top of the document."""
         top = super().get_single_node()
         if top is not None and _size(top, {}) > MAX_VALUES:
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"it holds more than {MAX_VALUES:,} values, aliases counted each time, or an alias within itself",
-                top.start_mark,
-            )
+            what = f"it holds more than {MAX_VALUES:,} values, aliases counted each time, or an alias within itself"
+            raise _wrong(what, top.start_mark)
         return top
 
     def get_single_data(self) -> Any:
@@ -45,26 +40,20 @@ class Loader(yaml.SafeLoader):
         try:
             return super().get_single_data()
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:  # of dates, !!int x, ...
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a value is not what its form or its tag says ({type(error).__name__}: {error})"
-            ) from error
+            raise _wrong(f"a value is not what its form or its tag says ({type(error).__name__}: {error})") from error
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Return the text of a node."""
         text = super().construct_scalar(node)
         if isinstance(text, str) and ("\0" in text or any("\ud800" <= each <= "\udfff" for each in text)):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{text[:80]!r} has a character that no text in UTF-8 or file name holds", node.start_mark
-            )
+            raise _wrong(f"{text[:80]!r} has a character that no text in UTF-8 or file name holds", node.start_mark)
         return text
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Return the whole number of a node."""
         number: int = super().construct_yaml_int(node)
         if not -MAX_WHOLE < number < MAX_WHOLE:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the whole number {node.value[:30]} has more than 64 bits", node.start_mark
-            )
+            raise _wrong(f"the whole number {node.value[:30]} has more than 64 bits", node.start_mark)
         return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -77,11 +66,13 @@ class Loader(yaml.SafeLoader):
                 key_node.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
             key = key_node.value
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is there twice", key_node.start_mark
-                )
+                raise _wrong(f"the key '{key}' is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _wrong(what: str, mark: yaml.Mark | None = None) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, mark)
 
 
 def _size(node: yaml.Node, known: dict[int, float]) -> float:

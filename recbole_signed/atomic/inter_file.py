@@ -26,9 +26,7 @@ from recbole_signed.progress import told
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 MISSING = ("", *sorted(MISSING_TOKENS))  # what pandas takes for a missing value, in RecBole's files as everywhere
-
 BLOCK_BYTES = 32 << 20
-
 _USUAL_PARTS = ("train", "valid", "test")
 
 

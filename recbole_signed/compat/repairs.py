@@ -26,7 +26,6 @@ from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, check_archive
 from recbole_signed.errors import UsageError
 
 APPLIED: dict[str, str] = {}  # name of each repair that changed something in this process, and why
-
 _OWN_CODE = frozenset({"recbole", "recbole_gnn", "recbole_signed"})  # whose calls of torch.load are served
 
 

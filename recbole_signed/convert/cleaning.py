@@ -21,7 +21,6 @@ from recbole_signed.errors import UsageError, counted
 
 _IDS = ("user_id", "item_id")
 _NUMBER = r"^[0-9]{1,18}$"
-
 BoolArray = npt.NDArray[np.bool_]
 Spools = Mapping["str | None", "Spool"]
 MIN_LIKES, K_CORE = 1, 2
@@ -87,10 +86,9 @@ def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
         "steps": steps,
     }
     renumbered = {
-        name: pl.DataFrame({"raw": ids, "new": new}).filter(pl.col("new").is_not_null()).sort(pl.col("new").cast(int))
-        for name, ids, new in (
-            (name, ids, names[name]) for name, ids in zip(_IDS, (rows.users, rows.items), strict=True) if name in names
-        )
+        name: pl.DataFrame({"raw": ids, "new": names[name]}).drop_nulls("new").sort(pl.col("new").cast(int))
+        for name, ids in zip(_IDS, (rows.users, rows.items), strict=True)
+        if name in names
     }
     return Cleaned(_rewritten(spools, rows, stays, names, folder), report, renumbered)
 
@@ -312,23 +310,14 @@ class Spool:
         """Yield the rows sorted by ``timestamp``, ties as they came; all as they came where there is none."""
         scan = self.scan()
         timed = "timestamp" in scan.collect_schema().names()
-        if not timed or self.pieces == 1:
-            if self.pieces == 1:
-                frame = scan.collect()
-                yield frame.sort("timestamp", maintain_order=True) if timed else frame
-                return
-            for segment in self._segments:
-                yield pl.read_parquet(segment)
-            yield from self._pending
+        if not timed:
+            yield from self.frames() if self.pieces > 1 else [scan.collect()]
             return
         time = pl.col("timestamp")
-        bounds = self._bounds(scan)
+        bounds = self._bounds(scan) if self.pieces > 1 else []
         for low, high in zip([None, *bounds], [*bounds, None], strict=True):
-            piece = scan
-            if low is not None:
-                piece = piece.filter(time >= low)
-            if high is not None:
-                piece = piece.filter(time < high)
+            piece = scan if low is None else scan.filter(time >= low)
+            piece = piece if high is None else piece.filter(time < high)
             yield piece.collect().sort("timestamp", maintain_order=True)
 
     def _bounds(self, scan: pl.LazyFrame) -> list[float]:

@@ -19,7 +19,6 @@ import numpy as np
 from recbole_signed.errors import UsageError
 
 _NEWLINE = ord("\n")
-
 _HEADER = ("file", "row", "column", "reason", "raw row")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
 

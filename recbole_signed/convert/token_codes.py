@@ -12,7 +12,6 @@ import polars as pl
 from recbole_signed.arrays import first_rows
 
 CodeArray = npt.NDArray[np.int32]
-
 _SEEDS = 4  # how many hash functions are tried before two tokens that share a hash are taken for a fault
 
 

@@ -12,7 +12,6 @@ from recbole_signed.arrays import distinct, spans
 from recbole_signed.graph import LONG
 
 IntArray = npt.NDArray[np.int64]
-
 ROWS, MORE_ROWS, MOST_CELLS = 64, 256, 43_000_000
 """Users scored at a time, the same in a catalogue of LONG items or more, and the most scores that these may take."""
 

@@ -18,7 +18,6 @@ from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
-
 ROUNDS = 16  # how often refused draws are repeated before what is left is drawn from the explicit complement
 MOST_BITS = 1 << 29
 """Pairs of a user and an item that are looked up in a table of one bit each, at most: 64 MB. More are searched for."""

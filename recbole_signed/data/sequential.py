@@ -17,7 +17,6 @@ from recbole_signed.data.split import SplitRule, TimeCuts
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
-
 SIGN_LIST, GAP_LIST = "sign_list", "gap_list"
 READS = ("likes", "events", "windows")
 

@@ -21,7 +21,6 @@ from recbole_signed.errors import UsageError, ending
 
 IntArray = npt.NDArray[np.int64]
 TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
-
 N_PARTS = 3
 _LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
 

@@ -183,20 +183,18 @@ def _with_counts(columns: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
+    trained = (args[0] if args else kwargs["train_data"])._dataset
     if instance.register.need(GROUPS):
-        train_data = args[0] if args else kwargs["train_data"]
-        setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
+        setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(trained, instance.config))
     if instance.register.need(COLD):
-        train_data = args[0] if args else kwargs["train_data"]
-        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(train_data._dataset))
+        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(trained))
 
 
 def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
     """Return ``[n_rows, max_k + 1]`` of type int32, as described at ``COLD``."""
     cold: torch.Tensor | None = getattr(collector, _COLD_ITEMS, None)
     if cold is None:
-        wanted = [name for name in group_metrics.COLD_METRICS if collector.register.has_metric(name)]
-        raise group_metrics.no_training_edges(", ".join(wanted))
+        raise group_metrics.no_training_edges(collector, group_metrics.COLD_METRICS)
     n_rows, n_items = batch.scores.shape
     # in random order: among equal scores those come first that stand first, and RecBole numbers items as they appear
     order = torch.randperm(n_items, generator=torch.Generator().manual_seed(0))
@@ -212,8 +210,7 @@ def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
 def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
     found: EdgeGroups | None = getattr(collector, _EDGE_GROUPS, None)
     if found is None:
-        wanted = [name for name in group_metrics.GROUP_METRICS if collector.register.has_metric(name)]
-        raise group_metrics.no_training_edges(", ".join(wanted))
+        raise group_metrics.no_training_edges(collector, group_metrics.GROUP_METRICS)
     users = batch.interaction[collector.config["USER_ID_FIELD"]]
     return found.of_batch(users, items, batch.likes, batch.scores.shape[1]).to(batch.scores.device)
 

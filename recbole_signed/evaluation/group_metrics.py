@@ -5,6 +5,7 @@ An edge is a like or a dislike; a pair counts once. A group that nobody is in ha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,10 +165,11 @@ GROUP_METRICS: dict[str, type[PerUserMetric]] = {
 """The metrics of this module by class name, as they are written under ``metrics:``."""
 
 
-def no_training_edges(metric: str) -> UsageError:
+def no_training_edges(collector: Any, metrics: Iterable[str]) -> UsageError:
     """Return the error for an evaluation that has not seen the training part."""
+    wanted = ", ".join(name for name in metrics if collector.register.has_metric(name))
     return UsageError(
-        f"{metric} groups by training edges, which this evaluation has not seen; train with the same trainer, or call "
+        f"{wanted} groups by training edges, which this evaluation has not seen; train with the same trainer, or call "
         "trainer.eval_collector.data_collect(train_data) before trainer.evaluate()."
     )
 

@@ -275,8 +275,8 @@ def dislike_share_at(like: npt.NDArray[np.bool_], dislike: npt.NDArray[np.bool_]
     return np.cumsum(dislike, axis=1) / known
 
 
-def hit_at(hits: npt.NDArray[np.bool_]) -> FloatArray:
-    """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0."""
+def hit_at(hits: npt.NDArray[np.bool_], relevant: CountArray | None = None) -> FloatArray:
+    """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0, whatever is ``relevant``."""
     return np.asarray(np.cumsum(hits, axis=1) > 0, dtype=np.float64)
 
 

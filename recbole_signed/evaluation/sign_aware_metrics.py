@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_signed.data.edge_groups import in_group, split_group
@@ -14,7 +12,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     DISLIKE,
     VERDICTS,
-    CountArray,
+    AtEveryK,
     FloatArray,
     HeldOut,
     PerUserMetric,
@@ -45,6 +43,7 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
     """
 
     metric_need = [TOPK, VERDICTS]  # noqa: RUF012 (RecBole's convention)
+    at_every_k: AtEveryK  # RecBole's metric
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -72,15 +71,10 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
     def _values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
         """Yield ``[n_users, max_k]`` for each gamma, and what follows its names."""
         held = self.used_info(dataobject)
-        gain, loss = self.value_of(held.like, held.n_likes), self.value_of(held.dislike, held.n_likes)
+        gain, loss = (self.at_every_k(shown, held.n_likes) for shown in (held.like, held.dislike))
         yield "", gain - self.gammas[0] * loss
         for label, gamma in zip(gamma_labels(self.gammas), self.gammas, strict=False):
             yield in_group("", label), gain - gamma * loss
-
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """Return RecBole's metric at every ``k`` with the ranks ``shown [n_users, max_k]`` for its hits."""
-        raise NotImplementedError
 
 
 class SignedRecall(SignAwareMetric):
@@ -93,10 +87,7 @@ class SignedRecall(SignAwareMetric):
     :math:`U^+` are the users with a held-out like; see the page of metrics for :math:`\gamma` and the denominator.
     """
 
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """See :meth:`SignAwareMetric.value_of`."""
-        return recall_at(shown, n_likes)
+    at_every_k = staticmethod(recall_at)
 
 
 class SignedNDCG(SignAwareMetric):
@@ -109,10 +100,7 @@ class SignedNDCG(SignAwareMetric):
     The denominator is the DCG of the best list, which holds likes alone; see the page of metrics.
     """
 
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """See :meth:`SignAwareMetric.value_of`."""
-        return ndcg_at(shown, n_likes)
+    at_every_k = staticmethod(ndcg_at)
 
 
 class SignedHit(SignAwareMetric):
@@ -123,10 +111,7 @@ class SignedHit(SignAwareMetric):
         [L_u \cap T^+_u \neq \emptyset] - \gamma [L_u \cap T^-_u \neq \emptyset] \right)
     """
 
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """See :meth:`SignAwareMetric.value_of`."""
-        return hit_at(shown)
+    at_every_k = staticmethod(hit_at)
 
 
 def signed_gammas(value: Any) -> tuple[float, ...]:

@@ -20,13 +20,11 @@ from scipy import stats
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[float], None]  # called with the share of the work that is done, from 0 to 1
-
 RESAMPLES = 10_000
 ALPHA = 0.05
 T, WILCOXON, PERMUTATION = "t", "wilcoxon", "permutation"
 TESTS = (T, WILCOXON, PERMUTATION)
 DECIMALS = 6  # differences count to this decimal: values are float32, and ties and zeros decide ranks and sign patterns
-
 _CHUNK_CELLS = 1 << 18  # cells of resamples x users at a time: some 2 MB in each array, which stay in a core's cache
 
 

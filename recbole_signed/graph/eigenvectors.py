@@ -17,7 +17,6 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from recbole_signed.graph.spectral import inverse_power
 
 FloatArray = npt.NDArray[np.float64]
-
 DENSE_BELOW = 512
 """Sides of at most that many nodes, or of at most four times the number of vectors, are decomposed densely."""
 EQUAL = 10  # decimals of the squared singular values, over the largest one, that have to differ for an order

@@ -16,7 +16,6 @@ from recbole_signed.graph.sparse_kernels import csr_product, csr_tensor
 from recbole_signed.graph.spectral import inverse_power
 
 CELLS = 1 << 25  # cells of `[chunk, n_users]` that a product may hold at a time: 128 MiB of float32
-
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 

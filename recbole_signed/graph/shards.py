@@ -25,7 +25,6 @@ from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.sparse_kernels import IndexArray
 
 PIECE = 1 << 24  # edges that are counted at a time
-
 Csr = tuple[IndexArray, IndexArray]  # `indptr [n_users + 1]` from 0 and `indices [n_edges]` of a 0/1 matrix
 EdgeArrays = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]
 """users, items, signs, each ``[n_edges]``."""
@@ -190,7 +189,7 @@ class DegreeCounts:
     """What a fit needs to know of all degrees."""
 
     likes: npt.NDArray[np.int64]  # likes of each item, `[n_items]`
-    dislikes: npt.NDArray[np.int64]  # Dislikes of each item, `[n_items]`
+    dislikes: npt.NDArray[np.int64]  # dislikes of each item, `[n_items]`
     n_users: int  # all users, with or without edges
     n_active: int  # users whose weighted degree is above 0
     median: float  # the median of their weighted degrees; 1 if there are none

@@ -32,7 +32,6 @@ def _compiled() -> Any:
 kernels = _compiled()
 IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Panel = npt.NDArray[np.float32]  # float32 `[n, some columns]`, contiguous by rows
-
 ROWS = 4_096  # rows of a product that are worked out at a time
 PATHS = 1 << 24  # paths of length two that are expanded at a time: about 200 MB. It bounds the memory, not the result.
 PRODUCTS = 20_000_000  # pairs of (like, like) that are multiplied at a time: bounds the memory, not the result

@@ -127,9 +127,7 @@ def _chunks(n: int) -> Iterator[slice]:
 FLAT = 1e-3
 """Where a Ritz value of the block is below this part of the largest, the products are made that are else saved."""
 REFRESH_ROWS = 1 << 15  # rows that are multiplied at a time
-
 FloatArray = npt.NDArray[np.float64]
-
 ROWS = 1_024  # rows that are multiplied at a time: bounds the memory, not the result
 SMALLEST = 1e-15  # what a factor is at least, so that a score over its square stays finite
 MOST_PUSH = 0.25  # largest exponent of a like rate above the mean

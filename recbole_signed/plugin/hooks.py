@@ -34,13 +34,9 @@ def install(trainers: Mapping[str, str]) -> None:
     registry.register_own_models()
     registry.register_inherited_models()
     for module_name in compat.REPAIRS:
-        _when_imported(module_name, lambda module: compat.apply(module.__name__, module))
+        wrapt.register_post_import_hook(lambda module: compat.apply(module.__name__, module), module_name)
     for module_name, hook in _HOOKS.items():
-        _when_imported(module_name, hook)
-
-
-def _when_imported(module_name: str, hook: Callable[[ModuleType], None]) -> None:
-    wrapt.register_post_import_hook(hook, module_name)
+        wrapt.register_post_import_hook(hook, module_name)
 
 
 def _on_recbole(module: ModuleType) -> None:
@@ -243,11 +239,9 @@ def _on_data_utils(module: ModuleType) -> None:
 def _on_metric_register(module: ModuleType) -> None:
     from recbole_signed.evaluation import group_metrics, metrics, sign_aware_metrics
 
-    metrics.register(module)
-    metrics.register(module, metrics.POOLED_METRICS)
-    metrics.register(module, sign_aware_metrics.SIGN_AWARE_METRICS)
-    metrics.register(module, group_metrics.GROUP_METRICS)
-    metrics.register(module, group_metrics.COLD_METRICS)
+    for kinds in (metrics.METRICS, metrics.POOLED_METRICS, sign_aware_metrics.SIGN_AWARE_METRICS):
+        metrics.register(module, kinds)
+    metrics.register(module, {**group_metrics.GROUP_METRICS, **group_metrics.COLD_METRICS})
 
 
 def _on_collector(module: ModuleType) -> None:

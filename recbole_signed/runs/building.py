@@ -15,7 +15,6 @@ from recbole_signed.runs.tuned import budgets_text
 from recbole_signed.table import Cell, Header, Line, Mark, Section, Table
 
 Result = tuple[str, str, RunRow]  # part of the table (a data set), line of the table (a model), and one of its rows
-
 BUDGET, CUT_SHORT = "budget", "†"  # what `stopped_by` says of a training that its budget ended, and its mark in a table
 PLATEAU = 1.05  # what a trained model reaches at most, as a share of popularity's value, if it only ranks by popularity
 _LONGEST_REASON = 140

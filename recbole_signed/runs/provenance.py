@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from recbole_signed.convert import dataset_versions as data_versions
 from recbole_signed.convert.sources.movielens import ensure_ml100k
 from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
+from recbole_signed.plugin import registry
 from recbole_signed.plugin.configuration import (
     DATA_ROOT,
     ML_100K_SIGNED,
@@ -28,7 +26,6 @@ from recbole_signed.plugin.configuration import (
 )
 
 RECBOLE_DATA_PATH = "dataset"  # RecBole's default `data_path`
-
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 
 NOT_RESULTS = frozenset(
@@ -44,8 +41,7 @@ NOT_RESULTS = frozenset(
 
 def digest(value: Any) -> str:
     """Return the sha256 of a value's JSON with sorted keys; tuples count as lists, objects as their text."""
-    text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return data_versions.digest(_plain(value))
 
 
 def _plain(value: Any) -> Any:
@@ -75,9 +71,8 @@ def data_folder(dataset: str, data_path: str | None = None) -> Path:
     if data_path is not None and not isinstance(data_path, (str, Path)):
         raise UsageError(f"data_path is {data_path!r}; it must be the folder of the data sets.")
     if dataset == "ml-100k":  # RecBole reads this one from its own package, whatever data_path says
-        spec = find_spec("recbole")
-        places = [] if spec is None else list(spec.submodule_search_locations or [])
-        folder = Path(places[0]) / "dataset_example" / dataset if places else Path(RECBOLE_DATA_PATH) / dataset
+        home = registry.recbole_folder()
+        folder = (Path(RECBOLE_DATA_PATH) if home is None else home / "dataset_example") / dataset
     else:
         folder = Path(data_path or RECBOLE_DATA_PATH) / dataset
         if data_path is None and not folder.is_dir():

@@ -20,7 +20,6 @@ from recbole_signed.files import parse_json
 from recbole_signed.runs.provenance import digest
 
 _logger = logging.getLogger(__name__)
-
 OK, FAILED = "ok", "failed"
 NO_VALUES = ""  # stands for a file of values per user where no metric of a run is a mean over users, each ranked once
 _ID_DIGITS = 12

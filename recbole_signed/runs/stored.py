@@ -100,13 +100,9 @@ class StoredTable:
     name: str
     spec: TableSpec
     places: Places
+    results: list[Result]  # the rows with their places
     table: Table
     not_run: dict[str, list[str]]  # section -> labels that the yaml file asks for and that have no row
-
-    @property
-    def results(self) -> list[Result]:
-        """The rows with their places."""
-        return [(section, label, row) for section, of in self.places.items() for label in of for row in of[label]]
 
 
 def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable | None:
@@ -129,13 +125,8 @@ def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable 
         for section in spec.datasets
     }
     results = [(section, label, row) for section, of in places.items() for label in of for row in of[label]]
-    return StoredTable(
-        yaml_file.stem,
-        spec,
-        places,
-        table_of(spec, results, view.marks),
-        {key: each for key, each in not_run.items() if each},
-    )
+    not_run = {section: labels for section, labels in not_run.items() if labels}
+    return StoredTable(yaml_file.stem, spec, places, results, table_of(spec, results, view.marks), not_run)
 
 
 ALPHA = 0.05

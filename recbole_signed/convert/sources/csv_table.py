@@ -44,7 +44,6 @@ _OTHER_DATES = (
     "month is"
 )
 _FIELD = {"user": "user_id", "item": "item_id", "rating": "rating", "sign": "sign", "time": "timestamp"}
-
 _NO_TEXT = (pl.Duration, pl.Binary, pl.Object)  # types of columns that are neither numbers nor can be written as text
 _BETWEEN, _MARKS, _NESTED = r"[|;,]", r"""[\[\]"']""", r"""^(\["|\{")"""
 """What stands between the values of a list in a text file, what around them, and how JSON that is nested begins."""
