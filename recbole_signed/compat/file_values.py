@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -87,9 +87,8 @@ class CachedDataUnpickler(CheckpointUnpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Return the object of that name; raise `pickle.UnpicklingError` if a cached data set has no use for it."""
-        found = _CALLED.get((module, name))
-        if found is not None:
-            return self._may_call(found())
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return self._may_call(_tensor_storage)
         if name in _PANDAS_NAMED.get(module, ()):
             return getattr(importlib.import_module(module), name)
         if name in _PANDAS_CALLED.get(module, ()):
@@ -97,7 +96,6 @@ class CachedDataUnpickler(CheckpointUnpickler):
         return super().find_class(module, name)
 
 
-_CALLED: dict[tuple[str, str], Callable[[], Any]] = {("torch.storage", "_load_from_bytes"): lambda: _tensor_storage}
 _PANDAS_NAMED = {
     "pandas.core.frame": ("DataFrame",),
     "pandas.core.series": ("Series",),

@@ -191,7 +191,7 @@ def open_table(
             return _Parquet(path, tuple(pl.scan_parquet(path).collect_schema().names()))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _broken_parquet(path, error) from error
-    sample = _first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
+    sample = first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
     if 3 * sample[0].count("\0") > len(sample[0]):  # every other one; a stray one is a fault of its own
         raise UsageError(
             f"{path.name} has null characters in its first line, as UTF-16 read as {encoding}; give its encoding, for "
@@ -219,7 +219,8 @@ def open_table(
     return _Delimited(path, names, separator, quote, encoding, has_header=not columns)
 
 
-def _first_lines(path: Path, encoding: str, *, header: bool) -> list[str]:
+def first_lines(path: Path, encoding: str = "utf-8", *, header: bool = False) -> list[str]:
+    """Return some first lines of a file that are not blank; a bad one before them is refused if it is the header."""
     with rejects.unrecorded() as bad:
         for block, first_line in blocks(path, encoding=encoding, size=1 << 16):
             lines = [line for line in block.decode().split("\n") if line]

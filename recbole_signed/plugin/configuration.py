@@ -130,19 +130,23 @@ def _protocol(name: Any) -> dict[str, Any]:
 
 
 def _find_folder(config: Any, dataset: str) -> Path:
-    """Return the data set's folder, and make ml-100k-signed, which needs no download, where it is missing."""
-    chosen = config.external_config_dict.get("data_path")
-    root = Path(chosen or config.internal_config_dict["data_path"])
-    if (
-        chosen is None
-        and not (root / dataset).is_dir()
-        and ((Path(DATA_ROOT) / dataset).is_dir() or dataset == ML_100K_SIGNED)
-    ):
-        root = Path(DATA_ROOT)
+    """Return the data set's folder, and keep where it is if nobody has said so."""
+    chosen, default = config.external_config_dict.get("data_path"), Path(config.internal_config_dict["data_path"])
+    root = data_root(dataset, chosen, default)
+    if chosen is None and root != default:
         config.internal_config_dict["data_path"] = str(root)
+    return root / dataset
+
+
+def data_root(dataset: str, chosen: str | Path | None, default: str | Path) -> Path:
+    """Return the folder of data sets that has one, and make ml-100k-signed, which needs no download, where missing."""
+    root, ours = Path(chosen or default), Path(DATA_ROOT)
+    missing = chosen is None and not (root / dataset).is_dir()
+    if missing and ((ours / dataset).is_dir() or dataset == ML_100K_SIGNED):
+        root = ours
     if dataset == ML_100K_SIGNED and not (root / dataset).is_dir():
         ensure_ml100k(root)
-    return root / dataset
+    return root
 
 
 def check_given(config: Any) -> None:

@@ -13,17 +13,10 @@ from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.convert import dataset_versions as data_versions
-from recbole_signed.convert.sources.movielens import ensure_ml100k
 from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
 from recbole_signed.plugin import registry
-from recbole_signed.plugin.configuration import (
-    DATA_ROOT,
-    ML_100K_SIGNED,
-    check_dataset_name,
-    has_interactions,
-    unknown_dataset_error,
-)
+from recbole_signed.plugin.configuration import check_dataset_name, data_root, has_interactions, unknown_dataset_error
 
 RECBOLE_DATA_PATH = "dataset"  # RecBole's default `data_path`
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
@@ -74,12 +67,7 @@ def data_folder(dataset: str, data_path: str | None = None) -> Path:
         home = registry.recbole_folder()
         folder = (Path(RECBOLE_DATA_PATH) if home is None else home / "dataset_example") / dataset
     else:
-        folder = Path(data_path or RECBOLE_DATA_PATH) / dataset
-        if data_path is None and not folder.is_dir():
-            ours = Path(DATA_ROOT) / dataset
-            folder = ours if ours.is_dir() or dataset == ML_100K_SIGNED else folder
-        if dataset == ML_100K_SIGNED and not folder.is_dir():
-            ensure_ml100k(folder.parent)
+        folder = data_root(dataset, data_path, RECBOLE_DATA_PATH) / dataset
     if not has_interactions(folder):
         raise unknown_dataset_error({"data_path": str(folder)})
     return folder

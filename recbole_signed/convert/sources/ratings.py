@@ -18,10 +18,9 @@ from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
 from recbole_signed.convert.columns import number, rule_from, sign_by_rule, token
 from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import blocks, existing_file, open_bytes, plain_suffix
-from recbole_signed.convert.rejects import unrecorded
+from recbole_signed.convert.raw_files import existing_file, open_bytes, plain_suffix
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import RawTable, open_table
+from recbole_signed.convert.tables import RawTable, first_lines, open_table
 from recbole_signed.errors import UsageError
 
 _ROLES = ("user_id", "item_id", "rating", "timestamp")
@@ -141,7 +140,7 @@ class Amazon(Rated):
         """The table, and its columns of user, item, rating, time."""
         edition, path = self.options.edition, self.file
         if plain_suffix(path) in (".csv", ".txt", ".data"):
-            first = _first_fields(path)
+            first = [field.strip().strip('"') for field in first_lines(path)[0].split(",")]
             named = any(set(names) <= set(first) for names in _NAMED)
             if not named and edition == "2023":
                 raise UsageError(f"{path.name} has no header {','.join(_NAMED[1])}, which the edition 2023 has.")
@@ -163,15 +162,6 @@ class Amazon(Rated):
         for batch in table.batches(names):
             batch = batch.select(*(pl.col(name).alias(role) for name, role in zip(names, _ROLES, strict=True)))
             yield number(batch, "timestamp", purpose="the time")
-
-
-def _first_fields(path: Path) -> list[str]:
-    with unrecorded():
-        for block, _ in blocks(path, size=1 << 16):
-            for line in block.decode().split("\n"):
-                if line.strip():
-                    return [field.strip().strip('"') for field in line.split(",")]
-    raise UsageError(f"{path.name} is empty.")
 
 
 def _edition(first: list[str], origin: str) -> str:
