@@ -115,8 +115,7 @@ _OF_DISK = frozenset((
 ))
 # fmt: on
 _OF_WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG))
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How polars says what the operating system said: the number is in the text alone."""
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how polars says it: the number is in the text alone
 _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
     *(ImportError, TypeError, ValueError, UnboundLocalError),

@@ -26,8 +26,7 @@ from recbole_signed.errors import MissingExtraError, UsageError, argument, endin
 _BLOCK = 1 << 20
 LOCK = "LOCK"
 PRIVATE = 0o700  # mode of folders that hold what users did: their owner alone looks into them, whatever the umask says
-ANOTHER_FILE = "make room, correct the permissions, or give the path of another file"
-"""What to do where a file that the user named can't be written."""
+ANOTHER_FILE = "make room, correct the permissions, or give the path of another file"  # for a file of the user's
 _OF_STATE = "nothing that was acknowledged before is lost, so make room or correct the permissions and start again"
 
 
@@ -39,8 +38,7 @@ def _nothing(step: str) -> None:
     """Nothing happens at a step."""
 
 
-reached: Callable[[str], None] = _nothing
-"""Called with the name of each step that a crash could follow; the tests of faults put a killer here."""
+reached: Callable[[str], None] = _nothing  # called with each step that a crash could follow, for tests of faults
 
 
 def at(step: str) -> None:

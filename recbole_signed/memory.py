@@ -9,13 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-"""Numbers of parameters of glibc's ``mallopt``, from its ``malloc.h``."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # parameters of `mallopt`, of glibc's `malloc.h`
 LARGE = 1 << 20  # bytes from which on a block is mapped on its own, and given back to the system as soon as it is freed
-SPARE = 4 << 20
-"""Bytes that may be free at the end of an arena; what a request takes and frees should not go through the system."""
-KEPT = 32 << 20
-"""Bytes up to which glibc keeps a freed block for the next one, and half of what may be free at the end of the heap."""
+SPARE = 4 << 20  # bytes that may be free at the end of an arena, so that small requests stay off the system
+KEPT = 32 << 20  # bytes up to which a freed block is kept, and half of what may be free at the end of the heap
 ARENAS = 1  # threads share so many arenas: what was freed in one is no use to another, and few of them allocate at once
 
 

@@ -20,14 +20,11 @@ from recbole_signed.sequences import IntArray, Sequences
 
 WINDOW = 5  # moments between the verdicts of a pair, at most
 REACH = 2 * WINDOW  # verdicts between them, at most
-WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)
-"""Weight of a pair by its distance in moments: 16 times .8 to the distance less one, rounded."""
+WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)  # of a pair by distance: 16 times .8 to the distance less 1
 EVENTS = 2_000_000  # verdicts whose pairs are counted at a time
-MOST = 20_000_000
-"""Verdicts that are counted at most: the newest of each user, the same number of all, where there are more."""
+MOST = 20_000_000  # verdicts counted at most: the newest of each user, the same number of all
 FEW = 2_000_000  # entries, and cells of the result, up to which a product is summed without making matrices
-LEVELS = 8
-"""How many times larger each part of the counts is than the next, at least: changes are merged as they add up."""
+LEVELS = 8  # least ratio of each part of the counts to the next: changes are merged as they add up
 
 FloatTable = npt.NDArray[np.float32]
 
@@ -52,8 +49,7 @@ class PairCounts:
     def __init__(self, n_items: int, limit: int | None = None) -> None:
         self.n_items, self.limit = n_items, limit
         self.parts: list[Part] = []
-        self.totals = np.zeros((2, n_items))
-        """Sum of each row, then of each column; float64, since those of popular items are above 2 to the 24."""
+        self.totals = np.zeros((2, n_items))  # sums of rows and of columns; float32 ends at 2 to the 24
 
     @classmethod
     def of(cls, sequences: Sequences, n_items: int) -> PairCounts:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 AFTER = 3.0  # seconds after which a step is said to go on; of a shorter one nothing is said
-PAUSES = 10.0, 60.0
-"""Seconds between the first lines where there is no terminal, and at most: each pause is twice the one before."""
+PAUSES = 10.0, 60.0  # seconds between lines without a terminal, the first and the most: each is twice the one before
 _MOVES = 0.1
 Say = Callable[[str], None]  # says what a step is at now
 

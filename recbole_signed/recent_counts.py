@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 DAY = 86_400_000.0  # milliseconds
 FAR = 400.0  # half-lives after the origin at which it is moved, since squares of weights would overflow later
-WORN = 1e-6
-"""Share of the largest weight ever in all counters (or sum of squares) below which what is left is mostly rounding."""
+WORN = 1e-6  # share of the largest sum ever, below which what is left is mostly rounding
 
 FloatArray = npt.NDArray[np.float64]
 

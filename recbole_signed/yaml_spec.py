@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recbole_signed.errors import UsageError, ending
 
-MAX_VALUES = 1_000_000
-"""Values that a file may hold, those behind each alias counted each time: aliases of aliases grow exponentially."""
+MAX_VALUES = 1_000_000  # of a file, those behind each alias counted each time: aliases of aliases grow
 MAX_WHOLE = 2**64  # whole numbers beyond it fit no column, seed or size
 _BOOL = "tag:yaml.org,2002:bool"
 _CONFLICT = re.compile("^(<{7}|>{7})( |$)", re.MULTILINE)

@@ -32,8 +32,7 @@ from recbole_signed.plugin import make_config
 FORMATS = (".parquet", ".csv")
 _NUMBER = re.compile(r"-?\d+(\.0+)?")
 _LINES = 10  # lines of progress at most, where the output is not a terminal
-_USUAL = ("title", "name", "item_title", "item_name")
-"""Columns that hold names where none is said, compared in lower case."""
+_USUAL = ("title", "name", "item_title", "item_name")  # columns that hold names where none is said, in lower case
 
 
 def write_recommendations(

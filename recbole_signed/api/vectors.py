@@ -13,8 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender
 
-_SIMILARITIES = ("item_filter", "item_similarity", "w")
-"""Where models keep item-item weights; of RecBole's, EASE and SLIMElastic in the second, ItemKNN in the third."""
+_SIMILARITIES = ("item_filter", "item_similarity", "w")  # where models keep item-item weights
 
 
 def vectors_of(model: Any, side: str) -> np.ndarray:

@@ -15,8 +15,7 @@ from recbole_signed.atomic.signs import ConfigLike, columns_of
 from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
 from recbole_signed.errors import UsageError, nearest
 
-SIDES = {"item": "ITEM_ID_FIELD", "user": "USER_ID_FIELD"}
-"""What has features, and the configuration key of its id column."""
+SIDES = {"item": "ITEM_ID_FIELD", "user": "USER_ID_FIELD"}  # what has features, and the key of its id column
 KINDS = {
     "token": "an indicator for each value",
     "tokens": "an indicator for each of several values, separated by blanks",

@@ -21,8 +21,7 @@ from recbole_signed.errors import UsageError
 
 MAX_TOKENS = 2048  # tokens of all columns together
 LEAST = 2  # known ids that must have a token
-LEVELS = {"bins": (16,), "levels": (64, 16, 4)}
-"""Quantile bins of a column of numbers, by how it is read. Each number divides the one before."""
+LEVELS = {"bins": (16,), "levels": (64, 16, 4)}  # quantile bins by kind; each number divides the one before
 TEXT_BUCKETS = 1024  # buckets that words and pairs of words are hashed into, for each column of text
 MAX_VECTOR = 1024  # longest vector of an embedding
 _OF, _WORD = "/", "="  # separator between the number of a bin and its level; prefix of a word among numbers

@@ -263,8 +263,7 @@ class RawRows:
     n_users: int
     n_items: int
     parts: Mapping[str, slice]  # where each part of a ready split lies; empty where there is one file
-    tokens: tuple[pl.Series, pl.Series] | None = None
-    """The texts of the users and of the items by number; None for rows that were not read from a file."""
+    tokens: tuple[pl.Series, pl.Series] | None = None  # texts of users and items by number; None: not from a file
 
     def __len__(self) -> int:
         return len(self.users)

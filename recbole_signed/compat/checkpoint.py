@@ -16,13 +16,10 @@ from typing import Any, ClassVar
 
 from recbole_signed.files import damage_of_archive
 
-TRUSTED_ROOTS: set[str] = {"recbole", "recbole_gnn", "recbole_signed"}
-"""Modules whose classes (theirs and those of modules below them) a checkpoint that RecBole reads may hold."""
+TRUSTED_ROOTS: set[str] = {"recbole", "recbole_gnn", "recbole_signed"}  # modules whose classes a checkpoint may hold
 
-VOCABULARY = "vocabulary"
-"""Key of a configuration: how many users and items its data set has, and a hash of their ids in order."""
-TRAINED_VOCABULARY = "trained_vocabulary"
-"""Key of a configuration that was read from a checkpoint: the vocabulary of the data of the training."""
+VOCABULARY = "vocabulary"  # key: how many users and items there are, and a hash of their ids in order
+TRAINED_VOCABULARY = "trained_vocabulary"  # the same of the training, where a checkpoint was read
 
 
 def check_archive(f: Any) -> None:

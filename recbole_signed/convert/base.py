@@ -76,11 +76,9 @@ class Part:
     the source has them ``rating`` and ``timestamp`` (unix seconds), and any further raw columns.
     """
 
-    name: str | None
-    """None for NAME.inter, else NAME.<name>.inter; RecBole's ``benchmark_filename`` lists them in this order."""
+    name: str | None  # None for NAME.inter, else NAME.<name>.inter, in RecBole's order of parts
     frames: Iterable[Batch | Frame]
-    types: Mapping[str, str] = field(default_factory=dict)
-    """RecBole's types of raw columns; ``guess`` is ``float`` if every value is a number without leading zeros."""
+    types: Mapping[str, str] = field(default_factory=dict)  # RecBole's types of raw columns; `guess`: by the values
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from recbole_signed.convert import rejects
 from recbole_signed.errors import UsageError
 
 Frame = pl.DataFrame | pl.LazyFrame
-FIX_ROW = "correct or drop the row, or leave out all bad rows with on_error=skip"
-"""The remedy where a value is missing, or not one that can be used."""
+FIX_ROW = "correct or drop the row, or leave out all bad rows with on_error=skip"  # where a value is missing or unfit
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Batch:
     rows: Sequence[int] | np.ndarray  # number of each row in that file `[n]`, counted from 1
     unit: str = "row"  # what `rows` counts: `line` in text files, `row` elsewhere
     raw: Callable[[int], str] | None = None  # gives the text of a row of the file by its number, as it stands there
-    names: Mapping[str, str] = field(default_factory=dict)
-    """For columns that are called otherwise in the file, their name there."""
+    names: Mapping[str, str] = field(default_factory=dict)  # for columns of another name in the file, that name
 
     def called(self, column: str) -> str:
         """Return the name of a column in the file, for the user."""

@@ -36,8 +36,7 @@ class Cleaned:
 
     spools: dict[str | None, Spool]
     report: dict[str, Any]  # what `dataset.json` says about it: the options, and for each step the rows that it dropped
-    renumbered: dict[str, pl.DataFrame] = field(default_factory=dict)
-    """After gap filling, for ``user_id`` and ``item_id``: columns ``raw`` and ``new``, text, by number."""
+    renumbered: dict[str, pl.DataFrame] = field(default_factory=dict)  # by id column after gap filling: `raw` and `new`
 
 
 @dataclass
@@ -221,8 +220,7 @@ def peel(
 class Core:
     """What :func:`signed_core` finds."""
 
-    step_of_row: np.ndarray
-    """int8 ``[n]``: 0 the row stays, ``MIN_LIKES`` or ``K_CORE`` what its user or item was first left out for."""
+    step_of_row: np.ndarray  # int8 `[n]`: 0 the row stays, else what its user or item was first left out for
     rounds: int  # how often both conditions were looked at until nothing changed
 
 

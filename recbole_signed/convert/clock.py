@@ -43,8 +43,7 @@ _WORDS = {
     "a": r"[A-Za-z]{3}",
     "A": r"[A-Za-z]{6,9}",
 }
-_COUNTS = {"d": "day", "m": "month", "H": "hour", "I": "hour", "M": "minute", "S": "second"}
-"""Codes of numbers of one digit or two."""
+_COUNTS = {"d": "day", "m": "month", "H": "hour", "I": "hour", "M": "minute", "S": "second"}  # of one digit or two
 _CODES = ", ".join(f"%{code}" for code in "YymbBdHIpMSfzaA")
 _DIGITS = {*_COUNTS, "Y", "y", "f"}
 _FIRST_SHORT_YEAR = 69  # of the last century, as in Python and POSIX

@@ -23,8 +23,7 @@ MISSING_TOKENS = frozenset((
 """Texts that pandas, and so RecBole, reads as no value at all."""
 DECIMAL_POINT, DECIMAL_COMMA = ".", ","
 _SHORT = r"^\s*-?[0-9](?:[.,](?P<decimals>[0-9]+))?[eE](?P<plus>\+?)(?P<exponent>[0-9]{1,3})\s*$"
-_FLOAT_DIGITS, _LARGEST_FLOAT_ID = 16, 2**53
-"""Decimal digits from which on, and the number up to which, float64 tells whole numbers apart."""
+_FLOAT_DIGITS, _LARGEST_FLOAT_ID = 16, 2**53  # from and up to which float64 tells whole numbers apart
 _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 
 

@@ -18,8 +18,7 @@ from recbole_signed.files import is_plain_name, parse_json, replacing, sha256
 from recbole_signed.yaml_spec import Spec, checked
 
 MANIFEST = "dataset.json"
-NOT_ATOMIC = ".tsv"
-"""Suffix of what lies beside atomic files for a reader: ids before they were numbered again, rejected rows."""
+NOT_ATOMIC = ".tsv"  # suffix of what lies beside atomic files for a reader: rejected rows, numbered ids
 REJECTED = f".rejected{NOT_ATOMIC}"
 _NO_DATA = (".yaml", ".yml", ".json", NOT_ATOMIC, ".png", ".svg", ".pdf", ".md", ".txt")
 _RECBOLE_READS = (".inter", ".user", ".item", ".kg", ".link", ".net")

@@ -38,10 +38,8 @@ _WIDE = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """What a file begins with, and the encoding that this tells of; each byte of its text is not a character."""
-_STRUCTURE = "\n\t ,;|:\"'09AZaz"
-"""Characters that are found in the bytes of a file, where its encoding writes them as ASCII does."""
-_NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")
-"""What Python has among its encodings that no file is written in."""
+_STRUCTURE = "\n\t ,;|:\"'09AZaz"  # characters that most encodings write as ASCII does
+_NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # no file is written in them
 _PACKED = (  # first bytes of a file, and what it is
     (b"PK\x03\x04", "a zip archive; extract it, and give the file that is in it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive; extract it, and give the file that is in it"),

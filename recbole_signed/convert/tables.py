@@ -28,8 +28,7 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 _JSON_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError)  # it varies by version
 _SAMPLE_LINES = 100
 _HEADER_AGAIN = "the header again, as where files were joined; remove the line, or leave out all with on_error=skip"
-_NOTE = re.compile(rb'\n*"?sep=([^\n"]{1,4})"?\n', re.IGNORECASE)
-"""The first line by which some programs tell a spreadsheet the separator."""
+_NOTE = re.compile(rb'\n*"?sep=([^\n"]{1,4})"?\n', re.IGNORECASE)  # tells a spreadsheet the separator, as first line
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 

@@ -310,8 +310,7 @@ class SignReport:
     likes: int
     dislikes: int
     neutrals: int
-    repeated_rows: int
-    """Rows beyond the first of their user-item pair (within a part, where the data set is split already)."""
+    repeated_rows: int  # rows beyond the first of their user-item pair (within a part of a ready split)
     contradicting_pairs: int  # pairs that carry both a like and a dislike
 
 

@@ -37,8 +37,7 @@ class _Rows:
 
     time: npt.NDArray[Any] | None
     part: npt.NDArray[np.int16]
-    number: IntArray | None = None
-    """Of the like among all likes in the order of users and time, where rows are made of sequences."""
+    number: IntArray | None = None  # of the like in the order of users and time, where rows are of sequences
 
     def take(self, rows: IntArray | npt.NDArray[np.bool_]) -> _Rows:
         time, number = (None if each is None else each[rows] for each in (self.time, self.number))

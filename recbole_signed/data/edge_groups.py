@@ -10,8 +10,7 @@ from recbole_signed.errors import UsageError
 
 USERS, ITEMS = "users", "items"
 KEYS = {USERS: "user_groups", ITEMS: "item_groups"}  # the configuration keys that hold the bounds
-DEFAULT_BOUNDS = {USERS: (0, 5, 20, 50), ITEMS: (5, 20, 50)}
-"""The largest number of edges in each group but the last, which has no end."""
+DEFAULT_BOUNDS = {USERS: (0, 5, 20, 50), ITEMS: (5, 20, 50)}  # most edges in each group but the last
 
 _NAME = re.compile(r"(?P<result>[^\[\]]+)\[(?P<group>(?:users|items) \d+(?:-\d+|\+)?|gamma \d[\d.e+-]*)\]")
 

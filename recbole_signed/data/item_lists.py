@@ -12,8 +12,7 @@ from recbole_signed.arrays import distinct, spans
 from recbole_signed.graph import LONG
 
 IntArray = npt.NDArray[np.int64]
-ROWS, MORE_ROWS, MOST_CELLS = 64, 256, 43_000_000
-"""Users scored at a time, the same in a catalogue of LONG items or more, and the most scores that these may take."""
+ROWS, MORE_ROWS, MOST_CELLS = 64, 256, 43_000_000  # users scored at a time, in a large catalogue, and most scores
 
 
 def users_at_a_time(n_items: int, cells: int) -> int:

@@ -19,10 +19,8 @@ from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
 ROUNDS = 16  # how often refused draws are repeated before what is left is drawn from the explicit complement
-MOST_BITS = 1 << 29
-"""Pairs of a user and an item that are looked up in a table of one bit each, at most: 64 MB. More are searched for."""
-BUCKETS, STEPS = 4, 4
-"""Parts per item that the sum of weights is divided into; items stepped over from a part's start before a search."""
+MOST_BITS = 1 << 29  # pairs that are looked up in a table of one bit each, at most (64 MB); more are searched for
+BUCKETS, STEPS = 4, 4  # parts per item of the sum of weights; items stepped over before a search
 
 
 def sifts_positives(config: Any) -> bool:
@@ -143,8 +141,7 @@ class UnseenItems:
 
 PHASES = ("train", "valid", "test")
 DISTRIBUTIONS = ("uniform", "popularity")
-MOST_ROUNDS = 100_000
-"""Rounds of repeated draws before the rest is drawn from the items that are left; RecBole repeats without end."""
+MOST_ROUNDS = 100_000  # of repeated draws before the rest is drawn from the items left; RecBole has no end
 
 
 class UsedItems:
@@ -166,8 +163,7 @@ class SignedSampler:
     """
 
     phase: str
-    _refused: list[IntArray] | None = None
-    """What may not be drawn, as keys; made at the first draw, as a ranking of all items draws nothing."""
+    _refused: list[IntArray] | None = None  # keys that may not be drawn; made at the first draw
     _checked = False  # whether it is known that each user has an item left to draw
 
     def __init__(self, parts: Sequence[Any], distribution: str, alpha: float = 1.0, repeatable: bool = False) -> None:

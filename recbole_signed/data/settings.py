@@ -14,8 +14,7 @@ from recbole_signed.plugin.facts import why_unsigned
 
 DUPLICATES = ("last", "first", "keep")
 DISLIKE_SPLITS = ("rule", "time")
-COLD = {"CI": "item", "CU": "user"}
-"""Splits that hold out all edges of some items, or of some users, which are drawn by the seed."""
+COLD = {"CI": "item", "CU": "user"}  # splits that hold out all edges of some items, or users, by the seed
 
 
 def ranks_all(eval_args: Mapping[str, Any]) -> bool:
@@ -36,15 +35,11 @@ class SignedSettings:
     duplicate_pairs: str  # which row counts where a user-item pair repeats: `last`, `first` or `keep` (all of them)
     mask_dislikes: bool  # never recommend at evaluation what the user disliked in training
     mask_neutrals: bool  # never recommend at evaluation what the user saw in training without a verdict
-    mask_valid_at_test: bool
-    """Hide validation likes in the test phase (RecBole does, SIGformer's published protocol does not)."""
+    mask_valid_at_test: bool  # hide validation likes in the test phase; SIGformer's published protocol doesn't
     mask_repeats: bool  # also hide held-out likes that were already seen in training (then nobody can hit them)
-    neutral_weight: float = 0.0
-    """Weight in the signed graph of an exposure without a verdict: above 0 a weak like, below 0 a weak dislike."""
-    mask_seen: bool = True
-    """Never recommend at evaluation what the user liked before; False, as RecBole has it for sequential models."""
-    dislike_split: str = "rule"
-    """How dislikes follow a split by time: by the ``rule``, too, or only by the ``time`` of the first held-out like."""
+    neutral_weight: float = 0.0  # of an exposure in the graph: above 0 a weak like, below 0 a weak dislike
+    mask_seen: bool = True  # hide what the user liked before; False, as RecBole has it for sequential models
+    dislike_split: str = "rule"  # how dislikes follow a split by time: by the `rule` too, or by `time` alone
 
     @property
     def sign(self) -> Sign:

@@ -27,8 +27,7 @@ from recbole_signed.evaluation.metrics import (
     recall_at,
 )
 
-GROUPS = "rec.groups"
-"""Of each evaluated user: group, group at each rank, held-out likes by group; ``[n_users, 1 + max_k + n_groups]``."""
+GROUPS = "rec.groups"  # `[n_users, 1 + max_k + n_groups]`: group, group at each rank, likes held out by group
 
 
 class EdgeGroups(NamedTuple):
@@ -176,8 +175,7 @@ def no_training_edges(collector: Any, metrics: Iterable[str]) -> UsageError:
 
 # ---- items without a training edge, among such items alone: what a model makes of the new ones ----
 
-COLD = "rec.cold"
-"""Of each evaluated user: 1 at each rank of a new item that is a hit, new held-out likes; ``[n_users, max_k + 1]``."""
+COLD = "rec.cold"  # `[n_users, max_k + 1]`: 1 at each rank of a new item that is a hit, new likes held out
 
 
 def without_edges(dataset: Any) -> torch.Tensor:

@@ -34,10 +34,8 @@ CountArray = npt.NDArray[np.integer[Any]]
 AtEveryK = Callable[[npt.NDArray[np.bool_], CountArray], FloatArray]
 """The metric ``[n_users, max_k]`` of hits ``[n_users, max_k]`` among so many relevant items ``[n_users]``."""
 
-VERDICTS = "rec.verdicts"
-"""Of each evaluated user: LIKE + DISLIKE at each rank, then the numbers held out of both; ``[n_users, max_k + 2]``."""
-SIGN_AUC = "rec.sign_auc"
-"""Collected per evaluated user, ``[n_users]`` floats: see :class:`SignAUC`; nan where it is not defined."""
+VERDICTS = "rec.verdicts"  # `[n_users, max_k + 2]`: LIKE + DISLIKE at each rank, numbers held out of both
+SIGN_AUC = "rec.sign_auc"  # `[n_users]`, see `SignAUC`; nan where it is not defined
 LIKE, DISLIKE = 1, 2
 
 
@@ -305,8 +303,7 @@ class PooledNDCG(TopkMetric):
         return {f"pooledndcg@{k}": round(float(values[k - 1]), self.decimal_place) for k in self.topk}
 
 
-POOLED_METRICS: dict[str, type[AbstractMetric]] = {"PooledNDCG": PooledNDCG}
-"""NDCG as a ratio of means, which some benchmarks print under the name of NDCG."""
+POOLED_METRICS: dict[str, type[AbstractMetric]] = {"PooledNDCG": PooledNDCG}  # NDCG as a ratio of means, as some print
 
 
 # ---- metrics from outside this package ----

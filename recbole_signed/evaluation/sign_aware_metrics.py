@@ -23,8 +23,7 @@ from recbole_signed.evaluation.metrics import (
     result_key,
 )
 
-TOPK = "rec.topk"
-"""RecBole's own name of what it collects of a ranking: ``[n_users, max_k + 1]``, hits and the number of likes."""
+TOPK = "rec.topk"  # RecBole's `[n_users, max_k + 1]`: hits, and the number of likes
 DEFAULT_GAMMA = 1.0
 
 
@@ -145,5 +144,4 @@ SIGN_AWARE_METRICS: dict[str, type[PerUserMetric]] = {
     metric.__name__: metric for metric in (SignedRecall, SignedNDCG, SignedHit)
 }
 """The metrics of this module by class name, as they are written under ``metrics:``."""
-WITH_GAMMA = frozenset(name.lower() for name in SIGN_AWARE_METRICS)
-"""The same names in lower case: the metrics that have a result for each gamma."""
+WITH_GAMMA = frozenset(name.lower() for name in SIGN_AWARE_METRICS)  # they have a result for each gamma

@@ -13,11 +13,9 @@ from recbole_signed.data.edge_groups import split_group
 from recbole_signed.evaluation.group_metrics import GROUP_METRICS
 from recbole_signed.evaluation.sign_aware_metrics import WITH_GAMMA, gamma_labels, gamma_of, signed_gammas
 
-IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)
-"""Metrics without a result of their own name, by which nothing can be chosen."""
+IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)  # without a result of their own name: no choice
 
-LEFT_OUT = 0.2
-"""Share of the dislikes of a validation part from which on it is said that a sign-aware metric leaves them out."""
+LEFT_OUT = 0.2  # share of validation dislikes from which on their absence from a choice is said
 
 
 def is_evaluated(config: Any, result: str) -> bool:

@@ -30,15 +30,13 @@ from recbole_signed.graph.spectral import (
 )
 
 KRYLOV_BLOCK, KRYLOV_STEPS = 16, 12  # columns and steps of the block Lanczos that begins
-CONVERGED = 1e-2
-"""Residual, over the eigenvalue, below which a leading vector is taken as it is and kept out of the filter."""
+CONVERGED = 1e-2  # residual, over the eigenvalue, below which a leading vector is kept out of the filter
 GROWTH = 1e6  # by how much a filter may let directions grow over each other: float32 has that much room
 ENOUGH = 1e5  # by how much the last wanted direction has to grow over the unwanted ones; more changes nothing
 OVERSAMPLING = 64  # vectors beyond the wanted ones that are iterated
 BLOCK = 32  # vectors beyond the wanted ones that are kept for a warm start
 GOLDEN, MIX = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-STEEP = 1e-4
-"""Smallest end of the interval, over the largest eigenvalue: a passage through the rest needs no polynomial."""
+STEEP = 1e-4  # smallest end of the interval, over the largest eigenvalue: more needs no polynomial
 
 
 def leading_factors(

@@ -17,8 +17,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from recbole_signed.graph.spectral import inverse_power
 
 FloatArray = npt.NDArray[np.float64]
-DENSE_BELOW = 512
-"""Sides of at most that many nodes, or of at most four times the number of vectors, are decomposed densely."""
+DENSE_BELOW = 512  # nodes of a side up to which it is decomposed densely, or four times the vectors
 EQUAL = 10  # decimals of the squared singular values, over the largest one, that have to differ for an order
 NULL = 1e-12  # squared singular values below this part of the largest one are zero up to rounding
 KEPT_BYTES = 1 << 29  # bytes of the decompositions that `kept_eigenvectors` keeps

@@ -19,8 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph.sparse_kernels import rows_product
 
 BLOCK = 1024  # rows that are mirrored at a time
-ONE_THREAD = 8192
-"""Items up to which LAPACK gets one thread: OpenBLAS' threads spin, ten times as slow on a busy machine."""
+ONE_THREAD = 8192  # items up to which LAPACK gets one thread: OpenBLAS' threads spin, slow on a busy machine
 
 
 def gram_inverse(

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-CELLS = 1 << 19
-"""Numbers that one chunk of rows holds: 2 MiB of float32, so that it stays in the cache; one row may need more."""
+CELLS = 1 << 19  # numbers of one chunk of rows, 2 MiB of float32: it stays in the cache
 ROWS_EACH = 64  # with fewer rows than one for so many nodes of the other side, another basis takes longer than it saves
 
 

@@ -26,8 +26,7 @@ from recbole_signed.graph.sparse_kernels import IndexArray
 
 PIECE = 1 << 24  # edges that are counted at a time
 Csr = tuple[IndexArray, IndexArray]  # `indptr [n_users + 1]` from 0 and `indices [n_edges]` of a 0/1 matrix
-EdgeArrays = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]
-"""users, items, signs, each ``[n_edges]``."""
+EdgeArrays = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]  # users, items, signs
 
 FORMAT = 1
 LARGEST = 2**31 - 1

@@ -22,8 +22,7 @@ from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transpose
 
 COLUMNS = 48  # columns of a panel, at most
 CHUNK = 1_024  # rows of a block that are multiplied by a small matrix at a time
-ROUGH, FINE = 3e-3, 1e-5
-"""Smallest pivots of normalised columns with which a Gram matrix in float32, in float64 says enough about them."""
+ROUGH, FINE = 3e-3, 1e-5  # smallest pivots with which a Gram matrix in float32, in float64 says enough
 
 
 class GramOperator(Protocol):
@@ -124,8 +123,7 @@ def _chunks(n: int) -> Iterator[slice]:
 
 # ---- the matrix, and its leading singular vectors ----
 
-FLAT = 1e-3
-"""Where a Ritz value of the block is below this part of the largest, the products are made that are else saved."""
+FLAT = 1e-3  # Ritz value over the largest, below which the products are made that are else saved
 REFRESH_ROWS = 1 << 15  # rows that are multiplied at a time
 FloatArray = npt.NDArray[np.float64]
 ROWS = 1_024  # rows that are multiplied at a time: bounds the memory, not the result

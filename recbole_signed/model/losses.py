@@ -135,8 +135,7 @@ def batch_norm_penalty(
 # ---- contrastive losses over the rows of a batch; their memory does not grow with the square of it ----
 
 
-CELLS, CELLS_IN_CACHE = 4_000_000, 1 << 17
-"""Products that are held at a time, on a GPU and on a CPU: bounds the memory, not the result."""
+CELLS, CELLS_IN_CACHE = 4_000_000, 1 << 17  # products held at a time, on a GPU and on a CPU
 SCALE = 2.0  # of the squared distances in `uniformity`
 
 

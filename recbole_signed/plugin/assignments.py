@@ -18,8 +18,7 @@ from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
 RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")  # RecBole's own default of `metrics`
 RECBOLE_TOPK = (10,)
-SIGNED_METRICS = ("DislikeRecall", "DislikeShare", "SignAUC")
-"""What a run on signed data reports besides RecBole's five metrics."""
+SIGNED_METRICS = ("DislikeRecall", "DislikeShare", "SignAUC")  # beside RecBole's five, on signed data
 
 DEFAULT_TOPK = (10, 20)
 RUNS = "runs"  # folder, under the current one, of checkpoints and of the logs of a table's runs

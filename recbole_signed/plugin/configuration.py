@@ -24,8 +24,7 @@ from recbole_signed.plugin import registry
 from recbole_signed.plugin.ranges import check_entries, check_values, without_numpy, without_removed
 from recbole_signed.yaml_spec import read_yaml
 
-DATA_ROOT = "atomic_files"
-"""Where the converters write, and where a data set is looked for that is not under RecBole's ``data_path``."""
+DATA_ROOT = "atomic_files"  # where converters write, and where a data set is looked for after `data_path`
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "recbole": {},

@@ -66,8 +66,7 @@ UNSIGNED_FAMILIES = {
     "exlib": "it is a library's classifier of labels, which gives no ranking",
 }
 """Why RecBole's models of some families do not run on data with a sign."""
-UNSIGNED_MODELS = dict.fromkeys(("GRU4RecKG", "KSR"), UNSIGNED_FAMILIES["knowledge_aware"])
-"""The same of single models of other families."""
+UNSIGNED_MODELS = dict.fromkeys(("GRU4RecKG", "KSR"), UNSIGNED_FAMILIES["knowledge_aware"])  # of other families
 
 
 def why_unsigned(model: str, family: str) -> str | None:

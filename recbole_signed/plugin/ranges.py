@@ -159,8 +159,7 @@ REMOVED_OF = {
     )
 }
 """The same of one model, and why."""
-LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
-"""Optimisers that RecBole knows; it takes Adam for every other name."""
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # it takes Adam for every other name
 
 ENTRIES = {
     "eval_args": ("split", "group_by", "order", "mode"),

@@ -26,8 +26,7 @@ ENTRY_POINT_GROUP = "recbole_signed.models"
 PACKAGE = Path(__file__).parents[1]
 PROPERTIES = PACKAGE / "properties" / "model"
 OWN_MODEL_ROOMS = ("ssf", "model")  # the packages that hold the models of this package
-INHERITED, INHERITED_METRICS = "RECBOLE_SIGNED_REGISTERED", "RECBOLE_SIGNED_METRICS"
-"""Environment variables by which the processes that this one starts know what was registered here."""
+INHERITED, INHERITED_METRICS = "RECBOLE_SIGNED_REGISTERED", "RECBOLE_SIGNED_METRICS"  # tell child processes
 OWN_METRICS = (
     *("DislikeRecall", "DislikeHit", "DislikeNDCG", "DislikeShare", "DeltaRecall", "DeltaNDCG", "SignAUC"),
     *("SignedRecall", "SignedNDCG", "SignedHit", "GroupRecall", "GroupNDCG", "GroupShare"),

@@ -27,8 +27,7 @@ _NAMES = {
     "giniindex": "GiniIndex",
     "tailpercentage": "TailPercentage",
 }
-_PREFIXES = ("dislike", "delta", "signed", "cold", "pooled")
-"""Of this package's metrics; the rest of the name is that of another one."""
+_PREFIXES = ("dislike", "delta", "signed", "cold", "pooled")  # of this package's metrics, before another's name
 _WITHOUT_K = frozenset(("auc", "gauc", "mae", "rmse", "logloss", "signauc"))
 _WITH_K = frozenset(("recall", "hit", "precision", *_NAMES)) - _WITHOUT_K
 MEGABYTE = 1e6
@@ -100,8 +99,7 @@ COSTS: dict[str, Column] = {
 }
 """What a run costs, by the names that a table's ``costs`` may list."""
 DEFAULT_COSTS: tuple[str, ...] = ("train", "test", "memory")
-SERVED = frozenset(("serve", "serve_first", "serve_memory", "serve_gpu_memory", "size"))
-"""The costs that are measured when a trained model is loaded and used."""
+SERVED = frozenset(("serve", "serve_first", "serve_memory", "serve_gpu_memory", "size"))  # measured in use
 COST_COLUMNS: tuple[Column, ...] = tuple(COSTS[name] for name in DEFAULT_COSTS)
 
 

@@ -35,57 +35,40 @@ class RunRow:
     seed: int
     status: str = OK
     reason: str | None = None  # why the run failed, in one line
-    valid: dict[str, float | None] = field(default_factory=dict)
-    """Metric in RecBole's spelling (``recall@20``) -> value on validation; None where it is not defined."""
+    valid: dict[str, float | None] = field(default_factory=dict)  # on validation, by metric as RecBole spells it
     test: dict[str, float | None] = field(default_factory=dict)
-    test_cases: int | None = None
-    """Lists that the test metrics are means of: one for each evaluated user, or held-out like of a sequential model."""
+    test_cases: int | None = None  # lists that the test metrics are means of: evaluated users, or held-out likes
     test_users: int | None = None
     test_new_users: int | None = None  # of these the users without a training edge
     valid_metric: str | None = None  # the metric by which the best epoch was chosen
-    fit_seconds: float | None = None
-    """Wall time of building the model and training it, validation included; without reading data."""
-    fit_cpu_seconds: float | None = None
-    """The processor time of the same, over all threads: less disturbed by what else the machine does."""
+    fit_seconds: float | None = None  # wall time of building and training, validation included; without reading data
+    fit_cpu_seconds: float | None = None  # processor time of the same, over all threads
     eval_seconds: float | None = None  # wall time of the evaluation on the test part
     peak_memory_bytes: int | None = None  # largest resident size of the process during the run
     base_memory_bytes: int | None = None  # resident size before anything was read: the interpreter, torch and RecBole
-    fit_memory_bytes: int | None = None
-    """How far the resident size rose, above that with the data at hand, while the model was built and trained."""
+    fit_memory_bytes: int | None = None  # how far the resident size rose meanwhile
     peak_gpu_memory_bytes: int | None = None
-    serve_seconds: float | None = None
-    """Wall time of ranking 1,000 users, warm, the median of several, in a fresh process; None where not asked for."""
-    serve_first_seconds: float | None = None
-    """The same of the first time, which computes what is kept, such as propagated embeddings."""
-    serve_memory_bytes: int | None = None
-    """How far the resident size of that process rose while the model was loaded and ranked."""
+    serve_seconds: float | None = None  # ranking 1,000 users, warm, the median, in a fresh process; None: not asked for
+    serve_first_seconds: float | None = None  # the same of the first time, which computes what is kept
+    serve_memory_bytes: int | None = None  # how far its resident size rose by loading and ranking
     serve_gpu_memory_bytes: int | None = None
-    model_bytes: int | None = None
-    """What has to be kept beside the training edges to rank known users; not what is rebuilt from the edges."""
+    model_bytes: int | None = None  # what is kept beside the training edges to rank known users
     epochs: int | None = None
-    stopped_by: str | None = None
-    """``epochs``, ``early stopping`` or ``budget`` (``training_budget``, ``max_steps``: more might have helped)."""
-    steps: int | None = None
-    """Steps of the optimizer. None: not counted, or the row is from when ``training_budget`` was wall time."""
-    settings_ranked: int | None = None
-    """How many candidates a model that chooses by itself (``auto``) ranked on validation; None for others."""
-    curve: list[list[float]] = field(default_factory=list)
-    """``[epoch, valid score]`` of each validation, where the trainer keeps it; an epoch may be a part of a pass."""
+    stopped_by: str | None = None  # `epochs`, `early stopping` or `budget`, when more might have helped
+    steps: int | None = None  # of the optimizer; None: not counted, or `training_budget` was wall time then
+    settings_ranked: int | None = None  # candidates that a model with `auto` ranked on validation
+    curve: list[list[float]] = field(default_factory=list)  # `[epoch, valid score]`; an epoch may be partial
     n_parameters: int | None = None
-    config_hash: str | None = None
-    """sha256 of the final configuration without paths, devices and progress bars: equal in any folder."""
+    config_hash: str | None = None  # of the final configuration without paths and devices: equal in any folder
     data_sha256: str | None = None  # sha256 over the names and contents of the data set's atomic files
     data_version: str | None = None  # the version in the `dataset.json` that lies beside them; None where there is none
     request_hash: str | None = None  # sha256 of what a table asked for; None for a run outside a table
-    per_user: str | None = None
-    """File of the test metrics of every user, beside the rows' file; :data:`NO_VALUES` where the run has none."""
+    per_user: str | None = None  # file of each user's test metrics, beside the rows; `NO_VALUES` without any
     per_user_sha256: str | None = None
     section: str | None = None  # the part of the table that made the row: the data set, or the name of a variant of it
     label: str | None = None  # the model's name in that table
-    tuned: dict[str, Any] | None = None
-    """Where a table asked for tuned parameters: trials, training budget, seed, metric and split of their choice."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The configuration keys that were given, other than defaults."""
+    tuned: dict[str, Any] | None = None  # how tuned parameters were chosen: trials, budget, seed, metric and split
+    settings: dict[str, Any] = field(default_factory=dict)  # keys that were given, other than defaults
     split: dict[str, Any] | str | None = None  # see `split_of`
     protocol: str | None = None
     versions: dict[str, str] = field(default_factory=dict)

@@ -140,8 +140,7 @@ class TableSpec(TableParts):
     seeds: Seeds = DEFAULT_SEEDS
     columns: Annotated[tuple[str, ...], BeforeValidator(_columns)] = DEFAULT_COLUMNS
     note: str | None = None
-    per_user: StrictBool = Field(True, description="true or false")
-    """Whether the values of every user are kept for tests of significance."""
+    per_user: StrictBool = Field(True, description="true or false")  # keep each user's values, for tests
     costs: tuple[str, ...] = Field(DEFAULT_COSTS, description=f"a list of names ({', '.join(COSTS)})")
     """Names of :data:`recbole_signed.runs.metric_columns.COSTS`."""
     relative_to: tuple[str, ...] = Field((), description=f"a list of models of the table, or of {BEST}")

@@ -43,8 +43,7 @@ class _Keys(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, JsonValue]
-    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")
-    """Keys of other parts of a table, which would be ignored here."""
+    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")  # would be ignored here
 
     seeds: Seeds = DEFAULT_SEEDS
     tuned: Annotated[Any, BeforeValidator(tuned_choice)] = None

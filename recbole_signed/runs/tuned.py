@@ -23,8 +23,7 @@ class Tuned:
     """The content of such a file."""
 
     values: dict[str, Any]  # RecBole keys
-    how: dict[str, Any]
-    """What the comment says: ``trials``, ``tried``, ``training_budget``, ``seed``, ``metric``, ``value`` and more."""
+    how: dict[str, Any]  # what the comment says: `trials`, `tried`, `training_budget`, `seed`, `metric` and more
 
 
 def tuned_path(model: str, name: str, root: Path | str = TUNED) -> Path:

@@ -96,8 +96,7 @@ class SectionValues:
     section: str
     n_users: int  # how many users any run has ranked
     metrics: tuple[str, ...]
-    runs: dict[str, dict[int, FloatArray]]
-    """Label -> seed -> ``[n_users, n_metrics]``, nan where one is missing; all in one order of users."""
+    runs: dict[str, dict[int, FloatArray]]  # label -> seed -> `[n_users, n_metrics]`, nan where one is missing
     drawn_by_seed: bool  # whether the split is random: then equal users of different seeds have different test items
     pooled: bool = False  # whether the keys of `runs` are numbers of splits, see `pooled_sections`, and not seeds
     users: tuple[str, ...] = ()  # their tokens, in the order of the rows

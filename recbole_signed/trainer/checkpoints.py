@@ -245,8 +245,7 @@ def restore_model(state: dict[str, Any], config: Any, train_data: Any) -> Any:
     return model.eval()
 
 
-_FIT_WHEN_MADE = ("EASE", "ItemKNN", "SLIMElastic")
-"""Models of RecBole whose constructor fits; a checkpoint holds what comes of it as ``other_parameter``."""
+_FIT_WHEN_MADE = ("EASE", "ItemKNN", "SLIMElastic")  # their result lies in `other_parameter` of a checkpoint
 
 
 def _made(model_class: Any, state: dict[str, Any], config: Any, dataset: Any) -> Any:

@@ -20,8 +20,7 @@ from recbole_signed.errors import UsageError
 
 BATCH_ROWS = 2_000_000
 _ORIGIN = Path("the frame")
-_FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
-"""Options of the source ``csv`` that say how a file is to be read."""
+_FILE_OPTIONS = ("columns", "separator", "quote", "encoding")  # options of `csv` that say how a file is to be read
 
 _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeError, ValueError, OverflowError)
 """What polars and Arrow raise where a table doesn't suit them, or what it is read from is not there."""

@@ -25,12 +25,10 @@ from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
 
-_EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}
-"""Which of the two states of a pair an event sets or ends."""
+_EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}  # the state of a pair that it sets or ends
 _ENDS = ("unlike", "undislike")
 _KEYS = ("uid", "item_id", "timestamp", "is_organic")
-END, DAY, GAP = 26_000_000, 86_400, 1_800
-"""Of the official protocol: the end of the log, a day, and the gap before a part, in seconds."""
+END, DAY, GAP = 26_000_000, 86_400, 1_800  # of the official protocol, in seconds: end of the log, day, gap of parts
 _STATE_ROWS = 30_000_000  # explicit events whose pairs are worked out at a time, about 40 bytes each
 Window = tuple[int, int]
 _TEST = END - DAY
