@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -328,14 +328,6 @@ def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSett
         )
 
 
-class Resolved(NamedTuple):
-    """What becomes of repeated pairs."""
-
-    stays: npt.NDArray[np.bool_]  # which rows stay, `[n_rows]`
-    repeated: int  # rows after the first of their pair
-    contradicting: int  # pairs with both signs
-
-
 def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArray[np.integer]) -> IntArray:
     """Return one number for each (part, user, item), ``[n_rows]``; users and items come as numbers from 0 on."""
     n_users, n_items = (int(codes.max(initial=0)) + 1 for codes in (users, items))
@@ -346,14 +338,16 @@ def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArra
     return keys
 
 
-def resolve(pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str) -> Resolved:
-    """Tell which rows ``[n_rows]`` stay by ``last``, ``first`` or ``keep``; a neutral row replaces no verdict."""
+def resolve(
+    pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str
+) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """Return which rows stay by ``last``, ``first`` or ``keep``, and how many rows repeat and pairs contradict."""
     stays = np.ones(len(pairs), dtype=bool)
     order = np.argsort(pairs)
     ordered = pairs[order]
     same = ordered[1:] == ordered[:-1]
     if not same.any():
-        return Resolved(stays, 0, 0)
+        return stays, 0, 0
     # only rows of repeated pairs are put in order: the row to be kept comes to the end of its pair, or the beginning
     rows = order[np.append(same, False) | np.insert(same, 0, False)]
     verdict = (sign[rows] != 0) == (rule != "first")
@@ -364,4 +358,4 @@ def resolve(pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] 
     if rule != "keep":
         stays[rows] = False
         stays[rows[starts if rule == "first" else np.append(starts[1:], len(rows)) - 1]] = True
-    return Resolved(stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum()))
+    return stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum())

@@ -275,7 +275,7 @@ class SignedDataset(ColumnarDataset):
         times = [each.time for each in keys if each.time is not None]
         time = np.concatenate(times)[order] if times else None
         stays = np.empty(len(order), dtype=bool)
-        stays[order] = resolve((users * self.item_num + items)[order], sign, time, self.signed.duplicate_pairs).stays
+        stays[order], *_ = resolve((users * self.item_num + items)[order], sign, time, self.signed.duplicate_pairs)
         kept = dict(zip(SIGNS, np.split(stays, np.cumsum(sizes)[:-1]), strict=True))
         return {name: [part[kept[name][part]] for part in parts] for name, parts in rows.items()}
 

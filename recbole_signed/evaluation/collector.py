@@ -35,17 +35,8 @@ _BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
 def install(collector_module: ModuleType) -> None:
     """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``; a second call changes nothing.
 
-    For batches of signed data, ``eval_batch_collect``
-
-    1. leaves users without a held-out like out of RecBole's resources: Recall and NDCG are not defined there;
-    2. collects ``rec.items`` and ``rec.topk`` as RecBole does, from one ``torch.topk``; the last column of ``rec.topk``
-       counts held-out likes with repeated rows, and a masked item that fills a list is no hit;
-    3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS`,
-       :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` and
-       :data:`~recbole_signed.evaluation.group_metrics.GROUPS` for the same users, where a metric asks for them.
-
-    ``get_data_struct`` adds these to what RecBole returns; ``data_collect`` counts training edges where a metric
-    groups.
+    Of batches of signed data, users without a held-out like are left out (Recall and NDCG are not defined there), and
+    lists, hits without masked items, verdicts and groups are collected from one top k, where a metric asks for them.
     """
     if _MARK in vars(collector_module.Collector):
         return

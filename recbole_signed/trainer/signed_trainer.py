@@ -75,11 +75,6 @@ class SignedTrainer(Trainer):
     * ``lr_milestones`` (steps of the optimizer) and ``lr_gamma`` lower the learning rate;
     * a model of the type ``TRADITIONAL`` has a ``fit()``, called once instead of a pass over batches;
     * ``enable_amp`` has no effect on a :class:`~recbole_signed.model.SignedRecommender`, and a warning says so.
-
-    Attributes:
-        curve: ``[epoch, valid score]`` of each validation; the number of passes until then, not always a whole one.
-        steps: of the optimizer, those before a resumption included.
-        stopped_by: ``"epochs"``, ``"early stopping"`` or ``"budget"``; None before the end.
     """
 
     resumes = True  # whether `resume` gives the training that would have been
@@ -104,9 +99,9 @@ class SignedTrainer(Trainer):
         self.passes = int(self.epochs)
         self.budget = float(config["training_budget"] or 0.0)
         self.every, self.max_steps = (_whole_number(config, key) for key in ("eval_every_steps", "max_steps"))
-        self.curve: list[list[float]] = []
-        self.steps = 0
-        self.stopped_by: str | None = None
+        self.curve: list[list[float]] = []  # `[epoch, valid score]` of each validation; passes are not always whole
+        self.steps = 0  # of the optimizer, those before a resumption included
+        self.stopped_by: str | None = None  # "epochs", "early stopping" or "budget"; None before the end
         self._round = -1
         self._started_at = time.process_time()
         self._dataset: Any = None
