@@ -339,8 +339,7 @@ class SignedDataset(ColumnarDataset):
         return self._row_keys[name].time
 
     def features_of(self, side: str) -> Features | None:
-        """Return the features of ``item`` or ``user`` that the key ``features`` asks for, by RecBole's ids; None for
-        none.
+        """Return the features of ``item`` or ``user`` that the key ``features`` asks for, by id; None for none.
 
         RecBole's own tables of features (``load_col``) are another thing, and stay as they are.
 

@@ -174,11 +174,11 @@ def _with_counts(columns: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
-    trained = (args[0] if args else kwargs["train_data"])._dataset
+    train_data = args[0] if args else kwargs["train_data"]
     if instance.register.need(GROUPS):
-        setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(trained, instance.config))
+        setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
     if instance.register.need(COLD):
-        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(trained))
+        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(train_data._dataset))
 
 
 def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
