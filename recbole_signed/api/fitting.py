@@ -13,8 +13,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_signed.api.interactions import Interactions
+from recbole_signed.api.model_parts import UserSequences
 from recbole_signed.api.recommender import Recommender
-from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat.log import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.valid_metric import split_length
