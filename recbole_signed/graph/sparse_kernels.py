@@ -7,6 +7,7 @@ operator takes its place.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import warnings
 from collections.abc import Iterator
@@ -22,14 +23,9 @@ from torch.nn.functional import embedding_bag
 from tqdm import tqdm
 
 
-def _compiled() -> Any:
-    try:
-        return importlib.import_module("scipy.sparse._sparsetools")
-    except ImportError:  # moved: slower, with more memory, and right
-        return None
-
-
-kernels = _compiled()
+kernels: Any = None
+with contextlib.suppress(ImportError):  # moved: slower, with more memory, and right
+    kernels = importlib.import_module("scipy.sparse._sparsetools")
 IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Panel = npt.NDArray[np.float32]  # float32 `[n, some columns]`, contiguous by rows
 ROWS = 4_096  # rows of a product that are worked out at a time
