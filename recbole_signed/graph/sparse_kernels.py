@@ -22,7 +22,6 @@ import torch
 from torch.nn.functional import embedding_bag
 from tqdm import tqdm
 
-
 kernels: Any = None
 with contextlib.suppress(ImportError):  # moved: slower, with more memory, and right
     kernels = importlib.import_module("scipy.sparse._sparsetools")
