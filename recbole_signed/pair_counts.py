@@ -1,9 +1,7 @@
 r"""How often one item comes shortly after another: sparse, exact, and additive over users.
 
-:math:`C_{ij} = \sum 0.8^{d - 1}` over all pairs of a verdict on i and a later one on j of the same user that lie d
-moments apart, d up to :data:`WINDOW`; in whole numbers (:data:`WEIGHTS`), so that what is added can be taken away
-again. At most :data:`REACH` verdicts before it are paired with a verdict. After PCTM (arXiv 2608.19833), of both signs
-alike.
+:math:`C_{ij} = \sum 0.8^{d - 1}` over pairs of a verdict on i and a later one on j of the same user, d moments apart,
+up to :data:`WINDOW` and :data:`REACH` verdicts, in whole numbers. After PCTM (arXiv 2608.19833), of both signs alike.
 """
 
 from __future__ import annotations

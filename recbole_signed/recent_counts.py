@@ -13,10 +13,9 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class RecentCounts:
-    r"""Exposures of each item that count half after each half-life: exact under events and retractions, O(1) each.
+    r"""Exposures of each item that count half after each half-life, in days: exact under retractions, O(1) each.
 
     A counter holds :math:`\sum_e 2^{(t_e - o)/h}`, so that none changes with time; the origin o moves on now and then.
-    ``half_life`` is in days, ``since`` in milliseconds: earlier exposures are not counted, nor taken away.
     """
 
     def __init__(self, half_life: float, n_items: int = 1, since: float = -np.inf) -> None:

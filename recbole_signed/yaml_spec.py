@@ -20,11 +20,7 @@ _CONFLICT = re.compile("^(<{7}|>{7})( |$)", re.MULTILINE)
 
 
 class Loader(yaml.SafeLoader):
-    """YAML that reads ``1e-3`` as a number and the key ``on`` as that word, as RecBole does.
-
-    It refuses a key given twice, text that no file can hold (NUL, halves of UTF-16 pairs), whole numbers of 64 bits
-    and more, an alias within its own anchor, and more than :data:`MAX_VALUES` values.
-    """
+    """YAML that reads ``1e-3`` as a number, ``on`` as a word, and refuses what no file, column or memory can hold."""
 
     def get_single_node(self) -> yaml.Node | None:
         """Return the top of the document."""

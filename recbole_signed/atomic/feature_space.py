@@ -1,8 +1,4 @@
-"""Features as one sparse matrix: what each of its columns means, learned from the ids that are known.
-
-Indicators are 1; the vector of a row of text, and that of an embedding, has length 1 on average, as an indicator has.
-A token of fewer than two known ids is left out, and so are all but the :data:`MAX_TOKENS` most frequent.
-"""
+"""Features as one sparse matrix, learned from ids that are known: indicators, and vectors of length 1 on average."""
 
 from __future__ import annotations
 

@@ -46,8 +46,7 @@ def read_columns(
 ) -> tuple[dict[str, npt.NDArray[Any]] | None, dict[str, str]]:
     """Return the wanted columns of an atomic file by name, ``[n_rows]`` each, and the type of every column.
 
-    Tokens come as codes (int32, -1 for a missing one) into ``vocabularies``, to which new tokens are added; numbers as
-    float64, those of ``exact_integers`` as int64 (float32 merges times within two minutes); a sequence column as None.
+    Tokens are int32 codes (-1: missing) into ``vocabularies``, which grow; numbers float64, ``exact_integers`` int64.
     """
     header, first_row = columns_of(path, separator, encoding), first_lines(path, separator, encoding, 2)[1]
     if first_row == [""]:

@@ -23,10 +23,7 @@ TRAINED_VOCABULARY = "trained_vocabulary"  # the same of the training, where a c
 
 
 def check_archive(f: Any) -> None:
-    """Raise `pickle.UnpicklingError` for what is no archive that RecBole has written, or not what was written.
-
-    Else `torch.load` reads TorchScript, tar and bare pickles, whose readers run code, and passes over checksums.
-    """
+    """Raise `pickle.UnpicklingError` for no whole archive of RecBole: `torch.load` reads others, which run code."""
     import torch
 
     with open(f, "rb") if isinstance(f, str | os.PathLike) else contextlib.nullcontext(f) as file:
@@ -124,9 +121,8 @@ def _may_build(unpickler: Any) -> bool:
 class CheckpointUnpickler(pickle._Unpickler):
     """Rebuilds what RecBole's checkpoints hold, and calls nothing else.
 
-    It is Python's unpickler in Python: the one in C cannot tell naming from calling, and a checkpoint must name
-    `Config`, while `Config(...)` evaluates strings. Classes are recreated empty and filled; called are the functions
-    and types of `_CALLED`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
+    It is in Python, as the one in C cannot tell naming `Config` from calling it. Classes are recreated empty and
+    filled; called are `_CALLED`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {

@@ -1,8 +1,7 @@
-"""RecBole 1.2.x on the current stack: one function per fault, applied only where the fault is present.
+"""RecBole 1.2.x on the current stack: one function per fault, applied after the import of a module, where it is needed.
 
-RecBole's last release (1.2.1) predates NumPy 2, SciPy 1.13, torch 2.6 and pandas 3. Each repair names its place and
-its upstream issue, may run any number of times, and leaves a healthy stack as it is. `REPAIRS` says after the import
-of which module each runs. This module itself imports neither torch nor RecBole, numpy, scipy, pandas or ray.
+RecBole's last release predates NumPy 2, SciPy 1.13, torch 2.6 and pandas 3. Each repair names its place and its
+upstream issue. This module imports neither torch nor RecBole, numpy, scipy, pandas or ray.
 """
 
 from __future__ import annotations
@@ -104,9 +103,8 @@ def _in_sys_modules(modules: dict[str, ModuleType]) -> Iterator[None]:
 def ray_optional(_recbole: ModuleType) -> None:
     """`recbole.quick_start` imports `ray.tune` for one call of `tune.report` (quick_start.py:20, :223).
 
-    RecBole issues #2215, #2174, #1820. The ray that RecBole allows has no wheel for Python 3.12; the `tune.report` of
-    newer ones takes a dict. quick_start gets a stand-in whose `report` hands the metrics to the real `ray.tune` if
-    that has been imported (it has in every Ray trial), and else does nothing.
+    RecBole issues #2215, #2174, #1820. quick_start gets a stand-in whose `report` hands the metrics to the real
+    `ray.tune`, which takes a dict now, if that has been imported, as in every Ray trial.
     """
     before = ("torch.distributed", "recbole.utils", "recbole.config", "recbole.data", "recbole.data.transform")
     _stand_ins.serve("recbole.quick_start.quick_start", before, _ray_stand_in)
@@ -151,11 +149,7 @@ def _call_sklearn(name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def torch_sparse_optional(_package: ModuleType) -> None:
-    """`recbole_gnn.model.layers` imports `torch_sparse.matmul` unconditionally (layers.py:5), no upstream issue.
-
-    torch_sparse has no wheel on PyPI, and without it RecBole-GNN falls back to dense edge indices. Only `layers` gets
-    a stand-in, and only where torch_sparse cannot be imported.
-    """
+    """`recbole_gnn.model.layers` imports `torch_sparse.matmul` unconditionally (layers.py:5); it has no wheel."""
     _stand_ins.serve("recbole_gnn.model.layers", ("torch_geometric.nn",), _torch_sparse_stand_in)
 
 
@@ -180,11 +174,10 @@ def _no_torch_sparse(*_args: Any, **_kwargs: Any) -> None:
 
 
 def numpy_names(_utils: ModuleType) -> None:
-    """Names that RecBole reads and that numpy 1.24 and 2.0 removed.
+    """Names that RecBole reads and that numpy 1.24 and 2.0 removed: RecBole issues #2174, #2215, #1604; GNN #88.
 
-    RecBole issues #2174, #2215, #1604; RecBole-GNN PR #88. `Config.compatibility_settings` (configurator.py:625) reads
-    float_, complex_ and unicode_, and defines float, bool, long and str, which metrics.py:90 and others read; a
-    process that begins with `load_data_and_model` would lack them, so they are defined here too. What numpy has stays.
+    `Config.compatibility_settings` defines some of them too, but a process that begins with `load_data_and_model` has
+    none.
     """
     import numpy as np
 
@@ -198,10 +191,7 @@ def numpy_names(_utils: ModuleType) -> None:
 
 
 def dok_update(_abstract_recommender: ModuleType) -> None:
-    """SciPy 1.13 removed `dok_matrix._update`, with which five general recommenders build their graph.
-
-    RecBole issues #2034, #2090, #2185: lightgcn.py:111, ngcf.py:110, gcmc.py:174, ncl.py:131, spectralcf.py:123.
-    """
+    """SciPy 1.13 removed `dok_matrix._update`, by which five models build their graph: RecBole issues #2034, #2090."""
     import scipy
     from scipy.sparse import dok_matrix
 
@@ -212,11 +202,7 @@ def dok_update(_abstract_recommender: ModuleType) -> None:
 
 
 def refuse_pandas_3(_data: ModuleType) -> None:
-    """Copy-on-write in pandas 3 changes RecBole's data without an error: no upstream issue.
-
-    `feat[field].fillna(..., inplace=True)` (dataset.py:501, :648, :650) does nothing there. That is not repaired, only
-    refused; pandas 2 has the same fault where the user has switched copy-on-write on.
-    """
+    """Under copy-on-write RecBole's fills in place (dataset.py:501, :648, :650) do nothing, without an error."""
     import pandas as pd
 
     frame = pd.DataFrame({"rating": [float("nan")]})
@@ -374,14 +360,11 @@ def saved_loaders_keep_their_order(module: ModuleType) -> None:
 
 
 def checkpoint_loading(_utils: ModuleType) -> None:
-    """RecBole's checkpoints hold a pickled `Config`, which torch >= 2.6 refuses to load.
+    """RecBole's checkpoints hold a pickled `Config`, which torch >= 2.6 refuses to load: RecBole issues #2215, #2212.
 
-    RecBole issues #2215, #2212, #2174: trainer.py:323 and :583, quick_start.py:250, neumf.py:84, nais.py:127,
-    ract.py:75, convncf.py:82. `torch.serialization.add_safe_globals` cannot help, as RecBole saves with
-    pickle protocol 4, which torch's restricted unpickler does not read.
-
-    A call of `torch.load` from RecBole's or our code that leaves `weights_only` open is read by
-    `CheckpointUnpickler`, on every torch. Other calls, and all under TORCH_FORCE_WEIGHTS_ONLY_LOAD, stay.
+    `torch.serialization.add_safe_globals` cannot help, as torch's restricted unpickler does not read pickle protocol
+    4. A call of `torch.load` from RecBole's or our code that leaves `weights_only` open is read by
+    `CheckpointUnpickler`.
     """
     import torch
 

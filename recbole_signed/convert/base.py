@@ -70,11 +70,7 @@ _AGAIN = re.compile(r" ?\(\d+\)(?=\.)")  # what a browser adds to the name of a 
 
 @dataclass(frozen=True)
 class Part:
-    """The interactions of one ``.inter`` file.
-
-    ``frames`` have the columns ``user_id`` and ``item_id`` (text or whole numbers), ``sign`` (-1, 0, 1), where
-    the source has them ``rating`` and ``timestamp`` (unix seconds), and any further raw columns.
-    """
+    """The interactions of one ``.inter`` file: ``user_id``, ``item_id``, ``sign``, ``rating``, ``timestamp``..."""
 
     name: str | None  # None for NAME.inter, else NAME.<name>.inter, in RecBole's order of parts
     frames: Iterable[Batch | Frame]

@@ -61,10 +61,11 @@ class Batch:
         skippable: bool = True,
         remedy: str = "",
     ) -> Batch:
-        """Go on with the rows that are ``good`` (bool ``[n]``, null counts as false); record or refuse the others.
+        """Go on with the rows that are ``good``, ``[n]``; record or refuse the others, or refuse all if not
+        ``skippable``.
 
-        ``problem`` says what is wrong and how to fix it, with ``{column}`` and ``{value}``, or is a function of
-        the row; ``remedy`` is left out where bad rows are. A fault that isn't ``skippable`` lies with an option.
+        ``problem`` says what is wrong, with ``{column}`` and ``{value}`` or as a function of the row, ``remedy`` what
+        helps.
         """
 
         def said(index: int) -> str:

@@ -1,8 +1,4 @@
-"""Cleaning of converted rows: repeated pairs, users with few likes, the k-core, numbers without gaps.
-
-Ids become int32 codes, and all is decided on arrays of 17 bytes a row (user, item, sign, time); checked rows wait in a
-:class:`Spool`: in memory while they are few, in parquet segments beyond.
-"""
+"""Cleaning of converted rows: repeated pairs, users with few likes, the k-core, numbers without gaps."""
 
 from __future__ import annotations
 
@@ -194,11 +190,10 @@ def peel(
     shape: tuple[int, int],
     conditions: Sequence[Callable[..., tuple[BoolArray, BoolArray]]],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
-    """Leave out users and items, and their rows, until the rest fulfils all conditions.
+    """Leave out users and items, and their rows, until the rest fulfils all conditions, one a turn.
 
-    ``columns`` are the codes of users and items and what else the conditions look at, ``[n_rows]`` each, and used up. A
-    condition tells which users and which items of the rows that are left do not fulfil it; one is looked at a turn.
-    Returns the turn, from 1, at which each user and item was left out (or ``STAYS``), and the number of turns.
+    ``columns`` are codes of users and items and what else the conditions look at, ``[n_rows]``, and used up. Returns
+    the turn, from 1, at which each user and item was left out (or ``STAYS``), and the number of turns.
     """
     turns = [np.full(n, STAYS, np.int32) for n in shape]
     turn, changed = 0, True
@@ -227,10 +222,7 @@ class Core:
 def signed_core(
     user: np.ndarray, item: np.ndarray, sign: np.ndarray, shape: tuple[int, int], *, min_likes: int = 0, k: int = 0
 ) -> Core:
-    """Return the turns at which users that like fewer than ``min_likes`` items, or of degree below ``k``, are left out.
-
-    The degree is the number of distinct neighbours by a like or a dislike; neutral rows stay if their user and item do.
-    """
+    """Return at which step users of few liked items, then users and items of few neighbours, are left out."""
     n_users, n_items = shape
     key = user.astype(np.int64) * n_items + item
     pairs = distinct(key[sign != 0])

@@ -83,11 +83,7 @@ def unrounded(batch: Batch, column: str, what: str) -> Batch:
 
 
 class PlainIds:
-    """Ids of one column of a text file, without blanks around them and without decimals: ``" 1.0"`` becomes ``1``.
-
-    1.0 is taken for a number where all ids of the column are whole numbers until the first with decimals, and all after
-    it are. A column with any other id before is text as it stands.
-    """
+    """Ids of a column of text without blanks and decimals, if all are whole numbers: ``" 1.0"`` becomes ``1``."""
 
     def __init__(self, decimal: str = DECIMAL_POINT) -> None:
         self._whole = rf"^(0|-?[1-9][0-9]*)({re.escape(decimal)}0+)?$"

@@ -112,8 +112,8 @@ def version(record: Mapping[str, Any]) -> str:
 def changes(folder: Path, record: Mapping[str, Any], *, thorough: bool) -> list[str]:
     """Say in a sentence each how the files of a folder differ from ``dataset.json``; ``thorough`` reads all.
 
-    Otherwise a file of the same size that is older than ``dataset.json``, which is written last, is unchanged. If
-    the others prove right (files that were copied are newer), ``dataset.json`` is dated again: they are read once only.
+    Else files of the same size that are older than it are taken as unchanged; it is dated again if the others are,
+    too.
     """
     found: list[str] = []
     read_any = False

@@ -238,11 +238,7 @@ def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]
 def blocks(
     path: Path, *, encoding: str = "utf-8", quote: str | None = None, size: int | None = None
 ) -> Iterator[tuple[bytes, int]]:
-    """Yield UTF-8 blocks of whole records, each ending in a newline, with the number of their first line.
-
-    A newline between two ``quote`` ends no record. A BOM is dropped, also inside, as of files that were joined; one of
-    UTF-16 or UTF-32 names the encoding. Bad lines that are left out come as blank lines.
-    """
+    """Yield UTF-8 blocks of whole records, without BOMs, ending in a newline, and the number of their first line."""
     size = size or BLOCK_BYTES
     skipping = rejects.current() is not None
     rest, line, given = b"", 1, encoding

@@ -1,7 +1,6 @@
 """What becomes of bad rows: they stop the conversion, or (``on_error=skip``) go to a file and are counted.
 
-Which of the two holds is a context variable, as the reader that finds a bad row lies deep inside a source. Lines that
-no parser could read are blanked, so that the others can be read and keep their numbers.
+Which of the two is a context variable. Lines that no parser could read are blanked, so that others keep their numbers.
 """
 
 from __future__ import annotations

@@ -180,8 +180,8 @@ def open_table(
 ) -> RawTable:
     """Find out what a raw file is (.parquet, .jsonl or delimited text) and which columns it has; read no more yet.
 
-    ``columns`` names those of a file without a header line. ``separator`` is any text, a name (``tab``, ``comma``,
-    ``semicolon``, ``pipe``, ``space``), ``whitespace``, or None for a guess; with ``quote`` None, quotes are plain.
+    ``separator`` is a text, a name in :data:`SEPARATORS`, ``whitespace``, or None for a guess; ``quote`` None is no
+    quote.
     """
     existing_file(path)
     suffix = plain_suffix(path)

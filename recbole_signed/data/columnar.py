@@ -39,11 +39,7 @@ def codes_of(column: pd.Series) -> npt.NDArray[Any]:
 
 
 def renumber(columns: Sequence[pd.Series]) -> tuple[list[IntArray], npt.NDArray[Any]]:
-    """Number the tokens of all columns in the order of first appearance, from 1 on; 0 is no token.
-
-    Returns the ids of each column, ``[n_rows]``, and the tokens by id, RecBole's padding token first: of str, or of
-    objects where one would take more than ``PADDED_BYTES``.
-    """
+    """Return the ids of each column from 1 on, by first appearance, 0 for none, and the tokens by id, padding first."""
     codes, tokens = _in_one_vocabulary(columns)
     joined = np.concatenate(codes) if len(codes) > 1 else codes[0]
     first = first_rows(joined, len(tokens) + 1)[:-1]  # code -1 falls into the last place

@@ -38,10 +38,7 @@ class SignedEvalBatch(Interaction):
 
 
 class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
-    """RecBole's full-sort loader for a held-out part of a :class:`SignedDataset`.
-
-    With ``eval_users: N``, N users are drawn by their names: every model and every order of rows gets the same.
-    """
+    """RecBole's full-sort loader for a held-out part; ``eval_users: N`` draws users by their names."""
 
     def __init__(self, config: Any, dataset: SignedDataset, sampler: Any, shuffle: bool = False) -> None:
         self.logger = getLogger()
@@ -171,10 +168,7 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
 
 
 class WindowLoader(TrainDataLoader):
-    """RecBole's training batches of the last row of each run of ``MAX_ITEM_LIST_LENGTH`` events, counted from the end.
-
-    The sequences of these rows cover all events, so a model that learns from each place sees few of them twice.
-    """
+    """RecBole's training batches of each ``MAX_ITEM_LIST_LENGTH``-th event from the last: sequences cover all."""
 
     def __init__(self, config: Any, dataset: SignedSequentialDataset, sampler: Any, shuffle: bool = False) -> None:
         users, place = dataset.inter_feat[dataset.uid_field].numpy(), dataset.event_place
@@ -209,13 +203,10 @@ SIGN = "sign"  # column of a batch: 1 for a like, -1 for a dislike
 class SignedTrainDataLoader(AbstractDataLoader):
     """Shuffled batches of training edges for models that say what they want by their attribute ``batches``.
 
-    ``"edges"``: likes and dislikes; sampled items have no edge to the user. ``"likes"``: likes alone; sampled items
-    are not liked by the user, as in RecBole. A batch is an ``Interaction`` with the user and item ids ``[B]``,
-    ``sign [B]``, and the sampled items under RecBole's ``NEG_PREFIX``, ``[B, n_negatives]``.
-
-    ``negative_exponent``: an item is drawn in proportion to that power of the number of its edges; ``sift_positives:
-    False`` lets it be any. What an epoch brings depends on the seed and its number alone, so that training can go on
-    from a checkpoint.
+    ``"edges"``: likes and dislikes; sampled items have no edge to the user. ``"likes"``: likes alone, sampled items
+    are not liked. A batch has users and items ``[B]``, ``sign [B]``, and the sampled items under ``NEG_PREFIX``, ``[B,
+    n_negatives]``, drawn by degree to the power ``negative_exponent``. An epoch depends on the seed and its number
+    alone.
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:

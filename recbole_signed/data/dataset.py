@@ -1,8 +1,4 @@
-"""A RecBole data set whose interactions are the likes; dislikes and neutral rows lie beside them.
-
-RecBole takes every row of an ``.inter`` file for a like. Keeping only likes as interactions makes every stock model,
-sampler and metric right without a change to any of them.
-"""
+"""A RecBole data set whose interactions are the likes, so that stock code is right; dislikes lie beside them."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def sifts_positives(config: Any) -> bool:
 class UnseenItems:
     """Items that are not among a user's own, drawn with replacement, uniformly or by weight.
 
-    ``keys [n_pairs]``: ``user * n_items + item`` of all refused pairs, ascending. Item 0 is padding, never drawn.
-    ``cumulative [n_items]``: running sum of the items' weights, None for equal ones.
+    ``keys``: ``user * n_items + item`` of refused pairs, ascending; ``cumulative``: running sum of weights, None for
+    equal.
     """
 
     keys: IntArray
@@ -155,11 +155,9 @@ class UsedItems:
 
 
 class SignedSampler:
-    """Draws items that a user has not liked up to a phase, by RecBole's interface and from its random numbers.
+    """Draws items that a user has not liked up to a phase, by RecBole's interface, as RecBole would.
 
-    Looks all draws up at once in sorted keys, and gives the very negatives that RecBole would. What is hidden from a
-    user in the ranking of all items is no candidate for validation and test; for training, a dislike may be a
-    negative.
+    What is hidden in the ranking of all items is no candidate for validation and test; for training, dislikes may be.
     """
 
     phase: str

@@ -25,17 +25,10 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
     """RecBole's ``SequentialDataset`` for signed data: a row for each like but the first of a user.
 
     A row holds the like as the target, and what came before it in ``item_id_list [MAX_ITEM_LIST_LENGTH]``, filled from
-    the left, with ``item_length``. What the sequence is of, the model's class attribute ``reads`` says:
-
-    * ``"likes"`` (the default, all of RecBole's models): as RecBole on a file of likes alone, with exact times, where
-      RecBole's 32-bit floats see seconds since 1970 in steps of 64 or 128.
-    * ``"events"``: likes and dislikes, with ``sign_list`` (1 and -1, 0 for padding) and ``gap_list``, the time from the
-      event before, in the file's unit (0 for the first of a user).
-    * ``"windows"``: the same for a model that learns from each place of a sequence, in training batches of
-      :class:`~recbole_signed.data.dataloader.WindowLoader`.
-
-    A training row sees the earlier training dislikes, a held-out row those of the parts before its own. What was seen
-    is hidden at evaluation, as for general models; ``mask_seen: False`` gives RecBole's rankings.
+    the left, with ``item_length``. The model's class attribute ``reads`` says what: ``"likes"``, as RecBole, but with
+    exact times; ``"events"``, dislikes too, with ``sign_list`` (1, -1, 0 for padding) and ``gap_list``, the time from
+    the event before; or ``"windows"``, the same in batches of :class:`~recbole_signed.data.dataloader.WindowLoader`. A
+    training row sees the earlier training dislikes, a held-out row those of the parts before its own.
     """
 
     stock_name = "SequentialDataset"

@@ -25,10 +25,7 @@ def ranks_all(eval_args: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class SignedSettings:
-    """The sign of a data set and how signed rows are treated; it lies in the configuration under ``signed``.
-
-    So unpickling a checkpoint imports this package, and no stock model is loaded with dislikes taken for likes.
-    """
+    """The sign of a data set and how signed rows are treated: the key ``signed``, which checkpoints hold."""
 
     sign_field: str | None  # column that holds -1, 0 or 1; None where `sign_rule` makes the sign
     sign_rule: SignRule | None

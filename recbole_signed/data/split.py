@@ -1,8 +1,4 @@
-"""RecBole's splitting rules, vectorised, and how the rows that are not likes follow them.
-
-Dislikes and neutral rows follow the same rule as likes, with one addition where the order is time: nothing in a part's
-graph may come from a later part's time.
-"""
+"""RecBole's splitting rules, vectorised, also for dislikes and neutral rows; no part's graph knows a later time."""
 
 from __future__ import annotations
 
@@ -29,8 +25,7 @@ _LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (
 class SplitRule:
     """One of RecBole's ``eval_args``: ``RS`` (ratio), ``LS`` (leave one out) or ``TS`` (global time, then ratio).
 
-    Or ``CI`` and ``CU``, which hold out all edges of a share of the items, or users, for the test part, by the seed;
-    the validation part is drawn as by ``RS`` from the other edges.
+    Or ``CI`` and ``CU``: the test part has all edges of a share of the items, or users; then ``RS``.
     """
 
     mode: str
@@ -212,11 +207,7 @@ def part_of_others(
     rng: np.random.Generator,
     by_cut_alone: bool = False,
 ) -> IntArray:
-    """Return the part of each row that is not a like, ``[n_rows]``.
-
-    In random order by the rule itself. In time order they follow the likes' cut; with groups the rule applies too
-    (unless ``by_cut_alone``), and a row that is not earlier than the user's first held-out like is held out with it.
-    """
+    """Return the part of each row that is no like: by the rule, in time order no earlier than the likes' cut."""
     if not rule.by_time:
         order = rng.permutation(len(users))
         part = np.empty(len(users), dtype=np.int64)

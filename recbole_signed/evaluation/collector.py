@@ -33,11 +33,7 @@ _BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
 
 
 def install(collector_module: ModuleType) -> None:
-    """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``; a second call changes nothing.
-
-    Of batches of signed data, users without a held-out like are left out (Recall and NDCG are not defined there), and
-    lists, hits without masked items, verdicts and groups are collected from one top k, where a metric asks for them.
-    """
+    """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``, for batches of signed data; once."""
     if _MARK in vars(collector_module.Collector):
         return
     wrapt.wrap_function_wrapper(collector_module, "Collector.eval_batch_collect", _eval_batch_collect)

@@ -1,7 +1,4 @@
-"""The test metrics of every user, of an evaluation that RecBole only reports as means.
-
-GAUC (weighted by likes) and ItemCoverage (of all lists) are no plain mean of one value per user, and left out.
-"""
+"""The test metrics of every user, where a metric is a plain mean of them (not GAUC, weighted, or ItemCoverage)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,8 @@
 """Is one model better than another, or were the users that were asked just lucky? Paired tests over users.
 
 All take differences per user, ``[n_users, n_comparisons]``: positive where the first model is better, nan where a user
-does not count. "Better" is the alternative of every one-sided test: a small ``p_better`` says that the first model is
-better (RecBole's ``significance_test.py`` tests the opposite, and pairs runs, not users).
-
-The t test and the sign-flip permutation test ask about the mean difference, which is what a table shows (Smucker,
-Allan & Carterette, CIKM 2007). Wilcoxon's asks if the differences lie symmetrically about 0. Users are the units, so
-all of this speaks of other users of the same data, not of other data sets.
+does not count; a small ``p_better`` says that it is better. The t test and the sign-flip test ask about the mean
+(Smucker, Allan & Carterette, CIKM 2007), Wilcoxon's about symmetry. All speak of other users of the same data.
 """
 
 from __future__ import annotations
@@ -85,8 +81,7 @@ def sign_flip(
 ) -> PValues:
     """Paired permutation test of the mean difference: the two models of each user are swapped at random.
 
-    p is the share of sign patterns whose mean is at least as large (two-sided: as far from 0), with the pattern seen:
-    (1 + hits) / (1 + resamples). Where there are no more than ``resamples`` patterns all are tried, and p is exact. As
+    p is (1 + hits) / (1 + resamples), or exact by all patterns where they are no more. As
     ``scipy.stats.permutation_test`` with ``permutation_type="samples"``, for all comparisons in one product of
     matrices.
     """

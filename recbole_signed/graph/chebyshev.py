@@ -1,9 +1,7 @@
 """Leading eigenvectors of :math:`R^T R`, however close its eigenvalues are, by Chebyshev-filtered subspace iteration.
 
-A Chebyshev polynomial is small on the interval of what is unwanted and grows steeply above it (Zhou, Saad, Tiago,
-Chelikowsky, J. Comput. Phys. 219, 2006). Where the interval ends, and the leading eigenvectors, whose growth would
-drown the others, come from a few steps of block Lanczos, whose quadrature also estimates the spectral density (Lin,
-Saad, Yang, "Approximating spectral densities of large matrices", SIAM Review 58, 2016).
+Zhou, Saad, Tiago, Chelikowsky, J. Comput. Phys. 219, 2006. The filtered interval and what leads too far come from some
+steps of block Lanczos, whose quadrature estimates the spectral density (Lin, Saad, Yang, SIAM Review 58, 2016).
 """
 
 from __future__ import annotations
@@ -49,8 +47,7 @@ def leading_factors(
 ) -> RightFactors:
     """Return the ``k`` leading right singular vectors of a CSR matrix, as far converged as what is made of them needs.
 
-    ``degree`` is that of the polynomials together, the most products with the whole block. The random start follows
-    from the ``keys`` of the columns; ``start``, the ``block`` of a similar matrix, takes half the degree.
+    ``degree``: of all polynomials, half from ``start``, the ``block`` of a similar matrix; ``keys`` seed the columns.
     """
     n = matrix.shape[1]
     width = min(k + OVERSAMPLING, n)

@@ -37,10 +37,8 @@ def kept_eigenvectors() -> Iterator[None]:
 def gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray]:
     """Return the ``k`` largest eigenvalues of :math:`M^T M`, descending, and its eigenvectors ``[n_columns, k]``.
 
-    Fewer where the matrix has a lower rank. By Lanczos from a fixed start, or densely where the side is small; each
-    connected component by itself: a normalised matrix has the eigenvalue 1 once in each, and Lanczos finds an
-    eigenvalue that occurs many times through rounding alone. Of equal eigenvalues, those of larger components come
-    first.
+    By Lanczos or densely, each connected component by itself: Lanczos misses an eigenvalue, such as 1, that occurs
+    often.
     """
     kept = _kept.get()
     if kept is None:
@@ -109,11 +107,9 @@ def _of_connected(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray
 def laplacian_eigenvectors(likes: sp.csr_matrix, dislikes: sp.csr_matrix, alpha: float, k: int) -> FloatArray:
     r"""Return the eigenvectors of :math:`L = (L^+ + \alpha L^-) / (1 + \alpha)` with the ``k`` smallest eigenvalues.
 
-    :math:`L^\pm = I - D_\pm^{-1/2} A^\pm D_\pm^{-1/2}` over users and items. The graph is bipartite, so the vectors
-    are :math:`(u, v)/\sqrt 2` of the leading singular triplets of :math:`M = \hat P + \alpha \hat N`, normalised.
-    Eigenvectors of the eigenvalue 1 are left out, so fewer than ``k`` come back where M has a lower rank: ``[n_users +
-    n_items, <= k]`` by ascending eigenvalue. The sum of cubes of each is positive, so permuted nodes give permuted
-    vectors.
+    :math:`L^\pm = I - D_\pm^{-1/2} A^\pm D_\pm^{-1/2}`; they are :math:`(u, v)/\sqrt 2` of the leading singular
+    triplets of :math:`M = \hat P + \alpha \hat N`. Those of the eigenvalue 1 are left out. The sum of cubes of each is
+    positive.
     """
     if alpha <= -1:
         raise ValueError(f"alpha must be above -1, but is {alpha}")

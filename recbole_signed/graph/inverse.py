@@ -1,8 +1,4 @@
-r"""Exact updates of :math:`P = (X^T X + \lambda I)^{-1}` when rows or columns of X change, by Woodbury and Schur.
-
-After Jeunen, Van Balen, Goethals, UMUAI 2022. Each costs :math:`O(n^2)` per changed row and agrees with a new
-inversion up to rounding, which adds up: in float32 refit now and then.
-"""
+r"""Exact updates of :math:`P = (X^T X + \lambda I)^{-1}` for changed rows (Jeunen et al., UMUAI 2022)."""
 
 from __future__ import annotations
 

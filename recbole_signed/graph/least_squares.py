@@ -45,9 +45,8 @@ class SignedLeastSquares:
         r"""Return the minimiser of the objective for each row, the other side ``fixed [n_fixed, d]``: ``[n_rows, d]``.
 
         :math:`(a_0 H^T H + \sum_s a_s \sum_{i \in N_s} h_i h_i^T + \lambda c^\nu I)\, w = \sum_s a_s y_s \sum_{i \in
-        N_s} h_i`, in chunks of rows of similar length; a row without edges gets zeros. Rows with at most d/2 edges are
-        solved in the basis of the eigenvectors of :math:`H^T H`, where all that is not of the row's own edges is
-        diagonal. ``gram`` and ``n_fixed`` are of the whole other side, of which ``fixed`` may hold what the rows need.
+        N_s} h_i`. Rows with at most d/2 edges are solved in the eigenvectors of :math:`H^T H`. ``gram`` and
+        ``n_fixed`` are of the whole other side, of which ``fixed`` may hold what the rows need.
         """
         gram = fixed.T @ fixed if gram is None else gram
         edges = _Edges.join(likes, dislikes)

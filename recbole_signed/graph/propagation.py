@@ -1,7 +1,4 @@
-"""Sparse products between the two sides of a bipartite graph, with a backward pass of their own.
-
-A product with a fixed sparse matrix has a gradient that is a product with its transpose. Both are kept as CSR.
-"""
+"""Sparse products between the two sides of a bipartite graph, whose gradients are products with the transpose."""
 
 from __future__ import annotations
 
@@ -121,12 +118,7 @@ class BipartiteOperator:
 
 
 class TwoHopMean:
-    r"""The mean over all paths of two edges to other rows, of equal signs (agreement) or of different ones.
-
-    For likes P and dislikes N, ``[n_rows, n_columns]`` 0/1, a row ``i`` and a row ``j != i`` have
-
-    .. math:: (P P^T + N N^T)_{ij} \text{ paths that agree}, \quad (P N^T + N P^T)_{ij} \text{ that disagree.}
-    """
+    """The mean over paths of two edges that agree, :math:`P P^T + N N^T`, or disagree, :math:`P N^T + N P^T`."""
 
     def __init__(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
         matrices = likes.astype(np.float64), dislikes.astype(np.float64)

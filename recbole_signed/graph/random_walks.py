@@ -17,9 +17,8 @@ CEILING = 5.0  # weights are cut off here before they are normalised
 class WalkPairs:
     """Pairs (start of a walk, node that it reached), sorted by start, and the path between them.
 
-    ``types [n_pairs]`` (int32) numbers the sequences of signs along a path: those of length 1 come first (0: a
-    dislike, 1: a like), then those of length 2 (dislike-dislike, dislike-like, ...) and so on, :func:`n_path_types` in
-    all.
+    ``types [n_pairs]`` numbers the sequences of signs along a path, the shorter first: 0 a dislike, 1 a like, and so
+    on.
     """
 
     pairs: SparsePairs
@@ -59,10 +58,7 @@ class WalkGraph:
         return WalkGraph(self.indptr.to(device), self.neighbours.to(device), self.likes.to(device))
 
     def draw(self, length: int, generator: torch.Generator | None = None) -> WalkPairs:
-        """Start one walk along each directed edge, and let it take ``length`` steps, that edge included.
-
-        A walk gives a pair for each of its steps until it comes to a node where it has been before.
-        """
+        """Start a walk of ``length`` steps along each edge; it gives pairs until it comes to a node again."""
         if length < 1:
             raise ValueError(f"a walk has one step or more, not {length}")
         n_walks = len(self.neighbours)

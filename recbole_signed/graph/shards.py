@@ -1,8 +1,4 @@
-"""A signed graph on disk, in blocks of users, for what goes over all edges several times.
-
-It is a folder of shards, each the likes and the dislikes of a range of users as two CSR matrices without
-values: 4 bytes an edge. ``shards.json`` says how many users, items, edges and shards there are.
-"""
+"""A signed graph on disk: a folder of shards, each the edges of a range of users as CSR, 4 bytes an edge."""
 
 from __future__ import annotations
 

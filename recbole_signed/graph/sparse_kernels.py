@@ -1,8 +1,6 @@
 """Products of sparse matrices in CSR: with dense ones, over the pairs of a pattern with gradients, with themselves.
 
-Forward products are bags of embeddings, two to four times as fast as SciPy's and torch's own sparse products. The
-transposed product is SciPy's compiled kernel, which adds in place but is not public: where it is not found, the
-operator takes its place.
+Bags of embeddings are two to four times as fast as SciPy's and torch's own products; SciPy's kernel adds in place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The signed exposure matrix, normalised by degrees, and its leading singular vectors on the item side.
+"""The matrix :math:`R = (D_u + a)^{-e} (P + wN) (D_i + a)^{-e}`, and its leading right singular vectors.
 
-:math:`R = (D_u + a)^{-e} (P + wN) (D_i + a)^{-e}`, with the degrees of :math:`P + |w|N`. The iteration is on any
-operator that can multiply :math:`R^T R` by a block of columns ``[n, width]``, which is kept as panels of columns: a
-product holds the side of the rows for one panel at a time, and threads can take a panel each, without locks.
+The degrees are those of :math:`P + |w|N`. A block of columns ``[n, width]`` is kept as panels of columns: a product
+holds the side of the rows for one panel at a time, and threads can take a panel each, without locks.
 """
 
 from __future__ import annotations
@@ -177,9 +176,8 @@ def right_factors(
 ) -> RightFactors:
     """Return the ``k`` leading right singular vectors by randomised block subspace iteration.
 
-    Halko, Martinsson, Tropp, "Finding structure with randomness", SIAM Review 53 (2011), algorithm 4.4 applied to the
-    Gram matrix, with a Rayleigh-Ritz step at the end. ``iterations``: 4 from a random start, 2 from the ``block`` of a
-    similar matrix. The entry of largest size of each vector is positive.
+    Halko, Martinsson, Tropp, SIAM Review 53 (2011), algorithm 4.4 on the Gram matrix, with a Rayleigh-Ritz step at the
+    end. ``iterations``: 4 from a random start, 2 from the ``block`` of a similar matrix.
     """
     width = min(k + oversampling, *matrix.shape)
     if not width:
@@ -267,11 +265,9 @@ def refreshed_factors(
 ) -> tuple[RightFactors, float]:
     r"""Bring singular vectors of a matrix that changed a little up to date, and say how stale they were.
 
-    A step of subspace iteration from the old block V, then Rayleigh-Ritz on :math:`A V`, :math:`A = R^T R`, without a
-    further product: :math:`(V^T A^2 V)\, y = \lambda\, (V^T A V)\, y`, new vectors :math:`A V y`. These are harmonic
-    Ritz values (Paige, Parlett, van der Vorst, 1995). Staleness is the root mean square residual :math:`\|A x -
-    \lambda x\|` of the first ``k`` old Ritz vectors over the largest Ritz value: 0 where they span an invariant
-    subspace.
+    A step of subspace iteration from the old block V, then harmonic Ritz values (Paige, Parlett, van der Vorst, 1995):
+    :math:`(V^T A^2 V)\, y = \lambda\, (V^T A V)\, y`, new vectors :math:`A V y`. Staleness is the root mean square of
+    :math:`\|A x - \lambda x\|` of the first ``k`` old Ritz vectors over the largest Ritz value.
     """
     if not block.shape[1]:
         return RightFactors(torch.zeros(0), block, block), 0.0

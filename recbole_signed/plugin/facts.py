@@ -1,8 +1,4 @@
-"""What the rest of the package needs to know of a model, by its name.
-
-The attributes are described at :class:`~recbole_signed.model.abstract_recommender.SignedRecommender`. Those of this
-package's models lie in ``properties/models.yaml``, so that a list of them imports neither torch nor RecBole.
-"""
+"""What the rest of the package needs to know of a model, by its name; of our own from ``properties/models.yaml``."""
 
 from __future__ import annotations
 

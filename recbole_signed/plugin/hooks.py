@@ -1,8 +1,6 @@
-"""What makes this package known to RecBole and RecBole-GNN, whichever of them is imported first.
+"""What makes this package known to RecBole and RecBole-GNN: hooks that run right after a module of theirs is imported.
 
-RecBole looks things up by a model's name in a few places. Each is filled by a hook that runs right after RecBole's
-module is imported (or at once, where it is already). No function of RecBole is replaced; a few methods are wrapped,
-and act only where the data has a sign or RecBole would fail.
+No function of RecBole is replaced; methods are wrapped, and act where the data has a sign or RecBole would fail.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Ranges of configuration values: a value that the user sets and that makes no sense is refused before anything runs.
-
-:data:`RANGES` holds those of keys that mean the same for every model, ``parameter_ranges`` of a model those of its own
-parameters. A run and the spaces of ``tune`` are checked against the same declaration, :func:`ranges_of`.
-"""
+"""Ranges of configuration values, of runs and spaces of ``tune``: what makes no sense is refused at once."""
 
 from __future__ import annotations
 

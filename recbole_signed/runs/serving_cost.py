@@ -1,7 +1,6 @@
 """What a trained model costs when it is used: a fresh process loads its checkpoint and ranks 1,000 users.
 
-A process that has trained keeps memory which serving does not need. Before that the model works on a tiny data set:
-what a process does for the first time brings in 30 MB of torch, MKL and SciPy, more than a small model needs itself.
+Before, the model works on a tiny data set: what is done for the first time brings in 30 MB of torch, MKL and SciPy.
 """
 
 from __future__ import annotations
@@ -117,9 +116,7 @@ def _rank(model: Any, users: Any, history: Any, loader: Any, k: int) -> torch.Te
 def model_bytes(model: Any) -> int:
     """Return the bytes that have to be kept, beside the training edges, to rank known users.
 
-    These are the tensors of ``state_dict``; of RecBole's models that are fitted in one pass (EASE, ItemKNN, Pop) also
-    the arrays among the attributes. A sparse matrix of users and items comes of the training edges, and does not
-    count.
+    These are ``state_dict``, and other arrays of RecBole's models that are fitted in one pass (EASE, ItemKNN, Pop).
     """
     kept = {id(each): each for each in model.state_dict().values()}
     if model.type == ModelType.TRADITIONAL and not isinstance(model, SignedRecommender):

@@ -392,11 +392,7 @@ def asked_models(
     tuned: Sequence[str] = (),
     data_path: str | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return the models of ``-m A,B`` in that order, each with the RecBole keys that a table or a tuning gives it.
-
-    :data:`ALL` stands for every other model that the table has (or the bundled tables) and that ``suits``; the first
-    folder of ``tuned`` with a model's file gives the keys.
-    """
+    """Return the models of ``-m A,B``, :data:`ALL` for all that suit, each with the keys of a table or a tuning."""
     if not names:
         raise UsageError("--model names no model; give one or more, as in SSF,EASE, or all.")
     if table is not None and tuned:

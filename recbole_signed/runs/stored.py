@@ -1,11 +1,8 @@
 """A table as its folder keeps it: ``NAME.view.json`` says which rows it shows, and which of them are marked.
 
-**Marks** say which best numbers are better than all others beyond chance. The best model of a column is tested against
-every other model of its data set by the paired t test over users, two-sided, with Holm's correction over all such
-comparisons of the table. It is marked where the worst of its p-values stays below alpha. What a budget stopped (†)
-takes no part: it is not tested, not marked, and where its number is the best nothing is marked.
-
-The values per user are not committed, so the marks are, with a digest of the checksums that they come from.
+**Marks** say which best numbers are better than all others: the paired t test over users against every other model,
+two-sided, with Holm's correction over all comparisons of the table. What a budget stopped (†) takes no part. The
+values per user are not committed, so the marks are, with a digest of the checksums that they come from.
 """
 
 from __future__ import annotations

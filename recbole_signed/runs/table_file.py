@@ -121,11 +121,11 @@ def rows_file_of(yaml_file: Path) -> Path:
 
 
 def read_table_file(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return the content of a table's file, with what it takes from the file that its ``extends`` names.
+    """Return the content of a table's file, joined with what it takes from the file that its ``extends`` names.
 
-    ``common``, data sets and models are joined, the file's own keys above; of data sets and models a file that lists
-    any has those alone, in its order. A file with ``rows_from`` runs nothing of its own: each model is shown as the
-    first of those tables that has it runs it; all other keys are those of the first.
+    Of data sets and models a file that lists any has those alone, in its order. A file with ``rows_from`` runs nothing
+    of its own: each model is shown as the first of those tables that has it runs it; all other keys are those of the
+    first.
     """
     return _read(path, keys, ())
 

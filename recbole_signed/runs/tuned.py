@@ -71,10 +71,7 @@ def tuned_choice(value: Any, *, whole: bool = False) -> Any:
 
 
 def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str, command: str) -> Tuned | None:
-    """Return what a table's key ``tuned`` asks for; None for defaults, and for a model that has nothing to tune.
-
-    ``choice`` is True, or the name of the tuning, or a mapping with ``name`` and ``data``: chosen on another data set.
-    """
+    """Return what a table's key ``tuned`` asks for; None for defaults, and for a model that has nothing to tune."""
     choice = tuned_choice(choice, whole=True)
     if choice is None or choice is False:
         return None

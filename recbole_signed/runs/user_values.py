@@ -1,8 +1,4 @@
-"""Values per user as files: one parquet file per run, beside the rows of its table. No torch, no RecBole.
-
-``NAME.users/MODEL-DATASET-SEED-HASH.parquet`` has a column ``user`` with the original tokens and a float32 column for
-every test metric that is a mean over users; null where a user does not count.
-"""
+"""Values per user as parquet files beside a table's rows: a column ``user``, and one for each test metric."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Checkpoints, with the states of all random generators and a hash of the vocabulary; and a model as one has it.
 
-With the states, training that goes on draws what it would have. Without the hash, a checkpoint loads on users and
-items in another order, and nearly every row is someone else's (RecBole issues #1702, #1692, #1854). Tables get room
-for users and items that came since.
+Without the hash, one loads on users and items in another order (RecBole issues #1702, #1692, #1854).
 """
 
 from __future__ import annotations

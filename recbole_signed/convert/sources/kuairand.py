@@ -1,7 +1,7 @@
 """The source ``kuairand``: the logs of KuaiRand (Gao et al., CIKM 2022) in its versions Pure, 1K and 27K.
 
-What the users of Pure saw before a log begins is in ``user_sequences.parquet``, made by others: the last 50 exposures
-of each user at most, in order but without times. A video that was a long view once counts as one each time.
+``user_sequences.parquet``, made by others, has what users of Pure saw before a log: 50 exposures at most, without
+times.
 """
 
 from __future__ import annotations

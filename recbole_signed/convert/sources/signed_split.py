@@ -1,8 +1,6 @@
-"""The source ``signed-split``: train/valid/test files as published with papers, kept row by row.
+"""The source ``signed-split``: train/valid/test files as published with papers, kept row by row, or dealt again.
 
 Files of ``user item label`` lines, as of SIGformer (SIGIR 2024, arXiv 2404.11982): labels 1 and 0, or ratings 1 to 5.
-``resplit=SEED`` deals the rows again by the rules of the published splits: likes and dislikes each at random, so that
-every part keeps its numbers of both. ``even=true`` makes the validation part as large as the test part, which stays.
 """
 
 from __future__ import annotations

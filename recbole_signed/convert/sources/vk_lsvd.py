@@ -1,7 +1,6 @@
 """The source ``vk-lsvd``: VK's short videos (arXiv 2602.04567), one parquet file of exposures for each of 27 weeks.
 
-There are no times, but files are in order of weeks and their rows in order of time. So ``timestamp`` is the place of a
-row: it begins at 0, has 604,800 seconds for each week, and spreads the rows of a week evenly over it.
+Rows are in order of time, without times: ``timestamp`` spreads the rows of a week over its 604,800 seconds.
 """
 
 from __future__ import annotations

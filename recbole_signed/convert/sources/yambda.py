@@ -1,9 +1,7 @@
 """The source ``yambda``: Yandex' music log (arXiv 2505.22238) with likes, dislikes and their removal.
 
-Explicit feedback becomes the state of each pair at the end of the log: the later of the like and the dislike that were
-not removed, with its time. Each listen is a row. ``split=official`` makes the parts of the authors' ``constants.py``:
-test is the last day, validation the day before, each after a gap of 30 minutes, each with the states of its own events
-alone; users of the last two parts who are not in the first are left out.
+Explicit feedback becomes the last state of each pair, listens are rows. ``split=official`` is that of the authors'
+``constants.py``: the last day for test, the day before for validation, gaps of 30 minutes, no users new to train.
 """
 
 from __future__ import annotations
@@ -52,10 +50,7 @@ class Options:
 
 
 class Yambda(Converter):
-    """Reads a folder with ``likes.parquet`` and so on, or ``multi_event.parquet``, of the layout ``flat``.
-
-    Times are seconds from an unknown start, in steps of 5; of a like and an unlike in the same step the unlike counts.
-    """
+    """Reads a folder with ``likes.parquet`` and so on, or ``multi_event.parquet``, of the layout ``flat``."""
 
     name = "yambda"
     summary = "Yambda (flat/50m, 500m, 5b): folder of likes, dislikes, unlikes, undislikes, listens, or multi_event"
