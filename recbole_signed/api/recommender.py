@@ -17,6 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
 from recbole_signed.api.model_parts import UserSequences, liked_items, likes_without_a_row, similarities, vectors_of
+from recbole_signed.api.saving import save
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import path_of
@@ -85,8 +86,6 @@ class Recommender:
             UsageError: it can't be written, or the data set folder is gone, or has other ids than the model was fitted
                 to.
         """
-        from recbole_signed.api.loading import save  # which reads models as this class
-
         save(self.config, self.model, path)
 
     def online(self, directory: Path | str) -> OnlineRecommender:
