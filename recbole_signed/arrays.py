@@ -37,3 +37,12 @@ def first_rows(codes: npt.NDArray[Any], n_codes: int) -> npt.NDArray[np.int64]:
     first = np.full(n_codes, len(codes), dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of several assignments to a place the last one holds
     return first
+
+
+def begins(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which rows of sorted ``columns [n]`` differ from the row before, ``[n]``; the first one does."""
+    found = np.zeros(len(columns[0]), dtype=bool)
+    found[:1] = True
+    for each in columns:
+        found[1:] |= each[1:] != each[:-1]
+    return found

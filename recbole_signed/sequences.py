@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.arrays import begins
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -36,10 +38,9 @@ class Sequences:
         del order  # of a hundred million events each array is half a gigabyte
         indptr = np.zeros(n_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(user, minlength=n_users), out=indptr[1:])
-        new = np.ones(len(user), dtype=bool)
-        new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-        bounds = np.append(np.flatnonzero(new), len(user)).astype(np.int32 if len(user) < 2**31 else np.int64)
-        del user, time, new
+        whole = np.int32 if len(user) < 2**31 else np.int64
+        bounds = np.append(np.flatnonzero(begins(user, time)), len(user)).astype(whole)
+        del user, time
         length = np.diff(bounds)
         return cls(indptr, item, like, np.repeat(bounds[:-1], length), np.repeat(bounds[1:], length))
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recbole_signed.arrays import distinct
+from recbole_signed.arrays import begins, distinct
 from recbole_signed.convert.options import Common
 from recbole_signed.errors import UsageError, counted
 
@@ -125,7 +125,7 @@ def _one_of_each_pair(rows: _Rows, part: slice, which: str) -> np.ndarray:
         columns["time"] = rows.time[part][repeated]
     order = pl.DataFrame(columns).with_row_index("row").sort(*columns, maintain_order=True)
     keys = order["key"].to_numpy()
-    edge = np.append(keys[1:] != keys[:-1], True) if which == "last" else np.append(True, keys[1:] != keys[:-1])
+    edge = np.append(keys[1:] != keys[:-1], True) if which == "last" else begins(keys)
     stays[repeated[order["row"].to_numpy()[edge]]] = True
     return stays
 

@@ -13,7 +13,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
-from recbole_signed.arrays import contains
+from recbole_signed.arrays import begins, contains
 from recbole_signed.data.dataset import SignedDataset
 from recbole_signed.data.item_lists import ItemLists, users_at_a_time
 from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
@@ -176,8 +176,7 @@ class WindowLoader(TrainDataLoader):
         np.maximum.at(last, users, place)
         run = (last[users] - place) // dataset.max_item_list_len
         order = np.lexsort((-place, run, users))
-        new = np.append(True, (users[order][1:] != users[order][:-1]) | (run[order][1:] != run[order][:-1]))
-        self.rows = np.sort(order[new[: len(order)]])
+        self.rows = np.sort(order[begins(users[order], run[order])])
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self) -> None:

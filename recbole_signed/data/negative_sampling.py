@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.arrays import contains, distinct, first_rows
+from recbole_signed.arrays import begins, contains, distinct, first_rows
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError
 
@@ -111,7 +111,7 @@ class UnseenItems:
             return np.zeros(0, dtype=np.uint8)
         found = np.zeros(n_bits // 8 + 1, dtype=np.uint8)
         place = self.keys >> 3
-        first = np.flatnonzero(np.append(True, place[1:] != place[:-1]))
+        first = np.flatnonzero(begins(place))
         found[place[first]] = np.bitwise_or.reduceat(np.left_shift(1, self.keys & 7).astype(np.uint8), first)
         return found
 

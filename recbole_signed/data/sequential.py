@@ -12,6 +12,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_signed.arrays import begins
 from recbole_signed.data.dataset import SignedDataset
 from recbole_signed.data.split import SplitRule, TimeCuts
 from recbole_signed.errors import UsageError
@@ -127,7 +128,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         if rule.cold:
             return
         users, times = self._likes[self.uid_field].numpy(), self._like_times
-        first = _firsts(users)
+        first = np.flatnonzero(begins(users))
         place = np.zeros(len(first), dtype=np.int64)
         if rule.mode == "TS" or not rule.by_user:
             targets = np.concatenate([part._numbers for part in parts])
@@ -194,7 +195,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         end: IntArray,
     ) -> dict[str, torch.Tensor]:
         gap = np.diff(time, prepend=time[:1])
-        gap[_firsts(user)] = 0.0
+        gap[begins(user)] = 0.0
         place, length = self._places(start, end)
         for name, kind in ((SIGN_LIST, FeatureType.TOKEN_SEQ), (GAP_LIST, FeatureType.FLOAT_SEQ)):
             self.set_field_property(name, kind, FeatureSource.INTERACTION, self.max_item_list_len)
@@ -209,11 +210,11 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         """Return the whole sequence of each user who has one, users ascending, as a row without a target."""
         if self.reads == "likes":
             user = self._likes[self.uid_field].numpy()
-            first = _firsts(user)
+            first = np.flatnonzero(begins(user))
             lists = self._like_lists(first, np.append(first[1:], len(user)))
         else:
             user, item, sign, time, _ = self._events([self])
-            first = _firsts(user)
+            first = np.flatnonzero(begins(user))
             lists = self._event_lists(user, item, sign, time, first, np.append(first[1:], len(user)))
         return Interaction({self.uid_field: torch.from_numpy(user[first]), **lists})
 
@@ -253,13 +254,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
 
 def _starts(users: IntArray) -> IntArray:
     """Return where the run of equal ``users [n]`` begins that each place is in, ``[n]``."""
-    new = np.append(True, users[1:] != users[:-1])[: len(users)]
-    return np.maximum.accumulate(np.where(new, np.arange(len(users)), 0))
-
-
-def _firsts(users: IntArray) -> IntArray:
-    """Return the places at which the runs of equal ``users [n]`` begin, ``[n_runs]``."""
-    return np.flatnonzero(_starts(users) == np.arange(len(users)))
+    return np.maximum.accumulate(np.where(begins(users), np.arange(len(users)), 0))
 
 
 def _gathered(values: torch.Tensor, place: IntArray) -> torch.Tensor:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 import wrapt
 
+from recbole_signed.arrays import begins
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.evaluation import group_metrics
 from recbole_signed.evaluation.group_metrics import COLD, GROUPS, EdgeGroups
@@ -259,8 +260,7 @@ def pairwise_auc(
     """Return each row's share of (like, dislike) pairs in which the like scores higher, ties half; nan for none."""
     order = np.lexsort((score, row))
     row, score, is_like = row[order], score[order], is_like[order]
-    new_group = np.ones(len(row), dtype=bool)
-    new_group[1:] = (row[1:] != row[:-1]) | (score[1:] != score[:-1])
+    new_group = begins(row, score)
     first = np.flatnonzero(new_group)
     group = np.cumsum(new_group) - 1
     before = np.concatenate(([0], np.cumsum(~is_like)))  # before[j]: dislikes among the first j items

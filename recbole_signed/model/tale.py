@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.arrays import spans
+from recbole_signed.arrays import begins, spans
 from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.ordered_likes import OrderedLikesRecommender
@@ -69,9 +69,8 @@ class TALE(OrderedLikesRecommender):
         user, column, moment, time = user[order], column[order], moment[order], self._times[order]
         scale = self.trend()[order] ** self.trend_exponent
         place = np.arange(len(user))
-        starts = np.append(True, user[1:] != user[:-1])[: len(user)]
-        begins = starts | np.append(True, moment[1:] != moment[:-1])[: len(user)]
-        start, begin = (np.maximum.accumulate(np.where(each, place, 0)) for each in (starts, begins))
+        new = begins(user), begins(user, moment)
+        start, begin = (np.maximum.accumulate(np.where(each, place, 0)) for each in new)
         target = np.flatnonzero(begin > start)
         count = (begin - start)[target]
         row, source = np.repeat(np.arange(len(target)), count), spans(start[target], count)

@@ -29,12 +29,18 @@ def build_table(
 ) -> Table:
     """Build a table; a line of which any run failed has no numbers but the reason."""
     columns = (*map(metric_column, metrics), *costs)
-    places: dict[str, dict[str, list[RunRow]]] = {}
-    for section, label, row in results:
-        places.setdefault(section, {}).setdefault(label, []).append(row)
+    places = places_of(results)
     sections = tuple(_section(name, lines, columns, len(metrics)) for name, lines in places.items())
     rows = [row for lines in places.values() for line in lines.values() for row in line]
     return Table(title, columns, sections, _notes(rows, note))
+
+
+def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
+    """Return section -> label -> rows."""
+    places: dict[str, dict[str, list[RunRow]]] = {}
+    for section, label, row in results:
+        places.setdefault(section, {}).setdefault(label, []).append(row)
+    return places
 
 
 def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column], n_metrics: int) -> Section:

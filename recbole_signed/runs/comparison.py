@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_signed.errors import UsageError, argument, raised_by_sigterm
 from recbole_signed.files import path_of, replace_text
 from recbole_signed.plugin.assignments import RUNS
-from recbole_signed.runs.building import Result
+from recbole_signed.runs.building import Result, places_of
 from recbole_signed.runs.processes import run_all
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
@@ -136,14 +136,12 @@ def _with_shown(
 ) -> list[Result]:
     """Return the rows that were found, and in the place of those that were not what the table shows already."""
     asked = Counter((request.section, request.label) for request in requests)
-    fresh: dict[tuple[str, str], list[RunRow]] = {}
-    for section, label, row in results:
-        fresh.setdefault((section, label), []).append(row)
+    fresh = places_of(results)
     by_id = store.by_id()
     merged: list[Result] = []
     for section in spec.datasets:
         for cell in spec.planned_rows(section):
-            here = fresh.get((section, cell.label), [])
+            here = fresh.get(section, {}).get(cell.label, [])
             ids = kept.rows.get(section, {}).get(cell.label, ()) if kept is not None else ()
             shown = [by_id[each] for each in ids if each in by_id]
             enough = min(len(shown), asked[section, cell.label] or len(shown))

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json, replace_text
-from recbole_signed.runs.building import CUT_SHORT, Result, build_table, was_cut_short
+from recbole_signed.runs.building import CUT_SHORT, Result, build_table, places_of, was_cut_short
 from recbole_signed.runs.metric_columns import cost_columns, metric_column, smaller_is_better
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
@@ -181,7 +181,7 @@ def marks_of(
     results: Sequence[Result], columns: Sequence[str], rows_file: Path, kept: Marks | None = None
 ) -> Marks | None:
     """Return the marks of a table, ``kept`` ones if of the same values; None without values per user of all runs."""
-    places = places_of(results)
+    places = whole_places(results)
     whole = {
         name: labels
         for name, labels in places.items()
@@ -199,14 +199,11 @@ def marks_of(
     return replace(find_marks(values, columns, stopped=stopped), values=state)
 
 
-def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
+def whole_places(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
     """Return section -> label -> rows, without the models of which a run failed: the table has no numbers of them."""
-    places: dict[str, dict[str, list[RunRow]]] = {}
-    for section, label, row in results:
-        places.setdefault(section, {}).setdefault(label, []).append(row)
     return {
         section: {label: rows for label, rows in labels.items() if all(row.ok for row in rows)}
-        for section, labels in places.items()
+        for section, labels in places_of(results).items()
     }
 
 
