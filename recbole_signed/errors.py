@@ -1,7 +1,4 @@
-"""What a user reads when something is wrong: one sentence on what was got, what was expected and how to fix it.
-
-SIGTERM may be an error, too: it ends Python at once by default, and nothing is cleaned up.
-"""
+"""What a user reads when something is wrong: one sentence on what was got, what was expected and how to fix it."""
 
 from __future__ import annotations
 
@@ -17,8 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
-_SEPARATORS = ("\t", ";", "|", "::", ",")
-"""Of columns in text, as far as they are rare in the name of one."""
+_SEPARATORS = ("\t", ";", "|", "::", ",")  # of columns in text, as far as they are rare in the name of one
 
 
 class UsageError(ValueError):
@@ -53,13 +49,7 @@ def options_named() -> Iterator[None]:
 
 
 def argument(name: str, value: str = "", *, option: str | None = None) -> str:
-    """Return how the reader of a message writes an argument: ``prune_after=9`` in Python, else ``--prune-after 9``.
-
-    Args:
-        name: of the argument of a public function.
-        value: what it is to be given; ``True`` for a switch, which is an option without a value.
-        option: of the command line, where it is not named as the argument is.
-    """
+    """Return how a reader writes an argument: ``prune_after=9`` in Python, else ``--prune-after 9``, or ``option``."""
     if not _Reader.on_command_line:
         return f"{name}={value}" if value else name
     words = [option or f"--{name.replace('_', '-')}", *([value] if value not in ("", "True") else [])]
@@ -77,24 +67,12 @@ def _packages(extra: str) -> list[str]:
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with what it counts: ``1 row``, ``2,000 rows``.
-
-    Args:
-        number: how many.
-        one: what follows the number 1, such as ``row`` or ``row is``.
-        several: what follows any other; by default ``one`` with an s.
-    """
+    """Return a number with what it counts: ``1 row``, ``2,000 rows``; ``several`` is ``one`` with an s by default."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
-    """Return ``"; did you mean 'X'?"`` for the known name nearest to ``name``, or ``""`` where none is near.
-
-    Args:
-        name: what was given.
-        known: what it may have been meant to be.
-        shown: how a known name is shown, if not as itself.
-    """
+    """Return ``"; did you mean 'X'?"`` for the known name nearest to ``name``, or ``""`` where none is near."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     given = str(name).lower()
     matches = difflib.get_close_matches(given, list(by_lower), n=5, cutoff=0.6)
@@ -128,8 +106,7 @@ def _edits(a: str, b: str) -> int:
 
 # ---- causes that lie outside: disk, memory, a missing library, unfit settings; else an error keeps its traceback ----
 
-TRACEBACK = "RECBOLE_SIGNED_TRACEBACK"
-"""An environment variable: where it is set, every error keeps its traceback."""
+TRACEBACK = "RECBOLE_SIGNED_TRACEBACK"  # an environment variable: where it is set, every error keeps its traceback
 
 # fmt: off
 _OF_DISK = frozenset((
@@ -138,14 +115,12 @@ _OF_DISK = frozenset((
 ))
 # fmt: on
 _OF_WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG))
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How polars says what the operating system said: the number is in the text alone."""
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how polars says it: the number is in the text alone
 _OF_SETTINGS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
     *(ImportError, TypeError, ValueError, UnboundLocalError),
 )
-LONGEST = 1500
-"""Characters of a sentence at most."""
+LONGEST = 1500  # characters of a sentence at most
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _TAKES_SETTINGS = ("run", "tradeoff", "segments", "respond", "serve", "tune")
 
@@ -162,11 +137,7 @@ def one_sentence(message: str) -> str:
 
 
 def outside_cause(error: Exception, words: Sequence[str]) -> str | None:
-    """Return a sentence for an error that this package can't help.
-
-    Returns:
-        None where it is a fault of this package, or where :data:`TRACEBACK` is set.
-    """
+    """Return a sentence for an error that this package can't help; None for its own, or with :data:`TRACEBACK`."""
     if os.environ.get(TRACEBACK):
         return None
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):

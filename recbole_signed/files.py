@@ -25,10 +25,8 @@ from recbole_signed.errors import MissingExtraError, UsageError, argument, endin
 
 _BLOCK = 1 << 20
 LOCK = "LOCK"
-PRIVATE = 0o700
-"""Mode of folders that hold what users did: their owner alone looks into them, whatever the umask says."""
-ANOTHER_FILE = "make room, correct the permissions, or give the path of another file"
-"""What to do where a file that the user named can't be written."""
+PRIVATE = 0o700  # mode of folders that hold what users did: their owner alone looks into them, whatever the umask says
+ANOTHER_FILE = "make room, correct the permissions, or give the path of another file"  # for a file of the user's
 _OF_STATE = "nothing that was acknowledged before is lost, so make room or correct the permissions and start again"
 
 
@@ -40,8 +38,7 @@ def _nothing(step: str) -> None:
     """Nothing happens at a step."""
 
 
-reached: Callable[[str], None] = _nothing
-"""Called with the name of each step that a crash could follow; the tests of faults put a killer here."""
+reached: Callable[[str], None] = _nothing  # called with each step that a crash could follow, for tests of faults
 
 
 def at(step: str) -> None:
@@ -51,15 +48,7 @@ def at(step: str) -> None:
 
 @contextlib.contextmanager
 def refusing(what: str, remedy: str = _OF_STATE) -> Iterator[None]:
-    """Turn what the file system refuses (no room, no permission) into one sentence.
-
-    Args:
-        what: was to be done.
-        remedy: what the user is to do; that of a state directory by default.
-
-    Raises:
-        UsageError: in place of an OSError.
-    """
+    """Turn what the file system refuses (no room, no permission) into a sentence on what was to be done."""
     try:
         yield
     except OSError as error:
@@ -109,15 +98,7 @@ def is_plain_name(name: Any) -> bool:
 
 
 def path_of(given: Any, name: str) -> Path:
-    """Return the path that an argument of a public function is.
-
-    Args:
-        given: what was given for it.
-        name: of the argument.
-
-    Raises:
-        UsageError: it is neither a text nor a path.
-    """
+    """Return the path that an argument of a public function is."""
     if not isinstance(given, (str, os.PathLike)) or not isinstance(os.fspath(given), str):
         raise UsageError(f"{argument(name)} is of type {type(given).__name__}; give a path, as text or pathlib.Path.")
     return Path(given)
@@ -129,15 +110,7 @@ def names_beside(path: Path) -> list[str]:
 
 
 def require_file(path: Path, wanted: str = "one file in it") -> None:
-    """Refuse a path at which there is no file.
-
-    Args:
-        path: of the file.
-        wanted: what to give in place of a folder.
-
-    Raises:
-        UsageError: a folder, a pipe or device, or nothing (with the nearest name beside it).
-    """
+    """Refuse a path at which there is no file; ``wanted`` is what to give in place of a folder."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give {wanted}.")
     if path.exists() and not path.is_file():
@@ -155,13 +128,7 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
 
 
 def open_like(path: Path, before: os.stat_result | None, mode: int) -> None:
-    """Let those at a new file or folder who may be at the one whose place it takes.
-
-    Args:
-        path: of the new one.
-        before: what was known of the other; None where there was none.
-        mode: of one that takes nothing's place.
-    """
+    """Let those at a new file or folder who may be at the one whose place it takes, or by ``mode`` without one."""
     if before is not None:
         mode = stat.S_IMODE(before.st_mode)
         with contextlib.suppress(PermissionError):  # of another user, or a group that this process is not in
@@ -193,11 +160,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside a file, for whatever writes it; it takes the file's place if all goes well.
-
-    Readers find the old file or the new one. A folder is refused with IsADirectoryError. Nothing waits for the disk:
-    what must survive a loss of power is for `replace_file`.
-    """
+    """Yield a temporary path beside a file, whose place it takes if all goes well; nothing waits for the disk."""
     if not path.name or path.is_dir():  # with_name() fails on "."
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,11 +197,7 @@ class RepeatedKeyError(ValueError):
 
 
 def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON; for ``object_pairs_hook``, without which all values of a key but the last are lost.
-
-    Raises:
-        RepeatedKeyError: a key is there more than once.
-    """
+    """Return an object of JSON, for ``object_pairs_hook``; a key that is there twice is a RepeatedKeyError."""
     made = dict(pairs)
     if len(made) < len(pairs):
         ((name, number),) = Counter(name for name, _ in pairs).most_common(1)
@@ -247,12 +206,7 @@ def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON from a file says.
-
-    Raises:
-        RepeatedKeyError: an object has a key more than once.
-        ValueError: it is no JSON, no UTF-8, or nested too deeply.
-    """
+    """Return what JSON from a file says; raise RepeatedKeyError, or ValueError for no JSON or too deep nesting."""
     try:
         return json.loads(text, object_pairs_hook=keys_once)
     except RecursionError as error:
@@ -261,12 +215,7 @@ def parse_json(text: str | bytes) -> Any:
 
 @contextlib.contextmanager
 def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``target`` if all goes well, and vanishes otherwise.
-
-    Raises:
-        FileExistsError: ``target`` came to be meanwhile, and is not to be replaced.
-        UsageError: a file stands where a folder above ``target`` is to be.
-    """
+    """Yield a temporary folder that becomes ``target`` if all goes well, and vanishes otherwise."""
     for above in target.parents:
         if above.exists() and not above.is_dir():
             raise UsageError(f"{above} is a file, and a folder of data sets is written to; name another output folder.")
@@ -332,19 +281,7 @@ os.register_at_fork(after_in_child=_release_in_child)
 
 @contextlib.contextmanager
 def picture(path: Path, width: float, height: float, style: Mapping[Any, Any] | None = None) -> Iterator[Any]:
-    """Give an empty matplotlib figure, and write it as PNG once it is drawn: as a whole or not at all.
-
-    The file holds nothing that differs from day to day.
-
-    Args:
-        path: of the file.
-        width: in inches.
-        height: in inches.
-        style: matplotlib's settings while it is drawn.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Yield an empty matplotlib figure of a size in inches, and write it as PNG once it is drawn, as a whole or not."""
     try:
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg

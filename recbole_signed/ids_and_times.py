@@ -38,11 +38,7 @@ def normal(text: str) -> str:
 
 
 def id_text(value: Any, longest: int = MAX_ID) -> str:
-    """Return an id as it is compared everywhere.
-
-    Raises:
-        ValueError: why it is not an id, as the rest of a sentence.
-    """
+    """Return an id as it is compared everywhere; raise ValueError with the rest of a sentence for what is none."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         try:
             return str(int(value))
@@ -65,15 +61,7 @@ def id_text(value: Any, longest: int = MAX_ID) -> str:
 
 
 def listed(given: Any, what: str) -> list[Any]:
-    """Return the ids that are given, a single one among them, in a list.
-
-    Args:
-        given: an id, or several in a list, array or series.
-        what: they are ids of, ``user`` or ``item``, for the message.
-
-    Raises:
-        UsageError: they are in a table or a mapping.
-    """
+    """Return the ids that are given, a single one among them, in a list; refuse a table or a mapping."""
     if isinstance(given, Mapping) or hasattr(type(given), "columns"):  # iterating gives keys or column names
         raise UsageError(
             f"the ids of {what}s are in a {type(given).__name__}; give a list, array or series of them, such as its "
@@ -118,15 +106,7 @@ def fits(sizes: Any, unit: str) -> Any:
 
 
 def milliseconds(times: npt.NDArray[Any], where: str) -> npt.NDArray[np.int64]:
-    """Return times ``[n]`` of one unit as whole milliseconds, int64 ``[n]``.
-
-    Args:
-        times: int64 or float64, finite.
-        where: what the message calls the column.
-
-    Raises:
-        UsageError: some times are of another unit than most.
-    """
+    """Return times ``[n]`` of one unit as whole milliseconds, int64 ``[n]``; ``where`` is the column in messages."""
     sizes = np.abs(times)
     unit = usual_unit(sizes)
     wrong = np.flatnonzero(~fits(sizes, unit))
@@ -147,24 +127,14 @@ def day(milliseconds: int) -> str:
 
 
 def iso_time(text: str) -> datetime:
-    """Return the time of a text of ISO 8601; digits of a second after the sixth are left out.
-
-    Python 3.10 alone knows neither ``Z`` nor a fraction of other than three or six digits.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Return the time of a text of ISO 8601, cut to microseconds; Python 3.10 knows neither ``Z`` nor all fractions."""
     return datetime.fromisoformat(
         _FRACTION.sub(lambda found: found[0][:7].ljust(7, "0"), text.strip()).replace("Z", "+00:00")
     )
 
 
 def hashes(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return a hash of each id, ``[n]``: the same in each process, and with nothing in common with the id.
-
-    Args:
-        ids: names, or whole numbers, ``[n]``; a name has the same hash whatever the type of the array.
-    """
+    """Return a hash of each name or whole number, ``[n]``: the same in each process and for each type of array."""
     from pandas.util import hash_array
 
     found = hash_array(np.asarray(ids)) ^ np.uint64(1 << 63)  # which keeps their order where they have a sign

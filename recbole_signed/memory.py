@@ -9,36 +9,20 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-"""Numbers of parameters of glibc's ``mallopt``, from its ``malloc.h``."""
-LARGE = 1 << 20
-"""Bytes from which on a block is mapped on its own, and given back to the system as soon as it is freed."""
-SPARE = 4 << 20
-"""Bytes that may be free at the end of an arena; what a request takes and frees should not go through the system."""
-KEPT = 32 << 20
-"""Bytes up to which a freed block is kept for the next one, and half of what may be free at the end of the heap.
-
-glibc itself goes as far once a block of this size has been freed; a small data set never frees one.
-"""
-ARENAS = 1
-"""Threads share so many arenas: what was freed in one is no use to another, and few of them allocate at once."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # parameters of `mallopt`, of glibc's `malloc.h`
+LARGE = 1 << 20  # bytes from which on a block is mapped on its own, and given back to the system as soon as it is freed
+SPARE = 4 << 20  # bytes that may be free at the end of an arena, so that small requests stay off the system
+KEPT = 32 << 20  # bytes up to which a freed block is kept, and half of what may be free at the end of the heap
+ARENAS = 1  # threads share so many arenas: what was freed in one is no use to another, and few of them allocate at once
 
 
 def hold_memory_down() -> None:
-    """Let glibc return large blocks as soon as they are freed; to be called once, before there are other threads.
-
-    By default it maps blocks on their own from 128 KB on, and doubles that, up to 32 MB, whenever such a block is
-    freed. Copies of the edges then leave holes in the arenas that stay resident.
-    """
+    """Let glibc return large blocks as soon as they are freed; to be called once, before there are other threads."""
     _tell_glibc({_MMAP_THRESHOLD: LARGE, _TRIM_THRESHOLD: SPARE, _ARENA_MAX: ARENAS})
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what a step of a training frees, for the next step, which takes blocks of the same sizes.
-
-    Otherwise they go back to the system and come again page by page, which takes up to a third of the processor time
-    of a step on graphs of some ten thousand users and items.
-    """
+    """Let glibc keep what a training step frees for the next, which saves up to a third of the time of small graphs."""
     _tell_glibc({_MMAP_THRESHOLD: KEPT, _TRIM_THRESHOLD: 2 * KEPT})
 
 
@@ -62,21 +46,14 @@ def reset_peak_memory() -> None:
 
 
 def memory_at_rest() -> int:
-    """Give freed memory back to the system, and return the process' resident size then, in bytes.
-
-    What reading the data left behind would otherwise be used by whatever comes next, which then seems to need none.
-    """
+    """Give freed memory back to the system, and return the process' resident size then, in bytes."""
     gc.collect()
     give_memory_back()
     return memory_bytes()[0]
 
 
 def memory_bytes() -> tuple[int, int]:
-    """Return the process' resident size now and its largest so far, in bytes.
-
-    Linux' VmHWM belongs to this program alone; ``ru_maxrss`` would be inherited from the process that started it.
-    Elsewhere both are ``ru_maxrss``.
-    """
+    """Return the process' resident size now and its largest so far, in bytes; off Linux, the latter for both."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

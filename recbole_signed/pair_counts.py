@@ -1,11 +1,7 @@
 r"""How often one item comes shortly after another: sparse, exact, and additive over users.
 
-:math:`C_{ij} = \sum 0.8^{d - 1}` over all pairs of a verdict on i and a later one on j of the same user that lie d
-moments apart, d up to :data:`WINDOW`. In whole numbers (:data:`WEIGHTS`), so that what is added can be taken away again
-to the last bit. Verdicts of one moment have no order among themselves and count no pair. At most :data:`REACH` verdicts
-before it are paired with a verdict, so an event changes at most that many entries and those that it moves apart.
-
-Decayed counts of transitions are those of PCTM (arXiv 2608.19833); here the pairs are of likes and dislikes alike.
+:math:`C_{ij} = \sum 0.8^{d - 1}` over pairs of a verdict on i and a later one on j of the same user, d moments apart,
+up to :data:`WINDOW` and :data:`REACH` verdicts, in whole numbers. After PCTM (arXiv 2608.19833), of both signs alike.
 """
 
 from __future__ import annotations
@@ -20,20 +16,13 @@ import scipy.sparse as sp
 from recbole_signed.arrays import spans
 from recbole_signed.sequences import IntArray, Sequences
 
-WINDOW = 5
-"""Moments between the verdicts of a pair, at most."""
-REACH = 2 * WINDOW
-"""Verdicts between them, at most."""
-WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)
-"""Weight of a pair by its distance in moments: 16 times .8 to the distance less one, rounded."""
-EVENTS = 2_000_000
-"""Verdicts whose pairs are counted at a time."""
-MOST = 20_000_000
-"""Verdicts that are counted at most: the newest of each user, the same number of all, where there are more."""
-FEW = 2_000_000
-"""Entries, and cells of the result, up to which a product is summed without making matrices."""
-LEVELS = 8
-"""How many times larger each part of the counts is than the next, at least: changes are merged as they add up."""
+WINDOW = 5  # moments between the verdicts of a pair, at most
+REACH = 2 * WINDOW  # verdicts between them, at most
+WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)  # of a pair by distance: 16 times .8 to the distance less 1
+EVENTS = 2_000_000  # verdicts whose pairs are counted at a time
+MOST = 20_000_000  # verdicts counted at most: the newest of each user, the same number of all
+FEW = 2_000_000  # entries, and cells of the result, up to which a product is summed without making matrices
+LEVELS = 8  # least ratio of each part of the counts to the next: changes are merged as they add up
 
 FloatTable = npt.NDArray[np.float32]
 
@@ -53,18 +42,12 @@ class Part:
 
 
 class PairCounts:
-    """The counts of all users, in parts of falling size whose sum they are.
-
-    Args:
-        n_items: number of items.
-        limit: how many of each user's newest verdicts are counted; None for all.
-    """
+    """The counts of all users' newest ``limit`` verdicts (None: all), in parts of falling size whose sum they are."""
 
     def __init__(self, n_items: int, limit: int | None = None) -> None:
         self.n_items, self.limit = n_items, limit
         self.parts: list[Part] = []
-        self.totals = np.zeros((2, n_items))
-        """Sum of each row, then of each column; float64, since those of popular items are above 2 to the 24."""
+        self.totals = np.zeros((2, n_items))  # sums of rows and of columns; float32 ends at 2 to the 24
 
     @classmethod
     def of(cls, sequences: Sequences, n_items: int) -> PairCounts:
@@ -76,7 +59,10 @@ class PairCounts:
 
     def add(self, sequences: Sequences, times: int = 1) -> None:
         """Add the pairs of users; ``times`` -1: take them away."""
-        first, second, weight = pairs(sequences if self.limit is None else newest_of_each(sequences, self.limit))
+        if self.limit is not None:
+            later = sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item))
+            sequences = sequences.only(later <= self.limit)
+        first, second, weight = pairs(sequences)
         if not len(first):
             return
         shape = self.n_items, self.n_items
@@ -97,13 +83,7 @@ class PairCounts:
             self.n_items = n_items
 
     def follow(self, rows: sp.csr_matrix, smoothing: float, *, before: bool = False) -> FloatTable:
-        r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`, float32 ``[n, n_items]``.
-
-        Args:
-            rows: x, float32 ``[n, n_items]``.
-            smoothing: :math:`\alpha`, in pairs of the next moment.
-            before: with C transposed: what comes before the items, in place of what comes after them.
-        """
+        r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`; ``before`` takes C transposed."""
         return self._summed(_per_pair(rows, self.totals[int(before)], smoothing), before)
 
     def around(self, rows: sp.csr_matrix, smoothing: float) -> FloatTable:
@@ -166,9 +146,3 @@ def limit_of(sequences: Sequences, most: int = MOST) -> int | None:
     total = shorter + length * np.arange(len(length), 0, -1)  # if each user had no more than this one
     whole = int(np.searchsorted(total, most, side="right"))  # so many users have all of theirs counted
     return max(int(most - shorter[whole]) // (len(length) - whole), 1)
-
-
-def newest_of_each(sequences: Sequences, limit: int) -> Sequences:
-    """Return the newest ``limit`` verdicts of each user."""
-    later = sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item))
-    return sequences.only(later <= limit)

@@ -9,14 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-AFTER = 3.0
-"""Seconds after which a step is said to go on; of a shorter one nothing is said."""
-PAUSES = 10.0, 60.0
-"""Seconds between the first lines where there is no terminal, and at most: each pause is twice the one before."""
+AFTER = 3.0  # seconds after which a step is said to go on; of a shorter one nothing is said
+PAUSES = 10.0, 60.0  # seconds between lines without a terminal, the first and the most: each is twice the one before
 _MOVES = 0.1
-
-Say = Callable[[str], None]
-"""Says what a step is at now."""
+Say = Callable[[str], None]  # says what a step is at now
 
 
 class _Step:
@@ -78,15 +74,7 @@ _current: ContextVar[_Step | None] = ContextVar("step", default=None)
 
 @contextlib.contextmanager
 def told(name: str, *, shown: bool = True) -> Iterator[Say]:
-    """Tell that a step goes on, once it takes long; a step within another is what that one is at.
-
-    Args:
-        name: of the step, such as ``fit of SSF``.
-        shown: False: nothing is said.
-
-    Yields:
-        A function that takes what the step is at.
-    """
+    """Say that a step, such as ``fit of SSF``, goes on, once it takes long; yield what takes what it is at."""
     outer = _current.get()
     if not shown:
         yield lambda _: None

@@ -1,8 +1,4 @@
-"""RecBole's own entry points under a name whose import installs the plugin: what pickled calls refer to.
-
-Ray, Optuna and spawned processes send a function to their workers by the name of its module. RecBole's entry points
-name this one, so a worker that unpickles them imports ``recbole_signed`` first.
-"""
+"""RecBole's entry points under a name whose import installs the plugin, as Ray and spawned processes need it."""
 
 from __future__ import annotations
 

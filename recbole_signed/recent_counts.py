@@ -5,28 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-DAY = 86_400_000.0
-"""Milliseconds."""
-FAR = 400.0
-"""Half-lives after the origin at which it is moved, since squares of weights would overflow later."""
-
-WORN = 1e-6
-"""What is left of all counters, over the largest weight that was ever in them, below which it is mostly rounding; the
-same for what is left of the sum of squares, over the largest that it ever was."""
+DAY = 86_400_000.0  # milliseconds
+FAR = 400.0  # half-lives after the origin at which it is moved, since squares of weights would overflow later
+WORN = 1e-6  # share of the largest sum ever, below which what is left is mostly rounding
 
 FloatArray = npt.NDArray[np.float64]
 
 
 class RecentCounts:
-    r"""Exposures of each item that count half after each half-life: exact under events and retractions, O(1) each.
+    r"""Exposures of each item that count half after each half-life, in days: exact under retractions, O(1) each.
 
-    A counter holds :math:`\sum_e 2^{(t_e - o)/h}`, so that no counter changes with time; the origin o moves on once
-    in a while.
-
-    Args:
-        half_life: in days.
-        n_items: number of items.
-        since: milliseconds; exposures from before are not counted, nor taken away.
+    A counter holds :math:`\sum_e 2^{(t_e - o)/h}`, so that none changes with time; the origin o moves on now and then.
     """
 
     def __init__(self, half_life: float, n_items: int = 1, since: float = -np.inf) -> None:
@@ -60,11 +49,7 @@ class RecentCounts:
 
     @property
     def counts(self) -> FloatArray:
-        r"""What is left of the exposures of each item, float64 ``[n_items]``.
-
-        Their sum is :math:`\tfrac12 (\sum_e w_e)^2 / \sum_e w_e^2` over the weights of all exposures, which no factor
-        changes: where exposures come evenly, it is the sum of their weights at the last one.
-        """
+        r"""Return what is left of each item's exposures; the sum is :math:`(\sum_e w_e)^2 / 2 \sum_e w_e^2`."""
         scale = 0.5 * self._total / self._squares if self._squares > 0 else 0.0
         return scale * self._counts[: self.n_items]
 
@@ -90,13 +75,10 @@ class RecentCounts:
             self._total, self._peak = self._total * shift, self._peak * shift
             self._squares, self._most_squares = self._squares * shift**2, self._most_squares * shift**2
             self.origin = newest
-        weight = self._weight(time)
+        weight = np.exp2((np.asarray(time, dtype=np.float64) - self.origin) / (self.half_life * DAY))
         np.add.at(self._counts, item, times * weight)
         self._total += times * float(weight.sum())
         self._squares += times * float(np.square(weight).sum())
         self._peak, self._most_squares = max(self._peak, float(weight.max())), max(self._most_squares, self._squares)
         # what is left of an item without exposures is rounding
         self._counts[item] = np.maximum(self._counts[item], 0.0)
-
-    def _weight(self, time: npt.NDArray[np.generic]) -> FloatArray:
-        return np.exp2((np.asarray(time, dtype=np.float64) - self.origin) / (self.half_life * DAY))

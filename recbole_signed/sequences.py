@@ -7,27 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.arrays import begins
+
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Likes and dislikes of n users, one user after the other, each in order of time.
+    """Likes and dislikes of n users, one user after the other, in order of time; events of one time are one moment."""
 
-    Events of one user with the same time are one moment. Nothing here depends on the order of the rows that it was
-    made of: what follows is a function of moments.
-    """
-
-    indptr: IntArray
-    """int64 ``[n_users + 1]``: where the events of each user begin."""
-    item: npt.NDArray[np.integer]
-    """``[n_events]``."""
-    like: npt.NDArray[np.bool_]
-    """bool ``[n_events]``: a like, else a dislike."""
-    start: npt.NDArray[np.integer]
-    """``[n_events]``: where the moment of each event begins."""
-    end: npt.NDArray[np.integer]
-    """``[n_events]``: where the moment of each event ends."""
+    indptr: IntArray  # int64 `[n_users + 1]`: where the events of each user begin
+    item: npt.NDArray[np.integer]  # `[n_events]`
+    like: npt.NDArray[np.bool_]  # bool `[n_events]`: a like, else a dislike
+    start: npt.NDArray[np.integer]  # `[n_events]`: where the moment of each event begins
+    end: npt.NDArray[np.integer]  # `[n_events]`: where the moment of each event ends
 
     @classmethod
     def of(
@@ -45,10 +38,9 @@ class Sequences:
         del order  # of a hundred million events each array is half a gigabyte
         indptr = np.zeros(n_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(user, minlength=n_users), out=indptr[1:])
-        new = np.ones(len(user), dtype=bool)
-        new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-        bounds = np.append(np.flatnonzero(new), len(user)).astype(np.int32 if len(user) < 2**31 else np.int64)
-        del user, time, new
+        whole = np.int32 if len(user) < 2**31 else np.int64
+        bounds = np.append(np.flatnonzero(begins(user, time)), len(user)).astype(whole)
+        del user, time
         length = np.diff(bounds)
         return cls(indptr, item, like, np.repeat(bounds[:-1], length), np.repeat(bounds[1:], length))
 

@@ -20,10 +20,8 @@ class Header:
     """The head of a column."""
 
     header: str
-    smaller: bool = False
-    """Whether a smaller number is the better one, which an arrow says."""
-    left: bool = field(default=False, kw_only=True)
-    """Whether its cells are text, aligned to the left."""
+    smaller: bool = False  # whether a smaller number is the better one, which an arrow says
+    left: bool = field(default=False, kw_only=True)  # whether its cells are text, aligned to the left
 
     @property
     def shown(self) -> str:
@@ -39,8 +37,7 @@ class Cell:
     sd: float | None
     decimals: int
     mark: Mark = ""
-    significant: bool = False
-    """Better than every other one of its column beyond chance; see :mod:`recbole_signed.runs.stored`."""
+    significant: bool = False  # better than every other one of its column beyond chance; see `stored`
 
     def text(self) -> str:
         """Return the number as it is printed."""
@@ -54,10 +51,8 @@ class Cell:
 class Line:
     """One line: what it is about, then cells, or why there are none."""
 
-    head: tuple[str, ...]
-    """Such as the name of a model and the number of its seeds."""
-    cells: tuple[Any, ...]
-    """Each a :class:`Cell` or text."""
+    head: tuple[str, ...]  # such as the name of a model and the number of its seeds
+    cells: tuple[Any, ...]  # each a `Cell` or text
     failure: str | None = None
 
     @property
@@ -73,8 +68,7 @@ class Section:
     name: str
     lines: tuple[Line, ...]
     small_print: str = ""
-    columns: Sequence[Header] | None = None
-    """Instead of the table's."""
+    columns: Sequence[Header] | None = None  # instead of the table's
     head: Sequence[Header] | None = None
 
 
@@ -86,10 +80,8 @@ class Table:
     columns: Sequence[Header]
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
-    intro: tuple[str, ...] = ()
-    """Sentences above the sections."""
-    head: Sequence[Header] = (Header("Model", left=True), Header("Seeds"))
-    """The columns of :attr:`Line.head`."""
+    intro: tuple[str, ...] = ()  # sentences above the sections
+    head: Sequence[Header] = (Header("Model", left=True), Header("Seeds"))  # the columns of `head`
 
     def headers(self, section: Section) -> list[Header]:
         """Return the heads of all columns of a section."""
@@ -102,24 +94,13 @@ def text_lines(rows: Sequence[Sequence[Any]]) -> tuple[Line, ...]:
 
 
 def check_format(how: str) -> None:
-    """Refuse a format that is none of :data:`FORMATS`.
-
-    Raises:
-        UsageError: with the nearest one that is.
-    """
+    """Refuse a format that is none of :data:`FORMATS`."""
     if how not in FORMATS:
         raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{ending(how, FORMATS)}")
 
 
 def render(table: Table, how: str, width: int | None = None, color: bool = False) -> str:
-    """Return a table in one of :data:`FORMATS`.
-
-    Args:
-        table: what to print.
-        how: the format.
-        width: columns of the terminal, for text; as wide as it needs to be if None.
-        color: with the terminal's codes for bold and underlined, for text; else stars and underscores mark them.
-    """
+    """Return a table in one of :data:`FORMATS`; ``width`` and ``color`` are of the terminal, for text."""
     if how == "markdown":
         return to_markdown(table)
     return to_latex(table) if how == "latex" else to_text(table, width, color)
@@ -240,10 +221,7 @@ def latex_escaped(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return the table for LaTeX with the package booktabs: best ``\\textbf``, second ``\\underline``.
-
-    Sections with the same columns are one ``tabular``.
-    """
+    r"""Return the table for LaTeX with the package booktabs: best ``\textbf``, second ``\underline``."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"]
     lines.append(rf"\caption{{{latex_escaped(table.title)}}}")
     for headers, sections in groupby(table.sections, table.headers):

@@ -13,32 +13,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recbole_signed.errors import UsageError, ending
 
-MAX_VALUES = 1_000_000
-"""Values that a file may hold, those behind each alias counted each time: aliases of aliases grow exponentially."""
-MAX_WHOLE = 2**64
-"""Whole numbers beyond it fit no column, seed or size."""
-
+MAX_VALUES = 1_000_000  # of a file, those behind each alias counted each time: aliases of aliases grow
+MAX_WHOLE = 2**64  # whole numbers beyond it fit no column, seed or size
 _BOOL = "tag:yaml.org,2002:bool"
 _CONFLICT = re.compile("^(<{7}|>{7})( |$)", re.MULTILINE)
 
 
 class Loader(yaml.SafeLoader):
-    """YAML that reads ``1e-3`` as a number, as RecBole does and YAML 1.1 does not, and the key ``on`` as that word.
-
-    It refuses a key given twice, text that no file or file name can hold (NUL, halves of UTF-16 pairs), whole numbers
-    of 64 bits and more, an alias within its own anchor, and more than :data:`MAX_VALUES` values.
-    """
+    """YAML that reads ``1e-3`` as a number, ``on`` as a word, and refuses what no file, column or memory can hold."""
 
     def get_single_node(self) -> yaml.Node | None:
         """Return the top of the document."""
         top = super().get_single_node()
         if top is not None and _size(top, {}) > MAX_VALUES:
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"it holds more than {MAX_VALUES:,} values, aliases counted each time, or an alias within itself",
-                top.start_mark,
-            )
+            what = f"it holds more than {MAX_VALUES:,} values, aliases counted each time, or an alias within itself"
+            raise _wrong(what, top.start_mark)
         return top
 
     def get_single_data(self) -> Any:
@@ -46,26 +35,20 @@ class Loader(yaml.SafeLoader):
         try:
             return super().get_single_data()
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:  # of dates, !!int x, ...
-            raise yaml.constructor.ConstructorError(
-                None, None, f"a value is not what its form or its tag says ({type(error).__name__}: {error})"
-            ) from error
+            raise _wrong(f"a value is not what its form or its tag says ({type(error).__name__}: {error})") from error
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Return the text of a node."""
         text = super().construct_scalar(node)
         if isinstance(text, str) and ("\0" in text or any("\ud800" <= each <= "\udfff" for each in text)):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{text[:80]!r} has a character that no text in UTF-8 or file name holds", node.start_mark
-            )
+            raise _wrong(f"{text[:80]!r} has a character that no text in UTF-8 or file name holds", node.start_mark)
         return text
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Return the whole number of a node."""
         number: int = super().construct_yaml_int(node)
         if not -MAX_WHOLE < number < MAX_WHOLE:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the whole number {node.value[:30]} has more than 64 bits", node.start_mark
-            )
+            raise _wrong(f"the whole number {node.value[:30]} has more than 64 bits", node.start_mark)
         return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -78,11 +61,13 @@ class Loader(yaml.SafeLoader):
                 key_node.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
             key = key_node.value
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is there twice", key_node.start_mark
-                )
+                raise _wrong(f"the key '{key}' is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _wrong(what: str, mark: yaml.Mark | None = None) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, mark)
 
 
 def _size(node: yaml.Node, known: dict[int, float]) -> float:
@@ -111,27 +96,15 @@ for _each in (Loader, Dumper):
 
 
 def yaml_text(value: object, *, flow: bool = False, allow_unicode: bool = False) -> str:
-    """Return a value as yaml that :class:`Loader` reads back; ``flow`` puts it in one line.
-
-    With ``allow_unicode`` people can read text in every script, and U+0085 and U+2028 in it are read back as spaces.
-    """
+    """Return a value as yaml that :class:`Loader` reads back; ``flow`` in one line, ``allow_unicode`` for people."""
     text: str = yaml.dump(
-        value,
-        Dumper=Dumper,
-        sort_keys=False,
-        default_flow_style=flow,
-        allow_unicode=allow_unicode,
-        width=2**30,
+        value, Dumper=Dumper, sort_keys=False, default_flow_style=flow, allow_unicode=allow_unicode, width=2**30
     )
     return text
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a yaml file whose top is a mapping.
-
-    Raises:
-        UsageError: there is no such file, it is not yaml, or its top is not a mapping with text as keys.
-    """
+    """Read a yaml file whose top is a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -171,16 +144,7 @@ AnySpec = TypeVar("AnySpec", bound=Spec)
 
 
 def checked(kind: type[AnySpec], content: Mapping[str, Any], where: str | Path) -> AnySpec:
-    """Return content as a model.
-
-    Args:
-        kind: the model; its validators may raise UsageError with a sentence of their own.
-        content: key -> value.
-        where: the file, or the part of it, that the sentence begins with.
-
-    Raises:
-        UsageError: a key is unknown or missing, or its value is not what the model says it must be.
-    """
+    """Return content as a pydantic model; ``where``, the file or its part, begins the sentence on what is wrong."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

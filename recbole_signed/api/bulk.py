@@ -31,27 +31,18 @@ from recbole_signed.plugin import make_config
 
 FORMATS = (".parquet", ".csv")
 _NUMBER = re.compile(r"-?\d+(\.0+)?")
-_LINES = 10
-"""Lines of progress at most, where the output is not a terminal."""
-
-_USUAL = ("title", "name", "item_title", "item_name")
-"""Columns that hold names where none is said, compared in lower case."""
+_LINES = 10  # lines of progress at most, where the output is not a terminal
+_USUAL = ("title", "name", "item_title", "item_name")  # columns that hold names where none is said, in lower case
 
 
 def write_recommendations(
-    model: Recommender,
-    output: Path | str,
-    users: Any = None,
-    k: int = 20,
-    *,
-    progress: bool = True,
-    **options: Any,
+    model: Recommender, output: Path | str, users: Any = None, k: int = 20, *, progress: bool = True, **options: Any
 ) -> dict[str, Any]:
-    """Write what :meth:`Recommender.recommend` returns to a file; memory does not grow with the number of users.
+    """Write what :meth:`Recommender.recommend` returns to a ``.parquet`` or ``.csv`` file, in bounded memory.
 
     Args:
         model: the fitted model.
-        output: the file, ``.parquet`` or ``.csv``; it is there as a whole or not at all.
+        output: the file; it is there as a whole or not at all.
         users: raw ids; all that the model knows if None.
         k: how many items for each user.
         progress: show on standard error how far it is.
@@ -59,9 +50,6 @@ def write_recommendations(
 
     Returns:
         ``users``, ``unknown_users``, ``rows``, ``seconds`` and ``output``.
-
-    Raises:
-        UsageError: as :meth:`Recommender.recommend`, another suffix, or a file that can't be written.
     """
     output = checked_format(output)
     chosen = model.users.tokens[1:].to_list() if users is None else model.users.texts(users)
@@ -83,11 +71,7 @@ def checked_format(output: Path | str) -> Path:
 
 
 def write_frames(frames: Iterator[pl.DataFrame], output: Path, schema: Mapping[str, Any]) -> None:
-    """Write frames below each other to a file, which is there as a whole or not at all.
-
-    Raises:
-        UsageError: it can't be written.
-    """
+    """Write frames below each other to a file, which is there as a whole or not at all."""
     with refusing(f"writing {output}", ANOTHER_FILE), replacing(output) as temporary:
         if output.suffix.lower() == ".parquet":
             _write_parquet(frames, temporary, schema)
@@ -96,14 +80,7 @@ def write_frames(frames: Iterator[pl.DataFrame], output: Path, schema: Mapping[s
 
 
 def read_users(path: Path) -> list[str]:
-    """Read raw user ids: one a line of ``.txt``, else the column ``user``, ``user_id`` or the only one of a table.
-
-    Ids of text are read as ``convert`` reads them: ``1.0`` is the user ``1`` where all ids are whole numbers.
-
-    Raises:
-        UsageError: no such file, no such column, no rows, a number in place of a header, numbers that are not whole
-            ones by their type, or that lost digits.
-    """
+    """Read raw user ids: one a line of ``.txt``, else the column ``user``, ``user_id`` or the only one of a table."""
     lines = plain_suffix(path) == ".txt"
     table = open_table(path, columns=("user",), separator="\t", quote=None) if lines else open_table(path)
     column = next((name for name in ("user", "user_id") if name in table.columns), table.columns[0])
@@ -160,8 +137,7 @@ def _write_csv(frames: Iterator[pl.DataFrame], path: Path, schema: Mapping[str, 
 # ---- feedback, in the form that the converters and `from_frame` read ----
 
 FEEDBACK = {"user_id": pl.String, "item_id": pl.String, "type": pl.String, "timestamp": pl.Int64}
-_ROWS = 1_000_000
-"""Rows that are in memory as text at a time."""
+_ROWS = 1_000_000  # rows that are in memory as text at a time
 
 
 def write_feedback(state: Path | str, output: Path | str, user: Any = None, *, progress: bool = True) -> dict[str, Any]:
@@ -241,15 +217,7 @@ def _frames(
 
 
 def read_item_names(data: Recommender | Interactions | str | Path, column: str | None = None) -> dict[str, str]:
-    """Return the names of items by their raw ids; items whose name is blank are left out.
-
-    Args:
-        data: a fitted model, interactions from a table or file, or the name or folder of a data set.
-        column: of its ``.item`` file; ``title`` or ``name`` if None, and no names where it has neither.
-
-    Raises:
-        UsageError: there is no such data set, file or column, or an item has two names.
-    """
+    """Return the names of items by raw id, from ``column`` of the ``.item`` file, by default ``title`` or ``name``."""
     if isinstance(data, Recommender):
         config = data.config
     else:

@@ -14,61 +14,33 @@ from recbole_signed.graph.personal_verdict import Fall
 from recbole_signed.ids_and_times import day
 from recbole_signed.ssf.item_counters import UNKNOWN
 
-NAMED = 3
-"""Edges that the sentence names."""
-NOTED = 0.01
-"""Share of the score from which on the sentence tells what popularity adds."""
+NAMED = 3  # edges that the sentence names
+NOTED = 0.01  # share of the score from which on the sentence tells what popularity adds
 _VERDICTS = {1: "like", -1: "dislike", 0: "neutral edge"}
 _SAID = {1: "liked", -1: "disliked", 0: "has already met"}
 
 
 @dataclass(frozen=True, repr=False)
 class ItemExplanation:
-    """Why a user gets an item: ``score = edges["contribution"].sum() + user_features + popularity - lowered +
-    moved``, exactly.
+    """Why a user gets an item: ``score`` is all contributions + user_features + popularity - lowered + moved."""
 
-    Attributes:
-        user, item: raw ids.
-        score: what the item is ranked by, as in :meth:`Recommender.recommend`.
-        edges: polars frame with a row per edge of the user, the largest contribution first: ``item`` (String), ``sign``
-            (Int8: 1 like, -1 dislike, 0 neutral) and ``contribution`` (Float64, in the unit of the score). Of SSF-T
-            also ``recency``: the part of the contribution that comes from the order of the edges.
-        popularity: what the item's popularity adds.
-        like_rate: the item's share of likes among its likes and dislikes, smoothed, 0 to 1.
-        factor: what its like rate and degree multiply the score by; it is in the contributions already.
-        trend: what the item's trend adds; it is in ``popularity`` already. 0 but for SSF-T.
-        known: whether the model knows edges of the user.
-        user_features: what the features of the user add; 0 where the model uses none.
-        features: polars frame with a row per feature of the user and of the item, the largest contribution first:
-            ``of`` (String: user or item), ``column``, ``value`` (String, both empty for what all have in common) and
-            ``contribution`` (Float64, in the unit of the score). What an item's features add is in the contributions
-            of the edges, and in ``user_features``; it stands here once more.
-        sentence: all that in words.
-        lowered: how much lower it is ranked since it is near to what the user disliked.
-        cause: raw id of that dislike; None where none lowers it.
-        common_likes: number of users who like both.
-        moved: how much higher it is ranked since the user asked for more of what it has; below 0 for less.
-        asked: what the user asked for of it, the newest first: ``kind`` (less, more or dislike), ``feature``,
-            ``value``, ``item`` of a dislike, ``timestamp`` and ``until`` in milliseconds.
-    """
-
-    user: str
+    user: str  # raw id
     item: str
-    score: float
-    edges: pl.DataFrame
-    popularity: float
-    like_rate: float
-    factor: float
-    trend: float
-    known: bool
-    sentence: str
-    user_features: float
-    features: pl.DataFrame
-    lowered: float = 0.0
-    cause: str | None = None
-    common_likes: int = 0
-    moved: float = 0.0
-    asked: tuple[dict[str, Any], ...] = ()
+    score: float  # what the item is ranked by, as in `Recommender.recommend`
+    edges: pl.DataFrame  # `item`, `sign` (1 like, -1 dislike, 0 neutral), `contribution`, of SSF-T `recency`
+    popularity: float  # what it adds
+    like_rate: float  # the item's share of likes among its likes and dislikes, smoothed, 0 to 1
+    factor: float  # what like rate and degree multiply the score by; it is in the contributions already
+    trend: float  # what it adds; it is in `popularity` already
+    known: bool  # whether the model knows edges of the user
+    sentence: str  # all that in words
+    user_features: float  # what the features of the user add
+    features: pl.DataFrame  # `of` (user or item), `column`, `value`, `contribution`, which stands here once more
+    lowered: float = 0.0  # how much lower it is ranked since it is near to what the user disliked
+    cause: str | None = None  # raw id of that dislike
+    common_likes: int = 0  # number of users who like both
+    moved: float = 0.0  # how much higher it is ranked since the user asked for more of what it has; below 0 for less
+    asked: tuple[dict[str, Any], ...] = ()  # what: `kind`, `feature`, `value`, `item`, `timestamp`, `until` in ms
 
     def __str__(self) -> str:
         return self.sentence
@@ -87,17 +59,7 @@ def explained(
     called: Callable[[str], str] = str,
     dates: Callable[[str], str | None] = lambda item: None,
 ) -> ItemExplanation:
-    """Put what :meth:`SSF.explain` returns into raw ids and words.
-
-    Args:
-        told: contributions by RecBole's ids.
-        settings: of the filter.
-        user: raw id.
-        item: raw id.
-        names: raw ids of the items by RecBole's ids.
-        called: what the sentence calls an item, by its raw id.
-        dates: day of the user's verdict on an item, by its raw id; None where it is not known.
-    """
+    """Put what :meth:`SSF.explain` returns into raw ids and words; ``called`` and ``dates`` are by raw id of items."""
     unit = told.factor
     contributions = told.contributions * unit
     order = np.argsort(-np.abs(contributions), kind="stable")
@@ -140,11 +102,6 @@ def explained(
     )
     columns = _Edges(items, signs, contributions, called)
     return replace(found, sentence=" ".join(_sentences(found, columns, settings, dates, fall)))
-
-
-def _named_features(features: pl.DataFrame) -> str:
-    rows = features.head(NAMED).iter_rows(named=True)
-    return ", ".join(f"{row['column']} {row['value']} ({row['contribution']:+.3g})" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -218,7 +175,9 @@ def _sentences(
     for of, name in (("user", user), ("item", item)):
         parts = told.features.filter((pl.col("of") == of) & (pl.col("column") != ""))
         if parts.height:
-            said.append(f"Features of {of} {name} add most: {_named_features(parts)}.")
+            first = parts.head(NAMED).iter_rows(named=True)
+            most = ", ".join(f"{each['column']} {each['value']} ({each['contribution']:+.3g})" for each in first)
+            said.append(f"Features of {of} {name} add most: {most}.")
     return said
 
 

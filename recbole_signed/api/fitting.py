@@ -13,8 +13,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_signed.api.interactions import Interactions
+from recbole_signed.api.model_parts import UserSequences
 from recbole_signed.api.recommender import Recommender
-from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat.log import each_warning_once, no_training_curves, own_arguments_hidden
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.valid_metric import split_length
@@ -24,10 +24,8 @@ from recbole_signed.plugin.configuration import has_interactions, unknown_datase
 from recbole_signed.progress import Say, told
 from recbole_signed.trainer.checkpoints import remember_vocabulary
 
-EVERYTHING = (1, 0, 0)
-"""Ratios of a split that holds nothing out."""
-TOPK = 20
-"""Length of the ranking by which open choices are made."""
+EVERYTHING = (1, 0, 0)  # ratios of a split that holds nothing out
+TOPK = 20  # length of the ranking by which open choices are made
 _OWN_KEYS = {
     "model": "it is the first argument of fit",
     "dataset": "it is the second argument of fit",

@@ -13,19 +13,14 @@ from recbole_signed.errors import UsageError, counted, nearest
 from recbole_signed.ids_and_times import id_text, listed
 
 IntArray = npt.NDArray[np.int64]
-_ENOUGH = 200_000
-"""Ids among which the nearest one is looked for."""
+_ENOUGH = 200_000  # ids among which the nearest one is looked for
 
 
 class Ids:
     """The raw ids of users or of items, and RecBole's numbers for them; number 0 is padding and no id.
 
-    They can be iterated, counted by ``len`` and looked up by ``in``: ``model.recommend(model.users)`` is for all users.
-
-    Args:
-        what: ``user`` or ``item``, for messages.
-        tokens: raw ids by number.
-        numbers: the numbers by raw id.
+    They can be iterated, counted by ``len`` and looked up by ``in``: ``model.recommend(model.users)`` is for all
+    users.
     """
 
     def __init__(self, what: str, tokens: Iterable[Any], numbers: dict[Any, int]) -> None:
@@ -53,11 +48,7 @@ class Ids:
         return self._numbers.get(text, 0) > 0
 
     def texts(self, given: Any) -> list[str]:
-        """Return one id or several as texts.
-
-        Raises:
-            UsageError: one is neither a text nor an integer, or they are in a table or a mapping.
-        """
+        """Return one id or several as texts."""
         return [self._text(each) for each in listed(given, self.what)]
 
     def _text(self, value: Any) -> str:
@@ -71,11 +62,7 @@ class Ids:
         return np.fromiter((self._numbers.get(text, 0) for text in texts), dtype=np.int64)
 
     def known(self, given: Any) -> IntArray:
-        """Return the numbers of ids that must exist, int64 ``[n]``.
-
-        Raises:
-            UsageError: one does not, or is neither a text nor an integer.
-        """
+        """Return the numbers of ids that must exist, int64 ``[n]``."""
         texts = self.texts(given)
         found = self.numbers(texts)
         if len(found) and not found.all():
@@ -86,9 +73,5 @@ class Ids:
         return found
 
     def one(self, given: Any) -> int:
-        """Return the number of one id that must exist.
-
-        Raises:
-            UsageError: it does not, or is neither a text nor an integer.
-        """
+        """Return the number of one id that must exist."""
         return int(self.known([given])[0])

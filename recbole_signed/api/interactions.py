@@ -16,8 +16,7 @@ from recbole_signed.convert.dataset_versions import read_manifest
 from recbole_signed.convert.sources.frame import convert_frame
 from recbole_signed.errors import counted
 
-NAME = "frame"
-"""Name of a data set that is made from a table, where the user gives none."""
+NAME = "frame"  # name of a data set that is made from a table, where the user gives none
 
 
 @dataclass(frozen=True)
@@ -140,18 +139,7 @@ def from_frame(
 
 
 def from_file(path: Path | str, **options: Any) -> Interactions:
-    """Take interactions from a file, and features of items and users from others, as ``convert csv`` does.
-
-    Args:
-        path: a CSV, JSON lines or parquet file, one row per interaction.
-        options: those of the source ``csv``, such as ``like``, ``dislike``, ``items`` and ``users``.
-
-    Returns:
-        As :func:`from_frame`; the data set is named after the file.
-
-    Raises:
-        UsageError: no such file, an unknown option or column, a wrong rule, or a bad row (with file and line).
-    """
+    """Take interactions from a file, with ``options`` of the source ``csv``, as ``convert csv`` does."""
     return _made(lambda folder: convert("csv", path, folder, **options))
 
 

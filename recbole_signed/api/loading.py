@@ -1,4 +1,4 @@
-"""Reads a fitted model: a saved one, or a checkpoint of RecBole's trainers; nothing that a pickle asks for is run."""
+"""Reads a fitted model, or a checkpoint of RecBole's trainers; what a pickle asks for is not run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
+from recbole_signed.api.model_parts import UserSequences
 from recbole_signed.api.recommender import Recommender, edges_of
 from recbole_signed.api.saving import CHECKPOINT, DATA, FORMAT, FORMAT_FILE, copies_in
-from recbole_signed.api.sequences import UserSequences
 from recbole_signed.compat.log import no_training_curves, no_warnings
 from recbole_signed.convert.dataset_versions import refuse_changed
 from recbole_signed.convert.raw_files import check_expanded
 from recbole_signed.errors import UsageError
 from recbole_signed.files import ARCHIVE_DAMAGE, damage_of_archive, path_of, require_file
 from recbole_signed.plugin.configuration import check_dataset_name
-from recbole_signed.trainer.restoring import read_checkpoint, restored
+from recbole_signed.trainer.checkpoints import read_checkpoint, restored
 
 
 def load(path: Path | str, *, data_path: Path | str | None = None, device: str = "cpu") -> Recommender:

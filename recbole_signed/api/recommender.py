@@ -16,9 +16,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_signed.api.explanations import ItemExplanation, explained
 from recbole_signed.api.ids import Ids, IntArray
+from recbole_signed.api.model_parts import UserSequences, liked_items, likes_without_a_row, similarities, vectors_of
 from recbole_signed.api.saving import save
-from recbole_signed.api.sequences import UserSequences, liked_items, likes_without_a_row
-from recbole_signed.api.vectors import similarities, vectors_of
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import path_of
@@ -32,10 +31,8 @@ from recbole_signed.model.verdicts import RateWeighted, weighed
 from recbole_signed.plugin.ranges import RANGES
 from recbole_signed.ssf.item_counters import UNKNOWN
 
-CELLS = 4_000_000
-"""Scores that are held at a time."""
-PROBED = 4
-"""Users for whom the product of vectors is compared with the score."""
+CELLS = 4_000_000  # scores that are held at a time
+PROBED = 4  # users for whom the product of vectors is compared with the score
 SCHEMA = {"user": pl.String, "item": pl.String, "score": pl.Float32, "rank": pl.Int32, "known": pl.Boolean}
 _FEATURES = ("inter_feat", "neg_feat", "neutral_feat")
 
@@ -241,11 +238,7 @@ class Recommender:
         return frame.filter(pl.col("score").is_finite()).with_columns(score=told)
 
     def _best(self, values: torch.Tensor, k: int, what: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the ``k`` best of ``values [n, n_items]`` and their items, two ``[n, <= k]``, in one order of ties.
-
-        Raises:
-            UsageError: they are not numbers.
-        """
+        """Return the ``k`` best of ``values [n, n_items]`` and their items, two ``[n, <= k]``, in one order of ties."""
         best, items = best_of_each(values, k, self._item_keys)
         if bool(best.isnan().any()):
             raise UsageError(
@@ -316,12 +309,7 @@ class Recommender:
     # ---- looking into the model ----
 
     def explain(
-        self,
-        user: Any,
-        item: Any,
-        *,
-        dislike_aversion: float | None = None,
-        dislike_strength: float | None = None,
+        self, user: Any, item: Any, *, dislike_aversion: float | None = None, dislike_strength: float | None = None
     ) -> ItemExplanation:
         """Say why a user gets an item: what each of the user's edges contributes, exactly, and in words.
 
@@ -457,11 +445,7 @@ class Recommender:
 
 
 def checked_k(k: Any, what: str) -> int:
-    """Return the length of a ranking.
-
-    Raises:
-        UsageError: it is not a whole number, or below 1.
-    """
+    """Return the length of a ranking, a whole number of 1 or more."""
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise UsageError(f"k is {k!r}; give the number of {what}, 1 or more.")
     return int(k)

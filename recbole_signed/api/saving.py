@@ -1,8 +1,4 @@
-"""Writes a fitted model as one file.
-
-It is a zip archive: ``checkpoint.pth`` in RecBole's format, and under ``data/`` the atomic files that the model was
-fitted to, since RecBole's models are made from their data set.
-"""
+"""Writes a fitted model as a zip archive: ``checkpoint.pth`` in RecBole's format, and atomic files under ``data/``."""
 
 from __future__ import annotations
 
@@ -27,16 +23,7 @@ FORMAT_FILE, CHECKPOINT, DATA = "recbole-signed.json", "checkpoint.pth", "data"
 
 
 def save(config: Any, model: Any, path: Path | str) -> None:
-    """Write a fitted model with the data that it was fitted to; see :meth:`Recommender.save`.
-
-    Args:
-        config: RecBole's configuration of the model.
-        model: the RecBole model.
-        path: the file; one that is there is replaced.
-
-    Raises:
-        UsageError: it can't be written, or the data set folder is gone, or has other ids than the model was fitted to.
-    """
+    """Write a fitted model with the data that it was fitted to; see :meth:`Recommender.save`."""
     path = path_of(path, "path")
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():

@@ -1,7 +1,4 @@
-"""The one reader of ``.inter`` files: columns, ids, signs and times of a data set, by the settings of its yaml.
-
-``run``, ``stats``, ``replay`` and the online state read through it. It knows neither torch nor RecBole.
-"""
+"""The one reader of ``.inter`` files: columns, ids, signs and times of a data set. No torch, no RecBole."""
 
 import lazy_loader
 

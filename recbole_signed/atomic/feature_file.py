@@ -15,8 +15,7 @@ from recbole_signed.atomic.signs import ConfigLike, columns_of
 from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
 from recbole_signed.errors import UsageError, nearest
 
-SIDES = {"item": "ITEM_ID_FIELD", "user": "USER_ID_FIELD"}
-"""What has features, and the configuration key of its id column."""
+SIDES = {"item": "ITEM_ID_FIELD", "user": "USER_ID_FIELD"}  # what has features, and the key of its id column
 KINDS = {
     "token": "an indicator for each value",
     "tokens": "an indicator for each of several values, separated by blanks",
@@ -35,14 +34,10 @@ _BLANK_LINES = re.compile(r"(?:\r?\n){2,}")  # which pandas, and so RecBole, ski
 class FeatureTable:
     """Features as they were given: text by id and column."""
 
-    ids: pl.Series
-    """String, each id once."""
-    columns: Mapping[str, pl.Series]
-    """String by name, null where there is no value; each ``[n_rows]``."""
-    kinds: Mapping[str, str]
-    """One of :data:`KINDS` by name of the column."""
-    origin: str = "the features"
-    """The file that they come from, as the user is to read it."""
+    ids: pl.Series  # string, each id once
+    columns: Mapping[str, pl.Series]  # string by name, null where there is no value; each `[n_rows]`
+    kinds: Mapping[str, str]  # one of `KINDS` by name of the column
+    origin: str = "the features"  # the file that they come from, as the user is to read it
 
     def rows_of(self, ids: Sequence[str] | np.ndarray | pl.Series) -> np.ndarray:
         """Return the row of each id, int64 ``[n_ids]``; -1 where there is none."""
@@ -53,11 +48,7 @@ class FeatureTable:
 
 
 def wanted_columns(features: Any, side: str) -> list[str] | str | None:
-    """Return what the configuration key ``features`` says of ``item`` or ``user``; None for nothing.
-
-    Raises:
-        UsageError: it is not a mapping of ``item`` and ``user`` to lists of columns or ``all``.
-    """
+    """Return what the configuration key ``features`` says of ``item`` or ``user``; None for nothing."""
     if features is None:
         return None
     shown = "features must look like {item: [genre, 'title:text'], user: all}"
@@ -78,18 +69,7 @@ def wanted_columns(features: Any, side: str) -> list[str] | str | None:
 
 
 def read_features(config: ConfigLike, side: str) -> FeatureTable | None:
-    """Read the features of a data set that the configuration asks for.
-
-    Args:
-        config: holds ``features``, ``data_path``, ``dataset``, the id columns, the separator and the encoding.
-        side: ``item`` or ``user``.
-
-    Returns:
-        The table; None where ``features`` does not name the side.
-
-    Raises:
-        UsageError: there is no such file or column, a row is not fit, or an id has rows that contradict each other.
-    """
+    """Read the features of ``item`` or ``user`` that the configuration asks for; None where it asks for none."""
     wanted = wanted_columns(config["features"], side)
     if wanted is None:
         return None
@@ -105,13 +85,7 @@ def feature_path(config: ConfigLike, side: str) -> Path:
 
 
 def read_side(config: ConfigLike, side: str, wanted: Sequence[str] | str) -> FeatureTable:
-    """Read columns of the file at :func:`feature_path`, as :func:`read_feature_file` does.
-
-    Args:
-        config: holds ``data_path``, ``dataset``, the id columns, the separator and the encoding.
-        side: ``item`` or ``user``.
-        wanted: ``all``, or columns.
-    """
+    """Read the columns ``wanted`` (or ``all``) of the file of features of ``item`` or ``user``."""
     separator, encoding = config["field_separator"] or "\t", config["encoding"] or "utf-8"
     id_column = config[SIDES[side]] or f"{side}_id"
     return read_feature_file(feature_path(config, side), id_column, wanted, separator, encoding)
@@ -120,37 +94,24 @@ def read_side(config: ConfigLike, side: str, wanted: Sequence[str] | str) -> Fea
 def read_feature_file(
     path: Path, id_column: str, wanted: Sequence[str] | str = _ALL, separator: str = "\t", encoding: str = "utf-8"
 ) -> FeatureTable:
-    """Read columns of a ``.user`` or ``.item`` file.
-
-    Args:
-        path: the file; its first line holds ``name:type`` fields.
-        id_column: name of the column of ids.
-        wanted: ``all``, or columns as ``name`` or ``name:kind`` with one of :data:`KINDS`; without a kind it follows
-            from the type: token, token_seq: tokens, float: bins, float_seq: vector.
-        separator: of the columns.
-        encoding: of the text.
-
-    Raises:
-        UsageError: there is no such column, a row is not fit, or an id has rows that contradict each other.
-    """
+    """Read columns of a ``.user`` or ``.item`` file: ``all``, or ``name`` or ``name:kind`` of each (:data:`KINDS`)."""
     types = columns_of(path, separator, encoding)
     if id_column not in types:
         raise UsageError(f"{path} has no column '{id_column}'{nearest(id_column, types) or '; it names the ids.'}")
     kinds = _kinds(path, {name: kind for name, kind in types.items() if name != id_column}, wanted)
     try:
         text = path.read_bytes().decode(encoding)
-        frame = _with_quotes(path, separator, encoding, types) if '"' in text else _parse(text, separator, types)
+        if '"' in text:
+            from recbole_signed.atomic.inter_file import read_quoted  # imports pandas
+
+            frame = read_quoted(path, separator, encoding, types)
+        else:
+            frame = _parse(text, separator, types)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not {encoding} text ({error}); set 'encoding' to that of the file.") from error
     except pl.exceptions.PolarsError as error:
         raise UsageError(f"{path} can't be read: {str(error).splitlines()[0].rstrip('.')}.") from error
     return table_of(frame, id_column, kinds, str(path))
-
-
-def _with_quotes(path: Path, separator: str, encoding: str, types: Mapping[str, str]) -> pl.DataFrame:
-    from recbole_signed.atomic.inter_file import read_quoted  # imports pandas
-
-    return read_quoted(path, separator, encoding, types)
 
 
 def _parse(text: str, separator: str, types: Mapping[str, str]) -> pl.DataFrame:
@@ -167,11 +128,7 @@ def _parse(text: str, separator: str, types: Mapping[str, str]) -> pl.DataFrame:
 
 
 def table_of(frame: pl.DataFrame, id_column: str, kinds: Mapping[str, str], origin: str) -> FeatureTable:
-    """Make a table of a frame of text; rows that say the same count once.
-
-    Raises:
-        UsageError: an id is blank, or has rows that contradict each other.
-    """
+    """Make a table of a frame of text; rows that say the same count once."""
     cells = {name: frame[name].str.strip_chars() for name in kinds} | {id_column: frame[id_column]}  # ids as they are
     frame = pl.DataFrame([normal_text(cells[name]).alias(name) for name in dict.fromkeys((id_column, *kinds))])
     blank = frame[id_column].is_null() | (frame[id_column].str.strip_chars() == "")

@@ -1,12 +1,4 @@
-r"""Features as one sparse matrix: what each of its columns means, learned from the ids that are known.
-
-Indicators are 1. The vector of a row of text, and that of an embedding, has length 1 on average, as an indicator has.
-The first column is 1 for every id that has a row.
-
-Limits: a token that fewer than two known ids have tells nothing of another id and is left out; of the others the
-:data:`MAX_TOKENS` that most ids have are kept, over all columns. So a million distinct tokens are read, and cost time,
-but no more memory than that in a model.
-"""
+"""Features as one sparse matrix, learned from ids that are known: indicators, and vectors of length 1 on average."""
 
 from __future__ import annotations
 
@@ -23,42 +15,27 @@ import scipy.sparse as sp
 from recbole_signed.atomic.feature_file import FeatureTable
 from recbole_signed.errors import UsageError
 
-MAX_TOKENS = 2048
-"""Tokens of all columns together."""
-LEAST = 2
-"""Known ids that must have a token."""
-LEVELS = {"bins": (16,), "levels": (64, 16, 4)}
-"""Quantile bins of a column of numbers, by how it is read. Each number divides the one before."""
-TEXT_BUCKETS = 1024
-"""Buckets that words and pairs of words are hashed into, for each column of text."""
-MAX_VECTOR = 1024
-"""Longest vector of an embedding."""
-_OF, _WORD = "/", "="
-"""Separator between the number of a bin and its level; prefix of a word among numbers."""
-BIAS = ""
-"""Name of the first column."""
+MAX_TOKENS = 2048  # tokens of all columns together
+LEAST = 2  # known ids that must have a token
+LEVELS = {"bins": (16,), "levels": (64, 16, 4)}  # quantile bins by kind; each number divides the one before
+TEXT_BUCKETS = 1024  # buckets that words and pairs of words are hashed into, for each column of text
+MAX_VECTOR = 1024  # longest vector of an embedding
+_OF, _WORD = "/", "="  # separator between the number of a bin and its level; prefix of a word among numbers
+BIAS = ""  # name of the first column
 
 
 @dataclass(frozen=True)
 class FeatureSpace:
     """What the columns of the matrix mean. JSON can hold it."""
 
-    kinds: Mapping[str, str]
-    """How each column of the table is read."""
-    tokens: Mapping[str, Sequence[str]]
-    """By column: the tokens or bins in the order of their places in the matrix."""
-    edges: Mapping[str, Sequence[float]]
-    """By column of numbers: the bounds of its finest bins, ascending."""
-    vectors: Mapping[str, tuple[int, float]]
-    """By column of vectors: their length, and what they are divided by."""
+    kinds: Mapping[str, str]  # how each column of the table is read
+    tokens: Mapping[str, Sequence[str]]  # by column: the tokens or bins in the order of their places in the matrix
+    edges: Mapping[str, Sequence[float]]  # by column of numbers: the bounds of its finest bins, ascending
+    vectors: Mapping[str, tuple[int, float]]  # by column of vectors: their length, and what they are divided by
 
     @classmethod
     def learn(cls, table: FeatureTable, known: Sequence[str] | npt.NDArray[Any] | pl.Series) -> FeatureSpace:
-        """Learn from the rows of known ids which tokens, bins and vectors there are.
-
-        Raises:
-            UsageError: a number or vector can't be read, vectors differ in length, or one is too long.
-        """
+        """Learn from the rows of known ids which tokens, bins and vectors there are."""
         rows = table.rows_of(known)
         rows = rows[rows >= 0]
         edges: dict[str, list[float]] = {}
@@ -120,11 +97,7 @@ class FeatureSpace:
         return TEXT_BUCKETS if kind == "text" else self.vectors[name][0] if kind == "vector" else len(self.tokens[name])
 
     def matrix(self, table: FeatureTable, ids: Sequence[str] | npt.NDArray[Any] | pl.Series) -> sp.csr_matrix:
-        """Return the features of ids, float32 ``[n_ids, n_features]``; zeros for ids without a row.
-
-        Raises:
-            UsageError: a number or vector can't be read.
-        """
+        """Return the features of ids, float32 ``[n_ids, n_features]``; zeros for ids without a row."""
         rows = table.rows_of(ids)
         has = np.flatnonzero(rows >= 0)
         parts = [sp.csr_matrix(np.ones((len(has), 1), dtype=np.float32))]
@@ -159,17 +132,12 @@ class FeatureSpace:
 class Features:
     """The features of the ids of a data set."""
 
-    matrix: sp.csr_matrix
-    """float32 ``[n_ids, n_features]``; zeros for ids without a row."""
+    matrix: sp.csr_matrix  # float32 `[n_ids, n_features]`; zeros for ids without a row
     space: FeatureSpace
 
     @classmethod
     def of(cls, table: FeatureTable, ids: Sequence[str] | npt.NDArray[Any] | pl.Series) -> Features:
-        """Learn the space from ids that are known, and return their features.
-
-        Raises:
-            UsageError: a number or vector can't be read.
-        """
+        """Learn the space from ids that are known, and return their features."""
         space = FeatureSpace.learn(table, ids)
         return cls(space.matrix(table, ids), space)
 

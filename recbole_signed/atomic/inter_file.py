@@ -25,17 +25,13 @@ from recbole_signed.files import names_beside
 from recbole_signed.progress import told
 
 TYPES = ("token", "float", "token_seq", "float_seq")
-MISSING = ("", *sorted(MISSING_TOKENS))
-"""What pandas takes for a missing value, in RecBole's files as everywhere."""
-
+MISSING = ("", *sorted(MISSING_TOKENS))  # what pandas takes for a missing value, in RecBole's files as everywhere
 BLOCK_BYTES = 32 << 20
-
 _USUAL_PARTS = ("train", "valid", "test")
 
 
 class NotPlainError(Exception):
-    """The file needs pandas: it has quotes within fields or around line ends, blank lines, infinite numbers, or values
-    that do not fit their column."""
+    """The file needs pandas: quotes within fields, blank lines, infinite numbers, or values unfit for their column."""
 
 
 def read_columns(
@@ -48,24 +44,9 @@ def read_columns(
     vocabularies: dict[str, TokenCodes],
     progress: bool = False,
 ) -> tuple[dict[str, npt.NDArray[Any]] | None, dict[str, str]]:
-    """Read the wanted columns of an atomic file.
+    """Return the wanted columns of an atomic file by name, ``[n_rows]`` each, and the type of every column.
 
-    Args:
-        path: the file; its first line holds ``name:type`` fields.
-        separator: of the columns.
-        encoding: of the text.
-        exact_integers: the column that is read as int64 where it holds integers (RecBole's float32 can't tell
-            apart two time stamps that lie within two minutes).
-        wanted: whether a column is to be read.
-        vocabularies: the tokens of files of the same data set that were read before, by column; new ones are added.
-        progress: whether it is told how far a large file is read.
-
-    Returns:
-        By column, ``[n_rows]`` each: the codes of tokens (int32, -1 for a missing one), or numbers (float64); None
-        where a sequence column is wanted, which RecBole's own reader handles. And the type of each of the columns.
-
-    Raises:
-        UsageError: the header or a value does not fit the declared types, or the file holds no rows.
+    Tokens are int32 codes (-1: missing) into ``vocabularies``, which grow; numbers float64, ``exact_integers`` int64.
     """
     header, first_row = columns_of(path, separator, encoding), first_lines(path, separator, encoding, 2)[1]
     if first_row == [""]:
@@ -81,7 +62,8 @@ def read_columns(
     integers: set[str] = set()
     if exact_integers in types and exact_integers not in known:
         position = positions[exact_integers]
-        integers = {exact_integers} if position < len(first_row) and _is_integer(first_row[position]) else set()
+        whole = position < len(first_row) and first_row[position].lstrip("-").isdigit()
+        integers = {exact_integers} if whole else set()
     try:
         return _by_polars(path, separator, encoding, len(header), positions, known, integers, progress), types
     except NotPlainError:
@@ -90,11 +72,7 @@ def read_columns(
 
 
 def refuse_blank(path: str | Path, column: str, blank: npt.NDArray[np.bool_]) -> None:
-    """Refuse a column that has no value in some of its rows, ``[n_rows]``.
-
-    Raises:
-        UsageError: names the first line.
-    """
+    """Refuse a column that has no value in some of its rows, ``[n_rows]``."""
     if blank.any():
         raise UsageError(f"{path}, line {np.argmax(blank) + 2}: the column '{column}' is blank.")
 
@@ -162,11 +140,7 @@ def _by_pandas(
 
 
 def read_quoted(path: str | Path, separator: str, encoding: str, types: Mapping[str, str]) -> pl.DataFrame:
-    """Read columns, given by name and type, as text, null for a missing value, with quotes that polars refuses.
-
-    Raises:
-        UsageError: a row has more fields than the first line, or a quote is never closed.
-    """
+    """Read columns, given by name and type, as text, null for a missing value, with quotes that polars refuses."""
     frame = _read_csv(path, separator, encoding, {f"{name}:{kind}": str for name, kind in types.items()})
     return pl.DataFrame({name: _text(frame[f"{name}:{kind}"]) for name, kind in types.items()})
 
@@ -208,10 +182,6 @@ def _first_text(frame: pd.DataFrame, fields: Sequence[str]) -> str | None:
     return None
 
 
-def _is_integer(text: str) -> bool:
-    return text.lstrip("-").isdigit()
-
-
 def parsed_blocks(
     path: Path,
     separator: str,
@@ -220,21 +190,7 @@ def parsed_blocks(
     wanted: Mapping[int, pl.DataType],
     size: int | None = None,
 ) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Yield the wanted columns of each block, named by their positions, and the number of bytes that it took.
-
-    Args:
-        path: the file, whose first line is skipped.
-        separator: of the columns.
-        encoding: of the text.
-        n_columns: of the file.
-        wanted: type by position; an integer column comes as float64 from the first block on where it is none.
-        size: bytes that are read at a time; a share of the file by default, since what a block needs while it is
-            parsed counts in the peak of memory.
-
-    Raises:
-        NotPlainError: see there; what came before is of no use then.
-        UsageError: the file holds bytes outside the encoding.
-    """
+    """Yield the wanted columns of each block of about ``size`` bytes, by position, and the bytes that it took."""
     if len(separator.encode()) != 1:
         raise NotPlainError
     size = size or min(max(path.stat().st_size // 24, 1 << 20), BLOCK_BYTES)
@@ -299,39 +255,21 @@ def _has_blank_line(frame: pl.DataFrame) -> bool:
 class RawRows:
     """Interactions of one data set, in the order of its files."""
 
-    users: np.ndarray
-    """int32 ``[n]``, from 0 in the order of first appearance."""
-    items: np.ndarray
-    """int32 ``[n]``, from 0 in the order of first appearance."""
-    signs: np.ndarray
-    """int8 ``[n]``: 1 like, -1 dislike, 0 neutral."""
-    times: np.ndarray | None
-    """``[n]``, int64 where all are integers, else float64; None where there are none."""
+    users: np.ndarray  # int32 `[n]`, from 0 in the order of first appearance
+    items: np.ndarray  # int32 `[n]`, from 0 in the order of first appearance
+    signs: np.ndarray  # int8 `[n]`: 1 like, -1 dislike, 0 neutral
+    times: np.ndarray | None  # `[n]`, int64 where all are integers, else float64; None where there are none
     n_users: int
     n_items: int
-    parts: Mapping[str, slice]
-    """Where each part of a ready split lies; empty where there is one file."""
-    tokens: tuple[pl.Series, pl.Series] | None = None
-    """The texts of the users and of the items by number; None for rows that were not read from a file."""
+    parts: Mapping[str, slice]  # where each part of a ready split lies; empty where there is one file
+    tokens: tuple[pl.Series, pl.Series] | None = None  # texts of users and items by number; None: not from a file
 
     def __len__(self) -> int:
         return len(self.users)
 
 
 def read_rows(path: Path, sign_rule: Mapping[str, str] | None = None) -> RawRows:
-    """Read a data set: a folder with ``NAME.inter``, or ``NAME.train.inter`` and so on; or one such file.
-
-    ``NAME.yaml`` beside it may name the columns (``USER_ID_FIELD``, ``ITEM_ID_FIELD``, ``TIME_FIELD``,
-    ``SIGN_FIELD``), the parts (``benchmark_filename``), the separator, the encoding, and a ``sign_rule``: what holds
-    in ``run`` holds here.
-
-    Args:
-        path: the folder or the file.
-        sign_rule: in place of the sign that the files or the yaml give.
-
-    Raises:
-        UsageError: no such data set, no sign, a missing column, or a cell that does not fit (with file and line).
-    """
+    """Read a folder with ``NAME.inter`` (or its parts), or one such file, by the settings in ``NAME.yaml``."""
     folder = path if path.suffix != ".inter" or path.is_dir() else path.parent
     name = folder.name if folder == path or path.name.startswith(f"{folder.name}.") else path.stem
     if not folder.is_dir():

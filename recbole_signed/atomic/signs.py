@@ -21,11 +21,7 @@ HOW_TO_SIGN = (
 
 
 def columns_of(path: str | Path, separator: str, encoding: str) -> dict[str, str]:
-    """Return column name -> type as the first line of an atomic file has them.
-
-    Raises:
-        UsageError: the line is not made of ``name:type`` fields, names a column twice, or is not of this encoding.
-    """
+    """Return column name -> type as the first line of an atomic file has them."""
     columns: dict[str, str] = {}
     for field in first_lines(path, separator, encoding, 1)[0]:
         column, colon, kind = field.partition(":")
@@ -71,11 +67,7 @@ class Settings(dict[str, Any]):
 
     @classmethod
     def read(cls, path: Path) -> Settings:
-        """Read a yaml file; one that is not there says nothing.
-
-        Raises:
-            UsageError: it is not yaml, or holds no keys.
-        """
+        """Read a yaml file; one that is not there says nothing."""
         if not path.is_file():
             return cls()
         return cls(read_yaml(path))
@@ -83,28 +75,14 @@ class Settings(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Sign:
-    """Exactly one of the two is given.
-
-    Attributes:
-        field: the column that holds -1, 0 or 1.
-        rule: what makes the sign from other columns.
-    """
+    """The sign of a data set: a ``field`` that holds -1, 0 or 1, or a ``rule`` that makes it from other columns."""
 
     field: str | None
     rule: SignRule | None
 
     @classmethod
     def find(cls, config: ConfigLike, columns: Mapping[str, str], name: str) -> Sign | None:
-        """Return the sign of a data set, or None where it has none, or where ``SIGN_FIELD: ~`` says to ignore it.
-
-        Args:
-            config: may hold ``SIGN_FIELD`` and ``sign_rule``.
-            columns: type by name of the columns of its ``.inter`` file.
-            name: of the data set.
-
-        Raises:
-            UsageError: a named column is missing or is not a number.
-        """
+        """Return the sign of a data set by the types of its columns; None for none or by ``SIGN_FIELD: ~``."""
         given = config["SIGN_FIELD"]
         if config["sign_rule"]:
             return cls(None, _rule(config["sign_rule"], columns))
@@ -132,13 +110,7 @@ class Sign:
         return () if self.field is None else (self.field,)
 
     def refuse_truth_values(self, path: str | Path, separator: str, encoding: str) -> None:
-        """Refuse a file with a sign column of true and false, which pandas reads as 1 and 0: false is no dislike then.
-
-        It does so where all values of the column are such words, so the first one tells.
-
-        Raises:
-            UsageError: see above.
-        """
+        """Refuse a sign column of true and false, which pandas reads as 1 and 0: false is no dislike then."""
         header, first = first_lines(path, separator, encoding, 2)
         place = header.index(f"{self.field}:float") if f"{self.field}:float" in header else len(first)
         if place < len(first) and first[place].strip('"').lower() in ("true", "false"):
@@ -148,15 +120,7 @@ class Sign:
             )
 
     def of(self, columns: Mapping[str, npt.NDArray[Any]], where: str) -> npt.NDArray[np.int8]:
-        """Return 1 (like), -1 (dislike) or 0 (neutral) for each row, ``[n_rows]``.
-
-        Args:
-            columns: ``[n_rows]`` numbers by name.
-            where: what the message calls the file or the data set.
-
-        Raises:
-            UsageError: the sign column holds something else, or both conditions of the rule hold on a row.
-        """
+        """Return 1 (like), -1 (dislike) or 0 for each row, ``[n_rows]``; ``where`` names the file in messages."""
         if self.rule is not None:
             return self.rule.apply({column: columns[column] for column in self.rule.columns})
         sign = columns[self.field or ""]

@@ -60,7 +60,7 @@ def tradeoff(
     from recbole_signed.lab.analysis.tradeoff_curve import can_trade_off, mark_front, parse_aversions, tradeoffs
     from recbole_signed.lab.analysis.tradeoff_tables import over_splits, splits_table
     from recbole_signed.plugin.assignments import layered, parse_assignments
-    from recbole_signed.runs.table_settings import asked_models, table_datasets
+    from recbole_signed.runs.spec import asked_models, table_datasets
 
     overrides = parse_assignments(settings or [])
     data_path = layered(None, names_in(config), overrides).get("data_path")
@@ -127,7 +127,7 @@ def respond(
         wishes_table,
     )
     from recbole_signed.plugin.assignments import layered, parse_assignments
-    from recbole_signed.runs.table_settings import asked_models
+    from recbole_signed.runs.spec import asked_models
 
     overrides = parse_assignments(settings or [])
     data_path = layered(None, names_in(config), overrides).get("data_path")

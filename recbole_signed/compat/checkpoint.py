@@ -16,21 +16,14 @@ from typing import Any, ClassVar
 
 from recbole_signed.files import damage_of_archive
 
-TRUSTED_ROOTS: set[str] = {"recbole", "recbole_gnn", "recbole_signed"}
-"""Modules whose classes (theirs and those of modules below them) a checkpoint that RecBole reads may hold."""
+TRUSTED_ROOTS: set[str] = {"recbole", "recbole_gnn", "recbole_signed"}  # modules whose classes a checkpoint may hold
 
-VOCABULARY = "vocabulary"
-"""Key of a configuration: how many users and items its data set has, and a hash of their ids in order."""
-TRAINED_VOCABULARY = "trained_vocabulary"
-"""Key of a configuration that was read from a checkpoint: the vocabulary of the data of the training."""
+VOCABULARY = "vocabulary"  # key: how many users and items there are, and a hash of their ids in order
+TRAINED_VOCABULARY = "trained_vocabulary"  # the same of the training, where a checkpoint was read
 
 
 def check_archive(f: Any) -> None:
-    """Raise `pickle.UnpicklingError` for what is no archive that RecBole has written, or no longer what was written.
-
-    Else `torch.load` reads TorchScript, tar and bare pickles, whose readers run code or write files without asking an
-    unpickler, and it passes over the checksums of an archive: a flipped bit would be another weight.
-    """
+    """Raise `pickle.UnpicklingError` for no whole archive of RecBole: `torch.load` reads others, which run code."""
     import torch
 
     with open(f, "rb") if isinstance(f, str | os.PathLike) else contextlib.nullcontext(f) as file:
@@ -68,11 +61,7 @@ _NAMED = {  # what it may name or recreate, and never call
     "yaml.loader": "FullLoader SafeLoader",  # Config keeps the class with which it read its files
 }
 _CLASSES_BELOW = ("torch.nn.modules", "scipy.sparse")  # layers as in GRU4RecF; the matrices of EASE, ItemKNN
-_SPELLINGS = {
-    "__builtin__": "builtins",
-    "numpy.core.multiarray": "numpy._core.multiarray",
-    "pathlib._local": "pathlib",
-}
+_SPELLINGS = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray", "pathlib._local": "pathlib"}
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -132,10 +121,8 @@ def _may_build(unpickler: Any) -> bool:
 class CheckpointUnpickler(pickle._Unpickler):
     """Rebuilds what RecBole's checkpoints hold, and calls nothing else.
 
-    It is the unpickler that Python has in Python: the one in C cannot tell naming from calling, and a
-    checkpoint must name `Config` and the model's class, while `Config(...)` evaluates strings. So classes are
-    only recreated empty and filled, which is how pickle stores ordinary objects; called are the functions and
-    types of `_CALLED`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
+    It is in Python, as the one in C cannot tell naming `Config` from calling it. Classes are recreated empty and
+    filled; called are `_CALLED`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {

@@ -1,9 +1,4 @@
-"""Values from files and command lines are data: what RecBole evaluates, imports or unpickles of them, made harmless.
-
-RecBole turns the text of settings into values by ``eval``, reads data sets and loaders that it cached with plain
-``pickle``, and names classes and arrays in settings that it then evaluates or unpickles. Each function here closes one
-of these ways, in the namespace of the module that has it; values that are meant come out as before.
-"""
+"""Values from files and command lines are data: what RecBole evaluates, imports or unpickles of them, made harmless."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ import io
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -28,11 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 def literal(text: str) -> Any:
-    """Return the number, text, list, tuple, set, dictionary, boolean or None that ``text`` spells.
-
-    Raises:
-        NameError: it spells none, which RecBole takes for plain text.
-    """
+    """Return the Python literal that ``text`` spells; raise NameError for none, which RecBole takes for plain text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
@@ -96,9 +87,8 @@ class CachedDataUnpickler(CheckpointUnpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Return the object of that name; raise `pickle.UnpicklingError` if a cached data set has no use for it."""
-        found = _CALLED.get((module, name))
-        if found is not None:
-            return self._may_call(found())
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return self._may_call(_tensor_storage)
         if name in _PANDAS_NAMED.get(module, ()):
             return getattr(importlib.import_module(module), name)
         if name in _PANDAS_CALLED.get(module, ()):
@@ -106,9 +96,6 @@ class CachedDataUnpickler(CheckpointUnpickler):
         return super().find_class(module, name)
 
 
-_CALLED: dict[tuple[str, str], Callable[[], Any]] = {
-    ("torch.storage", "_load_from_bytes"): lambda: _tensor_storage,
-}
 _PANDAS_NAMED = {
     "pandas.core.frame": ("DataFrame",),
     "pandas.core.series": ("Series",),
@@ -145,10 +132,7 @@ def _read(file: Any) -> Any:
 
 
 def _of_this_run(dataset: Any, config: Any) -> Any:
-    """Give a cached data set the configuration of this run.
-
-    RecBole (data/utils.py:70, no upstream issue) leaves it that of the run that cached it, and so splits as that did.
-    """
+    """Give a cached data set the configuration of this run, where RecBole (data/utils.py:70) leaves it its own."""
     if dataset.config is config:
         return dataset
     if dataset.dataset_path != config["data_path"] and Path(config["data_path"]).is_dir():
@@ -162,11 +146,7 @@ def _of_this_run(dataset: Any, config: Any) -> Any:
 
 
 def cached_data_is_checked(module: ModuleType) -> None:
-    """RecBole unpickles data sets and loaders that it finds beside checkpoints (data/utils.py:61 and 122).
-
-    They are read by an unpickler that calls nothing; one that it refuses is made again from the data. That is so for
-    loaders, which hold bound methods, and for a data set whose files are newer.
-    """
+    """RecBole unpickles data sets beside checkpoints (data/utils.py:61, 122): read with no calls, or made again."""
     if getattr(module, "_recbole_signed_reads", False):
         return
     module._recbole_signed_reads = True  # type: ignore[attr-defined]

@@ -1,9 +1,7 @@
-"""RecBole 1.2.x on the current stack: one function per fault, applied only where the fault is present.
+"""RecBole 1.2.x on the current stack: one function per fault, applied after the import of a module, where it is needed.
 
-RecBole's last release (1.2.1) predates NumPy 2, SciPy 1.13, torch 2.6 and pandas 3. Each repair fixes one
-place, names it and its upstream issue, may run any number of times, and leaves a healthy stack as it is.
-`REPAIRS` says after the import of which module each runs; `recbole_signed.plugin.hooks` installs the hooks. This
-module itself imports neither torch nor RecBole, numpy, scipy, pandas or ray.
+RecBole's last release predates NumPy 2, SciPy 1.13, torch 2.6 and pandas 3. Each repair names its place and its
+upstream issue. This module imports neither torch nor RecBole, numpy, scipy, pandas or ray.
 """
 
 from __future__ import annotations
@@ -26,9 +24,7 @@ from recbole_signed.compat import file_values
 from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, check_archive
 from recbole_signed.errors import UsageError
 
-APPLIED: dict[str, str] = {}
-"""Name of each repair that changed something in this process, and why."""
-
+APPLIED: dict[str, str] = {}  # name of each repair that changed something in this process, and why
 _OWN_CODE = frozenset({"recbole", "recbole_gnn", "recbole_signed"})  # whose calls of torch.load are served
 
 
@@ -36,11 +32,7 @@ _OWN_CODE = frozenset({"recbole", "recbole_gnn", "recbole_signed"})  # whose cal
 
 
 class _StandIns(importlib.abc.MetaPathFinder):
-    """Runs chosen modules with a stand-in for one of their imports.
-
-    The stand-in is in `sys.modules` only while that one module is executed, after all else that the module
-    imports has been imported: no other library ever takes it for the real thing.
-    """
+    """Runs chosen modules with a stand-in for one of their imports, in `sys.modules` only while they are executed."""
 
     def __init__(self) -> None:
         # module: (what to import first, function that gives the stand-ins by name)
@@ -111,19 +103,10 @@ def _in_sys_modules(modules: dict[str, ModuleType]) -> Iterator[None]:
 def ray_optional(_recbole: ModuleType) -> None:
     """`recbole.quick_start` imports `ray.tune` for one call of `tune.report` (quick_start.py:20, :223).
 
-    RecBole issues #2215, #2174, #1820. The ray that RecBole allows (<= 2.6.3) needs pkg_resources (gone from
-    setuptools 81) and np.bool8 and has no wheel for Python 3.12; the `tune.report` of newer ones takes a
-    dict. quick_start gets a stand-in whose `report` hands the metrics to the real `ray.tune`, in the spelling
-    that it takes, if that has been imported (it has in every Ray trial), and else does nothing, as ray's own
-    does outside a trial. The real ray is neither imported nor replaced, which also saves its half second.
+    RecBole issues #2215, #2174, #1820. quick_start gets a stand-in whose `report` hands the metrics to the real
+    `ray.tune`, which takes a dict now, if that has been imported, as in every Ray trial.
     """
-    before = (
-        "torch.distributed",
-        "recbole.utils",
-        "recbole.config",
-        "recbole.data",
-        "recbole.data.transform",
-    )
+    before = ("torch.distributed", "recbole.utils", "recbole.config", "recbole.data", "recbole.data.transform")
     _stand_ins.serve("recbole.quick_start.quick_start", before, _ray_stand_in)
 
 
@@ -146,11 +129,7 @@ def _report_to_ray(**metrics: Any) -> None:
 
 
 def sklearn_when_called(_recbole: ModuleType) -> None:
-    """`recbole.evaluator.metrics` imports scikit-learn for AUC, MAE and RMSE (metrics.py:29-30).
-
-    With scipy.stats behind it that is a second of every start, for three functions that few tables need. The module
-    gets functions of these names that import scikit-learn when they are called.
-    """
+    """`recbole.evaluator.metrics` imports scikit-learn for AUC, MAE, RMSE (metrics.py:29-30): a second a start."""
     if "sklearn.metrics" not in sys.modules:
         before = ("recbole.utils", "recbole.evaluator.utils", "recbole.evaluator.base_metric")
         _stand_ins.serve("recbole.evaluator.metrics", before, _sklearn_stand_in)
@@ -170,13 +149,7 @@ def _call_sklearn(name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def torch_sparse_optional(_package: ModuleType) -> None:
-    """`recbole_gnn.model.layers` imports `torch_sparse.matmul` unconditionally (layers.py:5).
-
-    No upstream issue. torch_sparse has no wheel on PyPI, and without it RecBole-GNN falls back to dense edge
-    indices. Only `layers` gets a stand-in, and only where torch_sparse cannot be imported; RecBole-GNN's own
-    try of `from torch_sparse import SparseTensor` goes on failing with the ImportError that its fallback
-    awaits.
-    """
+    """`recbole_gnn.model.layers` imports `torch_sparse.matmul` unconditionally (layers.py:5); it has no wheel."""
     _stand_ins.serve("recbole_gnn.model.layers", ("torch_geometric.nn",), _torch_sparse_stand_in)
 
 
@@ -201,16 +174,10 @@ def _no_torch_sparse(*_args: Any, **_kwargs: Any) -> None:
 
 
 def numpy_names(_utils: ModuleType) -> None:
-    """Names that RecBole reads and that numpy 1.24 and 2.0 removed.
+    """Names that RecBole reads and that numpy 1.24 and 2.0 removed: RecBole issues #2174, #2215, #1604; GNN #88.
 
-    RecBole issues #2174, #2215, #1604; RecBole-GNN PR #88. `Config.compatibility_settings`
-    (configurator.py:625, and RecBole-GNN's copy) reads float_, complex_ and unicode_. It then defines float,
-    bool, long and str, which metrics.py:90 and others read; but a process that begins with
-    `load_data_and_model` constructs no Config and would lack them, so they are defined here too. What numpy
-    has stays.
-
-    RecBole's settings are harmless on numpy 2: `np.bool` is `np.bool_`, and `np.long`, which they set to
-    `np.int_`, is the same type but on Windows (32 bit before, 64 bit after).
+    `Config.compatibility_settings` defines some of them too, but a process that begins with `load_data_and_model` has
+    none.
     """
     import numpy as np
 
@@ -224,35 +191,18 @@ def numpy_names(_utils: ModuleType) -> None:
 
 
 def dok_update(_abstract_recommender: ModuleType) -> None:
-    """SciPy 1.13 removed `dok_matrix._update`, with which five general recommenders build their graph.
-
-    RecBole issues #2034, #2090, #2185: lightgcn.py:111, ngcf.py:110, gcmc.py:174, ncl.py:131,
-    spectralcf.py:123 (and KGIN, MCCLK). It took over a dict of entries unchecked, which is what RecBole
-    relies on. The same models then make a torch tensor in a way of which torch warns, with a line of RecBole's source.
-    """
+    """SciPy 1.13 removed `dok_matrix._update`, by which five models build their graph: RecBole issues #2034, #2090."""
     import scipy
     from scipy.sparse import dok_matrix
 
     if not hasattr(dok_matrix, "_update"):
-        dok_matrix._update = _update_entries
+        dok_matrix._update = lambda self, entries: self._dict.update(entries)
         APPLIED["dok_update"] = f"scipy {scipy.__version__} has no dok_matrix._update, which LightGCN and others call"
     warnings.filterwarnings("ignore", r"torch\.sparse\.SparseTensor", UserWarning, r"recbole\.model")
 
 
-def _update_entries(self: Any, entries: dict[tuple[int, int], float]) -> None:
-    self._dict.update(entries)
-
-
 def refuse_pandas_3(_data: ModuleType) -> None:
-    """Copy-on-write in pandas 3 changes RecBole's data without an error: no upstream issue.
-
-    `feat[field].fillna(..., inplace=True)` (dataset.py:501, :648, :650) does nothing there: missing ratings
-    stay NaN and missing tokens become the id -2**63. That is not repaired, only refused. pandas 2 has the
-    same fault where the user has switched copy-on-write on.
-
-    Raises:
-        UsageError: a fill in place is lost in this process's pandas.
-    """
+    """Under copy-on-write RecBole's fills in place (dataset.py:501, :648, :650) do nothing, without an error."""
     import pandas as pd
 
     frame = pd.DataFrame({"rating": [float("nan")]})
@@ -273,10 +223,7 @@ def refuse_pandas_3(_data: ModuleType) -> None:
 
 
 def collector_plain_values(module: ModuleType) -> None:
-    """ItemCoverage, GiniIndex, AveragePopularity, TailPercentage crash: an int or a Counter has no `.cpu()`.
-
-    RecBole issue #2194 (1.2.1, collector.py:226-227): whatever was collected is taken for a tensor.
-    """
+    """ItemCoverage and others crash on an int or a Counter: RecBole issue #2194 (1.2.1, collector.py:226-227)."""
     original = module.Collector.get_data_struct
     probe = module.DataStruct()
     probe.set("data.num_items", 1)
@@ -301,11 +248,7 @@ def collector_plain_values(module: ModuleType) -> None:
 
 
 def exhaustive_search(module: ModuleType) -> None:
-    """`HyperTuning(algo="exhaustive")` under hyperopt >= 0.2.7: 'RandomState' has no attribute 'integers'.
-
-    RecBole issues #1868, #1081, #1240 (hyper_tuning.py:117). hyperopt draws from a `numpy.random.Generator`
-    since; the search gets one, of the same seed, where the hyperopt at hand wants it.
-    """
+    """`HyperTuning(algo="exhaustive")` under hyperopt >= 0.2.7: RecBole issues #1868, #1240 (hyper_tuning.py:117)."""
     original = module.exhaustive_search
     if hasattr(original, "__wrapped__"):
         return
@@ -330,28 +273,19 @@ def exhaustive_search(module: ModuleType) -> None:
 
 
 def amp_names(trainer: ModuleType) -> None:
-    """RecBole's trainers use `torch.cuda.amp`, which warns in every epoch since torch 2.4.
-
-    trainer.py:235, :1440, :1453, no upstream issue. They get the same classes under their present names.
-    """
+    """RecBole's trainers use `torch.cuda.amp` (trainer.py:235, :1440, :1453): a warning an epoch since torch 2.4."""
     import torch
 
     if not hasattr(torch.amp, "GradScaler") or isinstance(trainer.amp, types.SimpleNamespace):
         return
     trainer.amp = types.SimpleNamespace(  # type: ignore[attr-defined]
-        GradScaler=functools.partial(torch.amp.GradScaler, "cuda"),
-        autocast=functools.partial(torch.autocast, "cuda"),
+        GradScaler=functools.partial(torch.amp.GradScaler, "cuda"), autocast=functools.partial(torch.autocast, "cuda")
     )
     APPLIED["amp_names"] = f"torch {torch.__version__} warns of torch.cuda.amp"
 
 
 def anomaly_detection_off(_: ModuleType) -> None:
-    """SINE's module turns torch's anomaly detection on for the whole process: each training after it takes longer.
-
-    sequential_recommender/sine.py:25, no upstream issue. The import of any sequential model imports it, and from then
-    on every operation that gradients flow through keeps the stack it was called from, in whatever model. Who looks for
-    NaN turns the detection on after that import.
-    """
+    """SINE's module (sine.py:25) turns torch's anomaly detection on: every later training of the process is slower."""
     import torch
 
     if torch.is_anomaly_enabled():
@@ -360,11 +294,7 @@ def anomaly_detection_off(_: ModuleType) -> None:
 
 
 def training_curves_folder(utils: ModuleType) -> None:
-    """RecBole's writer of training curves has a relative path, and its thread opens that again at every flush.
-
-    utils.py:208 (`get_tensorboard`), no upstream issue. A program that changes its current folder while the writer
-    is open loses the curves, with a traceback from a thread. The path is made absolute when the writer is made.
-    """
+    """RecBole's writer of training curves has a relative path (utils.py:208), which its thread opens at every flush."""
     original = utils.SummaryWriter
     if isinstance(original, functools.partial):
         return
@@ -377,10 +307,7 @@ def training_curves_folder(utils: ModuleType) -> None:
 
 
 def folders_made_at_once(utils: ModuleType) -> None:
-    """Two runs that start at once in a new folder: one fails with FileExistsError, as both make `log/`.
-
-    utils.py:44 (`ensure_dir`), no upstream issue: it looks, and then makes what another process has made meanwhile.
-    """
+    """Two runs that start at once in a new folder: one fails with FileExistsError, both make `log/` (utils.py:44)."""
     original = utils.ensure_dir
     if hasattr(original, "__wrapped__"):
         return
@@ -394,10 +321,7 @@ def folders_made_at_once(utils: ModuleType) -> None:
 
 
 def streams_wrapped_once(logger: ModuleType) -> None:
-    """Each run wraps standard output and error once more; after some 330 in a process, any output is a RecursionError.
-
-    logger.py:74 (`colorama.init`), no upstream issue. What colorama wrapped before is taken off first.
-    """
+    """Each run wraps standard output once more (logger.py:74, `colorama.init`): a RecursionError after 330 runs."""
     original = logger.init
     if hasattr(original, "__wrapped__"):
         return
@@ -416,11 +340,7 @@ def streams_wrapped_once(logger: ModuleType) -> None:
 
 
 def saved_loaders_keep_their_order(module: ModuleType) -> None:
-    """A run with `save_dataloaders: True` gives other results than the same run without.
-
-    data/utils.py:91 (`save_split_dataloaders`), no upstream issue: it takes the seeded generators off the loaders that
-    the run goes on with, so that the order of rows comes from torch's global generator. They get them back.
-    """
+    """A run with `save_dataloaders: True` gives other results, as it loses its seeded generators (data/utils.py:91)."""
     original = module.save_split_dataloaders
     if hasattr(original, "__wrapped__"):
         return
@@ -440,15 +360,11 @@ def saved_loaders_keep_their_order(module: ModuleType) -> None:
 
 
 def checkpoint_loading(_utils: ModuleType) -> None:
-    """RecBole's checkpoints hold a pickled `Config`, which torch >= 2.6 refuses to load.
+    """RecBole's checkpoints hold a pickled `Config`, which torch >= 2.6 refuses to load: RecBole issues #2215, #2212.
 
-    RecBole issues #2215, #2212, #2174: trainer.py:323 and :583, quick_start.py:250, neumf.py:84, nais.py:127,
-    ract.py:75, convncf.py:82. `torch.serialization.add_safe_globals` cannot help, as RecBole saves with
-    pickle protocol 4, which torch's restricted unpickler does not read.
-
-    A call of `torch.load` from RecBole's or our code that leaves `weights_only` open is read by
-    `CheckpointUnpickler`, on every torch. Other calls, and all under TORCH_FORCE_WEIGHTS_ONLY_LOAD, stay as
-    they are.
+    `torch.serialization.add_safe_globals` cannot help, as torch's restricted unpickler does not read pickle protocol
+    4. A call of `torch.load` from RecBole's or our code that leaves `weights_only` open is read by
+    `CheckpointUnpickler`.
     """
     import torch
 

@@ -1,9 +1,4 @@
-"""Raw files as RecBole atomic files with a sign.
-
-``convert("csv", "ratings.csv", "atomic_files", like="rating >= 4", dislike="rating <= 2")`` makes a data set: a
-folder with ``NAME.inter`` (or one file per published part), ``NAME.yaml`` (the RecBole settings that belong to
-it) and ``dataset.json`` (where it came from and what is in it).
-"""
+"""Raw files as RecBole atomic files with a sign: ``NAME.inter`` (or its parts), ``NAME.yaml`` and ``dataset.json``."""
 
 import sys
 from types import ModuleType

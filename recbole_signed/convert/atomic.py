@@ -26,13 +26,7 @@ _EXACT_INT = 2.0**63
 
 
 class Schema:
-    """Columns of an atomic file and their types, learnt from the first batch and held against the others.
-
-    Args:
-        standard: columns that have a meaning, in their order in the file; the first are ids.
-        needed: those of them that must be there.
-        blanks: whether cells of the other columns may be blank.
-    """
+    """Columns of an atomic file and their types, learnt from the first batch and held against the others."""
 
     def __init__(
         self, standard: Mapping[str, str] = STANDARD, needed: Iterable[str] = (), *, blanks: bool = False
@@ -47,11 +41,7 @@ class Schema:
         return {name: "float" if type_ == GUESS else type_ for name, type_ in self._types.items()}
 
     def conform(self, batch: Batch, types: Mapping[str, str]) -> Batch:
-        """Check a batch and give it the types of the file: text for tokens, float64, int8 for the sign.
-
-        Raises:
-            UsageError: a cell that is blank, no number, no sign, or unfit for the format (with its row).
-        """
+        """Check a batch and give it the types of the file: text for tokens, float64, int8 for the sign."""
         if not self._types:
             self._learn(batch, types)
         missing = [name for name in self._types if name not in batch.frame.columns]
@@ -129,11 +119,7 @@ def _clean_text(batch: Batch, name: str, blank: bool = False) -> Batch:
 
 
 def write_atomic(path: Path, frames: Iterable[pl.DataFrame], fields: Mapping[str, str]) -> int:
-    """Write an atomic file: header, then tab-separated rows; give the number of rows.
-
-    Whole numbers are written as integers, others as the shortest text that reads back as the same float64.
-    Text that holds a quote is quoted as in CSV, which is how RecBole reads it.
-    """
+    """Write an atomic file, text quoted as in CSV, floats as the shortest text; return the number of rows."""
     rows = 0
     with path.open("wb") as file:
         file.write(("\t".join(f"{name}:{type_}" for name, type_ in fields.items()) + "\n").encode())

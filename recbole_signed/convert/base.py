@@ -65,39 +65,25 @@ _BUILT_IN = {
 }
 """Module of the sources and class, by name of the source."""
 _registered: dict[str, type[Converter]] = {}
-_AGAIN = re.compile(r" ?\(\d+\)(?=\.)")
-"""What a browser adds to the name of a file that it fetches again."""
+_AGAIN = re.compile(r" ?\(\d+\)(?=\.)")  # what a browser adds to the name of a file that it fetches again
 
 
 @dataclass(frozen=True)
 class Part:
-    """The interactions of one ``.inter`` file.
+    """The interactions of one ``.inter`` file: ``user_id``, ``item_id``, ``sign``, ``rating``, ``timestamp``..."""
 
-    ``frames`` have the columns ``user_id`` and ``item_id`` (text or whole numbers), ``sign`` (-1, 0, 1), where
-    the source has them ``rating`` and ``timestamp`` (unix seconds), and any further raw columns. All frames of
-    a source have the same columns; a generator of frames is read once and never held whole.
-    """
-
-    name: str | None
-    """None for NAME.inter, else NAME.<name>.inter; RecBole's ``benchmark_filename`` lists them in this order."""
+    name: str | None  # None for NAME.inter, else NAME.<name>.inter, in RecBole's order of parts
     frames: Iterable[Batch | Frame]
-    types: Mapping[str, str] = field(default_factory=dict)
-    """RecBole's types of raw columns: ``token``, ``float``, ``token_seq``, ``float_seq`` (sequences are text
-    with blanks between) or ``guess`` (text that is ``float`` if every value is a number, without leading zeros). By
-    default text is ``token`` and numbers are ``float``."""
+    types: Mapping[str, str] = field(default_factory=dict)  # RecBole's types of raw columns; `guess`: by the values
 
 
 @dataclass(frozen=True)
 class Features:
-    """Raw features of users (id column ``user_id``) or items (``item_id``), as columns of one frame or of several.
-
-    Rows of users or items without interactions are left out. Blank cells are the converter's to fill.
-    """
+    """Raw features of users (column ``user_id``) or items (``item_id``); those without interactions are left out."""
 
     frame: Batch | Frame | Iterable[Batch | Frame]
     types: Mapping[str, str] = field(default_factory=dict)
-    blanks: bool = False
-    """Whether a cell may be blank, and stays so."""
+    blanks: bool = False  # whether a cell may be blank, and stays so
 
 
 class Converter:
@@ -211,11 +197,7 @@ def source_names() -> list[str]:
 
 
 def source(name: str) -> type[Converter]:
-    """Give the converter class of a source.
-
-    Raises:
-        UsageError: no source of that name.
-    """
+    """Return the converter class of a source."""
     if not isinstance(name, str):
         raise UsageError(f"the source is of type {type(name).__name__}; give a name, such as 'csv'.")
     if name in _registered:
@@ -238,16 +220,7 @@ def plain_name(path: Path) -> str:
 
 
 def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) -> list[Path]:
-    """List the files whose plain name matches one of the patterns (``log_*.csv``), in the order of their names.
-
-    Args:
-        folder: where to look.
-        patterns: with ``*`` and ``?``, case and all.
-        below: a folder in it that the authors put the files in; looked into if there are none above.
-
-    Raises:
-        UsageError: a file is there twice: plain and compressed, fetched again (``log (1).csv``), or under two names.
-    """
+    """List the files of a folder, or of its folder ``below``, whose plain name matches a pattern, each but once."""
     patterns = list(patterns)
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -270,11 +243,7 @@ def _equal(one: Path, other: Path) -> bool:
 
 
 def find_one(folder: Path, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
-    """Give the one file that :func:`find_files` finds.
-
-    Raises:
-        UsageError: there is none (with the nearest name there), or there are several.
-    """
+    """Return the one file that :func:`find_files` finds."""
     patterns = list(patterns)
     found = find_files(folder, patterns, below)
     if len(found) > 1:

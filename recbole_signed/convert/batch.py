@@ -13,29 +13,19 @@ from recbole_signed.convert import rejects
 from recbole_signed.errors import UsageError
 
 Frame = pl.DataFrame | pl.LazyFrame
-FIX_ROW = "correct or drop the row, or leave out all bad rows with on_error=skip"
-"""The remedy where a value is missing, or not one that can be used."""
+FIX_ROW = "correct or drop the row, or leave out all bad rows with on_error=skip"  # where a value is missing or unfit
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a raw file, with their place in it.
-
-    Every complaint about data goes through :meth:`require`, so that it names file and row, and so that
-    there is one place that decides what happens to a bad row.
-    """
+    """Some rows of a raw file, with their place in it; every complaint about data goes through :meth:`require`."""
 
     frame: pl.DataFrame
-    origin: str
-    """The file the rows come from, as the user is to read it."""
-    rows: Sequence[int] | np.ndarray
-    """Number of each row in that file ``[n]``, counted from 1."""
-    unit: str = "row"
-    """What ``rows`` counts: ``line`` in text files, ``row`` elsewhere."""
-    raw: Callable[[int], str] | None = None
-    """Gives the text of a row of the file by its number, as it stands there."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """For columns that are called otherwise in the file, their name there."""
+    origin: str  # the file the rows come from, as the user is to read it
+    rows: Sequence[int] | np.ndarray  # number of each row in that file `[n]`, counted from 1
+    unit: str = "row"  # what `rows` counts: `line` in text files, `row` elsewhere
+    raw: Callable[[int], str] | None = None  # gives the text of a row of the file by its number, as it stands there
+    names: Mapping[str, str] = field(default_factory=dict)  # for columns of another name in the file, that name
 
     def called(self, column: str) -> str:
         """Return the name of a column in the file, for the user."""
@@ -71,21 +61,11 @@ class Batch:
         skippable: bool = True,
         remedy: str = "",
     ) -> Batch:
-        """Go on with the rows that are ``good`` (bool ``[n]``).
+        """Go on with the rows that are ``good``, ``[n]``; record or refuse the others, or refuse all if not
+        ``skippable``.
 
-        The others stop the conversion, or under ``on_error=skip`` they are recorded and left out: what was taken
-        from this batch before (a series of a column) no longer fits the batch that comes back.
-
-        Args:
-            good: whether each row is fit for use; null counts as false.
-            problem: what is wrong and how to fix it, without its place: with ``{column}`` for the name of the column
-                in the file and ``{value}`` for its value; or a function of the number of the row in this batch.
-            column: in which column, if it is one.
-            skippable: False where the fault lies with an option rather than with the row.
-            remedy: how to fix it, where that is of no use once the row is left out.
-
-        Raises:
-            UsageError: with file, row and problem of the first row that is not good, unless bad rows are left out.
+        ``problem`` says what is wrong, with ``{column}`` and ``{value}`` or as a function of the row, ``remedy`` what
+        helps.
         """
 
         def said(index: int) -> str:
@@ -104,12 +84,9 @@ class Batch:
             raise UsageError(f"{self.place(index)}: {said(index)}{remedy and f'; {remedy}'}.")
         for index in map(int, bad):
             row = int(self.rows[index])
-            shown = column and self.called(column)
-            taker.add(self.origin, self.unit, row, shown, said(index), self._raw(index, row))
+            raw = json_row(self.frame, index) if self.raw is None else self.raw(row)
+            taker.add(self.origin, self.unit, row, column and self.called(column), said(index), raw)
         return self.keep(pl.Series(fit))
-
-    def _raw(self, index: int, row: int) -> str:
-        return json_row(self.frame, index) if self.raw is None else self.raw(row)
 
 
 def json_row(frame: pl.DataFrame, index: int) -> str:

@@ -28,8 +28,7 @@ from recbole_signed.yaml_spec import yaml_text
 
 _FORMAT_VERSION = 1
 _SPOOL = ".spool"
-_LONGEST_NAME = 200
-"""Bytes; a file's name has 255 at most, and those of a data set have more than its own."""
+_LONGEST_NAME = 200  # bytes; a file's name has 255 at most, and those of a data set have more than its own
 _YAML_HEADER = """\
 # RecBole settings that belong to this data set; recbole_signed reads them before the model's and the user's.
 # Raw columns and features are loaded if they are added to load_col, e.g. load_col: {inter: [...], user: '*'}.
@@ -80,21 +79,7 @@ def convert(
 
 
 def write_dataset(converter: Converter, source: str, target: Path, shared: Common, overwrite: bool = False) -> Path:
-    """Write what a converter gives as the data set folder ``target``, at once or not at all.
-
-    Args:
-        converter: gives the interactions.
-        source: its name, for ``dataset.json``.
-        target: the folder; its name is that of the data set.
-        shared: the options that every source has.
-        overwrite: replace a data set of that name.
-
-    Returns:
-        ``target``.
-
-    Raises:
-        UsageError: bad raw data (with file and row), or a data set in the way.
-    """
+    """Write what a converter gives as the data set folder ``target``, at once or not at all."""
     with _rename_into(target, overwrite) as folder:
         taker = Rejects(folder / f"{target.name}{versions.REJECTED}") if shared.on_error == "skip" else None
         with rejects.using(taker):
@@ -103,11 +88,7 @@ def write_dataset(converter: Converter, source: str, target: Path, shared: Commo
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be the name of a data set.
-
-    Raises:
-        UsageError: it is no text, blank, hidden, too long, or holds a character that files or columns are separated by.
-    """
+    """Refuse what cannot be the name of a data set."""
     wrong = not isinstance(name, str) or not name or name.startswith(".") or name != name.strip()
     if wrong or any(c in name for c in "/\\:\t\n\r\0"):
         raise UsageError(f"{name!r} can't be the name of a data set; give another {argument('name')}.")
@@ -130,11 +111,7 @@ def _rename_into(target: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def may_replace(target: Path, overwrite: bool) -> None:
-    """Refuse a folder that is there, unless it is a data set and is to be replaced.
-
-    Raises:
-        UsageError: as said.
-    """
+    """Refuse a folder that is there, unless it is a data set and is to be replaced."""
     if not target.exists():
         return
     if not overwrite:
@@ -183,7 +160,8 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: C
         "options": as_json(converter.options),
         "on_error": shared.on_error,
         "sign_rule": converter.rule.as_dict() if converter.rule else None,
-        "package_version": _package_version(),
+        # no import of the package itself, which would tie the converters to RecBole's plugin
+        "package_version": sys.modules[__name__.partition(".")[0]].__version__,
         "licence": converter.licence,
         **rows,
         "rejected": (taker or Rejects(None)).as_dict(),
@@ -260,26 +238,10 @@ def _label(path: Path, input: Path | None) -> str:
     return path.relative_to(input).as_posix() if input is not None and input.is_dir() else path.name
 
 
-def _package_version() -> str:
-    # not an import of the package itself, which would tie the converters to RecBole's plugin
-    return sys.modules[__name__.partition(".")[0]].__version__
-
-
 def _write_features(
     path: Path, kind: str, features: Features, spools: Mapping[str | None, Spool], new_ids: pl.DataFrame | None
 ) -> dict[str, str]:
-    """Write the features of those who have interactions; give the fields of the file and their types.
-
-    Args:
-        path: of the file.
-        kind: ``user`` or ``item``.
-        features: as the converter gives them.
-        spools: the interactions, by part.
-        new_ids: where ids were numbered again, their columns ``raw`` and ``new``.
-
-    Raises:
-        UsageError: a cell that is not fit, an id with several rows, or no row of an id that has interactions.
-    """
+    """Write the features of those who have interactions, by their ``new_ids``; return the types of the fields."""
     id_column = f"{kind}_id"
     schema = Schema({id_column: "token"}, needed=[id_column], blanks=features.blanks)
     used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()

@@ -1,9 +1,4 @@
-"""Cleaning of converted rows: repeated pairs, users with few likes, the k-core, numbers without gaps.
-
-Ids are turned into int32 codes segment by segment, and everything is decided on arrays of these: 17 bytes a row
-(user, item, sign, time), however long the ids are and however many columns there are. Checked rows wait in a
-:class:`Spool`: in memory while they are few, in parquet segments beyond.
-"""
+"""Cleaning of converted rows: repeated pairs, users with few likes, the k-core, numbers without gaps."""
 
 from __future__ import annotations
 
@@ -16,22 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recbole_signed.arrays import distinct
+from recbole_signed.arrays import begins, distinct
 from recbole_signed.convert.options import Common
 from recbole_signed.errors import UsageError, counted
 
 _IDS = ("user_id", "item_id")
 _NUMBER = r"^[0-9]{1,18}$"
-
 BoolArray = npt.NDArray[np.bool_]
 Spools = Mapping["str | None", "Spool"]
 MIN_LIKES, K_CORE = 1, 2
-STAYS = np.iinfo(np.int32).max
-"""The turn of what is not left out of a core."""
-MEMORY_ROWS = 8_000_000
-"""Rows held in memory at a time; about 100 bytes each with ids as text."""
-MEMORY_BYTES = 800_000_000
-"""What these rows may take up at most, however many further columns they have."""
+STAYS = np.iinfo(np.int32).max  # the turn of what is not left out of a core
+MEMORY_ROWS = 8_000_000  # rows held in memory at a time; about 100 bytes each with ids as text
+MEMORY_BYTES = 800_000_000  # what these rows may take up at most, however many further columns they have
 _SAMPLE = 1_000_000
 
 
@@ -40,45 +31,25 @@ class Cleaned:
     """What cleaning leaves."""
 
     spools: dict[str | None, Spool]
-    report: dict[str, Any]
-    """What ``dataset.json`` says about it: the options, and for each step the rows that it dropped."""
-    renumbered: dict[str, pl.DataFrame] = field(default_factory=dict)
-    """After gap filling, for ``user_id`` and ``item_id``: columns ``raw`` and ``new``, text, by number."""
+    report: dict[str, Any]  # what `dataset.json` says about it: the options, and for each step the rows that it dropped
+    renumbered: dict[str, pl.DataFrame] = field(default_factory=dict)  # by id column after gap filling: `raw` and `new`
 
 
 @dataclass
 class _Rows:
     """All rows of all parts, as codes."""
 
-    user: np.ndarray
-    """int32 ``[n]``."""
-    item: np.ndarray
-    """int32 ``[n]``."""
-    sign: np.ndarray
-    """int8 ``[n]``."""
-    time: np.ndarray | None
-    """float64 ``[n]``."""
-    part: np.ndarray
-    """int64 ``[n_parts + 1]``: where each part begins."""
+    user: np.ndarray  # int32 `[n]`
+    item: np.ndarray  # int32 `[n]`
+    sign: np.ndarray  # int8 `[n]`
+    time: np.ndarray | None  # float64 `[n]`
+    part: np.ndarray  # int64 `[n_parts + 1]`: where each part begins
     users: pl.Series
-    items: pl.Series
-    """Ids by code."""
+    items: pl.Series  # ids by code
 
 
 def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
-    """Leave out rows as the options say, in the order: dedup; min_likes and k_core until both hold; gap_filling.
-
-    ``dedup`` looks at each part of a published split by itself, the others at all parts together. Degrees are counted
-    in distinct pairs that have a like or a dislike, so repetitions and neutral rows add nothing.
-
-    Args:
-        spools: the rows of each part; used up.
-        options: what is to be done.
-        folder: for rows that do not fit into memory.
-
-    Raises:
-        UsageError: nothing is left (of a part), or ids that are to be numbered again are not numbers.
-    """
+    """Leave out rows as the options say, in the order: dedup (in each part); min_likes and k_core; gap_filling."""
     rows = _encode(spools, timed=options.dedup != "none")
     stays = np.ones(rows.user.size, bool)
     steps: list[dict[str, Any]] = []
@@ -110,10 +81,9 @@ def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
         "steps": steps,
     }
     renumbered = {
-        name: pl.DataFrame({"raw": ids, "new": new}).filter(pl.col("new").is_not_null()).sort(pl.col("new").cast(int))
-        for name, ids, new in (
-            (name, ids, names[name]) for name, ids in zip(_IDS, (rows.users, rows.items), strict=True) if name in names
-        )
+        name: pl.DataFrame({"raw": ids, "new": names[name]}).drop_nulls("new").sort(pl.col("new").cast(int))
+        for name, ids in zip(_IDS, (rows.users, rows.items), strict=True)
+        if name in names
     }
     return Cleaned(_rewritten(spools, rows, stays, names, folder), report, renumbered)
 
@@ -155,7 +125,7 @@ def _one_of_each_pair(rows: _Rows, part: slice, which: str) -> np.ndarray:
         columns["time"] = rows.time[part][repeated]
     order = pl.DataFrame(columns).with_row_index("row").sort(*columns, maintain_order=True)
     keys = order["key"].to_numpy()
-    edge = np.append(keys[1:] != keys[:-1], True) if which == "last" else np.append(True, keys[1:] != keys[:-1])
+    edge = np.append(keys[1:] != keys[:-1], True) if which == "last" else begins(keys)
     stays[repeated[order["row"].to_numpy()[edge]]] = True
     return stays
 
@@ -220,17 +190,10 @@ def peel(
     shape: tuple[int, int],
     conditions: Sequence[Callable[..., tuple[BoolArray, BoolArray]]],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
-    """Leave out users and items, and their rows, until the rest fulfils all conditions.
+    """Leave out users and items, and their rows, until the rest fulfils all conditions, one a turn.
 
-    Args:
-        columns: ``[n_rows]`` each: codes of users, codes of items, and what else the conditions look at; used up.
-        shape: numbers of users and of items.
-        conditions: each gets the columns of the rows that are left, and tells which users ``[n_users]`` and which
-            items ``[n_items]`` do not fulfil it. One is looked at a turn.
-
-    Returns:
-        The turn, from 1, at which each user ``[n_users]`` and each item ``[n_items]`` was left out, ``STAYS`` for the
-        others; and how many turns there were.
+    ``columns`` are codes of users and items and what else the conditions look at, ``[n_rows]``, and used up. Returns
+    the turn, from 1, at which each user and item was left out (or ``STAYS``), and the number of turns.
     """
     turns = [np.full(n, STAYS, np.int32) for n in shape]
     turn, changed = 0, True
@@ -252,28 +215,14 @@ def peel(
 class Core:
     """What :func:`signed_core` finds."""
 
-    step_of_row: np.ndarray
-    """int8 ``[n]``: 0 the row stays, ``MIN_LIKES`` or ``K_CORE`` what its user or item was first left out for."""
-    rounds: int
-    """How often both conditions were looked at until nothing changed."""
+    step_of_row: np.ndarray  # int8 `[n]`: 0 the row stays, else what its user or item was first left out for
+    rounds: int  # how often both conditions were looked at until nothing changed
 
 
 def signed_core(
     user: np.ndarray, item: np.ndarray, sign: np.ndarray, shape: tuple[int, int], *, min_likes: int = 0, k: int = 0
 ) -> Core:
-    """Leave out users that like fewer than ``min_likes`` items, and users and items of degree below ``k``.
-
-    Both in turn until all that is left fulfils both; what is left is the largest such part, whatever the order. The
-    degree is the number of distinct neighbours by a like or a dislike.
-
-    Args:
-        user: int ``[n]``, codes below ``shape[0]``.
-        item: int ``[n]``, codes below ``shape[1]``.
-        sign: int8 ``[n]``; rows of 0 (neutral) stay if their user and item do.
-        shape: numbers of users and items.
-        min_likes: 0 for no such condition.
-        k: 0 for no such condition.
-    """
+    """Return at which step users of few liked items, then users and items of few neighbours, are left out."""
     n_users, n_items = shape
     key = user.astype(np.int64) * n_items + item
     pairs = distinct(key[sign != 0])
@@ -297,12 +246,7 @@ def signed_core(
 
 
 class Spool:
-    """Takes frames of equal columns in file order and gives them back sorted by time.
-
-    Args:
-        folder: for segments; made when the first is written, and the caller's to remove.
-        memory_rows: beyond so many rows they go to disk, and come back in pieces of about this size.
-    """
+    """Takes frames of equal columns in file order, gives them back by time; more than ``memory_rows`` go to disk."""
 
     def __init__(self, folder: Path, memory_rows: int | None = None) -> None:
         self.rows = 0
@@ -356,23 +300,14 @@ class Spool:
         """Yield the rows sorted by ``timestamp``, ties as they came; all as they came where there is none."""
         scan = self.scan()
         timed = "timestamp" in scan.collect_schema().names()
-        if not timed or self.pieces == 1:
-            if self.pieces == 1:
-                frame = scan.collect()
-                yield frame.sort("timestamp", maintain_order=True) if timed else frame
-                return
-            for segment in self._segments:
-                yield pl.read_parquet(segment)
-            yield from self._pending
+        if not timed:
+            yield from self.frames() if self.pieces > 1 else [scan.collect()]
             return
         time = pl.col("timestamp")
-        bounds = self._bounds(scan)
+        bounds = self._bounds(scan) if self.pieces > 1 else []
         for low, high in zip([None, *bounds], [*bounds, None], strict=True):
-            piece = scan
-            if low is not None:
-                piece = piece.filter(time >= low)
-            if high is not None:
-                piece = piece.filter(time < high)
+            piece = scan if low is None else scan.filter(time >= low)
+            piece = piece if high is None else piece.filter(time < high)
             yield piece.collect().sort("timestamp", maintain_order=True)
 
     def _bounds(self, scan: pl.LazyFrame) -> list[float]:

@@ -43,8 +43,7 @@ _WORDS = {
     "a": r"[A-Za-z]{3}",
     "A": r"[A-Za-z]{6,9}",
 }
-_COUNTS = {"d": "day", "m": "month", "H": "hour", "I": "hour", "M": "minute", "S": "second"}
-"""Codes of numbers of one digit or two."""
+_COUNTS = {"d": "day", "m": "month", "H": "hour", "I": "hour", "M": "minute", "S": "second"}  # of one digit or two
 _CODES = ", ".join(f"%{code}" for code in "YymbBdHIpMSfzaA")
 _DIGITS = {*_COUNTS, "Y", "y", "f"}
 _FIRST_SHORT_YEAR = 69  # of the last century, as in Python and POSIX
@@ -52,14 +51,7 @@ _FIRST_SHORT_YEAR = 69  # of the last century, as in Python and POSIX
 
 @dataclass(frozen=True)
 class TimeFormat:
-    """A notation of dates, by the codes of ``strftime``; names of months are English.
-
-    Args:
-        text: such as ``%d/%m/%Y %H:%M``.
-
-    Raises:
-        UsageError: it has an unknown code, or does not say which day is meant.
-    """
+    """A notation of dates, by the codes of ``strftime``, such as ``%d/%m/%Y %H:%M``; names of months are English."""
 
     text: str
 
@@ -126,12 +118,7 @@ class TimeFormat:
 
 
 def unix_seconds(parts: pl.DataFrame) -> pl.Series:
-    """Return the unix seconds of dates by their parts, float64 ``[n]``, null where there is no such day or time.
-
-    Args:
-        parts: text ``[n]`` of ``year``, ``month``, ``day``, and where there are any ``hour``, ``minute``, ``second``,
-            ``fraction`` (its digits), and ``side`` (+ or -), ``off_hours``, ``off_minutes`` of the offset from UTC.
-    """
+    """Return the unix seconds of dates by the text of their parts, float64 ``[n]``, null for no such time."""
     none = pl.repeat(None, parts.height, dtype=pl.String, eager=True)
 
     def part(name: str, otherwise: str) -> pl.Series:
@@ -147,23 +134,10 @@ def unix_seconds(parts: pl.DataFrame) -> pl.Series:
 
 
 class Clock:
-    """Converts the time column of one source, batch after batch, with one unit and one notation for all of them.
-
-    Whole seconds stay whole; parts of a second are kept as a fraction. A date without an offset is UTC.
-
-    Args:
-        unit: of numbers; ``auto`` takes it from the size of most numbers of the first batch.
-        notation: of dates; None for ISO's.
-        decimal: what stands before the decimals of numbers in text, as of :func:`recbole_signed.convert.number`.
-        remedy: what helps where a text is no time, as the rest of a sentence.
-    """
+    """Converts the time column of one source with one unit and one notation; a date without an offset is UTC."""
 
     def __init__(
-        self,
-        unit: TimeUnit = "auto",
-        notation: TimeFormat | None = None,
-        decimal: str | None = None,
-        remedy: str = "",
+        self, unit: TimeUnit = "auto", notation: TimeFormat | None = None, decimal: str | None = None, remedy: str = ""
     ) -> None:
         self._unit: str | None = None if unit == "auto" else unit
         self._given = unit != "auto"
@@ -171,11 +145,7 @@ class Clock:
         self._dates: bool | None = None  # whether text holds dates rather than numbers; not known yet
 
     def seconds(self, batch: Batch, column: str) -> Batch:
-        """Turn ``column`` into unix seconds: float64, exact for whole seconds, to the microsecond for parts.
-
-        Raises:
-            UsageError: a missing time, or one that is neither a number nor a date (with file and row).
-        """
+        """Turn ``column`` into unix seconds: float64, exact for whole seconds, to the microsecond for parts."""
         values, shown = batch.frame[column], batch.called(column)
         if self._notation is not None:
             return self._in_notation(batch, column, self._notation)

@@ -23,8 +23,7 @@ MISSING_TOKENS = frozenset((
 """Texts that pandas, and so RecBole, reads as no value at all."""
 DECIMAL_POINT, DECIMAL_COMMA = ".", ","
 _SHORT = r"^\s*-?[0-9](?:[.,](?P<decimals>[0-9]+))?[eE](?P<plus>\+?)(?P<exponent>[0-9]{1,3})\s*$"
-_FLOAT_DIGITS, _LARGEST_FLOAT_ID = 16, 2**53
-"""Decimal digits from which on, and the number up to which, float64 tells whole numbers apart."""
+_FLOAT_DIGITS, _LARGEST_FLOAT_ID = 16, 2**53  # from and up to which float64 tells whole numbers apart
 _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 
 
@@ -35,12 +34,7 @@ def normal_text(texts: pl.Series) -> pl.Series:
 
 
 def token(batch: Batch, column: str) -> Batch:
-    """Turn a column of ids into text in normal form C; numbers are written as integers.
-
-    Raises:
-        UsageError: a type that is not an id, a number that is not whole or too large for its type to tell it from the
-            next one, or a text that is too long.
-    """
+    """Turn a column of ids into text in normal form C; numbers are written as integers."""
     values, shown = batch.frame[column], batch.called(column)
     if values.dtype == pl.String:
         batch = batch.with_columns(normal_text(values))
@@ -70,16 +64,7 @@ def token(batch: Batch, column: str) -> Batch:
 
 
 def unrounded(batch: Batch, column: str, what: str) -> Batch:
-    """Refuse texts such as ``7.65612E+16``, which a spreadsheet writes of long numbers, of several the same.
-
-    So do libraries of data frames where ids became floats. They write ``e``, and all digits that a float has: times are
-    exact then, and ids from 2**53 on are not.
-
-    Args:
-        batch: rows.
-        column: of text; of another type it passes.
-        what: the column holds, in the plural: ``ids`` or ``times``.
-    """
+    """Refuse texts such as ``7.65612E+16``, which spreadsheets and float columns write of several ids alike."""
     text = batch.frame[column]
     if text.dtype != pl.String or not text.str.contains(_SHORT).any():
         return batch
@@ -98,15 +83,7 @@ def unrounded(batch: Batch, column: str, what: str) -> Batch:
 
 
 class PlainIds:
-    """Ids of one column of a text file, without blanks around them and without decimals: ``" 1.0"`` becomes ``1``.
-
-    Blanks stand there for the eye, as around names of columns, numbers and words, which are read without them, too. And
-    a text file doesn't say whether 1.0 is a number. It is taken for one where all ids of the column are whole numbers
-    until the first with decimals, and all after it are. A column with any other id before is text as it stands.
-
-    Args:
-        decimal: what stands before the decimals.
-    """
+    """Ids of a column of text without blanks and decimals, if all are whole numbers: ``" 1.0"`` becomes ``1``."""
 
     def __init__(self, decimal: str = DECIMAL_POINT) -> None:
         self._whole = rf"^(0|-?[1-9][0-9]*)({re.escape(decimal)}0+)?$"
@@ -114,11 +91,7 @@ class PlainIds:
         self._first: str | None = None  # the first id with decimals; "" where the column is text
 
     def plain(self, batch: Batch, column: str) -> Batch:
-        """Write the ids of the next rows without blanks and decimals.
-
-        Raises:
-            UsageError: one is no whole number, after others with decimals.
-        """
+        """Write the ids of the next rows without blanks and decimals."""
         batch = batch.with_columns(pl.col(column).str.strip_chars())
         text, shown = batch.frame[column], batch.called(column)
         whole = text.str.contains(self._whole) | (text == "")
@@ -178,22 +151,7 @@ def number(
     remedy: str = FIX_ROW,
     decimal: str | None = None,
 ) -> Batch:
-    """Turn a column into float64; true and false count as 1 and 0, a missing value becomes NaN.
-
-    A number of float32 becomes the decimal that it was made of: 0.7, not 0.699999988.
-
-    Args:
-        batch: rows.
-        column: to be turned.
-        purpose: what the number is for, as the complaint is to say it.
-        may_be_missing: whether rows without a value pass.
-        into: the column that holds the numbers, where it is to be another one.
-        remedy: what helps where a text is not a number.
-        decimal: what stands before the decimals of text; None for a point, where the source has no option for it.
-
-    Raises:
-        UsageError: text that is not a number, an infinite number, a missing value where none may be.
-    """
+    """Turn a column into float64, under the name ``into``; true and false become 1 and 0, a missing value NaN."""
     raw, made, shown = batch.frame[column], into or column, batch.called(column)
     if raw.dtype == pl.String:
         batch = _parse_numbers(batch, column, purpose, made, remedy, decimal)
@@ -221,10 +179,7 @@ def number(
 
 
 def _doubles(values: pl.Series) -> pl.Series:
-    """Return numbers or truth values as float64; a float32 as the decimal that it was made of.
-
-    Nearest to .7 is .69999999 in float32: widened bit by bit it would not fulfil ``>= 0.7``, which it does in float32.
-    """
+    """Return numbers or truth values as float64; a float32 as the decimal that it was made of: 0.7, not 0.699999988."""
     if values.dtype.is_float() and values.dtype != pl.Float64:
         values = values.cast(pl.String)  # the shortest text that reads back as the same value
     return values.cast(pl.Float64)
@@ -271,16 +226,7 @@ def _parse_numbers(
 
 
 def sign(batch: Batch, column: str, decimal: str | None = None) -> Batch:
-    """Turn a column that already holds -1, 0 and 1 into int8.
-
-    Args:
-        batch: rows.
-        column: to be turned.
-        decimal: as of :func:`number`.
-
-    Raises:
-        UsageError: any other value, with its row; true and false, since false as 0 would be no dislike.
-    """
+    """Turn a column of -1, 0 and 1 into int8; true and false are refused, since false as 0 would be no dislike."""
     raw, shown = batch.frame[column], batch.called(column)
     if raw.dtype == pl.Boolean or (raw.dtype == pl.String and raw.str.strip_chars().is_in(list(_BOOLEANS)).any()):
         raise UsageError(
@@ -301,18 +247,7 @@ def sign(batch: Batch, column: str, decimal: str | None = None) -> Batch:
 def sign_by_rule(
     batch: Batch, rule: SignRule, column_of: Mapping[str, str] | None = None, decimal: str | None = None
 ) -> Batch:
-    """Add the column ``sign`` (int8) by a rule on raw columns; a missing value gives no verdict.
-
-    Args:
-        batch: rows; the columns the rule reads stay as they are.
-        rule: the sign rule.
-        column_of: for names of the rule that are called otherwise in the batch, their column there.
-        decimal: as of :func:`number`.
-
-    Raises:
-        UsageError: a column of the rule that does not hold what it is compared with, or a row that is a like and a
-            dislike at once.
-    """
+    """Add the column ``sign`` (int8) by a rule on raw columns; ``column_of`` holds those of another name here."""
     numbers = {name: f"\0number of {name}" for name in rule.columns}  # no column of a raw file is called so
     for name, made in numbers.items():
         column = (column_of or {}).get(name, name)
@@ -331,10 +266,7 @@ def sign_by_rule(
 
 
 def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
-    """Return a column as the words that it is compared with; true and false are those of any case.
-
-    A word that means no value, such as the NULL of a database, is none, unless it is compared with.
-    """
+    """Return a column as words; one for no value, such as NULL, is null unless it is compared with."""
     values = batch.frame[column]
     if values.dtype == pl.Boolean:
         spelled = {word.lower(): word for word in compared}
@@ -351,10 +283,7 @@ def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
 
 
 def rule_from(like: str | None, dislike: str | None) -> SignRule | None:
-    """Give the rule that the options ``like`` and ``dislike`` make, None where neither is given.
-
-    ``dislike="none"`` makes no dislikes.
-    """
+    """Return the rule that the options ``like`` and ``dislike`` make; None where neither is given."""
     if dislike is not None and dislike.strip().lower() == "none":
         dislike = None
     if like is None and dislike is None:

@@ -1,8 +1,4 @@
-"""Which version of a data set lies in a folder, and whether it is still what ``dataset.json`` says.
-
-The version is a checksum over the names and contents of the atomic files; ``dataset.json`` holds it, together with the
-sha256 and the size of every file that was made. No torch, no RecBole.
-"""
+"""Which version of a data set lies in a folder, and whether it is what ``dataset.json`` says. No torch, no RecBole."""
 
 from __future__ import annotations
 
@@ -22,8 +18,7 @@ from recbole_signed.files import is_plain_name, parse_json, replacing, sha256
 from recbole_signed.yaml_spec import Spec, checked
 
 MANIFEST = "dataset.json"
-NOT_ATOMIC = ".tsv"
-"""Suffix of what lies beside atomic files for a reader: ids before they were numbered again, rejected rows."""
+NOT_ATOMIC = ".tsv"  # suffix of what lies beside atomic files for a reader: rejected rows, numbered ids
 REJECTED = f".rejected{NOT_ATOMIC}"
 _NO_DATA = (".yaml", ".yml", ".json", NOT_ATOMIC, ".png", ".svg", ".pdf", ".md", ".txt")
 _RECBOLE_READS = (".inter", ".user", ".item", ".kg", ".link", ".net")
@@ -79,11 +74,7 @@ def atomic_files(folder: Path, name: str) -> list[Path]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read ``dataset.json``; None where there is none that this package wrote.
-
-    Raises:
-        UsageError: it is damaged.
-    """
+    """Read ``dataset.json``; None where there is none that this package wrote."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
@@ -119,16 +110,10 @@ def version(record: Mapping[str, Any]) -> str:
 
 
 def changes(folder: Path, record: Mapping[str, Any], *, thorough: bool) -> list[str]:
-    """Say in a sentence each how the files of a folder differ from its ``dataset.json``; none is as it should be.
+    """Say in a sentence each how the files of a folder differ from ``dataset.json``; ``thorough`` reads all.
 
-    A file is taken for unchanged if its size is the same and it is older than ``dataset.json``, which is written last.
-    Others are read. If all prove right (files that were copied are newer), ``dataset.json`` is dated again, so that
-    they are read once only.
-
-    Args:
-        folder: of the data set.
-        record: its ``dataset.json``.
-        thorough: read all files, and look at more than atomic files: at NAME.yaml, too.
+    Else files of the same size that are older than it are taken as unchanged; it is dated again if the others are,
+    too.
     """
     found: list[str] = []
     read_any = False
@@ -161,11 +146,7 @@ def added(folder: Path, record: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_changed(folder: Path, name: str) -> str | None:
-    """Return the version of the data set in a folder; None where no ``dataset.json`` of its name lies there.
-
-    Raises:
-        UsageError: its atomic files are not those that were made.
-    """
+    """Return the version of the data set, None without ``dataset.json``; refuse atomic files that were changed."""
     record = read_manifest(folder)
     if record is None or record.get("name", name) != name:
         return None

@@ -26,12 +26,7 @@ _CLOCKS_DIFFER = 86400
 
 
 def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) -> dict[str, Any]:
-    """Count what ``dataset.json`` says about the rows: of all parts together and, if they have names, of each.
-
-    ``repeated_rows`` are the rows after the first of their (user, item) pair, ``repeated_pairs`` the pairs
-    that have such rows, ``contradicting_pairs`` those that are liked in one row and disliked in another;
-    ``pairs_also_in`` counts the distinct pairs of a part that an earlier part has too.
-    """
+    """Count what ``dataset.json`` says about the rows: of all parts together and, if they have names, of each."""
     pieces = max(spool.pieces for spool in parts.values())
     counts = {name: _Counts() for name in parts}
     total = _Counts()
@@ -43,7 +38,9 @@ def describe_rows(parts: Mapping[str | None, Spool], *, unix_time: bool = True) 
             for index, earlier in enumerate(everything):
                 counts[name].also_in[index] += pairs.join(earlier, on=_PAIR, how="semi").height
             everything.append(pairs)
-        total.add(_merge(everything) if len(everything) > 1 else everything[0])
+        if len(everything) > 1:
+            everything = [pl.concat(everything).group_by(_PAIR).agg(pl.col("rows", "likes", "dislikes").sum())]
+        total.add(everything[0])
     times = {name: _time_range(spool) for name, spool in parts.items()}
     known = [time for time in times.values() if time is not None]
     overall = (min(first for first, _ in known), max(last for _, last in known)) if known else None
@@ -134,10 +131,6 @@ def _pairs(spool: Spool, piece: int, pieces: int) -> pl.DataFrame:
     )
 
 
-def _merge(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts).group_by(_PAIR).agg(pl.col("rows", "likes", "dislikes").sum())
-
-
 def _time_range(spool: Spool) -> tuple[float, float] | None:
     scan = spool.scan()
     if "timestamp" not in scan.collect_schema().names():
@@ -165,17 +158,7 @@ def iso_date(seconds: float, timespec: str = "auto") -> str | None:
 
 
 def accept(folder: Path) -> list[str]:
-    """Take the files of a data set as they are: count rows and take checksums again, and say so in ``dataset.json``.
-
-    The data can then no longer be made again from its raw files; ``dataset.json`` lists what was changed under
-    ``changed_by_hand``.
-
-    Returns:
-        Names of the files that had changed; none if all were as they were made, and then nothing is written.
-
-    Raises:
-        UsageError: no ``dataset.json``, or a file is missing or not fit for RecBole.
-    """
+    """Record the files of a data set as they are, under ``changed_by_hand``; return the names of the changed."""
     record = versions.read_manifest(folder)
     if record is None:
         raise UsageError(f"{folder} has no dataset.json of recbole-signed; there is nothing to be accepted.")

@@ -30,8 +30,7 @@ class OptionInfo:
     """What the command line needs to know about one option."""
 
     name: str
-    type: str
-    """``text``, ``integer``, ``number``, ``yes/no``, ``file``, ``list`` (commas between) or choices joined by ``|``."""
+    type: str  # `text`, `integer`, `number`, `yes/no`, `file`, `list` (commas between) or choices joined by `|`
     default: Any
     help: str
 
@@ -46,17 +45,7 @@ def describe(options_class: type) -> list[OptionInfo]:
 
 
 def read(options_class: type, given: Mapping[str, Any], source: str | None, also: Iterable[str] = ()) -> Any:
-    """Make the options of a source from values or their text; None and absent mean the default.
-
-    Args:
-        options_class: the dataclass that declares them.
-        given: what the user gave.
-        source: whose options they are; None for those of ``from_frame``.
-        also: further options there are, to be named where an unknown one is refused.
-
-    Raises:
-        UsageError: an option the source does not have, or a value of another type.
-    """
+    """Make the options of a source from values or their text; None and absent mean the default."""
     hints = get_type_hints(options_class)
     owner, of = ("from_frame", "") if source is None else (f"The source '{source}'", f" of the source '{source}'")
     names = [field.name for field in dataclasses.fields(options_class)]

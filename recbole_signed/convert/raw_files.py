@@ -21,12 +21,9 @@ from recbole_signed.convert.rejects import blank_lines, broken_quotes, undecodab
 from recbole_signed.errors import UsageError
 from recbole_signed.files import require_file
 
-BLOCK_BYTES = 32 << 20
-"""Text is read and parsed in blocks of about this size."""
-_MAX_RECORD_BLOCKS = 8
-"""A record longer than this many blocks is a quote that is never closed."""
-MAX_EXPANDED, MAX_RATIO = 1 << 28, 200
-"""See `open_bytes`."""
+BLOCK_BYTES = 32 << 20  # text is read and parsed in blocks of about this size
+_MAX_RECORD_BLOCKS = 8  # a record longer than this many blocks is a quote that is never closed
+MAX_EXPANDED, MAX_RATIO = 1 << 28, 200  # see `open_bytes`
 COMPRESSIONS = (".gz", ".xz", ".zst")
 _STRAY_QUOTE = (
     "a quote ({}) stands inside a field that does not begin and end with one; double it and quote the field, or read "
@@ -41,10 +38,8 @@ _WIDE = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """What a file begins with, and the encoding that this tells of; each byte of its text is not a character."""
-_STRUCTURE = "\n\t ,;|:\"'09AZaz"
-"""Characters that are found in the bytes of a file, where its encoding writes them as ASCII does."""
-_NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")
-"""What Python has among its encodings that no file is written in."""
+_STRUCTURE = "\n\t ,;|:\"'09AZaz"  # characters that most encodings write as ASCII does
+_NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # no file is written in them
 _PACKED = (  # first bytes of a file, and what it is
     (b"PK\x03\x04", "a zip archive; extract it, and give the file that is in it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive; extract it, and give the file that is in it"),
@@ -61,11 +56,7 @@ _BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 
 
 def existing_file(path: Path) -> Path:
-    """Give the path back if a readable file with something in it is there.
-
-    Raises:
-        UsageError: no such file (with the nearest name beside it), a folder, or an empty file.
-    """
+    """Return the path of a readable file with something in it."""
     require_file(path)
     if path.stat().st_size == 0:
         raise UsageError(f"{path.name} is empty.")
@@ -78,11 +69,7 @@ def plain_suffix(path: Path) -> str:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed according to its suffix (.gz, .xz, .zst).
-
-    Reading ends with a UsageError where the content grows beyond `MAX_RATIO` times the size of the file and
-    `MAX_EXPANDED` bytes: text is never compressed that well, but a file of zeros that fills the disk is.
-    """
+    """Open a file for reading, decompressed according to its suffix; what grows beyond `MAX_RATIO` is refused."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return _bounded(cast(IO[bytes], gzip.open(path, "rb")), path)
@@ -94,15 +81,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def check_expanded(path: Path, size: int) -> None:
-    """Refuse an archive whose content is larger than what such a file can honestly hold.
-
-    Args:
-        path: the archive.
-        size: of its content, in bytes.
-
-    Raises:
-        UsageError: it is more than `MAX_RATIO` times the size of the file and `MAX_EXPANDED` bytes.
-    """
+    """Refuse an archive whose content, ``size`` bytes, is larger than what such a file can honestly hold."""
     if size > max(MAX_EXPANDED, MAX_RATIO * path.stat().st_size):
         raise UsageError(f"{path} expands to {size:,} bytes, more than {MAX_RATIO} times its size; it was not read.")
 
@@ -213,11 +192,7 @@ def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _R
 
 
 def _writes_ascii(encoding: str) -> bool:
-    """Tell whether an encoding writes the characters that make lines and columns as ASCII does.
-
-    Raises:
-        UsageError: there is no such encoding of text.
-    """
+    """Tell whether an encoding writes the characters that make lines and columns as ASCII does."""
     try:
         if codecs.lookup(encoding).name.replace("_", "-") in _NOT_OF_FILES:
             raise LookupError
@@ -263,20 +238,7 @@ def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]
 def blocks(
     path: Path, *, encoding: str = "utf-8", quote: str | None = None, size: int | None = None
 ) -> Iterator[tuple[bytes, int]]:
-    """Yield UTF-8 blocks of whole records, each ending in a newline, with the number of their first line.
-
-    Args:
-        path: a text file, compressed or not.
-        encoding: of the file; a BOM of UTF-8 is dropped, also inside, as of files that were joined; a file that begins
-            with that of UTF-16 or UTF-32 is read as such in any case.
-        quote: character between two of which a newline does not end a record.
-        size: bytes per block, ``BLOCK_BYTES`` by default.
-
-    Where bad rows are left out, lines with bytes outside the encoding are recorded and come as blank lines.
-
-    Raises:
-        UsageError: empty or broken file, no such encoding, bytes outside it, a quote that is never closed.
-    """
+    """Yield UTF-8 blocks of whole records, without BOMs, ending in a newline, and the number of their first line."""
     size = size or BLOCK_BYTES
     skipping = rejects.current() is not None
     rest, line, given = b"", 1, encoding
@@ -334,16 +296,11 @@ def _utf8(block: bytes, encoding: str, path: Path, line: int) -> bytes:
 class Records:
     """What a block of delimited text holds, found without parsing it."""
 
-    text: bytes
-    """The text that was scanned, with blank lines, also in place of lines that were left out."""
-    block: bytes
-    """The text without its blank lines."""
-    lines: np.ndarray
-    """int64 ``[n]``: line number at which each record starts."""
-    fields: np.ndarray
-    """int64 ``[n]``: number of fields of each record."""
-    ends: np.ndarray
-    """int64 ``[n]``: offset in ``block`` of the newline that ends each record."""
+    text: bytes  # the text that was scanned, with blank lines, also in place of lines that were left out
+    block: bytes  # the text without its blank lines
+    lines: np.ndarray  # int64 `[n]`: line number at which each record starts
+    fields: np.ndarray  # int64 `[n]`: number of fields of each record
+    ends: np.ndarray  # int64 `[n]`: offset in `block` of the newline that ends each record
 
     def only(self, wanted: np.ndarray) -> Records:
         """Give these records alone (bool ``[n]``)."""
@@ -353,11 +310,7 @@ class Records:
 
 
 def scan_records(block: bytes, first_line: int, separator: str, quote: str | None, origin: str) -> Records:
-    """Find the records of a block: where they start and how many fields they have; blank lines are dropped.
-
-    Raises:
-        UsageError: a quote in the middle of a field (line given): readers disagree about what that means.
-    """
+    """Find the records of a block: where they start and how many fields they have; blank lines are dropped."""
     raw = np.frombuffer(block, np.uint8)
     newlines, separators = raw == _NEWLINE, raw == ord(separator)
     every_newline = np.flatnonzero(newlines)

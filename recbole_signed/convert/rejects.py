@@ -1,8 +1,6 @@
 """What becomes of bad rows: they stop the conversion, or (``on_error=skip``) go to a file and are counted.
 
-Which of the two holds is a property of the conversion that is under way, not of the reader that finds a bad row deep
-inside a source; so it is kept in a context variable, and readers ask for it with :func:`current`. Lines that no parser
-could read are blanked, so that the others can be read and the numbers of the lines after them stay right.
+Which of the two is a context variable. Lines that no parser could read are blanked, so that others keep their numbers.
 """
 
 from __future__ import annotations
@@ -20,25 +18,16 @@ import numpy as np
 from recbole_signed.errors import UsageError
 
 _NEWLINE = ord("\n")
-
 _HEADER = ("file", "row", "column", "reason", "raw row")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
 
 
 class Rejects:
-    """Takes bad rows and writes them as tab-separated text: file, line or row, column, reason, the raw row.
-
-    Tabs, line ends and backslashes of a cell are written as ``\\t``, ``\\n``, ``\\r``, ``\\0`` and ``\\\\``.
-
-    Args:
-        path: the file, made when the first row comes; None to count only.
-    """
+    """Takes bad rows and writes them as escaped tab-separated text: file, line or row, column, reason, the raw row."""
 
     def __init__(self, path: Path | None) -> None:
-        self.counts: dict[str, int] = {}
-        """Rows taken, by the name of their file."""
-        self.first: str | None = None
-        """Place and reason of the first of them."""
+        self.counts: dict[str, int] = {}  # rows taken, by the name of their file
+        self.first: str | None = None  # place and reason of the first of them
         self.first_row: int | None = None
         self._path = path
         self._file: IO[str] | None = None
@@ -82,10 +71,7 @@ def current() -> Rejects | None:
 
 @contextmanager
 def using(rejects: Rejects | None) -> Iterator[Rejects | None]:
-    """Send bad rows to ``rejects`` inside the ``with`` block; None lets them stop the conversion.
-
-    Not to be left open over a ``yield`` of a generator of rows: the caller who takes them would be inside, too.
-    """
+    """Send bad rows to ``rejects`` inside the block; None lets them stop. Not to be left open over a ``yield``."""
     token = _current.set(rejects)
     try:
         yield rejects
@@ -97,20 +83,13 @@ def using(rejects: Rejects | None) -> Iterator[Rejects | None]:
 
 @contextmanager
 def unrecorded() -> Iterator[Rejects | None]:
-    """Leave bad rows out without recording them, for a first look at a file that is then read again.
-
-    Where bad rows stop the conversion they do so here as well.
-    """
+    """Leave bad rows out without recording them, for a first look at a file that is then read again."""
     with using(None if current() is None else Rejects(None)) as rejects:
         yield rejects
 
 
 def refuse(origin: str, line: int, reason: str, raw: Callable[[int], str]) -> None:
-    """Take a bad line of text, whose text ``raw`` gives by its number.
-
-    Raises:
-        UsageError: with file, line and reason, where bad rows stop the conversion.
-    """
+    """Take a bad line of text, whose text ``raw`` gives by its number."""
     taker = current()
     if taker is None:
         raise UsageError(f"{origin}, line {line}: {reason}.")
@@ -118,13 +97,7 @@ def refuse(origin: str, line: int, reason: str, raw: Callable[[int], str]) -> No
 
 
 class RawText:
-    """The lines of a block by their number in the file.
-
-    Args:
-        block: whole lines, each ending in a newline.
-        first_line: number of the first.
-        starts: int64 ``[n]``: numbers of the lines at which records begin, ascending, where a record may have several.
-    """
+    """The lines of a block by their number; ``starts`` are those at which records of several lines begin, ``[n]``."""
 
     def __init__(self, block: bytes, first_line: int, starts: np.ndarray | None = None) -> None:
         self._block = block
@@ -148,18 +121,7 @@ class RawText:
 
 
 def blank_lines(block: bytes, offsets: np.ndarray, first_line: int, origin: str, reason: Callable[[int], str]) -> bytes:
-    """Refuse the lines that hold these bytes, or give the block with nothing left of them but their line ends.
-
-    Args:
-        block: whole lines.
-        offsets: int64 ``[n]``, ascending: a byte of each line that is bad.
-        first_line: number of the first line of the block.
-        origin: the file.
-        reason: says what is wrong at an offset.
-
-    Raises:
-        UsageError: as :func:`refuse`.
-    """
+    """Refuse the lines that hold the bytes at ``offsets``, or return the block with only their line ends left."""
     raw = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(raw == _NEWLINE)
     bad, first_of = np.unique(np.searchsorted(ends, offsets), return_index=True)
@@ -185,10 +147,7 @@ def undecodable(block: bytes, encoding: str) -> np.ndarray:
 
 
 def broken_quotes(block: bytes, separator: str, quote: str) -> np.ndarray:
-    """Offsets int64 of the lines that begin no well-formed record of delimited text.
-
-    After such a line reading goes on with the next one, so a quote that is never closed costs its own line only.
-    """
+    """Return the offsets of lines that begin no well-formed record; an unclosed quote costs its own line only."""
     q, s = re.escape(quote.encode()), re.escape(separator.encode())
     field = rb"(?:%b[^%b]*(?:%b%b[^%b]*)*%b|[^%b%b\n]*)" % (q, q, q, q, q, q, q, s)
     record = re.compile(rb"%b(?:%b%b)*\n" % (field, s, field))

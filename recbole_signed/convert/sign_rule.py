@@ -99,10 +99,7 @@ class _Condition:
 
 @dataclass(frozen=True)
 class SignRule:
-    """A parsed sign rule: hashable, picklable, equal to every other rule that reads the same.
-
-    Make one with :meth:`parse`; :meth:`as_dict` gives the spec back (in canonical spacing).
-    """
+    """A parsed sign rule, made by :meth:`parse`: hashable, picklable, equal to every other rule that reads the same."""
 
     like: _Condition
     dislike: _Condition | None
@@ -110,12 +107,7 @@ class SignRule:
 
     @classmethod
     def parse(cls, spec: Mapping[str, str]) -> SignRule:
-        """Parse ``{"like": CONDITION, "dislike": CONDITION or "else"}``; without ``dislike`` there are none.
-
-        Raises:
-            UsageError: unknown key, no like condition, a condition that does not parse, or a column that is compared
-                with numbers and with words.
-        """
+        """Parse ``{"like": CONDITION, "dislike": CONDITION or "else"}``; without ``dislike`` there are none."""
         if not isinstance(spec, Mapping):
             raise UsageError(
                 f"A sign rule is a mapping with 'like' and 'dislike', got {spec!r}; write for example "
@@ -185,18 +177,7 @@ class SignRule:
         return ", ".join(f"{key}: {text}" for key, text in self.as_dict().items())
 
     def verdicts(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Tell for each row whether the like and whether the dislike condition holds.
-
-        Args:
-            columns: numeric or boolean arrays of one length ``[n]``, where booleans count as 0 and 1; of
-                :attr:`text_columns`, arrays of texts.
-
-        Returns:
-            like ``[n]`` bool, dislike ``[n]`` bool; both may hold on a row.
-
-        Raises:
-            UsageError: a column is absent, not numeric, or of another length.
-        """
+        """Tell for each row of the columns, ``[n]`` each, whether the like and whether the dislike condition holds."""
         used = self._check(columns)
         like = self.like.holds(used)
         if self.dislike_is_rest:
@@ -207,11 +188,7 @@ class SignRule:
         return like, self.dislike.holds(used)
 
     def apply(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Compute the sign of each row: int8 ``[n]``, +1 like, -1 dislike, 0 neutral.
-
-        Raises:
-            UsageError: as :meth:`verdicts`, or a row (counted from 1) on which both conditions hold.
-        """
+        """Compute the sign of each row: int8 ``[n]``, +1 like, -1 dislike, 0 neutral; a row of both is an error."""
         like, dislike = self.verdicts(columns)
         both = np.flatnonzero(like & dislike)
         if both.size:

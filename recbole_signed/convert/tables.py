@@ -19,8 +19,7 @@ from recbole_signed.convert.raw_files import Records, blocks, existing_file, pla
 from recbole_signed.convert.rejects import RawText, blank_lines, refuse
 from recbole_signed.errors import UsageError, ending, wrong_separator
 
-BATCH_ROWS = 2_000_000
-"""Rows of a parquet file read at a time."""
+BATCH_ROWS = 2_000_000  # rows of a parquet file read at a time
 SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 WHITESPACE = "whitespace"
 _UNIT = "\x1f"  # the separator that longer separators are turned into before parsing: ASCII's unit separator
@@ -29,23 +28,17 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 _JSON_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError)  # it varies by version
 _SAMPLE_LINES = 100
 _HEADER_AGAIN = "the header again, as where files were joined; remove the line, or leave out all with on_error=skip"
-_NOTE = re.compile(rb'\n*"?sep=([^\n"]{1,4})"?\n', re.IGNORECASE)
-"""The first line by which some programs tell a spreadsheet the separator."""
+_NOTE = re.compile(rb'\n*"?sep=([^\n"]{1,4})"?\n', re.IGNORECASE)  # tells a spreadsheet the separator, as first line
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """A raw table whose column names are known and whose rows can be read in batches.
-
-    Made by :func:`open_table`. Text formats give every value as text ("" where there is
-    none), parquet gives the types it has.
-    """
+    """A raw table, made by :func:`open_table`, with known names of columns; text formats give every value as text."""
 
     path: Path
     columns: tuple[str, ...]
-    is_text: ClassVar[bool] = True
-    """Whether values come as text."""
+    is_text: ClassVar[bool] = True  # whether values come as text
 
     def hint(self, column: str | None = None) -> str:
         """Return what helps where a column is missing, None for one under a usual name; ``""`` for nothing."""
@@ -56,11 +49,7 @@ class RawTable:
         return column in self.columns
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
-        """Read these columns, in file order.
-
-        Raises:
-            UsageError: an unknown column, no rows at all, or a row that cannot be read (with file and row).
-        """
+        """Read these columns, in file order."""
         for column in columns:
             if not self.has(column):
                 raise UsageError(
@@ -189,18 +178,10 @@ def open_table(
     quote: str | None = '"',
     encoding: str = "utf-8",
 ) -> RawTable:
-    """Find out what a raw file is and which columns it has; nothing else is read yet.
+    """Find out what a raw file is (.parquet, .jsonl or delimited text) and which columns it has; read no more yet.
 
-    Args:
-        path: .parquet, .jsonl, or delimited text of any other suffix; text also as .gz, .xz, .zst.
-        columns: names of the columns of delimited text that has no header line.
-        separator: of delimited text: any characters, a name (``tab``, ``comma``, ``semicolon``, ``pipe``,
-            ``space``) or ``whitespace`` (any run of blanks and tabs); None guesses by suffix and first line.
-        quote: character that quotes fields; None where quotes are ordinary characters.
-        encoding: of text.
-
-    Raises:
-        UsageError: the file is missing, empty or broken, or its header names a column twice.
+    ``separator`` is a text, a name in :data:`SEPARATORS`, ``whitespace``, or None for a guess; ``quote`` None is no
+    quote.
     """
     existing_file(path)
     suffix = plain_suffix(path)
@@ -209,7 +190,7 @@ def open_table(
             return _Parquet(path, tuple(pl.scan_parquet(path).collect_schema().names()))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _broken_parquet(path, error) from error
-    sample = _first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
+    sample = first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
     if 3 * sample[0].count("\0") > len(sample[0]):  # every other one; a stray one is a fault of its own
         raise UsageError(
             f"{path.name} has null characters in its first line, as UTF-16 read as {encoding}; give its encoding, for "
@@ -237,7 +218,8 @@ def open_table(
     return _Delimited(path, names, separator, quote, encoding, has_header=not columns)
 
 
-def _first_lines(path: Path, encoding: str, *, header: bool) -> list[str]:
+def first_lines(path: Path, encoding: str = "utf-8", *, header: bool = False) -> list[str]:
+    """Return some first lines of a file that are not blank; a bad one before them is refused if it is the header."""
     with rejects.unrecorded() as bad:
         for block, first_line in blocks(path, encoding=encoding, size=1 << 16):
             lines = [line for line in block.decode().split("\n") if line]
@@ -339,7 +321,7 @@ def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | s
 def _without_broken_json(records: Records, raw: RawText, columns: list[str], origin: str, problem: str) -> Records:
     """Refuse or leave out the lines of a block that are not JSON objects, or none that the parser takes."""
     texts = [text + b"\n" for text in records.block.split(b"\n")[:-1]]
-    objects = np.array([_is_object(text) for text in texts])
+    objects = np.array([_object(text) is not None for text in texts])
     broken = np.flatnonzero(~objects).tolist() or _unparsable(texts, 0, len(texts), columns)
     for index in broken:
         reason = problem if objects[index] else "not a JSON object; every line is one object like {...}"
@@ -354,21 +336,13 @@ def _without_broken_json(records: Records, raw: RawText, columns: list[str], ori
 
 
 def without_nested(batch: Batch, column: str) -> Batch:
-    """Refuse the rows of JSON lines in which a column holds an object or a list, which came as its text.
-
-    Raises:
-        UsageError: there is one, with its line.
-    """
+    """Refuse the rows of JSON lines in which a column holds an object or a list, which came as its text."""
     shown, raw = batch.called(column), batch.raw
     flat = ~batch.frame[column].str.contains(r"^[\[{]").to_numpy()
     if raw is not None:
         for place in np.flatnonzero(~flat).tolist():
             flat[place] = isinstance((_object(raw(int(batch.rows[place]))) or {}).get(shown), str)
     return batch.require(flat, "column {column!r} holds {value}, an id is a text or a number; write it as one", column)
-
-
-def _is_object(text: bytes) -> bool:
-    return _object(text) is not None
 
 
 def _keys(text: str | bytes) -> tuple[str, ...]:
@@ -394,11 +368,7 @@ def _unparsable(texts: list[bytes], low: int, high: int, columns: list[str]) -> 
 
 
 def keys_of(sample: Sequence[str], origin: str) -> tuple[str, ...]:
-    """Give the keys of the objects in some first lines of a file.
-
-    Raises:
-        UsageError: no line is an object.
-    """
+    """Give the keys of the objects in some first lines of a file."""
     keys: dict[str, None] = {}
     for text in sample:  # of a line that is none, the reader of the rows will say which one it is
         keys.update(dict.fromkeys(_keys(text)))

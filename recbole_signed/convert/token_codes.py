@@ -12,17 +12,11 @@ import polars as pl
 from recbole_signed.arrays import first_rows
 
 CodeArray = npt.NDArray[np.int32]
-
-_SEEDS = 4
-"""How many hash functions are tried before two tokens that share a hash are taken for a fault."""
+_SEEDS = 4  # how many hash functions are tried before two tokens that share a hash are taken for a fault
 
 
 class TokenCodes:
-    """Gives each distinct token the next number, in the order of first appearance, and keeps the tokens once.
-
-    Tokens are looked up by a 64-bit hash, and every row is then compared with the token that its number stands for,
-    so that a collision can't go unnoticed (it makes the vocabulary start over with another hash).
-    """
+    """Gives each distinct token the next number, in order of first appearance; a collision of hashes starts it over."""
 
     def __init__(self) -> None:
         self._seed = 0

@@ -1,7 +1,4 @@
-"""RecBole's ``Dataset`` with its slow steps done by columns, and the same results: reading, k-core, ids, tensors.
-
-Of rows by sign: which one counts where a pair repeats, what was found, and which data is refused.
-"""
+"""RecBole's ``Dataset`` with its slow steps done by columns, and the same results: reading, k-core, ids, tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +28,7 @@ from recbole_signed.ids_and_times import normal
 
 IntArray = npt.NDArray[np.int64]
 PAD = "[PAD]"
-PADDED_BYTES = 1 << 30
-"""What tokens may take up as an array of str, in which each has the room of the longest."""
+PADDED_BYTES = 1 << 30  # what tokens may take up as an array of str, in which each has the room of the longest
 
 
 def codes_of(column: pd.Series) -> npt.NDArray[Any]:
@@ -43,12 +39,7 @@ def codes_of(column: pd.Series) -> npt.NDArray[Any]:
 
 
 def renumber(columns: Sequence[pd.Series]) -> tuple[list[IntArray], npt.NDArray[Any]]:
-    """Number the tokens of all columns, one after the other, in the order of first appearance, from 1 on.
-
-    Returns:
-        The ids of each column, ``[n_rows]``, 0 where there is no token; and the tokens by id, an array that begins with
-        RecBole's padding token: of str, as RecBole's, or of objects where one would take more than ``PADDED_BYTES``.
-    """
+    """Return the ids of each column from 1 on, by first appearance, 0 for none, and the tokens by id, padding first."""
     codes, tokens = _in_one_vocabulary(columns)
     joined = np.concatenate(codes) if len(codes) > 1 else codes[0]
     first = first_rows(joined, len(tokens) + 1)[:-1]  # code -1 falls into the last place
@@ -90,15 +81,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Side:
-    """Users or items: who they are in each row, what counts are allowed, and who has a row of features.
-
-    Attributes:
-        codes: number of the user or item of each row, ``[n_rows]``.
-        n: how many there are.
-        allowed: which of the counts ``[n]`` are fit; None: all.
-        least: features of those with fewer interactions are dropped.
-        features: their numbers in the table of features, ``[n_features]``, -1 for those without any row; or None.
-    """
+    """Users or items: the number of each row's, the counts that are fit, and who has a row of features (-1: none)."""
 
     codes: npt.NDArray[Any]
     n: int
@@ -125,11 +108,7 @@ class Side:
 
 
 def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
-    """Drop users and items with an unfit number of rows, and their rows, until none is left.
-
-    Returns:
-        Which rows stay, ``[n_rows]``, and which rows of the users' and the items' features, None without features.
-    """
+    """Drop users and items with an unfit number of rows until none is left; return which rows and features stay."""
     *turns, _ = peel([users.codes, items.codes], (users.n, items.n), [lambda u, i: (users.unfit(u), items.unfit(i))])
     gone = [turn < STAYS for turn in turns]
     stays = ~(gone[0][users.codes] | gone[1][items.codes])
@@ -137,11 +116,7 @@ def core(users: Side, items: Side) -> tuple[BoolArray, list[BoolArray | None]]:
 
 
 class ColumnarDataset(Dataset):
-    """Until ids are given, token columns of ``inter_feat`` are pandas categories: a number per row, each token once.
-
-    Raises:
-        UsageError: a file can't be read, lacks an id column, or has blank ids.
-    """
+    """RecBole's ``Dataset``, by columns; until ids are given, tokens are pandas categories."""
 
     field2seqlen: dict[str, int]
 
@@ -331,24 +306,12 @@ class SignReport:
     likes: int
     dislikes: int
     neutrals: int
-    repeated_rows: int
-    """Rows beyond the first of their user-item pair (within a part, where the data set is split already)."""
-    contradicting_pairs: int
-    """Pairs that carry both a like and a dislike."""
+    repeated_rows: int  # rows beyond the first of their user-item pair (within a part of a ready split)
+    contradicting_pairs: int  # pairs that carry both a like and a dislike
 
 
 def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSettings, name: str) -> None:
-    """Refuse data without likes, and a sign rule that no user has both a like and a dislike by.
-
-    Args:
-        likers: the user of each like.
-        dislikers: the user of each dislike.
-        settings: where the signs come from.
-        name: of the data set.
-
-    Raises:
-        UsageError: see above.
-    """
+    """Refuse data without likes, and a sign rule that no user has both a like and a dislike by."""
     if not len(likers):
         raise UsageError(
             f"no row of '{name}' is a like; look at the sign column or at sign_rule "
@@ -361,17 +324,6 @@ def refuse_useless(likers: pd.Series, dislikers: pd.Series, settings: SignedSett
         )
 
 
-class Resolved(NamedTuple):
-    """What becomes of repeated pairs."""
-
-    stays: npt.NDArray[np.bool_]
-    """Which rows stay, ``[n_rows]``."""
-    repeated: int
-    """Rows after the first of their pair."""
-    contradicting: int
-    """Pairs with both signs."""
-
-
 def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArray[np.integer]) -> IntArray:
     """Return one number for each (part, user, item), ``[n_rows]``; users and items come as numbers from 0 on."""
     n_users, n_items = (int(codes.max(initial=0)) + 1 for codes in (users, items))
@@ -382,24 +334,16 @@ def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArra
     return keys
 
 
-def resolve(pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str) -> Resolved:
-    """Tell which rows stay, by one of the rules ``last``, ``first`` and ``keep``.
-
-    A neutral row is no verdict and replaces none: of a pair with a like or a dislike one of these stays. So it is in
-    the online state and under ``dedup`` of a conversion.
-
-    Args:
-        pairs: number of the pair of each row, ``[n_rows]``.
-        sign: of each row, ``[n_rows]``.
-        time: of each row, ``[n_rows]``; None where the order of the rows is all that is known.
-        rule: which row of a pair stays.
-    """
+def resolve(
+    pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str
+) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """Return which rows stay by ``last``, ``first`` or ``keep``, and how many rows repeat and pairs contradict."""
     stays = np.ones(len(pairs), dtype=bool)
     order = np.argsort(pairs)
     ordered = pairs[order]
     same = ordered[1:] == ordered[:-1]
     if not same.any():
-        return Resolved(stays, 0, 0)
+        return stays, 0, 0
     # only rows of repeated pairs are put in order: the row to be kept comes to the end of its pair, or the beginning
     rows = order[np.append(same, False) | np.insert(same, 0, False)]
     verdict = (sign[rows] != 0) == (rule != "first")
@@ -410,4 +354,4 @@ def resolve(pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] 
     if rule != "keep":
         stays[rows] = False
         stays[rows[starts if rule == "first" else np.append(starts[1:], len(rows)) - 1]] = True
-    return Resolved(stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum()))
+    return stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum())

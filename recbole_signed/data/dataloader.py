@@ -13,7 +13,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
-from recbole_signed.arrays import contains
+from recbole_signed.arrays import begins, contains
 from recbole_signed.data.dataset import SignedDataset
 from recbole_signed.data.item_lists import ItemLists, users_at_a_time
 from recbole_signed.data.negative_sampling import UnseenItems, sifts_positives
@@ -22,13 +22,7 @@ from recbole_signed.errors import UsageError
 
 
 class SignedEvalBatch(Interaction):
-    """A batch of users to be ranked, with what the dislike-aware metrics need to know of them.
-
-    Attributes:
-        dislike_u: ``[n_dislikes]`` row of the batch.
-        dislike_i: ``[n_dislikes]`` item that this user disliked, held out.
-        like_count: ``[batch]`` held-out likes of each user; repeated rows count as often as they occur.
-    """
+    """A batch of users to be ranked, with their held-out dislikes as row ``dislike_u`` and item ``dislike_i``."""
 
     def __init__(
         self,
@@ -44,12 +38,7 @@ class SignedEvalBatch(Interaction):
 
 
 class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
-    """RecBole's full-sort loader for a held-out part of a :class:`SignedDataset`.
-
-    The ranked users are those with a held-out like, as in RecBole. With ``eval_users: N`` they are N of them, drawn by
-    their names, so that every model and every order of rows gets the same: what an evaluation costs then no longer
-    grows with the number of users.
-    """
+    """RecBole's full-sort loader for a held-out part; ``eval_users: N`` draws users by their names."""
 
     def __init__(self, config: Any, dataset: SignedDataset, sampler: Any, shuffle: bool = False) -> None:
         self.logger = getLogger()
@@ -99,11 +88,7 @@ class SignedFullSortEvalDataLoader(FullSortEvalDataLoader):
 
 
 def drawn_users(users: npt.NDArray[np.int64], wanted: Any, dataset: Any) -> npt.NDArray[np.int64]:
-    """Return ``wanted`` of the users, rising; all of them where that is None or more than there are.
-
-    Raises:
-        UsageError: ``wanted`` is not a whole number of 1 or more.
-    """
+    """Return ``wanted`` of the users, rising; all of them where that is None or more than there are."""
     if wanted is None:
         return users
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
@@ -147,11 +132,7 @@ def _tensors(pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> tupl
 
 
 class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
-    """RecBole's full-sort loader of held-out rows, with what must not be recommended and the held-out dislikes.
-
-    A user is ranked once for each held-out like, and the user's held-out dislikes count each time. ``eval_users: N``
-    draws N of the users, as for general models.
-    """
+    """RecBole's full-sort loader of held-out rows: a user is ranked once for each held-out like."""
 
     def __init__(self, config: Any, dataset: SignedSequentialDataset, sampler: Any, shuffle: bool = False) -> None:
         users = dataset.inter_feat[dataset.uid_field].numpy()
@@ -187,12 +168,7 @@ class SignedSequenceEvalDataLoader(FullSortEvalDataLoader):
 
 
 class WindowLoader(TrainDataLoader):
-    """RecBole's training batches of some rows: the last one of each run of ``MAX_ITEM_LIST_LENGTH`` events of a user.
-
-    Runs are counted back from the user's last training target, so that the sequences of these rows cover all events,
-    and a model that learns from each place of a sequence sees few of them twice. The order of an epoch depends on the
-    seed and its number alone.
-    """
+    """RecBole's training batches of each ``MAX_ITEM_LIST_LENGTH``-th event from the last: sequences cover all."""
 
     def __init__(self, config: Any, dataset: SignedSequentialDataset, sampler: Any, shuffle: bool = False) -> None:
         users, place = dataset.inter_feat[dataset.uid_field].numpy(), dataset.event_place
@@ -200,8 +176,7 @@ class WindowLoader(TrainDataLoader):
         np.maximum.at(last, users, place)
         run = (last[users] - place) // dataset.max_item_list_len
         order = np.lexsort((-place, run, users))
-        new = np.append(True, (users[order][1:] != users[order][:-1]) | (run[order][1:] != run[order][:-1]))
-        self.rows = np.sort(order[new[: len(order)]])
+        self.rows = np.sort(order[begins(users[order], run[order])])
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self) -> None:
@@ -221,25 +196,16 @@ class WindowLoader(TrainDataLoader):
 # ---- training ----
 
 
-SIGN = "sign"
-"""Column of a batch: 1 for a like, -1 for a dislike."""
+SIGN = "sign"  # column of a batch: 1 for a like, -1 for a dislike
 
 
 class SignedTrainDataLoader(AbstractDataLoader):
     """Shuffled batches of training edges for models that say what they want by their attribute ``batches``.
 
-    ``"edges"``: likes and dislikes; sampled items have no edge to the user. ``"likes"``: likes alone; sampled items
-    are not liked by the user, as in RecBole. A batch is an ``Interaction`` with the user and item ids ``[B]``,
-    ``sign [B]``, and the sampled items under RecBole's ``NEG_PREFIX``, ``[B, n_negatives]``. Rows that repeat a pair
-    count as often as they occur.
-
-    Configuration keys: ``train_batch_size`` edges (0: all of them in one batch), ``n_negatives`` (K),
-    ``negative_exponent``: an item is drawn in proportion to that power of the number of edges it has; 0: uniformly;
-    ``sift_positives``: False lets sampled items be any, those that the user has an edge to included.
-
-    What an epoch brings depends on the seed and its number alone, so a training that goes on from a checkpoint sees
-    what it would have seen without the interruption. RecBole hands its loaders one row number after another; this one
-    is handed numbers of batches.
+    ``"edges"``: likes and dislikes; sampled items have no edge to the user. ``"likes"``: likes alone, sampled items
+    are not liked. A batch has users and items ``[B]``, ``sign [B]``, and the sampled items under ``NEG_PREFIX``, ``[B,
+    n_negatives]``, drawn by degree to the power ``negative_exponent``. An epoch depends on the seed and its number
+    alone.
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:

@@ -1,8 +1,4 @@
-"""A RecBole data set whose interactions are the likes; dislikes and neutral rows lie beside them.
-
-RecBole takes every row of an ``.inter`` file for a like: in training, in the graph and in the ground truth. Keeping
-only likes as interactions makes every stock model, sampler and metric right without a change to any of them.
-"""
+"""A RecBole data set whose interactions are the likes, so that stock code is right; dislikes lie beside them."""
 
 from __future__ import annotations
 
@@ -37,8 +33,7 @@ class _Rows:
 
     time: npt.NDArray[Any] | None
     part: npt.NDArray[np.int16]
-    number: IntArray | None = None
-    """Of the like among all likes in the order of users and time, where rows are made of sequences."""
+    number: IntArray | None = None  # of the like in the order of users and time, where rows are of sequences
 
     def take(self, rows: IntArray | npt.NDArray[np.bool_]) -> _Rows:
         time, number = (None if each is None else each[rows] for each in (self.time, self.number))
@@ -164,11 +159,7 @@ class SignedDataset(ColumnarDataset):
             )
 
     def _filter_likes_by_count(self) -> None:
-        """RecBole's k-core, counted over likes.
-
-        Where a like goes, so does each row of another sign whose user or item has no like left. Where every like stays,
-        so do all other rows, those of users without a like too.
-        """
+        """RecBole's k-core, counted over likes; rows of other signs go with the last like of their user or item."""
         before = len(self.inter_feat)
         self._filter_by_inter_num()
         if len(self.inter_feat) == before:
@@ -201,10 +192,7 @@ class SignedDataset(ColumnarDataset):
         return remap_list + extra
 
     def _fill_nan(self) -> None:
-        """RecBole's rule (padding for tokens, the mean for numbers), assigned instead of filled in place.
-
-        In place it warns on pandas 2 and does nothing on pandas 3.
-        """
+        """RecBole's rule (padding for tokens, the mean for numbers), assigned: in place it does nothing on pandas 3."""
         for name in (*self.feat_name_list, "neg_feat", "neutral_feat"):
             feat = getattr(self, name)
             for field in feat:
@@ -283,7 +271,7 @@ class SignedDataset(ColumnarDataset):
         times = [each.time for each in keys if each.time is not None]
         time = np.concatenate(times)[order] if times else None
         stays = np.empty(len(order), dtype=bool)
-        stays[order] = resolve((users * self.item_num + items)[order], sign, time, self.signed.duplicate_pairs).stays
+        stays[order], *_ = resolve((users * self.item_num + items)[order], sign, time, self.signed.duplicate_pairs)
         kept = dict(zip(SIGNS, np.split(stays, np.cumsum(sizes)[:-1]), strict=True))
         return {name: [part[kept[name][part]] for part in parts] for name, parts in rows.items()}
 
@@ -343,20 +331,13 @@ class SignedDataset(ColumnarDataset):
     # ---- what signed code asks for ----
 
     def times(self, name: str) -> npt.NDArray[Any] | None:
-        """Return the exact times of the rows of a table, in the file's unit; None where the file has none.
-
-        Args:
-            name: ``inter_feat``, ``neg_feat`` or ``neutral_feat``.
-        """
+        """Return the exact times of ``inter_feat``, ``neg_feat`` or ``neutral_feat``; None where the file has none."""
         return self._row_keys[name].time
 
     def features_of(self, side: str) -> Features | None:
-        """Return the features that the key ``features`` asks for, by RecBole's ids; None where it asks for none.
+        """Return the features of ``item`` or ``user`` that the key ``features`` asks for, by id; None for none.
 
         RecBole's own tables of features (``load_col``) are another thing, and stay as they are.
-
-        Args:
-            side: ``item`` or ``user``.
 
         Raises:
             UsageError: a file or column is missing, or a row is not fit.
@@ -366,10 +347,7 @@ class SignedDataset(ColumnarDataset):
         return None if table is None else Features.of(table, self.field2id_token[field])
 
     def signed_graph(self) -> SignedGraph:
-        """Return the edges of this part as one graph over RecBole's ids, keyed by them (row and column 0 are padding).
-
-        It is built once; neutral rows are in it where ``neutral_weight`` is not 0.
-        """
+        """Return the edges of this part as one graph over RecBole's ids (row and column 0 are padding), built once."""
         if self._graph is None:
             dislikes, neutrals = self._pairs(self.neg_feat), self._pairs(self.neutral_feat)
             graph = SignedGraph.from_edges(

@@ -18,11 +18,7 @@ def is_signed(config: Any) -> bool:
 
 
 def class_for(stock: type, config: Any) -> type:
-    """Return the data set class for ``config`` where RecBole instantiates ``stock``.
-
-    Raises:
-        UsageError: the data has a sign, but ``stock`` would take its dislikes for likes.
-    """
+    """Return the data set class for ``config`` where RecBole instantiates ``stock``; refuse one blind to the sign."""
     from recbole_signed.data.dataset import SignedDataset
     from recbole_signed.data.sequential import SignedSequentialDataset
 
@@ -52,11 +48,7 @@ def _signed_subclass(stock: Any) -> Any:
     def reduce(self: Any) -> tuple[Any, ...]:
         return _restore, (stock, self.__dict__)
 
-    return type(
-        f"Signed{stock.__name__}",
-        (signed, stock),
-        {"stock_name": stock.__name__, "__reduce__": reduce},
-    )
+    return type(f"Signed{stock.__name__}", (signed, stock), {"stock_name": stock.__name__, "__reduce__": reduce})
 
 
 def _restore(stock: type, state: dict[str, Any]) -> Any:
@@ -95,11 +87,7 @@ def sampler_for(
     alpha: float = 1.0,
     base_sampler: Any = None,
 ) -> Any:
-    """Return the negative sampler where RecBole would make one by ``stock``; it gives signed data the same draws.
-
-    Raises:
-        UsageError: RecBole's sampler finds nothing to sample for a user.
-    """
+    """Return the negative sampler where RecBole would make one by ``stock``; it gives signed data the same draws."""
     from recbole_signed.data.dataset import SignedDataset
 
     if distribution == "none" or base_sampler is not None or not isinstance(dataset, SignedDataset):

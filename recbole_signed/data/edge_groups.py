@@ -1,7 +1,4 @@
-"""Groups of users and of items by their number of training edges, and the names of results within a group.
-
-A result within a group is named like ``recall@20[users 1-5]``. Nothing heavy is imported here.
-"""
+"""Groups of users and of items by their number of training edges, and names such as ``recall@20[users 1-5]``."""
 
 from __future__ import annotations
 
@@ -12,20 +9,14 @@ from typing import Any
 from recbole_signed.errors import UsageError
 
 USERS, ITEMS = "users", "items"
-KEYS = {USERS: "user_groups", ITEMS: "item_groups"}
-"""The configuration keys that hold the bounds."""
-DEFAULT_BOUNDS = {USERS: (0, 5, 20, 50), ITEMS: (5, 20, 50)}
-"""The largest number of edges in each group but the last, which has no end."""
+KEYS = {USERS: "user_groups", ITEMS: "item_groups"}  # the configuration keys that hold the bounds
+DEFAULT_BOUNDS = {USERS: (0, 5, 20, 50), ITEMS: (5, 20, 50)}  # most edges in each group but the last
 
 _NAME = re.compile(r"(?P<result>[^\[\]]+)\[(?P<group>(?:users|items) \d+(?:-\d+|\+)?|gamma \d[\d.e+-]*)\]")
 
 
 def bounds_of(side: str, value: Any) -> tuple[int, ...]:
-    """Return the bounds that a configuration gives for a side; the default for None.
-
-    Raises:
-        UsageError: they are not ascending whole numbers of 0 or more.
-    """
+    """Return the bounds that a configuration gives for a side; the default for None."""
     if value is None:
         return DEFAULT_BOUNDS[side]
     whole = isinstance(value, (list, tuple)) and all(type(each) is int and each >= 0 for each in value)

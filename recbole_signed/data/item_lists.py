@@ -12,29 +12,17 @@ from recbole_signed.arrays import distinct, spans
 from recbole_signed.graph import LONG
 
 IntArray = npt.NDArray[np.int64]
-
-ROWS, MORE_ROWS, MOST_CELLS = 64, 256, 43_000_000
-"""Users whose items are scored at a time in a large catalogue, in one of :data:`~recbole_signed.graph.LONG` items or
-more, and the scores that this may take. Per user, a product of 256 rows with 168k items takes
-.65 times the time of one of 64."""
+ROWS, MORE_ROWS, MOST_CELLS = 64, 256, 43_000_000  # users scored at a time, in a large catalogue, and most scores
 
 
 def users_at_a_time(n_items: int, cells: int) -> int:
-    """Return for how many users all items are scored at a time.
-
-    Args:
-        n_items: of the catalogue.
-        cells: scores at a time. Where that would be of few users, it is more: the items are read once for all of them.
-    """
+    """Return for how many users all items are scored at a time; more than ``cells`` allows where that would be few."""
     return max(1, cells // n_items, min(MORE_ROWS if n_items >= LONG else ROWS, MOST_CELLS // n_items))
 
 
 @dataclass(frozen=True)
 class ItemLists:
-    """``items[indptr[u]:indptr[u + 1]]`` are the items of user ``u``, in ascending order.
-
-    Shapes: ``indptr [n_users + 1]``, ``items [n_pairs]``, int32 where ids fit into it.
-    """
+    """``items[indptr[u]:indptr[u + 1]]`` are the items of user ``u``, ascending; ``indptr [n_users + 1]``."""
 
     indptr: IntArray
     items: npt.NDArray[Any]

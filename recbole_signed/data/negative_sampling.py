@@ -13,19 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_signed.arrays import contains, distinct, first_rows
+from recbole_signed.arrays import begins, contains, distinct, first_rows
 from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
-
-ROUNDS = 16
-"""How often refused draws are repeated before what is left is drawn from the explicit complement."""
-MOST_BITS = 1 << 29
-"""Pairs of a user and an item that are looked up in a table of one bit each, at most: 64 MB. More are searched for."""
-BUCKETS, STEPS = 4, 4
-"""Parts per item that the sum of the weights is divided into, and items that are stepped over from where a part begins
-before the rest is searched for: an item without a weight has no share of a part."""
+ROUNDS = 16  # how often refused draws are repeated before what is left is drawn from the explicit complement
+MOST_BITS = 1 << 29  # pairs that are looked up in a table of one bit each, at most (64 MB); more are searched for
+BUCKETS, STEPS = 4, 4  # parts per item of the sum of weights; items stepped over before a search
 
 
 def sifts_positives(config: Any) -> bool:
@@ -37,10 +32,8 @@ def sifts_positives(config: Any) -> bool:
 class UnseenItems:
     """Items that are not among a user's own, drawn with replacement, uniformly or by weight.
 
-    Attributes:
-        keys: ``user * n_items + item`` of all pairs that must not be drawn, ascending, ``[n_pairs]``.
-        n_items: number of items with the padding item 0, which is never drawn.
-        cumulative: running sum of the items' weights, ``[n_items]``, 0 at the padding item; None: all alike.
+    ``keys``: ``user * n_items + item`` of refused pairs, ascending; ``cumulative``: running sum of weights, None for
+    equal.
     """
 
     keys: IntArray
@@ -51,11 +44,7 @@ class UnseenItems:
     def from_pairs(
         cls, users: IntArray, items: IntArray, n_items: int, weights: npt.NDArray[np.float64] | None = None
     ) -> UnseenItems:
-        """Refuse the pairs ``(users[j], items[j])``; draw in proportion to ``weights [n_items]`` where they are given.
-
-        Raises:
-            UsageError: a weight is negative or not finite, or none is positive.
-        """
+        """Refuse the pairs ``(users[j], items[j])``; draw in proportion to ``weights [n_items]``, if given."""
         keys = distinct(users.astype(np.int64) * n_items + items)
         if weights is None:
             return cls(keys, n_items)
@@ -73,13 +62,7 @@ class UnseenItems:
         return np.asarray(taken[users] < able.sum())
 
     def draw(self, users: IntArray, n: int, rng: np.random.Generator) -> IntArray:
-        """Return ``n`` items for each of ``users [batch]``: ``[batch, n]``.
-
-        Refused draws are repeated; a user with few items left gets them from the complement of its own.
-
-        Raises:
-            UsageError: a user has an edge to every item that could be drawn.
-        """
+        """Return ``n`` items for each of ``users [batch]``, ``[batch, n]``; where few are left, from the complement."""
         drawn = self._draw(rng, len(users) * n)
         rows = np.repeat(users, n)
         open_places = np.flatnonzero(self._seen(rows, drawn))
@@ -128,7 +111,7 @@ class UnseenItems:
             return np.zeros(0, dtype=np.uint8)
         found = np.zeros(n_bits // 8 + 1, dtype=np.uint8)
         place = self.keys >> 3
-        first = np.flatnonzero(np.append(True, place[1:] != place[:-1]))
+        first = np.flatnonzero(begins(place))
         found[place[first]] = np.bitwise_or.reduceat(np.left_shift(1, self.keys & 7).astype(np.uint8), first)
         return found
 
@@ -158,9 +141,7 @@ class UnseenItems:
 
 PHASES = ("train", "valid", "test")
 DISTRIBUTIONS = ("uniform", "popularity")
-MOST_ROUNDS = 100_000
-"""How often refused draws are repeated before what is left is drawn from the items that may be drawn. RecBole repeats
-them without end, which it may have to where popularity to a high power leaves next to nothing to the others."""
+MOST_ROUNDS = 100_000  # of repeated draws before the rest is drawn from the items left; RecBole has no end
 
 
 class UsedItems:
@@ -174,30 +155,14 @@ class UsedItems:
 
 
 class SignedSampler:
-    """Draws items that a user has not liked up to a phase, by RecBole's interface and from its random numbers.
+    """Draws items that a user has not liked up to a phase, by RecBole's interface, as RecBole would.
 
-    RecBole draws for all places at once, looks each draw up in its user's set, and draws again for those that were
-    found. Here all are looked up at once in sorted keys, so that a model gets the very negatives that RecBole would
-    give it.
-
-    For validation and test, what is hidden from a user in the ranking of all items is no candidate either: a model that
-    knows its dislikes would be right about them for nothing. For training, a dislike may be a negative.
-
-    Args:
-        parts: the training, validation and test parts.
-        distribution: ``uniform``, or ``popularity`` (in proportion to the likes of all parts to the power ``alpha``).
-        alpha: see there.
-        repeatable: RecBole's key: an item that was liked before may be drawn; only the liked item of the row may not.
-
-    Raises:
-        UsageError: the distribution is unknown.
+    What is hidden in the ranking of all items is no candidate for validation and test; for training, dislikes may be.
     """
 
     phase: str
-    _refused: list[IntArray] | None = None
-    """What may not be drawn, as keys; made at the first draw, as a ranking of all items draws nothing."""
-    _checked = False
-    """Whether it is known that each user has an item left to draw."""
+    _refused: list[IntArray] | None = None  # keys that may not be drawn; made at the first draw
+    _checked = False  # whether it is known that each user has an item left to draw
 
     def __init__(self, parts: Sequence[Any], distribution: str, alpha: float = 1.0, repeatable: bool = False) -> None:
         self.datasets = parts
@@ -205,12 +170,9 @@ class SignedSampler:
         self.user_num, self.item_num = parts[0].user_num, parts[0].item_num
         self.alpha, self.repeatable = alpha, repeatable
         self.phases = list(PHASES)
-        self._keys = [] if repeatable else [self._liked(part) for part in parts]
+        liked = [[part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field)] for part in parts]
+        self._keys = [] if repeatable else [distinct(users * self.item_num + items) for users, items in liked]
         self.set_distribution(distribution)
-
-    def _liked(self, part: Any) -> IntArray:
-        users, items = (part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
-        return distinct(users * self.item_num + items)
 
     def _refuse_full_users(self) -> None:
         most = self.item_num - 1 if self.distribution == "uniform" else len(self._candidates)
@@ -262,13 +224,7 @@ class SignedSampler:
             self._candidates, self._share, self._alias = self._alias_table()
 
     def set_phase(self, phase: str) -> SignedSampler:
-        """Return a sampler of ``train``, ``valid`` or ``test``, which refuses the likes of this part and earlier ones.
-
-        Those of ``valid`` and ``test`` refuse what is hidden there, too.
-
-        Raises:
-            ValueError: there is no such phase.
-        """
+        """Return a sampler of ``train``, ``valid`` or ``test``; it refuses the likes of this part and earlier ones."""
         if phase not in self.phases:
             raise ValueError(f"Phase [{phase}] not exist.")
         new = copy.copy(self)
@@ -285,20 +241,7 @@ class SignedSampler:
         return {phase: UsedItems(lists[: number + 1]) for number, phase in enumerate(PHASES)}
 
     def sample_by_user_ids(self, user_ids: Any, item_ids: Any, num: int) -> torch.Tensor:
-        """Draw ``num`` items for each of ``user_ids [batch]``.
-
-        Args:
-            user_ids: whose negatives to draw.
-            item_ids: ``[batch]``, the items of the rows, which are refused where the sampler is ``repeatable``.
-            num: how many.
-
-        Returns:
-            ``[num * batch]``: the first of each row, then the second of each, and so on.
-
-        Raises:
-            UsageError: a user has liked every item, or there is but one.
-            ValueError: an id is not that of a user.
-        """
+        """Draw ``num`` items for each of ``user_ids [batch]``: ``[num * batch]``, the first of each row first."""
         if not self._checked:
             self._refuse_full_users()
         users = np.asarray(user_ids, dtype=np.int64)
@@ -352,10 +295,7 @@ class SignedSampler:
         return np.where(takes_own, self._candidates[number], self._alias[number])
 
     def _alias_table(self) -> tuple[IntArray, npt.NDArray[np.float64], IntArray]:
-        """Return RecBole's alias table: items ``[n]``, the chance that a draw keeps its item, and what it takes else.
-
-        The loop is over items, once; the order in which RecBole's queues are served decides what is drawn.
-        """
+        """Return RecBole's alias table: items ``[n]``, the chance that a draw keeps its item, and the other item."""
         items = np.concatenate([part.inter_feat[self.iid_field].numpy() for part in self.datasets])
         first = first_rows(items, self.item_num)
         candidates = np.flatnonzero(first < len(items))

@@ -12,39 +12,24 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_signed.arrays import begins
 from recbole_signed.data.dataset import SignedDataset
 from recbole_signed.data.split import SplitRule, TimeCuts
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
-
 SIGN_LIST, GAP_LIST = "sign_list", "gap_list"
 READS = ("likes", "events", "windows")
 
 
 class SignedSequentialDataset(SignedDataset, SequentialDataset):
-    r"""RecBole's ``SequentialDataset`` for signed data: a row for each like but the first of a user.
+    """RecBole's ``SequentialDataset`` for signed data: a row for each like but the first of a user.
 
-    A row holds the like as the target, and what came before it in ``item_id_list`` ``[MAX_ITEM_LIST_LENGTH]``, filled
-    from the left, with ``item_length``. What the sequence is of, the model's class attribute ``reads`` says:
-
-    * ``"likes"`` (the default, all of RecBole's models): the likes, with a list for each column. Rows, lists and parts
-      are those of RecBole on a file that holds nothing but the likes, as long as the times are exact in its 32-bit
-      floats. Seconds since 1970 are not: RecBole sees them in steps of 64 or 128, and orders by the file within a step.
-      Here times are exact, and the order of the file decides between equal times alone.
-    * ``"events"``: likes and dislikes, with ``sign_list`` (1 and -1, 0 for padding) and ``gap_list``, the time from
-      the event before, in the file's unit (0 for the first of a user). Rows and parts are the same.
-    * ``"windows"``: the same for a model that learns from each place of a sequence. Its training batches hold one row
-      for each ``MAX_ITEM_LIST_LENGTH`` events of a user (:class:`~recbole_signed.data.dataloader.WindowLoader`).
-
-    A training row sees the training dislikes that are earlier than its target, a held-out row those of the parts before
-    its own. Held-out dislikes serve the metrics, and are in no sequence of their part and in no mask.
-
-    What must not be recommended at evaluation is what it is for general models, so that both can be compared. RecBole
-    hides nothing from sequential models; ``mask_seen: False`` gives its rankings.
-
-    Raises:
-        UsageError: the data has no times, is split already, or ``eval_args.order`` is not ``TO``.
+    A row holds the like as the target, and what came before it in ``item_id_list [MAX_ITEM_LIST_LENGTH]``, filled from
+    the left, with ``item_length``. The model's class attribute ``reads`` says what: ``"likes"``, as RecBole, but with
+    exact times; ``"events"``, dislikes too, with ``sign_list`` (1, -1, 0 for padding) and ``gap_list``, the time from
+    the event before; or ``"windows"``, the same in batches of :class:`~recbole_signed.data.dataloader.WindowLoader`. A
+    training row sees the earlier training dislikes, a held-out row those of the parts before its own.
     """
 
     stock_name = "SequentialDataset"
@@ -121,11 +106,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
     # ---- parts ----
 
     def build(self) -> list[SignedDataset]:
-        """Split the rows by the split of their targets; dislikes follow as in :class:`SignedDataset`.
-
-        Raises:
-            UsageError: ``eval_args.order`` is not ``TO``, or ``eval_args.split`` is ``CI``.
-        """
+        """Split the rows by the split of their targets; dislikes follow as in :class:`SignedDataset`."""
         order = self.config["eval_args"]["order"]
         if order != "TO":
             raise UsageError(f"{self.config['model']} reads sequences: set eval_args.order to TO, it is {order}.")
@@ -142,16 +123,12 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         return parts
 
     def _deal_first_likes(self, parts: list[Any]) -> None:
-        """Give each user's first like, which is no target, to the part that it would be in by itself.
-
-        Where each user's likes are split that is the training part, where all are cut at a moment it depends on its
-        time (under ``TS`` the test part alone is), and where users are held out it is where the user's second like is.
-        """
+        """Give each user's first like, which is no target, to the part that it would be in by itself."""
         rule = SplitRule.from_eval_args(self.config["eval_args"])
         if rule.cold:
             return
         users, times = self._likes[self.uid_field].numpy(), self._like_times
-        first = _firsts(users)
+        first = np.flatnonzero(begins(users))
         place = np.zeros(len(first), dtype=np.int64)
         if rule.mode == "TS" or not rule.by_user:
             targets = np.concatenate([part._numbers for part in parts])
@@ -168,17 +145,11 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         return number
 
     def _read_events(self, earlier: list[Any]) -> None:
-        """Replace the lists of this part's rows by those of likes and dislikes.
-
-        ``event_place`` is the number of events of the user before the target of each row, int64 ``[n_rows]``.
-        """
+        """Replace the lists of this part's rows by those of likes and dislikes, and count the events before each."""
         self.inter_feat, self.event_place = self._with_events(self.inter_feat, self._numbers, earlier)
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
-        """Return rows as the model reads them, before the split too: RecBole counts the operations of a model on one.
-
-        Before it, a row sees all dislikes that are earlier than its target.
-        """
+        """Return rows as the model reads them; before the split (RecBole counts operations), all dislikes are in."""
         if self.reads == "likes" or SIGN_LIST in self.inter_feat.columns:
             return SequentialDataset.__getitem__(self, index, join)
         numbers = torch.from_numpy(self._numbers)[index].numpy()
@@ -203,10 +174,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         return [field for field in self.inter_feat.columns if field not in named]
 
     def _events(self, parts: list[Any]) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.float64], IntArray]:
-        """Return user, item, sign and time of all likes and of the parts' dislikes, in order, and that order.
-
-        At equal times likes come first: a dislike of the moment of a like is not known before it.
-        """
+        """Return user, item, sign and time of all likes and the parts' dislikes in order, and that order."""
         tables = [self._likes, *(part.neg_feat for part in parts)]
         times = [self._like_times, *(part.times("neg_feat") for part in parts)]
         user, item = (
@@ -227,7 +195,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         end: IntArray,
     ) -> dict[str, torch.Tensor]:
         gap = np.diff(time, prepend=time[:1])
-        gap[_firsts(user)] = 0.0
+        gap[begins(user)] = 0.0
         place, length = self._places(start, end)
         for name, kind in ((SIGN_LIST, FeatureType.TOKEN_SEQ), (GAP_LIST, FeatureType.FLOAT_SEQ)):
             self.set_field_property(name, kind, FeatureSource.INTERACTION, self.max_item_list_len)
@@ -239,18 +207,14 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
         }
 
     def latest(self) -> Interaction:
-        """Return the whole sequence of each user who has one, with all rows of this data set: what comes next follows.
-
-        Returns:
-            The columns of a row without a target, one row for each user, users ascending.
-        """
+        """Return the whole sequence of each user who has one, users ascending, as a row without a target."""
         if self.reads == "likes":
             user = self._likes[self.uid_field].numpy()
-            first = _firsts(user)
+            first = np.flatnonzero(begins(user))
             lists = self._like_lists(first, np.append(first[1:], len(user)))
         else:
             user, item, sign, time, _ = self._events([self])
-            first = _firsts(user)
+            first = np.flatnonzero(begins(user))
             lists = self._event_lists(user, item, sign, time, first, np.append(first[1:], len(user)))
         return Interaction({self.uid_field: torch.from_numpy(user[first]), **lists})
 
@@ -290,13 +254,7 @@ class SignedSequentialDataset(SignedDataset, SequentialDataset):
 
 def _starts(users: IntArray) -> IntArray:
     """Return where the run of equal ``users [n]`` begins that each place is in, ``[n]``."""
-    new = np.append(True, users[1:] != users[:-1])[: len(users)]
-    return np.maximum.accumulate(np.where(new, np.arange(len(users)), 0))
-
-
-def _firsts(users: IntArray) -> IntArray:
-    """Return the places at which the runs of equal ``users [n]`` begin, ``[n_runs]``."""
-    return np.flatnonzero(_starts(users) == np.arange(len(users)))
+    return np.maximum.accumulate(np.where(begins(users), np.arange(len(users)), 0))
 
 
 def _gathered(values: torch.Tensor, place: IntArray) -> torch.Tensor:

@@ -14,8 +14,7 @@ from recbole_signed.plugin.facts import why_unsigned
 
 DUPLICATES = ("last", "first", "keep")
 DISLIKE_SPLITS = ("rule", "time")
-COLD = {"CI": "item", "CU": "user"}
-"""Splits that hold out all edges of some items, or of some users, which are drawn by the seed."""
+COLD = {"CI": "item", "CU": "user"}  # splits that hold out all edges of some items, or users, by the seed
 
 
 def ranks_all(eval_args: Mapping[str, Any]) -> bool:
@@ -26,34 +25,18 @@ def ranks_all(eval_args: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class SignedSettings:
-    """The sign of a data set and how signed rows are treated.
+    """The sign of a data set and how signed rows are treated: the key ``signed``, which checkpoints hold."""
 
-    It lies in the configuration under ``signed``. A checkpoint holds the configuration, so unpickling one imports
-    this package, and a stock model that was trained on signed data can't be loaded with dislikes taken for likes.
-    """
-
-    sign_field: str | None
-    """Column that holds -1, 0 or 1; None where ``sign_rule`` makes the sign."""
+    sign_field: str | None  # column that holds -1, 0 or 1; None where `sign_rule` makes the sign
     sign_rule: SignRule | None
-    duplicate_pairs: str
-    """Which row counts where a user-item pair repeats: ``last``, ``first`` or ``keep`` (all of them)."""
-    mask_dislikes: bool
-    """Never recommend at evaluation what the user disliked in training."""
-    mask_neutrals: bool
-    """Never recommend at evaluation what the user saw in training without a verdict."""
-    mask_valid_at_test: bool
-    """Hide validation likes in the test phase (RecBole does, SIGformer's published protocol does not)."""
-    mask_repeats: bool
-    """Also hide held-out likes that were already seen in training (then nobody can hit them)."""
-    neutral_weight: float = 0.0
-    """Weight in the signed graph of an exposure without a verdict: above 0 a weak like, below 0 a weak dislike."""
-    mask_seen: bool = True
-    """Never recommend at evaluation what the user liked before; False: nothing is hidden, as RecBole has it for
-    sequential models."""
-    dislike_split: str = "rule"
-    """How dislikes follow a split of each user's likes in order of time. ``rule``: the same rule holds some out, and
-    all that are not earlier than the first held-out like. ``time``: only the latter, so that what was disliked before
-    a held-out like is known when it is predicted, and hidden there."""
+    duplicate_pairs: str  # which row counts where a user-item pair repeats: `last`, `first` or `keep` (all of them)
+    mask_dislikes: bool  # never recommend at evaluation what the user disliked in training
+    mask_neutrals: bool  # never recommend at evaluation what the user saw in training without a verdict
+    mask_valid_at_test: bool  # hide validation likes in the test phase; SIGformer's published protocol doesn't
+    mask_repeats: bool  # also hide held-out likes that were already seen in training (then nobody can hit them)
+    neutral_weight: float = 0.0  # of an exposure in the graph: above 0 a weak like, below 0 a weak dislike
+    mask_seen: bool = True  # hide what the user liked before; False, as RecBole has it for sequential models
+    dislike_split: str = "rule"  # how dislikes follow a split by time: by the `rule` too, or by `time` alone
 
     @property
     def sign(self) -> Sign:
@@ -62,15 +45,7 @@ class SignedSettings:
 
     @classmethod
     def from_config(cls, config: ConfigLike) -> SignedSettings | None:
-        """Read the settings of ``config``, whose ``data_path`` is the folder of the data set.
-
-        Returns:
-            None where the data set has no sign, or where ``SIGN_FIELD: ~`` says to ignore it.
-
-        Raises:
-            UsageError: a named column is missing, a value is not among the allowed ones, or both a rule and
-                RecBole's ``threshold`` are given.
-        """
+        """Read the settings of ``config``, whose ``data_path`` is the data set's folder; None without a sign."""
         columns = inter_columns(config)
         sign = None if columns is None else Sign.find(config, columns, config["dataset"])
         if sign is None:
@@ -110,11 +85,7 @@ SETTING_KEYS = (
 
 
 def inter_columns(config: ConfigLike) -> dict[str, str] | None:
-    """Return column name -> type of the data set's first ``.inter`` file, or None where there is no such file.
-
-    Raises:
-        UsageError: the header is not made of ``name:type`` fields, or names a column twice.
-    """
+    """Return column name -> type of the data set's first ``.inter`` file, or None where there is no such file."""
     name, parts = config["dataset"], config["benchmark_filename"]
     path = os.path.join(config["data_path"], f"{name}.{parts[0]}.inter" if parts else f"{name}.inter")
     if not os.path.isfile(path):

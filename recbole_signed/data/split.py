@@ -1,8 +1,4 @@
-"""RecBole's splitting rules, vectorised, and how the rows that are not likes follow them.
-
-Likes are split exactly as RecBole splits a file that holds nothing else. Dislikes and neutral rows follow the same
-rule, with one addition where the order is time: nothing in a part's graph may come from a later part's time.
-"""
+"""RecBole's splitting rules, vectorised, also for dislikes and neutral rows; no part's graph knows a later time."""
 
 from __future__ import annotations
 
@@ -21,7 +17,6 @@ from recbole_signed.errors import UsageError, ending
 
 IntArray = npt.NDArray[np.int64]
 TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
-
 N_PARTS = 3
 _LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (0, 1)}
 
@@ -30,9 +25,7 @@ _LEAVE_ONE_OUT = {"valid_and_test": (1, 1), "valid_only": (1, 0), "test_only": (
 class SplitRule:
     """One of RecBole's ``eval_args``: ``RS`` (ratio), ``LS`` (leave one out) or ``TS`` (global time, then ratio).
 
-    Two are this package's: ``CI`` and ``CU`` hold out all edges of a share of the items, or users, drawn by the seed.
-    Their three numbers are the shares of training, validation and test; the validation part is drawn as by ``RS`` from
-    the edges of the other items, or users.
+    Or ``CI`` and ``CU``: the test part has all edges of a share of the items, or users; then ``RS``.
     """
 
     mode: str
@@ -40,18 +33,12 @@ class SplitRule:
     leave_one_out: str
     by_user: bool
     by_time: bool
-    cold: str = ""
-    """``item`` or ``user`` under ``CI`` and ``CU``; ``ratios`` are then those of the other rows."""
-    cold_share: float = 0.0
-    """Share of the items, or users, that are held out."""
+    cold: str = ""  # `item` or `user` under `CI` and `CU`; `ratios` are then those of the other rows
+    cold_share: float = 0.0  # share of the items, or users, that are held out
 
     @classmethod
     def from_eval_args(cls, eval_args: Mapping[str, Any]) -> SplitRule:
-        """Read RecBole's ``eval_args``.
-
-        Raises:
-            UsageError: an unknown order, split or grouping, or ratios that are not three numbers.
-        """
+        """Read RecBole's ``eval_args``."""
         order, split = eval_args["order"], eval_args["split"]
         if order not in ("RO", "TO"):
             raise UsageError(f"eval_args.order is '{order}'; it must be RO (random) or TO (time).")
@@ -139,10 +126,7 @@ def _leave_out(counts: IntArray, mode: str) -> IntArray:
 
 
 def part_of_rows(users: IntArray, rule: SplitRule, times: TimeArray | None = None) -> IntArray:
-    """Return the part (0 train, 1 valid, 2 test) of each row; rows come in the order in which they are split.
-
-    Shapes: ``users``, ``times`` and the result ``[n_rows]``. ``times`` is needed for ``TS`` alone.
-    """
+    """Return the part (0 train, 1 valid, 2 test) of each row, ``[n_rows]``; only ``TS`` needs ``times``."""
     n_rows = len(users)
     if not n_rows:
         return np.zeros(0, dtype=np.int64)
@@ -191,10 +175,7 @@ def rows_of_parts(users: IntArray, part: IntArray, rule: SplitRule) -> list[IntA
 
 @dataclass(frozen=True)
 class TimeCuts:
-    """From when on a row may no longer be in an earlier part: the times of the first held-out likes.
-
-    Shapes: ``valid`` and ``test`` are ``[n_users]`` (one cut for each user) or ``[1]`` (one for all).
-    """
+    """When rows may no longer be in an earlier part: the first held-out likes, ``[n_users]``, or ``[1]`` for all."""
 
     valid: npt.NDArray[np.float64] | TimeArray
     test: npt.NDArray[np.float64] | TimeArray
@@ -226,12 +207,7 @@ def part_of_others(
     rng: np.random.Generator,
     by_cut_alone: bool = False,
 ) -> IntArray:
-    """Return the part of each row that is not a like (a dislike or a neutral row), ``[n_rows]``.
-
-    In random order the rule is applied to these rows by themselves. In time order without groups they follow the
-    likes' cut in time; with groups the rule applies to them too (unless ``by_cut_alone``), and a row that is not
-    earlier than the user's first held-out like is held out with it.
-    """
+    """Return the part of each row that is no like: by the rule, in time order no earlier than the likes' cut."""
     if not rule.by_time:
         order = rng.permutation(len(users))
         part = np.empty(len(users), dtype=np.int64)
@@ -256,19 +232,7 @@ def split_rows(
     seed: int,
     by_cut_alone: bool = False,
 ) -> dict[str, list[IntArray]]:
-    """Split every table: likes as RecBole splits a file that holds nothing else, the others by the rules above.
-
-    Args:
-        users: of the rows of each table, by its name; that of the likes, ``inter_feat``, comes first.
-        times: the same, None for tables without time.
-        rule: of the likes.
-        n_users: number of users with the padding user 0.
-        seed: of the random order of the rows that are not likes.
-        by_cut_alone: the others follow the likes' cuts in time and nothing else, where the order is time.
-
-    Returns:
-        Row numbers of the parts of each table, in RecBole's order for the likes.
-    """
+    """Return row numbers of the parts of each table: likes (``inter_feat``, the first) as by RecBole, then others."""
     likes, *others = users
     time: Any = times[likes]
     # RecBole's own draw, so that a file of likes alone is split in the same way
@@ -293,19 +257,7 @@ def split_cold(
     seed: int,
     by_cut_alone: bool = False,
 ) -> dict[str, list[IntArray]]:
-    """Hold out all rows of a share of the items, or users, and split the others by the rest of the rule.
-
-    Args:
-        ids: ``user`` and ``item``: the numbers in the rows of each table, by its name.
-        times: of the rows of each table, None for tables without time.
-        rule: with :attr:`SplitRule.cold`.
-        sizes: ``user`` and ``item``: how many there are, with the padding 0.
-        seed: of the draw.
-        by_cut_alone: of the rows that are not held out, as in :func:`split_rows`.
-
-    Returns:
-        As :func:`split_rows`.
-    """
+    """Hold out all rows of a share of the items, or users, and split the others by the rest of the rule."""
     n = sizes[rule.cold]
     cold = np.zeros(n, dtype=bool)
     cold[1 + np.random.default_rng(seed).permutation(n - 1)[: max(1, round(rule.cold_share * (n - 1)))]] = True

@@ -1,9 +1,4 @@
-"""Gets held-out dislikes from the evaluation batches into RecBole's collector.
-
-RecBole's ``Collector`` sees one batch of scores after another and hands its metrics one struct at the end. A
-batch of signed data (``recbole_signed.data.dataloader.SignedEvalBatch``) carries three more tensors; here
-they are collected beside RecBole's own resources. A batch without them goes to RecBole as it is.
-"""
+"""Gets held-out dislikes from the evaluation batches into RecBole's collector; other batches go there as they are."""
 
 from __future__ import annotations
 
@@ -20,6 +15,7 @@ import numpy.typing as npt
 import torch
 import wrapt
 
+from recbole_signed.arrays import begins
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.evaluation import group_metrics
 from recbole_signed.evaluation.group_metrics import COLD, GROUPS, EdgeGroups
@@ -38,24 +34,7 @@ _BATCH_ATTRIBUTES = ("dislike_u", "dislike_i", "like_count")
 
 
 def install(collector_module: ModuleType) -> None:
-    """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``; a second call changes nothing.
-
-    For batches of signed data, ``eval_batch_collect``
-
-    1. leaves users without a held-out like out of RecBole's resources: Recall and NDCG are not defined there;
-    2. collects ``rec.items`` and ``rec.topk`` as RecBole does, from one ``torch.topk``; the last column of ``rec.topk``
-       counts held-out likes with repeated rows, which RecBole can't see (without them it is equal), and a masked item,
-       with which RecBole fills a list that is longer than what is open, is no hit;
-    3. collects :data:`~recbole_signed.evaluation.metrics.VERDICTS`,
-       :data:`~recbole_signed.evaluation.metrics.SIGN_AUC` and
-       :data:`~recbole_signed.evaluation.group_metrics.GROUPS` for the same users, where a metric asks for them.
-
-    ``get_data_struct`` adds these to what RecBole returns and forgets them. ``data_collect``, which RecBole's trainer
-    calls when training begins, counts the training edges where a metric groups by them.
-
-    Cost: one ``torch.topk`` per batch, O((n_users * max_k + n_held_out) log n_held_out) for look-ups, no users x items
-    matrix beside the scores. Where a metric needs mean ranks, scores or labels (GAUC), RecBole collects all of its own.
-    """
+    """Wrap three methods of ``Collector`` in ``recbole.evaluator.collector``, for batches of signed data; once."""
     if _MARK in vars(collector_module.Collector):
         return
     wrapt.wrap_function_wrapper(collector_module, "Collector.eval_batch_collect", _eval_batch_collect)
@@ -66,10 +45,7 @@ def install(collector_module: ModuleType) -> None:
 
 @dataclass
 class _Gathered:
-    """What the batches of the running evaluation gave; kept on the collector until its struct is asked for.
-
-    The parts are joined once, at the end: joining at every batch, as RecBole does, is quadratic.
-    """
+    """What the batches of the running evaluation gave, joined at the end: at every batch it would be quadratic."""
 
     n_rows: int = 0
     parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -79,15 +55,13 @@ class _Gathered:
 class _Batch:
     """The held-out pairs of one batch; rows refer to ``scores``."""
 
-    scores: torch.Tensor
-    """``[n_rows, n_items]``"""
+    scores: torch.Tensor  # `[n_rows, n_items]`
     interaction: Any
     like_u: torch.Tensor
     like_i: torch.Tensor
     dislike_u: torch.Tensor
     dislike_i: torch.Tensor
-    like_count: torch.Tensor
-    """``[n_rows]``"""
+    like_count: torch.Tensor  # `[n_rows]`
 
     @cached_property
     def likes(self) -> torch.Tensor:
@@ -147,13 +121,7 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
         wrapped(*args, **kwargs)
         return
     batch = _Batch(
-        scores,
-        interaction,
-        like_u,
-        like_i,
-        interaction.dislike_u,
-        interaction.dislike_i,
-        interaction.like_count,
+        scores, interaction, like_u, like_i, interaction.dislike_u, interaction.dislike_i, interaction.like_count
     ).with_likes()
     gathered = instance.__dict__.setdefault(_GATHERED, _Gathered())
     if not len(batch.scores):
@@ -203,11 +171,10 @@ def _with_counts(columns: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
+    train_data = args[0] if args else kwargs["train_data"]
     if instance.register.need(GROUPS):
-        train_data = args[0] if args else kwargs["train_data"]
         setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
     if instance.register.need(COLD):
-        train_data = args[0] if args else kwargs["train_data"]
         setattr(instance, _COLD_ITEMS, group_metrics.without_edges(train_data._dataset))
 
 
@@ -215,8 +182,7 @@ def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
     """Return ``[n_rows, max_k + 1]`` of type int32, as described at ``COLD``."""
     cold: torch.Tensor | None = getattr(collector, _COLD_ITEMS, None)
     if cold is None:
-        wanted = [name for name in group_metrics.COLD_METRICS if collector.register.has_metric(name)]
-        raise group_metrics.no_training_edges(", ".join(wanted))
+        raise group_metrics.no_training_edges(collector, group_metrics.COLD_METRICS)
     n_rows, n_items = batch.scores.shape
     # in random order: among equal scores those come first that stand first, and RecBole numbers items as they appear
     order = torch.randperm(n_items, generator=torch.Generator().manual_seed(0))
@@ -232,8 +198,7 @@ def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
 def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
     found: EdgeGroups | None = getattr(collector, _EDGE_GROUPS, None)
     if found is None:
-        wanted = [name for name in group_metrics.GROUP_METRICS if collector.register.has_metric(name)]
-        raise group_metrics.no_training_edges(", ".join(wanted))
+        raise group_metrics.no_training_edges(collector, group_metrics.GROUP_METRICS)
     users = batch.interaction[collector.config["USER_ID_FIELD"]]
     return found.of_batch(users, items, batch.likes, batch.scores.shape[1]).to(batch.scores.device)
 
@@ -292,23 +257,10 @@ def _sign_auc(batch: _Batch) -> torch.Tensor:
 def pairwise_auc(
     row: npt.NDArray[np.int64], score: npt.NDArray[np.float64], is_like: npt.NDArray[np.bool_], n_rows: int
 ) -> npt.NDArray[np.float64]:
-    """Share of (like, dislike) pairs of a row in which the like scores higher; ties count one half.
-
-    No pair is laid out: after one sort, the dislikes below a like are a difference of running counts.
-
-    Args:
-        row: ``[n]`` row of each item.
-        score: ``[n]`` without nan.
-        is_like: ``[n]``; the others are dislikes.
-        n_rows: number of rows.
-
-    Returns:
-        ``[n_rows]``; nan for a row without a like or without a dislike.
-    """
+    """Return each row's share of (like, dislike) pairs in which the like scores higher, ties half; nan for none."""
     order = np.lexsort((score, row))
     row, score, is_like = row[order], score[order], is_like[order]
-    new_group = np.ones(len(row), dtype=bool)
-    new_group[1:] = (row[1:] != row[:-1]) | (score[1:] != score[:-1])
+    new_group = begins(row, score)
     first = np.flatnonzero(new_group)
     group = np.cumsum(new_group) - 1
     before = np.concatenate(([0], np.cumsum(~is_like)))  # before[j]: dislikes among the first j items

@@ -1,11 +1,11 @@
 """Recall and NDCG within groups of users and of items that have few or many training edges, and of new items.
 
-An edge is a like or a dislike; a pair counts once. The bounds are the keys ``user_groups`` and ``item_groups``
-(``recbole_signed/data/edge_groups.py``). A group that nobody is in has no value, never 0.
+An edge is a like or a dislike; a pair counts once. A group that nobody is in has no value, never 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,27 +27,19 @@ from recbole_signed.evaluation.metrics import (
     recall_at,
 )
 
-GROUPS = "rec.groups"
-"""Collected per evaluated user, ``[n_users, 1 + max_k + n_item_groups]`` integers: the user's group, the group of the
-item at each rank, and the number of distinct held-out likes in each group of items."""
+GROUPS = "rec.groups"  # `[n_users, 1 + max_k + n_groups]`: group, group at each rank, likes held out by group
 
 
 class EdgeGroups(NamedTuple):
     """The group of every user and item of a data set, by RecBole's ids."""
 
-    user: torch.Tensor
-    """``[n_users]``"""
-    item: torch.Tensor
-    """``[n_items]``"""
+    user: torch.Tensor  # `[n_users]`
+    item: torch.Tensor  # `[n_items]`
     n_item_groups: int
 
     @classmethod
     def of_training(cls, dataset: Any, config: Any) -> EdgeGroups:
-        """Count the edges of a training part and put users and items into their groups.
-
-        Raises:
-            UsageError: the bounds are not ascending whole numbers.
-        """
+        """Count the edges of a training part and put users and items into their groups."""
         n_users, n_items = dataset.user_num, dataset.item_num
         users, items = training_edges(dataset)
         pairs = distinct(users * n_items + items)
@@ -59,14 +51,7 @@ class EdgeGroups(NamedTuple):
         )
 
     def of_batch(self, users: torch.Tensor, items: torch.Tensor, likes: torch.Tensor, n_items: int) -> torch.Tensor:
-        """Return :data:`GROUPS` of a batch.
-
-        Args:
-            users: ``[n_rows]``.
-            items: ``[n_rows, max_k]``, the recommended ones.
-            likes: the distinct held-out likes as ``row * n_items + item``.
-            n_items: number of items.
-        """
+        """Return :data:`GROUPS` of a batch; ``likes`` are ``row * n_items + item``, distinct."""
         row, group = likes // n_items, self.item[likes % n_items]
         counts = torch.bincount(row * self.n_item_groups + group, minlength=len(users) * self.n_item_groups)
         columns = (self.user[users.cpu()][:, None], self.item[items.cpu()], counts.view(len(users), -1))
@@ -74,10 +59,7 @@ class EdgeGroups(NamedTuple):
 
 
 def training_edges(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return user and item of the likes and dislikes of a training part, ``[n_edges]`` each.
-
-    The first like of a sequence is one of them, although a sequential data set has no row for it.
-    """
+    """Return user and item of the likes and dislikes of a training part, ``[n_edges]`` each."""
     tables = [table for table in (dataset.inter_feat, getattr(dataset, "neg_feat", None)) if table is not None]
     pairs = [tuple(table[field].numpy() for field in (dataset.uid_field, dataset.iid_field)) for table in tables]
     if hasattr(dataset, "liked_pairs"):
@@ -91,16 +73,11 @@ def _groups(n_edges: npt.NDArray[np.int64], bounds: tuple[int, ...]) -> torch.Te
 
 
 class _Grouped(NamedTuple):
-    like: npt.NDArray[np.bool_]
-    """``[n_users, max_k]``: the item at this rank is a held-out like."""
-    n_likes: npt.NDArray[np.integer[Any]]
-    """``[n_users]``, with repeated rows as often as they occur."""
-    user: npt.NDArray[np.integer[Any]]
-    """``[n_users]``, the user's group."""
-    item: npt.NDArray[np.integer[Any]]
-    """``[n_users, max_k]``, the group of the item at this rank."""
-    n_likes_in: npt.NDArray[np.integer[Any]]
-    """``[n_users, n_item_groups]``, distinct ones."""
+    like: npt.NDArray[np.bool_]  # `[n_users, max_k]`: the item at this rank is a held-out like
+    n_likes: npt.NDArray[np.integer[Any]]  # `[n_users]`, with repeated rows as often as they occur
+    user: npt.NDArray[np.integer[Any]]  # `[n_users]`, the user's group
+    item: npt.NDArray[np.integer[Any]]  # `[n_users, max_k]`, the group of the item at this rank
+    n_likes_in: npt.NDArray[np.integer[Any]]  # `[n_users, n_item_groups]`, distinct ones
 
 
 class _GroupMetric(PerUserMetric, TopkMetric):
@@ -144,9 +121,8 @@ class _GroupTopkMetric(_GroupMetric):
 class GroupRecall(_GroupTopkMetric):
     r"""Recall by the number of training edges: ``recall@20[users 1-5]``, ``recall@20[items 51+]``; higher is better.
 
-    For a group of users :math:`G` the mean of Recall@k over the evaluated users in it; the mean over the groups,
-    weighted by :class:`GroupShare`, is RecBole's Recall. For a group of items :math:`G` the recall of the held-out
-    likes in it, in the ranking of all items, over the users who have such likes:
+    For a group of users the mean of Recall@k over its evaluated users. For a group of items :math:`G` the recall of the
+    held-out likes in it, in the ranking of all items, over the users who have such likes:
 
     .. math::
         \frac{1}{|\{u: T^+_u \cap G \neq \emptyset\}|} \sum_u \frac{|L_u \cap T^+_u \cap G|}{|T^+_u \cap G|}
@@ -188,19 +164,18 @@ GROUP_METRICS: dict[str, type[PerUserMetric]] = {
 """The metrics of this module by class name, as they are written under ``metrics:``."""
 
 
-def no_training_edges(metric: str) -> UsageError:
+def no_training_edges(collector: Any, metrics: Iterable[str]) -> UsageError:
     """Return the error for an evaluation that has not seen the training part."""
+    wanted = ", ".join(name for name in metrics if collector.register.has_metric(name))
     return UsageError(
-        f"{metric} groups by training edges, which this evaluation has not seen; train with the same trainer, or call "
+        f"{wanted} groups by training edges, which this evaluation has not seen; train with the same trainer, or call "
         "trainer.eval_collector.data_collect(train_data) before trainer.evaluate()."
     )
 
 
 # ---- items without a training edge, among such items alone: what a model makes of the new ones ----
 
-COLD = "rec.cold"
-"""Collected per evaluated user, ``[n_users, max_k + 1]`` integers: 1 at each rank among the items without a training
-edge where a held-out like is, and the number of distinct held-out likes of such items."""
+COLD = "rec.cold"  # `[n_users, max_k + 1]`: 1 at each rank of a new item that is a hit, new likes held out
 
 
 def without_edges(dataset: Any) -> torch.Tensor:

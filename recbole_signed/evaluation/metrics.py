@@ -4,13 +4,8 @@ Words: ``T⁺_u`` and ``T⁻_u`` are the held-out likes and dislikes of user ``u
 recommended items. An item of score -inf is masked: it is not recommended, wherever it stands in the list.
 
 **Which users count.** All metrics here average over the same users: those with at least one held-out like
-*and* one held-out dislike (fewer where a docstring says so). Users with likes alone can't be shown a dislike,
-users with dislikes alone are not in RecBole's Recall and NDCG, and a difference between two averages says
-something about the ranking only where both are over the same users. Popularity on SIGformer's splits shows
-how much this matters: DislikeRecall@20 is .051 / .063 / .0014 on Amazon-Music / KuaiRand / KuaiRec so, and
-.053 / .060 / .0012 over everybody with a held-out dislike. A metric for which no user counts is nan, never 0.
-
-RecBole's own metrics with a price on dislikes are in :mod:`recbole_signed.evaluation.sign_aware_metrics`.
+*and* one held-out dislike (fewer where a docstring says so). A difference between two averages says something
+about the ranking only where both are over the same users. A metric for which no user counts is nan, never 0.
 
 The dislike metrics of a list are best, at 0, for a model that shows nothing the user ever rated (only
 :class:`SignAUC` can't be bettered like that): read them beside Recall, and beside the rows of popularity and
@@ -39,25 +34,18 @@ CountArray = npt.NDArray[np.integer[Any]]
 AtEveryK = Callable[[npt.NDArray[np.bool_], CountArray], FloatArray]
 """The metric ``[n_users, max_k]`` of hits ``[n_users, max_k]`` among so many relevant items ``[n_users]``."""
 
-VERDICTS = "rec.verdicts"
-"""Collected per evaluated user, ``[n_users, max_k + 2]`` integers: at each rank 0 or the sum of :data:`LIKE`
-and :data:`DISLIKE`, then the number of held-out likes and of held-out dislikes."""
-SIGN_AUC = "rec.sign_auc"
-"""Collected per evaluated user, ``[n_users]`` floats: see :class:`SignAUC`; nan where it is not defined."""
+VERDICTS = "rec.verdicts"  # `[n_users, max_k + 2]`: LIKE + DISLIKE at each rank, numbers held out of both
+SIGN_AUC = "rec.sign_auc"  # `[n_users]`, see `SignAUC`; nan where it is not defined
 LIKE, DISLIKE = 1, 2
 
 
 class HeldOut(NamedTuple):
     """What is known of the evaluated users' top ``max_k`` items, and how much is held out of each user."""
 
-    like: npt.NDArray[np.bool_]
-    """``[n_users, max_k]``: the item at this rank is a held-out like."""
-    dislike: npt.NDArray[np.bool_]
-    """``[n_users, max_k]``: a held-out dislike (and a like, if the pair has both signs)."""
-    n_likes: CountArray
-    """``[n_users]``; repeated rows count as often as they occur, as in the published protocol."""
-    n_dislikes: CountArray
-    """``[n_users]``; distinct items."""
+    like: npt.NDArray[np.bool_]  # `[n_users, max_k]`: the item at this rank is a held-out like
+    dislike: npt.NDArray[np.bool_]  # `[n_users, max_k]`: a held-out dislike (and a like, if the pair has both signs)
+    n_likes: CountArray  # `[n_users]`; repeated rows count as often as they occur, as in the published protocol
+    n_dislikes: CountArray  # `[n_users]`; distinct items
 
 
 class PerUserMetric(AbstractMetric):
@@ -66,19 +54,14 @@ class PerUserMetric(AbstractMetric):
     metric_type = EvaluatorType.RANKING
 
     def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
-        """Return ``[n_users]`` values by result key (``dislikerecall@20``); nan where a user does not count.
-
-        The users are RecBole's evaluated users, in the order of the evaluation data: those of ``rec.topk``.
-        """
+        """Return ``[n_users]`` values by result key (``dislikerecall@20``); nan where a user does not count."""
         raise NotImplementedError
 
     def calculate_metric(self, dataobject: Any) -> dict[str, float]:
-        """Return the mean over the users who count, or nan, rounded to ``metric_decimal_place``.
-
-        Raises:
-            UsageError: the evaluation was not one of signed data with full sorting.
-        """
-        return {key: round(mean_of_counted(v), self.decimal_place) for key, v in self.per_user(dataobject).items()}
+        """Return the mean over the users who count, or nan, rounded to ``metric_decimal_place``."""
+        counted = {key: values[~np.isnan(values)] for key, values in self.per_user(dataobject).items()}
+        means = {key: float(each.mean()) if len(each) else float("nan") for key, each in counted.items()}
+        return {key: round(mean, self.decimal_place) for key, mean in means.items()}
 
 
 class SignedTopkMetric(PerUserMetric, TopkMetric):
@@ -109,10 +92,9 @@ class DislikeRecall(SignedTopkMetric):
     .. math::
         \mathrm{DislikeRecall@k} = \frac{1}{|U|} \sum_{u \in U} \frac{|L_u \cap T^-_u|}{|T^-_u|}
 
-    The "anti-recall" or fallout of Sánchez & Bellogín, "Measuring anti-relevance: a study on when
-    recommendation algorithms produce bad suggestions", RecSys 2018; the idea of scoring low-rated items in
-    the list is that of Frolov & Oseledets, "Fifty Shades of Ratings", RecSys 2016. A held-out dislike that is
-    masked (the pair was seen in training too) stays in the denominator, as a held-out like does in Recall.
+    The "anti-recall" of Sánchez & Bellogín, "Measuring anti-relevance", RecSys 2018; the idea is that of Frolov &
+    Oseledets, "Fifty Shades of Ratings", RecSys 2016. A masked held-out dislike stays in the denominator, as a
+    held-out like does in Recall.
     """
 
     smaller = True
@@ -145,9 +127,8 @@ class DislikeNDCG(SignedTopkMetric):
         \mathrm{DislikeNDCG@k} = \frac{1}{|U|} \sum_{u \in U}
         \frac{\sum_{j=1}^{k} [L_{u,j} \in T^-_u] / \log_2(j+1)}{\sum_{j=1}^{\min(k, |T^-_u|)} 1 / \log_2(j+1)}
 
-    The anti-NDCG of Sánchez & Bellogín (RecSys 2018), with RecBole's binary gains; the graded relative is
-    nDCL of Frolov & Oseledets (RecSys 2016). Dislikes are the only gain, so that it stays in [0, 1]: an NDCG
-    with negative gains for them has no bounds (Gienapp et al., CIKM 2020).
+    The anti-NDCG of Sánchez & Bellogín (RecSys 2018), with RecBole's binary gains. Dislikes are the only gain: an
+    NDCG with negative gains for them has no bounds (Gienapp et al., CIKM 2020).
     """
 
     smaller = True
@@ -165,11 +146,9 @@ class DislikeShare(SignedTopkMetric):
         \frac{|L_u \cap T^-_u|}{|L_u \cap (T^+_u \cup T^-_u)|},
         \qquad U_k = \{u \in U : L_u \cap (T^+_u \cup T^-_u) \neq \emptyset\}
 
-    The mean over users, not the share of all such recommendations pooled: every user weighs the same, as in
-    all of RecBole's metrics (pooled, the few users with hundreds of held-out dislikes would decide it), and
-    values per user can be compared in pairs. The price: ``U_k`` depends on the model and on ``k``; a list
-    without any known item says nothing and its user does not count. Related to the anti-precision of Sánchez
-    & Bellogín (RecSys 2018), which divides by ``k`` and so takes recommending nothing known for quality.
+    Every user weighs the same, so that values per user can be compared in pairs. The price: ``U_k`` depends on the
+    model and on ``k``. The anti-precision of Sánchez & Bellogín (RecSys 2018) divides by ``k`` and so takes
+    recommending nothing known for quality.
     """
 
     smaller = True
@@ -186,12 +165,9 @@ class DeltaRecall(SignedTopkMetric):
         \mathrm{DeltaRecall@k} = \frac{1}{|U|} \sum_{u \in U} \left(
         \frac{|L_u \cap T^+_u|}{|T^+_u|} - \frac{|L_u \cap T^-_u|}{|T^-_u|} \right)
 
-    After ΔHR of PNFRec (RecSys 2025, arXiv 2508.14786). There one item per user is held out, so likes and
-    dislikes come from different users and the averages over them are subtracted. With both kinds held out of
-    a user the difference can be taken within the user: what kind of user has dislikes then does not enter,
-    and its values can be tested in pairs. It is the Recall of the users who count minus
-    :class:`DislikeRecall`, but not the printed Recall minus it, which is also over users without a held-out
-    dislike.
+    After ΔHR of PNFRec (RecSys 2025, arXiv 2508.14786), but within each user, so that what kind of user has dislikes
+    does not enter. It is the Recall of the users who count minus :class:`DislikeRecall`, not the printed Recall minus
+    it, which is also over users without a held-out dislike.
     """
 
     def metric_info(self, held: HeldOut) -> FloatArray:
@@ -200,10 +176,9 @@ class DeltaRecall(SignedTopkMetric):
 
 
 class DeltaNDCG(SignedTopkMetric):
-    r"""NDCG of the held-out likes minus NDCG of the held-out dislikes; higher is better, in [-1, 1].
+    """NDCG of the held-out likes minus NDCG of the held-out dislikes; higher is better, in [-1, 1].
 
-    ΔNDCG of PNFRec (RecSys 2025, arXiv 2508.14786), taken per user for the reason given at
-    :class:`DeltaRecall`; both NDCGs are RecBole's, as in :class:`DislikeNDCG`.
+    ΔNDCG of PNFRec (RecSys 2025, arXiv 2508.14786), taken per user as :class:`DeltaRecall` is.
     """
 
     def metric_info(self, held: HeldOut) -> FloatArray:
@@ -219,14 +194,11 @@ class SignAUC(PerUserMetric):
         \sum_{i \in T^+_u} \sum_{j \in T^-_u}
         \left( [s_{ui} > s_{uj}] + \tfrac{1}{2} [s_{ui} = s_{uj}] \right)
 
-    The area under the ROC curve of each user with the explicit dislikes as the negatives (Mann & Whitney 1947
-    for the ties; RecBole's GAUC takes everything unknown as negative and weighs users by their likes). It has
-    no ``k``, and it is the only one here that can't be improved by keeping away from rated items altogether.
+    The area under the ROC curve of each user with the explicit dislikes as the negatives. It has no ``k``, and is the
+    only one here that can't be improved by keeping away from rated items altogether.
 
-    ``T⁺`` and ``T⁻`` are distinct items whose score is not -inf: a masked item has no score of the model, and
-    users left without a like or a dislike do not count. On KuaiRand, where test pairs recur in training,
-    popularity has .55 so; with masked items as last of all it would have .57. A model that filters items out
-    itself should therefore push them down by a finite amount.
+    ``T⁺`` and ``T⁻`` are distinct items whose score is not -inf: a model that filters items out itself should push
+    them down by a finite amount. Users left without a like or a dislike do not count.
     """
 
     metric_need = [SIGN_AUC]  # noqa: RUF012 (RecBole's convention)
@@ -244,10 +216,7 @@ METRICS: dict[str, type[PerUserMetric]] = {
 
 
 def register(evaluator_register_module: ModuleType, metrics: Mapping[str, type[AbstractMetric]] = METRICS) -> None:
-    """Enter metrics into the tables of ``recbole.evaluator.register``; a second call changes nothing.
-
-    In place, because RecBole's other modules hold the tables themselves.
-    """
+    """Enter metrics into the tables of ``recbole.evaluator.register``, in place; a second call changes nothing."""
     tables: Any = evaluator_register_module
     for class_name, metric in metrics.items():
         name = class_name.lower()
@@ -256,12 +225,6 @@ def register(evaluator_register_module: ModuleType, metrics: Mapping[str, type[A
         tables.metric_types[name] = metric.metric_type
         if metric.smaller and name not in tables.smaller_metrics:
             tables.smaller_metrics.append(name)
-
-
-def mean_of_counted(values: FloatArray) -> float:
-    """Return the mean of the values that are not nan; nan where all are."""
-    counted = values[~np.isnan(values)]
-    return float(counted.mean()) if len(counted) else float("nan")
 
 
 def of_both_signs(values: FloatArray, n_likes: CountArray, n_dislikes: CountArray) -> FloatArray:
@@ -284,11 +247,7 @@ def result_key(metric: AbstractMetric) -> str:
 
 
 def collected(dataobject: Any, name: str, metric: str) -> Any:
-    """Return what was collected under a name, for a metric that needs it.
-
-    Raises:
-        UsageError: nothing was: the evaluation was not one of signed data with full sorting.
-    """
+    """Return what was collected under a name; refuse an evaluation of unsigned data or without full sorting."""
     if name not in dataobject:
         raise unsigned_error([metric], "this evaluation collected no held-out dislikes")
     return dataobject.get(name)
@@ -314,8 +273,8 @@ def dislike_share_at(like: npt.NDArray[np.bool_], dislike: npt.NDArray[np.bool_]
     return np.cumsum(dislike, axis=1) / known
 
 
-def hit_at(hits: npt.NDArray[np.bool_]) -> FloatArray:
-    """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0."""
+def hit_at(hits: npt.NDArray[np.bool_], relevant: CountArray | None = None) -> FloatArray:
+    """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0, whatever is ``relevant``."""
     return np.asarray(np.cumsum(hits, axis=1) > 0, dtype=np.float64)
 
 
@@ -326,9 +285,8 @@ class PooledNDCG(TopkMetric):
         \mathrm{PooledNDCG@k} = \frac{\sum_{u} \sum_{j=1}^{k} [L_{u,j} \in T^+_u] / \log_2(j+1)}
         {\sum_{u} \sum_{j=1}^{\min(k, |T^+_u|)} 1 / \log_2(j+1)}
 
-    The ``NDCG`` of Yambda's benchmark (arXiv 2505.22238), for comparison with its published figures. RecBole's NDCG is
-    the mean of each user's ratio. Here users with many held-out likes weigh more, up to k of them, and there is no
-    value per user, so that it takes part in no test.
+    The ``NDCG`` of Yambda's benchmark (arXiv 2505.22238), in which users with many held-out likes weigh more. There is
+    no value per user, so that it takes part in no test.
     """
 
     smaller = False
@@ -345,8 +303,7 @@ class PooledNDCG(TopkMetric):
         return {f"pooledndcg@{k}": round(float(values[k - 1]), self.decimal_place) for k in self.topk}
 
 
-POOLED_METRICS: dict[str, type[AbstractMetric]] = {"PooledNDCG": PooledNDCG}
-"""NDCG as a ratio of means, which some benchmarks print under the name of NDCG."""
+POOLED_METRICS: dict[str, type[AbstractMetric]] = {"PooledNDCG": PooledNDCG}  # NDCG as a ratio of means, as some print
 
 
 # ---- metrics from outside this package ----

@@ -1,8 +1,4 @@
-"""The test metrics of every user, of an evaluation that RecBole only reports as means.
-
-A metric is per user if RecBole takes a plain mean of one value per user: Recall, NDCG, MRR, MAP, Hit, Precision,
-AveragePopularity and the metrics of this package, but not GAUC (weighted by likes) or ItemCoverage (of all lists).
-"""
+"""The test metrics of every user, where a metric is a plain mean of them (not GAUC, weighted, or ItemCoverage)."""
 
 from __future__ import annotations
 
@@ -27,23 +23,16 @@ class Recorded:
     """What an evaluation gave; nothing is computed before it is asked for, so that the evaluation can be timed."""
 
     user_field: str
-    metrics: dict[str, Any] = field(default_factory=dict)
-    """RecBole's metrics by name."""
-    batches: list[torch.Tensor] = field(default_factory=list)
-    """The internal user ids of each batch, in order."""
-    struct: Any = None
-    """RecBole's ``DataStruct``; None before the end of an evaluation."""
+    metrics: dict[str, Any] = field(default_factory=dict)  # RecBole's metrics by name
+    batches: list[torch.Tensor] = field(default_factory=list)  # the internal user ids of each batch, in order
+    struct: Any = None  # RecBole's `DataStruct`; None before the end of an evaluation
 
     def users(self) -> npt.NDArray[np.int64]:
         """Return ``[n_users]`` internal ids in the order of the values."""
         return torch.cat(self.batches).numpy() if self.batches else np.zeros(0, dtype=np.int64)
 
     def values(self) -> dict[str, FloatArray]:
-        """Return ``[n_users]`` values by result key (``recall@20``); nan where a user does not count.
-
-        Empty where there was no evaluation, no metric is per user, or rows are not users: a user is ranked more than
-        once, as a sequential model's test cases may have it.
-        """
+        """Return ``[n_users]`` values by result key, nan where a user doesn't count; empty where rows are not users."""
         users = self.users()
         if self.struct is None or not len(users) or len(np.unique(users)) != len(users):
             return {}

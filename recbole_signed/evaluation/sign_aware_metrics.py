@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_signed.data.edge_groups import in_group, split_group
@@ -14,7 +12,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     DISLIKE,
     VERDICTS,
-    CountArray,
+    AtEveryK,
     FloatArray,
     HeldOut,
     PerUserMetric,
@@ -25,8 +23,7 @@ from recbole_signed.evaluation.metrics import (
     result_key,
 )
 
-TOPK = "rec.topk"
-"""RecBole's own name of what it collects of a ranking: ``[n_users, max_k + 1]``, hits and the number of likes."""
+TOPK = "rec.topk"  # RecBole's `[n_users, max_k + 1]`: hits, and the number of likes
 DEFAULT_GAMMA = 1.0
 
 
@@ -35,22 +32,17 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
 
     After Kim, Hwang & Park, "What Gets Measured Gets Managed: Sign-aware Recommendation Needs Sign-aware Evaluation",
     arXiv 2609.33346: a disliked item has the gain :math:`-\gamma`. **The denominators are RecBole's**, those of the
-    likes alone. The best list holds likes and no dislike, so its value is that of RecBole's best list: 1 stays the
-    best value at every :math:`\gamma`, values at two of them can be compared, and 0 is RecBole's metric to the last
-    digit. The paper's own denominators could not be read; this is the choice that keeps these properties. A
-    value may be negative, and no lower bound holds for all users: it is :math:`-\gamma` times the dislikes in the list,
-    over the likes that are held out. (A denominator of the dislikes' own gives
-    :class:`DeltaRecall`, which weighs the only dislike of a user as much as all of its likes.)
+    likes alone: 1 stays the best value at every :math:`\gamma`, and 0 is RecBole's metric to the last digit. The
+    paper's own denominators could not be read; this is the choice that keeps these properties. A value may be
+    negative, without a lower bound.
 
-    The users are RecBole's: those with a held-out like. A user without a held-out dislike counts as in RecBole's
-    metric. An item with both signs has the gain :math:`1 - \gamma`.
-
-    ``signed_gamma`` is :math:`\gamma`, a number of 0 or more (1 by default) or a list of them. ``signedndcg@20`` is of
-    the first; of a list, each has a result of its own too, such as ``signedndcg@20[gamma 0.5]``. All of these names
-    can be ``valid_metric``.
+    The users are RecBole's: those with a held-out like. An item with both signs has the gain :math:`1 - \gamma`.
+    ``signed_gamma`` is :math:`\gamma`, a number of 0 or more (1 by default) or a list of them; ``signedndcg@20`` is of
+    the first, and each of a list has a result such as ``signedndcg@20[gamma 0.5]``, which can be ``valid_metric``.
     """
 
     metric_need = [TOPK, VERDICTS]  # noqa: RUF012 (RecBole's convention)
+    at_every_k: AtEveryK  # RecBole's metric
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -78,20 +70,10 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
     def _values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
         """Yield ``[n_users, max_k]`` for each gamma, and what follows its names."""
         held = self.used_info(dataobject)
-        gain, loss = self.value_of(held.like, held.n_likes), self.value_of(held.dislike, held.n_likes)
+        gain, loss = (self.at_every_k(shown, held.n_likes) for shown in (held.like, held.dislike))
         yield "", gain - self.gammas[0] * loss
         for label, gamma in zip(gamma_labels(self.gammas), self.gammas, strict=False):
             yield in_group("", label), gain - gamma * loss
-
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """Return ``[n_users, max_k]``, RecBole's metric at every ``k`` with the items ``shown`` for its hits.
-
-        Args:
-            shown: ``[n_users, max_k]``, the ranks at which a like (or a dislike) stands.
-            n_likes: ``[n_users]``, what the denominator knows of.
-        """
-        raise NotImplementedError
 
 
 class SignedRecall(SignAwareMetric):
@@ -104,10 +86,7 @@ class SignedRecall(SignAwareMetric):
     :math:`U^+` are the users with a held-out like; see the page of metrics for :math:`\gamma` and the denominator.
     """
 
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """See :meth:`SignAwareMetric.value_of`."""
-        return recall_at(shown, n_likes)
+    at_every_k = staticmethod(recall_at)
 
 
 class SignedNDCG(SignAwareMetric):
@@ -120,10 +99,7 @@ class SignedNDCG(SignAwareMetric):
     The denominator is the DCG of the best list, which holds likes alone; see the page of metrics.
     """
 
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """See :meth:`SignAwareMetric.value_of`."""
-        return ndcg_at(shown, n_likes)
+    at_every_k = staticmethod(ndcg_at)
 
 
 class SignedHit(SignAwareMetric):
@@ -134,18 +110,11 @@ class SignedHit(SignAwareMetric):
         [L_u \cap T^+_u \neq \emptyset] - \gamma [L_u \cap T^-_u \neq \emptyset] \right)
     """
 
-    @staticmethod
-    def value_of(shown: npt.NDArray[np.bool_], n_likes: CountArray) -> FloatArray:
-        """See :meth:`SignAwareMetric.value_of`."""
-        return hit_at(shown)
+    at_every_k = staticmethod(hit_at)
 
 
 def signed_gammas(value: Any) -> tuple[float, ...]:
-    """Return the gammas that ``signed_gamma`` gives; :data:`DEFAULT_GAMMA` for None.
-
-    Raises:
-        UsageError: it is not one or several finite numbers of 0 or more, whose names differ.
-    """
+    """Return the gammas that ``signed_gamma`` gives; :data:`DEFAULT_GAMMA` for None."""
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     values = [DEFAULT_GAMMA] if value is None else list(values)
     numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
@@ -175,5 +144,4 @@ SIGN_AWARE_METRICS: dict[str, type[PerUserMetric]] = {
     metric.__name__: metric for metric in (SignedRecall, SignedNDCG, SignedHit)
 }
 """The metrics of this module by class name, as they are written under ``metrics:``."""
-WITH_GAMMA = frozenset(name.lower() for name in SIGN_AWARE_METRICS)
-"""The same names in lower case: the metrics that have a result for each gamma."""
+WITH_GAMMA = frozenset(name.lower() for name in SIGN_AWARE_METRICS)  # they have a result for each gamma

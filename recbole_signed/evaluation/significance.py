@@ -1,19 +1,8 @@
 """Is one model better than another, or were the users that were asked just lucky? Paired tests over users.
 
-Everything here takes differences per user, ``[n_users, n_comparisons]``: positive where the first model is the better
-one, nan where a user does not count for a comparison. So "better" is one direction for all metrics, and it is the
-alternative of every one-sided test: a small ``p_better`` says that the first model is better. (RecBole's
-``significance_test.py`` calls ``ttest_rel(ours, baseline, alternative="less")``: there a small p says that ours is
-worse, and a model that is better in every run gets p = 1. It also pairs runs, of which there are ten, not users.)
-
-**Which test.** The t test and the sign-flip permutation test ask about the mean difference, which is what a table
-shows, and agree on more than a few dozen users (Smucker, Allan & Carterette, "A comparison of statistical
-significance tests for information retrieval evaluation", CIKM 2007). The permutation test needs no distribution, but
-its p is never below 1 / (resamples + 1). Wilcoxon's test asks if the differences lie symmetrically about 0: a model
-that is a little better for many users and much worse for a few can win it and lose on the mean. Users are the units,
-so all of this speaks of other users of the same data, not of other data sets.
-
-NumPy and SciPy alone.
+All take differences per user, ``[n_users, n_comparisons]``: positive where the first model is better, nan where a user
+does not count; a small ``p_better`` says that it is better. The t test and the sign-flip test ask about the mean
+(Smucker, Allan & Carterette, CIKM 2007), Wilcoxon's about symmetry. All speak of other users of the same data.
 """
 
 from __future__ import annotations
@@ -26,31 +15,21 @@ import numpy.typing as npt
 from scipy import stats
 
 FloatArray = npt.NDArray[np.float64]
-Progress = Callable[[float], None]
-"""Called with the share of the work that is done, from 0 to 1."""
-
+Progress = Callable[[float], None]  # called with the share of the work that is done, from 0 to 1
 RESAMPLES = 10_000
 ALPHA = 0.05
 T, WILCOXON, PERMUTATION = "t", "wilcoxon", "permutation"
 TESTS = (T, WILCOXON, PERMUTATION)
-DECIMALS = 6
-"""Differences count to this decimal: values are kept as float32, and what is equal on paper differs in the eighth.
-
-Ties and zeros decide ranks and sign patterns, so they must stay what they are; metrics are shares of 1.
-"""
-
-_CHUNK_CELLS = 1 << 18
-"""Cells of resamples x users at a time: some 2 MB in each array, which stay in a core's cache."""
+DECIMALS = 6  # differences count to this decimal: values are float32, and ties and zeros decide ranks and sign patterns
+_CHUNK_CELLS = 1 << 18  # cells of resamples x users at a time: some 2 MB in each array, which stay in a core's cache
 
 
 @dataclass(frozen=True)
 class PValues:
     """The p-values of one test, ``[n_comparisons]`` each; nan where it has no answer, as with fewer than two users."""
 
-    better: FloatArray
-    """Of "no better", against "the first model is better"."""
-    two_sided: FloatArray
-    """Of "no difference", against "one of the two is better"."""
+    better: FloatArray  # of "no better", against "the first model is better"
+    two_sided: FloatArray  # of "no difference", against "one of the two is better"
 
     def holm(self) -> PValues:
         """Return them corrected by :func:`holm`, each kind as a family of its own."""
@@ -66,11 +45,7 @@ class ConfidenceInterval:
 
 
 def paired_t(differences: FloatArray) -> PValues:
-    """Student's paired t test on each column of ``[n_users, n_comparisons]``.
-
-    Where all differences are equal to :data:`DECIMALS`, there is no variance to measure the mean by: p is nan, and not
-    the 0 of a statistic without end, however few users there are. It is 1 if they are 0.
-    """
+    """Student's paired t test on each column; p is nan where all differences are equal, 1 where they are 0."""
 
     def test(values: FloatArray, alternative: str) -> float:
         rounded = values.round(DECIMALS)
@@ -82,12 +57,7 @@ def paired_t(differences: FloatArray) -> PValues:
 
 
 def wilcoxon(differences: FloatArray) -> PValues:
-    """Wilcoxon's signed-rank test on each column of ``[n_users, n_comparisons]``; differences of 0 are left out.
-
-    SciPy's own: the exact distribution for up to 50 differences without ties, the normal one with its correction for
-    ties, and none for continuity, otherwise; newer versions of SciPy try all signs of up to 13 with ties. p is 1 where
-    all differences are 0.
-    """
+    """Wilcoxon's signed-rank test (SciPy's) on each column; differences of 0 are left out, p is 1 where all are 0."""
 
     def test(values: FloatArray, alternative: str) -> float:
         rounded = values.round(DECIMALS)
@@ -111,19 +81,9 @@ def sign_flip(
 ) -> PValues:
     """Paired permutation test of the mean difference: the two models of each user are swapped at random.
 
-    Under "no difference" a user's difference is as likely with the other sign. p is the share of sign patterns that
-    make the mean at least as large as it is (two-sided: as far from 0), the pattern seen counted in: (1 + hits) /
-    (1 + resamples). Where all ``n_users``, those who do not count in a column included, have no more than
-    ``resamples`` patterns, all are tried and p is exact. The result is that of ``scipy.stats.permutation_test`` with
-    ``permutation_type="samples"``; here all comparisons share their patterns and are one product of matrices.
-
-    Args:
-        differences: ``[n_users, n_comparisons]``.
-        resamples: random patterns, 1 or more; the smallest p is 1 / (resamples + 1).
-        seed: of the patterns; p of a column does not depend on the other columns.
-        progress: called now and then.
-
-    Memory: a few MB beside the differences; time: resamples * n_users * n_comparisons multiplications.
+    p is (1 + hits) / (1 + resamples), or exact by all patterns where they are no more. As
+    ``scipy.stats.permutation_test`` with ``permutation_type="samples"``, for all comparisons in one product of
+    matrices.
     """
     values = np.nan_to_num(differences.round(DECIMALS))  # a user who does not count adds 0 under either sign
     seen = values.sum(axis=0)
@@ -177,20 +137,7 @@ def bootstrap(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ConfidenceInterval:
-    """Percentile intervals of the mean differences, by drawing as many users as there are, with replacement.
-
-    A user who does not count in a column is drawn, too, and then left out of its mean: how many count varies with the
-    users, as the mean does.
-
-    Args:
-        differences: ``[n_users, n_comparisons]``.
-        level: of each interval by itself (nothing is corrected for their number), such as 0.95.
-        resamples: drawings, shared by all comparisons.
-        seed: of the drawings; the interval of a column does not depend on the other columns.
-        progress: called now and then.
-
-    Memory: ``resamples * n_comparisons`` numbers and a few MB.
-    """
+    """Percentile intervals of the mean differences, by drawing users with replacement; of each column by itself."""
     n_users, n_comparisons = differences.shape
     known = ~np.isnan(differences)
     values, everybody = np.nan_to_num(differences), bool(known.all())
@@ -217,17 +164,7 @@ def bootstrap(
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:
-    """Holm's step-down correction: with m p-values, the chance of any false claim among them stays below alpha.
-
-    The smallest p is multiplied by m, the next one by m - 1 and so on; none becomes smaller than the one before it or
-    larger than 1 (Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 1979).
-
-    Args:
-        p: ``[m]``; nan is not a test: it stays nan and does not count in m.
-
-    Returns:
-        ``[m]`` adjusted p-values in the order of ``p``, to be compared with alpha itself.
-    """
+    """Holm's step-down correction (Scand. J. Stat. 1979) of p-values ``[m]``; nan is no test and stays nan."""
     given = np.asarray(p, dtype=np.float64)
     adjusted = np.full(given.shape, np.nan)
     tested = np.flatnonzero(~np.isnan(given))
@@ -238,11 +175,7 @@ def holm(p: npt.ArrayLike) -> FloatArray:
 
 
 def mean_over_seeds(values: FloatArray) -> FloatArray:
-    """Return ``[n_users, n_metrics]``, each user's mean of ``[n_seeds, n_users, n_metrics]`` over seeds with a value.
-
-    A user is one unit, however often a model was trained: taking every seed's value for a user of its own would make
-    the tests sure of differences that are only those of one training.
-    """
+    """Return each user's mean of ``[n_seeds, n_users, n_metrics]`` over seeds with a value: a user is one unit."""
     known = ~np.isnan(values)
     n_known = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)

@@ -13,20 +13,13 @@ from recbole_signed.data.edge_groups import split_group
 from recbole_signed.evaluation.group_metrics import GROUP_METRICS
 from recbole_signed.evaluation.sign_aware_metrics import WITH_GAMMA, gamma_labels, gamma_of, signed_gammas
 
-IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)
-"""Metrics without a result of their own name, by which nothing can be chosen."""
+IN_GROUPS = frozenset(name.lower() for name in GROUP_METRICS)  # without a result of their own name: no choice
 
-LEFT_OUT = 0.2
-"""Share of the dislikes of a validation part from which on it is said that a sign-aware metric leaves them out."""
+LEFT_OUT = 0.2  # share of validation dislikes from which on their absence from a choice is said
 
 
 def is_evaluated(config: Any, result: str) -> bool:
-    """Whether a run has a result, such as ``NDCG@10``, ``SignAUC`` or ``SignedNDCG@10[gamma 2]``.
-
-    Args:
-        config: RecBole's, with ``metrics``, ``topk`` and ``signed_gamma``.
-        result: in any case of letters.
-    """
+    """Whether a run has a result, such as ``NDCG@10``, ``SignAUC`` or ``SignedNDCG@10[gamma 2]``, in any case."""
     name, length = split_length(result)
     if name.lower() not in [each.lower() for each in config["metrics"]]:
         return False
@@ -38,11 +31,7 @@ def is_evaluated(config: Any, result: str) -> bool:
 
 
 def has_length(metric: str) -> bool:
-    """Whether a metric's results are per length of the list (``recall@10``) rather than one number (``signauc``).
-
-    Args:
-        metric: a name that RecBole knows, in any case of letters.
-    """
+    """Whether a metric's results are per length of the list (``recall@10``) rather than one number (``signauc``)."""
     kind = metrics_dict[metric.lower()]
     return issubclass(kind, TopkMetric) or "rec.items" in kind.metric_need
 
@@ -54,17 +43,7 @@ def split_length(result: str) -> tuple[str, int | None]:
 
 
 def dislikes_left_out(config: Any, valid_data: Any) -> str | None:
-    """Return what to say where choices by a sign-aware metric see dislikes as cheaper than they are over all users.
-
-    RecBole evaluates users with a held-out like. In a small part many users have held-out dislikes alone.
-
-    Args:
-        config: RecBole's, with ``valid_metric`` and ``signed_gamma``.
-        valid_data: loader of the validation part.
-
-    Returns:
-        None where nothing is chosen by dislikes, or less than :data:`LEFT_OUT` of them are left out.
-    """
+    """Return what to say where a sign-aware metric misses dislikes of users without a held-out like; or None."""
     gamma, part = gamma_of(config["valid_metric"], config["signed_gamma"]), valid_data._dataset
     if not gamma or not len(getattr(part, "neg_feat", ())):
         return None

@@ -1,12 +1,7 @@
-r"""Leading eigenvectors of :math:`R^T R`, however close its eigenvalues are, by Chebyshev-filtered subspace iteration.
+"""Leading eigenvectors of :math:`R^T R`, however close its eigenvalues are, by Chebyshev-filtered subspace iteration.
 
-Each pass of a subspace iteration multiplies a direction by its eigenvalue. Of a sparse matrix the eigenvalues around
-the last wanted one differ by some hundredths, so that passes tell them apart only after dozens. A Chebyshev polynomial
-of the same degree separates them faster: it is small on the interval of what is unwanted and grows steeply above it
-(Zhou, Saad, Tiago, Chelikowsky, "Self-consistent-field calculations using Chebyshev-filtered subspace iteration",
-J. Comput. Phys. 219, 2006). Where the interval ends, and the leading eigenvectors, whose growth would drown the others
-in rounding, come from a few steps of block Lanczos, whose quadrature also estimates the spectral density (Lin, Saad,
-Yang, "Approximating spectral densities of large matrices", SIAM Review 58, 2016).
+Zhou, Saad, Tiago, Chelikowsky, J. Comput. Phys. 219, 2006. The filtered interval and what leads too far come from some
+steps of block Lanczos, whose quadrature estimates the spectral density (Lin, Saad, Yang, SIAM Review 58, 2016).
 """
 
 from __future__ import annotations
@@ -32,22 +27,14 @@ from recbole_signed.graph.spectral import (
     split,
 )
 
-KRYLOV_BLOCK, KRYLOV_STEPS = 16, 12
-"""Columns and steps of the block Lanczos that begins."""
-CONVERGED = 1e-2
-"""Residual, over the eigenvalue, below which a leading vector is taken as it is and kept out of the filter."""
-GROWTH = 1e6
-"""By how much a filter may let directions grow over each other: float32 has that much room."""
-ENOUGH = 1e5
-"""By how much the last wanted direction has to grow over the unwanted ones; more changes nothing."""
-
-OVERSAMPLING = 64
-"""Vectors beyond the wanted ones that are iterated."""
-BLOCK = 32
-"""Vectors beyond the wanted ones that are kept for a warm start."""
+KRYLOV_BLOCK, KRYLOV_STEPS = 16, 12  # columns and steps of the block Lanczos that begins
+CONVERGED = 1e-2  # residual, over the eigenvalue, below which a leading vector is kept out of the filter
+GROWTH = 1e6  # by how much a filter may let directions grow over each other: float32 has that much room
+ENOUGH = 1e5  # by how much the last wanted direction has to grow over the unwanted ones; more changes nothing
+OVERSAMPLING = 64  # vectors beyond the wanted ones that are iterated
+BLOCK = 32  # vectors beyond the wanted ones that are kept for a warm start
 GOLDEN, MIX = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-STEEP = 1e-4
-"""Smallest end of the interval, over the largest eigenvalue: a passage through the rest needs no polynomial."""
+STEEP = 1e-4  # smallest end of the interval, over the largest eigenvalue: more needs no polynomial
 
 
 def leading_factors(
@@ -58,17 +45,9 @@ def leading_factors(
     keys: npt.NDArray[np.int64] | None = None,
     start: torch.Tensor | None = None,
 ) -> RightFactors:
-    """Return the ``k`` leading right singular vectors, converged as far as anything that is made of them depends on it.
+    """Return the ``k`` leading right singular vectors of a CSR matrix, as far converged as what is made of them needs.
 
-    The sign of each vector is such that its entry of largest size is positive. The same arguments give the same result.
-
-    Args:
-        matrix: float32 CSR ``[n_rows, n_columns]``.
-        k: how many.
-        degree: of the polynomials together, which is the number of products with the whole block; fewer are made where
-            that is enough.
-        keys: of the columns, ``[n_columns]``, from which the random start follows; else their numbers.
-        start: the ``block`` of a similar matrix, which takes half the degree.
+    ``degree``: of all polynomials, half from ``start``, the ``block`` of a similar matrix; ``keys`` seed the columns.
     """
     n = matrix.shape[1]
     width = min(k + OVERSAMPLING, n)
@@ -104,14 +83,7 @@ def random_signs(keys: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.floa
 
 
 def ritz_pairs(operator: GramOperator, panels: list[Panel]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the Ritz values of a nearly orthonormal block, descending, and what turns it into the Ritz vectors.
-
-    From a product with the block, which is smaller on the side of the columns; where the values are so far apart that
-    the small ones are rounding there, from their energies.
-
-    Returns:
-        the values, float64 ``[width]``; float64 ``[width, width]``.
-    """
+    """Return the Ritz values of a nearly orthonormal block, descending, and what turns it into the Ritz vectors."""
     inverse = torch.linalg.inv(torch.linalg.cholesky(gram_of(panels, torch.float32)))
     products = gram_of(panels, torch.float32, operator.squared([panel.copy() for panel in panels]))
     values, vectors = torch.linalg.eigh(inverse @ (products + products.T) @ inverse.T / 2)
@@ -124,14 +96,10 @@ def ritz_pairs(operator: GramOperator, panels: list[Panel]) -> tuple[torch.Tenso
 class Survey:
     """What is known of the spectrum before the filter."""
 
-    leading: torch.Tensor
-    """Eigenvectors that have converged, ``[n, r]``."""
-    following: float
-    """The largest eigenvalue after theirs."""
-    bound: float
-    """About the eigenvalue after the ``width`` largest ones."""
-    last: float
-    """About the last of the ``k`` largest ones."""
+    leading: torch.Tensor  # eigenvectors that have converged, `[n, r]`
+    following: float  # the largest eigenvalue after theirs
+    bound: float  # about the eigenvalue after the `width` largest ones
+    last: float  # about the last of the `k` largest ones
 
     @classmethod
     def of(cls, operator: GramOperator, start: npt.NDArray[np.float32], k: int, width: int) -> Survey:
@@ -169,14 +137,7 @@ class Survey:
 
 
 def filtered(operator: GramOperator, start: npt.NDArray[np.float32], survey: Survey, degree: int) -> list[Panel]:
-    """Return what the polynomials make of ``start``, and the leading vectors: nearly orthonormal, ``[n, width]``.
-
-    Args:
-        operator: of the matrix.
-        start: ``[n, width - r]``, in which none of the r leading vectors is needed.
-        survey: of the spectrum.
-        degree: of all polynomials together; less where less is enough.
-    """
+    """Return what the polynomials make of ``start``, and the leading vectors: nearly orthonormal, ``[n, width]``."""
     degree = max(1, min(degree, ceil(acosh(ENOUGH) / _slope(survey.last, survey.bound))))
     stages = ceil(degree / _most(survey.following, survey.bound))
     panels = split(start)

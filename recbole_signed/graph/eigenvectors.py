@@ -1,7 +1,4 @@
-"""Leading eigenvectors to full precision, for filters that cut off sharply: of a Gram matrix, of a signed Laplacian.
-
-Randomised iteration (:mod:`~recbole_signed.graph.spectral`) is faster, and enough where later vectors weigh little.
-"""
+"""Leading eigenvectors to full precision, for filters that cut off sharply: of a Gram matrix, of a signed Laplacian."""
 
 from __future__ import annotations
 
@@ -20,24 +17,16 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from recbole_signed.graph.spectral import inverse_power
 
 FloatArray = npt.NDArray[np.float64]
-
-DENSE_BELOW = 512
-"""Sides of at most that many nodes, or of at most four times the number of vectors, are decomposed densely."""
-EQUAL = 10
-"""Decimals of the squared singular values, over the largest one, that have to differ for an order."""
-NULL = 1e-12
-"""Squared singular values below this part of the largest one are zero up to rounding."""
-KEPT_BYTES = 1 << 29
-"""Bytes of the decompositions that :func:`kept_eigenvectors` keeps."""
+DENSE_BELOW = 512  # nodes of a side up to which it is decomposed densely, or four times the vectors
+EQUAL = 10  # decimals of the squared singular values, over the largest one, that have to differ for an order
+NULL = 1e-12  # squared singular values below this part of the largest one are zero up to rounding
+KEPT_BYTES = 1 << 29  # bytes of the decompositions that `kept_eigenvectors` keeps
 _kept: ContextVar[OrderedDict[bytes, tuple[FloatArray, FloatArray]] | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
 def kept_eigenvectors() -> Iterator[None]:
-    """Let :func:`gram_eigenvectors` give what it has found for the same matrix and ``k`` again, up to a size.
-
-    For searches: most of what is tuned in a filter does not enter the matrix, whose decomposition takes the time.
-    """
+    """Let :func:`gram_eigenvectors` keep what it finds for a matrix and ``k``, up to a size, for searches."""
     token = _kept.set(OrderedDict())
     try:
         yield
@@ -46,16 +35,10 @@ def kept_eigenvectors() -> Iterator[None]:
 
 
 def gram_eigenvectors(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray]:
-    r"""Return the ``k`` largest eigenvalues of :math:`M^T M`, descending, and its eigenvectors ``[n_columns, k]``.
+    """Return the ``k`` largest eigenvalues of :math:`M^T M`, descending, and its eigenvectors ``[n_columns, k]``.
 
-    Fewer where the matrix has a lower rank. By Lanczos from a fixed start, or densely where the side is small; each
-    connected component of the bipartite graph by itself: a normalised matrix has the eigenvalue 1 once in each, and
-    Lanczos finds an eigenvalue that occurs many times through rounding alone, if ever. Of equal eigenvalues, those of
-    larger components come first.
-
-    Args:
-        matrix: M, float64 ``[n_rows, n_columns]``.
-        k: how many.
+    By Lanczos or densely, each connected component by itself: Lanczos misses an eigenvalue, such as 1, that occurs
+    often.
     """
     kept = _kept.get()
     if kept is None:
@@ -124,26 +107,9 @@ def _of_connected(matrix: sp.csr_matrix, k: int) -> tuple[FloatArray, FloatArray
 def laplacian_eigenvectors(likes: sp.csr_matrix, dislikes: sp.csr_matrix, alpha: float, k: int) -> FloatArray:
     r"""Return the eigenvectors of :math:`L = (L^+ + \alpha L^-) / (1 + \alpha)` with the ``k`` smallest eigenvalues.
 
-    :math:`L^\pm = I - D_\pm^{-1/2} A^\pm D_\pm^{-1/2}` over users and items. Because the graph is bipartite,
-    :math:`L = I - \frac{1}{1+\alpha} \begin{pmatrix} 0 & M \\ M^T & 0 \end{pmatrix}` with the normalised
-    :math:`M = \hat P + \alpha \hat N`, and the wanted vectors are :math:`(u, v)/\sqrt 2` of the leading singular
-    triplets of M; they come from the Gram matrix of its smaller side, by Lanczos from a fixed start.
-
-    Eigenvectors of the eigenvalue 1 (singular value 0) are an arbitrary basis of what is left, and are left out, so
-    fewer than ``k`` come back where M has a lower rank. The sign of each vector makes the sum of its cubes positive,
-    so permuted nodes give permuted vectors.
-
-    Args:
-        likes: ``[n_users, n_items]``; entries above 1 count that often.
-        dislikes: of the same shape.
-        alpha: weight of the dislikes, above -1; positive: disliked pairs lie near each other, as liked ones do.
-        k: how many vectors.
-
-    Returns:
-        float64 ``[n_users + n_items, at most k]``, by ascending eigenvalue, orthonormal columns.
-
-    Raises:
-        ValueError: ``alpha`` is -1 or less: the order of the eigenvalues would turn round.
+    :math:`L^\pm = I - D_\pm^{-1/2} A^\pm D_\pm^{-1/2}`; they are :math:`(u, v)/\sqrt 2` of the leading singular
+    triplets of :math:`M = \hat P + \alpha \hat N`. Those of the eigenvalue 1 are left out. The sum of cubes of each is
+    positive.
     """
     if alpha <= -1:
         raise ValueError(f"alpha must be above -1, but is {alpha}")

@@ -1,9 +1,4 @@
-r"""Exact updates of :math:`P = (X^T X + \lambda I)^{-1}` when rows or columns of X change.
-
-Jeunen, Van Balen, Goethals, "Embarrassingly shallow auto-encoders for dynamic collaborative filtering", UMUAI 2022;
-here by the identities of Woodbury and of the Schur complement directly. Each costs :math:`O(n^2)` per changed row and
-agrees with a new inversion up to rounding, which adds up over many updates: in float32 refit now and then.
-"""
+r"""Exact updates of :math:`P = (X^T X + \lambda I)^{-1}` for changed rows (Jeunen et al., UMUAI 2022)."""
 
 from __future__ import annotations
 
@@ -19,33 +14,14 @@ from threadpoolctl import threadpool_limits
 from recbole_signed.errors import UsageError
 from recbole_signed.graph.sparse_kernels import rows_product
 
-BLOCK = 1024
-"""Rows that are mirrored at a time."""
-ONE_THREAD = 8192
-"""Items up to which LAPACK gets one thread.
-
-Those of OpenBLAS wait for each other at every block of columns by spinning: a second one costs a factor of ten on a
-busy machine, and brings little on a quiet one (a quarter at 17,700 items).
-"""
+BLOCK = 1024  # rows that are mirrored at a time
+ONE_THREAD = 8192  # items up to which LAPACK gets one thread: OpenBLAS' threads spin, slow on a busy machine
 
 
 def gram_inverse(
     matrix: sp.csr_matrix, ridge: float | npt.NDArray[np.float64], dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    r"""Return :math:`(X^T X + \lambda I)^{-1}`, ``[n_items, n_items]``, by Cholesky.
-
-    Memory: one matrix of ``n_items`` squared, in which LAPACK works in place, 4 bytes a cell in float32 (1.6 GB for
-    20,000 items), and the sparse slices of the product.
-
-    Args:
-        matrix: X, CSR ``[n_users, n_items]``.
-        ridge: lambda, above 0; or one for each item, ``[n_items]``.
-        dtype: of the result and of the computation, float32 or float64.
-
-    Raises:
-        ValueError: ``ridge`` is not positive, and the Gram matrix need not have an inverse.
-        UsageError: the matrix does not fit into the memory that is free.
-    """
+    r"""Return :math:`(X^T X + \lambda I)^{-1}` by Cholesky in place; ``ridge`` may be ``[n_items]``."""
     if not np.min(ridge) > 0:
         raise ValueError(f"the ridge must be positive, but is {np.min(ridge)}")
     n_items = matrix.shape[1]
@@ -75,22 +51,13 @@ def gram_inverse(
 
 
 def ease_scores(rows: sp.csr_matrix, inverse: torch.Tensor) -> torch.Tensor:
-    r"""Return :math:`x B` of rows x, with EASE's :math:`B_{ij} = -P_{ij} / P_{jj}`, :math:`B_{jj} = 0`.
-
-    Args:
-        rows: CSR float32 ``[n, n_items]``.
-        inverse: P of :func:`gram_inverse`, ``[n_items, n_items]``.
-    """
+    """Return :math:`x B` of rows x, with EASE's :math:`B_{ij} = -P_{ij} / P_{jj}`, :math:`B_{jj} = 0`."""
     known = torch.from_numpy(rows.toarray()).to(inverse.device)
     return known - rows_product(rows, inverse) / inverse.diagonal()
 
 
 def refuse_too_large(n_items: int, itemsize: int = 4, n_matrices: int = 1) -> None:
-    """Refuse matrices ``[n_items, n_items]`` that do not fit into the memory that is free.
-
-    Raises:
-        UsageError: says how much they need.
-    """
+    """Refuse matrices ``[n_items, n_items]`` that do not fit into the memory that is free."""
     needed = n_items**2 * itemsize * n_matrices
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -110,13 +77,7 @@ def replace_rows(inverse: torch.Tensor, old: sp.csr_matrix, new: sp.csr_matrix) 
     r"""Update ``inverse`` in place for r rows of X that change from ``old`` to ``new``, and return it.
 
     :math:`P \leftarrow P - P W (C^{-1} + W^T P W)^{-1} W^T P` with :math:`W = [x_1 .. x_r, x'_1 .. x'_r]` and
-    :math:`C = \mathrm{diag}(-1.., +1..)`. A new user has an empty old row, a forgotten one an empty new row; swapping
-    the two undoes an update.
-
-    Args:
-        inverse: ``[n_items, n_items]``.
-        old: CSR ``[r, n_items]``, exactly the rows that ``inverse`` was made of.
-        new: CSR ``[r, n_items]``.
+    :math:`C = \mathrm{diag}(-1.., +1..)`. A new user has an empty old row, a forgotten one an empty new row.
     """
     both = sp.vstack([old, new]).tocsr()
     columns, places = np.unique(both.indices, return_inverse=True)

@@ -10,11 +10,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-CELLS = 1 << 19
-"""Numbers that one chunk of rows holds: 2 MiB of float32, so that it stays in the cache; one row may need more."""
-ROWS_EACH = 64
-"""With fewer rows than one for so many nodes of the other side, turning these into another basis takes longer than it
-saves."""
+CELLS = 1 << 19  # numbers of one chunk of rows, 2 MiB of float32: it stays in the cache
+ROWS_EACH = 64  # with fewer rows than one for so many nodes of the other side, another basis takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -45,21 +42,11 @@ class SignedLeastSquares:
         gram: torch.Tensor | None = None,
         n_fixed: int | None = None,
     ) -> torch.Tensor:
-        r"""Return the minimiser of the objective for each row, the other side fixed: ``[n_rows, d]``.
+        r"""Return the minimiser of the objective for each row, the other side ``fixed [n_fixed, d]``: ``[n_rows, d]``.
 
-        :math:`(a_0 H^T H + \sum_s a_s \sum_{i \in N_s} h_i h_i^T + \lambda c^\nu I)\, w = \sum_s a_s y_s
-        \sum_{i \in N_s} h_i`. Costs :math:`O(|N| d^2 + d^3)` per row, in chunks of rows of similar length; a row
-        without edges gets zeros. Of many rows those with at most d/2 edges cost :math:`O(|N|^2 d + |N|^3)` each: in the
-        basis of the eigenvectors of :math:`H^T H` all that is not of the row's own edges is diagonal. For the item side
-        pass the transposes, for some rows only those rows.
-
-        Args:
-            likes: CSR ``[n_rows, n_fixed]``; what is stored counts, its values do not.
-            dislikes: of the same shape.
-            fixed: H, ``[n_fixed, d]``; the result has its type and device.
-            gram: ``fixed.T @ fixed``, if it is known already.
-            n_fixed: nodes of the other side, where ``fixed`` holds only those that the rows need and ``gram`` is that
-                of all.
+        :math:`(a_0 H^T H + \sum_s a_s \sum_{i \in N_s} h_i h_i^T + \lambda c^\nu I)\, w = \sum_s a_s y_s \sum_{i \in
+        N_s} h_i`. Rows with at most d/2 edges are solved in the eigenvectors of :math:`H^T H`. ``gram`` and
+        ``n_fixed`` are of the whole other side, of which ``fixed`` may hold what the rows need.
         """
         gram = fixed.T @ fixed if gram is None else gram
         edges = _Edges.join(likes, dislikes)
@@ -144,20 +131,16 @@ class _Edges:
 
 # ---- ridge regression from sparse features, of which the sums alone are kept ----
 
-BIAS_RIDGE = 1e-3
-"""Regularisation of the first feature, which every id with a row has: next to none."""
-PIECE = 20_000
-"""Ids whose features are multiplied at a time."""
+BIAS_RIDGE = 1e-3  # regularisation of the first feature, which every id with a row has: next to none
+PIECE = 20_000  # ids whose features are multiplied at a time
 
 
 @dataclass
 class RidgeSums:
     """The sums over ids that a ridge regression from features needs."""
 
-    gram: npt.NDArray[np.float64]
-    """F'F, ``[n_features, n_features]``."""
-    cross: npt.NDArray[np.float64]
-    """F'T, ``[n_features, n_targets]``."""
+    gram: npt.NDArray[np.float64]  # f'F, `[n_features, n_features]`
+    cross: npt.NDArray[np.float64]  # f'T, `[n_features, n_targets]`
     _solved: dict[float, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod

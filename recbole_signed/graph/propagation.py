@@ -1,8 +1,4 @@
-r"""Sparse products between the two sides of a bipartite graph, with a backward pass of their own.
-
-A product with a fixed sparse matrix has a gradient that is a product with its transpose. Keeping both as CSR costs
-``12 bytes`` per edge and direction, needs no coalescing and no scatter, and stores nothing for the backward pass.
-"""
+"""Sparse products between the two sides of a bipartite graph, whose gradients are products with the transpose."""
 
 from __future__ import annotations
 
@@ -16,9 +12,7 @@ import torch
 from recbole_signed.graph.sparse_kernels import csr_product, csr_tensor
 from recbole_signed.graph.spectral import inverse_power
 
-CELLS = 1 << 25
-"""Cells of ``[chunk, n_users]`` that a product may hold at a time: 128 MiB of float32."""
-
+CELLS = 1 << 25  # cells of `[chunk, n_users]` that a product may hold at a time: 128 MiB of float32
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -64,10 +58,7 @@ class _Product(torch.autograd.Function):
 
 
 class SparseOperator:
-    """A fixed sparse matrix ``[n_rows, n_columns]`` whose products with dense matrices can be differentiated.
-
-    Nothing changes it, so copies of a model share it.
-    """
+    """A fixed sparse matrix ``[n_rows, n_columns]`` whose products with dense matrices can be differentiated."""
 
     def __init__(self, matrix: sp.spmatrix, device: torch.device | str = "cpu") -> None:
         matrix = matrix.tocsr()
@@ -127,15 +118,7 @@ class BipartiteOperator:
 
 
 class TwoHopMean:
-    r"""The mean over all paths of two edges to other rows, of equal signs (agreement) or of different ones.
-
-    For likes P and dislikes N, ``[n_rows, n_columns]`` 0/1, a row ``i`` and a row ``j != i`` have
-
-    .. math:: (P P^T + N N^T)_{ij} \text{ paths that agree}, \quad (P N^T + N P^T)_{ij} \text{ that disagree.}
-
-    A message takes four sparse products, one after the other; the paths of a row to itself are taken off. Where both
-    matrices hold the same pair, its path from a row to itself is one that disagrees.
-    """
+    """The mean over paths of two edges that agree, :math:`P P^T + N N^T`, or disagree, :math:`P N^T + N P^T`."""
 
     def __init__(self, likes: sp.csr_matrix, dislikes: sp.csr_matrix, device: torch.device | str = "cpu") -> None:
         matrices = likes.astype(np.float64), dislikes.astype(np.float64)
@@ -167,15 +150,7 @@ def _column(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
 
 
 class GramFilter:
-    r"""The linear filter :math:`y \mapsto y R^T R` of graph filtering (GF-CF, CIKM 2021, eq. 5).
-
-    Memory: R and its transpose, 8 bytes per edge each for :meth:`rows` (int32 indices, float32 values), the same
-    again, once, for :meth:`dense`; and at most ``CELLS`` cells between the two products. Nothing changes it, so copies
-    of a model share it.
-
-    Args:
-        matrix: R, float32 CSR ``[n_users, n_items]``.
-    """
+    r"""The linear filter :math:`y \mapsto y R^T R` (GF-CF, CIKM 2021, eq. 5); R is ``[n_users, n_items]``."""
 
     def __init__(self, matrix: sp.csr_matrix) -> None:
         self.matrix = matrix
@@ -183,10 +158,7 @@ class GramFilter:
         self._operators: dict[str, SparseOperator] = {}
 
     def rows(self, rows: sp.csr_matrix) -> npt.NDArray[np.float32]:
-        """Return ``rows @ R.T @ R`` of sparse ``rows [batch, n_items]``: dense ``[batch, n_items]``.
-
-        Costs the number of paths of length three from the rows: far less than the dense product for short rows.
-        """
+        """Return ``rows @ R.T @ R`` of sparse ``rows [batch, n_items]``, dense ``[batch, n_items]``."""
         result = np.empty(rows.shape, dtype=np.float32)
         step = self._step()
         for first in range(0, rows.shape[0], step):

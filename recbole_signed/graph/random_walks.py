@@ -10,16 +10,15 @@ import torch
 
 from recbole_signed.graph.sparse_kernels import SparsePairs
 
-CEILING = 5.0
-"""Weights are cut off here before they are normalised."""
+CEILING = 5.0  # weights are cut off here before they are normalised
 
 
 @dataclass(frozen=True)
 class WalkPairs:
     """Pairs (start of a walk, node that it reached), sorted by start, and the path between them.
 
-    ``types [n_pairs]`` (int32) numbers the sequences of signs along a path: those of length 1 come first (0: a dislike,
-    1: a like), then those of length 2 (dislike-dislike, dislike-like, ...) and so on, :func:`n_path_types` in all.
+    ``types [n_pairs]`` numbers the sequences of signs along a path, the shorter first: 0 a dislike, 1 a like, and so
+    on.
     """
 
     pairs: SparsePairs
@@ -33,15 +32,7 @@ def n_path_types(length: int) -> int:
 
 @dataclass(frozen=True)
 class WalkGraph:
-    """Edges of both signs in both directions, sorted by node; users come first, then items.
-
-    An edge that occurs several times, or with both signs, is walked along that much more often.
-
-    Attributes:
-        indptr: where the edges of each node begin, int32 ``[n_nodes + 1]``.
-        neighbours: int32 ``[2 n_edges]``, ascending within a node.
-        likes: whether the edge is a like (1) or a dislike (0), int32 ``[2 n_edges]``.
-    """
+    """Edges of both signs in both directions, sorted by node, users first; ``neighbours [2 n_edges]``."""
 
     indptr: torch.Tensor
     neighbours: torch.Tensor
@@ -51,10 +42,7 @@ class WalkGraph:
     def from_edges(
         cls, users: torch.Tensor, items: torch.Tensor, likes: torch.Tensor, n_users: int, n_items: int
     ) -> WalkGraph:
-        """Build the graph from edges ``(users[j], items[j])``, likes where ``likes[j]``; all ``[n_edges]``.
-
-        The order in which the edges are given makes no difference.
-        """
+        """Build the graph from edges ``(users[j], items[j])`` in any order, likes where ``likes[j]``."""
         n_nodes = n_users + n_items
         sources, targets = torch.cat([users, items + n_users]), torch.cat([items + n_users, users])
         keys = ((sources.long() * n_nodes + targets) * 2 + likes.long().repeat(2)).sort().values
@@ -70,14 +58,7 @@ class WalkGraph:
         return WalkGraph(self.indptr.to(device), self.neighbours.to(device), self.likes.to(device))
 
     def draw(self, length: int, generator: torch.Generator | None = None) -> WalkPairs:
-        """Start one walk along each directed edge, and let it take ``length`` steps, that edge included.
-
-        Each further step goes to a neighbour drawn uniformly from the edges of the node. A walk gives a pair for each
-        of its steps until it comes to a node where it has been before; from there on it gives none.
-
-        Raises:
-            ValueError: ``length`` is below 1, or the pairs are too many to number them by int32.
-        """
+        """Start a walk of ``length`` steps along each edge; it gives pairs until it comes to a node again."""
         if length < 1:
             raise ValueError(f"a walk has one step or more, not {length}")
         n_walks = len(self.neighbours)

@@ -1,8 +1,4 @@
-"""A signed graph on disk, in blocks of users, for what goes over all edges several times.
-
-It is a folder of shards, each the likes and the dislikes of a range of users as two CSR matrices without
-values: 4 bytes an edge. ``shards.json`` says how many users, items, edges and shards there are.
-"""
+"""A signed graph on disk: a folder of shards, each the edges of a range of users as CSR, 4 bytes an edge."""
 
 from __future__ import annotations
 
@@ -24,13 +20,9 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.sparse_kernels import IndexArray
 
-PIECE = 1 << 24
-"""Edges that are counted at a time."""
-
-Csr = tuple[IndexArray, IndexArray]
-"""``indptr [n_users + 1]`` from 0 and ``indices [n_edges]`` of a 0/1 matrix."""
-EdgeArrays = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]
-"""users, items, signs, each ``[n_edges]``."""
+PIECE = 1 << 24  # edges that are counted at a time
+Csr = tuple[IndexArray, IndexArray]  # `indptr [n_users + 1]` from 0 and `indices [n_edges]` of a 0/1 matrix
+EdgeArrays = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]  # users, items, signs
 
 FORMAT = 1
 LARGEST = 2**31 - 1
@@ -99,11 +91,7 @@ def _files(folder: Path, shard: int) -> list[Path]:
 
 
 def write_shards(
-    folder: Path | str,
-    pieces: Iterable[EdgeArrays],
-    n_users: int,
-    n_items: int,
-    users_per_shard: int = 1 << 19,
+    folder: Path | str, pieces: Iterable[EdgeArrays], n_users: int, n_items: int, users_per_shard: int = 1 << 19
 ) -> Shards:
     """Write a graph from pieces of edges in any order; a pair counts once in each sign, edges of sign 0 are left out.
 
@@ -195,16 +183,11 @@ def _sort_shard(folder: Path, shard: int, n_rows: int, n_items: int) -> npt.NDAr
 class DegreeCounts:
     """What a fit needs to know of all degrees."""
 
-    likes: npt.NDArray[np.int64]
-    """Likes of each item, ``[n_items]``."""
-    dislikes: npt.NDArray[np.int64]
-    """Dislikes of each item, ``[n_items]``."""
-    n_users: int
-    """All users, with or without edges."""
-    n_active: int
-    """Users whose weighted degree is above 0."""
-    median: float
-    """The median of their weighted degrees; 1 if there are none."""
+    likes: npt.NDArray[np.int64]  # likes of each item, `[n_items]`
+    dislikes: npt.NDArray[np.int64]  # dislikes of each item, `[n_items]`
+    n_users: int  # all users, with or without edges
+    n_active: int  # users whose weighted degree is above 0
+    median: float  # the median of their weighted degrees; 1 if there are none
 
     @classmethod
     def of(cls, blocks: Iterable[EdgeBlock], n_items: int, dislike_weight: float) -> DegreeCounts:
@@ -218,7 +201,8 @@ class DegreeCounts:
                     total += np.bincount(items[first : first + PIECE], minlength=n_items)
             likes, dislikes = (np.diff(indptr).astype(np.int64) for indptr, _ in sides)
             keys, counts = np.unique(likes << 32 | dislikes, return_counts=True)
-            pairs.update(dict(zip(zip(*_halves(keys), strict=True), counts.tolist(), strict=True)))
+            halves = zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True)
+            pairs.update(dict(zip(halves, counts.tolist(), strict=True)))
         all_reduced(totals)
         if dist.is_available() and dist.is_initialized():
             gathered: list[Counter[tuple[int, int]]] = [Counter() for _ in range(dist.get_world_size())]
@@ -242,10 +226,6 @@ def all_reduced(values: torch.Tensor) -> torch.Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
     return values
-
-
-def _halves(keys: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    return (keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist()
 
 
 def _median(values: npt.NDArray[np.float64], how_many: npt.NDArray[np.int64]) -> float:

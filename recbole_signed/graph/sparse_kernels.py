@@ -1,13 +1,11 @@
 """Products of sparse matrices in CSR: with dense ones, over the pairs of a pattern with gradients, with themselves.
 
-Forward products are bags of embeddings, for which torch has vectorised, threaded kernels: two to four times as fast
-as SciPy's and torch's own sparse products, with the same rounding. The transposed product of a few rows adds to a
-result of all columns; SciPy's compiled kernel does that in place and lets other threads run meanwhile, but is not part
-of its public interface: where it is not found, the operator takes its place.
+Bags of embeddings are two to four times as fast as SciPy's and torch's own products; SciPy's kernel adds in place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import warnings
 from collections.abc import Iterator
@@ -22,25 +20,14 @@ import torch
 from torch.nn.functional import embedding_bag
 from tqdm import tqdm
 
-
-def _compiled() -> Any:
-    try:
-        return importlib.import_module("scipy.sparse._sparsetools")
-    except ImportError:  # moved: slower, with more memory, and right
-        return None
-
-
-kernels = _compiled()
+kernels: Any = None
+with contextlib.suppress(ImportError):  # moved: slower, with more memory, and right
+    kernels = importlib.import_module("scipy.sparse._sparsetools")
 IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
-Panel = npt.NDArray[np.float32]
-"""float32 ``[n, some columns]``, contiguous by rows."""
-
-ROWS = 4_096
-"""Rows of a product that are worked out at a time."""
-PATHS = 1 << 24
-"""Paths of length two that are expanded at a time: about 200 MB. It bounds the memory, not the result."""
-PRODUCTS = 20_000_000
-"""Pairs of (like, like) that are multiplied at a time: bounds the memory, not the result."""
+Panel = npt.NDArray[np.float32]  # float32 `[n, some columns]`, contiguous by rows
+ROWS = 4_096  # rows of a product that are worked out at a time
+PATHS = 1 << 24  # paths of length two that are expanded at a time: about 200 MB. It bounds the memory, not the result.
+PRODUCTS = 20_000_000  # pairs of (like, like) that are multiplied at a time: bounds the memory, not the result
 
 
 def csr_tensor(
@@ -55,14 +42,7 @@ def csr_tensor(
 def csr_product(
     indptr: torch.Tensor, indices: torch.Tensor, values: torch.Tensor | None, dense: torch.Tensor
 ) -> torch.Tensor:
-    """Return the product of a matrix in CSR with ``dense``: ``[n_rows, width]``, on its device and of its type.
-
-    Args:
-        indptr: int32 or int64 ``[n_rows + 1]``.
-        indices: of the same type, ``[n_edges]``; a column may occur several times in a row, in any order.
-        values: ``[n_edges]``; None for ones.
-        dense: ``[n_columns, width]``.
-    """
+    """Return the product of a CSR matrix with ``dense``, ``[n_rows, width]``; ``values`` None stands for ones."""
     n_rows = len(indptr) - 1
     if not len(indices):
         return dense.new_zeros(n_rows, dense.shape[1])
@@ -120,14 +100,7 @@ class SparseTerm:
 def multiply(
     out: Panel, parts: list[SparseTerm], dense: Panel, row_scale: npt.NDArray[np.float32] | None = None
 ) -> None:
-    """Write the sum of the parts' products with ``dense`` to ``out [n_rows, width]``, each row times its scale.
-
-    Args:
-        out: the result, overwritten.
-        parts: at least one; all of the same number of rows.
-        dense: ``[n_columns, width]``.
-        row_scale: ``[n_rows]``; 1 if None.
-    """
+    """Write the sum of the parts' products with ``dense`` to ``out [n_rows, width]``, each row times its scale."""
     table, result = torch.from_numpy(dense), torch.from_numpy(out)
     for first in range(0, len(out), ROWS):
         product = parts[0].rows(first, ROWS).times(table)
@@ -139,14 +112,7 @@ def multiply(
 
 
 def add_transposed_product(out: Panel, part: SparseTerm, dense: Panel, values: npt.NDArray[np.float32]) -> None:
-    """Add ``part.T @ dense`` to ``out [n_columns, width]``.
-
-    Args:
-        out: the result so far, contiguous by rows.
-        part: some rows of a matrix, without data.
-        dense: ``[n_rows, width]``, contiguous by rows.
-        values: at least as many as the part has edges, each the weight of the part.
-    """
+    """Add ``part.T @ dense`` to ``out [n_columns, width]``; ``values`` hold the part's weight for each edge."""
     if part.n_rows != len(dense) or out.shape[1] != dense.shape[1] or len(values) < len(part.indices):
         raise ValueError(f"shapes do not fit: {out.shape} += [{part.n_rows}, {len(out)}].T @ {dense.shape}")
     for each in (out, dense, values):  # the compiled kernel believes what it is told
@@ -164,13 +130,7 @@ def add_transposed_product(out: Panel, part: SparseTerm, dense: Panel, values: n
 
 
 class SparsePairs:
-    """Pairs (row, column), sorted by row; the same pair may occur several times.
-
-    Attributes:
-        indptr: where the pairs of each row begin, int32 ``[n_rows + 1]``.
-        columns: int32 ``[n_pairs]``, in any order within a row.
-        shape: ``(n_rows, n_columns)``.
-    """
+    """Pairs (row, column), which may repeat, sorted by row: ``indptr [n_rows + 1]``, ``columns [n_pairs]``."""
 
     def __init__(self, indptr: torch.Tensor, columns: torch.Tensor, n_columns: int) -> None:
         self.indptr = indptr
@@ -277,11 +237,6 @@ def item_neighbours(
     :math:`\omega_{ij} = G_{ij} \, \frac{\sqrt{g_i + 1}}{g_i} \, \frac{1}{\sqrt{g_j + 1}}`
     (UltraGCN, CIKM 2021, eq. 13, as its authors compute it: an item is its own neighbour as well). Items that have
     fewer neighbours get the item 0 with the weight 0. Of equal weights the lower item comes first.
-
-    Args:
-        likes: P, 0/1, ``[n_users, n_items]``.
-        k: how many.
-        show_progress: a bar, if there is more than one block.
     """
     n_items = likes.shape[1]
     likes, by_item = likes.astype(np.float64), likes.T.tocsr().astype(np.float64)
@@ -320,17 +275,11 @@ def _blocks(work: npt.NDArray[np.float64]) -> Iterator[slice]:
 def homophily_ratio(matrix: sp.csr_matrix) -> npt.NDArray[np.float64]:
     r"""Return, for each row, the share of pairs of its columns that a further row connects: ``[n_rows]``, in [0, 1].
 
-    "How Powerful is Graph Filtering for Recommendation", KDD 2024, section 4.3: two items of a user count as alike if
-    another user has both. Rows with fewer than two columns have the ratio 0, as in the authors' code.
-
-    A pair that no further row connects lies in exactly one row. So it is enough to count, for each row, the pairs of
-    columns that occur together once: with the values :math:`K + u` for row u, :math:`K > n`, an entry of
-    :math:`X^T \mathrm{diag}(K + u) X` is below 2K if and only if one row made it, and then it tells which.
-
-    Costs :math:`O(\sum_u d_u^2)` operations, in blocks of columns that bound the memory.
-
-    Args:
-        matrix: ``[n_rows, n_columns]``; what is stored counts, its values do not.
+    "How Powerful is Graph Filtering for Recommendation", KDD 2024, section 4.3. Rows with fewer than two columns have
+    the ratio 0, as in the authors' code. A pair that no further row connects lies in exactly one row. So it is enough
+    to count, for each row, the pairs of columns that occur together once: with the values :math:`K + u` for row u,
+    :math:`K > n`, an entry of :math:`X^T \mathrm{diag}(K + u) X` is below 2K if and only if one row made it, and then
+    it tells which.
     """
     n_rows, n_columns = matrix.shape
     degrees = np.diff(matrix.indptr).astype(np.int64)

@@ -1,11 +1,7 @@
-r"""The signed exposure matrix, normalised by degrees, and its leading singular vectors on the item side.
+"""The matrix :math:`R = (D_u + a)^{-e} (P + wN) (D_i + a)^{-e}`, and its leading right singular vectors.
 
-:math:`R = (D_u + a)^{-e} (P + wN) (D_i + a)^{-e}`, with the degrees of :math:`P + |w|N`. Memory: the sparse matrix
-and blocks of ``[n_items, k]``; nothing of the size users x items, and nothing dense with a row for each user.
-
-The iteration is on any operator that can multiply :math:`R^T R` by a block of columns. A block ``[n, width]`` is kept
-as panels of columns: what a product needs on the side of the rows is then held for one panel at a time, and threads can
-take a panel each, with neither locks nor sums of their own. Memory: two blocks, and pieces of :data:`CHUNK` rows.
+The degrees are those of :math:`P + |w|N`. A block of columns ``[n, width]`` is kept as panels of columns: a product
+holds the side of the rows for one panel at a time, and threads can take a panel each, without locks.
 """
 
 from __future__ import annotations
@@ -23,12 +19,9 @@ import torch
 from recbole_signed.graph.signed_graph import SignedGraph
 from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
 
-COLUMNS = 48
-"""Columns of a panel, at most."""
-CHUNK = 1_024
-"""Rows of a block that are multiplied by a small matrix at a time."""
-ROUGH, FINE = 3e-3, 1e-5
-"""Smallest pivots of normalised columns with which a Gram matrix in float32, in float64 says enough about them."""
+COLUMNS = 48  # columns of a panel, at most
+CHUNK = 1_024  # rows of a block that are multiplied by a small matrix at a time
+ROUGH, FINE = 3e-3, 1e-5  # smallest pivots with which a Gram matrix in float32, in float64 says enough
 
 
 class GramOperator(Protocol):
@@ -61,18 +54,7 @@ def random_panels(n: int, width: int, seed: int) -> list[Panel]:
 def iterate(
     operator: GramOperator, panels: list[Panel], iterations: int, progress: Callable[[], None] = lambda: None
 ) -> tuple[list[Panel], torch.Tensor, torch.Tensor]:
-    """Return an orthonormal block after ``iterations`` passes from ``panels``, with its Ritz values and their rotation.
-
-    Args:
-        operator: what is iterated.
-        panels: the start, overwritten.
-        iterations: passes, without the last one, which is half of one.
-        progress: is called after each pass.
-
-    Returns:
-        the panels; the Ritz values of :math:`R^T R`, descending, float64 ``[width]``; the rotation of the block to the
-        Ritz vectors, float64 ``[width, width]``.
-    """
+    """Return the orthonormal block after ``iterations`` passes, its Ritz values, and the rotation to their vectors."""
     for _ in range(iterations):
         panels = operator.squared(panels)
         orthonormalise(panels)
@@ -95,12 +77,7 @@ def rotated(panels: list[Panel], rotation: torch.Tensor) -> torch.Tensor:
 
 
 def orthonormalise(panels: list[Panel], precisions: tuple[torch.dtype, ...] = (torch.float32, torch.float64)) -> None:
-    """Make the columns of a block orthonormal, in place, by the Cholesky factor of their Gram matrix.
-
-    In float32 that leaves a condition near 1, which is all an iterate needs; after a pass in float64 the columns are
-    orthonormal to rounding if they nearly were. Where the columns are too dependent for either, by Householder
-    reflections, which need the block three times.
-    """
+    """Make the columns of a block orthonormal, in place, by Cholesky of their Gram matrix, or else by Householder."""
     for precision in precisions:
         gram = gram_of(panels, precision)
         length = gram.diagonal().sqrt()
@@ -145,21 +122,13 @@ def _chunks(n: int) -> Iterator[slice]:
 
 # ---- the matrix, and its leading singular vectors ----
 
-FLAT = 1e-3
-"""Where a Ritz value of the block is below this part of the largest, the products are made that are else saved."""
-REFRESH_ROWS = 1 << 15
-"""Rows that are multiplied at a time."""
-
+FLAT = 1e-3  # Ritz value over the largest, below which the products are made that are else saved
+REFRESH_ROWS = 1 << 15  # rows that are multiplied at a time
 FloatArray = npt.NDArray[np.float64]
-
-ROWS = 1_024
-"""Rows that are multiplied at a time: bounds the memory, not the result."""
-SMALLEST = 1e-15
-"""What a factor is at least, so that a score over its square stays finite."""
-MOST_PUSH = 0.25
-"""Largest exponent of a like rate above the mean."""
-NULL = 1e-13
-"""Directions whose energy is below this part of the largest one's hold nothing but the rounding of float32."""
+ROWS = 1_024  # rows that are multiplied at a time: bounds the memory, not the result
+SMALLEST = 1e-15  # what a factor is at least, so that a score over its square stays finite
+MOST_PUSH = 0.25  # largest exponent of a like rate above the mean
+NULL = 1e-13  # directions whose energy is below this part of the largest one's hold nothing but the rounding of float32
 
 
 def inverse_power(degrees: FloatArray, smoothing: float, exponent: float) -> FloatArray:
@@ -177,39 +146,19 @@ def user_degrees(graph: SignedGraph, dislike_weight: float) -> FloatArray:
 
 
 def like_rates(likes: torch.Tensor, dislikes: torch.Tensor, smoothing: float, mean: float) -> torch.Tensor:
-    r"""Return the smoothed like rates of items, :math:`r_i = (p_i + t m) / (p_i + n_i + t)`, ``[n_items]``.
-
-    Args:
-        likes: number of likes :math:`p`, ``[n_items]``.
-        dislikes: number of dislikes :math:`n`, ``[n_items]``.
-        smoothing: t, verdicts of the mean rate that are added to those of each item.
-        mean: m, the share of likes among all verdicts.
-    """
+    """Return the smoothed like rates of items, :math:`r_i = (p_i + t m) / (p_i + n_i + t)`, ``[n_items]``."""
     return (likes + smoothing * mean) / (likes + dislikes + smoothing)
 
 
 def aversion_factors(rates: torch.Tensor, mean: float, aversion: float) -> torch.Tensor:
-    r"""Return :math:`v_i = x_i^g` with :math:`x_i = r_i / m`; where :math:`x_i > 1` the exponent is at most 1/4.
-
-    Items of a low like rate are held back as far as g says. Those of a high one are pushed a little: a larger exponent
-    there costs likes and keeps no dislike away.
-
-    Args:
-        rates: r, see :func:`like_rates`, ``[n_items]``.
-        mean: m, the share of likes among all verdicts.
-        aversion: g, 0 or more.
-    """
+    """Return :math:`v_i = x_i^g` with :math:`x_i = r_i / m`; where :math:`x_i > 1` the exponent is at most 1/4."""
     ratio = rates / max(mean, SMALLEST)
     return torch.where(ratio < 1, ratio**aversion, ratio ** min(aversion, MOST_PUSH)).clamp_(min=SMALLEST)
 
 
 @dataclass(frozen=True)
 class RightFactors:
-    """Leading singular values ``values [k]``, descending, and right singular vectors ``vectors [n_items, k]``.
-
-    ``block [n_items, >= k]`` holds the vectors of the oversampling too, for a warm start. float32. There are fewer
-    than the k asked for where the matrix has no more.
-    """
+    """Leading singular values ``[k]`` and right singular vectors ``[n_items, k]``; ``block`` for a warm start."""
 
     values: torch.Tensor
     vectors: torch.Tensor
@@ -227,17 +176,8 @@ def right_factors(
 ) -> RightFactors:
     """Return the ``k`` leading right singular vectors by randomised block subspace iteration.
 
-    Halko, Martinsson, Tropp, "Finding structure with randomness", SIAM Review 53 (2011), algorithm 4.4 applied to
-    the Gram matrix, with a Rayleigh-Ritz step at the end. The sign of each vector is such that its entry of largest
-    size is positive. The same arguments give the same result.
-
-    Args:
-        matrix: float32 CSR ``[n_rows, n_columns]``.
-        k: how many.
-        iterations: passes over the matrix before the last one; 4 from a random start, 2 from a warm one.
-        oversampling: additional vectors that are iterated.
-        seed: of the random start.
-        start: the ``block`` of a similar matrix.
+    Halko, Martinsson, Tropp, SIAM Review 53 (2011), algorithm 4.4 on the Gram matrix, with a Rayleigh-Ritz step at the
+    end. ``iterations``: 4 from a random start, 2 from the ``block`` of a similar matrix.
     """
     width = min(k + oversampling, *matrix.shape)
     if not width:
@@ -257,14 +197,7 @@ def n_kept(energy: torch.Tensor) -> int:
 
 
 class ResidentOperator:
-    """A matrix in memory, and its transpose, as :func:`recbole_signed.graph.spectral.iterate` wants it.
-
-    Args:
-        parts: of which the matrix is the sum, CSR.
-        transposed: the transposes of the parts, CSR.
-        row_scale: ``[n_rows]``, by which the rows are multiplied.
-        column_scale: the same of the columns.
-    """
+    """A sum of CSR parts in memory, and its transpose, with scaled rows and columns, as :func:`iterate` wants it."""
 
     def __init__(
         self,
@@ -332,21 +265,9 @@ def refreshed_factors(
 ) -> tuple[RightFactors, float]:
     r"""Bring singular vectors of a matrix that changed a little up to date, and say how stale they were.
 
-    A step of subspace iteration from the old block V, then Rayleigh-Ritz on :math:`A V`, :math:`A = R^T R`. As
-    :math:`A^{-1}` takes :math:`A V` back to V, its projection needs no further product: :math:`(V^T A^2 V)\, y =
-    \lambda\, (V^T A V)\, y`, new vectors :math:`A V y`. These are harmonic Ritz values (Paige, Parlett, van der Vorst,
-    "Approximate solutions and eigenvalue bounds from Krylov subspaces", 1995); each lies between those of V and those
-    of :math:`A V`.
-
-    Staleness is the root mean square residual :math:`\|A x - \lambda x\|` of the first ``k`` old Ritz vectors over the
-    largest Ritz value: 0 where they span an invariant subspace of the matrix as it is now. Each old Ritz value is
-    within its residual of an eigenvalue of A (Parlett, theorem 4.5.1).
-
-    Args:
-        matrix: float32 CSR ``[n_rows, n_columns]``.
-        k: how many vectors.
-        block: of a similar matrix, its columns nearly orthonormal; rows of new columns may be zero.
-        passes: at least 1, each of two products with the block.
+    A step of subspace iteration from the old block V, then harmonic Ritz values (Paige, Parlett, van der Vorst, 1995):
+    :math:`(V^T A^2 V)\, y = \lambda\, (V^T A V)\, y`, new vectors :math:`A V y`. Staleness is the root mean square of
+    :math:`\|A x - \lambda x\|` of the first ``k`` old Ritz vectors over the largest Ritz value.
     """
     if not block.shape[1]:
         return RightFactors(torch.zeros(0), block, block), 0.0
@@ -388,11 +309,7 @@ def _squared(matrix: sp.csr_matrix, block: torch.Tensor) -> torch.Tensor:
 
 
 def _harmonic(image: torch.Tensor, values: torch.Tensor, rotation: torch.Tensor, k: int) -> RightFactors:
-    r"""Return the harmonic Ritz pairs of :math:`A V` from the Ritz values of V, descending, and its rotation to them.
-
-    In the coordinates of the Ritz vectors of V its :math:`V^T A V` is diagonal, and the columns of :math:`A V` are
-    nearly orthogonal, so that their products in float32 say enough about all of them.
-    """
+    """Return the harmonic Ritz pairs of :math:`A V` from the Ritz values of V, descending, and its rotation to them."""
     whitened = rotation / values.sqrt()
     turned = image @ whitened.float()
     energy, inner = (each.flip(-1) for each in torch.linalg.eigh((turned.T @ turned).double()))

@@ -15,8 +15,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.plugin.facts import set_facts
 
-CELLS = 4_000_000
-"""Scores of all items that are made at a time to take some of them: bounds the memory, not the result."""
+CELLS = 4_000_000  # scores of all items that are made at a time to take some of them: bounds the memory, not the result
 
 
 class SignedRecommender(GeneralRecommender):
@@ -109,11 +108,7 @@ class SignedRecommender(GeneralRecommender):
         raise NotImplementedError(f"{type(self).__name__} gives no embeddings.")
 
     def loss(self, batch: Any) -> torch.Tensor:
-        """Return the loss, a scalar, of a batch; what is in it depends on ``batches``.
-
-        Raises:
-            UsageError: the model does not define it.
-        """
+        """Return the loss, a scalar, of a batch; what is in it depends on ``batches``."""
         raise UsageError(f"{type(self).__name__} has no loss(); a model that is trained in epochs must define it.")
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -182,8 +177,5 @@ class SignedSequentialRecommender(SequentialRecommender):
         set_facts(cls)
 
     def with_signs(self, batch: Any) -> Any:
-        """Return a batch with the items of both signs in order, their signs in ``sign_list``, and their number.
-
-        Here the batches of :class:`~recbole_signed.data.sequential.SignedSequentialDataset` hold them.
-        """
+        """Return a batch with the items of both signs in order, their signs in ``sign_list``, and their number."""
         return batch

@@ -24,13 +24,10 @@ class BSPM(IdealFilterRecommender):
     :math:`B' = B(F - I)` and :math:`L' = L(Q - I)` from :math:`p_u` over the times ``T_b`` and ``T_idl``;
     :math:`S' = -S F` over the time ``T_s``. With ``final_sharpening`` (the paper's early merge, EM) S starts from
     :math:`B + \beta L` and is the score; without (late merge, LM) it starts from B, and the score is
-    :math:`S + \beta L`.
-
-    The fields are linear, so a step of Euler's or of any four-stage Runge-Kutta method of order four is a Taylor
-    polynomial of the field; that is how both are computed.
+    :math:`S + \beta L`. The fields are linear, so a step of Euler or Runge-Kutta is a Taylor polynomial of the field.
 
     Departures: F is applied as two sparse products (theirs: items x items). The combination of several points in time
-    is left out. Memory: 4 k bytes per item, 32 bytes per like, a few ``[batch, n_items]``.
+    is left out.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -26,15 +26,10 @@ class ChebyCF(IdealFilterRecommender):
     .. math:: s_u = p_u D_i^{-\beta} \Big( \sum_{k=0}^{K} c_k T_k(\tilde L) + \alpha V V^T \Big) D_i^{\beta}
 
     with the Chebyshev polynomials :math:`T_k` and V the ``rank`` (:math:`\eta`) leading right singular vectors. The
-    coefficients :math:`c_k` interpolate the plateau :math:`h(x) = (1 - \mathrm{sgn}(x) |x|^\phi) / 2`: large flatness
-    :math:`\phi` lets low frequencies pass almost alike.
-
-    As the authors' code runs: it takes the values of h at the extrema :math:`\cos(\pi (K - k) / K)` of :math:`T_K`,
-    to three decimals, and enters them at the K + 1 zeros of :math:`T_{K+1}`, so the polynomial is h a little stretched.
-    ``filter_order: 0`` passes nothing but the constant h(-1) = 1, and the ideal filter.
+    coefficients :math:`c_k` interpolate the plateau :math:`h(x) = (1 - \mathrm{sgn}(x) |x|^\phi) / 2`; as the authors'
+    code does, from the values of h at the extrema of :math:`T_K`, entered at the zeros of :math:`T_{K+1}`.
 
     Departure: the singular vectors come from our Lanczos iteration, one connected component at a time.
-    Memory: that of GF-CF, and a few ``[batch, n_items]``; time: 2K sparse products of a batch.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -67,11 +62,7 @@ class ChebyCF(IdealFilterRecommender):
 
 
 def interpolation(order: int, flatness: float) -> npt.NDArray[np.float64]:
-    r"""Return the coefficients :math:`c_k` of the plateau, ``[order + 1]``.
-
-    :math:`c_k = \frac{2 - [k = 0]}{K + 1} \sum_j h_j \cos(k \theta_j)` over the zeros
-    :math:`\cos \theta_j` of :math:`T_{K+1}` in ascending order.
-    """
+    r"""Return :math:`c_k = \frac{2 - [k = 0]}{K + 1} \sum_j h_j \cos(k \theta_j)`, ``[order + 1]``, of the plateau."""
     count = order + 1
     extrema = np.cos(np.pi * (order - np.arange(count)) / max(order, 1)).round(3) if order else np.array([-1.0])
     plateau = (0.5 - 0.5 * np.sign(extrema) * abs(extrema) ** flatness).round(3)

@@ -17,9 +17,9 @@ from recbole_signed.model.training_free import TrainingFreeRecommender
 class ContentKNN(TrainingFreeRecommender):
     r"""Sum of the cosines of an item's features with those of the items that a user likes.
 
-    Score :math:`\sum_{j \in P_u} \cos(f_i, f_j)`, with features weighted by :math:`\log(n / n_f)^{\text{idf}}`, for the
-    :math:`n_f` of n items that have one (n counts RecBole's padding item). The key ``features`` says what the features
-    are, see SSF; without any, or for items without a row, an item is near to itself alone.
+    Score :math:`\sum_{j \in P_u} \cos(f_i, f_j)`, with features weighted by :math:`\log(n / n_f)^{\text{idf}}`, for
+    the :math:`n_f` of n items that have one. The key ``features`` says what they are, see SSF; an item without any is
+    near to itself alone.
     """
 
     fitted = ("item_norms",)

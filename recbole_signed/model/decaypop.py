@@ -21,9 +21,6 @@ class DecayPop(TrainingFreeRecommender):
     r"""Popularity that forgets: :math:`\sum_e 2^{-\text{age}_e/h}` over the likes e of an item, for all users alike.
 
     Ages count from the end of the training part; that moment changes no ranking. Without timestamps it is Pop.
-
-    Raises:
-        UsageError: the half-life is not above 0.
     """
 
     fitted = ("recent_likes",)

@@ -21,18 +21,17 @@ class DEQL(EDLAE):
     r"""EDLAE's expected loss with a weight b on what dropout kept, ``emphasis``, beside 1 on what it dropped.
 
     :math:`\min_W E_\Delta \|A \odot (P - (\Delta \odot P) W)\|^2 + cq^2 \lambda \|W\|^2`, :math:`\Delta` 1 with
-    probability q = 1 - p, A = b where it is 1 and 1 elsewhere, c = :math:`q b^2 + p`: the paper's form with an L2 norm
+    probability q = 1 - p, A = b where it is 1 and 1 elsewhere, c = :math:`q b^2 + p`: the paper's form, L2 norm
     and no constraint on the diagonal. :math:`\lambda` is EDLAE's; the paper's weight is :math:`c q^2 \lambda`.
 
-    Column i has a Hessian of its own, which differs from a common one in row and column i. The paper updates the common
-    inverse for each column by two matrices of rank one. Here the block of the other items is eliminated instead, so
-    that only the diagonal of the common inverse is needed. With EDLAE's :math:`G`, :math:`g_i = (P^T P)_{ii}` and
-    :math:`\tau_i = g_i / q + \lambda - 1 / G_{ii}`:
+    Where the paper updates a common inverse for each column by two matrices of rank one, here the block of other items
+    is eliminated, so that only the diagonal of the inverse is needed. With EDLAE's :math:`G`,
+    :math:`g_i = (P^T P)_{ii}` and :math:`\tau_i = g_i / q + \lambda - 1 / G_{ii}`:
 
     .. math:: W_{ii} = \frac{b^2 (g_i - \tau_i)}{b^2 g_i + c q \lambda - q b^4 \tau_i / c}, \quad
               W_{ji} = -\frac{c - q b^2 W_{ii}}{c q} \frac{G_{ji}}{G_{ii}}
 
-    This is the paper's solution: the test compares it with the Hessians written out. With b = 0 it is EDLAE times 1/q.
+    It is the paper's solution. With b = 0 it is EDLAE times 1/q.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

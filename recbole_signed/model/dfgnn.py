@@ -26,17 +26,15 @@ class DFGNN(SignedRecommender):
               y_{ui} = \sigma(e^L_u \cdot e^L_i)
 
     with :math:`\tilde A^{+}` of the likes with a loop at each node, :math:`\hat A^{-}` of the dislikes without, both
-    divided by the roots of the degrees; there is no activation, and only the last layer counts. The loss over a batch
-    of likes and dislikes is the mean binary cross-entropy of its likes and of K sampled items each, plus ``cl_weight``
-    times the signed graph regularisation over all of its edges, :math:`s = \pm 1`, on the tables :math:`E^0`:
+    divided by the roots of the degrees. The loss over a batch is the mean binary cross-entropy of its likes and of K
+    sampled items each, plus ``cl_weight`` times the signed graph regularisation over all of its edges, on the tables:
 
     .. math:: \mathrm{mean}_{(u,i,s)} \Big( -s \cos(e_u, e_i) / \tau
               + \ln \sum_{i'} e^{\cos(e_u, e_{i'}) / \tau} \Big)
 
-    where :math:`i'` runs over the batch. These are the equations of the authors' code for recommendation (github.com/
-    wyqing20/DFGNN, HLGCNCLRec), not copied; the paper's own text was not at hand. Differences: a sampled item has no
-    edge to the user, where theirs may be one that the user dislikes; W and b start as torch's linear layers, where
-    theirs are normal with a standard deviation of 0.01; b decays, too. Each step filters over the whole graph.
+    where :math:`i'` runs over the batch. These are the equations of the authors' code (github.com/wyqing20/DFGNN,
+    HLGCNCLRec), not copied; the paper's own text was not at hand. Differences: a sampled item has no edge to the user;
+    W and b start as torch's linear layers, where theirs are normal; b decays, too.
     """
 
     batches = "edges"

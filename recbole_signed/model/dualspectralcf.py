@@ -21,19 +21,14 @@ class DualSpectralCF(ChebyCF):
     r"""ChebyCF with dislikes in the signal and in the operator.
 
     A user's row is :math:`p_u - \gamma n_u`: with :math:`\gamma < 0`, which the paper finds best, a dislike is a weak
-    like. The operator is :math:`\tilde P^T \tilde P + \kappa \tilde N^T \tilde N`, where
-    :math:`\tilde P = D_u^{-1/2} P D_i^{-1/2}` and :math:`\tilde N` is the same of the dislikes with their own degrees:
-    items are near that are liked together, and those that are disliked together. Everything else is
+    like. The operator is :math:`\tilde P^T \tilde P + \kappa \tilde N^T \tilde N`, where :math:`\tilde P = D_u^{-1/2}
+    P D_i^{-1/2}` and :math:`\tilde N` is the same of the dislikes with their own degrees. Everything else is
     :class:`~recbole_signed.model.chebycf.ChebyCF`'s; with :math:`\gamma = \kappa = 0` it is ChebyCF.
 
-    The paper has three instances; this is the one on ChebyCF, with its defaults of :math:`\gamma` and :math:`\kappa`.
-    :class:`~recbole_signed.model.signedgfcf.SignedGFCF` and
-    :class:`~recbole_signed.model.signedturbocf.SignedTurboCF` are other signed forms of the other two filters: there
-    the dislikes stand in one matrix with the likes, so likes and dislikes of one user make items near, too.
-
-    The paper has no public code, and was not at hand; the form is that of public summaries of it, which agree but for
-    the sign of :math:`\kappa` in the Laplacian. Here items that are disliked together are near, as the paper's abstract
-    says. Degrees in :math:`D_i^\beta` are those of the likes.
+    The paper has three instances; this is the one on ChebyCF, with its defaults. It has no public code, and was not at
+    hand; the form is that of public summaries, which agree but for the sign of :math:`\kappa` in the Laplacian. Here
+    items that are disliked together are near, as the paper's abstract says. Degrees in :math:`D_i^\beta` are those of
+    the likes.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

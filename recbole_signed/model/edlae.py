@@ -21,12 +21,10 @@ class EDLAE(InverseRecommender):
     r"""A linear autoencoder of the likes with dropout and full emphasis, in closed form (full rank, eq. 8 and 9).
 
     Dropout of the input with probability p, where only dropped entries count in the loss, is in expectation the ridge
-    :math:`\Lambda = \frac{p}{1-p} \mathrm{diag}(P^T P)`: popular items are held back most.
-    :math:`G = (P^T P + \Lambda + \lambda I)^{-1}`, :math:`B_{ij} = -G_{ij} / G_{jj}`, :math:`B_{jj} = 0`, scores
-    :math:`p_u B`. With p = 0 it is EASE.
+    :math:`\Lambda = \frac{p}{1-p} \mathrm{diag}(P^T P)`: :math:`G = (P^T P + \Lambda + \lambda I)^{-1}`,
+    :math:`B_{ij} = -G_{ij} / G_{jj}`, :math:`B_{jj} = 0`, scores :math:`p_u B`. With p = 0 it is EASE.
 
-    Memory: G is dense items x items in float32, by the method's definition. The low-rank forms of the paper, which
-    need iterations, are left out.
+    Memory: G is dense items x items in float32. The paper's low-rank forms, which need iterations, are left out.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

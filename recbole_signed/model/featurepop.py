@@ -18,8 +18,7 @@ class FeaturePop(TrainingFreeRecommender):
     r"""The logarithm of an item's likes; of an item without an edge, its ridge regression on the features of items.
 
     The regression :math:`(F^T F + \lambda I)^{-1} F^T \log(1 + p)` is over the items that have edges; the first
-    feature, which all items have, is an intercept and has a :math:`\lambda` of .001 at most. The key
-    ``features`` says what F is, see SSF. Without features it is Pop.
+    feature is an intercept and has a :math:`\lambda` of .001 at most. The key ``features`` says what F is, see SSF.
     """
 
     fitted = ("log_likes",)

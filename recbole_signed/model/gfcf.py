@@ -18,8 +18,6 @@ class GFCF(IdealFilterRecommender):
 
     :math:`s_u = p_u (\tilde R^T \tilde R + \alpha D_i^{-1/2} V V^T D_i^{1/2})` with
     :math:`\tilde R = D_u^{-1/2} P D_i^{-1/2}` and V its ``rank`` leading right singular vectors.
-
-    Memory: V, 4 k bytes per item, and the normalised graph, 16 bytes per like; neither users x items nor items x items.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

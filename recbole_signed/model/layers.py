@@ -43,33 +43,19 @@ def side_by_side(first: Pair, second: Pair) -> Pair:
 
 
 def disinterest_filter(scores: torch.Tensor, disinterest: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return ``scores [batch, n_items]`` in which items of a disinterest above ``threshold`` come after all others.
-
-    Each row is lowered there by its own spread and a bit more: the order within both groups stays, and all scores are
-    finite, so that a user whose every item is filtered still gets a ranking.
-    """
+    """Return ``scores [batch, n_items]``, those of items of a disinterest above ``threshold`` last but finite."""
     spread = scores.amax(dim=1, keepdim=True) - scores.amin(dim=1, keepdim=True)
     return scores - (disinterest > threshold) * (1.0 + spread * 1.001)
 
 
 def interest_scores(users: torch.Tensor, items: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return the scores ``[batch, n_items]`` of interest, items of disinterest above ``threshold`` last.
-
-    Args:
-        users: interest and disinterest side by side (:func:`side_by_side`), ``[batch, 2d]``.
-        items: the same, ``[n_items, 2d]``.
-        threshold: of the product of disinterests.
-    """
+    """Return scores of interest, items of disinterest above ``threshold`` last; of rows :func:`side_by_side`."""
     interest, disinterest = (u @ i.T for u, i in zip(users.chunk(2, dim=1), items.chunk(2, dim=1), strict=True))
     return disinterest_filter(interest, disinterest, threshold)
 
 
 def dropout(dense: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
-    """Return ``dense`` with a share ``rate`` of its entries at 0 and the others over ``1 - rate``, while ``training``.
-
-    As torch's, but one draw of 64 bits serves four entries, so that it costs a fraction on a CPU; the rate is exact to
-    one in 65,536.
-    """
+    """Return ``dense`` after dropout while ``training``; one draw of 64 bits serves four entries on the CPU."""
     if not training or not rate:
         return dense
     draws = torch.empty(-(-dense.numel() // 4), dtype=torch.int64, device=dense.device).random_(-(2**63), None)

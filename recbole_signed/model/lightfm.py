@@ -39,11 +39,7 @@ class LightFM(TrainingFreeRecommender):
         self.register_buffer("factors", torch.zeros(self.n_items, 0))
 
     def fit(self) -> None:
-        """Train the library's model, and keep what it makes of each user and item.
-
-        Raises:
-            MissingExtraError: LightFM is not installed.
-        """
+        """Train the library's model, and keep what it makes of each user and item."""
         try:
             from lightfm import LightFM as Library
         except ImportError as error:

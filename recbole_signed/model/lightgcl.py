@@ -17,8 +17,7 @@ from recbole_signed.model.abstract_recommender import SignedRecommender
 from recbole_signed.model.layers import tables
 from recbole_signed.model.losses import columns, dots, half_squared_norm, log_sum_exp, mean_bpr
 
-BOUND = 5.0
-"""Agreement beyond which a pair is not pulled any further together, as in the authors' code."""
+BOUND = 5.0  # agreement beyond which a pair is not pulled any further together, as in the authors' code
 
 
 class LightGCL(SignedRecommender):
@@ -31,11 +30,10 @@ class LightGCL(SignedRecommender):
               \mathrm{mean}_u \ln \sum_v e^{g_u e_v / \tau} - \mathrm{mean}_u [g_u e_u / \tau]_{-5}^{5} \Big)
               + \lambda_2 \|\Theta\|^2
 
-    (eq. 3-9; the items' side alike, over liked and sampled items; v runs over all users, in blocks whose products are
-    not kept.) Mini-batches of likes; each step propagates over the whole graph. As the authors' code, which has no
+    (eq. 3-9; v runs over all users, in blocks whose products are not kept.) As the authors' code, which has no
     activation between layers and contrasts their sums, where the paper has a LeakyReLU and contrasts each layer. Two
-    differences to the code: the singular vectors come from more iterations than ``torch.svd_lowrank`` makes by default,
-    and edge dropout, 0 in their settings, is left out.
+    differences to the code: the singular vectors come from more iterations than ``torch.svd_lowrank`` makes by
+    default, and edge dropout, 0 in their settings, is left out.
     """
 
     batches = "likes"

@@ -23,13 +23,7 @@ def half_squared_norm(*embeddings: torch.Tensor) -> torch.Tensor:
 
 
 def sign_aware_bpr(known: torch.Tensor, sampled: torch.Tensor, coefficient: torch.Tensor) -> torch.Tensor:
-    r"""Return :math:`-\sum_k \ln \sigma(c\,y_{ui} - y_{uj_k})` of each edge (SiReN, TNNLS 2022), ``[B]``.
-
-    Args:
-        known: scores of the edges, ``[B]``.
-        sampled: scores of the items sampled for each edge, ``[B, K]``.
-        coefficient: c of each edge, ``[B]``.
-    """
+    r"""Return :math:`-\sum_k \ln \sigma(c\,y_{ui} - y_{uj_k})` of each edge (SiReN, TNNLS 2022), ``[B]``."""
     return softplus(sampled - (coefficient * known)[:, None]).sum(dim=1)
 
 
@@ -39,16 +33,7 @@ def reversed_bpr(known: torch.Tensor, sampled: torch.Tensor, coefficient: torch.
 
 
 class SampledEdges:
-    """A batch of edges with ``K`` sampled items each, sorted by user, whose scores need no tensor ``[B, K, d]``.
-
-    Scores and their gradients go through the kernels of :mod:`recbole_signed.graph.sparse_kernels`, and norms through
-    counts, so a batch holds one number for each pair and one row for each user and item, whatever K is.
-
-    Attributes:
-        sign: 1 for likes and -1 for dislikes, in the order of the scores, ``[B]``.
-        users, items: ids of the edges in that order, ``[B]``.
-        sampled: the items sampled for each edge in that order, ``[B, K]``.
-    """
+    """A batch of edges with ``K`` sampled items each, sorted by user, whose scores need no tensor ``[B, K, d]``."""
 
     def __init__(
         self,
@@ -81,10 +66,7 @@ class SampledEdges:
         return torch.where(self.sign > 0, like, dislike)
 
     def scores(self, users: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the scores of the edges ``[B]`` and of the sampled items ``[B, K]``.
-
-        They are inner products of ``users [n_users, d]`` and ``items [n_items, d]``.
-        """
+        """Return the inner products of the edges, ``[B]``, and of the sampled items, ``[B, K]``."""
         scores = pair_scores(users, items, self._all).view(len(self), -1)
         return scores[:, 0], scores[:, 1:]
 
@@ -116,10 +98,7 @@ def dots(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def scores_of(user_rows: torch.Tensor, item_vectors: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """Return the inner products of ``user_rows [B, d]`` with the items ``[B, K]`` of each: ``[B, K]``.
-
-    On a CPU, nothing of the size ``[B, K, d]`` is made.
-    """
+    """Return the inner products of ``user_rows [B, d]`` with the items ``[B, K]`` of each: ``[B, K]``."""
     if user_rows.device.type != "cpu":
         rows = item_vectors.index_select(0, items.reshape(-1)).view(*items.shape, -1)
         return torch.einsum("bd,bkd->bk", user_rows, rows)
@@ -142,11 +121,7 @@ def mean_bpr(
 
 
 def batch_norm_penalty(
-    user_table: torch.Tensor,
-    item_table: torch.Tensor,
-    users: torch.Tensor,
-    items: torch.Tensor,
-    sampled: torch.Tensor,
+    user_table: torch.Tensor, item_table: torch.Tensor, users: torch.Tensor, items: torch.Tensor, sampled: torch.Tensor
 ) -> torch.Tensor:
     """Return half the squared norms of the table rows that a batch names, per edge (LightGCN's code): a scalar."""
     rows = (
@@ -160,10 +135,8 @@ def batch_norm_penalty(
 # ---- contrastive losses over the rows of a batch; their memory does not grow with the square of it ----
 
 
-CELLS, CELLS_IN_CACHE = 4_000_000, 1 << 17
-"""Products that are held at a time, on a GPU and on a CPU: bounds the memory, not the result."""
-SCALE = 2.0
-"""Of the squared distances in :func:`uniformity`."""
+CELLS, CELLS_IN_CACHE = 4_000_000, 1 << 17  # products held at a time, on a GPU and on a CPU
+SCALE = 2.0  # of the squared distances in `uniformity`
 
 
 def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[slice]:
@@ -210,14 +183,7 @@ class _SumOverRows(torch.autograd.Function):
 def log_sum_exp(
     queries: torch.Tensor, keys: torch.Tensor, temperature: float, weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    r"""Return :math:`\sum_i w_i \ln \sum_j \exp(q_i \cdot k_j / \tau)`, a scalar.
-
-    Args:
-        queries: ``[n, d]``.
-        keys: ``[m, d]``, m > 0.
-        temperature: :math:`\tau`.
-        weights: ``[n]``, which get no gradient; None for the mean over rows.
-    """
+    r"""Return :math:`\sum_i w_i \ln \sum_j \exp(q_i \cdot k_j / \tau)`; ``weights`` None stands for the mean."""
     if weights is None:
         weights = queries.new_full((len(queries),), 1.0 / max(len(queries), 1))
     return _sum_over_rows(queries, keys, temperature, lambda logs, rows: (weights[rows] * logs, weights[rows]))
@@ -228,19 +194,13 @@ def _sum_over_rows(queries: torch.Tensor, keys: torch.Tensor, temperature: float
 
 
 def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
-    r"""Return the mean over rows of :math:`-\ln(\exp(\cos_{ii}/\tau) / \sum_j \exp(\cos_{ij}/\tau))`.
-
-    ``first`` and ``second [n, d]`` are two views of the same rows (InfoNCE, arXiv 1807.03748, eq. 4).
-    """
+    r"""Return the mean of :math:`-\ln(\exp(\cos_{ii}/\tau) / \sum_j \exp(\cos_{ij}/\tau))` (arXiv 1807.03748)."""
     first, second = normalize(first, dim=-1), normalize(second, dim=-1)
     return log_sum_exp(first, second, temperature) - (first * second).sum(dim=-1).mean() / temperature
 
 
 def uniformity(rows: torch.Tensor) -> torch.Tensor:
-    r"""Return :math:`\ln` of the mean of :math:`e^{-t \|x - y\|^2}` over pairs of distinct ``rows [n, d]`` of length 1.
-
-    Wang and Isola, ICML 2020, eq. 2; t is :data:`SCALE`. 0 where there is no pair.
-    """
+    r"""Return :math:`\ln` of the mean of :math:`e^{-t \|x - y\|^2}` over pairs (Wang, Isola, ICML 2020, eq. 2)."""
     n = len(rows)
     if n < 2:
         return 0.0 * rows.sum()

@@ -33,15 +33,12 @@ class LSGRec(SignedRecommender):
 
     and half the squared norms of all embeddings of a batch, of both kinds, times ``reg_weight``.
 
-    Without dislikes :math:`Z^-` is :math:`E'/(L+1)`, and scores come from LightGCN on the likes.
-
-    Both streams take the same products with :math:`\hat A_+` after the first step, so they are propagated side by side,
-    and the sum over layers is one product shorter by Horner's rule: L - 1 products of width 2d and two of width d.
+    Both streams take the same products with :math:`\hat A_+` after the first step, so they are propagated side by
+    side, and the sum over layers is one product shorter by Horner's rule.
 
     As the authors' code runs, with these differences: its squared error compares each rating with the predictions of
-    all edges of the batch, by a shape error, here with that of its own edge; a graph of likes and dislikes has no
-    ratings, so the sign is what is predicted; AdamW is Adam, without its decay of 0.01 times the learning rate in each
-    step; the epoch is chosen on validation, not on test data.
+    all edges of the batch, by a shape error, here with that of its own edge, and of the sign; AdamW is Adam; the epoch
+    is chosen on validation, not on test data.
     """
 
     batches = "edges"

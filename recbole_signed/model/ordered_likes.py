@@ -12,7 +12,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.arrays import contains
+from recbole_signed.arrays import begins, contains
 from recbole_signed.atomic.signs import HOW_TO_SIGN
 from recbole_signed.graph.sparse_kernels import rows_product
 from recbole_signed.model.training_free import TrainingFreeRecommender
@@ -23,12 +23,9 @@ IntArray = npt.NDArray[np.int64]
 class OrderedLikesRecommender(TrainingFreeRecommender):
     r"""Scores :math:`x_u B`, where a like counts :math:`e^{-r/\delta_\text{inf}}` if r moments of the user are later.
 
-    A user's likes of one time are one moment, without an order among themselves; a like that is kept twice counts
-    twice. B has rows and columns for the items with a like in training. ``fit`` of a subclass makes ``item_weights``,
-    which is B; ``_rows`` are user, column of B, moment of the user and the user's last moment of each like.
-
-    Without timestamps, and on data without a sign, all likes of a user are one moment, and a warning says what the
-    model is then (``without_order``).
+    ``fit`` of a subclass makes ``item_weights``, which is B, over the items with a like in training. ``_rows`` are
+    user, column of B, moment of the user and the user's last moment of each like; likes of one time are one moment.
+    Without timestamps all are, and a warning says what the model is then (``without_order``).
     """
 
     family = "linear transitions"
@@ -96,10 +93,8 @@ def moments(user: IntArray, time: npt.NDArray[Any]) -> tuple[IntArray, IntArray]
     """Return for each row the number of earlier moments of its user, and that of the user's last one, ``[n]`` each."""
     order = np.lexsort((time, user))
     users, times = user[order], time[order]
-    starts = np.append(True, users[1:] != users[:-1])[: len(users)]
-    new = starts | np.append(True, times[1:] != times[:-1])[: len(users)]
-    count = np.cumsum(new)
-    ranks = count - np.maximum.accumulate(np.where(starts, count, 0))
+    count = np.cumsum(begins(users, times))
+    ranks: IntArray = count - np.maximum.accumulate(np.where(begins(users), count, 0))
     moment = np.empty(len(user), dtype=np.int64)
     moment[order] = ranks
     last = np.zeros(int(user.max(initial=0)) + 1, dtype=np.int64)

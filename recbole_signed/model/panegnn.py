@@ -29,21 +29,17 @@ class PANEGNN(SignedRecommender):
     * :math:`-\sum_j \ln \sigma(c\, y^+_{ui} - y^+_{uj})`, c = 1 for likes and b for dislikes;
     * :math:`-\sum_j \ln \sigma(y^-_{uj} - c' y^-_{ui})`, c' = b for likes and 1 for dislikes;
     * InfoNCE between the rows of :math:`Z^-` and :math:`\tilde Z^-`, for the distinct users and the distinct items of
-      the batch, each against the others of its kind in the batch;
+      the batch;
     * half the squared norms of all embeddings of the first two, times ``reg_weight``.
 
     An item with :math:`y^-_{ui}` above ``disinterest_threshold`` is ranked after all others, by a finite penalty.
-    Without dislikes :math:`Z^-` is E'/(L+1), contrasted with itself, and LightGCN on the likes, filtered, gives scores.
 
-    **Partly our reading: the paper's text was not at hand.** From its abstract and summaries: two graphs, two
-    embeddings, light convolutions, contrastive training on a distorted graph of dislikes, a ranking filtered by
-    disinterest scores. The rest follows the authors' code for this model, ``pnegnn.py``, which they have since deleted
-    from https://github.com/Young0222/PaN-GNN (it is in the history; what is there now is Pone-GNN): both ranking losses
-    with b = 3, a temperature of 0.8, 80 % of the edges removed, a threshold of 0. That file also joins the result of a
-    perceptron to :math:`Z^+` by attention, as SiReN does, of which the abstract says nothing; it is left out. Our
-    choice: means over the batch with the regularisation of Pone-GNN's code (that file sums the one loss and averages
-    the other); InfoNCE row by row (its denominator there is the whole matrix); a new distortion for each epoch (there:
-    one for the whole training).
+    **Partly our reading: the paper's text was not at hand.** From its abstract: two graphs, two embeddings, light
+    convolutions, contrastive training on a distorted graph of dislikes, a ranking filtered by disinterest scores. The
+    rest follows the authors' code, ``pnegnn.py``, in the history of https://github.com/Young0222/PaN-GNN: both ranking
+    losses with b = 3, a temperature of 0.8, 80 % of the edges removed, a threshold of 0. Its perceptron, joined to
+    :math:`Z^+` by attention, is left out, as the abstract says nothing of it. Our choice: means over the batch with
+    the regularisation of Pone-GNN's code; InfoNCE row by row; a new distortion for each epoch.
     """
 
     batches = "edges"

@@ -20,8 +20,8 @@ from recbole_signed.model.ordered_likes import OrderedLikesRecommender
 class PCTM(OrderedLikesRecommender):
     r"""Probabilistic collaborative transition model: counts of what follows an item, with nothing learned.
 
-    :math:`C_{ha}` sums :math:`\gamma^{d-1}` over the likes of a that come d moments after a like of h of the same user,
-    up to ``max_distance``. With :math:`\tau` prior counts, spread evenly over the N items,
+    :math:`C_{ha}` sums :math:`\gamma^{d-1}` over the likes of a that come d moments after a like of h of the same
+    user, up to ``max_distance``. With :math:`\tau` prior counts, spread evenly over the N items,
 
     .. math::
         \hat P(a \mid h) = \frac{C_{ha} + \tau / N}{C_{h\cdot} + \tau}, \qquad
@@ -30,13 +30,10 @@ class PCTM(OrderedLikesRecommender):
     where :math:`r_h` moments of the user are later than the like of h. For the ranking of one user
     :math:`\log(1 + N C_{ha} / \tau)` stands for :math:`\log \hat P(a \mid h)`: the difference is the same for all a.
 
-    The paper has no public code, and was not at hand; the form is that of public summaries of it. Not public in detail,
-    and chosen here: the decays of distance and history are geometric (the paper's weights of a long history have two
-    levels), popularity :math:`p(a)` has one prior count for each item, and likes of one time are one moment.
-    The paper's other model, SeqRules, is not this one.
-
-    Without timestamps, and on data without a sign, it is Pop, and says so. Memory: the counts that are not 0, at most
-    ``max_distance`` for each like.
+    The paper has no public code, and was not at hand; the form is that of public summaries. Chosen here: the decays of
+    distance and history are geometric, :math:`p(a)` has one prior count for each item, likes of one time are one
+    moment. The paper's other model, SeqRules, is not this one. Without timestamps, and on data without a sign, it is
+    Pop.
     """
 
     without_order = "PCTM is Pop here, without an order of likes"

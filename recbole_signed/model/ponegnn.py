@@ -29,25 +29,23 @@ class PoneGNN(SignedRecommender):
               Z^\pm = \tfrac{1}{L+1} \sum_{l=0}^{L} X^\pm_l, \; X^-_0 = E'
 
     with learned :math:`\varepsilon_l`. The loss over edges (u, i), likes and dislikes alike, with K sampled items j is
-    :math:`-\sum_j \ln \sigma(c\, y^+_{ui} - y^+_{uj})`, c = 1 for likes and 2 for dislikes, plus half the squared norms
-    times ``reg_weight``, and in the first epoch and the last of each ``disinterest_every`` epochs also
+    :math:`-\sum_j \ln \sigma(c\, y^+_{ui} - y^+_{uj})`, c = 1 for likes and 2 for dislikes, plus half the squared
+    norms times ``reg_weight``, and in the first epoch and the last of each ``disinterest_every`` epochs also
 
     * :math:`-\sum_j \ln \sigma(y^-_{uj} - c' y^-_{ui})`, c' = 2 for likes and 1 for dislikes, with norms likewise;
     * :math:`-\ln \bigl( e^{\cos(z^+_u, z^+_i)/\tau} / (e^{\cos(z^+_u, z^+_i)/\tau} + e^{\cos(z^-_u, z^-_i)/\tau})
       \bigr)`.
 
-    An item with :math:`y^-_{ui}` above ``disinterest_threshold`` is ranked after all others: a finite penalty where the
-    authors drop it. Without dislikes :math:`X^-_l = 0` for l >= 1, and the model still learns and filters by E'.
+    An item with :math:`y^-_{ui}` above ``disinterest_threshold`` is ranked after all others: a finite penalty where
+    the authors drop it.
 
-    Equations are those of the authors' code, the paper's text was not at hand. That code does not run as it is (its
-    trainer names a class that does not exist), counts ratings of 3 as hits and chooses the epoch on test data; here
-    likes alone are hits and validation chooses. AdamW is Adam: a decay of 0.01 times the learning rate in each step is
-    left out. In nine of ten epochs the disinterest part is not needed, and not computed: such a step costs half.
+    Equations are those of the authors' code, the paper's text was not at hand. That code does not run as it is, counts
+    ratings of 3 as hits and chooses the epoch on test data; here likes alone are hits and validation chooses. AdamW is
+    Adam.
 
-    What is validated must follow an epoch that trains disinterest, as it does in that code: in the epochs after it
-    :math:`Z^+` moves and :math:`Z^-` does not, so that the filter drops what the user would like, and NDCG falls by
-    half and more. So ``eval_step`` is to be a divisor or a multiple of ``disinterest_every``, with
-    ``eval_every_steps: 0``.
+    What is validated must follow an epoch that trains disinterest: in the epochs after it the filter drops what the
+    user would like, and NDCG falls by half and more. So ``eval_step`` is to be a divisor or a multiple of
+    ``disinterest_every``, with ``eval_every_steps: 0``.
     """
 
     batches = "edges"
@@ -94,10 +92,7 @@ class PoneGNN(SignedRecommender):
         return sums[0] / (self.n_layers + 1), sums[1] / (self.n_layers + 1)
 
     def streams(self) -> Pair:
-        """Return :math:`Z^+` and :math:`Z^-` side by side, ``[n_users, 2d]`` and ``[n_items, 2d]``.
-
-        After the first step both take the same products, so one product of width 2d serves both.
-        """
+        """Return :math:`Z^+` and :math:`Z^-` side by side, ``[n_users, 2d]`` and ``[n_items, 2d]``."""
         start = self.user_embedding.weight, self.item_embedding.weight
         sums = side_by_side(start, (self.user_dislikes.weight, self.item_dislikes.weight))
         pair = side_by_side(

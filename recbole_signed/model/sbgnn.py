@@ -73,12 +73,9 @@ class SBGNN(SignedRecommender):
 
     .. math:: m^{+} \propto P P^T x + N N^T x, \quad m^{-} \propto P N^T x + N P^T x
 
-    as sparse products one after the other, without a user's paths to itself, divided by the number of paths. So the
-    mean is weighted by how often two users agree, and a pair may be in both messages. Memory and time are those of a
-    few propagations over the graph. The paper's attention is left out, as it would need these edges.
-
-    Made for the signs of links (a cross-entropy), it is trained here by BPR: likes above sampled items that are not
-    liked. Mini-batches of likes; each step propagates over the whole graph.
+    as sparse products, without a user's paths to itself, divided by the number of paths. The paper's attention is left
+    out, as it would need these edges. Made for the signs of links (a cross-entropy), it is trained here by BPR: likes
+    above sampled items that are not liked.
     """
 
     batches = "likes"

@@ -41,10 +41,7 @@ class SignedLayer(nn.Module):
         if self.first:
             around = likes(*liking), dislikes(*disliking)
         else:
-            around = (
-                _joined(likes(*liking), dislikes(*disliking)),
-                _joined(likes(*disliking), dislikes(*liking)),
-            )
+            around = (_joined(likes(*liking), dislikes(*disliking)), _joined(likes(*disliking), dislikes(*liking)))
         return (
             tuple(self.lin_pos_l(near) + self.lin_pos_r(own) for near, own in zip(around[0], liking, strict=True)),
             tuple(self.lin_neg_l(near) + self.lin_neg_r(own) for near, own in zip(around[1], disliking, strict=True)),
@@ -54,13 +51,10 @@ class SignedLayer(nn.Module):
 class SGCN(SignedRecommender):
     r"""Two embeddings of each node, of its friends' friends and of its enemies, by balance theory.
 
-    Layers of :class:`SignedLayer` with tanh; a node is :math:`z = [h^+ ; h^-]`, a score :math:`z_u \cdot z_i`. Made for
-    the signs of links, it is trained here, as the signed-graph papers do that compare with it, by BPR: likes above
-    sampled items that are not liked; dislikes come in through the convolutions and among those items. So the loss of
-    the paper (three classes of edges, and margins) is replaced, and its fixed spectral features are learned tables.
-    LightGCN's weight decay of the batch's embeddings is added. Mini-batches of likes; each step propagates over
-    the whole graph. A much used implementation (github.com/benedekrozemberczki/SGCN) also divides each row of a layer
-    by its norm before tanh and has each node among its own neighbours; the paper and ``SignedConv`` do not.
+    Layers of :class:`SignedLayer` with tanh; a node is :math:`z = [h^+ ; h^-]`, a score :math:`z_u \cdot z_i`. Made
+    for the signs of links, it is trained here, as the signed-graph papers do that compare with it, by BPR: likes above
+    sampled items that are not liked. So the loss of the paper (three classes of edges, and margins) is replaced, its
+    fixed spectral features are learned tables, and LightGCN's weight decay is added.
     """
 
     batches = "likes"

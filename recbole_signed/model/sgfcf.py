@@ -24,16 +24,12 @@ class SGFCF(FilterRecommender):
     IGF: :math:`A_{ui} = \sum_k U_{uk} x_k^{\beta_u + \beta_i} V_{ik}` with :math:`x = S / \max S` and the exponent of
     a node between :math:`\beta_1` and :math:`\beta_2`, linear in its homophily ratio (``graph/sparse_kernels.py``).
     Score: :math:`A_u / \sum A_u + \gamma B_u / \sum B_u`, :math:`B = \tilde R \tilde R^T \tilde R`.
-
     ``individual_filter: False`` uses :math:`\beta_1` for all nodes and needs no homophily ratios.
 
     Departures from the authors' code: no sigmoid at the end (it keeps the order); a row of A whose sum is not clearly
     positive is divided by a hundredth of its absolute sum instead (theirs turns its order round); if all ratios are
-    equal, the exponent is :math:`\beta_1` (theirs divides by zero); ratios of items and of users in
-    :math:`O(\sum d^2)`, without users x items; singular vectors by subspace iteration. The user side is
-    :math:`U = \tilde R V S^{-1}`, computed for a batch.
-    Memory: 8 k bytes per item, 8 bytes per user, 16 bytes per like. With items of 100,000 likes and more the ratios of
-    items take long (:math:`\sum_i d_i^2` operations, some 10^8 a second): turn the individual filter off.
+    equal, the exponent is :math:`\beta_1` (theirs divides by zero); ratios in :math:`O(\sum d^2)`, without users x
+    items; singular vectors by subspace iteration. With items of 100,000 likes and more turn the individual filter off.
     """
 
     fitted = ("item_factors", "item_response", "singular_values")
@@ -74,10 +70,7 @@ class SGFCF(FilterRecommender):
         return torch.from_numpy(low + (high - low) * place.clip(0.0, 1.0)).float()
 
     def similarity_vectors(self) -> torch.Tensor:
-        """Return item vectors, ``[n_items, k]``, whose product is what a like of one adds to another's score (A).
-
-        The exponent of all nodes is that of the lowest homophily ratio.
-        """
+        """Return item vectors, ``[n_items, k]``, whose product is A of a like, at the lowest homophily ratio."""
         return self.item_factors * (self.singular_values / self.singular_values[:1]) ** (self.betas[0] - 0.5)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:

@@ -42,15 +42,10 @@ class SIGformer(SignedRecommender):
 
     * it evaluates the embeddings of the last training step, which are one update old; this evaluates the current ones,
       over walks that are the same for every evaluation and for every numbering of users and items;
-    * its eigenvectors come from a solver for matrices that need not be symmetric, with a random start; the vectors are
-      the same up to signs and a rotation within equal eigenvalues, to which its LayerNorm is not indifferent. Where the
-      graph has fewer than ``eigs_dim`` of them below the eigenvalue 1, p is narrower. The eigenvalue 0 occurs once in
-      each connected component, of which that solver finds some: with ``alpha: 0`` on KuaiRand, whose likes have 36
-      components, 3 of its 64 vectors are those of small components, and 35 of these;
-    * the gradient of a pair that c walks reach is the derivative; in the library that it uses it is c times as large;
-    * weight decay of :math:`\lambda_l` is a term of the loss, which has the same gradient.
-
-    Rows that repeat a pair are parallel edges, in walks, degrees and loss alike.
+    * its eigenvectors come from a solver for matrices that need not be symmetric, which finds some of those of the
+      eigenvalue 0; the others are the same up to signs and a rotation within equal eigenvalues, which its LayerNorm is
+      not indifferent to. Where the graph has fewer than ``eigs_dim`` of them below the eigenvalue 1, p is narrower;
+    * the gradient of a pair that c walks reach is the derivative; in the library that it uses it is c times as large.
     """
 
     batches = "edges"
@@ -95,16 +90,12 @@ class SIGformer(SignedRecommender):
             users, items = self.user_mark.argsort(), self.item_mark.argsort()
             order = torch.cat([users, items + self.n_users])
             generator = torch.Generator().manual_seed(int(self.walk_seed))
-            walks = self._marked_walks(users.cpu().argsort(), items.cpu().argsort())
+            user, item, likes = self._edges
+            marked = users.cpu().argsort()[user], items.cpu().argsort()[item]
+            walks = WalkGraph.from_edges(*marked, likes, self.n_users, self.n_items).to(self.device)
             mean = self._propagate(start[order], self.positions[order], walks, generator)[order.argsort()]
         users, items = mean.split([self.n_users, self.n_items])
         return users, items
-
-    def _marked_walks(self, user_rank: torch.Tensor, item_rank: torch.Tensor) -> WalkGraph:
-        users, items, likes = self._edges
-        return WalkGraph.from_edges(user_rank[users], item_rank[items], likes, self.n_users, self.n_items).to(
-            self.device
-        )
 
     def _propagate(
         self, state: torch.Tensor, positions: torch.Tensor, graph: WalkGraph, generator: torch.Generator | None

@@ -14,13 +14,10 @@ class SignedEASE(InverseRecommender):
     r"""EASE on the signed matrix :math:`X = P + wN`: a linear item-item model in closed form.
 
     :math:`G = (X^T X + \lambda I)^{-1}`, :math:`B_{ij} = -G_{ij} / G_{jj}`, :math:`B_{jj} = 0` (eq. 8), scores
-    :math:`x_u B = x_u - (x_u G) / \mathrm{diag}(G)`. With w = 0 it is EASE; w may have either sign.
+    :math:`x_u B = x_u - (x_u G) / \mathrm{diag}(G)`. With w = 0 it is EASE; w may have either sign. G is what is kept,
+    so that updates of the inverse (``graph/inverse.py``) are updates of the model.
 
-    The inverse G is what is kept: B follows from it, so that updates of the inverse (``graph/inverse.py``:
-    changed rows, new and removed items) are updates of the model.
-
-    Memory: G is dense items x items in float32, by the method's definition: 1.6 GB for 20,000 items,
-    with no copy while fitting. :math:`X^T X` costs :math:`O(\sum_u d_u^2)`, the inversion :math:`O(n^3)`.
+    Memory: G is dense items x items in float32, by the method's definition: 1.6 GB for 20,000 items.
     """
 
     reads_both_signs = True

@@ -26,14 +26,10 @@ class SignediALS(TrainingFreeRecommender):
 
     Minimises :math:`\sum_P a_+ (1 - w_u h_i)^2 + \sum_N a_- (y_- - w_u h_i)^2 + a_0 \sum (w_u h_i)^2` with a
     regularisation that grows with the number of edges (``graph/least_squares.py``); ``n_iterations`` passes, each
-    over all users and then all items, and at last over the users. Without dislikes it is iALS. Neutral rows are not
-    used.
+    over all users and then all items, and at last over the users. Without dislikes it is iALS.
 
     Departure: the start is spectral, not random, so nothing depends on a seed or on the numbering of items; there are
     fewer than ``embedding_size`` factors where the matrix of likes has a lower rank.
-
-    Each pass costs :math:`O(|E| d^2 + (n_u + n_i) d^3)`, in chunks of rows.
-    Memory: 4 d bytes per user and item, the edges and their transpose, chunks of a few MiB.
     """
 
     fitted = ("user_factors", "item_factors")

@@ -35,18 +35,10 @@ class SignedSASRec(SignedSequentialRecommender):
         L = \frac1{|J|} \sum_{j \in J} -\log \frac{e^{h_j \cdot e_{i^+_j}}}{\sum_i e^{h_j \cdot e_i}}
             + \frac{\mu}{|J|} \sum_{j \in D} \log\big(1 + e^{h_j \cdot e_{x_{j+1}} - h_j \cdot e_{i^+_j}}\big).
 
-    The closest publication is PNFRec: two SASRec encoders, one for the likes and one for the dislikes, a cross entropy
-    for each and a contrast of the two. Where this departs from it:
-
-    * one encoder reads both signs in their order, told apart by the embeddings g, so that a dislike between two likes
-      is seen where it happened; the dislikes are an input, and no second prediction task;
-    * the contrast is between a disliked item and the next liked one at the same place.
-
-    Where it departs from RecBole's SASRec: all places of a sequence are learned from at once, as in the SASRec paper,
-    and not the last one of each of as many sequences as there are likes.
-
-    Training batches are windows, as ``reads`` says (:class:`~recbole_signed.data.dataloader.WindowLoader`), so
-    that an epoch costs about the sequence length less; ``train_batch_size`` counts these.
+    The closest publication is PNFRec: two SASRec encoders, one for each sign, a cross entropy for each and a contrast
+    of the two. Here one encoder reads both signs in their order, and the contrast is between a disliked item and the
+    next liked one at the same place. Unlike RecBole's SASRec, all places of a sequence are learned from at once, in
+    windows (:class:`~recbole_signed.data.dataloader.WindowLoader`); ``train_batch_size`` counts these.
     """
 
     input_type = InputType.POINTWISE
@@ -100,11 +92,7 @@ class SignedSASRec(SignedSequentialRecommender):
         return self.gather_indexes(self.forward(batch), batch[self.ITEM_SEQ_LEN] - 1)
 
     def next_events(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return what each place learns from, ``[batch, length]`` each.
-
-        Returns:
-            The next liked item (0 for padding), the next item, and whether that one is disliked.
-        """
+        """Return each place's next liked item (0: none), next item, and whether it is disliked, ``[batch, n]``."""
         items, signs, target = batch[self.ITEM_SEQ], batch[SIGN_LIST].to(torch.int64), batch[self.ITEM_ID][:, None]
         length = batch[self.ITEM_SEQ_LEN][:, None]
         place = torch.arange(items.shape[1], device=items.device)

@@ -32,14 +32,12 @@ class SiGRec(SignedRecommender):
               + \tfrac{\gamma}{2} \sum \|e\|^2 \Bigr)
 
     with the norms of the rows of E and E' that the edges name. The margin :math:`\alpha` says how alike a user and a
-    disliked item may be before they are driven apart: -1, always; 1, never, so that dislikes have no cost and teach
-    :math:`Z^-` alone. Without dislikes :math:`Z^-` is :math:`E'/(L+1)`: LightGCN with a factorisation beside it.
+    disliked item may be before they are driven apart: -1, always; 1, never.
 
     **No code was published with the paper, and its text was not at hand.** Known from its abstract: positive and
-    negative embeddings from two graph encoders, and a sign cosine (SiC) loss by which dislikes of different kinds count
-    differently, since not all that is disliked is ranked low. The rest is our reading: LightGCN as either encoder
-    (the unsigned model that the paper compares itself with), concatenation, the cosine embedding loss with a margin for
-    the SiC loss, and the ranking loss beside it, without which nothing would order unknown items.
+    negative embeddings from two graph encoders, and a sign cosine (SiC) loss by which dislikes of different kinds
+    count differently. The rest is our reading: LightGCN as either encoder, concatenation, the cosine embedding loss
+    with a margin for the SiC loss, and the ranking loss beside it, without which nothing would order unknown items.
     """
 
     batches = "edges"
@@ -70,10 +68,7 @@ class SiGRec(SignedRecommender):
         ranking = bpr(known[:, None], sampled).mean(dim=1)
         cosine = edges.known_scores(normalize(users, dim=1), normalize(items, dim=1))
         sign_cosine = torch.where(liked, 1.0 - cosine, (cosine - self.margin).relu())
-        tables = (
-            (self.user_embedding, self.item_embedding),
-            (self.user_dislikes, self.item_dislikes),
-        )
+        tables = ((self.user_embedding, self.item_embedding), (self.user_dislikes, self.item_dislikes))
         norms = sum(edges.squared_norms(user.weight, item.weight) for user, item in tables)
         total = (ranking * liked).sum() + self.cosine_weight * sign_cosine.sum() + 0.5 * self.reg_weight * norms
         return total / len(edges)

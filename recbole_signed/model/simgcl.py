@@ -81,12 +81,9 @@ class SimGCL(NoisyGraphRecommender):
     .. math:: E^{l} = \hat A^{+} E^{l-1} \; (+ \Delta^{l}), \quad \bar E = \tfrac1L \sum_{l=1}^{L} E^l, \quad
               \mathcal L = \mathcal L_{BPR} + \lambda \, (\mathcal L_{cl}^{U} + \mathcal L_{cl}^{I}) + reg
 
-    with noise :math:`\Delta` of length ``eps`` in the orthant of each row, in the two contrasted passes only. A user or
-    an item without likes has the embedding 0. Mini-batches of likes; each step propagates over the whole graph. The
-    contrast is over the distinct users and items of a batch.
-
-    BPR and the contrast are means, as in the authors' later code (SELFRec); RecBole-GNN's sums the contrast. The weight
-    decay is LightGCN's: half the squared norms of the table rows in a batch, per edge.
+    with noise :math:`\Delta` of length ``eps`` in the orthant of each row, in the two contrasted passes only. The
+    contrast is over the distinct users and items of a batch. BPR and the contrast are means, as in the authors' later
+    code (SELFRec); RecBole-GNN's sums the contrast. The weight decay is LightGCN's.
     """
 
     def loss(self, batch: Any) -> torch.Tensor:

@@ -30,21 +30,14 @@ class SiReN(SignedRecommender):
     .. math:: -\sum_{(u,i)} \sum_j \ln \sigma(c\, y_{ui} - y_{uj}) + \lambda \sum \|z\|^2, \quad
               c = 1 \text{ for likes, } 2 \text{ for dislikes.}
 
-    **No dislike is an edge of a graph here**: the perceptron sees none, and dislikes enter through the loss alone,
-    which ranks a disliked item above unknown ones, by half the margin of a liked one; a negative
-    ``dislike_coefficient`` (not the paper's) ranks it below them.
+    **No dislike is an edge of a graph here**: dislikes enter through the loss alone, which ranks a disliked item above
+    unknown ones, by half the margin of a liked one; a negative ``dislike_coefficient`` (not the paper's) ranks it
+    below.
 
-    As the authors' code runs (they choose the epoch on test data; here it is chosen on validation), with these
-    differences in how, not in what, is computed:
-
-    * :math:`Z^p` has to be propagated over the whole graph for each batch; the perceptron and the attention work row by
-      row, and are computed only for the users and items that a batch names;
-    * scores and gradients of the K sampled items need no tensor ``[B, K, d]``, and items are sampled batch by batch
-      (:class:`~recbole_signed.data.dataloader.SignedTrainDataLoader`), not 20 epochs in advance;
-    * users and items have tables of their own, with the start that one common table would have.
-
-    A step costs 2L sparse products of width d and as many for its gradient, however small the batch: where that counts,
-    a larger ``train_batch_size`` is the knob (the loss is a sum over the batch, so the steps of Adam stay alike).
+    As the authors' code runs (they choose the epoch on test data; here it is chosen on validation), but the perceptron
+    and the attention are computed only for the users and items of a batch, items are sampled batch by batch, and users
+    and items have tables of their own. A step costs 2L sparse products and as many for its gradient, however small the
+    batch.
     """
 
     batches = "edges"

@@ -45,10 +45,7 @@ class SignedPairs:
 
 
 def singular_features(matrix: sp.csr_matrix, size: int, seed: int) -> torch.Tensor:
-    """Return a row for each row and each column of ``matrix``, ``[n_rows + n_columns, size]``.
-
-    The entries of the leading left and right singular vectors; over all of them a vector has mean 0 and variance 1.
-    """
+    """Return the leading singular vectors, standardised, a row for each row and each column of ``matrix``."""
     factors = right_factors(matrix, size, seed=seed)
     left = torch.from_numpy(matrix @ factors.vectors.numpy()) / factors.values
     both = torch.cat([left, factors.vectors])
@@ -96,18 +93,14 @@ class SLGNNLayer(nn.Module):
 
 
 class SLGNN(SignedRecommender):
-    r"""Two of :class:`SLGNNLayer`: the heads of the first side by side, the mean of those of the second, with ReLU.
+    """Two of :class:`SLGNNLayer`: the heads of the first side by side, the mean of those of the second, with ReLU.
 
-    Scores are inner products of the second layer. Made for the signs of links, with a perceptron over both ends and
-    the log likelihood of the sign, it is trained here by BPR: likes above sampled items that are not liked, all edges
-    at a time, as the comparison in SIGformer's paper does (SIGIR 2024).
+    Scores are inner products of the second layer. Made for the signs of links, it is trained here by BPR, all edges at
+    a time, as the comparison in SIGformer's paper does (SIGIR 2024). The trainable features of nodes start as the
+    leading singular vectors of likes minus dislikes, standardised: those of the authors' whole adjacency matrix.
+    Columns beyond the rank start at random.
 
-    The trainable features of nodes start as the leading singular vectors of likes minus dislikes, standardised, as in
-    the authors' code, which takes those of the whole adjacency matrix: the same vectors, each of which stands there for
-    users and for items alone. Columns beyond the rank of the matrix start at random.
-
-    Departures from the authors' code: Adam in place of Adagrad; nothing of the size nodes x nodes is made in the
-    backward pass, which theirs does.
+    Departures from the authors' code: Adam in place of Adagrad; nothing of the size nodes x nodes is made.
     """
 
     batches = "likes"

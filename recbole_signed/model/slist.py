@@ -17,8 +17,7 @@ from recbole_signed.arrays import spans
 from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.model.ordered_likes import IntArray, OrderedLikesRecommender
 
-SMALLEST = 1e-3
-"""Weights of places further apart than this are left out of partial sequences."""
+SMALLEST = 1e-3  # weights of places further apart than this are left out of partial sequences
 
 
 class SLIST(OrderedLikesRecommender):
@@ -37,19 +36,14 @@ class SLIST(OrderedLikesRecommender):
     :math:`\alpha = 0` it is SLIT with a limit on the diagonal, with :math:`\alpha = 1` SLIS, which is EASE for
     :math:`\xi = 0`.
 
-    It asks for the order alone; :class:`~recbole_signed.model.tale.TALE` weighs by gaps in time.
-
     Where this departs from the paper:
 
-    * a user is one session, so sessions have no weights by age;
+    * a user is one session, so sessions have no weights by age; likes of one time are one moment;
     * :math:`\xi` is 0 by default, since nobody gets an item again here; the authors' code has 10 in its SLIS;
-    * likes of one time are one moment, without an order among themselves; weights below .001 are left out;
-    * items without a like in training have no row in B;
-    * rows of S, T and X are not normalised, as the authors' code does by default; a like that is kept twice counts
-      twice.
+    * weights below .001 are left out, and rows of S, T and X are not normalised, as by default in the authors' code.
 
-    Without timestamps, and on data without a sign, it is SLIS, and says so. Memory: two dense matrices over the liked
-    items, in float32.
+    Without timestamps, and on data without a sign, it is SLIS. Memory: two dense matrices over the liked items,
+    float32.
     """
 
     without_order = "SLIST is SLIS here, without an order of likes"
@@ -83,11 +77,7 @@ class SLIST(OrderedLikesRecommender):
         return before, after
 
     def fit(self) -> None:
-        """Solve for B; the same likes in the same order give the same model.
-
-        Raises:
-            UsageError: two matrices of the liked items do not fit into the memory that is free.
-        """
+        """Solve for B; the same likes in the same order give the same model."""
         refuse_too_large(len(self.liked), n_matrices=2)
         user, column, *_ = self._rows
         shape = self.n_users, len(self.liked)

@@ -15,13 +15,12 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
-from recbole_signed.arrays import spans
+from recbole_signed.arrays import begins, spans
 from recbole_signed.graph.inverse import gram_inverse, refuse_too_large
 from recbole_signed.ids_and_times import milliseconds
 from recbole_signed.model.ordered_likes import OrderedLikesRecommender
 
-DAY = 86_400_000
-"""Milliseconds."""
+DAY = 86_400_000  # milliseconds
 
 
 class TALE(OrderedLikesRecommender):
@@ -37,14 +36,11 @@ class TALE(OrderedLikesRecommender):
     with times in days; a row of S whose like is of the same moment does not count. Scores are :math:`x_u B`, where a
     like counts :math:`e^{-r/\delta_\text{inf}}` if r moments of the user are later.
 
-    Where this departs from the authors' code:
+    Where this departs from the authors' code: each like is a target once, not as often as there are later likes of the
+    user; trends are counted in the training part, not in the whole data set; likes of one time are one moment.
 
-    * each like is a target once; there, under RecBole's augmentation, as often as there are later likes of the user;
-    * trends are counted in the training part; there, in the whole data set;
-    * likes of one time are one moment, without an order among themselves; items without a like have no row in B.
-
-    Without timestamps, and on data without a sign, it is Pop, and says so. Memory: two dense matrices over the liked
-    items, in float32, and the pairs of likes of each user.
+    Without timestamps, and on data without a sign, it is Pop. Memory: two dense matrices over the liked items,
+    float32.
     """
 
     without_order = "TALE is Pop here, without an order of likes"
@@ -73,9 +69,8 @@ class TALE(OrderedLikesRecommender):
         user, column, moment, time = user[order], column[order], moment[order], self._times[order]
         scale = self.trend()[order] ** self.trend_exponent
         place = np.arange(len(user))
-        starts = np.append(True, user[1:] != user[:-1])[: len(user)]
-        begins = starts | np.append(True, moment[1:] != moment[:-1])[: len(user)]
-        start, begin = (np.maximum.accumulate(np.where(each, place, 0)) for each in (starts, begins))
+        new = begins(user), begins(user, moment)
+        start, begin = (np.maximum.accumulate(np.where(each, place, 0)) for each in new)
         target = np.flatnonzero(begin > start)
         count = (begin - start)[target]
         row, source = np.repeat(np.arange(len(target)), count), spans(start[target], count)
@@ -87,11 +82,7 @@ class TALE(OrderedLikesRecommender):
         return before, sp.csr_matrix(after, shape=shape, dtype=np.float32)
 
     def fit(self) -> None:
-        """Solve for B; the same likes at the same times give the same model.
-
-        Raises:
-            UsageError: two matrices of the liked items do not fit into the memory that is free.
-        """
+        """Solve for B; the same likes at the same times give the same model."""
         refuse_too_large(len(self.liked), n_matrices=2)
         if not self.has_order:
             popularity = torch.bincount(torch.from_numpy(self._rows[1]), minlength=len(self.liked))

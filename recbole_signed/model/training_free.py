@@ -58,11 +58,7 @@ def make_room(module: torch.nn.Module, names: Iterable[str], state_dict: Mapping
 
 
 class FilterRecommender(TrainingFreeRecommender):
-    r"""Reads :meth:`signal`: the likes P, or :math:`X = P + wN` in a subclass that sets ``reads_both_signs``.
-
-    Such a subclass has the weight w as its parameter ``dislike_weight``; with w = 0 it is the model of the likes.
-    Degrees are the sums of :math:`|X|`.
-    """
+    """Reads :meth:`signal`: the likes P, or :math:`X = P + wN` in a subclass that sets ``reads_both_signs``."""
 
     family = "graph filter, training-free"
     uses_dislikes = False
@@ -80,10 +76,7 @@ class FilterRecommender(TrainingFreeRecommender):
 
 
 class InverseRecommender(FilterRecommender):
-    r"""Keeps G, an inverse of the Gram matrix of :meth:`signal` with a ridge; :math:`B_{ij} = -G_{ij} / G_{jj}`.
-
-    :math:`B_{jj} = 0`, scores :math:`x_u B`. ``fit`` of a subclass makes ``inverse``, dense items x items.
-    """
+    """Keeps G, an inverse of the Gram matrix of :meth:`signal` with a ridge; scores as :func:`ease_scores`."""
 
     family = "closed form"
     fitted = ("inverse",)
@@ -132,10 +125,7 @@ class IdealFilterRecommender(FilterRecommender):
         self.item_factors = torch.from_numpy(vectors).float().to(self.device)
 
     def similarity_vectors(self) -> torch.Tensor:
-        """Return item vectors, ``[n_items, k]``, whose product is what the linear filter adds from one item to another.
-
-        That of the singular vectors alone tells no two items apart where there are as many of them as items.
-        """
+        """Return item vectors, ``[n_items, k]``, whose product is what the linear filter adds from item to item."""
         lengths = np.linalg.norm(self.linear.matrix @ self.item_factors.cpu().numpy(), axis=0)
         return self.item_factors * torch.from_numpy(lengths).to(self.device)
 

@@ -27,8 +27,7 @@ class TurboCF(FilterRecommender):
     (eq. 5, elementwise power), scores :math:`p_u f(\bar P)` with :math:`f(x)` of order 1: x; of order 2:
     :math:`2x - x^2`; of order 3: :math:`x + 0.01(-x^3 + 10x^2 - 29x)` (section 3.3).
 
-    Memory: :math:`f(\bar P)` is dense items x items in float32, by the method's definition (1.6 GB for 20,000 items);
-    orders 2 and 3 hold three of them while fitting.
+    Memory: :math:`f(\bar P)` is dense items x items in float32; orders 2 and 3 hold three of them while fitting.
     """
 
     fitted = ("item_filter",)
@@ -41,11 +40,7 @@ class TurboCF(FilterRecommender):
         self.register_buffer("item_filter", torch.zeros(self.n_items, 0))
 
     def fit(self) -> None:
-        """Compute the filter of the item graph.
-
-        Raises:
-            UsageError: it does not fit into the memory that is free.
-        """
+        """Compute the filter of the item graph."""
         refuse_too_large(self.n_items, n_matrices=1 if self.order == 1 else 3)
         signal = self.signal()
         degrees = [np.asarray(abs(signal).sum(axis=axis), np.float64).ravel() for axis in (1, 0)]

@@ -28,11 +28,10 @@ class UltraGCN(SignedRecommender):
               - \frac{c}{K} \sum_{j=1}^{K} (w_3 + w_4 \beta_{uj}) \ln \sigma(-y_{uj})
               - \lambda \sum_{j \in S(i)} \omega_{ij} \ln \sigma(y_{uj}) + \tfrac{\gamma}{2} \|\Theta\|^2
 
-    S(i): the ``ii_neighbor_num`` strongest neighbours of i among items
-    (:func:`~recbole_signed.graph.sparse_kernels.item_neighbours`; found by sparse products in blocks of rows). The
-    weights c (``negative_weight``) and the form of :math:`\omega`, in which an item is its own neighbour, are those of
-    the authors' code. The K sampled items are drawn from all items, the user's likes included, as in five of the
-    authors' six configurations; ``sift_positives`` leaves the likes out (their ``sampling_sift_pos``).
+    S(i): the ``ii_neighbor_num`` neighbours of i by :func:`~recbole_signed.graph.sparse_kernels.item_neighbours`. The
+    weights c (``negative_weight``) and the form of :math:`\omega` are those of the authors' code. The K sampled items
+    are drawn from all items, the user's likes included, as in five of the authors' six configurations;
+    ``sift_positives`` leaves the likes out (their ``sampling_sift_pos``).
     """
 
     batches = "likes"

@@ -21,9 +21,8 @@ class XSimGCL(NoisyGraphRecommender):
     .. math:: E^{l} = \hat A^{+} E^{l-1} \; (+ \Delta^{l}), \quad \bar E = \tfrac1L \sum_{l=1}^{L} E^l, \quad
               \mathcal L = \mathcal L_{BPR}(\bar E) + \lambda \, \mathrm{InfoNCE}(\bar E, E^{l^*}) + reg
 
-    with noise in training only. l* is ``layer_cl``. Mini-batches of likes; each step propagates once over the whole
-    graph. All terms are means, the contrast over the distinct users and items of a batch. The weight decay is
-    LightGCN's: half the squared norms of the table rows in a batch, per edge.
+    with noise in training only. l* is ``layer_cl``. All terms are means, the contrast over the distinct users and
+    items of a batch. The weight decay is LightGCN's.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

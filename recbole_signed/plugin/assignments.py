@@ -16,24 +16,14 @@ from recbole_signed.plugin.ranges import check_entries
 from recbole_signed.plugin.registry import PROPERTIES
 from recbole_signed.yaml_spec import Loader, one_line, read_yaml, yaml_text
 
-RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")
-"""RecBole's own default of ``metrics``."""
-
+RECBOLE_METRICS = ("Recall", "MRR", "NDCG", "Hit", "Precision")  # RecBole's own default of `metrics`
 RECBOLE_TOPK = (10,)
-
-SIGNED_METRICS = ("DislikeRecall", "DislikeShare", "SignAUC")
-"""What a run on signed data reports besides RecBole's five metrics."""
+SIGNED_METRICS = ("DislikeRecall", "DislikeShare", "SignAUC")  # beside RecBole's five, on signed data
 
 DEFAULT_TOPK = (10, 20)
-
-RUNS = "runs"
-"""Folder, under the current one, of checkpoints and of the logs of a table's runs."""
-
-TUNED = "yaml/model"
-"""Folder, under the current one, of what ``tune`` chose: ``<data set>/<Model>.yaml``."""
-
-SPACES = "yaml/tune"
-"""Folder, under the current one, of a user's own search spaces: ``<Model>.yaml``."""
+RUNS = "runs"  # folder, under the current one, of checkpoints and of the logs of a table's runs
+TUNED = "yaml/model"  # folder, under the current one, of what `tune` chose: `<data set>/<Model>.yaml`
+SPACES = "yaml/tune"  # folder, under the current one, of a user's own search spaces: `<Model>.yaml`
 
 
 def space_file(model: str) -> Path:
@@ -49,11 +39,7 @@ def yaml_if_there(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
-    """Parse ``key=value`` words (RecBole's ``--key=value`` too), with values in yaml.
-
-    Raises:
-        UsageError: a word without ``=``, a value that is not yaml, or a key given twice.
-    """
+    """Parse ``key=value`` words (RecBole's ``--key=value`` too), with values in yaml."""
     settings: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -82,10 +68,7 @@ def as_word(key: str, value: Any) -> str:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all keys, later layers win; mappings under one key are joined one level deep.
-
-    Dotted keys are applied after all others, so those of earlier layers go where a later one says the same in full.
-    """
+    """Return all keys, later layers win; mappings are joined one level deep, dotted keys applied after all others."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -113,14 +96,7 @@ def split_dotted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def with_dotted(dotted: Mapping[str, Any], *bases: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the top-level keys that dotted ones change, each taken from the first base that has it.
-
-    ``{"eval_args.order": "TO"}`` with a base that holds ``eval_args`` gives a copy of that with ``order`` replaced.
-
-    Raises:
-        UsageError: the key leads through something that is not a mapping, or names an entry that RecBole's
-            mapping of that name does not have.
-    """
+    """Return the top-level keys that dotted ones change, each taken from the first base that has it."""
     result: dict[str, Any] = {}
     for key, value in dotted.items():
         top, *inner = key.split(".")

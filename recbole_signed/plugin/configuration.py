@@ -24,8 +24,7 @@ from recbole_signed.plugin import registry
 from recbole_signed.plugin.ranges import check_entries, check_values, without_numpy, without_removed
 from recbole_signed.yaml_spec import read_yaml
 
-DATA_ROOT = "atomic_files"
-"""Where the converters write, and where a data set is looked for that is not under RecBole's ``data_path``."""
+DATA_ROOT = "atomic_files"  # where converters write, and where a data set is looked for after `data_path`
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "recbole": {},
@@ -41,18 +40,10 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     },
 }
 
-ML_100K_SIGNED = "ml-100k-signed"
-"""The data set that makes itself, from the ratings inside RecBole's wheel."""
-TOY_SIGNED = "toy-signed"
-"""The data set of the examples in the documentation, which ``convert toy`` makes."""
-
-SMALL_BYTES = 20_000_000
-"""Size of interaction files, about a million rows, below which one thread is enough."""
-
-EVAL_CELLS = 4_000_000
-"""Default ``eval_batch_size`` for signed data: scores per batch, or those of 64 or 128 users. RecBole's 4,096 ranks one
-user at a time where there are more items than that. With sampled candidates it counts pairs, each with its embeddings,
-and RecBole's default stays."""
+ML_100K_SIGNED = "ml-100k-signed"  # the data set that makes itself, from the ratings inside RecBole's wheel
+TOY_SIGNED = "toy-signed"  # the data set of the examples in the documentation, which `convert toy` makes
+SMALL_BYTES = 20_000_000  # size of interaction files, about a million rows, below which one thread is enough
+EVAL_CELLS = 4_000_000  # default `eval_batch_size` for signed data: scores per batch, or those of 64 or 128 users
 
 # fmt: off
 FREE_KEYS = frozenset((
@@ -99,8 +90,7 @@ class _BesideData:
 
     path: Path
     values: dict[str, Any]
-    replaced: dict[str, Any]
-    """What would hold of its keys without it."""
+    replaced: dict[str, Any]  # what would hold of its keys without it
 
     def defaults(self, config: Any) -> dict[str, Any]:
         """Return what would hold without it and the user."""
@@ -117,11 +107,7 @@ class _BesideData:
 
 
 def check_dataset_name(dataset: Any) -> None:
-    """Refuse what is not the plain name of a folder.
-
-    Raises:
-        UsageError: it is a path, or no text.
-    """
+    """Refuse what is not the plain name of a folder."""
     if not is_plain_name(dataset):
         given = f"'{dataset}'" if isinstance(dataset, str) else f"what is given, of type {type(dataset).__name__},"
         raise UsageError(
@@ -143,27 +129,27 @@ def _protocol(name: Any) -> dict[str, Any]:
 
 
 def _find_folder(config: Any, dataset: str) -> Path:
-    """Return the data set's folder, and make ml-100k-signed, which needs no download, where it is missing."""
-    chosen = config.external_config_dict.get("data_path")
-    root = Path(chosen or config.internal_config_dict["data_path"])
-    if (
-        chosen is None
-        and not (root / dataset).is_dir()
-        and ((Path(DATA_ROOT) / dataset).is_dir() or dataset == ML_100K_SIGNED)
-    ):
-        root = Path(DATA_ROOT)
+    """Return the data set's folder, and keep where it is if nobody has said so."""
+    chosen, default = config.external_config_dict.get("data_path"), Path(config.internal_config_dict["data_path"])
+    root = data_root(dataset, chosen, default)
+    if chosen is None and root != default:
         config.internal_config_dict["data_path"] = str(root)
-    if dataset == ML_100K_SIGNED and not (root / dataset).is_dir():
-        ensure_ml100k(root)
     return root / dataset
 
 
-def check_given(config: Any) -> None:
-    """Refuse values that make no sense, and unknown metrics with a hint.
+def data_root(dataset: str, chosen: str | Path | None, default: str | Path) -> Path:
+    """Return the folder of data sets that has one, and make ml-100k-signed, which needs no download, where missing."""
+    root, ours = Path(chosen or default), Path(DATA_ROOT)
+    missing = chosen is None and not (root / dataset).is_dir()
+    if missing and ((ours / dataset).is_dir() or dataset == ML_100K_SIGNED):
+        root = ours
+    if dataset == ML_100K_SIGNED and not (root / dataset).is_dir():
+        ensure_ml100k(root)
+    return root
 
-    Raises:
-        UsageError: a value is out of its range, or ``metrics`` or ``valid_metric`` names a metric that does not exist.
-    """
+
+def check_given(config: Any) -> None:
+    """Refuse values that make no sense, and unknown metrics with a hint."""
     from recbole.evaluator.register import metrics_dict
 
     from recbole_signed.evaluation.metrics import register_inherited_metrics
@@ -186,11 +172,7 @@ def check_given(config: Any) -> None:
 
 
 def check_valid_metric(config: Any) -> None:
-    """Refuse a ``valid_metric`` that no validation gives: RecBole would fail on it after the first epoch.
-
-    Raises:
-        UsageError: it is none of ``metrics``, its length is none of ``topk``, or it has a value for each group.
-    """
+    """Refuse a ``valid_metric`` that no validation gives: RecBole would fail on it after the first epoch."""
     from recbole_signed.evaluation.valid_metric import IN_GROUPS, has_length, is_evaluated, split_length
 
     chosen, metrics, lengths = config["valid_metric"], list(config["metrics"]), list(config["topk"])
@@ -206,12 +188,7 @@ def check_valid_metric(config: Any) -> None:
 
 
 def add_signed_settings(config: Any) -> None:
-    """Find out whether the data has a sign, and keep what that means under ``config['signed']``.
-
-    Raises:
-        UsageError: the settings are wrong, an unknown key is set, a model that needs a sign gets data without, or
-            the data set's files are not those that its ``dataset.json`` describes.
-    """
+    """Find out whether the data has a sign, and keep what that means under ``config['signed']``."""
     final = config.final_config_dict
     beside: _BesideData = config.__dict__.pop("_beside_data")  # a checkpoint holds the configuration without it
     _refuse_unknown_dataset(config)
@@ -250,19 +227,7 @@ def _warn_of_ratings(config: Any) -> None:
 
 
 def set_threads(wanted: Any, folder: Path) -> None:
-    """Let torch compute with so many threads.
-
-    Where nobody says how many, a small data set (files of less than :data:`SMALL_BYTES`) gets one: on two cores a
-    second thread makes LightGCN on MovieLens 100K 7 % slower and takes twice the processor time
-    (``benchmarks/bench_contention.py``). Larger ones get as many as torch chose.
-
-    Args:
-        wanted: a whole number of 1 or more, or None.
-        folder: of the data set.
-
-    Raises:
-        UsageError: ``wanted`` is not one.
-    """
+    """Let torch compute with so many threads; None: one for files below :data:`SMALL_BYTES`, else torch's choice."""
     import torch
 
     at_first = _threads_at_first()
@@ -285,11 +250,7 @@ def _threads_at_first() -> int:
 
 
 def refuse_unknown_keys(given: Mapping[str, Any], defaults: Iterable[str]) -> None:
-    """Refuse keys, and entries of RecBole's mappings, that nothing reads.
-
-    Raises:
-        UsageError: names the first unknown key or entry and the nearest known one.
-    """
+    """Refuse keys, and entries of RecBole's mappings, that nothing reads."""
     known = {*defaults, *SETTING_KEYS, *FREE_KEYS, *recbole_keys()}
     for key, value in given.items():
         if key not in known:

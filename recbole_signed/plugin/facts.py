@@ -1,9 +1,4 @@
-"""What the rest of the package needs to know of a model, by its name.
-
-Tables, the report, the export and the live learners ask :func:`facts_of`. The attributes are described at
-:class:`~recbole_signed.model.abstract_recommender.SignedRecommender`. Those of this package's models lie in
-``properties/models.yaml``, so that a list of them imports neither torch nor RecBole; any other class sets them itself.
-"""
+"""What the rest of the package needs to know of a model, by its name; of our own from ``properties/models.yaml``."""
 
 from __future__ import annotations
 
@@ -21,8 +16,7 @@ from typing import Any
 from recbole_signed.files import sha256
 from recbole_signed.plugin import registry
 
-OWN = "this package"
-"""The ``source`` of a model that is this package's own."""
+OWN = "this package"  # the `source` of a model that is this package's own
 KNOWN = frozenset((registry.PACKAGE.name, "recbole", "recbole_gnn", "torch", "abc", "typing", "builtins"))
 """Packages that are no code of a model's author."""
 
@@ -68,17 +62,11 @@ UNSIGNED_FAMILIES = {
     "exlib": "it is a library's classifier of labels, which gives no ranking",
 }
 """Why RecBole's models of some families do not run on data with a sign."""
-UNSIGNED_MODELS = dict.fromkeys(("GRU4RecKG", "KSR"), UNSIGNED_FAMILIES["knowledge_aware"])
-"""The same of single models of other families."""
+UNSIGNED_MODELS = dict.fromkeys(("GRU4RecKG", "KSR"), UNSIGNED_FAMILIES["knowledge_aware"])  # of other families
 
 
 def why_unsigned(model: str, family: str) -> str | None:
-    """Return why a model of RecBole's does not run on data with a sign; None where it does, on the likes.
-
-    Args:
-        model: its name.
-        family: the folder of RecBole in which it is, without ``_recommender``.
-    """
+    """Return why a model of RecBole's does not run on data with a sign; None where it does, on the likes."""
     return UNSIGNED_MODELS.get(model) or UNSIGNED_FAMILIES.get(family)
 
 
@@ -148,12 +136,7 @@ def class_names(*names: object) -> list[str]:
 
 
 def foreign_code(model: str) -> str | None:
-    """Return a checksum of the code of a model from outside this package.
-
-    Its module counts, with those of its base classes and of the data set and trainer that it was registered with, and
-    what these import, as far as it is the author's code: the package of the model, and packages and modules that lie
-    beside it, unless that is where packages are installed. None for any other model.
-    """
+    """Return a checksum of the code of a model from outside this package, with what it imports beside it; else None."""
     path = registry.foreign_source(model)
     if path is None:
         return None

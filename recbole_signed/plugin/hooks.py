@@ -1,8 +1,6 @@
-"""What makes this package known to RecBole and RecBole-GNN, whichever of them is imported first.
+"""What makes this package known to RecBole and RecBole-GNN: hooks that run right after a module of theirs is imported.
 
-RecBole looks things up by a model's name in a few places. Each place is filled from outside by a hook that runs
-right after RecBole's module is imported (or at once, where it is imported already). No function of RecBole is
-replaced by another one; a few methods are wrapped, and act only where the data has a sign or RecBole would fail.
+No function of RecBole is replaced; methods are wrapped, and act where the data has a sign or RecBole would fail.
 """
 
 from __future__ import annotations
@@ -29,22 +27,14 @@ _trainers: dict[str, str] = {}
 
 
 def install(trainers: Mapping[str, str]) -> None:
-    """Leave the hooks; called once, by ``import recbole_signed``.
-
-    Args:
-        trainers: what the key ``trainer`` can name, as ``module:function``: makes such a class of a trainer's.
-    """
+    """Leave the hooks, once; ``trainers`` is what the key ``trainer`` can name, as ``module:function``."""
     _trainers.update(trainers)
     registry.register_own_models()
     registry.register_inherited_models()
     for module_name in compat.REPAIRS:
-        _when_imported(module_name, lambda module: compat.apply(module.__name__, module))
+        wrapt.register_post_import_hook(lambda module: compat.apply(module.__name__, module), module_name)
     for module_name, hook in _HOOKS.items():
-        _when_imported(module_name, hook)
-
-
-def _when_imported(module_name: str, hook: Callable[[ModuleType], None]) -> None:
-    wrapt.register_post_import_hook(hook, module_name)
+        wrapt.register_post_import_hook(hook, module_name)
 
 
 def _on_recbole(module: ModuleType) -> None:
@@ -89,10 +79,7 @@ def _on_configuration(module: ModuleType) -> None:
 
 
 def _find_model(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-    """Find a model by its class name, or as tables print it; an unknown one ends in a sentence.
-
-    RecBole takes a class too, and looks for it by its name later: that leads to the class then.
-    """
+    """Find a model by its class, its name, or as tables print it; an unknown one ends in a sentence."""
     try:
         found = wrapped(*args, **kwargs)
         registry.lead_to(found[1])
@@ -250,11 +237,9 @@ def _on_data_utils(module: ModuleType) -> None:
 def _on_metric_register(module: ModuleType) -> None:
     from recbole_signed.evaluation import group_metrics, metrics, sign_aware_metrics
 
-    metrics.register(module)
-    metrics.register(module, metrics.POOLED_METRICS)
-    metrics.register(module, sign_aware_metrics.SIGN_AWARE_METRICS)
-    metrics.register(module, group_metrics.GROUP_METRICS)
-    metrics.register(module, group_metrics.COLD_METRICS)
+    for kinds in (metrics.METRICS, metrics.POOLED_METRICS, sign_aware_metrics.SIGN_AWARE_METRICS):
+        metrics.register(module, kinds)
+    metrics.register(module, {**group_metrics.GROUP_METRICS, **group_metrics.COLD_METRICS})
 
 
 def _on_collector(module: ModuleType) -> None:
@@ -275,11 +260,7 @@ def _on_abstract_recommender(module: ModuleType) -> None:
 
 
 def _on_pop(module: ModuleType) -> None:
-    """Let RecBole's popularity baseline count likes, on signed data.
-
-    Its training loop counts an item once in each batch, however often it is in it, and counts sampled negatives as
-    well (pop.py:47, no upstream issue), so its ranking depends on the batch size. Without a sign it stays as it is.
-    """
+    """Let RecBole's popularity baseline count likes, on signed data; its own count depends on batches (pop.py:47)."""
     import torch
 
     def init(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
@@ -301,12 +282,7 @@ def _on_pop(module: ModuleType) -> None:
 
 
 def _on_random(module: ModuleType) -> None:
-    """Let a score of RecBole's random baseline depend on the seed, the user and the item alone, on signed data.
-
-    It draws one list for all users of a batch (random.py, no upstream issue), so its metrics are those of a few lists,
-    it covers few items, and a model that is loaded gives other lists than the one that was saved. Without a sign it
-    stays as it is.
-    """
+    """Let a score of RecBole's random baseline depend on seed, user and item alone, on signed data."""
     import numpy as np
     import torch
 
@@ -346,10 +322,7 @@ def _on_random(module: ModuleType) -> None:
 
 
 def _on_ease(module: ModuleType) -> None:
-    """Let RecBole's EASE invert its Gram matrix in place, on signed data.
-
-    Its own way keeps some eight matrices of items by items at a time. Without a sign it stays as it is.
-    """
+    """Let RecBole's EASE invert its Gram matrix in place, on signed data; its own way keeps some eight matrices."""
     import numpy as np
     import torch
 
@@ -389,20 +362,13 @@ def _on_ease(module: ModuleType) -> None:
 
 
 def _on_quick_start(module: ModuleType) -> None:
-    """Let worker processes know the plugin: they import what a pickled function names as its module.
-
-    That module is imported here, since cloudpickle sends the code of what it does not find by name. The functions stay
-    the very same objects, so that it does not matter who imported them before.
-    """
+    """Let worker processes know the plugin: they import what a pickled function names as its module."""
     for name in quick_start.PICKLED_FUNCTIONS:
         getattr(module, name).__module__ = quick_start.__name__
 
 
 def _on_case_study(module: ModuleType) -> None:
-    """Let ``full_sort_scores`` and ``full_sort_topk`` hide of a sequential model what its evaluation hides.
-
-    RecBole hides nothing there (case_study.py:63), as its own evaluation of these models does.
-    """
+    """Let ``full_sort_scores`` and ``full_sort_topk`` hide of a sequential model what its evaluation hides."""
     import torch
 
     def full_sort_scores(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:

@@ -1,10 +1,4 @@
-"""Ranges of configuration values: a value that the user sets and that makes no sense is refused before anything runs.
-
-:data:`RANGES` holds those of keys that mean the same for every model. A model adds those of its own parameters as the
-attribute ``parameter_ranges``: key -> interval, see :meth:`Interval.of`; this package's models have it in
-``properties/models.yaml``. A run and the spaces of ``tune`` are checked against the same declaration,
-:func:`ranges_of`.
-"""
+"""Ranges of configuration values, of runs and spaces of ``tune``: what makes no sense is refused at once."""
 
 from __future__ import annotations
 
@@ -40,13 +34,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Interval:
-    """The numbers that a parameter may be.
-
-    Attributes:
-        kind: int or float.
-        low, high: bounds, None for none.
-        open: whether the bounds themselves are left out: ``"low"``, ``"high"``, ``"both"`` or nothing.
-    """
+    """The numbers of a ``kind`` (int or float) that a parameter may be; ``open`` are the bounds that are left out."""
 
     kind: type
     low: float | None = None
@@ -167,8 +155,7 @@ REMOVED_OF = {
     )
 }
 """The same of one model, and why."""
-LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
-"""Optimisers that RecBole knows; it takes Adam for every other name."""
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")  # it takes Adam for every other name
 
 ENTRIES = {
     "eval_args": ("split", "group_by", "order", "mode"),
@@ -194,11 +181,7 @@ def declared_ranges(own: Mapping[str, str]) -> dict[str, Interval | Words]:
 
 
 def check_range(name: str, value: Any, declared: Interval | Words | Listed) -> None:
-    """Refuse a value that a parameter may not have.
-
-    Raises:
-        UsageError: names the parameter, the value, and what it must be.
-    """
+    """Refuse a value that a parameter may not have."""
     if not declared.holds(value):
         raise UsageError(f"{name} is {value!r}; it must be {declared}.")
 
@@ -206,19 +189,7 @@ def check_range(name: str, value: Any, declared: Interval | Words | Listed) -> N
 def check_values(
     given: Mapping[str, Any], final: MutableMapping[str, Any], defaults: Mapping[str, Any], model_class: type
 ) -> None:
-    """Refuse values that the user sets and that no model can mean.
-
-    Whole numbers may be written as 1e4 or 64.0, which yaml reads as floats: they become integers in ``final``.
-
-    Args:
-        given: what the user sets, in files, dictionaries and on the command line.
-        final: the configuration that came of it.
-        defaults: the configuration below it; a value is of the kind of its default.
-        model_class: of the model.
-
-    Raises:
-        UsageError: names the key, the value, and what it must be.
-    """
+    """Refuse values in ``given`` that no model can mean; 1e4 and 64.0 become integers in ``final``."""
     ranges = ranges_of(model_class)
     for key in given:
         value = final.get(key)
@@ -281,11 +252,7 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
 
 
 def check_entries(key: str, names: Iterable[str]) -> None:
-    """Refuse names that are no entries of one of RecBole's mappings.
-
-    Raises:
-        UsageError: names the first one, and the nearest entry.
-    """
+    """Refuse names that are no entries of one of RecBole's mappings."""
     for name in names if key in ENTRIES else ():
         if name not in ENTRIES[key]:
             raise UsageError(f"'{key}' has no entry '{name}'{ending(str(name), ENTRIES[key])}")
@@ -354,11 +321,7 @@ def _warn_of_missing_gpu(given: Mapping[str, Any], final: Mapping[str, Any]) -> 
 
 
 def without_removed(settings: dict[str, Any], model: str = "", known: Iterable[str] = ()) -> dict[str, Any]:
-    """Take keys of earlier versions out of ``settings`` itself; one that asked for something is warned of once.
-
-    Returns:
-        ``settings``.
-    """
+    """Take keys of earlier versions out of ``settings``, and return it; warn once of one that asked for something."""
     for key, reason in REMOVED.items():
         if key not in known and settings.pop(key, None):
             _warn_once(f"{key} has no effect any more: {reason}.")

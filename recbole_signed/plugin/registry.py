@@ -1,7 +1,4 @@
-"""The models that can be run by name: those of this package, of third parties, and RecBole's own.
-
-RecBole imports ``recbole.model.general_recommender.<lower name>``; a lazy module in that place leads to ours.
-"""
+"""The models that can be run by name: those of this package, of third parties, and RecBole's own."""
 
 from __future__ import annotations
 
@@ -28,10 +25,8 @@ GNN_PACKAGE = "recbole_gnn"  # which looks among its own models first
 ENTRY_POINT_GROUP = "recbole_signed.models"
 PACKAGE = Path(__file__).parents[1]
 PROPERTIES = PACKAGE / "properties" / "model"
-OWN_MODEL_ROOMS = ("ssf", "model")
-"""The packages that hold the models of this package."""
-INHERITED, INHERITED_METRICS = "RECBOLE_SIGNED_REGISTERED", "RECBOLE_SIGNED_METRICS"
-"""Environment variables by which the processes that this one starts know what was registered here."""
+OWN_MODEL_ROOMS = ("ssf", "model")  # the packages that hold the models of this package
+INHERITED, INHERITED_METRICS = "RECBOLE_SIGNED_REGISTERED", "RECBOLE_SIGNED_METRICS"  # tell child processes
 OWN_METRICS = (
     *("DislikeRecall", "DislikeHit", "DislikeNDCG", "DislikeShare", "DeltaRecall", "DeltaNDCG", "SignAUC"),
     *("SignedRecall", "SignedNDCG", "SignedHit", "GroupRecall", "GroupNDCG", "GroupShare"),
@@ -46,12 +41,9 @@ class ModelEntry:
 
     name: str
     module: str
-    properties: Path | None = None
-    """Its default yaml."""
-    dataset: str | None = None
-    """``module:Class`` of a data set class of its own."""
-    trainer: str | None = None
-    """``module:Class`` of a trainer other than the class attribute ``trainer_class`` names."""
+    properties: Path | None = None  # its default yaml
+    dataset: str | None = None  # `module:Class` of a data set class of its own
+    trainer: str | None = None  # `module:Class` of a trainer other than the class attribute `trainer_class` names
 
 
 @dataclass(frozen=True)
@@ -60,12 +52,10 @@ class MetricEntry:
 
     name: str
     module: str
-    smaller: bool
-    """Whether smaller values are better."""
+    smaller: bool  # whether smaller values are better
 
 
-own_metrics: dict[str, MetricEntry] = {}
-"""By name."""
+own_metrics: dict[str, MetricEntry] = {}  # by name
 
 
 @dataclass
@@ -142,15 +132,7 @@ def keep_metric(entry: MetricEntry) -> None:
 
 
 def check_metrics(names: Iterable[str], where: str = "") -> None:
-    """Refuse names of metrics that a process started by this one will not know.
-
-    Args:
-        names: in any case of letters.
-        where: what names them, for the message.
-
-    Raises:
-        UsageError: names the first one.
-    """
+    """Refuse names of metrics that a process started by this one will not know; ``where`` is for the message."""
     folder = recbole_folder()
     text = "" if folder is None else (folder / "evaluator" / "metrics.py").read_text(encoding="utf-8")
     known = [*re.findall(r"^class (\w+)\(", text, re.MULTILINE), *OWN_METRICS, *own_metrics]
@@ -180,11 +162,7 @@ def metric_code(names: Iterable[str]) -> dict[str, str]:
 
 
 def import_file(file: str | Path) -> None:
-    """Import a Python file, which registers models or metrics.
-
-    Raises:
-        UsageError: there is no such file, its name is that of another module, or it fails.
-    """
+    """Import a Python file, which registers models or metrics."""
     path = path_of(file, "import").absolute()
     if path.suffix != ".py" or not path.stem.isidentifier() or not path.is_file():
         raise UsageError(f"{file} is not a Python file that can be imported, such as own_model.py.")
@@ -229,11 +207,7 @@ def foreign_source(name: str) -> Path | None:
 
 
 def register_own_models() -> None:
-    """Register each model of this package: every default yaml, ``properties/model/NAME.yaml``, names one.
-
-    Its class ``NAME`` is in ``ssf/<lower name>.py`` or ``model/<lower name>.py``. A RecBole that has been given the
-    same model (``recbole-signed upstream``) does not stand in its way: here this package's serves, which reads signs.
-    """
+    """Register each model of this package: ``properties/model/NAME.yaml`` names one in ``ssf`` or ``model``."""
     for path in sorted(PROPERTIES.glob("*.yaml")):
         name, lower = path.stem, path.stem.lower()
         room = next(room for room in OWN_MODEL_ROOMS if (PACKAGE / room / f"{lower}.py").is_file())
@@ -260,10 +234,7 @@ def properties_of(model_class: type) -> Path | None:
 
 
 class _Alias(ModuleType):
-    """``recbole.model.general_recommender.<lower name>``; gives the class of the real module when it is asked for.
-
-    The class exists once and is pickled under its real module, unlike with a package search path of our own.
-    """
+    """``recbole.model.general_recommender.<lower name>``; gives the class of the real module when it is asked for."""
 
     def __init__(self, alias: str, entry: ModelEntry) -> None:
         super().__init__(alias, f"Leads to {entry.module}.")
@@ -379,10 +350,7 @@ def serve_classes(attribute: str, package: ModuleType) -> None:
 
 
 class _UnknownModelFinder:
-    """The last finder of all: whoever asks it for a model has found it nowhere else.
-
-    RecBole's ``get_model`` searches five packages by ``find_spec`` and dies in the last one, for lack of LightGBM.
-    """
+    """The last finder of all: whoever asks it for a model has found it nowhere else, and it says so."""
 
     @staticmethod
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:

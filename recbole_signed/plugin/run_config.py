@@ -37,12 +37,7 @@ def make_config(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
 ) -> Any:
-    """Return RecBole's ``Config``; later wins: defaults, files in their order, overrides, seed.
-
-    Raises:
-        UsageError: a file or key that does not exist, a model, data set, metric or value that is wrong, or a
-            ``valid_metric`` that is not evaluated.
-    """
+    """Return RecBole's ``Config``; later wins: defaults, files in their order, overrides, seed."""
     if not isinstance(model, (str, type)):
         raise UsageError(f"the model is of type {type(model).__name__}; give a name, such as 'SSF', before the data.")
     if isinstance(model, type) and not issubclass(model, AbstractRecommender):
@@ -108,15 +103,11 @@ def given_settings(config: Any) -> dict[str, Any]:
     return {key: value for key, value in config.external_config_dict.items() if key not in ("model", "dataset", "seed")}
 
 
-PREDEFINED = "predefined"
-"""The split of files that are split already."""
+PREDEFINED = "predefined"  # the split of files that are split already
 
 
 def split_of(config: Any) -> dict[str, Any] | str:
-    """Return how a run holds out, for its row: RecBole's ``eval_args``, or ``predefined`` where the files are split.
-
-    Of the latter it holds the mode too where sampled candidates are ranked: it decides the figures, and the seed them.
-    """
+    """Return how a run holds out, for its row: RecBole's ``eval_args``, or ``predefined`` where the files are split."""
     eval_args: dict[str, Any] = config["eval_args"]
     if not config["benchmark_filename"]:
         return eval_args

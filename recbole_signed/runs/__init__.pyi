@@ -6,4 +6,4 @@ from .rows import RowStore as RowStore
 from .rows import RunRow as RunRow
 from .runner import run as run
 from .spec import TableSpec as TableSpec
-from .table_settings import table_settings as table_settings
+from .spec import table_settings as table_settings

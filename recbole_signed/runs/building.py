@@ -14,13 +14,9 @@ from recbole_signed.runs.rows import RunRow
 from recbole_signed.runs.tuned import budgets_text
 from recbole_signed.table import Cell, Header, Line, Mark, Section, Table
 
-Result = tuple[str, str, RunRow]
-"""Part of the table (a data set), line of the table (a model), and one of its rows."""
-
-BUDGET, CUT_SHORT = "budget", "†"
-"""What ``stopped_by`` says of a training that its budget ended, and its mark in a table."""
-PLATEAU = 1.05
-"""What a trained model reaches at most, as a share of popularity's value, if it only ranks by popularity."""
+Result = tuple[str, str, RunRow]  # part of the table (a data set), line of the table (a model), and one of its rows
+BUDGET, CUT_SHORT = "budget", "†"  # what `stopped_by` says of a training that its budget ended, and its mark in a table
+PLATEAU = 1.05  # what a trained model reaches at most, as a share of popularity's value, if it only ranks by popularity
 _LONGEST_REASON = 140
 
 
@@ -31,25 +27,20 @@ def build_table(
     note: str | None = None,
     costs: Sequence[Column] = COST_COLUMNS,
 ) -> Table:
-    """Build a table.
-
-    A line of which any run failed has no numbers but the reason: a mean over the seeds that happened to work
-    would be a number of something else.
-
-    Args:
-        title: its heading.
-        metrics: columns in RecBole's spelling.
-        results: rows with their places; places come in order of first appearance.
-        note: a sentence for the small print.
-        costs: the columns that follow them: time and memory.
-    """
+    """Build a table; a line of which any run failed has no numbers but the reason."""
     columns = (*map(metric_column, metrics), *costs)
-    places: dict[str, dict[str, list[RunRow]]] = {}
-    for section, label, row in results:
-        places.setdefault(section, {}).setdefault(label, []).append(row)
+    places = places_of(results)
     sections = tuple(_section(name, lines, columns, len(metrics)) for name, lines in places.items())
     rows = [row for lines in places.values() for line in lines.values() for row in line]
     return Table(title, columns, sections, _notes(rows, note))
+
+
+def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
+    """Return section -> label -> rows."""
+    places: dict[str, dict[str, list[RunRow]]] = {}
+    for section, label, row in results:
+        places.setdefault(section, {}).setdefault(label, []).append(row)
+    return places
 
 
 def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column], n_metrics: int) -> Section:
@@ -187,13 +178,12 @@ def _small_print(rows: Sequence[RunRow]) -> str:
         ("split", different(describe_split(row.split) for row in rows)),
         ("protocol", different(row.protocol for row in rows)),
         ("evaluated users", different(str(row.settings["eval_users"]) for row in rows if "eval_users" in row.settings)),
-        ("best epoch by validation", different(_metric_text(row.valid_metric) for row in rows)),
+        (
+            "best epoch by validation",
+            different(metric_column(each).header for row in rows if (each := row.valid_metric)),
+        ),
     ]
     return "; ".join(f"{name} {value}" for name, value in parts if value)
-
-
-def _metric_text(metric: str | None) -> str:
-    return metric_column(metric).header if metric else ""
 
 
 def _notes(rows: Sequence[RunRow], note: str | None) -> tuple[str, ...]:
@@ -262,10 +252,7 @@ def _mode(mode: Any) -> str:
 
 
 def budgets(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    """Say how long the models of a section that are trained in epochs were allowed to train; nothing without such.
-
-    The budget that most of them had comes first, the others with the names of the lines.
-    """
+    """Say how long the models of a section that are trained in epochs were allowed to train; nothing without such."""
     by_budget: dict[str, list[str]] = {}
     for label, rows in lines.items():
         if any((row.epochs or 0) > 1 or row.stopped_by == BUDGET for row in rows):
@@ -286,11 +273,7 @@ def _budget(row: RunRow) -> str:
 
 
 def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    """Say how many settings the search for each model's parameters ranked on validation; nothing where no row knows.
-
-    The models with the most come first; those with none were not searched for. Last are those whose search did not
-    count them.
-    """
+    """Say how many settings the search for each model's parameters ranked on validation; nothing where no row knows."""
     if not any(row.n_ranked for rows in lines.values() for row in rows):
         return ""
     by_number: dict[tuple[int, ...], list[str]] = {}
@@ -308,11 +291,7 @@ def settings_ranked(lines: Mapping[str, Sequence[RunRow]]) -> str:
 
 
 def on_the_plateau(lines: Mapping[str, Sequence[RunRow]]) -> str:
-    """Name the trained models that rank validation users hardly better than popularity; nothing without the model Pop.
-
-    Some models rank by popularity for thousands of steps before they learn anything else. One that has not left this
-    plateau says nothing of its method.
-    """
+    """Name the trained models that rank validation users hardly better than Pop: they have not begun to learn."""
     popular = next((rows[0] for rows in lines.values() if rows[0].model == "Pop" and rows[0].ok), None)
     metric = None if popular is None else popular.valid_metric
     level = None if popular is None or metric is None else popular.valid.get(metric)

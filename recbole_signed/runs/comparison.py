@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_signed.errors import UsageError, argument, raised_by_sigterm
 from recbole_signed.files import path_of, replace_text
 from recbole_signed.plugin.assignments import RUNS
-from recbole_signed.runs.building import Result
+from recbole_signed.runs.building import Result, places_of
 from recbole_signed.runs.processes import run_all
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
@@ -38,8 +38,7 @@ class Comparison:
 
     table: Table
     rows: list[RunRow]
-    n_new: int
-    """How many runs this call made; the others were there already."""
+    n_new: int  # how many runs this call made; the others were there already
 
     def __str__(self) -> str:
         """The table as the command ``compare`` prints it."""
@@ -100,7 +99,10 @@ def compare(
     part = bool(only or datasets)
     spec = TableSpec.read(path).only(only, datasets)
     store = RowStore(rows_file_of(path) if output is None else path_of(output, "output") / f"{path.stem}.jsonl")
-    requests = [_with_users(request, spec, store.file) for request in spec.requests(possible=finished)]
+    requests = list(spec.requests(possible=finished))
+    if spec.per_user:
+        folder = users_folder(store.file)
+        requests = [replace(request, per_user=folder / file_name(request)) for request in requests]
     if not (requests or finished):
         raise UsageError(f"{path} asks for no run: 'per_dataset' leaves every model out; take a false out of it.")
     if per_user and not spec.per_user:
@@ -132,20 +134,14 @@ def compare(
 def _with_shown(
     spec: TableSpec, requests: Sequence[RunSpec], results: Sequence[Result], kept: View | None, store: RowStore
 ) -> list[Result]:
-    """Return the rows that were found, and in the place of those that were not what the table shows already.
-
-    Rows that it shows may be of data that are not here, or of older defaults. Where some seeds of a model were found,
-    they stand in their place if they are more, but not where all were found that are asked for.
-    """
+    """Return the rows that were found, and in the place of those that were not what the table shows already."""
     asked = Counter((request.section, request.label) for request in requests)
-    fresh: dict[tuple[str, str], list[RunRow]] = {}
-    for section, label, row in results:
-        fresh.setdefault((section, label), []).append(row)
+    fresh = places_of(results)
     by_id = store.by_id()
     merged: list[Result] = []
     for section in spec.datasets:
         for cell in spec.planned_rows(section):
-            here = fresh.get((section, cell.label), [])
+            here = fresh.get(section, {}).get(cell.label, [])
             ids = kept.rows.get(section, {}).get(cell.label, ()) if kept is not None else ()
             shown = [by_id[each] for each in ids if each in by_id]
             enough = min(len(shown), asked[section, cell.label] or len(shown))
@@ -161,10 +157,6 @@ def _write(view: View, kept: View | None, table: Table, rows_file: Path, *, rene
     if renewed or not (same and tested and markdown_file.is_file()):
         view.write(view_file(rows_file))
         replace_text(markdown_file, to_markdown(table))
-
-
-def _with_users(request: RunSpec, spec: TableSpec, rows_file: Path) -> RunSpec:
-    return replace(request, per_user=users_folder(rows_file) / file_name(request)) if spec.per_user else request
 
 
 def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool], jobs: int, store: RowStore) -> int:
@@ -214,11 +206,7 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
 
 
 class Claims:
-    """The runs that this process makes in a folder of rows: locks on the bytes of one file, one byte for each run.
-
-    The kernel gives them back when the process ends, however it ends. The file is in the folder for temporary files,
-    as it is nothing to keep. Other machines that share the folder of rows do not see it.
-    """
+    """The runs that this process makes in a folder of rows: locks on bytes of a temporary file, freed at its end."""
 
     def __init__(self, folder: Path) -> None:
         name = f"recbole-signed-{os.getuid()}-{digest(str(folder.resolve()))[:16]}.claims"
@@ -234,12 +222,7 @@ class Claims:
         self._file.close()
 
     def take(self, name: str, *, wait: bool = False) -> bool:
-        """Take a run on, by its id in hexadecimal digits; False where another process has it.
-
-        Args:
-            name: the id.
-            wait: until the other process gives it back or ends.
-        """
+        """Take a run on, by its hexadecimal id; False where another process has it, unless it is to ``wait``."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, int(name, 16))
         except (BlockingIOError, PermissionError):

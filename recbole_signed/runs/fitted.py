@@ -33,17 +33,14 @@ class Fitted:
     """A model after its fit, with all that it came from."""
 
     config: Any
-    data: Any
-    """RecBole's data set before the split: it holds the vocabularies."""
+    data: Any  # RecBole's data set before the split: it holds the vocabularies
     train_data: Any
     model: Any
     trainer: Any
     valid_data: Any
     test_data: Any
-    valid: Mapping[str, Any]
-    """Metrics on the validation part, as RecBole gives them; empty where there is none."""
-    seconds: float
-    """What the fit took, validation included."""
+    valid: Mapping[str, Any]  # metrics on the validation part, as RecBole gives them; empty where there is none
+    seconds: float  # what the fit took, validation included
 
 
 def fit_once(
@@ -55,22 +52,7 @@ def fit_once(
     *,
     attribute: str | None = None,
 ) -> Fitted:
-    """Fit a model as ``run`` does, keeping no checkpoint; one that is trained in epochs is that of its best epoch.
-
-    What is fitted is said on standard error; RecBole's log there shows warnings alone.
-
-    Args:
-        model: class name of a model.
-        dataset: name of a data set.
-        config_files: RecBole yaml files, later ones win.
-        overrides: configuration keys above the files.
-        seed: RecBole's ``seed``, above all.
-        attribute: what the model's class must have for the command that asks, on a model fitted in one pass.
-
-    Raises:
-        UsageError: the model lacks ``attribute`` or is trained in epochs, it is to be fitted again for the test, or as
-            :func:`configured_data`.
-    """
+    """Fit a model as ``run`` does, keeping no checkpoint; its class must have ``attribute`` if fitted in one pass."""
     config, data = configured_data(model, dataset, config_files, overrides, seed, quiet=True)
     if config["refit_for_test"]:
         raise UsageError("refit_for_test fits a model twice, and here it is fitted once; leave it out.")
@@ -122,16 +104,7 @@ def kept_or_made(
     question: Mapping[str, Any],
     make: Callable[..., dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return an analysis of each model; what a folder keeps of one as ``MODEL-DATASET.json`` is not made again.
-
-    Args:
-        models: class name -> ``values``, an argument of ``make``.
-        dataset: name of a data set.
-        folder: of the JSON files. What they keep of another question, other data, other defaults or another version is
-            made again.
-        question: further arguments of ``make``.
-        make: called with model, data set, question and values.
-    """
+    """Return an analysis of each model, made by ``make`` where ``folder`` keeps none of the same question and data."""
     return [
         _kept_or_made(folder / f"{model}-{dataset}.json", model, dataset, {**question, "values": values}, make)
         for model, values in models.items()

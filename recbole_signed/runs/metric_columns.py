@@ -27,13 +27,11 @@ _NAMES = {
     "giniindex": "GiniIndex",
     "tailpercentage": "TailPercentage",
 }
-_PREFIXES = ("dislike", "delta", "signed", "cold", "pooled")
-"""Of this package's metrics; the rest of the name is that of another one."""
+_PREFIXES = ("dislike", "delta", "signed", "cold", "pooled")  # of this package's metrics, before another's name
 _WITHOUT_K = frozenset(("auc", "gauc", "mae", "rmse", "logloss", "signauc"))
 _WITH_K = frozenset(("recall", "hit", "precision", *_NAMES)) - _WITHOUT_K
 MEGABYTE = 1e6
-BEST = "best"
-"""What a cost is compared with besides the lines of a table: the smallest of them."""
+BEST = "best"  # what a cost is compared with besides the lines of a table: the smallest of them
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,7 @@ class Column(Header):
 
     decimals: int = 4
     value: Callable[[RunRow], float | None] = lambda row: None
-    relative_to: str | None = None
-    """The line by whose mean the mean is divided, or :data:`BEST`; None: the number itself."""
+    relative_to: str | None = None  # the line by whose mean the mean is divided, or `BEST`; None: the number itself
 
 
 def metric_column(metric: str) -> Column:
@@ -67,11 +64,7 @@ def _registered(name: str) -> registry.MetricEntry | None:
 
 
 def has_k(name: str) -> bool | None:
-    """Whether a metric's results are per cut-off (``recall@10``) rather than one number (``signauc``); None: unknown.
-
-    Args:
-        name: of the metric, in lower case; one of another package is not known here.
-    """
+    """Whether a metric's results are per cut-off (``recall@10``), not one number (``signauc``); None: unknown."""
     return True if name in _WITH_K or name.startswith(_PREFIXES) else False if name in _WITHOUT_K else None
 
 
@@ -106,8 +99,7 @@ COSTS: dict[str, Column] = {
 }
 """What a run costs, by the names that a table's ``costs`` may list."""
 DEFAULT_COSTS: tuple[str, ...] = ("train", "test", "memory")
-SERVED = frozenset(("serve", "serve_first", "serve_memory", "serve_gpu_memory", "size"))
-"""The costs that are measured when a trained model is loaded and used."""
+SERVED = frozenset(("serve", "serve_first", "serve_memory", "serve_gpu_memory", "size"))  # measured in use
 COST_COLUMNS: tuple[Column, ...] = tuple(COSTS[name] for name in DEFAULT_COSTS)
 
 

@@ -15,15 +15,11 @@ class ModelInfo:
     """A model that ``run`` finds by name."""
 
     name: str
-    origin: str
-    """``recbole_signed``, ``recbole``, or the package that registered it."""
-    family: str
-    """What kind of model it is; RecBole's own: general, sequential, ..."""
+    origin: str  # `recbole_signed`, `recbole`, or the package that registered it
+    family: str  # what kind of model it is; RecBole's own: general, sequential,
     uses_dislikes: bool
-    source: str
-    """The paper, where the class names it."""
-    refused: str = ""
-    """Why it does not run on data with a sign; empty where it does."""
+    source: str  # the paper, where the class names it
+    refused: str = ""  # why it does not run on data with a sign; empty where it does
 
     def as_dict(self) -> dict[str, Any]:
         """Return the model as JSON can hold it."""

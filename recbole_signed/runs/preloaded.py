@@ -1,8 +1,4 @@
-"""What the process has imported from which runs are forked.
-
-Nothing is computed here: torch and polars start their threads with the first computation, and the threads that
-allocators and OpenBLAS start when they are imported are known to survive a fork.
-"""
+"""What the process has imported from which runs are forked; nothing is computed here, as threads would start."""
 
 import gc
 from contextlib import suppress

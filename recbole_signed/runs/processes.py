@@ -25,12 +25,10 @@ from recbole_signed.runs.rows import FAILED, RunRow
 from recbole_signed.runs.spec import RunSpec
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-_STARTS = 10
-"""Times that a process is tried to be started."""
+_STARTS = 10  # times that a process is tried to be started
 _GRACE_SECONDS = 5.0
 _INTERRUPTED = 130
-_UNKNOWN = 255
-"""What multiprocessing gives for the exit status of a process where the one that forks was killed."""
+_UNKNOWN = 255  # what multiprocessing gives for the exit status of a process where the one that forks was killed
 # elsewhere a fork beside system libraries is not safe, or there is none
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
@@ -38,18 +36,10 @@ _CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "lin
 class Job:
     """A process that works for this one, with a pipe to it."""
 
-    task: Any = None
-    """What it is at; None while it has nothing to do."""
+    task: Any = None  # what it is at; None while it has nothing to do
 
     def __init__(self, work: Callable[..., object], arguments: tuple[Any, ...], log: Path, threads: int) -> None:
-        """Start it.
-
-        Args:
-            work: a function of a module, called with the other end of the pipe and the arguments.
-            arguments: of the function.
-            log: the file that takes what it prints.
-            threads: how many it may compute with.
-        """
+        """Start ``work`` with the end of a pipe and ``arguments``; the file ``log`` takes what it prints."""
         self.log = log
         self.connection, there = _CONTEXT.Pipe()
         variables = environment(threads)
@@ -168,10 +158,7 @@ def environment(threads: int) -> dict[str, str]:
 
 @contextmanager
 def _parent_hidden(variables: Mapping[str, str]) -> Iterator[None]:
-    """Let a process start as its own: not by the script of this one, which need not be guarded against a second run.
-
-    The process that forks is started with the first job, and keeps the variables of that moment.
-    """
+    """Let a process start as its own: not by the script of this one, which need not be guarded against a second run."""
     main, before = sys.modules["__main__"], dict(os.environ)
     sys.modules["__main__"] = ModuleType("__main__")
     os.environ.update(variables)
@@ -233,18 +220,7 @@ def run_all(
     started: Callable[[RunSpec], None],
     finished: Callable[[RunSpec, RunRow], None],
 ) -> None:
-    """Run every request in its own process, at most ``jobs`` at a time, in order.
-
-    Args:
-        requests: what to run.
-        jobs: processes at a time; the cores are shared out among them.
-        logs: folder for what the processes print.
-        started: called with a request when its process starts.
-        finished: called with a request and its row, which may be a failed one.
-
-    Raises:
-        KeyboardInterrupt: after the processes were ended, which leave no row then.
-    """
+    """Run every request in its own process, ``jobs`` at a time, which share the cores; call back with each row."""
     waiting = list(requests)[::-1]
     with Jobs(jobs, logs) as running:
         while waiting or any(running):

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from recbole_signed import __version__
 from recbole_signed.convert import dataset_versions as data_versions
-from recbole_signed.convert.sources.movielens import ensure_ml100k
 from recbole_signed.errors import UsageError
 from recbole_signed.files import sha256
-from recbole_signed.plugin.configuration import (
-    DATA_ROOT,
-    ML_100K_SIGNED,
-    check_dataset_name,
-    has_interactions,
-    unknown_dataset_error,
-)
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.configuration import check_dataset_name, data_root, has_interactions, unknown_dataset_error
 
-RECBOLE_DATA_PATH = "dataset"
-"""RecBole's default ``data_path``."""
-
+RECBOLE_DATA_PATH = "dataset"  # RecBole's default `data_path`
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 
 NOT_RESULTS = frozenset(
@@ -45,8 +34,7 @@ NOT_RESULTS = frozenset(
 
 def digest(value: Any) -> str:
     """Return the sha256 of a value's JSON with sorted keys; tuples count as lists, objects as their text."""
-    text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return data_versions.digest(_plain(value))
 
 
 def _plain(value: Any) -> Any:
@@ -71,36 +59,22 @@ def config_hash(final: Mapping[str, Any]) -> str:
 
 
 def data_folder(dataset: str, data_path: str | None = None) -> Path:
-    """Return the folder where RecBole will find a data set, and make ml-100k-signed where it is missing.
-
-    Raises:
-        UsageError: there is no such data set, or one of both is no name.
-    """
+    """Return the folder where RecBole will find a data set, and make ml-100k-signed where it is missing."""
     check_dataset_name(dataset)
     if data_path is not None and not isinstance(data_path, (str, Path)):
         raise UsageError(f"data_path is {data_path!r}; it must be the folder of the data sets.")
     if dataset == "ml-100k":  # RecBole reads this one from its own package, whatever data_path says
-        spec = find_spec("recbole")
-        places = [] if spec is None else list(spec.submodule_search_locations or [])
-        folder = Path(places[0]) / "dataset_example" / dataset if places else Path(RECBOLE_DATA_PATH) / dataset
+        home = registry.recbole_folder()
+        folder = (Path(RECBOLE_DATA_PATH) if home is None else home / "dataset_example") / dataset
     else:
-        folder = Path(data_path or RECBOLE_DATA_PATH) / dataset
-        if data_path is None and not folder.is_dir():
-            ours = Path(DATA_ROOT) / dataset
-            folder = ours if ours.is_dir() or dataset == ML_100K_SIGNED else folder
-        if dataset == ML_100K_SIGNED and not folder.is_dir():
-            ensure_ml100k(folder.parent)
+        folder = data_root(dataset, data_path, RECBOLE_DATA_PATH) / dataset
     if not has_interactions(folder):
         raise unknown_dataset_error({"data_path": str(folder)})
     return folder
 
 
 def data_sha256(folder: Path, dataset: str) -> str:
-    """Return the sha256 over names and contents of a data set's atomic files (``NAME.*``, no settings, texts, figures).
-
-    Raises:
-        UsageError: a ``dataset.json`` lies beside the files and says otherwise about one of them.
-    """
+    """Return the sha256 over names and contents of a data set's atomic files (no settings, texts, figures)."""
     checksums = {path.name: sha256(path) for path in data_versions.atomic_files(folder, dataset)}
     record = _manifest(folder, dataset)
     if record is not None:

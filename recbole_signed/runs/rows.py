@@ -1,7 +1,4 @@
-"""Result rows: what is kept of one run, and the JSON Lines file they are appended to.
-
-This module imports neither torch nor RecBole: the process that runs a table only reads and writes rows.
-"""
+"""Result rows: what is kept of one run, and the JSON Lines file they are appended to. No torch, no RecBole."""
 
 from __future__ import annotations
 
@@ -23,10 +20,8 @@ from recbole_signed.files import parse_json
 from recbole_signed.runs.provenance import digest
 
 _logger = logging.getLogger(__name__)
-
 OK, FAILED = "ok", "failed"
-NO_VALUES = ""
-"""Stands for a file of values per user where no metric of a run is a mean over users, each ranked once."""
+NO_VALUES = ""  # stands for a file of values per user where no metric of a run is a mean over users, each ranked once
 _ID_DIGITS = 12
 Key = tuple[str, str, int, "str | None", "str | None"]
 
@@ -39,81 +34,42 @@ class RunRow:
     dataset: str
     seed: int
     status: str = OK
-    reason: str | None = None
-    """Why the run failed, in one line."""
-    valid: dict[str, float | None] = field(default_factory=dict)
-    """Metric in RecBole's spelling (``recall@20``) -> value on validation; None where it is not defined."""
+    reason: str | None = None  # why the run failed, in one line
+    valid: dict[str, float | None] = field(default_factory=dict)  # on validation, by metric as RecBole spells it
     test: dict[str, float | None] = field(default_factory=dict)
-    test_cases: int | None = None
-    """How many lists the test metrics are means of: one for each evaluated user, or, of a sequential model, for each
-    held-out like. This and the two fields below are None in older rows."""
+    test_cases: int | None = None  # lists that the test metrics are means of: evaluated users, or held-out likes
     test_users: int | None = None
-    test_new_users: int | None = None
-    """Of these the users without a training edge."""
-    valid_metric: str | None = None
-    """The metric by which the best epoch was chosen."""
-    fit_seconds: float | None = None
-    """Wall time of building the model and training it, validation included (training-free models do their work
-    while they are built); without reading data."""
-    fit_cpu_seconds: float | None = None
-    """The processor time of the same, over all threads: less disturbed by what else the machine does."""
-    eval_seconds: float | None = None
-    """Wall time of the evaluation on the test part."""
-    peak_memory_bytes: int | None = None
-    """Largest resident size of the process during the run."""
-    base_memory_bytes: int | None = None
-    """Resident size before anything was read: the interpreter, torch and RecBole."""
-    fit_memory_bytes: int | None = None
-    """How far the resident size rose, above that with the data at hand, while the model was built and trained."""
+    test_new_users: int | None = None  # of these the users without a training edge
+    valid_metric: str | None = None  # the metric by which the best epoch was chosen
+    fit_seconds: float | None = None  # wall time of building and training, validation included; without reading data
+    fit_cpu_seconds: float | None = None  # processor time of the same, over all threads
+    eval_seconds: float | None = None  # wall time of the evaluation on the test part
+    peak_memory_bytes: int | None = None  # largest resident size of the process during the run
+    base_memory_bytes: int | None = None  # resident size before anything was read: the interpreter, torch and RecBole
+    fit_memory_bytes: int | None = None  # how far the resident size rose meanwhile
     peak_gpu_memory_bytes: int | None = None
-    serve_seconds: float | None = None
-    """Wall time of ranking 1,000 users (scores, mask, top k) with what is computed once at hand; the median of
-    several. This and the fields down to ``model_bytes`` come from a fresh process that loads the checkpoint; None
-    where that was not asked for."""
-    serve_first_seconds: float | None = None
-    """The same of the first time, which computes what is kept, such as propagated embeddings."""
-    serve_memory_bytes: int | None = None
-    """How far the resident size of that process rose, above that with the data at hand, while the model was loaded
-    and ranked; also what its graph and the scores of a batch take."""
+    serve_seconds: float | None = None  # ranking 1,000 users, warm, the median, in a fresh process; None: not asked for
+    serve_first_seconds: float | None = None  # the same of the first time, which computes what is kept
+    serve_memory_bytes: int | None = None  # how far its resident size rose by loading and ranking
     serve_gpu_memory_bytes: int | None = None
-    model_bytes: int | None = None
-    """What has to be kept beside the training edges to rank known users: the parameters and buffers of a checkpoint,
-    and matrices that a model keeps elsewhere; not what is rebuilt from the edges, such as an adjacency matrix."""
+    model_bytes: int | None = None  # what is kept beside the training edges to rank known users
     epochs: int | None = None
-    stopped_by: str | None = None
-    """``epochs``, ``early stopping`` or ``budget`` (``training_budget``, ``max_steps``: more training might have
-    helped)."""
-    steps: int | None = None
-    """Steps of the optimizer. None: the trainer does not count them, or the row is from when ``training_budget`` was
-    wall time; it is CPU time now."""
-    settings_ranked: int | None = None
-    """How many candidates a model that chooses by itself (``auto``) ranked on validation; None for others, and in older
-    rows."""
-    curve: list[list[float]] = field(default_factory=list)
-    """``[epoch, valid score]`` of each validation, where the trainer keeps it; an epoch may be a part of a pass."""
+    stopped_by: str | None = None  # `epochs`, `early stopping` or `budget`, when more might have helped
+    steps: int | None = None  # of the optimizer; None: not counted, or `training_budget` was wall time then
+    settings_ranked: int | None = None  # candidates that a model with `auto` ranked on validation
+    curve: list[list[float]] = field(default_factory=list)  # `[epoch, valid score]`; an epoch may be partial
     n_parameters: int | None = None
-    config_hash: str | None = None
-    """sha256 of the final configuration without paths, devices and progress bars: equal in any folder."""
-    data_sha256: str | None = None
-    """sha256 over the names and contents of the data set's atomic files."""
-    data_version: str | None = None
-    """The version in the ``dataset.json`` that lies beside them; None where there is none."""
-    request_hash: str | None = None
-    """sha256 of what a table asked for; None for a run outside a table."""
-    per_user: str | None = None
-    """File of the test metrics of every user, relative to the rows' file; None where none was kept, and
-    :data:`NO_VALUES` where the run has none."""
+    config_hash: str | None = None  # of the final configuration without paths and devices: equal in any folder
+    data_sha256: str | None = None  # sha256 over the names and contents of the data set's atomic files
+    data_version: str | None = None  # the version in the `dataset.json` that lies beside them; None where there is none
+    request_hash: str | None = None  # sha256 of what a table asked for; None for a run outside a table
+    per_user: str | None = None  # file of each user's test metrics, beside the rows; `NO_VALUES` without any
     per_user_sha256: str | None = None
-    section: str | None = None
-    """The part of the table that made the row: the data set, or the name of a variant of it."""
-    label: str | None = None
-    """The model's name in that table."""
-    tuned: dict[str, Any] | None = None
-    """Where a table asked for tuned parameters: trials, training budget, seed, metric and split of their choice."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The configuration keys that were given, other than defaults."""
-    split: dict[str, Any] | str | None = None
-    """See :func:`~recbole_signed.plugin.split_of`."""
+    section: str | None = None  # the part of the table that made the row: the data set, or the name of a variant of it
+    label: str | None = None  # the model's name in that table
+    tuned: dict[str, Any] | None = None  # how tuned parameters were chosen: trials, budget, seed, metric and split
+    settings: dict[str, Any] = field(default_factory=dict)  # keys that were given, other than defaults
+    split: dict[str, Any] | str | None = None  # see `split_of`
     protocol: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
@@ -147,11 +103,7 @@ class RunRow:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunRow:
-        """Make a row of what :meth:`as_dict` gave; fields of other versions of this package are left out.
-
-        Raises:
-            ValueError: ``model``, ``dataset`` or ``seed`` is missing, or a value is of another type.
-        """
+        """Make a row of what :meth:`as_dict` gave; raise ValueError for what is none, leave out unknown fields."""
         return _ROW.validate_python(values)
 
 
@@ -174,13 +126,7 @@ def _finite(value: Any) -> Any:
 
 
 def append_row(path: Path, row: RunRow) -> None:
-    """Append a row by one write and make it safe on disk.
-
-    Several processes may append to one file. If an earlier write was cut off, its rest is closed by a line end first.
-
-    Raises:
-        OSError: the row could not be written as a whole.
-    """
+    """Append a row by one write and make it safe on disk; a line that was cut off before is closed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     compact = json.dumps(row.as_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     line = compact.encode() + b"\n"
@@ -200,13 +146,7 @@ def append_row(path: Path, row: RunRow) -> None:
 
 
 def read_rows(path: Path) -> list[RunRow]:
-    """Read the rows of a file in their order; none where there is no file.
-
-    A line that is not a row (what an interrupted write left) is reported on standard error and dropped.
-
-    Raises:
-        UsageError: the file holds lines, and none of them is a row: it is some other file.
-    """
+    """Read the rows of a file in their order; a line that was cut off is reported on standard error and dropped."""
     if not path.is_file():
         return []
     rows, bad = [], 0
@@ -224,21 +164,10 @@ def read_rows(path: Path) -> list[RunRow]:
 
 
 class RowStore:
-    """The rows of all tables of a folder. Each lies once, in the file of the table that made it.
-
-    A run that two tables ask for in the same way (equal :attr:`RunRow.key`) is made for the first of them alone, and
-    the other finds it here.
-    """
+    """The rows of all tables of a folder, each once, in the file of the table that made it."""
 
     def __init__(self, file: Path) -> None:
-        """Read the rows.
-
-        Args:
-            file: of the table's own rows, to which new ones are appended.
-
-        Raises:
-            UsageError: as :func:`read_rows`.
-        """
+        """Read the rows; new ones are appended to ``file``."""
         self.file = file
         self._rows: dict[Key, list[RunRow]] = {}
         self.reload()
@@ -254,19 +183,12 @@ class RowStore:
             self._rows.setdefault(row.key, []).append(row)
 
     def find(self, key: Key, fits: Callable[[RunRow], bool] = lambda row: row.ok) -> RunRow | None:
-        """Return the best row of a request that fits; without one, the best that there is, if any.
-
-        The table's own finished rows come first, the newest before the others, then those of other tables.
-        """
+        """Return the best row of a request: finished ones that fit first, the newest of this table's own before all."""
         rows = self._rows.get(key, [])
         return next((row for row in rows if fits(row)), rows[0] if rows else None)
 
     def open(self) -> None:
-        """See that rows can be appended, before anything is run for them.
-
-        Raises:
-            OSError: they can't.
-        """
+        """See that rows can be appended, before anything is run for them."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.open("ab").close()
 

@@ -33,27 +33,21 @@ from recbole_signed.plugin.assignments import as_word
 from recbole_signed.plugin.facts import facts_of
 from recbole_signed.plugin.run_config import given_settings, quiet_log
 from recbole_signed.runs.provenance import config_hash, data_sha256, data_version, digest, machine, versions
-from recbole_signed.runs.refit import refitted
 from recbole_signed.runs.rows import NO_VALUES, RunRow
 from recbole_signed.runs.user_values import write
 from recbole_signed.trainer.checkpoints import rng_state, set_rng_state
 
-_SAY_SECONDS = 5.0
-"""How often a training tells its progress."""
+_SAY_SECONDS = 5.0  # how often a training tells its progress
 
 
 @dataclass(frozen=True)
 class Validated:
     """How far a training is at a validation."""
 
-    epoch: float
-    """Passes over the training data."""
-    score: float
-    """Of ``valid_metric``."""
-    steps: int
-    """Of the optimizer."""
-    cpu_seconds: float
-    """Processor time since the training began."""
+    epoch: float  # passes over the training data
+    score: float  # of `valid_metric`
+    steps: int  # of the optimizer
+    cpu_seconds: float  # processor time since the training began
 
 
 @each_warning_once()
@@ -231,13 +225,7 @@ def configured_data(
     *,
     quiet: bool = False,
 ) -> tuple[Any, Any]:
-    """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up.
-
-    With ``quiet`` the log shows warnings alone on standard error.
-
-    Raises:
-        UsageError: something asked for does not exist, or ``topk`` is not below the number of items.
-    """
+    """Return RecBole's configuration and data set for a run: the random generators seeded, the logger set up."""
     config = make_config(model, dataset, config_files, overrides, seed)
     with own_arguments_hidden():
         init_seed(config["seed"], config["reproducibility"])
@@ -305,10 +293,7 @@ def _serve(trainer: Any) -> dict[str, Any]:
 
 @contextmanager
 def own_checkpoint(trainer: Any, config: Any, *, keep: bool) -> Iterator[None]:
-    """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept.
-
-    The writer of training curves is closed too: each has a thread, and one process may make many runs.
-    """
+    """Give the trainer's checkpoint a name that no other run has; afterwards remove it unless it is to be kept."""
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     stem = f"{config['model']}-{config['dataset']}-{config['seed']}-{moment}-{os.getpid()}"
     names = (f"{stem}{end}.pth" for end in chain([""], (f"-{number}" for number in count(2))))  # one second, two runs
@@ -354,11 +339,7 @@ def plain_result(result: Mapping[str, Any] | None) -> dict[str, float | None]:
 
 
 class DataCache:
-    """Keeps the data set that was read last, before its split, and a copy of it goes to each run.
-
-    RecBole's split shuffles the rows of a data set in place, so a run must never see what another has split. What was
-    read is used again while all settings that reading and splitting depend on are equal.
-    """
+    """Keeps the data set that was read last, before its split, which shuffles it in place; each run gets a copy."""
 
     def __init__(self) -> None:
         self._key: str | None = None
@@ -366,8 +347,7 @@ class DataCache:
         self._random: dict[str, Any] = {}
         self._vocabulary: Any = None
         self._checksums: dict[tuple[str, str], str] = {}
-        self.n_read = 0
-        """How often files were read."""
+        self.n_read = 0  # how often files were read
 
     def read(self, config: Any) -> Any:
         """Return the data set of a configuration; the random generators are left as they are after a reading."""
@@ -395,3 +375,55 @@ class DataCache:
 def _key(config: Any) -> str:
     names = [*argument_list.dataset_arguments, "model", "dataset", "data_path", "seed", "eval_args", "repeatable"]
     return digest({name: config[name] for name in names})
+
+
+# ---- the fit to training and validation part together ----
+
+HISTORIES = "histories"
+
+
+def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
+    """Fit a model without gradients to the training and validation part together, with the parameters that were chosen.
+
+    A sequential model reads the validation like as the last event before the test's; without this, a model that is
+    fitted to a graph would not know of it. With ``refit_for_test: histories`` nothing is fitted again: the model ranks
+    by the users' histories with the validation like. Returns the trainer with the model, and the test loader.
+    """
+    if config["refit_for_test"] not in (True, HISTORIES):
+        raise UsageError(f"refit_for_test is {config['refit_for_test']!r}; give true, false or {HISTORIES}.")
+    if config["eval_args"]["split"] != {"LS": "valid_and_test"}:
+        raise UsageError(
+            f"refit_for_test needs the split {{LS: valid_and_test}}, but it is {config['eval_args']['split']}."
+        )
+    if config["dislike_split"] != "time":
+        raise UsageError(
+            "refit_for_test needs 'dislike_split: time' and the order TO; else models hide unequal items in the test."
+        )
+    again = copy.copy(config)
+    again.final_config_dict = {
+        **config.final_config_dict,
+        "eval_args": {**config["eval_args"], "split": {"LS": "test_only"}},
+        "epochs": 1,  # of a closed form that RecBole runs in epochs (NCEPLRec) the constructor is the fit
+        **({"auto": False, **model.chosen} if hasattr(model, "chosen") else {}),
+    }
+    init_seed(again["seed"], again["reproducibility"])
+    train_data, _, test_data = data_preparation(again, copy.deepcopy(data, {id(data.config): again}))
+    if config["refit_for_test"] == HISTORIES:
+        _read_histories(model, train_data._dataset)
+        return get_trainer(again["MODEL_TYPE"], again["model"])(again, model), test_data
+    init_seed(again["seed"], again["reproducibility"])
+    fitted = get_model(again["model"])(again, train_data._dataset).to(again["device"])
+    trainer = get_trainer(again["MODEL_TYPE"], again["model"])(again, fitted)
+    trainer.fit(train_data, None, saved=False, show_progress=again["show_progress"])
+    return trainer, test_data
+
+
+def _read_histories(model: Any, dataset: Any) -> None:
+    """Let a fitted model rank by the histories of users in another data set; Pop and Random read none."""
+    name = type(model).__name__
+    if isinstance(model, SignedRecommender):
+        model.read_histories(dataset)
+    elif name == "EASE":
+        model.interaction_matrix = dataset.inter_matrix(form="csr").astype(np.float32)
+    elif name not in ("Pop", "Random"):
+        raise UsageError(f"refit_for_test: {HISTORIES} is not known for {name}; set it to true or leave it out.")

@@ -1,8 +1,6 @@
 """What a trained model costs when it is used: a fresh process loads its checkpoint and ranks 1,000 users.
 
-A process of its own, because one that has trained keeps memory which serving does not need. Before that, and before the
-training, the model works on a tiny data set: what a process does for the first time brings in code of its libraries,
-some 30 MB of torch, MKL and SciPy, more than a model of a small data set needs itself.
+Before, the model works on a tiny data set: what is done for the first time brings in 30 MB of torch, MKL and SciPy.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from recbole_signed.memory import memory_at_rest, memory_bytes, reset_peak_memor
 from recbole_signed.model import SignedRecommender
 from recbole_signed.plugin import make_config
 from recbole_signed.plugin.run_config import given_settings, quiet_log
-from recbole_signed.trainer.restoring import read_checkpoint, restore_data, restore_model
+from recbole_signed.trainer.checkpoints import read_checkpoint, restore_data, restore_model
 
 N_USERS = 1000
 REPEATS = 5
@@ -41,11 +39,7 @@ _SEED = 2020
 
 
 def serve_in_new_process(checkpoint: Path) -> dict[str, Any]:
-    """Return what :func:`serve` measures of a checkpoint in a process that does nothing else.
-
-    Raises:
-        RuntimeError: that process failed; what it said is on standard error.
-    """
+    """Return what :func:`serve` measures of a checkpoint in a process that does nothing else."""
     out = checkpoint.with_suffix(f".{os.getpid()}.json")
     command = [sys.executable, "-m", "recbole_signed.runs.serving_cost", str(checkpoint), str(out)]
     try:
@@ -60,18 +54,7 @@ def serve_in_new_process(checkpoint: Path) -> dict[str, Any]:
 
 
 def serve(checkpoint: Path) -> dict[str, Any]:
-    """Load a checkpoint, let it rank :data:`N_USERS` users, and measure that, after a warm-up of its model.
-
-    The users are drawn with a fixed seed from those that the test part ranks, again and again where they are fewer,
-    and come in the batches of an evaluation. Ranking is what it is there: scores, the mask of what must not be
-    recommended, and the first ``max(topk)`` items; no metric.
-
-    Returns:
-        The fields of :class:`~recbole_signed.runs.RunRow` that begin with ``serve``, and ``model_bytes``.
-
-    Raises:
-        UsageError: the checkpoint is not one of a model that ranks items, or its split has no test part.
-    """
+    """Load a checkpoint, let it rank :data:`N_USERS` users of the test part as an evaluation does, and measure that."""
     with own_arguments_hidden():
         config = read_checkpoint(checkpoint)["config"]
         run_warm_up(config["model"], given_settings(config))
@@ -133,10 +116,7 @@ def _rank(model: Any, users: Any, history: Any, loader: Any, k: int) -> torch.Te
 def model_bytes(model: Any) -> int:
     """Return the bytes that have to be kept, beside the training edges, to rank known users.
 
-    These are the tensors of the model's ``state_dict``: parameters and those buffers that a checkpoint must hold. One
-    of RecBole's that is fitted in one pass keeps its result outside of it (EASE, ItemKNN, Pop): there the arrays among
-    its attributes count too. A sparse matrix of users and items is the training edges, or a product of them with what
-    is counted, and does not count.
+    These are ``state_dict``, and other arrays of RecBole's models that are fitted in one pass (EASE, ItemKNN, Pop).
     """
     kept = {id(each): each for each in model.state_dict().values()}
     if model.type == ModelType.TRADITIONAL and not isinstance(model, SignedRecommender):
@@ -169,17 +149,7 @@ _OF_THE_DATA = (
 
 
 def run_warm_up(model: str, settings: Mapping[str, Any]) -> None:
-    """Train a model for one epoch on a planted data set with validation, evaluate it there, and forget it.
-
-    It leaves neither files nor handlers of loggers behind, but the random generators seeded.
-
-    Args:
-        model: class name.
-        settings: RecBole keys of what is to be measured; those that say which data it reads are left out.
-
-    Raises:
-        UsageError: the model fails on that data.
-    """
+    """Train a model for one epoch on a planted data set with validation, evaluate it there, and forget it."""
     given = {key: value for key, value in settings.items() if key not in _OF_THE_DATA}
     topk = settings.get("topk") or 1
     items = max(_ITEMS, 2 * max(topk if isinstance(topk, list) else [topk]))  # a list needs some to leave out

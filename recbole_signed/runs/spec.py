@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    StrictBool,
-    StrictInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, StrictBool, StrictInt, model_validator
 
 from recbole_signed import __version__
 from recbole_signed.atomic.signs import Settings, Sign
@@ -37,13 +30,13 @@ from recbole_signed.plugin.assignments import (
     yaml_if_there,
 )
 from recbole_signed.plugin.configuration import PROTOCOLS, refuse_unknown_keys
-from recbole_signed.plugin.facts import class_names, default_file, facts_of, foreign_code
+from recbole_signed.plugin.facts import STOCK, class_names, default_file, facts_of, foreign_code
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.runs.metric_columns import BEST, COSTS, DEFAULT_COSTS, SERVED, has_k
 from recbole_signed.runs.provenance import data_folder, data_sha256, digest
 from recbole_signed.runs.rows import RunRow, request_id
 from recbole_signed.runs.table_file import DEFAULT_SEEDS, POOL, Seeds, TableParts, keys_on, read_table_file, seeds_in
-from recbole_signed.runs.tuned import how_in_row, tuned_for
+from recbole_signed.runs.tuned import how_in_row, tuned_for, tuned_path
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
@@ -53,22 +46,17 @@ DEFAULT_COLUMNS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
 class RunSpec:
     """One run that a table asks for."""
 
-    label: str
-    """Row of the table: the model's class name, or another name for a variant of it."""
-    section: str
-    """Part of the table: the data set's name, or another name for a variant of it."""
+    label: str  # row of the table: the model's class name, or another name for a variant of it
+    section: str  # part of the table: the data set's name, or another name for a variant of it
     model: str
     dataset: str
     seed: int
     settings: dict[str, Any]
     request_hash: str
     data_sha256: str
-    per_user: Path | None = None
-    """Where the run's values per user go; they are not kept for None."""
-    serving: bool = False
-    """Whether it has to be measured too what the trained model costs in use; no part of the hash."""
-    tuned: dict[str, Any] | None = None
-    """As :attr:`recbole_signed.runs.rows.RunRow.tuned`."""
+    per_user: Path | None = None  # where the run's values per user go; they are not kept for None
+    serving: bool = False  # whether it has to be measured too what the trained model costs in use; no part of the hash
+    tuned: dict[str, Any] | None = None  # as `tuned`
 
     @property
     def key(self) -> tuple[str, str, int, str | None, str | None]:
@@ -90,11 +78,7 @@ class RunSpec:
         return f"{self.label} on {self.section}, seed {self.seed}"
 
     def refuse_unknown_keys(self) -> None:
-        """Refuse keys that the run would refuse, without importing RecBole; a foreign model may have keys of its own.
-
-        Raises:
-            UsageError: a key, or an entry of a mapping, that nothing reads.
-        """
+        """Refuse keys that the run would refuse, without importing RecBole; a foreign model may have its own."""
         folder = data_folder(self.dataset, self.settings.get("data_path"))
         files = default_settings(self.model, folder / f"{self.dataset}.yaml")
         defaults = {**files.get("model", {}), **files.get("dataset", {})}
@@ -107,11 +91,7 @@ class RunSpec:
             raise UsageError(f"{self.label} on {self.section}: {error}") from error
 
     def refuse_unknown_metrics(self) -> None:
-        """Refuse metrics that the run would not know, without importing RecBole.
-
-        Raises:
-            UsageError: as :func:`recbole_signed.plugin.registry.check_metrics`.
-        """
+        """Refuse metrics that the run would not know, without importing RecBole."""
         given, chosen = self.settings.get("metrics") or [], self.settings.get("valid_metric")
         named = [*([given] if isinstance(given, str) else given), *([chosen.partition("@")[0]] if chosen else [])]
         registry.check_metrics(named, f"{self.label} on {self.section}: ")
@@ -125,12 +105,9 @@ class PlannedRow:
     section: str
     model: str
     dataset: str
-    settings: dict[str, Any]
-    """The table's RecBole keys."""
-    start: dict[str, Any]
-    """Values of keys with which ``tune`` begins, beside the defaults."""
-    tuned: Any
-    """What the table's key ``tuned`` says, see :func:`recbole_signed.runs.tuned.tuned_for`."""
+    settings: dict[str, Any]  # the table's RecBole keys
+    start: dict[str, Any]  # values of keys with which `tune` begins, beside the defaults
+    tuned: Any  # what the table's key `tuned` says, see `tuned_for`
 
 
 def _listed(value: Any) -> Any:
@@ -163,25 +140,18 @@ class TableSpec(TableParts):
     seeds: Seeds = DEFAULT_SEEDS
     columns: Annotated[tuple[str, ...], BeforeValidator(_columns)] = DEFAULT_COLUMNS
     note: str | None = None
-    per_user: StrictBool = Field(True, description="true or false")
-    """Whether the values of every user are kept for tests of significance."""
+    per_user: StrictBool = Field(True, description="true or false")  # keep each user's values, for tests
     costs: tuple[str, ...] = Field(DEFAULT_COSTS, description=f"a list of names ({', '.join(COSTS)})")
     """Names of :data:`recbole_signed.runs.metric_columns.COSTS`."""
     relative_to: tuple[str, ...] = Field((), description=f"a list of models of the table, or of {BEST}")
     """Lines of the table, or "best": each cost is also given as a multiple of theirs."""
-    serving: StrictBool = Field(False, description="true or false")
-    """Measure what the trained models cost in use."""
+    serving: StrictBool = Field(False, description="true or false")  # measure what the trained models cost in use
     _file: Path = PrivateAttr(Path("TABLE"))
-    _sources: tuple[TableSpec, ...] = PrivateAttr(())
-    """The tables whose rows it shows; none: it has rows of its own."""
+    _sources: tuple[TableSpec, ...] = PrivateAttr(())  # the tables whose rows it shows; none: it has rows of its own
 
     @classmethod
     def read(cls, path: Path) -> TableSpec:
-        """Read and check a table's yaml file.
-
-        Raises:
-            UsageError: no such file, an unknown key or model, or values of the wrong kind.
-        """
+        """Read and check a table's yaml file."""
         content = read_table_file(path, ("extends", "rows_from", *cls.model_fields))
         sources = [path.parent / name for name in content.pop("rows_from", ())]
         for key in ("datasets", "models"):
@@ -221,15 +191,7 @@ class TableSpec(TableParts):
         return self
 
     def only(self, labels: Sequence[str], datasets: Sequence[str] = ()) -> TableSpec:
-        """Return the table with some of its models and data sets, in the table's order; with all of them for none.
-
-        Args:
-            labels: of models.
-            datasets: names of the table's data sets, or of pools of them.
-
-        Raises:
-            UsageError: a name that the table does not have.
-        """
+        """Return the table with some of its models and data sets (or pools), in the table's order; all for none."""
         labels, datasets = ([each] if isinstance(each, str) else each for each in (labels, datasets))
         pools = self.pools()
         for name in datasets:
@@ -247,17 +209,7 @@ class TableSpec(TableParts):
         return self.model_copy(update=update)
 
     def requests(self, possible: bool = False) -> Iterator[RunSpec]:
-        """Yield the runs: data set by data set, model by model, seed by seed.
-
-        ``tuned: true`` puts what ``tune`` chose for the model on the data set below the table's own keys.
-
-        Args:
-            possible: leave out data sets that are not there and models that were not tuned, instead of raising.
-
-        Raises:
-            UsageError: a data set that does not exist, a column that the runs' metrics do not have, or models that
-                were not tuned.
-        """
+        """Yield the runs, data set by data set; ``possible`` leaves out what has no data or was not tuned."""
         checksums: dict[Path, str] = {}
         for section in self.datasets:
             how: dict[str, dict[str, Any] | None] = {}
@@ -301,10 +253,7 @@ class TableSpec(TableParts):
                     )
 
     def planned_rows(self, section: str) -> Iterator[PlannedRow]:
-        """Yield the models on one part of the table, with all that the table says of each there.
-
-        A model whose ``per_dataset`` says ``false`` of the part, or of its pool, is left out.
-        """
+        """Yield the models on one part of the table, with all that the table says of each there."""
         data_settings = self.datasets[section]
         for label, model_settings in self.models.items():
             settings = keys_on(section, self.common, data_settings, model_settings)
@@ -366,11 +315,7 @@ class TableSpec(TableParts):
 
 
 def default_settings(model: str, beside: Path) -> dict[str, Any]:
-    """Return what the files below a run's settings say: the defaults of the model, the data set's yaml.
-
-    The defaults of a model without a file are those of the one that it extends. Of a model that is not of this package
-    they hold the checksum of its code, too.
-    """
+    """Return the settings below a run's: the defaults of the model (and its code, if foreign), the data set's yaml."""
     files = {"model": default_file(model), "dataset": beside}
     found = {name: read_yaml(path) for name, path in files.items() if path is not None and path.is_file()}
     code = foreign_code(model)
@@ -378,12 +323,7 @@ def default_settings(model: str, beside: Path) -> dict[str, Any]:
 
 
 def _default_metrics(beside: Path, given: Mapping[str, Any]) -> list[str]:
-    """Return what a run evaluates where no metrics are given: those of dislikes only where some are held out.
-
-    Args:
-        beside: the data set's yaml, which need not be there.
-        given: the keys of the run above the defaults.
-    """
+    """Return what a run evaluates where no metrics are given: those of dislikes only where some are held out."""
     settings = Settings({**given, "data_path": str(beside.parent), "dataset": beside.stem})
     columns = inter_columns(settings)
     signed = columns is not None and Sign.find(settings, columns, beside.stem) is not None
@@ -399,3 +339,88 @@ def _gamma_labels(signed_gamma: Any) -> list[str]:
     )
 
     return gamma_labels(signed_gammas(signed_gamma))
+
+
+# ---- what a table says of its models on one data set, for a command that looks into each of them ----
+
+
+def table_datasets(path: Path, name: str) -> list[str]:
+    """Return the data sets of a table's pool, or the name itself where no pool has it."""
+    parts = TableSpec.read(path).datasets.items()
+    return [keys.get("dataset") or part for part, keys in parts if keys.get(POOL) == name] or [name]
+
+
+def table_settings(
+    path: Path, dataset: str, labels: Sequence[str] = (), data_path: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return the RecBole keys, by class name, with which a table runs its models on a data set, tuned ones included."""
+    spec = TableSpec.read(path)
+    named = {name: keys.get("dataset") or name for name, keys in spec.datasets.items()}
+    parts = [name for name in named if named[name] == dataset]
+    if not parts:
+        has = ", ".join(dict.fromkeys(named.values()))
+        raise UsageError(f"{path} has no part on '{dataset}', and one is needed; its data sets are {has}.")
+    if len(parts) > 1:
+        raise UsageError(
+            f"{path} has {len(parts)} parts on '{dataset}', and one is needed; write a table that extends it and has "
+            f"one of {', '.join(parts)} under 'datasets'."
+        )
+    if data_path is not None:
+        spec = spec.model_copy(update={"common": {**spec.common, "data_path": data_path}})
+    found_of: dict[str, tuple[str, dict[str, Any]]] = {}
+    # a pool may have the name of the part, so it is not named to only()
+    part = spec.only(labels).model_copy(update={"datasets": {parts[0]: spec.datasets[parts[0]]}})
+    for each in part.requests():
+        label, _ = found_of.setdefault(each.model, (each.label, each.settings))
+        if label != each.label:
+            raise UsageError(f"{path}: {label} and {each.label} are both {each.model}; name one of them with --model.")
+    for label in labels:
+        if label not in (name for name, _ in found_of.values()):
+            raise UsageError(f"{path} leaves {label} out on '{dataset}'; take it from the list of --model.")
+    order = sorted(found_of, key=lambda model: labels.index(found_of[model][0])) if labels else found_of
+    return {model: found_of[model][1] for model in order}
+
+
+ALL = "all"
+
+
+def asked_models(
+    names: Sequence[str],
+    dataset: str,
+    suits: Callable[[str], bool],
+    table: Path | None = None,
+    tuned: Sequence[str] = (),
+    data_path: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the models of ``-m A,B``, :data:`ALL` for all that suit, each with the keys of a table or a tuning."""
+    if not names:
+        raise UsageError("--model names no model; give one or more, as in SSF,EASE, or all.")
+    if table is not None and tuned:
+        raise UsageError("--tuned cannot be combined with --table, which says what was tuned; leave one of them out.")
+    named = [name for name in names if name != ALL]
+    if table is None:  # before the first of them is trained; a table knows its labels
+        named = class_names(*named)
+    found = _with_keys(named, dataset, table, tuned, data_path) if named else {}
+    if ALL in names:
+        everything = _with_keys([], dataset, table, tuned, data_path)
+        found |= {model: keys for model, keys in everything.items() if model not in found and suits(model)}
+    return found
+
+
+def _with_keys(
+    names: Sequence[str], dataset: str, table: Path | None, tuned: Sequence[str], data_path: str | None
+) -> dict[str, dict[str, Any]]:
+    """Return the models, all for none, in the order of their names."""
+    if table is not None:
+        return table_settings(table, dataset, names, data_path)
+    for name in tuned:
+        folder = tuned_path("", name).parent
+        if not folder.is_dir():
+            beside = [each.name for each in folder.parent.glob("*") if each.is_dir()]
+            raise UsageError(f"--tuned names '{name}', but there is no folder {folder}{ending(name, beside)}")
+    found = {}
+    installed = {name for name, _ in registry.stock_models()}  # RecBole 1.2.0 has fewer
+    for model in names or (*registry.models(), *(name for name in STOCK if name in installed)):
+        files = [file for file in (tuned_path(model, name) for name in tuned) if file.is_file()]
+        found[model] = read_yaml(files[0]) if files else {}
+    return found

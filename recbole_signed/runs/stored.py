@@ -1,19 +1,8 @@
 """A table as its folder keeps it: ``NAME.view.json`` says which rows it shows, and which of them are marked.
 
-A row lies once, whatever the number of tables that show it (:class:`recbole_signed.runs.RowStore`). So a
-table can be printed again without the data that its runs were made on.
-
-**Marks** say which best numbers are better than all others beyond chance. In every column that is a mean over users,
-the best model is tested against every other model of its data set, by the paired t test over the users who count for
-both. The best one was found by looking at these very numbers, so p is the two-sided one; Holm's correction goes over
-all such comparisons of the table. A best number is marked where the worst of its own p-values stays below alpha: it is
-better than each other model, not only than the second. The t test, because it is exact enough for hundreds of
-comparisons at once, where a permutation test would need hundreds of thousands of resamples to say anything;
-``recbole-signed significance`` has the other tests. What a budget stopped (†) takes no part: it is not tested, not
-marked, and where its number is the best nothing is marked.
-
-The values per user are not committed, so the marks themselves are, in the view, with a digest of the
-checksums of the values that they come from. They hold as long as the rows are those.
+**Marks** say which best numbers are better than all others: the paired t test over users against every other model,
+two-sided, with Holm's correction over all comparisons of the table. What a budget stopped (†) takes no part. The
+values per user are not committed, so the marks are, with a digest of the checksums that they come from.
 """
 
 from __future__ import annotations
@@ -29,7 +18,7 @@ from pydantic import TypeAdapter
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json, replace_text
-from recbole_signed.runs.building import CUT_SHORT, Result, build_table, was_cut_short
+from recbole_signed.runs.building import CUT_SHORT, Result, build_table, places_of, was_cut_short
 from recbole_signed.runs.metric_columns import cost_columns, metric_column, smaller_is_better
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
@@ -38,18 +27,15 @@ from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import SectionValues, best_of, is_there, read_section
 from recbole_signed.table import Line, Section, Table
 
-Places = dict[str, dict[str, list[RunRow]]]
-"""Section -> label -> one row of each seed."""
+Places = dict[str, dict[str, list[RunRow]]]  # section -> label -> one row of each seed
 
 
 @dataclass(frozen=True)
 class View:
     """Which rows a table shows, and what it says of them that is not in the rows."""
 
-    rows: dict[str, dict[str, list[str]]]
-    """Section -> label -> :attr:`RunRow.id` of each seed."""
-    figures: str
-    """Digest of what the table shows beside time and memory, which another machine does not change."""
+    rows: dict[str, dict[str, list[str]]]  # section -> label -> `id` of each seed
+    figures: str  # digest of what the table shows beside time and memory, which another machine does not change
     marks: Marks | None
 
     @classmethod
@@ -62,11 +48,7 @@ class View:
 
     @classmethod
     def read(cls, file: Path) -> View | None:
-        """Read a view; None where there is none.
-
-        Raises:
-            UsageError: the file is damaged.
-        """
+        """Read a view; None where there is none."""
         if not file.is_file():
             return None
         try:
@@ -115,26 +97,13 @@ class StoredTable:
     name: str
     spec: TableSpec
     places: Places
+    results: list[Result]  # the rows with their places
     table: Table
-    not_run: dict[str, list[str]]
-    """Section -> labels that the yaml file asks for and that have no row."""
-
-    @property
-    def results(self) -> list[Result]:
-        """The rows with their places."""
-        return [(section, label, row) for section, of in self.places.items() for label in of for row in of[label]]
+    not_run: dict[str, list[str]]  # section -> labels that the yaml file asks for and that have no row
 
 
 def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable | None:
-    """Read a table from its yaml file, its view and the rows in its folder, without any data; None without rows.
-
-    Args:
-        yaml_file: the table's.
-        rows_file: of its rows, if :func:`~recbole_signed.compare` was given another folder.
-
-    Raises:
-        UsageError: the yaml file is wrong, or the view is damaged.
-    """
+    """Read a table from its yaml file, its view and the rows in its folder, without any data; None without rows."""
     rows_file = rows_file or rows_file_of(yaml_file)
     view = View.read(view_file(rows_file))
     if view is None:
@@ -153,13 +122,8 @@ def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable 
         for section in spec.datasets
     }
     results = [(section, label, row) for section, of in places.items() for label in of for row in of[label]]
-    return StoredTable(
-        yaml_file.stem,
-        spec,
-        places,
-        table_of(spec, results, view.marks),
-        {key: each for key, each in not_run.items() if each},
-    )
+    not_run = {section: labels for section, labels in not_run.items() if labels}
+    return StoredTable(yaml_file.stem, spec, places, results, table_of(spec, results, view.marks), not_run)
 
 
 ALPHA = 0.05
@@ -170,13 +134,10 @@ class Mark:
     """A best number that is better than every other one of its column."""
 
     section: str
-    metric: str
-    """In RecBole's spelling."""
+    metric: str  # in RecBole's spelling
     label: str
-    rival: str
-    """The model with the largest p against it."""
-    p: float
-    """That p, after Holm's correction."""
+    rival: str  # the model with the largest p against it
+    p: float  # that p, after Holm's correction
 
 
 @dataclass(frozen=True)
@@ -186,8 +147,7 @@ class Marks:
     marks: tuple[Mark, ...]
     n_comparisons: int
     alpha: float = ALPHA
-    values: str | None = None
-    """Digest of the checksums of the values per user that they come from."""
+    values: str | None = None  # digest of the checksums of the values per user that they come from
 
 
 def with_marks(table: Table, marks: Marks) -> Table:
@@ -220,16 +180,13 @@ def _explanation(marks: Marks) -> str:
 def marks_of(
     results: Sequence[Result], columns: Sequence[str], rows_file: Path, kept: Marks | None = None
 ) -> Marks | None:
-    """Return the marks of a table; None where no data set has the values per user of all its runs.
-
-    Args:
-        results: the table's rows with their places.
-        columns: its metrics.
-        rows_file: the file of the rows; the values lie beside it.
-        kept: marks that were found before, which count if they are of these values.
-    """
-    places = places_of(results)
-    whole = {name: rows for name, rows in places.items() if _have_values(rows)}
+    """Return the marks of a table, ``kept`` ones if of the same values; None without values per user of all runs."""
+    places = whole_places(results)
+    whole = {
+        name: labels
+        for name, labels in places.items()
+        if len(labels) > 1 and all(row.per_user_sha256 for rows in labels.values() for row in rows)
+    }
     if not whole:
         return None
     state = _state(whole, columns)
@@ -242,19 +199,12 @@ def marks_of(
     return replace(find_marks(values, columns, stopped=stopped), values=state)
 
 
-def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
+def whole_places(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
     """Return section -> label -> rows, without the models of which a run failed: the table has no numbers of them."""
-    places: dict[str, dict[str, list[RunRow]]] = {}
-    for section, label, row in results:
-        places.setdefault(section, {}).setdefault(label, []).append(row)
     return {
         section: {label: rows for label, rows in labels.items() if all(row.ok for row in rows)}
-        for section, labels in places.items()
+        for section, labels in places_of(results).items()
     }
-
-
-def _have_values(labels: Mapping[str, Sequence[RunRow]]) -> bool:
-    return len(labels) > 1 and all(row.per_user_sha256 for rows in labels.values() for row in rows)
 
 
 def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequence[str]) -> str:
@@ -266,17 +216,9 @@ def _state(places: Mapping[str, Mapping[str, Sequence[RunRow]]], columns: Sequen
 
 
 def find_marks(
-    sections: Sequence[SectionValues],
-    columns: Sequence[str],
-    stopped: Mapping[str, Collection[str]] | None = None,
+    sections: Sequence[SectionValues], columns: Sequence[str], stopped: Mapping[str, Collection[str]] | None = None
 ) -> Marks:
-    """Find the marks, see the module's docstring.
-
-    Args:
-        sections: the values of each data set.
-        columns: the metrics.
-        stopped: section -> labels of what a budget stopped.
-    """
+    """Find the marks, see the module's docstring."""
     from recbole_signed.evaluation.significance import holm, paired_t
 
     claims: list[tuple[str, str, str, list[str]]] = []
@@ -306,10 +248,7 @@ def find_marks(
 
 
 def _best(values: SectionValues, number: int, stopped: Collection[str]) -> tuple[str | None, list[str]]:
-    """Return the best model of a column as the table has it, and the others that were trained to their end.
-
-    None where fewer than two were, or where the best one was not.
-    """
+    """Return the best model of a column and the others trained to their end; None for fewer, or if it was not."""
     means = values.means(number)
     best = best_of(means, values.metrics[number])
     others = [label for label in means if label != best and label not in stopped]

@@ -17,20 +17,14 @@ from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 EXTENDS, ROWS_FROM = "extends", "rows_from"
 NAMED = ("datasets", "models")
-POOL = "pool"
-"""Key of a data set: splits of the same data have one name here, and ``significance`` takes them together."""
-IDENTITY = ("dataset", POOL)
-"""Keys of a data set that say what it is, not how models run on it."""
+POOL = "pool"  # key of a data set: splits of the same data have one name here, and `significance` takes them together
+IDENTITY = ("dataset", POOL)  # keys of a data set that say what it is, not how models run on it
 DEFAULT_SEEDS = (2020,)
 Content = TypeVar("Content", bound=Mapping[str, Any])
 
 
 def seeds_in(value: Any) -> tuple[int, ...]:
-    """Return what a table's key ``seeds`` says, if it may say that.
-
-    Raises:
-        UsageError: it may not.
-    """
+    """Return what a table's key ``seeds`` says, if it may say that."""
     seeds = [value] if isinstance(value, int) else value
     whole = isinstance(seeds, (list, tuple)) and all(type(each) is int for each in seeds)
     if not whole or not seeds or len(set(seeds)) != len(seeds):
@@ -49,8 +43,7 @@ class _Keys(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, JsonValue]
-    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")
-    """Keys of other parts of a table, which would be ignored here."""
+    elsewhere: ClassVar[tuple[str, ...]] = ("model", "dataset", POOL, "per_dataset")  # would be ignored here
 
     seeds: Seeds = DEFAULT_SEEDS
     tuned: Annotated[Any, BeforeValidator(tuned_choice)] = None
@@ -128,19 +121,11 @@ def rows_file_of(yaml_file: Path) -> Path:
 
 
 def read_table_file(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return the content of a table's file, with what it takes from the file that its ``extends`` names.
+    """Return the content of a table's file, joined with what it takes from the file that its ``extends`` names.
 
-    Keys that the file does not have are those of the other. ``common`` is joined, the file's own keys above. Of
-    ``datasets`` and ``models`` a file that lists any has those alone, in its order; each has the keys of the other
-    table's one of that name, the file's own above. What is asked for in the same way in both is one request: its run is
-    not repeated.
-
-    A file with ``rows_from`` runs nothing of its own: each model is shown as the first of those tables that has it runs
-    it, on that table's data sets. All other keys (``columns``, ``seeds``, ...) are those of the first.
-
-    Raises:
-        UsageError: there is no such file, it has an unknown key, it extends itself, or ``extends`` or ``rows_from``
-            name no file.
+    Of data sets and models a file that lists any has those alone, in its order. A file with ``rows_from`` runs nothing
+    of its own: each model is shown as the first of those tables that has it runs it; all other keys are those of the
+    first.
     """
     return _read(path, keys, ())
 
@@ -179,11 +164,7 @@ def _files(path: Path, key: str, content: Mapping[str, Any], above: tuple[Path, 
 
 
 def _view(path: Path, others: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table that shows rows of others: their data sets and models, with a title and columns of its own.
-
-    Raises:
-        UsageError: it says how models run, or one name is different data sets in two of the others.
-    """
+    """Return a table that shows rows of others: their data sets and models, with a title and columns of its own."""
     if own.get("common"):
         raise UsageError(f"{path}: 'common' says how models run, as the tables under '{ROWS_FROM}' do; leave it out.")
     for label, keys in [*(own.get("datasets") or {}).items(), *(own.get("models") or {}).items()]:
@@ -214,11 +195,7 @@ def _view(path: Path, others: Mapping[str, Mapping[str, Any]], own: Mapping[str,
 def keys_on(
     section: str, common: Mapping[str, Any], data_keys: Mapping[str, Any], model_keys: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return all that a table says of a model on one of its data sets; None where it leaves the model out.
-
-    Later ones win: ``common``, the data set's keys, the model's, and those that its ``per_dataset`` has for the pool of
-    the data set and for the data set.
-    """
+    """Return all keys of a model on a data set, ``common`` first, ``per_dataset`` last; None where it is left out."""
     places = model_keys.get("per_dataset") or {}
     found = [places.get(name) for name in (data_keys.get(POOL), section)]
     if False in found:

@@ -1,7 +1,4 @@
-"""What a tuning chose: ``yaml/model/<data set>/<Model>.yaml``, RecBole keys under a comment on how they were found.
-
-The comment is yaml behind ``# ``, so that a table can state the budget; to RecBole the file is one like any other.
-"""
+"""What a tuning chose: ``yaml/model/<data set>/<Model>.yaml``, RecBole keys under a comment on how they were found."""
 
 from __future__ import annotations
 
@@ -25,11 +22,8 @@ _TAKEN_OVER = {"name", "data"}
 class Tuned:
     """The content of such a file."""
 
-    values: dict[str, Any]
-    """RecBole keys."""
-    how: dict[str, Any]
-    """What the comment says: ``trials`` (the budget; ``tried`` is less where a small space was tried in full),
-    ``training_budget``, ``seed``, ``metric``, ``value``, ``data_sha256`` and more."""
+    values: dict[str, Any]  # RecBole keys
+    how: dict[str, Any]  # what the comment says: `trials`, `tried`, `training_budget`, `seed`, `metric` and more
 
 
 def tuned_path(model: str, name: str, root: Path | str = TUNED) -> Path:
@@ -45,11 +39,7 @@ def to_yaml(tuned: Tuned, heading: str) -> str:
 
 
 def read_tuned(path: Path) -> Tuned:
-    """Read a file that ``tune`` wrote.
-
-    Raises:
-        UsageError: there is none, or its comment does not say how many trials it comes from.
-    """
+    """Read a file that ``tune`` wrote."""
     values = read_yaml(path)
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = [line for line in lines if line.startswith("#")]
@@ -68,15 +58,7 @@ def read_tuned(path: Path) -> Tuned:
 
 
 def tuned_choice(value: Any, *, whole: bool = False) -> Any:
-    """Return what a table's key ``tuned`` says, if it may say that.
-
-    Args:
-        value: see :func:`tuned_for`.
-        whole: False: a mapping may have one of its keys alone, since those of a data set and of a model are joined.
-
-    Raises:
-        UsageError: it may not.
-    """
+    """Return what a table's key ``tuned`` says, if it may; of a mapping that is not ``whole``, one key is enough."""
     least: set[str] = _TAKEN_OVER if whole else set()
     taken_over = isinstance(value, Mapping) and least <= set(value) <= _TAKEN_OVER
     names = value.values() if taken_over else [] if value is None or isinstance(value, bool) else [value]
@@ -89,22 +71,7 @@ def tuned_choice(value: Any, *, whole: bool = False) -> Any:
 
 
 def tuned_for(model: str, dataset: str, choice: Any, data_sha256: str, command: str) -> Tuned | None:
-    """Return what a table's key ``tuned`` asks for.
-
-    Args:
-        model: class name.
-        dataset: name of the data set.
-        choice: True, or the name under which the tuning was done (``tune --name``); False and None for defaults. A
-            mapping with ``name`` and ``data`` takes over what was chosen on another data set, ``data``.
-        data_sha256: checksum of the data that the table runs on.
-        command: what tunes the model on this data set, with the keys of the table.
-
-    Returns:
-        None for defaults, and for a model that has nothing to tune: neither a space nor a tuned file.
-
-    Raises:
-        UsageError: the model has a space and was not tuned, or was tuned on other data.
-    """
+    """Return what a table's key ``tuned`` asks for; None for defaults, and for a model that has nothing to tune."""
     choice = tuned_choice(choice, whole=True)
     if choice is None or choice is False:
         return None

@@ -1,12 +1,4 @@
-"""Values per user as files: one parquet file per run, beside the rows of its table.
-
-``NAME.users/MODEL-DATASET-SEED-HASH.parquet`` has a column ``user`` with the original tokens and a float32 column for
-every test metric that is a mean over users; null where a user does not count. The hash stands for what the run was
-asked for and for its data, as the row's key does. The files are not part of a table's committed result (the rows with
-their checksums are): what can be derived from them for a reader is written out beside the table.
-
-Neither torch nor RecBole.
-"""
+"""Values per user as parquet files beside a table's rows: a column ``user``, and one for each test metric."""
 
 from __future__ import annotations
 
@@ -43,13 +35,7 @@ def file_name(request: RunSpec) -> str:
 
 
 def write(path: Path, users: Sequence[str], values: Mapping[str, FloatArray]) -> str:
-    """Write a file as a whole and return its sha256.
-
-    Args:
-        path: the file; its folder is made.
-        users: ``[n_users]`` tokens.
-        values: ``[n_users]`` by metric; nan where a user does not count.
-    """
+    """Write the tokens of users and ``[n_users]`` values by metric as a whole, and return the sha256 of the file."""
     import polars as pl
 
     columns = {USER: pl.Series(list(map(str, users)), dtype=pl.String)}
@@ -104,17 +90,12 @@ class SectionValues:
     """The values per user of all models on one data set of a table."""
 
     section: str
-    n_users: int
-    """How many users any run has ranked."""
+    n_users: int  # how many users any run has ranked
     metrics: tuple[str, ...]
-    runs: dict[str, dict[int, FloatArray]]
-    """Label -> seed -> ``[n_users, n_metrics]``, nan where one is missing; all in one order of users."""
-    drawn_by_seed: bool
-    """Whether the split is random: then equal users of different seeds have different test items."""
-    pooled: bool = False
-    """Whether the keys of ``runs`` are numbers of splits, see :func:`pooled_sections`, and not seeds."""
-    users: tuple[str, ...] = ()
-    """Their tokens, in the order of the rows."""
+    runs: dict[str, dict[int, FloatArray]]  # label -> seed -> `[n_users, n_metrics]`, nan where one is missing
+    drawn_by_seed: bool  # whether the split is random: then equal users of different seeds have different test items
+    pooled: bool = False  # whether the keys of `runs` are numbers of splits, see `pooled_sections`, and not seeds
+    users: tuple[str, ...] = ()  # their tokens, in the order of the rows
 
     def means(self, number: int) -> dict[str, float]:
         """Return each model's value of a metric as its table has it; without those of which a run has none."""
@@ -130,11 +111,7 @@ class SectionValues:
         return comparable_seeds(self.runs[label], self.runs[other], self.drawn_by_seed)
 
     def pair(self, label: str, other: str) -> tuple[FloatArray, FloatArray]:
-        """Return the values of two models, ``[n_users, n_metrics]`` each, means over seeds; nan where either has none.
-
-        Where the split is random, a user's value on a split counts if both models have one there; all are nan where the
-        models have no seed in common.
-        """
+        """Return two models' values, ``[n_users, n_metrics]``, means over common seeds; nan where either has none."""
         from recbole_signed.evaluation.significance import mean_over_seeds
 
         seeds = self.seeds_of(label, other)
@@ -161,14 +138,7 @@ def _leave_out_unpaired(mine: FloatArray, theirs: FloatArray) -> None:
 def read_section(
     section: str, rows: Mapping[str, Sequence[RunRow]], rows_file: Path, metrics: Sequence[str]
 ) -> SectionValues:
-    """Read the files of a section's runs, which must all be there.
-
-    Args:
-        section: its name in the table.
-        rows: the rows of each label.
-        rows_file: the file they are in.
-        metrics: the metrics wanted; one that a file does not have is nan for its run.
-    """
+    """Read the files of a section's runs, which must all be there; a metric that a file does not have is nan."""
     import polars as pl
 
     frames: dict[tuple[str, int], Any] = {}
@@ -190,12 +160,7 @@ def read_section(
 
 
 def pooled_sections(name: str, sections: Sequence[SectionValues]) -> SectionValues:
-    """Join several splits of one data set: each user's value on a split, the mean over seeds, stands for a seed.
-
-    Each seed of a random split is a split by itself. Two models are compared on the splits that both have, and a user
-    counts once, with its mean over the splits on which it has test items. The splits share most of their rows, so a
-    user's values on them are not independent units.
-    """
+    """Join several splits of one data set: each user's value on a split, the mean over seeds, stands for a seed."""
     from recbole_signed.evaluation.significance import mean_over_seeds
 
     users = list(dict.fromkeys(user for section in sections for user in section.users))

@@ -1,31 +1,29 @@
-"""What a checkpoint holds beside RecBole's: the states of all random generators, and a hash of the vocabulary.
+"""Checkpoints, with the states of all random generators and a hash of the vocabulary; and a model as one has it.
 
-A training draws from these generators, so one that goes on draws what it would have. With them is kept what some of
-RecBole's models change as they train, beside their parameters.
-
-RecBole's own checkpoints hold none of this; :func:`save_checkpoint` takes the place of its method. The order of a
-pass comes from a generator of the training loader (``abstract_dataloader.py:55``), which starts from the seed again
-with each loader.
-
-They hold no vocabulary either: with the same users and items in another order one loads without an error and nearly
-every row is someone else's; with new ones it does not load at all (RecBole issues #1702, #1692, #1854). So a hash of
-the vocabulary is kept, and the tables get room for users and items that came since.
+Without the hash, one loads on users and items in another order (RecBole issues #1702, #1692, #1854).
 """
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import get_model, init_seed
 
-from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY
+from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE, TRAINED_VOCABULARY, VOCABULARY, check_archive
+from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
-from recbole_signed.files import replacing
+from recbole_signed.files import replacing, require_file
 from recbole_signed.ids_and_times import hash_of
+from recbole_signed.model.verdicts import RateWeighted
 
 
 def rng_state(loader: Any = None) -> dict[str, Any]:
@@ -55,11 +53,7 @@ def set_rng_state(state: dict[str, Any], loader: Any = None) -> None:
 
 
 def set_loader_state(state: dict[str, Any], loader: Any) -> None:
-    """Let a training loader draw the order that the saved one would have drawn next.
-
-    Raises:
-        UsageError: the state holds none, and the loader needs one: its passes would be those from the first on.
-    """
+    """Let a training loader draw the order that the saved one would have drawn next."""
     generator = getattr(loader, "generator", None)
     if generator is None:
         return
@@ -96,11 +90,7 @@ def set_training_state(state: dict[str, Any], model: Any) -> None:
 
 
 def without_layers(other_parameter: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what a model names as ``other_parameter``, without layers: their parameters are in ``state_dict``.
-
-    A layer that was loaded as an object would be none whose parameters the optimizer has, and ``embedding_layer`` of
-    DIN and DIEN holds the whole data set.
-    """
+    """Return what a model names as ``other_parameter``, without layers: their parameters are in ``state_dict``."""
     return {name: each for name, each in (other_parameter or {}).items() if not isinstance(each, torch.nn.Module)}
 
 
@@ -131,11 +121,7 @@ def save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) 
 
 
 def states_in(checkpoint: dict[str, Any], path: Any) -> dict[str, Any]:
-    """Return the random states of a checkpoint.
-
-    Raises:
-        UsageError: there are none.
-    """
+    """Return the random states of a checkpoint."""
     if "rng" not in checkpoint:
         raise UsageError(
             f"{path} holds no states of the random generators (a trainer without recbole_signed saved it), so the "
@@ -151,11 +137,7 @@ def vocabulary_of(dataset: Any) -> dict[str, list[Any]]:
 
 
 def remember_vocabulary(dataset: Any) -> None:
-    """Keep what :func:`vocabulary_of` says in the data set's configuration, and so in every checkpoint.
-
-    Raises:
-        UsageError: the configuration came from a checkpoint, and the data has other ids than in training.
-    """
+    """Keep :func:`vocabulary_of` in the configuration, and so in checkpoints; refuse ids other than in training."""
     config = dataset.config
     if any(field not in dataset.field2id_token for field in (dataset.uid_field, dataset.iid_field)):
         return
@@ -169,11 +151,7 @@ def remember_vocabulary(dataset: Any) -> None:
 
 
 def check_vocabulary(saved: Mapping[str, Any], dataset: Any, path: Any) -> None:
-    """Refuse a checkpoint whose ids are not the first ids of ``dataset``.
-
-    Raises:
-        UsageError: a field is missing there, has fewer ids, or its first ids have other tokens.
-    """
+    """Refuse a checkpoint whose ids are not the first ids of ``dataset``."""
     for field, (n, wanted) in saved.items():
         tokens = dataset.field2id_token.get(field, ())
         if len(tokens) < n or _hash(dataset, field, n) != wanted:
@@ -189,12 +167,7 @@ def _hash(dataset: Any, field: str, n: int | None = None) -> str:
 
 
 def grown_parameters(saved: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the saved tensors, those that are too short with the last rows of the fresh ones.
-
-    Args:
-        saved: a model's state.
-        fresh: that of the same model, with as many rows or more for users and items.
-    """
+    """Return the saved tensors, those that are too short with the last rows of the fresh ones."""
     return {name: _grown(value, fresh.get(name)) for name, value in saved.items()}
 
 
@@ -219,3 +192,78 @@ def _grown(value: torch.Tensor, fresh: torch.Tensor | None) -> torch.Tensor:
     numbers = value.dim() == 1 and not value.is_floating_point()
     rest = torch.arange(len(value), len(fresh)) if numbers else fresh[len(value) :]
     return torch.cat([value, rest.to(value)])
+
+
+# ---- a model as a checkpoint has it, on the data that it was trained on ----
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Read a checkpoint that RecBole's trainers wrote; no code in it is run."""
+    path = Path(path)
+    require_file(path, "a checkpoint (.pth) in it")
+    try:
+        check_archive(path)
+        state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=CHECKPOINT_PICKLE)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError) as error:
+        raise UsageError(f"{path} can't be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or "config" not in state or "state_dict" not in state:
+        raise UsageError(f"{path} is not a checkpoint of RecBole: it holds no configuration and no parameters.")
+    return state
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model with its data, split as it was in training."""
+
+    config: Any
+    data: Any  # RecBole's data set before the split
+    parts: tuple[Any, Any, Any]  # the loaders of the training, validation and test part
+    model: Any
+
+
+def restore_data(config: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+    """Read the data set of a checkpoint's configuration and split it as in training."""
+    if not Path(config["data_path"]).is_dir():
+        raise UsageError(
+            f"the model was trained on the data set '{config['dataset']}', which is not in "
+            f"{Path(config['data_path']).parent}; give the folder of the data sets as data_path."
+        )
+    with own_arguments_hidden():
+        init_seed(config["seed"], config["reproducibility"])
+        data = create_dataset(config)
+        return data, data_preparation(config, data)
+
+
+def restore_model(state: dict[str, Any], config: Any, train_data: Any) -> Any:
+    """Return the model of a checkpoint, in evaluation mode, on ``config['device']``."""
+    init_seed(config["seed"], config["reproducibility"])
+    model = _made(get_model(config["model"]), state, config, train_data._dataset).to(config["device"])
+    model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(state.get("other_parameter"))
+    return model.eval()
+
+
+_FIT_WHEN_MADE = ("EASE", "ItemKNN", "SLIMElastic")  # their result lies in `other_parameter` of a checkpoint
+
+
+def _made(model_class: Any, state: dict[str, Any], config: Any, dataset: Any) -> Any:
+    """Return a model that is to be filled from a checkpoint; one that fits when it is made does not fit again."""
+    other = state.get("other_parameter")
+    stock = model_class.__module__.startswith("recbole.model.") and model_class.__name__ in _FIT_WHEN_MADE
+    if not (stock and other):
+        return model_class(config, dataset)
+    model = model_class.__new__(model_class, config)  # its weighed kind, where dislike_aversion is set
+    GeneralRecommender.__init__(model, config, dataset)
+    if isinstance(model, RateWeighted):
+        model.weigh(config, dataset)
+    for name, value in state["state_dict"].items():
+        setattr(model, name, torch.nn.Parameter(value))
+    model.other_parameter_name = list(other)
+    return model
+
+
+def restored(state: dict[str, Any]) -> Restored:
+    """Return the model of a checkpoint that :func:`read_checkpoint` read."""
+    config = state["config"]
+    data, parts = restore_data(config)
+    return Restored(config, data, parts, restore_model(state, config, parts[0]))

@@ -19,6 +19,7 @@ from recbole_signed.trainer.checkpoints import (
     check_vocabulary,
     grown_optimizer,
     grown_parameters,
+    read_checkpoint,
     rng_state,
     set_loader_state,
     set_rng_state,
@@ -27,7 +28,6 @@ from recbole_signed.trainer.checkpoints import (
     vocabulary_of,
     without_layers,
 )
-from recbole_signed.trainer.restoring import read_checkpoint
 
 
 class _BudgetSpentError(Exception):
@@ -66,30 +66,18 @@ class _NoOptimizer:
 class SignedTrainer(Trainer):
     """RecBole's ``Trainer``, in which
 
-    * a checkpoint holds the states of the random generators: training that goes on from it
-      (:meth:`resume_checkpoint`, or ``resume: FILE`` in the configuration) gives what it would have given without
-      the interruption. It holds a hash of the vocabulary too: one of other users or items is refused, and where the
-      data has grown at its end, so do the tables;
+    * a checkpoint holds the states of the random generators, so that training that goes on from it gives what it would
+      have given, and a hash of the vocabulary: one of other users or items is refused;
     * ``eval_every_steps`` (steps of the optimizer, 0: none) is the distance of two validations, in the place of
       RecBole's ``eval_step`` in epochs. ``stopping_step`` counts validations in both cases, ``epochs`` whole passes;
     * ``training_budget`` (CPU seconds of this process since the start of :meth:`fit`, validations included; 0: none)
-      and ``max_steps`` (0: none) end the training, where early stopping would not yet. The last state is validated;
-      :attr:`stopped_by` then is ``"budget"``. CPU seconds are looked at before each step but the first; wall time never
-      counts, as it depends on what else the machine does;
+      and ``max_steps`` (0: none) end the training; the last state is validated, :attr:`stopped_by` is ``"budget"``;
     * ``lr_milestones`` (steps of the optimizer) and ``lr_gamma`` lower the learning rate;
     * a model of the type ``TRADITIONAL`` has a ``fit()``, called once instead of a pass over batches;
-    * ``enable_amp`` has no effect on a :class:`~recbole_signed.model.SignedRecommender`, and a warning says so: torch
-      has no products with sparse matrices in 16 bits.
-
-    Attributes:
-        curve: ``[epoch, valid score]`` of each validation; the number of passes until then, not always a whole one.
-        steps: of the optimizer, those before a resumption included (on data that has grown since, as many passes of
-            the new length).
-        stopped_by: ``"epochs"``, ``"early stopping"`` or ``"budget"``; None before the end.
+    * ``enable_amp`` has no effect on a :class:`~recbole_signed.model.SignedRecommender`, and a warning says so.
     """
 
-    resumes = True
-    """Whether ``resume`` gives the training that would have been."""
+    resumes = True  # whether `resume` gives the training that would have been
     best_valid_score: Any
     best_valid_result: Any
     enable_amp: Any
@@ -111,9 +99,9 @@ class SignedTrainer(Trainer):
         self.passes = int(self.epochs)
         self.budget = float(config["training_budget"] or 0.0)
         self.every, self.max_steps = (_whole_number(config, key) for key in ("eval_every_steps", "max_steps"))
-        self.curve: list[list[float]] = []
-        self.steps = 0
-        self.stopped_by: str | None = None
+        self.curve: list[list[float]] = []  # `[epoch, valid score]` of each validation; passes are not always whole
+        self.steps = 0  # of the optimizer, those before a resumption included
+        self.stopped_by: str | None = None  # "epochs", "early stopping" or "budget"; None before the end
         self._round = -1
         self._started_at = time.process_time()
         self._dataset: Any = None
@@ -135,11 +123,7 @@ class SignedTrainer(Trainer):
     def fit(
         self, train_data: Any, valid_data: Any = None, verbose: bool = True, saved: bool = True, **kwargs: Any
     ) -> Any:
-        """Train as RecBole does; return the best validation score and its result.
-
-        Raises:
-            UsageError: it was to go on from a checkpoint of other users or items.
-        """
+        """Train as RecBole does; return the best validation score and its result."""
         self._dataset = train_data._dataset
         grown = False
         if self._resumed:
@@ -235,10 +219,7 @@ class SignedTrainer(Trainer):
         return super()._train_epoch(batches, epoch_idx, *args, **kwargs)
 
     def _all_batches(self, train_data: Any) -> Iterator[Any]:
-        """Yield the batches of all passes that are left, each with its learning rate set.
-
-        A training that goes on in the middle of a pass draws the pass as before, and leaves out what it has had.
-        """
+        """Yield the batches of all passes that are left, with the learning rate set; skip what a resumed pass had."""
         begun = self.steps
         first, done = divmod(self.steps, self._pass_length)
         for number in range(first, self.passes):
@@ -285,12 +266,7 @@ class SignedTrainer(Trainer):
         super()._save_checkpoint(max(epoch, self.start_epoch - 1), verbose, extra=extra, **kwargs)
 
     def resume_checkpoint(self, resume_file: Any) -> None:
-        """Go on from a checkpoint: parameters, optimizer, best score, curve and random generators.
-
-        Raises:
-            UsageError: there is no such file, or it is not a checkpoint of this model with these settings and the
-                states of the random generators.
-        """
+        """Go on from a checkpoint of these settings: parameters, optimizer, best score, curve and random generators."""
         state = read_checkpoint(resume_file)
         if state["config"]["model"] != self.config["model"]:
             raise UsageError(
@@ -325,11 +301,7 @@ def learning_rate(config: Any, step: float) -> float:
 
 
 def _whole_number(config: Any, key: str) -> int:
-    """Return a number of steps; 0 where it is not set.
-
-    Raises:
-        UsageError: it is something else.
-    """
+    """Return a number of steps; 0 where it is not set."""
     value = config[key] or 0
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise UsageError(f"{key} is {value!r}; it must be a whole number of optimiser steps, or 0 for none.")

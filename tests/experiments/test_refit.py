@@ -76,7 +76,7 @@ def test_a_refit_takes_what_the_first_fit_chose(signed: str) -> None:
     from recbole.config import Config
     from recbole.data import create_dataset
 
-    from recbole_signed.runs.refit import refitted
+    from recbole_signed.runs.runner import refitted
 
     config = Config(model="SSF", dataset=signed, config_dict={"state": "ERROR", "show_progress": False, **NEXT_LIKE})
     first = SimpleNamespace(chosen={"rank": 7, "cutoff": 3, "popularity_floor": 0.375})
@@ -94,7 +94,7 @@ def test_histories_are_read_and_nothing_is_fitted_again(
     from recbole.data.interaction import Interaction
     from recbole.utils import get_model
 
-    from recbole_signed.runs.refit import refitted
+    from recbole_signed.runs.runner import refitted
 
     write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] > 0])
     more = {"state": "ERROR", "show_progress": False, "inference_decay": 1e9, "auto": False, "allow_unknown_keys": True}

@@ -21,7 +21,7 @@ from recbole_signed.live.learners import make_learner
 from recbole_signed.live.respond import respond, responsiveness
 from recbole_signed.live.respond.responsiveness import has_learner, overlap, respond_all
 from recbole_signed.live.respond.responsiveness_table import wishes_table
-from recbole_signed.runs.table_settings import asked_models
+from recbole_signed.runs.spec import asked_models
 
 QUICK: dict[str, Any] = {"state": "ERROR", "epochs": 3, "eval_step": 1, "topk": [5]}
 

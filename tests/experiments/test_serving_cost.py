@@ -19,7 +19,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.runs import run, serving_cost
 from recbole_signed.runs import serving_cost as serving
 from recbole_signed.runs.serving_cost import run_warm_up
-from recbole_signed.trainer.restoring import read_checkpoint, restored
+from recbole_signed.trainer.checkpoints import read_checkpoint, restored
 
 QUICK = {"epochs": 2, "state": "ERROR", "embedding_size": 8, "topk": [5], "valid_metric": "NDCG@5"}
 N_USERS, N_ITEMS = 61, 43

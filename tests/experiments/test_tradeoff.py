@@ -31,7 +31,7 @@ from recbole_signed.lab.analysis.tradeoff_curve import (
 from recbole_signed.lab.analysis.tradeoff_tables import matched_table, splits_table, standings, tradeoff_table
 from recbole_signed.runs import data_sha256
 from recbole_signed.runs import fitted as fitting
-from recbole_signed.runs.table_settings import asked_models
+from recbole_signed.runs.spec import asked_models
 from recbole_signed.table import to_text
 
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}

@@ -44,9 +44,7 @@ _OTHER_DATES = (
     "month is"
 )
 _FIELD = {"user": "user_id", "item": "item_id", "rating": "rating", "sign": "sign", "time": "timestamp"}
-
-_NO_TEXT = (pl.Duration, pl.Binary, pl.Object)
-"""Types of columns that are neither numbers nor can be written as text."""
+_NO_TEXT = (pl.Duration, pl.Binary, pl.Object)  # types of columns that are neither numbers nor can be written as text
 _BETWEEN, _MARKS, _NESTED = r"[|;,]", r"""[\[\]"']""", r"""^(\["|\{")"""
 """What stands between the values of a list in a text file, what around them, and how JSON that is nested begins."""
 _COMMA_NUMBER = r"^([+-]?[0-9]+),([0-9]+)$"
@@ -129,11 +127,7 @@ class CsvTable(Converter):
         return {kind: getattr(self.options, f"{kind}s", None) for kind in ("item", "user")}
 
     def _opened(self) -> dict[str, RawTable]:
-        """The opened files of features.
-
-        Raises:
-            UsageError: one is not there, or no file has a column that ``lists`` names.
-        """
+        """Return the opened files of features."""
         tables = {
             kind: open_table(path, encoding=self.options.encoding)
             for kind, path in self._feature_files.items()
@@ -314,19 +308,7 @@ def features_of(
     lists: Collection[str] = (),
     decimal: str = DECIMAL_POINT,
 ) -> Features:
-    """Return the features in a table.
-
-    Args:
-        table: with a column of ids; all others are features.
-        kind: ``user`` or ``item``.
-        own: the names that the column of ids may have; the first is that of the interactions.
-        what: the table, for messages.
-        lists: columns of a text file that hold several values.
-        decimal: what stands before the decimals of numbers in text.
-
-    Raises:
-        UsageError: there is no such column of ids or lists, or a column holds what can't be a feature.
-    """
+    """Return the features in a table whose column of ids has one of the names ``own``."""
     id_column, first = f"{kind}_id", next(iter(own))
     column = next((each for each in own if each in table.columns), None)
     if column is None:
@@ -393,11 +375,7 @@ def _of_values(batch: Batch, column: str, id_column: str, types: dict[str, str])
 
 
 def _without_gaps(rows: Batch, column: str) -> Batch:
-    """Refuse lists of numbers with a place that holds none: in a file the numbers after it would move up.
-
-    Raises:
-        UsageError: there is one, with its row.
-    """
+    """Refuse lists of numbers with a place that holds none: in a file the numbers after it would move up."""
     lists = rows.frame[column]
     finite = lists.cast(pl.List(pl.Float64)).list.eval(pl.element().is_finite().fill_null(False)).list.all()
     return rows.require(

@@ -20,8 +20,7 @@ from recbole_signed.errors import UsageError
 
 BATCH_ROWS = 2_000_000
 _ORIGIN = Path("the frame")
-_FILE_OPTIONS = ("columns", "separator", "quote", "encoding")
-"""Options of the source ``csv`` that say how a file is to be read."""
+_FILE_OPTIONS = ("columns", "separator", "quote", "encoding")  # options of `csv` that say how a file is to be read
 
 _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeError, ValueError, OverflowError)
 """What polars and Arrow raise where a table doesn't suit them, or what it is read from is not there."""
@@ -30,8 +29,7 @@ _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeErro
 @dataclass(frozen=True)
 class _Frame(RawTable):
     frame: pl.DataFrame
-    index: tuple[str, ...]
-    """Names of the columns that are the index of a pandas table, and so left out."""
+    index: tuple[str, ...]  # names of the columns that are the index of a pandas table, and so left out
     is_text = False
 
     def hint(self, column: str | None = None) -> str:
@@ -69,21 +67,7 @@ class FrameTable(CsvTable):
 
 
 def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None, **options: Any) -> Path:
-    """Make the data set folder ``target`` from a table in memory, with the rules and checks of ``convert csv``.
-
-    Args:
-        frame: a polars, pandas or Arrow table.
-        target: the folder; its name is that of the data set.
-        items: a table of features of items, None for none.
-        users: the same of users.
-        options: of the source ``csv`` (but for those of reading a file), and those that every source has.
-
-    Returns:
-        ``target``.
-
-    Raises:
-        UsageError: no table, an unknown option or column, or bad rows (with their number, from 1).
-    """
+    """Make the data set folder ``target`` from a table in memory, with the rules and checks of ``convert csv``."""
     for name in _FILE_OPTIONS:
         if name in options:
             raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
@@ -93,11 +77,7 @@ def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None
 
 
 def as_polars(frame: Any) -> pl.DataFrame:
-    """Return a polars, pandas or Arrow table as a polars frame, without a copy where that is possible.
-
-    Raises:
-        UsageError: it is none of them, has no columns or names one twice, or a column has values of several types.
-    """
+    """Return a polars, pandas or Arrow table as a polars frame, without a copy where that is possible."""
     found = _as_polars(frame)
     if not found.width:
         raise UsageError("the table has no columns; give one with a column of ids.")
@@ -142,11 +122,7 @@ def _reason(error: Exception) -> str:
 
 
 def _from_pandas(frame: Any) -> pl.DataFrame:
-    """Return a pandas frame; its index is left out.
-
-    Raises:
-        UsageError: a column can't be read, or there are several of one name; with the name.
-    """
+    """Return a pandas frame as polars; its index is left out."""
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise UsageError(f"the pandas table has several columns {twice!r}; rename or drop all but one.")

@@ -1,9 +1,7 @@
 """The source ``kuairand``: the logs of KuaiRand (Gao et al., CIKM 2022) in its versions Pure, 1K and 27K.
 
-What the users of KuaiRand-Pure saw before a log begins is in ``user_sequences.parquet``: an order without times. That
-file, made by others from the standard log up to 2022-04-24, lists for each user the last 50 exposures at most
-(``watch_seq``) and those with a long view (``long_watch_seq``). Whether an exposure was a long view is told by
-membership: a video that a user saw several times is a long view each time, if it ever was one.
+``user_sequences.parquet``, made by others, has what users of Pure saw before a log: 50 exposures at most, without
+times.
 """
 
 from __future__ import annotations
@@ -64,8 +62,7 @@ class Options:
 class KuaiRand(Converter):
     """Reads a folder (``KuaiRand-Pure`` or its ``data``), with features, or one log without.
 
-    The time is ``time_ms`` alone. ``video_features_statistic_*`` is not read: it counts over the whole period, so
-    it knows the future.
+    The time is ``time_ms``. ``video_features_statistic_*`` is not read: it counts over the whole period.
     """
 
     name = "kuairand"
@@ -220,17 +217,7 @@ def _feature_batches(path: Path, id_column: str, numbers: Iterable[str]) -> Iter
 
 
 def _require_earlier(path: Path, before: float) -> None:
-    """Refuse a history that the log holds itself.
-
-    The log is cut by its dates, which are up to an hour off its clock, so the two may overlap a little.
-
-    Args:
-        path: ``user_sequences.parquet``, of which ``last_time_ms`` is read.
-        before: unix seconds, the first moment of the log.
-
-    Raises:
-        UsageError: most users' histories end after the log begins.
-    """
+    """Refuse a history most of which ends after ``before``, the start of the log; a little overlap is in its making."""
     late = users = 0
     with unrecorded():
         for batch in open_table(path).batches(["last_time_ms"]):
@@ -244,18 +231,7 @@ def _require_earlier(path: Path, before: float) -> None:
 
 
 def _history_batches(path: Path, before: float) -> Iterator[Batch]:
-    """Give ``user_id``, ``item_id``, ``long_view`` (1.0 or 0.0) and ``timestamp``, one row an exposure.
-
-    Times keep the order of each user and say nothing else: the last exposure of a user lies one second before
-    ``before``, the one before it two seconds, and so on.
-
-    Args:
-        path: ``user_sequences.parquet``.
-        before: unix seconds, the first moment of the log that follows.
-
-    Raises:
-        UsageError: another file, or lists that are not lists of ids.
-    """
+    """Yield user, item, ``long_view`` and time of exposures, one a second, a user's last just before ``before``."""
     columns = ["user_id", "watch_seq", "long_watch_seq"]
     for batch in open_table(path).batches(columns):
         for column in columns:

@@ -67,11 +67,7 @@ class _Options(RatingOptions):
 
 
 class MovieLens(_Films):
-    """Reads a folder as GroupLens packs it, or its ratings file alone.
-
-    ``ratings.dat`` (1M, 10M: ``::`` between the columns, no header) and ``ratings.csv`` or ``.parquet`` (20M, 25M,
-    32M, latest, latest-small) are told apart by the name.
-    """
+    """Reads a folder as GroupLens packs it, or its ``ratings.dat`` (1M, 10M), ``.csv`` or ``.parquet`` (later)."""
 
     name = "movielens"
     summary = "MovieLens 1M, 10M (ratings.dat), 20M, 25M, 32M, latest (ratings.csv): folder or ratings file"
@@ -122,10 +118,7 @@ class _TweetOptions(RatingOptions):
 
 
 class MovieTweetings(_Films):
-    """Reads ``ratings.dat`` (``user::imdb::rating::time``), and ``movies.dat`` beside it in a folder.
-
-    Films keep the leading zeros of their IMDb number.
-    """
+    """Reads ``ratings.dat`` and ``movies.dat`` beside it; films keep the leading zeros of their IMDb number."""
 
     name = "movietweetings"
     summary = "MovieTweetings' ratings.dat (0 to 10), folder or file, also compressed"
@@ -260,11 +253,7 @@ def _recbole_folder() -> Path:
 
 
 def ensure_ml100k(output: Path | str) -> Path:
-    """Make ``ml-100k-signed`` in ``output`` if it is not there yet, and give its folder.
-
-    Several processes may ask at once: each builds under a name of its own, the first to finish renames its
-    folder into place, and the others take that one.
-    """
+    """Make ``ml-100k-signed`` in ``output`` if it is not there, and return its folder; processes may ask at once."""
     folder = Path(output) / ML100K_SIGNED
     if not (folder / f"{ML100K_SIGNED}.inter").is_file():
         try:

@@ -18,10 +18,9 @@ from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
 from recbole_signed.convert.columns import number, rule_from, sign_by_rule, token
 from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import blocks, existing_file, open_bytes, plain_suffix
-from recbole_signed.convert.rejects import unrecorded
+from recbole_signed.convert.raw_files import existing_file, open_bytes, plain_suffix
 from recbole_signed.convert.sign_rule import SignRule
-from recbole_signed.convert.tables import RawTable, open_table
+from recbole_signed.convert.tables import RawTable, first_lines, open_table
 from recbole_signed.errors import UsageError
 
 _ROLES = ("user_id", "item_id", "rating", "timestamp")
@@ -141,7 +140,7 @@ class Amazon(Rated):
         """The table, and its columns of user, item, rating, time."""
         edition, path = self.options.edition, self.file
         if plain_suffix(path) in (".csv", ".txt", ".data"):
-            first = _first_fields(path)
+            first = [field.strip().strip('"') for field in first_lines(path)[0].split(",")]
             named = any(set(names) <= set(first) for names in _NAMED)
             if not named and edition == "2023":
                 raise UsageError(f"{path.name} has no header {','.join(_NAMED[1])}, which the edition 2023 has.")
@@ -165,15 +164,6 @@ class Amazon(Rated):
             yield number(batch, "timestamp", purpose="the time")
 
 
-def _first_fields(path: Path) -> list[str]:
-    with unrecorded():
-        for block, _ in blocks(path, size=1 << 16):
-            for line in block.decode().split("\n"):
-                if line.strip():
-                    return [field.strip().strip('"') for field in line.split(",")]
-    raise UsageError(f"{path.name} is empty.")
-
-
 def _edition(first: list[str], origin: str) -> str:
     """Tell by the first row whether the user or the item comes first."""
     if len(first) == 4:
@@ -188,10 +178,7 @@ def _edition(first: list[str], origin: str) -> str:
 
 
 class Epinions(Rated):
-    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; its time is one of 11 periods, without a date.
-
-    The file holds a matrix of user, product, category, rating, helpfulness and, in both files in use, time.
-    """
+    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; its time is one of 11 periods, without a date."""
 
     name = data_name = "epinions"
     summary = "Epinions' rating_with_timestamp.mat or rating.mat (Tang et al.), folder or file"
@@ -209,10 +196,7 @@ class Epinions(Rated):
 
 
 class Ciao(Epinions):
-    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; its time is unix seconds, of whole days.
-
-    34 of its 284,086 rows have rating 0, which is not on the scale; they are left out.
-    """
+    """Reads ``rating_with_timestamp.mat`` or ``rating.mat``; 34 rows of rating 0 are left out. Times are days."""
 
     name = data_name = "ciao"
     summary = "Ciao's rating_with_timestamp.mat or rating.mat (Tang et al.), folder or file"
@@ -225,11 +209,7 @@ class Ciao(Epinions):
 
 
 def _matrix(path: Path) -> np.ndarray:
-    """``[n, 5 or 6]`` of whole numbers or float64.
-
-    Raises:
-        UsageError: no MATLAB file, or none with such a matrix.
-    """
+    """Return the matrix of a MATLAB file, ``[n, 5 or 6]``: user, product, category, rating, helpfulness, time."""
     from scipy.io import loadmat  # takes long to import
 
     try:

@@ -1,12 +1,6 @@
-"""The source ``signed-split``: train/valid/test files as published with papers, kept row by row.
+"""The source ``signed-split``: train/valid/test files as published with papers, kept row by row, or dealt again.
 
-Files of ``user item label`` lines with blanks between, as SIGformer (SIGIR 2024, arXiv 2404.11982) publishes
-them: labels 1 = like and 0 = dislike, or ratings 1 to 5 of which 4 and more are likes and the rest dislikes.
-
-``resplit=SEED`` deals the rows of the three files again, by the rules that the published splits follow: rows at random,
-likes and dislikes each by themselves, so that every part keeps its numbers of both. A repeated pair stays as many rows.
-``even=true`` makes the validation part as large as the test part: what is best on a small part need not be best on a
-larger one. The test part is the same with and without it.
+Files of ``user item label`` lines, as of SIGformer (SIGIR 2024, arXiv 2404.11982): labels 1 and 0, or ratings 1 to 5.
 """
 
 from __future__ import annotations

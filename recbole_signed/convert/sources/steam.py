@@ -66,11 +66,7 @@ class Steam(Converter):
 
 
 def _dated(batch: Batch) -> Batch:
-    """Add ``timestamp`` to the reviews whose date has a year, and leave the others out.
-
-    Raises:
-        UsageError: a date that is neither (with its line).
-    """
+    """Add ``timestamp`` to the reviews whose date has a year, and leave the others out."""
     batch = batch.keep(~batch.frame["posted"].str.contains(_NO_YEAR))
     seconds = batch.frame["posted"].str.to_date(_FORMAT, strict=False).cast(pl.Int64) * 86400
     return batch.with_columns(seconds.cast(pl.Float64).alias("timestamp")).require(
@@ -79,10 +75,7 @@ def _dated(batch: Batch) -> Batch:
 
 
 def _reviews(path: Path) -> Iterator[Batch]:
-    """Give ``user_id``, ``item_id``, ``recommend``, ``posted`` of every review, with the line of its user.
-
-    A Python literal has no faster reader than Python's own, and there are 26 thousand lines.
-    """
+    """Yield user, item, recommendation and date of every review, which are Python literals."""
     for block, first_line in blocks(path):
         rows: list[tuple[Any, ...]] = []
         lines: list[int] = []

@@ -1,11 +1,8 @@
 """The source ``toy``: a planted data set of which the right ranking is known.
 
-Users and items fall into communities. A user likes most of the good items of its community; sees and dislikes
-most of the bad ones (which everybody in the community who saw them dislikes); and sees and dislikes planted
-items of the next community. What it has not seen is to be ranked: good items of the own community, then what
-it has no verdict on, then bad items and the planted ones. A few neutral exposures to items of no verdict and
-event times complete it. Popularity says little here; a filter on likes alone finds the good items but cannot
-tell the disliked ones from the unknown; one on exposures ranks the disliked ones high; paths over signs find all.
+A user likes most of the good items of its community, dislikes most of the bad ones that it saw, and planted items of
+the next community. To be ranked are good items of the own community, then those without a verdict, then the bad ones.
+Popularity says little; likes alone do not tell disliked from unknown; exposures rank disliked items high.
 """
 
 from __future__ import annotations
@@ -29,18 +26,13 @@ _NEUTRAL_PER_USER = 2
 class Planted:
     """A planted data set and its truth; numbers of users and items follow ``users`` and ``items``."""
 
-    frame: pl.DataFrame
-    """user_id, item_id (text), rating (1 to 5), sign, timestamp (unix seconds), sorted by time."""
+    frame: pl.DataFrame  # user_id, item_id (text), rating (1 to 5), sign, timestamp (unix seconds), sorted by time
     users: tuple[str, ...]
     items: tuple[str, ...]
-    user_community: np.ndarray
-    """int64 ``[n_users]``."""
-    item_community: np.ndarray
-    """int64 ``[n_items]``."""
-    bad: np.ndarray
-    """bool ``[n_items]``: items that their own community dislikes."""
-    verdict: np.ndarray
-    """int8 ``[n_users, n_items]``: 1 the user likes the item, -1 dislikes it, 0 has no verdict."""
+    user_community: np.ndarray  # int64 `[n_users]`
+    item_community: np.ndarray  # int64 `[n_items]`
+    bad: np.ndarray  # bool `[n_items]`: items that their own community dislikes
+    verdict: np.ndarray  # int8 `[n_users, n_items]`: 1 the user likes the item, -1 dislikes it, 0 has no verdict
 
     def verdict_of(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
         """Verdicts int8 ``[len(users), len(items)]`` in the order of other vocabularies, such as RecBole's."""
@@ -58,17 +50,7 @@ class Planted:
 
 
 def planted(users: int = 60, items: int = 42, communities: int = 3, seed: int = 2024) -> Planted:
-    """Draw a planted data set; the same arguments give the same rows with every version of NumPy.
-
-    Args:
-        users: how many, about equally many in each community.
-        items: how many, about equally many in each community, of which every fourth is bad.
-        communities: how many, 3 or more, so that there is one that a user has no verdict on.
-        seed: of the random numbers.
-
-    Raises:
-        UsageError: numbers too small for every user to have likes and dislikes, and something left to rank.
-    """
+    """Draw a planted data set in which every fourth item is bad; equal arguments give equal rows with any NumPy."""
     if communities < 3 or items < 8 * communities or users < 2 * communities:
         raise UsageError(
             f"users={users}, items={items}, communities={communities} is too small for a planted data set; "

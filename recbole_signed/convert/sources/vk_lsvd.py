@@ -1,8 +1,6 @@
 """The source ``vk-lsvd``: VK's short videos (arXiv 2602.04567), one parquet file of exposures for each of 27 weeks.
 
-A row is a video that was shown to a user, once at most, with what the user did. There are no times: files are in order
-of weeks, and the rows of a file in order of time. So a row's time here is its place: ``timestamp`` begins at 0, has
-604,800 seconds for each week, and spreads the rows of a week evenly over it.
+Rows are in order of time, without times: ``timestamp`` spreads the rows of a week over its 604,800 seconds.
 """
 
 from __future__ import annotations
@@ -48,11 +46,7 @@ class Options:
 
 
 class VkLsvd(Converter):
-    """Reads the folder of the data set, or one with ``train``, ``validation`` and, if it is published, ``test``.
-
-    A dislike counts more than a like of the same row. ``metadata`` of the data set gives age, gender and region of
-    users, author and duration of videos.
-    """
+    """Reads the folder of the data set, or one with its parts; a dislike counts more than a like of the same row."""
 
     name = "vk-lsvd"
     summary = "VK-LSVD: folder of interactions/, subsamples/ and metadata/, or one of train/, validation/ and test/"

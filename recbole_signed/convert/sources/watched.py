@@ -23,18 +23,12 @@ from recbole_signed.errors import UsageError
 class _Watched(Converter):
     """Each row says how long it was: a like above one threshold, a dislike below the other, both of them options."""
 
-    measure: ClassVar[str]
-    """The column of how long it was."""
-    expected: ClassVar[str]
-    """What a message says where that is negative."""
-    thresholds: ClassVar[tuple[str, str]]
-    """Names of the options below which a row is a dislike, and above which a like."""
-    item: ClassVar[str]
-    """The column of the item."""
-    time: str | None
-    """That of the time, if it is read."""
-    raw: ClassVar[tuple[str, ...]]
-    """Columns to carry over."""
+    measure: ClassVar[str]  # the column of how long it was
+    expected: ClassVar[str]  # what a message says where that is negative
+    thresholds: ClassVar[tuple[str, str]]  # names of the options below which a row is a dislike, and above which a like
+    item: ClassVar[str]  # the column of the item
+    time: str | None  # that of the time, if it is read
+    raw: ClassVar[tuple[str, ...]]  # columns to carry over
 
     def __init__(self, input: Path | None, options: Any) -> None:
         super().__init__(input, options)
@@ -85,10 +79,7 @@ class KuaiRecOptions:
 
 
 class KuaiRec(_Watched):
-    """Reads a folder (``KuaiRec`` or its ``data``), with the tags of videos, or one matrix without.
-
-    The time is ``timestamp`` (unix seconds); ``time`` and ``date`` say the same in Beijing's time.
-    """
+    """Reads a folder (``KuaiRec`` or its ``data``), with tags of videos, or one matrix; the time is ``timestamp``."""
 
     name = "kuairec"
     summary = "KuaiRec's small_matrix.csv or big_matrix.csv, folder or file, also compressed"

@@ -1,14 +1,7 @@
 """The source ``yambda``: Yandex' music log (arXiv 2505.22238) with likes, dislikes and their removal.
 
-An unlike or undislike deletes an edge, so explicit feedback becomes the state of each pair at the end of the log:
-liked if the last of its like and unlike events is a like; disliked in the same way; the later of the two if both
-hold. The state carries the time of the event that made it. Listens have no such state; each is a row.
-
-``split=official`` makes the parts of the authors' protocol (their ``constants.py``): the test part is the last day of
-the log, the validation part the day before, each with a gap of 30 minutes before it, and all that is earlier, some 299
-days, is the training part. Each part holds the states of the pairs after its own events alone, so that nothing of a
-later part is in an earlier one. Users of the last two parts who are not in the first are left out; items that are not
-stay.
+Explicit feedback becomes the last state of each pair, listens are rows. ``split=official`` is that of the authors'
+``constants.py``: the last day for test, the day before for validation, gaps of 30 minutes, no users new to train.
 """
 
 from __future__ import annotations
@@ -30,14 +23,11 @@ from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
 
-_EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}
-"""Which of the two states of a pair an event sets or ends."""
+_EXPLICIT = {"like": 1, "unlike": 1, "dislike": -1, "undislike": -1}  # the state of a pair that it sets or ends
 _ENDS = ("unlike", "undislike")
 _KEYS = ("uid", "item_id", "timestamp", "is_organic")
-END, DAY, GAP = 26_000_000, 86_400, 1_800
-"""Of the official protocol: the end of the log, a day, and the gap before a part, in seconds."""
-_STATE_ROWS = 30_000_000
-"""Explicit events whose pairs are worked out at a time, about 40 bytes each."""
+END, DAY, GAP = 26_000_000, 86_400, 1_800  # of the official protocol, in seconds: end of the log, day, gap of parts
+_STATE_ROWS = 30_000_000  # explicit events whose pairs are worked out at a time, about 40 bytes each
 Window = tuple[int, int]
 _TEST = END - DAY
 _VALID = _TEST - GAP - DAY
@@ -60,11 +50,7 @@ class Options:
 
 
 class Yambda(Converter):
-    """Reads a folder with ``likes.parquet``, ``dislikes.parquet`` and so on, or ``multi_event.parquet``.
-
-    They are of the layout ``flat``; of any size. Times are seconds from an unknown start, in steps of 5; of a like
-    and an unlike in the same step the unlike counts.
-    """
+    """Reads a folder with ``likes.parquet`` and so on, or ``multi_event.parquet``, of the layout ``flat``."""
 
     name = "yambda"
     summary = "Yambda (flat/50m, 500m, 5b): folder of likes, dislikes, unlikes, undislikes, listens, or multi_event"
@@ -209,12 +195,7 @@ def _checked(batch: Batch, recorded: bool) -> Batch:
 
 
 def _states(events: pl.DataFrame, removed: str) -> pl.DataFrame:
-    """What is left of each pair's explicit events, one row a pair.
-
-    Args:
-        events: ``uid``, ``item_id``, ``timestamp``, ``is_organic``, ``event``.
-        removed: ``drop`` or ``neutral``: pairs of which nothing is left.
-    """
+    """Return the last state of each pair, one row a pair; a removed edge is dropped or ``neutral``."""
     events = events.with_columns(
         pl.col("event").replace_strict(_EXPLICIT, return_dtype=pl.Int8).alias("side"),
         pl.col("event").is_in(_ENDS).alias("ends"),

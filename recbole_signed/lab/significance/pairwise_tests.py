@@ -30,7 +30,7 @@ from recbole_signed.runs.building import Result, was_cut_short
 from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import Key
 from recbole_signed.runs.spec import RunSpec, TableSpec
-from recbole_signed.runs.stored import places_of
+from recbole_signed.runs.stored import whole_places
 from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import FloatArray, SectionValues, has_none, is_there, kept_metrics
 
@@ -119,7 +119,7 @@ def significance(
         if before is None:
             raise
         return {**before, "notes": [*before["notes"], _READ.format(kept_file(rows_file).name, "these rows")]}
-    there = places_of(results)
+    there = whole_places(results)
     places, notes = _finished_only(there), [*_failures(results), *_stopped_notes(there)]
     unpaired = ", ".join(_unpaired(there))
     notes += [f"Left out, because no metric of theirs is a mean over users, each ranked once: {unpaired}."] * bool(
