@@ -60,6 +60,9 @@ class OwnEdges:
         if not (users == self._user).all():  # such as those whose likes tell what is near to an item
             return self._edges.of_users(users, times=times)
         n = len(users)
+        if n == 1:
+            indptr = np.array([0, len(self._row.ids)])
+            return Rows(indptr, self._row.ids, self._row.kind, self._times if times else None)
         ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
         return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
 

@@ -197,8 +197,8 @@ class Answers:
 
     def _variants_of(self, state: Any, user: str) -> tuple[int, bool, list[Assignment]]:
         """Return the number of a user, whether it has edges, and its variants."""
-        number = int(state.users.ids([user])[0])
-        known = 0 < number < state.edges.n_users and bool(len(state.edges.of_user(number).ids))
+        number = state.users.id_of(user)
+        known = state.edges.user_has_edges(number)
         return number, known, self.experiments.assign(user, known)
 
     def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
