@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,8 @@ _UNLIMITED = PROBES - {"/metrics"}
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 """Of every answer. The next event changes it, and to a cache on the way ``X-API-Key`` is no credential: it would give
 what one key may read to those without one."""
+_OF_PAGES = frozenset((b"origin", b"sec-fetch-site"))
+"""Headers by which a request comes from a page."""
 _NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
 
@@ -91,17 +94,20 @@ class _Line:
     async def turn(self) -> None:
         """Wait for the caller's turn."""
         loop = asyncio.get_running_loop()
-        line, mine = self._lines.setdefault(loop, deque()), loop.create_future()
-        line.append(mine)
+        line = self._lines.setdefault(loop, deque())
+        mine = loop.create_future()
+        line.append(mine)  # the first is the one that has begun in this turn of the loop
         if len(line) == 1:
             loop.call_soon(self._next, loop, line)
-        await mine
+        else:
+            await mine
 
     def _next(self, loop: asyncio.AbstractEventLoop, line: deque[asyncio.Future[None]]) -> None:
-        first = line.popleft()
-        if not first.done():  # else it was cancelled
-            first.set_result(None)
+        line.popleft()
+        while line and line[0].done():  # it was cancelled
+            line.popleft()
         if line:
+            line[0].set_result(None)
             loop.call_soon(self._next, loop, line)
 
 
@@ -179,6 +185,8 @@ class Watch:
         if b"%00" in raw:
             raise ProblemError(422, "Unprocessable Content", "The path holds a null character, which no id has.")
         for part, name in ((raw, "path"), (scope["query_string"], "query")):
+            if b"%" not in part and part.isascii():
+                continue
             try:  # what follows would take each such sequence for one and the same character
                 unquote_to_bytes(part).decode()
             except UnicodeDecodeError:
@@ -192,21 +200,24 @@ class Watch:
             raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
         if self._keys.required and not known and scope["method"] not in READING:
             raise no_key()
-        headers = Headers(scope=scope)
+        given = dict(reversed(scope["headers"]))  # of two of one name the first
         # browsers send what needs no body and no key for any page, without asking first
         changes = scope["method"] not in READING or _KEPT.fullmatch(scope["path"])
-        if changes and not known and _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}:
+        if changes and not known and not _OF_PAGES.isdisjoint(given) and self._is_foreign(Headers(scope=scope)):
             detail = "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
             raise ProblemError(403, "Forbidden", detail)
-        encoding = headers.get("content-encoding") or "identity"
+        encoding = given.get(b"content-encoding", b"").decode("latin-1") or "identity"
         if encoding.lower() != "identity":
             detail = f"The body has the Content-Encoding {encoding!a}; send it without one, not compressed."
             raise ProblemError(415, "Unsupported Media Type", detail)
-        length = headers.get("content-length", "0")
+        length = given.get(b"content-length", b"0").decode("latin-1")
         if not length.isdecimal():
             raise ProblemError(400, "Bad Request", "Content-Length is not a number.")
         if int(length) > self._largest:
             raise self._too_large()
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        return _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}
 
     def _too_large(self) -> ProblemError:
         return ProblemError(413, "Content Too Large", f"A body may have at most {self._largest} bytes.")
@@ -270,10 +281,7 @@ class LocalHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and (given := Headers(scope=scope).get("host")):
-            try:
-                name = (urlsplit(f"//{given}").hostname or "").removesuffix(".")
-            except ValueError:
-                name = ""
+            name = _host_name(given)
             if not (is_loopback(name) or name in self._also or "*" in self._also):
                 detail = (
                     "A service without API keys answers to localhost alone; name the host of this request under "
@@ -282,6 +290,15 @@ class LocalHosts:
                 await ProblemError(421, "Misdirected Request", detail).response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+@lru_cache(1024)
+def _host_name(given: str) -> str:
+    """Return the name in a Host header; an empty one where there is none."""
+    try:
+        return (urlsplit(f"//{given}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
 
 
 def _is_foreign(headers: Headers) -> bool:
