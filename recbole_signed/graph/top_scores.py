@@ -42,9 +42,10 @@ def best_of_each(scores: torch.Tensor, k: int, keys: torch.Tensor) -> tuple[torc
         keys: int64 ``[>= n_columns]``; of equal scores that with the smallest key comes first.
     """
     values, best = largest(scores, min(k + 1, scores.shape[1]), CHUNKS_FROM)
-    tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(dim=1)
+    same = values[:, 1:] == values[:, :-1]
+    tied = (same & (values[:, 1:] > -torch.inf)).any(dim=1) if bool(same.any()) else None
     values, best = values[:, :k], best[:, :k]
-    if not bool(tied.any()):
+    if tied is None or not bool(tied.any()):
         return values, best
     # of the rows with ties alone, all that may be among the best
     some = scores[tied]

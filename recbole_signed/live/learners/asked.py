@@ -47,6 +47,7 @@ class OwnEdges:
         assert row.timestamp is not None
         self._edges, self._user, self._row, self._times = edges, user, row, row.timestamp
         self.n_users = edges.n_users if n_users is None else n_users
+        self.n_items, self.of_all = edges.n_items, edges.of_all
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
