@@ -255,7 +255,9 @@ class PlainLists:
         if path is None or query is None:
             return None
         k, seq = int(query[1] or DEFAULT_K), int(query[2] or 0)
-        if k > self._most or seq > self._engine.seq or not self._keys.allows(key_of(scope), ROLES[0]):
+        if k > self._most or seq > self._engine.seq:
+            return None
+        if self._keys.required and not self._keys.allows(key_of(scope), ROLES[0]):
             return None
         try:
             ranked = self._engine.recommend(path[1], k)
