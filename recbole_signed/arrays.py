@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 Whole = TypeVar("Whole", bound=np.integer[Any])
+DENSE = 16
+"""Range of keys, over the number of those that are looked for, up to which a table takes a fifth of a search's time."""
 
 
 def distinct(keys: npt.NDArray[Whole]) -> npt.NDArray[Whole]:
@@ -20,6 +22,13 @@ def contains(ascending: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArr
     """Return which of ``wanted``, of any shape, are among the ``ascending`` keys, in its shape."""
     if not len(ascending):
         return np.zeros(wanted.shape, dtype=bool)
+    span = int(ascending[-1]) - int(ascending[0]) + 1
+    if span <= DENSE * wanted.size and ascending.dtype.kind == wanted.dtype.kind == "i":
+        low = np.int64(ascending[0])  # in which a difference of narrower numbers has room
+        table = np.zeros(span + 1, dtype=bool)
+        table[ascending - low] = True
+        offset = wanted - low
+        return np.asarray(table[np.where((offset >= 0) & (offset < span), offset, span)])
     place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
     found: npt.NDArray[np.bool_] = ascending[place] == wanted
     return found

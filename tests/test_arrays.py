@@ -23,9 +23,9 @@ def test_distinct_is_numpys(values: list[int], dtype: type) -> None:
     np.testing.assert_array_equal(keys, before)
 
 
-@given(numbers, numbers)
-def test_contains_is_numpys(known: list[int], wanted: list[int]) -> None:
-    keys, asked = (np.array(each, dtype=np.int64) for each in (known, wanted))
+@given(numbers, numbers, st.sampled_from([np.int64, np.int32, np.int8, np.uint64]))
+def test_contains_is_numpys(known: list[int], wanted: list[int], dtype: type) -> None:
+    keys, asked = (np.array(each, dtype=np.int64).astype(dtype) for each in (known, wanted))
     np.testing.assert_array_equal(contains(distinct(keys), asked), np.isin(asked, keys))
     assert contains(distinct(keys), asked[None]).shape == (1, len(wanted))
 

@@ -22,9 +22,10 @@ def largest(scores: torch.Tensor, k: int, chunks_from: int = 0) -> tuple[torch.T
 def best_of_each(scores: torch.Tensor, k: int, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the ``k`` best scores of each row and their columns, ``[n_rows, <= k]``; the smaller key wins a tie."""
     values, best = largest(scores, min(k + 1, scores.shape[1]), CHUNKS_FROM)
-    tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(dim=1)
+    same = values[:, 1:] == values[:, :-1]
+    tied = (same & (values[:, 1:] > -torch.inf)).any(dim=1) if bool(same.any()) else None
     values, best = values[:, :k], best[:, :k]
-    if not bool(tied.any()):
+    if tied is None or not bool(tied.any()):
         return values, best
     # of the rows with ties alone, all that may be among the best
     some = scores[tied]

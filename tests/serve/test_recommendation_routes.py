@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ from recbole_signed.live.learners import make_learner
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.experiments import Experiments, parse_experiment
 from recbole_signed.live.serve.settings import ServeSettings
 
 
@@ -55,6 +56,23 @@ def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(client: TestC
     again = client.get("/v1/users/1/recommendations?k=5").json()
     assert [each["item"] for each in again["items"]] == [each["item"] for each in before["items"]]
     assert client.get("/v1/users/1/last-dislike").json()["item"] != first
+
+
+@pytest.mark.parametrize("query", ["", "k=3", "k=3&min_seq=0", "min_seq=0", "k=60", "k=2000", "k=0", "min_seq=x"])
+def test_a_plain_request_is_answered_as_any_other(query: str, serve: Make) -> None:
+    variants = {"a": {"share": 0.5, "model": "popularity"}, "b": {"share": 0.5}}
+    client = serve(experiments=Experiments({"test": parse_experiment("test", {"variants": variants})}))
+    client.put("/v1/items/2", json={"name": "Zoë"})
+    for user in ("1", "2", "3", "nobody"):
+        # the route answers what has a parameter beside k and min_seq
+        answers = [client.get(f"/v1/users/{user}/recommendations?{each}") for each in (query, f"{query}&log=true")]
+        assert answers[0].status_code == answers[1].status_code
+        assert answers[0].headers == answers[1].headers
+        told = [re.sub(r'"request_id":"\w{32}"', "", each.text) for each in answers]
+        assert told[0] == told[1]
+    count = client.get("/metrics").text
+    route, status = "/v1/users/{user_id}/recommendations", answers[0].status_code
+    assert f'request_seconds_count{{route="{route}",status="{status}"}} 8.0' in count
 
 
 def test_filters(client: TestClient) -> None:

@@ -47,6 +47,7 @@ class OwnEdges:
         assert row.timestamp is not None
         self._edges, self._user, self._row, self._times = edges, user, row, row.timestamp
         self.n_users = edges.n_users if n_users is None else n_users
+        self.n_items, self.of_all = edges.n_items, edges.of_all
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
@@ -60,6 +61,9 @@ class OwnEdges:
         if not (users == self._user).all():  # such as those whose likes tell what is near to an item
             return self._edges.of_users(users, times=times)
         n = len(users)
+        if n == 1:
+            indptr = np.array([0, len(self._row.ids)])
+            return Rows(indptr, self._row.ids, self._row.kind, self._times if times else None)
         ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
         return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
 

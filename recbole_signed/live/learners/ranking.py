@@ -31,7 +31,7 @@ from recbole_signed.graph.personal_verdict import (
 from recbole_signed.graph.top_scores import best_of_each
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, sign_of
-from recbole_signed.live.learners.asked import Asked
+from recbole_signed.live.learners.asked import Asked, OwnEdges
 from recbole_signed.live.learners.base import IntArray, Learner
 from recbole_signed.live.learners.popular import PopularLearner
 from recbole_signed.live.store.edge_views import Rows
@@ -39,6 +39,8 @@ from recbole_signed.live.store.edges import EdgeState
 
 FEW = 0.25
 """Of that share of all items at most, which a request names, the scores are worked out alone."""
+
+_PADDING = np.zeros(1, dtype=np.int64)
 
 Keys = tuple[IntArray | None, IntArray]
 """Of all users, and of all items."""
@@ -238,7 +240,9 @@ def best_items(
     """
     edges = edges if asked is None else asked.over(edges)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
-    hidden = np.concatenate([row.ids.astype(np.int64), [0], *([] if exclude is None else [exclude])])
+    if 0 < user < edges.n_users:
+        edges = cast(EdgeState, OwnEdges(edges, user, row, edges.n_users))  # which is read once
+    hidden = np.concatenate([row.ids, _PADDING, *([] if exclude is None else [exclude])])
     hidden = hidden if asked is None else np.concatenate([hidden, asked.hidden])
     if not sign_of(row.kind).any() and not learner.knows(user):
         user = 0  # a model that was trained before has an embedding of others too, as it was drawn at the start
@@ -288,10 +292,10 @@ def _ranked(
     if moves is not None:
         row = scores[0].numpy()
         scores[0] = torch.from_numpy(moves.moved(row, None, _middle(judged, row), learner.wish_strength))
-    scores[:, torch.from_numpy(hidden)] = -torch.inf
-    (values,), (items,) = best_of_each(scores, k, torch.from_numpy(keys[1]))
-    known = values > -torch.inf
-    return items[known].numpy(), values[known].numpy()
+    scores.numpy()[0, hidden] = -np.inf  # at a third of the time that torch takes
+    (values,), (items,) = (each.numpy() for each in best_of_each(scores, k, torch.from_numpy(keys[1])))
+    known = values > -np.inf
+    return items[known], values[known]
 
 
 def _middle(judged: Judged, scores: np.ndarray | None = None) -> float:

@@ -26,11 +26,10 @@ from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
 from recbole_signed.live.serve.exploration import CANDIDATES, POOL, drawn_few, probabilities, raised, to_the_front
 from recbole_signed.live.serve.quality import LiveQuality
-from recbole_signed.live.serve.ranking import Ranked, announced_features, asked_by, newest_edges
+from recbole_signed.live.serve.ranking import Ranked, announced_features, asked_by, known_score, newest_edges
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import DAY, ImpressionQueue, Shown, TrafficLog, now_ms
-from recbole_signed.ssf.item_counters import UNKNOWN
 
 RankOfPolicy = Callable[[Policy, int], tuple[Any, Any]]
 """Gives the best items, so many, with a policy in the place of a variant of the user, and their scores."""
@@ -198,8 +197,8 @@ class Answers:
 
     def _variants_of(self, state: Any, user: str) -> tuple[int, bool, list[Assignment]]:
         """Return the number of a user, whether it has edges, and its variants."""
-        number = int(state.users.ids([user])[0])
-        known = 0 < number < state.edges.n_users and bool(len(state.edges.of_user(number).ids))
+        number = state.users.id_of(user)
+        known = state.edges.user_has_edges(number)
         return number, known, self.experiments.assign(user, known)
 
     def _keep(self, user: str, answer: Ranked, mixed: Assignment | None) -> None:
@@ -536,11 +535,6 @@ _ids = random.Random()
 def _request_id() -> str:
     """Return an id that no other answer has, of any process: 128 bits, which are no secret."""
     return f"{_ids.getrandbits(128):032x}"
-
-
-def known_score(score: float) -> float | None:
-    """Return a score; None where nothing is known of the item."""
-    return None if score <= UNKNOWN else score
 
 
 def _without_model(assignments: Sequence[Assignment]) -> str | None:

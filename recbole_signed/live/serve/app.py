@@ -20,12 +20,20 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE
 from recbole_signed.live.serve import gorse, schemas, wishes
-from recbole_signed.live.serve.answers import TRENDING, known_score
-from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.answers import TRENDING
+from recbole_signed.live.serve.engine import RECOMMENDATIONS, Engine
 from recbole_signed.live.serve.experiments import parse_experiment
 from recbole_signed.live.serve.keys import ApiKeys, RateLimit
 from recbole_signed.live.serve.maintenance import AlreadyRunsError, Maintenance, Refitting
-from recbole_signed.live.serve.middleware import NeedsRole, Watch, answer_errors, describe_keys
+from recbole_signed.live.serve.middleware import (
+    DEFAULT_K,
+    SHORT,
+    NeedsRole,
+    PlainLists,
+    Watch,
+    answer_errors,
+    describe_keys,
+)
 from recbole_signed.live.serve.problems import PROBLEM, ProblemError, Turns
 from recbole_signed.live.serve.ranking import Ranked
 from recbole_signed.live.serve.replicas import NO_WRITER, Forwarder
@@ -51,8 +59,6 @@ ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Nam
 K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]
 Ids = Annotated[list[schemas.Id], Query()]
 PAGE_SOURCES = "default-src 'self' 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-SHORT = 100
-"""Items of a list that is made at once."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {PROBLEM: {}}}
     for status in (400, 401, 403, 404, 409, 413, 421, 422, 429, 503)
@@ -93,6 +99,7 @@ def make_app(
     keys = keys or ApiKeys(None)
     limit = RateLimit(engine.settings.limits.requests_per_second)
     answer_errors(app, engine)
+    app.add_middleware(PlainLists, engine=engine, keys=keys)
     forwarder = None if engine.writer else Forwarder(writer, hand_metrics_on, engine.settings.limits.wait)
     app.add_middleware(Watch, engine=engine, keys=keys, limit=limit, forwarder=forwarder)
     if engine.settings.allow_origins:
@@ -159,25 +166,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
 def _answer(
     engine: Engine, ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None
 ) -> schemas.Answer:
-    teams = ranked.teams or [None] * len(ranked.items)  # type: ignore[list-item]
-    items = [
-        schemas.ScoredItem(
-            item=item,
-            name=engine.catalogue.name(item),
-            score=known_score(score),
-            variant=team,
-            why=None if why is None else why(item, team),
-        )
-        for (item, score), team in zip(ranked.items, teams, strict=True)
-    ]
-    return schemas.Answer(
-        items=items,
-        model=ranked.version,
-        seq=ranked.seq,
-        variant=ranked.variant,
-        request_id=ranked.request_id,
-        known_user=ranked.known,
-    )
+    return schemas.Answer(**ranked.told(engine.catalogue.name, why))
 
 
 def _parameters(aversion: float | None, strength: float | None) -> dict[str, float]:
@@ -188,10 +177,10 @@ def _parameters(aversion: float | None, strength: float | None) -> dict[str, flo
 def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     read = {"tags": ["recommendations"], "dependencies": needs("read")}
 
-    @app.get("/v1/users/{user_id}/recommendations", response_model_exclude_none=True, **read)
+    @app.get(RECOMMENDATIONS, response_model_exclude_none=True, **read)
     async def get_recommendations(
         user_id: UserId,
-        k: K = 20,
+        k: K = DEFAULT_K,
         exclude: Ids = [],  # noqa: B006  (FastAPI copies it)
         include_only: Annotated[list[schemas.Id] | None, Query()] = None,
         tags: Annotated[list[schemas.Id] | None, Query()] = None,

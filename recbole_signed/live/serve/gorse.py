@@ -20,10 +20,9 @@ from recbole_signed.ids_and_times import iso_time
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, TYPES
 from recbole_signed.live.serve import schemas
-from recbole_signed.live.serve.answers import known_score
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError, Turns
-from recbole_signed.live.serve.ranking import Ranked
+from recbole_signed.live.serve.ranking import Ranked, known_score
 from recbole_signed.live.serve.requests import check_k, erase, submit, take_back
 
 POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "share"))

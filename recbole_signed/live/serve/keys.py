@@ -9,6 +9,7 @@ import re
 import secrets
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from recbole_signed.errors import UsageError, nearest
@@ -26,6 +27,7 @@ def hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether an address is reached from this machine alone."""
     try:

@@ -13,7 +13,9 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 from weakref import WeakKeyDictionary
@@ -22,6 +24,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic_core import to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -30,7 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
-from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.engine import RECOMMENDATIONS, Engine
 from recbole_signed.live.serve.keys import ROLES, ApiKeys, RateLimit, is_loopback
 from recbole_signed.live.serve.problems import PROBLEM, ProblemError, too_late
 from recbole_signed.live.serve.replicas import READING, Forwarder
@@ -41,6 +44,14 @@ _logger = logging.getLogger(__name__)
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
 _KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
 """Paths of lists that are kept as shown: an image of a foreign page would be counted in experiments."""
+_PLAIN_PATH = re.compile(r"/v1/users/([\w-][\w.:-]{0,99})/recommendations", re.ASCII)
+"""Paths of lists whose user has an id that is written as it is."""
+_PLAIN_QUERY = re.compile(rb"(?:k=([1-9]\d{0,3}))?(?:(?:^|(?<=\d)&)min_seq=(\d{1,15}))?")
+_LIST = SimpleNamespace(path=RECOMMENDATIONS)
+DEFAULT_K = 20
+"""Items of a list for which no number was given."""
+SHORT = 100
+"""Items of a list that is made at once."""
 PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
 """Routes that are asked whether a process is well, and are answered however late it is."""
 _UNLIMITED = PROBES - {"/metrics"}
@@ -48,6 +59,8 @@ _UNLIMITED = PROBES - {"/metrics"}
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 """Of every answer. The next event changes it, and to a cache on the way ``X-API-Key`` is no credential: it would give
 what one key may read to those without one."""
+_OF_PAGES = frozenset((b"origin", b"sec-fetch-site"))
+"""Headers by which a request comes from a page."""
 _NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
 
@@ -81,17 +94,20 @@ class _Line:
     async def turn(self) -> None:
         """Wait for the caller's turn."""
         loop = asyncio.get_running_loop()
-        line, mine = self._lines.setdefault(loop, deque()), loop.create_future()
-        line.append(mine)
+        line = self._lines.setdefault(loop, deque())
+        mine = loop.create_future()
+        line.append(mine)  # the first is the one that has begun in this turn of the loop
         if len(line) == 1:
             loop.call_soon(self._next, loop, line)
-        await mine
+        else:
+            await mine
 
     def _next(self, loop: asyncio.AbstractEventLoop, line: deque[asyncio.Future[None]]) -> None:
-        first = line.popleft()
-        if not first.done():  # else it was cancelled
-            first.set_result(None)
+        line.popleft()
+        while line and line[0].done():  # it was cancelled
+            line.popleft()
         if line:
+            line[0].set_result(None)
             loop.call_soon(self._next, loop, line)
 
 
@@ -169,6 +185,8 @@ class Watch:
         if b"%00" in raw:
             raise ProblemError(422, "Unprocessable Content", "The path holds a null character, which no id has.")
         for part, name in ((raw, "path"), (scope["query_string"], "query")):
+            if b"%" not in part and part.isascii():
+                continue
             try:  # what follows would take each such sequence for one and the same character
                 unquote_to_bytes(part).decode()
             except UnicodeDecodeError:
@@ -182,24 +200,70 @@ class Watch:
             raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
         if self._keys.required and not known and scope["method"] not in READING:
             raise no_key()
-        headers = Headers(scope=scope)
+        given = dict(reversed(scope["headers"]))  # of two of one name the first
         # browsers send what needs no body and no key for any page, without asking first
         changes = scope["method"] not in READING or _KEPT.fullmatch(scope["path"])
-        if changes and not known and _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}:
+        if changes and not known and not _OF_PAGES.isdisjoint(given) and self._is_foreign(Headers(scope=scope)):
             detail = "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
             raise ProblemError(403, "Forbidden", detail)
-        encoding = headers.get("content-encoding") or "identity"
+        encoding = given.get(b"content-encoding", b"").decode("latin-1") or "identity"
         if encoding.lower() != "identity":
             detail = f"The body has the Content-Encoding {encoding!a}; send it without one, not compressed."
             raise ProblemError(415, "Unsupported Media Type", detail)
-        length = headers.get("content-length", "0")
+        length = given.get(b"content-length", b"0").decode("latin-1")
         if not length.isdecimal():
             raise ProblemError(400, "Bad Request", "Content-Length is not a number.")
         if int(length) > self._largest:
             raise self._too_large()
 
+    def _is_foreign(self, headers: Headers) -> bool:
+        return _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}
+
     def _too_large(self) -> ProblemError:
         return ProblemError(413, "Content Too Large", f"A body may have at most {self._largest} bytes.")
+
+
+class PlainLists:
+    """Answers requests for a short list of a user that have no parameter but ``k`` and ``min_seq``; the others go on.
+
+    What FastAPI does to find and check parameters takes half as long as the list. What is refused here, or has failed,
+    goes on too, and gets the answer of the route.
+
+    Args:
+        app: what comes next.
+        engine: that ranks.
+        keys: of callers.
+    """
+
+    def __init__(self, app: ASGIApp, engine: Engine, keys: ApiKeys) -> None:
+        self._app, self._engine, self._keys = app, engine, keys
+        self._most = min(SHORT, engine.settings.limits.k)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        body = self._answer(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
+        if body is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = _LIST
+        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, scope: Scope) -> bytes | None:
+        path, query = _PLAIN_PATH.fullmatch(scope["path"]), _PLAIN_QUERY.fullmatch(scope["query_string"])
+        if path is None or query is None:
+            return None
+        k, seq = int(query[1] or DEFAULT_K), int(query[2] or 0)
+        if k > self._most or seq > self._engine.seq:
+            return None
+        if self._keys.required and not self._keys.allows(key_of(scope), ROLES[0]):
+            return None
+        try:
+            ranked = self._engine.recommend(path[1], k)
+        except Exception:  # it is told where it happens again
+            return None
+        return to_json(ranked.told(self._engine.catalogue.name))
 
 
 class LocalHosts:
@@ -219,10 +283,7 @@ class LocalHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and (given := Headers(scope=scope).get("host")):
-            try:
-                name = (urlsplit(f"//{given}").hostname or "").removesuffix(".")
-            except ValueError:
-                name = ""
+            name = _host_name(given)
             if not (is_loopback(name) or name in self._also or "*" in self._also):
                 detail = (
                     "A service without API keys answers to localhost alone; name the host of this request under "
@@ -231,6 +292,15 @@ class LocalHosts:
                 await ProblemError(421, "Misdirected Request", detail).response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+@lru_cache(1024)
+def _host_name(given: str) -> str:
+    """Return the name in a Host header; an empty one where there is none."""
+    try:
+        return (urlsplit(f"//{given}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
 
 
 def _is_foreign(headers: Headers) -> bool:

@@ -6,8 +6,9 @@ of anything large.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from recbole_signed.live.learners.ranking import explained
 from recbole_signed.live.serve.experiments import Assignment
 from recbole_signed.live.store.edge_views import Row
 from recbole_signed.live.store.edges import EdgeState
+from recbole_signed.ssf.item_counters import UNKNOWN
 
 SAMPLE = 256
 """Items, evenly spaced, among which the percentile of an item's score is told."""
@@ -54,6 +56,36 @@ class Ranked:
     def variant(self) -> str:
         """``experiment=variant`` of each experiment, comma-separated."""
         return ",".join(f"{each.experiment}={each.variant}" for each in self.assignments)
+
+    def told(
+        self, name: Callable[[str], str | None], why: Callable[[str, str | None], Any] | None = None
+    ) -> dict[str, Any]:
+        """Return it as :class:`~.schemas.Answer` has it, without what is None.
+
+        Args:
+            name: gives what people call an item.
+            why: gives why an item of a variant is in the list.
+        """
+        items: list[dict[str, Any]] = []
+        for (item, score), team in zip(self.items, self.teams or itertools.repeat(None), strict=False):
+            row: dict[str, Any] = {"item": item}
+            if (called := name(item)) is not None:
+                row["name"] = called
+            if (known := known_score(score)) is not None:
+                row["score"] = known
+            if team is not None:
+                row["variant"] = team
+            if why is not None and (reason := why(item, team)) is not None:
+                row["why"] = reason
+            items.append(row)
+        told = {"items": items, "model": self.version, "seq": self.seq, "variant": self.variant}
+        known_user = {} if self.known is None else {"known_user": self.known}
+        return {**told, "request_id": self.request_id, **known_user}
+
+
+def known_score(score: float) -> float | None:
+    """Return a score; None where nothing is known of the item."""
+    return None if score <= UNKNOWN else score
 
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:

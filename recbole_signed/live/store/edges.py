@@ -89,6 +89,10 @@ class EdgeState:
         """The edges of all users, where a request lays something over those of one."""
         return self
 
+    def user_has_edges(self, user: int) -> bool:
+        """Return whether a user has a visible edge; one that is not known has none."""
+        return 0 < user < self.n_users and bool(self._user_counts[:, user].any())
+
     def have_edges(self, items: np.ndarray) -> np.ndarray:
         """Return which items have a visible edge, bool ``[len(items)]``."""
         return np.asarray(self._item_counts[:, items].any(axis=0))
@@ -99,10 +103,9 @@ class EdgeState:
     def of_user(self, user: int) -> Row:
         """Visible edges of a user."""
         here = self._by_user.row(user)
-        registers = self._registers(here)
-        kind = registers.kind()
+        kind, time = self._registers(here).seen()
         seen = kind != ABSENT
-        return Row(self._by_user.columns[KEY][here][seen], kind[seen], registers.time()[seen])
+        return Row(self._by_user.columns[KEY][here][seen], kind[seen], time[seen])
 
     def of_item(self, item: int) -> Row:
         """Visible edges of an item; ``ids`` are users."""

@@ -69,35 +69,49 @@ class NearestItems:
         keys = np.arange(edges.n_items) if keys is None else keys
         starts = range(0, max(len(items), 1), PIECE_OF_ITEMS)
         parts = [self._of(edges, items[at : at + PIECE_OF_ITEMS], keys, most) for at in starts]
-        length, near, cosine = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return np.append(0, np.cumsum(length)), near, cosine
+        length, near, cosine = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        indptr = np.zeros(len(items) + 1, dtype=np.int64)
+        length.cumsum(out=indptr[1:])
+        return indptr, near, cosine
 
     def _of(self, edges: Any, items: np.ndarray, keys: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
         while True:
-            while ((slots := self._slot[items]) < 0).any():
-                for item in set(items[slots < 0].tolist()):
+            slots = self._slot[items]
+            if len(missing := items[slots < 0]):
+                for item in set(missing.tolist()):
                     self._make(edges, item, keys)
-            if (self._common[slots] < 0).any():
+                continue  # which may have taken the place of another
+            near, common, cosine, key = self._read(edges, slots, keys)
+            if common.min(initial=0) < 0:
                 self._count(edges, slots, keys)
-            near, cosine, key = self._read(edges, slots, keys)
+                continue
+            step = cosine[:, :-1] - cosine[:, 1:]
+            ordered = (step > 0) | ((step == 0) & (key[:, :-1] <= key[:, 1:])) | (cosine[:, 1:] == 0)
+            if not ordered.all():
+                self._sort(slots, near, common, cosine, key)
+                continue
             bound, bound_key = self._bound[slots, None], self._bound_key[slots, None]
+            near, cosine, key = near[:, :most], cosine[:, :most], key[:, :most]
             sure = (cosine > bound) | ((cosine == bound) & (key < bound_key) & (cosine > 0))
             length = sure.sum(axis=1)
             short = (length < most) & (bound[:, 0] > 0)
             if not short.any():
-                break
+                return length, near[sure].astype(np.int64), cosine[sure]
             self._drop(slots[short])
-        order = np.lexsort((key, np.where(sure, -cosine, 1.0)))[:, :most]
-        length = np.minimum(length, most)
-        taken = np.arange(order.shape[1]) < length[:, None]
-        place = (np.arange(len(order))[:, None] * near.shape[1] + order)[taken]
-        return length, near.ravel()[place].astype(np.int64), cosine.ravel()[place]
 
     def _read(self, edges: Any, slots: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the items of rows, their cosines, 0 for none, and their keys, ``[n, m]`` each."""
-        width = slice(self._used[slots].max(initial=0))
-        near = self._near[slots, width]
-        return near, self._common[slots, width] / np.sqrt(np.maximum(edges.item_likes[near], 1)), keys[near]
+        """Return the items of rows, their common likes and cosines, 0 for none, and their keys, ``[n, m]`` each."""
+        width = self._used[slots].max(initial=0)
+        near, common = (table.take(slots, axis=0)[:, :width] for table in (self._near, self._common))
+        return near, common, common / np.sqrt(np.maximum(edges.item_likes.take(near), 1)), keys.take(near)
+
+    def _sort(
+        self, slots: np.ndarray, near: np.ndarray, common: np.ndarray, cosine: np.ndarray, key: np.ndarray
+    ) -> None:
+        """Put the items of rows in order, as changes have moved them."""
+        order = np.lexsort((key, -cosine, near == 0))
+        for table, read in ((self._near, near), (self._common, common)):
+            table[slots, : near.shape[1]] = np.take_along_axis(read, order, axis=1)
 
     def _make(self, edges: Any, item: int, keys: np.ndarray) -> None:
         common = self._common_likes(edges, item)
@@ -108,10 +122,11 @@ class NearestItems:
         self._bound[slot], self._bound_key[slot] = 0.0, NO_KEY
         if len(near) > KEPT:
             least = np.partition(cosine, -KEPT - 1)[-KEPT - 1]
-            best = np.flatnonzero(cosine >= least)
-            best = best[np.lexsort((keys[near[best]], -cosine[best]))]
-            self._bound[slot], self._bound_key[slot] = least, keys[near[best[KEPT]]]
-            near = near[best[:KEPT]]
+            near = near[cosine >= least]
+        near = near[np.lexsort((keys[near], -common[near] / np.sqrt(edges.item_likes[near])))]
+        if len(near) > KEPT:
+            self._bound[slot], self._bound_key[slot] = least, keys[near[KEPT]]
+            near = near[:KEPT]
         self._near[slot], self._common[slot], self._used[slot] = 0, 0, len(near)
         self._near[slot, : len(near)], self._common[slot, : len(near)] = near, common[near]
         self._item[slot], self._slot[item] = item, slot
@@ -171,7 +186,7 @@ class NearestItems:
         slots = slots[self._used[slots] > KEPT]
         if not len(slots):
             return
-        near, cosine, key = self._read(edges, slots, keys)
+        near, _, cosine, key = self._read(edges, slots, keys)
         order = np.lexsort((key, -cosine))
         last, last_key = (np.take_along_axis(each, order, axis=1)[:, KEPT] for each in (cosine, key))
         bound, bound_key = self._bound[slots], self._bound_key[slots]
