@@ -182,12 +182,6 @@ class SSFT(SSF):
 
     # ---- scoring ----
 
-    def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Return the scores of all items, ``[batch, n_items]``, of users with their training edges in their order."""
-        rows = users.cpu().numpy()
-        with torch.no_grad():
-            return self._scores(self.graph.rows(rows), rows)
-
     def _scores(self, users: SignedGraph, numbers: IntArray | None = None) -> torch.Tensor:
         made: Any = self.filter
         if self._known is None or numbers is None or not isinstance(made, OrderFilter):

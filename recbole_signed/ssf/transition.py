@@ -130,12 +130,10 @@ class TransitionSums:
     """Of each user, that are learned from."""
 
     @classmethod
-    def of(
-        cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES, n_likes: int | None = None
-    ) -> TransitionSums:
-        """Count the last ``n_likes`` of users, None for what suits their number; processes add their own users up."""
+    def of(cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES) -> TransitionSums:
+        """Count users' last likes; with torch.distributed initialised each process counts its own users."""
         width = 2 * len(scales) * vectors.shape[1]
-        n_likes = likes_of_each(sequences, len(vectors)) if n_likes is None else n_likes
+        n_likes = likes_of_each(sequences, len(vectors))
         found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), n_likes)
         for users in sequences.pieces(EVENTS):
             found.add(sequences.of_users(users), vectors, scales)

@@ -184,10 +184,10 @@ def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:
     return users[order_of_hashes(users if names is None else names)][:at_most]
 
 
-def part_of(graph: SignedGraph, loader: Any, most_edges: int, above: int | None = None) -> npt.NDArray[np.int64] | None:
-    """Return users with about ``most_edges`` edges, drawn by name, rising; None for a graph of ``above`` or fewer."""
+def part_of(graph: SignedGraph, loader: Any, most_edges: int) -> npt.NDArray[np.int64] | None:
+    """Return users with about ``most_edges`` edges, drawn by name, rising; None for a graph that has no more."""
     edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
-    if edges.sum() <= (most_edges if above is None else above):
+    if edges.sum() <= most_edges:
         return None
     known = np.flatnonzero(edges)
     users = drawn(known, len(known), loader._dataset.id2token(loader.uid_field, known))
