@@ -8,19 +8,14 @@ A model reads a dislike as a sign of what its user comes across, so that items n
 over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` what an
 item has without the user's taste. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
 :data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a
-like: nor any but a dislike); 0 else.
-The strength fades: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a like has ended, down
-to :data:`FLOOR`, which is also that of a dislike without a time. So nothing but later dislikes makes one fade, and a
-user who dislikes often is not left without items.
+like: nor any but a dislike); 0 else. The strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the
+number r of later runs of dislikes that a like has ended, at least :data:`FLOOR`, which a dislike without a time has.
 
-The score b is that of the edges without the newest verdict, where that is a dislike: it becomes a sign of exposure
-with the user's next verdict, so that the dislike moves what is near it alone. Of the last run, the dislikes that are
-later than all likes, the first becomes so with the second and the others with the next like. In a model of order,
-whose next likes follow from the last verdict, the first becomes so at once. An item near a dislike of the run has at
-most the score that it has without the run, so that no dislike raises what is near it.
+The score b is that of the edges without the newest verdict, where that is a dislike. Of the last run, the dislikes that
+are later than all likes, the first enters b with the second (in a model of order at once), the others with the next
+like. An item near a dislike of the run has at most the score that it has without the run.
 
-All of this is a function of the edges. References: Google's dislikes as input and label (arXiv 2308.12256), the stable
-demotion and the protection by likes that users of such systems ask for.
+References: dislikes as input and label (arXiv 2308.12256).
 """
 
 from __future__ import annotations
@@ -82,10 +77,7 @@ class Verdicts:
         n_users: int,
         item_keys: IntArray | None = None,
     ) -> Verdicts:
-        """Put verdicts in order, ``[n_events]`` each; a time of 0, or none, is not known.
-
-        Verdicts of one kind and time stand in the order of the keys of their items, ``[n_items]``.
-        """
+        """Put verdicts in order of time, then of item keys, ``[n_events]`` each; a time of 0, or none, is not known."""
         stamps = np.zeros(len(user)) if time is None else time
         order = np.lexsort((item if item_keys is None else item_keys[item], like, stamps, user))
         owner, ordered = user[order].astype(np.int64), item[order].astype(np.int64)
@@ -115,11 +107,7 @@ class Verdicts:
         return ~self.like & self.timed & (self._later(self.like | ~self.timed) == 0)
 
     def held_back(self, leads: bool) -> npt.NDArray[np.bool_]:
-        """Return which events no score is made of yet: those of the last run, but for the first of several.
-
-        Args:
-            leads: whether the first is in the scores at once.
-        """
+        """Return which events no score is made of yet: the last run, but its first if ``leads`` or there are more."""
         run = self.last_run
         first = run.copy()
         first[1:] &= ~run[:-1] | (self.user[1:] != self.user[:-1])
@@ -165,14 +153,7 @@ class Neighbourhoods:
         items: IntArray,
         item_keys: IntArray | None = None,
     ) -> Neighbourhoods:
-        """Find them among all items.
-
-        Args:
-            likes_of_likers: how many of the likers of each of ``items`` like every item, ``[len(items), n_items]``.
-            n_likes: number of likes of each item, ``[n_items]``.
-            items: whose neighbours they are.
-            item_keys: of all items, by which those with equal cosines stand; their numbers if None.
-        """
+        """Find them from how many likers of ``items`` like every item, ``[len(items), n_items]``; keys order ties."""
         bounds = likes_of_likers.indptr
         return cls.joined(
             [
@@ -222,13 +203,7 @@ class Neighbourhoods:
 
 
 def first_likers(indptr: IntArray, users: IntArray, user_keys: IntArray | None) -> npt.NDArray[np.bool_]:
-    """Return which of the likers of items, at ``indptr[j]:indptr[j + 1]``, tell what is near them, ``[len(users)]``.
-
-    Args:
-        indptr: ``[n + 1]``.
-        users: the likers.
-        user_keys: of all users; their numbers if None.
-    """
+    """Return which likers of items, at ``indptr[j]:indptr[j + 1]``, are asked what is near: those of smallest keys."""
     first = np.ones(len(users), dtype=bool)
     for row in np.flatnonzero(np.diff(indptr) > LIKERS).tolist():
         here = slice(indptr[row], indptr[row + 1])
@@ -238,10 +213,7 @@ def first_likers(indptr: IntArray, users: IntArray, user_keys: IntArray | None) 
 
 
 def middle_items(n_items: int, have_edges: Callable[[IntArray], npt.NDArray[np.bool_]]) -> IntArray:
-    """Return the items, evenly spaced, whose median score is what an item has without a user's taste.
-
-    It is for models that do not tell. Those without an edge are left out, where others have one.
-    """
+    """Return spaced items, with edges if any, whose median score is one without taste, for models that tell none."""
     sample = np.linspace(1, n_items - 1, min(SAMPLE, max(n_items - 1, 1))).astype(np.int64)
     known = have_edges(sample)
     return sample[known] if known.any() else sample
@@ -289,14 +261,7 @@ class Demotions:
 
     @classmethod
     def of(cls, verdicts: Verdicts, seen: IntArray, near: NeighbourhoodsOf, n_items: int) -> Demotions:
-        """Find what falls for some users.
-
-        Args:
-            verdicts: of the users.
-            seen: keys ``user * n_items + item`` of all their edges, ascending.
-            near: gives the neighbourhoods of items.
-            n_items: number of items.
-        """
+        """Find what falls for users; ``seen`` holds keys ``user * n_items + item`` of all their edges, ascending."""
         strengths = verdicts.strengths
         acting = strengths > 0
         # a like protects from an earlier dislike alone
@@ -376,13 +341,7 @@ class Demotions:
         return Demotions(*(each[rows] for each in columns))
 
     def fall(self, by: float, strength: float, likers: Callable[[int], IntArray]) -> Fall:
-        """Return the first of them with its reason.
-
-        Args:
-            by: how far it falls.
-            strength: :math:`\\lambda`.
-            likers: gives the users that like an item, each once.
-        """
+        """Return the first of them, which falls ``by``, with its reason; ``likers`` gives the likers of an item."""
         item, cause = int(self.item[0]), int(self.cause[0])
         common = len(np.intersect1d(likers(item), likers(cause), assume_unique=True))
         return Fall(cause, max(by, 0.0), strength, float(self.nearness[0]), common)
@@ -394,14 +353,9 @@ class Demotions:
         neutral: npt.NDArray[np.floating],
         strength: float,
     ) -> npt.NDArray[np.floating]:
-        """Return the scores of the pairs after their fall, ``[n]``.
-
-        Args:
-            scores: of the pairs, of the edges without the dislikes that are held back.
-            without_run: of the pairs, of the edges without the last run; None where no user has a run of several.
-            neutral: what each item has without the user's taste.
-            strength: :math:`\\lambda`, from 0 to 1.
-        """
+        """Return the scores of the pairs after their fall, ``[n]``."""
+        # scores: of edges without the held-back dislikes; without_run: without the last run, None where no user has a
+        # run of several; neutral: what each item has without the user's taste
         base = scores
         if without_run is not None:
             base = np.where(self.in_last_run, np.minimum(scores, without_run), scores)

@@ -1,9 +1,7 @@
-"""Verdicts for every model: at evaluation time, scores are weighed by the like rates of the items, and what is near a
-user's dislikes is lowered.
+"""Verdicts for every model: scores are weighed by the like rates of items, and what is near a user's dislikes falls.
 
-SSF has both in its score. Any other model gets them by the keys ``dislike_aversion`` and ``dislike_strength``, in
-:func:`class_for`: its instance is then one of a subclass that ranks by weighed scores, in validation (and so early
-stopping), test and recommendation. The loss and the parameters stay as they are.
+SSF has both in its score. Any other model becomes one of a subclass (:func:`class_for`) that ranks by weighed scores in
+validation, test and recommendation; the loss and the parameters stay as they are.
 """
 
 from __future__ import annotations
@@ -46,19 +44,7 @@ Pairs = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
 
 
 class PersonalVerdicts:
-    """The verdicts of all users of a training part, and what is near to what. Nothing is worked out before it is used.
-
-    The formula is that of :mod:`recbole_signed.graph.personal_verdict`. SSF scores users again without some of their
-    dislikes; for any other model the scores as they are stand for those.
-
-    Args:
-        graph: the edges.
-        likes: the same with their times.
-        dislikes: the same with their times.
-        views: what was seen without a verdict, whether the graph has it or not.
-        fitted: what says which items are near to which; None for the likes of the graph.
-        leads: whether what comes after a dislike is told from it at once, but for what is near it: in models of order.
-    """
+    """The verdicts of all users of a training part, and what is near to what, worked out when it is used."""
 
     def __init__(
         self,
@@ -69,6 +55,8 @@ class PersonalVerdicts:
         fitted: PersonalVerdicts | None = None,
         leads: bool = False,
     ) -> None:
+        # views: seen without a verdict; fitted: says which items are near, None for the likes of the graph; leads: in
+        # models of order, what comes after a dislike is told from it at once, but for what is near it
         self._fitted, self.leads = fitted, leads
         self._graph, self.n_items, self._sides, self._viewed = graph, graph.n_items, (likes, dislikes), views
         self._known: dict[int, tuple[IntArray, npt.NDArray[np.float64]]] = {}
@@ -178,12 +166,7 @@ class PersonalVerdicts:
         return Demotions.of(verdicts, seen, self.near, self.n_items)
 
     def of_user(self, own: SignedGraph, number: int) -> tuple[SignedGraph, IntArray, Demotions]:
-        """Return the edges that the score of one user is made of, the dislikes that are left out, and what falls.
-
-        Args:
-            own: all its edges, those of the training part.
-            number: who it is.
-        """
+        """Return the edges that a user's score is made of, of its ``own``, the dislikes left out, and what falls."""
         verdicts = self.verdicts(np.array([number]))
         held_back = verdicts.held_back(self.leads)
         return (
@@ -204,15 +187,8 @@ class PersonalVerdicts:
         strength: float,
         of: tuple[SignedGraph, Verdicts] | None = None,
     ) -> torch.Tensor:
-        """Return what users are ranked by, ``[n_users, n_items]``.
-
-        Args:
-            numbers: who they are.
-            scores_of: the model.
-            neutral: scores of the items without a taste, broadcast to the scores.
-            strength: of the demotion, above 0 and at most 1.
-            of: their edges and verdicts, if not those of the training part.
-        """
+        """Return what users are ranked by, ``[n_users, n_items]``; ``neutral``: scores without a taste, broadcast."""
+        # of: their edges and verdicts, if not those of the training part
         users, verdicts = of or (self._graph.rows(numbers), self.verdicts(numbers))
         held_back = verdicts.held_back(self.leads)
         scores = scores_of(without(users, verdicts, held_back), numbers)
@@ -245,13 +221,7 @@ def sides_of(graph: SignedGraph) -> list[sp.csr_matrix]:
 
 
 def without(users: SignedGraph, verdicts: Verdicts, left_out: npt.NDArray[np.bool_]) -> SignedGraph:
-    """Return the edges of users without some of their dislikes.
-
-    Args:
-        users: with all their edges.
-        verdicts: theirs.
-        left_out: which of the verdicts.
-    """
+    """Return the edges of users without the dislikes that ``left_out`` marks among their verdicts."""
     if not left_out.any():
         return users
     n_items, dislikes = users.n_items, users.dislikes.copy()
@@ -272,21 +242,12 @@ KEYS = "dislike_aversion", "dislike_strength"
 def weighed(scores: torch.Tensor, rates: torch.Tensor, aversion: float, *, logits: bool) -> torch.Tensor:
     r"""Return scores with the :math:`v_i` of :func:`~recbole_signed.graph.aversion_factors` in them.
 
-    What the rule must do: an item of a lower like rate never gains, and between items of one rate nothing changes. What
-    the product of "the user meets the item" and "then likes it", :math:`e^{\log p} v`, is depends on what a score is:
+    An item of a lower like rate never gains, and between items of one rate nothing changes.
 
-    * **Estimates** (closed forms, neighbours, popularity: SSF's own case): a score is proportional to p, so it is
-      multiplied by :math:`v`. Small negative scores are divided by it, since a product would raise what is disliked:
-      the rule is odd and continuous, and a change of a model's unit changes no ranking.
-    * **Logits** (what is trained by gradients, mostly by BPR or a softmax): differences of scores are log odds, and the
-      zero means nothing, so :math:`\log v` is added. It is the same product, and no constant that a model adds to a
-      user's scores changes a ranking. Their unit is the model's own, which g takes up where it is chosen on validation.
-
-    Args:
-        scores: any shape.
-        rates: like rate of the item of each score over the mean; broadcast.
-        aversion: g, 0 or more.
-        logits: whether the scores are logits.
+    * **Estimates** (closed forms, neighbours, popularity, SSF): a score is proportional to the probability that a user
+      meets the item, so it is multiplied by :math:`v`; a negative one is divided, since a product would raise it.
+    * **Logits** (trained by gradients): differences of scores are log odds, so :math:`\log v` is added, and no constant
+      in a user's scores changes a ranking.
     """
     if not aversion:
         return scores
@@ -297,14 +258,7 @@ def weighed(scores: torch.Tensor, rates: torch.Tensor, aversion: float, *, logit
 
 
 class RateWeighted:
-    """What a model's class is mixed with; see :func:`weighed`.
-
-    Attributes:
-        dislike_aversion: g; may be set at any time, nothing is trained again.
-        relative_rates: like rates over the mean, ``[n_items]``, of the training part. It is no part of a checkpoint's
-            parameters: it follows from the data, and g from the configuration that a checkpoint holds.
-        dislike_strength: of the personal verdict, see :mod:`recbole_signed.graph.personal_verdict`; so.
-    """
+    """What a model's class is mixed with; see :func:`weighed`."""
 
     dislike_aversion: float = 0.0
     dislike_strength: float = 0.0
@@ -364,11 +318,7 @@ def rates_of(dataset: Any, smoothing: float) -> torch.Tensor:
 
 
 def class_for(cls: type, config: Any) -> type:
-    """Return the class to make a model of: ``cls``, or its weighed kind where one of the :data:`KEYS` is set.
-
-    Raises:
-        UsageError: the data has no sign.
-    """
+    """Return ``cls``, or its weighed kind where one of :data:`KEYS` is set; UsageError for data without signs."""
     given = [key for key in KEYS if _given(config, key) is not None]
     if hasattr(cls, "dislike_aversion") or not given:
         return cls

@@ -24,10 +24,8 @@ class FeaturePart:
 class Explanation:
     """Why a user gets an item: ``score = (contributions.sum() + from_features + prior) * factor``.
 
-    Exact: the score is linear in the user's edges, or a sum of logarithms of such sums, each of which is divided among
-    the edges by their parts of it. What is near to a dislike is ranked by ``fall.by`` less, and what the user asked for
-    more of by ``moved`` more. An item that nobody has an edge to has the score :data:`~.item_counters.UNKNOWN` whatever
-    the edges are.
+    Exact: a score is linear in the user's edges, or a sum of logarithms of such sums, divided by their parts. An item
+    without edges has the score :data:`~.item_counters.UNKNOWN`.
     """
 
     items: np.ndarray
@@ -44,11 +42,9 @@ class Explanation:
     """``verdict ** dislike_aversion`` times the item's degree, over the mean, to the popularity exponent."""
     score: float
     trend: float = 0.0
-    """The part of ``prior`` that comes from recent exposures being more or fewer than all of them let expect; 0 for
-    models that know no time."""
+    """The part of ``prior`` that recent exposures add, beyond all of them; 0 for models that know no time."""
     recency: np.ndarray | None = None
-    """float64 ``[n_edges]``: the part of ``contributions`` that comes from the order of the edges, the rest being
-    taste; None for models that know no order."""
+    """float64 ``[n_edges]``: what order adds to ``contributions``, the rest is taste; None without order."""
     from_features: float = 0.0
     """What the features of the user add to the exposure score."""
     user_features: tuple[FeaturePart, ...] = ()

@@ -25,13 +25,7 @@ FloatArray = npt.NDArray[np.floating]
 
 
 class FeatureMaps(torch.nn.Module):
-    """The features of a data set in a model: their settings, and what is learned from them.
-
-    Args:
-        items: features of items, None for none.
-        users: features of users, None for none.
-        settings: those of the configuration.
-    """
+    """The features of a data set in a model: their settings, and what is learned from them."""
 
     def __init__(self, items: Features | None, users: Features | None, settings: FeatureSettings) -> None:
         super().__init__()
@@ -87,15 +81,7 @@ class FeatureMaps(torch.nn.Module):
     def explained(
         self, told: Explanation, fitted: SpectralFilter, user: UserEdges, number: int, item: int
     ) -> Explanation:
-        """Return an explanation that names features.
-
-        Args:
-            told: without them.
-            fitted: the filter in force.
-            user: the one user.
-            number: of the user.
-            item: by its number.
-        """
+        """Return the explanation ``told`` with the parts of features of the user ``number`` and of ``item``."""
         found = gains(fitted, self.settings.feature_gain).cpu().numpy()
         return explained(
             told,
@@ -120,16 +106,9 @@ def explained(
     of_item: tuple[Features | None, int, FloatArray, FloatArray],
     of_user: tuple[Features | None, int, FloatArray],
 ) -> Explanation:
-    """Return an explanation that names features.
-
-    Args:
-        told: without them.
-        fitted: the filter in force.
-        user: the one user.
-        of_item: features of items, the number of the item, the map from features to factors and log counts
-            ``[n_features, k + 2]``, and what predicted factors are multiplied by, ``[k]``.
-        of_user: features of users, the number of the user, and the map from features to R V ``[n_features, k]``.
-    """
+    """Return the explanation ``told`` with the features' parts."""
+    # of_item: features, number, map to factors and log counts [n_features, k + 2], gain of predicted factors [k]
+    # of_user: features, number, map to R V [n_features, k]
     items, item, item_map, gain = of_item
     users, number, user_map = of_user
     scale = 1.0

@@ -39,8 +39,8 @@ USER_RIDGES = (10.0, 100.0, 1000.0, 10000.0)
 WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Edges that a prediction counts as; 0 is tried first, and holds unless another is better by a standard error."""
 LIFTS = (0.3, 0.6, 1.5, 2.0, 3.0, 5.0)
-"""What scores of predicted items are multiplied by among all; 1 holds unless another is better by a standard error.
-Those below 1 are for predictions whose scale was chosen among new items, where it is of no account."""
+"""Factors of predicted items' scores among all; 1 holds unless another is better by a standard error."""
+# those below 1 are for predictions whose scale was chosen among new items alone
 
 
 @dataclass(frozen=True)
@@ -63,25 +63,9 @@ def tune_features(
     fixed: Collection[str] = (),
     fitted: SpectralFilter | None = None,
 ) -> FeatureSearchResult:
-    """Choose the settings of predictions; a tie leaves features out of what has edges.
-
-    Items: a fifth of those with features lose their edges, the filter is fitted to the rest, and ridge, gain and
-    popularity are those that rank the cold ones best for the users who like some of them. Where features explain next
-    to nothing of the factors of these items, nothing is predicted. Users: the validation users are predicted from the
-    others. The weights of predictions beside edges are chosen on the validation likes, and so is what the scores of new
-    items are multiplied by: where new items are among those likes as they are, else with the items that were made cold.
-
-    Args:
-        graph: the training graph.
-        validation: users and held-out likes.
-        settings: of the filter, chosen before.
-        items: features ``[n_items, n_features]``; None for none.
-        users: the same of users.
-        start: values of what is not tried.
-        iterations: of a decomposition.
-        fixed: names of settings that stay as they are in ``start``.
-        fitted: the filter, if it was fitted to the graph before.
-    """
+    """Choose the settings of predictions, but for ``fixed``; a tie leaves features out of what has edges."""
+    # items: a fifth of those with features lose their edges, and ridge, gain and popularity are what ranks these best;
+    # users: the validation users are predicted from the others; then weights and lift are chosen on validation likes
     search = _FeatureSearch(graph, validation, settings, start, iterations, frozenset(fixed), fitted)
     if items is not None:
         search.items(items)
@@ -193,15 +177,7 @@ class _FeatureSearch:
         first: float,
         steps: Iterable[Sequence[float]],
     ) -> None:
-        """Choose how much a prediction counts: as ``first`` says, unless another value is clearly better.
-
-        Args:
-            name: of the setting.
-            of: gives the scoring with some settings.
-            validation: what is ranked.
-            first: the value that holds.
-            steps: further values, those of a step together, as long as there is hope.
-        """
+        """Choose a setting: it is ``first`` unless one of ``steps``, tried while there is hope, is clearly better."""
         if name in self.fixed:
             return
         leading = _changed(self.best, name, first)

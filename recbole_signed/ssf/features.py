@@ -1,11 +1,9 @@
 r"""What features say of items and users that have few edges or none.
 
-Items: the factor of an item is the mean of that of its edges and of the one that its features predict,
-:math:`V'_i = (d_i V_i + c\, F_i W) / (d_i + c)`, with :math:`W = (F^T F + \lambda I)^{-1} F^T V` over the items with
-edges: sums over items, so they can be counted in parts and taken back. Likes and dislikes are predicted in the same way
-(by their logarithms), and count as :math:`c / (d_i + c)` of themselves in popularity and like rate, so that a new item
-starts where items like it are. Users: the fold-in :math:`R_u V` of a user without edges is predicted from its features
-by the same sums over users.
+Items: :math:`V'_i = (d_i V_i + c\, F_i W) / (d_i + c)` with :math:`W = (F^T F + \lambda I)^{-1} F^T V` over the items
+with edges. Likes and dislikes are predicted in the same way, by their logarithms, and count as
+:math:`c / (d_i + c)` of themselves in popularity and like rate. Users: the fold-in :math:`R_u V` of a user without
+edges is predicted by the same sums over users. Sums are counted in parts and taken back.
 """
 
 from __future__ import annotations
@@ -28,19 +26,14 @@ from recbole_signed.ssf.user_edges import UserPrior
 SMALLEST_GAIN = 0.01
 """Singular values, over the largest, below which the gain of a prediction grows no more."""
 MOST_LOG = 30.0
-"""Logarithm of more likes than any item has: what is predicted beyond it, of features far from all others, counts as
-it, where the likes would be infinite."""
+"""Largest predicted log count: features far from all others would predict infinitely many likes."""
 MAP_USERS = 5_000
 """Users that the prediction of users is learned from at most: there are fewer features than that."""
 
 
 @dataclass(frozen=True)
 class FeatureSettings(NumberSettings):
-    """The parameters of predictions from features; in brackets their letters in the formulas.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
+    """The parameters of predictions from features, by their letters; a value out of its range is a UsageError."""
 
     predict_items: int = 1
     """1: items without an edge get what their features predict; 0: features of items are not used."""
@@ -78,14 +71,7 @@ def item_sums(fitted: SpectralFilter, features: sp.csr_matrix) -> RidgeSums:
 def user_sums(
     fitted: SpectralFilter, graph: SignedGraph, features: sp.csr_matrix, left_out: npt.NDArray[np.integer] | None = None
 ) -> RidgeSums:
-    """Return the sums over users with edges and features: of their fold-in before the response.
-
-    Args:
-        fitted: the filter.
-        graph: the edges of all users.
-        features: ``[n_users, n_features]``.
-        left_out: users that are not counted.
-    """
+    """Return the sums over users with edges and features, but for ``left_out``: of the fold-in before the response."""
     chosen = np.diff(features.indptr) > 0
     chosen &= (np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)) > 0
     if left_out is not None:
@@ -128,14 +114,7 @@ class ItemPrediction:
     def of(
         cls, fitted: SpectralFilter, features: sp.csr_matrix, learned: npt.NDArray[np.float32], s: FeatureSettings
     ) -> ItemPrediction:
-        """Predict.
-
-        Args:
-            fitted: the filter; its counters say which items have edges.
-            features: ``[n_items, n_features]``.
-            learned: the map that :func:`item_sums` lead to, ``[n_features, k + 2]``.
-            s: the settings.
-        """
+        """Predict by the map that :func:`item_sums` lead to, ``[n_features, k + 2]``."""
         wanted = np.diff(features.indptr) > 0
         if not s.feature_weight:
             wanted &= ~fitted.known().cpu().numpy()

@@ -1,9 +1,7 @@
 r"""The signed spectral filter: what SSF computes, free of RecBole.
 
 A user is the fold-in of its own edges, a row of the exposure matrix: :math:`z_u = f_u(S) \odot (R_u V)`. Score of an
-item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i` (see the functions below).
-Everything that is kept is per item: ``k + 2`` floats. Models and learners score by this class; those that know order
-and trend by one that is made of it (``order.py``).
+item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i`. What is kept is per item: ``k + 2`` floats.
 """
 
 from __future__ import annotations
@@ -56,16 +54,7 @@ class Exposure:
         return cls(users.matrix(counters, settings), counters, float(len(active)), median, graph)
 
     def factors(self, k: int, degree: int, start: torch.Tensor | None = None) -> RightFactors:
-        """Return the singular pairs of the matrix, which are those of its users and items by their keys.
-
-        All that a sum or a random start depends on goes by the keys, so the result is the same to the last bit in any
-        order of users and items.
-
-        Args:
-            k: how many.
-            degree: see :func:`~recbole_signed.graph.leading_factors`.
-            start: the ``block`` of a similar matrix.
-        """
+        """Return the ``k`` singular pairs, found by keys: the same to the last bit in any order of the graph."""
         graph = self.graph
         if graph.user_keys is None or graph.item_keys is None:
             return leading_factors(self.matrix, k, degree=degree, start=start)
@@ -98,8 +87,7 @@ class Exposure:
 class SpectralFilter:
     """A fitted filter: singular pairs of the training graph, what is known of each item, and the settings.
 
-    Users are given by their edges, as a graph or as :class:`UserEdges`; all that follows is
-    :meth:`exposure` and :meth:`finished`.
+    Users are given by their edges, as a graph or as :class:`UserEdges`.
     """
 
     vectors: torch.Tensor
@@ -177,9 +165,10 @@ class SpectralFilter:
     def response(self, degrees: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`f_u(s) = s^p / (1 + (s_c/s)^q (\tilde d/d_u)^\delta)`, ``[n_users, k]``.
 
-        A Butterworth low-pass filter of the singular values, over the largest one, whose band widens with the user's
-        degree :math:`d_u` over the median :math:`\tilde d`. By logarithms, which neither overflow nor divide by 0.
+        A Butterworth low-pass filter of the singular values over the largest one; its band widens with the degree
+        :math:`d_u` of a user over the median :math:`\tilde d`.
         """
+        # by logarithms, which neither overflow nor divide by 0
         gain, passes = self._band
         activity = (degrees.clamp(min=0.5) / self.median_degree).log_()[:, None]
         return torch.sigmoid(passes + self.settings.activity_exponent * activity).mul_(gain)
@@ -218,11 +207,7 @@ class SpectralFilter:
 
     @cached_property
     def prior(self) -> torch.Tensor:
-        """Popularity's share of the score, ``[n_items]``, and that unknown items come last.
-
-        Its scale is the root mean square length of the users' factors, were all of median degree, times that of
-        the items'. It follows from the singular values, so that no user has to be kept or drawn.
-        """
+        """Popularity on the scale of a typical exposure score, ``[n_items]``; unknown items come last."""
         return self._prior(self.counters)
 
     def _prior(self, counters: ItemCounters) -> torch.Tensor:
@@ -236,11 +221,7 @@ class SpectralFilter:
         return self._prior(replace(self.counters, expected=expected and replace(expected, popularity=0.0)))
 
     def strangers(self, factors: torch.Tensor) -> torch.Tensor | None:
-        """Return of which users, with factors ``[n_users, k]``, nothing is known: no edge and no feature gave them any.
-
-        Returns:
-            bool ``[n_users, 1]``; None where it is of no account, see :meth:`prior_for`.
-        """
+        """Return which users' factors are 0, bool ``[n_users, 1]``; None where no popularity is predicted."""
         if self.counters.expected is None or not self.counters.expected.popularity:
             return None
         return ~factors.any(dim=-1, keepdim=True)
@@ -248,24 +229,14 @@ class SpectralFilter:
     def prior_for(
         self, strangers: torch.Tensor | None = None, items: torch.Tensor | slice = slice(None)
     ) -> torch.Tensor:
-        """Return :attr:`prior` as users have it.
-
-        A further share of predicted popularity is on the scale of exposure scores. For a user of whom nothing is known,
-        whose exposure scores are all 0, it would put predicted items before all others.
-
-        Args:
-            strangers: see :meth:`strangers`, ``[..., 1]``; None: something is known of all users.
-            items: int64 ``[..., n]`` or ``[n]``, or a range of them.
-        """
+        """Return :attr:`prior` of ``items``, without predicted popularity for :meth:`strangers`."""
+        # it is on the scale of exposure scores, which are all 0 for them: predicted items would come before all others
         prior = self.prior[items]
         return prior if strangers is None else torch.where(strangers, self._prior_of_strangers[items], prior)
 
     @cached_property
     def user_energy(self) -> float:
-        """The mean square length of the users' factors, were all users of median degree; 0 without any.
-
-        As the vectors are orthonormal, it is also the mean over users of the sum of squares of their scores.
-        """
+        """Mean square length of the users' factors, were all users of median degree; 0 without any."""
         if not (self.k and self.n_users):
             return 0.0
         median = self.response(torch.tensor([self.median_degree], device=self.values.device))[0]
@@ -294,14 +265,7 @@ class SpectralFilter:
         out: torch.Tensor | None = None,
         strangers: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the scores that exposure scores come to.
-
-        Args:
-            exposure: of all items, ``[n_users, n_items]``; else of ``items``, in the same shape.
-            items: int64, or a range of them; None for all.
-            out: where the scores are put; may be ``exposure``.
-            strangers: of which users nothing is known, see :meth:`strangers`.
-        """
+        """Return the scores that exposure scores, of all items or ``items``, come to; ``out`` may be ``exposure``."""
         every = slice(None) if items is None else items
         prior = self.prior_for(strangers, every)
         if isinstance(every, slice):
@@ -315,12 +279,7 @@ class SpectralFilter:
         return scores if aversion is None else scores.div_(torch.where(scores < 0, aversion.square(), 1.0))
 
     def scores(self, users: SignedGraph | UserEdges, added: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the scores of all items for any users, given by their edges, ``[n_users, n_items]``.
-
-        Args:
-            users: known or new.
-            added: exposure scores from elsewhere, ``[n_users, n_items]``.
-        """
+        """Return the scores of all items for any users, with ``added`` exposure scores, ``[n_users, n_items]``."""
         factors = self.fold_in(users)
         exposure = self.exposure_of(factors)
         if added is not None:
@@ -330,13 +289,7 @@ class SpectralFilter:
     def pair_scores(
         self, users: SignedGraph | UserEdges, items: torch.Tensor, added: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the scores of some items for each user, ``[n_users, m]``, as :meth:`scores` does for all.
-
-        Args:
-            users: known or new.
-            items: int64 ``[n_users, m]``.
-            added: exposure scores from elsewhere, ``[n_users, m]``.
-        """
+        """Return the scores of ``items`` for each user, with ``added`` exposure scores, all ``[n_users, m]``."""
         factors = self.fold_in(users)
         return self.scores_of(factors, items, added, self.strangers(factors))
 
@@ -347,21 +300,12 @@ class SpectralFilter:
         added: torch.Tensor | None = None,
         strangers: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the scores of some items for users by their factors, ``[n_users, m]``.
-
-        Args:
-            factors: of the users, ``[n_users, <= k]``.
-            items: int64 ``[n_users, m]``.
-            added: exposure scores from elsewhere, ``[n_users, m]``.
-            strangers: see :meth:`strangers`.
-        """
+        """Return the scores of ``items``, ``[n_users, m]``, for users by their factors ``[n_users, <= k]``."""
         exposure = (self.vectors[items][..., : factors.shape[1]] @ factors[..., None])[..., 0]
         return self.finished(exposure if added is None else exposure + added, items, strangers=strangers)
 
     def top(self, users: SignedGraph, k: int = 20, hide: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` best items of each user and their scores, two ``[n_users, <= k]``, best first.
-
-        In pieces: never the scores of all users at once.
 
         Args:
             users: any users, known or new.
@@ -404,13 +348,7 @@ class SpectralFilter:
         return best
 
     def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
-        """Return what each edge of the one user in ``user`` adds to the score of ``item``.
-
-        Args:
-            user: with its edges.
-            item: by its number.
-            edges: the same as the filter reads it, with the order of time and what features say where they are known.
-        """
+        """Return what each edge of a user adds to the score of ``item``; ``edges``: the user as the filter reads it."""
         edges = self.edges(user) if edges is None else edges
         items, signs, entries = self._edges_of(user)
         band = self.response(self.degrees(edges))[0] * self.vectors[item, : self.k]
@@ -437,10 +375,8 @@ class SpectralFilter:
         return factor / float(self.aversion[item]) ** 2 if self.aversion is not None and score < 0 else factor
 
     def _edges_of(self, user: SignedGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return items, signs and entries in R of one user's edges, ``[n_edges]`` each: likes, dislikes, neutral ones.
-
-        An item that the user both likes and dislikes has two edges, whose entries add up to the one of R.
-        """
+        """Return items, signs and entries in R of a user's edges, ``[n_edges]`` each: likes, dislikes, neutral."""
+        # an item both liked and disliked has two edges, whose entries add up to the one of R
         sides = {1: user.likes, -1: user.dislikes}
         if user.neutrals is not None:
             sides[0] = user.neutrals

@@ -14,8 +14,7 @@ from recbole_signed.graph.spectral import inverse_power
 from recbole_signed.ssf.settings import FilterSettings
 
 UNKNOWN = -1e20
-"""Score of an item that nobody has an edge to: finite, so that all arithmetic holds, and below every other score. It
-depends on nothing else, so all scores, those of some pairs, and the best k agree on it."""
+"""Score of an item without edges: finite and below every other, so that all ways to score agree on it."""
 
 LARGEST = 1e30
 """What the power of a degree is at most, so that the scores of the most popular items stay finite."""
@@ -98,17 +97,8 @@ class ItemCounters:
         return self._rates(s, *self._counts(None))
 
     def factor(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
-        r"""Return :math:`v_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, degrees smoothed; lifted where predicted.
-
-        It is for scores of 0 and above; in those below, :meth:`aversion` has the opposite effect.
-
-        Args:
-            s: the settings.
-            items: of which items, int64; None for all.
-
-        Returns:
-            1 for unknown items; None where it is 1 for all.
-        """
+        r"""Return :math:`v_i^g (d_i / \text{mean } d)^\pi`, ``[n_items]``, lifted where predicted; None for ones."""
+        # for scores of 0 and above: in those below, the aversion has the opposite effect
         lift = 1.0 if self.expected is None else self.expected.lift
         if not self.n_known or (lift == 1 and not (s.dislike_aversion or s.popularity_exponent)):
             return None
@@ -127,15 +117,7 @@ class ItemCounters:
         return result
 
     def aversion(self, s: FilterSettings, items: torch.Tensor | None = None) -> torch.Tensor | None:
-        r"""Return :math:`v_i^g`, ``[n_items]``, see :func:`~recbole_signed.graph.aversion_factors`.
-
-        Args:
-            s: the settings.
-            items: of which items, int64; None for all.
-
-        Returns:
-            1 for unknown items; None where it is 1 for all.
-        """
+        """Return :math:`v_i^g`, ``[n_items]``, 1 for unknown items; None where it is 1 for all."""
         if not (self.n_known and s.dislike_aversion):
             return None
         result = self._aversion(s, *self._counts(items))

@@ -1,11 +1,9 @@
 r"""Item factors learned by least squares, from the singular vectors of a signed filter on.
 
-The filter adds up what each of a user's edges says; two edges that say the same count twice. The least-squares model
-of the same edges does not: its items are :math:`H \leftarrow` one pass of alternation (``least_squares.py``) from the
-singular vectors, a user is the ridge regression of its own edges on them,
+Items are :math:`H \leftarrow` one pass of alternation (``least_squares.py``) from the singular vectors. A user is the
+ridge regression of its own edges on them, in which two edges that say the same do not count twice,
 :math:`z_u = (a_0 H^T H + \sum_j a_j h_j h_j^T + \lambda c_u I)^{-1} \sum_j a_j y_j h_j`, and :math:`z_u \cdot h_i` is
 added to the filter's score. Dislikes weigh :math:`|w|` and have the sign of the filter's w as their target.
-There is no user table here either. :func:`tune_learned` chooses the parameters on the validation part.
 """
 
 from __future__ import annotations
@@ -34,11 +32,7 @@ SHARES = (0.3, 0.6, 1.0, 1.5)
 
 @dataclass(frozen=True)
 class LearnedSettings(NumberSettings):
-    """The parameters of the learned items.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
+    """The parameters of the learned items; a value out of its range is a UsageError."""
 
     learned_rank: int = 64
     """Number of factors; fewer where the filter has fewer singular vectors."""
@@ -101,10 +95,8 @@ class LearnedItems:
         return self.problem.half_step(users.likes, users.dislikes, self.factors, self.gram) * self.unit
 
     def contributions(self, user: SignedGraph, item: int) -> np.ndarray:
-        """Return what each edge of one user adds to the score of ``item``: likes, then dislikes, float64 ``[edges]``.
-
-        The ridge regression is linear in the targets, so these add up to ``fold_in(user) @ factors[item]``.
-        """
+        """Return what each edge of one user adds to the score of ``item``: likes, then dislikes, ``[edges]``."""
+        # the ridge regression is linear in the targets, so these add up to fold_in(user) @ factors[item]
         sides = user.likes.indices, user.dislikes.indices
         own = self.factors[np.concatenate(sides)].double()
         weights, pulls = (
@@ -121,15 +113,7 @@ class LearnedItems:
         return (self.unit * pulls * (own @ solved)).numpy()
 
     def explained(self, told: Explanation, user: SignedGraph, item: int, share: float, score: float) -> Explanation:
-        """Return the explanation of the sum of a filter's score and ``share`` of the learned one.
-
-        Args:
-            told: that of the filter's score: likes, then dislikes, then neutral edges, which are not learned from.
-            user: the one user.
-            item: whose score.
-            share: of the learned score in the sum.
-            score: the sum, as it is ranked by.
-        """
+        """Return the explanation of ``score``: of the filter's, which ``told`` explains, plus ``share`` of ours."""
         own = share * self.contributions(user, item)
         contributions = told.contributions.copy()
         contributions[: len(own)] += own
@@ -148,10 +132,7 @@ def start_of(fitted: SpectralFilter, rank: int) -> torch.Tensor:
 
 
 def unit_of(fitted: SpectralFilter, user_gram: torch.Tensor, item_gram: torch.Tensor) -> float:
-    """Return the factor that gives the learned scores the root mean square of the filter's, over users and items.
-
-    ``user_gram``: that of the users that the last items came from, ``[d, d]``, which no one has to keep.
-    """
+    """Return what gives the learned scores the filter's root mean square; the grams are ``[d, d]``."""
     learned = float((user_gram.double() * item_gram.double()).sum()) / max(fitted.n_users, 1.0)
     return (fitted.user_energy / learned) ** 0.5 if learned > 0 else 0.0
 
@@ -175,16 +156,7 @@ def tune_learned(
     iterations: int,
     fixed: Iterable[str] = (),
 ) -> TunedLearned:
-    """Choose regularisation and share of the learned items, then what multiplies the sum; share 0 is tried too.
-
-    Args:
-        graph: the training graph.
-        validation: users and held-out likes.
-        found: what was chosen for the filter alone.
-        start: values of what is not tried.
-        iterations: of the filter's decomposition.
-        fixed: names of settings, of the filter or the learned items, that stay as they are.
-    """
+    """Choose regularisation and share of the learned items, then what multiplies the sum; share 0 is tried too."""
     fixed = frozenset(fixed)
     regularisations = (start.learned_regularisation,) if "learned_regularisation" in fixed else REGULARISATIONS
     shares = (start.learned_share,) if "learned_share" in fixed else (0.0, *SHARES)

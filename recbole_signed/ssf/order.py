@@ -1,7 +1,7 @@
 r"""SSF-T's score: a log-linear sum of taste, order and trend.
 
-:math:`s_{ui} = \sum_f w_f x_f(u, i)`, and the probability that the next like of u is i is the softmax of it over the
-items. The features x, each a logarithm:
+:math:`s_{ui} = \sum_f w_f x_f(u, i)`; the next like of u is i with the probability of the softmax over the items. The
+features x, each a logarithm, are counters or fold-ins of the user's own verdicts:
 
 * ``taste``: :math:`\log(1 + 5\, e_{ui})`, with SSF's exposure score e over its root mean square over the items;
 * ``transition``: :math:`\log(1 + t_{ui})`, the same of what the low-rank transition (``transition.py``) gives;
@@ -12,11 +12,8 @@ items. The features x, each a logarithm:
 * ``popularity`` and the trends: logarithms of the likes of i, and of its exposures or likes that forget at several
   half-lives.
 
-The weights are fitted in ``order_weights.py``. All features are counters or fold-ins of the user's own verdicts.
-
-Decayed transition counts with smoothing and pooling are those of PCTM (arXiv 2608.19833), which multiplies one such
-term by popularity; here there are several, low-rank ones beside them, dislikes count as exposures, and the weights are
-fitted.
+The weights are fitted in ``order_weights.py``. Decayed, smoothed, pooled counts are those of PCTM (arXiv 2608.19833),
+which multiplies one such term by popularity.
 """
 
 from __future__ import annotations
@@ -58,8 +55,7 @@ LIFT = 10.0
 SMOOTHING = 5.0
 """Pairs of no item that are added to those of each item."""
 RECENT, LONG, LAST = (0.8, 20), (0.9, 50), (0.5, 8)
-"""Weight of a verdict against one that is a moment later, and how many moments count, in ``next`` and ``before``, in
-``around``, and in ``last``."""
+"""Weight of a verdict against one a moment later, and how many count: in next and before, in around, in last."""
 STEPS = 256
 """Items that ``around`` goes on from at most: those with most of the first step."""
 COUNT, PRESENT_COUNT = 0.5, 0.05
@@ -73,16 +69,11 @@ PRESET = (
     *(1.0, 0.5, 0.4, 0.2, 0.1, 0.2),
     *(0.4, 0.1, 0.1, 0.3, 0.0, 0.2, 0.6),
 )
-"""Weights where there is nothing to fit them to: of items, of the other features, and of items for users without a
-verdict."""
+"""Weights without a fit: of items, of the other features, and of items for users without a verdict."""
 
 
 def weights_of(given: Any) -> Weights:
-    """Return weights that are given as a list, or :data:`PRESET` for None.
-
-    Raises:
-        UsageError: they are no numbers, or not as many as there are features.
-    """
+    """Return weights that are given as a list, :data:`PRESET` for None; raise UsageError for a wrong list."""
     try:
         found = np.asarray(PRESET if given is None else given, dtype=np.float64)
     except (TypeError, ValueError):
@@ -99,15 +90,7 @@ def recent_of(
     n_items: int,
     since: float = 0.0,
 ) -> torch.Tensor:
-    """Return what is left of the exposures of items by :data:`TRENDS`, float64 ``[n_trends, n_items]``.
-
-    Args:
-        item: of each exposure.
-        time: of each, in milliseconds.
-        like: whether it is a like.
-        n_items: number of items.
-        since: milliseconds; exposures from before are left out; 0 for none.
-    """
+    """Return what is left of exposures since ``since`` (ms, as ``time``) by :data:`TRENDS`, ``[n_trends, n_items]``."""
     kinds = {True: (item[like], time[like]), False: (item, time)}
     counts = [RecentCounts.of(*kinds[likes], life, n_items, since or -np.inf).counts for life, likes in TRENDS]
     return torch.from_numpy(np.stack(counts))
@@ -222,13 +205,8 @@ class OrderFilter:
     def _sums(
         self, recent: sp.csr_matrix, long: sp.csr_matrix | None, through: npt.NDArray[np.bool_] | None = None
     ) -> Iterator[FloatArray]:
-        """Give q of ``next``, ``before`` and ``around``, linear in the rows, ``[n, n_items]`` each.
-
-        Args:
-            recent: weights of verdicts for the first two.
-            long: the same for the third; None: it is 0.
-            through: the items that it goes on from, ``[n_items]``; None: for each row those with most.
-        """
+        """Give q of ``next`` and ``before``, of ``recent``, and of ``around``, of ``long``, ``[n, n_items]`` each."""
+        # around goes on from the items `through`, [n_items], or from those with most of each row
         counts = self.order.pairs
         yield counts.follow(recent, SMOOTHING)
         yield counts.follow(recent, SMOOTHING, before=True)
@@ -290,15 +268,8 @@ class OrderFilter:
         return (self.items if items is None else self.items[items]).expand_as(exposure).clone()
 
     def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
-        """Return what each edge of the one user in ``user`` adds to the score of ``item``.
-
-        A logarithm is divided among the edges by their parts of what it is taken of.
-
-        Args:
-            user: with its edges.
-            item: by its number.
-            edges: the same as the filter reads it, with the order of time.
-        """
+        """Return what each edge of a user adds to the score of ``item``; ``edges``: the user as the filter reads it."""
+        # a logarithm is divided among the edges by their parts of what it is taken of
         edges = self.edges(user) if edges is None else edges
         told = self.taste.explain(user, item, edges)
         taste = _divided(told.contributions, float(told.contributions.sum()) + told.from_features)

@@ -1,7 +1,6 @@
-r"""The weights of SSF-T's score, fitted to held-out likes.
+"""The weights of SSF-T's score: of maximum likelihood of held-out likes, times factors chosen by NDCG.
 
-First those under which the likes are most likely: the negative log-likelihood is convex in them, so there is one
-minimum for each data set. Then a few factors of them are tried by NDCG (:func:`sharpened`).
+The negative log-likelihood is convex in them, so there is one minimum for each data set.
 """
 
 from __future__ import annotations
@@ -46,8 +45,7 @@ class Likes:
     features: torch.Tensor
     """float32 ``[n_users, n_features, n_candidates]``."""
     offset: torch.Tensor
-    """What is added to the scores, ``[n_users, n_candidates]``: -inf for what is hidden, and the logarithm of how many
-    items one that was drawn stands for."""
+    """``[n_users, n_candidates]``: -inf for what is hidden, else the log of how many items one stands for."""
     user: torch.Tensor
     """int64 ``[n_likes]``."""
     place: torch.Tensor
@@ -57,13 +55,7 @@ class Likes:
 
     @classmethod
     def of(cls, made: OrderFilter, users: Callable[[slice], UserEdges], validation: Validation) -> Likes:
-        """Work out the features for the first users of a validation.
-
-        Args:
-            made: whose features; its weights are not used.
-            users: gives the users of a range of rows.
-            validation: held-out likes.
-        """
+        """Work out the features for the first users of a validation; the weights of ``made`` are not used."""
         n_items = validation.users.n_items
         items, offset = candidates(made)
         n_users = min(validation.n_users, max(CELLS // max(len(items), 1), 1))
@@ -97,10 +89,8 @@ class Likes:
 
 
 def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
-    """Return the items that a likelihood is of, ascending, and the logarithm of how many each stands for.
-
-    In a large catalogue half of :data:`MOST_ITEMS` are those with most exposures, and the others every so many-th.
-    """
+    """Return the items that a likelihood is of, ascending, and the logarithm of how many each stands for."""
+    # in a large catalogue half of MOST_ITEMS are those with most exposures, and the others every so many-th
     exposures = (made.taste.counters.likes + made.taste.counters.dislikes).cpu().numpy()
     known = np.flatnonzero(exposures > 0)
     if len(known) <= MOST_ITEMS:
@@ -121,8 +111,7 @@ class Fit:
     weights: Weights
     """By :data:`WEIGHTS`, float64 ``[n_weights]``."""
     information: npt.NDArray[np.float64] | None = None
-    """Second derivative of the negative log-likelihood of all likes that they were fitted to, float64 ``[n_weights,
-    n_weights]``, and of what they were held near to; 0 for a weight of which nothing is known; None: for all."""
+    """Second derivative of the loss, ``[n_weights, n_weights]``: 0 for an unknown weight; None: for all."""
 
     def part(self, place: slice) -> Fit:
         """Return some of the weights."""
@@ -130,17 +119,9 @@ class Fit:
 
 
 def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) -> Fit:
-    """Return the weights of maximum likelihood.
-
-    Those of users without a verdict are fitted to the likes of such users, or of all where these are few. ``around``,
-    which takes more time than the others together, has the weight 0 where it is not worth it, and where it had it.
-
-    Args:
-        likes: held-out ones.
-        before: what is known before them; None for :data:`PRESET`. The result is that of all likes together, up to the
-            third derivative of the likelihood of the earlier ones (Laplace's approximation).
-        worth: as how many users with a curvature of 1 a weight counts of whose certainty nothing is known.
-    """
+    """Return the weights of maximum likelihood of ``likes`` and, by Laplace's approximation, of those before."""
+    # those without a verdict: of such users, or of all where these are few; around, which is slow, is 0 if not worth it
+    # worth: as how many users with a curvature of 1 a weight counts whose certainty is unknown
     split, around = len(FEATURES), FEATURES.index("around")
     start = Fit(weights_of(None)) if before is None else before
     first, last = start.part(slice(split)), start.part(slice(split, None))
@@ -161,10 +142,7 @@ def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) 
 def _most_likely(
     likes: Likes, before: Fit, worth: float, left_out: int | None = None
 ) -> tuple[Weights, npt.NDArray[np.float64], float]:
-    """Return the weights of the features, their information, and the loss: one minimum, by Newton's method.
-
-    Each user has a like.
-    """
+    """Return the weights of the features, their information, and the loss, by Newton's method; all users have likes."""
     features, offset, n = likes.features, likes.offset, len(likes.features)
     known = np.zeros((features.shape[1],) * 2) if before.information is None else before.information
     if not n:
@@ -218,16 +196,9 @@ def _most_likely(
 
 
 def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
-    """Return the weights with those of some features multiplied by what ranks the likes best, and how many were tried.
-
-    What makes all likes most likely need not rank the first items best: by NDCG@20, the weights of items and of pairs
-    are tried at :data:`FACTORS` against those of products with vectors, and for users without a verdict those of trends
-    against popularity. A factor is taken where its gain is above its standard error.
-
-    Args:
-        likes: held-out ones.
-        weights: by :data:`WEIGHTS`.
-    """
+    """Return the weights with some multiplied by what ranks the likes best by NDCG@20, and how many were tried."""
+    # items and pairs against products with vectors; trends against popularity for users without a verdict; a factor is
+    # taken where its gain is above its standard error
     found, tried = weights.copy(), 0
     pairs, end = len(ITEM) + len(DENSE), len(FEATURES)
     alone = likes.alone if int(likes.alone.sum()) >= ENOUGH else torch.zeros_like(likes.alone)

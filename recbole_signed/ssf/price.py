@@ -31,21 +31,10 @@ def spend(
     timed: bool,
     fixed: Collection[str] = (),
 ) -> FilterSettings:
-    """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without.
-
-    Half of the price is for the personal verdict, where times tell which dislikes are new: without them what a new one
-    costs can't be measured, and the strength of ``start`` holds. The aversion has what is left. A dislike lifts nothing
-    that is near it whatever that costs: with any price at all the strength is the least of :data:`STRENGTHS` or more,
-    and the aversion has half of the price still.
-
-    Args:
-        at: the model.
-        validation: users and held-out likes; where its metric counts dislikes, that has chosen, and nothing is spent.
-        start: what is best by the metric, with the preset strength.
-        price: from 0 to 1; with 0 the strength can be 0.
-        timed: whether the times of dislikes are known.
-        fixed: names of settings that stay as they are.
-    """
+    """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without."""
+    # half is for the personal verdict, where timed dislikes tell what a new one costs, the rest for the aversion; with
+    # any price the strength is the least of STRENGTHS or more, as a dislike must lift nothing near it; a metric that
+    # counts dislikes has chosen, and nothing is spent
 
     def value(**changes: Any) -> float:
         return float(validation.values([at(replace(start, **changes))]).mean())

@@ -51,8 +51,7 @@ SEARCH_EDGES = 4_000_000
 PART_RANK, PART_PASSES = 128, 2
 """How many singular vectors are looked at there, and passes from one decomposition to the next; all, and half, else."""
 PASSES = 2
-"""Times that both are gone through: what was tried already costs nothing. A search that tries more of them each with
-each finds better values on the users it sees, but on five of six data sets no better ones on others."""
+"""Times that all are gone through; more is no better on users that the search does not see."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +126,7 @@ class _Search:
         self.offer(self.decompose(settings))
 
     def offer(self, fit: _Fit, changes: Iterable[dict[str, Any]] = ({},)) -> float:
-        """Evaluate a decomposition with changes of its settings, keep the best, and return the best value of these.
-
-        What is fixed is left out of the changes.
-        """
+        """Evaluate a decomposition with changes, but for what is fixed; keep the best, and return their best value."""
         free = [{name: value for name, value in each.items() if name not in self.fixed} for each in changes]
         changed = [fit.fitted.changed(**each) for each in free]
         new = list({each.settings: each for each in changed if each.settings not in self.values}.values())
@@ -173,16 +169,7 @@ class _Search:
 def candidate(
     fitted: SpectralFilter, projected: torch.Tensor, validation: Validation, short: ShortVectors | None = None
 ) -> FactorCandidate:
-    """Return the scoring of a filter, given its :meth:`~SpectralFilter.project` of the validation users.
-
-    Filters whose exposure scores are the same share them.
-
-    Args:
-        fitted: the filter.
-        projected: ``[n_users, >= k]``.
-        validation: the users.
-        short: of the filter's vectors, for a large catalogue.
-    """
+    """Return the scoring of a filter by its projection of the validation users; equal exposure scores are shared."""
     spectral = tuple(value for name, value in vars(fitted.settings).items() if name not in FACTORS)
     strangers = fitted.strangers(projected[:, : fitted.k])
     factors = responding(fitted, projected, validation)
@@ -218,27 +205,11 @@ def tune(
     *,
     taste_alone: bool = False,
 ) -> SearchResult:
-    """Choose the settings with the highest metric on validation, one coordinate after the other.
-
-    Sign and size of the dislike weight come first, each with a coarse choice of responses, then the degree smoothing;
-    both need a decomposition, started from the one before. The rest is tried on the chosen decomposition: the response,
-    what the scores are multiplied by, and both again. ``degree_exponent`` and ``verdict_smoothing`` stay as they are,
-    and ``rank`` too: the last vectors of a fit at a lower rank are not those of a fit at a higher one, on which it
-    would have been measured.
-
-    By a metric in which dislikes have a price, all of that is done without the price first, then what costs little with
-    it, the dislike aversion before everything. A search that knows of the price from the start keeps dislikes away by
-    the weight and the response, which costs more likes than the aversion does.
-
-    Args:
-        graph: the training graph.
-        validation: users and held-out likes.
-        start: values of what is not tried yet.
-        iterations: of a decomposition that begins at random; those that begin from another one take half of it.
-        fixed: names of settings that stay as they are in ``start``; the others are chosen for them.
-        part: some users of a large graph, on which what needs many decompositions is chosen: weight and smoothing.
-        taste_alone: what the exposure scores are multiplied by, and popularity, are chosen elsewhere.
-    """
+    """Choose the settings with the highest metric on validation, but for ``fixed``, one coordinate after the other."""
+    # weight, with coarse responses, and degree smoothing need decompositions, on `part` of a large graph; then response
+    # and what multiplies the scores are tried, and both again; rank, degree exponent and verdict smoothing stay
+    # a metric with a price of dislikes first chooses without it: else weight and response, not the aversion, would keep
+    # dislikes away, at a higher cost of likes
     wanted, rank = start.rank, _rank(start.rank, graph)
     if part is None or validation.gamma:
         search = _Search(graph, validation, iterations, max(1, iterations // 2))

@@ -21,11 +21,7 @@ class NumberSettings:
 
     @classmethod
     def from_mapping(cls, values: Any) -> Self:
-        """Read the settings from anything with ``values[name]``; ``None`` stands for the default.
-
-        Raises:
-            UsageError: a value is not a number, or out of its range.
-        """
+        """Read the settings from ``values[name]``, None for the default; raise UsageError for a wrong value."""
         given: dict[str, Any] = {}
         for name, kind in cls._kinds().items():
             value = values[name]
@@ -35,11 +31,7 @@ class NumberSettings:
 
     @classmethod
     def split(cls, given: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Return the settings that are given by their names, and what is given beside them.
-
-        Raises:
-            UsageError: a value is not a number, or out of its range.
-        """
+        """Return the settings that are given by their names, and the rest; raise UsageError for a wrong value."""
         kinds = cls._kinds()
         own = {name: number_of(name, kinds[name], value) for name, value in given.items() if name in kinds}
         return cls(**own), {name: value for name, value in given.items() if name not in kinds}
@@ -66,11 +58,7 @@ class NumberSettings:
 
 
 def number_of(name: str, kind: Any, value: Any) -> Any:
-    """Return the value of a parameter as a number of some kind, float or int.
-
-    Raises:
-        UsageError: it is not a number, or not a whole one where the kind is int.
-    """
+    """Return the value of a parameter as a float or int; raise UsageError where it is not such a number."""
     try:
         number = kind(value)
         fits = number == number and (kind is not int or number == float(value))

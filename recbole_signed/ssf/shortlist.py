@@ -1,11 +1,7 @@
-r"""The best items of users in a large catalogue: a product in bfloat16 gives a shortlist, exact scores order it.
+"""The best items of users in a large catalogue: a product in bfloat16 gives a shortlist, exact scores order it.
 
-On processors with instructions for bfloat16 the product of users and items takes a fifth of the time of float32. Its
-scores are wrong by some thousandths, which is less than what lies between the best items and those after them. So the
-items that come into question are taken from it, and scored exactly; a user for whom too few of them were taken, as the
-error of those that were shows, is scored exactly as a whole.
-
-Several ways to score are compared on some users at a time (:class:`Pieces`), with what they share worked out once.
+The product takes a fifth of the time of float32, with errors of some thousandths; a user for whom the error on the
+shortlist leaves doubt is scored exactly as a whole.
 """
 
 from __future__ import annotations
@@ -47,10 +43,7 @@ class Rooms:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Some users, and what the scores of several candidates for them have in common, worked out once.
-
-    Of what was made the two that were asked for last are kept: candidates that share something stand side by side.
-    """
+    """Some users, and what the scores of candidates for them share: the last two things made are kept."""
 
     rows: slice
     made: dict[Hashable, torch.Tensor] = field(default_factory=dict)
@@ -61,13 +54,7 @@ class Pieces:
         return self.rooms.take(name, (self.rows.stop - self.rows.start, n_items), dtype)
 
     def of(self, key: Hashable, make: Callable[[slice], torch.Tensor], *, alone: bool = False) -> torch.Tensor:
-        """Return ``make(rows)``, made by the first who asks for ``key``; it must not be changed.
-
-        Args:
-            key: what it is made of.
-            make: makes it.
-            alone: nothing else is kept beside it.
-        """
+        """Return ``make(rows)``, made once for a key, not to be changed; ``alone``: nothing is kept beside it."""
         found = self.made.pop(key, None)
         for oldest in list(self.made)[: len(self.made) if alone else -1]:
             del self.made[oldest]
@@ -76,18 +63,11 @@ class Pieces:
 
 
 Candidate = Callable[[Pieces], torch.Tensor]
-"""Gives the scores of all items for the users of some pieces, ``[rows, n_items]``; they are used up.
-
-A :class:`FactorCandidate` may also find the best items without them.
-"""
+"""Gives the scores of all items for some users, ``[rows, n_items]``; they are used up."""
 
 
 class ShortVectors:
-    """Item vectors in bfloat16, made when they are first needed.
-
-    Args:
-        vectors: float32 ``[n_items, k]``, on the CPU or another device.
-    """
+    """Item vectors in bfloat16, made when they are first needed, of float32 ``[n_items, k]``."""
 
     def __init__(self, vectors: torch.Tensor) -> None:
         self.vectors = vectors
@@ -148,13 +128,7 @@ class Shortlist:
 
     @classmethod
     def of(cls, approximate: torch.Tensor, k: int, exact: Callable[[torch.Tensor], torch.Tensor]) -> Shortlist:
-        """Take the items of the largest approximate scores.
-
-        Args:
-            approximate: of all items, bfloat16 ``[n_users, n_items]``; -inf for what is hidden.
-            k: how many of the best items are wanted.
-            exact: gives the scores of items, ``[n_users, c]`` both.
-        """
+        """Take the items of the largest scores, bfloat16 ``[n_users, n_items]``; ``exact`` scores them again."""
         near, items = largest_positive(approximate, shortlisted(k))
         scores = exact(items)
         error, last = (scores - near).abs_().amax(dim=1), scores.topk(k, dim=1).values[:, -1]
@@ -196,13 +170,7 @@ class FactorCandidate:
     def best(
         self, pieces: Pieces, hide: Callable[[torch.Tensor], None], k: int
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return the ``k`` largest scores and their items, ``[rows, k]`` each; None where all scores are needed.
-
-        Args:
-            pieces: the users.
-            hide: sets the scores of what must not be recommended to -inf.
-            k: how many.
-        """
+        """Return the ``k`` largest scores and their items, ``[rows, k]`` each; None where all scores are needed."""
         short, n_items = self.short, self.users.n_items
         if short is None or not short.pay_for(k) or self.strangers is not None:
             return None
@@ -239,12 +207,7 @@ class FactorCandidate:
 
 
 class ListScores:
-    """Scores of users, exact wherever an evaluation of lists looks, and :data:`UNKNOWN` elsewhere.
-
-    Args:
-        fitted: the filter, without what features say of strangers.
-        short: of its vectors.
-    """
+    """Scores of users, exact wherever an evaluation of lists looks, and :data:`UNKNOWN` elsewhere."""
 
     def __init__(self, fitted: SpectralFilter, short: ShortVectors) -> None:
         self.fitted, self.short, self.line = fitted, short, Affine.of(fitted)
@@ -267,17 +230,8 @@ class ListScores:
         k: int,
         read: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor | None:
-        """Return scores of all items, ``[n_users, n_items]``, in memory that the next call uses again.
-
-        Args:
-            users: by their edges.
-            hidden: row and item of what must not be recommended, whose scores are -inf.
-            k: how many of the best items are wanted.
-            read: row and item of further scores that are looked at.
-
-        Returns:
-            The scores; None where there are too few items for lists that long.
-        """
+        """Return scores ``[n_users, n_items]``, overwritten by the next call; None for too few items."""
+        # exact are those of the best k, and of the pairs `read`, each (row, item); those of the pairs `hidden` are -inf
         if not self.short.pay_for(k):
             return None
         fitted, shape = self.fitted, (users.n_users, len(self.fitted.vectors))

@@ -40,11 +40,10 @@ class SSF(TrainingFreeRecommender):
     Butterworth response :math:`f_u`, :math:`v_i` that holds back disliked items, and the degree :math:`\bar d_i` over
     the mean (:class:`~recbole_signed.ssf.filter.SpectralFilter`).
 
-    With ``auto`` (the default) the trainer lets the model choose its parameters on the validation part, see
-    :meth:`tune`; without, or without a validation part, the values of the yaml hold. What the user sets (in a
-    configuration file, dictionary or command line, and not to null) always holds; the rest is chosen to go with it. A
-    fitted model keeps ``k + 2`` floats per item. An untrained one ranks by popularity. The fit runs on the CPU, scores
-    on ``device``.
+    With ``auto`` (the default) the model chooses its parameters on the validation part (:meth:`tune`); what the user
+    sets, and not to null, always holds. Without ``auto`` or a validation part the values of the yaml hold. A fitted
+    model keeps ``k + 2`` floats per item; an untrained one ranks by popularity. The fit runs on the CPU, scores on
+    ``device``.
 
     Attributes:
         given: names of the configuration keys that the user set.
@@ -175,10 +174,7 @@ class SSF(TrainingFreeRecommender):
         return found
 
     def fit(self) -> None:
-        """Fit to the training graph with the parameters in force.
-
-        The same edges give the same model, in whatever order rows, users and items come.
-        """
+        """Fit to the training graph with the parameters in force: the same in whatever order its rows and ids come."""
         self._fit_filter()
 
     def spend(self) -> None:
@@ -277,10 +273,7 @@ class SSF(TrainingFreeRecommender):
 
     @torch.no_grad()
     def judged(self, users: torch.Tensor) -> torch.Tensor:
-        """Return :meth:`score` with the personal verdict of the users, ``[batch, n_items]``.
-
-        What is near to a dislike of the user is ranked lower (:mod:`recbole_signed.graph.personal_verdict`).
-        """
+        """Return :meth:`score` with the personal verdict: what is near to a dislike is lower, ``[batch, n_items]``."""
         if self._judging is None:
             return self.score(users)
         numbers = users.cpu().numpy()
@@ -298,12 +291,7 @@ class SSF(TrainingFreeRecommender):
             return self._scores(self.graph.rows(rows), rows)
 
     def _scores(self, users: SignedGraph, numbers: np.ndarray | None = None) -> torch.Tensor:
-        """Return the scores of all items for users given by their edges, ``[n_users, n_items]``.
-
-        Args:
-            users: their edges.
-            numbers: who they are, of whom features may tell, int64 ``[n_users]``; None for nobody that is known.
-        """
+        """Return the scores of users by their edges, ``[n_users, n_items]``; ``numbers``: who they are, if known."""
         return self.filter.scores(self._edges(users, numbers))
 
     def _edges(self, users: SignedGraph, numbers: np.ndarray | None) -> UserEdges:
@@ -387,18 +375,15 @@ class SSF(TrainingFreeRecommender):
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the fold-in of all users, ``[n_users, k]``, and the item factors, ``[n_items, k]``.
 
-        Their product is the exposure score: before popularity and like rate, and before order and trend in a model that
-        knows them.
+        Their product is the exposure score: before popularity and like rate, and before order and trend.
         """
         users, taste = self._edges(self.graph, np.arange(self.n_users)), self.taste
         return taste.fold_in(users), taste.vectors[:, : taste.k]
 
     @torch.no_grad()
     def similarity_vectors(self) -> torch.Tensor:
-        """Return item vectors, ``[n_items, k]``, whose product is what an edge with one item adds to another's score.
-
-        The user is one of median degree, and degrees are not divided out; the cosine has no need of them.
-        """
+        """Return item vectors, ``[n_items, k]``, whose product is what an edge with one adds to another's score."""
+        # of a user of median degree; degrees are not divided out, as the cosine has no need of it
         fitted = self.taste
         median = torch.tensor([fitted.median_degree], device=self.device)
         return fitted.vectors[:, : fitted.k] * fitted.response(median).sqrt()

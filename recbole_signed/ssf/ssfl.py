@@ -29,11 +29,10 @@ class SSFL(SSF):
 
     Score of item i for user u: :math:`\big((f_u(S) \odot R_u V) V_i^T + \beta\, \kappa_2\, z_u h_i^T\big)\, r_i^g\,
     \bar d_i^{\,\pi}` and a little popularity; :math:`\kappa_2` gives both parts the same root mean square. The item
-    factors :math:`h_i` come from one pass of alternating least squares over likes and dislikes that starts from the
-    filter's singular vectors; a user :math:`z_u` is the ridge regression of its own edges on them
-    (``ssf/learned_items.py``). Closed-form steps on a convex problem: nothing depends on a seed. There is no user
-    table, and a new user needs no training. Where no learned part is better on validation, ``learned_share`` is 0 and
-    the scores are those of SSF.
+    factors :math:`h_i` come from one pass of alternating least squares over likes and dislikes, from the filter's
+    singular vectors on; a user :math:`z_u` is the ridge regression of its own edges on them
+    (``ssf/learned_items.py``). Nothing depends on a seed, there is no user table, and a new user needs no training.
+    Where no learned part is better on validation, ``learned_share`` is 0 and the scores are those of SSF.
 
     The pass costs :math:`O(|E| d^2 + (n_u + n_i) d^3)`. A fitted model keeps ``k + d + 2`` floats per item.
     """

@@ -32,12 +32,11 @@ class SSFT(SSF):
     r"""SSF's taste, what a user's last likes and dislikes lead to, and the trend of items, in one log-linear sum.
 
     Score of item i for user u: :math:`\sum_f w_f x_f(u, i)` over the features of ``ssf/order.py``, all of which are
-    fold-ins or counters. With ``auto`` the weights are those of maximum likelihood on the validation likes, a convex
-    problem, times factors that rank these better; SSF's own parameters are chosen first, as in SSF. All of it is in
-    closed form, from sums over events.
+    fold-ins or counters. With ``auto`` SSF's own parameters are chosen first, then the weights: those of maximum
+    likelihood on the validation likes, a convex problem, times factors that rank these better.
 
-    Times are those of the data set. Scores are those right after the last event of the training part: a trend depends
-    on nothing else, and an event counts by how many moments of its user are later. Without timestamps it is SSF.
+    Scores are those right after the last event of the training part: a trend depends on nothing else, and an event
+    counts by how many moments of its user are later. Without timestamps it is SSF.
     """
 
     fitted = ("item_factors", "singular_values", "transition_map")
@@ -182,12 +181,6 @@ class SSFT(SSF):
         return None
 
     # ---- scoring ----
-
-    def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Return the scores of all items, ``[batch, n_items]``, of users with their training edges in their order."""
-        rows = users.cpu().numpy()
-        with torch.no_grad():
-            return self._scores(self.graph.rows(rows), rows)
 
     def _scores(self, users: SignedGraph, numbers: IntArray | None = None) -> torch.Tensor:
         made: Any = self.filter

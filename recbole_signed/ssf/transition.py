@@ -7,12 +7,8 @@ source z holds both at all scales, :math:`2sk` numbers. Each like is one row: th
 
 .. math:: B = (Z^T Z + \lambda I)^{-1} Z^T Y
 
-and the transition's score of item j is :math:`z B V_j^T`. All that is kept are the sums :math:`Z^T Z` and
-:math:`Z^T Y`, from which a user can be taken away again, and which processes add up. Each user gives the rows of its
-last likes, :data:`LIKES` or, where users are few, more: what is learned is recent, and no user weighs much.
-
-Linear transitions between items in closed form are those of SLIST (Choi et al., WWW 2021) and TALE (WSDM 2025); here
-they are signed, at several scales, and between singular vectors.
+and the transition's score of item j is :math:`z B V_j^T`. Kept are the sums :math:`Z^T Z` and :math:`Z^T Y`, which
+processes add up, over the last likes of each user. Without signs and scales: SLIST (WWW 2021), TALE (WSDM 2025).
 """
 
 from __future__ import annotations
@@ -30,9 +26,8 @@ from recbole_signed.graph.shards import all_reduced
 from recbole_signed.sequences import IntArray, Sequences
 
 LIKES, MOST_LIKES, ROWS = 4, 64, 8
-"""How many of each user's last likes are learned from: so many that there are some :data:`ROWS` for each item, but at
-least :data:`LIKES`, and :data:`MOST_LIKES` at most; all of those that were given at one moment. On a few hundred users
-with long histories four likes of each are too few to learn from; where users are many, more cost time alone."""
+"""Last likes of a user that are learned from: some ROWS an item, from LIKES to MOST_LIKES, and their ties."""
+# four likes of each of a few hundred users are too few to learn from; where users are many, more cost time alone
 RANK = 96
 """Leading singular vectors that are moved between."""
 SCALES = (2.0, 10.0, 50.0)
@@ -51,18 +46,9 @@ Float64Table = npt.NDArray[np.float64]
 def sources(
     sequences: Sequences, user: IntArray, end: IntArray, vectors: FloatTable, scales: Sequence[float]
 ) -> FloatTable:
-    """Return the sources of users at moments, float32 ``[n_rows, 2 * n_scales * k]``: likes, then dislikes, by scale.
-
-    Exact, in one pass over the events: each event is added to the first row that it lies before, and a row takes the
-    one before it over.
-
-    Args:
-        sequences: of the users.
-        user: of each row; rows are sorted by user and ``end``.
-        end: of each row, where the first event begins that is not before it.
-        vectors: of items, ``[n_items, k]``.
-        scales: in events.
-    """
+    """Return users' sources before events ``end``, ``[n_rows, 2 * n_scales * k]``: likes, then dislikes, by scale."""
+    # in one pass: each event is added to the first row that it lies before, and a row takes the one before it over;
+    # rows are sorted by user and end
     n_rows, (n_items, k) = len(user), vectors.shape
     found = np.zeros((n_rows, 2, len(scales), k), dtype=np.float32)
     if not n_rows:
@@ -97,17 +83,8 @@ def sources_now(sequences: Sequences, vectors: FloatTable, scales: Sequence[floa
 def sources_moved(
     sequences: Sequences, vectors: FloatTable, scales: Sequence[float], operator: torch.Tensor
 ) -> torch.Tensor:
-    """Return users' sources times the operator, ``[n_users, k]``, on the operator's device.
-
-    0 for a user whose source is orthogonal to all that were learned from: of its product rounding would be left, which
-    the share would bring to the length of a taste.
-
-    Args:
-        sequences: of the users.
-        vectors: of items, ``[n_items, k]``.
-        scales: in events.
-        operator: B, ``[2 * n_scales * k, k]``.
-    """
+    """Return users' sources times B, ``[n_users, k]``; 0 where a source is orthogonal to all that were learned from."""
+    # of such a product rounding would be left, which the share would bring to the length of a taste
     source = torch.from_numpy(sources_now(sequences, vectors, scales)).to(operator.device)
     found = source @ operator
     size = source.norm(dim=1, keepdim=True) * operator.norm()
@@ -153,19 +130,10 @@ class TransitionSums:
     """Of each user, that are learned from."""
 
     @classmethod
-    def of(
-        cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES, n_likes: int | None = None
-    ) -> TransitionSums:
-        """Count users' events; with torch.distributed initialised each process counts its own users.
-
-        Args:
-            sequences: of users, in a process group of those of this process.
-            vectors: of items, ``[n_items, k]``.
-            scales: in events.
-            n_likes: of each user, that are learned from; None: as many as suit the number of users.
-        """
+    def of(cls, sequences: Sequences, vectors: FloatTable, scales: Sequence[float] = SCALES) -> TransitionSums:
+        """Count users' last likes; with torch.distributed initialised each process counts its own users."""
         width = 2 * len(scales) * vectors.shape[1]
-        n_likes = likes_of_each(sequences, len(vectors)) if n_likes is None else n_likes
+        n_likes = likes_of_each(sequences, len(vectors))
         found = cls(np.zeros((width, width)), np.zeros((width, vectors.shape[1])), n_likes)
         for users in sequences.pieces(EVENTS):
             found.add(sequences.of_users(users), vectors, scales)
@@ -183,11 +151,7 @@ class TransitionSums:
         self.cross += times * (source.T @ vectors[item])
 
     def solve(self, ridge: float = RIDGE) -> FloatTable:
-        """Return the operator B, float32 ``[w, k]``; zeros where there is nothing to learn from.
-
-        Args:
-            ridge: as a part of the mean square of a source's numbers.
-        """
+        """Return B, float32 ``[w, k]``, 0 with nothing to learn from; ``ridge`` is over the sources' mean square."""
         mean = float(np.trace(self.gram)) / max(len(self.gram), 1)
         if not mean > 0:
             return np.zeros(self.cross.shape, dtype=np.float32)

@@ -25,8 +25,7 @@ CELLS = 1_000_000
 """Scores that are computed at a time."""
 
 FIRST_ROUND = 250
-"""Users after whom candidates are given up for the first time; then after twice as many, and so on. With fewer, chance
-gives up what would have won."""
+"""Users after whom candidates are first given up, then after twice as many: with fewer, chance decides."""
 LAST_ROUND = 0.8
 """Share of the users beyond which nobody is given up: those left are ranked for to the end."""
 
@@ -79,21 +78,9 @@ class Validation:
         signed_gamma: Any = None,
         new: bool = False,
     ) -> Validation | None:
-        """Take what RecBole's evaluation would see of a part; of at most ``max_users`` users.
-
-        Who is drawn, and their order, follow from the users' names: RecBole's numbers follow the rows of the data set.
-
-        Args:
-            loader: of the part.
-            graph: of the training part.
-            metric: of RecBole's, or a sign-aware one; NDCG@20 stands in for one that no choice can be made by.
-            max_users: how many users at most.
-            signed_gamma: the configuration's key of that name.
-            new: take users without training edges, too.
-
-        Returns:
-            None if no such user has a held-out like.
-        """
+        """Take what RecBole's evaluation would see of a part, of at most ``max_users`` users; None without a like."""
+        # who is drawn, and their order, follow from the users' names: RecBole's numbers follow the rows of the data set
+        # NDCG@20 stands in for a metric that no choice can be made by; new: take users without training edges, too
         edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
         known = np.flatnonzero((edges[loader.users] > 0) | new)
         chosen = drawn(known, max_users, loader._dataset.id2token(loader.uid_field, loader.users[known]))
@@ -118,15 +105,8 @@ class Validation:
         return len(self.like_count)
 
     def contest(self, candidates: Sequence[Candidate], champion: np.ndarray | None = None) -> list[Standing]:
-        """Measure candidates on more and more users, and give up those that lie clearly behind the leader.
-
-        The differences are paired by user, so few users tell most candidates apart; which of nearly equal ones stay is
-        decided by all users.
-
-        Args:
-            candidates: the ways to score.
-            champion: :attr:`Standing.per_user` of what was the best before; it may be the leader, too.
-        """
+        """Measure candidates on more and more users, and give up those that lie clearly behind the leader."""
+        # differences are paired by user, so few users tell most apart; champion: the best before, may be the leader
         seen = [np.zeros(0) for _ in candidates]
         alive = list(range(len(candidates)))
         start = 0
@@ -200,27 +180,14 @@ class Validation:
 
 
 def drawn(users: np.ndarray, at_most: int, names: Any = None) -> np.ndarray:
-    """Return users in random order, and no more of them than that; the same ones each time.
-
-    Args:
-        users: their numbers.
-        at_most: how many.
-        names: of each user, what the order follows; else the numbers.
-    """
+    """Return at most so many users in random order, the same each time: by the hashes of their names, or numbers."""
     return users[order_of_hashes(users if names is None else names)][:at_most]
 
 
-def part_of(graph: SignedGraph, loader: Any, most_edges: int, above: int | None = None) -> npt.NDArray[np.int64] | None:
-    """Return some users of a large graph, drawn by their names, rising, with about ``most_edges`` edges together.
-
-    Args:
-        graph: the training graph.
-        loader: of RecBole's, of the same data set.
-        most_edges: how many edges; of fewer, the users are some of those with more.
-        above: None is returned where the graph has no more edges than that, ``most_edges`` unless given.
-    """
+def part_of(graph: SignedGraph, loader: Any, most_edges: int) -> npt.NDArray[np.int64] | None:
+    """Return users with about ``most_edges`` edges, drawn by name, rising; None for a graph that has no more."""
     edges = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
-    if edges.sum() <= (most_edges if above is None else above):
+    if edges.sum() <= most_edges:
         return None
     known = np.flatnonzero(edges)
     users = drawn(known, len(known), loader._dataset.id2token(loader.uid_field, known))

@@ -1,8 +1,7 @@
-r"""What users are ranked by: the scores of a learner with the personal verdict of the users in them, for every model.
+"""What users are ranked by: the scores of any learner with the personal verdict of the users in them.
 
-The formula is that of :mod:`recbole_signed.graph.personal_verdict`; it follows from the edges as they are, so that
-a dislike that is taken back leaves nothing. What an item has without the user's taste is, where the learner does not
-tell, the median of the user's scores over some of the items.
+The formula is that of :mod:`recbole_signed.graph.personal_verdict`, of the edges as they are. What an item has without
+the user's taste is, where the learner does not tell, the median of the user's scores over some of the items.
 """
 
 from __future__ import annotations
@@ -50,15 +49,7 @@ NOTHING = 1e-9
 
 
 class Judged:
-    """Some users with their edges as they are, and what falls for them.
-
-    Args:
-        learner: that scores.
-        edges: as they are now.
-        users: ids; those that are not known have no edges.
-        keys: of all users and of all items, see :attr:`~recbole_signed.live.store.Vocabulary.keys`; with None their
-            numbers decide where likes tell nothing.
-    """
+    """Some users, of which unknown ids have no edges, with their edges as they are, and what falls for them."""
 
     def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
         self.learner, self.users, self.edges = learner, users, edges
@@ -130,11 +121,7 @@ class Judged:
 
 
 def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learner:
-    """Return a learner that shares everything with ``learner`` but parameters that act at query time.
-
-    Raises:
-        UsageError: the model has no such parameter.
-    """
+    """Return a learner that shares all but parameters that act at query time; UsageError for another parameter."""
     if not parameters:
         return learner
     changed: Any = copy.copy(learner)
@@ -221,23 +208,9 @@ def best_items(
     include_only: IntArray | None = None,
     asked: Asked | None = None,
 ) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` best items that a user has no edge to, best first, and what they are ranked by.
-
-    Where all scores are worked out, items with equal ones stand in the order of their keys, whatever ``k`` is.
-
-    Args:
-        learner: whose scores they are.
-        edges: as they are now.
-        user: whom to rank for; one without a like or dislike of whom the learner knows nothing gets what one that is
-            not known gets. Where all scores are 0 then, as for one whose edges are to new items alone, it is items by
-            their likes.
-        k: how many; fewer where there are no more.
-        keys: of all items, see :attr:`~recbole_signed.live.store.Vocabulary.keys`, ``[>= n_items]``.
-        user_keys: of all users.
-        exclude: items that are left out.
-        include_only: items to choose from; all of them if None.
-        asked: what the user asks for.
-    """
+    """Return the ``k`` best items that a user has no edge to and what they are ranked by, best first, ties by keys."""
+    # a user without a verdict that the learner does not know gets what an unknown one gets; where all scores are 0, as
+    # for edges to new items alone, it is items by their likes
     edges = edges if asked is None else asked.over(edges)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     if 0 < user < edges.n_users:

@@ -1,8 +1,7 @@
-r"""SSF-L under a stream: SSF's tiers, and for the learned items those of least squares.
+"""SSF-L under a stream: SSF's tiers, and for the learned items those of least squares.
 
-T0 and T1: a user is the fold-in of its own edges in both parts, exact given the item side; items that have grown are
-made again in both. T2: a step of subspace iteration, and from its vectors the same passes that a fit makes, so that a
-refresh leads where retraining leads. T3: the full fit.
+T0 and T1: both parts fold in a user's own edges, exactly, and make again items that have grown. T2: a step of subspace
+iteration, and from its vectors the passes of a fit. T3: the full fit.
 """
 
 from __future__ import annotations
@@ -25,14 +24,7 @@ from recbole_signed.ssf.settings import FilterSettings
 
 
 class LearnedSpectralLearner(SpectralLearner):
-    """A :class:`SpectralLearner` that adds the scores of learned items (``ssf/learned_items.py``) to its own.
-
-    Args:
-        settings: parameters of the filter; they stay as they are.
-        learned_settings: those of the learned items.
-        iterations: subspace iterations of a full fit.
-        passes: those of a refresh.
-    """
+    """A :class:`SpectralLearner` that adds the scores of learned items (``ssf/learned_items.py``) to its own."""
 
     name = "SSFL"
 
@@ -46,11 +38,7 @@ class LearnedSpectralLearner(SpectralLearner):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> LearnedSpectralLearner:
-        """Make a learner of parameters by the names in SSF-L's yaml, and ``iterations`` and ``passes``.
-
-        Raises:
-            UsageError: there is no such parameter, or a value is out of its range.
-        """
+        """Make a learner by names of SSF-L's yaml, ``iterations`` and ``passes``; UsageError for a wrong one."""
         own, rest = LearnedSettings.split(settings)
         return cls._of(rest, learned_settings=own)
 

@@ -1,10 +1,9 @@
-r"""SSF under a stream.
+"""SSF under a stream.
 
-T0: degrees and like rates are those of the edges, always. T1: a user is the fold-in of its own edges, so its new
-ranking is exact given the item side; an item that has grown by a quarter since the last refresh is folded in from
-its users, :math:`v_i = S^{-2} V_0^T R^T r_i` with the item side :math:`V_0` and, for the items of those users, the
-degrees of that refresh (``growing_items.py``). T2: a step of warm-started subspace iteration over all edges. T3: the
-full fit.
+T0: degrees and like rates are those of the edges, always. T1: a user is the fold-in of its own edges, exact given the
+item side; an item that has grown by a quarter since the last refresh is folded in from its users,
+:math:`v_i = S^{-2} V_0^T R^T r_i`, with :math:`V_0` and degrees of that refresh (``growing_items.py``). T2: a step of
+warm-started subspace iteration. T3: the full fit.
 """
 
 from __future__ import annotations
@@ -50,16 +49,7 @@ from recbole_signed.ssf.user_edges import UserEdges
 
 
 class SpectralLearner(LearnerDefaults):
-    """A :class:`SpectralFilter` whose counters, users and growing items follow the edges.
-
-    Args:
-        settings: parameters of the filter; they stay as they are.
-        iterations: subspace iterations of a full fit.
-        passes: those of a refresh.
-
-    Raises:
-        UsageError: one of the latter two is below 1.
-    """
+    """A :class:`SpectralFilter` whose counters, users and growing items follow the edges."""
 
     name = "SSF"
 
@@ -85,11 +75,7 @@ class SpectralLearner(LearnerDefaults):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> SpectralLearner:
-        """Make a learner of parameters by the names in SSF's yaml, and ``iterations`` and ``passes``.
-
-        Raises:
-            UsageError: there is no such parameter, or a value is out of its range.
-        """
+        """Make a learner by names of SSF's yaml, ``iterations`` and ``passes``; UsageError for a wrong one."""
         return cls._of(settings)
 
     @classmethod
@@ -127,11 +113,7 @@ class SpectralLearner(LearnerDefaults):
         self._take(fitted, block, graph)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
-        """Take ``passes`` steps of subspace iteration over all edges, from the vectors as they are.
-
-        Where the graph of the last fit or refresh was too small for ``rank`` vectors, and this one has room for more,
-        they are found as a fit finds them, and the staleness is 1.
-        """
+        """Take ``passes`` steps of subspace iteration; fit, with staleness 1, where there is room for more vectors."""
         return self._refresh(graph_of(edges, n_users, n_items))
 
     def _refresh(self, graph: SignedGraph) -> Refreshed:
@@ -308,17 +290,7 @@ class SpectralLearner(LearnerDefaults):
         return self.features.explained(told, self.taste, users, user, item)
 
     def top(self, edges: EdgeState, user: int, k: int, hidden: IntArray) -> tuple[IntArray, np.ndarray] | None:
-        """Return the ``k`` items with the best scores, best first, and the scores, without working all scores out.
-
-        Args:
-            edges: as they are now.
-            user: whom to rank for.
-            k: how many.
-            hidden: items that are left out.
-
-        Returns:
-            None where that is not faster, or where the best can't be told so.
-        """
+        """Return the ``k`` best items that are not hidden and their scores, best first; None where it is no faster."""
         if not self.best.worth_it(self.items.n_items, k):
             return None
         factors = self.filter.fold_in(self._users(edges, np.array([user])))[0]

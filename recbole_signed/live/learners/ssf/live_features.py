@@ -1,7 +1,6 @@
 """Features under a stream: those of the data set, those that are announced, and what was learned from them.
 
-What is learned follows from the sums over the items and users that had edges at the last fit or refresh. An item or a
-user that is announced is predicted at once; it enters the sums at the first refresh after its first edge.
+What is announced is predicted at once, and enters the sums at the first refresh after its first edge.
 """
 
 from __future__ import annotations
@@ -37,20 +36,13 @@ MATRIX = ("data", "indices", "indptr")
 RECENT = 1024
 """Announced users whose rows are held beside the matrix, which is copied to take them in."""
 LARGEST = 1000.0
-"""How many times as large as the length of a vector of the data set, the root of the mean square, a number of an
-announced one may be: more are of another scale, and would be all that a score is made of."""
+"""How many times the root mean square of a vector of the data set a number may be: more are of another scale."""
 _NOUNS = {"item": "items", "user": "users"}
 _logger = logging.getLogger(__name__)
 
 
 class LiveFeatures:
-    """Features by the ids of a state, and the predictions in force.
-
-    Args:
-        items: of the data set that the state began with, None for none; rows by id.
-        users: the same of users.
-        settings: the parameters; they stay as they are.
-    """
+    """Features by the ids of a state, and the predictions in force; ``items`` and ``users`` are the data set's."""
 
     def __init__(self, items: Features | None, users: Features | None, settings: FeatureSettings) -> None:
         self.settings = settings
@@ -102,11 +94,8 @@ class LiveFeatures:
         return found
 
     def announce(self, side: str, features: Mapping[int, Mapping[str, Any]]) -> IntArray:
-        """Take the features of items or users by their ids, in place of earlier ones; return the ids, ascending.
-
-        An item without features is as the mean of all items with some; of a user without, nothing is known. Features
-        that can't be read, which :meth:`unfit` finds before they are in the log, count as none.
-        """
+        """Take the features of items or users by id, in place of earlier ones; return the ids, ascending."""
+        # an item without features is as the mean of all with some; what unfit finds to be unreadable counts as none
         if self.spaces[side] is None or not features:
             return np.zeros(0, dtype=np.int64)
         ids = np.array(sorted(features), dtype=np.int64)
@@ -126,11 +115,7 @@ class LiveFeatures:
         return ids
 
     def _read(self, side: str, features: Sequence[Mapping[str, Any]]) -> sp.csr_matrix:
-        """Return a row for each of the features.
-
-        Raises:
-            UsageError: a number or vector can't be read, or is of another scale.
-        """
+        """Return a row for each of the features; raise UsageError for what can't be read, or is of another scale."""
         space = self.spaces[side]
         if space is None or not features:
             return sp.csr_matrix((0, 0), dtype=np.float32)
@@ -329,11 +314,7 @@ def _without_rows(matrix: sp.csr_matrix, rows: IntArray) -> sp.csr_matrix:
 
 
 def _text(value: Any) -> str | None:
-    """Return a feature of an event as a cell of an ``.item`` file has it; a value in a list is one word there.
-
-    Raises:
-        UsageError: it is no text, number or list of them.
-    """
+    """Return a feature as a cell of an ``.item`` file, a value of a list as one word; UsageError for others."""
     if value is None:
         return None
     if isinstance(value, (list, tuple)):

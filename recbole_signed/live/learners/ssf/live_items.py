@@ -1,9 +1,8 @@
 r"""The item side of the filter under a stream: counters that follow the events, and the best items of a user.
 
-A score is at most :math:`z_H v_H + \|z_T\| \|v_T\|` by Cauchy and Schwarz, with the leading dimensions H of a
-spectral model, in which most of a score lies, and the tail T of the others. That bound reads :data:`HEAD` numbers an
-item; the items that can still be among the best, a few in a hundred, are then scored in full: exact, at an eighth of
-the memory traffic.
+A score is at most :math:`z_H v_H + \|z_T\| \|v_T\|` by Cauchy and Schwarz, with the :data:`HEAD` leading dimensions H
+and the tail T of the others. The items that can still be among the best by that, a few in a hundred, are scored in
+full: exact, at an eighth of the memory traffic.
 """
 
 from __future__ import annotations
@@ -96,11 +95,8 @@ class LiveCounters:
             self._renew(*self._ceiling, items)
 
     def ceiling(self, s: FilterSettings) -> np.ndarray | None:
-        r"""Return what the factor is at most, float32 ``[n_items]``; None for ones. Of unknown items it is not.
-
-        An event changes the factor of every item, by way of the means of all. The bound is that of when it was made,
-        with room for the means to move; :meth:`update` drops it once they have moved so far.
-        """
+        """Return what the factor is at most, float32 ``[n_items]``; None for ones. Of unknown items it is not."""
+        # an event changes the factor of every item by way of the means: there is room for them to move, up to `update`
         now = self.now
         known = self._ceiling
         if known is not None and known[0] == s:
@@ -123,11 +119,7 @@ class LiveCounters:
 
 
 class TopItems:
-    """The leading dimensions of item vectors, and the lengths of what is left of them.
-
-    Args:
-        vectors: float32 ``[n_items, k]``, or longer: as many rows as there is room for.
-    """
+    """The leading dimensions of item vectors, float32 ``[>= n_items, k]``, and the lengths of what is left of them."""
 
     def __init__(self, vectors: np.ndarray) -> None:
         self._start(vectors)
@@ -159,18 +151,7 @@ class TopItems:
     def best(
         self, fitted: SpectralFilter, factors: torch.Tensor, k: int, hidden: IntArray, ceiling: np.ndarray | None
     ) -> tuple[IntArray, np.ndarray] | None:
-        """Return the ``k`` items with the best scores, best first, and the scores.
-
-        Args:
-            fitted: the filter.
-            factors: of the user, ``[k]``.
-            k: how many.
-            hidden: items that are left out.
-            ceiling: see :meth:`LiveCounters.ceiling`.
-
-        Returns:
-            None where the best can't be told so.
-        """
+        """Return the ``k`` best items that are not hidden, best first, and their scores; None where it can't tell."""
         n_items = fitted.counters.n_items
         user, width = factors.numpy(), len(self._head)
         bounds: np.ndarray = user[:width] @ self._head[:, :n_items]

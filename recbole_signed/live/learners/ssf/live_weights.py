@@ -1,8 +1,7 @@
 """How SSF-T's learner fits its weights while it follows a stream, and before it begins.
 
-Each refresh and each fit first fits the weights to the likes that have come since the one before, with features as they
-were then: nothing that is fitted to has been learned from. What was known before counts by its information, so that the
-weights are those of all likes so far, of which earlier ones count less and less (:data:`KEPT`).
+Each refresh and fit fits them to the likes since the one before, with features as they were then. What was known counts
+by its information, so that they are the weights of all likes so far, of which earlier ones fade (:data:`KEPT`).
 """
 
 from __future__ import annotations
@@ -49,19 +48,9 @@ def refitted_weights(
     sizes: tuple[int, int],
     lowers: bool,
 ) -> Fit:
-    """Return weights that are fitted to the likes after a moment, too.
-
-    Args:
-        fitted: the filter as it was fitted or refreshed at that moment.
-        transition: as it was then.
-        before: the weights in force.
-        edges: as they are now, in the order of users.
-        since: milliseconds; exposures from before are part of no trend.
-        until: the moment, in milliseconds.
-        users: how many are drawn at most.
-        sizes: number of users and of items.
-        lowers: whether dislikes lower what is near to them, so that some are held back.
-    """
+    """Return weights that are fitted to the likes after a moment, too."""
+    # fitted, transition: as they were at the moment, until (ms); exposures before since (ms) are part of no trend;
+    # lowers: dislikes lower what is near, so that some are held back; sizes: of users and items
     n_users, n_items = sizes
     user, item, like, time = edges.verdicts
     old = time <= until
@@ -103,16 +92,7 @@ def held_out(
     metric: str = "NDCG@20",
     gamma: float = 0.0,
 ) -> Validation:
-    """Return users, and the verdicts that they give outside of the events ``train``, ``[n_edges]``.
-
-    Args:
-        edges: all of them.
-        train: what comes before.
-        users: who they are.
-        sizes: number of users and of items.
-        metric: of the ranking.
-        gamma: what a dislike costs in it.
-    """
+    """Return ``users`` and their verdicts outside of the events ``train``; ``sizes``: numbers of users and items."""
     n_users, n_items = sizes
     row = np.full(n_users, -1)
     row[users] = np.arange(len(users))

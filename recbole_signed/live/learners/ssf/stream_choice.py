@@ -1,7 +1,6 @@
 """Chooses a model's settings on the base of a stream alone: fitted to its first nine tenths, measured on the last.
 
-The last tenth in time, as the stream goes on. Where hardly any user has events before and in it, as on rating sites
-that people come to once, that would be chance: there it is the last tenth of each user's own events.
+Where hardly any user has events before and in the last tenth in time, it is the last tenth of each user's own events.
 """
 
 from __future__ import annotations
@@ -59,18 +58,7 @@ MOMENTS = (0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def chosen_settings(model: str, edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Return ``given`` and, for what it leaves open, the values that rank the last tenth of ``edges`` best.
-
-    Args:
-        model: class name.
-        edges: what is known before the stream begins.
-        n_users: of the graph.
-        n_items: the same of the items.
-        given: values of what is not chosen, and :data:`CHOOSES_BY`.
-
-    Raises:
-        UsageError: the model can't choose, or the base has nothing to choose on.
-    """
+    """Return ``given`` and, for the rest, what ranks the last tenth of ``edges`` best; UsageError where none can."""
     own = facts_of(model).stream_chooser
     ours = (_CHOOSERS[name] for name in lineage(model) if name in _CHOOSERS)
     chooser = next(ours, None) if own is None else registry.load_object(own)
@@ -96,11 +84,7 @@ def chosen_for_learned(edges: EdgeArrays, n_users: int, n_items: int, given: dic
 
 
 def chosen_for_time(edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Choose for SSF-T, see :func:`chosen_settings`.
-
-    Raises:
-        UsageError: nothing comes next after any of :data:`MOMENTS`.
-    """
+    """Choose for SSF-T as :func:`chosen_settings`; UsageError where nothing comes after any of :data:`MOMENTS`."""
     tuned = _tuned(edges, n_users, n_items, given, taste_alone=True)
     found, strength = tuned[-1], _spent(edges, tuned, given).dislike_strength
     since = 1000.0 * float(given.get("trend_since") or 0.0)
@@ -148,16 +132,7 @@ _CHOOSERS = {
 def chosen_features(
     edges: EdgeArrays, n_users: int, n_items: int, chosen: dict[str, Any], items: Any, given: dict[str, Any]
 ) -> dict[str, Any]:
-    """Choose what the family makes of features of items, on what comes next in time.
-
-    Args:
-        edges: what is known before the stream begins.
-        n_users: of the graph.
-        n_items: the same of the items.
-        chosen: the settings of the filter, among others.
-        items: features ``[n_items, n_features]``.
-        given: values of what is not chosen.
-    """
+    """Choose what the family makes of features of items, ``[n_items, n_features]``, on what comes next in time."""
     _, graph, validation = _what_comes_next(edges, n_users, n_items, given)
     start = FeatureSettings.split(given)[0]
     found = tune_features(graph, validation, FilterSettings.split(chosen)[0], items, None, start, ITERATIONS, given)
@@ -211,13 +186,8 @@ def _tuned(
 def _what_comes_next(
     edges: EdgeArrays, n_users: int, n_items: int, given: dict[str, Any]
 ) -> tuple[np.ndarray, SignedGraph, Validation]:
-    """Return which events are not among the last tenth in time, their graph, and the likes that come next.
-
-    A trend is of a moment: it is measured by what comes next, of all who come.
-
-    Raises:
-        UsageError: there are no events before the last tenth, or no likes in it.
-    """
+    """Return which events are not in the last tenth, their graph, and the likes that come next; UsageError if none."""
+    # a trend is of a moment: it is measured by what comes next, of all who come
     train = _in_time(edges)
     held = np.unique(edges.user[~train & (edges.kind == LIKE)])
     if not train.any() or not len(held):

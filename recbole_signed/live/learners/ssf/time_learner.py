@@ -1,9 +1,8 @@
-r"""SSF-T under a stream.
+"""SSF-T under a stream.
 
-T0: degrees, like rates, trends and counts of pairs are those of the edges, always: the edges themselves keep them,
-exact under events, retractions and erasures. T1: a user is the fold-in of its own edges, and its history is its own
-events in their order. T2: a step of subspace iteration; the transition's sums are counted again on the new vectors, so
-that nothing of the old ones and of erased users is left, and the weights are fitted again. T3: the full fit.
+T0: degrees, like rates, trends and counts of pairs are those of the edges, always. T1: a user is the fold-in of its own
+edges, and its history is its own events in their order. T2: a step of subspace iteration; the transition's sums are
+counted again, so that nothing of erased users is left, and the weights are fitted again. T3: the full fit.
 """
 
 from __future__ import annotations
@@ -32,22 +31,7 @@ from recbole_signed.ssf.user_edges import UserEdges
 
 
 class TimeLearner(SpectralLearner):
-    """A :class:`SpectralLearner` that knows the order of events and the trend of items.
-
-    Args:
-        settings: parameters of the filter; they stay as they are.
-        weights: of the features of ``ssf/order.py`` to begin with.
-        choose_again: users whose new likes a refresh or a fit fits the weights to again; 0: they stay as they are.
-        trend_since: seconds since 1970, see SSF-T's yaml.
-        iterations: subspace iterations of a full fit.
-        passes: those of a refresh.
-
-    Attributes:
-        known: the weights in force, and how certain they are.
-
-    Raises:
-        UsageError: ``choose_again`` is negative.
-    """
+    """A :class:`SpectralLearner` that knows the order of events and the trend of items."""
 
     name = "SSFT"
     dislikes_lead = True
@@ -61,6 +45,7 @@ class TimeLearner(SpectralLearner):
         iterations: int = 20,
         passes: int = 1,
     ) -> None:
+        # weights: to begin with; choose_again: users whose new likes a refresh or fit fits them to again, 0: they stay
         if choose_again < 0:
             raise UsageError(f"choose_again is {choose_again}; give a number of users, or 0 to choose nothing again.")
         self.start = weights_of(None) if weights is None else weights
@@ -73,11 +58,7 @@ class TimeLearner(SpectralLearner):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> TimeLearner:
-        """Make a learner of parameters by the names in SSF-T's yaml, and ``iterations`` and ``passes``.
-
-        Raises:
-            UsageError: there is no such parameter, or a value is out of its range.
-        """
+        """Make a learner by names of SSF-T's yaml, ``iterations`` and ``passes``; UsageError for a wrong one."""
         rest = dict(settings)
         weights = weights_of(rest.pop("order_weights", None))
         again = number_of("choose_again", int, rest.pop("choose_again", USERS))
