@@ -1,7 +1,6 @@
 """The command line: one function per command, each calling one of the library.
 
-With ``--json`` a command writes exactly one JSON document to standard output; logs and progress always go to
-standard error. A wrong input ends in one sentence and exit status 2.
+With ``--json`` a command writes exactly one JSON document to standard output; logs and progress go to standard error.
 """
 
 from __future__ import annotations
@@ -289,15 +288,7 @@ def compare(
 
 
 def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) -> None:
-    """Run the command line and exit: 0 done, 1 done but something failed, 2 wrong input, 130 interrupted (SIGTERM too).
-
-    Args:
-        arguments: the words after the program's name; by default those of this process.
-        commands: what is run.
-
-    Raises:
-        SystemExit: always, unless an error escapes that is a fault of this package and keeps its traceback.
-    """
+    """Run the command line and exit: 0 done, 1 something failed, 2 wrong input, 130 interrupted (SIGTERM too)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # tables and ids have characters that few other encodings have
         sys.stdout.reconfigure(encoding="utf-8")

@@ -68,11 +68,7 @@ def accept(
 
 
 def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
-    """Say of each data set in a folder what ``dataset.json`` says, and under ``problems`` what is wrong, by name.
-
-    Raises:
-        UsageError: there is no such folder.
-    """
+    """Say of each data set in a folder what ``dataset.json`` says, and under ``problems`` what is wrong, by name."""
     from recbole_signed.convert import dataset_versions as versions
 
     if not root.is_dir():
@@ -206,11 +202,7 @@ def synth(
 
 
 def parse_count(text: str) -> int:
-    """Parse a number of edges such as ``250k``, ``10M``, ``1.5m`` or ``1_000_000``.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Parse a number of edges such as ``250k``, ``10M``, ``1.5m`` or ``1_000_000``."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", text.strip().lower().replace("_", "").replace(",", ""))
     if found is None:
         raise UsageError(f"--edges is '{text}'; write it like 250k, 10M or 1000000.")

@@ -1,8 +1,4 @@
-"""What `recbole-signed doctor` finds out: versions, combinations known to be bad, repairs at work, a short run.
-
-The examination runs in a child process and in a temporary folder: a library that breaks on import, or that writes
-where it should not, does so there.
-"""
+"""What `recbole-signed doctor` finds out, in a child process and a temporary folder, where no harm is done."""
 
 from __future__ import annotations
 
@@ -81,14 +77,7 @@ class Report:
 
 
 def diagnose(self_test: bool = True) -> Report:
-    """Examine this installation.
-
-    Args:
-        self_test: also train BPR on a small planted data set (about ten seconds; about four without).
-
-    Returns:
-        The report; a broken installation is an outcome, not an exception.
-    """
+    """Examine this installation; ``self_test`` also trains BPR. A broken one is an outcome, not an exception."""
     from recbole_signed.runs.provenance import cores
 
     found = _versions()
@@ -261,10 +250,7 @@ def _examine_in_child(self_test: bool) -> tuple[dict[str, Any], str, float]:
 
 
 def examine(self_test: bool) -> None:
-    """Import RecBole with the plugin, train if asked to, and write ``result.json`` to the current folder.
-
-    RecBole writes its logs and checkpoints to the current folder too: it should be a temporary one.
-    """
+    """Import RecBole with the plugin, train if asked to, and write ``result.json`` to the current, temporary folder."""
     import recbole_signed  # noqa: F401  # installs the plugin
     from recbole_signed.compat import repairs as compat
 
@@ -304,11 +290,7 @@ def _list_indexing() -> Finding | None:
 
 
 def _train() -> tuple[str, dict[str, float]]:
-    """Train BPR on the planted toy set by RecBole's own steps; return the outcome as a sentence, and the metrics.
-
-    Raises:
-        RuntimeError: the plugin did not act, a metric is not finite, or the planted ranking was not learned.
-    """
+    """Train BPR on the planted toy set; return the outcome and the metrics, or raise RuntimeError where it failed."""
     import logging
 
     import numpy as np

@@ -147,11 +147,7 @@ def serve(
 def _raw_options(
     words: list[str], path: Path | None, items: Path | None, users: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the options of ``convert csv`` that are among some words, and the other words.
-
-    Raises:
-        UsageError: files of items or users without one of interactions.
-    """
+    """Return the options of ``convert csv`` that are among some words, and the other words."""
     files = {"items": items, "users": users}
     if path is None:
         for side, file in files.items():
