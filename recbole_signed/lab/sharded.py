@@ -59,11 +59,7 @@ def save_filter(fitted: SpectralFilter, path: Path) -> None:
 
 
 def load_filter(path: Path) -> SpectralFilter:
-    """Read a filter that :func:`save_filter` wrote.
-
-    Raises:
-        UsageError: there is no such file, or it holds something else.
-    """
+    """Read a filter that :func:`save_filter` wrote."""
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -230,13 +226,9 @@ def _item_scale(counts: DegreeCounts, settings: FilterSettings) -> npt.NDArray[n
 
 
 class ShardOperator:
-    r"""The exposure matrix of shards as :func:`recbole_signed.graph.spectral.iterate` wants it; a context manager.
+    """The exposure matrix of shards for :func:`recbole_signed.graph.spectral.iterate`; a context manager.
 
-    :math:`R = D_u W D_i`, with :math:`W = P + wN` and the degree scales :math:`D`, is never made: :math:`R^T R V =
-    D_i W^T D_u^2 W (D_i V)` needs the edges without values. In memory they are held by user and by item, 8 bytes each;
-    from shards they are read in each pass, and what is held is two blocks ``[n_items, k + oversampling]``. With
-    torch.distributed each process goes over its own users and sums of the item side are all-reduced, so that every
-    process ends with the same factors.
+    :math:`R = D_u W D_i` is never made: :math:`R^T R V = D_i W^T D_u^2 W (D_i V)` needs the edges without values.
     """
 
     def __init__(self, shards: Shards, settings: FilterSettings, item_scale: npt.NDArray[np.float32]) -> None:

@@ -1,7 +1,6 @@
-"""Recall and NDCG against the dislikes that users are shown: one fit of each model, many strengths of dislike aversion.
+"""Recall and NDCG against the dislikes shown: one fit of each model, many strengths of dislike aversion.
 
-SSF has the dislike aversion in its score; every other model gets it at evaluation time
-(:mod:`recbole_signed.model.verdicts`), so models are compared curve against curve.
+SSF has it in its score, every other model gets it at evaluation time (:mod:`recbole_signed.model.verdicts`).
 """
 
 from __future__ import annotations
@@ -22,16 +21,11 @@ FIXED = ("metrics", "topk")
 ACROSS, UP = "dislikerecall", ("recall", "ndcg")
 VALID, BEST = "valid", "best_on_validation"
 FRONT = "front"
-"""Key of a point: the metrics of :data:`UP` with which it is on the Pareto front: no point of any model is better in
-one of the metric and the dislikes shown, and at least as good in the other."""
+"""Key of a point: the metrics of :data:`UP` with which it is on the Pareto front against the dislikes shown."""
 
 
 def parse_aversions(text: str) -> tuple[float, ...]:
-    """Parse ``0,0.25,0.5`` into ascending numbers, each once.
-
-    Raises:
-        UsageError: it is not a list of numbers of 0 or more.
-    """
+    """Parse ``0,0.25,0.5`` into ascending numbers, each once."""
     try:
         values = sorted({float(word) for word in text.split(",") if word.strip()})
     except ValueError as error:
@@ -160,17 +154,7 @@ def _best_on_validation(points: Sequence[Mapping[str, Any]]) -> dict[str, float]
 def tradeoffs(
     models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
 ) -> list[dict[str, Any]]:
-    """Return the curve of each model, and keep each as ``MODEL-DATASET.json``; one that lies there is taken from it.
-
-    Args:
-        models: class name -> ``values`` of :func:`tradeoff`.
-        dataset: name of a data set.
-        folder: where the curves are kept. One of another question, other data or another version is measured again.
-        question: further arguments of :func:`tradeoff`.
-
-    Raises:
-        UsageError: as :func:`tradeoff`.
-    """
+    """Return the curve of each model, and keep each as ``MODEL-DATASET.json``; one that lies there is taken from it."""
     from recbole_signed.runs.fitted import kept_or_made
 
     curves = kept_or_made(models, dataset, folder, question, tradeoff)
@@ -259,11 +243,7 @@ LINE = 0.175
 
 
 def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front."""
     first, k = curves[0], curves[0]["k"]
     name = f"{display_name(first['model'])} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
     across = f"{ACROSS}@{k}"

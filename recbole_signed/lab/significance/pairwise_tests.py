@@ -1,8 +1,4 @@
-"""Is a table's model better than the others? Every data set, metric and other model, by three paired tests over users.
-
-The statistics are in :mod:`recbole_signed.evaluation.significance`; here the values per user of a table's runs are
-found and paired, and the p-values corrected for the number of comparisons.
-"""
+"""Is a table's model better than the others? By data set, metric and other model, three paired tests over users."""
 
 from __future__ import annotations
 
@@ -265,17 +261,7 @@ def _metrics(
 
 
 class _Tests:
-    """The comparisons of a question, one pool of splits after the other: computed, or as they were kept.
-
-    Args:
-        metrics: to compare in.
-        alpha: 1 - alpha is the level of the intervals.
-        resamples: of the permutation test and of the bootstrap.
-        seed: of both.
-        rows_file: of the rows.
-        gone: keys of the rows whose values per user are not there.
-        kept: comparisons that may stand for those that can't be computed.
-    """
+    """The comparisons of a question, one pool of splits after the other: computed, or as they were kept."""
 
     def __init__(
         self,

@@ -36,17 +36,7 @@ _CURVE_POINTS = 400
 
 
 def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> None:
-    """Draw the page and write it as PNG.
-
-    Args:
-        name: of the data set, for the title.
-        rows: what was analysed.
-        report: what :func:`recbole_signed.lab.stats.analyse` found in it.
-        path: of the file; its folder is made if absent.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw the page and write it as PNG."""
     timed = report["time"] is not None
     user = sign_degrees(rows.users, rows.n_users, rows.signs)
     item = sign_degrees(rows.items, rows.n_items, rows.signs)
@@ -203,17 +193,7 @@ _SIDES = (("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD"))
 
 
 def describe_features(folder: Path, rows: RawRows) -> dict[str, Any]:
-    """Describe the ``.user`` and ``.item`` files of a data set.
-
-    Returns:
-        By ``user`` and ``item``, for the files that are there: ``covered``, the share of the users or items in the
-        interactions that have a row; ``unknown_ids``, rows of others; and ``columns``, by name their ``kind``, their
-        number of ``distinct`` values and the share of covered ids that ``missing`` values have: blank cells, and
-        those that a converter has filled.
-
-    Raises:
-        UsageError: a file can't be read, or has rows that contradict each other.
-    """
+    """Describe the ``.user`` and ``.item`` files of a data set."""
     settings, found = Settings.read(folder / f"{folder.name}.yaml"), {}
     for place, (side, key) in enumerate(_SIDES):
         path = folder / f"{folder.name}.{side}"

@@ -32,11 +32,7 @@ class ProfileComparison:
 
 
 def statistics(rows: RawRows) -> dict[str, float | None]:
-    """Degree, sign and drift statistics of a data set, by name; drift only where there are times.
-
-    Correlations are Spearman's; ``intraclass`` is the share of the variance of the sign between users, or items;
-    ``last_fifth`` is the last 20% of the rows in order of time.
-    """
+    """Degree, sign and drift statistics of a data set, by name; drift only where there are times."""
     nodes = describe_nodes(rows)
     user, item = nodes["user"], nodes["item"]
     likes, dislikes = int((rows.signs > 0).sum()), int((rows.signs < 0).sum())

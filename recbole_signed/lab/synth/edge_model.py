@@ -1,9 +1,6 @@
 """Users, items, pairs and signs of a synthetic graph: stubs in order of time are matched within taste clusters.
 
-Work is done in blocks of fixed size, each with a stream of random numbers of its own, so the result depends on the seed
-alone, neither on the number of threads nor on which of them was first. Uniform draws are used, the part of a NumPy
-generator that has not changed between versions, and a permutation in :func:`degrees`. NumPy promises neither; a test
-compares the sha256 of small graphs, which NumPy 1.26 to 2.5 give alike.
+Blocks of fixed size have random streams of their own, so the result depends on the seed alone, not on threads.
 """
 
 from __future__ import annotations
@@ -43,10 +40,7 @@ def stream(seed: int, stage: str, block: int = 0) -> np.random.Generator:
 
 
 def each_block(work: Callable[[int, slice], None], total: int, threads: int) -> None:
-    """Call ``work(number, slice)`` for every block of ``range(total)``, several at a time.
-
-    NumPy releases the interpreter's lock in everything that takes long here.
-    """
+    """Call ``work(number, slice)`` for every block of ``range(total)``, several at a time."""
     blocks = [slice(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, range(len(blocks)), blocks):
@@ -54,11 +48,7 @@ def each_block(work: Callable[[int, slice], None], total: int, threads: int) -> 
 
 
 def user_stubs(users: Users, seconds: int, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give every edge a user and a moment, in order of time.
-
-    Returns:
-        User int32 ``[n_edges]`` and seconds since the start of the window int64 ``[n_edges]``.
-    """
+    """Give every edge a user int32 and seconds since the start int64, each ``[n_edges]``, in order of time."""
 
     def moment(owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         start = users.start[owner]
@@ -127,15 +117,7 @@ def match_tastes(
     seed: int,
     threads: int,
 ) -> None:
-    """Rearrange the items of the edges in place, within blocks, so that tastes meet.
-
-    Of the edges that taste is to decide, as many as can be get an item of a cluster of their user; ends stay in
-    order of time within a cluster, so that popularity keeps its drift.
-
-    Args:
-        edges: users int32, items int32 and seconds since the start of the window int64, each ``[n_edges]``.
-        seconds: length of the window.
-    """
+    """Rearrange the items of the edges in place, within blocks, so that tastes meet, in order of time by cluster."""
     who, what, when = edges
 
     def match(number: int, block: slice) -> None:
@@ -236,10 +218,7 @@ def make_users(profile: Profile, n_users: int, items: Items, n_edges: int, seed:
 
 
 def degrees(shape: Degrees, n: int, total: int, partners: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a degree sequence int64 ``[n]`` of the given sum, which is ``n`` or more.
-
-    No degree exceeds the profile's ceiling, or 60% of the ``partners`` that the node can have, by more than one.
-    """
+    """Draw a degree sequence int64 ``[n]`` of the given sum, within the profile's ceiling and 60% of ``partners``."""
     cap = min(int(shape.ceiling * total / n), int(_FULLEST * partners))
     uniform = rng.random(n)
     if shape.family == "lognormal":
@@ -279,15 +258,7 @@ def draw_signs(
     seed: int,
     threads: int,
 ) -> np.ndarray:
-    """Draw the sign of every edge; int8 ``[n_edges]``, 1 or -1.
-
-    logit(like) = c + user + item + taste_effect * A[cluster of user, cluster of item] + like_drift * t, where A is
-    normal noise plus 2 on the diagonal, and c makes the share of likes the profile's.
-
-    Args:
-        edges: users int32, items int32 and seconds since the start of the window int64, each ``[n_edges]``.
-        seconds: length of the window.
-    """
+    """Draw the sign of every edge, int8 ``[n_edges]``, by a logistic model of user, item, tastes and time."""
     who, what, when = edges
     rng = stream(seed, "affinity")
     affinity = ndtri(np.maximum(rng.random((profile.clusters, profile.clusters)), 2.0**-54))

@@ -122,11 +122,7 @@ PROFILES = {name: _profile(name, given) for name, given in read_yaml(Path(__file
 
 
 def find_profile(name: str) -> Profile:
-    """Return the profile of a name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Return the profile of a name."""
     if name not in PROFILES:
         raise UsageError(
             f"there is no profile '{name}'; it must be one of {', '.join(PROFILES)}{ending(name, PROFILES)}"

@@ -90,11 +90,7 @@ def best_of(tried: Sequence[Tried], bigger: bool) -> Tried | None:
 
 
 def best_trial(tried: Sequence[Tried], facts: Facts, folder: Path) -> Tried:
-    """Return the best trial.
-
-    Raises:
-        UsageError: none came to its end; ``folder`` has the logs.
-    """
+    """Return the best trial."""
     best = best_of(tried, facts.bigger)
     if best is None:
         reasons = [each.about.get("reason") for each in tried if each.about.get("reason")]

@@ -53,11 +53,7 @@ class Space:
 
     @classmethod
     def read(cls, path: Path) -> Space:
-        """Read a space's file.
-
-        Raises:
-            UsageError: no such file, nothing in it, or a line that says no list and no range.
-        """
+        """Read a space's file."""
         content = read_yaml(path)
         if not content:
             raise UsageError(f"{path} has no key to tune.")
@@ -65,11 +61,7 @@ class Space:
 
     @classmethod
     def of(cls, path: Path, *, sign_aware: bool) -> Space:
-        """Read a model's own space; for a sign-aware metric with the dislike aversions that SSF tries, file or not.
-
-        Raises:
-            UsageError: as :meth:`read`, or there is no such file.
-        """
+        """Read a model's own space; for a sign-aware metric with the dislike aversions that SSF tries, file or not."""
         if not sign_aware:
             return cls.read(path)
         own = cls.read(path).parameters if path.is_file() else {}
@@ -89,18 +81,7 @@ class Space:
         judging: Iterable[str],
         ranges: Mapping[str, Interval | Words | Listed] | None = None,
     ) -> None:
-        """See that each key is one of the model's, with values of its kind.
-
-        Args:
-            model: the model's name, for the messages.
-            defaults: key -> default of every key that a run of the model has.
-            judging: keys that decide how a trial is judged.
-            ranges: key -> the values that it may have.
-
-        Raises:
-            UsageError: a key that the model does not have, that judges, or that has values of another kind or out of
-                the range.
-        """
+        """See that each key is one of the model's, does not judge trials, and has values of its kind and range."""
         for key, each in self.parameters.items():
             if key in judging:
                 raise UsageError(f"{self.path}: '{key}' decides how trials are judged, so it can't be tuned.")
@@ -143,11 +124,7 @@ class Space:
         return {key: _decoded(each, params[key]) for key, each in self.parameters.items()}
 
     def edges(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Return key -> ``lowest`` or ``highest`` of the values on an edge, beyond which better ones may lie.
-
-        The edge of a range is a twentieth of it at each end. Zero is no edge: it leaves a term out, and nothing lies
-        beyond it.
-        """
+        """Return key -> ``lowest`` or ``highest`` of values in the outer twentieths of their range; zero is no edge."""
         inside = {key: each for key, each in self.parameters.items() if self.contains(key, values.get(key))}
         return {key: edge for key, each in inside.items() if (edge := _edge(each, values[key]))}
 

@@ -1,7 +1,6 @@
 """The trials of a tuning in an SQLite file, through Optuna: its plan, what was tried, what comes next.
 
-A trial is drawn in memory and written as a whole when it ends. So whatever happens to the process, the file has the
-trials that ended, and the draws go on from there. Needs the extra ``tune``.
+A trial is written as a whole when it ends, so an interrupted tuning goes on from those that ended.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ RUNGS = (0.25, 0.5)
 """Shares of the budget at which trials are compared."""
 
 MIN_STEPS = 1500
-"""Default number of optimiser steps before which no trial is given up: some models rank by popularity for hundreds of
-steps before they learn anything else."""
+"""Default number of optimiser steps before which no trial is given up: until then some models rank by popularity."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +95,7 @@ class Study:
         seed: int,
         start: Mapping[str, Any] | None = None,
     ) -> None:
-        """Open a study, or begin one, whose first trial will be the default configuration.
-
-        Args:
-            file: the SQLite file; it may hold other studies.
-            name: name of the study; equal questions have equal names.
-            space: what is tried.
-            defaults: the model's own values.
-            bigger: whether larger scores are better.
-            seed: seed of the sampler.
-            start: values of the second trial; what it does not name is as in the defaults. Like the default, it is
-                never pruned.
-
-        Raises:
-            UsageError: ``start`` is not a point of the space, or the file is no study that can be read and written.
-        """
+        """Open a study, or begin one, whose first trial is the default configuration and the second ``start``."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self._seed, self._toward = space, seed, 1.0 if bigger else -1.0
         direction = StudyDirection.MAXIMIZE if bigger else StudyDirection.MINIMIZE
@@ -171,16 +155,7 @@ class Study:
         return [each for each in trials if each.state == TrialState.RUNNING or _ABOUT in each.user_attrs]
 
     def report(self, asked: Asked, best: float, rung: int) -> bool:
-        """Keep the best score of a trial under way at the rungs that it has reached; return whether to go on with it.
-
-        It goes on if it is among the best third (:data:`~recbole_signed.lab.tuning.study.REDUCTION`) of the trials that
-        have reached the rung so far, or one of the first two to do so. The default and the start always do.
-
-        Args:
-            asked: the trial.
-            best: its best score so far.
-            rung: the number of rungs that it has reached.
-        """
+        """Keep the best score of a trial at the rungs that it has reached; return whether it goes on."""
         number = asked.trial.number
         reached = self._study.get_trials(deepcopy=False)[number].intermediate_values
         new = range(len(reached) + 1, rung + 1)
@@ -280,11 +255,7 @@ class Plan:
         return {} if self.budget is None else {"training_budget": self.budget}
 
     def check(self) -> None:
-        """Refuse numbers and names that make no sense.
-
-        Raises:
-            UsageError: names the first one.
-        """
+        """Refuse numbers and names that make no sense."""
         for name, value, least in (
             ("trials", self.trials, 1),
             ("jobs", self.jobs, 1),
@@ -301,19 +272,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Halving:
-    """When trials are compared: at some shares of the budget only the best third of them goes on.
-
-    Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar. "A System for Massively Parallel
-    Hyperparameter Tuning" (ASHA). MLSys 2020. https://arxiv.org/abs/1810.05934
-    """
+    """When trials are compared: at shares of the budget only the best third goes on (ASHA, Li et al., MLSys 2020)."""
 
     cpu_seconds: float = 0.0
     """``training_budget`` of a trial; 0: none."""
     max_steps: int = 0
     """``max_steps`` of a trial; 0: none. Of two limits the one that is nearer counts."""
     min_steps: int = MIN_STEPS
-    """Steps before which no trial is given up; without any limit, also the first rung, and each further one is at
-    twice the steps."""
+    """Steps before which no trial is given up; without any limit the first rung, the next at twice as many."""
 
     def rung(self, steps: int, cpu_seconds: float) -> int:
         """Return how many rungs a trial has reached."""
@@ -327,10 +293,5 @@ class Halving:
 
 
 def survives(ahead: int, reached: int) -> bool:
-    """Whether a trial goes on from a rung.
-
-    Args:
-        ahead: trials with a better score there.
-        reached: trials that have reached it, this one included.
-    """
+    """Whether a trial goes on from a rung that ``reached`` trials have reached, ``ahead`` with a better score."""
     return reached < REDUCTION or ahead < reached // REDUCTION

@@ -1,9 +1,7 @@
 """What is tuned, and the processes that try values: each reads the data once, then runs a trial after the other.
 
-Messages are mappings. To a process: ``{"values": ...}`` for each trial, ``{"go": True}`` or
-``{"go": False}`` (the trial is pruned) in answer to each score. From it: ``{"ready": True}``,
-``{"score": (epoch, value), "steps": ..., "cpu_seconds": ...}`` after each validation, and at a trial's end ``{"row":
-...}``, ``{"pruned": True}`` or ``{"failed": "why"}``.
+To a process: ``values`` of a trial, ``go`` after a score. From it: ``ready``, ``score``, then ``row``, ``pruned`` or
+``failed``.
 """
 
 from __future__ import annotations
@@ -107,11 +105,7 @@ class Facts:
 
 
 def facts_of(task: Task) -> Facts:
-    """Read the configuration of a task, and no data but for its checksum.
-
-    Raises:
-        UsageError: as :func:`recbole_signed.plugin.make_config`, or nothing is validated.
-    """
+    """Read the configuration of a task, and no data but for its checksum."""
     config = make_config(task.model, task.dataset, task.config_files, task.settings, task.seed)
     if config["eval_step"] <= 0:
         raise UsageError(f"eval_step is {config['eval_step']}, so nothing is validated; tuning needs 1 or more.")

@@ -25,14 +25,7 @@ class Bundle:
 
 
 class Bundler:
-    """Puts the definitions that a model uses together.
-
-    The code stays as it is written, but for hints of types, arguments that Python 3.8 does not know, and names that two
-    modules use for different things.
-
-    Raises:
-        UsageError: see :class:`~recbole_signed.lab.upstream.follow.Followed`.
-    """
+    """Puts the definitions that a model uses together, changed only for hints, Python 3.8 and clashes of names."""
 
     def __init__(self, module: str, model: str, recipe: ExportRecipe) -> None:
         self.used = Followed(module, model, recipe)

@@ -62,17 +62,7 @@ def is_checkout(folder: Path) -> bool:
 
 
 def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
-    """Put ``text`` where it belongs in a file of the checkout; return False where the file is not there.
-
-    Args:
-        folder: the checkout.
-        path: of the file in it.
-        text: the lines.
-        kind: of the model that they are about.
-
-    Raises:
-        UsageError: the file does not look as RecBole's does.
-    """
+    """Put ``text`` where it belongs in a file of the checkout; return False where the file is not there."""
     file = folder / path
     if not file.is_file():
         return False

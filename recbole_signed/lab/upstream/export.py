@@ -44,20 +44,7 @@ class Exported:
 def upstream(
     model: str, folder: Path | str, *, author: str | None = None, email: str | None = None, overwrite: bool = False
 ) -> Exported:
-    """Write a model in RecBole's conventions, with all that belongs to it.
-
-    Args:
-        model: its name, in any case.
-        folder: a RecBole checkout, whose lists and tests get their lines too; or a folder, made where it is missing,
-            in which these lines lie under ``insert/``.
-        author: for the head of the file; git's user.name where it is not given.
-        email: the same, user.email.
-        overwrite: replace a model file of that name.
-
-    Raises:
-        UsageError: there is no such model, it can't be exported, or the file exists.
-        MissingExtraError: black or vermin is not installed.
-    """
+    """Write a model in RecBole's conventions, with all that belongs to it."""
     folder = Path(folder)
     entry = _entry(model)
     recipe = recipe_of(entry.name)

@@ -14,8 +14,7 @@ from recbole_signed.plugin.facts import ModelFacts, facts_of, lineage
 from recbole_signed.yaml_spec import read_yaml
 
 LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm", "threadpoolctl"})
-"""What an exported file may import beside the standard library: what RecBole itself needs, threadpoolctl through
-scikit-learn."""
+"""What an exported file may import beside the standard library: RecBole's own requirements."""
 
 BASE = Symbol("recbole_signed.model.abstract_recommender", "SignedRecommender")
 STOCK = Symbol("recbole_signed.lab.upstream.bridge", "StockRecommender")
@@ -33,18 +32,7 @@ _Functions = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Followed:
-    """The definitions that a model needs, and what it imports from elsewhere.
-
-    Only what is used is kept: functions and classes that something refers to and, of classes that stand on no class
-    from elsewhere, the methods whose names occur.
-
-    Attributes:
-        kept: the definitions.
-        external: local name -> what it stands for, of what is imported.
-
-    Raises:
-        UsageError: something that is used can't be copied, or is not among RecBole's own requirements.
-    """
+    """The definitions that a model needs (``kept``), and what it imports (``external``: local name -> origin)."""
 
     def __init__(self, module: str, model: str, recipe: ExportRecipe) -> None:
         self.sources = Sources({"recbole_signed", module.partition(".")[0]})

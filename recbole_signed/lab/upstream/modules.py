@@ -1,7 +1,4 @@
-"""Source files of this package (and of one that brings a model), read without importing them, and changed.
-
-Changes are made on the concrete syntax tree, so that comments and layout survive.
-"""
+"""Source files read without importing them, and changed on the concrete syntax tree, so that comments survive."""
 
 from __future__ import annotations
 
@@ -56,11 +53,7 @@ class SourceModule:
 
     @classmethod
     def read(cls, name: str) -> SourceModule:
-        """Find and parse a module by its dotted name.
-
-        Raises:
-            UsageError: it has no source file.
-        """
+        """Find and parse a module by its dotted name."""
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             raise UsageError(f"the module {name} has no source file to export.")
@@ -108,10 +101,7 @@ class SourceModule:
         return "".join(self.lines[line] for line in range(first, last) if line not in left_out)
 
     def lines_of(self, node: ast.stmt) -> tuple[int, int]:
-        """Return the first line of a statement, from 0, and the one after its last.
-
-        Its decorators and the comment right above it are among them.
-        """
+        """Return a statement's first line, from 0, and the one after its last, decorators and comment included."""
         decorators = getattr(node, "decorator_list", [])
         first = min([node.lineno, *(each.lineno for each in decorators)]) - 1
         while first and self.lines[first - 1].lstrip().startswith("#") and not _is_heading(self.lines[first - 1]):
@@ -159,11 +149,7 @@ class Sources:
         return self._modules[name]
 
     def resolve(self, module: SourceModule, name: str) -> Symbol | Import | None:
-        """Return what a top-level name of ``module`` is, through re-exports; None: a builtin, or nothing.
-
-        Raises:
-            UsageError: it is a whole module of these packages, which can't be copied.
-        """
+        """Return what a top-level name of ``module`` is, through re-exports; None: a builtin, or nothing."""
         if name in module.definitions:
             return Symbol(module.name, name)
         found = module.imports.get(name)
@@ -190,14 +176,7 @@ def global_names(text: str) -> frozenset[str]:
 
 
 def changed(text: str, names: Mapping[str, str], new: str = "", field_hint: Callable[[str], str] | None = None) -> str:
-    """Return a statement as it is exported: without hints of types, for Python 3.8, with other names.
-
-    Args:
-        text: the statement, with comments above and below it; it may be indented.
-        names: what the names of its module are called in the exported file.
-        new: the name of the function or class itself; unchanged if empty.
-        field_hint: what the hint of a dataclass' field becomes, which can't be left out; None in other classes.
-    """
+    """Return a statement as it is exported: without hints of types, for Python 3.8, with other names."""
     plain = textwrap.dedent(text)
     indent = " " * (len(text) - len(text.lstrip()) if plain != text else 0)
     tree = MetadataWrapper(cst.parse_module(plain)).visit(_Changes(names, new, field_hint))

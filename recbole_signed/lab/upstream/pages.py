@@ -193,15 +193,7 @@ If you want to change parameters, dataset or evaluation settings, take a look at
 def contribution(
     model: str, files: list[tuple[str, str]], inserted: bool, notes: list[str], kind: Kind = GENERAL
 ) -> str:
-    """Return what goes where, and what a run in stock RecBole counts, as Markdown.
-
-    Args:
-        model: its name.
-        files: path and meaning of each.
-        inserted: whether lines went into the files of a checkout.
-        notes: what is particular to the model.
-        kind: of RecBole's models.
-    """
+    """Return what goes where, and what a run in stock RecBole counts, as Markdown."""
     rows = "\n".join(f"| `{path}` | {what} |" for path, what in files)
     place = (
         "The lines below were put into the files of this checkout; `git diff` shows them."

@@ -37,12 +37,7 @@ def without_marks(text: str) -> str:
 
 
 def formatted(text: str) -> str:
-    """Return the code as black formats it with its defaults, which are RecBole's.
-
-    Raises:
-        MissingExtraError: black is not installed.
-        UsageError: the code is not Python.
-    """
+    """Return the code as black formats it with its defaults, which are RecBole's."""
     try:
         import black
     except ImportError as error:
@@ -55,12 +50,7 @@ def formatted(text: str) -> str:
 
 
 def check(text: str, name: str) -> None:
-    """Make sure that Python 3.8 reads and runs a file, as far as its text tells.
-
-    Raises:
-        MissingExtraError: vermin is not installed.
-        UsageError: names the line and what in it is too new.
-    """
+    """Make sure that Python 3.8 reads and runs a file, as far as its text tells."""
     try:
         import vermin
     except ImportError as error:
