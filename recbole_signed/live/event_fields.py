@@ -1,15 +1,9 @@
 """What events say beyond user, item, type and time: features that are announced, and what is asked for.
 
-A user asks for something beside verdicts:
-
-* ``less`` and ``more`` name values by ``features``, such as ``{"genre": "Horror"}`` or ``{"genre": ["War", "News"]}``;
-  ``undo`` takes back what was asked for of the values that it names, or by the ``event`` with an id.
-* ``dislike`` with ``about``, a feature: ``less`` of the values that the item has, and the item is hidden. It is no
-  dislike of the item: no model learns of it, and nothing that is near the item falls.
-* each may have a ``duration`` in seconds from its time stamp, after which it is as if it had never been. A dislike with
-  one acts in the user's own lists as any dislike does; no model learns of it.
-* the newest counts: of a user and a value the last ``less``, ``more`` or ``undo``; a dislike of this kind ends with a
-  later ``like``, ``dislike`` or ``undislike`` of its item.
+* ``less`` and ``more`` name values by ``features``; ``undo`` takes back by values, or by the ``event`` with an id.
+* ``dislike`` with ``about``, a feature, is ``less`` of the values of the item, and hides it; no model learns of it.
+* each may have a ``duration`` in seconds, after which it is as if it had never been.
+* the newest counts; a dislike of this kind ends with a later ``like``, ``dislike`` or ``undislike`` of its item.
 """
 
 from __future__ import annotations
@@ -60,16 +54,7 @@ def pairs_of(features: Mapping[str, Any], of_words: Collection[str] = ()) -> set
 
 
 def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]:
-    """Return the type of a row, and as JSON what it asks for: ``features``, ``about`` or ``event``, and ``duration``.
-
-    Args:
-        row: fields by name.
-        kind: its type.
-        dislike: the type that is :data:`ASIDE` where the row has ``about`` or ``duration``.
-
-    Raises:
-        InvalidRowError: it asks for nothing that there is.
-    """
+    """Return the type of a row, and as JSON what it asks for; InvalidRowError where that does not exist."""
     if kind != dislike and kind not in ASKING:
         return kind, ""
     told: dict[str, Any] = {}
@@ -95,11 +80,7 @@ def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]
 
 
 def refuse_of_others(row: Mapping[str, Any], kind: int) -> None:
-    """Refuse the fields that a type which announces nothing does not have.
-
-    Raises:
-        InvalidRowError: there is one.
-    """
+    """Refuse the fields that a type which announces nothing does not have."""
     for name, (kinds, reason) in OF_SOME.items():
         given = row.get(name)
         if kind not in kinds and not is_nothing(given) and (name, given) != ("about", "item"):
@@ -139,11 +120,7 @@ def _named(given: Any) -> dict[str, list[str]]:
 
 
 def features_text(given: Any) -> str:
-    """Return the features of an item or a user as JSON, ``{}`` for none.
-
-    Raises:
-        InvalidRowError: they are no columns with their values, or too many.
-    """
+    """Return the features of an item or a user as JSON, ``{}`` for none."""
     if isinstance(given, str):
         try:
             given = parse_json(given)

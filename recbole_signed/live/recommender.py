@@ -314,16 +314,7 @@ class OnlineRecommender(RenewableModel):
         return self._forgetting.now()
 
     def _forget_in_backup(self, path: Path, users: dict[int, bytes], timestamp: int) -> None:
-        """Erase users from a backup and from the factors in it.
-
-        Args:
-            path: of the backup.
-            users: ids, which a state and its backup share, with the tags by which it is seen that they do.
-            timestamp: of the forgetting, in milliseconds.
-
-        Raises:
-            UsageError: the backup is damaged, or something of them is left.
-        """
+        """Erase users from a backup and from the factors in it; UsageError where something of them is left."""
         backup = OnlineRecommender.open(path)
         try:
             with backup.reading() as (state, _):

@@ -34,10 +34,7 @@ RETRY, LONGEST_RETRY = 1.0, 300.0
 
 
 class RenewableModel:
-    """State and learner under one lock, and what brings a new model in force: a start, a refresh, a refit, a version.
-
-    One counter of fits and one of refreshes say whether what was computed without the lock still fits what is there.
-    """
+    """State and learner under one lock, and what brings a new model in force: start, refresh, refit or version."""
 
     directory: Path
     model_name: str
@@ -344,13 +341,7 @@ def _explained(snapshot: Snapshot) -> Iterator[None]:
 def refit_version(
     snapshot: Snapshot, edges: EdgeState, forgotten: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fit the model of a version to other edges, and return its tensors and meta.
-
-    Args:
-        snapshot: the version.
-        edges: those of the version, less those of users who were forgotten.
-        forgotten: ids of these users, int64.
-    """
+    """Fit the model of a version to its edges less those of the ids ``forgotten``; return its tensors and meta."""
     learner = learner_from(snapshot.meta.get("learner", {}))
     with _explained(snapshot):
         learner.take_features_of(snapshot.tensors, snapshot.meta, forgotten)

@@ -1,9 +1,4 @@
-"""A read-only follower of a state that another process writes: the same recommendations, a moment later.
-
-What a learner makes of events is a function of its last fit and of the edges, so a replica that has loaded the same
-version and read the same log gives the same lists. It reads the log beside the writer, and loads each version that
-the writer saves after a refresh or a refit.
-"""
+"""A read-only follower of a state that another process writes: the same recommendations, a moment later."""
 
 from __future__ import annotations
 
@@ -37,13 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 class OnlineReplica(StateView):
-    """Edges, vocabularies and model of a state directory, kept up by :meth:`follow`; nothing is ever written.
-
-    Args:
-        directory: of the state, which may be written meanwhile.
-        settings: limits of the state, which its writer was opened with; the default ones if None. Those of newcomers
-            say which items are shown.
-    """
+    """Edges, vocabularies and model of a state directory, kept up by :meth:`follow`; nothing is ever written."""
 
     def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
         self.directory = path_of(directory, "directory")
@@ -169,12 +158,7 @@ def _learner_of(snapshot: Snapshot) -> Learner:
 
 
 class Follower:
-    """A thread in which a replica follows.
-
-    Args:
-        replica: that is kept up.
-        interval: seconds between looks at the log.
-    """
+    """A thread in which a replica follows the log, which it looks at each ``interval`` seconds."""
 
     def __init__(self, replica: OnlineReplica, interval: float = 0.005) -> None:
         self._replica, self._interval = replica, interval

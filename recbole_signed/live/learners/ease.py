@@ -1,8 +1,4 @@
-r"""SignedEASE under a stream: every update is exact.
-
-:math:`P = (X^T X + \lambda I)^{-1}` follows each user whose row changes by the identity of Woodbury
-(``graph/inverse.py``), so that an update is a refit but for rounding, and a refresh only takes the rounding away.
-"""
+r"""SignedEASE under a stream: :math:`P = (X^T X + \lambda I)^{-1}` follows each changed row by Woodbury's identity."""
 
 from __future__ import annotations
 
@@ -25,16 +21,7 @@ CHUNK = 128
 
 
 class EaseLearner(Learner):
-    r"""The inverse, and the rows that it is made of.
-
-    An event costs :math:`O(n^2)`: it rewrites the inverse, ``[n_items, n_items]`` in float32. A new item without
-    edges is :math:`1/\lambda` on the diagonal, its edges are rows that change; so room for new items is kept ready.
-    A batch that touches more than a quarter as many users as there are items is a refit.
-
-    Args:
-        dislike_weight: w, the weight of a dislike in X.
-        reg_weight: lambda, above 0.
-    """
+    """The inverse, float32 ``[n_items, n_items]`` with room for new items, and the rows that it is made of."""
 
     name = "SignedEASE"
     ranks_without_edges = False

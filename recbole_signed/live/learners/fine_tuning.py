@@ -64,16 +64,7 @@ class Verdicts:
 
 
 class Batches:
-    """Shuffled batches of edges with sampled items, as a model wants them (``batches``), or RecBole's own pairs.
-
-    Args:
-        recipe: of the model; its configuration gives ``n_negatives``, ``negative_exponent``, ``sift_positives``,
-            ``train_batch_size``.
-        pool: the edges that batches are made of, but for those of users without an item that could be sampled.
-        known: all edges of the kind: what must not be sampled, unless ``sift_positives`` lets it be.
-        n_items: number of items, padding included.
-        seed: the same seed gives the same batches.
-    """
+    """Shuffled batches of the edges of ``pool`` with sampled items that are not ``known``, as a model wants them."""
 
     def __init__(self, recipe: TrainingRecipe, pool: Verdicts, known: Verdicts, n_items: int, seed: int) -> None:
         config = recipe.config
@@ -140,21 +131,7 @@ def train_epoch(
 
 
 def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, steps: int, anchor: float) -> int:
-    r"""Train for some steps, each followed by a pull of all parameters to where they were.
-
-    The pull is the step of :math:`\tfrac{a}{2} \|\theta - \theta_0\|^2` at the learning rate, taken apart from Adam's
-    (decoupled, as AdamW's decay), so that its strength does not depend on the scale of a model's loss.
-
-    Args:
-        model: with the parameters of the last version.
-        optimizer: of the model.
-        batches: of what is new and what is replayed.
-        steps: how many.
-        anchor: a; 0: no pull.
-
-    Returns:
-        The number of steps taken: none where there is nothing to learn from.
-    """
+    """Train for some steps, each with a decoupled pull by ``anchor`` to the start; return the number of steps taken."""
     model.train()
     parameters = list(model.parameters())
     start = [each.detach().clone() for each in parameters]
@@ -184,19 +161,7 @@ def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> N
 
 
 def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items: int, share: float, seed: int) -> int:
-    """Return the number of epochs after which NDCG@20 on the last likes of ``edges`` is best.
-
-    Args:
-        recipe: its ``epochs``, ``eval_step`` and ``stopping_step`` count, as in RecBole.
-        edges: of which the last ``share`` by time is held out.
-        n_users: number of ids, padding included.
-        n_items: the same of items.
-        share: of the edges that are held out.
-        seed: of start and batches.
-
-    Returns:
-        ``epochs`` where there is nobody to measure on.
-    """
+    """Return the epochs after which NDCG@20 on the last ``share`` of likes is best; ``epochs`` if there are none."""
     config = recipe.config
     epochs, every, patience = (int(config[key] or 0) for key in ("epochs", "eval_step", "stopping_step"))
     order = np.argsort(edges.timestamp, kind="stable")
@@ -297,12 +262,7 @@ class Weights:
                     table[users[users < len(table)]] = 0.0
 
     def move_to(self, model: Any, starts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Give ``model`` these values; what has fewer rows keeps those that the model starts with at its end.
-
-        Args:
-            model: an instance that may have more users and items.
-            starts: table -> (rows ``[n]``, values ``[n, d]``) of users or items that are new.
-        """
+        """Give ``model`` these values; rows beyond them keep their start, or that of ``starts``, by table."""
         fresh = model.state_dict()
         saved = {name: torch.tensor(value) for name, value in self.values.items() if name in fresh}
         found = grown_parameters(saved, fresh)

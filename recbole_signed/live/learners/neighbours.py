@@ -19,12 +19,7 @@ BITS = 14
 
 
 class Neighbours:
-    """Neighbours among the items of one version of a model.
-
-    Args:
-        vectors: float32 ``[n_items, k]``, not written to. An item whose vector is zero has no neighbours, and is none.
-        scale: what the columns are multiplied by, ``[k]``; ones if None.
-    """
+    """Neighbours among the items of one version; an item whose vector is zero has none, and is none."""
 
     def __init__(self, vectors: np.ndarray, scale: np.ndarray | None = None) -> None:
         self._vectors = vectors
@@ -49,10 +44,7 @@ class Neighbours:
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
 
     def of(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return the :data:`NEAR` nearest items of each and their cosines, best first, two ``[len(items), NEAR]``.
-
-        Where there are fewer, or the item is younger than the version, the rest is padding with the cosine 0.
-        """
+        """Return the :data:`NEAR` nearest items of each and their cosines, best first, padded with 0."""
         ids = np.zeros((len(items), NEAR), dtype=np.int64)
         cosines = np.zeros((len(items), NEAR), dtype=np.float32)
         old = items < len(self._slot)
@@ -84,15 +76,7 @@ class Neighbours:
 def nearest(
     item: int, pool: IntArray, cosines: np.ndarray, k: int = NEAR, keys: IntArray | None = None
 ) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` nearest of the items of a pool, but for the item itself, as :meth:`Neighbours.of` does.
-
-    Args:
-        item: whose neighbours they are.
-        pool: numbers of items, ascending.
-        cosines: of the pool, ``[len(pool)]``.
-        k: how many.
-        keys: of all items, by which those with equal cosines stand and are chosen; their numbers if None.
-    """
+    """Return the ``k`` nearest of the ascending items of a pool, but for the item itself; equal ones by ``keys``."""
     ids, values = np.zeros(k, dtype=np.int64), np.zeros(k, dtype=np.float32)
     n = min(k + 1, len(pool))
     if n:

@@ -148,12 +148,7 @@ def _is_plain(value: Any) -> bool:
 
 
 class EdgeDataset:
-    """A view of the current edges that a model can be built on; no files, no vocabulary.
-
-    Attributes:
-        inter_feat, neg_feat, neutral_feat (Interaction): likes, dislikes, and what was seen without a verdict, with
-            the columns user and item; ids are those of the stream, 0 is padding.
-    """
+    """A view of the current edges that a model can be built on; no files, no vocabulary, ids of the stream."""
 
     def __init__(self, edges: EdgeArrays, n_users: int, n_items: int, config: Any) -> None:
         self.config = config
@@ -209,11 +204,7 @@ class EdgeDataset:
 
 
 class BipartiteLightGCN(LightGCN):
-    """LightGCN whose graph is built and multiplied by as CSR.
-
-    RecBole puts every edge into a Python dictionary first (issues #1393, #1398), which a refresh has no time for.
-    Parameters have the same names and the same start.
-    """
+    """LightGCN whose graph is built and multiplied by as CSR, without RecBole's dictionary (issues #1393, #1398)."""
 
     def get_norm_adj_mat(self) -> Any:
         """Build the operator; what RecBole keeps in its place is empty."""

@@ -1,11 +1,4 @@
-"""Arms of a stream: a fitted learner each, what it does between windows, and what it makes of cases.
-
-:func:`run_by_event` says what real time is worth: each like is predicted at its own moment, by models that see events
-after a delay. All delays predict the same cases, with the same items left out: those that the user touched before.
-Events go by in runs in which every user occurs once, so that a user's own events are all there at its like; of what
-others did, those of the same run are not. A run has :data:`RUN` events at most: minutes where a stream is busy, hours
-where it is quiet.
-"""
+"""Arms of a stream: a fitted learner each, what it does between windows, and what it makes of cases."""
 
 from __future__ import annotations
 
@@ -112,15 +105,7 @@ def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Fea
 
 
 def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_items: int) -> pl.DataFrame:
-    """Return a row per case: who it is of, and what an arm makes of it.
-
-    Args:
-        spec: of the experiment.
-        arm: to rank with; its kind is the column ``arm``.
-        edges: that it sees.
-        cases: to predict; there may be none.
-        n_items: items known at the moment, padding included.
-    """
+    """Return a row per case: who it is of, and what an arm makes of it."""
 
     def scores(rows: np.ndarray) -> torch.Tensor:
         return arm.scores(edges, cases.user[rows], n_items)
@@ -170,17 +155,7 @@ def run_by_event(
     *,
     progress: bool = True,
 ) -> None:
-    """Run an experiment on freshness, or what is left of it, as :func:`.experiment.run_stream` says.
-
-    Args:
-        spec: of the experiment, with ``freshness``.
-        replay: the data set, cut.
-        files: of the windows; one that is there is not predicted again.
-        folder: of the data set.
-        out: where results go.
-        made: as :func:`.windows.write_window` takes it.
-        progress: show a bar.
-    """
+    """Run an experiment on freshness: each like is predicted at its own moment, after each delay, in runs of events."""
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
         n_base = state.edges.n_users

@@ -37,19 +37,7 @@ TOP = 20
 
 
 def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = True) -> Path:
-    """Run an experiment, or what is left of it, and return the folder of its results.
-
-    Each window leaves ``window-NNN.parquet`` (a row per case and arm) and ``window-NNN.json`` (times). A window whose
-    files are there is not predicted again; its events are learned from, so that what follows is the same. Where no
-    window is left, nothing is learned.
-
-    Args:
-        spec: of the experiment.
-        folder: of the data set.
-        work: where results go, below a name made of everything they depend on: the yaml file, the data with their
-            settings, this package's version.
-        progress: show a bar.
-    """
+    """Run an experiment, or what is left of it, and return the folder of its results; finished windows are kept."""
     settings = yaml_if_there(folder / f"{folder.name}.yaml")
     data = data_sha256(folder, spec.dataset)
     state_of = digest([spec.hash(), data, settings, __version__])
@@ -154,13 +142,7 @@ def _top(arm: Arm, state: OnlineState, update: Update) -> None:
 
 
 def _renew(arms: list[Arm], state: OnlineState, *, open_: list[int]) -> dict[str, Any]:
-    """Refresh the online arms, and fit the others from scratch where that will be looked at.
-
-    Args:
-        arms: of the experiment.
-        state: after a window.
-        open_: how far ahead the windows are that are still to be predicted, from 1.
-    """
+    """Refresh the online arms, and fit the others from scratch where one of the windows ``open_`` ahead looks at it."""
     edges = state.edges.export()
     sizes = state.edges.n_users, state.edges.n_items
     refreshing, staleness, fitting = {}, {}, {}

@@ -131,8 +131,7 @@ class StreamSpec(Spec):
     """Events of each window that are taken one by one and timed, up to the user's new list."""
     max_windows: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="a whole number above 0")
     freshness: Annotated[tuple[str, ...], BeforeValidator(_delays), AfterValidator(_each_once)] = ()
-    """Predict each like at its own moment, by models that see events after each of these delays, such as 0s, 1m, 1h;
-    ``window``: when the window ends. Arms are not looked at."""
+    """Predict each like at its moment, by models that see events after these delays (0s, 1m), or by ``window``."""
     seed: Whole = Field(2020, description="a whole number")
 
     @classmethod

@@ -53,16 +53,7 @@ def subsets(n_windows: int) -> list[Subset]:
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return all figures of an experiment, as JSON can hold them.
-
-    Returns:
-        ``windows``: a row per window and arm; ``pooled``: a row per subset and arm, with retention; ``gate``: per
-        model whether the data set is informative, and why; ``cost``: per model latency (seconds), refresh, refit;
-        ``settings``: per model; ``made``: a checksum of the data, versions, machine and threads, or several.
-
-    Raises:
-        UsageError: there are no windows, or what lies there is damaged.
-    """
+    """Return ``windows``, ``pooled``, ``gate``, ``cost``, ``settings`` and ``made`` of an experiment, as JSON."""
     try:
         return _summary(folder)
     except UsageError:
@@ -190,13 +181,7 @@ class Retention:
 
 
 def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> Retention:
-    """Compare two arms case by case; a user's cases are drawn together, since they are not independent.
-
-    Args:
-        arm: metric by case, ``[n_cases]``.
-        reference: the same of the retrained arm.
-        user: which user each case is of, any integers.
-    """
+    """Compare two arms case by case, ``[n_cases]``; a user's cases are dependent, and drawn together."""
     _, cluster = np.unique(user, return_inverse=True)
     n = int(cluster.max()) + 1 if len(cluster) else 0
     sums = np.stack([np.bincount(cluster, weights=each, minlength=n) for each in (arm, reference)])
@@ -293,11 +278,7 @@ def _retention(kept: dict[str, Any] | None) -> str:
 
 
 def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write ``<name>.md`` and ``<name>.jsonl`` to a folder.
-
-    Each line of the latter is a row of a window, a row of a subset, or what is known of a model: gate, cost, settings.
-    The last says what all of them were made with.
-    """
+    """Write ``<name>.md`` and ``<name>.jsonl``: rows of windows, subsets, models, and last what they were made with."""
     rows = [*summary["pooled"], *summary["windows"]]
     rows += [
         {"model": model, **{key: summary[key].get(model) for key in OF_MODELS}}

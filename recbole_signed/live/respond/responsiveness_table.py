@@ -35,8 +35,7 @@ class Probes:
     dislikes: list[Shown]
     """After each number of :data:`DISLIKES`; fewer where the list has no more of the kind."""
     falling: float
-    """Share of the similar items that lose places among all other items; one that keeps its place counts half, so that
-    a list that does not react has .5."""
+    """Share of the similar items that lose places among all others; one that keeps its place counts half."""
     more_fall: float
     """1 where more of them fall than rise, 0 where more rise, else .5."""
     cluster: Shown
@@ -71,12 +70,7 @@ FEWEST = 10
 
 
 def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
-    """Return the means over users, and shares of all that was shown to them.
-
-    ``prevented``, ``prevented_3`` and ``prevented_10`` are the share of similar items that one dislike, 3 and 10 took
-    out of the lists; ``cluster_lost`` that of the cluster out of the first 50 places; ``liked_lost`` that of what is
-    nearer to a like. ``left_likes_50``: what 50 likes left of ``prevented``, as a share of it; so the others.
-    """
+    """Return the means over users, and shares of all that was shown; those of ``left_`` are of ``prevented``."""
 
     def mean(name: str) -> float | None:
         values = [getattr(each, name) for each in probes if getattr(each, name) is not None]

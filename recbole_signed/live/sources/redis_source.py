@@ -66,11 +66,7 @@ class RedisSource(EventSource):
 
     @classmethod
     def of_address(cls, address: str, **options: Any) -> RedisSource:
-        """Make a source of ``redis://host:port/db?stream=S&group=G&consumer=C``.
-
-        Raises:
-            UsageError: it names no stream, or as the class.
-        """
+        """Make a source of ``redis://host:port/db?stream=S&group=G&consumer=C``."""
         parts = urlsplit(address)
         words = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         mine: dict[str, Any] = {key: words[key] for key in ("stream", "group", "consumer") if key in words}
@@ -97,11 +93,7 @@ class RedisSource(EventSource):
         return Polled(batch, dead, positions[-1] if positions else None)
 
     def commit(self, position: str | None) -> None:
-        """Acknowledge what the last `poll` gave.
-
-        Raises:
-            UsageError: the server can't be reached; the entries will come again, and be known as duplicates.
-        """
+        """Acknowledge what the last `poll` gave."""
         if self._given:
             try:
                 self._redis.xack(self._stream, self._group, *self._given)
@@ -110,11 +102,7 @@ class RedisSource(EventSource):
             self._given = []
 
     def behind(self) -> int | None:
-        """Return how many entries the group was not given yet; None before Redis 7, and where it can't tell.
-
-        Raises:
-            UsageError: the server can't be reached.
-        """
+        """Return how many entries the group was not given yet; None before Redis 7, and where it can't tell."""
         try:
             groups = self._redis.xinfo_groups(self._stream)
         except self._errors as error:
@@ -134,10 +122,7 @@ class RedisSource(EventSource):
                 raise self._refused(error) from error
 
     def _tell_trimmed(self) -> None:
-        """Warn of entries that were trimmed before the group was given them: the state would lack them without a word.
-
-        Before Redis 7, for a group that was put back, and where the server does not let this user look, none are known.
-        """
+        """Warn of entries that were trimmed before the group was given them; before Redis 7 none are known."""
         try:
             stream, groups = self._redis.xinfo_stream(self._stream), self._redis.xinfo_groups(self._stream)
         except self._errors:

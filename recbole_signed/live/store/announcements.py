@@ -105,11 +105,7 @@ def _checksum(side: str, token: str, content: str) -> int:
 
 
 def features_in(path: Path, users: Vocabulary) -> _Features:
-    """Read the file of an earlier version, without users that a vocabulary does not have: they could not be forgotten.
-
-    Raises:
-        DamagedError: a line is not what was written.
-    """
+    """Read an earlier version's file, without users that the vocabulary lacks: they could not be forgotten."""
     found: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
     for side, token, features in _rows(path):
         if side == "item" or token in users:
@@ -127,11 +123,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 class AnnouncedValues:
-    """Values of announced items by their tokens, and the other way round.
-
-    Args:
-        announcements: that are read again once they have changed.
-    """
+    """Values of announced items by their tokens, and the other way round."""
 
     def __init__(self, announcements: Announcements) -> None:
         self.announcements = announcements

@@ -1,15 +1,8 @@
 """Backups: a copy of a state directory that opens as it is, made while the state may be written; and the way back.
 
-A backup holds the log as it was at one moment, the newest version from before it, and the base; of a service also its
-tags and experiments. Rejected rows are not in it: they may name users whom the log does not know, so that an erasure
-could not find them there; nor is what a service has shown, which an erasure looks for in the state alone.
-
-A backup is made under a temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of
-the state, so that a user who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside
-it. Each backup holds a copy of that register, which a state that is restored from it goes on with.
-
-A new folder, of a backup or a restored state, is open to its owner alone; one that takes the place of a folder is as
-open as that.
+It is made under a temporary name, opened, verified and renamed, and noted in ``BACKUPS``, so that a user who is
+forgotten later goes from it too (``erasure.py``). Rejected rows and what a service has shown are not in it: an erasure
+could not find users there. A new folder is open to its owner alone; a replaced one keeps its mode.
 """
 
 from __future__ import annotations
@@ -68,18 +61,7 @@ class BackupInfo:
 
 
 def back_up(directory: Path, target: Path) -> BackupInfo:
-    """Copy a state to a new folder, or into the place of an earlier backup.
-
-    The state may be in use by another process. Nobody waits for the copy.
-
-    Args:
-        directory: of the state.
-        target: folder of the backup, outside the state.
-
-    Raises:
-        UsageError: there is no state, the target is something else, its disk is full or not mounted, or the state is
-            damaged.
-    """
+    """Copy a state, which another process may use, to a new folder outside it or over an earlier backup."""
     directory, target = directory.absolute(), target.absolute()
     existing_log(directory)
     refuse_target(directory, target)

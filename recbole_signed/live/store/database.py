@@ -113,12 +113,7 @@ def damaged(path: Path, what: str) -> UsageError:
 
 
 def connect(path: Path, *, read_only: bool = False, check: bool = True, now: int = 0) -> sqlite3.Connection:
-    """Open the log, making it where there is none.
-
-    Every commit is on the disk before it returns (WAL, ``synchronous=FULL``), and what is deleted is overwritten
-    (``secure_delete``). With ``check`` the structure of the whole file is read and verified. ``now`` is when a new one
-    is made, in milliseconds.
-    """
+    """Open or make the log: each commit is on the disk (WAL, ``synchronous=FULL``), deletions are overwritten."""
     with reading(path, "Opening the event log"):
         if read_only:
             connection = sqlite3.connect(
@@ -175,11 +170,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
 
 
 def reserve_wal(path: Path) -> None:
-    """Fill the write-ahead file of a log with zeros up to ``WAL_BYTES``, where the disk has room for it.
-
-    A commit then overwrites what is there: the disk has one write to wait for, not a file's new size besides. SQLite
-    knows its own pages by their checksums, and reads no further than to the last of them.
-    """
+    """Fill the write-ahead file with zeros up to ``WAL_BYTES``: a commit then waits for one write, not a new size."""
     with contextlib.suppress(OSError), path.with_name(f"{path.name}-wal").open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         try:
@@ -270,11 +261,7 @@ def one_view(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def row_checksums(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Checksum of each row, int64 ``[n]``: SplitMix64's finaliser (Steele et al., 2014) chained over the columns.
-
-    Args:
-        columns: int64 or float64 arrays ``[n]``, taken by their bits. A NaN counts as one value.
-    """
+    """Checksum of each row, int64 ``[n]``: SplitMix64's finaliser chained over the columns' bits; NaN is one value."""
     total = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:
         if column.dtype.kind == "f":
@@ -290,11 +277,7 @@ def _mix(value: np.ndarray) -> np.ndarray:
 
 
 def sealed(ids: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return times, int64 ``[n]`` in milliseconds, each with a checksum of itself and of its id in the bits above it.
-
-    A zero stays a zero. What is sealed is negative, so that it is told from the times of earlier versions of this
-    package, which have no checksum.
-    """
+    """Return times in milliseconds int64 ``[n]``, each with a checksum of it and its id above, negative; 0 stays 0."""
     return np.where(times == 0, 0, times | (row_checksums((ids, times)) & ~_TIME) | _SEALED)
 
 
@@ -308,11 +291,10 @@ SEQ = "SEQ"
 
 
 class HighWaterMark:
-    """The file ``SEQ`` of a state directory: the newest seq that was acknowledged.
+    """The file ``SEQ``: the newest seq that was acknowledged, written after each commit without waiting for the disk.
 
-    SQLite takes a write-ahead file that is damaged for one that a crash cut short, and forgets what was in it. So after
-    each commit its seq is written here, without waiting for the disk: it can lag behind the log after a loss of power,
-    but never be ahead of it. Where it is ahead, events were lost.
+    SQLite takes a damaged write-ahead file for one that a crash cut short; where the log is behind ``SEQ``, events were
+    lost.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:

@@ -1,11 +1,7 @@
-"""The durable log of events: what `append` returned for is on the disk, in order, once.
+"""The durable log of events: what `append` returned for is on the disk, in order, once. One process writes.
 
-Rows hold the ids of the vocabularies, which live in the same file and grow in the same transaction. Of an event's own
-id only a keyed digest is kept (``seen.py``): a duplicate is known as one after compaction too. One process writes.
-
-Damage is found by a check of the whole file on opening, by a checksum of each row on reading, and by the number of
-rows that each commit keeps. What can't be told from a crash in time is a write-ahead file cut short after it was
-synced; `state` finds that where a version reflects more than the log holds.
+Ids are those of the vocabularies, which grow in the same transaction; of an event's own id a keyed digest is kept.
+Damage is found by SQLite's check on opening, a checksum of each row, and the number of rows of each commit.
 """
 
 from __future__ import annotations
@@ -55,11 +51,7 @@ _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
 
 
 class EventLog:
-    """The log of one state directory.
-
-    Raises:
-        UsageError: the file can't be opened or is damaged.
-    """
+    """The log of one state directory."""
 
     def __init__(
         self, path: Path, *, read_only: bool = False, check: bool = True, settings: StateSettings | None = None
@@ -89,14 +81,7 @@ class EventLog:
             sync_folder(path.parent)
 
     def reload(self, *, check: bool = False) -> None:
-        """Read again what memory holds of the log, in case that an exception came between a commit and it.
-
-        Args:
-            check: hold every token and the ids of events against their checksums.
-
-        Raises:
-            UsageError: the log is damaged.
-        """
+        """Read again what memory holds of the log, after an exception; with ``check`` against all checksums."""
         # in one view, since another process may write, and checksums are held against rows
         with reading(self.path), one_view(self.connection):
             meta = read_meta(self.connection, self.path)
@@ -141,17 +126,7 @@ class EventLog:
         position: str | None = None,
         announced: Mapping[str, Mapping[str, str]] | None = None,
     ) -> tuple[LogBatch, list[int]]:
-        """Add a batch, the features that it announces, and how far its source was read, in one transaction.
-
-        A ``forget_user`` erases what is known of its user, in the log and in the batch before it, whatever the
-        times say; the user's id stays as a tombstone. It is the caller who erases it from other files.
-
-        Returns:
-            What was added, and the rows of the batch that it is: those whose event was not there yet.
-
-        Raises:
-            UsageError: the disk is full or can't be written; nothing of the batch was taken.
-        """
+        """Add a batch in one transaction and return its new rows; a ``forget_user`` erases its user from the log."""
         digests = [self._seen.digest(each) for each in batch.event_id]
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
             fresh = self._fresh(digests)
@@ -300,11 +275,7 @@ class EventLog:
             return False
 
     def probe(self) -> None:
-        """Write a row and take it back.
-
-        Raises:
-            UsageError: the disk is full or can't be written.
-        """
+        """Write a row and take it back."""
         with explained(self.path, "Writing the event log"), transaction(self.connection):
             self.connection.execute("INSERT INTO positions VALUES ('', '', 0)")
             self.connection.execute("DELETE FROM positions WHERE source = ''")
@@ -326,10 +297,7 @@ class EventLog:
         return self._erase_due
 
     def empty_wal(self) -> None:
-        """Move the write-ahead file into the log and empty it where it may hold what was erased.
-
-        Where a reader or the disk does not let it, it is tried again after the next batch and at opening.
-        """
+        """Move the write-ahead file into the log and empty it if it may hold what was erased; later if busy."""
         if self._erase_due:
             self._erase_due = not truncate_wal(self.connection)
             self._appended = 0
@@ -351,13 +319,7 @@ class EventLog:
                 vocabulary.extend(self.connection.execute(query, (len(vocabulary),)))
 
     def times_of_joining(self, size: int) -> np.ndarray:
-        """Return when users joined by id, in milliseconds, int64 of at least ``size``, or of as many as there are.
-
-        Those of the data set that the state was begun with, and those who were forgotten when this was read, have 0.
-
-        Raises:
-            UsageError: one is not what was written.
-        """
+        """Return when users joined by id, in milliseconds, int64 of at least ``size``; 0 for those of the data set."""
         first = len(self._joined)
         if size > first:
             query = (
@@ -398,19 +360,11 @@ class EventLog:
         return self._fresh([self._seen.digest(each) for each in event_ids])
 
     def read(self, after_seq: int, limit: int) -> LogBatch:
-        """Read up to ``limit`` rows with a greater ``seq``.
-
-        Raises:
-            UsageError: a row is not what was written, or rows up to ``after_seq`` and beyond were compacted.
-        """
+        """Read up to ``limit`` rows with a greater ``seq``."""
         return self._select(after_seq, 2**62, limit)
 
     def commits(self, after_seq: int) -> Iterator[LogBatch]:
-        """Read the batches after ``after_seq`` as they were appended, less what was erased since.
-
-        Raises:
-            UsageError: as `read`; or rows of a batch are missing.
-        """
+        """Read the batches after ``after_seq`` as they were appended, less what was erased since."""
         query = (
             "SELECT first_seq, last_seq, kept, n_users, n_items, checksum "
             "FROM commits WHERE last_seq > ? ORDER BY last_seq"
@@ -440,11 +394,7 @@ class EventLog:
             after_seq = group[-1][1]
 
     def refuse_lost_events(self) -> None:
-        """Hold the end of the log against the newest seq that was acknowledged, see `HighWaterMark`.
-
-        Raises:
-            UsageError: events are missing at its end.
-        """
+        """Hold the end of the log against the newest seq that was acknowledged, see `HighWaterMark`."""
         acknowledged = self._mark.read()
         with reading(self.path):
             last_seq = self._last_seq()
@@ -456,11 +406,7 @@ class EventLog:
             )
 
     def verify(self) -> None:
-        """Hold every row and every token against its checksum; takes a second for each few hundred thousand.
-
-        Raises:
-            UsageError: something is not what was written.
-        """
+        """Hold every row and every token against its checksum; takes a second for each few hundred thousand."""
         self.refuse_lost_events()
         with reading(self.path):
             self.reload(check=True)

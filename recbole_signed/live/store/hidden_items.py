@@ -1,14 +1,7 @@
 """Items that are not shown: withdrawn ones, those that newcomers alone have touched, or that only an undo has named.
 
-Some hundred invented users can bring an invented item into the lists of many: by the trend, and by neighbours. So an
-item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is not a newcomer: who
-joined ``newcomer_age`` seconds ago or earlier (a day, by the clock of this machine, whatever the events say) and has
-``newcomer_size`` likes and dislikes (three). Users of the data set that a state was begun with are not newcomers. A
-state that began with none trusts everybody until it is that old itself. All of that follows from the edges in force:
-where the only such user takes its verdict back, or is forgotten, the item is hidden again, before and after a restart.
-
-An undo may come before what it takes back, so it is kept, and with it an item that may be a misspelt one. Whatever the
-settings, an item is shown while it is of the data set, was announced, or has an edge in force.
+Invented users could bring an invented item into many lists. So an item of events is shown once a user has touched it
+who joined ``newcomer_age`` seconds ago and has ``newcomer_size`` verdicts; users of the data set count at once.
 """
 
 from __future__ import annotations

@@ -38,13 +38,7 @@ def summed_line(content: Mapping[str, Any]) -> bytes:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Return the contents of a register, which need not be there, but for a last line that a crash cut off.
-
-    Lines without a checksum, of earlier versions of this package, are returned as they are.
-
-    Raises:
-        DamagedError: a line is not what was written.
-    """
+    """Return the lines of a register, but for a last one that a crash cut off; DamagedError for a changed one."""
     try:
         *lines, rest = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -121,11 +115,7 @@ class DeadLetterFile:
                     continue  # half a line, see above
 
     def erase(self, users: Iterable[str]) -> None:
-        """Blank every letter in which the id of one of the users occurs, inside other text and in any spelling too.
-
-        A short id, which may be a part of any word, counts where it is a word by itself. Half a line that a crash left
-        may hold anybody, and is dropped.
-        """
+        """Blank every letter in which a user's id occurs, in any spelling; short ids only as whole words."""
         if not self.path.exists():
             return
         found = re.compile("|".join(map(_pattern, sorted(set(users)))))

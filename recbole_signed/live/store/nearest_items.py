@@ -35,10 +35,8 @@ NO_KEY = np.iinfo(np.int64).min
 class NearestItems:
     """What is nearest to items by the likes of all users: a row for each item that was asked for lately.
 
-    A row holds some items with their common likes, and a bound, a cosine and a key, that every other item stands
-    behind. A change of a pair moves the counts that it touches. An item that is not in a row and may have come nearer
-    is put in it, and its common likes are counted when the row is asked for. A row of which the bound leaves too few is
-    made again. In a small catalogue all that was counted is kept, so that this takes no count.
+    A row holds items with their common likes, and a bound that every other item stands behind. A change moves the
+    counts that it touches; a row of which the bound leaves too few is made again.
     """
 
     def __init__(self) -> None:
@@ -57,14 +55,7 @@ class NearestItems:
         self._near = self._common = np.zeros((0, KEPT + WAITING), dtype=np.int32)
 
     def of(self, edges: Any, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
-        """Return the nearest of some items, best first: indptr ``[n + 1]``, items, and cosines up to a factor of each.
-
-        Args:
-            edges: as they are now.
-            items: int64 ``[n]``.
-            keys: of all items, by which those with equal cosines stand; always the same. Their numbers if None.
-            most: of each item, :data:`KEPT` at most.
-        """
+        """Return the nearest of items ``[n]``, best first: indptr ``[n + 1]``, items, cosines up to a factor each."""
         self._grow(edges.n_items)
         keys = np.arange(edges.n_items) if keys is None else keys
         starts = range(0, max(len(items), 1), PIECE_OF_ITEMS)

@@ -16,21 +16,12 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class StateSettings:
-    """Limits of a state directory.
-
-    Raises:
-        UsageError: a limit is negative, or no batch or id would be small enough.
-    """
+    """Limits of a state directory; UsageError where one makes no sense."""
 
     grace: int = 7 * DAY
     """Seconds for which late events of a forgotten user are refused, see :mod:`~recbole_signed.live.store.seen`."""
     keep_seen: int = 10_000_000
-    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones,
-    once there are a hundredth more.
-
-    An older event that is delivered once more changes nothing, unless a later one of its user and item has the very
-    same time stamp.
-    """
+    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones."""
     max_batch: int = 1_000_000
     """Events of one batch."""
     max_id_length: int = MAX_ID
@@ -52,11 +43,7 @@ class StateSettings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> StateSettings:
-        """Make settings of a mapping, such as ``online_limits`` of a configuration.
-
-        Raises:
-            UsageError: it has an unknown key, or a value is out of its range.
-        """
+        """Make settings of a mapping, such as ``online_limits`` of a configuration."""
         known = [each.name for each in fields(cls) if each.name != "clock"]
         for key in given or {}:
             if key not in known:

@@ -1,8 +1,6 @@
 """What users ask for beside verdicts, as the log keeps it: the newest of each user and target.
 
-A table of the log, which changes in the transaction of the events and loses a user with them. It is made by the first
-such event, so that a log without one is as it ever was. What is in force follows from it, from the edges and from the
-clock: a wish ends by itself, and with a later verdict on its item.
+The table is made by the first such event, so that a log without one is as it ever was.
 """
 
 from __future__ import annotations
@@ -35,16 +33,7 @@ _PUT = (
 
 @dataclass(frozen=True)
 class Wish:
-    """The newest of one user and target.
-
-    Attributes:
-        item: number of the item that was disliked; 0 for what names a value.
-        feature: the column; "" for a dislike of the item itself.
-        value: of the column; "" for a dislike.
-        sign: -1 less, 1 more, 0 taken back.
-        timestamp: milliseconds since 1970.
-        until: the same, from which on it has no effect; None for no end.
-    """
+    """The newest of one user and target; ``sign`` -1 less, 1 more, 0 taken back; ``until`` None for no end."""
 
     item: int
     feature: str
@@ -62,12 +51,7 @@ class Wish:
 
 
 class Wishes:
-    """The table ``wishes``, and what memory holds of it.
-
-    Args:
-        connection: to the log.
-        path: of the log, for messages.
-    """
+    """The table ``wishes``, and what memory holds of it."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
@@ -76,11 +60,7 @@ class Wishes:
         self._read()
 
     def add(self, batch: EventBatch, rows: Sequence[int], logged: LogBatch, seq_of: Callable[[str], int]) -> None:
-        """Keep what rows of a batch ask for, which were logged in that order, within a transaction.
-
-        ``seq_of`` gives the seq of events, of those of the batch too. An undo by an event takes back what the user
-        asked for by it, where nothing newer has taken its place.
-        """
+        """Keep what the rows of a batch ask for, in its transaction; an undo by event takes back nothing newer."""
         asking = np.flatnonzero(np.isin(logged.type, _KINDS)).tolist()
         if not asking:
             return
