@@ -183,14 +183,7 @@ def synth(
         raise UsageError(f"--name is '{name}'; it must be the plain name of a folder.")
     with stdout_for_result():
         document = _make(
-            profile,
-            count,
-            seed,
-            output / (name or f"synth-{profile}-{edges.lower()}"),
-            how,
-            check,
-            write,
-            overwrite,
+            profile, count, seed, output / (name or f"synth-{profile}-{edges.lower()}"), how, check, write, overwrite
         )
     compared: list[ProfileComparison] = document.pop("compared")
     if as_json:

@@ -120,8 +120,7 @@ def significance(
     alpha: Annotated[float, typer.Option(help="Level of the tests; 1 - alpha is that of the intervals.")] = 0.05,
     only: Labels = None,
     dataset: Annotated[
-        list[str] | None,
-        typer.Option("--dataset", "-d", help="Compare on these data sets alone, or pools of them."),
+        list[str] | None, typer.Option("--dataset", "-d", help="Compare on these data sets alone, or pools of them.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the table's rows.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the permutation test and of the bootstrap.")] = 10_000,

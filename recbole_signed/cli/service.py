@@ -53,8 +53,7 @@ def serve(
         str | None, typer.Option("--dataset", "-d", help="Name or folder of the data set for --init.")
     ] = None,
     input_path: Annotated[
-        Path | None,
-        typer.Option("--input", "-i", help="File of ratings or events for --init, in place of a data set."),
+        Path | None, typer.Option("--input", "-i", help="File of ratings or events for --init, in place of a data set.")
     ] = None,
     items: Annotated[
         Path | None, typer.Option(help="With --input: file of the items, their names and features.")

@@ -64,11 +64,7 @@ def _degrees(cell: Axes, degrees: tuple[np.ndarray, ...], side: str) -> None:
         share = counts[::-1].cumsum()[::-1] / len(degrees[0])
         cell.plot(values, share, "--" if label == "dislikes" else "-", color=color, label=label, linewidth=1.6)
     cell.set(
-        xscale="log",
-        yscale="log",
-        title=f"Rows per {side}",
-        xlabel="k",
-        ylabel=f"share of {side}s with k or more rows",
+        xscale="log", yscale="log", title=f"Rows per {side}", xlabel="k", ylabel=f"share of {side}s with k or more rows"
     )
     cell.legend()
 

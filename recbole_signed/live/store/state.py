@@ -76,12 +76,7 @@ class OnlineState(StateView, OpenedDirectory):
 
     @classmethod
     def open(
-        cls,
-        directory: str | Path,
-        *,
-        create: bool = True,
-        keep: int = 3,
-        settings: StateSettings | None = None,
+        cls, directory: str | Path, *, create: bool = True, keep: int = 3, settings: StateSettings | None = None
     ) -> OnlineState:
         """Open a state directory for writing, reading the whole log for damage; ``create`` makes it if absent."""
         directory = path_of(directory, "directory").absolute()
@@ -315,13 +310,7 @@ class OnlineState(StateView, OpenedDirectory):
         self.applied_seq = logged.last_seq
         return Update(n_new, n_duplicate, logged, changes)
 
-    def snapshot(
-        self,
-        tensors: Mapping[str, np.ndarray],
-        meta: Mapping[str, Any],
-        *,
-        model: str,
-    ) -> str:
+    def snapshot(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, model: str) -> str:
         """Save a model, without tokens, with the edges it reflects as the current version; return its name."""
         with self.maintenance:
             return self.save(tensors, self.capture(meta, model=model))
