@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json, show, stdout_for_result
+from recbole_signed.cli.output import Json, show, stdout_for_result
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import require_file
 
@@ -108,20 +108,20 @@ def serve(
             parameters = {"auto": False, "features": {"item": ["class"]}, **parameters}
     if state is None:
         raise UsageError("serve needs --state DIR, the folder of an online state, or --demo.")
-    if dataset and input_path:
-        raise UsageError("--dataset and --input are two kinds of data for --init; give one of them.")
-    if bool(init) != bool(dataset or input_path):
-        raise UsageError("--init MODEL and --dataset NAME or --input FILE go together.")
-    if init and model:
-        raise UsageError("--init fits a model, and --model takes a fitted one; give one of them.")
-    if parameters and not init:
-        raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
-    if names and not (init or model):
-        raise UsageError("--names goes with --init; PUT /v1/items/ID names the items of a state that is there.")
-    if writer is not None and not follow:
-        raise UsageError("--writer is the address that a read replica hands events to; give --follow too.")
-    if follow and (init or model or workers > 1):
-        raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
+    wrong = {
+        "--dataset and --input are two kinds of data for --init; give one of them.": dataset and input_path,
+        "--init MODEL and --dataset NAME or --input FILE go together.": bool(init) != bool(dataset or input_path),
+        "--init fits a model, and --model takes a fitted one; give one of them.": init and model,
+        "parameters of the model are given with --init; a state that is there keeps its own.": parameters and not init,
+        "--names goes with --init; PUT /v1/items/ID names the items of a state that is there.": names
+        and not (init or model),
+        "--writer is the address that a read replica hands events to; give --follow too.": writer is not None
+        and not follow,
+        "--follow reads a state that another process writes; leave out --init and --workers.": follow
+        and (init or model or workers > 1),
+    }
+    for message in (each for each, is_so in wrong.items() if is_so):
+        raise UsageError(message)
     if init or model:
         refuse_address(host, port, given)
         refuse_directory(state)
@@ -208,10 +208,7 @@ def report(state: State, name: Name, experiments: ExperimentsFile = None, as_jso
     log, found = _log_and_experiment(state, name, experiments)
     with stdout_for_result():
         result = report_of(log, name, found)
-    if as_json:
-        print_json(result)
-        return
-    typer.echo(report_text(result), nl=False)
+    show(result, as_json, lambda: report_text(result))
 
 
 def report_text(result: dict[str, Any]) -> str:
@@ -312,11 +309,9 @@ def simulate(
     from recbole_signed.live.serve.simulator import drive
 
     outcome = drive(url, dataset, rounds, k, seed, key)
-    if as_json:
-        print_json(vars(outcome))
-    else:
-        likes, dislikes = counted(outcome.likes, "like"), counted(outcome.dislikes, "dislike")
-        typer.echo(
-            f"{counted(outcome.shown, 'item')} looked at in {counted(rounds, 'list')}, {likes}, {dislikes}.\n"
-            f"A user looks at the first few and judges some; asked about all, they would like {outcome.expected:.1%}."
-        )
+    likes, dislikes = counted(outcome.likes, "like"), counted(outcome.dislikes, "dislike")
+    text = (
+        f"{counted(outcome.shown, 'item')} looked at in {counted(rounds, 'list')}, {likes}, {dislikes}.\n"
+        f"A user looks at the first few and judges some; asked about all, they would like {outcome.expected:.1%}.\n"
+    )
+    show(vars(outcome), as_json, lambda: text)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,10 +24,6 @@ class ProfileComparison:
     tolerance: float | None
     """Largest difference that passes."""
     ok: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give it as JSON can hold it."""
-        return asdict(self)
 
 
 def statistics(rows: RawRows) -> dict[str, float | None]:

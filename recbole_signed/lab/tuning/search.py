@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
-from recbole_signed.errors import MissingExtraError, UsageError, argument, ending, raised_by_sigterm
+from recbole_signed.errors import UsageError, argument, ending, raised_by_sigterm
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.files import DirectoryLock, path_of, replace_text
 from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
@@ -68,11 +68,8 @@ def tune(
     started = time.perf_counter()
     plan = plan or Plan()
     plan.check()
-    try:
-        from recbole_signed.lab.tuning.space import Space
-        from recbole_signed.lab.tuning.study import Study
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("tuning", "tune") from error
+    from recbole_signed.lab.tuning.study import Space, Study
+
     if plan.keys.keys() & (overrides or {}):
         raise UsageError(
             f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."

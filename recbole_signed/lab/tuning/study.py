@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.samplers import TPESampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import DatabaseError
+from recbole_signed.errors import MissingExtraError, UsageError, argument
 
-from recbole_signed.errors import UsageError, argument
+try:
+    import optuna
+    from optuna.samplers import TPESampler
+    from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy.exc import DatabaseError
+except ModuleNotFoundError as error:
+    raise MissingExtraError("tuning", "tune") from error
+
 from recbole_signed.files import is_plain_name
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.plugin.assignments import TUNED

@@ -7,9 +7,8 @@ import importlib
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.lab.upstream import checkout, pages, python38
@@ -35,10 +34,6 @@ class Exported:
     """Paths below the folder, the model file first."""
     lines: int
     """Lines of the model file."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return asdict(self)
 
 
 def upstream(
