@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json
+from recbole_signed.cli.output import Json, show
 from recbole_signed.errors import UsageError, counted, printable
 
 app = typer.Typer(help="Inspect, verify, compact and refit the state directory of an online system.")
@@ -24,10 +23,7 @@ Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version,
 
 
 def _print(document: Any, as_json: bool, text: str) -> None:
-    if as_json:
-        print_json(document)
-    else:
-        sys.stdout.write(printable(text) + "\n")
+    show(document, as_json, lambda: printable(text) + "\n")
 
 
 def _versions(state: Path) -> Any:

@@ -178,29 +178,16 @@ class EventBatch:
     @classmethod
     def of_rows(cls, rows: Sequence[tuple[str, str, str, int, int, float]]) -> EventBatch:
         """Make a batch of valid rows (event id, user, item, type code, time stamp, value)."""
-        event, user, item, kind, stamp, value = zip(*rows, strict=True) if rows else ((), (), (), (), (), ())
-        return cls(
-            list(event),
-            list(user),
-            list(item),
-            np.array(kind, dtype=np.int8),
-            np.array(stamp, dtype=np.int64),
-            np.array(value, dtype=np.float64),
-        )
+        event, user, item, *numbers = zip(*rows, strict=True) if rows else ((),) * 6
+        kinds = (np.int8, np.int64, np.float64)
+        columns: Any = (np.array(each, dtype=kind) for each, kind in zip(numbers, kinds, strict=True))
+        return cls(list(event), list(user), list(item), *columns)
 
     def __len__(self) -> int:
         return len(self.event_id)
 
     def __getitem__(self, rows: slice) -> EventBatch:
-        return EventBatch(
-            self.event_id[rows],
-            self.user_id[rows],
-            self.item_id[rows],
-            self.type[rows],
-            self.timestamp[rows],
-            self.value[rows],
-            self.features[rows],
-        )
+        return EventBatch(*(each[rows] for each in vars(self).values()))
 
     def take(self, rows: np.ndarray) -> EventBatch:
         """Return some of the events."""

@@ -164,7 +164,7 @@ class OnlineRecommender(RenewableModel):
                 with self._lock:
                     self._behind = state.applied_seq != state.last_seq
                 raise
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 self._behind = True  # until state and learner have it
                 update = state.take_in(appended)
                 if update.n_new:
@@ -208,7 +208,7 @@ class OnlineRecommender(RenewableModel):
 
     def position(self, source: str) -> str | None:
         """Return up to where a stream was read when its last events became durable; None where that is not known."""
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             return state.log.position(source)
 
     def _unfit(self, batch: EventBatch) -> dict[int, str]:
@@ -216,11 +216,11 @@ class OnlineRecommender(RenewableModel):
         found: dict[int, str] = {}
         for kind, side in ANNOUNCED.items() if len(batch.announces) else ():
             rows = np.flatnonzero(batch.type == kind).tolist()
-            with self._entered() as (_, learner):
+            with self.reading() as (_, learner):
                 reasons = learner.unfit(side, [json.loads(batch.features[row]) for row in rows])
             found |= {rows[place]: reason for place, reason in reasons.items()}
         if (batch.type >= min(ASKING)).any():
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 found |= unknown_values(ItemValues(state, learner), batch)
                 for row in np.flatnonzero(batch.type == UNDO).tolist():
                     event = json.loads(batch.features[row]).get("event")
@@ -268,7 +268,7 @@ class OnlineRecommender(RenewableModel):
         # one that follows an earlier forgetting may lie ahead of a clock that was set back since
         limits = self._limits if timestamp is not None else Limits(future_tolerance=None)
         self.update(EventBatch.of([Event("", token, "", "forget_user", stamp)], limits))
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             if stamp <= before and token in state.users:
                 raise UsageError(
                     f"{token!r} came back after it was forgotten at {before}, and a forgetting at {stamp} counts as "
@@ -284,7 +284,7 @@ class OnlineRecommender(RenewableModel):
         Raises:
             UsageError: ``user`` is not an id.
         """
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             return max(state.settings.now(), *self.times_to_follow([id_of(user)], [""]))
 
     def times_to_follow(self, users: Sequence[str], items: Sequence[str]) -> list[int]:
@@ -297,7 +297,7 @@ class OnlineRecommender(RenewableModel):
         Returns:
             For each, the time just after the newest of the user and item, and after the user was forgotten.
         """
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             times = state.edges.times(state.users.ids(users), state.items.ids(items)).tolist()
             graves = state.log.graves
             late = map(graves.time_of, users) if len(graves) else times
@@ -367,7 +367,7 @@ class OnlineRecommender(RenewableModel):
         changed = {} if dislike_strength is None else {"dislike_strength": dislike_strength}
         if dislike_strength is not None:
             check_range("dislike_strength", dislike_strength, RANGES["dislike_strength"])
-        with self._entered() as (state, learner):
+        with self.reading() as (state, learner):
             learner = with_parameters(learner, changed)
             number = state.users.id_of(token)
             out, only = numbers_of(state, exclude), None if include_only is None else numbers_of(state, include_only)

@@ -86,8 +86,8 @@ class RenewableModel:
         self._forgetting.at_opening(state)
 
     @contextlib.contextmanager
-    def _entered(self) -> Iterator[tuple[OnlineState, Learner]]:
-        """Hold state and learner for one call, both at the end of the log."""
+    def reading(self) -> Iterator[tuple[OnlineState, Learner]]:
+        """Give state and learner, both at the end of the log, which stay as they are until the block ends."""
         self._check_process()
         with self._lock:
             state, learner = self._ready()
@@ -105,7 +105,7 @@ class RenewableModel:
 
     def current(self) -> OnlineState:
         """Return the state, brought to the end of the log; it is not held while the disk is waited for."""
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             return state
 
     def _compare(self) -> None:
@@ -118,10 +118,6 @@ class RenewableModel:
         """Refuse a forked process; called before a lock is taken, which the fork may have copied while it was held."""
         if self.state is not None:
             self.state.check_process()
-
-    def reading(self) -> contextlib.AbstractContextManager[tuple[OnlineState, Learner]]:
-        """Give state and learner, which stay as they are until the block ends: updates wait for that long."""
-        return self._entered()
 
     @property
     def version(self) -> str:
@@ -143,7 +139,7 @@ class RenewableModel:
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters ``in_force``, and those ``at_next_refit`` where they differ, else None."""
-        with self._entered() as (_, learner):
+        with self.reading() as (_, learner):
             wanted = self.wanted
             return {
                 "in_force": learner.parameters(),
@@ -158,11 +154,11 @@ class RenewableModel:
         Where a refit ends meanwhile, the refresh is done again on what it brought.
         """
         while True:
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 fresh, n_fits = copy.deepcopy(learner), self._n_fits
                 frozen, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
             fresh, result = self.compute(fresh, "refresh", frozen.arrays(state.lock), *sizes)
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 if self._n_fits == n_fits:
                     self._n_refreshes += 1
                     self._swap(state, learner, fresh, seq)
@@ -173,11 +169,11 @@ class RenewableModel:
 
         Parameters that were changed since the last fit take effect with it.
         """
-        with self._entered():
+        with self.reading():
             return self._pool.submit(self._refit)
 
     def _refit(self) -> None:
-        with self._entered() as (state, learner):
+        with self.reading() as (state, learner):
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
             if wanted is not None:  # it has the features of its data set alone
@@ -186,12 +182,12 @@ class RenewableModel:
             scratch = (seq, time.time())
         fresh, _ = self.compute(fresh, "fit", frozen.arrays(state.lock), *sizes)
         again = None
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             if self._n_refreshes != n_refreshes:  # what a refresh brought meanwhile is not in the edges of the fit
                 again, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
         if again is not None:
             fresh, _ = self.compute(fresh, "refresh", again.arrays(state.lock), *sizes)
-        with self._entered() as (state, learner):
+        with self.reading() as (state, learner):
             self._n_fits += 1
             self.scratch_seq, self.scratch_time = scratch
             self._swap(state, learner, fresh, seq)
@@ -219,7 +215,7 @@ class RenewableModel:
         """
         with self.maintaining() as state:
             # the state is busy while a batch goes to the disk: waiting for it with the model held would stop answers
-            with self._updating, self._entered() as (_, learner):
+            with self._updating, self.reading() as (_, learner):
                 tensors, meta = learner.state()
                 tensors = {name: np.array(each) for name, each in tensors.items()}
                 about = {
@@ -263,12 +259,12 @@ class RenewableModel:
             snapshot = state.versions.existing(name)  # read while answers go on
             if snapshot.model != self.model_name:
                 raise UsageError(f"version {name} is of {snapshot.model}, not of {self.model_name}.")
-            with self._entered() as (_, learner):
+            with self.reading() as (_, learner):
                 description = snapshot.meta.get("learner") or described(learner)
             fresh = learner_from(description)
             load_version(fresh, snapshot)
             state.versions.rollback(name)  # once it is known that the next start can begin with it
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 self._n_fits += 1  # a refresh under way must not undo it
                 self._scratch_of(snapshot)
                 self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))

@@ -218,7 +218,7 @@ def _has_grown(state: OnlineState, dataset: Any) -> bool:
     grown = False
     for number, (field, vocabulary) in enumerate(((dataset.uid_field, state.users), (dataset.iid_field, state.items))):
         tokens = tokens_of(dataset, field)
-        begun = state.begun[number] if state.begun is not None else min(len(vocabulary), len(tokens) + 1)
+        begun = state.log.begun[number] if state.log.begun is not None else min(len(vocabulary), len(tokens) + 1)
         known = vocabulary.tokens(range(1, min(begun, len(tokens) + 1)))
         other = any(mine not in (None, theirs) for mine, theirs in zip(known, tokens, strict=False))
         if other or len(tokens) + 1 < begun:

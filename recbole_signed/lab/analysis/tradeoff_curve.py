@@ -310,22 +310,8 @@ def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:
 
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
-_STYLES = tuple(
-    _Style(colour, marker)
-    for marker in ("o", "s", "^")
-    for colour in (
-        "#1b7837",
-        "#762a83",
-        "#2166ac",
-        "#e08214",
-        "#b2182b",
-        "#4d9221",
-        "#35978f",
-        "#8c510a",
-        "#636363",
-        "#c51b7d",
-    )
-)
+_COLOURS = "#1b7837 #762a83 #2166ac #e08214 #b2182b #4d9221 #35978f #8c510a #636363 #c51b7d"
+_STYLES = tuple(_Style(colour, marker) for marker in ("o", "s", "^") for colour in _COLOURS.split(" "))
 """Colour and marker of each curve, in the order in which models are named."""
 
 

@@ -21,7 +21,7 @@ from recbole_signed.lab.significance.pairwise_lines import (
     values_digest,
 )
 from recbole_signed.lab.significance.split_pool import Places, SplitPool
-from recbole_signed.runs import RowStore
+from recbole_signed.runs import RowStore, RunRow
 from recbole_signed.runs.building import Result, was_cut_short
 from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import Key
@@ -116,8 +116,13 @@ def significance(
             raise
         return {**before, "notes": [*before["notes"], _READ.format(kept_file(rows_file).name, "these rows")]}
     there = places_of(results)
-    places, notes = _finished_only(there), [*_failures(results), *_stopped_notes(there)]
-    unpaired = ", ".join(_unpaired(there))
+    # without models that a budget stopped, whose numbers are lower bounds
+    places = {
+        section: {label: rows for label, rows in labels.items() if not (was_cut_short(rows) or _have_no_pairs(rows))}
+        for section, labels in there.items()
+    }
+    notes, stopped, unpaired = _failures(results), _named(there, was_cut_short), _named(there, _have_no_pairs)
+    notes += [f"Left out, because their training budget stopped them (†): {stopped}."] * bool(stopped)
     notes += [f"Left out, because no metric of theirs is a mean over users, each ranked once: {unpaired}."] * bool(
         unpaired
     )
@@ -206,34 +211,15 @@ def _failures(results: Iterable[Result]) -> list[str]:
     return [f"Left out, because a run of theirs failed: {', '.join(failed)}."] if failed else []
 
 
-def _stopped_notes(places: Places) -> list[str]:
-    stopped = [
-        f"{label} on {section}"
-        for section, labels in places.items()
-        for label in labels
-        if was_cut_short(labels[label])
-    ]
-    return [f"Left out, because their training budget stopped them (†): {', '.join(stopped)}."] if stopped else []
+def _named(places: Places, holds: Callable[[Sequence[RunRow]], bool]) -> str:
+    """Name the models of whose rows something holds."""
+    every = ((section, label, rows) for section, labels in places.items() for label, rows in labels.items())
+    return ", ".join(f"{label} on {section}" for section, label, rows in every if holds(rows))
 
 
-def _unpaired(places: Places) -> list[str]:
-    """Name the models without values per user, such as sequential ones that rank a user for each held-out like."""
-    return [
-        f"{label} on {section}"
-        for section, labels in places.items()
-        for label, rows in labels.items()
-        if any(map(has_none, rows))
-    ]
-
-
-def _finished_only(places: Places) -> Places:
-    """Return the places without models that a budget stopped, whose numbers are lower bounds, or without pairs."""
-    return {
-        section: {
-            label: rows for label, rows in labels.items() if not was_cut_short(rows) and not any(map(has_none, rows))
-        }
-        for section, labels in places.items()
-    }
+def _have_no_pairs(rows: Sequence[RunRow]) -> bool:
+    """Whether there are no values per user, as of sequential models that rank a user for each held-out like."""
+    return any(map(has_none, rows))
 
 
 def _metrics(

@@ -68,7 +68,7 @@ class Tuning:
             "seed": self.facts.seed,
             "metric": self.facts.metric,
             "bigger_is_better": self.facts.bigger,
-            "best": self.best.as_dict(),
+            "best": dict(vars(self.best)),
             "default_value": self.default.value if self.default is not None else None,
             "values": self.values,
             "edges": self.edges,
@@ -78,7 +78,7 @@ class Tuning:
             "new_trials": self.n_new,
             "exhausted": self.exhausted,
             "seconds": round(self.seconds, 3),
-            "trials": [each.as_dict() for each in self.trials],
+            "trials": [dict(vars(each)) for each in self.trials],
         }
 
 
@@ -189,7 +189,7 @@ def tuning_table(tuning: Tuning) -> Table:
             each.number,
             f"{each.value:.4f}",
             f"{each.about.get('fit_seconds', each.seconds) or 0.0:.1f}",
-            "default configuration" if each.is_default else _short(each.values),
+            "default configuration" if each.is_default else " ".join(map(as_word, each.values, each.values.values())),
         )
         for each in shown
     ]
@@ -208,7 +208,3 @@ def tuning_table(tuning: Tuning) -> Table:
         (*notes, f"written: {tuning.file}"),
         head=(Header("Trial"),),
     )
-
-
-def _short(values: Mapping[str, Any]) -> str:
-    return " ".join(as_word(key, value) for key, value in values.items())

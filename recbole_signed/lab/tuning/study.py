@@ -81,10 +81,6 @@ class Tried:
     about: dict[str, Any]
     """What else was kept: ``epochs``, ``stopped_by``, ``curve``, or the ``reason`` of a failure."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the trial as JSON can hold it."""
-        return {**vars(self)}
-
 
 class Study:
     """The trials of one question: a model on some data, a space, fixed settings and a seed."""

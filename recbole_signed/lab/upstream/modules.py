@@ -90,11 +90,6 @@ class SourceModule:
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     self.definitions[node.id] = statement
 
-    @property
-    def is_package(self) -> bool:
-        """Whether it is the ``__init__`` of a package."""
-        return self.path.name == "__init__.py"
-
     def text(self, first: int, last: int, without: Iterable[ast.stmt] = ()) -> str:
         """Return the lines from ``first`` up to ``last``, from 0, without those of some statements."""
         left_out = {line for each in without for line in range(*self.lines_of(each))}

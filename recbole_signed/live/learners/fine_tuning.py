@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,9 +123,7 @@ def train_epoch(
 ) -> None:
     """Train for one pass over the pool, each step with its learning rate."""
     model.train()
-    if hasattr(model, "start_epoch"):
-        model.start_epoch(epoch)
-    for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
+    for step, batch in enumerate(_pass(model, batches, epoch), start=epoch * len(batches)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe.config, step)
         _step(model, optimizer, batch)
@@ -135,22 +134,25 @@ def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, 
     model.train()
     parameters = list(model.parameters())
     start = [each.detach().clone() for each in parameters]
-    taken, number = 0, 0
-    while taken < steps and len(batches):
-        if hasattr(model, "start_epoch"):
-            model.start_epoch(number)
-        for batch in batches.epoch(number):
-            if taken == steps:
-                break
-            _step(model, optimizer, batch)
-            taken += 1
-            pull = anchor * float(optimizer.param_groups[0]["lr"])
-            if pull:
-                with torch.no_grad():
-                    for parameter, old in zip(parameters, start, strict=True):
-                        parameter.lerp_(old, min(pull, 1.0))
-        number += 1
+    numbers = itertools.count() if len(batches) else ()
+    all_passes = itertools.chain.from_iterable(_pass(model, batches, number) for number in numbers)
+    taken = 0
+    for batch in itertools.islice(all_passes, steps):
+        _step(model, optimizer, batch)
+        taken += 1
+        pull = anchor * float(optimizer.param_groups[0]["lr"])
+        if pull:
+            with torch.no_grad():
+                for parameter, old in zip(parameters, start, strict=True):
+                    parameter.lerp_(old, min(pull, 1.0))
     return taken
+
+
+def _pass(model: Any, batches: Batches, number: int) -> Iterator[Interaction]:
+    """Yield the batches of one pass, which the model is told of before."""
+    if hasattr(model, "start_epoch"):
+        model.start_epoch(number)
+    yield from batches.epoch(number)
 
 
 def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> None:
@@ -214,13 +216,9 @@ MOMENTS = "exp_avg", "exp_avg_sq"
 
 def tables_of(model: Any) -> dict[str, str]:
     """Return the parameters with a row for each user or each item: name -> which of the two."""
-    found = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding):
-            side = _side(name, module.num_embeddings, model)
-            if side is not None:
-                found[f"{name}.weight"] = side
-    return found
+    tables = {name: each for name, each in model.named_modules() if isinstance(each, nn.Embedding)}
+    sides = {f"{name}.weight": _side(name, each.num_embeddings, model) for name, each in tables.items()}
+    return {name: side for name, side in sides.items() if side is not None}
 
 
 def _side(name: str, rows: int, model: Any) -> str | None:

@@ -67,7 +67,7 @@ class TrainingRecipe:
             raise UsageError(f"{name} can't go on learning: it is not trained on pairs of a liked and another item.")
         if str(config["learner"] or "adam").lower() != "adam":
             raise UsageError(f"'learner' is {config['learner']}, but a stream knows Adam alone; leave it out.")
-        return cls(name, _faster(model_class), config)
+        return cls(name, BipartiteLightGCN if model_class is LightGCN else model_class, config)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainingRecipe:
         return self
@@ -122,10 +122,6 @@ def _embeds(model_class: Any) -> bool:
 
 def _is_graph_model(model_class: Any) -> bool:
     return any(base.__name__ == "LightGCN" for base in model_class.__mro__)
-
-
-def _faster(model_class: Any) -> Any:
-    return BipartiteLightGCN if model_class is LightGCN else model_class
 
 
 def _keys_of(model: str) -> list[str]:
@@ -193,14 +189,12 @@ class EdgeDataset:
     def signed_graph(self) -> SignedGraph:
         """Return all edges as one graph ``[n_users, n_items]``, built once."""
         if self._graph is None:
-            likes, dislikes, neutral = (tuple(each) for each in self._sides())
+            edges = self._edges
+            likes, dislikes, neutral = map(tuple, (edges.likes, edges.dislikes, edges.neutral))
             self._graph = SignedGraph.from_edges(
                 likes, dislikes, self.user_num, self.item_num, neutral, self.neutral_weight
             )
         return self._graph
-
-    def _sides(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._edges.likes, self._edges.dislikes, self._edges.neutral
 
 
 class BipartiteLightGCN(LightGCN):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import sys
 import tempfile
@@ -62,7 +63,8 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
             if not done:
                 bar.set_postfix_str("predicting")
                 cases = Cases.of(state, window, n_base)
-                table = _predict(spec, arms, state, cases)
+                variants = [variant for each in arms for variant in each.variants()]
+                table = pl.concat(case_table(spec, arm, state.edges, cases, state.edges.n_items) for arm in variants)
             bar.set_postfix_str("learning")
             times = _learn(spec, arms, state, window)
             times.update(_renew(arms, state, open_=[each - number for each in missing if each > number]))
@@ -96,40 +98,23 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list
     return arms
 
 
-def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
-    n_items = state.edges.n_items
-    tables = []
-    for arm in [variant for each in arms for variant in each.variants()]:
-        tables.append(case_table(spec, arm, state.edges, cases, n_items))
-    return pl.concat(tables)
-
-
 def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -> dict[str, Any]:
     """Take the window in: its first events one by one with the clock running, the rest in batches."""
     timed = min(spec.timed_events, len(window))
-    online = [arm for arm in arms if arm.kind == "online"]
-    latency: dict[str, list[float]] = {arm.label: [] for arm in online}
-    busy = {arm.label: 0.0 for arm in online}
-    for place in range(timed):
+    latency: dict[str, list[float]] = {arm.label: [] for arm in arms if arm.kind == "online"}
+    busy = dict.fromkeys(latency, 0.0)
+    for first, last in itertools.pairwise([*range(timed), *range(timed, len(window), spec.batch), len(window)]):
         started = time.perf_counter()
-        update = state.ingest(window[place : place + 1])
+        update = state.ingest(window[first:last])
         durable = time.perf_counter() - started
-        for arm in arms:
-            if not arm.follows:
-                continue
+        for arm in (each for each in arms if each.follows):
             before = time.perf_counter()
             arm.learner.update(state.edges, update.changes)
-            if arm.kind == "online":
+            if arm.kind == "online" and first < timed:
                 _top(arm, state, update)
                 latency[arm.label].append(durable + time.perf_counter() - before)
-    for first in range(timed, len(window), spec.batch):
-        update = state.ingest(window[first : first + spec.batch])
-        for arm in arms:
-            if arm.follows:
-                before = time.perf_counter()
-                arm.learner.update(state.edges, update.changes)
-                if arm.kind == "online":
-                    busy[arm.label] += time.perf_counter() - before
+            elif arm.kind == "online":
+                busy[arm.label] += time.perf_counter() - before
     return {"latency_seconds": latency, "update_seconds": busy}
 
 

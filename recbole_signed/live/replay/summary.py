@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,24 +32,14 @@ _OF_ALL = ("peak_memory_bytes", "made")
 COSTS = ("p50 (ms)", "p95 (ms)", "p99 (ms)", "Refresh (s)", "Retraining (s)", "Staleness")
 
 
-@dataclass(frozen=True)
-class Subset:
-    """Some of the cases."""
-
-    name: str
-    condition: pl.Expr
-
-
-def subsets(n_windows: int) -> list[Subset]:
-    """Return the subsets that are reported."""
-    last = n_windows - max(1, round(n_windows * LAST))
-    every = pl.lit(True)
-    return [
-        Subset("all", every),
-        Subset("last fifth", pl.col("window") >= last),
-        *(Subset(f"{name} users", pl.col("group") == number) for number, name in enumerate(GROUPS)),
-        Subset("after the first like", (pl.col("known_likes") == 1) & (pl.col("group") != 0)),
-    ]
+def subsets(n_windows: int) -> dict[str, pl.Expr]:
+    """Return the subsets of cases that are reported: name -> which these are."""
+    return {
+        "all": pl.lit(True),
+        "last fifth": pl.col("window") >= n_windows - max(1, round(n_windows * LAST)),
+        **{f"{name} users": pl.col("group") == number for number, name in enumerate(GROUPS)},
+        "after the first like": (pl.col("known_likes") == 1) & (pl.col("group") != 0),
+    }
 
 
 def summarise(folder: Path) -> dict[str, Any]:
@@ -67,7 +57,8 @@ def _summary(folder: Path) -> dict[str, Any]:
     if cases.is_empty():
         raise UsageError(f"{folder} has no like to predict in any window; cut earlier, or look at the sign rule.")
     times = read_times(folder)
-    pooled = [row for subset in subsets(len(times)) for row in _pooled(cases.filter(subset.condition), subset.name)]
+    made = [each["made"] for each in times if "made" in each]
+    pooled = [row for name, which in subsets(len(times)).items() for row in _pooled(cases.filter(which), name)]
     return {
         "windows": _windows(cases, times),
         "pooled": pooled,
@@ -75,17 +66,9 @@ def _summary(folder: Path) -> dict[str, Any]:
         "cost": _cost(times),
         "settings": dict(parse_json((folder / "settings.json").read_bytes())),
         "peak_memory_bytes": max(each["peak_memory_bytes"] for each in times),
-        "made": _distinct(each["made"] for each in times if "made" in each),  # none of windows of earlier versions
+        # each once, as windows of one experiment may come from several machines; none of those of earlier versions
+        "made": [each for place, each in enumerate(made) if each not in made[:place]],
     }
-
-
-def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each value once: windows of one experiment may come from several machines."""
-    found: list[dict[str, Any]] = []
-    for each in values:
-        if each not in found:
-            found.append(each)
-    return found
 
 
 def _metrics(cases: pl.DataFrame) -> list[str]:
@@ -156,12 +139,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in values.items()
     }
-
-
-def bound(row: Mapping[str, Any], metric: str) -> Retention | None:
-    """Return the retention of a pooled row, where it has one."""
-    kept = row.get(f"retention of {metric}")
-    return None if kept is None else Retention(**kept)
 
 
 DRAWS = 2000

@@ -170,13 +170,15 @@ class _Audit:
     """Probes users of a live model, which is left as it was but for what they viewed."""
 
     def __init__(self, live: Any, seed: int, k: int) -> None:
+        from recbole_signed.live import LIKE
+
         self.live, self.seed, self.k = live, seed, k
         with live.reading() as (state, _):
             edges = state.edges.export()
             self.users, self.items = state.edges.n_users, state.edges.n_items
             self.names = ["", *state.users.tokens(range(1, self.users))]
             self.item_names = ["", *state.items.tokens(range(1, self.items))]
-        liked = edges.kind == _like()
+        liked = edges.kind == LIKE
         shape = self.users, self.items
         ones = np.ones(int(liked.sum()), dtype=np.float32)
         self.likes = sp.csr_matrix((ones, (edges.user[liked], edges.item[liked])), shape=shape)
@@ -187,8 +189,8 @@ class _Audit:
 
     def of_users(self, n_users: int) -> list[Probes]:
         """Probe so many of the users with a like and something left to be shown; all of them where there are fewer."""
-        chosen = self._drawn(n_users)
-        return [self._probe(user, np.random.default_rng([self.seed, place])) for place, user in enumerate(chosen)]
+        chosen = enumerate(self._drawn(n_users))
+        return [_Probe(self, user, np.random.default_rng([self.seed, place])).made() for place, user in chosen]
 
     def _drawn(self, n_users: int) -> list[int]:
         from recbole_signed.ssf.validation import drawn
@@ -226,9 +228,6 @@ class _Audit:
         means = {kind: [float(each) for each in np.mean(pairs, axis=0)] for kind, pairs in counts.items() if pairs}
         return {"feature": feature, "users": len(counts["less"]), **means, "undone": float(np.mean(undone or [1]))}
 
-    def _probe(self, user: int, rng: np.random.Generator) -> Probes:
-        return _Probe(self, user, rng).made()
-
     def tell(self, user: int, *events: tuple[IntArray, str]) -> None:
         """Take in events of a user as one batch: of each kind some items."""
         from recbole_signed.live import Event
@@ -245,14 +244,8 @@ class _Audit:
         from recbole_signed.live.learners.ranking import ranked_scores
 
         with self.live.reading() as (state, learner):
-            found = (
-                ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))[
-                    0, : self.items
-                ]
-                .double()
-                .numpy()
-                .copy()
-            )
+            ranked = ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))
+            found = ranked[0, : self.items].double().numpy().copy()
             found[state.edges.of_user(user).ids.astype(np.int64)] = -np.inf
         found[0] = -np.inf
         return found
@@ -410,12 +403,6 @@ def _among(items: IntArray, *lists: IntArray) -> Shown:
     """Return how many of some items are in each of two lists."""
     one, other = (int(np.isin(each, items).sum()) for each in lists)
     return one, other
-
-
-def _like() -> int:
-    from recbole_signed.live import LIKE
-
-    return int(LIKE)
 
 
 def _places(scores: np.ndarray) -> IntArray:

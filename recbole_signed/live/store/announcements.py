@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from recbole_signed.files import DamagedError
 from recbole_signed.live.event_fields import pairs_of
 from recbole_signed.live.events import ANNOUNCED
-from recbole_signed.live.store.database import damaged
+from recbole_signed.live.store.database import damaged, text_sum
 from recbole_signed.live.store.line_files import read_lines
 from recbole_signed.live.store.vocabulary import Vocabulary
 
@@ -45,7 +44,7 @@ class Announcements:
 
     def _take(self, rows: Iterable[tuple[str, str, str, int]]) -> None:
         for side, token, content, checksum in rows:
-            if side not in self._known or checksum != _checksum(side, token, content):
+            if side not in self._known or checksum != text_sum((side, token, content)):
                 raise damaged(self._path, "the features of an item or a user are not what was written")
             self._known[side][token] = content
             self.n_changes += 1
@@ -62,7 +61,7 @@ class Announcements:
         self._connection.executemany("DELETE FROM features WHERE side = 'user' AND token = ?", [(e,) for e in erased])
         rows = [(side, token, content) for side, each in announced.items() for token, content in each.items()]
         self._connection.executemany(
-            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", [(*row, _checksum(*row)) for row in rows]
+            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", [(*row, text_sum(row)) for row in rows]
         )
 
     def follow(self, announced: _Features, erased: Iterable[str] = ()) -> None:
@@ -98,10 +97,6 @@ class Announcements:
             numbers = vocabulary.ids(tokens).tolist()
             found[side] = {n: json.loads(known[token]) for n, token in zip(numbers, tokens, strict=True) if n}
         return found
-
-
-def _checksum(side: str, token: str, content: str) -> int:
-    return zlib.crc32(repr((side, token, content)).encode())
 
 
 def features_in(path: Path, users: Vocabulary) -> _Features:

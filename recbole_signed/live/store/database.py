@@ -59,11 +59,7 @@ WISHES = """CREATE TABLE wishes (
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
 _FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)
 """Earlier versions of this package had no such table."""
-_FULL = (
-    (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-    if hasattr(sqlite3, "SQLITE_FULL")
-    else (13, 10, 8, 14)
-)  # the names came with Python 3.11
+_FULL = (13, 10, 8, 14)  # SQLITE_FULL, _IOERR, _READONLY, _CANTOPEN: the names came with Python 3.11
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -188,7 +184,7 @@ _SMALL = ("erasures", "graves", "grave_keys", "withdrawn")
 def small_sum(connection: sqlite3.Connection) -> int:
     """Return the checksum of the small tables."""
     rows = [connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in _SMALL]
-    return zlib.crc32(repr(rows).encode())
+    return text_sum(rows)
 
 
 def write_small_sum(connection: sqlite3.Connection) -> None:
@@ -198,7 +194,7 @@ def write_small_sum(connection: sqlite3.Connection) -> None:
 
 def _kept_sum(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT value FROM sums WHERE name = 'small'").fetchone()
-    return int(row[0]) if row else zlib.crc32(repr([[] for _ in _SMALL]).encode())
+    return int(row[0]) if row else text_sum([[] for _ in _SMALL])
 
 
 def truncate_wal(connection: sqlite3.Connection) -> bool:
@@ -218,7 +214,7 @@ def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """Read what the log says of itself: format, key of the digests, seq and folder of the base."""
     meta = dict(connection.execute("SELECT key, value FROM meta"))
     checksum = meta.pop("checksum", None)
-    if checksum != _meta_checksum(meta):
+    if checksum != text_sum(sorted(meta.items())):
         raise damaged(path, "what it says of itself does not fit its checksum")
     return meta
 
@@ -226,12 +222,13 @@ def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
 def write_meta(connection: sqlite3.Connection, changed: dict[str, Any]) -> None:
     """Change what the log says of itself, within a transaction."""
     meta = {**dict(connection.execute("SELECT key, value FROM meta")), **changed}
-    meta["checksum"] = _meta_checksum({key: value for key, value in meta.items() if key != "checksum"})
+    meta["checksum"] = text_sum(sorted(item for item in meta.items() if item[0] != "checksum"))
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
 
 
-def _meta_checksum(meta: dict[str, Any]) -> int:
-    return zlib.crc32(repr(sorted(meta.items())).encode())
+def text_sum(content: object) -> int:
+    """Return a checksum of a value by its text."""
+    return zlib.crc32(repr(content).encode())
 
 
 @contextlib.contextmanager

@@ -99,10 +99,9 @@ class EdgeState:
     def of_user(self, user: int) -> Row:
         """Visible edges of a user."""
         here = self._by_user.row(user)
-        registers = self._registers(here)
-        kind = registers.kind()
+        kind, time = self._registers(here).seen()
         seen = kind != ABSENT
-        return Row(self._by_user.columns[KEY][here][seen], kind[seen], registers.time()[seen])
+        return Row(self._by_user.columns[KEY][here][seen], kind[seen], time[seen])
 
     def of_item(self, item: int) -> Row:
         """Visible edges of an item; ``ids`` are users."""
@@ -222,11 +221,10 @@ class EdgeState:
 
     def erase(self, users: Iterable[int]) -> None:
         """Erase users, as a ``forget_user`` does."""
-        users = list(users)
-        self._by_user.keep(np.array(users, dtype=np.int64))
-        with self._paired(np.array(users, dtype=np.int64)):
-            parts = [self._forget(user) for user in users]
-            if parts:
+        gone = np.array(list(users), dtype=np.int64)
+        self._by_user.keep(gone)
+        with self._paired(gone):
+            if parts := [self._forget(user) for user in gone.tolist()]:
                 self._note(*map(np.concatenate, zip(*parts, strict=True)))
 
     @contextlib.contextmanager
@@ -297,16 +295,9 @@ class EdgeState:
         gone = np.full(len(row.ids), ABSENT, dtype=np.int8)
         return users, row.ids, row.kind, gone, row.timestamp, np.full(len(row.ids), NEVER, dtype=np.int64)
 
-    def _note(
-        self,
-        user: np.ndarray,
-        item: np.ndarray,
-        old: np.ndarray,
-        new: np.ndarray,
-        old_time: np.ndarray,
-        new_time: np.ndarray,
-    ) -> None:
+    def _note(self, *columns: np.ndarray) -> None:
         """Take changes of pairs into all counters."""
+        user, item, old, new, old_time, new_time = columns
         self._count(user, item, old, new)
         if self._nearest is not None:
             self._nearest.follow(self, user, item, old, new)

@@ -30,6 +30,7 @@ from recbole_signed.live.store.database import (
     reading,
     reserve_wal,
     row_checksums,
+    text_sum,
     transaction,
     truncate_wal,
     unsealed,
@@ -47,6 +48,8 @@ _PURGED_ROWS = 2000  # rows, and pages, that compaction gives back while nobody 
 _FREED_PAGES = 100
 _TRIMMED = 100  # ids of events are dropped once this part of those that are kept came: it reads all of them
 _FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
+Sizes = tuple[int, int]
+"""Of the vocabularies of users and items."""
 _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
 
 
@@ -92,7 +95,7 @@ class EventLog:
             self.graves = Graves(self.connection, self.settings.grace)
             self.base_seq: int = meta["base_seq"]
             self.base: str | None = meta["base"]
-            self.begun: tuple[int, int] | None = (meta["users"], meta["items"]) if "users" in meta else None
+            self.begun: Sizes | None = (meta["users"], meta["items"]) if "users" in meta else None
             self.last_seq = self._last_seq()
             self.users = Vocabulary.load(self.connection, self.path, "users", check=check)
             self.items = Vocabulary.load(self.connection, self.path, "items", check=check)
@@ -139,7 +142,8 @@ class EventLog:
                 if kind not in NO_ITEM
             )
             item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
-            logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
+            sizes = len(self.users) + len(new_users.tokens), len(self.items) + len(new_items.tokens)
+            logged = self._rows(batch, np.array(fresh, dtype=np.int64), (user, item), forgotten, sizes)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
             self.wishes.add(batch, [fresh[i] for i in (logged.seq - logged.first_seq).tolist()], logged, self.seq_of)
             gone = [batch.user_id[i] for i, forgets_it in zip(fresh, forgets, strict=True) if forgets_it]
@@ -179,32 +183,15 @@ class EventLog:
         return list(first.values())
 
     def _rows(
-        self,
-        batch: EventBatch,
-        fresh: np.ndarray,
-        user: np.ndarray,
-        item: np.ndarray,
-        forgotten: list[int],
-        new_users: NewTokens,
-        new_items: NewTokens,
+        self, batch: EventBatch, fresh: np.ndarray, ids: tuple[np.ndarray, ...], forgotten: list[int], sizes: Sizes
     ) -> LogBatch:
         kind = batch.type[fresh].astype(np.int64)
         stays = np.ones(len(kind), dtype=bool)
         if forgotten:
-            stays = (kind == FORGET_USER) | ~np.isin(user, forgotten)
+            stays = (kind == FORGET_USER) | ~np.isin(ids[0], forgotten)
         seq = self.last_seq + 1 + np.arange(len(fresh), dtype=np.int64)
-        return LogBatch(
-            self.last_seq + 1,
-            self.last_seq + len(fresh),
-            len(self.users) + len(new_users.tokens),
-            len(self.items) + len(new_items.tokens),
-            seq[stays],
-            user[stays],
-            item[stays],
-            kind[stays],
-            batch.timestamp[fresh][stays],
-            batch.value[fresh][stays],
-        )
+        columns = (seq, *ids, kind, batch.timestamp[fresh], batch.value[fresh])
+        return LogBatch(self.last_seq + 1, self.last_seq + len(fresh), *sizes, *(each[stays] for each in columns))
 
     def _write(self, logged: LogBatch, digests: list[bytes], new_users: NewTokens, new_items: NewTokens) -> None:
         execute = self.connection.executemany
@@ -223,7 +210,7 @@ class EventLog:
         at("log:events")
         if digests:
             about = (logged.last_seq, logged.first_seq, logged.n_users, logged.n_items)
-            commit = (*about[:2], len(logged), *about[2:], _checksum(about))
+            commit = (*about[:2], len(logged), *about[2:], text_sum(about))
             self.connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", commit)
 
     def _erase_users(self, ids: list[int], logged: LogBatch) -> None:
@@ -349,7 +336,7 @@ class EventLog:
 
     def known(self, event_id: str) -> bool:
         """Whether an event of that id was ever taken."""
-        return bool(self._seen.known([self._seen.digest(event_id)]))
+        return self.seq_of(event_id) >= 0
 
     def seq_of(self, event_id: str) -> int:
         """Return the ``seq`` of an event; -1 where none of that id was taken."""
@@ -384,7 +371,7 @@ class EventLog:
                     return
                 block = self._select(after_seq, group[-1][1], -1)
             for first, last, kept, n_users, n_items, checksum in group:
-                if checksum != _checksum((last, first, n_users, n_items)):
+                if checksum != text_sum((last, first, n_users, n_items)):
                     raise damaged(self.path, f"the commit of seq {last} is not what was written")
                 start, end = np.searchsorted(block.seq, [first, last + 1])
                 if end - start != kept:
@@ -439,7 +426,3 @@ def _times_of_forgetting(batch: EventBatch, rows: list[int]) -> dict[str, int]:
         if batch.type[i] == FORGET_USER:
             times[batch.user_id[i]] = max(times.get(batch.user_id[i], 0), int(batch.timestamp[i]))
     return times
-
-
-def _checksum(numbers: tuple[int, ...]) -> int:
-    return zlib.crc32(repr(numbers).encode())

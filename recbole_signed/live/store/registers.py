@@ -59,13 +59,9 @@ class Registers:
         return np.where(self._live(), self.explicit, self.neutral)
 
     def seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """What each pair is seen as, and the time stamp of that."""
+        """What each pair is seen as, and the time stamp of that, NEVER for ABSENT."""
         live = self._live()
         return np.where(live, self.explicit, self.neutral), np.where(live, self.explicit_time, self.neutral_time)
-
-    def time(self) -> np.ndarray:
-        """Time stamp of what each pair is seen as; NEVER for ABSENT."""
-        return np.where(self._live(), self.explicit_time, self.neutral_time)
 
     def newest(self, *, verdicts: bool = False) -> np.ndarray:
         """Newest time stamp of each pair, seen or taken back, with ``verdicts`` of those alone; NEVER for none."""

@@ -31,7 +31,7 @@ class Seen:
 
     def digest(self, event_id: str) -> bytes:
         """Return the digest of an id."""
-        return hashlib.blake2b(event_id.encode(), key=self._key, digest_size=_SIZE).digest()
+        return _digest(event_id, self._key)
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Return those of the digests that are in the table."""

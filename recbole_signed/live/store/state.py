@@ -103,11 +103,6 @@ class OnlineState(StateView, OpenedDirectory):
         return [each.path for each in noted(self.directory)]
 
     @property
-    def begun(self) -> tuple[int, int] | None:
-        """Sizes of the vocabularies of users and items that `bulk_load` began with; None without it."""
-        return self.log.begun
-
-    @property
     def last_seq(self) -> int:
         """Seq of the newest event in the log; 0 for none."""
         return self.log.last_seq
@@ -123,29 +118,26 @@ class OnlineState(StateView, OpenedDirectory):
     def recover(self, model: str | None = None, *, from_log: bool = False) -> Snapshot | None:
         """Put the edges at the newest whole version and give it; None where there is none, or ``from_log``."""
         with self.entered():
-            return self._recover(model, from_log)
-
-    def _recover(self, model: str | None, from_log: bool) -> Snapshot | None:
-        if self._log_behind:
-            self.log.reload()
-            self._log_behind = False
-        for name in [] if from_log else self.versions.candidates():
-            try:
-                snapshot = self.versions.load(name)
-                refuse_mismatch(snapshot, self.log, self.directory, model)
-                edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
-            except DamagedError as error:
-                _logger.warning("%s Falling back to the version before.", error)
-                continue
-            if snapshot.applied_seq < self.log.base_seq:
-                _logger.warning("Version %s lies before the base of the log and is passed over.", name)
-                continue
+            if self._log_behind:
+                self.log.reload()
+                self._log_behind = False
+            for name in [] if from_log else self.versions.candidates():
+                try:
+                    snapshot = self.versions.load(name)
+                    refuse_mismatch(snapshot, self.log, self.directory, model)
+                    edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
+                except DamagedError as error:
+                    _logger.warning("%s Falling back to the version before.", error)
+                    continue
+                if snapshot.applied_seq < self.log.base_seq:
+                    _logger.warning("Version %s lies before the base of the log and is passed over.", name)
+                    continue
+                self.log.refuse_lost_events()
+                self._start_from(edges, snapshot.applied_seq)
+                return snapshot
             self.log.refuse_lost_events()
-            self._start_from(edges, snapshot.applied_seq)
-            return snapshot
-        self.log.refuse_lost_events()
-        self._start_from(self.base.load(), self.log.base_seq)
-        return None
+            self._start_from(self.base.load(), self.log.base_seq)
+            return None
 
     def replay(self) -> Iterator[Update]:
         """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did."""
@@ -214,7 +206,7 @@ class OnlineState(StateView, OpenedDirectory):
     def ingest(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Update:
         """Make a batch durable, then apply it; where the disk is full nothing of it is taken."""
         with self.entered():
-            return self._take_in(self._append(batch, source, position))
+            return self.take_in(self.append(batch, source, position))
 
     def probe(self) -> None:
         """Find out whether events could be taken; raises as `EventLog.probe`."""
@@ -228,8 +220,11 @@ class OnlineState(StateView, OpenedDirectory):
 
     def take_in(self, appended: Appended) -> Update:
         """Apply what was appended, which has to be the newest of the log."""
-        with self.entered():
-            return self._take_in(appended)
+        status = appended.status
+        with self.entered(), self._noting_what_is_behind():
+            n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
+            update = self._apply(appended.logged, n_new, n_duplicate)
+            return replace(update, n_refused=n_late, status=status)
 
     def _append(self, batch: EventBatch, source: str | None, position: str | None) -> Appended:
         if self.applied_seq != self.last_seq:
@@ -265,28 +260,18 @@ class OnlineState(StateView, OpenedDirectory):
         found[self.log.first_seen([batch.event_id[i] for i in rows.tolist()])] = True
         return found
 
-    def _forgettings(self, batch: EventBatch, taken: np.ndarray) -> np.ndarray:
-        """Return which of the rows that are not late forget their user: not those of an id that was taken before."""
-        forgets = batch.type[taken] == FORGET_USER
-        return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
-
     def forgettings(self, batch: EventBatch) -> np.ndarray:
         """Return which rows of a batch would forget their user now, int64: neither delayed ones nor duplicates."""
         with self.entered(writes=False):
-            return self._forgettings(batch, np.flatnonzero(~self.log.graves.late(batch)))
+            taken = np.flatnonzero(~self.log.graves.late(batch))
+            forgets = batch.type[taken] == FORGET_USER
+            return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
 
     def announced(
         self, batch: EventBatch | None = None, sides: Collection[str] = tuple(ANNOUNCED.values())
     ) -> dict[str, dict[int, dict[str, Any]]]:
         """Return the announced features in force by side and number; of all, or of those of a batch."""
         return self.announcements.by_id(self.users, self.items, None if batch is None else batch.announced(), sides)
-
-    def _take_in(self, appended: Appended) -> Update:
-        status = appended.status
-        with self._noting_what_is_behind():
-            n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
-            update = self._apply(appended.logged, n_new, n_duplicate)
-            return replace(update, n_refused=n_late, status=status)
 
     @contextlib.contextmanager
     def _noting_what_is_behind(self) -> Iterator[None]:
@@ -346,14 +331,11 @@ class OnlineState(StateView, OpenedDirectory):
         with self.maintenance:
             with self.entered():
                 pass  # the files are still there
-            return self._compact()
-
-    def _compact(self) -> int:
-        if self.base.advance(self.versions):
+            if self.base.advance(self.versions):
+                return self.log.base_seq
+            with self.entered():
+                if self.applied_seq != self.last_seq:
+                    raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
+                seq, edges, n_items = self.last_seq, self.edges.to_tensors(), self.edges.n_items
+            self.base.write(seq, edges, n_items)
             return self.log.base_seq
-        with self.entered():
-            if self.applied_seq != self.last_seq:
-                raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
-            seq, edges, n_items = self.last_seq, self.edges.to_tensors(), self.edges.n_items
-        self.base.write(seq, edges, n_items)
-        return self.log.base_seq

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from recbole_signed.live import EventBatch
 from recbole_signed.live.event_fields import ASIDE, ASKING
-from recbole_signed.live.store.database import WISHES, damaged
+from recbole_signed.live.store.database import WISHES, damaged, text_sum
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.vocabulary import Vocabulary
 
@@ -77,7 +76,7 @@ class Wishes:
                 named = self._connection.execute(query, (user, seq_of(told["event"]))).fetchall()
             for target in named if kind != ASIDE else [(item, told.get("about", ""), "")]:
                 row = (user, *target, ASKING[kind], at, until, seq)
-                self._connection.execute(_PUT, (*row, _checksum(row)))
+                self._connection.execute(_PUT, (*row, text_sum(row)))
 
     def erase_users(self, users: Iterable[int]) -> None:
         """Remove what users asked for, within a transaction."""
@@ -101,7 +100,7 @@ class Wishes:
             return
         query = f"SELECT {_COLUMNS}, checksum FROM wishes WHERE seq > ? ORDER BY seq"
         for *row, checksum in self._connection.execute(query, (self._seq,)).fetchall():
-            if checksum != _checksum(tuple(row)):
+            if checksum != text_sum(tuple(row)):
                 raise damaged(self._path, "what a user asked for is not what was written")
             user, *wish, self._seq = row
             # another thread may be reading those of the user: they are replaced as a whole
@@ -119,7 +118,3 @@ class Wishes:
     def rows(self) -> list[tuple[Any, ...]]:
         """Return all that is kept, to compare two states."""
         return sorted((user, *vars(each).values()) for user, own in self._of.items() for each in own.values())
-
-
-def _checksum(row: tuple[Any, ...]) -> int:
-    return zlib.crc32(repr(row).encode())
