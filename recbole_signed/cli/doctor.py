@@ -24,8 +24,7 @@ PACKAGES = (
 )
 """Distributions whose versions are told; all but the first eight may be missing."""
 
-TIMEOUT = 300.0
-"""Seconds after which the examination counts as failed; it takes about ten."""
+TIMEOUT = 300.0  # seconds after which the examination counts as failed; it takes about ten
 
 _DISTRIBUTIONS = {"faiss": ("faiss-cpu", "faiss-gpu", "faiss"), "ray": ("ray", "ray-cpp")}
 _LEAST_AUC = 0.8  # of the planted likes that training did not see; chance is 0.5
@@ -62,12 +61,9 @@ class Report:
     memory_bytes: int | None
     device: str | None
     versions: Mapping[str, str | None]
-    recbole_gnn: str | None
-    """The folder of RecBole-GNN, where it is importable."""
-    ray: str
-    """absent, working or broken (with the reason); RecBole runs with each of them."""
-    repairs: Mapping[str, str]
-    """Repair of :mod:`recbole_signed.compat.repairs` at work here -> why."""
+    recbole_gnn: str | None  # the folder of RecBole-GNN, where it is importable
+    ray: str  # absent, working or broken (with the reason); RecBole runs with each of them
+    repairs: Mapping[str, str]  # repair of `recbole_signed.compat.repairs` at work here -> why
     findings: tuple[Finding, ...]
     self_test: SelfTest
 

@@ -16,8 +16,7 @@ app = typer.Typer(help="Inspect, verify, compact and refit the state directory o
 versions = typer.Typer(help="List, pin, roll back and remove the versions of an online state.")
 app.add_typer(versions, name="versions")
 
-LARGEST = 2**63 - 1
-"""The largest number that a log can be asked for."""
+LARGEST = 2**63 - 1  # the largest number that a log can be asked for
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
 

@@ -119,8 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-ROWS = 65_536
-"""Users whose products are held at a time."""
+ROWS = 65_536  # users whose products are held at a time
 
 
 def fit_graph(

@@ -18,8 +18,7 @@ from recbole_signed.ids_and_times import id_text, quoted
 
 LESS, MORE, UNDO, ASIDE = range(10, 14)
 """Types of events that ask for something; the last is that of a dislike with ``about`` or ``duration``."""
-ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}
-"""What each of them asks for."""
+ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}  # what each of them asks for
 OF_SOME = {
     "about": ((ASIDE,), "about is a field of the type dislike alone"),
     "duration": ((ASIDE, LESS, MORE), "duration is a field of the types dislike, less and more alone"),
@@ -27,10 +26,8 @@ OF_SOME = {
     "features": ((LESS, MORE, UNDO), "features are announced by the types item and user alone"),
 }
 """Fields that types have which announce nothing, and why others are refused; in a stream nobody reads theirs."""
-MAX_FEATURES = 65_536
-"""Characters of the features of one item or user, as JSON."""
-MOST_VALUES = 100
-"""Values that an event asks for."""
+MAX_FEATURES = 65_536  # characters of the features of one item or user, as JSON
+MOST_VALUES = 100  # values that an event asks for
 
 
 class InvalidRowError(ValueError):

@@ -26,8 +26,7 @@ from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import VERSIONS
 from recbole_signed.live.store.versions import Snapshot, Versions
 
-FAR = 10_000
-"""Events between here and a saved version from which on it is faster to start again from that version."""
+FAR = 10_000  # events between here and a saved version from which on it is faster to start again from that version
 _logger = logging.getLogger(__name__)
 
 
@@ -162,8 +161,7 @@ class Follower:
 
     def __init__(self, replica: OnlineReplica, interval: float = 0.005) -> None:
         self._replica, self._interval = replica, interval
-        self.failure: str | None = None
-        """Why the last look failed; None where it did not."""
+        self.failure: str | None = None  # why the last look failed; None where it did not
         self.looked = time.monotonic()
         """Clock of :func:`time.monotonic` when the last look began that ended well: events before it are applied."""
         self._stop = threading.Event()

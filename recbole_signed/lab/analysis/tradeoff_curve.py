@@ -20,8 +20,7 @@ METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "Signed
 FIXED = ("metrics", "topk")
 ACROSS, UP = "dislikerecall", ("recall", "ndcg")
 VALID, BEST = "valid", "best_on_validation"
-FRONT = "front"
-"""Key of a point: the metrics of :data:`UP` with which it is on the Pareto front against the dislikes shown."""
+FRONT = "front"  # key of a point: the metrics of `UP` with which it is on the Pareto front against the dislikes shown
 
 
 def parse_aversions(text: str) -> tuple[float, ...]:
@@ -236,10 +235,8 @@ def _progress(values: Sequence[float]) -> Any:
     return track(values, "evaluating", console=Console(stderr=True), transient=True)
 
 
-MANY = 10
-"""More curves have the colours of their families, and those without a point on a front are drawn paler."""
-LINE = 0.175
-"""Inches that a line of the legend takes; the figure is as high as they need."""
+MANY = 10  # more curves have the colours of their families, and those without a point on a front are drawn paler
+LINE = 0.175  # inches that a line of the legend takes; the figure is as high as they need
 
 
 def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -294,8 +291,7 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
 class _Style(NamedTuple):
     colour: str
     marker: str
-    family: str = ""
-    """That the colour is of; empty where it is of the model."""
+    family: str = ""  # that the colour is of; empty where it is of the model
 
 
 def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:

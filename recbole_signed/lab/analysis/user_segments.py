@@ -24,15 +24,11 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-ROWS = 65_536
-"""Users that are projected at a time."""
-SAMPLE = 50_000
-"""Points that the centres are fitted to; all points are then assigned."""
-STARTS = 5
-"""Random starts of k-means, of which the best is taken."""
+ROWS = 65_536  # users that are projected at a time
+SAMPLE = 50_000  # points that the centres are fitted to; all points are then assigned
+STARTS = 5  # random starts of k-means, of which the best is taken
 ROUNDS = 50
-EXAMPLES = 5
-"""Best-liked items that are named for each item segment."""
+EXAMPLES = 5  # best-liked items that are named for each item segment
 
 
 def user_factors(fitted: SpectralFilter, graph: SignedGraph, users: IntArray) -> FloatArray:

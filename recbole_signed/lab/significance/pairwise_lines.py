@@ -92,8 +92,7 @@ def _explanation(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-FIRST = "first"
-"""Stands for the model that is taken where none is named."""
+FIRST = "first"  # stands for the model that is taken where none is named
 
 Pair = tuple[str, str, str, str, str]
 """Section, metric, model, other model, and the digest of their values (:meth:`.SplitPool.pair_digest`)."""

@@ -36,13 +36,11 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
 _DIGITS = 8
-_DEFAULT = (0.05, 10_000, 0)
-"""Level, resamples and their seed."""
+_DEFAULT = (0.05, 10_000, 0)  # level, resamples and their seed
 
 _READ = "Read from {}: the values per user of {} are not here."
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is, from 0 to 1."""
+Progress = Callable[[str, float], None]  # called with what is being done and the share of it that is, from 0 to 1
 
 
 def significance(
@@ -262,10 +260,8 @@ class _Tests:
         self.metrics, self.alpha, self.resamples, self.seed = metrics, alpha, resamples, seed
         self.rows_file, self.gone, self.kept = rows_file, gone, kept
         self.found: list[dict[str, Any]] = []
-        self.read: dict[str, None] = {}
-        """Models whose comparison was kept, in some pool."""
-        self.lacking: set[Key] = set()
-        """Rows without which something can be neither computed nor read."""
+        self.read: dict[str, None] = {}  # models whose comparison was kept, in some pool
+        self.lacking: set[Key] = set()  # rows without which something can be neither computed nor read
 
     def compare(self, pool: SplitPool, model: str, progress: Callable[[float], None]) -> None:
         """Compare a model with all others of some splits."""

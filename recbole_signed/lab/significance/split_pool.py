@@ -22,8 +22,7 @@ from recbole_signed.runs.user_values import (
     read_section,
 )
 
-Places = Mapping[str, Mapping[str, Sequence[RunRow]]]
-"""Section -> label -> its rows."""
+Places = Mapping[str, Mapping[str, Sequence[RunRow]]]  # section -> label -> its rows
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class SplitPool:
     """Some sections of a table under one name."""
 
     name: str
-    sections: Places
-    """Those that have rows."""
+    sections: Places  # those that have rows
 
     @classmethod
     def all_of(cls, spec: TableSpec, places: Places) -> list[SplitPool]:

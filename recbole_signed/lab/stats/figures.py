@@ -183,8 +183,7 @@ def _short(value: float, _: float) -> str:
     return f"{value:g}"
 
 
-FILLED = "unknown"
-"""What converters write for a missing category."""
+FILLED = "unknown"  # what converters write for a missing category
 _SIDES = (("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD"))
 
 

@@ -19,10 +19,8 @@ class ProfileComparison:
 
     statistic: str
     measured: float | None
-    wanted: float | None
-    """Of the real data; None where that is not known, so that there is nothing to compare with."""
-    tolerance: float | None
-    """Largest difference that passes."""
+    wanted: float | None  # of the real data; None where that is not known, so that there is nothing to compare with
+    tolerance: float | None  # largest difference that passes
     ok: bool
 
 

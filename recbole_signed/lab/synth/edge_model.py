@@ -15,22 +15,17 @@ from scipy.special import expit, ndtri
 
 from recbole_signed.lab.synth.profile import Degrees, Profile
 
-BLOCK = 1 << 20
-"""Edges of a block; a change of it changes every graph."""
+BLOCK = 1 << 20  # edges of a block; a change of it changes every graph
 THREADS = min(2, os.cpu_count() or 1)
 
 _TICKS = 2.0**31
 _LOW_HALF = np.uint64(0xFFFFFFFF)
-_SECOND_SHARE = 1 / 3
-"""Of a user's choices, that its second taste has."""
-_FULLEST = 0.6
-"""Of all partners, that one node has at most."""
+_SECOND_SHARE = 1 / 3  # of a user's choices, that its second taste has
+_FULLEST = 0.6  # of all partners, that one node has at most
 _BISECTIONS, _BISECTIONS_OF_SIGNS = 60, 50
 """Steps to the scale of the degrees, and to the constant of the signs; a change of either changes every graph."""
-_SAMPLE = 500_000
-"""Edges that the constant of the signs is found on, about."""
-_OWN_CLUSTER = 2.0
-"""What the item being of the user's cluster adds to the affinity."""
+_SAMPLE = 500_000  # edges that the constant of the signs is found on, about
+_OWN_CLUSTER = 2.0  # what the item being of the user's cluster adds to the affinity
 
 
 def stream(seed: int, stage: str, block: int = 0) -> np.random.Generator:
@@ -152,36 +147,24 @@ def _aligned(a: np.ndarray, b: np.ndarray, kinds: int) -> tuple[np.ndarray, np.n
 class Users:
     """Arrays ``[n_users]``."""
 
-    degree: np.ndarray
-    """int64; their sum is the number of edges."""
-    start: np.ndarray
-    """float32: when the user comes, a share of the window."""
-    life: np.ndarray
-    """float32: for how long it stays."""
-    home: np.ndarray
-    """int16: main taste cluster."""
-    second: np.ndarray
-    """int16: the cluster of a third of its choices, and of most of them after ``switch``."""
-    switch: np.ndarray
-    """float32: when the two change places; 2 (never) for most."""
-    effect: np.ndarray
-    """float32: on the logit of a like."""
+    degree: np.ndarray  # int64; their sum is the number of edges
+    start: np.ndarray  # float32: when the user comes, a share of the window
+    life: np.ndarray  # float32: for how long it stays
+    home: np.ndarray  # int16: main taste cluster
+    second: np.ndarray  # int16: the cluster of a third of its choices, and of most of them after `switch`
+    switch: np.ndarray  # float32: when the two change places; 2 (never) for most
+    effect: np.ndarray  # float32: on the logit of a like
 
 
 @dataclass(frozen=True)
 class Items:
     """Arrays ``[n_items]``."""
 
-    degree: np.ndarray
-    """int64; their sum is the number of edges."""
-    cluster: np.ndarray
-    """int16."""
-    fading: np.ndarray
-    """float32: popularity is ~ exp(-fading * t), t a share of the window."""
-    born: np.ndarray
-    """float32: when the item appears, a share of the window; 0 for most."""
-    effect: np.ndarray
-    """float32: on the logit of a like."""
+    degree: np.ndarray  # int64; their sum is the number of edges
+    cluster: np.ndarray  # int16
+    fading: np.ndarray  # float32: popularity is ~ exp(-fading * t), t a share of the window
+    born: np.ndarray  # float32: when the item appears, a share of the window; 0 for most
+    effect: np.ndarray  # float32: on the logit of a like
 
 
 def make_items(profile: Profile, n_items: int, n_users: int, n_edges: int, seed: int) -> Items:

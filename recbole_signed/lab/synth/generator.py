@@ -40,14 +40,10 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 class SyntheticGraph:
     """Edges in order of time; no pair of a user and an item occurs twice, every user and item occurs."""
 
-    users: np.ndarray
-    """int32 ``[n_edges]``, from 0."""
-    items: np.ndarray
-    """int32 ``[n_edges]``, from 0."""
-    signs: np.ndarray
-    """int8 ``[n_edges]``: 1 like, -1 dislike."""
-    times: np.ndarray
-    """int64 ``[n_edges]``: unix seconds, ascending."""
+    users: np.ndarray  # int32 `[n_edges]`, from 0
+    items: np.ndarray  # int32 `[n_edges]`, from 0
+    signs: np.ndarray  # int8 `[n_edges]`: 1 like, -1 dislike
+    times: np.ndarray  # int64 `[n_edges]`: unix seconds, ascending
     n_users: int
     n_items: int
 

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from recbole_signed.lab.tuning.space import Space
     from recbole_signed.lab.tuning.study import Tried
 
-_SHOWN = 5
-"""Trials that a reader is shown, the best ones."""
+_SHOWN = 5  # trials that a reader is shown, the best ones
 
 
 @dataclass(frozen=True)
@@ -30,21 +29,16 @@ class Tuning:
     """What came out."""
 
     task: Task
-    start: Mapping[str, Any]
-    """Values that were tried second."""
+    start: Mapping[str, Any]  # values that were tried second
     facts: Facts
     trials: list[Tried]
     best: Tried
-    values: dict[str, Any]
-    """What is in :attr:`file`."""
-    edges: dict[str, str]
-    """Key -> ``lowest`` or ``highest`` of the values that lie on the edge of the space."""
+    values: dict[str, Any]  # what is in `file`
+    edges: dict[str, str]  # key -> `lowest` or `highest` of the values that lie on the edge of the space
     file: Path
     database: Path
-    n_new: int
-    """Trials that this call ran."""
-    exhausted: bool
-    """Whether every point of the space was tried before the trials were used up."""
+    n_new: int  # trials that this call ran
+    exhausted: bool  # whether every point of the space was tried before the trials were used up
     seconds: float
 
     def __str__(self) -> str:

@@ -232,8 +232,7 @@ class _Search:
         self.halving, self.show = halving, show
         self._n_started = 0
         self._ready: set[Job] = set()
-        self.exhausted = False
-        """Whether all points of the space were tried."""
+        self.exhausted = False  # whether all points of the space were tried
 
     def run(self, trials: int, timeout: float | None) -> None:
         """Run until there are so many trials, or no new one may begin."""

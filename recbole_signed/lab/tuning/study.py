@@ -28,23 +28,18 @@ from recbole_signed.files import is_plain_name
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.plugin.assignments import TUNED
 
-RANDOM_TRIALS = 5
-"""Trials before the sampler (TPE) learns from what it has seen."""
+RANDOM_TRIALS = 5  # trials before the sampler (TPE) learns from what it has seen
 
 _DRAWS = 20
 """Draws of values until there are some that were not tried yet; then one of the rest of a finite space is tried."""
-_DEFAULT, _START = "default", "kept"
-"""Marks of the first two trials, which are never pruned."""
+_DEFAULT, _START = "default", "kept"  # marks of the first two trials, which are never pruned
 _VALUES, _ABOUT = "values", "about"
 
-TRIALS = 50
-"""Default number of trials."""
+TRIALS = 50  # default number of trials
 
-REDUCTION = 3
-"""One in so many trials goes on from a rung."""
+REDUCTION = 3  # one in so many trials goes on from a rung
 
-RUNGS = (0.25, 0.5)
-"""Shares of the budget at which trials are compared."""
+RUNGS = (0.25, 0.5)  # shares of the budget at which trials are compared
 
 MIN_STEPS = 1500
 """Default number of optimiser steps before which no trial is given up: until then some models rank by popularity."""
@@ -54,10 +49,8 @@ MIN_STEPS = 1500
 class Asked:
     """A trial that is to be run."""
 
-    values: dict[str, Any]
-    """RecBole keys; none for the default configuration."""
-    kind: str
-    """``default``, ``kept`` (the start), or nothing."""
+    values: dict[str, Any]  # RecBole keys; none for the default configuration
+    kind: str  # `default`, `kept` (the start), or nothing
     trial: Trial
 
     @property
@@ -70,16 +63,13 @@ class Asked:
 class Tried:
     """A trial that has ended."""
 
-    number: int
-    """Its place among the trials, from 0: the default configuration."""
-    state: str
-    """``complete``, ``pruned`` or ``fail``."""
+    number: int  # its place among the trials, from 0: the default configuration
+    state: str  # `complete`, `pruned` or `fail`
     is_default: bool
     values: dict[str, Any]
     value: float | None
     seconds: float | None
-    about: dict[str, Any]
-    """What else was kept: ``epochs``, ``stopped_by``, ``curve``, or the ``reason`` of a failure."""
+    about: dict[str, Any]  # what else was kept: `epochs`, `stopped_by`, `curve`, or the `reason` of a failure
 
 
 class Study:
@@ -274,10 +264,8 @@ class Plan:
 class Halving:
     """When trials are compared: at shares of the budget only the best third goes on (ASHA, Li et al., MLSys 2020)."""
 
-    cpu_seconds: float = 0.0
-    """``training_budget`` of a trial; 0: none."""
-    max_steps: int = 0
-    """``max_steps`` of a trial; 0: none. Of two limits the one that is nearer counts."""
+    cpu_seconds: float = 0.0  # `training_budget` of a trial; 0: none
+    max_steps: int = 0  # `max_steps` of a trial; 0: none. Of two limits the one that is nearer counts
     min_steps: int = MIN_STEPS
     """Steps before which no trial is given up; without any limit the first rung, the next at twice as many."""
 

@@ -31,8 +31,7 @@ from recbole_signed.runs.provenance import config_hash, data_version
 from recbole_signed.runs.runner import DataCache, Validated
 from recbole_signed.yaml_spec import read_yaml
 
-DECIMALS = 6
-"""Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
+DECIMALS = 6  # default `metric_decimal_place` of trials: RecBole's 4 makes many of them look equal
 
 _HOW_TO_TRAIN = (
     "dislike_aversion",
@@ -55,8 +54,7 @@ class Task:
     model: str
     dataset: str
     config_files: tuple[str, ...] = ()
-    settings: Mapping[str, Any] | None = None
-    """Keys above the files."""
+    settings: Mapping[str, Any] | None = None  # keys above the files
     seed: int | None = None
 
     def run(
@@ -80,24 +78,16 @@ class Task:
 class Facts:
     """What a task comes to, once RecBole has read its configuration."""
 
-    defaults: dict[str, Any]
-    """Key -> value of every key that a run of the model has."""
-    judging: frozenset[str]
-    """Keys that decide what is read, how it is split and how trials are judged."""
-    fixed: dict[str, Any]
-    """Keys that the user gave, in files or by themselves."""
-    model_keys: frozenset[str]
-    """Keys of the model's own default yaml; in a search also those that its space varies."""
-    ranges: Mapping[str, Interval | Words | Listed]
-    """Key -> the values that it may have."""
+    defaults: dict[str, Any]  # key -> value of every key that a run of the model has
+    judging: frozenset[str]  # keys that decide what is read, how it is split and how trials are judged
+    fixed: dict[str, Any]  # keys that the user gave, in files or by themselves
+    model_keys: frozenset[str]  # keys of the model's own default yaml; in a search also those that its space varies
+    ranges: Mapping[str, Interval | Words | Listed]  # key -> the values that it may have
     seed: int
     metric: str
-    bigger: bool
-    """Whether a larger value of the metric is the better one."""
-    sign_aware: bool
-    """Whether a held-out dislike in the list costs something by the metric."""
-    split: Any
-    """See :func:`~recbole_signed.plugin.split_of`."""
+    bigger: bool  # whether a larger value of the metric is the better one
+    sign_aware: bool  # whether a held-out dislike in the list costs something by the metric
+    split: Any  # see `recbole_signed.plugin.split_of`
     protocol: str
     config_hash: str
     data_sha256: str

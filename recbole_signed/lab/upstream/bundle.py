@@ -16,12 +16,10 @@ from recbole_signed.lab.upstream.python38 import BACKPORTS
 class Bundle:
     """The parts of a file, before they are put together."""
 
-    imports: list[str] = field(default_factory=list)
-    """Import statements."""
+    imports: list[str] = field(default_factory=list)  # import statements
     sections: list[tuple[str, str]] = field(default_factory=list)
     """What the code of a module is about, and the code; the model's own module last."""
-    postponed: bool = False
-    """Whether hints must not be evaluated (``from __future__ import annotations``)."""
+    postponed: bool = False  # whether hints must not be evaluated (`from __future__ import annotations`)
 
 
 class Bundler:

@@ -28,12 +28,9 @@ class Exported:
 
     model: str
     folder: str
-    into_checkout: bool
-    """Whether lines went into the files of a RecBole checkout."""
-    files: list[str]
-    """Paths below the folder, the model file first."""
-    lines: int
-    """Lines of the model file."""
+    into_checkout: bool  # whether lines went into the files of a RecBole checkout
+    files: list[str]  # paths below the folder, the model file first
+    lines: int  # lines of the model file
 
 
 def upstream(

@@ -20,10 +20,8 @@ BASE = Symbol("recbole_signed.model.abstract_recommender", "SignedRecommender")
 STOCK = Symbol("recbole_signed.lab.upstream.bridge", "StockRecommender")
 """Whose methods take the place of those of BASE."""
 SEQUENCES = Symbol(BASE.module, "SignedSequentialRecommender")
-STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")
-"""The same of sequential models."""
-BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}
-"""What a class of the bridge stands for."""
+STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")  # the same of sequential models
+BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}  # what a class of the bridge stands for
 STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")
 """Whose methods take theirs, where the model sets ``batches``."""
 BUILTINS = {Symbol("recbole_signed.errors", "UsageError"): "ValueError"}
@@ -224,8 +222,7 @@ def _is_special(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-ALL_IN_ONE_BATCH = 1_000_000_000
-"""``train_batch_size`` for one batch of all likes: stock RecBole does not read 0 as that."""
+ALL_IN_ONE_BATCH = 1_000_000_000  # `train_batch_size` for one batch of all likes: stock RecBole does not read 0 as that
 
 TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget", "max_steps", "eval_every_steps")
 """Keys of ``SignedTrainer`` that RecBole's trainer does not read."""
@@ -238,18 +235,13 @@ METADATA = ("trainer_class", "parameter_ranges", "reads", *(each.name for each i
 class ExportRecipe:
     """What is left out of one model, and what of it is told to the reader."""
 
-    methods: tuple[str, ...] = ()
-    """Methods that only a trainer or a loader of this package can call."""
-    attributes: tuple[str, ...] = ()
-    """Attributes set in ``__init__`` for these methods."""
-    keys: tuple[str, ...] = ()
-    """Their keys in the yaml."""
+    methods: tuple[str, ...] = ()  # methods that only a trainer or a loader of this package can call
+    attributes: tuple[str, ...] = ()  # attributes set in `__init__` for these methods
+    keys: tuple[str, ...] = ()  # their keys in the yaml
     rewordings: dict[str, str] = field(default_factory=dict)
     """What is said otherwise in the yaml's comments, where they speak of what is left out."""
-    note: str = ""
-    """Paragraph for the note beside the export."""
-    refusal: str = ""
-    """Why the model can't be exported; one sentence."""
+    note: str = ""  # paragraph for the note beside the export
+    refusal: str = ""  # why the model can't be exported; one sentence
 
 
 def recipe_of(model: str) -> ExportRecipe:

@@ -44,11 +44,9 @@ class SourceModule:
 
     name: str
     path: Path
-    lines: list[str]
-    """With their ends."""
+    lines: list[str]  # with their ends
     tree: ast.Module
-    definitions: dict[str, ast.stmt] = field(default_factory=dict)
-    """The statement that defines a name."""
+    definitions: dict[str, ast.stmt] = field(default_factory=dict)  # the statement that defines a name
     imports: dict[str, Import] = field(default_factory=dict)
 
     @classmethod

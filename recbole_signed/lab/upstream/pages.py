@@ -267,10 +267,8 @@ class Citation:
 
     authors: str
     title: str
-    venue: str
-    """As it is written, with the year."""
-    link: str
-    """Empty where none is given."""
+    venue: str  # as it is written, with the year
+    link: str  # empty where none is given
 
     @classmethod
     def parse(cls, text: str) -> Citation | None:
@@ -306,12 +304,9 @@ class Description:
     """What a model is."""
 
     model: str
-    title: str
-    """In a few words."""
-    citations: list[Citation]
-    """Its papers; none for a model that has none."""
-    method: str
-    """The docstring of its class, reStructuredText."""
+    title: str  # in a few words
+    citations: list[Citation]  # its papers; none for a model that has none
+    method: str  # the docstring of its class, reStructuredText
 
     @classmethod
     def of(cls, module: SourceModule, model: str, dropped: tuple[str, ...]) -> Description:

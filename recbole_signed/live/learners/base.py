@@ -28,8 +28,7 @@ class Refreshed:
 
     staleness: float
     """How far the item side had drifted before, as a part of its size (0: not at all); its own error bar."""
-    passes: int
-    """Passes over the edges."""
+    passes: int  # passes over the edges
 
 
 class Learner:
@@ -153,8 +152,7 @@ class Learner:
         raise NotImplementedError
 
 
-LearnerDefaults = Learner
-"""The name under which the learners of SSF have it."""
+LearnerDefaults = Learner  # the name under which the learners of SSF have it
 
 
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:

@@ -16,8 +16,7 @@ from recbole_signed.live.learners.neighbours import NEAR, nearest
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
-CHUNK = 128
-"""Users that change at a time."""
+CHUNK = 128  # users that change at a time
 
 
 class EaseLearner(Learner):
@@ -32,8 +31,7 @@ class EaseLearner(Learner):
         self.n_items = 1
         self._inverse = torch.full((1, 1), 1.0 / self.reg_weight)
         self._matrix = sp.csr_matrix((1, 1), dtype=np.float32)
-        self._changed: dict[int, sp.csr_matrix] = {}
-        """Rows of X that are no longer those of ``_matrix``."""
+        self._changed: dict[int, sp.csr_matrix] = {}  # rows of X that are no longer those of `_matrix`
 
     @property
     def inverse(self) -> torch.Tensor:

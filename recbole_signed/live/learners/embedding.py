@@ -43,14 +43,11 @@ from recbole_signed.trainer.signed_trainer import learning_rate
 class OnlineSettings:
     """How a model goes on learning; in a stream's yaml beside its parameters, else under ``online_settings``."""
 
-    refresh_steps: int = 100
-    """Steps of a refresh."""
+    refresh_steps: int = 100  # steps of a refresh
     reservoir: int = 20_000
     """Old edges among those that a refresh is trained on, drawn again each time; all new ones are."""
-    anchor: float = 1.0
-    """Strength of the pull to the last version: ``anchor * rate`` of the way back after each step."""
-    refresh_rate: float = 0.0
-    """Learning rate of a refresh; 0: what the training ends with."""
+    anchor: float = 1.0  # strength of the pull to the last version: `anchor * rate` of the way back after each step
+    refresh_rate: float = 0.0  # learning rate of a refresh; 0: what the training ends with
     valid_share: float = 0.0
     """A fit first finds the best number of epochs on this last share of the edges; 0: it trains for ``epochs``."""
 

@@ -32,8 +32,7 @@ class Verdicts:
 
     user: np.ndarray
     item: np.ndarray
-    sign: np.ndarray
-    """float32, 1 or -1."""
+    sign: np.ndarray  # float32, 1 or -1
 
     @classmethod
     def of(cls, edges: EdgeArrays, recipe: TrainingRecipe) -> Verdicts:
@@ -210,8 +209,7 @@ def _ndcg(
 
 
 USER, ITEM = "user", "item"
-MOMENTS = "exp_avg", "exp_avg_sq"
-"""Names of Adam's moments in its state."""
+MOMENTS = "exp_avg", "exp_avg_sq"  # names of Adam's moments in its state
 
 
 def tables_of(model: Any) -> dict[str, str]:
@@ -235,8 +233,7 @@ class Weights:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     moments: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
-    step: float = 0.0
-    """Steps that Adam has taken."""
+    step: float = 0.0  # steps that Adam has taken
 
     @classmethod
     def of(cls, model: Any, optimizer: torch.optim.Optimizer | None = None) -> Weights:

@@ -14,12 +14,10 @@ from recbole_signed.live.learners.base import grown, matrices, user_rows
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 
-GROWTH = 1.25
-"""An item is made again once its degree is this many times what the last refresh knew of it."""
+GROWTH = 1.25  # an item is made again once its degree is this many times what the last refresh knew of it
 MAX_USERS = 200
 """An item with more verdicts than these waits for the refresh; a new one is made from so many of its users."""
-CHUNK = 256
-"""Items that are made at a time."""
+CHUNK = 256  # items that are made at a time
 
 
 class Maker(Protocol):

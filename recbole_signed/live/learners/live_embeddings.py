@@ -24,28 +24,21 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.learners.base import IntArray, grown, rows_of
 from recbole_signed.live.store.edges import EdgeState
 
-GROWTH = 1.25
-"""An item is folded in again once it has this many times the edges that the last version knew of."""
+GROWTH = 1.25  # an item is folded in again once it has this many times the edges that the last version knew of
 MAX_NEW_USERS = 200
 """At most so many users without a row in the last version count for an item: each takes a fold-in of its own."""
-BLOCK = 100_000
-"""Rows whose features are made at a time."""
+BLOCK = 100_000  # rows whose features are made at a time
 
 
 @dataclass
 class EmbeddingSide:
     """Users or items, ``[n]`` rows that grow; a node *has a row* where it had an edge when the version was made."""
 
-    base: np.ndarray
-    """Embeddings of the version, ``[n, d]``."""
-    rest: np.ndarray
-    """What the fold-in map does not explain of them, ``[n, d]``; 0 of a node without a row."""
-    degree: np.ndarray
-    """Likes and dislikes that the version knew of, float32 ``[n]``; 0: it has no row."""
-    fold_in: RidgeMap
-    """To the embedding, and behind it to the rows of the model's tables of this side."""
-    nobody: np.ndarray
-    """The embedding of a node of which nothing is known, ``[d]``."""
+    base: np.ndarray  # embeddings of the version, `[n, d]`
+    rest: np.ndarray  # what the fold-in map does not explain of them, `[n, d]`; 0 of a node without a row
+    degree: np.ndarray  # likes and dislikes that the version knew of, float32 `[n]`; 0: it has no row
+    fold_in: RidgeMap  # to the embedding, and behind it to the rows of the model's tables of this side
+    nobody: np.ndarray  # the embedding of a node of which nothing is known, `[d]`
 
     @classmethod
     def empty(cls) -> EmbeddingSide:
@@ -273,8 +266,7 @@ def _without_zeros(matrix: Any) -> sp.csr_matrix:
     return matrix
 
 
-MAX_ROWS = 50_000
-"""Nodes that a map is fitted to; more of them add time and no accuracy."""
+MAX_ROWS = 50_000  # nodes that a map is fitted to; more of them add time and no accuracy
 RIDGES = np.logspace(-4, 4, 33)
 
 

@@ -33,8 +33,7 @@ from recbole_signed.plugin.ranges import without_removed
 
 LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
 """Settings of following a stream, which are not chosen."""
-RUN = 200
-"""Events of a run at most."""
+RUN = 200  # events of a run at most
 _NOT_TIMED = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
 
 
@@ -46,11 +45,9 @@ class Arm:
     model: str
     kind: str
     learner: Learner
-    frozen: EdgeState | None = None
-    """The edges as they were at the cut, for the arm that is never updated."""
+    frozen: EdgeState | None = None  # the edges as they were at the cut, for the arm that is never updated
     log: dict[str, Any] = field(default_factory=dict)
-    aversions: tuple[float, ...] = ()
-    """Further values of ``dislike_aversion`` that it ranks with."""
+    aversions: tuple[float, ...] = ()  # further values of `dislike_aversion` that it ranks with
 
     @property
     def follows(self) -> bool:
@@ -123,8 +120,7 @@ class Delayed:
     """Edges as they were some time ago, and the models that see them."""
 
     label: str
-    delay: int | None
-    """Milliseconds; None: until the window ends."""
+    delay: int | None  # milliseconds; None: until the window ends
     edges: EdgeState
     arms: list[Arm]
     waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)

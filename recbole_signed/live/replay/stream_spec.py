@@ -17,10 +17,8 @@ ArmName = Literal["none", "fold-in", "online", "refit"]
 """What an arm does between windows: nothing; T0 and T1; the whole system; a fit from scratch."""
 ARMS: tuple[ArmName, ...] = ("none", "fold-in", "online", "refit")
 POP = "pop"
-WINDOW = "window"
-"""The delay until the window ends."""
-UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-"""Milliseconds."""
+WINDOW = "window"  # the delay until the window ends
+UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}  # milliseconds
 MAX_WINDOWS = 1_000_000
 
 
@@ -37,8 +35,7 @@ class ModelSpec(Spec):
     label: str
     model: Annotated[str, AfterValidator(class_name)]
     settings: dict[str, JsonValue] = Field({}, description="a mapping from parameters to values")
-    auto: bool = Field(False, description="true or false")
-    """Choose the settings that are not given on the base alone."""
+    auto: bool = Field(False, description="true or false")  # choose the settings that are not given on the base alone
     features: dict[str, JsonValue] | None = Field(None, description="a mapping such as {item: [genre]}")
     """Columns of the data set's ``.item`` file; all items of it are announced at the cut."""
     arms: Annotated[tuple[ArmName, ...], AfterValidator(_each_once)] = Field(
@@ -125,8 +122,7 @@ class StreamSpec(Spec):
     cutoffs: Annotated[tuple[PositiveInt, ...], AfterValidator(_with_20)] = Field(
         (10, 20, 50), description="a list of whole numbers with 20 in it"
     )
-    batch: Annotated[Whole, Field(ge=1, description="a whole number above 0")] = 500
-    """Events that are taken together."""
+    batch: Annotated[Whole, Field(ge=1, description="a whole number above 0")] = 500  # events that are taken together
     timed_events: Annotated[Whole, Field(description="a whole number")] = 200
     """Events of each window that are taken one by one and timed, up to the user's new list."""
     max_windows: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="a whole number above 0")

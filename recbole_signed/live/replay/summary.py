@@ -19,11 +19,9 @@ from recbole_signed.runs.metric_columns import MEGABYTE
 from recbole_signed.runs.provenance import different, machine_text, versions_text
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
-COMPARED = ("recall@20", "ndcg@20")
-"""What retention and the gate are about."""
+COMPARED = ("recall@20", "ndcg@20")  # what retention and the gate are about
 REFERENCE = "refit"
-LAST = 0.2
-"""The share of windows, the last ones, that is reported apart: drift accumulates."""
+LAST = 0.2  # the share of windows, the last ones, that is reported apart: drift accumulates
 LIMIT = 0.98
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
@@ -149,10 +147,8 @@ class Retention:
     """The ratio of two arms' sums over the same cases."""
 
     ratio: float
-    low: float
-    """One-sided 95 % lower bound, the 5th percentile of the bootstrap."""
-    high: float
-    """The 95th percentile."""
+    low: float  # one-sided 95 % lower bound, the 5th percentile of the bootstrap
+    high: float  # the 95th percentile
     n_cases: int
     n_users: int
 

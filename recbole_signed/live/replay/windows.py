@@ -29,8 +29,7 @@ from recbole_signed.live.replay.stream_spec import ModelSpec, window_length
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.memory import memory_bytes
 
-CELLS = 8_000_000
-"""Scores that are computed at a time."""
+CELLS = 8_000_000  # scores that are computed at a time
 MIN_WINDOWS = 10
 
 
@@ -39,8 +38,7 @@ class Replay:
     """All events of a data set by time, and the first event of each window; ``bounds[-1]`` is the end."""
 
     events: EventBatch
-    bounds: np.ndarray
-    """int64 ``[n_windows + 1]``: window w holds the events ``bounds[w]:bounds[w + 1]``."""
+    bounds: np.ndarray  # int64 `[n_windows + 1]`: window w holds the events `bounds[w]:bounds[w + 1]`
 
     @classmethod
     def read(
@@ -134,8 +132,7 @@ def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
     return np.unique(np.concatenate([np.searchsorted(times, edges), [len(times)]])).astype(np.int64)
 
 
-BATCH = 5_000
-"""Items that are announced together."""
+BATCH = 5_000  # items that are announced together
 
 
 def told(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dict[str, Features]:
@@ -250,23 +247,17 @@ GROUPS = ("base", "new", "unknown")
 class Cases:
     """One case per user with a like in the window; pairs ``[n_pairs]``, without known items, are by case."""
 
-    user: np.ndarray
-    """int64: id in the vocabulary as it is before the window, 0 for unknown users."""
+    user: np.ndarray  # int64: id in the vocabulary as it is before the window, 0 for unknown users
     token: list[str]
-    group: np.ndarray
-    """int8, see ``GROUPS``."""
-    n_likes: np.ndarray
-    """int64: all likes of the window, of unknown items too."""
-    n_known_likes: np.ndarray
-    """int64: likes of the user before the window."""
-    n_unknown: np.ndarray
-    """int64: likes of items that are not in the vocabulary yet."""
+    group: np.ndarray  # int8, see `GROUPS`
+    n_likes: np.ndarray  # int64: all likes of the window, of unknown items too
+    n_known_likes: np.ndarray  # int64: likes of the user before the window
+    n_unknown: np.ndarray  # int64: likes of items that are not in the vocabulary yet
     like_case: np.ndarray
     like_item: np.ndarray
     dislike_case: np.ndarray
     dislike_item: np.ndarray
-    hidden: tuple[np.ndarray, np.ndarray]
-    """Case and item of all that the users touched before."""
+    hidden: tuple[np.ndarray, np.ndarray]  # case and item of all that the users touched before
 
     def __len__(self) -> int:
         return len(self.user)

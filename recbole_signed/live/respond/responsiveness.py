@@ -32,10 +32,8 @@ from recbole_signed.errors import UsageError, argument
 from recbole_signed.live.respond.responsiveness_table import DISLIKES, N_CLUSTER, NEUTRAL, Probes, Shown, summary
 
 IntArray = npt.NDArray[np.int64]
-N_NEIGHBOURS = 10
-"""Items that count as more of the same."""
-PERSISTENCE = 0.9
-"""p of the rank-biased overlap: the first 10 places have 86 % of the weight."""
+N_NEIGHBOURS = 10  # items that count as more of the same
+PERSISTENCE = 0.9  # p of the rank-biased overlap: the first 10 places have 86 % of the weight
 METRICS = ("NDCG", "Recall", "DislikeRecall", "SignAUC")
 """What the ranking of the live learner is evaluated by on the test part."""
 

@@ -17,10 +17,8 @@ from recbole_signed.live.sources.source import EventSource, Polled, unreadable
 
 _logger = logging.getLogger(__name__)
 _OWN = ("bootstrap.servers", "group.id", "enable.auto.commit", "auto.offset.reset", "enable.partition.eof")
-_LOOK = 60.0
-"""Seconds after which partitions that were added are looked for."""
-_PATIENCE = 5.0
-"""Seconds for an answer of the brokers."""
+_LOOK = 60.0  # seconds after which partitions that were added are looked for
+_PATIENCE = 5.0  # seconds for an answer of the brokers
 
 
 class KafkaSource(EventSource):

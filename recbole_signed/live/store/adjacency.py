@@ -13,10 +13,8 @@ import numpy as np
 from recbole_signed.live.store.edge_views import pieces
 
 KEY = "key"
-_RESERVE = 2
-"""Address space of the arena over what is used; the system lends no memory for what was never written to."""
-_DENSE = 0.7
-"""Share of the arena in use below which rows are moved together before it is made longer."""
+_RESERVE = 2  # address space of the arena over what is used; the system lends no memory for what was never written to
+_DENSE = 0.7  # share of the arena in use below which rows are moved together before it is made longer
 
 
 def _sizes() -> np.ndarray:

@@ -17,14 +17,11 @@ from recbole_signed.live.store.database import damaged, text_sum
 from recbole_signed.live.store.line_files import read_lines
 from recbole_signed.live.store.vocabulary import Vocabulary
 
-LINES = "features.jsonl"
-"""File of a state directory in which earlier versions of this package kept them."""
+LINES = "features.jsonl"  # file of a state directory in which earlier versions of this package kept them
 _SIDES = tuple(ANNOUNCED.values())
-_Features = Mapping[str, Mapping[str, str]]
-"""JSON by side and token."""
+_Features = Mapping[str, Mapping[str, str]]  # JSON by side and token
 
-Pair = tuple[str, str]
-"""A column and a value, see :func:`~recbole_signed.live.event_fields.plain`."""
+Pair = tuple[str, str]  # a column and a value, see `recbole_signed.live.event_fields.plain`
 
 
 class Announcements:
@@ -33,8 +30,7 @@ class Announcements:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
         self._known: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
-        self.n_changes = 0
-        """Rises with each change."""
+        self.n_changes = 0  # rises with each change
         # a state of an earlier version has none until it is opened for writing
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'features'").fetchone():
             self._take(connection.execute("SELECT * FROM features"))
@@ -126,8 +122,7 @@ class AnnouncedValues:
         self._seen = -1
         self._texts: dict[str, str] = {}
         self._pairs: dict[str, set[Pair]] = {}
-        self.items: dict[Pair, set[str]] = {}
-        """Tokens by value."""
+        self.items: dict[Pair, set[str]] = {}  # tokens by value
         self._numbers: dict[Pair, tuple[int, np.ndarray]] = {}
 
     def following(self, of_words: Collection[str]) -> AnnouncedValues:

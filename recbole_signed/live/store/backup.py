@@ -40,8 +40,7 @@ from recbole_signed.live.store.owner import LOG, existing_log
 from recbole_signed.live.store.versions import CURRENT, PINNED, Versions, read_manifest, read_tensors
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
-_OTHERS = "OTHER_BACKUPS"
-"""The register within a backup, which under its own name would be that of the backup itself."""
+_OTHERS = "OTHER_BACKUPS"  # the register within a backup, which under its own name would be that of the backup itself
 _VERSIONS, _CATALOGUE, _EXPERIMENTS = "versions", "catalogue.sqlite", "experiments.yaml"
 _ATTEMPTS = 5
 
@@ -145,8 +144,7 @@ class NotedBackup:
     path: Path
     device: int | None
     """That held the folder above when the backup was made; None: not noted by earlier versions of this package."""
-    missed: bool
-    """Whether it may hold users who were forgotten while it was not there."""
+    missed: bool  # whether it may hold users who were forgotten while it was not there
 
     @property
     def is_there(self) -> bool:

@@ -21,8 +21,7 @@ from recbole_signed.files import at
 FORMAT = 2
 CHECKPOINT = 2000
 """Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
-WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)
-"""What the write-ahead file has room for before it has to grow."""
+WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)  # what the write-ahead file has room for before it has to grow
 CACHE = 4096
 """KB of pages that SQLite keeps; it grows to that under a stream, and the system keeps the file's pages anyway."""
 _TABLES = """
@@ -64,8 +63,7 @@ _FULL = (13, 10, 8, 14)  # SQLITE_FULL, _IOERR, _READONLY, _CANTOPEN: the names 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-_TIME = (1 << 43) - 1
-"""The bits of a time in milliseconds since 1970: those of the next two centuries."""
+_TIME = (1 << 43) - 1  # the bits of a time in milliseconds since 1970: those of the next two centuries
 _SEALED = np.int64(-1 << 63)
 
 
@@ -177,8 +175,7 @@ def reserve_wal(path: Path) -> None:
             os.ftruncate(file.fileno(), size)
 
 
-_SMALL = ("erasures", "graves", "grave_keys", "withdrawn")
-"""Tables of few rows, which one checksum protects."""
+_SMALL = ("erasures", "graves", "grave_keys", "withdrawn")  # tables of few rows, which one checksum protects
 
 
 def small_sum(connection: sqlite3.Connection) -> int:

@@ -12,8 +12,7 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP, VIEW, sign_of
 from recbole_signed.sequences import Sequences
 
-PIECE = 1 << 18
-"""Numbers that are worked out at a time where NumPy lets no other thread run meanwhile."""
+PIECE = 1 << 18  # numbers that are worked out at a time where NumPy lets no other thread run meanwhile
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
 
-BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]
-"""Columns of rows by user, and by item."""
+BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]  # columns of rows by user, and by item
 # a batch of more pairs than these many, and than this share of all, is applied faster by making all rows again
 _FEW = 1000
 _MANY = 0.1

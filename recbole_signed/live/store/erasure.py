@@ -31,8 +31,7 @@ Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarra
 """Fits the model of a version to other edges, less what it knows of some ids; returns its tensors and meta."""
 ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]
 """Forgets users, by their ids and tags, in a backup; the last argument is the time stamp."""
-_PAUSES = (0.05, 0.2, 0.5)
-"""Seconds after which the write-ahead file is tried again."""
+_PAUSES = (0.05, 0.2, 0.5)  # seconds after which the write-ahead file is tried again
 _logger = logging.getLogger(__name__)
 
 
@@ -40,12 +39,9 @@ _logger = logging.getLogger(__name__)
 class Pending:
     """What is left to be erased."""
 
-    rows: int
-    """Users whose rows are still in the write-ahead file, a version, the base or a backup."""
-    factors: int
-    """Users of whom models that are saved or in force have learned."""
-    reasons: tuple[str, ...] = ()
-    """Why the last attempt left something."""
+    rows: int  # users whose rows are still in the write-ahead file, a version, the base or a backup
+    factors: int  # users of whom models that are saved or in force have learned
+    reasons: tuple[str, ...] = ()  # why the last attempt left something
     since: int | None = None
     """When the first of these users was forgotten, by its event, in milliseconds since 1970; None: nothing is left."""
 

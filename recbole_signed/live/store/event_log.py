@@ -48,8 +48,7 @@ _PURGED_ROWS = 2000  # rows, and pages, that compaction gives back while nobody 
 _FREED_PAGES = 100
 _TRIMMED = 100  # ids of events are dropped once this part of those that are kept came: it reads all of them
 _FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
-Sizes = tuple[int, int]
-"""Of the vocabularies of users and items."""
+Sizes = tuple[int, int]  # of the vocabularies of users and items
 _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
 
 

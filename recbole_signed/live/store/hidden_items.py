@@ -17,10 +17,8 @@ from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.vocabulary import Vocabulary
 
-AGAIN = 60.0
-"""Seconds after which items are looked at again, since users have grown older."""
-OLDEST = 32
-"""Edges of an item, of the users who joined first, that are looked at before all of them: they mostly tell."""
+AGAIN = 60.0  # seconds after which items are looked at again, since users have grown older
+OLDEST = 32  # edges of an item, of the users who joined first, that are looked at before all of them: they mostly tell
 
 
 class Newcomers:
@@ -127,8 +125,7 @@ class StateView:
 
     log: EventLog
     edges: EdgeState
-    applied_seq: int
-    """Seq of the newest event that the edges reflect."""
+    applied_seq: int  # seq of the newest event that the edges reflect
     _newcomers: Newcomers
     _values: AnnouncedValues | None = None
 

@@ -11,24 +11,15 @@ from recbole_signed.arrays import contains
 from recbole_signed.live import LIKE
 from recbole_signed.live.store.edge_views import owners
 
-KEPT = 96
-"""Items that a row of :class:`NearestItems` has when it is made."""
-WAITING = 64
-"""Room in a row for more of them."""
-CELLS = 8_000_000
-"""Places of all rows at most, of 8 bytes each."""
-PIECE_OF_ITEMS = 1_024
-"""Items whose rows are read at a time."""
-MOST_CHANGES = 256
-"""Changed likes of a batch above which all is counted again when it is asked for."""
-MOST_MOVES = 20_000
-"""Changed pairs of items above which all rows are made again."""
-FEW_LIKES = 64
-"""Likes of an item up to which its own neighbours are looked for when it loses one."""
-TABLE = 20_000_000
-"""Pairs of items up to which all common likes that were counted are kept, of 4 bytes each."""
-UNKNOWN = -1
-"""Common likes that are counted when the row is asked for."""
+KEPT = 96  # items that a row of `NearestItems` has when it is made
+WAITING = 64  # room in a row for more of them
+CELLS = 8_000_000  # places of all rows at most, of 8 bytes each
+PIECE_OF_ITEMS = 1_024  # items whose rows are read at a time
+MOST_CHANGES = 256  # changed likes of a batch above which all is counted again when it is asked for
+MOST_MOVES = 20_000  # changed pairs of items above which all rows are made again
+FEW_LIKES = 64  # likes of an item up to which its own neighbours are looked for when it loses one
+TABLE = 20_000_000  # pairs of items up to which all common likes that were counted are kept, of 4 bytes each
+UNKNOWN = -1  # common likes that are counted when the row is asked for
 NO_KEY = np.iinfo(np.int64).min
 
 

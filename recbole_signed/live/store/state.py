@@ -39,8 +39,7 @@ from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.versions import Snapshot, Versions, refuse_mismatch
 
 VERSIONS, DEAD_LETTERS = "versions", "dead_letters.jsonl"
-_BEHIND = -1
-"""In the place of the applied seq where the edges are not, or no longer, those of the log."""
+_BEHIND = -1  # in the place of the applied seq where the edges are not, or no longer, those of the log
 _logger = logging.getLogger(__name__)
 
 
