@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,14 +195,9 @@ def _versions() -> dict[str, str | None]:
             except PackageNotFoundError:
                 continue
         if found[name] is None and find_spec(name.replace("-", "_")) is not None:
-            found[name] = _own_version() if name == "recbole-signed" else "unknown"  # on PYTHONPATH
+            own = name == "recbole-signed"  # on PYTHONPATH; others may break when they are imported
+            found[name] = import_module("recbole_signed").__version__ if own else "unknown"
     return found
-
-
-def _own_version() -> str:
-    from recbole_signed import __version__
-
-    return __version__
 
 
 def _folder(package: str) -> str | None:

@@ -16,9 +16,8 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import (
@@ -53,10 +52,6 @@ class BackupInfo:
     last_seq: int
     version: str | None
     made: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give it for JSON."""
-        return asdict(self)
 
 
 def back_up(directory: Path, target: Path) -> BackupInfo:
@@ -233,7 +228,7 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     _verify(folder, base)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     info = BackupInfo(str(directory), last_seq, names[0] if names else None, made)
-    (folder / BACKUP).write_text(json.dumps(info.as_dict()) + "\n", encoding="utf-8")
+    (folder / BACKUP).write_text(json.dumps(vars(info)) + "\n", encoding="utf-8")
     _sync(folder)
     return info
 

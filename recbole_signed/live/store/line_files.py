@@ -44,23 +44,22 @@ def read_lines(path: Path) -> list[Any]:
         return []
     found = [_parsed_line(line) for line in lines]
     # a whole line behind whose end another character stands: the end was damaged
-    if _Broken in found or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _Broken):
+    if any(each is _BROKEN for each in found) or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _BROKEN):
         raise DamagedError(f"{path} is damaged: a line is not as it was written; put a copy of it in its place.")
     return found
 
 
-class _Broken:
-    """Stands for a line that can't be read."""
+_BROKEN = object()  # stands for a line that can't be read
 
 
 def _parsed_line(line: bytes) -> Any:
     try:
         content = parse_json(line)
     except ValueError:
-        return _Broken
+        return _BROKEN
     if isinstance(content, dict) and SUM in content:
         told = content.pop(SUM)
-        return content if told == _sum_of(content) else _Broken
+        return content if told == _sum_of(content) else _BROKEN
     return content
 
 

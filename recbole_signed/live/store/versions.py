@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +176,6 @@ class VersionInfo:
     bytes: int
     damage: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Give it for JSON."""
-        return asdict(self)
-
 
 class Versions:
     """The versions of one state directory."""
@@ -189,10 +185,8 @@ class Versions:
 
     def names(self) -> list[str]:
         """Names of all versions, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        found = (each.name for each in self.folder.iterdir() if _NAME.fullmatch(each.name))
-        return sorted(found, key=_number)
+        found = [each.name for each in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted(filter(_NAME.fullmatch, found), key=_number)
 
     def current(self) -> str | None:
         """Name of the version to start from; None where none is named."""
@@ -331,7 +325,7 @@ class Versions:
             raise UsageError(f"At least 1 version is kept, got {keep}.")
         names = self.names()
         stays = {*names[-keep:], self.current()}
-        gone = [name for name in names if name not in stays and not (self.folder / name / PINNED).exists()]
+        gone = [name for name in names if name not in stays and not self.is_pinned(name)]
         with refusing("Throwing versions away"):
             for name in gone:
                 self.remove(name)
