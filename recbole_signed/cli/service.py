@@ -77,17 +77,8 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
-    from recbole_signed.live.serve import run_service
+    from recbole_signed.live.serve import run_service, start
     from recbole_signed.live.serve.settings import ServeSettings
-    from recbole_signed.live.serve.start import (
-        announce,
-        can_begin,
-        init_from_model,
-        init_state,
-        refuse_address,
-        refuse_directory,
-        run_replica,
-    )
     from recbole_signed.plugin.assignments import parse_assignments
 
     given = ServeSettings.read(config)
@@ -102,7 +93,7 @@ def serve(
                 "--demo brings its own model and data set; leave out --init, --dataset and --names, and --input."
             )
         state = state or DEMO
-        if can_begin(state):
+        if start.can_begin(state):
             init, dataset, names = "SSF", "ml-100k-signed", "movie_title"
             # preset parameters: the first answer comes in seconds; the genres, of which less and more can be asked for
             parameters = {"auto": False, "features": {"item": ["class"]}, **parameters}
@@ -123,24 +114,24 @@ def serve(
     for message in (each for each, is_so in wrong.items() if is_so):
         raise UsageError(message)
     if init or model:
-        refuse_address(host, port, given)
-        refuse_directory(state)
+        start.refuse_address(host, port, given)
+        start.refuse_directory(state)
         with stdout_for_result():
             if model is not None:
-                init_from_model(model, state, names)
+                start.init_from_model(model, state, names)
             else:
                 data: Any = dataset
                 if input_path is not None:
                     from recbole_signed.api.interactions import from_file
 
                     data = from_file(input_path, **raw)
-                init_state(str(init), data, state, parameters, names)
+                start.init_state(str(init), data, state, parameters, names)
     guarded = given.keys is not None
     if follow:
-        ready = None if parent else lambda at: announce(at, guarded)
-        run_replica(state, host, port, given, ready, writer, parent, metrics)
+        ready = None if parent else lambda at: start.announce(at, guarded)
+        start.run_replica(state, host, port, given, ready, writer, parent, metrics)
     else:
-        run_service(state, host, port, given, lambda at: announce(at, guarded), workers=workers, config=config)
+        run_service(state, host, port, given, lambda at: start.announce(at, guarded), workers=workers, config=config)
 
 
 def _raw_options(

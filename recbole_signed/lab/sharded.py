@@ -25,20 +25,9 @@ from safetensors.torch import save_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing
-from recbole_signed.graph import Shards, SignedGraph
+from recbole_signed.graph import Shards, SignedGraph, spectral
 from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
 from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
-from recbole_signed.graph.spectral import (
-    GramOperator,
-    ResidentOperator,
-    energy_of,
-    inverse_power,
-    iterate,
-    n_kept,
-    random_panels,
-    rotated,
-    user_degrees,
-)
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
@@ -157,9 +146,9 @@ def fit_graph(
         if weight:
             parts.append(SparseTerm.of(matrix, weight, binary=True))
             transposed.append(SparseTerm.of(matrix.T.tocsr(), weight, binary=True))
-    degrees = user_degrees(graph, settings.dislike_weight)
-    row_scale = inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
-    operator = ResidentOperator(parts, transposed, row_scale, _item_scale(counts, settings))
+    degrees = spectral.user_degrees(graph, settings.dislike_weight)
+    row_scale = spectral.inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
+    operator = spectral.ResidentOperator(parts, transposed, row_scale, _item_scale(counts, settings))
     return _fit(operator, counts, settings, iterations, oversampling, seed, progress)
 
 
@@ -192,7 +181,7 @@ def fit_shards(
 
 
 def _fit(
-    operator: GramOperator,
+    operator: spectral.GramOperator,
     counts: DegreeCounts,
     settings: FilterSettings,
     iterations: int,
@@ -204,9 +193,11 @@ def _fit(
     width = min(settings.rank + oversampling, n_items, counts.n_users)
     vectors, values = torch.zeros(n_items, 0), torch.zeros(0)
     if width:
-        panels, energy, rotation = iterate(operator, random_panels(n_items, width, seed), iterations, progress)
-        kept = min(settings.rank, n_kept(energy))
-        vectors, values = rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
+        panels, energy, rotation = spectral.iterate(
+            operator, spectral.random_panels(n_items, width, seed), iterations, progress
+        )
+        kept = min(settings.rank, spectral.n_kept(energy))
+        vectors, values = spectral.rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
     counters = ItemCounters.of(torch.from_numpy(counts.likes).float(), torch.from_numpy(counts.dislikes).float())
     vectors[counters.unknown] = 0.0  # rounding must not give a direction to items without edges
     return SpectralFilter(
@@ -221,7 +212,7 @@ def _fit(
 
 def _item_scale(counts: DegreeCounts, settings: FilterSettings) -> npt.NDArray[np.float32]:
     degrees = counts.likes + abs(settings.dislike_weight) * counts.dislikes.astype(np.float64)
-    return inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
+    return spectral.inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
 
 
 class ShardOperator:
@@ -266,7 +257,7 @@ class ShardOperator:
         width = sum(panel.shape[1] for panel in panels)
         gram = torch.zeros(width, width, dtype=torch.float64)
         for parts, user_scale in self._rows():
-            gram += energy_of(parts, tables, user_scale)
+            gram += spectral.energy_of(parts, tables, user_scale)
         return all_reduced(gram)
 
     def _rows(self) -> Iterator[tuple[list[SparseTerm], npt.NDArray[np.float32]]]:
@@ -283,7 +274,7 @@ class ShardOperator:
                 for part in parts:
                     self._provide(part.weight, len(part.indices))
                     degrees += abs(part.weight) * np.diff(part.indptr)
-                yield parts, inverse_power(degrees, s.degree_smoothing, s.degree_exponent).astype(np.float32)
+                yield parts, spectral.inverse_power(degrees, s.degree_smoothing, s.degree_exponent).astype(np.float32)
 
     def _provide(self, weight: float, n: int) -> None:
         if len(self.values[weight]) < n:

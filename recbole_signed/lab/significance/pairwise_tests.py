@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,24 +245,20 @@ def _metrics(
     return tuple(dict.fromkeys(chosen or default))
 
 
+@dataclass
 class _Tests:
     """The comparisons of a question, one pool of splits after the other: computed, or as they were kept."""
 
-    def __init__(
-        self,
-        metrics: tuple[str, ...],
-        alpha: float,
-        resamples: int,
-        seed: int,
-        rows_file: Path,
-        gone: Collection[Key],
-        kept: Mapping[Pair, dict[str, Any]],
-    ) -> None:
-        self.metrics, self.alpha, self.resamples, self.seed = metrics, alpha, resamples, seed
-        self.rows_file, self.gone, self.kept = rows_file, gone, kept
-        self.found: list[dict[str, Any]] = []
-        self.read: dict[str, None] = {}  # models whose comparison was kept, in some pool
-        self.lacking: set[Key] = set()  # rows without which something can be neither computed nor read
+    metrics: tuple[str, ...]
+    alpha: float
+    resamples: int
+    seed: int
+    rows_file: Path
+    gone: Collection[Key]
+    kept: Mapping[Pair, dict[str, Any]]
+    found: list[dict[str, Any]] = field(default_factory=list)
+    read: dict[str, None] = field(default_factory=dict)  # models whose comparison was kept, in some pool
+    lacking: set[Key] = field(default_factory=set)  # rows without which something can be neither computed nor read
 
     def compare(self, pool: SplitPool, model: str, progress: Callable[[float], None]) -> None:
         """Compare a model with all others of some splits."""

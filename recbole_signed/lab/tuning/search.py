@@ -216,23 +216,19 @@ class _Trial:
     curve: list[list[float]] = field(default_factory=list)
 
 
+@dataclass
 class _Search:
     """Hands trials to workers and takes in what they say."""
 
-    def __init__(
-        self,
-        study: Study,
-        workers: Jobs,
-        task: Task,
-        facts: Facts,
-        halving: Halving,
-        show: Callable[[list[Tried]], None],
-    ) -> None:
-        self.study, self.workers, self.task, self.facts = study, workers, task, facts
-        self.halving, self.show = halving, show
-        self._n_started = 0
-        self._ready: set[Job] = set()
-        self.exhausted = False  # whether all points of the space were tried
+    study: Study
+    workers: Jobs
+    task: Task
+    facts: Facts
+    halving: Halving
+    show: Callable[[list[Tried]], None]
+    exhausted: bool = False  # whether all points of the space were tried
+    _n_started: int = 0
+    _ready: set[Job] = field(default_factory=set)
 
     def run(self, trials: int, timeout: float | None) -> None:
         """Run until there are so many trials, or no new one may begin."""
