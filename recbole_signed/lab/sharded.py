@@ -200,14 +200,7 @@ def _fit(
         vectors, values = spectral.rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
     counters = ItemCounters.of(torch.from_numpy(counts.likes).float(), torch.from_numpy(counts.dislikes).float())
     vectors[counters.unknown] = 0.0  # rounding must not give a direction to items without edges
-    return SpectralFilter(
-        vectors=vectors,
-        values=values,
-        counters=counters,
-        n_users=float(counts.n_active),
-        median_degree=counts.median,
-        settings=settings,
-    )
+    return SpectralFilter(vectors, values, counters, float(counts.n_active), counts.median, settings)
 
 
 def _item_scale(counts: DegreeCounts, settings: FilterSettings) -> npt.NDArray[np.float32]:

@@ -42,18 +42,8 @@ from recbole_signed.live.event_fields import (
 ABSENT = 0
 LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM, USER = range(1, 10)
 TYPES: dict[str, int] = {
-    "like": LIKE,
-    "dislike": DISLIKE,
-    "skip": SKIP,
-    "view": VIEW,
-    "unlike": UNLIKE,
-    "undislike": UNDISLIKE,
-    "forget_user": FORGET_USER,
-    "item": ITEM,
-    "user": USER,
-    "less": LESS,
-    "more": MORE,
-    "undo": UNDO,
+    **{"like": LIKE, "dislike": DISLIKE, "skip": SKIP, "view": VIEW, "unlike": UNLIKE, "undislike": UNDISLIKE},
+    **{"forget_user": FORGET_USER, "item": ITEM, "user": USER, "less": LESS, "more": MORE, "undo": UNDO},
 }
 NO_ITEM = frozenset((FORGET_USER, USER, LESS, MORE, UNDO))
 ANNOUNCED = {ITEM: "item", USER: "user"}  # what events of a type announce

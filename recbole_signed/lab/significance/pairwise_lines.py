@@ -49,19 +49,10 @@ def _line(each: Mapping[str, Any], decimals: int) -> list[str]:
     relative = "n/a" if each["relative"] is None else f"{100 * each['relative']:+.1f} %"
     interval = "n/a" if each["low"] is None else f"[{each['low']:+.{decimals}f}, {each['high']:+.{decimals}f}]"
     p = [p_text(each["tests"][test]["p_better_holm"]) for test in _TESTS]
-    return [
-        each["other"],
-        f"{each['n_users']:,}",
-        f"{each['mean']:.{decimals}f}",
-        f"{each['other_mean']:.{decimals}f}",
-        f"{each['difference']:+.{decimals}f}",
-        interval,
-        relative,
-        f"{each['users_better']:,}",
-        f"{each['users_worse']:,}",
-        *p,
-        verdict(each),
-    ]
+    users, better, worse = (f"{each[key]:,}" for key in ("n_users", "users_better", "users_worse"))
+    means = [f"{each[key]:.{decimals}f}" for key in ("mean", "other_mean")]
+    difference = f"{each['difference']:+.{decimals}f}"
+    return [each["other"], users, *means, difference, interval, relative, better, worse, *p, verdict(each)]
 
 
 def p_text(p: float | None) -> str:

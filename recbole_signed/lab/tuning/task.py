@@ -34,15 +34,8 @@ from recbole_signed.yaml_spec import read_yaml
 DECIMALS = 6  # default `metric_decimal_place` of trials: RecBole's 4 makes many of them look equal
 
 _HOW_TO_TRAIN = (
-    "dislike_aversion",
-    "verdict_smoothing",
-    "weight_decay",
-    "n_negatives",
-    "negative_exponent",
-    "lr_milestones",
-    "lr_gamma",
-    "neutral_weight",
-    "sift_positives",
+    *("dislike_aversion", "verdict_smoothing", "weight_decay", "n_negatives", "negative_exponent", "lr_milestones"),
+    *("lr_gamma", "neutral_weight", "sift_positives"),
 )
 """Keys without a default that a model's training or its graph reads, so that they can be tuned."""
 
@@ -61,17 +54,9 @@ class Task:
         self, values: Mapping[str, Any], cache: DataCache, on_validation: Callable[[Validated], None] | None = None
     ) -> RunRow:
         """Run the task once with some values; the test part is not looked at."""
-        return run(
-            self.model,
-            self.dataset,
-            self.config_files,
-            {"metric_decimal_place": DECIMALS, **(self.settings or {}), **values},
-            self.seed,
-            save=False,
-            test=False,
-            cache=cache,
-            on_validation=on_validation,
-        )
+        settings = {"metric_decimal_place": DECIMALS, **(self.settings or {}), **values}
+        asked = (self.model, self.dataset, self.config_files, settings, self.seed)
+        return run(*asked, save=False, test=False, cache=cache, on_validation=on_validation)
 
 
 @dataclass(frozen=True)
