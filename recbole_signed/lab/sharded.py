@@ -167,12 +167,7 @@ def fit_shards(
     must call this with the same arguments: each goes over its part of the shards, all get the same filter.
 
     Args:
-        shards: the training graph.
-        settings: as in :func:`fit_graph`, and so the others.
-        iterations: see ``settings``.
-        oversampling: see ``settings``.
-        seed: see ``settings``.
-        progress: see ``settings``.
+        shards: the training graph; the other arguments are those of :func:`fit_graph`.
     """
     counts = DegreeCounts.of(_own_blocks(shards), shards.n_items, settings.dislike_weight)
     progress()

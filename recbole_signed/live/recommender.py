@@ -90,8 +90,7 @@ class OnlineRecommender(RenewableModel):
         Args:
             directory: of the state, empty or not there yet.
             learner: what to follow the events with.
-            users: tokens of the ids 1, 2, ...; so ``items``.
-            items: see ``users``.
+            users, items: tokens of the ids 1, 2, ...
             edges: users, items, kinds and times in milliseconds, ``[E]`` each; see `OnlineState.bulk_load`.
             keep: number of versions that a new one leaves, beside the pinned.
             unit_known: times that have the size of seconds are milliseconds nevertheless, as those of `base_of` are.

@@ -165,10 +165,7 @@ class RenewableModel:
                     return result
 
     def refit(self) -> Future[None]:
-        """Learn from scratch in the background; the future is done when the new version is in force.
-
-        Parameters that were changed since the last fit take effect with it.
-        """
+        """Learn from scratch, with parameters as they are now; the future is done when the version is in force."""
         with self.reading():
             return self._pool.submit(self._refit)
 
@@ -209,10 +206,7 @@ class RenewableModel:
         self.learner, self._fitted_seq = new, seq
 
     def snapshot(self) -> str:
-        """Save a version of the model with the edges it reflects, and return its name.
-
-        Others wait only while arrays are copied, not while files are written.
-        """
+        """Save a version of the model and its edges, and return its name; others wait while arrays are copied."""
         with self.maintaining() as state:
             # the state is busy while a batch goes to the disk: waiting for it with the model held would stop answers
             with self._updating, self.reading() as (_, learner):
@@ -235,10 +229,7 @@ class RenewableModel:
             yield state
 
     def back_up(self, target: str | Path) -> BackupInfo:
-        """Copy the state to a folder, while it goes on.
-
-        Args:
-            target: a new folder outside the state, or an earlier backup, which is replaced.
+        """Copy the state, while it goes on, to a new folder outside of it, or over an earlier backup.
 
         Raises:
             UsageError: the target is something else, its disk is full or not mounted, or the state is damaged.
@@ -248,9 +239,6 @@ class RenewableModel:
 
     def activate(self, name: str) -> None:
         """Put a saved version in force, for now and for the next start; events since then stay taken in.
-
-        Args:
-            name: of the version.
 
         Raises:
             UsageError: there is no such version, it is damaged, or it is of another model.
@@ -271,14 +259,7 @@ class RenewableModel:
                 self._compare()
 
     def compact(self) -> int:
-        """Put edges in the place of the log's rows up to the oldest version, or of all where there is none.
-
-        Returns:
-            The seq up to which the rows are gone.
-
-        Raises:
-            UsageError: the disk is full.
-        """
+        """Put edges in the place of the log's rows up to the oldest version, or of all; return the last seq gone."""
         with self.maintaining() as state:
             return state.compact()
 
