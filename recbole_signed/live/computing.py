@@ -18,8 +18,7 @@ from recbole_signed.live.store.edges import EdgeArrays
 
 Compute = Callable[[Learner, str, EdgeArrays, int, int], tuple[Learner, Any]]
 """Calls a learner's ``fit`` or ``refresh`` with edges and sizes; returns the learner then, and what the method did."""
-LARGE = 2_000_000
-"""Edges from which on a fit in this process would hold up its other threads for longer than an answer may take."""
+LARGE = 2_000_000  # edges from which on a fit in this process would hold up its other threads for too long
 NICE = 10  # how far a process that computes steps back behind those that answer
 
 

@@ -16,8 +16,7 @@ from typing import Any
 from recbole_signed.files import parse_json
 from recbole_signed.ids_and_times import id_text, quoted
 
-LESS, MORE, UNDO, ASIDE = range(10, 14)
-"""Types of events that ask for something; the last is that of a dislike with ``about`` or ``duration``."""
+LESS, MORE, UNDO, ASIDE = range(10, 14)  # types that ask for something; the last: a dislike `about` or with `duration`
 ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}  # what each of them asks for
 OF_SOME = {
     "about": ((ASIDE,), "about is a field of the type dislike alone"),

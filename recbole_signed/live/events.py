@@ -48,14 +48,12 @@ TYPES: dict[str, int] = {
 NO_ITEM = frozenset((FORGET_USER, USER, LESS, MORE, UNDO))
 ANNOUNCED = {ITEM: "item", USER: "user"}  # what events of a type announce
 NAMES = {code: name for name, code in TYPES.items()} | {ASIDE: "dislike"}
-TYPES["hide"] = VIEW
-"""What a user has seen already: it is in no list any more, and tells nothing of taste, as whatever it has met."""
+TYPES["hide"] = VIEW  # what a user has seen already: it is in no list any more, and tells nothing of taste
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
 _FIELDS = tuple(dict.fromkeys((*KNOWN_FIELDS, *OF_SOME)))
 _KNOWN = frozenset(_FIELDS)
 _LONGEST_MISSPELT = 16  # characters of a name that can be a misspelt field
-AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]
-"""Features by what they are of, ``item`` or ``user``, and by id or number."""
+AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]  # features by side, `item` or `user`, and by id or number
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
 _DOTS = frozenset((".", ".."))
 _LATEST = 2**62  # leaves room for sums; beyond any clock

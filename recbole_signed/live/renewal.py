@@ -29,8 +29,7 @@ from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.versions import Snapshot, Versions
 
 _logger = logging.getLogger(__name__)
-RETRY, LONGEST_RETRY = 1.0, 300.0
-"""Seconds after which a failed erasure is tried again, at the next update; twice as long each time, up to the other."""
+RETRY, LONGEST_RETRY = 1.0, 300.0  # seconds until a failed erasure is tried again, doubled each time up to the other
 
 
 class RenewableModel:
@@ -291,8 +290,7 @@ class UpdateResult:
     """What :meth:`OnlineRecommender.update` did."""
 
     update: Update
-    seconds: float
-    """From the call to the moment at which recommendations follow the events; they are on the disk by then."""
+    seconds: float  # from the call until recommendations follow the events, which are on the disk by then
 
 
 def load_version(learner: Learner, snapshot: Snapshot) -> None:

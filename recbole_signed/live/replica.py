@@ -162,8 +162,7 @@ class Follower:
     def __init__(self, replica: OnlineReplica, interval: float = 0.005) -> None:
         self._replica, self._interval = replica, interval
         self.failure: str | None = None  # why the last look failed; None where it did not
-        self.looked = time.monotonic()
-        """Clock of :func:`time.monotonic` when the last look began that ended well: events before it are applied."""
+        self.looked = time.monotonic()  # monotonic clock at the start of the last good look: events before are applied
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()

@@ -85,8 +85,7 @@ def _explanation(found: Mapping[str, Any]) -> list[str]:
 
 FIRST = "first"  # stands for the model that is taken where none is named
 
-Pair = tuple[str, str, str, str, str]
-"""Section, metric, model, other model, and the digest of their values (:meth:`.SplitPool.pair_digest`)."""
+Pair = tuple[str, str, str, str, str]  # section, metric, model, other model, and `SplitPool.pair_digest` of both
 
 
 def kept_file(rows_file: Path) -> Path:

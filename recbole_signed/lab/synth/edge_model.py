@@ -22,8 +22,7 @@ _TICKS = 2.0**31
 _LOW_HALF = np.uint64(0xFFFFFFFF)
 _SECOND_SHARE = 1 / 3  # of a user's choices, that its second taste has
 _FULLEST = 0.6  # of all partners, that one node has at most
-_BISECTIONS, _BISECTIONS_OF_SIGNS = 60, 50
-"""Steps to the scale of the degrees, and to the constant of the signs; a change of either changes every graph."""
+_BISECTIONS, _BISECTIONS_OF_SIGNS = 60, 50  # to the scale of degrees, the constant of signs: both change graphs
 _SAMPLE = 500_000  # edges that the constant of the signs is found on, about
 _OWN_CLUSTER = 2.0  # what the item being of the user's cluster adds to the affinity
 

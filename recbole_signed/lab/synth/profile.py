@@ -56,13 +56,11 @@ class Profile:
     item_effect: float
     popularity_effect: float  # slope of the logit of a like on the log degree of the item
     clusters: int  # taste clusters of users and items
-    taste_exposure: float
-    """Share of the edges that lie within the user's clusters; the rest is chosen by popularity alone."""
+    taste_exposure: float  # share of edges within the user's clusters; the rest follows popularity
     taste_effect: float  # effect on the logit of the affinity between the clusters of a user and of an item
     taste_drift: float  # share of the users whose main cluster changes, at a moment of their own
     user_life: float  # mean length of the exponential span in which a user is active
-    item_drift: float
-    """Standard deviation over items of the rate at which the popularity grows or fades over the window."""
+    item_drift: float  # standard deviation over items of the rate at which popularity grows or fades
     item_births: float  # share of the items that appear within the window, at a moment of their own
     like_drift: float  # change of the logit of a like from the start of the window to its end
     start: int  # first moment, unix seconds

@@ -31,8 +31,7 @@ from recbole_signed.yaml_spec import read_yaml
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
 EDGE = 0.05  # share of a range at each of its ends that counts as its edge
-_DIGITS, _DECIMALS = 4, 10
-"""Significant digits of a tried number, decimals of one with a step: what is written is what was tried, and short."""
+_DIGITS, _DECIMALS = 4, 10  # significant digits of a tried number, decimals of one with a step
 
 Range = FloatDistribution | IntDistribution
 Parameter = CategoricalDistribution | Range

@@ -30,8 +30,7 @@ from recbole_signed.plugin.assignments import TUNED
 
 RANDOM_TRIALS = 5  # trials before the sampler (TPE) learns from what it has seen
 
-_DRAWS = 20
-"""Draws of values until there are some that were not tried yet; then one of the rest of a finite space is tried."""
+_DRAWS = 20  # draws until there are values that were not tried; then one of the rest of a finite space is
 _DEFAULT, _START = "default", "kept"  # marks of the first two trials, which are never pruned
 _VALUES, _ABOUT = "values", "about"
 
@@ -41,8 +40,7 @@ REDUCTION = 3  # one in so many trials goes on from a rung
 
 RUNGS = (0.25, 0.5)  # shares of the budget at which trials are compared
 
-MIN_STEPS = 1500
-"""Default number of optimiser steps before which no trial is given up: until then some models rank by popularity."""
+MIN_STEPS = 1500  # default of optimiser steps before which no trial is given up: some rank by popularity first
 
 
 @dataclass(frozen=True)
@@ -266,8 +264,7 @@ class Halving:
 
     cpu_seconds: float = 0.0  # `training_budget` of a trial; 0: none
     max_steps: int = 0  # `max_steps` of a trial; 0: none. Of two limits the one that is nearer counts
-    min_steps: int = MIN_STEPS
-    """Steps before which no trial is given up; without any limit the first rung, the next at twice as many."""
+    min_steps: int = MIN_STEPS  # before which no trial is given up; without limits the first rung, the next at twice it
 
     def rung(self, steps: int, cpu_seconds: float) -> int:
         """Return how many rungs a trial has reached."""

@@ -17,13 +17,11 @@ LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm", "threadpool
 """What an exported file may import beside the standard library: RecBole's own requirements."""
 
 BASE = Symbol("recbole_signed.model.abstract_recommender", "SignedRecommender")
-STOCK = Symbol("recbole_signed.lab.upstream.bridge", "StockRecommender")
-"""Whose methods take the place of those of BASE."""
+STOCK = Symbol("recbole_signed.lab.upstream.bridge", "StockRecommender")  # whose methods replace those of BASE
 SEQUENCES = Symbol(BASE.module, "SignedSequentialRecommender")
 STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")  # the same of sequential models
 BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}  # what a class of the bridge stands for
-STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")
-"""Whose methods take theirs, where the model sets ``batches``."""
+STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")  # whose methods replace theirs, for `batches`
 BUILTINS = {Symbol("recbole_signed.errors", "UsageError"): "ValueError"}
 
 _Functions = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -238,8 +236,7 @@ class ExportRecipe:
     methods: tuple[str, ...] = ()  # methods that only a trainer or a loader of this package can call
     attributes: tuple[str, ...] = ()  # attributes set in `__init__` for these methods
     keys: tuple[str, ...] = ()  # their keys in the yaml
-    rewordings: dict[str, str] = field(default_factory=dict)
-    """What is said otherwise in the yaml's comments, where they speak of what is left out."""
+    rewordings: dict[str, str] = field(default_factory=dict)  # what the yaml's comments say instead of what is left out
     note: str = ""  # paragraph for the note beside the export
     refusal: str = ""  # why the model can't be exported; one sentence
 

@@ -76,8 +76,7 @@ def check(text: str, name: str) -> None:
 
 
 _GENERIC = frozenset({"list", "dict", "tuple", "set", "frozenset", "type"})
-_METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})
-"""New methods of old types; vermin knows them where it knows the type."""
+_METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})  # new methods of old types, which vermin may miss
 
 
 class _RunTime(ast.NodeVisitor):

@@ -44,12 +44,10 @@ class OnlineSettings:
     """How a model goes on learning; in a stream's yaml beside its parameters, else under ``online_settings``."""
 
     refresh_steps: int = 100  # steps of a refresh
-    reservoir: int = 20_000
-    """Old edges among those that a refresh is trained on, drawn again each time; all new ones are."""
+    reservoir: int = 20_000  # old edges that a refresh is trained on, drawn again each time; all new ones are
     anchor: float = 1.0  # strength of the pull to the last version: `anchor * rate` of the way back after each step
     refresh_rate: float = 0.0  # learning rate of a refresh; 0: what the training ends with
-    valid_share: float = 0.0
-    """A fit first finds the best number of epochs on this last share of the edges; 0: it trains for ``epochs``."""
+    valid_share: float = 0.0  # of the edges, the last, on which a fit finds its epochs; 0: it has `epochs`
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -15,8 +15,7 @@ from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 
 GROWTH = 1.25  # an item is made again once its degree is this many times what the last refresh knew of it
-MAX_USERS = 200
-"""An item with more verdicts than these waits for the refresh; a new one is made from so many of its users."""
+MAX_USERS = 200  # an item with more verdicts waits for the refresh; a new one is made from so many users
 CHUNK = 256  # items that are made at a time
 
 

@@ -25,8 +25,7 @@ from recbole_signed.live.learners.base import IntArray, grown, rows_of
 from recbole_signed.live.store.edges import EdgeState
 
 GROWTH = 1.25  # an item is folded in again once it has this many times the edges that the last version knew of
-MAX_NEW_USERS = 200
-"""At most so many users without a row in the last version count for an item: each takes a fold-in of its own."""
+MAX_NEW_USERS = 200  # users without a row that count for an item at most: each takes a fold-in
 BLOCK = 100_000  # rows whose features are made at a time
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from recbole_signed.live.learners.base import IntArray, grown
 
 NEAR = 5  # how many neighbours an item has
-POOL = 32_768
-"""Neighbours are looked for among so many items, those with the longest vectors: the others are in nobody's list."""
+POOL = 32_768  # items with the longest vectors, among which neighbours are looked for
 CELLS = 8_000_000  # cosines that are worked out at a time
 BITS = 14  # to which a cosine counts: the rest is rounding, which depends on how many are worked out at a time
 

@@ -31,8 +31,7 @@ from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.plugin.ranges import without_removed
 
-LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
-"""Settings of following a stream, which are not chosen."""
+LIVE = ("choose_again", "dislike_strength", "iterations", "passes")  # of following a stream, not chosen
 RUN = 200  # events of a run at most
 _NOT_TIMED = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
 
@@ -123,8 +122,7 @@ class Delayed:
     delay: int | None  # milliseconds; None: until the window ends
     edges: EdgeState
     arms: list[Arm]
-    waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)
-    """The last time of a run, and its rows of the log."""
+    waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)  # the last time of a run, and its rows
 
     def see(self, now: int | None) -> None:
         """Take in what lies as far back as the delay; all of it where ``now`` is None."""

@@ -13,8 +13,7 @@ from recbole_signed.plugin.facts import class_name
 from recbole_signed.runs.provenance import digest
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
-ArmName = Literal["none", "fold-in", "online", "refit"]
-"""What an arm does between windows: nothing; T0 and T1; the whole system; a fit from scratch."""
+ArmName = Literal["none", "fold-in", "online", "refit"]  # between windows: nothing, updates, all of it, fits
 ARMS: tuple[ArmName, ...] = ("none", "fold-in", "online", "refit")
 POP = "pop"
 WINDOW = "window"  # the delay until the window ends

@@ -239,8 +239,7 @@ def _number_of(file: Path) -> int:
 
 
 BASE, NEW, UNKNOWN = 0, 1, 2
-GROUPS = ("base", "new", "unknown")
-"""Users with an edge before the cut; users who came after it; users whom nothing is known of at the checkpoint."""
+GROUPS = ("base", "new", "unknown")  # with an edge before the cut, who came after it, of whom nothing is known
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ from recbole_signed.live.respond.responsiveness_table import DISLIKES, N_CLUSTER
 IntArray = npt.NDArray[np.int64]
 N_NEIGHBOURS = 10  # items that count as more of the same
 PERSISTENCE = 0.9  # p of the rank-biased overlap: the first 10 places have 86 % of the weight
-METRICS = ("NDCG", "Recall", "DislikeRecall", "SignAUC")
-"""What the ranking of the live learner is evaluated by on the test part."""
+METRICS = ("NDCG", "Recall", "DislikeRecall", "SignAUC")  # of the live learner's ranking, on the test part
 
 
 def overlap(one: Sequence[int], other: Sequence[int], p: float = PERSISTENCE) -> float:

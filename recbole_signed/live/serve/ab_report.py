@@ -25,10 +25,8 @@ _COUNTS = ("impressions", "likes", "dislikes")
 _COLUMNS = ("variant", "propensity", "first", *_COUNTS, *(f"{name}_before" for name in _COUNTS))
 """What is read of a user."""
 _NOTHING = 1e-20  # variance of rounding, as a part of the squared mean
-SKEWED, CARRIERS = 0.2, 2.0
-"""Above this skewness of a difference, or with fewer users over the kurtosis, a p-value does not keep its promise."""
-SUSPICIOUS = 1e-3
-"""p-value of the sample-ratio check below which the assignment is broken and no difference is to be believed."""
+SKEWED, CARRIERS = 0.2, 2.0  # skewness, or users over kurtosis, from which a p-value is not to be trusted
+SUSPICIOUS = 1e-3  # p-value of the sample-ratio check below which the assignment is broken
 
 
 CONFIDENCE, POWER = 0.95, 0.8  # of every interval and test; the probability that a planned experiment finds the effect

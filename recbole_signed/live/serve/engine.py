@@ -246,8 +246,7 @@ class VerdictWatch:
 
     def __init__(self, answers: Answers, recommender: OnlineRecommender, impressions: ImpressionQueue | None) -> None:
         self._answers, self._recommender, self._impressions = answers, recommender, impressions
-        self.taken = self.unknown = 0
-        """Verdicts that were looked up, and those of them that were on items not known before."""
+        self.taken = self.unknown = 0  # verdicts that were looked up, and those on items not known before
         self._random = random.Random()
         self._judged: list[tuple[int, bool, Case | None]] = []
         """Of the batch under way: places of verdicts, whether their items are known, and their cases."""

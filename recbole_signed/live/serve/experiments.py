@@ -22,8 +22,7 @@ from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES, without_removed
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
 PARAMETERS = ("dislike_aversion", "dislike_strength")  # what a variant may change without a model of its own
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-"""What a file can hold: pydantic also refuses halves of UTF-16 pairs where it has a pattern to match."""
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]  # pydantic refuses halves of UTF-16 pairs by a pattern
 _logger = logging.getLogger(__name__)
 SHARES = 1e-9  # what shares may differ by and be the same
 _BITS = 53

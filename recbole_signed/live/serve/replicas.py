@@ -19,10 +19,8 @@ from starlette.types import Scope
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve.problems import ProblemError, Turns
 
-READING = frozenset(("GET", "HEAD", "OPTIONS"))
-"""Methods that change nothing. Every route of another method needs a key."""
-READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))
-"""What a replica answers itself although it is posted."""
+READING = frozenset(("GET", "HEAD", "OPTIONS"))  # methods that change nothing; all others need a key
+READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))  # what a replica answers all the same
 WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))  # what the writer alone knows
 HANDED_ON = 8  # requests that are handed on at once; the writer takes what waits together
 NO_WRITER = (

@@ -53,17 +53,13 @@ except ImportError:  # the extra 'serve', which run_service names
 
 _logger = logging.getLogger(__name__)
 EXPERIMENTS = "experiments.yaml"
-_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")
-"""Names of files that a state has before its first version."""
-SWITCH = 0.0005
-"""Seconds after which a thread hands the interpreter on: Python's 5 ms would be a good part of an answer's time."""
+_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")  # of a state before its first version
+SWITCH = 0.0005  # seconds after which a thread hands the interpreter on; Python's 5 ms are long for an answer
 TELL = 2.0  # seconds between the metrics that a replica tells its writer
 BACKLOG = 1024  # connections that may wait to be accepted
-GRACE = 10
-"""Seconds that requests under way have once the end is asked for; one whose body never comes would hold it up."""
+GRACE = 10  # seconds that requests under way have at the end; a body may never come
 
-_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)
-"""SIGTERM does not end the first process of a container by default; the server takes it, and raises it afterwards."""
+_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)  # by default it ends no first process of a container
 
 
 @_ends_by_sigterm

@@ -32,8 +32,7 @@ _logger = logging.getLogger(__name__)
 _STOP = object()
 PROBE = 5.0  # seconds after a failure in which no event came until it is seen whether the log can be written again
 Before = Callable[[EventBatch], None]  # what is done before a batch is taken in; some of its events may be duplicates
-After = Callable[[EventBatch, np.ndarray], None]
-"""What is done after that, also where it failed; the second argument says which events were accepted, bool ``[n]``."""
+After = Callable[[EventBatch, np.ndarray], None]  # the second: which events were accepted, bool `[n]`
 
 
 class BusyError(Exception):
@@ -216,8 +215,7 @@ def _event_id(row: Any) -> str | None:
         return None
 
 
-SET_BACK = 240_000
-"""Milliseconds that the clock may be set back without a change of order; less than events may lie ahead of it."""
+SET_BACK = 240_000  # milliseconds of a clock set back that change no order; less than events may lie ahead
 
 
 class Arrivals:
@@ -279,8 +277,7 @@ class Feed:
     def __init__(self, source: EventSource, writer: Writer) -> None:
         self._source, self._writer = source, writer
         self.failure: str | None = None  # why the last try failed; None where it did not
-        self.behind: int | None = None
-        """Events of the stream that were not read yet a moment ago; None where that is not known."""
+        self.behind: int | None = None  # events of the stream not read a moment ago; None: not known
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()

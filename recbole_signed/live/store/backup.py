@@ -137,8 +137,7 @@ class NotedBackup:
     """What a state knows of a backup."""
 
     path: Path
-    device: int | None
-    """That held the folder above when the backup was made; None: not noted by earlier versions of this package."""
+    device: int | None  # of the folder above when the backup was made; None: not noted by earlier versions
     missed: bool  # whether it may hold users who were forgotten while it was not there
 
     @property

@@ -19,11 +19,9 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 
 FORMAT = 2
-CHECKPOINT = 2000
-"""Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
+CHECKPOINT = 2000  # pages after which the write-ahead file is moved into the log; by default too often
 WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)  # what the write-ahead file has room for before it has to grow
-CACHE = 4096
-"""KB of pages that SQLite keeps; it grows to that under a stream, and the system keeps the file's pages anyway."""
+CACHE = 4096  # KB of pages that SQLite keeps; the system keeps the file's pages anyway
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL, joined INTEGER NOT NULL);
@@ -56,8 +54,7 @@ WISHES = """CREATE TABLE wishes (
 ) WITHOUT ROWID"""
 """The table of ``wishes.py``, which comes with its first row."""
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
-_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)
-"""Earlier versions of this package had no such table."""
+_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)  # which earlier versions did not have
 _FULL = (13, 10, 8, 14)  # SQLITE_FULL, _IOERR, _READONLY, _CANTOPEN: the names came with Python 3.11
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

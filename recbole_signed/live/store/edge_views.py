@@ -36,8 +36,7 @@ class Rows:
     indptr: np.ndarray
     ids: np.ndarray
     kind: np.ndarray
-    timestamp: np.ndarray | None = None
-    """int64 milliseconds ``[d]`` of what each is seen as; None where they were read without."""
+    timestamp: np.ndarray | None = None  # int64 milliseconds `[d]`; None where they were read without
 
     @classmethod
     def where(

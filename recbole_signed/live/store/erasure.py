@@ -29,8 +29,7 @@ from recbole_signed.live.store.versions import Snapshot, read_manifest
 
 Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
 """Fits the model of a version to other edges, less what it knows of some ids; returns its tensors and meta."""
-ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]
-"""Forgets users, by their ids and tags, in a backup; the last argument is the time stamp."""
+ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]  # by ids and tags; the last is the time stamp
 _PAUSES = (0.05, 0.2, 0.5)  # seconds after which the write-ahead file is tried again
 _logger = logging.getLogger(__name__)
 
@@ -42,8 +41,7 @@ class Pending:
     rows: int  # users whose rows are still in the write-ahead file, a version, the base or a backup
     factors: int  # users of whom models that are saved or in force have learned
     reasons: tuple[str, ...] = ()  # why the last attempt left something
-    since: int | None = None
-    """When the first of these users was forgotten, by its event, in milliseconds since 1970; None: nothing is left."""
+    since: int | None = None  # when the first of them was forgotten, in ms since 1970; None: nothing is left
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.factors)

@@ -19,8 +19,7 @@ SUM = "sum"
 
 _LONG = 8  # characters from which on an id is looked for inside words
 _ERASED = "erased with a forgotten user"
-_ESCAPES = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')
-"""Of JSON; those of one character beyond the basic plane come in pairs."""
+_ESCAPES = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')  # of JSON, pairs of surrogates together
 
 
 def is_torn(file: BinaryIO) -> bool:

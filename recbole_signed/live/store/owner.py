@@ -22,8 +22,7 @@ class OpenedDirectory:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.lock = threading.RLock()
-        self.maintenance = threading.RLock()
-        """Held, before `lock`, by what writes versions, the base or backups: one at a time."""
+        self.maintenance = threading.RLock()  # held, before `lock`, by what writes versions, base or backups
         self.closed = False
         self._pid = os.getpid()
         self._files: dict[Path, tuple[int, int] | None] = {}

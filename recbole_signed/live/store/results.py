@@ -81,8 +81,7 @@ class Update:
     logged: LogBatch
     changes: Changes
     n_refused: int = 0  # late events of forgotten users, see `Graves`
-    status: np.ndarray | None = None
-    """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
+    status: np.ndarray | None = None  # int8 of each event: NEW, DUPLICATE or LATE; None on replay
 
 
 @dataclass(frozen=True)
