@@ -40,9 +40,6 @@ class SyntheticGraph:
         return len(self.users)
 
 
-STAGES = ("users and items", "ends of edges", "times", "tastes", "distinct pairs", "signs")
-
-
 def generate(
     profile: Profile | str,
     n_edges: int,

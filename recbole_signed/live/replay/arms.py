@@ -24,7 +24,7 @@ from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
-from recbole_signed.live.replay.stream_spec import POP, WINDOW, ModelSpec, StreamSpec, milliseconds
+from recbole_signed.live.replay.stream_spec import WINDOW, ModelSpec, StreamSpec, milliseconds
 from recbole_signed.live.replay.windows import Cases, Replay, is_finished, measure, told, write_window
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
@@ -47,11 +47,6 @@ class Arm:
     frozen: EdgeState | None = None  # the edges as they were at the cut, for the arm that is never updated
     log: dict[str, Any] = field(default_factory=dict)
     aversions: tuple[float, ...] = ()  # further values of `dislike_aversion` that it ranks with
-
-    @property
-    def follows(self) -> bool:
-        """Whether it takes each batch in."""
-        return self.kind in ("fold-in", "online", POP)
 
     def variants(self) -> list[Arm]:
         """Return it, and for each further aversion one that shares its learner."""

@@ -107,7 +107,7 @@ def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -
         started = time.perf_counter()
         update = state.ingest(window[first:last])
         durable = time.perf_counter() - started
-        for arm in (each for each in arms if each.follows):
+        for arm in (each for each in arms if each.kind in ("fold-in", "online", POP)):
             before = time.perf_counter()
             arm.learner.update(state.edges, update.changes)
             if arm.kind == "online" and first < timed:

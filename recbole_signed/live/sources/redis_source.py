@@ -80,7 +80,8 @@ class RedisSource(EventSource):
     def poll(self, max_events: int) -> Polled:
         """Give up to ``max_events`` entries: own pending ones, others' abandoned ones, then new ones."""
         try:
-            entries = self._pending(max_events) or self._abandoned(max_events) or self._new(max_events)
+            entries = self._pending(max_events) or self._abandoned(max_events)
+            entries = entries or self._read(">", max_events, self._block)
             positions = [entry.decode() for entry, _ in entries]
             rows = [_row(fields) for _, fields in entries]
         except (self._errors, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # or no such reply
@@ -156,9 +157,6 @@ class RedisSource(EventSource):
                 return entries
         self._others = "0-0"  # look again the next time
         return []
-
-    def _new(self, n: int) -> list[tuple[bytes, Any]]:
-        return self._read(">", n, self._block)
 
     def _read(self, start: str, n: int, block: int | None) -> list[tuple[bytes, Any]]:
         found = self._redis.xreadgroup(self._group, self._consumer, {self._stream: start}, count=n, block=block)

@@ -185,16 +185,12 @@ class Adjacency:
         old = self.row(row)
         for column in self.columns.values():
             column[start : start + old.stop - old.start] = column[old]
-        if self._room[row]:
-            self._leave(int(self._room[row]), old.start)
+        if left := int(self._room[row]):
+            if self._frozen:  # what something frozen reads waits until that is thawed
+                self._left.append((left, old.start))
+            else:
+                self._free.setdefault(left, []).append(old.start)
         self._start[row], self._room[row] = start, room
-
-    def _leave(self, room: int, start: int) -> None:
-        """Note a place as free; one that something frozen reads waits until that is thawed."""
-        if self._frozen:
-            self._left.append((room, start))
-        else:
-            self._free.setdefault(room, []).append(start)
 
     def _make_room(self, room: int) -> None:
         if self._room.sum() < _DENSE * self._end:  # mostly places that rows have left

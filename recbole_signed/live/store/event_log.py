@@ -64,7 +64,8 @@ class EventLog:
         self._read_only = read_only
         self._trimmed = 0  # up to which seq the ids of events were dropped
         self._appended = 0  # commits since the write-ahead file was empty
-        self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
+        # whether the write-ahead file may still hold what was erased: a crash may have come before its checkpoint
+        self.erasure_pending = not read_only
         self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
         self.reload(check=check)
         if not read_only:
@@ -165,7 +166,7 @@ class EventLog:
         if forgets.any():
             self.graves.reload()
         if forgotten:
-            self._erase_due = True
+            self.erasure_pending = True
         self.empty_wal()
         self._appended += 1
         if self._appended == _FIRST:
@@ -274,20 +275,15 @@ class EventLog:
                 self.graves.level(now)
                 write_small_sum(self.connection)
             self.graves.reload()
-            self._erase_due = True
+            self.erasure_pending = True
             self.empty_wal()
-
-    @property
-    def erasure_pending(self) -> bool:
-        """Whether the write-ahead file may still hold what was erased."""
-        return self._erase_due
 
     def empty_wal(self) -> None:
         """Move the write-ahead file into the log and empty it if it may hold what was erased; later if busy."""
-        if self._erase_due:
-            self._erase_due = not truncate_wal(self.connection)
+        if self.erasure_pending:
+            self.erasure_pending = not truncate_wal(self.connection)
             self._appended = 0
-            if self._erase_due:
+            if self.erasure_pending:
                 _logger.warning(
                     "%s-wal can't be emptied yet, so it may hold what was erased; to be retried.", self.path
                 )

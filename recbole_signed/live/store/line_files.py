@@ -82,8 +82,9 @@ class DeadLetterFile:
             for each in letters
         ]
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
-            if file.tell() > self._max_bytes:
-                self._drop_oldest()
+            if file.tell() > self._max_bytes:  # the newer half of what it may hold stays
+                content = self.path.read_bytes()[-self._max_bytes // 2 :]
+                replace_file(self.path, content.partition(b"\n")[2])
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
             is_new = not file.tell()
             if is_torn(file):
@@ -94,11 +95,6 @@ class DeadLetterFile:
             if is_new:
                 sync_folder(self.path.parent)
         at("dead:written")
-
-    def _drop_oldest(self) -> None:
-        """Keep the newer half of what the file may hold."""
-        content = self.path.read_bytes()[-self._max_bytes // 2 :]
-        replace_file(self.path, content.partition(b"\n")[2])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Give the letters as objects with reason, source, position and raw."""
