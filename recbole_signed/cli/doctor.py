@@ -138,7 +138,8 @@ def render(report: Report) -> str:
 
 def check(versions: Mapping[str, str | None], python: tuple[int, int]) -> list[Finding]:
     """Return what is known of a combination of versions (``PACKAGES`` -> version, or None if missing)."""
-    have = {name: None if number is None else _numbers(number) for name, number in versions.items()}
+    parts = {name: re.findall(r"\d+", (number or "").partition("+")[0])[:3] for name, number in versions.items()}
+    have = {name: None if versions[name] is None else tuple(map(int, part)) for name, part in parts.items()}
     recbole, pandas, hyperopt = have.get("recbole"), have.get("pandas"), have.get("hyperopt")
     found: list[Finding] = []
 
@@ -178,10 +179,6 @@ def check(versions: Mapping[str, str | None], python: tuple[int, int]) -> list[F
         if have.get(name) is None:
             add("info", f"{name} is missing: RecBole's {models} cannot run", f"pip install {package} to use it")
     return found
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])
 
 
 def _versions() -> dict[str, str | None]:

@@ -202,7 +202,8 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
     curves: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        of_point = {key: row.pop(key) for key in list(row) if _is_of_point(key)}
+        own = ("dislike_aversion", "signauc", VALID, FRONT)
+        of_point = {key: row.pop(key) for key in list(row) if "@" in key or key in own}
         curves.setdefault(row["model"], {**row, "points": []})["points"].append(of_point)
     return list(curves.values())
 
@@ -222,10 +223,6 @@ def of_each_gamma(names: Iterable[str]) -> list[str]:
 def gamma_in(name: str) -> str:
     """Return the gamma that the name of a result has, as in ``signedndcg@20[gamma 0.5]``; empty for none."""
     return name.partition("[gamma ")[2].removesuffix("]")
-
-
-def _is_of_point(key: str) -> bool:
-    return "@" in key or key in ("dislike_aversion", "signauc", VALID, FRONT)
 
 
 def _progress(values: Sequence[float]) -> Any:

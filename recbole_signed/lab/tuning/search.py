@@ -177,7 +177,8 @@ def tune_table(
     for section in sections or spec.datasets:
         for cell in spec.planned_rows(section):
             takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
-            has_space = space_file(cell.model).is_file() or _is_sign_aware(cell)
+            gamma = gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma"))
+            has_space = space_file(cell.model).is_file() or gamma > 0  # then of the dislike aversion, see `Space.of`
             if cell.tuned and not takes_over and has_space:
                 first = wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
                 if _fixed(first, plan) != _fixed(cell, plan):
@@ -197,11 +198,6 @@ def _fixed(cell: PlannedRow, plan: Plan) -> dict[str, Any]:
     """Return the keys of the trials of a model."""
     left_out = {"seeds", *plan.keys}
     return {key: value for key, value in cell.settings.items() if key not in left_out}
-
-
-def _is_sign_aware(cell: PlannedRow) -> bool:
-    """Whether the dislike aversion of any model is tuned, see :meth:`~.space.Space.of`."""
-    return gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma")) > 0
 
 
 def _name(cell: PlannedRow) -> str | None:

@@ -82,7 +82,8 @@ class Space:
                 known = [name for name in defaults if name not in judging]
                 raise UsageError(f"{self.path}: {model} has no key '{key}'{ending(key, known)}")
             kind, declared = _kind(defaults[key]), (ranges or {}).get(key)
-            for value in _examples(each):
+            # whose kind and range are those of all
+            for value in _choices(each) if isinstance(each, CategoricalDistribution) else (each.low, each.high):
                 said = f"{self.path}: '{key}' has the value {value!r}; it must be"
                 if kind and _kind(value) != kind:
                     raise UsageError(f"{said} {kind} (the default of {model} is {defaults[key]!r}).")
@@ -128,11 +129,6 @@ class Space:
 
 def _choices(each: CategoricalDistribution) -> list[Any]:
     return [json.loads(str(choice)) for choice in each.choices]
-
-
-def _examples(each: Parameter) -> list[Any]:
-    """Return values whose kind and range are those of all."""
-    return _choices(each) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
 
 
 def _coded(each: Parameter, value: Any) -> Any:

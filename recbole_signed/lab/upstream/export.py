@@ -55,7 +55,8 @@ def upstream(
     what = Description.of(bundler.used.sources[entry.module], name, dropped)
     text = model_text(bundler.bundle(), what, _head(author, email, today), dropped)
     python38.check(text, f"{lower}.py")
-    defaults = _defaults(entry)
+    file = default_file(entry.name)  # of a model, or of the one that it extends
+    defaults = "" if file is None else file.read_text(encoding="utf-8")
     yaml = pages.properties(defaults, recipe, kind)
     whole = {
         f"{kind.folder}/{lower}.py": (text, "the model"),
@@ -142,12 +143,6 @@ def _entry(model: str) -> registry.ModelEntry:
     if model.lower() in stock:
         raise UsageError(f"{model} is RecBole's own model already.")
     raise registry.unknown_model(model, known)
-
-
-def _defaults(entry: registry.ModelEntry) -> str:
-    """Return the default yaml of a model, or of the one that it extends."""
-    file = default_file(entry.name)
-    return "" if file is None else file.read_text(encoding="utf-8")
 
 
 def _notes(entry: registry.ModelEntry, yaml: str, recipe: ExportRecipe, text: str, kind: checkout.Kind) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -142,7 +143,7 @@ class Followed:
             # of the model, or of a base that it has it from; or what gives a class its facts
             if not stays and name in (*self.recipe.methods, "__init_subclass__"):
                 dropped = True
-            if stays and isinstance(member, _Functions) and not _is_special(member.name):
+            if stays and isinstance(member, _Functions) and not re.fullmatch("__.*__", member.name):
                 dropped = member.name not in self.mentioned
             if overriding and position == 0:
                 dropped = True  # its docstring is that of the stock class
@@ -214,10 +215,6 @@ def _member_name(member: ast.stmt) -> str:
     elif isinstance(member, ast.AnnAssign):
         target = member.target
     return target.id if isinstance(target, ast.Name) else ""
-
-
-def _is_special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
 
 
 ALL_IN_ONE_BATCH = 1_000_000_000  # `train_batch_size` for one batch of all likes: stock RecBole does not read 0 as that

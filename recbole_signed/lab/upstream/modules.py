@@ -83,7 +83,7 @@ class SourceModule:
                 self.imports[alias.asname or alias.name] = Import(statement.module or "", alias.name, statement.lineno)
         elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             self.definitions[statement.name] = statement
-        elif not _only_for_type_checkers(statement):
+        elif not (isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")):
             for node in ast.walk(statement):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     self.definitions[node.id] = statement
@@ -97,7 +97,7 @@ class SourceModule:
         """Return a statement's first line, from 0, and the one after its last, decorators and comment included."""
         decorators = getattr(node, "decorator_list", [])
         first = min([node.lineno, *(each.lineno for each in decorators)]) - 1
-        while first and self.lines[first - 1].lstrip().startswith("#") and not _is_heading(self.lines[first - 1]):
+        while first and re.match(r"\s*#(?! ----)", self.lines[first - 1]):  # a heading is no comment on it
             first -= 1
         assert node.end_lineno is not None
         return first, node.end_lineno
@@ -115,14 +115,6 @@ class SourceModule:
     def summary(self) -> str:
         """The first line of the module's docstring."""
         return (ast.get_docstring(self.tree) or "").partition("\n")[0]
-
-
-def _is_heading(line: str) -> bool:
-    return line.strip().startswith("# ----")
-
-
-def _only_for_type_checkers(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
 
 
 class Sources:

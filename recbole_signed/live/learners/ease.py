@@ -13,7 +13,6 @@ from recbole_signed.graph.inverse import gram_inverse, replace_rows
 from recbole_signed.live import LIKE
 from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, csr, graph_of, rows_of, user_rows
 from recbole_signed.live.learners.neighbours import NEAR, nearest
-from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
 CHUNK = 128  # users that change at a time
@@ -76,7 +75,9 @@ class EaseLearner(Learner):
         self._grow(edges.n_items)
         for first in range(0, len(users), CHUNK):
             chunk = users[first : first + CHUNK]
-            new = self._weighted(user_rows(edges, chunk))
+            rows = user_rows(edges, chunk)
+            data = np.where(rows.kind == LIKE, 1.0, self.dislike_weight).astype(np.float32)
+            new = csr(data, rows.ids, rows.indptr, self.n_items)
             old = sp.vstack([self._row(user) for user in chunk.tolist()]).tocsr()
             moved = np.flatnonzero(np.diff((old != new).indptr))
             if not len(moved):
@@ -100,10 +101,6 @@ class EaseLearner(Learner):
         order = np.arange(n_users)
         order[users] = n_users + np.arange(len(users))
         return sp.vstack([_resized(self._matrix, (n_users, self.n_items)), *rows]).tocsr()[order]
-
-    def _weighted(self, rows: Rows) -> sp.csr_matrix:
-        data = np.where(rows.kind == LIKE, 1.0, self.dislike_weight).astype(np.float32)
-        return csr(data, rows.ids, rows.indptr, self.n_items)
 
     def _grow(self, n_items: int) -> None:
         room = len(self._inverse)

@@ -97,7 +97,7 @@ def embeddings_of(model: Any) -> Pair:
     with torch.no_grad():
         if isinstance(model, SignedRecommender):
             users, items = model.embeddings()
-        elif _is_graph_model(type(model)):
+        elif any(base.__name__ == "LightGCN" for base in type(model).__mro__):
             users, items = model.forward()
         else:
             users, items = model.user_embedding.weight, model.item_embedding.weight
@@ -118,10 +118,6 @@ def _embeds(model_class: Any) -> bool:
     if issubclass(model_class, SignedRecommender):
         return model_class.encode is not SignedRecommender.encode
     return model_class.__name__ in ("BPR", "LightGCN")
-
-
-def _is_graph_model(model_class: Any) -> bool:
-    return any(base.__name__ == "LightGCN" for base in model_class.__mro__)
 
 
 def _keys_of(model: str) -> list[str]:

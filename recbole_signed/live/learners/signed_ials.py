@@ -71,7 +71,8 @@ class LeastSquaresLearner(Learner):
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
         """Make one pass over all users and items (a fit where the rank may have grown); return how far items went."""
         graph, width = graph_of(edges, n_users, n_items), self.items.vectors.shape[1]
-        if width < self.size and width < _largest_rank(graph.likes):
+        degrees = np.diff(graph.likes.indptr), np.bincount(graph.likes.indices)  # whose rank is at most that of either
+        if width < self.size and width < min(map(np.count_nonzero, degrees)):
             self.fit(edges, n_users, n_items)
             return Refreshed(1.0, self.n_iterations)
         old = torch.zeros(n_items, width)
@@ -162,8 +163,3 @@ class LeastSquaresLearner(Learner):
         self.size, self.n_iterations = int(meta["size"]), int(meta["n_iterations"])
         items, degree, gram = (np.array(tensors[name]) for name in ("items", "degree", "user_gram"))
         self._take(items, degree, torch.from_numpy(gram), int(meta["n_users"]))
-
-
-def _largest_rank(matrix: sp.csr_matrix) -> int:
-    """Return the number of rows that are not empty, or of columns, whichever is less."""
-    return int(min(np.count_nonzero(np.diff(matrix.indptr)), np.count_nonzero(np.bincount(matrix.indices))))

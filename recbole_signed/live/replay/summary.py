@@ -69,13 +69,9 @@ def _summary(folder: Path) -> dict[str, Any]:
     }
 
 
-def _metrics(cases: pl.DataFrame) -> list[str]:
-    return [name for name in cases.columns if "@" in name]
-
-
 def _means(cases: pl.DataFrame) -> list[pl.Expr]:
     """Means over cases; dislike metrics over those that have a dislike."""
-    return [pl.col(name).fill_nan(None).mean() for name in _metrics(cases)]
+    return [pl.col(name).fill_nan(None).mean() for name in cases.columns if "@" in name]
 
 
 def _windows(cases: pl.DataFrame, times: list[dict[str, Any]]) -> list[dict[str, Any]]:
