@@ -120,7 +120,9 @@ def significance(
         section: {label: rows for label, rows in labels.items() if not (was_cut_short(rows) or _have_no_pairs(rows))}
         for section, labels in there.items()
     }
-    notes, stopped, unpaired = _failures(results), _named(there, was_cut_short), _named(there, _have_no_pairs)
+    failed = ", ".join(f"{label} on {section} (seed {row.seed})" for section, label, row in results if not row.ok)
+    stopped, unpaired = _named(there, was_cut_short), _named(there, _have_no_pairs)
+    notes = [f"Left out, because a run of theirs failed: {failed}."] * bool(failed)
     notes += [f"Left out, because their training budget stopped them (†): {stopped}."] * bool(stopped)
     notes += [f"Left out, because no metric of theirs is a mean over users, each ranked once: {unpaired}."] * bool(
         unpaired
@@ -203,11 +205,6 @@ def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n:
 def _listed(requests: Sequence[RunSpec]) -> str:
     shown = "; ".join(request.title for request in requests[:_SHOWN_RUNS])
     return shown + (f"; and {len(requests) - _SHOWN_RUNS} more" if len(requests) > _SHOWN_RUNS else "")
-
-
-def _failures(results: Iterable[Result]) -> list[str]:
-    failed = [f"{label} on {section} (seed {row.seed})" for section, label, row in results if not row.ok]
-    return [f"Left out, because a run of theirs failed: {', '.join(failed)}."] if failed else []
 
 
 def _named(places: Places, holds: Callable[[Sequence[RunRow]], bool]) -> str:

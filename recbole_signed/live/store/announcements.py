@@ -73,11 +73,6 @@ class Announcements:
         """The features of announced items, as JSON by token."""
         return self._known["item"]
 
-    def numbers_of_items(self, items: Vocabulary) -> np.ndarray:
-        """Return the numbers of announced items that have one, int64."""
-        numbers = items.ids(list(self._known["item"]))
-        return numbers[numbers > 0]
-
     def by_id(
         self,
         users: Vocabulary,

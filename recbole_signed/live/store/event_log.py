@@ -227,7 +227,7 @@ class EventLog:
         self.connection.executemany(
             "UPDATE users SET token = NULL, salt = NULL, joined = 0 WHERE id = ?", [(i,) for i in ids]
         )
-        self._seen.erase_users(ids)
+        self._seen.erase("user IN (SELECT value FROM json_each(?))", json.dumps(ids))
         self.wishes.erase_users(ids)
         times = dict.fromkeys(ids, 0)
         gone = logged.type == FORGET_USER
@@ -250,7 +250,7 @@ class EventLog:
             forgotten = self.last_seq - self.settings.keep_seen
             if forgotten >= self._trimmed + max(self.settings.keep_seen // _TRIMMED, 1):
                 with transaction(self.connection):
-                    self._seen.trim(forgotten)
+                    self._seen.erase("seq <= ?", forgotten)
                 self._trimmed = forgotten
                 return True
             free = execute("PRAGMA freelist_count").fetchone()[0]

@@ -35,7 +35,7 @@ class Newcomers:
         self._nameless: np.ndarray | None = None
         self._grow(max(edges.n_items, len(log.items)))
         self._named[: len(log.items) if log.begun is None else log.begun[1]] = True
-        self._named[announcements.numbers_of_items(log.items)] = True
+        self._named[log.items.ids(list(announcements.of_items))] = True  # 0, of no item, is named anyway
         self._bare[: edges.n_items] = ~edges.have_edges(np.arange(edges.n_items))
 
     def update(self, edges: EdgeState, logged: LogBatch, changes: Changes) -> None:

@@ -6,10 +6,9 @@ Each digest keeps whose event it was of, and goes with its user. The XOR of the 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -55,15 +54,8 @@ class Seen:
         self._connection.executemany("INSERT INTO seen VALUES (?, ?, ?)", rows)
         self._combine(rows)
 
-    def erase_users(self, users: Iterable[int]) -> None:
-        """Remove the events of users, within a transaction; reads the whole table."""
-        self._erase("user IN (SELECT value FROM json_each(?))", json.dumps(list(users)))
-
-    def trim(self, seq: int) -> None:
-        """Remove events up to a ``seq``, within a transaction."""
-        self._erase("seq <= ?", seq)
-
-    def _erase(self, condition: str, value: object) -> None:
+    def erase(self, condition: str, value: object) -> None:
+        """Remove the events of which a condition holds, with one parameter, within a transaction."""
         rows = self._connection.execute(f"SELECT digest, seq, user FROM seen WHERE {condition}", (value,)).fetchall()
         self._connection.execute(f"DELETE FROM seen WHERE {condition}", (value,))
         self._combine(rows)
