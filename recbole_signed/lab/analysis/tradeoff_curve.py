@@ -1,7 +1,4 @@
-"""Recall and NDCG against the dislikes shown: one fit of each model, many strengths of dislike aversion.
-
-SSF has it in its score, every other model gets it at evaluation time (:mod:`recbole_signed.model.verdicts`).
-"""
+"""Recall and NDCG against the dislikes shown: one fit of each model, many strengths of dislike aversion."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tables of trade-off curves: their points, the best of them on validation, the Pareto front, and equal Recall.
-
-On several splits all that is chosen is chosen on the validation part of each.
-"""
+"""Tables of trade-off curves: their points, the best of them on validation, the Pareto front, and equal Recall."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Items that have outgrown the last refresh, made again from the users they have now.
-
-The result is a function of the edges and of that refresh, whatever the order of events was.
-"""
+"""Items that have outgrown the last refresh, made again from their users now, whatever the order of events was."""
 
 from __future__ import annotations
 

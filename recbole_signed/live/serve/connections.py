@@ -1,7 +1,4 @@
-"""The connections of a server: how many, how long one may wait, and how much may come before a body.
-
-The parser of httptools takes heads of any length, and uvicorn closes no connection on which no request has come yet.
-"""
+"""The connections of a server, which uvicorn does not bound: how many, how long one waits, how long a head is."""
 
 from __future__ import annotations
 
