@@ -38,9 +38,12 @@ class Learner:
     """
 
     name: str
-    dislike_strength: float = STRENGTH  # how far what is near to a dislike falls, 0 to 1; may change any time
-    wish_strength: float = STRENGTH  # how far an item moves by less or more of its values, 0 to 1; not chosen
-    ranks_without_edges: bool = True  # whether users without edges have scores; else items go by their likes
+    dislike_strength: float = STRENGTH
+    """How far what is near to a dislike falls, from 0 to 1, see ``ranking.py``. Can be changed any time."""
+    wish_strength: float = STRENGTH
+    """How far an item moves if a user asked for less or more of one of its values, from 0 to 1. No fit chooses it."""
+    ranks_without_edges: bool = True
+    """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
     _near: Any = None  # Neighbours, of learners that have item vectors
 
     @property
