@@ -9,7 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.synth import edge_model
+from recbole_signed.lab.synth.edge_model import (
+    BLOCK,
+    THREADS,
+    draw_signs,
+    each_block,
+    item_stubs,
+    make_items,
+    make_users,
+    match_tastes,
+    stream,
+    user_stubs,
+)
 from recbole_signed.lab.synth.profile import DAY, Profile, find_profile
 
 SMALLEST = 10_000
@@ -45,7 +56,7 @@ def generate(
     n_edges: int,
     seed: int = 0,
     *,
-    threads: int = edge_model.THREADS,
+    threads: int = THREADS,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> SyntheticGraph:
     """Generate a signed bipartite graph with time; the same seed gives the same graph on any number of threads."""
@@ -59,24 +70,24 @@ def generate(
         raise UsageError(f"the seed is {seed}; it must be 0 or more.")
     progress("users and items")
     n_users, n_items = size_of(profile, n_edges)
-    items = edge_model.make_items(profile, n_items, n_users, n_edges, seed)
-    users = edge_model.make_users(profile, n_users, items, n_edges, seed)
+    items = make_items(profile, n_items, n_users, n_edges, seed)
+    users = make_users(profile, n_users, items, n_edges, seed)
     seconds = round(profile.days * DAY)
     progress("ends of edges")
-    what = edge_model.item_stubs(items, seed, threads)
+    what = item_stubs(items, seed, threads)
     progress("times")
-    who, when = edge_model.user_stubs(users, seconds, seed, threads)
+    who, when = user_stubs(users, seconds, seed, threads)
     progress("tastes")
-    edge_model.match_tastes(profile, users, items, (who, what, when), seconds, seed, threads)
+    match_tastes(profile, users, items, (who, what, when), seconds, seed, threads)
     progress("distinct pairs")
     make_distinct(who, what, items.cluster, seed, threads)
     progress("signs")
-    signs = edge_model.draw_signs(profile, users, items, (who, what, when), seconds, seed, threads)
+    signs = draw_signs(profile, users, items, (who, what, when), seconds, seed, threads)
 
     def date(_: int, block: slice) -> None:
         when[block] += profile.start
 
-    edge_model.each_block(date, n_edges, threads)
+    each_block(date, n_edges, threads)
     return SyntheticGraph(who, what, signs, when, n_users, n_items)
 
 
@@ -95,7 +106,7 @@ def make_distinct(who: np.ndarray, what: np.ndarray, kinds: np.ndarray, seed: in
     """Exchange items ``what`` int32 ``[n_edges]`` in place until no pair occurs twice, within ``kinds`` if possible."""
     n_items = len(kinds)
     present, repeated = _repeated_edges(who, what, n_items, threads)
-    rng = edge_model.stream(seed, "distinct")
+    rng = stream(seed, "distinct")
     added = np.empty(0, np.int64)
     near = _NEAR
     for done in range(_ROUNDS):
@@ -153,15 +164,15 @@ def _repeated_edges(who: np.ndarray, what: np.ndarray, n_items: int, threads: in
     def fill(_: int, block: slice) -> None:
         present[block] = _key(who[block], what[block], n_items)
 
-    edge_model.each_block(fill, len(who), threads)
+    each_block(fill, len(who), threads)
     present.sort()
-    pieces: list[np.ndarray] = [np.empty(0, np.int64)] * -(-len(who) // edge_model.BLOCK)
+    pieces: list[np.ndarray] = [np.empty(0, np.int64)] * -(-len(who) // BLOCK)
 
     def twice(number: int, block: slice) -> None:
         piece = present[max(block.start - 1, 0) : block.stop]
         pieces[number] = piece[1:][piece[1:] == piece[:-1]]
 
-    edge_model.each_block(twice, len(who), threads)
+    each_block(twice, len(who), threads)
     several = np.unique(np.concatenate(pieces))
     if not len(several):
         return present, several
@@ -173,7 +184,7 @@ def _repeated_edges(who: np.ndarray, what: np.ndarray, n_items: int, threads: in
         maybe = np.flatnonzero(marked[_slot(key)])
         pieces[number] = maybe[_contains(several, key[maybe])] + block.start
 
-    edge_model.each_block(places, len(who), threads)
+    each_block(places, len(who), threads)
     place = np.concatenate(pieces)
     return present, place[~_first(_key(who[place], what[place], n_items))]
 
