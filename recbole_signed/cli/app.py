@@ -1,7 +1,6 @@
 """The command line: one function per command, each calling one of the library.
 
-With ``--json`` a command writes exactly one JSON document to standard output; logs and progress always go to
-standard error. A wrong input ends in one sentence and exit status 2.
+With ``--json`` a command writes exactly one JSON document to standard output; logs and progress go to standard error.
 """
 
 from __future__ import annotations
@@ -160,37 +159,21 @@ def run(
     with stdout_for_result():
         from recbole_signed.runs import run as run_once
 
-        say = None if verbose else _silent if quiet else _say
+        say = None if verbose else lambda line: None if quiet else typer.echo(line, err=True)
         row = run_once(model, dataset, files, overrides, seed, save=save, per_user=per_user, serve=serve, say=say)
-    if as_json:
-        print_json(row.as_dict())
-    else:
         from recbole_signed.runs.building import run_table
 
-        typer.echo(to_text(run_table(row)), nl=False)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
+    show(row.as_dict(), as_json, lambda: to_text(run_table(row)))
 
 
 @app.command()
 def models(as_json: Json = False) -> None:
     """List the models that can be run: this package's first, then RecBole's own."""
     with stdout_for_result():
-        from recbole_signed.runs import list_models
+        from recbole_signed.runs import list_models, models_table
 
         found = list_models()
-    if as_json:
-        print_json([each.as_dict() for each in found])
-    else:
-        from recbole_signed.runs import models_table
-
-        typer.echo(to_text(models_table(found)), nl=False)
+    show([each.as_dict() for each in found], as_json, lambda: to_text(models_table(found)))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # those of the source are not known here
@@ -289,15 +272,7 @@ def compare(
 
 
 def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) -> None:
-    """Run the command line and exit: 0 done, 1 done but something failed, 2 wrong input, 130 interrupted (SIGTERM too).
-
-    Args:
-        arguments: the words after the program's name; by default those of this process.
-        commands: what is run.
-
-    Raises:
-        SystemExit: always, unless an error escapes that is a fault of this package and keeps its traceback.
-    """
+    """Run the command line and exit: 0 done, 1 something failed, 2 wrong input, 130 interrupted (SIGTERM too)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # tables and ids have characters that few other encodings have
         sys.stdout.reconfigure(encoding="utf-8")

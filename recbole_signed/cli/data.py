@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, note_of_missing_extra, print_json, show, stdout_for_result
+from recbole_signed.cli.output import Json, note_of_missing_extra, show, stdout_for_result
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import is_plain_name
 from recbole_signed.progress import told
@@ -59,20 +59,16 @@ def accept(
         record = read_manifest(root / name)
         assert record is not None
         done.append({"name": name, "version": version(record), "changed": changed})
-    if as_json:
-        print_json(done)
-        return
-    for each in done:
-        what = f"accepted {', '.join(each['changed'])}" if each["changed"] else "nothing had changed"
-        typer.echo(f"{each['name']}: {what}; version {each['version']}")
+    show(done, as_json, lambda: "".join(map(_accepted_text, done)))
+
+
+def _accepted_text(each: dict[str, Any]) -> str:
+    what = f"accepted {', '.join(each['changed'])}" if each["changed"] else "nothing had changed"
+    return f"{each['name']}: {what}; version {each['version']}\n"
 
 
 def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
-    """Say of each data set in a folder what ``dataset.json`` says, and under ``problems`` what is wrong, by name.
-
-    Raises:
-        UsageError: there is no such folder.
-    """
+    """Say of each data set in a folder what ``dataset.json`` says, and under ``problems`` what is wrong, by name."""
     from recbole_signed.convert import dataset_versions as versions
 
     if not root.is_dir():
@@ -92,12 +88,7 @@ def describe(root: Path, *, verify: bool) -> list[dict[str, Any]]:
                 "name": folder.name,
                 "path": str(folder),
                 "version": versions.version(known) if known else None,
-                "rows": known.get("rows"),
-                "users": known.get("users"),
-                "items": known.get("items"),
-                "source": known.get("source"),
-                "package_version": known.get("package_version"),
-                "licence": known.get("licence"),
+                **{key: known.get(key) for key in ("rows", "users", "items", "source", "package_version", "licence")},
                 "changed_by_hand": known.get("changed_by_hand", []),
                 "verified": verify and bool(known) and not problems,
                 "problems": problems,
@@ -160,13 +151,10 @@ def stats(
         picture = output / f"{dataset}.png"
         note = note_of_missing_extra(lambda: draw(dataset, rows, report, picture)) if figures else None
         page = picture if figures and note is None else None
-    if as_json:
-        document = {"name": dataset, "path": str(folder), **report, "figures": page and str(page)}
-        print_json(document | ({"note": note} if note else {}))
-    else:
-        typer.echo(to_text(statistics_table(dataset, report)), nl=False)
-        if page is not None:
-            typer.echo(f"\nfigures: {page}")
+    document = {"name": dataset, "path": str(folder), **report, "figures": page and str(page)}
+    drawn = f"\nfigures: {page}\n" if page else ""
+    with_note = document | ({"note": note} if note else {})
+    show(with_note, as_json, lambda: to_text(statistics_table(dataset, report)) + drawn)
 
 
 def synth(
@@ -187,30 +175,16 @@ def synth(
         raise UsageError(f"--name is '{name}'; it must be the plain name of a folder.")
     with stdout_for_result():
         document = _make(
-            profile,
-            count,
-            seed,
-            output / (name or f"synth-{profile}-{edges.lower()}"),
-            how,
-            check,
-            write,
-            overwrite,
+            profile, count, seed, output / (name or f"synth-{profile}-{edges.lower()}"), how, check, write, overwrite
         )
     compared: list[ProfileComparison] = document.pop("compared")
-    if as_json:
-        checked = {"check": [each.as_dict() for each in compared]} if check else {}
-        print_json(document | checked)
-    else:
-        typer.echo(to_text(_synth_table(document, compared)), nl=False)
+    checked = {"check": [vars(each) for each in compared]} if check else {}
+    show(document | checked, as_json, lambda: to_text(_synth_table(document, compared)))
     raise typer.Exit(0 if all(each.ok for each in compared) else 1)
 
 
 def parse_count(text: str) -> int:
-    """Parse a number of edges such as ``250k``, ``10M``, ``1.5m`` or ``1_000_000``.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Parse a number of edges such as ``250k``, ``10M``, ``1.5m`` or ``1_000_000``."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", text.strip().lower().replace("_", "").replace(",", ""))
     if found is None:
         raise UsageError(f"--edges is '{text}'; write it like 250k, 10M or 1000000.")

@@ -1,8 +1,4 @@
-"""What `recbole-signed doctor` finds out: versions, combinations known to be bad, repairs at work, a short run.
-
-The examination runs in a child process and in a temporary folder: a library that breaks on import, or that writes
-where it should not, does so there.
-"""
+"""What `recbole-signed doctor` finds out, in a child process and a temporary folder, where no harm is done."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,8 +25,7 @@ PACKAGES = (
 )
 """Distributions whose versions are told; all but the first eight may be missing."""
 
-TIMEOUT = 300.0
-"""Seconds after which the examination counts as failed; it takes about ten."""
+TIMEOUT = 300.0  # seconds after which the examination counts as failed; it takes about ten
 
 _DISTRIBUTIONS = {"faiss": ("faiss-cpu", "faiss-gpu", "faiss"), "ray": ("ray", "ray-cpp")}
 _LEAST_AUC = 0.8  # of the planted likes that training did not see; chance is 0.5
@@ -66,12 +62,9 @@ class Report:
     memory_bytes: int | None
     device: str | None
     versions: Mapping[str, str | None]
-    recbole_gnn: str | None
-    """The folder of RecBole-GNN, where it is importable."""
-    ray: str
-    """absent, working or broken (with the reason); RecBole runs with each of them."""
-    repairs: Mapping[str, str]
-    """Repair of :mod:`recbole_signed.compat.repairs` at work here -> why."""
+    recbole_gnn: str | None  # the folder of RecBole-GNN, where it is importable
+    ray: str  # absent, working or broken (with the reason); RecBole runs with each of them
+    repairs: Mapping[str, str]  # repair of `recbole_signed.compat.repairs` at work here -> why
     findings: tuple[Finding, ...]
     self_test: SelfTest
 
@@ -81,14 +74,7 @@ class Report:
 
 
 def diagnose(self_test: bool = True) -> Report:
-    """Examine this installation.
-
-    Args:
-        self_test: also train BPR on a small planted data set (about ten seconds; about four without).
-
-    Returns:
-        The report; a broken installation is an outcome, not an exception.
-    """
+    """Examine this installation; ``self_test`` also trains BPR. A broken one is an outcome, not an exception."""
     from recbole_signed.runs.provenance import cores
 
     found = _versions()
@@ -152,7 +138,8 @@ def render(report: Report) -> str:
 
 def check(versions: Mapping[str, str | None], python: tuple[int, int]) -> list[Finding]:
     """Return what is known of a combination of versions (``PACKAGES`` -> version, or None if missing)."""
-    have = {name: None if number is None else _numbers(number) for name, number in versions.items()}
+    parts = {name: re.findall(r"\d+", (number or "").partition("+")[0])[:3] for name, number in versions.items()}
+    have = {name: None if versions[name] is None else tuple(map(int, part)) for name, part in parts.items()}
     recbole, pandas, hyperopt = have.get("recbole"), have.get("pandas"), have.get("hyperopt")
     found: list[Finding] = []
 
@@ -194,10 +181,6 @@ def check(versions: Mapping[str, str | None], python: tuple[int, int]) -> list[F
     return found
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])
-
-
 def _versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in PACKAGES:
@@ -209,14 +192,9 @@ def _versions() -> dict[str, str | None]:
             except PackageNotFoundError:
                 continue
         if found[name] is None and find_spec(name.replace("-", "_")) is not None:
-            found[name] = _own_version() if name == "recbole-signed" else "unknown"  # on PYTHONPATH
+            own = name == "recbole-signed"  # on PYTHONPATH; others may break when they are imported
+            found[name] = import_module("recbole_signed").__version__ if own else "unknown"
     return found
-
-
-def _own_version() -> str:
-    from recbole_signed import __version__
-
-    return __version__
 
 
 def _folder(package: str) -> str | None:
@@ -261,10 +239,7 @@ def _examine_in_child(self_test: bool) -> tuple[dict[str, Any], str, float]:
 
 
 def examine(self_test: bool) -> None:
-    """Import RecBole with the plugin, train if asked to, and write ``result.json`` to the current folder.
-
-    RecBole writes its logs and checkpoints to the current folder too: it should be a temporary one.
-    """
+    """Import RecBole with the plugin, train if asked to, and write ``result.json`` to the current, temporary folder."""
     import recbole_signed  # noqa: F401  # installs the plugin
     from recbole_signed.compat import repairs as compat
 
@@ -304,11 +279,7 @@ def _list_indexing() -> Finding | None:
 
 
 def _train() -> tuple[str, dict[str, float]]:
-    """Train BPR on the planted toy set by RecBole's own steps; return the outcome as a sentence, and the metrics.
-
-    Raises:
-        RuntimeError: the plugin did not act, a metric is not finite, or the planted ranking was not learned.
-    """
+    """Train BPR on the planted toy set; return the outcome and the metrics, or raise RuntimeError where it failed."""
     import logging
 
     import numpy as np

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,10 +23,6 @@ from recbole_signed.errors import UsageError
 from recbole_signed.plugin.assignments import TUNED
 from recbole_signed.progress import told
 from recbole_signed.table import check_format, render, to_markdown
-
-if TYPE_CHECKING:
-    from recbole_signed.lab.tuning import Plan
-    from recbole_signed.lab.tuning.result import Tuning
 
 
 def tune(
@@ -66,13 +61,14 @@ def tune(
         raise UsageError(f"{option} cannot be combined with --table; write it into the table.")
     documents = []
     with stdout_for_result():
-        from recbole_signed.lab.tuning import Plan
+        from recbole_signed.lab.tuning import Plan, tune_table
+        from recbole_signed.lab.tuning.search import tune as tune_one
 
-    plan = Plan(trials, jobs, budget, prune_after, timeout, space, name, output)
-    if table is None:
-        tunings = _one(model or "", dataset or "", files, given, seed, plan, begin)
-    else:
-        tunings = _of_table(table, plan, names_in([model or ""]), names_in([dataset or ""]), seed)
+        plan = Plan(trials, jobs, budget, prune_after, timeout, space, name, output)
+        if table is None:
+            tunings = iter([tune_one(model or "", dataset or "", files, given, seed, plan, begin)])
+        else:
+            tunings = tune_table(table, plan, names_in([model or ""]), names_in([dataset or ""]), seed)
     while True:
         with stdout_for_result():
             tuning = next(tunings, None)
@@ -84,26 +80,6 @@ def tune(
             typer.echo(str(tuning), nl=False)
     if as_json:
         print_json(documents if table is not None else documents[0])
-
-
-def _one(
-    model: str,
-    dataset: str,
-    files: list[str],
-    given: dict[str, Any],
-    seed: int | None,
-    plan: Plan,
-    start: dict[str, Any],
-) -> Iterator[Tuning]:
-    from recbole_signed.lab.tuning.search import tune
-
-    yield tune(model, dataset, files, given, seed, plan, start=start)
-
-
-def _of_table(table: Path, plan: Plan, *given: Any) -> Iterator[Tuning]:
-    from recbole_signed.lab.tuning import tune_table
-
-    yield from tune_table(table, plan, *given)
 
 
 Labels = Annotated[list[str] | None, typer.Option("--only", help="Compare these models alone (A,B).")]
@@ -120,8 +96,7 @@ def significance(
     alpha: Annotated[float, typer.Option(help="Level of the tests; 1 - alpha is that of the intervals.")] = 0.05,
     only: Labels = None,
     dataset: Annotated[
-        list[str] | None,
-        typer.Option("--dataset", "-d", help="Compare on these data sets alone, or pools of them."),
+        list[str] | None, typer.Option("--dataset", "-d", help="Compare on these data sets alone, or pools of them.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the table's rows.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the permutation test and of the bootstrap.")] = 10_000,
@@ -190,10 +165,6 @@ def upstream(
         from recbole_signed.lab.upstream import upstream as export
 
         done = export(model, to, author=author, email=email, overwrite=overwrite)
-    if as_json:
-        print_json(done.as_dict())
-    else:
-        place = "into the checkout" if done.into_checkout else "to"
-        typer.echo(f"{done.model}: {done.lines} lines of model, {len(done.files)} files {place} {done.folder}")
-        for path in done.files:
-            typer.echo(f"  {path}")
+    place = "into the checkout" if done.into_checkout else "to"
+    first = f"{done.model}: {done.lines} lines of model, {len(done.files)} files {place} {done.folder}\n"
+    show(vars(done), as_json, lambda: first + "".join(f"  {path}\n" for path in done.files))

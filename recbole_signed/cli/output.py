@@ -78,10 +78,7 @@ def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 
 def note_of_missing_extra(draw: Callable[[], object]) -> str | None:
-    """Draw figures; where their library is not installed, say so on standard error and return the sentence.
-
-    The numbers are worth having without the figures, so the command does not fail.
-    """
+    """Draw figures; where their library is not installed, say so on standard error and return the sentence."""
     try:
         draw()
     except MissingExtraError as error:

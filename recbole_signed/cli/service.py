@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json, show, stdout_for_result
+from recbole_signed.cli.output import Json, show, stdout_for_result
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import require_file
 
@@ -53,8 +53,7 @@ def serve(
         str | None, typer.Option("--dataset", "-d", help="Name or folder of the data set for --init.")
     ] = None,
     input_path: Annotated[
-        Path | None,
-        typer.Option("--input", "-i", help="File of ratings or events for --init, in place of a data set."),
+        Path | None, typer.Option("--input", "-i", help="File of ratings or events for --init, in place of a data set.")
     ] = None,
     items: Annotated[
         Path | None, typer.Option(help="With --input: file of the items, their names and features.")
@@ -78,17 +77,8 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Serve SSF on ml-100k-signed, with nothing to prepare.")] = False,
 ) -> None:
     """Answer over HTTP: recommendations that follow every event."""
-    from recbole_signed.live.serve import run_service
+    from recbole_signed.live.serve import run_service, start
     from recbole_signed.live.serve.settings import ServeSettings
-    from recbole_signed.live.serve.start import (
-        announce,
-        can_begin,
-        init_from_model,
-        init_state,
-        refuse_address,
-        refuse_directory,
-        run_replica,
-    )
     from recbole_signed.plugin.assignments import parse_assignments
 
     given = ServeSettings.read(config)
@@ -103,55 +93,51 @@ def serve(
                 "--demo brings its own model and data set; leave out --init, --dataset and --names, and --input."
             )
         state = state or DEMO
-        if can_begin(state):
+        if start.can_begin(state):
             init, dataset, names = "SSF", "ml-100k-signed", "movie_title"
             # preset parameters: the first answer comes in seconds; the genres, of which less and more can be asked for
             parameters = {"auto": False, "features": {"item": ["class"]}, **parameters}
     if state is None:
         raise UsageError("serve needs --state DIR, the folder of an online state, or --demo.")
-    if dataset and input_path:
-        raise UsageError("--dataset and --input are two kinds of data for --init; give one of them.")
-    if bool(init) != bool(dataset or input_path):
-        raise UsageError("--init MODEL and --dataset NAME or --input FILE go together.")
-    if init and model:
-        raise UsageError("--init fits a model, and --model takes a fitted one; give one of them.")
-    if parameters and not init:
-        raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
-    if names and not (init or model):
-        raise UsageError("--names goes with --init; PUT /v1/items/ID names the items of a state that is there.")
-    if writer is not None and not follow:
-        raise UsageError("--writer is the address that a read replica hands events to; give --follow too.")
-    if follow and (init or model or workers > 1):
-        raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
+    wrong = {
+        "--dataset and --input are two kinds of data for --init; give one of them.": dataset and input_path,
+        "--init MODEL and --dataset NAME or --input FILE go together.": bool(init) != bool(dataset or input_path),
+        "--init fits a model, and --model takes a fitted one; give one of them.": init and model,
+        "parameters of the model are given with --init; a state that is there keeps its own.": parameters and not init,
+        "--names goes with --init; PUT /v1/items/ID names the items of a state that is there.": names
+        and not (init or model),
+        "--writer is the address that a read replica hands events to; give --follow too.": writer is not None
+        and not follow,
+        "--follow reads a state that another process writes; leave out --init and --workers.": follow
+        and (init or model or workers > 1),
+    }
+    for message in (each for each, is_so in wrong.items() if is_so):
+        raise UsageError(message)
     if init or model:
-        refuse_address(host, port, given)
-        refuse_directory(state)
+        start.refuse_address(host, port, given)
+        start.refuse_directory(state)
         with stdout_for_result():
             if model is not None:
-                init_from_model(model, state, names)
+                start.init_from_model(model, state, names)
             else:
                 data: Any = dataset
                 if input_path is not None:
                     from recbole_signed.api.interactions import from_file
 
                     data = from_file(input_path, **raw)
-                init_state(str(init), data, state, parameters, names)
+                start.init_state(str(init), data, state, parameters, names)
     guarded = given.keys is not None
     if follow:
-        ready = None if parent else lambda at: announce(at, guarded)
-        run_replica(state, host, port, given, ready, writer, parent, metrics)
+        ready = None if parent else lambda at: start.announce(at, guarded)
+        start.run_replica(state, host, port, given, ready, writer, parent, metrics)
     else:
-        run_service(state, host, port, given, lambda at: announce(at, guarded), workers=workers, config=config)
+        run_service(state, host, port, given, lambda at: start.announce(at, guarded), workers=workers, config=config)
 
 
 def _raw_options(
     words: list[str], path: Path | None, items: Path | None, users: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the options of ``convert csv`` that are among some words, and the other words.
-
-    Raises:
-        UsageError: files of items or users without one of interactions.
-    """
+    """Return the options of ``convert csv`` that are among some words, and the other words."""
     files = {"items": items, "users": users}
     if path is None:
         for side, file in files.items():
@@ -213,10 +199,7 @@ def report(state: State, name: Name, experiments: ExperimentsFile = None, as_jso
     log, found = _log_and_experiment(state, name, experiments)
     with stdout_for_result():
         result = report_of(log, name, found)
-    if as_json:
-        print_json(result)
-        return
-    typer.echo(report_text(result), nl=False)
+    show(result, as_json, lambda: report_text(result))
 
 
 def report_text(result: dict[str, Any]) -> str:
@@ -317,11 +300,9 @@ def simulate(
     from recbole_signed.live.serve.simulator import drive
 
     outcome = drive(url, dataset, rounds, k, seed, key)
-    if as_json:
-        print_json(vars(outcome))
-    else:
-        likes, dislikes = counted(outcome.likes, "like"), counted(outcome.dislikes, "dislike")
-        typer.echo(
-            f"{counted(outcome.shown, 'item')} looked at in {counted(rounds, 'list')}, {likes}, {dislikes}.\n"
-            f"A user looks at the first few and judges some; asked about all, they would like {outcome.expected:.1%}."
-        )
+    likes, dislikes = counted(outcome.likes, "like"), counted(outcome.dislikes, "dislike")
+    text = (
+        f"{counted(outcome.shown, 'item')} looked at in {counted(rounds, 'list')}, {likes}, {dislikes}.\n"
+        f"A user looks at the first few and judges some; asked about all, they would like {outcome.expected:.1%}.\n"
+    )
+    show(vars(outcome), as_json, lambda: text)

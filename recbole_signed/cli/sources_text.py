@@ -23,11 +23,7 @@ _OWN = {
 
 
 def parse_options(words: Iterable[str]) -> dict[str, str]:
-    """Parse ``option=value``, ``--option=value`` and ``--option value``; a value may hold ``=`` (``like=rating == 5``).
-
-    Raises:
-        UsageError: an option without a value, a word that is none, an option given twice, or one of the command.
-    """
+    """Parse ``option=value``, ``--option=value`` and ``--option value``; a value may hold ``=``."""
     options: dict[str, str] = {}
     remaining = iter(words)
     for word in remaining:
@@ -53,11 +49,7 @@ def describe_common() -> list[dict[str, Any]]:
 
 
 def describe_sources(only: str | None = None) -> list[dict[str, Any]]:
-    """Return every source with its options, or one, as JSON can hold it.
-
-    Raises:
-        UsageError: there is no source of that name.
-    """
+    """Return every source with its options, or one, as JSON can hold it."""
     common = describe_common()
     sources = all_sources() if only is None else {only: source(only)}
     return [

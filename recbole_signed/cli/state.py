@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,24 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from recbole_signed.cli.output import Json, print_json
+from recbole_signed.cli.output import Json, show
 from recbole_signed.errors import UsageError, counted, printable
 
 app = typer.Typer(help="Inspect, verify, compact and refit the state directory of an online system.")
 versions = typer.Typer(help="List, pin, roll back and remove the versions of an online state.")
 app.add_typer(versions, name="versions")
 
-LARGEST = 2**63 - 1
-"""The largest number that a log can be asked for."""
+LARGEST = 2**63 - 1  # the largest number that a log can be asked for
 State = Annotated[Path, typer.Argument(metavar="STATE", help="Folder of the online state.")]
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as 'list' shows it.")]
 
 
 def _print(document: Any, as_json: bool, text: str) -> None:
-    if as_json:
-        print_json(document)
-    else:
-        sys.stdout.write(printable(text) + "\n")
+    show(document, as_json, lambda: printable(text) + "\n")
 
 
 def _versions(state: Path) -> Any:
@@ -46,12 +41,10 @@ def list_versions(state: State, as_json: Json = False) -> None:
     lines = ["  version   seq          made                  size MB  model"]
     for each in found:
         seq = "damaged" if each.damage else str(each.applied_seq)
-        notes = " ".join(
-            [each.model, *([each.data] if each.data else []), *(["(pinned)"] if each.pinned else [])]
-        ).strip()
+        notes = " ".join(filter(None, (each.model, each.data, "(pinned)" * each.pinned)))
         mark = "*" if each.current else " "
         lines.append(f"{mark} {each.name:9} {seq:12} {each.created:21} {each.bytes / 1e6:7.1f}  {notes}")
-    _print([each.as_dict() for each in found], as_json, "\n".join(lines) if found else "There is no version yet.")
+    _print([vars(each) for each in found], as_json, "\n".join(lines) if found else "There is no version yet.")
 
 
 @versions.command()
@@ -113,11 +106,8 @@ def compact(state: State, as_json: Json = False) -> None:
                 pass
         seq = opened.compact()
     after = log.stat().st_size
-    _print(
-        {"base_seq": seq, "bytes_before": before, "bytes_after": after},
-        as_json,
-        f"Rows up to seq {seq} are compacted; the log went from {before / 1e6:.1f} to {after / 1e6:.1f} MB.",
-    )
+    text = f"Rows up to seq {seq} are compacted; the log went from {before / 1e6:.1f} to {after / 1e6:.1f} MB."
+    _print({"base_seq": seq, "bytes_before": before, "bytes_after": after}, as_json, text)
 
 
 @app.command()
@@ -163,11 +153,8 @@ def backup(
         _print({"destroyed": str(target)}, as_json, f"Erasures do not wait for {target} any more.")
         return
     info = back_up(state, target)
-    _print(
-        info.as_dict(),
-        as_json,
-        f"{target} holds {state} up to seq {info.last_seq}, with {info.version or 'no version'}.",
-    )
+    text = f"{target} holds {state} up to seq {info.last_seq}, with {info.version or 'no version'}."
+    _print(vars(info), as_json, text)
 
 
 @app.command()
@@ -180,9 +167,8 @@ def restore(
     from recbole_signed.live.store.backup import restore as restore_state
 
     info = restore_state(source, state)
-    _print(
-        info.as_dict(), as_json, f"{state} is the state of {info.directory} at {info.made}, up to seq {info.last_seq}."
-    )
+    text = f"{state} is the state of {info.directory} at {info.made}, up to seq {info.last_seq}."
+    _print(vars(info), as_json, text)
 
 
 @app.command()

@@ -25,20 +25,9 @@ from safetensors.torch import save_file
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import replacing
-from recbole_signed.graph import Shards, SignedGraph
+from recbole_signed.graph import Shards, SignedGraph, spectral
 from recbole_signed.graph.shards import DegreeCounts, EdgeBlock, all_reduced
 from recbole_signed.graph.sparse_kernels import Panel, SparseTerm, add_transposed_product, multiply
-from recbole_signed.graph.spectral import (
-    GramOperator,
-    ResidentOperator,
-    energy_of,
-    inverse_power,
-    iterate,
-    n_kept,
-    random_panels,
-    rotated,
-    user_degrees,
-)
 from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.ssf.filter import SpectralFilter
 from recbole_signed.ssf.item_counters import ItemCounters
@@ -59,11 +48,7 @@ def save_filter(fitted: SpectralFilter, path: Path) -> None:
 
 
 def load_filter(path: Path) -> SpectralFilter:
-    """Read a filter that :func:`save_filter` wrote.
-
-    Raises:
-        UsageError: there is no such file, or it holds something else.
-    """
+    """Read a filter that :func:`save_filter` wrote."""
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -123,8 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-ROWS = 65_536
-"""Users whose products are held at a time."""
+ROWS = 65_536  # users whose products are held at a time
 
 
 def fit_graph(
@@ -162,9 +146,9 @@ def fit_graph(
         if weight:
             parts.append(SparseTerm.of(matrix, weight, binary=True))
             transposed.append(SparseTerm.of(matrix.T.tocsr(), weight, binary=True))
-    degrees = user_degrees(graph, settings.dislike_weight)
-    row_scale = inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
-    operator = ResidentOperator(parts, transposed, row_scale, _item_scale(counts, settings))
+    degrees = spectral.user_degrees(graph, settings.dislike_weight)
+    row_scale = spectral.inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
+    operator = spectral.ResidentOperator(parts, transposed, row_scale, _item_scale(counts, settings))
     return _fit(operator, counts, settings, iterations, oversampling, seed, progress)
 
 
@@ -183,12 +167,7 @@ def fit_shards(
     must call this with the same arguments: each goes over its part of the shards, all get the same filter.
 
     Args:
-        shards: the training graph.
-        settings: as in :func:`fit_graph`, and so the others.
-        iterations: see ``settings``.
-        oversampling: see ``settings``.
-        seed: see ``settings``.
-        progress: see ``settings``.
+        shards: the training graph; the other arguments are those of :func:`fit_graph`.
     """
     counts = DegreeCounts.of(_own_blocks(shards), shards.n_items, settings.dislike_weight)
     progress()
@@ -197,7 +176,7 @@ def fit_shards(
 
 
 def _fit(
-    operator: GramOperator,
+    operator: spectral.GramOperator,
     counts: DegreeCounts,
     settings: FilterSettings,
     iterations: int,
@@ -209,34 +188,25 @@ def _fit(
     width = min(settings.rank + oversampling, n_items, counts.n_users)
     vectors, values = torch.zeros(n_items, 0), torch.zeros(0)
     if width:
-        panels, energy, rotation = iterate(operator, random_panels(n_items, width, seed), iterations, progress)
-        kept = min(settings.rank, n_kept(energy))
-        vectors, values = rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
+        panels, energy, rotation = spectral.iterate(
+            operator, spectral.random_panels(n_items, width, seed), iterations, progress
+        )
+        kept = min(settings.rank, spectral.n_kept(energy))
+        vectors, values = spectral.rotated(panels, rotation[:, :kept]), energy[:kept].sqrt().float()
     counters = ItemCounters.of(torch.from_numpy(counts.likes).float(), torch.from_numpy(counts.dislikes).float())
     vectors[counters.unknown] = 0.0  # rounding must not give a direction to items without edges
-    return SpectralFilter(
-        vectors=vectors,
-        values=values,
-        counters=counters,
-        n_users=float(counts.n_active),
-        median_degree=counts.median,
-        settings=settings,
-    )
+    return SpectralFilter(vectors, values, counters, float(counts.n_active), counts.median, settings)
 
 
 def _item_scale(counts: DegreeCounts, settings: FilterSettings) -> npt.NDArray[np.float32]:
     degrees = counts.likes + abs(settings.dislike_weight) * counts.dislikes.astype(np.float64)
-    return inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
+    return spectral.inverse_power(degrees, settings.degree_smoothing, settings.degree_exponent).astype(np.float32)
 
 
 class ShardOperator:
-    r"""The exposure matrix of shards as :func:`recbole_signed.graph.spectral.iterate` wants it; a context manager.
+    """The exposure matrix of shards for :func:`recbole_signed.graph.spectral.iterate`; a context manager.
 
-    :math:`R = D_u W D_i`, with :math:`W = P + wN` and the degree scales :math:`D`, is never made: :math:`R^T R V =
-    D_i W^T D_u^2 W (D_i V)` needs the edges without values. In memory they are held by user and by item, 8 bytes each;
-    from shards they are read in each pass, and what is held is two blocks ``[n_items, k + oversampling]``. With
-    torch.distributed each process goes over its own users and sums of the item side are all-reduced, so that every
-    process ends with the same factors.
+    :math:`R = D_u W D_i` is never made: :math:`R^T R V = D_i W^T D_u^2 W (D_i V)` needs the edges without values.
     """
 
     def __init__(self, shards: Shards, settings: FilterSettings, item_scale: npt.NDArray[np.float32]) -> None:
@@ -275,7 +245,7 @@ class ShardOperator:
         width = sum(panel.shape[1] for panel in panels)
         gram = torch.zeros(width, width, dtype=torch.float64)
         for parts, user_scale in self._rows():
-            gram += energy_of(parts, tables, user_scale)
+            gram += spectral.energy_of(parts, tables, user_scale)
         return all_reduced(gram)
 
     def _rows(self) -> Iterator[tuple[list[SparseTerm], npt.NDArray[np.float32]]]:
@@ -292,7 +262,7 @@ class ShardOperator:
                 for part in parts:
                     self._provide(part.weight, len(part.indices))
                     degrees += abs(part.weight) * np.diff(part.indptr)
-                yield parts, inverse_power(degrees, s.degree_smoothing, s.degree_exponent).astype(np.float32)
+                yield parts, spectral.inverse_power(degrees, s.degree_smoothing, s.degree_exponent).astype(np.float32)
 
     def _provide(self, weight: float, n: int) -> None:
         if len(self.values[weight]) < n:

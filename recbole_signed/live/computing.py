@@ -17,13 +17,9 @@ from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.store.edges import EdgeArrays
 
 Compute = Callable[[Learner, str, EdgeArrays, int, int], tuple[Learner, Any]]
-"""Calls a method of a learner, ``fit`` or ``refresh``, with edges and the numbers of users and items.
-
-Returns the learner as it is afterwards, and what the method returned."""
-LARGE = 2_000_000
-"""Edges from which on a fit in this process would hold up its other threads for longer than an answer may take."""
-NICE = 10
-"""How far a process that computes steps back behind those that answer."""
+"""Calls a learner's ``fit`` or ``refresh`` with edges and sizes; returns the learner then, and what the method did."""
+LARGE = 2_000_000  # edges from which on a fit in this process would hold up its other threads for too long
+NICE = 10  # how far a process that computes steps back behind those that answer
 
 
 class ComputingEndedError(RuntimeError):
@@ -43,15 +39,7 @@ def compute_apart(
     n_items: int,
     began: Callable[[BaseProcess], None] = lambda process: None,
 ) -> tuple[Learner, Any]:
-    """Compute in a process of its own, of low priority, which ends with it.
-
-    Pickles pass through a pipe between the two processes alone; arrays pass beside them, so that this process holds
-    its interpreter for a moment only.
-
-    Args:
-        learner, method, edges, n_users, n_items: see :data:`Compute`.
-        began: is given the process.
-    """
+    """Compute in a low-priority process of its own, which ends with this one; ``began`` is given the process."""
     context = get_context("spawn")  # a fork would copy locks that other threads hold
     ours, theirs = context.Pipe()
     process = context.Process(target=_compute, args=(theirs,), name=method, daemon=True)

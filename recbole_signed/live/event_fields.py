@@ -1,15 +1,9 @@
 """What events say beyond user, item, type and time: features that are announced, and what is asked for.
 
-A user asks for something beside verdicts:
-
-* ``less`` and ``more`` name values by ``features``, such as ``{"genre": "Horror"}`` or ``{"genre": ["War", "News"]}``;
-  ``undo`` takes back what was asked for of the values that it names, or by the ``event`` with an id.
-* ``dislike`` with ``about``, a feature: ``less`` of the values that the item has, and the item is hidden. It is no
-  dislike of the item: no model learns of it, and nothing that is near the item falls.
-* each may have a ``duration`` in seconds from its time stamp, after which it is as if it had never been. A dislike with
-  one acts in the user's own lists as any dislike does; no model learns of it.
-* the newest counts: of a user and a value the last ``less``, ``more`` or ``undo``; a dislike of this kind ends with a
-  later ``like``, ``dislike`` or ``undislike`` of its item.
+* ``less`` and ``more`` name values by ``features``; ``undo`` takes back by values, or by the ``event`` with an id.
+* ``dislike`` with ``about``, a feature, is ``less`` of the values of the item, and hides it; no model learns of it.
+* each may have a ``duration`` in seconds, after which it is as if it had never been.
+* the newest counts; a dislike of this kind ends with a later ``like``, ``dislike`` or ``undislike`` of its item.
 """
 
 from __future__ import annotations
@@ -22,10 +16,8 @@ from typing import Any
 from recbole_signed.files import parse_json
 from recbole_signed.ids_and_times import id_text, quoted
 
-LESS, MORE, UNDO, ASIDE = range(10, 14)
-"""Types of events that ask for something; the last is that of a dislike with ``about`` or ``duration``."""
-ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}
-"""What each of them asks for."""
+LESS, MORE, UNDO, ASIDE = range(10, 14)  # types that ask for something; the last: a dislike `about` or with `duration`
+ASKING = {LESS: -1, MORE: 1, UNDO: 0, ASIDE: -1}  # what each of them asks for
 OF_SOME = {
     "about": ((ASIDE,), "about is a field of the type dislike alone"),
     "duration": ((ASIDE, LESS, MORE), "duration is a field of the types dislike, less and more alone"),
@@ -33,10 +25,8 @@ OF_SOME = {
     "features": ((LESS, MORE, UNDO), "features are announced by the types item and user alone"),
 }
 """Fields that types have which announce nothing, and why others are refused; in a stream nobody reads theirs."""
-MAX_FEATURES = 65_536
-"""Characters of the features of one item or user, as JSON."""
-MOST_VALUES = 100
-"""Values that an event asks for."""
+MAX_FEATURES = 65_536  # characters of the features of one item or user, as JSON
+MOST_VALUES = 100  # values that an event asks for
 
 
 class InvalidRowError(ValueError):
@@ -60,16 +50,7 @@ def pairs_of(features: Mapping[str, Any], of_words: Collection[str] = ()) -> set
 
 
 def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]:
-    """Return the type of a row, and as JSON what it asks for: ``features``, ``about`` or ``event``, and ``duration``.
-
-    Args:
-        row: fields by name.
-        kind: its type.
-        dislike: the type that is :data:`ASIDE` where the row has ``about`` or ``duration``.
-
-    Raises:
-        InvalidRowError: it asks for nothing that there is.
-    """
+    """Return the type of a row, and as JSON what it asks for; InvalidRowError where that does not exist."""
     if kind != dislike and kind not in ASKING:
         return kind, ""
     told: dict[str, Any] = {}
@@ -95,11 +76,7 @@ def asked_in(row: Mapping[str, Any], kind: int, dislike: int) -> tuple[int, str]
 
 
 def refuse_of_others(row: Mapping[str, Any], kind: int) -> None:
-    """Refuse the fields that a type which announces nothing does not have.
-
-    Raises:
-        InvalidRowError: there is one.
-    """
+    """Refuse the fields that a type which announces nothing does not have."""
     for name, (kinds, reason) in OF_SOME.items():
         given = row.get(name)
         if kind not in kinds and not is_nothing(given) and (name, given) != ("about", "item"):
@@ -139,11 +116,7 @@ def _named(given: Any) -> dict[str, list[str]]:
 
 
 def features_text(given: Any) -> str:
-    """Return the features of an item or a user as JSON, ``{}`` for none.
-
-    Raises:
-        InvalidRowError: they are no columns with their values, or too many.
-    """
+    """Return the features of an item or a user as JSON, ``{}`` for none."""
     if isinstance(given, str):
         try:
             given = parse_json(given)

@@ -1,20 +1,9 @@
 """Events of a signed stream: what one is, and which rows are fit to be one.
 
-An event says that a user liked, disliked, skipped or viewed an item at a time, has seen it already (``hide``, which is
-kept as a view), took a verdict back (``unlike``, ``undislike``), asks for less or more of a feature
-(:mod:`recbole_signed.live.event_fields`), or is to be forgotten (``forget_user``, which needs no item); or it announces
-the features of an item (``item``, which needs no user) or of a user (``user``, which needs no item). What is valid:
-
-* ids are those of :mod:`recbole_signed.ids_and_times`, at most ``max_id_length`` characters long, and neither ``.`` nor
-  ``..``, which no address of a route can hold. A user is forgotten by any id: it may have come before.
-* time stamps are whole milliseconds since 1970, not negative, and at most ``future_tolerance`` ahead of the clock.
-  Units are never mixed: a number that counts seconds or microseconds by its size is refused. A text may be ISO 8601
-  with a time zone.
-* a verdict replaces the other: a dislike ends a like, and ``undislike`` does not bring the like back.
-* ``features`` of an ``item`` or ``user`` map columns to texts, numbers or lists of them; the newest announcement of it
-  counts.
-* a field of another name, and features beside another type, are passed over where events come from a stream or a file,
-  unless the name is a misspelt one (:func:`parse_rows`), and refused where each row is answered for.
+* ids are those of :mod:`recbole_signed.ids_and_times`, but neither ``.`` nor ``..``, which no route can hold.
+* time stamps are whole milliseconds since 1970 (or ISO 8601 with a zone); other units are refused by their size.
+* a verdict replaces the other; ``undislike`` does not bring an ended like back.
+* unknown fields are passed over in a stream unless misspelt (:func:`parse_rows`), and refused where rows are answered.
 * without an ``event_id`` a row gets one made of its content, so that the same row read twice is one event.
 """
 
@@ -53,32 +42,18 @@ from recbole_signed.live.event_fields import (
 ABSENT = 0
 LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM, USER = range(1, 10)
 TYPES: dict[str, int] = {
-    "like": LIKE,
-    "dislike": DISLIKE,
-    "skip": SKIP,
-    "view": VIEW,
-    "unlike": UNLIKE,
-    "undislike": UNDISLIKE,
-    "forget_user": FORGET_USER,
-    "item": ITEM,
-    "user": USER,
-    "less": LESS,
-    "more": MORE,
-    "undo": UNDO,
+    **{"like": LIKE, "dislike": DISLIKE, "skip": SKIP, "view": VIEW, "unlike": UNLIKE, "undislike": UNDISLIKE},
+    **{"forget_user": FORGET_USER, "item": ITEM, "user": USER, "less": LESS, "more": MORE, "undo": UNDO},
 }
 NO_ITEM = frozenset((FORGET_USER, USER, LESS, MORE, UNDO))
-ANNOUNCED = {ITEM: "item", USER: "user"}
-"""What events of a type announce."""
+ANNOUNCED = {ITEM: "item", USER: "user"}  # what events of a type announce
 NAMES = {code: name for name, code in TYPES.items()} | {ASIDE: "dislike"}
-TYPES["hide"] = VIEW
-"""What a user has seen already: it is in no list any more, and tells nothing of taste, as whatever it has met."""
+TYPES["hide"] = VIEW  # what a user has seen already: it is in no list any more, and tells nothing of taste
 KNOWN_FIELDS = ("event_id", "user_id", "item_id", "type", "timestamp", "value", "features")
 _FIELDS = tuple(dict.fromkeys((*KNOWN_FIELDS, *OF_SOME)))
 _KNOWN = frozenset(_FIELDS)
-_LONGEST_MISSPELT = 16
-"""Characters of a name that can be a misspelt field."""
-AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]
-"""Features by what they are of, ``item`` or ``user``, and by id or number."""
+_LONGEST_MISSPELT = 16  # characters of a name that can be a misspelt field
+AnnouncedFeatures = Mapping[str, Mapping[Any, Any]]  # features by side, `item` or `user`, and by id or number
 _SIGNS = np.array([0, 1, -1, 0, 0], dtype=np.int8)
 _DOTS = frozenset((".", ".."))
 _LATEST = 2**62  # leaves room for sums; beyond any clock
@@ -130,13 +105,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a row is held against.
-
-    Args:
-        future_tolerance: milliseconds that an event may lie ahead of the clock; None switches the check off.
-        now: the clock, in milliseconds since 1970.
-        max_id_length: characters of the id of a user, an item or an event.
-    """
+    """What a row is held against; times in milliseconds, ``future_tolerance`` None switches that check off."""
 
     future_tolerance: int | None = 300_000
     now: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -195,29 +164,16 @@ class EventBatch:
     @classmethod
     def of_rows(cls, rows: Sequence[tuple[str, str, str, int, int, float]]) -> EventBatch:
         """Make a batch of valid rows (event id, user, item, type code, time stamp, value)."""
-        event, user, item, kind, stamp, value = zip(*rows, strict=True) if rows else ((), (), (), (), (), ())
-        return cls(
-            list(event),
-            list(user),
-            list(item),
-            np.array(kind, dtype=np.int8),
-            np.array(stamp, dtype=np.int64),
-            np.array(value, dtype=np.float64),
-        )
+        event, user, item, *numbers = zip(*rows, strict=True) if rows else ((),) * 6
+        kinds = (np.int8, np.int64, np.float64)
+        columns: Any = (np.array(each, dtype=kind) for each, kind in zip(numbers, kinds, strict=True))
+        return cls(list(event), list(user), list(item), *columns)
 
     def __len__(self) -> int:
         return len(self.event_id)
 
     def __getitem__(self, rows: slice) -> EventBatch:
-        return EventBatch(
-            self.event_id[rows],
-            self.user_id[rows],
-            self.item_id[rows],
-            self.type[rows],
-            self.timestamp[rows],
-            self.value[rows],
-            self.features[rows],
-        )
+        return EventBatch(*(each[rows] for each in vars(self).values()))
 
     def take(self, rows: np.ndarray) -> EventBatch:
         """Return some of the events."""
@@ -231,10 +187,7 @@ class EventBatch:
         return np.flatnonzero((self.type == ITEM) | (self.type == USER))
 
     def announced(self) -> dict[str, dict[str, str]]:
-        """Give the features of announced items and users, as JSON by side and id; the last of each.
-
-        Those of a user that a later row forgets are left out.
-        """
+        """Give the last features of each announced item and user, as JSON by side and id, if not forgotten later."""
         found: dict[str, dict[str, str]] = {side: {} for side in ANNOUNCED.values()}
         for i in np.flatnonzero(np.isin(self.type, [*ANNOUNCED, FORGET_USER])).tolist():
             kind = int(self.type[i])
@@ -264,20 +217,7 @@ def parse_rows(
     times: Mapping[int, int] | None = None,
     only_known: bool = False,
 ) -> tuple[EventBatch, list[DeadLetter]]:
-    """Turn rows of any origin into a batch, and those that are not events into dead letters.
-
-    A stream may carry more than events need, so other fields than `KNOWN_FIELDS` are passed over; but one whose name is
-    nearly that of a field which the row lacks is taken for a misspelt one, and the row for no event.
-
-    Args:
-        rows: fields by name. A row that is not a mapping is a dead letter.
-        positions: where the source has each row.
-        limits: of the time stamps; `Limits()` where not given.
-        instead: for each row what its source knows of fields that it lacks.
-        times: of rows that have none, by their places; they are taken though they lie ahead of the clock.
-        only_known: refuse a row that has any other field, or features beside another type than announces them, as where
-            somebody waits for the answer.
-    """
+    """Turn rows of any origin into a batch, and those that are no events, or misspelt, into dead letters."""
     limits = limits or Limits()
     latest = limits.latest()
     good: list[tuple[str, str, str, int, int, float]] = []
@@ -353,15 +293,7 @@ def content_id(user: str, item: str, kind: int, timestamp: int, value: float) ->
 
 
 def id_of(value: Any, field: str = "user_id") -> str:
-    """Return an id as events have it: whole numbers as text, text in normal form C.
-
-    Args:
-        value: what was given.
-        field: what it is the id of, for the message.
-
-    Raises:
-        UsageError: it is not an id.
-    """
+    """Return an id as events have it: whole numbers as text, text in normal form C."""
     try:
         return _text(value, field, MAX_ID)
     except InvalidRowError as error:
@@ -369,15 +301,7 @@ def id_of(value: Any, field: str = "user_id") -> str:
 
 
 def ids_of(given: Any, what: str) -> list[str]:
-    """Return one id or several as events have them.
-
-    Args:
-        given: an id, or several in a list, array or series.
-        what: they are ids of: ``user`` or ``item``.
-
-    Raises:
-        UsageError: one is not an id.
-    """
+    """Return one id or several as events have them."""
     return [id_of(each, f"{what}_id") for each in listed(given, what)]
 
 
@@ -389,11 +313,7 @@ def _text(value: Any, field: str, longest: int) -> str:
 
 
 def refuse_other_units(times: np.ndarray) -> None:
-    """Refuse times of edges ``[E]`` that are not milliseconds since 1970, by their size.
-
-    Raises:
-        UsageError: they are of another unit, or of several.
-    """
+    """Refuse times of edges ``[E]`` that are not milliseconds since 1970, by their size."""
     wrong = ~fits(times, "ms")
     if wrong.any():
         found = int(times[wrong][0])

@@ -90,8 +90,7 @@ class OnlineRecommender(RenewableModel):
         Args:
             directory: of the state, empty or not there yet.
             learner: what to follow the events with.
-            users: tokens of the ids 1, 2, ...; so ``items``.
-            items: see ``users``.
+            users, items: tokens of the ids 1, 2, ...
             edges: users, items, kinds and times in milliseconds, ``[E]`` each; see `OnlineState.bulk_load`.
             keep: number of versions that a new one leaves, beside the pinned.
             unit_known: times that have the size of seconds are milliseconds nevertheless, as those of `base_of` are.
@@ -164,7 +163,7 @@ class OnlineRecommender(RenewableModel):
                 with self._lock:
                     self._behind = state.applied_seq != state.last_seq
                 raise
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 self._behind = True  # until state and learner have it
                 update = state.take_in(appended)
                 if update.n_new:
@@ -208,7 +207,7 @@ class OnlineRecommender(RenewableModel):
 
     def position(self, source: str) -> str | None:
         """Return up to where a stream was read when its last events became durable; None where that is not known."""
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             return state.log.position(source)
 
     def _unfit(self, batch: EventBatch) -> dict[int, str]:
@@ -216,11 +215,11 @@ class OnlineRecommender(RenewableModel):
         found: dict[int, str] = {}
         for kind, side in ANNOUNCED.items() if len(batch.announces) else ():
             rows = np.flatnonzero(batch.type == kind).tolist()
-            with self._entered() as (_, learner):
+            with self.reading() as (_, learner):
                 reasons = learner.unfit(side, [json.loads(batch.features[row]) for row in rows])
             found |= {rows[place]: reason for place, reason in reasons.items()}
         if (batch.type >= min(ASKING)).any():
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 found |= unknown_values(ItemValues(state, learner), batch)
                 for row in np.flatnonzero(batch.type == UNDO).tolist():
                     event = json.loads(batch.features[row]).get("event")
@@ -268,7 +267,7 @@ class OnlineRecommender(RenewableModel):
         # one that follows an earlier forgetting may lie ahead of a clock that was set back since
         limits = self._limits if timestamp is not None else Limits(future_tolerance=None)
         self.update(EventBatch.of([Event("", token, "", "forget_user", stamp)], limits))
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             if stamp <= before and token in state.users:
                 raise UsageError(
                     f"{token!r} came back after it was forgotten at {before}, and a forgetting at {stamp} counts as "
@@ -284,7 +283,7 @@ class OnlineRecommender(RenewableModel):
         Raises:
             UsageError: ``user`` is not an id.
         """
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             return max(state.settings.now(), *self.times_to_follow([id_of(user)], [""]))
 
     def times_to_follow(self, users: Sequence[str], items: Sequence[str]) -> list[int]:
@@ -297,7 +296,7 @@ class OnlineRecommender(RenewableModel):
         Returns:
             For each, the time just after the newest of the user and item, and after the user was forgotten.
         """
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             times = state.edges.times(state.users.ids(users), state.items.ids(items)).tolist()
             graves = state.log.graves
             late = map(graves.time_of, users) if len(graves) else times
@@ -314,16 +313,7 @@ class OnlineRecommender(RenewableModel):
         return self._forgetting.now()
 
     def _forget_in_backup(self, path: Path, users: dict[int, bytes], timestamp: int) -> None:
-        """Erase users from a backup and from the factors in it.
-
-        Args:
-            path: of the backup.
-            users: ids, which a state and its backup share, with the tags by which it is seen that they do.
-            timestamp: of the forgetting, in milliseconds.
-
-        Raises:
-            UsageError: the backup is damaged, or something of them is left.
-        """
+        """Erase users from a backup and from the factors in it; UsageError where something of them is left."""
         backup = OnlineRecommender.open(path)
         try:
             with backup.reading() as (state, _):
@@ -376,7 +366,7 @@ class OnlineRecommender(RenewableModel):
         changed = {} if dislike_strength is None else {"dislike_strength": dislike_strength}
         if dislike_strength is not None:
             check_range("dislike_strength", dislike_strength, RANGES["dislike_strength"])
-        with self._entered() as (state, learner):
+        with self.reading() as (state, learner):
             learner = with_parameters(learner, changed)
             number = state.users.id_of(token)
             out, only = numbers_of(state, exclude), None if include_only is None else numbers_of(state, include_only)

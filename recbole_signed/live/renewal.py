@@ -29,15 +29,11 @@ from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.versions import Snapshot, Versions
 
 _logger = logging.getLogger(__name__)
-RETRY, LONGEST_RETRY = 1.0, 300.0
-"""Seconds after which a failed erasure is tried again, at the next update; twice as long each time, up to the other."""
+RETRY, LONGEST_RETRY = 1.0, 300.0  # seconds until a failed erasure is tried again, doubled each time up to the other
 
 
 class RenewableModel:
-    """State and learner under one lock, and what brings a new model in force: a start, a refresh, a refit, a version.
-
-    One counter of fits and one of refreshes say whether what was computed without the lock still fits what is there.
-    """
+    """State and learner under one lock, and what brings a new model in force: start, refresh, refit or version."""
 
     directory: Path
     model_name: str
@@ -89,8 +85,8 @@ class RenewableModel:
         self._forgetting.at_opening(state)
 
     @contextlib.contextmanager
-    def _entered(self) -> Iterator[tuple[OnlineState, Learner]]:
-        """Hold state and learner for one call, both at the end of the log."""
+    def reading(self) -> Iterator[tuple[OnlineState, Learner]]:
+        """Give state and learner, both at the end of the log, which stay as they are until the block ends."""
         self._check_process()
         with self._lock:
             state, learner = self._ready()
@@ -108,7 +104,7 @@ class RenewableModel:
 
     def current(self) -> OnlineState:
         """Return the state, brought to the end of the log; it is not held while the disk is waited for."""
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             return state
 
     def _compare(self) -> None:
@@ -121,10 +117,6 @@ class RenewableModel:
         """Refuse a forked process; called before a lock is taken, which the fork may have copied while it was held."""
         if self.state is not None:
             self.state.check_process()
-
-    def reading(self) -> contextlib.AbstractContextManager[tuple[OnlineState, Learner]]:
-        """Give state and learner, which stay as they are until the block ends: updates wait for that long."""
-        return self._entered()
 
     @property
     def version(self) -> str:
@@ -146,7 +138,7 @@ class RenewableModel:
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters ``in_force``, and those ``at_next_refit`` where they differ, else None."""
-        with self._entered() as (_, learner):
+        with self.reading() as (_, learner):
             wanted = self.wanted
             return {
                 "in_force": learner.parameters(),
@@ -161,26 +153,23 @@ class RenewableModel:
         Where a refit ends meanwhile, the refresh is done again on what it brought.
         """
         while True:
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 fresh, n_fits = copy.deepcopy(learner), self._n_fits
                 frozen, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
             fresh, result = self.compute(fresh, "refresh", frozen.arrays(state.lock), *sizes)
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 if self._n_fits == n_fits:
                     self._n_refreshes += 1
                     self._swap(state, learner, fresh, seq)
                     return result
 
     def refit(self) -> Future[None]:
-        """Learn from scratch in the background; the future is done when the new version is in force.
-
-        Parameters that were changed since the last fit take effect with it.
-        """
-        with self._entered():
+        """Learn from scratch, with parameters as they are now; the future is done when the version is in force."""
+        with self.reading():
             return self._pool.submit(self._refit)
 
     def _refit(self) -> None:
-        with self._entered() as (state, learner):
+        with self.reading() as (state, learner):
             wanted, n_refreshes = self.wanted, self._n_refreshes
             fresh = copy.deepcopy(wanted if wanted is not None else learner)
             if wanted is not None:  # it has the features of its data set alone
@@ -189,12 +178,12 @@ class RenewableModel:
             scratch = (seq, time.time())
         fresh, _ = self.compute(fresh, "fit", frozen.arrays(state.lock), *sizes)
         again = None
-        with self._entered() as (state, _):
+        with self.reading() as (state, _):
             if self._n_refreshes != n_refreshes:  # what a refresh brought meanwhile is not in the edges of the fit
                 again, sizes, seq = _edges_now(state, times=fresh.refresh_needs_times)
         if again is not None:
             fresh, _ = self.compute(fresh, "refresh", again.arrays(state.lock), *sizes)
-        with self._entered() as (state, learner):
+        with self.reading() as (state, learner):
             self._n_fits += 1
             self.scratch_seq, self.scratch_time = scratch
             self._swap(state, learner, fresh, seq)
@@ -216,13 +205,10 @@ class RenewableModel:
         self.learner, self._fitted_seq = new, seq
 
     def snapshot(self) -> str:
-        """Save a version of the model with the edges it reflects, and return its name.
-
-        Others wait only while arrays are copied, not while files are written.
-        """
+        """Save a version of the model and its edges, and return its name; others wait while arrays are copied."""
         with self.maintaining() as state:
             # the state is busy while a batch goes to the disk: waiting for it with the model held would stop answers
-            with self._updating, self._entered() as (_, learner):
+            with self._updating, self.reading() as (_, learner):
                 tensors, meta = learner.state()
                 tensors = {name: np.array(each) for name, each in tensors.items()}
                 about = {
@@ -242,10 +228,7 @@ class RenewableModel:
             yield state
 
     def back_up(self, target: str | Path) -> BackupInfo:
-        """Copy the state to a folder, while it goes on.
-
-        Args:
-            target: a new folder outside the state, or an earlier backup, which is replaced.
+        """Copy the state, while it goes on, to a new folder outside of it, or over an earlier backup.
 
         Raises:
             UsageError: the target is something else, its disk is full or not mounted, or the state is damaged.
@@ -256,9 +239,6 @@ class RenewableModel:
     def activate(self, name: str) -> None:
         """Put a saved version in force, for now and for the next start; events since then stay taken in.
 
-        Args:
-            name: of the version.
-
         Raises:
             UsageError: there is no such version, it is damaged, or it is of another model.
         """
@@ -266,26 +246,19 @@ class RenewableModel:
             snapshot = state.versions.existing(name)  # read while answers go on
             if snapshot.model != self.model_name:
                 raise UsageError(f"version {name} is of {snapshot.model}, not of {self.model_name}.")
-            with self._entered() as (_, learner):
+            with self.reading() as (_, learner):
                 description = snapshot.meta.get("learner") or described(learner)
             fresh = learner_from(description)
             load_version(fresh, snapshot)
             state.versions.rollback(name)  # once it is known that the next start can begin with it
-            with self._entered() as (state, learner):
+            with self.reading() as (state, learner):
                 self._n_fits += 1  # a refresh under way must not undo it
                 self._scratch_of(snapshot)
                 self._swap(state, learner, fresh, int(snapshot.meta.get("fitted_seq", 0)))
                 self._compare()
 
     def compact(self) -> int:
-        """Put edges in the place of the log's rows up to the oldest version, or of all where there is none.
-
-        Returns:
-            The seq up to which the rows are gone.
-
-        Raises:
-            UsageError: the disk is full.
-        """
+        """Put edges in the place of the log's rows up to the oldest version, or of all; return the last seq gone."""
         with self.maintaining() as state:
             return state.compact()
 
@@ -317,8 +290,7 @@ class UpdateResult:
     """What :meth:`OnlineRecommender.update` did."""
 
     update: Update
-    seconds: float
-    """From the call to the moment at which recommendations follow the events; they are on the disk by then."""
+    seconds: float  # from the call until recommendations follow the events, which are on the disk by then
 
 
 def load_version(learner: Learner, snapshot: Snapshot) -> None:
@@ -344,13 +316,7 @@ def _explained(snapshot: Snapshot) -> Iterator[None]:
 def refit_version(
     snapshot: Snapshot, edges: EdgeState, forgotten: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fit the model of a version to other edges, and return its tensors and meta.
-
-    Args:
-        snapshot: the version.
-        edges: those of the version, less those of users who were forgotten.
-        forgotten: ids of these users, int64.
-    """
+    """Fit the model of a version to its edges less those of the ids ``forgotten``; return its tensors and meta."""
     learner = learner_from(snapshot.meta.get("learner", {}))
     with _explained(snapshot):
         learner.take_features_of(snapshot.tensors, snapshot.meta, forgotten)

@@ -1,9 +1,4 @@
-"""A read-only follower of a state that another process writes: the same recommendations, a moment later.
-
-What a learner makes of events is a function of its last fit and of the edges, so a replica that has loaded the same
-version and read the same log gives the same lists. It reads the log beside the writer, and loads each version that
-the writer saves after a refresh or a refit.
-"""
+"""A read-only follower of a state that another process writes: the same recommendations, a moment later."""
 
 from __future__ import annotations
 
@@ -31,19 +26,12 @@ from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import VERSIONS
 from recbole_signed.live.store.versions import Snapshot, Versions
 
-FAR = 10_000
-"""Events between here and a saved version from which on it is faster to start again from that version."""
+FAR = 10_000  # events between here and a saved version from which on it is faster to start again from that version
 _logger = logging.getLogger(__name__)
 
 
 class OnlineReplica(StateView):
-    """Edges, vocabularies and model of a state directory, kept up by :meth:`follow`; nothing is ever written.
-
-    Args:
-        directory: of the state, which may be written meanwhile.
-        settings: limits of the state, which its writer was opened with; the default ones if None. Those of newcomers
-            say which items are shown.
-    """
+    """Edges, vocabularies and model of a state directory, kept up by :meth:`follow`; nothing is ever written."""
 
     def __init__(self, directory: str | Path, *, settings: StateSettings | None = None) -> None:
         self.directory = path_of(directory, "directory")
@@ -169,19 +157,12 @@ def _learner_of(snapshot: Snapshot) -> Learner:
 
 
 class Follower:
-    """A thread in which a replica follows.
-
-    Args:
-        replica: that is kept up.
-        interval: seconds between looks at the log.
-    """
+    """A thread in which a replica follows the log, which it looks at each ``interval`` seconds."""
 
     def __init__(self, replica: OnlineReplica, interval: float = 0.005) -> None:
         self._replica, self._interval = replica, interval
-        self.failure: str | None = None
-        """Why the last look failed; None where it did not."""
-        self.looked = time.monotonic()
-        """Clock of :func:`time.monotonic` when the last look began that ended well: events before it are applied."""
+        self.failure: str | None = None  # why the last look failed; None where it did not
+        self.looked = time.monotonic()  # monotonic clock at the start of the last good look: events before are applied
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()

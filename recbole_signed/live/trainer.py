@@ -214,15 +214,11 @@ def _moved(features: Features | None, ids: np.ndarray) -> Features | None:
 
 
 def _has_grown(state: OnlineState, dataset: Any) -> bool:
-    """Return whether a data set has more users or items than a state was begun with, the others being the same.
-
-    Raises:
-        UsageError: one of the ids that both have stands for two tokens, neither of them forgotten.
-    """
+    """Return whether a data set has ids that a state lacks; UsageError where an id stands for two tokens."""
     grown = False
     for number, (field, vocabulary) in enumerate(((dataset.uid_field, state.users), (dataset.iid_field, state.items))):
         tokens = tokens_of(dataset, field)
-        begun = state.begun[number] if state.begun is not None else min(len(vocabulary), len(tokens) + 1)
+        begun = state.log.begun[number] if state.log.begun is not None else min(len(vocabulary), len(tokens) + 1)
         known = vocabulary.tokens(range(1, min(begun, len(tokens) + 1)))
         other = any(mine not in (None, theirs) for mine, theirs in zip(known, tokens, strict=False))
         if other or len(tokens) + 1 < begun:

@@ -1,8 +1,4 @@
-"""Recall and NDCG against the dislikes that users are shown: one fit of each model, many strengths of dislike aversion.
-
-SSF has the dislike aversion in its score; every other model gets it at evaluation time
-(:mod:`recbole_signed.model.verdicts`), so models are compared curve against curve.
-"""
+"""Recall and NDCG against the dislikes shown: one fit of each model, many strengths of dislike aversion."""
 
 from __future__ import annotations
 
@@ -21,17 +17,11 @@ METRICS = ("Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "Signed
 FIXED = ("metrics", "topk")
 ACROSS, UP = "dislikerecall", ("recall", "ndcg")
 VALID, BEST = "valid", "best_on_validation"
-FRONT = "front"
-"""Key of a point: the metrics of :data:`UP` with which it is on the Pareto front: no point of any model is better in
-one of the metric and the dislikes shown, and at least as good in the other."""
+FRONT = "front"  # key of a point: the metrics of `UP` with which it is on the Pareto front against the dislikes shown
 
 
 def parse_aversions(text: str) -> tuple[float, ...]:
-    """Parse ``0,0.25,0.5`` into ascending numbers, each once.
-
-    Raises:
-        UsageError: it is not a list of numbers of 0 or more.
-    """
+    """Parse ``0,0.25,0.5`` into ascending numbers, each once."""
     try:
         values = sorted({float(word) for word in text.split(",") if word.strip()})
     except ValueError as error:
@@ -160,17 +150,7 @@ def _best_on_validation(points: Sequence[Mapping[str, Any]]) -> dict[str, float]
 def tradeoffs(
     models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
 ) -> list[dict[str, Any]]:
-    """Return the curve of each model, and keep each as ``MODEL-DATASET.json``; one that lies there is taken from it.
-
-    Args:
-        models: class name -> ``values`` of :func:`tradeoff`.
-        dataset: name of a data set.
-        folder: where the curves are kept. One of another question, other data or another version is measured again.
-        question: further arguments of :func:`tradeoff`.
-
-    Raises:
-        UsageError: as :func:`tradeoff`.
-    """
+    """Return the curve of each model, and keep each as ``MODEL-DATASET.json``; one that lies there is taken from it."""
     from recbole_signed.runs.fitted import kept_or_made
 
     curves = kept_or_made(models, dataset, folder, question, tradeoff)
@@ -219,7 +199,8 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
     curves: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        of_point = {key: row.pop(key) for key in list(row) if _is_of_point(key)}
+        own = ("dislike_aversion", "signauc", VALID, FRONT)
+        of_point = {key: row.pop(key) for key in list(row) if "@" in key or key in own}
         curves.setdefault(row["model"], {**row, "points": []})["points"].append(of_point)
     return list(curves.values())
 
@@ -241,10 +222,6 @@ def gamma_in(name: str) -> str:
     return name.partition("[gamma ")[2].removesuffix("]")
 
 
-def _is_of_point(key: str) -> bool:
-    return "@" in key or key in ("dislike_aversion", "signauc", VALID, FRONT)
-
-
 def _progress(values: Sequence[float]) -> Any:
     from rich.console import Console
     from rich.progress import track
@@ -252,18 +229,12 @@ def _progress(values: Sequence[float]) -> Any:
     return track(values, "evaluating", console=Console(stderr=True), transient=True)
 
 
-MANY = 10
-"""More curves have the colours of their families, and those without a point on a front are drawn paler."""
-LINE = 0.175
-"""Inches that a line of the legend takes; the figure is as high as they need."""
+MANY = 10  # more curves have the colours of their families, and those without a point on a front are drawn paler
+LINE = 0.175  # inches that a line of the legend takes; the figure is as high as they need
 
 
 def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw Recall and NDCG against the share of held-out dislikes that are shown, as PNG, with the Pareto front."""
     first, k = curves[0], curves[0]["k"]
     name = f"{display_name(first['model'])} on {first['dataset']}" if len(curves) == 1 else str(first["dataset"])
     across = f"{ACROSS}@{k}"
@@ -314,8 +285,7 @@ def draw_tradeoff(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
 class _Style(NamedTuple):
     colour: str
     marker: str
-    family: str = ""
-    """That the colour is of; empty where it is of the model."""
+    family: str = ""  # that the colour is of; empty where it is of the model
 
 
 def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:
@@ -330,22 +300,8 @@ def _of_families(curves: Sequence[Mapping[str, Any]]) -> list[_Style]:
 
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
-_STYLES = tuple(
-    _Style(colour, marker)
-    for marker in ("o", "s", "^")
-    for colour in (
-        "#1b7837",
-        "#762a83",
-        "#2166ac",
-        "#e08214",
-        "#b2182b",
-        "#4d9221",
-        "#35978f",
-        "#8c510a",
-        "#636363",
-        "#c51b7d",
-    )
-)
+_COLOURS = "#1b7837 #762a83 #2166ac #e08214 #b2182b #4d9221 #35978f #8c510a #636363 #c51b7d"
+_STYLES = tuple(_Style(colour, marker) for marker in ("o", "s", "^") for colour in _COLOURS.split(" "))
 """Colour and marker of each curve, in the order in which models are named."""
 
 

@@ -1,8 +1,4 @@
-"""Tables of trade-off curves: their points, the best of them on validation, the Pareto front, and equal Recall.
-
-On several splits of the same data, all that is chosen is chosen on the validation part of each split: the dislike
-aversion g of each model, and the points that have the same Recall.
-"""
+"""Tables of trade-off curves: their points, the best of them on validation, the Pareto front, and equal Recall."""
 
 from __future__ import annotations
 
@@ -58,10 +54,7 @@ def tradeoff_table(curves: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
-    """Return what each model has on the test part at the g that is best on validation, for each gamma.
-
-    Every model has its choice among the same values, and none of it is decided on the test part.
-    """
+    """Return what each model has on the test part at the g that is best on validation, for each gamma."""
     names = of_each_gamma(curves[0][BEST])
     lines = []
     for each in curves:
@@ -78,19 +71,7 @@ def chosen_table(curves: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def matched(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how many dislikes the first model shows where it finds as many likes as each other model.
-
-    Every other model has the g with its best Recall on validation, the first one the largest g with the same Recall
-    there, on the straight line between two of its points. Nothing is decided on the test part.
-
-    Args:
-        curves: of two models or more, with their validation part.
-
-    Returns:
-        For each other model: its name as ``model``; ``theirs`` and ``ours``, which are ``dislike_aversion``, Recall and
-        DislikeRecall on the test part, or None where there is no such point; and ``difference``, the relative one of
-        the two DislikeRecalls, or None.
-    """
+    """Return how many dislikes the first model shows at the Recall of each other model, chosen on validation."""
     first, k = curves[0], curves[0]["k"]
     names = f"{UP[0]}@{k}", f"{ACROSS}@{k}"
     found = []
@@ -181,23 +162,7 @@ _OF_SPLIT = ("dataset", "data_sha256", "config_hash", "chosen", "stopped_by")
 
 
 def over_splits(name: str, curves_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return what the models have on each of several splits.
-
-    Args:
-        name: of all splits together.
-        curves_of: data set -> curves with their validation part, of the same models on each. The first model is the
-            one that all others are compared with.
-
-    Returns:
-        ``name``, ``datasets``, ``k``, ``seed``, ``aversions``, ``versions`` and ``models``: for each its name as
-        ``model`` and, in the order of the data sets, ``splits``: what the numbers come from, as in
-        :func:`~recbole_signed.lab.analysis.tradeoff`; ``best``, for each SignedNDCG its ``value`` on the test
-        part at the ``dislike_aversion`` that is best by it on validation; and, but for the first model,
-        ``at_same_recall``, as :func:`~recbole_signed.lab.analysis.matched` gives it.
-
-    Raises:
-        UsageError: a data set has other models than the first one.
-    """
+    """Return what the models have on each of several splits: best by validation, and at the first's Recall."""
     models: dict[str, list[dict[str, Any]]] = {}
     everywhere = [each["model"] for each in next(iter(curves_of.values()))]
     for dataset, curves in curves_of.items():
@@ -254,13 +219,7 @@ def splits_table(found: Mapping[str, Any]) -> Table:
 
 
 def standings(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return which model is first by the mean of the splits of :func:`over_splits`.
-
-    Returns:
-        gamma, as in ``signedndcg@20[gamma 0.5]`` (empty for one gamma), -> ``model``, the first one; ``value``, its
-        mean on the test part; ``second`` and ``second_value``; and ``splits``, on how many it is ahead of every other
-        model. There must be two models or more.
-    """
+    """Return which of two models or more is first by the mean of the splits of :func:`over_splits`, by gamma."""
     standing = {}
     for name in of_each_gamma(found["models"][0]["splits"][0]["best"]):
         values = {each["model"]: _values(each, name) for each in found["models"]}

@@ -1,8 +1,6 @@
 """Segments of users and of items: k-means on the factors of a fitted filter, and who likes what.
 
-A user's factor is its fold-in under the square root of the response, :math:`f_u(S)^{1/2} \\odot R_u V`, an item's is
-:math:`f(S)^{1/2} \\odot V_i` at the response of a user of median degree; their product is the exposure score. Both are
-scaled to length 1, since length is activity and popularity, not taste (spherical k-means).
+Factors are scaled to length 1, since length is activity and popularity, not taste (spherical k-means).
 """
 
 from __future__ import annotations
@@ -26,15 +24,11 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-ROWS = 65_536
-"""Users that are projected at a time."""
-SAMPLE = 50_000
-"""Points that the centres are fitted to; all points are then assigned."""
-STARTS = 5
-"""Random starts of k-means, of which the best is taken."""
+ROWS = 65_536  # users that are projected at a time
+SAMPLE = 50_000  # points that the centres are fitted to; all points are then assigned
+STARTS = 5  # random starts of k-means, of which the best is taken
 ROUNDS = 50
-EXAMPLES = 5
-"""Best-liked items that are named for each item segment."""
+EXAMPLES = 5  # best-liked items that are named for each item segment
 
 
 def user_factors(fitted: SpectralFilter, graph: SignedGraph, users: IntArray) -> FloatArray:
@@ -56,13 +50,7 @@ def _unit(factors: FloatArray) -> FloatArray:
 
 
 def centres(points: FloatArray, k: int, seed: int) -> FloatArray:
-    """Return the centres of k-means++, at most ``k`` of them, ``[<= k, d]``; those without a point are left out.
-
-    Args:
-        points: float32 ``[n, d]``, n at least 1.
-        k: how many.
-        seed: of the random starts; the same seed gives the same centres.
-    """
+    """Return the centres of k-means++, at most ``k`` of them, ``[<= k, d]``; those without a point are left out."""
     import warnings
 
     from scipy.cluster.vq import kmeans2, vq
@@ -146,11 +134,7 @@ def segments(
 def label_nodes(
     fitted: SpectralFilter, graph: SignedGraph, n_user_segments: int, n_item_segments: int, seed: int
 ) -> tuple[IntArray, IntArray]:
-    """Return the segment of each user ``[n_users]`` and item ``[n_items]``, from 0, largest first; -1: no edges.
-
-    Raises:
-        UsageError: the graph has no edges.
-    """
+    """Return the segment of each user ``[n_users]`` and item ``[n_items]``, from 0, largest first; -1: no edges."""
     from scipy.cluster.vq import vq
 
     degree = np.diff(graph.likes.indptr) + np.diff(graph.dislikes.indptr)
@@ -252,11 +236,7 @@ def _cell(rate: float | None) -> str:
 
 
 def draw_segments(found: Mapping[str, Any], path: Path) -> None:
-    """Draw the like rates as a heat map, PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw the like rates as a heat map, PNG."""
     rates = np.array([[np.nan if rate is None else rate for rate in row] for row in found["like_rate"]])
     with picture(path, 2.5 + 0.75 * rates.shape[1], 2 + 0.5 * rates.shape[0]) as page:
         cell = page.subplots()

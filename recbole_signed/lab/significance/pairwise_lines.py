@@ -1,9 +1,6 @@
 """Comparisons of models as a table, and as its folder keeps them: ``NAME.significance.json``.
 
-They come from values per user, which are not committed. So their outcome is, by the model that the others are compared
-with, beside a digest of the checksums of those values: it holds as long as the table's rows are the same. So does each
-comparison by itself, beside a digest of the values of its two models: where rows are added to a table, the comparisons
-of the others hold, and only the correction for their number is made again.
+They come from values per user, which are not committed; a digest of those says for which rows an outcome holds.
 """
 
 from __future__ import annotations
@@ -52,19 +49,10 @@ def _line(each: Mapping[str, Any], decimals: int) -> list[str]:
     relative = "n/a" if each["relative"] is None else f"{100 * each['relative']:+.1f} %"
     interval = "n/a" if each["low"] is None else f"[{each['low']:+.{decimals}f}, {each['high']:+.{decimals}f}]"
     p = [p_text(each["tests"][test]["p_better_holm"]) for test in _TESTS]
-    return [
-        each["other"],
-        f"{each['n_users']:,}",
-        f"{each['mean']:.{decimals}f}",
-        f"{each['other_mean']:.{decimals}f}",
-        f"{each['difference']:+.{decimals}f}",
-        interval,
-        relative,
-        f"{each['users_better']:,}",
-        f"{each['users_worse']:,}",
-        *p,
-        verdict(each),
-    ]
+    users, better, worse = (f"{each[key]:,}" for key in ("n_users", "users_better", "users_worse"))
+    means = [f"{each[key]:.{decimals}f}" for key in ("mean", "other_mean")]
+    difference = f"{each['difference']:+.{decimals}f}"
+    return [each["other"], users, *means, difference, interval, relative, better, worse, *p, verdict(each)]
 
 
 def p_text(p: float | None) -> str:
@@ -95,11 +83,9 @@ def _explanation(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-FIRST = "first"
-"""Stands for the model that is taken where none is named."""
+FIRST = "first"  # stands for the model that is taken where none is named
 
-Pair = tuple[str, str, str, str, str]
-"""Section, metric, model, other model, and the digest of their values (:meth:`.SplitPool.pair_digest`)."""
+Pair = tuple[str, str, str, str, str]  # section, metric, model, other model, and `SplitPool.pair_digest` of both
 
 
 def kept_file(rows_file: Path) -> Path:
@@ -108,11 +94,7 @@ def kept_file(rows_file: Path) -> Path:
 
 
 def kept_comparisons(rows_file: Path) -> dict[Pair, dict[str, Any]]:
-    """Return all comparisons that were kept, of rows that the table may have no more; corrected for another number.
-
-    Raises:
-        UsageError: the file is damaged.
-    """
+    """Return all comparisons that were kept; those of rows that the table has no more, corrected for another number."""
     every = [comparison for each in _read(kept_file(rows_file)).values() for comparison in each["found"]["comparisons"]]
     return {_pair(each): each for each in every}
 
@@ -123,15 +105,7 @@ def _pair(comparison: Mapping[str, Any]) -> Pair:
 
 
 def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any], rows: Container[str]) -> None:
-    """Keep an outcome, in the place of an earlier one with the same ``against``; drop those of other rows altogether.
-
-    Args:
-        rows_file: the table's rows.
-        against: label of the model that the others are compared with, as it was asked for.
-        values: :func:`values_digest` of the rows.
-        found: what :func:`recbole_signed.lab.significance.significance` returns.
-        rows: the digests of all pairs of models that the table has.
-    """
+    """Keep an outcome in the place of an earlier one with the same ``against``; drop those of other rows."""
     file = kept_file(rows_file)
     with changing(file):
         before = {
@@ -145,22 +119,12 @@ def keep(rows_file: Path, against: str | None, values: str, found: dict[str, Any
 
 
 def kept_outcome(yaml_file: Path, rows_file: Path, against: str | None) -> dict[str, Any] | None:
-    """Return what was kept for the rows that a table shows, as it was asked for; None where nothing was, or of others.
-
-    Raises:
-        UsageError: a file is damaged.
-    """
+    """Return what was kept for the rows that a table shows; None where nothing was, or of other rows."""
     return _current(yaml_file, rows_file).get(against or FIRST)
 
 
 def kept_outcomes(yaml_file: Path) -> dict[str, dict[str, Any]]:
-    """Return what was kept for a table's committed rows, by the model that the others are compared with.
-
-    Without any data; what was found on other rows is left out.
-
-    Raises:
-        UsageError: a file is damaged.
-    """
+    """Return what was kept for a table's committed rows, by the model that others are compared with; needs no data."""
     found = _current(yaml_file, rows_file_of(yaml_file)).values()
     return {each["comparisons"][0]["model"]: each for each in found}
 

@@ -1,13 +1,10 @@
-"""Is a table's model better than the others? Every data set, metric and other model, by three paired tests over users.
-
-The statistics are in :mod:`recbole_signed.evaluation.significance`; here the values per user of a table's runs are
-found and paired, and the p-values corrected for the number of comparisons.
-"""
+"""Is a table's model better than the others? By data set, metric and other model, three paired tests over users."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +22,7 @@ from recbole_signed.lab.significance.pairwise_lines import (
     values_digest,
 )
 from recbole_signed.lab.significance.split_pool import Places, SplitPool
-from recbole_signed.runs import RowStore
+from recbole_signed.runs import RowStore, RunRow
 from recbole_signed.runs.building import Result, was_cut_short
 from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import Key
@@ -40,13 +37,11 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 _SHOWN_RUNS = 4
 _DIGITS = 8
-_DEFAULT = (0.05, 10_000, 0)
-"""Level, resamples and their seed."""
+_DEFAULT = (0.05, 10_000, 0)  # level, resamples and their seed
 
 _READ = "Read from {}: the values per user of {} are not here."
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is, from 0 to 1."""
+Progress = Callable[[str, float], None]  # called with what is being done and the share of it that is, from 0 to 1
 
 
 def significance(
@@ -120,8 +115,15 @@ def significance(
             raise
         return {**before, "notes": [*before["notes"], _READ.format(kept_file(rows_file).name, "these rows")]}
     there = whole_places(results)
-    places, notes = _finished_only(there), [*_failures(results), *_stopped_notes(there)]
-    unpaired = ", ".join(_unpaired(there))
+    # without models that a budget stopped, whose numbers are lower bounds
+    places = {
+        section: {label: rows for label, rows in labels.items() if not (was_cut_short(rows) or _have_no_pairs(rows))}
+        for section, labels in there.items()
+    }
+    failed = ", ".join(f"{label} on {section} (seed {row.seed})" for section, label, row in results if not row.ok)
+    stopped, unpaired = _named(there, was_cut_short), _named(there, _have_no_pairs)
+    notes = [f"Left out, because a run of theirs failed: {failed}."] * bool(failed)
+    notes += [f"Left out, because their training budget stopped them (†): {stopped}."] * bool(stopped)
     notes += [f"Left out, because no metric of theirs is a mean over users, each ranked once: {unpaired}."] * bool(
         unpaired
     )
@@ -205,39 +207,15 @@ def _listed(requests: Sequence[RunSpec]) -> str:
     return shown + (f"; and {len(requests) - _SHOWN_RUNS} more" if len(requests) > _SHOWN_RUNS else "")
 
 
-def _failures(results: Iterable[Result]) -> list[str]:
-    failed = [f"{label} on {section} (seed {row.seed})" for section, label, row in results if not row.ok]
-    return [f"Left out, because a run of theirs failed: {', '.join(failed)}."] if failed else []
+def _named(places: Places, holds: Callable[[Sequence[RunRow]], bool]) -> str:
+    """Name the models of whose rows something holds."""
+    every = ((section, label, rows) for section, labels in places.items() for label, rows in labels.items())
+    return ", ".join(f"{label} on {section}" for section, label, rows in every if holds(rows))
 
 
-def _stopped_notes(places: Places) -> list[str]:
-    stopped = [
-        f"{label} on {section}"
-        for section, labels in places.items()
-        for label in labels
-        if was_cut_short(labels[label])
-    ]
-    return [f"Left out, because their training budget stopped them (†): {', '.join(stopped)}."] if stopped else []
-
-
-def _unpaired(places: Places) -> list[str]:
-    """Name the models without values per user, such as sequential ones that rank a user for each held-out like."""
-    return [
-        f"{label} on {section}"
-        for section, labels in places.items()
-        for label, rows in labels.items()
-        if any(map(has_none, rows))
-    ]
-
-
-def _finished_only(places: Places) -> Places:
-    """Return the places without models that a budget stopped, whose numbers are lower bounds, or without pairs."""
-    return {
-        section: {
-            label: rows for label, rows in labels.items() if not was_cut_short(rows) and not any(map(has_none, rows))
-        }
-        for section, labels in places.items()
-    }
+def _have_no_pairs(rows: Sequence[RunRow]) -> bool:
+    """Whether there are no values per user, as of sequential models that rank a user for each held-out like."""
+    return any(map(has_none, rows))
 
 
 def _metrics(
@@ -264,36 +242,20 @@ def _metrics(
     return tuple(dict.fromkeys(chosen or default))
 
 
+@dataclass
 class _Tests:
-    """The comparisons of a question, one pool of splits after the other: computed, or as they were kept.
+    """The comparisons of a question, one pool of splits after the other: computed, or as they were kept."""
 
-    Args:
-        metrics: to compare in.
-        alpha: 1 - alpha is the level of the intervals.
-        resamples: of the permutation test and of the bootstrap.
-        seed: of both.
-        rows_file: of the rows.
-        gone: keys of the rows whose values per user are not there.
-        kept: comparisons that may stand for those that can't be computed.
-    """
-
-    def __init__(
-        self,
-        metrics: tuple[str, ...],
-        alpha: float,
-        resamples: int,
-        seed: int,
-        rows_file: Path,
-        gone: Collection[Key],
-        kept: Mapping[Pair, dict[str, Any]],
-    ) -> None:
-        self.metrics, self.alpha, self.resamples, self.seed = metrics, alpha, resamples, seed
-        self.rows_file, self.gone, self.kept = rows_file, gone, kept
-        self.found: list[dict[str, Any]] = []
-        self.read: dict[str, None] = {}
-        """Models whose comparison was kept, in some pool."""
-        self.lacking: set[Key] = set()
-        """Rows without which something can be neither computed nor read."""
+    metrics: tuple[str, ...]
+    alpha: float
+    resamples: int
+    seed: int
+    rows_file: Path
+    gone: Collection[Key]
+    kept: Mapping[Pair, dict[str, Any]]
+    found: list[dict[str, Any]] = field(default_factory=list)
+    read: dict[str, None] = field(default_factory=dict)  # models whose comparison was kept, in some pool
+    lacking: set[Key] = field(default_factory=set)  # rows without which something can be neither computed nor read
 
     def compare(self, pool: SplitPool, model: str, progress: Callable[[float], None]) -> None:
         """Compare a model with all others of some splits."""

@@ -10,20 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from recbole_signed.plugin.facts import OWN, facts_of
-from recbole_signed.runs import RunRow
+from recbole_signed.runs import RunRow, user_values
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.spec import TableSpec
-from recbole_signed.runs.user_values import (
-    SectionValues,
-    best_of,
-    comparable_seeds,
-    drawn_by_seed,
-    pooled_sections,
-    read_section,
-)
 
-Places = Mapping[str, Mapping[str, Sequence[RunRow]]]
-"""Section -> label -> its rows."""
+Places = Mapping[str, Mapping[str, Sequence[RunRow]]]  # section -> label -> its rows
 
 
 @dataclass(frozen=True)
@@ -31,8 +22,7 @@ class SplitPool:
     """Some sections of a table under one name."""
 
     name: str
-    sections: Places
-    """Those that have rows."""
+    sections: Places  # those that have rows
 
     @classmethod
     def all_of(cls, spec: TableSpec, places: Places) -> list[SplitPool]:
@@ -69,14 +59,14 @@ class SplitPool:
             ]
         )
 
-    def values(self, labels: Sequence[str], metrics: Sequence[str], rows_file: Path) -> SectionValues:
+    def values(self, labels: Sequence[str], metrics: Sequence[str], rows_file: Path) -> user_values.SectionValues:
         """Read the values per user of some models, which must all be there; without splits on which none has rows."""
         wanted = {
             name: {each: of_section[each] for each in labels if each in of_section}
             for name, of_section in self.sections.items()
         }
-        splits = [read_section(name, rows, rows_file, metrics) for name, rows in wanted.items() if rows]
-        return pooled_sections(self.name, splits) if self.pooled else splits[0]
+        splits = [user_values.read_section(name, rows, rows_file, metrics) for name, rows in wanted.items() if rows]
+        return user_values.pooled_sections(self.name, splits) if self.pooled else splits[0]
 
     def reference(self, spec: TableSpec, metric: str, against: str | None) -> str | None:
         """Return the label that the others are compared with; None where it or every other one has no rows."""
@@ -86,7 +76,7 @@ class SplitPool:
         if against is not None:
             return against if against in labels else None
         own = [label for label in labels if _is_own(spec, label)]
-        return own[0] if own else best_of(self._means(metric), metric)
+        return own[0] if own else user_values.best_of(self._means(metric), metric)
 
     def reference_notes(self, spec: TableSpec, model: str, against: str | None) -> list[str]:
         """Say where the :meth:`reference` was chosen by what is tested."""
@@ -109,11 +99,11 @@ class SplitPool:
         """Say over which seeds a user's values were averaged, and which models have nothing to be paired by."""
         notes = []
         used: dict[str, list[int]] = {}
-        drawn = self.pooled or drawn_by_seed(row for label in self.labels for row in self.rows(label))
+        drawn = self.pooled or user_values.drawn_by_seed(row for label in self.labels for row in self.rows(label))
         for other in self.labels:
             if other == model:
                 continue
-            mine, theirs = comparable_seeds(self._seeds(model), self._seeds(other), drawn)
+            mine, theirs = user_values.comparable_seeds(self._seeds(model), self._seeds(other), drawn)
             if not mine:
                 notes.append(
                     f"{self.name}: {model} and {other} have no {'split' if self.pooled else 'seed'} in common, "

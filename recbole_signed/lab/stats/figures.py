@@ -23,30 +23,14 @@ if TYPE_CHECKING:
 _LIKE, _DISLIKE, _NEUTRAL, _ALL = "#007a5a", "#c24a00", "#767676", "#333333"  # told apart without red and green
 _USER, _ITEM = "#2166ac", "#e08214"
 _STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
+    **{"font.size": 9, "axes.titlesize": 10, "legend.fontsize": 8, "legend.frameon": False, "grid.alpha": 0.25},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True},
 }
 _CURVE_POINTS = 400
 
 
 def draw(name: str, rows: RawRows, report: Mapping[str, Any], path: Path) -> None:
-    """Draw the page and write it as PNG.
-
-    Args:
-        name: of the data set, for the title.
-        rows: what was analysed.
-        report: what :func:`recbole_signed.lab.stats.analyse` found in it.
-        path: of the file; its folder is made if absent.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw the page and write it as PNG."""
     timed = report["time"] is not None
     user = sign_degrees(rows.users, rows.n_users, rows.signs)
     item = sign_degrees(rows.items, rows.n_items, rows.signs)
@@ -74,11 +58,7 @@ def _degrees(cell: Axes, degrees: tuple[np.ndarray, ...], side: str) -> None:
         share = counts[::-1].cumsum()[::-1] / len(degrees[0])
         cell.plot(values, share, "--" if label == "dislikes" else "-", color=color, label=label, linewidth=1.6)
     cell.set(
-        xscale="log",
-        yscale="log",
-        title=f"Rows per {side}",
-        xlabel="k",
-        ylabel=f"share of {side}s with k or more rows",
+        xscale="log", yscale="log", title=f"Rows per {side}", xlabel="k", ylabel=f"share of {side}s with k or more rows"
     )
     cell.legend()
 
@@ -197,23 +177,12 @@ def _short(value: float, _: float) -> str:
     return f"{value:g}"
 
 
-FILLED = "unknown"
-"""What converters write for a missing category."""
+FILLED = "unknown"  # what converters write for a missing category
 _SIDES = (("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD"))
 
 
 def describe_features(folder: Path, rows: RawRows) -> dict[str, Any]:
-    """Describe the ``.user`` and ``.item`` files of a data set.
-
-    Returns:
-        By ``user`` and ``item``, for the files that are there: ``covered``, the share of the users or items in the
-        interactions that have a row; ``unknown_ids``, rows of others; and ``columns``, by name their ``kind``, their
-        number of ``distinct`` values and the share of covered ids that ``missing`` values have: blank cells, and
-        those that a converter has filled.
-
-    Raises:
-        UsageError: a file can't be read, or has rows that contradict each other.
-    """
+    """Describe the ``.user`` and ``.item`` files of a data set."""
     settings, found = Settings.read(folder / f"{folder.name}.yaml"), {}
     for place, (side, key) in enumerate(_SIDES):
         path = folder / f"{folder.name}.{side}"

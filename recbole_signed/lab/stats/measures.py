@@ -1,7 +1,4 @@
-"""Single numbers (correlation, concentration, how far a like depends on who or what it is about), and drift over time.
-
-Drift: signs, newcomers and popularity in bins of equal numbers of rows.
-"""
+"""Single numbers (correlation, concentration, how far a like depends on user or item), and drift over time."""
 
 from __future__ import annotations
 
@@ -49,15 +46,7 @@ def gini(counts: np.ndarray) -> float | None:
 
 
 def intraclass(likes: np.ndarray, verdicts: np.ndarray) -> float | None:
-    """Intra-class correlation of the sign: the share of its variance that lies between users, or between items.
-
-    The analysis-of-variance estimator for binary data of unequal groups (Ridout, Demétrio and Firth, Biometrics
-    1999, eq. 3).
-
-    Args:
-        likes: of each group ``[n]``.
-        verdicts: likes and dislikes of each group ``[n]``; groups without any do not count.
-    """
+    """Share of the sign's variance between users, or items: ANOVA estimator, Ridout et al. (Biometrics 1999), eq. 3."""
     some = verdicts > 0
     k, n = likes[some].astype(np.float64), verdicts[some].astype(np.float64)
     groups, total = len(n), float(n.sum())
@@ -71,11 +60,7 @@ def intraclass(likes: np.ndarray, verdicts: np.ndarray) -> float | None:
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Cosine of two popularity vectors ``[n]`` without what chance takes from it.
-
-    For counts that are Poisson draws of rates x and y it estimates cos(x, y), as E[a (a - 1)] = x^2; so unlike a
-    rank correlation it does not fall with the number of rows. It may exceed 1 by chance. None where it is undefined.
-    """
+    """Cosine of two popularity vectors ``[n]`` without what Poisson noise takes from it; None where it is undefined."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     scale = float(a @ (a - 1)) * float(b @ (b - 1))
     return float(a @ b) / math.sqrt(scale) if scale > 0 else None
@@ -92,16 +77,7 @@ def quantiles(values: np.ndarray) -> dict[str, float] | None:
 
 
 def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None:
-    """Range and ties of the times, and the drift over them; None where there are no times.
-
-    Bins hold about equal numbers of rows, and rows of one moment never lie in two bins. A user is new in the bin of
-    its first row. ``rank_correlation`` (Spearman) and ``similarity`` compare how often each item known by then occurs
-    in a bin and in the one before; ``last_fifth`` sets the last 20% of the rows against the rows before.
-
-    Args:
-        rows: of the data set.
-        dated: False where times count from an unknown moment; ``first`` and ``last`` are then None.
-    """
+    """Range and ties of the times, and the drift over them in bins of about equal rows; None without times."""
     if rows.times is None:
         return None
     order = np.argsort(rows.times, kind="stable")

@@ -17,15 +17,7 @@ _TOP = 0.01
 
 
 def analyse(rows: RawRows, *, dated: bool = True) -> dict[str, Any]:
-    """Describe rows, repetitions, degrees, like rates, popularity and drift.
-
-    Degrees count rows. A like rate is likes / (likes + dislikes), over users or items that have any of these;
-    ``intraclass`` is the share of the sign's variance that lies between users, or between items.
-
-    Args:
-        rows: of the data set.
-        dated: False where times count from an unknown moment, so that they have no date.
-    """
+    """Describe rows, repetitions, degrees, like rates, popularity and drift."""
     return describe_pairs(rows) | describe_nodes(rows) | {"time": describe_time(rows, dated=dated)}
 
 
@@ -203,13 +195,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], small_print: st
 
 
 def describe_pairs(rows: RawRows) -> dict[str, Any]:
-    """Count rows, repetitions and contradictions, in all and in each part.
-
-    ``repeated_rows`` are the rows after the first of their pair, ``repeated_pairs`` the pairs that have such rows,
-    ``contradicting_pairs`` those that are liked in one row and disliked in another. For a part, ``pairs_also_in``
-    counts its pairs that another, earlier part has too, and ``contradicted_by`` those of them that it likes where
-    the other dislikes, or the other way round.
-    """
+    """Count rows, repetitions and contradictions, in all and in each part, and pairs that an earlier part has too."""
     total = _Part(rows, slice(None))
     result = total.as_dict()
     del total

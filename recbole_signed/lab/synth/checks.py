@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,23 +19,13 @@ class ProfileComparison:
 
     statistic: str
     measured: float | None
-    wanted: float | None
-    """Of the real data; None where that is not known, so that there is nothing to compare with."""
-    tolerance: float | None
-    """Largest difference that passes."""
+    wanted: float | None  # of the real data; None where that is not known, so that there is nothing to compare with
+    tolerance: float | None  # largest difference that passes
     ok: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give it as JSON can hold it."""
-        return asdict(self)
 
 
 def statistics(rows: RawRows) -> dict[str, float | None]:
-    """Degree, sign and drift statistics of a data set, by name; drift only where there are times.
-
-    Correlations are Spearman's; ``intraclass`` is the share of the variance of the sign between users, or items;
-    ``last_fifth`` is the last 20% of the rows in order of time.
-    """
+    """Degree, sign and drift statistics of a data set, by name; drift only where there are times."""
     nodes = describe_nodes(rows)
     user, item = nodes["user"], nodes["item"]
     likes, dislikes = int((rows.signs > 0).sum()), int((rows.signs < 0).sum())

@@ -1,9 +1,6 @@
 """Users, items, pairs and signs of a synthetic graph: stubs in order of time are matched within taste clusters.
 
-Work is done in blocks of fixed size, each with a stream of random numbers of its own, so the result depends on the seed
-alone, neither on the number of threads nor on which of them was first. Uniform draws are used, the part of a NumPy
-generator that has not changed between versions, and a permutation in :func:`degrees`. NumPy promises neither; a test
-compares the sha256 of small graphs, which NumPy 1.26 to 2.5 give alike.
+Blocks of fixed size have random streams of their own, so the result depends on the seed alone, not on threads.
 """
 
 from __future__ import annotations
@@ -18,22 +15,16 @@ from scipy.special import expit, ndtri
 
 from recbole_signed.lab.synth.profile import Degrees, Profile
 
-BLOCK = 1 << 20
-"""Edges of a block; a change of it changes every graph."""
+BLOCK = 1 << 20  # edges of a block; a change of it changes every graph
 THREADS = min(2, os.cpu_count() or 1)
 
 _TICKS = 2.0**31
 _LOW_HALF = np.uint64(0xFFFFFFFF)
-_SECOND_SHARE = 1 / 3
-"""Of a user's choices, that its second taste has."""
-_FULLEST = 0.6
-"""Of all partners, that one node has at most."""
-_BISECTIONS, _BISECTIONS_OF_SIGNS = 60, 50
-"""Steps to the scale of the degrees, and to the constant of the signs; a change of either changes every graph."""
-_SAMPLE = 500_000
-"""Edges that the constant of the signs is found on, about."""
-_OWN_CLUSTER = 2.0
-"""What the item being of the user's cluster adds to the affinity."""
+_SECOND_SHARE = 1 / 3  # of a user's choices, that its second taste has
+_FULLEST = 0.6  # of all partners, that one node has at most
+_BISECTIONS, _BISECTIONS_OF_SIGNS = 60, 50  # to the scale of degrees, the constant of signs: both change graphs
+_SAMPLE = 500_000  # edges that the constant of the signs is found on, about
+_OWN_CLUSTER = 2.0  # what the item being of the user's cluster adds to the affinity
 
 
 def stream(seed: int, stage: str, block: int = 0) -> np.random.Generator:
@@ -43,10 +34,7 @@ def stream(seed: int, stage: str, block: int = 0) -> np.random.Generator:
 
 
 def each_block(work: Callable[[int, slice], None], total: int, threads: int) -> None:
-    """Call ``work(number, slice)`` for every block of ``range(total)``, several at a time.
-
-    NumPy releases the interpreter's lock in everything that takes long here.
-    """
+    """Call ``work(number, slice)`` for every block of ``range(total)``, several at a time."""
     blocks = [slice(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, range(len(blocks)), blocks):
@@ -54,11 +42,7 @@ def each_block(work: Callable[[int, slice], None], total: int, threads: int) -> 
 
 
 def user_stubs(users: Users, seconds: int, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give every edge a user and a moment, in order of time.
-
-    Returns:
-        User int32 ``[n_edges]`` and seconds since the start of the window int64 ``[n_edges]``.
-    """
+    """Give every edge a user int32 and seconds since the start int64, each ``[n_edges]``, in order of time."""
 
     def moment(owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         start = users.start[owner]
@@ -127,15 +111,7 @@ def match_tastes(
     seed: int,
     threads: int,
 ) -> None:
-    """Rearrange the items of the edges in place, within blocks, so that tastes meet.
-
-    Of the edges that taste is to decide, as many as can be get an item of a cluster of their user; ends stay in
-    order of time within a cluster, so that popularity keeps its drift.
-
-    Args:
-        edges: users int32, items int32 and seconds since the start of the window int64, each ``[n_edges]``.
-        seconds: length of the window.
-    """
+    """Rearrange the items of the edges in place, within blocks, so that tastes meet, in order of time by cluster."""
     who, what, when = edges
 
     def match(number: int, block: slice) -> None:
@@ -170,36 +146,24 @@ def _aligned(a: np.ndarray, b: np.ndarray, kinds: int) -> tuple[np.ndarray, np.n
 class Users:
     """Arrays ``[n_users]``."""
 
-    degree: np.ndarray
-    """int64; their sum is the number of edges."""
-    start: np.ndarray
-    """float32: when the user comes, a share of the window."""
-    life: np.ndarray
-    """float32: for how long it stays."""
-    home: np.ndarray
-    """int16: main taste cluster."""
-    second: np.ndarray
-    """int16: the cluster of a third of its choices, and of most of them after ``switch``."""
-    switch: np.ndarray
-    """float32: when the two change places; 2 (never) for most."""
-    effect: np.ndarray
-    """float32: on the logit of a like."""
+    degree: np.ndarray  # int64; their sum is the number of edges
+    start: np.ndarray  # float32: when the user comes, a share of the window
+    life: np.ndarray  # float32: for how long it stays
+    home: np.ndarray  # int16: main taste cluster
+    second: np.ndarray  # int16: the cluster of a third of its choices, and of most of them after `switch`
+    switch: np.ndarray  # float32: when the two change places; 2 (never) for most
+    effect: np.ndarray  # float32: on the logit of a like
 
 
 @dataclass(frozen=True)
 class Items:
     """Arrays ``[n_items]``."""
 
-    degree: np.ndarray
-    """int64; their sum is the number of edges."""
-    cluster: np.ndarray
-    """int16."""
-    fading: np.ndarray
-    """float32: popularity is ~ exp(-fading * t), t a share of the window."""
-    born: np.ndarray
-    """float32: when the item appears, a share of the window; 0 for most."""
-    effect: np.ndarray
-    """float32: on the logit of a like."""
+    degree: np.ndarray  # int64; their sum is the number of edges
+    cluster: np.ndarray  # int16
+    fading: np.ndarray  # float32: popularity is ~ exp(-fading * t), t a share of the window
+    born: np.ndarray  # float32: when the item appears, a share of the window; 0 for most
+    effect: np.ndarray  # float32: on the logit of a like
 
 
 def make_items(profile: Profile, n_items: int, n_users: int, n_edges: int, seed: int) -> Items:
@@ -236,10 +200,7 @@ def make_users(profile: Profile, n_users: int, items: Items, n_edges: int, seed:
 
 
 def degrees(shape: Degrees, n: int, total: int, partners: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a degree sequence int64 ``[n]`` of the given sum, which is ``n`` or more.
-
-    No degree exceeds the profile's ceiling, or 60% of the ``partners`` that the node can have, by more than one.
-    """
+    """Draw a degree sequence int64 ``[n]`` of the given sum, within the profile's ceiling and 60% of ``partners``."""
     cap = min(int(shape.ceiling * total / n), int(_FULLEST * partners))
     uniform = rng.random(n)
     if shape.family == "lognormal":
@@ -279,15 +240,7 @@ def draw_signs(
     seed: int,
     threads: int,
 ) -> np.ndarray:
-    """Draw the sign of every edge; int8 ``[n_edges]``, 1 or -1.
-
-    logit(like) = c + user + item + taste_effect * A[cluster of user, cluster of item] + like_drift * t, where A is
-    normal noise plus 2 on the diagonal, and c makes the share of likes the profile's.
-
-    Args:
-        edges: users int32, items int32 and seconds since the start of the window int64, each ``[n_edges]``.
-        seconds: length of the window.
-    """
+    """Draw the sign of every edge, int8 ``[n_edges]``, by a logistic model of user, item, tastes and time."""
     who, what, when = edges
     rng = stream(seed, "affinity")
     affinity = ndtri(np.maximum(rng.random((profile.clusters, profile.clusters)), 2.0**-54))

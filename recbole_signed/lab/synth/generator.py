@@ -1,7 +1,4 @@
-"""The generator: from a profile, a number of edges and a seed to arrays of edges.
-
-Every pair occurs once: repeated edges exchange items with edges near them in time, so that all degrees stay.
-"""
+"""The generator: from a profile, a number of edges and a seed to arrays of edges, in which every pair occurs once."""
 
 from __future__ import annotations
 
@@ -43,22 +40,15 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 class SyntheticGraph:
     """Edges in order of time; no pair of a user and an item occurs twice, every user and item occurs."""
 
-    users: np.ndarray
-    """int32 ``[n_edges]``, from 0."""
-    items: np.ndarray
-    """int32 ``[n_edges]``, from 0."""
-    signs: np.ndarray
-    """int8 ``[n_edges]``: 1 like, -1 dislike."""
-    times: np.ndarray
-    """int64 ``[n_edges]``: unix seconds, ascending."""
+    users: np.ndarray  # int32 `[n_edges]`, from 0
+    items: np.ndarray  # int32 `[n_edges]`, from 0
+    signs: np.ndarray  # int8 `[n_edges]`: 1 like, -1 dislike
+    times: np.ndarray  # int64 `[n_edges]`: unix seconds, ascending
     n_users: int
     n_items: int
 
     def __len__(self) -> int:
         return len(self.users)
-
-
-STAGES = ("users and items", "ends of edges", "times", "tastes", "distinct pairs", "signs")
 
 
 def generate(
@@ -69,24 +59,7 @@ def generate(
     threads: int = THREADS,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> SyntheticGraph:
-    """Generate a signed bipartite graph with time.
-
-    Degree sequences are drawn and kept exactly; the ends of the edges are put in order of time, users by when they
-    are active and items by how their popularity drifts, and matched, partly within taste clusters; repeated pairs
-    exchange items; a logistic model of user, item, tastes and time draws the signs. Memory is about 25 bytes an
-    edge at its peak.
-
-    Args:
-        profile: one of :data:`recbole_signed.lab.synth.PROFILES`, or its name.
-        n_edges: numbers of users and items follow from it. :func:`smallest` or more; statistics come near to the
-            profile's from about the size of its data on.
-        seed: the same seed gives the same graph, whatever ``threads`` is; 0 or more.
-        threads: at work at a time.
-        progress: is called with each of :data:`STAGES` as it begins.
-
-    Raises:
-        UsageError: an unknown profile, a negative seed, or a number of edges that is too small or too large.
-    """
+    """Generate a signed bipartite graph with time; the same seed gives the same graph on any number of threads."""
     profile = find_profile(profile) if isinstance(profile, str) else profile
     if not smallest(profile) <= n_edges <= LARGEST:
         raise UsageError(
@@ -130,19 +103,7 @@ def size_of(profile: Profile, n_edges: int) -> tuple[int, int]:
 
 
 def make_distinct(who: np.ndarray, what: np.ndarray, kinds: np.ndarray, seed: int, threads: int) -> None:
-    """Change the items ``what`` int32 ``[n_edges]`` in place until no pair (``who``, ``what``) occurs twice.
-
-    Repeated edges exchange their items with others, of the same kind while that is possible. The few that find no
-    partner, on graphs of a few thousand edges where some users have half of the items, draw an item at random, which
-    changes the degrees of these items.
-
-    Args:
-        who: users int32 ``[n_edges]``.
-        what: items.
-        kinds: taste cluster of each item ``[n_items]``.
-        seed: of the random numbers.
-        threads: at work at a time.
-    """
+    """Exchange items ``what`` int32 ``[n_edges]`` in place until no pair occurs twice, within ``kinds`` if possible."""
     n_items = len(kinds)
     present, repeated = _repeated_edges(who, what, n_items, threads)
     rng = stream(seed, "distinct")

@@ -17,13 +17,10 @@ DAY = 86_400
 class Degrees:
     """Family of a degree sequence: ``floor - 1 + scale * X``, where ``scale`` follows from the number of edges."""
 
-    family: str
-    """``lognormal`` (X = exp(spread * normal)) or ``weibull`` (X = exponential^(1 / spread): a cut-off tail)."""
+    family: str  # `lognormal` (X = exp(spread * normal)) or `weibull` (X = exponential^(1 / spread): a cut-off tail)
     spread: float
-    floor: int
-    """About the smallest degree."""
-    ceiling: float
-    """The largest degree, in multiples of the mean."""
+    floor: int  # about the smallest degree
+    ceiling: float  # the largest degree, in multiples of the mean
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,7 @@ class Target:
 
     value: float
     tolerance: float
-    relative: bool = False
-    """Whether ``tolerance`` is a share of ``value``."""
+    relative: bool = False  # whether `tolerance` is a share of `value`
 
     @property
     def largest_difference(self) -> float:
@@ -50,39 +46,25 @@ class Profile:
     """Parameters of the generator; lengths of time and moments are shares of the window unless they say otherwise."""
 
     name: str
-    source: str
-    """The data that was matched."""
-    user_degree: float
-    """Mean edges of a user; fixes the number of users of a graph of given size."""
+    source: str  # the data that was matched
+    user_degree: float  # mean edges of a user; fixes the number of users of a graph of given size
     items_per_user: float
     user_degrees: Degrees
     item_degrees: Degrees
     like_share: float
-    user_effect: float
-    """Standard deviation of the users' effects on the logit of a like."""
+    user_effect: float  # standard deviation of the users' effects on the logit of a like
     item_effect: float
-    popularity_effect: float
-    """Slope of the logit of a like on the log degree of the item."""
-    clusters: int
-    """Taste clusters of users and items."""
-    taste_exposure: float
-    """Share of the edges that lie within the user's clusters; the rest is chosen by popularity alone."""
-    taste_effect: float
-    """Effect on the logit of the affinity between the clusters of a user and of an item."""
-    taste_drift: float
-    """Share of the users whose main cluster changes, at a moment of their own."""
-    user_life: float
-    """Mean length of the exponential span in which a user is active."""
-    item_drift: float
-    """Standard deviation over items of the rate at which the popularity grows or fades over the window."""
-    item_births: float
-    """Share of the items that appear within the window, at a moment of their own."""
-    like_drift: float
-    """Change of the logit of a like from the start of the window to its end."""
-    start: int
-    """First moment, unix seconds."""
-    days: float
-    """Length of the window."""
+    popularity_effect: float  # slope of the logit of a like on the log degree of the item
+    clusters: int  # taste clusters of users and items
+    taste_exposure: float  # share of edges within the user's clusters; the rest follows popularity
+    taste_effect: float  # effect on the logit of the affinity between the clusters of a user and of an item
+    taste_drift: float  # share of the users whose main cluster changes, at a moment of their own
+    user_life: float  # mean length of the exponential span in which a user is active
+    item_drift: float  # standard deviation over items of the rate at which popularity grows or fades
+    item_births: float  # share of the items that appear within the window, at a moment of their own
+    like_drift: float  # change of the logit of a like from the start of the window to its end
+    start: int  # first moment, unix seconds
+    days: float  # length of the window
     targets: Mapping[str, Target] = field(default_factory=dict)
     """Statistics of the real data, by the names of :func:`recbole_signed.lab.synth.checks.statistics`."""
 
@@ -122,11 +104,7 @@ PROFILES = {name: _profile(name, given) for name, given in read_yaml(Path(__file
 
 
 def find_profile(name: str) -> Profile:
-    """Return the profile of a name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Return the profile of a name."""
     if name not in PROFILES:
         raise UsageError(
             f"there is no profile '{name}'; it must be one of {', '.join(PROFILES)}{ending(name, PROFILES)}"

@@ -44,11 +44,7 @@ class Origin:
 
 
 def check_target(target: Path, how: str, overwrite: bool) -> None:
-    """Refuse, before anything is generated, what :func:`write` would refuse.
-
-    Raises:
-        UsageError: an unknown format, a name that is none, or something in the way.
-    """
+    """Refuse, before anything is generated, what :func:`write` would refuse."""
     if how not in FORMATS:
         raise UsageError(f"--format is '{how}'; it must be one of {', '.join(FORMATS)}{ending(how, FORMATS)}")
     check_name(target.name)
@@ -63,25 +59,7 @@ def write(
     overwrite: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, Any]:
-    """Write the data set folder ``target``, which appears complete or not at all.
-
-    ``inter``: ``NAME.inter`` in order of time, and ``NAME.yaml``; ``npz``: ``NAME.npz`` for :func:`load`. Both with
-    ``dataset.json``. The same graph gives the same bytes.
-
-    Args:
-        graph: what to write.
-        target: its folder, whose name is the data set's.
-        origin: how the graph was made.
-        how: one of :data:`FORMATS`.
-        overwrite: replace a data set that is there.
-        progress: is called with the number of rows written since the last call.
-
-    Returns:
-        The contents of ``dataset.json``.
-
-    Raises:
-        UsageError: as :func:`check_target`.
-    """
+    """Write the data set folder ``target`` whole or not at all, and return the contents of ``dataset.json``."""
     check_target(target, how, overwrite)
     with replacing_folder(target, overwrite=overwrite) as folder:
         if how == "inter":
@@ -99,11 +77,7 @@ def write(
 
 
 def load(path: Path | str) -> SyntheticGraph:
-    """Read the graph of a ``NAME.npz``, or of the data set folder that holds it.
-
-    Raises:
-        UsageError: there is no such file, or it holds something else.
-    """
+    """Read the graph of a ``NAME.npz``, or of the data set folder that holds it."""
     path = Path(path)
     file = path / f"{path.name}.npz" if path.is_dir() else path
     if not file.is_file():

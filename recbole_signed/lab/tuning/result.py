@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from recbole_signed.lab.tuning.space import Space
     from recbole_signed.lab.tuning.study import Tried
 
-_SHOWN = 5
-"""Trials that a reader is shown, the best ones."""
+_SHOWN = 5  # trials that a reader is shown, the best ones
 
 
 @dataclass(frozen=True)
@@ -30,21 +29,16 @@ class Tuning:
     """What came out."""
 
     task: Task
-    start: Mapping[str, Any]
-    """Values that were tried second."""
+    start: Mapping[str, Any]  # values that were tried second
     facts: Facts
     trials: list[Tried]
     best: Tried
-    values: dict[str, Any]
-    """What is in :attr:`file`."""
-    edges: dict[str, str]
-    """Key -> ``lowest`` or ``highest`` of the values that lie on the edge of the space."""
+    values: dict[str, Any]  # what is in `file`
+    edges: dict[str, str]  # key -> `lowest` or `highest` of the values that lie on the edge of the space
     file: Path
     database: Path
-    n_new: int
-    """Trials that this call ran."""
-    exhausted: bool
-    """Whether every point of the space was tried before the trials were used up."""
+    n_new: int  # trials that this call ran
+    exhausted: bool  # whether every point of the space was tried before the trials were used up
     seconds: float
 
     def __str__(self) -> str:
@@ -68,7 +62,7 @@ class Tuning:
             "seed": self.facts.seed,
             "metric": self.facts.metric,
             "bigger_is_better": self.facts.bigger,
-            "best": self.best.as_dict(),
+            "best": dict(vars(self.best)),
             "default_value": self.default.value if self.default is not None else None,
             "values": self.values,
             "edges": self.edges,
@@ -78,7 +72,7 @@ class Tuning:
             "new_trials": self.n_new,
             "exhausted": self.exhausted,
             "seconds": round(self.seconds, 3),
-            "trials": [each.as_dict() for each in self.trials],
+            "trials": [dict(vars(each)) for each in self.trials],
         }
 
 
@@ -90,11 +84,7 @@ def best_of(tried: Sequence[Tried], bigger: bool) -> Tried | None:
 
 
 def best_trial(tried: Sequence[Tried], facts: Facts, folder: Path) -> Tried:
-    """Return the best trial.
-
-    Raises:
-        UsageError: none came to its end; ``folder`` has the logs.
-    """
+    """Return the best trial."""
     best = best_of(tried, facts.bigger)
     if best is None:
         reasons = [each.about.get("reason") for each in tried if each.about.get("reason")]
@@ -193,7 +183,7 @@ def tuning_table(tuning: Tuning) -> Table:
             each.number,
             f"{each.value:.4f}",
             f"{each.about.get('fit_seconds', each.seconds) or 0.0:.1f}",
-            "default configuration" if each.is_default else _short(each.values),
+            "default configuration" if each.is_default else " ".join(map(as_word, each.values, each.values.values())),
         )
         for each in shown
     ]
@@ -212,7 +202,3 @@ def tuning_table(tuning: Tuning) -> Table:
         (*notes, f"written: {tuning.file}"),
         head=(Header("Trial"),),
     )
-
-
-def _short(values: Mapping[str, Any]) -> str:
-    return " ".join(as_word(key, value) for key, value in values.items())

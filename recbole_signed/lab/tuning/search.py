@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed import __version__
-from recbole_signed.errors import MissingExtraError, UsageError, argument, ending, raised_by_sigterm
+from recbole_signed.errors import UsageError, argument, ending, raised_by_sigterm
 from recbole_signed.evaluation.sign_aware_metrics import gamma_of
 from recbole_signed.files import DirectoryLock, path_of, replace_text
 from recbole_signed.lab.tuning.result import Tuning, best_of, best_trial, chosen_values, tuned_yaml
@@ -68,11 +68,8 @@ def tune(
     started = time.perf_counter()
     plan = plan or Plan()
     plan.check()
-    try:
-        from recbole_signed.lab.tuning.space import Space
-        from recbole_signed.lab.tuning.study import Study
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("tuning", "tune") from error
+    from recbole_signed.lab.tuning.study import Space, Study
+
     if plan.keys.keys() & (overrides or {}):
         raise UsageError(
             f"{argument('budget')} is the training_budget of each trial, which is set as well; give one of the two."
@@ -180,7 +177,8 @@ def tune_table(
     for section in sections or spec.datasets:
         for cell in spec.planned_rows(section):
             takes_over = isinstance(cell.tuned, Mapping)  # what was chosen on other data
-            has_space = space_file(cell.model).is_file() or _is_sign_aware(cell)
+            gamma = gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma"))
+            has_space = space_file(cell.model).is_file() or gamma > 0  # then of the dislike aversion, see `Space.of`
             if cell.tuned and not takes_over and has_space:
                 first = wanted.setdefault((_name(cell) or cell.dataset, cell.model), cell)
                 if _fixed(first, plan) != _fixed(cell, plan):
@@ -202,11 +200,6 @@ def _fixed(cell: PlannedRow, plan: Plan) -> dict[str, Any]:
     return {key: value for key, value in cell.settings.items() if key not in left_out}
 
 
-def _is_sign_aware(cell: PlannedRow) -> bool:
-    """Whether the dislike aversion of any model is tuned, see :meth:`~.space.Space.of`."""
-    return gamma_of(str(cell.settings.get("valid_metric")), cell.settings.get("signed_gamma")) > 0
-
-
 def _name(cell: PlannedRow) -> str | None:
     return cell.tuned if isinstance(cell.tuned, str) else None
 
@@ -219,24 +212,19 @@ class _Trial:
     curve: list[list[float]] = field(default_factory=list)
 
 
+@dataclass
 class _Search:
     """Hands trials to workers and takes in what they say."""
 
-    def __init__(
-        self,
-        study: Study,
-        workers: Jobs,
-        task: Task,
-        facts: Facts,
-        halving: Halving,
-        show: Callable[[list[Tried]], None],
-    ) -> None:
-        self.study, self.workers, self.task, self.facts = study, workers, task, facts
-        self.halving, self.show = halving, show
-        self._n_started = 0
-        self._ready: set[Job] = set()
-        self.exhausted = False
-        """Whether all points of the space were tried."""
+    study: Study
+    workers: Jobs
+    task: Task
+    facts: Facts
+    halving: Halving
+    show: Callable[[list[Tried]], None]
+    exhausted: bool = False  # whether all points of the space were tried
+    _n_started: int = 0
+    _ready: set[Job] = field(default_factory=set)
 
     def run(self, trials: int, timeout: float | None) -> None:
         """Run until there are so many trials, or no new one may begin."""

@@ -22,12 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.plugin.ranges import Interval, Listed, Words
@@ -35,10 +30,8 @@ from recbole_signed.ssf.search import SIGN_AWARE_AVERSIONS
 from recbole_signed.yaml_spec import read_yaml
 
 KINDS = ("uniform", "log_uniform", "int", "log_int")
-EDGE = 0.05
-"""Share of a range at each of its ends that counts as its edge."""
-_DIGITS, _DECIMALS = 4, 10
-"""Significant digits of a tried number, decimals of one with a step: what is written is what was tried, and short."""
+EDGE = 0.05  # share of a range at each of its ends that counts as its edge
+_DIGITS, _DECIMALS = 4, 10  # significant digits of a tried number, decimals of one with a step
 
 Range = FloatDistribution | IntDistribution
 Parameter = CategoricalDistribution | Range
@@ -53,11 +46,7 @@ class Space:
 
     @classmethod
     def read(cls, path: Path) -> Space:
-        """Read a space's file.
-
-        Raises:
-            UsageError: no such file, nothing in it, or a line that says no list and no range.
-        """
+        """Read a space's file."""
         content = read_yaml(path)
         if not content:
             raise UsageError(f"{path} has no key to tune.")
@@ -65,11 +54,7 @@ class Space:
 
     @classmethod
     def of(cls, path: Path, *, sign_aware: bool) -> Space:
-        """Read a model's own space; for a sign-aware metric with the dislike aversions that SSF tries, file or not.
-
-        Raises:
-            UsageError: as :meth:`read`, or there is no such file.
-        """
+        """Read a model's own space; for a sign-aware metric with the dislike aversions that SSF tries, file or not."""
         if not sign_aware:
             return cls.read(path)
         own = cls.read(path).parameters if path.is_file() else {}
@@ -89,18 +74,7 @@ class Space:
         judging: Iterable[str],
         ranges: Mapping[str, Interval | Words | Listed] | None = None,
     ) -> None:
-        """See that each key is one of the model's, with values of its kind.
-
-        Args:
-            model: the model's name, for the messages.
-            defaults: key -> default of every key that a run of the model has.
-            judging: keys that decide how a trial is judged.
-            ranges: key -> the values that it may have.
-
-        Raises:
-            UsageError: a key that the model does not have, that judges, or that has values of another kind or out of
-                the range.
-        """
+        """See that each key is one of the model's, does not judge trials, and has values of its kind and range."""
         for key, each in self.parameters.items():
             if key in judging:
                 raise UsageError(f"{self.path}: '{key}' decides how trials are judged, so it can't be tuned.")
@@ -108,7 +82,8 @@ class Space:
                 known = [name for name in defaults if name not in judging]
                 raise UsageError(f"{self.path}: {model} has no key '{key}'{ending(key, known)}")
             kind, declared = _kind(defaults[key]), (ranges or {}).get(key)
-            for value in _examples(each):
+            # whose kind and range are those of all
+            for value in _choices(each) if isinstance(each, CategoricalDistribution) else (each.low, each.high):
                 said = f"{self.path}: '{key}' has the value {value!r}; it must be"
                 if kind and _kind(value) != kind:
                     raise UsageError(f"{said} {kind} (the default of {model} is {defaults[key]!r}).")
@@ -143,11 +118,7 @@ class Space:
         return {key: _decoded(each, params[key]) for key, each in self.parameters.items()}
 
     def edges(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Return key -> ``lowest`` or ``highest`` of the values on an edge, beyond which better ones may lie.
-
-        The edge of a range is a twentieth of it at each end. Zero is no edge: it leaves a term out, and nothing lies
-        beyond it.
-        """
+        """Return key -> ``lowest`` or ``highest`` of values in the outer twentieths of their range; zero is no edge."""
         inside = {key: each for key, each in self.parameters.items() if self.contains(key, values.get(key))}
         return {key: edge for key, each in inside.items() if (edge := _edge(each, values[key]))}
 
@@ -158,11 +129,6 @@ class Space:
 
 def _choices(each: CategoricalDistribution) -> list[Any]:
     return [json.loads(str(choice)) for choice in each.choices]
-
-
-def _examples(each: Parameter) -> list[Any]:
-    """Return values whose kind and range are those of all."""
-    return _choices(each) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
 
 
 def _coded(each: Parameter, value: Any) -> Any:

@@ -1,7 +1,6 @@
 """The trials of a tuning in an SQLite file, through Optuna: its plan, what was tried, what comes next.
 
-A trial is drawn in memory and written as a whole when it ends. So whatever happens to the process, the file has the
-trials that ended, and the draws go on from there. Needs the extra ``tune``.
+A trial is written as a whole when it ends, so an interrupted tuning goes on from those that ended.
 """
 
 from __future__ import annotations
@@ -14,48 +13,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.samplers import TPESampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import DatabaseError
+from recbole_signed.errors import MissingExtraError, UsageError, argument
 
-from recbole_signed.errors import UsageError, argument
+try:
+    import optuna
+    from optuna.samplers import TPESampler
+    from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy.exc import DatabaseError
+except ModuleNotFoundError as error:
+    raise MissingExtraError("tuning", "tune") from error
+
 from recbole_signed.files import is_plain_name
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.plugin.assignments import TUNED
 
-RANDOM_TRIALS = 5
-"""Trials before the sampler (TPE) learns from what it has seen."""
+RANDOM_TRIALS = 5  # trials before the sampler (TPE) learns from what it has seen
 
-_DRAWS = 20
-"""Draws of values until there are some that were not tried yet; then one of the rest of a finite space is tried."""
-_DEFAULT, _START = "default", "kept"
-"""Marks of the first two trials, which are never pruned."""
+_DRAWS = 20  # draws until there are values that were not tried; then one of the rest of a finite space is
+_DEFAULT, _START = "default", "kept"  # marks of the first two trials, which are never pruned
 _VALUES, _ABOUT = "values", "about"
 
-TRIALS = 50
-"""Default number of trials."""
+TRIALS = 50  # default number of trials
 
-REDUCTION = 3
-"""One in so many trials goes on from a rung."""
+REDUCTION = 3  # one in so many trials goes on from a rung
 
-RUNGS = (0.25, 0.5)
-"""Shares of the budget at which trials are compared."""
+RUNGS = (0.25, 0.5)  # shares of the budget at which trials are compared
 
-MIN_STEPS = 1500
-"""Default number of optimiser steps before which no trial is given up: some models rank by popularity for hundreds of
-steps before they learn anything else."""
+MIN_STEPS = 1500  # default of optimiser steps before which no trial is given up: some rank by popularity first
 
 
 @dataclass(frozen=True)
 class Asked:
     """A trial that is to be run."""
 
-    values: dict[str, Any]
-    """RecBole keys; none for the default configuration."""
-    kind: str
-    """``default``, ``kept`` (the start), or nothing."""
+    values: dict[str, Any]  # RecBole keys; none for the default configuration
+    kind: str  # `default`, `kept` (the start), or nothing
     trial: Trial
 
     @property
@@ -68,20 +61,13 @@ class Asked:
 class Tried:
     """A trial that has ended."""
 
-    number: int
-    """Its place among the trials, from 0: the default configuration."""
-    state: str
-    """``complete``, ``pruned`` or ``fail``."""
+    number: int  # its place among the trials, from 0: the default configuration
+    state: str  # `complete`, `pruned` or `fail`
     is_default: bool
     values: dict[str, Any]
     value: float | None
     seconds: float | None
-    about: dict[str, Any]
-    """What else was kept: ``epochs``, ``stopped_by``, ``curve``, or the ``reason`` of a failure."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the trial as JSON can hold it."""
-        return {**vars(self)}
+    about: dict[str, Any]  # what else was kept: `epochs`, `stopped_by`, `curve`, or the `reason` of a failure
 
 
 class Study:
@@ -97,21 +83,7 @@ class Study:
         seed: int,
         start: Mapping[str, Any] | None = None,
     ) -> None:
-        """Open a study, or begin one, whose first trial will be the default configuration.
-
-        Args:
-            file: the SQLite file; it may hold other studies.
-            name: name of the study; equal questions have equal names.
-            space: what is tried.
-            defaults: the model's own values.
-            bigger: whether larger scores are better.
-            seed: seed of the sampler.
-            start: values of the second trial; what it does not name is as in the defaults. Like the default, it is
-                never pruned.
-
-        Raises:
-            UsageError: ``start`` is not a point of the space, or the file is no study that can be read and written.
-        """
+        """Open a study, or begin one, whose first trial is the default configuration and the second ``start``."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self._seed, self._toward = space, seed, 1.0 if bigger else -1.0
         direction = StudyDirection.MAXIMIZE if bigger else StudyDirection.MINIMIZE
@@ -171,16 +143,7 @@ class Study:
         return [each for each in trials if each.state == TrialState.RUNNING or _ABOUT in each.user_attrs]
 
     def report(self, asked: Asked, best: float, rung: int) -> bool:
-        """Keep the best score of a trial under way at the rungs that it has reached; return whether to go on with it.
-
-        It goes on if it is among the best third (:data:`~recbole_signed.lab.tuning.study.REDUCTION`) of the trials that
-        have reached the rung so far, or one of the first two to do so. The default and the start always do.
-
-        Args:
-            asked: the trial.
-            best: its best score so far.
-            rung: the number of rungs that it has reached.
-        """
+        """Keep the best score of a trial at the rungs that it has reached; return whether it goes on."""
         number = asked.trial.number
         reached = self._study.get_trials(deepcopy=False)[number].intermediate_values
         new = range(len(reached) + 1, rung + 1)
@@ -280,11 +243,7 @@ class Plan:
         return {} if self.budget is None else {"training_budget": self.budget}
 
     def check(self) -> None:
-        """Refuse numbers and names that make no sense.
-
-        Raises:
-            UsageError: names the first one.
-        """
+        """Refuse numbers and names that make no sense."""
         for name, value, least in (
             ("trials", self.trials, 1),
             ("jobs", self.jobs, 1),
@@ -301,19 +260,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Halving:
-    """When trials are compared: at some shares of the budget only the best third of them goes on.
+    """When trials are compared: at shares of the budget only the best third goes on (ASHA, Li et al., MLSys 2020)."""
 
-    Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar. "A System for Massively Parallel
-    Hyperparameter Tuning" (ASHA). MLSys 2020. https://arxiv.org/abs/1810.05934
-    """
-
-    cpu_seconds: float = 0.0
-    """``training_budget`` of a trial; 0: none."""
-    max_steps: int = 0
-    """``max_steps`` of a trial; 0: none. Of two limits the one that is nearer counts."""
-    min_steps: int = MIN_STEPS
-    """Steps before which no trial is given up; without any limit, also the first rung, and each further one is at
-    twice the steps."""
+    cpu_seconds: float = 0.0  # `training_budget` of a trial; 0: none
+    max_steps: int = 0  # `max_steps` of a trial; 0: none. Of two limits the one that is nearer counts
+    min_steps: int = MIN_STEPS  # before which no trial is given up; without limits the first rung, the next at twice it
 
     def rung(self, steps: int, cpu_seconds: float) -> int:
         """Return how many rungs a trial has reached."""
@@ -327,10 +278,5 @@ class Halving:
 
 
 def survives(ahead: int, reached: int) -> bool:
-    """Whether a trial goes on from a rung.
-
-    Args:
-        ahead: trials with a better score there.
-        reached: trials that have reached it, this one included.
-    """
+    """Whether a trial goes on from a rung that ``reached`` trials have reached, ``ahead`` with a better score."""
     return reached < REDUCTION or ahead < reached // REDUCTION

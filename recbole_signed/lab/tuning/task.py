@@ -1,9 +1,7 @@
 """What is tuned, and the processes that try values: each reads the data once, then runs a trial after the other.
 
-Messages are mappings. To a process: ``{"values": ...}`` for each trial, ``{"go": True}`` or
-``{"go": False}`` (the trial is pruned) in answer to each score. From it: ``{"ready": True}``,
-``{"score": (epoch, value), "steps": ..., "cpu_seconds": ...}`` after each validation, and at a trial's end ``{"row":
-...}``, ``{"pruned": True}`` or ``{"failed": "why"}``.
+To a process: ``values`` of a trial, ``go`` after a score. From it: ``ready``, ``score``, then ``row``, ``pruned`` or
+``failed``.
 """
 
 from __future__ import annotations
@@ -33,19 +31,11 @@ from recbole_signed.runs.provenance import config_hash, data_version
 from recbole_signed.runs.runner import DataCache, Validated
 from recbole_signed.yaml_spec import read_yaml
 
-DECIMALS = 6
-"""Default ``metric_decimal_place`` of trials: RecBole's 4 makes many of them look equal."""
+DECIMALS = 6  # default `metric_decimal_place` of trials: RecBole's 4 makes many of them look equal
 
 _HOW_TO_TRAIN = (
-    "dislike_aversion",
-    "verdict_smoothing",
-    "weight_decay",
-    "n_negatives",
-    "negative_exponent",
-    "lr_milestones",
-    "lr_gamma",
-    "neutral_weight",
-    "sift_positives",
+    *("dislike_aversion", "verdict_smoothing", "weight_decay", "n_negatives", "negative_exponent", "lr_milestones"),
+    *("lr_gamma", "neutral_weight", "sift_positives"),
 )
 """Keys without a default that a model's training or its graph reads, so that they can be tuned."""
 
@@ -57,49 +47,32 @@ class Task:
     model: str
     dataset: str
     config_files: tuple[str, ...] = ()
-    settings: Mapping[str, Any] | None = None
-    """Keys above the files."""
+    settings: Mapping[str, Any] | None = None  # keys above the files
     seed: int | None = None
 
     def run(
         self, values: Mapping[str, Any], cache: DataCache, on_validation: Callable[[Validated], None] | None = None
     ) -> RunRow:
         """Run the task once with some values; the test part is not looked at."""
-        return run(
-            self.model,
-            self.dataset,
-            self.config_files,
-            {"metric_decimal_place": DECIMALS, **(self.settings or {}), **values},
-            self.seed,
-            save=False,
-            test=False,
-            cache=cache,
-            on_validation=on_validation,
-        )
+        settings = {"metric_decimal_place": DECIMALS, **(self.settings or {}), **values}
+        asked = (self.model, self.dataset, self.config_files, settings, self.seed)
+        return run(*asked, save=False, test=False, cache=cache, on_validation=on_validation)
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a task comes to, once RecBole has read its configuration."""
 
-    defaults: dict[str, Any]
-    """Key -> value of every key that a run of the model has."""
-    judging: frozenset[str]
-    """Keys that decide what is read, how it is split and how trials are judged."""
-    fixed: dict[str, Any]
-    """Keys that the user gave, in files or by themselves."""
-    model_keys: frozenset[str]
-    """Keys of the model's own default yaml; in a search also those that its space varies."""
-    ranges: Mapping[str, Interval | Words | Listed]
-    """Key -> the values that it may have."""
+    defaults: dict[str, Any]  # key -> value of every key that a run of the model has
+    judging: frozenset[str]  # keys that decide what is read, how it is split and how trials are judged
+    fixed: dict[str, Any]  # keys that the user gave, in files or by themselves
+    model_keys: frozenset[str]  # keys of the model's own default yaml; in a search also those that its space varies
+    ranges: Mapping[str, Interval | Words | Listed]  # key -> the values that it may have
     seed: int
     metric: str
-    bigger: bool
-    """Whether a larger value of the metric is the better one."""
-    sign_aware: bool
-    """Whether a held-out dislike in the list costs something by the metric."""
-    split: Any
-    """See :func:`~recbole_signed.plugin.split_of`."""
+    bigger: bool  # whether a larger value of the metric is the better one
+    sign_aware: bool  # whether a held-out dislike in the list costs something by the metric
+    split: Any  # see `recbole_signed.plugin.split_of`
     protocol: str
     config_hash: str
     data_sha256: str
@@ -107,11 +80,7 @@ class Facts:
 
 
 def facts_of(task: Task) -> Facts:
-    """Read the configuration of a task, and no data but for its checksum.
-
-    Raises:
-        UsageError: as :func:`recbole_signed.plugin.make_config`, or nothing is validated.
-    """
+    """Read the configuration of a task, and no data but for its checksum."""
     config = make_config(task.model, task.dataset, task.config_files, task.settings, task.seed)
     if config["eval_step"] <= 0:
         raise UsageError(f"eval_step is {config['eval_step']}, so nothing is validated; tuning needs 1 or more.")

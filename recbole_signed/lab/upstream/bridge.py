@@ -1,9 +1,7 @@
 """How an exported model finds dislikes in stock RecBole, which knows none, and makes its batches.
 
-The exporter puts the methods of :class:`StockRecommender` (and of :class:`StockBatchRecommender`, where a model asks
-for batches of its own) in the place of those of the same name of ``SignedRecommender``, those of
-:class:`StockSequentialRecommender` in the place of ``SignedSequentialRecommender``'s, and copies what else they use
-from this module. So all of it must do without this package's data set, trainer and loader, and without ``super()``.
+The exporter puts these classes' methods in the place of those of ``SignedRecommender``, so they must do without this
+package's data set, trainer and loader, and without ``super()``.
 """
 
 from __future__ import annotations

@@ -16,23 +16,14 @@ from recbole_signed.lab.upstream.python38 import BACKPORTS
 class Bundle:
     """The parts of a file, before they are put together."""
 
-    imports: list[str] = field(default_factory=list)
-    """Import statements."""
+    imports: list[str] = field(default_factory=list)  # import statements
     sections: list[tuple[str, str]] = field(default_factory=list)
     """What the code of a module is about, and the code; the model's own module last."""
-    postponed: bool = False
-    """Whether hints must not be evaluated (``from __future__ import annotations``)."""
+    postponed: bool = False  # whether hints must not be evaluated (`from __future__ import annotations`)
 
 
 class Bundler:
-    """Puts the definitions that a model uses together.
-
-    The code stays as it is written, but for hints of types, arguments that Python 3.8 does not know, and names that two
-    modules use for different things.
-
-    Raises:
-        UsageError: see :class:`~recbole_signed.lab.upstream.follow.Followed`.
-    """
+    """Puts the definitions that a model uses together, changed only for hints, Python 3.8 and clashes of names."""
 
     def __init__(self, module: str, model: str, recipe: ExportRecipe) -> None:
         self.used = Followed(module, model, recipe)

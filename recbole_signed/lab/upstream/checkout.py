@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
@@ -15,42 +14,17 @@ GUIDE = "docs/source/user_guide/model_intro.rst"
 LIST = "asset/model_list.json"
 
 
-@dataclass(frozen=True)
 class Kind:
-    """A kind of RecBole's models, and where those are."""
+    """A kind of RecBole's models, ``general`` or ``sequential``, and where those are in a checkout."""
 
-    name: str
-    """``general`` or ``sequential``."""
-
-    @property
-    def package(self) -> str:
-        """The package of their modules."""
-        return f"recbole.model.{self.name}_recommender"
-
-    @property
-    def folder(self) -> str:
-        """Its folder in a checkout."""
-        return self.package.replace(".", "/")
-
-    @property
-    def init(self) -> str:
-        """The file with their imports."""
-        return f"{self.folder}/__init__.py"
-
-    @property
-    def api(self) -> str:
-        """The list of their API pages."""
-        return f"docs/source/recbole/{self.package}.rst"
-
-    @property
-    def guide(self) -> str:
-        """The folder of their pages in the user guide."""
-        return f"docs/source/user_guide/model/{self.name}"
-
-    @property
-    def tests(self) -> str:
-        """The class of their tests."""
-        return f"Test{self.name.title()}Recommender"
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.package = f"recbole.model.{name}_recommender"
+        self.folder = self.package.replace(".", "/")
+        self.init = f"{self.folder}/__init__.py"  # the file with their imports
+        self.api = f"docs/source/recbole/{self.package}.rst"  # the list of their API pages
+        self.guide = f"docs/source/user_guide/model/{name}"  # the folder of their pages in the user guide
+        self.tests = f"Test{name.title()}Recommender"  # the class of their tests
 
 
 GENERAL, SEQUENTIAL = Kind("general"), Kind("sequential")
@@ -62,17 +36,7 @@ def is_checkout(folder: Path) -> bool:
 
 
 def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
-    """Put ``text`` where it belongs in a file of the checkout; return False where the file is not there.
-
-    Args:
-        folder: the checkout.
-        path: of the file in it.
-        text: the lines.
-        kind: of the model that they are about.
-
-    Raises:
-        UsageError: the file does not look as RecBole's does.
-    """
+    """Put ``text`` where it belongs in a file of the checkout; return False where the file is not there."""
     file = folder / path
     if not file.is_file():
         return False

@@ -7,9 +7,8 @@ import importlib
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.lab.upstream import checkout, pages, python38
@@ -29,35 +28,15 @@ class Exported:
 
     model: str
     folder: str
-    into_checkout: bool
-    """Whether lines went into the files of a RecBole checkout."""
-    files: list[str]
-    """Paths below the folder, the model file first."""
-    lines: int
-    """Lines of the model file."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return asdict(self)
+    into_checkout: bool  # whether lines went into the files of a RecBole checkout
+    files: list[str]  # paths below the folder, the model file first
+    lines: int  # lines of the model file
 
 
 def upstream(
     model: str, folder: Path | str, *, author: str | None = None, email: str | None = None, overwrite: bool = False
 ) -> Exported:
-    """Write a model in RecBole's conventions, with all that belongs to it.
-
-    Args:
-        model: its name, in any case.
-        folder: a RecBole checkout, whose lists and tests get their lines too; or a folder, made where it is missing,
-            in which these lines lie under ``insert/``.
-        author: for the head of the file; git's user.name where it is not given.
-        email: the same, user.email.
-        overwrite: replace a model file of that name.
-
-    Raises:
-        UsageError: there is no such model, it can't be exported, or the file exists.
-        MissingExtraError: black or vermin is not installed.
-    """
+    """Write a model in RecBole's conventions, with all that belongs to it."""
     folder = Path(folder)
     entry = _entry(model)
     recipe = recipe_of(entry.name)
@@ -76,7 +55,8 @@ def upstream(
     what = Description.of(bundler.used.sources[entry.module], name, dropped)
     text = model_text(bundler.bundle(), what, _head(author, email, today), dropped)
     python38.check(text, f"{lower}.py")
-    defaults = _defaults(entry)
+    file = default_file(entry.name)  # of a model, or of the one that it extends
+    defaults = "" if file is None else file.read_text(encoding="utf-8")
     yaml = pages.properties(defaults, recipe, kind)
     whole = {
         f"{kind.folder}/{lower}.py": (text, "the model"),
@@ -163,12 +143,6 @@ def _entry(model: str) -> registry.ModelEntry:
     if model.lower() in stock:
         raise UsageError(f"{model} is RecBole's own model already.")
     raise registry.unknown_model(model, known)
-
-
-def _defaults(entry: registry.ModelEntry) -> str:
-    """Return the default yaml of a model, or of the one that it extends."""
-    file = default_file(entry.name)
-    return "" if file is None else file.read_text(encoding="utf-8")
 
 
 def _notes(entry: registry.ModelEntry, yaml: str, recipe: ExportRecipe, text: str, kind: checkout.Kind) -> list[str]:

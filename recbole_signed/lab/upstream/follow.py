@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,37 +15,21 @@ from recbole_signed.plugin.facts import ModelFacts, facts_of, lineage
 from recbole_signed.yaml_spec import read_yaml
 
 LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm", "threadpoolctl"})
-"""What an exported file may import beside the standard library: what RecBole itself needs, threadpoolctl through
-scikit-learn."""
+"""What an exported file may import beside the standard library: RecBole's own requirements."""
 
 BASE = Symbol("recbole_signed.model.abstract_recommender", "SignedRecommender")
-STOCK = Symbol("recbole_signed.lab.upstream.bridge", "StockRecommender")
-"""Whose methods take the place of those of BASE."""
+STOCK = Symbol("recbole_signed.lab.upstream.bridge", "StockRecommender")  # whose methods replace those of BASE
 SEQUENCES = Symbol(BASE.module, "SignedSequentialRecommender")
-STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")
-"""The same of sequential models."""
-BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}
-"""What a class of the bridge stands for."""
-STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")
-"""Whose methods take theirs, where the model sets ``batches``."""
+STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")  # the same of sequential models
+BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}  # what a class of the bridge stands for
+STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")  # whose methods replace theirs, for `batches`
 BUILTINS = {Symbol("recbole_signed.errors", "UsageError"): "ValueError"}
 
 _Functions = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Followed:
-    """The definitions that a model needs, and what it imports from elsewhere.
-
-    Only what is used is kept: functions and classes that something refers to and, of classes that stand on no class
-    from elsewhere, the methods whose names occur.
-
-    Attributes:
-        kept: the definitions.
-        external: local name -> what it stands for, of what is imported.
-
-    Raises:
-        UsageError: something that is used can't be copied, or is not among RecBole's own requirements.
-    """
+    """The definitions that a model needs (``kept``), and what it imports (``external``: local name -> origin)."""
 
     def __init__(self, module: str, model: str, recipe: ExportRecipe) -> None:
         self.sources = Sources({"recbole_signed", module.partition(".")[0]})
@@ -158,7 +143,7 @@ class Followed:
             # of the model, or of a base that it has it from; or what gives a class its facts
             if not stays and name in (*self.recipe.methods, "__init_subclass__"):
                 dropped = True
-            if stays and isinstance(member, _Functions) and not _is_special(member.name):
+            if stays and isinstance(member, _Functions) and not re.fullmatch("__.*__", member.name):
                 dropped = member.name not in self.mentioned
             if overriding and position == 0:
                 dropped = True  # its docstring is that of the stock class
@@ -232,12 +217,7 @@ def _member_name(member: ast.stmt) -> str:
     return target.id if isinstance(target, ast.Name) else ""
 
 
-def _is_special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
-ALL_IN_ONE_BATCH = 1_000_000_000
-"""``train_batch_size`` for one batch of all likes: stock RecBole does not read 0 as that."""
+ALL_IN_ONE_BATCH = 1_000_000_000  # `train_batch_size` for one batch of all likes: stock RecBole does not read 0 as that
 
 TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget", "max_steps", "eval_every_steps")
 """Keys of ``SignedTrainer`` that RecBole's trainer does not read."""
@@ -250,18 +230,12 @@ METADATA = ("trainer_class", "parameter_ranges", "reads", *(each.name for each i
 class ExportRecipe:
     """What is left out of one model, and what of it is told to the reader."""
 
-    methods: tuple[str, ...] = ()
-    """Methods that only a trainer or a loader of this package can call."""
-    attributes: tuple[str, ...] = ()
-    """Attributes set in ``__init__`` for these methods."""
-    keys: tuple[str, ...] = ()
-    """Their keys in the yaml."""
-    rewordings: dict[str, str] = field(default_factory=dict)
-    """What is said otherwise in the yaml's comments, where they speak of what is left out."""
-    note: str = ""
-    """Paragraph for the note beside the export."""
-    refusal: str = ""
-    """Why the model can't be exported; one sentence."""
+    methods: tuple[str, ...] = ()  # methods that only a trainer or a loader of this package can call
+    attributes: tuple[str, ...] = ()  # attributes set in `__init__` for these methods
+    keys: tuple[str, ...] = ()  # their keys in the yaml
+    rewordings: dict[str, str] = field(default_factory=dict)  # what the yaml's comments say instead of what is left out
+    note: str = ""  # paragraph for the note beside the export
+    refusal: str = ""  # why the model can't be exported; one sentence
 
 
 def recipe_of(model: str) -> ExportRecipe:

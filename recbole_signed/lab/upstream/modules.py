@@ -1,7 +1,4 @@
-"""Source files of this package (and of one that brings a model), read without importing them, and changed.
-
-Changes are made on the concrete syntax tree, so that comments and layout survive.
-"""
+"""Source files read without importing them, and changed on the concrete syntax tree, so that comments survive."""
 
 from __future__ import annotations
 
@@ -47,20 +44,14 @@ class SourceModule:
 
     name: str
     path: Path
-    lines: list[str]
-    """With their ends."""
+    lines: list[str]  # with their ends
     tree: ast.Module
-    definitions: dict[str, ast.stmt] = field(default_factory=dict)
-    """The statement that defines a name."""
+    definitions: dict[str, ast.stmt] = field(default_factory=dict)  # the statement that defines a name
     imports: dict[str, Import] = field(default_factory=dict)
 
     @classmethod
     def read(cls, name: str) -> SourceModule:
-        """Find and parse a module by its dotted name.
-
-        Raises:
-            UsageError: it has no source file.
-        """
+        """Find and parse a module by its dotted name."""
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             raise UsageError(f"the module {name} has no source file to export.")
@@ -92,15 +83,10 @@ class SourceModule:
                 self.imports[alias.asname or alias.name] = Import(statement.module or "", alias.name, statement.lineno)
         elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             self.definitions[statement.name] = statement
-        elif not _only_for_type_checkers(statement):
+        elif not (isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")):
             for node in ast.walk(statement):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     self.definitions[node.id] = statement
-
-    @property
-    def is_package(self) -> bool:
-        """Whether it is the ``__init__`` of a package."""
-        return self.path.name == "__init__.py"
 
     def text(self, first: int, last: int, without: Iterable[ast.stmt] = ()) -> str:
         """Return the lines from ``first`` up to ``last``, from 0, without those of some statements."""
@@ -108,13 +94,10 @@ class SourceModule:
         return "".join(self.lines[line] for line in range(first, last) if line not in left_out)
 
     def lines_of(self, node: ast.stmt) -> tuple[int, int]:
-        """Return the first line of a statement, from 0, and the one after its last.
-
-        Its decorators and the comment right above it are among them.
-        """
+        """Return a statement's first line, from 0, and the one after its last, decorators and comment included."""
         decorators = getattr(node, "decorator_list", [])
         first = min([node.lineno, *(each.lineno for each in decorators)]) - 1
-        while first and self.lines[first - 1].lstrip().startswith("#") and not _is_heading(self.lines[first - 1]):
+        while first and re.match(r"\s*#(?! ----)", self.lines[first - 1]):  # a heading is no comment on it
             first -= 1
         assert node.end_lineno is not None
         return first, node.end_lineno
@@ -134,14 +117,6 @@ class SourceModule:
         return (ast.get_docstring(self.tree) or "").partition("\n")[0]
 
 
-def _is_heading(line: str) -> bool:
-    return line.strip().startswith("# ----")
-
-
-def _only_for_type_checkers(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
-
-
 class Sources:
     """The modules of the packages whose code is copied, read when they are first asked for."""
 
@@ -159,11 +134,7 @@ class Sources:
         return self._modules[name]
 
     def resolve(self, module: SourceModule, name: str) -> Symbol | Import | None:
-        """Return what a top-level name of ``module`` is, through re-exports; None: a builtin, or nothing.
-
-        Raises:
-            UsageError: it is a whole module of these packages, which can't be copied.
-        """
+        """Return what a top-level name of ``module`` is, through re-exports; None: a builtin, or nothing."""
         if name in module.definitions:
             return Symbol(module.name, name)
         found = module.imports.get(name)
@@ -190,14 +161,7 @@ def global_names(text: str) -> frozenset[str]:
 
 
 def changed(text: str, names: Mapping[str, str], new: str = "", field_hint: Callable[[str], str] | None = None) -> str:
-    """Return a statement as it is exported: without hints of types, for Python 3.8, with other names.
-
-    Args:
-        text: the statement, with comments above and below it; it may be indented.
-        names: what the names of its module are called in the exported file.
-        new: the name of the function or class itself; unchanged if empty.
-        field_hint: what the hint of a dataclass' field becomes, which can't be left out; None in other classes.
-    """
+    """Return a statement as it is exported: without hints of types, for Python 3.8, with other names."""
     plain = textwrap.dedent(text)
     indent = " " * (len(text) - len(text.lstrip()) if plain != text else 0)
     tree = MetadataWrapper(cst.parse_module(plain)).visit(_Changes(names, new, field_hint))

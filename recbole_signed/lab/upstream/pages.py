@@ -105,44 +105,36 @@ def user_page(what: Description, yaml: str, ranges: dict[str, Any], author: str,
 _DISLIKES = """**Data with Dislikes:**
 
 The interactions are likes. Dislikes of the training part may be given in an additional atomic file
-``[dataset_name].dislike``, in the folder of the data set, with the columns ``dislike_user_id:token`` and
-``dislike_item_id:token``, and these settings:
+``[dataset_name].dislike``, in the folder of the data set, with the columns ``dislike_user_id:token``{}
+``dislike_item_id:token``{}, and these settings:
 
 .. code:: yaml
 
    load_col:
-     inter: [user_id, item_id]
-     dislike: [dislike_user_id, dislike_item_id]
+     inter: [user_id, item_id{}]
+     dislike: [dislike_user_id, dislike_item_id{}]
    additional_feat_suffix: [dislike]
    alias_of_user_id: [dislike_user_id]
    alias_of_item_id: [dislike_item_id]
 
+"""
+_OF_ANY_TIME = """\
 RecBole does not split an additional file: leave dislikes of the validation and test periods out of it. Without the file
 the model learns from likes alone. Rows of dislikes must not be among the interactions that are evaluated: RecBole
 counts every held-out interaction as a hit. If the ``.inter`` file has a column ``sign`` of 1 and -1, let
 ``val_interval: {sign: "[1,1]"}`` keep the likes."""
 
-_TIMED_DISLIKES = """**Data with Dislikes:**
-
-The interactions are likes. Dislikes of the training part may be given in an additional atomic file
-``[dataset_name].dislike``, in the folder of the data set, with the columns ``dislike_user_id:token``,
-``dislike_item_id:token`` and ``dislike_timestamp:float``, and these settings:
-
-.. code:: yaml
-
-   load_col:
-     inter: [user_id, item_id, timestamp]
-     dislike: [dislike_user_id, dislike_item_id, dislike_timestamp]
-   additional_feat_suffix: [dislike]
-   alias_of_user_id: [dislike_user_id]
-   alias_of_item_id: [dislike_item_id]
-
+_OF_TIMES = """\
 A dislike is in each sequence of its user whose target is later. RecBole does not split an additional file: leave
 dislikes of the validation and test periods out of it. Without the file all events are likes. Times are 32-bit floats,
 which hold seconds since 1970 in steps of 64 or 128: count them from the first event of the data. If the ``.inter`` file
 has a column ``sign`` of 1 and -1, load it and let ``val_interval: {sign: "[1,1]"}`` keep the likes."""
 
-DISLIKES = {GENERAL: _DISLIKES, SEQUENTIAL: _TIMED_DISLIKES}
+_TIMES = (",", " and ``dislike_timestamp:float``", ", timestamp", ", dislike_timestamp")
+DISLIKES = {
+    GENERAL: _DISLIKES.format(" and", "", "", "") + _OF_ANY_TIME,
+    SEQUENTIAL: _DISLIKES.format(*_TIMES) + _OF_TIMES,
+}
 """What the page of a model says of dislikes."""
 _IN_A_BATCH = {GENERAL: "likes", SEQUENTIAL: "sequences"}
 
@@ -193,15 +185,7 @@ If you want to change parameters, dataset or evaluation settings, take a look at
 def contribution(
     model: str, files: list[tuple[str, str]], inserted: bool, notes: list[str], kind: Kind = GENERAL
 ) -> str:
-    """Return what goes where, and what a run in stock RecBole counts, as Markdown.
-
-    Args:
-        model: its name.
-        files: path and meaning of each.
-        inserted: whether lines went into the files of a checkout.
-        notes: what is particular to the model.
-        kind: of RecBole's models.
-    """
+    """Return what goes where, and what a run in stock RecBole counts, as Markdown."""
     rows = "\n".join(f"| `{path}` | {what} |" for path, what in files)
     place = (
         "The lines below were put into the files of this checkout; `git diff` shows them."
@@ -283,10 +267,8 @@ class Citation:
 
     authors: str
     title: str
-    venue: str
-    """As it is written, with the year."""
-    link: str
-    """Empty where none is given."""
+    venue: str  # as it is written, with the year
+    link: str  # empty where none is given
 
     @classmethod
     def parse(cls, text: str) -> Citation | None:
@@ -322,12 +304,9 @@ class Description:
     """What a model is."""
 
     model: str
-    title: str
-    """In a few words."""
-    citations: list[Citation]
-    """Its papers; none for a model that has none."""
-    method: str
-    """The docstring of its class, reStructuredText."""
+    title: str  # in a few words
+    citations: list[Citation]  # its papers; none for a model that has none
+    method: str  # the docstring of its class, reStructuredText
 
     @classmethod
     def of(cls, module: SourceModule, model: str, dropped: tuple[str, ...]) -> Description:

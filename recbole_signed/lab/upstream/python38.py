@@ -37,12 +37,7 @@ def without_marks(text: str) -> str:
 
 
 def formatted(text: str) -> str:
-    """Return the code as black formats it with its defaults, which are RecBole's.
-
-    Raises:
-        MissingExtraError: black is not installed.
-        UsageError: the code is not Python.
-    """
+    """Return the code as black formats it with its defaults, which are RecBole's."""
     try:
         import black
     except ImportError as error:
@@ -55,12 +50,7 @@ def formatted(text: str) -> str:
 
 
 def check(text: str, name: str) -> None:
-    """Make sure that Python 3.8 reads and runs a file, as far as its text tells.
-
-    Raises:
-        MissingExtraError: vermin is not installed.
-        UsageError: names the line and what in it is too new.
-    """
+    """Make sure that Python 3.8 reads and runs a file, as far as its text tells."""
     try:
         import vermin
     except ImportError as error:
@@ -86,8 +76,7 @@ def check(text: str, name: str) -> None:
 
 
 _GENERIC = frozenset({"list", "dict", "tuple", "set", "frozenset", "type"})
-_METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})
-"""New methods of old types; vermin knows them where it knows the type."""
+_METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})  # new methods of old types, which vermin may miss
 
 
 class _RunTime(ast.NodeVisitor):

@@ -1,13 +1,10 @@
 r"""What a user asks for beside verdicts, in the ranking of every model: less or more of the items with a value.
 
-With the score s of an item and the middle m of the user's scores of items that it has no edge to,
+With the score s of an item, the middle m of the user's scores, and the strength :math:`\lambda`,
 
 .. math:: s' = m + f\, (s - m), \qquad f = (1 - \lambda)^{less} (1 + \lambda)^{more} \quad (s > m).
 
-An exponent is 1 for an item with any value that less, or more, is asked for of, else 0; :math:`\lambda` is .7, or the
-``dislike_strength`` of the request, the variant or the service. Below the middle ``less`` changes nothing and
-``more`` lifts, :math:`f = 1 - \lambda`. So items of one value keep their order, what has none of them keeps its
-score, and a list stays as long as it was.
+Below the middle ``less`` changes nothing and ``more`` lifts, :math:`f = 1 - \lambda`. Lists stay as long as they were.
 """
 
 from __future__ import annotations
@@ -34,14 +31,7 @@ from recbole_signed.ssf.item_counters import UNKNOWN
 
 
 class OwnEdges:
-    """Edges in which one user has those of a row; all else is as in the state.
-
-    Args:
-        edges: of the state.
-        user: its number.
-        row: with times.
-        n_users: number of ids, if not that of the state.
-    """
+    """Edges in which one user has those of a row; all else is as in the state."""
 
     def __init__(self, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> None:
         assert row.timestamp is not None
@@ -69,12 +59,7 @@ class OwnEdges:
 
 
 class ItemValues:
-    """Which items have which values of features of tokens: what was announced, and what a learner knows beside it.
-
-    Args:
-        state: that the items are of.
-        learner: whose features of the data set are looked at, where it has some.
-    """
+    """Which items have which values of features of tokens: what was announced, and what a learner knows beside it."""
 
     def __init__(self, state: Any, learner: Any) -> None:
         told = getattr(learner, "features", None)
@@ -126,13 +111,7 @@ def unknown_values(values: ItemValues, batch: EventBatch) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is in force of one user, and the items that it is about.
-
-    Attributes:
-        user: its number.
-        wishes: the newest first.
-        moves: each with a value that it asks for less or more of, and the items that have it.
-    """
+    """What is in force of one user, newest first, and the items that each value of it moves."""
 
     user: int
     wishes: list[Wish]
@@ -140,13 +119,7 @@ class Asked:
 
     @classmethod
     def of(cls, state: Any, learner: Any, user: int) -> Asked | None:
-        """Return it as it is now; None for nothing.
-
-        Args:
-            state: with the log that says so.
-            learner: see :class:`ItemValues`.
-            user: its number.
-        """
+        """Return it as it is now; None for nothing."""
         wishes = state.log.wishes.of(user, state.log.settings.now())
         edges = state.edges
         wishes = [each for each in wishes if each.item < edges.n_items] if 0 < user < edges.n_users else []
@@ -186,14 +159,7 @@ class Asked:
         return cast(EdgeState, OwnEdges(edges, self.user, Row(ids[order], kinds[order], times[order].astype(np.int64))))
 
     def moved(self, scores: np.ndarray, items: IntArray | None, middle: float, strength: float) -> np.ndarray:
-        """Return what items are ranked by, ``[n]``.
-
-        Args:
-            scores: with the personal verdict.
-            items: they are of; all if None.
-            middle: of the user's scores of items that it has no edge to.
-            strength: from 0 to 1.
-        """
+        """Return what items are ranked by, ``[n]``; ``middle`` is that of the user's scores of unseen items."""
         factor = np.ones(len(scores))
         above, known = scores > middle, scores > UNKNOWN
         for sign, factors in ((-1, (1 - strength, 1.0)), (1, (1 + strength, 1 - strength))):

@@ -26,18 +26,15 @@ IntArray = npt.NDArray[np.int64]
 class Refreshed:
     """What a refresh found."""
 
-    staleness: float
-    """How far the item side had drifted before, as a part of its size (0: not at all); its own error bar."""
-    passes: int
-    """Passes over the edges."""
+    staleness: float  # how far the item side had drifted before, as a part of its size; its own error bar
+    passes: int  # passes over the edges
 
 
 class Learner:
     """A model under a stream. Ids are those of the vocabularies, 0 is padding; tables grow with them.
 
     What :meth:`update` makes of the model is a function of what the last :meth:`fit` or :meth:`refresh` left and of the
-    edges as they are now, never of the way to them: an event that is delivered twice, or that is taken back, leaves
-    no trace. Most models know no features, and of users what the edges say; so the methods for more do nothing here.
+    edges as they are now, never of the way to them. Methods for what most models do not know do nothing here.
     """
 
     name: str
@@ -113,11 +110,7 @@ class Learner:
         """Take the features that :meth:`state` gave, less those of forgotten users, for the next :meth:`fit`."""
 
     def keep_without_forgotten(self, of: Any) -> bool:
-        """Take over what another learner of the state has left of users, who may have been forgotten meanwhile.
-
-        Returns:
-            Whether that is all that was announced of users.
-        """
+        """Take over what another learner of the state has of users; return whether that is all that was announced."""
         return True
 
     def forget(self, users: IntArray) -> None:
@@ -143,11 +136,7 @@ class Learner:
         return {}
 
     def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
-        """Return the ``k`` nearest items of one and their cosines, best first; fewer where no more are near.
-
-        They are found by the vectors of the last version, or are the neighbours where it has none. Items with equal
-        cosines stand in the order of their ``keys``, ``[>= n_items]``.
-        """
+        """Return the ``k`` nearest items of one and their cosines, best first; equal ones in the order of ``keys``."""
         ids, cosines = self.neighbours(np.array([item]))  # embeddings make their table when it is asked for
         if self._near is not None:
             found: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
@@ -164,8 +153,7 @@ class Learner:
         raise NotImplementedError
 
 
-LearnerDefaults = Learner
-"""The name under which the learners of SSF have it."""
+LearnerDefaults = Learner  # the name under which the learners of SSF have it
 
 
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:

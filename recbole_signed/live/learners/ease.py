@@ -1,8 +1,4 @@
-r"""SignedEASE under a stream: every update is exact.
-
-:math:`P = (X^T X + \lambda I)^{-1}` follows each user whose row changes by the identity of Woodbury
-(``graph/inverse.py``), so that an update is a refit but for rounding, and a refresh only takes the rounding away.
-"""
+r"""SignedEASE under a stream: :math:`P = (X^T X + \lambda I)^{-1}` follows each changed row by Woodbury's identity."""
 
 from __future__ import annotations
 
@@ -17,24 +13,13 @@ from recbole_signed.graph.inverse import gram_inverse, replace_rows
 from recbole_signed.live import LIKE
 from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, csr, graph_of, rows_of, user_rows
 from recbole_signed.live.learners.neighbours import NEAR, nearest
-from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
-CHUNK = 128
-"""Users that change at a time."""
+CHUNK = 128  # users that change at a time
 
 
 class EaseLearner(Learner):
-    r"""The inverse, and the rows that it is made of.
-
-    An event costs :math:`O(n^2)`: it rewrites the inverse, ``[n_items, n_items]`` in float32. A new item without
-    edges is :math:`1/\lambda` on the diagonal, its edges are rows that change; so room for new items is kept ready.
-    A batch that touches more than a quarter as many users as there are items is a refit.
-
-    Args:
-        dislike_weight: w, the weight of a dislike in X.
-        reg_weight: lambda, above 0.
-    """
+    """The inverse, float32 ``[n_items, n_items]`` with room for new items, and the rows that it is made of."""
 
     name = "SignedEASE"
     ranks_without_edges = False
@@ -45,8 +30,7 @@ class EaseLearner(Learner):
         self.n_items = 1
         self._inverse = torch.full((1, 1), 1.0 / self.reg_weight)
         self._matrix = sp.csr_matrix((1, 1), dtype=np.float32)
-        self._changed: dict[int, sp.csr_matrix] = {}
-        """Rows of X that are no longer those of ``_matrix``."""
+        self._changed: dict[int, sp.csr_matrix] = {}  # rows of X that are no longer those of `_matrix`
 
     @property
     def inverse(self) -> torch.Tensor:
@@ -91,7 +75,9 @@ class EaseLearner(Learner):
         self._grow(edges.n_items)
         for first in range(0, len(users), CHUNK):
             chunk = users[first : first + CHUNK]
-            new = self._weighted(user_rows(edges, chunk))
+            rows = user_rows(edges, chunk)
+            data = np.where(rows.kind == LIKE, 1.0, self.dislike_weight).astype(np.float32)
+            new = csr(data, rows.ids, rows.indptr, self.n_items)
             old = sp.vstack([self._row(user) for user in chunk.tolist()]).tocsr()
             moved = np.flatnonzero(np.diff((old != new).indptr))
             if not len(moved):
@@ -115,10 +101,6 @@ class EaseLearner(Learner):
         order = np.arange(n_users)
         order[users] = n_users + np.arange(len(users))
         return sp.vstack([_resized(self._matrix, (n_users, self.n_items)), *rows]).tocsr()[order]
-
-    def _weighted(self, rows: Rows) -> sp.csr_matrix:
-        data = np.where(rows.kind == LIKE, 1.0, self.dislike_weight).astype(np.float32)
-        return csr(data, rows.ids, rows.indptr, self.n_items)
 
     def _grow(self, n_items: int) -> None:
         room = len(self._inverse)

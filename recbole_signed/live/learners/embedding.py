@@ -1,12 +1,9 @@
 r"""Any model of embeddings under a stream: gradient training from time to time, closed forms in between.
 
-T0 and T1: a user is :math:`r_u + f(\text{its edges now})`, with the fold-in map f of the last version
-(:mod:`~.live_embeddings`) and the rest :math:`r_u = z_u - f(\text{its edges then})` that the map does not
-explain. So a user whose edges are what they were has exactly the embedding that the model gave it, a new one has the
-map's, and what lies between depends on the edges alone. Items that are new, or have grown by a quarter, follow
-likewise from their users; the others stay. T2: the model is built again on the present graph, takes over its
-parameters and Adam's moments row by row, and is trained for a few steps on what is new and a sample of what is old,
-pulled towards where it was. T3: training from scratch.
+Update: a user is :math:`r_u + f(\text{its edges now})`, with the fold-in map f of the last version
+(:mod:`~.live_embeddings`) and :math:`r_u = z_u - f(\text{its edges then})`; new and grown items follow from their
+users. Refresh: some steps on what is new and a sample of what is old, pulled to where parameters were. Refit: from
+scratch.
 """
 
 from __future__ import annotations
@@ -46,16 +43,11 @@ from recbole_signed.trainer.signed_trainer import learning_rate
 class OnlineSettings:
     """How a model goes on learning; in a stream's yaml beside its parameters, else under ``online_settings``."""
 
-    refresh_steps: int = 100
-    """Steps of a refresh."""
-    reservoir: int = 20_000
-    """Old edges among those that a refresh is trained on, drawn again each time; all new ones are."""
-    anchor: float = 1.0
-    """Strength of the pull to the last version: ``anchor * rate`` of the way back after each step."""
-    refresh_rate: float = 0.0
-    """Learning rate of a refresh; 0: what the training ends with."""
-    valid_share: float = 0.0
-    """A fit first finds the best number of epochs on this last share of the edges; 0: it trains for ``epochs``."""
+    refresh_steps: int = 100  # steps of a refresh
+    reservoir: int = 20_000  # old edges that a refresh is trained on, drawn again each time; all new ones are
+    anchor: float = 1.0  # strength of the pull to the last version: `anchor * rate` of the way back after each step
+    refresh_rate: float = 0.0  # learning rate of a refresh; 0: what the training ends with
+    valid_share: float = 0.0  # of the edges, the last, on which a fit finds its epochs; 0: it has `epochs`
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -73,12 +65,7 @@ class OnlineSettings:
 
 
 class EmbeddingLearner(Learner):
-    """A gradient-trained model of this package, or RecBole's LightGCN or BPR, that follows a stream.
-
-    Args:
-        model_name: the model.
-        settings: its parameters by the names in its yaml, and those of :class:`OnlineSettings`.
-    """
+    """A gradient-trained model of this package, or RecBole's LightGCN or BPR, that follows a stream."""
 
     def __init__(self, model_name: str, settings: Mapping[str, Any] | None = None) -> None:
         own, model_settings = OnlineSettings.split(settings or {})
@@ -99,15 +86,7 @@ class EmbeddingLearner(Learner):
 
     @classmethod
     def from_model(cls, model: Any, config: Any, given: Mapping[str, Any] | None = None) -> EmbeddingLearner:
-        """Return a learner whose first :meth:`fit` takes over the parameters of a model that RecBole trained.
-
-        Later ones train from scratch, by default for as many epochs as the last tenth of the edges asks for.
-
-        Args:
-            model: its ids are those of the stream, whose first edges are those it was trained on.
-            config: RecBole's configuration.
-            given: :class:`OnlineSettings` that are not the default ones, its mapping ``online_settings``.
-        """
+        """Return a learner whose first :meth:`fit` takes over the parameters of a model that RecBole trained."""
         own, unknown = OnlineSettings.split({"valid_share": 0.1, **(given or {})})
         if unknown:
             raise UsageError(f"'online_settings' has an unknown key '{next(iter(unknown))}'.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,8 +32,7 @@ class Verdicts:
 
     user: np.ndarray
     item: np.ndarray
-    sign: np.ndarray
-    """float32, 1 or -1."""
+    sign: np.ndarray  # float32, 1 or -1
 
     @classmethod
     def of(cls, edges: EdgeArrays, recipe: TrainingRecipe) -> Verdicts:
@@ -64,16 +64,7 @@ class Verdicts:
 
 
 class Batches:
-    """Shuffled batches of edges with sampled items, as a model wants them (``batches``), or RecBole's own pairs.
-
-    Args:
-        recipe: of the model; its configuration gives ``n_negatives``, ``negative_exponent``, ``sift_positives``,
-            ``train_batch_size``.
-        pool: the edges that batches are made of, but for those of users without an item that could be sampled.
-        known: all edges of the kind: what must not be sampled, unless ``sift_positives`` lets it be.
-        n_items: number of items, padding included.
-        seed: the same seed gives the same batches.
-    """
+    """Shuffled batches of the edges of ``pool`` with sampled items that are not ``known``, as a model wants them."""
 
     def __init__(self, recipe: TrainingRecipe, pool: Verdicts, known: Verdicts, n_items: int, seed: int) -> None:
         config = recipe.config
@@ -131,49 +122,36 @@ def train_epoch(
 ) -> None:
     """Train for one pass over the pool, each step with its learning rate."""
     model.train()
-    if hasattr(model, "start_epoch"):
-        model.start_epoch(epoch)
-    for step, batch in enumerate(batches.epoch(epoch), start=epoch * len(batches)):
+    for step, batch in enumerate(_pass(model, batches, epoch), start=epoch * len(batches)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe.config, step)
         _step(model, optimizer, batch)
 
 
 def train_steps(model: Any, optimizer: torch.optim.Optimizer, batches: Batches, steps: int, anchor: float) -> int:
-    r"""Train for some steps, each followed by a pull of all parameters to where they were.
-
-    The pull is the step of :math:`\tfrac{a}{2} \|\theta - \theta_0\|^2` at the learning rate, taken apart from Adam's
-    (decoupled, as AdamW's decay), so that its strength does not depend on the scale of a model's loss.
-
-    Args:
-        model: with the parameters of the last version.
-        optimizer: of the model.
-        batches: of what is new and what is replayed.
-        steps: how many.
-        anchor: a; 0: no pull.
-
-    Returns:
-        The number of steps taken: none where there is nothing to learn from.
-    """
+    """Train for some steps, each with a decoupled pull by ``anchor`` to the start; return the number of steps taken."""
     model.train()
     parameters = list(model.parameters())
     start = [each.detach().clone() for each in parameters]
-    taken, number = 0, 0
-    while taken < steps and len(batches):
-        if hasattr(model, "start_epoch"):
-            model.start_epoch(number)
-        for batch in batches.epoch(number):
-            if taken == steps:
-                break
-            _step(model, optimizer, batch)
-            taken += 1
-            pull = anchor * float(optimizer.param_groups[0]["lr"])
-            if pull:
-                with torch.no_grad():
-                    for parameter, old in zip(parameters, start, strict=True):
-                        parameter.lerp_(old, min(pull, 1.0))
-        number += 1
+    numbers = itertools.count() if len(batches) else ()
+    all_passes = itertools.chain.from_iterable(_pass(model, batches, number) for number in numbers)
+    taken = 0
+    for batch in itertools.islice(all_passes, steps):
+        _step(model, optimizer, batch)
+        taken += 1
+        pull = anchor * float(optimizer.param_groups[0]["lr"])
+        if pull:
+            with torch.no_grad():
+                for parameter, old in zip(parameters, start, strict=True):
+                    parameter.lerp_(old, min(pull, 1.0))
     return taken
+
+
+def _pass(model: Any, batches: Batches, number: int) -> Iterator[Interaction]:
+    """Yield the batches of one pass, which the model is told of before."""
+    if hasattr(model, "start_epoch"):
+        model.start_epoch(number)
+    yield from batches.epoch(number)
 
 
 def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> None:
@@ -184,19 +162,7 @@ def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Interaction) -> N
 
 
 def best_epoch(recipe: TrainingRecipe, edges: EdgeArrays, n_users: int, n_items: int, share: float, seed: int) -> int:
-    """Return the number of epochs after which NDCG@20 on the last likes of ``edges`` is best.
-
-    Args:
-        recipe: its ``epochs``, ``eval_step`` and ``stopping_step`` count, as in RecBole.
-        edges: of which the last ``share`` by time is held out.
-        n_users: number of ids, padding included.
-        n_items: the same of items.
-        share: of the edges that are held out.
-        seed: of start and batches.
-
-    Returns:
-        ``epochs`` where there is nobody to measure on.
-    """
+    """Return the epochs after which NDCG@20 on the last ``share`` of likes is best; ``epochs`` if there are none."""
     config = recipe.config
     epochs, every, patience = (int(config[key] or 0) for key in ("epochs", "eval_step", "stopping_step"))
     order = np.argsort(edges.timestamp, kind="stable")
@@ -243,19 +209,14 @@ def _ndcg(
 
 
 USER, ITEM = "user", "item"
-MOMENTS = "exp_avg", "exp_avg_sq"
-"""Names of Adam's moments in its state."""
+MOMENTS = "exp_avg", "exp_avg_sq"  # names of Adam's moments in its state
 
 
 def tables_of(model: Any) -> dict[str, str]:
     """Return the parameters with a row for each user or each item: name -> which of the two."""
-    found = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding):
-            side = _side(name, module.num_embeddings, model)
-            if side is not None:
-                found[f"{name}.weight"] = side
-    return found
+    tables = {name: each for name, each in model.named_modules() if isinstance(each, nn.Embedding)}
+    sides = {f"{name}.weight": _side(name, each.num_embeddings, model) for name, each in tables.items()}
+    return {name: side for name, side in sides.items() if side is not None}
 
 
 def _side(name: str, rows: int, model: Any) -> str | None:
@@ -272,8 +233,7 @@ class Weights:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     moments: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
-    step: float = 0.0
-    """Steps that Adam has taken."""
+    step: float = 0.0  # steps that Adam has taken
 
     @classmethod
     def of(cls, model: Any, optimizer: torch.optim.Optimizer | None = None) -> Weights:
@@ -297,12 +257,7 @@ class Weights:
                     table[users[users < len(table)]] = 0.0
 
     def move_to(self, model: Any, starts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Give ``model`` these values; what has fewer rows keeps those that the model starts with at its end.
-
-        Args:
-            model: an instance that may have more users and items.
-            starts: table -> (rows ``[n]``, values ``[n, d]``) of users or items that are new.
-        """
+        """Give ``model`` these values; rows beyond them keep their start, or that of ``starts``, by table."""
         fresh = model.state_dict()
         saved = {name: torch.tensor(value) for name, value in self.values.items() if name in fresh}
         found = grown_parameters(saved, fresh)

@@ -1,9 +1,4 @@
-"""Items that have outgrown the last refresh, made again from the users they have now.
-
-What a user is worth in this depends on its own edges and on the item side of the last refresh only, and an item on its
-own users. So it is known what a change reaches: the items it touches, and the growing items of the users it touches.
-All of them are made again, and the result is a function of the edges, whatever the order of events was.
-"""
+"""Items that have outgrown the last refresh, made again from their users now, whatever the order of events was."""
 
 from __future__ import annotations
 
@@ -16,13 +11,9 @@ from recbole_signed.live.learners.base import grown, matrices, user_rows
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 
-GROWTH = 1.25
-"""An item is made again once its degree is this many times what the last refresh knew of it."""
-MAX_USERS = 200
-"""An item with more verdicts than these waits for the refresh: their users' edges would all have to be read. One that
-the last refresh did not know is made from so many of its users, those with the lowest ids: it has nothing else."""
-CHUNK = 256
-"""Items that are made at a time."""
+GROWTH = 1.25  # an item is made again once its degree is this many times what the last refresh knew of it
+MAX_USERS = 200  # an item with more verdicts waits for the refresh; a new one is made from so many users
+CHUNK = 256  # items that are made at a time
 
 
 class Maker(Protocol):
@@ -36,13 +27,7 @@ class Maker(Protocol):
 
 
 class GrowingItems:
-    """The item side of the last refresh, and in its place what has been made again since.
-
-    Args:
-        base: item vectors of the last refresh, float32 ``[n_items, k]``; never written to.
-        degree: what the refresh knew of each item, in edges, ``[n_items]``.
-        dislike_weight: of a dislike in a degree.
-    """
+    """The item side of the last refresh, ``base``, which is never written to, and what was made again since."""
 
     def __init__(self, base: np.ndarray, degree: np.ndarray, dislike_weight: float) -> None:
         self.base = base

@@ -1,14 +1,12 @@
 r"""Embeddings that follow the edges of a stream between two versions of a model, in closed form.
 
-A map from a node's edges to its embedding is learned from the nodes whose embeddings are known. Whatever a model does
-inside, its users are roughly a function of the items they like and dislike. With item embeddings v, degrees d and
-weights :math:`c_i = d_i^{-1/2}`, a user with likes P and dislikes N has the features
+With item embeddings v, degrees d and weights :math:`c_i = d_i^{-1/2}`, a user with likes P and dislikes N has
 
 .. math:: \phi_u = \Big[ \tfrac{1}{\sqrt{|P|}} \sum_{i \in P} c_i v_i ;\; \tfrac{1}{|P|} \sum_{i \in P} v_i ;\;
           \text{the same of } N ;\; \ln(1 + |P|) ;\; \ln(1 + |N|) \Big]
 
-and :math:`\phi W + b` is fitted to the known embeddings by ridge regression, the ridge chosen by generalised
-cross-validation (Golub, Heath, Wahba 1979). The first feature is a layer of LightGCN, which so is in reach.
+and :math:`\phi W + b` is fitted to the known embeddings by ridge regression, chosen by generalised cross-validation
+(Golub, Heath, Wahba 1979).
 """
 
 from __future__ import annotations
@@ -26,31 +24,20 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.learners.base import IntArray, grown, rows_of
 from recbole_signed.live.store.edges import EdgeState
 
-GROWTH = 1.25
-"""An item is folded in again once it has this many times the edges that the last version knew of."""
-MAX_NEW_USERS = 200
-"""At most so many users without a row in the last version count for an item: each takes a fold-in of its own."""
-BLOCK = 100_000
-"""Rows whose features are made at a time."""
+GROWTH = 1.25  # an item is folded in again once it has this many times the edges that the last version knew of
+MAX_NEW_USERS = 200  # users without a row that count for an item at most: each takes a fold-in
+BLOCK = 100_000  # rows whose features are made at a time
 
 
 @dataclass
 class EmbeddingSide:
-    """Users or items, ``[n]`` rows that grow.
+    """Users or items, ``[n]`` rows that grow; a node *has a row* where it had an edge when the version was made."""
 
-    A node *has a row* where it had an edge when the version was made; all others are new, whatever their number.
-    """
-
-    base: np.ndarray
-    """Embeddings of the version, ``[n, d]``."""
-    rest: np.ndarray
-    """What the fold-in map does not explain of them, ``[n, d]``; 0 of a node without a row."""
-    degree: np.ndarray
-    """Likes and dislikes that the version knew of, float32 ``[n]``; 0: it has no row."""
-    fold_in: RidgeMap
-    """To the embedding, and behind it to the rows of the model's tables of this side."""
-    nobody: np.ndarray
-    """The embedding of a node of which nothing is known, ``[d]``."""
+    base: np.ndarray  # embeddings of the version, `[n, d]`
+    rest: np.ndarray  # what the fold-in map does not explain of them, `[n, d]`; 0 of a node without a row
+    degree: np.ndarray  # likes and dislikes that the version knew of, float32 `[n]`; 0: it has no row
+    fold_in: RidgeMap  # to the embedding, and behind it to the rows of the model's tables of this side
+    nobody: np.ndarray  # the embedding of a node of which nothing is known, `[d]`
 
     @classmethod
     def empty(cls) -> EmbeddingSide:
@@ -70,20 +57,7 @@ class EmbeddingSide:
         keep_cold: bool,
         users: bool,
     ) -> EmbeddingSide:
-        """Fit the map of one side.
-
-        Users are a taste, more or less of which is known, so the map learns from parts of their edges too, and of one
-        without edges the mean user is expected, for whom what is popular comes first. An item with few edges is not a
-        part of a popular one.
-
-        Args:
-            graph: rows are the nodes of this side, ``[n, m]``.
-            own: their embeddings ``[n, d]``.
-            others: those of the other side ``[m, d]``.
-            tables: the model's tables of this side, each ``[n, d']``.
-            keep_cold: nodes without edges keep the model's embedding.
-            users: whether this is the side of the users.
-        """
+        """Fit the map of one side to its embeddings ``own`` ``[n, d]``; users' also from parts of their edges."""
         degree, other_degree = (each.astype(np.float32) for each in graph.degrees())
         weights = degree_weights(other_degree)
         known = np.flatnonzero(degree > 0)
@@ -138,13 +112,7 @@ class EmbeddingSide:
 
 
 class LiveEmbeddings:
-    """Users and items of a version, with the fold-ins since.
-
-    Attributes:
-        vectors: items as they are scored now, ``[n_items, d]``.
-        source: items as users are folded in from them: those of the version, and new ones as in ``vectors``. So a
-            user without new edges stays, whatever becomes of the items it touched.
-    """
+    """Users and items of a version, with the fold-ins since; users are folded in from the items ``source``."""
 
     def __init__(self, users: EmbeddingSide, items: EmbeddingSide) -> None:
         self.users, self.items = users, items
@@ -297,8 +265,7 @@ def _without_zeros(matrix: Any) -> sp.csr_matrix:
     return matrix
 
 
-MAX_ROWS = 50_000
-"""Nodes that a map is fitted to; more of them add time and no accuracy."""
+MAX_ROWS = 50_000  # nodes that a map is fitted to; more of them add time and no accuracy
 RIDGES = np.logspace(-4, 4, 33)
 
 
@@ -308,13 +275,7 @@ def degree_weights(degrees: np.ndarray) -> np.ndarray:
 
 
 def features(rows: SignedGraph, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the features of nodes, float32 ``[n, 4d + 2]``.
-
-    Args:
-        rows: their likes and dislikes, ``[n, m]``.
-        vectors: embeddings of what the columns stand for, ``[m, d]`` or longer.
-        weights: their c, ``[m]``.
-    """
+    """Return the features of nodes, float32 ``[n, 4d + 2]``, from ``rows`` ``[n, m]`` and ``vectors`` ``[m, d]``."""
     parts, counts = [], []
     for matrix in (rows.likes, rows.dislikes):
         count = np.diff(matrix.indptr).astype(np.float32)[:, None]
@@ -363,14 +324,7 @@ class RidgeMap:
 
 
 def _best_ridge(values: np.ndarray, power: np.ndarray, total: float, n: int) -> float:
-    """Return the ridge with the least generalised cross-validation error.
-
-    Args:
-        values: eigenvalues of the Gram matrix of the inputs.
-        power: squared size of the targets along each eigenvector.
-        total: squared size of the targets.
-        n: number of nodes.
-    """
+    """Return the ridge with the least generalised cross-validation error; targets by eigenvector in ``power``."""
     ridges = RIDGES * max(float(values.mean()), 1e-12)
     scores = []
     for ridge in ridges:

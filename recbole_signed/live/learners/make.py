@@ -27,15 +27,7 @@ EMBEDDING = "recbole_signed.live.learners.embedding:EmbeddingLearner"
 
 
 def make_learner(model: str, settings: Mapping[str, Any] | None = None) -> Learner:
-    """Return an unfitted learner.
-
-    Args:
-        model: name of a model.
-        settings: its parameters, by the names in its yaml.
-
-    Raises:
-        UsageError: the model can't go on learning, or it has no such parameter or no such value of it.
-    """
+    """Return an unfitted learner with a model's parameters, or UsageError where it can't go on learning."""
     given = without_numpy(dict(settings or {}))
     strength = _strength_of(given, STRENGTH)
     try:
@@ -107,12 +99,7 @@ def _make(model: str, given: dict[str, Any]) -> Learner:
 
 
 def learner_of(model: Any, config: Any) -> Learner:
-    """Return a learner with the settings of a model that RecBole trained; one that learns embeddings starts from its.
-
-    Args:
-        model: an instance of a model; what SSF's or SSF-L's ``tune`` chose counts.
-        config: RecBole's configuration.
-    """
+    """Return a learner with the settings of a trained model; one that learns embeddings starts from its."""
     name = type(model).__name__
     if getattr(model, "dislike_aversion", 0.0) and not hasattr(model, "chosen"):
         raise UsageError(

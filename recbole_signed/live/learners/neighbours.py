@@ -8,23 +8,14 @@ import numpy as np
 
 from recbole_signed.live.learners.base import IntArray, grown
 
-NEAR = 5
-"""How many neighbours an item has."""
-POOL = 32_768
-"""Neighbours are looked for among so many items, those with the longest vectors: the others are in nobody's list."""
-CELLS = 8_000_000
-"""Cosines that are worked out at a time."""
-BITS = 14
-"""To which a cosine counts: the rest is rounding, which depends on how many are worked out at a time."""
+NEAR = 5  # how many neighbours an item has
+POOL = 32_768  # items with the longest vectors, among which neighbours are looked for
+CELLS = 8_000_000  # cosines that are worked out at a time
+BITS = 14  # to which a cosine counts: the rest is rounding, which depends on how many are worked out at a time
 
 
 class Neighbours:
-    """Neighbours among the items of one version of a model.
-
-    Args:
-        vectors: float32 ``[n_items, k]``, not written to. An item whose vector is zero has no neighbours, and is none.
-        scale: what the columns are multiplied by, ``[k]``; ones if None.
-    """
+    """Neighbours among the items of one version; an item whose vector is zero has none, and is none."""
 
     def __init__(self, vectors: np.ndarray, scale: np.ndarray | None = None) -> None:
         self._vectors = vectors
@@ -49,10 +40,7 @@ class Neighbours:
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
 
     def of(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return the :data:`NEAR` nearest items of each and their cosines, best first, two ``[len(items), NEAR]``.
-
-        Where there are fewer, or the item is younger than the version, the rest is padding with the cosine 0.
-        """
+        """Return the :data:`NEAR` nearest items of each and their cosines, best first, padded with 0."""
         ids = np.zeros((len(items), NEAR), dtype=np.int64)
         cosines = np.zeros((len(items), NEAR), dtype=np.float32)
         old = items < len(self._slot)
@@ -84,15 +72,7 @@ class Neighbours:
 def nearest(
     item: int, pool: IntArray, cosines: np.ndarray, k: int = NEAR, keys: IntArray | None = None
 ) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` nearest of the items of a pool, but for the item itself, as :meth:`Neighbours.of` does.
-
-    Args:
-        item: whose neighbours they are.
-        pool: numbers of items, ascending.
-        cosines: of the pool, ``[len(pool)]``.
-        k: how many.
-        keys: of all items, by which those with equal cosines stand and are chosen; their numbers if None.
-    """
+    """Return the ``k`` nearest of the ascending items of a pool, but for the item itself; equal ones by ``keys``."""
     ids, values = np.zeros(k, dtype=np.int64), np.zeros(k, dtype=np.float32)
     n = min(k + 1, len(pool))
     if n:

@@ -64,11 +64,7 @@ class PopularLearner(Learner):
 
 
 class DecayPopularLearner(PopularLearner):
-    """Ranks by the likes of an item, each of which counts half after each half-life.
-
-    Args:
-        half_life: in days.
-    """
+    """Ranks by the likes of an item, each of which counts half after each half-life."""
 
     name = "DecayPop"
 

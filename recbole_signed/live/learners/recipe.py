@@ -67,7 +67,7 @@ class TrainingRecipe:
             raise UsageError(f"{name} can't go on learning: it is not trained on pairs of a liked and another item.")
         if str(config["learner"] or "adam").lower() != "adam":
             raise UsageError(f"'learner' is {config['learner']}, but a stream knows Adam alone; leave it out.")
-        return cls(name, _faster(model_class), config)
+        return cls(name, BipartiteLightGCN if model_class is LightGCN else model_class, config)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainingRecipe:
         return self
@@ -97,7 +97,7 @@ def embeddings_of(model: Any) -> Pair:
     with torch.no_grad():
         if isinstance(model, SignedRecommender):
             users, items = model.embeddings()
-        elif _is_graph_model(type(model)):
+        elif any(base.__name__ == "LightGCN" for base in type(model).__mro__):
             users, items = model.forward()
         else:
             users, items = model.user_embedding.weight, model.item_embedding.weight
@@ -120,14 +120,6 @@ def _embeds(model_class: Any) -> bool:
     return model_class.__name__ in ("BPR", "LightGCN")
 
 
-def _is_graph_model(model_class: Any) -> bool:
-    return any(base.__name__ == "LightGCN" for base in model_class.__mro__)
-
-
-def _faster(model_class: Any) -> Any:
-    return BipartiteLightGCN if model_class is LightGCN else model_class
-
-
 def _keys_of(model: str) -> list[str]:
     """Return the parameters that the yaml of a model lists."""
     entry = registry.models().get(model)
@@ -148,12 +140,7 @@ def _is_plain(value: Any) -> bool:
 
 
 class EdgeDataset:
-    """A view of the current edges that a model can be built on; no files, no vocabulary.
-
-    Attributes:
-        inter_feat, neg_feat, neutral_feat (Interaction): likes, dislikes, and what was seen without a verdict, with
-            the columns user and item; ids are those of the stream, 0 is padding.
-    """
+    """A view of the current edges that a model can be built on; no files, no vocabulary, ids of the stream."""
 
     def __init__(self, edges: EdgeArrays, n_users: int, n_items: int, config: Any) -> None:
         self.config = config
@@ -198,22 +185,16 @@ class EdgeDataset:
     def signed_graph(self) -> SignedGraph:
         """Return all edges as one graph ``[n_users, n_items]``, built once."""
         if self._graph is None:
-            likes, dislikes, neutral = (tuple(each) for each in self._sides())
+            edges = self._edges
+            likes, dislikes, neutral = map(tuple, (edges.likes, edges.dislikes, edges.neutral))
             self._graph = SignedGraph.from_edges(
                 likes, dislikes, self.user_num, self.item_num, neutral, self.neutral_weight
             )
         return self._graph
 
-    def _sides(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._edges.likes, self._edges.dislikes, self._edges.neutral
-
 
 class BipartiteLightGCN(LightGCN):
-    """LightGCN whose graph is built and multiplied by as CSR.
-
-    RecBole puts every edge into a Python dictionary first (issues #1393, #1398), which a refresh has no time for.
-    Parameters have the same names and the same start.
-    """
+    """LightGCN whose graph is built and multiplied by as CSR, without RecBole's dictionary (issues #1393, #1398)."""
 
     def get_norm_adj_mat(self) -> Any:
         """Build the operator; what RecBole keeps in its place is empty."""

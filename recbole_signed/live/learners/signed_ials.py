@@ -1,9 +1,7 @@
-r"""SignediALS under a stream.
+"""SignediALS under a stream: users are half-steps of their edges, made when they are ranked for; none is kept.
 
-T1: users are half-steps of their own edges, given the items in force, made when they are ranked for: none is kept. An
-item that has grown by a quarter since the last refresh is a half-step of its users, each of them one of its edges given
-the items of that refresh (``growing_items.py``); the weight of its unobserved pairs stays that of the refresh. T2: a
-pass of alternation over all. T3: the full fit.
+A grown item is a half-step of its users (``growing_items.py``), a refresh one pass of alternation, a refit the full
+fit.
 """
 
 from __future__ import annotations
@@ -27,18 +25,7 @@ from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
 
 class LeastSquaresLearner(Learner):
-    """Item factors, and of the users their Gram matrix only.
-
-    Args:
-        embedding_size: number of factors.
-        n_iterations: passes of a full fit.
-        like_weight: of the squared error of a like.
-        dislike_weight: of that of a dislike.
-        dislike_target: of a dislike.
-        unobserved_weight: of the squared error of every pair.
-        reg_weight: L2 regularisation.
-        reg_exponent: of a node's number of edges in it.
-    """
+    """Item factors, and of the users their Gram matrix only."""
 
     name = "SignediALS"
     ranks_without_edges = False
@@ -82,13 +69,10 @@ class LeastSquaresLearner(Learner):
         self.alternate(graph.likes, graph.dislikes, start.vectors * start.values.sqrt(), self.n_iterations)
 
     def refresh(self, edges: EdgeArrays, n_users: int, n_items: int) -> Refreshed:
-        """Make one pass over all users and items; the staleness is how far items went, over their size.
-
-        A fit that has not converged moves too where no edge has changed. Where the likes of the last fit had a lower
-        rank than ``embedding_size``, and those of now may have a higher one, it is a fit.
-        """
+        """Make one pass over all users and items (a fit where the rank may have grown); return how far items went."""
         graph, width = graph_of(edges, n_users, n_items), self.items.vectors.shape[1]
-        if width < self.size and width < _largest_rank(graph.likes):
+        degrees = np.diff(graph.likes.indptr), np.bincount(graph.likes.indices)  # whose rank is at most that of either
+        if width < self.size and width < min(map(np.count_nonzero, degrees)):
             self.fit(edges, n_users, n_items)
             return Refreshed(1.0, self.n_iterations)
         old = torch.zeros(n_items, width)
@@ -179,8 +163,3 @@ class LeastSquaresLearner(Learner):
         self.size, self.n_iterations = int(meta["size"]), int(meta["n_iterations"])
         items, degree, gram = (np.array(tensors[name]) for name in ("items", "degree", "user_gram"))
         self._take(items, degree, torch.from_numpy(gram), int(meta["n_users"]))
-
-
-def _largest_rank(matrix: sp.csr_matrix) -> int:
-    """Return the number of rows that are not empty, or of columns, whichever is less."""
-    return int(min(np.count_nonzero(np.diff(matrix.indptr)), np.count_nonzero(np.bincount(matrix.indices))))

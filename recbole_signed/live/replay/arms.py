@@ -1,11 +1,4 @@
-"""Arms of a stream: a fitted learner each, what it does between windows, and what it makes of cases.
-
-:func:`run_by_event` says what real time is worth: each like is predicted at its own moment, by models that see events
-after a delay. All delays predict the same cases, with the same items left out: those that the user touched before.
-Events go by in runs in which every user occurs once, so that a user's own events are all there at its like; of what
-others did, those of the same run are not. A run has :data:`RUN` events at most: minutes where a stream is busy, hours
-where it is quiet.
-"""
+"""Arms of a stream: a fitted learner each, what it does between windows, and what it makes of cases."""
 
 from __future__ import annotations
 
@@ -31,17 +24,15 @@ from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import Learner
 from recbole_signed.live.learners.ranking import ranked_scores
 from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
-from recbole_signed.live.replay.stream_spec import POP, WINDOW, ModelSpec, StreamSpec, milliseconds
+from recbole_signed.live.replay.stream_spec import WINDOW, ModelSpec, StreamSpec, milliseconds
 from recbole_signed.live.replay.windows import Cases, Replay, is_finished, measure, told, write_window
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.plugin.ranges import without_removed
 
-LIVE = ("choose_again", "dislike_strength", "iterations", "passes")
-"""Settings of following a stream, which are not chosen."""
-RUN = 200
-"""Events of a run at most."""
+LIVE = ("choose_again", "dislike_strength", "iterations", "passes")  # of following a stream, not chosen
+RUN = 200  # events of a run at most
 _NOT_TIMED = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
 
 
@@ -53,16 +44,9 @@ class Arm:
     model: str
     kind: str
     learner: Learner
-    frozen: EdgeState | None = None
-    """The edges as they were at the cut, for the arm that is never updated."""
+    frozen: EdgeState | None = None  # the edges as they were at the cut, for the arm that is never updated
     log: dict[str, Any] = field(default_factory=dict)
-    aversions: tuple[float, ...] = ()
-    """Further values of ``dislike_aversion`` that it ranks with."""
-
-    @property
-    def follows(self) -> bool:
-        """Whether it takes each batch in."""
-        return self.kind in ("fold-in", "online", POP)
+    aversions: tuple[float, ...] = ()  # further values of `dislike_aversion` that it ranks with
 
     def variants(self) -> list[Arm]:
         """Return it, and for each further aversion one that shares its learner."""
@@ -112,15 +96,7 @@ def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Fea
 
 
 def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_items: int) -> pl.DataFrame:
-    """Return a row per case: who it is of, and what an arm makes of it.
-
-    Args:
-        spec: of the experiment.
-        arm: to rank with; its kind is the column ``arm``.
-        edges: that it sees.
-        cases: to predict; there may be none.
-        n_items: items known at the moment, padding included.
-    """
+    """Return a row per case: who it is of, and what an arm makes of it."""
 
     def scores(rows: np.ndarray) -> torch.Tensor:
         return arm.scores(edges, cases.user[rows], n_items)
@@ -138,12 +114,10 @@ class Delayed:
     """Edges as they were some time ago, and the models that see them."""
 
     label: str
-    delay: int | None
-    """Milliseconds; None: until the window ends."""
+    delay: int | None  # milliseconds; None: until the window ends
     edges: EdgeState
     arms: list[Arm]
-    waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)
-    """The last time of a run, and its rows of the log."""
+    waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)  # the last time of a run, and its rows
 
     def see(self, now: int | None) -> None:
         """Take in what lies as far back as the delay; all of it where ``now`` is None."""
@@ -170,17 +144,7 @@ def run_by_event(
     *,
     progress: bool = True,
 ) -> None:
-    """Run an experiment on freshness, or what is left of it, as :func:`.experiment.run_stream` says.
-
-    Args:
-        spec: of the experiment, with ``freshness``.
-        replay: the data set, cut.
-        files: of the windows; one that is there is not predicted again.
-        folder: of the data set.
-        out: where results go.
-        made: as :func:`.windows.write_window` takes it.
-        progress: show a bar.
-    """
+    """Run an experiment on freshness: each like is predicted at its own moment, after each delay, in runs of events."""
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
         n_base = state.edges.n_users

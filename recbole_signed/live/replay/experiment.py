@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import sys
 import tempfile
@@ -37,19 +38,7 @@ TOP = 20
 
 
 def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = True) -> Path:
-    """Run an experiment, or what is left of it, and return the folder of its results.
-
-    Each window leaves ``window-NNN.parquet`` (a row per case and arm) and ``window-NNN.json`` (times). A window whose
-    files are there is not predicted again; its events are learned from, so that what follows is the same. Where no
-    window is left, nothing is learned.
-
-    Args:
-        spec: of the experiment.
-        folder: of the data set.
-        work: where results go, below a name made of everything they depend on: the yaml file, the data with their
-            settings, this package's version.
-        progress: show a bar.
-    """
+    """Run an experiment, or what is left of it, and return the folder of its results; finished windows are kept."""
     settings = yaml_if_there(folder / f"{folder.name}.yaml")
     data = data_sha256(folder, spec.dataset)
     state_of = digest([spec.hash(), data, settings, __version__])
@@ -74,7 +63,8 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
             if not done:
                 bar.set_postfix_str("predicting")
                 cases = Cases.of(state, window, n_base)
-                table = _predict(spec, arms, state, cases)
+                variants = [variant for each in arms for variant in each.variants()]
+                table = pl.concat(case_table(spec, arm, state.edges, cases, state.edges.n_items) for arm in variants)
             bar.set_postfix_str("learning")
             times = _learn(spec, arms, state, window)
             times.update(_renew(arms, state, open_=[each - number for each in missing if each > number]))
@@ -108,40 +98,23 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list
     return arms
 
 
-def _predict(spec: StreamSpec, arms: list[Arm], state: OnlineState, cases: Cases) -> pl.DataFrame:
-    n_items = state.edges.n_items
-    tables = []
-    for arm in [variant for each in arms for variant in each.variants()]:
-        tables.append(case_table(spec, arm, state.edges, cases, n_items))
-    return pl.concat(tables)
-
-
 def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -> dict[str, Any]:
     """Take the window in: its first events one by one with the clock running, the rest in batches."""
     timed = min(spec.timed_events, len(window))
-    online = [arm for arm in arms if arm.kind == "online"]
-    latency: dict[str, list[float]] = {arm.label: [] for arm in online}
-    busy = {arm.label: 0.0 for arm in online}
-    for place in range(timed):
+    latency: dict[str, list[float]] = {arm.label: [] for arm in arms if arm.kind == "online"}
+    busy = dict.fromkeys(latency, 0.0)
+    for first, last in itertools.pairwise([*range(timed), *range(timed, len(window), spec.batch), len(window)]):
         started = time.perf_counter()
-        update = state.ingest(window[place : place + 1])
+        update = state.ingest(window[first:last])
         durable = time.perf_counter() - started
-        for arm in arms:
-            if not arm.follows:
-                continue
+        for arm in (each for each in arms if each.kind in ("fold-in", "online", POP)):
             before = time.perf_counter()
             arm.learner.update(state.edges, update.changes)
-            if arm.kind == "online":
+            if arm.kind == "online" and first < timed:
                 _top(arm, state, update)
                 latency[arm.label].append(durable + time.perf_counter() - before)
-    for first in range(timed, len(window), spec.batch):
-        update = state.ingest(window[first : first + spec.batch])
-        for arm in arms:
-            if arm.follows:
-                before = time.perf_counter()
-                arm.learner.update(state.edges, update.changes)
-                if arm.kind == "online":
-                    busy[arm.label] += time.perf_counter() - before
+            elif arm.kind == "online":
+                busy[arm.label] += time.perf_counter() - before
     return {"latency_seconds": latency, "update_seconds": busy}
 
 
@@ -154,13 +127,7 @@ def _top(arm: Arm, state: OnlineState, update: Update) -> None:
 
 
 def _renew(arms: list[Arm], state: OnlineState, *, open_: list[int]) -> dict[str, Any]:
-    """Refresh the online arms, and fit the others from scratch where that will be looked at.
-
-    Args:
-        arms: of the experiment.
-        state: after a window.
-        open_: how far ahead the windows are that are still to be predicted, from 1.
-    """
+    """Refresh the online arms, and fit the others from scratch where one of the windows ``open_`` ahead looks at it."""
     edges = state.edges.export()
     sizes = state.edges.n_users, state.edges.n_items
     refreshing, staleness, fitting = {}, {}, {}

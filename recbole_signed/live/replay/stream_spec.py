@@ -13,14 +13,11 @@ from recbole_signed.plugin.facts import class_name
 from recbole_signed.runs.provenance import digest
 from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
-ArmName = Literal["none", "fold-in", "online", "refit"]
-"""What an arm does between windows: nothing; T0 and T1; the whole system; a fit from scratch."""
+ArmName = Literal["none", "fold-in", "online", "refit"]  # between windows: nothing, updates, all of it, fits
 ARMS: tuple[ArmName, ...] = ("none", "fold-in", "online", "refit")
 POP = "pop"
-WINDOW = "window"
-"""The delay until the window ends."""
-UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-"""Milliseconds."""
+WINDOW = "window"  # the delay until the window ends
+UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}  # milliseconds
 MAX_WINDOWS = 1_000_000
 
 
@@ -37,8 +34,7 @@ class ModelSpec(Spec):
     label: str
     model: Annotated[str, AfterValidator(class_name)]
     settings: dict[str, JsonValue] = Field({}, description="a mapping from parameters to values")
-    auto: bool = Field(False, description="true or false")
-    """Choose the settings that are not given on the base alone."""
+    auto: bool = Field(False, description="true or false")  # choose the settings that are not given on the base alone
     features: dict[str, JsonValue] | None = Field(None, description="a mapping such as {item: [genre]}")
     """Columns of the data set's ``.item`` file; all items of it are announced at the cut."""
     arms: Annotated[tuple[ArmName, ...], AfterValidator(_each_once)] = Field(
@@ -125,14 +121,12 @@ class StreamSpec(Spec):
     cutoffs: Annotated[tuple[PositiveInt, ...], AfterValidator(_with_20)] = Field(
         (10, 20, 50), description="a list of whole numbers with 20 in it"
     )
-    batch: Annotated[Whole, Field(ge=1, description="a whole number above 0")] = 500
-    """Events that are taken together."""
+    batch: Annotated[Whole, Field(ge=1, description="a whole number above 0")] = 500  # events that are taken together
     timed_events: Annotated[Whole, Field(description="a whole number")] = 200
     """Events of each window that are taken one by one and timed, up to the user's new list."""
     max_windows: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="a whole number above 0")
     freshness: Annotated[tuple[str, ...], BeforeValidator(_delays), AfterValidator(_each_once)] = ()
-    """Predict each like at its own moment, by models that see events after each of these delays, such as 0s, 1m, 1h;
-    ``window``: when the window ends. Arms are not looked at."""
+    """Predict each like at its moment, by models that see events after these delays (0s, 1m), or by ``window``."""
     seed: Whole = Field(2020, description="a whole number")
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from recbole_signed.runs.metric_columns import MEGABYTE
 from recbole_signed.runs.provenance import different, machine_text, versions_text
 from recbole_signed.table import Header, Line, Section, Table, text_lines, to_markdown
 
-COMPARED = ("recall@20", "ndcg@20")
-"""What retention and the gate are about."""
+COMPARED = ("recall@20", "ndcg@20")  # what retention and the gate are about
 REFERENCE = "refit"
-LAST = 0.2
-"""The share of windows, the last ones, that is reported apart: drift accumulates."""
+LAST = 0.2  # the share of windows, the last ones, that is reported apart: drift accumulates
 LIMIT = 0.98
 
 TITLES = {"none": "no update", "fold-in": "fold-in", "online": "online", "refit": "retrained", "pop": "popularity"}
@@ -32,37 +30,18 @@ _OF_ALL = ("peak_memory_bytes", "made")
 COSTS = ("p50 (ms)", "p95 (ms)", "p99 (ms)", "Refresh (s)", "Retraining (s)", "Staleness")
 
 
-@dataclass(frozen=True)
-class Subset:
-    """Some of the cases."""
-
-    name: str
-    condition: pl.Expr
-
-
-def subsets(n_windows: int) -> list[Subset]:
-    """Return the subsets that are reported."""
-    last = n_windows - max(1, round(n_windows * LAST))
-    every = pl.lit(True)
-    return [
-        Subset("all", every),
-        Subset("last fifth", pl.col("window") >= last),
-        *(Subset(f"{name} users", pl.col("group") == number) for number, name in enumerate(GROUPS)),
-        Subset("after the first like", (pl.col("known_likes") == 1) & (pl.col("group") != 0)),
-    ]
+def subsets(n_windows: int) -> dict[str, pl.Expr]:
+    """Return the subsets of cases that are reported: name -> which these are."""
+    return {
+        "all": pl.lit(True),
+        "last fifth": pl.col("window") >= n_windows - max(1, round(n_windows * LAST)),
+        **{f"{name} users": pl.col("group") == number for number, name in enumerate(GROUPS)},
+        "after the first like": (pl.col("known_likes") == 1) & (pl.col("group") != 0),
+    }
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return all figures of an experiment, as JSON can hold them.
-
-    Returns:
-        ``windows``: a row per window and arm; ``pooled``: a row per subset and arm, with retention; ``gate``: per
-        model whether the data set is informative, and why; ``cost``: per model latency (seconds), refresh, refit;
-        ``settings``: per model; ``made``: a checksum of the data, versions, machine and threads, or several.
-
-    Raises:
-        UsageError: there are no windows, or what lies there is damaged.
-    """
+    """Return ``windows``, ``pooled``, ``gate``, ``cost``, ``settings`` and ``made`` of an experiment, as JSON."""
     try:
         return _summary(folder)
     except UsageError:
@@ -76,7 +55,8 @@ def _summary(folder: Path) -> dict[str, Any]:
     if cases.is_empty():
         raise UsageError(f"{folder} has no like to predict in any window; cut earlier, or look at the sign rule.")
     times = read_times(folder)
-    pooled = [row for subset in subsets(len(times)) for row in _pooled(cases.filter(subset.condition), subset.name)]
+    made = [each["made"] for each in times if "made" in each]
+    pooled = [row for name, which in subsets(len(times)).items() for row in _pooled(cases.filter(which), name)]
     return {
         "windows": _windows(cases, times),
         "pooled": pooled,
@@ -84,26 +64,14 @@ def _summary(folder: Path) -> dict[str, Any]:
         "cost": _cost(times),
         "settings": dict(parse_json((folder / "settings.json").read_bytes())),
         "peak_memory_bytes": max(each["peak_memory_bytes"] for each in times),
-        "made": _distinct(each["made"] for each in times if "made" in each),  # none of windows of earlier versions
+        # each once, as windows of one experiment may come from several machines; none of those of earlier versions
+        "made": [each for place, each in enumerate(made) if each not in made[:place]],
     }
-
-
-def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each value once: windows of one experiment may come from several machines."""
-    found: list[dict[str, Any]] = []
-    for each in values:
-        if each not in found:
-            found.append(each)
-    return found
-
-
-def _metrics(cases: pl.DataFrame) -> list[str]:
-    return [name for name in cases.columns if "@" in name]
 
 
 def _means(cases: pl.DataFrame) -> list[pl.Expr]:
     """Means over cases; dislike metrics over those that have a dislike."""
-    return [pl.col(name).fill_nan(None).mean() for name in _metrics(cases)]
+    return [pl.col(name).fill_nan(None).mean() for name in cases.columns if "@" in name]
 
 
 def _windows(cases: pl.DataFrame, times: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -167,12 +135,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def bound(row: Mapping[str, Any], metric: str) -> Retention | None:
-    """Return the retention of a pooled row, where it has one."""
-    kept = row.get(f"retention of {metric}")
-    return None if kept is None else Retention(**kept)
-
-
 DRAWS = 2000
 
 
@@ -181,22 +143,14 @@ class Retention:
     """The ratio of two arms' sums over the same cases."""
 
     ratio: float
-    low: float
-    """One-sided 95 % lower bound, the 5th percentile of the bootstrap."""
-    high: float
-    """The 95th percentile."""
+    low: float  # one-sided 95 % lower bound, the 5th percentile of the bootstrap
+    high: float  # the 95th percentile
     n_cases: int
     n_users: int
 
 
 def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> Retention:
-    """Compare two arms case by case; a user's cases are drawn together, since they are not independent.
-
-    Args:
-        arm: metric by case, ``[n_cases]``.
-        reference: the same of the retrained arm.
-        user: which user each case is of, any integers.
-    """
+    """Compare two arms case by case, ``[n_cases]``; a user's cases are dependent, and drawn together."""
     _, cluster = np.unique(user, return_inverse=True)
     n = int(cluster.max()) + 1 if len(cluster) else 0
     sums = np.stack([np.bincount(cluster, weights=each, minlength=n) for each in (arm, reference)])
@@ -296,11 +250,7 @@ def _retention(kept: dict[str, Any] | None) -> str:
 
 
 def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write ``<name>.md`` and ``<name>.jsonl`` to a folder.
-
-    Each line of the latter is a row of a window, a row of a subset, or what is known of a model: gate, cost, settings.
-    The last says what all of them were made with.
-    """
+    """Write ``<name>.md`` and ``<name>.jsonl``: rows of windows, subsets, models, and last what they were made with."""
     rows = [*summary["pooled"], *summary["windows"]]
     rows += [
         {"model": model, **{key: summary[key].get(model) for key in OF_MODELS}}

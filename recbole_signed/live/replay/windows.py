@@ -1,8 +1,4 @@
-"""The windows of a stream: their events, what is to be predicted in each, how well it was, and the files of that.
-
-The cases are the users with likes in the window, with the likes and dislikes that they give in it.
-The catalogue of items is announced at the cut: nothing is said of when an item will have its first event.
-"""
+"""The windows of a stream: their events, what is to be predicted in each, how well it was, and the files of that."""
 
 from __future__ import annotations
 
@@ -35,8 +31,7 @@ from recbole_signed.live.replay.stream_spec import ModelSpec, window_length
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.memory import memory_bytes
 
-CELLS = 8_000_000
-"""Scores that are computed at a time."""
+CELLS = 8_000_000  # scores that are computed at a time
 MIN_WINDOWS = 10
 
 
@@ -45,8 +40,7 @@ class Replay:
     """All events of a data set by time, and the first event of each window; ``bounds[-1]`` is the end."""
 
     events: EventBatch
-    bounds: np.ndarray
-    """int64 ``[n_windows + 1]``: window w holds the events ``bounds[w]:bounds[w + 1]``."""
+    bounds: np.ndarray  # int64 `[n_windows + 1]`: window w holds the events `bounds[w]:bounds[w + 1]`
 
     @classmethod
     def read(
@@ -57,15 +51,7 @@ class Replay:
         sign_rule: Mapping[str, str] | None = None,
         limit: int | None = None,
     ) -> Replay:
-        """Read atomic files and cut them.
-
-        Args:
-            folder: of the data set.
-            cut: what lies before it is the base: a share of all events, or a date (UTC).
-            windows: how many, of equally many events, or the length of each such as ``1d`` or ``6h``.
-            sign_rule: where the file has no column ``sign``.
-            limit: take this many windows at most.
-        """
+        """Read atomic files and cut them: ``cut`` is a share of events or a date, ``windows`` a number or a length."""
         if limit is not None and limit < MIN_WINDOWS:
             raise UsageError(f"max_windows is {limit}; at least {MIN_WINDOWS} windows are needed.")
         events = events_of(folder, sign_rule)
@@ -99,15 +85,7 @@ class Replay:
 
 
 def events_of(path: Path, sign_rule: Mapping[str, str] | None = None) -> EventBatch:
-    """Return the rows of a data set as events by time, those of equal times in the order of the file.
-
-    Likes and dislikes are those of the sign, 0 is a view. Time stamps become milliseconds; their size tells the unit
-    that they have in the file. Columns, separator and sign are those of the yaml beside the files.
-
-    Args:
-        path: a ``.inter`` file, or the folder of a data set.
-        sign_rule: the like and dislike conditions in place of the data set's own sign.
-    """
+    """Return the rows of a data set as events by time in milliseconds; a sign of 0 is a view."""
     rows = read_rows(path, sign_rule)
     if rows.times is None or rows.tokens is None:
         raise UsageError(
@@ -156,17 +134,11 @@ def _bounds(times: np.ndarray, first: int, windows: int | str) -> np.ndarray:
     return np.unique(np.concatenate([np.searchsorted(times, edges), [len(times)]])).astype(np.int64)
 
 
-BATCH = 5_000
-"""Items that are announced together."""
+BATCH = 5_000  # items that are announced together
 
 
 def told(models: tuple[ModelSpec, ...], folder: Path, state: OnlineState) -> dict[str, Features]:
-    """Announce the items of the data set's ``.item`` file where a model has the key ``features``.
-
-    Returns:
-        By label of a model what it is told of items, by their ids. The values that are looked at are those of items
-        with an edge at the cut.
-    """
+    """Return by model what it is told of items, where it has the key ``features``; values are those of known items."""
     tables = {each.label: _read(each.features, folder) for each in models if each.features}
     if not tables:
         return {}
@@ -205,19 +177,9 @@ def _announce(table: FeatureTable, state: OnlineState) -> None:
 def measure(
     cases: Cases, scores: Callable[[np.ndarray], torch.Tensor], n_items: int, cutoffs: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Return metric -> values by case, float64 ``[n_cases]``.
+    """Return metric -> values by case, float64 ``[n_cases]``, of scores ``[n_cases, n_items]``; NaN: undefined.
 
-    ``recall@k``: hits over all likes of the window; ``ndcg@k``: binary, the ideal over ``min(likes, k)``;
-    ``dislikerecall@k``: share of the window's dislikes of known items that enter the list, NaN without any;
-    ``dislikeshare@k``: share of dislikes among what is in the list and was liked or disliked, NaN without any, and
-    where nothing was disliked in the window, as in :class:`~recbole_signed.evaluation.metrics.DislikeShare`;
-    ``repeatdislike@k``: as dislikerecall, of those dislikes that are near an earlier dislike of the user.
-
-    Args:
-        cases: whom to rank for, and what counts.
-        scores: of all items, ``[len(rows), n_items]``, for cases by position.
-        n_items: items known at the checkpoint, padding included.
-        cutoffs: the values of k.
+    ``repeatdislike@k`` is dislikerecall of those dislikes that are near an earlier dislike of the user.
     """
     depth = min(max(cutoffs), n_items - 1)
     size = max(1, CELLS // n_items)
@@ -256,15 +218,7 @@ def measure(
 def write_window(
     file: Path, cases: pl.DataFrame, times: Mapping[str, Any], window: EventBatch, made: Mapping[str, Any]
 ) -> None:
-    """Write the cases of a window, and before them what :func:`read_times` gives.
-
-    Args:
-        file: of the cases; the other has its name, and ends in ``.json``.
-        cases: a row per case and arm.
-        times: of the arms.
-        window: its events.
-        made: checksum of the data, versions, machine and threads.
-    """
+    """Write the cases of a window, and before them what :func:`read_times` gives, as ``.json`` beside ``file``."""
     about = {"n_events": len(window), "start": int(window.timestamp[0]), "peak_memory_bytes": memory_bytes()[1]}
     file.with_suffix(".json").write_text(json.dumps({**times, **about, "made": made}), encoding="utf-8")
     with replacing(file) as partial:
@@ -295,37 +249,25 @@ def _number_of(file: Path) -> int:
 
 
 BASE, NEW, UNKNOWN = 0, 1, 2
-GROUPS = ("base", "new", "unknown")
-"""Users with an edge before the cut; users who came after it; users whom nothing is known of at the checkpoint."""
+GROUPS = ("base", "new", "unknown")  # with an edge before the cut, who came after it, of whom nothing is known
 
 
 @dataclass(frozen=True)
 class Cases:
-    """One case per user with a like in the window, ``[n_cases]``; pairs ``[n_pairs]`` refer to cases by position.
+    """One case per user with a like in the window; pairs ``[n_pairs]``, without known items, are by case."""
 
-    Left out are items that the user touched before the window, since they can't be recommended. Likes of items that
-    nobody has touched before stay in the denominators.
-    """
-
-    user: np.ndarray
-    """int64: id in the vocabulary as it is before the window, 0 for unknown users."""
+    user: np.ndarray  # int64: id in the vocabulary as it is before the window, 0 for unknown users
     token: list[str]
-    group: np.ndarray
-    """int8, see ``GROUPS``."""
-    n_likes: np.ndarray
-    """int64: all likes of the window, of unknown items too."""
-    n_known_likes: np.ndarray
-    """int64: likes of the user before the window."""
-    n_unknown: np.ndarray
-    """int64: likes of items that are not in the vocabulary yet."""
+    group: np.ndarray  # int8, see `GROUPS`
+    n_likes: np.ndarray  # int64: all likes of the window, of unknown items too
+    n_known_likes: np.ndarray  # int64: likes of the user before the window
+    n_unknown: np.ndarray  # int64: likes of items that are not in the vocabulary yet
     like_case: np.ndarray
     like_item: np.ndarray
     dislike_case: np.ndarray
     dislike_item: np.ndarray
-    repeated: np.ndarray
-    """bool: which dislikes are of one of the ten items nearest to an earlier dislike of the user."""
-    hidden: tuple[np.ndarray, np.ndarray]
-    """Case and item of all that the users touched before."""
+    repeated: np.ndarray  # which dislikes are among the ten items nearest to an earlier dislike of the user, bool
+    hidden: tuple[np.ndarray, np.ndarray]  # case and item of all that the users touched before
 
     def __len__(self) -> int:
         return len(self.user)

@@ -1,27 +1,16 @@
-r"""Is a dislike felt? An audit of what one event does to a user's list, how long it lasts, and what undoes it.
+"""Is a dislike felt? An audit of what one event does to a user's list, how long it lasts, and what undoes it.
 
-Each probe goes the way of a served event: durable in the log, taken in by the learner, and the list asked for again.
-What is *similar* to an item is decided by the data, the same for every model: the ten items whose likes in the training
-part are most like its own (cosine), among those that the user has no edge to; its *cluster* are the fifty nearest. For
-each of some users, on a state that ends where it began:
+Each probe goes the way of a served event. *Similar* are the ten items whose likes in training are most like those of an
+item (cosine) and that the user has no edge to; its *cluster* are the fifty nearest. For some users, each from the state
+of the start:
 
-1. **Bite.** A shown item, at a random place of the list, is disliked, then more of its kind: the shown items nearest to
-   it, 3 and 10 in all. How many similar items are shown, against the list before with nothing but the disliked items
-   removed? How many of them lose places in the whole ranking? How much of the top 50 is of the cluster?
-2. **Locality.** What was lost that is not of the cluster, or that is nearer to a like of the user than to the dislike?
-   How far does the rest of the list stay?
-3. **Persistence.** What is left of the effect of one dislike after likes of items far from it, after a like of the
-   nearest similar item, and after views of items far from it? Each against the same events without the dislike.
-4. **Undo.** After each step all is taken back: is the list as before, and is every score, to the last bit?
-5. **A like of another kind**, of an item that no like of the user has a user in common with, and what it moves.
+1. **Bite.** Shown items are disliked, 1, 3 and 10: how many similar ones stay in the list, and lose places?
+2. **Locality.** What was lost that is not of the cluster, or that is nearer to a like than to the dislike?
+3. **Persistence.** What is left after likes of far items, of the nearest similar item, and after views?
+4. **Undo.** After each step all is taken back: is every list and score as before, to the last bit?
+5. **A like of another kind**, and what it moves; with a feature of the items, asking for less and more of a value.
 
-A view can't be taken back, so views come last, and hide items from their user alone.
-
-With a feature of the items, each user then asks for less of the value that most of its list has, for more of the one
-that fewest of it have, and takes each back: how many of the list have the value?
-
-How far a list moves is the rank-biased overlap of both lists (Webber, Moffat & Zobel, "A similarity measure for
-indefinite rankings", TOIS 2010), 1 for equal lists.
+How far a list moves is the rank-biased overlap of both (Webber, Moffat & Zobel, TOIS 2010), 1 for equal lists.
 """
 
 from __future__ import annotations
@@ -43,21 +32,13 @@ from recbole_signed.errors import UsageError, argument
 from recbole_signed.live.respond.responsiveness_table import DISLIKES, N_CLUSTER, NEUTRAL, Probes, Shown, summary
 
 IntArray = npt.NDArray[np.int64]
-N_NEIGHBOURS = 10
-"""Items that count as more of the same."""
-PERSISTENCE = 0.9
-"""p of the rank-biased overlap: the first 10 places have 86 % of the weight."""
-METRICS = ("NDCG", "Recall", "DislikeRecall", "SignAUC")
-"""What the ranking of the live learner is evaluated by on the test part."""
+N_NEIGHBOURS = 10  # items that count as more of the same
+PERSISTENCE = 0.9  # p of the rank-biased overlap: the first 10 places have 86 % of the weight
+METRICS = ("NDCG", "Recall", "DislikeRecall", "SignAUC")  # of the live learner's ranking, on the test part
 
 
 def overlap(one: Sequence[int], other: Sequence[int], p: float = PERSISTENCE) -> float:
-    r"""Return the rank-biased overlap of two lists, extrapolated from their common length k.
-
-    .. math:: \frac{X_k}{k} p^k + \frac{1-p}{p} \sum_{d=1}^{k} \frac{X_d}{d} p^d,
-
-    with :math:`X_d` the size of what both have among their first d (Webber et al. 2010, eq. 30).
-    """
+    """Return the extrapolated rank-biased overlap of two lists (Webber et al. 2010, eq. 30)."""
     k = min(len(one), len(other))
     if not k:
         return 1.0
@@ -186,13 +167,15 @@ class _Audit:
     """Probes users of a live model, which is left as it was but for what they viewed."""
 
     def __init__(self, live: Any, seed: int, k: int) -> None:
+        from recbole_signed.live import LIKE
+
         self.live, self.seed, self.k = live, seed, k
         with live.reading() as (state, _):
             edges = state.edges.export()
             self.users, self.items = state.edges.n_users, state.edges.n_items
             self.names = ["", *state.users.tokens(range(1, self.users))]
             self.item_names = ["", *state.items.tokens(range(1, self.items))]
-        liked = edges.kind == _like()
+        liked = edges.kind == LIKE
         shape = self.users, self.items
         ones = np.ones(int(liked.sum()), dtype=np.float32)
         self.likes = sp.csr_matrix((ones, (edges.user[liked], edges.item[liked])), shape=shape)
@@ -214,11 +197,7 @@ class _Audit:
         return found
 
     def wishes(self, feature: str, words: Mapping[str, list[str]], n_users: int) -> dict[str, Any]:
-        """Ask for less and more of values of a feature, which items have by their names; give the means of what came.
-
-        ``less`` and ``more`` are how many of the list have the value before and after; ``undone`` the share of users
-        whose list and scores are then what they were.
-        """
+        """Ask for less and more of values of a feature; give the mean share of the list before, after and undone."""
         from recbole_signed.live import Event
 
         def say(user: str, kind: str, value: str) -> list[tuple[str, float]]:
@@ -265,14 +244,8 @@ class _Audit:
         from recbole_signed.live.learners.ranking import ranked_scores
 
         with self.live.reading() as (state, learner):
-            found = (
-                ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))[
-                    0, : self.items
-                ]
-                .double()
-                .numpy()
-                .copy()
-            )
+            ranked = ranked_scores(learner, state.edges, np.array([user]), (state.users.keys, state.items.keys))
+            found = ranked[0, : self.items].double().numpy().copy()
             found[state.edges.of_user(user).ids.astype(np.int64)] = -np.inf
         found[0] = -np.inf
         return found
@@ -285,10 +258,7 @@ class _Audit:
         return np.asarray(found)
 
     def another_kind(self, user: int, new: npt.NDArray[np.bool_], rng: np.random.Generator) -> int:
-        """Return a new item, liked by others, that shares no user with what this user liked; 0: there is none.
-
-        Of those the more popular half is drawn from: a like of what hardly anybody knows says little.
-        """
+        """Return a popular new item that shares no user with what this user liked; 0: there is none."""
         reach = (self.likes[[user]] @ self.by_item @ self.likes).toarray()[0]
         far = np.flatnonzero((reach == 0) & (self.n_likes > 1))
         if not len(far):  # in a dense set everything is near: what the user's items have least in common with
@@ -435,12 +405,6 @@ def _among(items: IntArray, *lists: IntArray) -> Shown:
     return one, other
 
 
-def _like() -> int:
-    from recbole_signed.live import LIKE
-
-    return int(LIKE)
-
-
 def _places(scores: np.ndarray) -> IntArray:
     """Return the place of each item in the ranking, 0 for the best."""
     places = np.empty(len(scores), dtype=np.int64)
@@ -451,14 +415,7 @@ def _places(scores: np.ndarray) -> IntArray:
 def respond_all(
     models: Mapping[str, Mapping[str, Any]], dataset: str, folder: Path, **question: Any
 ) -> list[dict[str, Any]]:
-    """Audit models one after the other; what the folder holds of the same question is taken from it.
-
-    Args:
-        models: class name -> ``values`` of :func:`respond`.
-        dataset: name of a data set.
-        folder: where each audit is kept as ``MODEL-DATASET.json``.
-        question: further arguments of :func:`respond`.
-    """
+    """Audit models one after the other; what the folder holds of the same question is taken from it."""
     from recbole_signed.live.learners import make_learner
     from recbole_signed.runs.fitted import kept_or_made
 

@@ -15,68 +15,41 @@ from recbole_signed.files import picture
 from recbole_signed.plugin.facts import FAMILY_COLOURS, display_name, family
 from recbole_signed.table import Header, Section, Table, text_lines
 
-N_CLUSTER = 50
-"""Nearest items of a dislike, and the places of the ranking that are searched for them."""
-DISLIKES = (1, 3, 10)
-"""Dislikes of one kind after which the list is looked at."""
-NEUTRAL = (10, 50, 200)
-"""Neutral events after a dislike after which the list is looked at."""
+N_CLUSTER = 50  # nearest items of a dislike, and the places of the ranking that are searched for them
+DISLIKES = (1, 3, 10)  # dislikes of one kind after which the list is looked at
+NEUTRAL = (10, 50, 200)  # neutral events after a dislike after which the list is looked at
 
-Shown = tuple[int, int]
-"""How many similar items are shown without and with the dislikes."""
+Shown = tuple[int, int]  # how many similar items are shown without and with the dislikes
 
 
 @dataclass(frozen=True)
 class Probes:
     """What came of one user's probes."""
 
-    gone: bool
-    """The disliked item is no longer shown."""
-    dislikes: list[Shown]
-    """After each number of :data:`DISLIKES`; fewer where the list has no more of the kind."""
-    falling: float
-    """Share of the similar items that lose places among all other items; one that keeps its place counts half, so that
-    a list that does not react has .5."""
-    more_fall: float
-    """1 where more of them fall than rise, 0 where more rise, else .5."""
-    cluster: Shown
-    """Items of the cluster among the first :data:`N_CLUSTER`."""
-    far_lost: float
-    """Share of the list that was lost though it is outside the cluster."""
-    liked: Shown
-    """Of the list before, what is not similar, and nearer to a like of the user than to the dislike."""
-    overlap_dislike: float
-    """Rank-biased overlap of the lists before and after a dislike, the similar items left out."""
-    likes: list[Shown]
-    """After each number of :data:`NEUTRAL` likes of items far from the dislike."""
-    liked_again: Shown | None
-    """After a like of the nearest similar item; None where there is none."""
+    gone: bool  # the disliked item is no longer shown
+    dislikes: list[Shown]  # after each number of `DISLIKES`; fewer where the list has no more of the kind
+    falling: float  # share of the similar items that lose places among all others; one that keeps its place counts half
+    more_fall: float  # 1 where more of them fall than rise, 0 where more rise, else .5
+    cluster: Shown  # items of the cluster among the first `N_CLUSTER`
+    far_lost: float  # share of the list that was lost though it is outside the cluster
+    liked: Shown  # of the list before, what is not similar, and nearer to a like of the user than to the dislike
+    overlap_dislike: float  # rank-biased overlap of the lists before and after a dislike, the similar items left out
+    likes: list[Shown]  # after each number of `NEUTRAL` likes of items far from the dislike
+    liked_again: Shown | None  # after a like of the nearest similar item; None where there is none
     views: list[Shown]
-    overlap_like: float | None
-    """That of a like of another kind; None where the catalogue has no such item."""
-    near_like_after: int | None
-    """Items like that one that are shown then."""
-    restored: bool
-    """After each step was taken back, the list was what it had been."""
-    exact: bool
-    """All scores were, bit by bit; a learner that corrects an inverse leaves rounding (SignedEASE)."""
-    milliseconds: float
-    """From a dislike to the list that reflects it."""
+    overlap_like: float | None  # that of a like of another kind; None where the catalogue has no such item
+    near_like_after: int | None  # items like that one that are shown then
+    restored: bool  # after each step was taken back, the list was what it had been
+    exact: bool  # all scores were, bit by bit; a learner that corrects an inverse leaves rounding (SignedEASE)
+    milliseconds: float  # from a dislike to the list that reflects it
 
 
-LEAST = 0.05
-"""Share of similar items that one dislike prevents at least, where it is told what is left of that."""
-FEWEST = 10
-"""Similar items that are shown without the dislike at least, in all lists, where it is told what is left."""
+LEAST = 0.05  # share of similar items that one dislike prevents at least, where it is told what is left of that
+FEWEST = 10  # similar items that are shown without the dislike at least, in all lists, where it is told what is left
 
 
 def summary(probes: Sequence[Probes]) -> dict[str, float | None]:
-    """Return the means over users, and shares of all that was shown to them.
-
-    ``prevented``, ``prevented_3`` and ``prevented_10`` are the share of similar items that one dislike, 3 and 10 took
-    out of the lists; ``cluster_lost`` that of the cluster out of the first 50 places; ``liked_lost`` that of what is
-    nearer to a like. ``left_likes_50``: what 50 likes left of ``prevented``, as a share of it; so the others.
-    """
+    """Return the means over users, and shares of all that was shown; those of ``left_`` are of ``prevented``."""
 
     def mean(name: str) -> float | None:
         values = [getattr(each, name) for each in probes if getattr(each, name) is not None]

@@ -1,9 +1,7 @@
-r"""What an experiment says: rates per variant, differences with intervals, and whether they may be looked at early.
+"""What an experiment says: rates per variant, differences with intervals, and whether they may be looked at early.
 
-Statistics come from tea-tasting: ratios of means by the delta method, CUPED by covariates from the period before, the
-sample-ratio check, and the correction for several metrics. What it lacks is written here: intervals that hold at every
-moment at once (asymptotic confidence sequences), the preference of interleaved lists (a binomial test), and rates of
-policies that never ran.
+Statistics come from tea-tasting; here are intervals that hold at every moment at once, the preference of interleaved
+lists, and rates of policies that never ran.
 """
 
 from __future__ import annotations
@@ -26,43 +24,24 @@ METRICS = {"like_rate": ("likes", "impressions"), "dislike_rate": ("dislikes", "
 _COUNTS = ("impressions", "likes", "dislikes")
 _COLUMNS = ("variant", "propensity", "first", *_COUNTS, *(f"{name}_before" for name in _COUNTS))
 """What is read of a user."""
-_NOTHING = 1e-20
-"""Variance of rounding, as a part of the squared mean."""
-SKEWED, CARRIERS = 0.2, 2.0
-"""Skewness of an estimated difference above which, and users of the smaller variant over the kurtosis below which, a
-p-value does not keep its promise."""
-SUSPICIOUS = 1e-3
-"""p-value of the sample-ratio check below which the assignment is broken and no difference is to be believed."""
+_NOTHING = 1e-20  # variance of rounding, as a part of the squared mean
+SKEWED, CARRIERS = 0.2, 2.0  # skewness, or users over kurtosis, from which a p-value is not to be trusted
+SUSPICIOUS = 1e-3  # p-value of the sample-ratio check below which the assignment is broken
 
 
-CONFIDENCE, POWER = 0.95, 0.8
-"""Of every interval and test; the probability that a planned experiment finds the effect."""
-OVERDISPERSION = 1.5
-"""Variance of a user's rate over that of independent impressions, typically."""
+CONFIDENCE, POWER = 0.95, 0.8  # of every interval and test; the probability that a planned experiment finds the effect
+OVERDISPERSION = 1.5  # variance of a user's rate over that of independent impressions, typically
 
 
 def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float]) -> dict[str, Any]:
-    """Compare the variants of an experiment with its control.
+    """Compare the variants of an experiment with its control, by rows of :meth:`.TrafficLog.per_user`.
 
     The p-values of all metrics and variants are corrected together: Hochberg's step-up procedure, Sidak's levels.
 
-    Args:
-        users: one row a user, see :meth:`~recbole_signed.live.serve.traffic.TrafficLog.per_user`.
-        control: name of the control.
-        shares: planned share of each variant.
-
     Returns:
-        ``variants`` (users, impressions, likes, dislikes and rates of each), ``sample_ratio`` (p-value, whether it is
-        suspicious, and as ``other_shares`` the number of users who came under other shares, whom it leaves out),
-        ``cuped`` (whether covariates were used), and ``comparisons``: of each variant and metric the difference to the
-        control, its interval, p-value, corrected p-value, ``always_valid``: bounds that hold however often one looks,
-        and ``few_users``: whether few users carry most of the metric, so that only the always-valid bounds hold; then
-        there is no corrected p-value, and the others are corrected without it. What can't be told, such as a relative
-        difference to a rate of 0, or any bound where all users of each
-        variant are alike, is None.
-
-    Raises:
-        UsageError: a column is missing, or a variant has fewer than two users.
+        ``variants``, ``sample_ratio`` (``other_shares``: users who came under other shares, left out), ``cuped`` and
+        ``comparisons``: difference to the control, interval, p-value, corrected p-value, ``always_valid`` bounds, and
+        ``few_users``: whether only these hold. What can't be told is None.
     """
     missing = [name for name in _COLUMNS if name not in users.columns]
     if missing:
@@ -132,19 +111,10 @@ def report_of(log: TrafficLog, name: str, experiment: Experiment) -> dict[str, A
 
 
 def policy_rates(drawn: pl.DataFrame) -> dict[str, Any]:
-    r"""Estimate rates of the first place, had everybody got a policy, from first places that another one drew.
+    r"""Estimate rates of the first place, had everybody got a policy, from :meth:`.TrafficLog.drawn` places of another.
 
     The self-normalised estimate of Swaminathan & Joachims (NeurIPS 2015), :math:`\sum w_i r_i / \sum w_i` with
-    :math:`w_i = \pi_i / p_i`: the probability with which the policy would have put the item first, over that with which
-    it was drawn. The intervals, by the delta method, take users as independent, not lists.
-
-    Args:
-        drawn: see :meth:`~recbole_signed.live.serve.traffic.TrafficLog.drawn`.
-
-    Returns:
-        ``like_rate`` and ``dislike_rate`` with ``value``, ``low`` and ``high``: None where nothing that the policy
-        would have shown was drawn, bounds also where one user alone was shown it; ``weight``, the mean weight:
-        about 1 where the draws cover what the policy does; and ``effective_size``, Kish's effective number of lists.
+    :math:`w_i = \pi_i / p_i`; intervals by the delta method, over users; ``effective_size`` is Kish's.
     """
     weights = (drawn["probability"] / drawn["propensity"]).to_numpy()
     users, total = np.unique(drawn["user"].to_numpy(), return_inverse=True)[1], float(weights.sum())
@@ -245,10 +215,7 @@ def _always_valid_difference(
 
 
 def _few_carry(treated: pl.DataFrame, control: pl.DataFrame, metric: str) -> bool:
-    """Whether the sum of a metric over the users is too far from normal for a t-test: few of them carry most of it.
-
-    The tail is taken from both variants together, as a small one may have missed it.
-    """
+    """Whether a metric's sum over the users is too far from normal for a t-test, by the tail of both variants."""
     deviations = _shares(pl.concat([treated, control]), *METRICS.get(metric, ("likes", None)))[1]
     variance = (deviations**2).mean()
     if not variance > 0:
@@ -275,16 +242,10 @@ def _shares(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, F
 
 
 def confidence_sequence(variance: float, n: int, tightest: int = 5000) -> float:
-    r"""Return half the width of an interval that holds at all sample sizes at once.
+    r"""Return half the width of an interval that holds at all sample sizes, tightest at ``tightest`` observations.
 
-    The asymptotic confidence sequence of Waudby-Smith et al. (Annals of Statistics 2024, Theorem 2.2):
-    :math:`\sigma \sqrt{\frac{2 (n \rho^2 + 1)}{n^2 \rho^2} \log \frac{\sqrt{n \rho^2 + 1}}{\alpha}}`, here with
-    :math:`\sigma^2 / n` given, and :math:`\rho` such that it is tightest at ``tightest`` observations.
-
-    Args:
-        variance: of the estimate, :math:`\sigma^2 / n`.
-        n: number of observations.
-        tightest: sample size at which the interval is to be narrowest.
+    Waudby-Smith et al. (Annals of Statistics 2024, Theorem 2.2): :math:`\sigma \sqrt{\frac{2 (n \rho^2 + 1)}{n^2
+    \rho^2} \log \frac{\sqrt{n \rho^2 + 1}}{\alpha}}`, with ``variance`` :math:`\sigma^2 / n`.
     """
     alpha = 1 - CONFIDENCE
     log = -2 * np.log(alpha)
@@ -293,19 +254,10 @@ def confidence_sequence(variance: float, n: int, tightest: int = 5000) -> float:
 
 
 def interleaving_report(requests: pl.DataFrame, names: tuple[str, str]) -> dict[str, Any]:
-    """Tell which of two interleaved rankings users prefer.
+    """Tell which of two interleaved rankings users prefer, by :meth:`.TrafficLog.interleaved`; ``share``: the second's.
 
-    A request goes to the ranking whose items got more likes minus dislikes, a user to the ranking that won more of its
-    requests. Users are independent of each other, requests of one user are not: the test and the interval count users.
-
-    Args:
-        requests: see :meth:`~recbole_signed.live.serve.traffic.TrafficLog.interleaved`.
-        names: of the two variants; the share is that of the second.
-
-    Returns:
-        ``wins`` of each and ``ties`` among users, ``request_wins`` and ``request_ties`` among requests, ``share`` (of
-        the second among users without a tie) with ``low``, ``high``, and the p-value of the exact binomial test
-        against one half.
+    A request goes to the ranking with more likes minus dislikes, a user to the one that won more of its requests. The
+    binomial test and the interval count users, who are independent of each other.
     """
     side = pl.when(pl.col("variant") == names[1]).then(1).otherwise(-1)
     by_request = requests.group_by("user", "request").agg(
@@ -342,13 +294,7 @@ def _wins(won: pl.Series, names: tuple[str, str]) -> tuple[dict[str, int], int]:
 
 
 def users_needed(rate: float, relative_effect: float, impressions_per_user: float) -> int:
-    """Return how many users each of two equal variants needs to find an effect on a rate per impression.
-
-    Args:
-        rate: of the control, in (0, 1).
-        relative_effect: the smallest change worth finding, as a share of the rate (0.05 for 5 %).
-        impressions_per_user: mean number of impressions of a user during the experiment.
-    """
+    """Return how many users each of two variants needs to find a ``relative_effect`` on a rate per impression."""
     given = (rate, relative_effect, impressions_per_user)
     if not (np.isfinite(given).all() and 0 < rate < 1 and relative_effect and impressions_per_user > 0):
         raise UsageError("power needs a rate in (0, 1), an effect other than 0, and impressions per user above 0.")

@@ -1,7 +1,4 @@
-"""Tags of items, by which a request can filter, and their names, for people who look at lists.
-
-A SQLite file in the state's folder; small, read whole when it is opened. Withdrawn items are in the state itself.
-"""
+"""Tags of items, by which a request can filter, and their names: a small SQLite file beside the state."""
 
 from __future__ import annotations
 
@@ -19,11 +16,7 @@ FILE = "catalogue.sqlite"
 
 
 class Catalogue:
-    """Tags and names of items; its methods may be called from several threads.
-
-    Args:
-        path: the file, made if it is not there; None keeps all in memory.
-    """
+    """Tags and names of items, in memory without a path; its methods may be called from several threads."""
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()  # of the file

@@ -1,7 +1,4 @@
-"""The connections of a server: how many, how long one may wait, and how much may come before a body.
-
-The parser of httptools takes heads of any length, and uvicorn closes no connection on which no request has come yet.
-"""
+"""The connections of a server, which uvicorn does not bound: how many, how long one waits, how long a head is."""
 
 from __future__ import annotations
 
@@ -16,15 +13,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from recbole_signed.live.serve.problems import ProblemError
 
-HEAD = 1 << 16
-"""Bytes of an address and its headers, and of what else is no body."""
-PIPELINED = 16
-"""Requests of a connection that may wait for the answers to earlier ones."""
-PATIENCE = 30.0
-"""Seconds from the beginning of a connection, or from the last answer, until a request has come to its end; and seconds
-in which a caller takes nothing of its answer."""
-FILES = 1280
-"""Files of the process that are no connections, or connections that are yet to be refused."""
+HEAD = 1 << 16  # bytes of an address and its headers, and of what else is no body
+PIPELINED = 16  # requests of a connection that may wait for the answers to earlier ones
+PATIENCE = 30.0  # seconds in which a request has to come to its end, and a caller has to take something of its answer
+FILES = 1280  # files of the process that are no connections, or connections that are yet to be refused
 
 
 def most_connections(wanted: int) -> int:
@@ -38,11 +30,7 @@ def most_connections(wanted: int) -> int:
 
 
 class Waiting:
-    """The connections that wait for a request, the one that has waited longest first, and are closed in the end.
-
-    Args:
-        most: connections of the server; beyond it the one that has waited longest is closed for a new one.
-    """
+    """The connections that wait for a request, the oldest first; beyond ``most`` the oldest is closed for a new one."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -192,11 +180,7 @@ class Connection(HttpToolsProtocol):
 
 
 class BeatingServer(uvicorn.Server):
-    """A server that shows that its event loop runs.
-
-    Attributes:
-        beat: a number that grows some ten times a second.
-    """
+    """A server that shows that its event loop runs: ``beat`` grows some ten times a second."""
 
     beat = 0
 

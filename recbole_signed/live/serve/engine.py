@@ -1,7 +1,6 @@
 """The engine of the service: answers, and what keeps them current and watches them.
 
-The writer (``writer.py``) takes events; before it does, each verdict is held against the list that its user would have
-got (`VerdictWatch`). A replica follows the log instead.
+Before the writer (``writer.py``) takes events, each verdict is held against the list that its user would have got.
 """
 
 from __future__ import annotations
@@ -43,14 +42,7 @@ RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
 
 
 class Engine(Answers):
-    """What the routes call; its methods may be called from any thread.
-
-    Args:
-        recommender: started; the engine is the only one that writes to it from then on. A replica takes no events.
-        settings: of the service.
-        experiments: on live traffic.
-        folder: where catalogue and impressions are kept; None keeps the catalogue in memory and no impressions.
-    """
+    """What the routes call, from any thread; without a folder tags are in memory and no impressions are kept."""
 
     def __init__(
         self,
@@ -134,10 +126,7 @@ class Engine(Answers):
         return text
 
     def _paths(self) -> list[str]:
-        """Return the paths of this machine that messages may begin one with, the longest first.
-
-        They are looked up where the register of backups has changed: the disk of one of them may hang.
-        """
+        """Return the paths of this machine that may be in messages, the longest first, by the register of backups."""
         register = _changed(self.recommender.directory / BACKUPS)
         if self._known_paths is None or self._known_paths[0] != register:
             self._known_paths = register, self._find_paths()
@@ -180,10 +169,7 @@ class Engine(Answers):
         }
 
     def _dislikes(self) -> tuple[float | None, float]:
-        """Return the dislikes of the last hour on shown items per item shown, and the number of these.
-
-        Nothing in a replica, which takes no verdicts.
-        """
+        """Return the dislikes of the last hour on shown items per item shown, and their number; none in a replica."""
         if self.verdicts is None:
             return None, 0.0
         shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
@@ -260,8 +246,7 @@ class VerdictWatch:
 
     def __init__(self, answers: Answers, recommender: OnlineRecommender, impressions: ImpressionQueue | None) -> None:
         self._answers, self._recommender, self._impressions = answers, recommender, impressions
-        self.taken = self.unknown = 0
-        """Verdicts that were looked up, and those of them that were on items not known before."""
+        self.taken = self.unknown = 0  # verdicts that were looked up, and those on items not known before
         self._random = random.Random()
         self._judged: list[tuple[int, bool, Case | None]] = []
         """Of the batch under way: places of verdicts, whether their items are known, and their cases."""
@@ -269,8 +254,8 @@ class VerdictWatch:
     def before(self, batch: EventBatch) -> None:
         """Hold the verdicts of a batch against the lists that their users would get now; forget whom it forgets.
 
-        In an interleaved experiment that is the list of the one variant that is drawn for the user. What was shown to
-        those who are forgotten goes first: once their erasure is in the log, nobody could name them any more.
+        What was shown to those who are forgotten goes first: once their erasure is in the log, nobody could name them
+        any more.
         """
         self._judged = []
         if self._impressions is not None and (batch.type == FORGET_USER).any():
@@ -290,10 +275,7 @@ class VerdictWatch:
                 _logger.exception("a verdict could not be held against the list of its user")
 
     def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[str, Any]) -> None:
-        """Hold one verdict against the list of its user, with and without places for new items, kept by the user's id.
-
-        Users who are not known yet have one number, and may have several variants.
-        """
+        """Hold one verdict against its user's list, with and without places for new items, kept by the user's id."""
         answers, edges = self._answers, state.edges
         user, item = int(state.users.ids([batch.user_id[i]])[0]), int(state.items.ids([batch.item_id[i]])[0])
         row = edges.of_user(user) if 0 < user < edges.n_users else None

@@ -1,7 +1,6 @@
 """Experiments on live traffic: variants, sticky assignment by a keyed hash, interleaving of two rankings.
 
-A user's variant follows from the salt of the experiment and the user's id alone, so every process and every replica
-assigns alike, nothing is stored, and two experiments with different salts assign independently.
+A user's variant follows from the experiment's salt and the user's id alone, so every process assigns alike.
 """
 
 from __future__ import annotations
@@ -22,13 +21,10 @@ from recbole_signed.files import refusing, replace_file
 from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES, without_removed
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
-PARAMETERS = ("dislike_aversion", "dislike_strength")
-"""What a variant may change without a model of its own."""
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-"""What a file can hold: pydantic also refuses halves of UTF-16 pairs where it has a pattern to match."""
+PARAMETERS = ("dislike_aversion", "dislike_strength")  # what a variant may change without a model of its own
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]  # pydantic refuses halves of UTF-16 pairs by a pattern
 _logger = logging.getLogger(__name__)
-SHARES = 1e-9
-"""What shares may differ by and be the same."""
+SHARES = 1e-9  # what shares may differ by and be the same
 _BITS = 53
 
 
@@ -119,14 +115,7 @@ class Experiment(Spec):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a user gets.
-
-    Attributes:
-        experiment: name of the experiment.
-        variant: name of the variant.
-        propensity: probability with which this user was given this variant, had it taken part.
-        settings: the variant.
-    """
+    """What a user gets, and the ``propensity`` with which it was given this variant, had it taken part."""
 
     experiment: str
     variant: str
@@ -135,19 +124,13 @@ class Assignment:
 
 
 class Experiments:
-    """The experiments of a service, read from and kept in ``experiments.yaml``.
-
-    Args:
-        experiments: by name.
-        path: the file that changes are written to; None keeps them in memory.
-    """
+    """The experiments of a service, by name, kept in ``experiments.yaml``, or in memory without a path."""
 
     def __init__(self, experiments: Mapping[str, Experiment] | None = None, path: Path | None = None) -> None:
         self._experiments = dict(experiments or {})
         self._path = path
         self._seen = None if path is None else _stamp(path)
-        self._taken = True
-        """Whether the experiments are those of the file as it was then."""
+        self._taken = True  # whether the experiments are those of the file as it was then
         self._check: Callable[[Policy], object] = lambda _: None
         self._changing = threading.RLock()
         self._refuse(self._experiments)
@@ -179,10 +162,7 @@ class Experiments:
         return {str(name): parse_experiment(str(name), each) for name, each in raw.items()}
 
     def reload(self) -> None:
-        """Read the file again where another process or a person has changed it; one that is not valid changes nothing.
-
-        It does not wait for a change that is under way.
-        """
+        """Read the file again where another changed it and no change is under way; an invalid one changes nothing."""
         if self._path is None or not self._changing.acquire(blocking=False):
             return
         try:
@@ -308,13 +288,7 @@ def _uniform(salt: str, purpose: str, user: str) -> float:
 
 
 def team_draft(lists: Sequence[Sequence[str]], k: int, rng: np.random.Generator) -> tuple[list[str], list[int]]:
-    """Interleave two rankings by team-draft (Radlinski, Kurup & Joachims, CIKM 2008).
-
-    In each round a coin decides which ranking picks first; each picks its best item that is not in the list yet.
-
-    Returns:
-        The items, at most k, and for each the number of the ranking that picked it.
-    """
+    """Interleave two rankings by team-draft (Radlinski et al., CIKM 2008): at most k items, and who picked each."""
     items: list[str] = []
     teams: list[int] = []
     shown: set[str] = set()

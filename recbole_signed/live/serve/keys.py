@@ -15,10 +15,8 @@ from pathlib import Path
 from recbole_signed.errors import UsageError, nearest
 from recbole_signed.files import changing, open_like, refusing, replace_file
 
-ROLES = ("read", "write", "admin")
-"""Each may do what the ones before it may."""
-MOST = 100_000
-"""Callers of whom is known when they last asked, before those who may ask anything again are left out."""
+ROLES = ("read", "write", "admin")  # each may do what the ones before it may
+MOST = 100_000  # callers of whom is known when they last asked, before those who may ask anything again are left out
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -37,11 +35,7 @@ def is_loopback(host: str) -> bool:
 
 
 class ApiKeys:
-    """The keys of a service; without a file everybody may do everything, on the loopback interface.
-
-    Args:
-        path: the file; None for none.
-    """
+    """The keys of a service; without a file everybody may do everything, on the loopback interface."""
 
     def __init__(self, path: Path | None) -> None:
         self._roles: dict[str, int] = {}
@@ -79,10 +73,7 @@ class ApiKeys:
 
 
 def make_key(path: Path, role: str, comment: str = "") -> str:
-    """Make a key, add its hash to a file, and return the key, which is shown once.
-
-    A new file is its owner's alone; one that is there stays readable to those who could read it, such as a service.
-    """
+    """Make a key, add its hash to a file, private where it is new, and return the key, which is shown once."""
     if role not in ROLES:
         raise UsageError(_no_role(role))
     key = secrets.token_urlsafe(32)
@@ -102,11 +93,7 @@ def _no_role(name: str) -> str:
 
 
 class RateLimit:
-    """Token buckets, one a caller, of a second's worth of requests.
-
-    Args:
-        per_second: requests; 0 for no limit.
-    """
+    """Token buckets, one a caller, of a second's worth of requests; 0 for no limit."""
 
     def __init__(self, per_second: float) -> None:
         self._rate = per_second

@@ -19,8 +19,7 @@ from recbole_signed.live.store.backup import BACKUP
 from recbole_signed.memory import give_memory_back
 
 _logger = logging.getLogger(__name__)
-PAUSE = 600.0
-"""Seconds until a task that failed is tried again, where its next time is not sooner."""
+PAUSE = 600.0  # seconds until a task that failed is tried again, where its next time is not sooner
 
 
 class AlreadyRunsError(UsageError):
@@ -29,12 +28,7 @@ class AlreadyRunsError(UsageError):
 
 @dataclass(frozen=True)
 class Refitting:
-    """Whether a refit runs.
-
-    Attributes:
-        state: ``waiting`` for the round of maintenance that runs, ``running``, or ``idle``.
-        since: when it was asked for, or began, seconds since 1970; None while it is idle.
-    """
+    """Whether a refit runs: ``waiting``, ``running`` or ``idle``, and since when, in seconds since 1970."""
 
     state: str = "idle"
     since: float | None = None
@@ -44,8 +38,7 @@ class Refitting:
 class Round:
     """The last round of a task."""
 
-    finished: float
-    """Seconds since 1970."""
+    finished: float  # seconds since 1970
     seconds: float
     error: str | None = None
 
@@ -122,10 +115,7 @@ class Maintenance:
         return self._refitting
 
     def ask_for_refit(self) -> Refitting:
-        """Let a refit begin as soon as no other task runs, whatever the schedule says.
-
-        One that was asked for already and has not begun is the same: it will know all that happened until now.
-        """
+        """Let a refit begin as soon as no other task runs; one that was asked for and has not begun is the same."""
         with self._lock:
             if not self._thread.is_alive() or self._stop.is_set():
                 raise UsageError("the service is ending, and begins no refit; ask again once it has started.")
@@ -188,8 +178,5 @@ class Maintenance:
             self._due[name] = time.monotonic() + pause
 
     def _has_work(self, name: str) -> bool:
-        """Return whether something has happened since a task was done the last time: since the last fit, for a refit.
-
-        A forgetting has a seq of its own, as any event; items are withdrawn without one.
-        """
+        """Return whether something has happened since a task was last done: since the last fit, for a refit."""
         return bool(self._engine.seq != self._done_at[name]) or name == "backup"

@@ -34,17 +34,11 @@ def too_late() -> ProblemError:
 
 
 Answered = TypeVar("Answered")
-THREADS = 4
-"""Answers that are made at once beside those of the event loop; more would wait for each other anyway."""
+THREADS = 4  # answers that are made at once beside those of the event loop; more would wait for each other anyway
 
 
 class Turns:
-    """Answers that are made in threads of their own; one whose turn has not come in time is refused.
-
-    Args:
-        wait: seconds that a request may wait for its turn.
-        n: threads.
-    """
+    """Answers that are made in ``n`` threads; one whose turn has not come after ``wait`` seconds is refused."""
 
     def __init__(self, wait: float, n: int = THREADS) -> None:
         self._wait, self._turns, self._threads = wait, CapacityLimiter(n), CapacityLimiter(n)

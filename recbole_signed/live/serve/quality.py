@@ -1,10 +1,7 @@
 """How good recommendations are right now: each verdict is held against the list that its user would have got.
 
-Test, then train: a like or dislike that arrives is first looked up in the top-k of its user, and only then learned
-from. A like in the list at position j counts 1 for Recall@k and 1 / log2(j + 1) for NDCG@k (one relevant item a case);
-a dislike in the list counts 1 for DislikeRecall@k. SignAUC is the probability that a random like of the window stood
-higher in its user's ranking than a random dislike in its, by percentiles among a sample of items. Likes and dislikes of
-items that are in the list because places are kept for new ones are also counted by themselves.
+Test, then train: a like at position j of the top-k counts 1 for Recall@k and 1 / log2(j + 1) for NDCG@k, a dislike in
+it 1 for DislikeRecall@k. SignAUC: a random like of the window above a random dislike, by percentiles in their rankings.
 """
 
 from __future__ import annotations
@@ -18,38 +15,24 @@ from typing import Any
 
 import numpy as np
 
-MINUTE = 60_000
-"""Milliseconds."""
-WINDOWS = {"hour": 60, "day": 24 * 60}
-"""Minutes of each window."""
-BINS = 64
-"""Of the histograms of percentiles; two verdicts in one bin count as a tie."""
-GROUPS = ("new", "light", "heavy")
-"""Users without edges, with fewer than :data:`HEAVY`, and the others."""
+MINUTE = 60_000  # milliseconds
+WINDOWS = {"hour": 60, "day": 24 * 60}  # minutes of each window
+BINS = 64  # of the histograms of percentiles; two verdicts in one bin count as a tie
+GROUPS = ("new", "light", "heavy")  # users without edges, with fewer than `HEAVY`, and the others
 HEAVY = 10
 
 
 @dataclass(frozen=True)
 class Case:
-    """One verdict that was ranked before it was learned.
-
-    Attributes:
-        sign: +1 or -1.
-        position: of the item in the user's list, from 0; None where it is not in it.
-        percentile: share of a sample of items that score below the item, 0 to 1.
-        version: of the model.
-        variant: of the user, ``experiment=variant``, or ``""``.
-        edges: number of edges of the user before.
-        on_new_slot: whether the item is in the list because places are kept for new items.
-    """
+    """One verdict that was ranked before it was learned."""
 
     sign: int
-    position: int | None
-    percentile: float
+    position: int | None  # of the item in the user's list, from 0; None where it is not in it
+    percentile: float  # share of a sample of items that score below the item
     version: str
-    variant: str
-    edges: int
-    on_new_slot: bool = False
+    variant: str  # ``experiment=variant``, or ""
+    edges: int  # of the user before
+    on_new_slot: bool = False  # whether the item has one of the places for new items
 
     @property
     def group(self) -> str:
@@ -111,14 +94,7 @@ def _auc(likes: np.ndarray, dislikes: np.ndarray) -> float | None:
 
 
 class RecentShare:
-    """Share of one counter in another over the last hour.
-
-    The counters are noted when the share is asked for, once a minute at most. Where nobody has asked for longer than an
-    hour, the share is that since the last time.
-
-    Args:
-        clock: seconds, which are never set back.
-    """
+    """Share of one counter in another over the last hour, or since it was last asked for; noted each minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
@@ -156,15 +132,7 @@ class LiveQuality:
                 sums.setdefault((case.version, case.variant, case.group), _Sums()).add(case)
 
     def figures(self, now: int, by: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the figures of each window.
-
-        Args:
-            now: milliseconds since 1970.
-            by: ``version``, ``variant`` or ``group``; None puts all together under ``all``.
-
-        Returns:
-            Window -> value of ``by`` -> figures; a figure without cases is None.
-        """
+        """Return window -> value of ``by`` (``version``, ``variant``, ``group``) -> figures; None without cases."""
         column = {"version": 0, "variant": 1, "group": 2}.get(by or "")
         found: dict[str, dict[str, _Sums]] = {}
         with self._lock:

@@ -19,14 +19,10 @@ from starlette.types import Scope
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve.problems import ProblemError, Turns
 
-READING = frozenset(("GET", "HEAD", "OPTIONS"))
-"""Methods that change nothing. Every route of another method needs a key."""
-READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))
-"""What a replica answers itself although it is posted."""
-WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))
-"""What the writer alone knows."""
-HANDED_ON = 8
-"""Requests that are handed on at once; the writer takes what waits together."""
+READING = frozenset(("GET", "HEAD", "OPTIONS"))  # methods that change nothing; all others need a key
+READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))  # what a replica answers all the same
+WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))  # what the writer alone knows
+HANDED_ON = 8  # requests that are handed on at once; the writer takes what waits together
 NO_WRITER = (
     "This is a read replica without a writer; ask the service that writes the state, or start the replica with "
     "--writer and its address."
@@ -46,13 +42,7 @@ def connection_to(address: str) -> http.client.HTTPConnection:
 
 
 class Forwarder:
-    """Hands requests on.
-
-    Args:
-        address: of the process that writes; None refuses such requests.
-        metrics: whether that process has the metrics of this one too.
-        wait: seconds that a request may wait until it is handed on.
-    """
+    """Hands requests on to the process that writes; without its address such requests are refused."""
 
     def __init__(self, address: str | None, metrics: bool = False, wait: float = 2.0) -> None:
         self._address, self._metrics, self._turns = address, metrics, Turns(wait, HANDED_ON)
@@ -98,27 +88,15 @@ class Forwarder:
 
 
 _logger = logging.getLogger(__name__)
-LOOK = 0.5
-"""Seconds between looks at the processes."""
-SILENT = 20.0
-"""Seconds without a sign of life, after the first one, until a replica is killed."""
-END = 30.0
-"""Seconds in which a replica has to end once it is told to."""
+LOOK = 0.5  # seconds between looks at the processes
+SILENT = 20.0  # seconds without a sign of life, after the first one, until a replica is killed
+END = 30.0  # seconds in which a replica has to end once it is told to
 PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds until a replica that ended is started again; twice as long after each that lived for less than the second."""
 
 
 class ReplicaProcesses:
-    """Processes that run one command, watched by a thread.
-
-    Args:
-        command: words that start a replica.
-        n: how many.
-        restarted: called for each that is started again.
-        stopping: whether this process is about to end; then none is started again, as signals often reach all of them.
-        own: further words for each, by its number from 1.
-        sign: of life of each, by its number: something that changes while it answers, and None before.
-    """
+    """``n`` processes that run one command, restarted by a thread until ``stopping``; ``sign`` of life of each."""
 
     def __init__(
         self,
@@ -177,18 +155,14 @@ class _Replica:
         self._command, self._pause, self._started = list(command), PAUSE, 0.0
         self._sign, self._newest, self._silent = sign, sign(), 0
         self.process: subprocess.Popen[bytes] | None = None
-        self.due = 0.0
-        """When it is started again, by the monotonic clock, where there is no process."""
+        self.due = 0.0  # when it is started again, by the monotonic clock, where there is no process
 
     def start(self) -> None:
         self.process, self._started = subprocess.Popen(self._command), time.monotonic()
         self._newest, self._silent = self._sign(), -1
 
     def kill_silent(self) -> None:
-        """Kill the process if it has shown no sign of life for too long; the next look finds that it has ended.
-
-        Looks are counted, not seconds: where the whole service was stopped for a while, the replica is not to blame.
-        """
+        """Kill the process if it showed no sign of life for too many looks, not seconds: all may have been stopped."""
         assert self.process is not None
         newest = self._sign()
         if newest != self._newest:

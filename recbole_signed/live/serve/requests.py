@@ -61,10 +61,7 @@ class _Request(Request):
 
 
 class Route(APIRoute):
-    """A route whose dependencies come before its body and parameters are read, and whose body has no key twice.
-
-    FastAPI looks for parameters of each dependency, which takes longer than all that these check.
-    """
+    """A route whose dependencies, which take no parameters, come before its body is read, which has no key twice."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Return what answers a request."""
@@ -82,11 +79,7 @@ class Route(APIRoute):
 
 
 async def check_parameters(request: Request) -> None:
-    """Raise ProblemError (422) for a parameter of the query that a route does not have, or takes once and gets twice.
-
-    A filter whose name is misspelled would else filter nothing, and of ``k=3&k=4`` the last would hold without a word.
-    Clients of gorse may send an ``offset`` of 0.
-    """
+    """Raise ProblemError (422) for a query parameter that a route lacks or gets twice, but for gorse's ``offset=0``."""
     route = request.scope.get("route")
     if not isinstance(route, Route) or not route.path.startswith(("/v1/", "/api/")):
         return  # probes and scrapers may add what they like

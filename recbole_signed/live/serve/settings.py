@@ -154,11 +154,7 @@ class ServeSettings(Spec):
 
     @classmethod
     def read(cls, path: Path | None) -> ServeSettings:
-        """Read a yaml file; None gives the defaults.
-
-        Raises:
-            UsageError: it can't be read or holds a key or value that is not valid.
-        """
+        """Read a yaml file; None gives the defaults."""
         if path is None:
             return cls()
         return checked(cls, read_yaml(path), path)

@@ -1,7 +1,6 @@
 """Simulated users, who judge what they are shown by what held-out truth says: they drive a service in tests and demos.
 
-Truth is a low-rank model of a data set's likes and dislikes, so that every pair has a probability of a like; which
-variant is better is then known. A user looks down its list, and looks at each further item with a fixed probability.
+Truth is a low-rank model of a data set's likes and dislikes; a user goes down its list with a fixed probability.
 """
 
 from __future__ import annotations
@@ -25,13 +24,7 @@ Ask = Callable[[str, int], Sequence[str]]
 
 @dataclass(frozen=True)
 class Truth:
-    """What simulated users think.
-
-    Attributes:
-        users, items: ids.
-        like: ``[n_users, n_items]`` float32: probability that the verdict on an item is a like.
-        speaks: ``[n_items]`` probability that a user who looks at an item says what it thinks.
-    """
+    """What simulated users think: probabilities of a like ``[n_users, n_items]``, and of speaking ``[n_items]``."""
 
     users: list[str]
     items: list[str]
@@ -40,14 +33,7 @@ class Truth:
 
     @classmethod
     def planted(cls, n_users: int, n_items: int, seed: int = 0, rank: int = 4) -> Truth:
-        """Draw tastes from a low-rank model.
-
-        Args:
-            n_users: ids are ``u1`` and so on.
-            n_items: ids are ``i1`` and so on.
-            seed: of the draw.
-            rank: of the tastes.
-        """
+        """Draw tastes of a rank from a low-rank model, of users ``u1``... and items ``i1``..."""
         rng = np.random.default_rng(seed)
         taste = rng.normal(size=(n_users, rank)) @ rng.normal(size=(rank, n_items)) / np.sqrt(rank)
         level = rng.normal(0.0, 1.0, n_items)
@@ -68,16 +54,7 @@ class Truth:
         sign: np.ndarray,
         rank: int = 16,
     ) -> Truth:
-        """Estimate tastes from the verdicts of a data set.
-
-        The residuals over the items' smoothed like rates, by a truncated SVD.
-
-        Args:
-            users, items: ids.
-            user, item: ``[n]`` numbers of users and items of the verdicts.
-            sign: ``[n]`` +1 or -1.
-            rank: of the tastes.
-        """
+        """Estimate tastes from verdicts of +1 and -1 by a truncated SVD over the items' smoothed like rates."""
         import scipy.sparse as sp
         from scipy.sparse.linalg import svds
 
@@ -98,12 +75,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a simulation saw.
-
-    Attributes:
-        shown, likes, dislikes: numbers of items and verdicts.
-        expected: mean probability of a like of what was shown, whether or not the user spoke.
-    """
+    """What a simulation saw; ``expected`` is the mean probability of a like of what was shown."""
 
     shown: int
     likes: int
@@ -111,8 +83,7 @@ class Outcome:
     expected: float
 
 
-PATIENCE = 0.85
-"""Probability of looking at the next item; the first one is looked at in any case."""
+PATIENCE = 0.85  # probability of looking at the next item; the first one is looked at in any case
 
 
 def simulate(truth: Truth, ask: Ask, send: Send, *, rounds: int, k: int = 10, seed: int = 0) -> Outcome:
@@ -139,8 +110,7 @@ def simulate(truth: Truth, ask: Ask, send: Send, *, rounds: int, k: int = 10, se
     return Outcome(shown, int(likes), int(dislikes), expected / max(shown, 1))
 
 
-LARGEST = 1 << 26
-"""Bytes of an answer that are read."""
+LARGEST = 1 << 26  # bytes of an answer that are read
 
 
 class Client:
@@ -183,16 +153,7 @@ def _detail(answer: Any, status: int) -> Any:
 
 
 def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: str | None = None) -> Outcome:
-    """Let simulated users look at lists of a service and judge them, see :func:`~.simulator.simulate`.
-
-    Args:
-        url: address of the service.
-        dataset: whose verdicts are the truth; None for planted tastes over the popular items of the service.
-        rounds: number of lists.
-        k: length of a list.
-        seed: of users and verdicts.
-        key: API key with the role write.
-    """
+    """Let simulated users of a data set's truth, or of planted tastes, look at lists of a service and judge them."""
     client = Client(url, key)
     if dataset is None:
         items = client.items("/v1/popular?k=500")

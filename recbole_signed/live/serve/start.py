@@ -53,20 +53,13 @@ except ImportError:  # the extra 'serve', which run_service names
 
 _logger = logging.getLogger(__name__)
 EXPERIMENTS = "experiments.yaml"
-_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")
-"""Names of files that a state has before its first version."""
-SWITCH = 0.0005
-"""Seconds after which a thread hands the interpreter on: Python's 5 ms would be a good part of an answer's time."""
-TELL = 2.0
-"""Seconds between the metrics that a replica tells its writer."""
-BACKLOG = 1024
-"""Connections that may wait to be accepted."""
-GRACE = 10
-"""Seconds that requests under way have once the end is asked for; one whose body never comes would hold it up."""
+_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")  # of a state before its first version
+SWITCH = 0.0005  # seconds after which a thread hands the interpreter on; Python's 5 ms are long for an answer
+TELL = 2.0  # seconds between the metrics that a replica tells its writer
+BACKLOG = 1024  # connections that may wait to be accepted
+GRACE = 10  # seconds that requests under way have at the end; a body may never come
 
-_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)
-"""SIGTERM does not end the first process of a container by default. The server takes it while it answers, and raises it
-again afterwards."""
+_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)  # by default it ends no first process of a container
 
 
 @_ends_by_sigterm
@@ -77,15 +70,7 @@ def init_state(
     parameters: Mapping[str, Any] | None = None,
     names: str | None = None,
 ) -> None:
-    """Fit a model to all of a data set and begin a state with it.
-
-    Args:
-        model: name of a model.
-        dataset: name or folder of a data set, or :class:`~recbole_signed.Interactions`.
-        directory: of the state, which must not be there yet.
-        parameters: of the model; what they leave open is chosen on held-out likes first.
-        names: column of the data set's ``.item`` file with what people call the items; ``title`` or ``name`` if None.
-    """
+    """Fit a model to all of a data set and begin a state with it; what ``parameters`` leave open is chosen first."""
     from recbole_signed import api  # imports RecBole, which a service of most states does without
 
     refuse_directory(directory)
@@ -95,13 +80,7 @@ def init_state(
 
 @_ends_by_sigterm
 def init_from_model(file: Path, directory: Path, names: str | None = None) -> None:
-    """Begin a state with a model that was fitted and saved before.
-
-    Args:
-        file: what ``save`` of a fitted model wrote, or a checkpoint of a recommender.
-        directory: of the state, which must not be there yet.
-        names: as :func:`init_state` takes it.
-    """
+    """Begin a state with a model that was saved before, or with a checkpoint of a recommender."""
     from recbole_signed import api
 
     refuse_directory(directory)
@@ -120,10 +99,7 @@ def _begin(fitted: Any, directory: Path, called: Mapping[str, str]) -> None:
 
 
 def can_begin(directory: Path) -> bool:
-    """Whether a state can begin in a folder: it is empty, or holds one that was not begun to the end.
-
-    Until its first version is there a state has taken no event, and can't be served.
-    """
+    """Whether a state can begin in a folder: it is empty, or holds one without a first version, so without events."""
     if not directory.exists():
         return True
     if not directory.is_dir() or any(not _BEGUN.fullmatch(each.name) for each in directory.iterdir()):
@@ -172,13 +148,7 @@ def _clear(directory: Path) -> None:
 
 
 def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:
-    """Return a socket that listens; with port 0 to any that is free.
-
-    Args:
-        host: address.
-        port: number.
-        shared: let other processes of this user listen on the same port; the system spreads connections.
-    """
+    """Return a socket that listens, on any free port for 0; ``shared`` with other processes of this user."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # with the protocol named, asyncio turns Nagle's algorithm off, which costs 40 ms an answer beside delayed ACKs
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -207,23 +177,7 @@ def run_service(
     workers: int = 1,
     config: Path | None = None,
 ) -> None:
-    """Write and answer until the process is told to stop (Ctrl-C or SIGTERM); what waits is finished first.
-
-    Args:
-        directory: of the state.
-        host: address to listen on; without API keys a loopback address.
-        port: 0 for any that is free.
-        settings: of the service.
-        ready: called with the address once it answers.
-        workers: processes behind the port: this one, and read replicas.
-        config: the yaml file of the settings, which replicas read too.
-
-    Raises:
-        UsageError: the state, the keys, the address or the folder of backups are not usable, or replicas would have
-            other settings.
-        MissingExtraError: the extra ``serve`` is not installed.
-        SystemExit: at the end, where it was asked for with SIGTERM.
-    """
+    """Write and answer until told to stop (Ctrl-C, SIGTERM), with ``workers - 1`` replicas; what waits is finished."""
     settings, keys = _checked(host, settings)
     if settings.backup is not None:  # else each round of the schedule would fail
         refuse_target(directory, settings.backup)
@@ -295,18 +249,7 @@ def run_replica(
     parent: int | None = None,
     metrics: Path | None = None,
 ) -> None:
-    """Answer from a state that another process writes, until told to stop.
-
-    Args:
-        directory: of the state.
-        host: address to listen on.
-        port: 0 for any that is free; shared with the process ``parent`` and its other replicas.
-        settings: of the service.
-        ready: called with the address once it answers.
-        writer: address that requests which change anything are handed to; such requests are refused without one.
-        parent: the process with whose end this one is to end.
-        metrics: file from which the writer reads the metrics of this process; without one it shows them itself.
-    """
+    """Answer from a state that another process writes, until told to stop, or until the process ``parent`` ends."""
     settings, keys = _checked(host, settings)
     hold_memory_down()
     compute_on_one_thread()
@@ -434,10 +377,6 @@ def announce(address: str, keys: bool) -> None:
 
 
 def compute_on_one_thread() -> None:
-    """Let products of matrices run on the thread that asks for them, in this process from now on.
-
-    The products of a request are too small to be shared, and threads of OpenBLAS that wait for the next one spin: on
-    two cores a request took 6.1 ms of processor time instead of 2.8.
-    """
+    """Let small products run on the thread that asks: waiting OpenBLAS threads spin (6.1 ms a request, not 2.8)."""
     torch.set_num_threads(1)
     threadpool_limits(limits=1)

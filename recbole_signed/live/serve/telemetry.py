@@ -12,17 +12,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 PREFIX = "recbole_signed"
-TOLD = ".prom"
-"""End of the names of files of metrics."""
+TOLD = ".prom"  # end of the names of files of metrics
 BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class Telemetry:
-    """The metrics of one process, and in the one that writes those of the read replicas that it has started.
-
-    Attributes:
-        others: folder to which these replicas write theirs; None where there are none.
-    """
+    """The metrics of one process, and of the read replicas that write theirs to the folder ``others``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -50,11 +45,7 @@ class Telemetry:
         )
 
     def watch(self, gauges: Callable[[], dict[str, tuple[str, float | None]]]) -> None:
-        """Add gauges that are read when they are asked for.
-
-        Args:
-            gauges: gives name -> help text and value; a value of None is left out.
-        """
+        """Add gauges that are read when they are asked for: name -> help text and value, None for none."""
         self.registry.register(_Gauges(gauges))
 
     def watch_quality(self, figures: Callable[[], dict[str, dict[str, dict[str, Any]]]]) -> None:

@@ -1,8 +1,7 @@
-"""What was shown to whom, by which variant, with which probability, and what came of it.
+"""What was shown to whom, by which variant, with which probability, and what came of it: a SQLite file of a state.
 
-One SQLite file beside the state. Users are kept under a keyed hash whose key lies in the file, so that a look into it
-names nobody; a user that is forgotten is deleted from it, and SQLite overwrites what it deletes. Answers that were made
-before the last erasure, in whatever process, are not written after it: one of them may be for the user that is gone.
+Users are kept under a keyed hash, and forgotten ones deleted and overwritten. Answers that were made before the last
+erasure are not written after it: one of them may be for the user that is gone.
 """
 
 from __future__ import annotations
@@ -29,21 +28,14 @@ from recbole_signed.live.store.database import truncate_wal
 
 _logger = logging.getLogger(__name__)
 FILE = "traffic.sqlite"
-WAITING = 1000
-"""Answers that wait to be written; more are not logged."""
-GATHER = 0.02
-"""Seconds in which answers are gathered that are written together."""
-HOUR = 3_600_000
-"""Milliseconds."""
+WAITING = 1000  # answers that wait to be written; more are not logged
+GATHER = 0.02  # seconds in which answers are gathered that are written together
+HOUR = 3_600_000  # milliseconds
 DAY = 24 * HOUR
-STEP = 10_000
-"""Most impressions that are deleted for their age at once: what waits is not held up for long."""
-ATTRIBUTION = DAY
-"""Milliseconds after an impression within which a verdict on the item counts as its outcome."""
-BEFORE = 14 * DAY
-"""Milliseconds of the period whose verdicts are the covariates of a user."""
-SKEW = 60_000
-"""Milliseconds that the clock of a caller may lag behind that of the service."""
+STEP = 10_000  # most impressions that are deleted for their age at once: what waits is not held up for long
+ATTRIBUTION = DAY  # milliseconds after an impression within which a verdict on the item counts as its outcome
+BEFORE = 14 * DAY  # milliseconds of the period whose verdicts are the covariates of a user
+SKEW = 60_000  # milliseconds that the clock of a caller may lag behind that of the service
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL);
@@ -89,40 +81,20 @@ def _frame(rows: Sequence[tuple[object, ...]], *names: str) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Shown:
-    """One answer.
-
-    Attributes:
-        request: its id.
-        user: to whom.
-        items: what was shown, best first.
-        time: milliseconds since 1970.
-        version: of the model.
-        exposures: experiment, variant and propensity; of each item, or one for all of them.
-        seq: that the answer reflects.
-        draws: of the first item where it was drawn: experiment, name of a policy, the probability with which the item
-            was drawn, and that with which the policy would have put it first.
-    """
+    """One answer, with ``draws``: experiment, policy, the probability of the first item, and that under the policy."""
 
     request: str
     user: str
     items: Sequence[str]
-    time: int
+    time: int  # milliseconds since 1970
     version: str
-    exposures: Sequence[Sequence[tuple[str, str, float]]]
-    seq: int = 0
+    exposures: Sequence[Sequence[tuple[str, str, float]]]  # experiment, variant, propensity; of each item, or of all
+    seq: int = 0  # that the answer reflects
     draws: Sequence[tuple[str, str, float, float]] = ()
 
 
 class TrafficLog:
-    """The log of impressions; its methods may be called from several threads.
-
-    Args:
-        path: the file; made if it is not there.
-        read_only: refuse writing.
-
-    Raises:
-        UsageError: the file can't be opened, or is not such a log.
-    """
+    """The log of impressions; its methods may be called from several threads."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock, self._path = threading.Lock(), path
@@ -197,16 +169,7 @@ class TrafficLog:
             self._empty_wal()
 
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
-        """Count verdicts for the newest impression of the item to the user in the :data:`ATTRIBUTION` before each.
-
-        Where there is none, the first one of up to :data:`SKEW` after it counts.
-
-        Args:
-            verdicts: user, item, sign (+1 or -1) and time of each, that of the event, in milliseconds.
-
-        Returns:
-            How many belonged to an impression.
-        """
+        """Count verdicts for the newest impression before each (or the first :data:`SKEW` after); return how many."""
         found = 0
         with self._lock, self._db:
             for user, item, sign, at in verdicts:
@@ -221,15 +184,7 @@ class TrafficLog:
         return found
 
     def forget(self, user: str, seq: int) -> None:
-        """Delete what was shown to a user, overwrite it, and from now on write no answer that reflects less than seq.
-
-        Args:
-            user: its id.
-            seq: that the erasure has, or will have.
-
-        Raises:
-            UsageError: the log can't be written.
-        """
+        """Delete what was shown to a user, overwrite it, and write no answer from before the erasure's seq any more."""
         try:
             with self._lock:
                 with self._db:
@@ -267,16 +222,10 @@ class TrafficLog:
         return int(self._db.execute(f"SELECT coalesce({newest}").fetchone()[0])
 
     def per_user(self, experiment: str) -> pl.DataFrame:
-        """Return one row a user of an experiment.
+        """Return one row a user of an experiment, without interleaved lists; of several variants the first counts.
 
         Covariates are of :data:`BEFORE`, which ends :data:`ATTRIBUTION` before a user's first exposure, so that none of
         the verdicts came after it.
-
-        Returns:
-            Columns ``variant``, ``propensity`` (share of the variant at the first exposure), ``first`` (its time,
-            milliseconds), ``impressions``, ``likes``, ``dislikes``, and ``impressions_before``, ``likes_before``,
-            ``dislikes_before``. Lists that were interleaved under that name are left out. A user that got several
-            variants (a change of shares) counts for the first one.
         """
         rows = self._query(
             """
@@ -310,12 +259,7 @@ class TrafficLog:
         return _frame(rows, "variant", "propensity", "first", *counts, *(f"{name}_before" for name in counts))
 
     def interleaved(self, experiment: str) -> pl.DataFrame:
-        """Return likes and dislikes per request and variant of an interleaved experiment.
-
-        Returns:
-            Columns ``user`` (as in :meth:`logged`), ``request``, ``variant``, ``likes``, ``dislikes``. Lists of several
-            items by one variant, which were not interleaved, are left out.
-        """
+        """Return ``user``, ``request``, ``variant``, ``likes``, ``dislikes`` per request of interleaved lists."""
         rows = self._query(
             """
             WITH part AS (
@@ -333,12 +277,7 @@ class TrafficLog:
         return _frame(rows, "user", "request", "variant", "likes", "dislikes")
 
     def logged(self, experiment: str) -> pl.DataFrame:
-        """Return every impression of an experiment.
-
-        Returns:
-            Columns ``item``, ``position``, ``variant``, ``propensity``, ``like``, ``dislike``, ``time``, ``user`` (a
-            number that counts the users from 1, another one in each answer).
-        """
+        """Return every impression of an experiment; ``user`` counts the users from 1, another way in each answer."""
         rows = self._query(
             """
             SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
@@ -351,12 +290,7 @@ class TrafficLog:
         return _frame(rows, "item", "position", "variant", "propensity", "like", "dislike", "time", "user")
 
     def drawn(self, experiment: str, policy: str) -> pl.DataFrame:
-        """Return the first places that were drawn: what is told of a policy that never ran.
-
-        Returns:
-            Columns ``item``, ``propensity`` (probability with which it was drawn), ``probability`` (with which the
-            policy would have put it first), ``like``, ``dislike``, ``user`` (as in :meth:`logged`).
-        """
+        """Return the first places that were drawn: ``propensity``, and ``probability`` under another policy."""
         rows = self._query(
             """
             SELECT i.item, d.propensity, d.probability, i.like, i.dislike, dense_rank() OVER (ORDER BY i.user)
@@ -377,12 +311,7 @@ class TrafficLog:
 
 
 class ImpressionQueue:
-    """Writes to a log in a thread of its own, in the order in which things happened.
-
-    Args:
-        log: that is written to.
-        keep: milliseconds after which impressions are deleted, looked at once an hour; None keeps them.
-    """
+    """Writes to a log in a thread of its own, in order, and deletes impressions after ``keep`` milliseconds."""
 
     def __init__(self, log: TrafficLog, keep: int | None = None) -> None:
         self._log, self._keep = log, keep
@@ -395,10 +324,7 @@ class ImpressionQueue:
         self._thread.start()
 
     def put(self, answer: Shown) -> None:
-        """Hand an answer over; where :data:`WAITING` things wait, it is dropped: answers do not wait for the disk.
-
-        The log of the service says how many were, once those that waited are written.
-        """
+        """Hand an answer over; where :data:`WAITING` things wait it is dropped, and counted in the service's log."""
         if self._queue.qsize() < WAITING:
             self._queue.put(answer)
         else:
@@ -469,10 +395,7 @@ class ImpressionQueue:
                 job = self._next()
 
     def _attempt(self, write: Callable[[], None]) -> bool:
-        """Write, and return whether it was; a failure ends neither the thread nor what comes next.
-
-        It is told once until answers are written again: a full disk refuses each of them.
-        """
+        """Write, and return whether it was; a failure ends nothing, and is told once until it works again."""
         try:
             write()
         except Exception as error:

@@ -1,10 +1,7 @@
 """One writer: events wait in a bounded queue, and become durable and visible in groups.
 
-A thread of its own takes as many events as wait, at most a commit's worth, makes them durable, and lets the learner
-follow. The callers' futures are done when answers reflect their events.
-
-Events may come from a stream that several services follow, in the place of ``POST /v1/events``. Each has a state of its
-own and reads all events in one order, so states on several machines become the same and answer alike.
+A thread takes as many events as wait, a commit's worth at most, from callers, or from a stream that several services
+follow, each with a state of its own, in the place of ``POST /v1/events``.
 """
 
 from __future__ import annotations
@@ -33,13 +30,9 @@ from recbole_signed.live.store.results import EventResult
 
 _logger = logging.getLogger(__name__)
 _STOP = object()
-PROBE = 5.0
-"""Seconds after a failure in which no event came until it is seen whether the log can be written again."""
-Before = Callable[[EventBatch], None]
-"""What is done before a batch is taken in; some of its events may be duplicates."""
-After = Callable[[EventBatch, np.ndarray], None]
-"""What is done after that, also where it failed; the second argument says of each event whether it was accepted, bool
-``[n]``."""
+PROBE = 5.0  # seconds after a failure in which no event came until it is seen whether the log can be written again
+Before = Callable[[EventBatch], None]  # what is done before a batch is taken in; some of its events may be duplicates
+After = Callable[[EventBatch, np.ndarray], None]  # the second: which events were accepted, bool `[n]`
 
 
 class BusyError(Exception):
@@ -65,15 +58,7 @@ class _Job:
 
 
 class Writer:
-    """The thread that writes.
-
-    Args:
-        recommender: started; nobody else writes to it.
-        telemetry: that is counted in.
-        before, after: called with each batch.
-        queue_size: most events that wait.
-        commit: most events that become durable together.
-    """
+    """The thread that writes; nobody else writes to the recommender. ``before`` and ``after`` get each batch."""
 
     def __init__(
         self,
@@ -88,10 +73,8 @@ class Writer:
         self._before, self._after = before, after
         self.arrivals = Arrivals()
         self.queue_size, self._commit_size = queue_size, commit
-        self.failure: str | None = None
-        """Why the last events could not be taken; None once some were, or could be."""
-        self.waiting = 0
-        """Number of events that wait."""
+        self.failure: str | None = None  # why the last events could not be taken; None once some were, or could be
+        self.waiting = 0  # number of events that wait
         self._queue: queue.Queue[Any] = queue.Queue()
         self._room = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -112,12 +95,7 @@ class Writer:
         return self._recommender.position(source)
 
     def submit(self, rows: Sequence[Any], read_to: tuple[str, str] | None = None) -> Future[Written]:
-        """Hand events over; the future is done when they are durable and answers reflect them.
-
-        Args:
-            rows: the events.
-            read_to: the name of the stream that they come from, and the position up to which it is read with them.
-        """
+        """Hand events over, with the position of their stream; the future is done when answers reflect them."""
         with self._room:
             if self.waiting and self.waiting + len(rows) > self.queue_size:
                 raise BusyError
@@ -153,10 +131,7 @@ class Writer:
                 tell()
 
     def _next(self) -> Any:
-        """Return the next job; meanwhile see whether what failed would still fail.
-
-        A service that is not ready may be sent nothing, so that no event would tell.
-        """
+        """Return the next job; meanwhile see whether what failed still would: an unready service may get no event."""
         while self.failure is not None:
             try:
                 return self._queue.get(timeout=PROBE)
@@ -240,16 +215,11 @@ def _event_id(row: Any) -> str | None:
         return None
 
 
-SET_BACK = 240_000
-"""Milliseconds by which the clock may be set back without changing the order of events; less than what an event may lie
-ahead of it."""
+SET_BACK = 240_000  # milliseconds of a clock set back that change no order; less than events may lie ahead
 
 
 class Arrivals:
-    """Gives times in the order of events: none is earlier than one before, though the clock is set back.
-
-    A verdict would else be older than the one that it takes back, and change nothing.
-    """
+    """Gives times in the order of events, though the clock is set back: a verdict is later than what it ends."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -261,12 +231,7 @@ class Arrivals:
         return self._last
 
     def times(self, rows: Sequence[Any], recommender: OnlineRecommender) -> dict[int, int]:
-        """Return the times of rows that have none, by their places.
-
-        Somebody's clock may be ahead, or that of this machine was, and what came with its time would stay the newest.
-        So such a row is later than what was taken before of its user and item, and than a forgetting of the user: just
-        after it where that lies ahead of the clock, however far.
-        """
+        """Return the times of rows without one, by place: later than all that was taken of their user and item."""
         untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
         if not untimed:  # nothing is looked up
             return {}
@@ -302,10 +267,8 @@ def _id(given: Any) -> str:
         return ""
 
 
-BATCH = 500
-"""Events that are taken at once."""
-PAUSE = 1.0
-"""Seconds until what failed is tried again, and between two looks at how far the stream is ahead."""
+BATCH = 500  # events that are taken at once
+PAUSE = 1.0  # seconds until what failed is tried again, and between two looks at how far the stream is ahead
 
 
 class Feed:
@@ -313,10 +276,8 @@ class Feed:
 
     def __init__(self, source: EventSource, writer: Writer) -> None:
         self._source, self._writer = source, writer
-        self.failure: str | None = None
-        """Why the last try failed; None where it did not."""
-        self.behind: int | None = None
-        """Events of the stream that were not read yet a moment ago; None where that is not known."""
+        self.failure: str | None = None  # why the last try failed; None where it did not
+        self.behind: int | None = None  # events of the stream not read a moment ago; None: not known
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()

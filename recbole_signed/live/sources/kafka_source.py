@@ -17,10 +17,8 @@ from recbole_signed.live.sources.source import EventSource, Polled, unreadable
 
 _logger = logging.getLogger(__name__)
 _OWN = ("bootstrap.servers", "group.id", "enable.auto.commit", "auto.offset.reset", "enable.partition.eof")
-_LOOK = 60.0
-"""Seconds after which partitions that were added are looked for."""
-_PATIENCE = 5.0
-"""Seconds for an answer of the brokers."""
+_LOOK = 60.0  # seconds after which partitions that were added are looked for
+_PATIENCE = 5.0  # seconds for an answer of the brokers
 
 
 class KafkaSource(EventSource):
@@ -90,11 +88,7 @@ class KafkaSource(EventSource):
 
     @classmethod
     def of_address(cls, address: str, **options: Any) -> KafkaSource:
-        """Make a source of ``kafka://host:port,host:port/TOPIC?group=G&settings=FILE&lost=skip``.
-
-        Raises:
-            UsageError: it names no topic, or as the class.
-        """
+        """Make a source of ``kafka://host:port,host:port/TOPIC?group=G&settings=FILE&lost=skip``."""
         parts = urlsplit(address)
         words: dict[str, Any] = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         topic = unquote(parts.path.strip("/"))
@@ -117,11 +111,7 @@ class KafkaSource(EventSource):
                 raise UsageError(f"the position of {self.name} in the log is {position!r}, and no offsets.") from error
 
     def poll(self, max_events: int) -> Polled:
-        """Give up to ``max_events`` messages.
-
-        Raises:
-            UsageError: the brokers can't be reached, or messages were deleted before they were read.
-        """
+        """Give up to ``max_events`` messages."""
         if not self._assigned or self._down or time.monotonic() > self._look_at:
             self._follow()
         messages = self._read(max_events)

@@ -66,11 +66,7 @@ class RedisSource(EventSource):
 
     @classmethod
     def of_address(cls, address: str, **options: Any) -> RedisSource:
-        """Make a source of ``redis://host:port/db?stream=S&group=G&consumer=C``.
-
-        Raises:
-            UsageError: it names no stream, or as the class.
-        """
+        """Make a source of ``redis://host:port/db?stream=S&group=G&consumer=C``."""
         parts = urlsplit(address)
         words = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         mine: dict[str, Any] = {key: words[key] for key in ("stream", "group", "consumer") if key in words}
@@ -84,7 +80,8 @@ class RedisSource(EventSource):
     def poll(self, max_events: int) -> Polled:
         """Give up to ``max_events`` entries: own pending ones, others' abandoned ones, then new ones."""
         try:
-            entries = self._pending(max_events) or self._abandoned(max_events) or self._new(max_events)
+            entries = self._pending(max_events) or self._abandoned(max_events)
+            entries = entries or self._read(">", max_events, self._block)
             positions = [entry.decode() for entry, _ in entries]
             rows = [_row(fields) for _, fields in entries]
         except (self._errors, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # or no such reply
@@ -97,11 +94,7 @@ class RedisSource(EventSource):
         return Polled(batch, dead, positions[-1] if positions else None)
 
     def commit(self, position: str | None) -> None:
-        """Acknowledge what the last `poll` gave.
-
-        Raises:
-            UsageError: the server can't be reached; the entries will come again, and be known as duplicates.
-        """
+        """Acknowledge what the last `poll` gave."""
         if self._given:
             try:
                 self._redis.xack(self._stream, self._group, *self._given)
@@ -110,11 +103,7 @@ class RedisSource(EventSource):
             self._given = []
 
     def behind(self) -> int | None:
-        """Return how many entries the group was not given yet; None before Redis 7, and where it can't tell.
-
-        Raises:
-            UsageError: the server can't be reached.
-        """
+        """Return how many entries the group was not given yet; None before Redis 7, and where it can't tell."""
         try:
             groups = self._redis.xinfo_groups(self._stream)
         except self._errors as error:
@@ -134,10 +123,7 @@ class RedisSource(EventSource):
                 raise self._refused(error) from error
 
     def _tell_trimmed(self) -> None:
-        """Warn of entries that were trimmed before the group was given them: the state would lack them without a word.
-
-        Before Redis 7, for a group that was put back, and where the server does not let this user look, none are known.
-        """
+        """Warn of entries that were trimmed before the group was given them; before Redis 7 none are known."""
         try:
             stream, groups = self._redis.xinfo_stream(self._stream), self._redis.xinfo_groups(self._stream)
         except self._errors:
@@ -171,9 +157,6 @@ class RedisSource(EventSource):
                 return entries
         self._others = "0-0"  # look again the next time
         return []
-
-    def _new(self, n: int) -> list[tuple[bytes, Any]]:
-        return self._read(">", n, self._block)
 
     def _read(self, start: str, n: int, block: int | None) -> list[tuple[bytes, Any]]:
         found = self._redis.xreadgroup(self._group, self._consumer, {self._stream: start}, count=n, block=block)

@@ -21,10 +21,7 @@ STREAMS = {
 
 @dataclass(frozen=True)
 class Polled:
-    """What a source gave: events, rows that were none, and how far it is read now.
-
-    ``position`` is the source's own text; None for a source that can't be put back.
-    """
+    """What a source gave: events, rows that were none, and its own ``position`` now; None if it can't be put back."""
 
     batch: EventBatch
     rejected: list[DeadLetter]

@@ -1,9 +1,4 @@
-"""The durable store: log, vocabulary, current edges, and versions to go back to. Knows neither torch nor RecBole.
-
-An event on its way through: :class:`~recbole_signed.live.EventBatch` (valid rows with raw ids), :class:`LogBatch`
-(rows of the log, with ``seq`` and numbers for ids), :class:`Changes` (the net effect on each pair of user and item),
-:class:`Update` (what a learner is given).
-"""
+"""The durable store: log, vocabulary, current edges, and versions to go back to. Knows neither torch nor RecBole."""
 
 import lazy_loader
 

@@ -1,8 +1,6 @@
 """Rows of sorted keys with values beside them, that grow in place: what a node is joined to, one row a node.
 
-All rows lie in one arena, each with some room behind it. A row that outgrows its room moves to a place with a quarter
-more, so an insertion costs a copy of its own row at most, and reading a row is a slice. Places that rows have left are
-given to others. Places come in few sizes, so that one fits another.
+All rows lie in one arena with some room each; one that outgrows it moves to a place of one of few sizes.
 """
 
 from __future__ import annotations
@@ -15,10 +13,8 @@ import numpy as np
 from recbole_signed.live.store.edge_views import pieces
 
 KEY = "key"
-_RESERVE = 2
-"""Address space of the arena over what is used; the system lends no memory for what was never written to."""
-_DENSE = 0.7
-"""Share of the arena in use below which rows are moved together before it is made longer."""
+_RESERVE = 2  # address space of the arena over what is used; the system lends no memory for what was never written to
+_DENSE = 0.7  # share of the arena in use below which rows are moved together before it is made longer
 
 
 def _sizes() -> np.ndarray:
@@ -74,12 +70,7 @@ class Adjacency:
         return slice(start, start + int(self._length[row]))
 
     def places(self, rows: np.ndarray, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and the places of their entries.
-
-        Args:
-            rows: in any order.
-            most: how many entries of each row, those with the smallest keys; all if None.
-        """
+        """Where some rows lie in the columns: indptr int64 ``[len(rows) + 1]`` and places, of each ``most`` entries."""
         start, length = self._start[rows], self._length[rows]
         if most is not None:
             length = np.minimum(length, most)
@@ -194,16 +185,12 @@ class Adjacency:
         old = self.row(row)
         for column in self.columns.values():
             column[start : start + old.stop - old.start] = column[old]
-        if self._room[row]:
-            self._leave(int(self._room[row]), old.start)
+        if left := int(self._room[row]):
+            if self._frozen:  # what something frozen reads waits until that is thawed
+                self._left.append((left, old.start))
+            else:
+                self._free.setdefault(left, []).append(old.start)
         self._start[row], self._room[row] = start, room
-
-    def _leave(self, room: int, start: int) -> None:
-        """Note a place as free; one that something frozen reads waits until that is thawed."""
-        if self._frozen:
-            self._left.append((room, start))
-        else:
-            self._free.setdefault(room, []).append(start)
 
     def _make_room(self, room: int) -> None:
         if self._room.sum() < _DENSE * self._end:  # mostly places that rows have left
@@ -218,10 +205,7 @@ class Adjacency:
 
 
 class Frozen:
-    """Rows of an `Adjacency` at one moment, which can be copied while it goes on.
-
-    Arrays are shared. A row is copied before it changes for the first time; rows that move leave what they were.
-    """
+    """Rows of an `Adjacency` at one moment: arrays are shared, and a row is copied before its first change."""
 
     def __init__(self, start: np.ndarray, length: np.ndarray, columns: dict[str, np.ndarray]) -> None:
         self._start, self._length, self._columns = start, length, columns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,15 @@ import numpy as np
 from recbole_signed.files import DamagedError
 from recbole_signed.live.event_fields import pairs_of
 from recbole_signed.live.events import ANNOUNCED
-from recbole_signed.live.store.database import damaged
+from recbole_signed.live.store.database import damaged, text_sum
 from recbole_signed.live.store.line_files import read_lines
 from recbole_signed.live.store.vocabulary import Vocabulary
 
-LINES = "features.jsonl"
-"""File of a state directory in which earlier versions of this package kept them."""
+LINES = "features.jsonl"  # file of a state directory in which earlier versions of this package kept them
 _SIDES = tuple(ANNOUNCED.values())
-_Features = Mapping[str, Mapping[str, str]]
-"""JSON by side and token."""
+_Features = Mapping[str, Mapping[str, str]]  # JSON by side and token
 
-Pair = tuple[str, str]
-"""A column and a value, see :func:`~recbole_signed.live.event_fields.plain`."""
+Pair = tuple[str, str]  # a column and a value, see `recbole_signed.live.event_fields.plain`
 
 
 class Announcements:
@@ -34,8 +30,7 @@ class Announcements:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
         self._known: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
-        self.n_changes = 0
-        """Rises with each change."""
+        self.n_changes = 0  # rises with each change
         # a state of an earlier version has none until it is opened for writing
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'features'").fetchone():
             self._take(connection.execute("SELECT * FROM features"))
@@ -45,7 +40,7 @@ class Announcements:
 
     def _take(self, rows: Iterable[tuple[str, str, str, int]]) -> None:
         for side, token, content, checksum in rows:
-            if side not in self._known or checksum != _checksum(side, token, content):
+            if side not in self._known or checksum != text_sum((side, token, content)):
                 raise damaged(self._path, "the features of an item or a user are not what was written")
             self._known[side][token] = content
             self.n_changes += 1
@@ -62,7 +57,7 @@ class Announcements:
         self._connection.executemany("DELETE FROM features WHERE side = 'user' AND token = ?", [(e,) for e in erased])
         rows = [(side, token, content) for side, each in announced.items() for token, content in each.items()]
         self._connection.executemany(
-            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", [(*row, _checksum(*row)) for row in rows]
+            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", [(*row, text_sum(row)) for row in rows]
         )
 
     def follow(self, announced: _Features, erased: Iterable[str] = ()) -> None:
@@ -77,11 +72,6 @@ class Announcements:
     def of_items(self) -> Mapping[str, str]:
         """The features of announced items, as JSON by token."""
         return self._known["item"]
-
-    def numbers_of_items(self, items: Vocabulary) -> np.ndarray:
-        """Return the numbers of announced items that have one, int64."""
-        numbers = items.ids(list(self._known["item"]))
-        return numbers[numbers > 0]
 
     def by_id(
         self,
@@ -100,16 +90,8 @@ class Announcements:
         return found
 
 
-def _checksum(side: str, token: str, content: str) -> int:
-    return zlib.crc32(repr((side, token, content)).encode())
-
-
 def features_in(path: Path, users: Vocabulary) -> _Features:
-    """Read the file of an earlier version, without users that a vocabulary does not have: they could not be forgotten.
-
-    Raises:
-        DamagedError: a line is not what was written.
-    """
+    """Read an earlier version's file, without users that the vocabulary lacks: they could not be forgotten."""
     found: dict[str, dict[str, str]] = {side: {} for side in _SIDES}
     for side, token, features in _rows(path):
         if side == "item" or token in users:
@@ -127,11 +109,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 class AnnouncedValues:
-    """Values of announced items by their tokens, and the other way round.
-
-    Args:
-        announcements: that are read again once they have changed.
-    """
+    """Values of announced items by their tokens, and the other way round."""
 
     def __init__(self, announcements: Announcements) -> None:
         self.announcements = announcements
@@ -139,8 +117,7 @@ class AnnouncedValues:
         self._seen = -1
         self._texts: dict[str, str] = {}
         self._pairs: dict[str, set[Pair]] = {}
-        self.items: dict[Pair, set[str]] = {}
-        """Tokens by value."""
+        self.items: dict[Pair, set[str]] = {}  # tokens by value
         self._numbers: dict[Pair, tuple[int, np.ndarray]] = {}
 
     def following(self, of_words: Collection[str]) -> AnnouncedValues:

@@ -1,15 +1,8 @@
 """Backups: a copy of a state directory that opens as it is, made while the state may be written; and the way back.
 
-A backup holds the log as it was at one moment, the newest version from before it, and the base; of a service also its
-tags and experiments. Rejected rows are not in it: they may name users whom the log does not know, so that an erasure
-could not find them there; nor is what a service has shown, which an erasure looks for in the state alone.
-
-A backup is made under a temporary name, opened and verified, and then renamed. Its folder is noted in ``BACKUPS`` of
-the state, so that a user who is forgotten later goes from it too (``erasure.py``), and from what a crash left beside
-it. Each backup holds a copy of that register, which a state that is restored from it goes on with.
-
-A new folder, of a backup or a restored state, is open to its owner alone; one that takes the place of a folder is as
-open as that.
+It is made under a temporary name, opened, verified and renamed, and noted in ``BACKUPS``, so that a user who is
+forgotten later goes from it too (``erasure.py``). Rejected rows and what a service has shown are not in it: an erasure
+could not find users there. A new folder is open to its owner alone; a replaced one keeps its mode.
 """
 
 from __future__ import annotations
@@ -23,9 +16,8 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import (
@@ -47,8 +39,7 @@ from recbole_signed.live.store.owner import LOG, existing_log
 from recbole_signed.live.store.versions import CURRENT, PINNED, Versions, read_manifest, read_tensors
 
 BACKUP, BACKUPS = "BACKUP", "BACKUPS"
-_OTHERS = "OTHER_BACKUPS"
-"""The register within a backup, which under its own name would be that of the backup itself."""
+_OTHERS = "OTHER_BACKUPS"  # the register within a backup, which under its own name would be that of the backup itself
 _VERSIONS, _CATALOGUE, _EXPERIMENTS = "versions", "catalogue.sqlite", "experiments.yaml"
 _ATTEMPTS = 5
 
@@ -62,24 +53,9 @@ class BackupInfo:
     version: str | None
     made: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """Give it for JSON."""
-        return asdict(self)
-
 
 def back_up(directory: Path, target: Path) -> BackupInfo:
-    """Copy a state to a new folder, or into the place of an earlier backup.
-
-    The state may be in use by another process. Nobody waits for the copy.
-
-    Args:
-        directory: of the state.
-        target: folder of the backup, outside the state.
-
-    Raises:
-        UsageError: there is no state, the target is something else, its disk is full or not mounted, or the state is
-            damaged.
-    """
+    """Copy a state, which another process may use, to a new folder outside it or over an earlier backup."""
     directory, target = directory.absolute(), target.absolute()
     existing_log(directory)
     refuse_target(directory, target)
@@ -161,10 +137,8 @@ class NotedBackup:
     """What a state knows of a backup."""
 
     path: Path
-    device: int | None
-    """That held the folder above when the backup was made; None: not noted by earlier versions of this package."""
-    missed: bool
-    """Whether it may hold users who were forgotten while it was not there."""
+    device: int | None  # of the folder above when the backup was made; None: not noted by earlier versions
+    missed: bool  # whether it may hold users who were forgotten while it was not there
 
     @property
     def is_there(self) -> bool:
@@ -253,7 +227,7 @@ def _copy(directory: Path, folder: Path) -> BackupInfo:
     _verify(folder, base)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     info = BackupInfo(str(directory), last_seq, names[0] if names else None, made)
-    (folder / BACKUP).write_text(json.dumps(info.as_dict()) + "\n", encoding="utf-8")
+    (folder / BACKUP).write_text(json.dumps(vars(info)) + "\n", encoding="utf-8")
     _sync(folder)
     return info
 

@@ -58,10 +58,7 @@ class Base:
         new_users: NewTokens | None = None,
         new_items: NewTokens | None = None,
     ) -> None:
-        """Make edges the base, with tokens that join the vocabulary, and erase the rows of the log up to ``seq``.
-
-        The state is held for a few milliseconds at a time, not while files are written.
-        """
+        """Make edges the base, with tokens that join the vocabulary, and erase the rows of the log up to ``seq``."""
         log, old = self._log, self._log.base
         name = f"base-{seq:012d}"
         if name == old:
@@ -104,11 +101,7 @@ class Base:
         return False
 
     def purge(self) -> None:
-        """Erase the rows that the base stands for, and give their room back, step by step.
-
-        A pause after each step is as long as the step: who waits for the state does not get it where it is let go and
-        taken again at once.
-        """
+        """Erase the rows that the base stands for, step by step, with pauses in which others get the state."""
         more = True
         while more:
             with self._enter():
@@ -155,17 +148,7 @@ def first_edges(
     *,
     unit_known: bool = False,
 ) -> tuple[EdgeState, NewTokens, NewTokens]:
-    """Make the edges and the tokens that an empty log starts from.
-
-    Args:
-        log: an empty one.
-        user_tokens: tokens of ids 1, 2, ...; so ``item_tokens``.
-        user: ids ``[E]``; so ``item``.
-        kind: ``[E]`` LIKE, DISLIKE, SKIP or VIEW.
-        timestamp: milliseconds ``[E]``; where a pair is repeated the events are taken in the order of these.
-        unit_known: they were worked out from a column of one unit, so that their size, which may be that of seconds,
-            says nothing.
-    """
+    """Make the edges and tokens that an empty log starts from; of a repeated pair events are taken by their times."""
     if log.last_seq or log.base or len(log.users) > 1 or len(log.items) > 1:
         raise UsageError(f"{log.path} holds events already; edges are loaded into an empty state directory.")
     users = _all_new(log.users, user_tokens, "user")

@@ -19,12 +19,9 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import at
 
 FORMAT = 2
-CHECKPOINT = 2000
-"""Pages of the write-ahead file after which it is moved into the log; by default every hundredth event would wait."""
-WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)
-"""What the write-ahead file has room for before it has to grow."""
-CACHE = 4096
-"""KB of pages that SQLite keeps; it grows to that under a stream, and the system keeps the file's pages anyway."""
+CHECKPOINT = 2000  # pages after which the write-ahead file is moved into the log; by default too often
+WAL_BYTES = (CHECKPOINT + 64) * (4096 + 24)  # what the write-ahead file has room for before it has to grow
+CACHE = 4096  # KB of pages that SQLite keeps; the system keeps the file's pages anyway
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT, salt BLOB, tag BLOB NOT NULL, joined INTEGER NOT NULL);
@@ -57,19 +54,13 @@ WISHES = """CREATE TABLE wishes (
 ) WITHOUT ROWID"""
 """The table of ``wishes.py``, which comes with its first row."""
 _STATEMENTS = [statement.strip() for statement in _TABLES.split(";")[:-1]]
-_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)
-"""Earlier versions of this package had no such table."""
-_FULL = (
-    (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-    if hasattr(sqlite3, "SQLITE_FULL")
-    else (13, 10, 8, 14)
-)  # the names came with Python 3.11
+_FEATURES = next(each for each in _STATEMENTS if "TABLE features" in each)  # which earlier versions did not have
+_FULL = (13, 10, 8, 14)  # SQLITE_FULL, _IOERR, _READONLY, _CANTOPEN: the names came with Python 3.11
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-_TIME = (1 << 43) - 1
-"""The bits of a time in milliseconds since 1970: those of the next two centuries."""
+_TIME = (1 << 43) - 1  # the bits of a time in milliseconds since 1970: those of the next two centuries
 _SEALED = np.int64(-1 << 63)
 
 
@@ -113,12 +104,7 @@ def damaged(path: Path, what: str) -> UsageError:
 
 
 def connect(path: Path, *, read_only: bool = False, check: bool = True, now: int = 0) -> sqlite3.Connection:
-    """Open the log, making it where there is none.
-
-    Every commit is on the disk before it returns (WAL, ``synchronous=FULL``), and what is deleted is overwritten
-    (``secure_delete``). With ``check`` the structure of the whole file is read and verified. ``now`` is when a new one
-    is made, in milliseconds.
-    """
+    """Open or make the log: each commit is on the disk (WAL, ``synchronous=FULL``), deletions are overwritten."""
     with reading(path, "Opening the event log"):
         if read_only:
             connection = sqlite3.connect(
@@ -175,11 +161,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
 
 
 def reserve_wal(path: Path) -> None:
-    """Fill the write-ahead file of a log with zeros up to ``WAL_BYTES``, where the disk has room for it.
-
-    A commit then overwrites what is there: the disk has one write to wait for, not a file's new size besides. SQLite
-    knows its own pages by their checksums, and reads no further than to the last of them.
-    """
+    """Fill the write-ahead file with zeros up to ``WAL_BYTES``: a commit then waits for one write, not a new size."""
     with contextlib.suppress(OSError), path.with_name(f"{path.name}-wal").open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         try:
@@ -190,14 +172,13 @@ def reserve_wal(path: Path) -> None:
             os.ftruncate(file.fileno(), size)
 
 
-_SMALL = ("erasures", "graves", "grave_keys", "withdrawn")
-"""Tables of few rows, which one checksum protects."""
+_SMALL = ("erasures", "graves", "grave_keys", "withdrawn")  # tables of few rows, which one checksum protects
 
 
 def small_sum(connection: sqlite3.Connection) -> int:
     """Return the checksum of the small tables."""
     rows = [connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in _SMALL]
-    return zlib.crc32(repr(rows).encode())
+    return text_sum(rows)
 
 
 def write_small_sum(connection: sqlite3.Connection) -> None:
@@ -207,7 +188,7 @@ def write_small_sum(connection: sqlite3.Connection) -> None:
 
 def _kept_sum(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT value FROM sums WHERE name = 'small'").fetchone()
-    return int(row[0]) if row else zlib.crc32(repr([[] for _ in _SMALL]).encode())
+    return int(row[0]) if row else text_sum([[] for _ in _SMALL])
 
 
 def truncate_wal(connection: sqlite3.Connection) -> bool:
@@ -227,7 +208,7 @@ def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """Read what the log says of itself: format, key of the digests, seq and folder of the base."""
     meta = dict(connection.execute("SELECT key, value FROM meta"))
     checksum = meta.pop("checksum", None)
-    if checksum != _meta_checksum(meta):
+    if checksum != text_sum(sorted(meta.items())):
         raise damaged(path, "what it says of itself does not fit its checksum")
     return meta
 
@@ -235,12 +216,13 @@ def read_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
 def write_meta(connection: sqlite3.Connection, changed: dict[str, Any]) -> None:
     """Change what the log says of itself, within a transaction."""
     meta = {**dict(connection.execute("SELECT key, value FROM meta")), **changed}
-    meta["checksum"] = _meta_checksum({key: value for key, value in meta.items() if key != "checksum"})
+    meta["checksum"] = text_sum(sorted(item for item in meta.items() if item[0] != "checksum"))
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
 
 
-def _meta_checksum(meta: dict[str, Any]) -> int:
-    return zlib.crc32(repr(sorted(meta.items())).encode())
+def text_sum(content: object) -> int:
+    """Return a checksum of a value by its text."""
+    return zlib.crc32(repr(content).encode())
 
 
 @contextlib.contextmanager
@@ -270,11 +252,7 @@ def one_view(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def row_checksums(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Checksum of each row, int64 ``[n]``: SplitMix64's finaliser (Steele et al., 2014) chained over the columns.
-
-    Args:
-        columns: int64 or float64 arrays ``[n]``, taken by their bits. A NaN counts as one value.
-    """
+    """Checksum of each row, int64 ``[n]``: SplitMix64's finaliser chained over the columns' bits; NaN is one value."""
     total = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:
         if column.dtype.kind == "f":
@@ -290,11 +268,7 @@ def _mix(value: np.ndarray) -> np.ndarray:
 
 
 def sealed(ids: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return times, int64 ``[n]`` in milliseconds, each with a checksum of itself and of its id in the bits above it.
-
-    A zero stays a zero. What is sealed is negative, so that it is told from the times of earlier versions of this
-    package, which have no checksum.
-    """
+    """Return times in milliseconds int64 ``[n]``, each with a checksum of it and its id above, negative; 0 stays 0."""
     return np.where(times == 0, 0, times | (row_checksums((ids, times)) & ~_TIME) | _SEALED)
 
 
@@ -308,11 +282,10 @@ SEQ = "SEQ"
 
 
 class HighWaterMark:
-    """The file ``SEQ`` of a state directory: the newest seq that was acknowledged.
+    """The file ``SEQ``: the newest seq that was acknowledged, written after each commit without waiting for the disk.
 
-    SQLite takes a write-ahead file that is damaged for one that a crash cut short, and forgets what was in it. So after
-    each commit its seq is written here, without waiting for the disk: it can lag behind the log after a loss of power,
-    but never be ahead of it. Where it is ahead, events were lost.
+    SQLite takes a damaged write-ahead file for one that a crash cut short; where the log is behind ``SEQ``, events were
+    lost.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:

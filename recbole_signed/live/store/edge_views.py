@@ -12,16 +12,12 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, SKIP, VIEW, sign_of
 from recbole_signed.sequences import Sequences
 
-PIECE = 1 << 18
-"""Numbers that are worked out at a time where NumPy lets no other thread run meanwhile."""
+PIECE = 1 << 18  # numbers that are worked out at a time where NumPy lets no other thread run meanwhile
 
 
 @dataclass(frozen=True)
 class Row:
-    """The visible edges of one node: ``ids`` int32 of the nodes at the other end (rising), ``kind`` int8, ``[d]``.
-
-    ``timestamp`` int64 milliseconds of what each is seen as; None where it was read from the side of an item.
-    """
+    """A node's visible edges, ``[d]``: ``ids`` int32 rising, ``kind`` int8, ``timestamp`` int64 (an item's: None)."""
 
     ids: np.ndarray
     kind: np.ndarray
@@ -35,16 +31,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows:
-    """The visible edges of n nodes, one node after the other: ``ids`` int32, ``kind`` int8, ``[d]``.
-
-    Those of node j are at ``indptr[j]:indptr[j + 1]``, int64 ``[n + 1]``, ids rising.
-    """
+    """The visible edges of n nodes: ``ids`` int32 rising, ``kind`` int8; node j has ``indptr[j]:indptr[j + 1]``."""
 
     indptr: np.ndarray
     ids: np.ndarray
     kind: np.ndarray
-    timestamp: np.ndarray | None = None
-    """int64 milliseconds ``[d]`` of what each is seen as; None where they were read without."""
+    timestamp: np.ndarray | None = None  # int64 milliseconds `[d]`; None where they were read without
 
     @classmethod
     def where(
@@ -126,10 +118,7 @@ def owners(indptr: np.ndarray) -> np.ndarray:
 
 
 def other_side(indptr: np.ndarray, ids: np.ndarray, kind: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
-    """Return edges that are given by one side by the ``n`` nodes of the other: indptr ``[n + 1]``, ids int32, kinds.
-
-    A counting sort, a tenth of the time of ``np.argsort``, during which other threads run.
-    """
+    """Return edges that are given by one side by the ``n`` nodes of the other: indptr ``[n + 1]``, ids int32, kinds."""
     found = sp.csr_matrix((kind, ids, indptr), shape=(len(indptr) - 1, n)).tocsc()
     return found.indptr, found.indices.astype(np.int32, copy=False), found.data
 
@@ -142,11 +131,7 @@ def turned(indptr: np.ndarray, user: np.ndarray, kind: np.ndarray, n_users: int)
 
 @dataclass(frozen=True)
 class Changes:
-    """Net effect of a batch, a row a touched pair, sorted by user and item, ``[m]``.
-
-    ``old`` and ``new`` are kinds; where they are equal only the time of the pair, or what is remembered of it, moved.
-    ``forgotten`` holds the ids of users that were erased; their edges are rows with ``new`` ABSENT.
-    """
+    """Net effect of a batch, a row a touched pair, sorted by user and item, ``[m]``; erased users in ``forgotten``."""
 
     user: np.ndarray
     item: np.ndarray
@@ -167,11 +152,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class LogBatch:
-    """Rows of the log, by rising ``seq``: int64 columns ``[n]`` with the ids of the vocabularies; value float64.
-
-    ``n_users`` and ``n_items`` are the sizes of the vocabularies after it, padding included; ``first_seq`` is
-    ``last_seq + 1`` where there is no row.
-    """
+    """Rows of the log by rising ``seq``, columns ``[n]``, and the vocabularies' sizes after it, with padding."""
 
     first_seq: int
     last_seq: int

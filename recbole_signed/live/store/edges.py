@@ -29,8 +29,7 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
 
-BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]
-"""Columns of rows by user, and by item."""
+BY_USER, BY_ITEM = [KEY, *COLUMNS], [KEY, "kind"]  # columns of rows by user, and by item
 # a batch of more pairs than these many, and than this share of all, is applied faster by making all rows again
 _FEW = 1000
 _MANY = 0.1
@@ -113,10 +112,7 @@ class EdgeState:
         return Row(self._by_item.columns[KEY][here].copy(), self._by_item.columns["kind"][here].copy())
 
     def times(self, users: np.ndarray, items: np.ndarray, *, verdicts: bool = False) -> np.ndarray:
-        """Newest time of each pair, of what was taken back too, int64 ``[n]``; `NEVER` where nothing is known.
-
-        With ``verdicts`` that of a like, a dislike or an ``undislike``.
-        """
+        """Newest time of each pair int64 ``[n]``, with ``verdicts`` of those alone; `NEVER` where nothing is known."""
         known = np.flatnonzero((users > 0) & (users < self.n_users))
         places = self._by_user.find(users[known], items[known])
         known, places = known[places >= 0], places[places >= 0]
@@ -131,23 +127,14 @@ class EdgeState:
         return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
 
     def liked_by(self, users: np.ndarray) -> np.ndarray:
-        """Return the items that some users like, one user's after the other's; 0 for each of their other pairs.
-
-        A fifth of the time of :meth:`of_users`, as nothing is left out.
-        """
+        """Return the items that some users like, one user's after the other's; 0 for each of their other pairs."""
         _, places = self._by_user.places(users)
         columns = self._by_user.columns
         liked = (columns["explicit"][places] == LIKE) & (columns["unlike_time"][places] == NEVER)
         return columns[KEY][places] * liked
 
     def recent(self, half_life: float, *, likes: bool = False, since: float = -np.inf) -> RecentCounts:
-        """Verdicts on each item that count half after ``half_life`` days, as they are now; with ``likes`` those alone.
-
-        Those from before ``since``, in milliseconds, are not counted.
-
-        They are counted when they are first asked for, and follow each change from then on; again where nearly all
-        that is recent was taken back.
-        """
+        """Verdicts (or likes) on each item since ``since``, halved in ``half_life`` days; they follow each change."""
         key = half_life, likes, since
         if key not in self._recent:
             _, item, like, time = self.export().verdicts
@@ -156,20 +143,14 @@ class EdgeState:
         return self._recent[key]
 
     def pairs(self) -> PairCounts:
-        """Return how often items follow each other, as the edges are now.
-
-        They are counted when they are first asked for, and follow each change from then on.
-        """
+        """Return how often items follow each other, counted when first asked for, and following each change."""
         if self._pairs is None:
             user, item, like, time = self.export().verdicts
             self._pairs = PairCounts.of(Sequences.of(user, item, like, time, self.n_users), self.n_items)
         return self._pairs
 
     def nearest(self, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
-        """Return what is nearest to items by the likes of all users, see :meth:`NearestItems.of`.
-
-        A row is kept for each item that was asked for, and follows each change from then on.
-        """
+        """Return what is nearest to items by all users' likes (:meth:`NearestItems.of`); rows follow each change."""
         if self._nearest is None:
             self._nearest = NearestItems()
         return self._nearest.of(self, items, keys, most)
@@ -212,10 +193,7 @@ class EdgeState:
             self._pairs.grow(self.n_items)
 
     def apply(self, batch: LogBatch) -> Changes:
-        """Apply rows of the log that come after all those applied before.
-
-        Rows of users whom a ``forget_user`` of the batch erases must not be in it; the log leaves them out.
-        """
+        """Apply later rows of the log, from which those of users that the batch forgets were left out."""
         self.grow(batch.n_users, batch.n_items)
         users = np.unique(batch.user)
         self._by_user.keep(users)
@@ -246,11 +224,10 @@ class EdgeState:
 
     def erase(self, users: Iterable[int]) -> None:
         """Erase users, as a ``forget_user`` does."""
-        users = list(users)
-        self._by_user.keep(np.array(users, dtype=np.int64))
-        with self._paired(np.array(users, dtype=np.int64)):
-            parts = [self._forget(user) for user in users]
-            if parts:
+        gone = np.array(list(users), dtype=np.int64)
+        self._by_user.keep(gone)
+        with self._paired(gone):
+            if parts := [self._forget(user) for user in gone.tolist()]:
                 self._note(*map(np.concatenate, zip(*parts, strict=True)))
 
     @contextlib.contextmanager
@@ -321,16 +298,9 @@ class EdgeState:
         gone = np.full(len(row.ids), ABSENT, dtype=np.int8)
         return users, row.ids, row.kind, gone, row.timestamp, np.full(len(row.ids), NEVER, dtype=np.int64)
 
-    def _note(
-        self,
-        user: np.ndarray,
-        item: np.ndarray,
-        old: np.ndarray,
-        new: np.ndarray,
-        old_time: np.ndarray,
-        new_time: np.ndarray,
-    ) -> None:
+    def _note(self, *columns: np.ndarray) -> None:
         """Take changes of pairs into all counters."""
+        user, item, old, new, old_time, new_time = columns
         self._count(user, item, old, new)
         if self._nearest is not None:
             self._nearest.follow(self, user, item, old, new)
@@ -354,10 +324,7 @@ class EdgeState:
         return owners(indptr), columns[0], Registers(*columns[1:])
 
     def _load(self, user: np.ndarray, item: np.ndarray, registers: Registers) -> np.ndarray:
-        """Take pairs sorted by user and item in the place of all that was there; counts stay as they are.
-
-        Returns what each pair is seen as, int8.
-        """
+        """Take sorted pairs in the place of all that was there but counts; return what each is seen as, int8."""
         self._by_user.load(_indptr(user, self.n_users), {KEY: item, **registers.columns()})
         kind = registers.kind()
         seen = kind != ABSENT
@@ -392,11 +359,7 @@ class EdgeState:
 
     @classmethod
     def of_version(cls, name: str, tensors: Mapping[str, np.ndarray], n_items: int) -> EdgeState:
-        """Make the state of a version whose files are what was written, by whomever.
-
-        Raises:
-            DamagedError: they hold no edges.
-        """
+        """Make the state of a version whose files are what was written, by whomever."""
         try:
             return cls.from_tensors(tensors, n_items)
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:

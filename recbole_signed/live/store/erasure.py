@@ -1,18 +1,10 @@
 """Removes forgotten users from the files beside the log: the base, the versions, and backups.
 
-The log and the rejected rows forget a user with the event itself. What is left to do stands in the table ``erasures``
-until it is done, through crashes and failures:
+What is left to do stands in the table ``erasures`` until it is done, through crashes and failures:
 
-1. *rows*: the write-ahead file of the log is emptied, which waits for processes that read the log. The base is written
-   again without the user. Versions that hold its edges are thrown away once there is a newer one; a pinned one is
-   fitted again on its own edges, less those of the user. Backups are opened, and forget. Where the disk of one is away,
-   the erasure waits for it; one that was deleted or moved is passed over, and forgets once it is there again. What a
-   crash left of the making of a backup, or of a restoring, is removed.
-2. *factors*: what a model learned from all users together (item vectors, sums, the degrees of its fit) keeps a trace
-   of each of them until it is fitted from scratch. Versions of before that fit are then thrown away, or fitted again
-   where they are pinned.
-
-Copies that the medium or the file system keeps by itself are out of reach.
+1. *rows*: the write-ahead file is emptied, the base written again, versions with the user's edges thrown away once
+   there is a newer one (pinned ones are fitted again), and backups forget, those whose disk is away once it is back.
+2. *factors*: what a model learned from all users together goes with the next fit from scratch.
 """
 
 from __future__ import annotations
@@ -36,12 +28,9 @@ from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.versions import Snapshot, read_manifest
 
 Refit = Callable[[Snapshot, EdgeState, np.ndarray], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
-"""Fits the model of a version to other edges, less what it knows of some users (ids), and returns its tensors and
-meta."""
-ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]
-"""Forgets users, by their ids and tags, in a backup; the last argument is the time stamp."""
-_PAUSES = (0.05, 0.2, 0.5)
-"""Seconds after which the write-ahead file is tried again."""
+"""Fits the model of a version to other edges, less what it knows of some ids; returns its tensors and meta."""
+ForgetInBackup = Callable[[Path, dict[int, bytes], int], None]  # by ids and tags; the last is the time stamp
+_PAUSES = (0.05, 0.2, 0.5)  # seconds after which the write-ahead file is tried again
 _logger = logging.getLogger(__name__)
 
 
@@ -49,14 +38,10 @@ _logger = logging.getLogger(__name__)
 class Pending:
     """What is left to be erased."""
 
-    rows: int
-    """Users whose rows are still in the write-ahead file, a version, the base or a backup."""
-    factors: int
-    """Users of whom models that are saved or in force have learned."""
-    reasons: tuple[str, ...] = ()
-    """Why the last attempt left something."""
-    since: int | None = None
-    """When the first of these users was forgotten, by its event, in milliseconds since 1970; None: nothing is left."""
+    rows: int  # users whose rows are still in the write-ahead file, a version, the base or a backup
+    factors: int  # users of whom models that are saved or in force have learned
+    reasons: tuple[str, ...] = ()  # why the last attempt left something
+    since: int | None = None  # when the first of them was forgotten, in ms since 1970; None: nothing is left
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.factors)

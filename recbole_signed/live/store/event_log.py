@@ -1,11 +1,7 @@
-"""The durable log of events: what `append` returned for is on the disk, in order, once.
+"""The durable log of events: what `append` returned for is on the disk, in order, once. One process writes.
 
-Rows hold the ids of the vocabularies, which live in the same file and grow in the same transaction. Of an event's own
-id only a keyed digest is kept (``seen.py``): a duplicate is known as one after compaction too. One process writes.
-
-Damage is found by a check of the whole file on opening, by a checksum of each row on reading, and by the number of
-rows that each commit keeps. What can't be told from a crash in time is a write-ahead file cut short after it was
-synced; `state` finds that where a version reflects more than the log holds.
+Ids are those of the vocabularies, which grow in the same transaction; of an event's own id a keyed digest is kept.
+Damage is found by SQLite's check on opening, a checksum of each row, and the number of rows of each commit.
 """
 
 from __future__ import annotations
@@ -34,6 +30,7 @@ from recbole_signed.live.store.database import (
     reading,
     reserve_wal,
     row_checksums,
+    text_sum,
     transaction,
     truncate_wal,
     unsealed,
@@ -51,15 +48,12 @@ _PURGED_ROWS = 2000  # rows, and pages, that compaction gives back while nobody 
 _FREED_PAGES = 100
 _TRIMMED = 100  # ids of events are dropped once this part of those that are kept came: it reads all of them
 _FIRST = 16  # commits after which room is made for many: a log that is opened for a look needs none
+Sizes = tuple[int, int]  # of the vocabularies of users and items
 _COLUMNS = "seq, user, item, type, timestamp, value, checksum"
 
 
 class EventLog:
-    """The log of one state directory.
-
-    Raises:
-        UsageError: the file can't be opened or is damaged.
-    """
+    """The log of one state directory."""
 
     def __init__(
         self, path: Path, *, read_only: bool = False, check: bool = True, settings: StateSettings | None = None
@@ -70,7 +64,8 @@ class EventLog:
         self._read_only = read_only
         self._trimmed = 0  # up to which seq the ids of events were dropped
         self._appended = 0  # commits since the write-ahead file was empty
-        self._erase_due = not read_only  # a crash may have come between an erasure and its checkpoint
+        # whether the write-ahead file may still hold what was erased: a crash may have come before its checkpoint
+        self.erasure_pending = not read_only
         self._mark = HighWaterMark(path.with_name(SEQ), read_only=read_only)
         self.reload(check=check)
         if not read_only:
@@ -89,14 +84,7 @@ class EventLog:
             sync_folder(path.parent)
 
     def reload(self, *, check: bool = False) -> None:
-        """Read again what memory holds of the log, in case that an exception came between a commit and it.
-
-        Args:
-            check: hold every token and the ids of events against their checksums.
-
-        Raises:
-            UsageError: the log is damaged.
-        """
+        """Read again what memory holds of the log, after an exception; with ``check`` against all checksums."""
         # in one view, since another process may write, and checksums are held against rows
         with reading(self.path), one_view(self.connection):
             meta = read_meta(self.connection, self.path)
@@ -107,7 +95,7 @@ class EventLog:
             self.graves = Graves(self.connection, self.settings.grace)
             self.base_seq: int = meta["base_seq"]
             self.base: str | None = meta["base"]
-            self.begun: tuple[int, int] | None = (meta["users"], meta["items"]) if "users" in meta else None
+            self.begun: Sizes | None = (meta["users"], meta["items"]) if "users" in meta else None
             self.last_seq = self._last_seq()
             self.users = Vocabulary.load(self.connection, self.path, "users", check=check)
             self.items = Vocabulary.load(self.connection, self.path, "items", check=check)
@@ -141,17 +129,7 @@ class EventLog:
         position: str | None = None,
         announced: Mapping[str, Mapping[str, str]] | None = None,
     ) -> tuple[LogBatch, list[int]]:
-        """Add a batch, the features that it announces, and how far its source was read, in one transaction.
-
-        A ``forget_user`` erases what is known of its user, in the log and in the batch before it, whatever the
-        times say; the user's id stays as a tombstone. It is the caller who erases it from other files.
-
-        Returns:
-            What was added, and the rows of the batch that it is: those whose event was not there yet.
-
-        Raises:
-            UsageError: the disk is full or can't be written; nothing of the batch was taken.
-        """
+        """Add a batch in one transaction and return its new rows; a ``forget_user`` erases its user from the log."""
         digests = [self._seen.digest(each) for each in batch.event_id]
         with explained(self.path, "Appending to the event log"), transaction(self.connection):
             fresh = self._fresh(digests)
@@ -164,7 +142,8 @@ class EventLog:
                 if kind not in NO_ITEM
             )
             item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
-            logged = self._rows(batch, np.array(fresh, dtype=np.int64), user, item, forgotten, new_users, new_items)
+            sizes = len(self.users) + len(new_users.tokens), len(self.items) + len(new_items.tokens)
+            logged = self._rows(batch, np.array(fresh, dtype=np.int64), (user, item), forgotten, sizes)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)
             self.wishes.add(batch, [fresh[i] for i in (logged.seq - logged.first_seq).tolist()], logged, self.seq_of)
             gone = [batch.user_id[i] for i, forgets_it in zip(fresh, forgets, strict=True) if forgets_it]
@@ -187,7 +166,7 @@ class EventLog:
         if forgets.any():
             self.graves.reload()
         if forgotten:
-            self._erase_due = True
+            self.erasure_pending = True
         self.empty_wal()
         self._appended += 1
         if self._appended == _FIRST:
@@ -204,32 +183,15 @@ class EventLog:
         return list(first.values())
 
     def _rows(
-        self,
-        batch: EventBatch,
-        fresh: np.ndarray,
-        user: np.ndarray,
-        item: np.ndarray,
-        forgotten: list[int],
-        new_users: NewTokens,
-        new_items: NewTokens,
+        self, batch: EventBatch, fresh: np.ndarray, ids: tuple[np.ndarray, ...], forgotten: list[int], sizes: Sizes
     ) -> LogBatch:
         kind = batch.type[fresh].astype(np.int64)
         stays = np.ones(len(kind), dtype=bool)
         if forgotten:
-            stays = (kind == FORGET_USER) | ~np.isin(user, forgotten)
+            stays = (kind == FORGET_USER) | ~np.isin(ids[0], forgotten)
         seq = self.last_seq + 1 + np.arange(len(fresh), dtype=np.int64)
-        return LogBatch(
-            self.last_seq + 1,
-            self.last_seq + len(fresh),
-            len(self.users) + len(new_users.tokens),
-            len(self.items) + len(new_items.tokens),
-            seq[stays],
-            user[stays],
-            item[stays],
-            kind[stays],
-            batch.timestamp[fresh][stays],
-            batch.value[fresh][stays],
-        )
+        columns = (seq, *ids, kind, batch.timestamp[fresh], batch.value[fresh])
+        return LogBatch(self.last_seq + 1, self.last_seq + len(fresh), *sizes, *(each[stays] for each in columns))
 
     def _write(self, logged: LogBatch, digests: list[bytes], new_users: NewTokens, new_items: NewTokens) -> None:
         execute = self.connection.executemany
@@ -248,7 +210,7 @@ class EventLog:
         at("log:events")
         if digests:
             about = (logged.last_seq, logged.first_seq, logged.n_users, logged.n_items)
-            commit = (*about[:2], len(logged), *about[2:], _checksum(about))
+            commit = (*about[:2], len(logged), *about[2:], text_sum(about))
             self.connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)", commit)
 
     def _erase_users(self, ids: list[int], logged: LogBatch) -> None:
@@ -265,7 +227,7 @@ class EventLog:
         self.connection.executemany(
             "UPDATE users SET token = NULL, salt = NULL, joined = 0 WHERE id = ?", [(i,) for i in ids]
         )
-        self._seen.erase_users(ids)
+        self._seen.erase("user IN (SELECT value FROM json_each(?))", json.dumps(ids))
         self.wishes.erase_users(ids)
         times = dict.fromkeys(ids, 0)
         gone = logged.type == FORGET_USER
@@ -288,7 +250,7 @@ class EventLog:
             forgotten = self.last_seq - self.settings.keep_seen
             if forgotten >= self._trimmed + max(self.settings.keep_seen // _TRIMMED, 1):
                 with transaction(self.connection):
-                    self._seen.trim(forgotten)
+                    self._seen.erase("seq <= ?", forgotten)
                 self._trimmed = forgotten
                 return True
             free = execute("PRAGMA freelist_count").fetchone()[0]
@@ -300,11 +262,7 @@ class EventLog:
             return False
 
     def probe(self) -> None:
-        """Write a row and take it back.
-
-        Raises:
-            UsageError: the disk is full or can't be written.
-        """
+        """Write a row and take it back."""
         with explained(self.path, "Writing the event log"), transaction(self.connection):
             self.connection.execute("INSERT INTO positions VALUES ('', '', 0)")
             self.connection.execute("DELETE FROM positions WHERE source = ''")
@@ -317,23 +275,15 @@ class EventLog:
                 self.graves.level(now)
                 write_small_sum(self.connection)
             self.graves.reload()
-            self._erase_due = True
+            self.erasure_pending = True
             self.empty_wal()
 
-    @property
-    def erasure_pending(self) -> bool:
-        """Whether the write-ahead file may still hold what was erased."""
-        return self._erase_due
-
     def empty_wal(self) -> None:
-        """Move the write-ahead file into the log and empty it where it may hold what was erased.
-
-        Where a reader or the disk does not let it, it is tried again after the next batch and at opening.
-        """
-        if self._erase_due:
-            self._erase_due = not truncate_wal(self.connection)
+        """Move the write-ahead file into the log and empty it if it may hold what was erased; later if busy."""
+        if self.erasure_pending:
+            self.erasure_pending = not truncate_wal(self.connection)
             self._appended = 0
-            if self._erase_due:
+            if self.erasure_pending:
                 _logger.warning(
                     "%s-wal can't be emptied yet, so it may hold what was erased; to be retried.", self.path
                 )
@@ -351,13 +301,7 @@ class EventLog:
                 vocabulary.extend(self.connection.execute(query, (len(vocabulary),)))
 
     def times_of_joining(self, size: int) -> np.ndarray:
-        """Return when users joined by id, in milliseconds, int64 of at least ``size``, or of as many as there are.
-
-        Those of the data set that the state was begun with, and those who were forgotten when this was read, have 0.
-
-        Raises:
-            UsageError: one is not what was written.
-        """
+        """Return when users joined by id, in milliseconds, int64 of at least ``size``; 0 for those of the data set."""
         first = len(self._joined)
         if size > first:
             query = (
@@ -387,7 +331,7 @@ class EventLog:
 
     def known(self, event_id: str) -> bool:
         """Whether an event of that id was ever taken."""
-        return bool(self._seen.known([self._seen.digest(event_id)]))
+        return self.seq_of(event_id) >= 0
 
     def seq_of(self, event_id: str) -> int:
         """Return the ``seq`` of an event; -1 where none of that id was taken."""
@@ -398,19 +342,11 @@ class EventLog:
         return self._fresh([self._seen.digest(each) for each in event_ids])
 
     def read(self, after_seq: int, limit: int) -> LogBatch:
-        """Read up to ``limit`` rows with a greater ``seq``.
-
-        Raises:
-            UsageError: a row is not what was written, or rows up to ``after_seq`` and beyond were compacted.
-        """
+        """Read up to ``limit`` rows with a greater ``seq``."""
         return self._select(after_seq, 2**62, limit)
 
     def commits(self, after_seq: int) -> Iterator[LogBatch]:
-        """Read the batches after ``after_seq`` as they were appended, less what was erased since.
-
-        Raises:
-            UsageError: as `read`; or rows of a batch are missing.
-        """
+        """Read the batches after ``after_seq`` as they were appended, less what was erased since."""
         query = (
             "SELECT first_seq, last_seq, kept, n_users, n_items, checksum "
             "FROM commits WHERE last_seq > ? ORDER BY last_seq"
@@ -430,7 +366,7 @@ class EventLog:
                     return
                 block = self._select(after_seq, group[-1][1], -1)
             for first, last, kept, n_users, n_items, checksum in group:
-                if checksum != _checksum((last, first, n_users, n_items)):
+                if checksum != text_sum((last, first, n_users, n_items)):
                     raise damaged(self.path, f"the commit of seq {last} is not what was written")
                 start, end = np.searchsorted(block.seq, [first, last + 1])
                 if end - start != kept:
@@ -440,11 +376,7 @@ class EventLog:
             after_seq = group[-1][1]
 
     def refuse_lost_events(self) -> None:
-        """Hold the end of the log against the newest seq that was acknowledged, see `HighWaterMark`.
-
-        Raises:
-            UsageError: events are missing at its end.
-        """
+        """Hold the end of the log against the newest seq that was acknowledged, see `HighWaterMark`."""
         acknowledged = self._mark.read()
         with reading(self.path):
             last_seq = self._last_seq()
@@ -456,11 +388,7 @@ class EventLog:
             )
 
     def verify(self) -> None:
-        """Hold every row and every token against its checksum; takes a second for each few hundred thousand.
-
-        Raises:
-            UsageError: something is not what was written.
-        """
+        """Hold every row and every token against its checksum; takes a second for each few hundred thousand."""
         self.refuse_lost_events()
         with reading(self.path):
             self.reload(check=True)
@@ -493,7 +421,3 @@ def _times_of_forgetting(batch: EventBatch, rows: list[int]) -> dict[str, int]:
         if batch.type[i] == FORGET_USER:
             times[batch.user_id[i]] = max(times.get(batch.user_id[i], 0), int(batch.timestamp[i]))
     return times
-
-
-def _checksum(numbers: tuple[int, ...]) -> int:
-    return zlib.crc32(repr(numbers).encode())

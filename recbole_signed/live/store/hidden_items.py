@@ -1,14 +1,7 @@
 """Items that are not shown: withdrawn ones, those that newcomers alone have touched, or that only an undo has named.
 
-Some hundred invented users can bring an invented item into the lists of many: by the trend, and by neighbours. So an
-item is shown to others once a user has touched it, by a like, a dislike, a skip or a view, who is not a newcomer: who
-joined ``newcomer_age`` seconds ago or earlier (a day, by the clock of this machine, whatever the events say) and has
-``newcomer_size`` likes and dislikes (three). Users of the data set that a state was begun with are not newcomers. A
-state that began with none trusts everybody until it is that old itself. All of that follows from the edges in force:
-where the only such user takes its verdict back, or is forgotten, the item is hidden again, before and after a restart.
-
-An undo may come before what it takes back, so it is kept, and with it an item that may be a misspelt one. Whatever the
-settings, an item is shown while it is of the data set, was announced, or has an edge in force.
+Invented users could bring an invented item into many lists. So an item of events is shown once a user has touched it
+who joined ``newcomer_age`` seconds ago and has ``newcomer_size`` verdicts; users of the data set count at once.
 """
 
 from __future__ import annotations
@@ -24,10 +17,8 @@ from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.vocabulary import Vocabulary
 
-AGAIN = 60.0
-"""Seconds after which items are looked at again, since users have grown older."""
-OLDEST = 32
-"""Edges of an item, of the users who joined first, that are looked at before all of them: they mostly tell."""
+AGAIN = 60.0  # seconds after which items are looked at again, since users have grown older
+OLDEST = 32  # edges of an item, of the users who joined first, that are looked at before all of them: they mostly tell
 
 
 class Newcomers:
@@ -44,7 +35,7 @@ class Newcomers:
         self._nameless: np.ndarray | None = None
         self._grow(max(edges.n_items, len(log.items)))
         self._named[: len(log.items) if log.begun is None else log.begun[1]] = True
-        self._named[announcements.numbers_of_items(log.items)] = True
+        self._named[log.items.ids(list(announcements.of_items))] = True  # 0, of no item, is named anyway
         self._bare[: edges.n_items] = ~edges.have_edges(np.arange(edges.n_items))
 
     def update(self, edges: EdgeState, logged: LogBatch, changes: Changes) -> None:
@@ -134,8 +125,7 @@ class StateView:
 
     log: EventLog
     edges: EdgeState
-    applied_seq: int
-    """Seq of the newest event that the edges reflect."""
+    applied_seq: int  # seq of the newest event that the edges reflect
     _newcomers: Newcomers
     _values: AnnouncedValues | None = None
 

@@ -17,11 +17,9 @@ from recbole_signed.live.store.settings import StateSettings
 
 SUM = "sum"
 
-_LONG = 8
-"""Characters from which on an id is looked for inside words."""
+_LONG = 8  # characters from which on an id is looked for inside words
 _ERASED = "erased with a forgotten user"
-_ESCAPES = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')
-"""Of JSON; those of one character beyond the basic plane come in pairs."""
+_ESCAPES = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')  # of JSON, pairs of surrogates together
 
 
 def is_torn(file: BinaryIO) -> bool:
@@ -38,36 +36,29 @@ def summed_line(content: Mapping[str, Any]) -> bytes:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Return the contents of a register, which need not be there, but for a last line that a crash cut off.
-
-    Lines without a checksum, of earlier versions of this package, are returned as they are.
-
-    Raises:
-        DamagedError: a line is not what was written.
-    """
+    """Return the lines of a register, but for a last one that a crash cut off; DamagedError for a changed one."""
     try:
         *lines, rest = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     found = [_parsed_line(line) for line in lines]
     # a whole line behind whose end another character stands: the end was damaged
-    if _Broken in found or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _Broken):
+    if any(each is _BROKEN for each in found) or (len(rest) > 1 and _parsed_line(rest[:-1]) is not _BROKEN):
         raise DamagedError(f"{path} is damaged: a line is not as it was written; put a copy of it in its place.")
     return found
 
 
-class _Broken:
-    """Stands for a line that can't be read."""
+_BROKEN = object()  # stands for a line that can't be read
 
 
 def _parsed_line(line: bytes) -> Any:
     try:
         content = parse_json(line)
     except ValueError:
-        return _Broken
+        return _BROKEN
     if isinstance(content, dict) and SUM in content:
         told = content.pop(SUM)
-        return content if told == _sum_of(content) else _Broken
+        return content if told == _sum_of(content) else _BROKEN
     return content
 
 
@@ -91,8 +82,9 @@ class DeadLetterFile:
             for each in letters
         ]
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
-            if file.tell() > self._max_bytes:
-                self._drop_oldest()
+            if file.tell() > self._max_bytes:  # the newer half of what it may hold stays
+                content = self.path.read_bytes()[-self._max_bytes // 2 :]
+                replace_file(self.path, content.partition(b"\n")[2])
         with refusing("Writing dead letters"), self.path.open("ab+") as file:
             is_new = not file.tell()
             if is_torn(file):
@@ -103,11 +95,6 @@ class DeadLetterFile:
             if is_new:
                 sync_folder(self.path.parent)
         at("dead:written")
-
-    def _drop_oldest(self) -> None:
-        """Keep the newer half of what the file may hold."""
-        content = self.path.read_bytes()[-self._max_bytes // 2 :]
-        replace_file(self.path, content.partition(b"\n")[2])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Give the letters as objects with reason, source, position and raw."""
@@ -121,11 +108,7 @@ class DeadLetterFile:
                     continue  # half a line, see above
 
     def erase(self, users: Iterable[str]) -> None:
-        """Blank every letter in which the id of one of the users occurs, inside other text and in any spelling too.
-
-        A short id, which may be a part of any word, counts where it is a word by itself. Half a line that a crash left
-        may hold anybody, and is dropped.
-        """
+        """Blank every letter in which a user's id occurs, in any spelling; short ids only as whole words."""
         if not self.path.exists():
             return
         found = re.compile("|".join(map(_pattern, sorted(set(users)))))

@@ -11,34 +11,23 @@ from recbole_signed.arrays import contains
 from recbole_signed.live import LIKE
 from recbole_signed.live.store.edge_views import owners
 
-KEPT = 96
-"""Items that a row of :class:`NearestItems` has when it is made."""
-WAITING = 64
-"""Room in a row for more of them."""
-CELLS = 8_000_000
-"""Places of all rows at most, of 8 bytes each."""
-PIECE_OF_ITEMS = 1_024
-"""Items whose rows are read at a time."""
-MOST_CHANGES = 256
-"""Changed likes of a batch above which all is counted again when it is asked for."""
-MOST_MOVES = 20_000
-"""Changed pairs of items above which all rows are made again."""
-FEW_LIKES = 64
-"""Likes of an item up to which its own neighbours are looked for when it loses one."""
-TABLE = 20_000_000
-"""Pairs of items up to which all common likes that were counted are kept, of 4 bytes each."""
-UNKNOWN = -1
-"""Common likes that are counted when the row is asked for."""
+KEPT = 96  # items that a row of `NearestItems` has when it is made
+WAITING = 64  # room in a row for more of them
+CELLS = 8_000_000  # places of all rows at most, of 8 bytes each
+PIECE_OF_ITEMS = 1_024  # items whose rows are read at a time
+MOST_CHANGES = 256  # changed likes of a batch above which all is counted again when it is asked for
+MOST_MOVES = 20_000  # changed pairs of items above which all rows are made again
+FEW_LIKES = 64  # likes of an item up to which its own neighbours are looked for when it loses one
+TABLE = 20_000_000  # pairs of items up to which all common likes that were counted are kept, of 4 bytes each
+UNKNOWN = -1  # common likes that are counted when the row is asked for
 NO_KEY = np.iinfo(np.int64).min
 
 
 class NearestItems:
     """What is nearest to items by the likes of all users: a row for each item that was asked for lately.
 
-    A row holds some items with their common likes, and a bound, a cosine and a key, that every other item stands
-    behind. A change of a pair moves the counts that it touches. An item that is not in a row and may have come nearer
-    is put in it, and its common likes are counted when the row is asked for. A row of which the bound leaves too few is
-    made again. In a small catalogue all that was counted is kept, so that this takes no count.
+    A row holds items with their common likes, and a bound that every other item stands behind. A change moves the
+    counts that it touches; a row of which the bound leaves too few is made again.
     """
 
     def __init__(self) -> None:
@@ -57,14 +46,7 @@ class NearestItems:
         self._near = self._common = np.zeros((0, KEPT + WAITING), dtype=np.int32)
 
     def of(self, edges: Any, items: np.ndarray, keys: np.ndarray | None, most: int) -> tuple[np.ndarray, ...]:
-        """Return the nearest of some items, best first: indptr ``[n + 1]``, items, and cosines up to a factor of each.
-
-        Args:
-            edges: as they are now.
-            items: int64 ``[n]``.
-            keys: of all items, by which those with equal cosines stand; always the same. Their numbers if None.
-            most: of each item, :data:`KEPT` at most.
-        """
+        """Return the nearest of items ``[n]``, best first: indptr ``[n + 1]``, items, cosines up to a factor each."""
         self._grow(edges.n_items)
         keys = np.arange(edges.n_items) if keys is None else keys
         starts = range(0, max(len(items), 1), PIECE_OF_ITEMS)

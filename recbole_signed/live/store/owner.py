@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 from recbole_signed.errors import UsageError
@@ -23,8 +22,7 @@ class OpenedDirectory:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.lock = threading.RLock()
-        self.maintenance = threading.RLock()
-        """Held, before `lock`, by what writes versions, the base or backups: one at a time."""
+        self.maintenance = threading.RLock()  # held, before `lock`, by what writes versions, base or backups
         self.closed = False
         self._pid = os.getpid()
         self._files: dict[Path, tuple[int, int] | None] = {}
@@ -37,9 +35,7 @@ class OpenedDirectory:
     def __enter__(self: Opened) -> Opened:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

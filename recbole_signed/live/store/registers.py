@@ -1,10 +1,8 @@
 """What is remembered of a pair of user and item, so that events may come in any order.
 
 A pair has four registers: the latest like or dislike, the latest skip or view, and the latest ``unlike`` and
-``undislike`` that come after the like or dislike (earlier ones can never matter again). Later means a later time
-stamp, or the same and a later ``seq``. The pair is seen as its like or dislike, unless that was taken back; else as
-its skip or view; else as nothing. So an ``undislike`` removes a dislike and never a like, and what is left is what was
-there without the dislike, but for a like that the dislike had already ended.
+``undislike`` after the verdict, by time stamp, then ``seq``. It is seen as its verdict unless that was taken back, else
+as its skip or view, else as nothing.
 """
 
 from __future__ import annotations
@@ -61,19 +59,12 @@ class Registers:
         return np.where(self._live(), self.explicit, self.neutral)
 
     def seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """What each pair is seen as, and the time stamp of that."""
+        """What each pair is seen as, and the time stamp of that, NEVER for ABSENT."""
         live = self._live()
         return np.where(live, self.explicit, self.neutral), np.where(live, self.explicit_time, self.neutral_time)
 
-    def time(self) -> np.ndarray:
-        """Time stamp of what each pair is seen as; NEVER for ABSENT."""
-        return np.where(self._live(), self.explicit_time, self.neutral_time)
-
     def newest(self, *, verdicts: bool = False) -> np.ndarray:
-        """Newest time stamp of each pair, whether what it came with is still seen or not; NEVER for none.
-
-        With ``verdicts`` that of a like, a dislike or an ``undislike``.
-        """
+        """Newest time stamp of each pair, seen or taken back, with ``verdicts`` of those alone; NEVER for none."""
         others = [] if verdicts else [self.neutral_time, self.unlike_time]
         return np.maximum.reduce([self.explicit_time, self.undislike_time, *others])
 
@@ -106,10 +97,7 @@ class Registers:
 
 @dataclass(frozen=True)
 class PairEvents:
-    """Events grouped by pair: of each pair, the place of the last of each sort in ``time`` and ``kind``; -1 for none.
-
-    ``user`` and ``item`` int32 ``[m]``, sorted by both; ``time`` and ``kind`` hold the events by pair and order.
-    """
+    """Events by pair, ``[m]`` sorted: the place of the last of each sort in ``time`` and ``kind``, or -1."""
 
     user: np.ndarray
     item: np.ndarray

@@ -21,14 +21,10 @@ LATE_REASON = "it is not later than the forgetting of its user"
 class EventResult:
     """What became of one event."""
 
-    status: str
-    """``accepted``, ``duplicate`` or ``refused``."""
-    event_id: str | None
-    """The one it was given, or that was made of its content; None where it is not an event."""
-    seq: int | None = None
-    """Its place in the log, of an accepted one."""
-    reason: str | None = None
-    """Why it was refused."""
+    status: str  # `accepted`, `duplicate` or `refused`
+    event_id: str | None  # the one it was given, or that was made of its content; None where it is not an event
+    seq: int | None = None  # its place in the log, of an accepted one
+    reason: str | None = None  # why it was refused
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,8 @@ class Update:
     n_duplicate: int
     logged: LogBatch
     changes: Changes
-    n_refused: int = 0
-    """Late events of forgotten users, see `Graves`."""
-    status: np.ndarray | None = None
-    """What became of each event of the batch, int8: :data:`NEW`, :data:`DUPLICATE` or :data:`LATE`; None on replay."""
+    n_refused: int = 0  # late events of forgotten users, see `Graves`
+    status: np.ndarray | None = None  # int8 of each event: NEW, DUPLICATE or LATE; None on replay
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,7 @@ class Appended:
     """A batch that is in the log and not in the edges yet."""
 
     logged: LogBatch
-    status: np.ndarray
-    """See :attr:`Update.status`."""
+    status: np.ndarray  # see `Update.status`
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,14 @@
-"""Keyed digests: of the ids of events that were taken, and of users who were forgotten.
+"""Keyed digests: of the ids of events that were taken, by which duplicates are known, and of users who were forgotten.
 
-By those of events a duplicate is known as one.
-
-A digest alone would confirm a guessed id to anybody who has the key, which lies beside it. So each keeps whose event
-it was of, and goes with its user. A flipped bit would let a duplicate pass: the checksums of all rows, combined by
-XOR, are kept beside them and held against the table at opening.
+Each digest keeps whose event it was of, and goes with its user. The XOR of the checksums of all rows finds damage.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,7 +30,7 @@ class Seen:
 
     def digest(self, event_id: str) -> bytes:
         """Return the digest of an id."""
-        return hashlib.blake2b(event_id.encode(), key=self._key, digest_size=_SIZE).digest()
+        return _digest(event_id, self._key)
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Return those of the digests that are in the table."""
@@ -59,15 +54,8 @@ class Seen:
         self._connection.executemany("INSERT INTO seen VALUES (?, ?, ?)", rows)
         self._combine(rows)
 
-    def erase_users(self, users: Iterable[int]) -> None:
-        """Remove the events of users, within a transaction; reads the whole table."""
-        self._erase("user IN (SELECT value FROM json_each(?))", json.dumps(list(users)))
-
-    def trim(self, seq: int) -> None:
-        """Remove events up to a ``seq``, within a transaction."""
-        self._erase("seq <= ?", seq)
-
-    def _erase(self, condition: str, value: object) -> None:
+    def erase(self, condition: str, value: object) -> None:
+        """Remove the events of which a condition holds, with one parameter, within a transaction."""
         rows = self._connection.execute(f"SELECT digest, seq, user FROM seen WHERE {condition}", (value,)).fetchall()
         self._connection.execute(f"DELETE FROM seen WHERE {condition}", (value,))
         self._combine(rows)
@@ -104,16 +92,8 @@ def _checksum(rows: Sequence[tuple[bytes, int, int]]) -> int:
 class Graves:
     """Late events of forgotten users are refused by a rule that reveals nothing once it ends.
 
-    Forgetting a user leaves a *grave*: a digest of its id under a random key, and the time stamp of the forgetting. An
-    event of that user which is not newer is refused for the time of grace, so that what was delayed on its way does not
-    bring the user back; a newer one is of somebody who came back, and is taken. Graves of one day have one key, and it
-    is overwritten in the log, with them, at the first opening or batch after the grace of that day has ended. From then
-    on nothing in the directory can confirm a guessed id. Until then anybody with the directory can: a grace of 0
-    leaves no grave at all.
-
-    Args:
-        connection: to the log.
-        grace: seconds, see :class:`~recbole_signed.live.store.settings.StateSettings`.
+    A *grave* is a digest of a forgotten id under a random key of the day, with the time of the forgetting. Events of
+    that user that are not newer are refused for the time of grace; then key and grave are overwritten.
     """
 
     def __init__(self, connection: sqlite3.Connection, grace: int) -> None:

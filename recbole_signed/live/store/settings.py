@@ -16,33 +16,19 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class StateSettings:
-    """Limits of a state directory.
-
-    Raises:
-        UsageError: a limit is negative, or no batch or id would be small enough.
-    """
+    """Limits of a state directory; UsageError where one makes no sense."""
 
     grace: int = 7 * DAY
     """Seconds for which late events of a forgotten user are refused, see :mod:`~recbole_signed.live.store.seen`."""
     keep_seen: int = 10_000_000
-    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones,
-    once there are a hundredth more.
-
-    An older event that is delivered once more changes nothing, unless a later one of its user and item has the very
-    same time stamp.
-    """
-    max_batch: int = 1_000_000
-    """Events of one batch."""
-    max_id_length: int = MAX_ID
-    """Characters of an id that a program hands over; sources have limits of their own."""
+    """Events whose ids are remembered to tell duplicates, about 60 bytes each; compaction drops those of older ones."""
+    max_batch: int = 1_000_000  # events of one batch
+    max_id_length: int = MAX_ID  # characters of an id that a program hands over; sources have limits of their own
     dead_letter_bytes: int = 16_000_000
     """Size of the file of rejected rows, the oldest of which then go; 0: none is kept."""
-    newcomer_age: int = DAY
-    """Seconds; see :mod:`~recbole_signed.live.store.hidden_items`. 0: everybody is trusted at once."""
-    newcomer_size: int = 3
-    """Likes and dislikes; see ``newcomer_age``."""
-    clock: Callable[[], float] = time.time
-    """Seconds since 1970."""
+    newcomer_age: int = DAY  # seconds; see `recbole_signed.live.store.hidden_items`. 0: everybody is trusted at once
+    newcomer_size: int = 3  # likes and dislikes; see `newcomer_age`
+    clock: Callable[[], float] = time.time  # seconds since 1970
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -52,11 +38,7 @@ class StateSettings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> StateSettings:
-        """Make settings of a mapping, such as ``online_limits`` of a configuration.
-
-        Raises:
-            UsageError: it has an unknown key, or a value is out of its range.
-        """
+        """Make settings of a mapping, such as ``online_limits`` of a configuration."""
         known = [each.name for each in fields(cls) if each.name != "clock"]
         for key in given or {}:
             if key not in known:

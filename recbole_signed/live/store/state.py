@@ -39,18 +39,15 @@ from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.versions import Snapshot, Versions, refuse_mismatch
 
 VERSIONS, DEAD_LETTERS = "versions", "dead_letters.jsonl"
-_BEHIND = -1
-"""In the place of the applied seq where the edges are not, or no longer, those of the log."""
+_BEHIND = -1  # in the place of the applied seq where the edges are not, or no longer, those of the log
 _logger = logging.getLogger(__name__)
 
 
 class OnlineState(StateView, OpenedDirectory):
-    """The log, the vocabularies, the edges and the versions of one directory; made by `open`.
+    """The log, the vocabularies, the edges and the versions of one directory, for one process and several threads.
 
-    After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes. Calls from several threads wait
-    for each other. A call is refused after `close`, in a process forked from the one that opened the directory, and,
-    where it writes, once the files were deleted, moved or replaced. After an exception that came between a commit and
-    the edges, `ingest` is refused until `recover` and `replay` have read the log again.
+    After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes; after an exception between a
+    commit and the edges, `ingest` is refused until both have read the log again.
     """
 
     def __init__(self, directory: Path, keep: int, settings: StateSettings) -> None:
@@ -78,24 +75,9 @@ class OnlineState(StateView, OpenedDirectory):
 
     @classmethod
     def open(
-        cls,
-        directory: str | Path,
-        *,
-        create: bool = True,
-        keep: int = 3,
-        settings: StateSettings | None = None,
+        cls, directory: str | Path, *, create: bool = True, keep: int = 3, settings: StateSettings | None = None
     ) -> OnlineState:
-        """Open a state directory for writing; the whole log is read for damage (seconds for some million events).
-
-        Args:
-            directory: of the state.
-            create: make it where it is not there, for its owner alone; a folder that is there stays as open as it is.
-            keep: number of versions that a new one leaves, beside the pinned.
-            settings: limits; the default ones if None.
-
-        Raises:
-            UsageError: it is not there, another process writes it, it can't be written, or its log is damaged.
-        """
+        """Open a state directory for writing, reading the whole log for damage; ``create`` makes it if absent."""
         directory = path_of(directory, "directory").absolute()
         if keep < 1:
             raise UsageError(f"keep is the number of versions that stay, at least 1, got {keep}.")
@@ -120,11 +102,6 @@ class OnlineState(StateView, OpenedDirectory):
         return [each.path for each in noted(self.directory)]
 
     @property
-    def begun(self) -> tuple[int, int] | None:
-        """Sizes of the vocabularies of users and items that `bulk_load` began with; None without it."""
-        return self.log.begun
-
-    @property
     def last_seq(self) -> int:
         """Seq of the newest event in the log; 0 for none."""
         return self.log.last_seq
@@ -138,49 +115,31 @@ class OnlineState(StateView, OpenedDirectory):
     # ---- starting
 
     def recover(self, model: str | None = None, *, from_log: bool = False) -> Snapshot | None:
-        """Put the edges at the newest version that is whole, and give it; `replay` brings what came after.
-
-        Args:
-            model: what the version must be of; None takes any.
-            from_log: leave the versions alone and start from the base of the log.
-
-        Returns:
-            The version; None where there is none, the edges then being those of the log's base.
-
-        Raises:
-            UsageError: the version belongs to another vocabulary or model, or reflects more than the log holds.
-        """
+        """Put the edges at the newest whole version and give it; None where there is none, or ``from_log``."""
         with self.entered():
-            return self._recover(model, from_log)
-
-    def _recover(self, model: str | None, from_log: bool) -> Snapshot | None:
-        if self._log_behind:
-            self.log.reload()
-            self._log_behind = False
-        for name in [] if from_log else self.versions.candidates():
-            try:
-                snapshot = self.versions.load(name)
-                refuse_mismatch(snapshot, self.log, self.directory, model)
-                edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
-            except DamagedError as error:
-                _logger.warning("%s Falling back to the version before.", error)
-                continue
-            if snapshot.applied_seq < self.log.base_seq:
-                _logger.warning("Version %s lies before the base of the log and is passed over.", name)
-                continue
+            if self._log_behind:
+                self.log.reload()
+                self._log_behind = False
+            for name in [] if from_log else self.versions.candidates():
+                try:
+                    snapshot = self.versions.load(name)
+                    refuse_mismatch(snapshot, self.log, self.directory, model)
+                    edges = EdgeState.of_version(name, snapshot.edges, snapshot.n_items)
+                except DamagedError as error:
+                    _logger.warning("%s Falling back to the version before.", error)
+                    continue
+                if snapshot.applied_seq < self.log.base_seq:
+                    _logger.warning("Version %s lies before the base of the log and is passed over.", name)
+                    continue
+                self.log.refuse_lost_events()
+                self._start_from(edges, snapshot.applied_seq)
+                return snapshot
             self.log.refuse_lost_events()
-            self._start_from(edges, snapshot.applied_seq)
-            return snapshot
-        self.log.refuse_lost_events()
-        self._start_from(self.base.load(), self.log.base_seq)
-        return None
+            self._start_from(self.base.load(), self.log.base_seq)
+            return None
 
     def replay(self) -> Iterator[Update]:
-        """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did.
-
-        Raises:
-            UsageError: the log is damaged.
-        """
+        """Apply what the edges do not reflect yet, batch by batch as it was ingested, and give what each did."""
         if self.applied_seq < 0:
             raise UsageError("An online state is recovered before it is replayed; call recover() first.")
         commits = self.log.commits(self.applied_seq)
@@ -203,11 +162,7 @@ class OnlineState(StateView, OpenedDirectory):
         *,
         unit_known: bool = False,
     ) -> None:
-        """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`.
-
-        Raises:
-            UsageError: the state is not empty, the arrays do not fit, or the disk is full.
-        """
+        """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`."""
         with self.entered():
             columns = user, item, kind, timestamp
             edges, users, items = first_edges(self.log, user_tokens, item_tokens, *columns, unit_known=unit_known)
@@ -233,11 +188,7 @@ class OnlineState(StateView, OpenedDirectory):
     # ---- what is shown
 
     def withdraw(self, items: str | int | Iterable[str | int]) -> None:
-        """Keep an item, or several, from being recommended, also such as no event has named yet, until `put_back`.
-
-        Raises:
-            UsageError: one of them is not an id, or the disk is full; nothing has changed.
-        """
+        """Keep an item, or several, from being recommended, also such as no event has named yet, until `put_back`."""
         self._withdraw(items, withdrawn=True)
 
     def put_back(self, items: str | int | Iterable[str | int]) -> None:
@@ -252,14 +203,9 @@ class OnlineState(StateView, OpenedDirectory):
     # ---- going on
 
     def ingest(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Update:
-        """Make a batch durable, then apply it.
-
-        Raises:
-            UsageError: the disk is full or can't be written, and nothing of the batch was taken; or the state was
-                not recovered and replayed to its end.
-        """
+        """Make a batch durable, then apply it; where the disk is full nothing of it is taken."""
         with self.entered():
-            return self._take_in(self._append(batch, source, position))
+            return self.take_in(self.append(batch, source, position))
 
     def probe(self) -> None:
         """Find out whether events could be taken; raises as `EventLog.probe`."""
@@ -273,8 +219,11 @@ class OnlineState(StateView, OpenedDirectory):
 
     def take_in(self, appended: Appended) -> Update:
         """Apply what was appended, which has to be the newest of the log."""
-        with self.entered():
-            return self._take_in(appended)
+        status = appended.status
+        with self.entered(), self._noting_what_is_behind():
+            n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
+            update = self._apply(appended.logged, n_new, n_duplicate)
+            return replace(update, n_refused=n_late, status=status)
 
     def _append(self, batch: EventBatch, source: str | None, position: str | None) -> Appended:
         if self.applied_seq != self.last_seq:
@@ -310,33 +259,18 @@ class OnlineState(StateView, OpenedDirectory):
         found[self.log.first_seen([batch.event_id[i] for i in rows.tolist()])] = True
         return found
 
-    def _forgettings(self, batch: EventBatch, taken: np.ndarray) -> np.ndarray:
-        """Return which of the rows that are not late forget their user: not those of an id that was taken before."""
-        forgets = batch.type[taken] == FORGET_USER
-        return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
-
     def forgettings(self, batch: EventBatch) -> np.ndarray:
         """Return which rows of a batch would forget their user now, int64: neither delayed ones nor duplicates."""
         with self.entered(writes=False):
-            return self._forgettings(batch, np.flatnonzero(~self.log.graves.late(batch)))
+            taken = np.flatnonzero(~self.log.graves.late(batch))
+            forgets = batch.type[taken] == FORGET_USER
+            return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
 
     def announced(
         self, batch: EventBatch | None = None, sides: Collection[str] = tuple(ANNOUNCED.values())
     ) -> dict[str, dict[int, dict[str, Any]]]:
-        """Return the announced features in force by side and number.
-
-        Args:
-            batch: whose items and users; None for all.
-            sides: ``item``, ``user`` or both.
-        """
+        """Return the announced features in force by side and number; of all, or of those of a batch."""
         return self.announcements.by_id(self.users, self.items, None if batch is None else batch.announced(), sides)
-
-    def _take_in(self, appended: Appended) -> Update:
-        status = appended.status
-        with self._noting_what_is_behind():
-            n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
-            update = self._apply(appended.logged, n_new, n_duplicate)
-            return replace(update, n_refused=n_late, status=status)
 
     @contextlib.contextmanager
     def _noting_what_is_behind(self) -> Iterator[None]:
@@ -360,35 +294,13 @@ class OnlineState(StateView, OpenedDirectory):
         self.applied_seq = logged.last_seq
         return Update(n_new, n_duplicate, logged, changes)
 
-    def snapshot(
-        self,
-        tensors: Mapping[str, np.ndarray],
-        meta: Mapping[str, Any],
-        *,
-        model: str,
-    ) -> str:
-        """Save a version of a model together with the edges it reflects, make it current, and drop old versions.
-
-        Args:
-            tensors: of the model.
-            meta: JSON; like the tensors it must hold no token of a user or an item.
-            model: what it is of; `recover` holds it against what is wanted.
-
-        Returns:
-            The version's name.
-
-        Raises:
-            UsageError: the disk is full or can't be written; the versions are as they were.
-        """
+    def snapshot(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, model: str) -> str:
+        """Save a model, without tokens, with the edges it reflects as the current version; return its name."""
         with self.maintenance:
             return self.save(tensors, self.capture(meta, model=model))
 
     def capture(self, meta: Mapping[str, Any], *, model: str) -> Captured:
-        """Copy what a version is made of beside the model's tensors, for `save`; arguments as of `snapshot`.
-
-        Raises:
-            UsageError: the state was not recovered.
-        """
+        """Copy what a version is made of beside the model's tensors, for `save`."""
         with self.entered():
             if self.applied_seq < 0:
                 raise UsageError("An online state is recovered before it is saved; call recover() first.")
@@ -405,12 +317,7 @@ class OnlineState(StateView, OpenedDirectory):
             return Captured(about, self.edges.freeze())
 
     def save(self, tensors: Mapping[str, np.ndarray], captured: Captured) -> str:
-        """Save a version as `snapshot` does, without keeping others from using the state; hold `maintenance`.
-
-        Args:
-            tensors: of the model, which nobody changes meanwhile.
-            captured: what `capture` gave at the same moment.
-        """
+        """Save a version as `snapshot` does, of what `capture` gave, while others use the state; hold `maintenance`."""
         edges = captured.edges.tensors(self.lock)
         with self.entered():
             pass  # the files are still there
@@ -419,28 +326,15 @@ class OnlineState(StateView, OpenedDirectory):
         return name
 
     def compact(self) -> int:
-        """Put edges in the place of the log's rows up to the oldest version, or up to the end where there is none.
-
-        Where there is no version only the edges are left: a model that was never saved can't be replayed any more, and
-        is made again from them.
-
-        Returns:
-            The seq up to which the rows are gone.
-
-        Raises:
-            UsageError: there is no version and the state was not replayed to its end; or the disk is full.
-        """
+        """Put edges in the place of the log's rows up to the oldest version, or the end; return the last seq gone."""
         with self.maintenance:
             with self.entered():
                 pass  # the files are still there
-            return self._compact()
-
-    def _compact(self) -> int:
-        if self.base.advance(self.versions):
+            if self.base.advance(self.versions):
+                return self.log.base_seq
+            with self.entered():
+                if self.applied_seq != self.last_seq:
+                    raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
+                seq, edges, n_items = self.last_seq, self.edges.to_tensors(), self.edges.n_items
+            self.base.write(seq, edges, n_items)
             return self.log.base_seq
-        with self.entered():
-            if self.applied_seq != self.last_seq:
-                raise UsageError("There is no version yet, so the log is compacted up to its end: replay it first.")
-            seq, edges, n_items = self.last_seq, self.edges.to_tensors(), self.edges.n_items
-        self.base.write(seq, edges, n_items)
-        return self.log.base_seq

@@ -1,9 +1,7 @@
 """Versions: what a model and its edges were at a ``seq``, saved whole, listed, pinned, gone back to, thrown away.
 
-``versions/v000001/`` holds ``model.safetensors``, ``edges.safetensors`` and a manifest; the file ``CURRENT`` names the
-one to start from. There is no pickle. No user or item token may be put into a version: it holds ids, and what a
-forgotten user leaves in it is removed by ``erasure.py``. Folders of arrays with a manifest, which backups and the base
-of the log are too, are written and read here.
+``versions/v000001/`` holds ``model.safetensors``, ``edges.safetensors`` and a manifest; ``CURRENT`` names the one to
+start from. No token of a user or item may be in a version: what a forgotten user leaves, ``erasure.py`` removes.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +56,7 @@ _DTYPES = {
 def write_folder(
     folder: Path, files: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any], what: str
 ) -> None:
-    """Write a folder of tensor files with a manifest, durable and whole: a temporary name, fsync, rename.
-
-    Args:
-        folder: must not be there yet.
-        files: tensors by name, by the name of their file (without ``.safetensors``).
-        meta: JSON that the manifest holds beside the checksums.
-        what: the steps' prefix, for the tests of faults.
-    """
+    """Write a folder of tensor files with a manifest, durable and whole: a temporary name, fsync, rename."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -90,10 +81,7 @@ def write_folder(
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
-    """Write a file of the format safetensors, durable, in blocks during which other threads run; return its SHA-256.
-
-    https://huggingface.co/docs/safetensors/index#format
-    """
+    """Write a safetensors file, durable, in blocks during which other threads run; return its SHA-256."""
     arrays = {name: np.ascontiguousarray(each) for name, each in tensors.items()}
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     ends = list(itertools.accumulate((arrays[name].nbytes for name in order), initial=0))
@@ -160,10 +148,7 @@ def read_tensors(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[s
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A version as it was read and verified.
-
-    ``n_users`` and ``n_items`` are the sizes of the vocabularies then, padding included; the hashes are theirs.
-    """
+    """A version as it was read and verified, with the sizes, padding included, and hashes of its vocabularies."""
 
     name: str
     applied_seq: int
@@ -191,10 +176,6 @@ class VersionInfo:
     bytes: int
     damage: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Give it for JSON."""
-        return asdict(self)
-
 
 class Versions:
     """The versions of one state directory."""
@@ -204,10 +185,8 @@ class Versions:
 
     def names(self) -> list[str]:
         """Names of all versions, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        found = (each.name for each in self.folder.iterdir() if _NAME.fullmatch(each.name))
-        return sorted(found, key=_number)
+        found = [each.name for each in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted(filter(_NAME.fullmatch, found), key=_number)
 
     def current(self) -> str | None:
         """Name of the version to start from; None where none is named."""
@@ -236,13 +215,7 @@ class Versions:
         return names[::-1]
 
     def save(self, tensors: Mapping[str, np.ndarray], edges: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str:
-        """Save a version, make it the current one, and give its name.
-
-        Args:
-            tensors: of the model.
-            edges: of the edges.
-            about: fields of `Snapshot` but the name and the tensors.
-        """
+        """Save a version, make it the current one, and give its name; ``about`` holds the fields of `Snapshot`."""
         names = self.names()
         name = f"v{(_number(names[-1]) if names else 0) + 1:06d}"
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -315,15 +288,7 @@ class Versions:
         meta: Mapping[str, Any],
         erased_seq: int,
     ) -> None:
-        """Put another model and other edges in the place of a pinned version; what it was is thrown away.
-
-        Args:
-            name: of the version.
-            tensors: of the model.
-            edges: of the edges, less those of forgotten users.
-            meta: of the model.
-            erased_seq: up to which no forgotten user is left in them.
-        """
+        """Put a model and edges without users forgotten up to ``erased_seq`` in the place of a pinned version."""
         about = {key: value for key, value in self._manifest(name).items() if key not in ("sha256", "format")}
         meta = {**meta, "scratch_seq": max(erased_seq, int(meta.get("scratch_seq", 0)))}
         about |= {"meta": meta, "erased_seq": erased_seq}
@@ -360,7 +325,7 @@ class Versions:
             raise UsageError(f"At least 1 version is kept, got {keep}.")
         names = self.names()
         stays = {*names[-keep:], self.current()}
-        gone = [name for name in names if name not in stays and not (self.folder / name / PINNED).exists()]
+        gone = [name for name in names if name not in stays and not self.is_pinned(name)]
         with refusing("Throwing versions away"):
             for name in gone:
                 self.remove(name)

@@ -1,9 +1,7 @@
 """Tokens of users or items and their ids: append-only, id 0 is padding, an id is never used twice.
 
-A forgotten token leaves a tombstone: its id stays taken, and the token coming back gets a new one. Each id keeps a
-*tag*, a digest of the token and of random salt. Salt and token are erased together, so the tag tells nothing about a
-forgotten token, while the hash of the vocabulary, which is made of the tags, stays what it was: versions saved before
-still know whether they belong to this vocabulary.
+A forgotten token leaves a tombstone. Each id keeps a *tag*, a digest of token and salt, which are erased together; the
+hash of the vocabulary is made of tags, so that it outlives them and versions still know their vocabulary.
 """
 
 from __future__ import annotations
@@ -98,29 +96,18 @@ class Vocabulary:
         return self._ids.get(token, 0)
 
     def tokens(self, ids: Iterable[int]) -> list[str | None]:
-        """Token of each id; None for padding and for the forgotten.
-
-        Raises:
-            IndexError: there is no such id.
-        """
+        """Token of each id; None for padding and for the forgotten."""
         return [self._tokens[i] for i in ids]
 
     def tag(self, i: int) -> bytes:
-        """Tag of an id: equal ones are of the same token, which joined once, in a state and in its backups.
-
-        Raises:
-            IndexError: there is no such id.
-        """
+        """Tag of an id: equal ones are of the same token, which joined once, in a state and in its backups."""
         if not 0 <= i < len(self):
             raise IndexError(f"The vocabulary has {len(self)} ids, and not {i}.")
         return bytes(self._tags[i * TAG : (i + 1) * TAG])
 
     @property
     def keys(self) -> np.ndarray:
-        """What decides between items with equal scores, a hash of the token of each id, int64 ``[len(self)]``.
-
-        That of a token which was forgotten is of no use.
-        """
+        """What decides between items with equal scores, a hash of the token of each id, int64 ``[len(self)]``."""
         known = len(self._keys)
         if known < len(self):
             more = hashes(np.array([token or "" for token in self._tokens[known:]], dtype=object))
@@ -138,11 +125,7 @@ class Vocabulary:
         return np.array([i for i, token in enumerate(self._tokens) if token is None and i], dtype=np.int64)
 
     def hash(self, size: int | None = None) -> str:
-        """Hash of the first ``size`` ids, padding included (all of them by default); forgetting leaves it as it is.
-
-        Raises:
-            IndexError: there are fewer.
-        """
+        """Hash of the first ``size`` ids, padding included (all of them by default); forgetting leaves it as it is."""
         size = len(self) if size is None else size
         if size > len(self):
             raise IndexError(f"The vocabulary has {len(self)} ids, not {size}.")
@@ -166,15 +149,7 @@ class Vocabulary:
         return NewTokens(len(self), list(new), list(salts), tags)
 
     def propose_and_forget(self, tokens: Sequence[str], forget: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
-        """Prepare a batch in which tokens are forgotten, and may come back after that; nothing changes yet.
-
-        Args:
-            tokens: row by row, ``[n]``; an empty one stands for nothing.
-            forget: whether the row forgets its token, bool ``[n]``.
-
-        Returns:
-            The id of each row, int64 ``[n]``, 0 for nothing; the new tokens; the ids that are forgotten on the way.
-        """
+        """Prepare rows, some of which forget their token: ids ``[n]``, new tokens, forgotten ids; changes nothing."""
         if not forget.any():
             new = self.propose(filter(None, tokens))
             return self.ids_with(new, tokens), new, []

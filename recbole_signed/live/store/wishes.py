@@ -1,15 +1,12 @@
 """What users ask for beside verdicts, as the log keeps it: the newest of each user and target.
 
-A table of the log, which changes in the transaction of the events and loses a user with them. It is made by the first
-such event, so that a log without one is as it ever was. What is in force follows from it, from the edges and from the
-clock: a wish ends by itself, and with a later verdict on its item.
+The table is made by the first such event, so that a log without one is as it ever was.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,7 @@ import numpy as np
 
 from recbole_signed.live import EventBatch
 from recbole_signed.live.event_fields import ASIDE, ASKING
-from recbole_signed.live.store.database import WISHES, damaged
+from recbole_signed.live.store.database import WISHES, damaged, text_sum
 from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.vocabulary import Vocabulary
 
@@ -35,16 +32,7 @@ _PUT = (
 
 @dataclass(frozen=True)
 class Wish:
-    """The newest of one user and target.
-
-    Attributes:
-        item: number of the item that was disliked; 0 for what names a value.
-        feature: the column; "" for a dislike of the item itself.
-        value: of the column; "" for a dislike.
-        sign: -1 less, 1 more, 0 taken back.
-        timestamp: milliseconds since 1970.
-        until: the same, from which on it has no effect; None for no end.
-    """
+    """The newest of one user and target; ``sign`` -1 less, 1 more, 0 taken back; ``until`` None for no end."""
 
     item: int
     feature: str
@@ -62,12 +50,7 @@ class Wish:
 
 
 class Wishes:
-    """The table ``wishes``, and what memory holds of it.
-
-    Args:
-        connection: to the log.
-        path: of the log, for messages.
-    """
+    """The table ``wishes``, and what memory holds of it."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
@@ -76,11 +59,7 @@ class Wishes:
         self._read()
 
     def add(self, batch: EventBatch, rows: Sequence[int], logged: LogBatch, seq_of: Callable[[str], int]) -> None:
-        """Keep what rows of a batch ask for, which were logged in that order, within a transaction.
-
-        ``seq_of`` gives the seq of events, of those of the batch too. An undo by an event takes back what the user
-        asked for by it, where nothing newer has taken its place.
-        """
+        """Keep what the rows of a batch ask for, in its transaction; an undo by event takes back nothing newer."""
         asking = np.flatnonzero(np.isin(logged.type, _KINDS)).tolist()
         if not asking:
             return
@@ -97,7 +76,7 @@ class Wishes:
                 named = self._connection.execute(query, (user, seq_of(told["event"]))).fetchall()
             for target in named if kind != ASIDE else [(item, told.get("about", ""), "")]:
                 row = (user, *target, ASKING[kind], at, until, seq)
-                self._connection.execute(_PUT, (*row, _checksum(row)))
+                self._connection.execute(_PUT, (*row, text_sum(row)))
 
     def erase_users(self, users: Iterable[int]) -> None:
         """Remove what users asked for, within a transaction."""
@@ -121,7 +100,7 @@ class Wishes:
             return
         query = f"SELECT {_COLUMNS}, checksum FROM wishes WHERE seq > ? ORDER BY seq"
         for *row, checksum in self._connection.execute(query, (self._seq,)).fetchall():
-            if checksum != _checksum(tuple(row)):
+            if checksum != text_sum(tuple(row)):
                 raise damaged(self._path, "what a user asked for is not what was written")
             user, *wish, self._seq = row
             # another thread may be reading those of the user: they are replaced as a whole
@@ -139,7 +118,3 @@ class Wishes:
     def rows(self) -> list[tuple[Any, ...]]:
         """Return all that is kept, to compare two states."""
         return sorted((user, *vars(each).values()) for user, own in self._of.items() for each in own.values())
-
-
-def _checksum(row: tuple[Any, ...]) -> int:
-    return zlib.crc32(repr(row).encode())
