@@ -306,11 +306,7 @@ def test_a_sequential_model_is_fitted_saved_and_loaded(name: str, data: Any, fra
     model = rs.fit(name, data, epochs=2, **SMALL[name])
     users = ["user 3", "user 4", "nobody"]
     found = model.recommend(users, k=40)
-    assert dict(found.select("user", "known").unique().iter_rows()) == {
-        "user 3": True,
-        "user 4": True,
-        "nobody": False,
-    }
+    assert dict(found.select("user", "known").unique().iter_rows()) == {"user 3": True, "user 4": True, "nobody": False}
     touched = set(frame.filter(pl.col("who") == "user 3")["what"].cast(pl.String))
     assert not touched & set(found.filter(pl.col("user") == "user 3")["item"])
     model.save("model.rs")

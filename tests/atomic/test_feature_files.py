@@ -175,10 +175,7 @@ def test_a_space_outlives_its_table(write: Write) -> None:
     assert {again.names[j] for j in row.indices} >= {("genre", "drama"), ("author", "ann")}
 
 
-@given(
-    st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), min_size=1, max_size=12),
-    st.integers(0, 2**32 - 1),
-)
+@given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
 def test_every_kept_token_of_an_id_is_in_its_row(own: list[list[str]], seed: int) -> None:
     ids = [f"i{n}" for n in range(len(own))]
     frame = pl.DataFrame({"item_id": ids, "tag": [" ".join(each) for each in own]})

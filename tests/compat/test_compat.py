@@ -387,8 +387,7 @@ def test_exhaustive_search_suits_the_hyperopt_at_hand(generator: bool, monkeypat
     randint = randint_new if generator else randint_old
     stochastic = types.SimpleNamespace(randint=randint)
     pyll = types.SimpleNamespace(
-        stochastic=stochastic,
-        rec_eval=lambda _space, memo: ({"a": [0]}, {"a": [randint(5, memo["rng"])]}),
+        stochastic=stochastic, rec_eval=lambda _space, memo: ({"a": [0]}, {"a": [randint(5, memo["rng"])]})
     )
     base = types.SimpleNamespace(miscs_update_idxs_vals=lambda miscs, idxs, vals: miscs[0].update(vals=vals))
     for name, module in {

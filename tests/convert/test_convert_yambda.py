@@ -108,9 +108,7 @@ def test_the_parts_of_the_official_protocol(tmp_path: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from([*yambda._EXPLICIT])), max_size=20),
-)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from([*yambda._EXPLICIT])), max_size=20))
 def test_states_against_a_replay(events: list[tuple[int, int, str]]) -> None:
     held: dict[tuple[int, int], dict[int, int]] = {}
     for moment, (user, item, event) in enumerate(events):

@@ -18,14 +18,7 @@ from hypothesis import strategies as st
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError
 
-OPS = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
+OPS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq, "!=": operator.ne}
 NAN = float("nan")
 
 

@@ -130,10 +130,7 @@ def test_masks(mask_valid: bool, mask_dislikes: bool, mask_neutrals: bool, signe
     _, _, (train, valid, test) = prepared(signed, **keys)
     touched = ["inter_feat", *["neg_feat"] * mask_dislikes, *["neutral_feat"] * mask_neutrals]
     seen = ids(train._dataset, *touched)
-    for loader, history in (
-        (valid, seen),
-        (test, seen | (ids(valid._dataset, "inter_feat") if mask_valid else set())),
-    ):
+    for loader, history in ((valid, seen), (test, seen | (ids(valid._dataset, "inter_feat") if mask_valid else set()))):
         masked, likes, dislikes = masked_and_held_out(loader)
         ranked = set(loader.users.tolist())
         assert masked == {(user, item) for user, item in history if user in ranked}
@@ -279,9 +276,7 @@ def test_time_order_is_exact_where_float32_is_not(write_inter: Write) -> None:
     rng = np.random.default_rng(0)
     times = start + rng.permutation(400)
     write_inter(
-        "fine",
-        COLUMNS,
-        [(u % 20, u // 20, 1 if u % 3 else -1, t) for u, t in zip(range(400), times, strict=True)],
+        "fine", COLUMNS, [(u % 20, u // 20, 1 if u % 3 else -1, t) for u, t in zip(range(400), times, strict=True)]
     )
     args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
     _, _, loaders = prepared("fine", eval_args=args)

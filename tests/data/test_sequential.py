@@ -396,12 +396,7 @@ def test_wrong_sequences_are_one_sentence(signed: str, write_inter: Write, signe
         write_inter("parts", COLUMNS, signed_rows, part)
     wrong: list[tuple[str, str, dict[str, Any], str]] = [
         (signed, "SASRec", {"eval_args": {"order": "RO"}}, "set eval_args.order to TO, it is RO"),
-        (
-            signed,
-            "SASRec",
-            {"eval_args": {"order": "TO", "split": {"CI": [8, 1, 1]}}},
-            "CI holds out all edges",
-        ),
+        (signed, "SASRec", {"eval_args": {"order": "TO", "split": {"CI": [8, 1, 1]}}}, "CI holds out all edges"),
         ("timeless", "SASRec", {"load_col": {"inter": ["user_id", "item_id"]}}, "has no column 'timestamp'"),
         ("parts", "SASRec", {"benchmark_filename": list(PARTS)}, "'parts' is split already"),
         (signed, "WrongReader", {}, "WrongReader.reads is 'dislikes'; it must be one of likes, events, windows"),

@@ -236,12 +236,7 @@ def test_pairwise_auc_equals_scikit_learns(ties: bool) -> None:
 
 def test_registration_fills_recboles_tables_once() -> None:
     register = importlib.import_module("recbole.evaluator.register")
-    tables = [
-        register.metrics_dict,
-        register.metric_information,
-        register.metric_types,
-        register.smaller_metrics,
-    ]
+    tables = [register.metrics_dict, register.metric_information, register.metric_types, register.smaller_metrics]
     sizes = [len(table) for table in tables]
     our_metrics.register(register)
     assert [len(table) for table in tables] == sizes

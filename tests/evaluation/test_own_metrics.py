@@ -120,10 +120,7 @@ def test_what_a_process_would_not_know_is_refused_before_it_starts(folder: Path,
     ("column", "remedy"),
     [
         ("train_cpu", r"the column 'train_cpu' is a cost of a run; name it under 'costs'\."),
-        (
-            "recal@5",
-            "the column 'recal@5' is not evaluated for Pop: there is no metric named 'recal'; did you",
-        ),
+        ("recal@5", "the column 'recal@5' is not evaluated for Pop: there is no metric named 'recal'; did you"),
         ("mrr@5", "the column 'mrr@5' is not evaluated for Pop: add mrr to 'metrics'"),
     ],
 )

@@ -258,9 +258,7 @@ def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to
     assert len(started()) == 1
     assert compare(cost).n_new == 0
     headers = [column.header for column in comparison.table.columns]
-    assert headers == [
-        *("Recall@5", "Rank 1,000 users (ms)", "Rank 1,000 users / best", "Model (MB)", "Model / best"),
-    ]
+    assert headers == [*("Recall@5", "Rank 1,000 users (ms)", "Rank 1,000 users / best", "Model (MB)", "Model / best")]
     assert "| EASE | 1 | **0.5000** | **500.0** | 1.00 | **4.000** | 1.00 |" in to_markdown(comparison.table)
     plain.with_suffix(".jsonl").unlink()
     compare(plain)

@@ -90,12 +90,7 @@ def test_edlae_is_the_minimiser_where_kept_entries_do_not_count(small: Small, dr
 
 @pytest.mark.parametrize("emphasis", [0.0, 0.3, 1.0, 1.7])
 @pytest.mark.parametrize(("dropout", "ridge"), [(0.4, 2.0), (0.8, 30.0)])
-def test_deql_is_the_minimiser(
-    small: Small,
-    emphasis: float,
-    dropout: float,
-    ridge: float,
-) -> None:
+def test_deql_is_the_minimiser(small: Small, emphasis: float, dropout: float, ridge: float) -> None:
     settings = {"dropout_prob": dropout, "reg_weight": ridge, "emphasis": emphasis}
     model = small("DEQL", **settings)
     P, _ = dense(model)

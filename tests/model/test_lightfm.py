@@ -108,10 +108,7 @@ def test_the_library_is_given_the_settings_and_its_biases_count(
     np.testing.assert_allclose(items.sum(axis=1), 1.0, rtol=1e-6)
     own = parts[0]._dataset.features_of("item").matrix.toarray() != 0
     np.testing.assert_array_equal(items != 0, np.hstack([np.eye(model.n_items, dtype=bool), own]))
-    (user_bias, q), (item_bias, p) = (
-        library.get_user_representations(users),
-        library.get_item_representations(items),
-    )
+    (user_bias, q), (item_bias, p) = (library.get_user_representations(users), library.get_item_representations(items))
     expected = q @ p.T + user_bias[:, None] + item_bias
     np.testing.assert_allclose(model.score(torch.arange(model.n_users)), expected, rtol=1e-4, atol=1e-4)
 

@@ -112,11 +112,7 @@ def test_with_all_similarity_it_is_ease(slist: Callable[..., Any], signed_rows: 
     ],
 )
 def test_it_says_why_there_is_no_order(
-    columns: list[str],
-    why: str,
-    write_inter: Callable[..., Path],
-    signed_rows: list,
-    caplog: pytest.LogCaptureFixture,
+    columns: list[str], why: str, write_inter: Callable[..., Path], signed_rows: list, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_inter("plain", columns, [(u, i, t if "timestamp:float" in columns else s) for u, i, s, t in signed_rows])
     config, _, (train, *_) = prepared("plain", "SLIST", state="INFO")

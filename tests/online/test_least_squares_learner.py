@@ -148,8 +148,7 @@ def test_users_and_items_that_nobody_knows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("embedding_size", -3), ("n_iterations", 2.5), ("reg_weight", -1), ("like_weight", float("nan"))],
+    ("key", "value"), [("embedding_size", -3), ("n_iterations", 2.5), ("reg_weight", -1), ("like_weight", float("nan"))]
 )
 def test_parameters_are_in_the_ranges_of_the_model(key: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"{key} is {value}; it must be a"):

@@ -15,10 +15,7 @@ from small_recommender import NOW, event
 from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, OnlineTrainer
 
-MODELS: dict[str, dict[str, Any]] = {
-    "SSF": {"auto": False, "rank": 8},
-    "BPR": {"embedding_size": 8, **FEW_STEPS},
-}
+MODELS: dict[str, dict[str, Any]] = {"SSF": {"auto": False, "rank": 8}, "BPR": {"embedding_size": 8, **FEW_STEPS}}
 
 
 @pytest.fixture(params=list(MODELS))

@@ -62,11 +62,7 @@ def script(tmp_path: Path, signed: str, warm_python: WarmPython) -> Callable[...
         file.write_text(textwrap.dedent(code))
         if cold:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "script.py"],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=240,
+                [sys.executable, "-W", "ignore", "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240
             )
             status, out, err = done.returncode, done.stdout, done.stderr
         else:

@@ -164,14 +164,7 @@ def test_a_connection_without_a_request_is_closed(listen: Listen, sent: bytes) -
     made.close()
 
 
-@pytest.mark.parametrize(
-    "begin",
-    [
-        LIST + b"X-Slow: ",
-        POST + b"Content-Length: 1000\r\n\r\n{",
-    ],
-    ids=["head", "body"],
-)
+@pytest.mark.parametrize("begin", [LIST + b"X-Slow: ", POST + b"Content-Length: 1000\r\n\r\n{"], ids=["head", "body"])
 def test_a_request_that_comes_too_slowly_is_refused(listen: Listen, begin: bytes) -> None:
     made = connected(listen(50))
     made.sendall(begin)

@@ -48,9 +48,7 @@ def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> No
 def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
     experiments = Experiments.read(tmp_path / "experiments.yaml")
     client = serve(experiments=experiments)
-    body = {
-        "variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}},
-    }
+    body = {"variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}}}
     assert client.put("/v1/experiments/aversion", json=body).status_code == 200
     seen = {client.get(f"/v1/users/{user}/recommendations").json()["variant"] for user in range(1, 30)}
     assert seen == {"aversion=plain", "aversion=careful"}

@@ -133,12 +133,7 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(client: TestClient
     assert left["factors"] <= 1
     engine.recommender.refit().result()
     engine.recommender.erase()
-    assert client.get("/v1/status").json()["pending_erasure"] == {
-        "rows": 0,
-        "factors": 0,
-        "reasons": [],
-        "since": None,
-    }
+    assert client.get("/v1/status").json()["pending_erasure"] == {"rows": 0, "factors": 0, "reasons": [], "since": None}
     assert "recbole_signed_pending_erasures 0.0" in client.get("/metrics").text
 
 

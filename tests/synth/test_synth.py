@@ -87,10 +87,7 @@ def test_a_graph_depends_on_the_seed_and_not_on_threads(monkeypatch: pytest.Monk
     assert len(np.intersect1d(pairs_of(one), pairs_of(other))) < edges // 20
 
 
-@pytest.mark.parametrize(
-    ("profile", "expected"),
-    [("kuairand", "0b3d67b4f6900260"), ("epinions", "54ca9c5eb48a2b5c")],
-)
+@pytest.mark.parametrize(("profile", "expected"), [("kuairand", "0b3d67b4f6900260"), ("epinions", "54ca9c5eb48a2b5c")])
 def test_a_graph_is_the_same_with_every_version_of_numpy(profile: str, expected: str) -> None:
     """Made with NumPy 1.26.4, 2.2.6, 2.4.6 and 2.5.5, with and without AVX; another one is a change that users see."""
     graph = generate(profile, 20_000, seed=7)
