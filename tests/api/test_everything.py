@@ -123,7 +123,8 @@ def test_fit_chooses_the_number_of_steps_where_steps_are_between_validations(dat
 
 
 @pytest.mark.parametrize(
-    ("every", "key", "metric"), [(0, "epochs", "NDCG@20"), (3, "max_steps", "NDCG@20"), (0, "epochs", "DislikeNDCG@5")]
+    ("every", "key", "metric"),
+    [(0, "epochs", "NDCG@20"), (3, "max_steps", "NDCG@20"), (0, "epochs", "DislikeNDCG@5")],
 )
 def test_fit_is_as_long_as_the_training_that_ranked_best(
     every: int, key: str, metric: str, data: Any, caplog: pytest.LogCaptureFixture
