@@ -140,7 +140,6 @@ def quick() -> dict[str, Any]:
 @pytest.fixture
 def prepare_model(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> Callable[..., Any]:
     """Return a function of a model's name and RecBole's keys that gives the model, the configuration and the parts."""
-
     from prepared import prepared
     from recbole.utils import get_model
 

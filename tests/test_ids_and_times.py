@@ -86,8 +86,7 @@ def test_one_name_typed_in_two_ways_is_one_id(write_inter: Callable[..., Path], 
     rows = [(COMPOSED, "x", 1, 5), (DECOMPOSED, "y", -1, 6), (f'"{DECOMPOSED}"', "z", 1, 7)]
     for chosen in (rows[:2], rows):  # without and with quotes, which two readers parse
         folder = write_inter("set", COLUMNS, chosen)
-        read = read_rows(folder)
-        assert read.n_users == 1
+        assert read_rows(folder).n_users == 1
         assert set(events_of(folder).user_id) == {COMPOSED}
     events, _ = parse_rows(
         [{"user_id": u, "item_id": i, "type": "like", "timestamp": t} for u, i, _, t in rows[:2]], "12"
@@ -95,8 +94,7 @@ def test_one_name_typed_in_two_ways_is_one_id(write_inter: Callable[..., Path], 
     assert events.user_id == [COMPOSED, COMPOSED]
     raw = tmp_path / "raw.csv"
     raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(",".join(map(str, row)) for row in rows[:2])]))
-    made = convert("csv", raw, tmp_path / "out", sign="sign")
-    assert read_rows(made).n_users == 1
+    assert read_rows(convert("csv", raw, tmp_path / "out", sign="sign")).n_users == 1
 
 
 def test_a_hash_depends_on_tokens_and_their_order() -> None:
@@ -147,8 +145,7 @@ def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[.
 
 
 def test_a_data_set_in_milliseconds_is_replayed_in_milliseconds(write_inter: Callable[..., Path]) -> None:
-    rows = [("a", "x", 1, 1_650_812_741_436), ("a", "y", -1, 1_650_812_742_000)]
-    folder = write_inter("set", COLUMNS, rows)
+    folder = write_inter("set", COLUMNS, [("a", "x", 1, 1_650_812_741_436), ("a", "y", -1, 1_650_812_742_000)])
     assert events_of(folder).timestamp.tolist() == [1_650_812_741_436, 1_650_812_742_000]
 
 

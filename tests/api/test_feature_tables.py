@@ -43,8 +43,7 @@ def data(frame: pl.DataFrame) -> Any:
 def test_columns_of_any_kind_become_features(data: Any) -> None:
     header = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[0]
     assert header == "item_id:token\ttaste:token\tsize:float\ttags:token_seq\tvector:float_seq"
-    last = (data.folder / f"{data.name}.user").read_text("utf-8").splitlines()[-1]
-    assert last.count("\t") == 4
+    assert (data.folder / f"{data.name}.user").read_text("utf-8").splitlines()[-1].count("\t") == 4
 
 
 def test_a_user_without_an_edge_in_training_gets_what_its_features_say(
@@ -83,8 +82,7 @@ def test_an_item_and_a_user_without_edges_are_known_by_their_features(data: Any,
     assert {tuple(row) for row in told.features.select("of", "column").rows()} >= {("user", "taste"), ("item", "tags")}
     assert "Features of item 105 add most: " in told.sentence
     model.save(tmp_path / "model.zip")
-    again = rs.load(tmp_path / "model.zip")
-    assert again.recommend("user 7", k=5).equals(model.recommend("user 7", k=5))
+    assert rs.load(tmp_path / "model.zip").recommend("user 7", k=5).equals(model.recommend("user 7", k=5))
 
 
 def test_what_is_open_is_chosen(data: Any) -> None:

@@ -65,8 +65,7 @@ def test_the_file_holds_the_edges_in_force(
 def test_one_user(state: Path, tmp_path: Path) -> None:
     everybody, one = tmp_path / "all.csv", tmp_path / "one.csv"
     write_feedback(state, everybody, progress=False)
-    told = write_feedback(state, one, "u1")
-    assert told["users"] == 1
+    assert write_feedback(state, one, "u1")["users"] == 1
     assert read(one).equals(read(everybody).filter(pl.col("user_id") == "u1"))
     for unknown in ("nobody", "u3"):
         with pytest.raises(UsageError, match=f"knows no user '{unknown}'"):

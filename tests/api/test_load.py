@@ -43,8 +43,7 @@ def test_a_checkpoint_of_run_recbole_recommends(name: str, trained: Any, signed_
     from recbole.quick_start import load_data_and_model
 
     file = trained(name)
-    model = rs.load(file)
-    found = model.recommend([3, 7], k=100)
+    found = rs.load(file).recommend([3, 7], k=100)
     for user in (3, 7):
         seen = {str(item) for who, item, *_ in signed_rows if who == user}
         mine = found.filter(pl.col("user") == str(user))
@@ -80,16 +79,14 @@ def test_a_model_that_fits_when_it_is_made_is_not_fitted_again(
     file = trained(name)
     before = rs.load(file).recommend(["3", "7"], k=10)
     monkeypatch.setattr(fits, None)
-    after = rs.load(file).recommend(["3", "7"], k=10)
-    assert after.equals(before)
+    assert rs.load(file).recommend(["3", "7"], k=10).equals(before)
 
 
 def test_a_checkpoint_becomes_one_file_without_its_data_set(trained: Any, tmp_path: Path) -> None:
     model = rs.load(trained("LightGCN"))
     model.save("model.rs")
     os.rename(tmp_path / "dataset", tmp_path / "gone")
-    again = rs.load("model.rs")
-    assert again.recommend([3, 7, "x"], k=7).equals(model.recommend([3, 7, "x"], k=7))
+    assert rs.load("model.rs").recommend([3, 7, "x"], k=7).equals(model.recommend([3, 7, "x"], k=7))
 
 
 def test_data_sets_may_have_moved_and_must_be_there(trained: Any, tmp_path: Path) -> None:
@@ -344,9 +341,7 @@ def test_likes_that_are_the_target_of_no_row_are_hidden_and_counted(name: str) -
     model = rs.fit(name, rs.from_frame(frame, like="rating >= 4", dislike="rating <= 2"), epochs=1, **SMALL[name])
     model.save("model.rs")
     for each in (model, rs.load("model.rs")):
-        users = ["user 0", "user 1", "one"]
-        found = each.recommend(users, k=50)
-        assert found.join(frame, on=["user", "item"]).is_empty()
+        assert each.recommend(["user 0", "user 1", "one"], k=50).join(frame, on=["user", "item"]).is_empty()
         best = each.recommend("nobody", k=1)
         assert best["item"].to_list() == ["first"]
         assert best["score"].to_list() == [13.0]

@@ -41,8 +41,7 @@ def test_lists_of_users_without_edges_do_not_follow_the_order_of_rows(name: str)
     for seed in range(3):
         shuffled = rows().sample(fraction=1.0, shuffle=True, seed=seed)
         more = {"auto": False} if name.startswith("SSF") else {}
-        model = rs.fit(name, rs.from_frame(shuffled, **COLUMNS), seed=1, **more)
-        found = model.recommend("nobody", k=10)
+        found = rs.fit(name, rs.from_frame(shuffled, **COLUMNS), seed=1, **more).recommend("nobody", k=10)
         assert found["score"].n_unique() == 1  # all are equal, and the list is one of very many
         lists.append(found["item"].to_list())
     assert lists[0] == lists[1] == lists[2]

@@ -249,8 +249,7 @@ class Settings(dict[str, Any]):
     ],
 )
 def test_the_configuration_is_checked(write: Write, features: Any, message: str) -> None:
-    folder = write(*ROWS).parent
-    settings = Settings(features=features, data_path=str(folder), dataset="toy")
+    settings = Settings(features=features, data_path=str(write(*ROWS).parent), dataset="toy")
     side = "user" if isinstance(features, dict) and "user" in features else "item"
     with pytest.raises(UsageError, match=message):
         read_features(settings, side)

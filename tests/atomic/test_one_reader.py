@@ -105,7 +105,6 @@ def test_run_stats_and_replay_read_the_same_rows(
     else:
         chosen["SIGN_FIELD"] = signal
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
-
     read = by_run(name, tmp_path)
     assert read == by_stats(folder) == by_replay(folder)
     assert sum(read.values()) == len(rows)

@@ -215,7 +215,6 @@ TABLE = "datasets: [toy-signed]\nmodels: [Pop, EASE]\ncolumns: [recall@10]\n"
 @pytest.fixture
 def table(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A table whose runs take no time; EASE fails."""
-
     script = "if request.model == 'EASE': sys.exit('no luck')"
     monkeypatch.setattr(processes, "made", partial(scripted_run, script, "started", {"test": {"recall@10": 0.25}}))
     (tmp_path / "t.yaml").write_text(TABLE, encoding="utf-8")

@@ -87,8 +87,7 @@ def test_k_core_and_min_likes_hold_together_and_each_step_is_counted(tmp_path: P
     rows += [(0, 50, 1, 200), (8, 0, 1, 201), (1, 0, 0, 202), (8, 50, 0, 203)]  # go by the core, but for (1, 0)
     raw = write(tmp_path, rows)
     made = convert("csv", raw, tmp_path / "out", time_unit="s", k_core=5, min_likes=3)
-    left = {(int(u), int(i)) for u, i, *_ in rows_of(made)}
-    assert left == {(u, i) for u in range(5) for i in range(5)}
+    assert {(int(u), int(i)) for u, i, *_ in rows_of(made)} == {(u, i) for u in range(5) for i in range(5)}
     assert ("1", "0", "0", "202") in rows_of(made), "a neutral row of those who stay"
     assert dropped(made) == {"min_likes": 7, "k_core": 1}
     record = manifest_of(made)
@@ -110,8 +109,7 @@ def test_repetitions_go_before_degrees_are_counted(tmp_path: Path) -> None:
 
 
 def test_numbers_without_gaps(tmp_path: Path) -> None:
-    rows = [(30, 7, 1, 1), (4, 100, -1, 2), (4, 7, 1, 3), (200, 8, 1, 4), (5, 7, -1, 5)]
-    raw = write(tmp_path, rows)
+    raw = write(tmp_path, [(30, 7, 1, 1), (4, 100, -1, 2), (4, 7, 1, 3), (200, 8, 1, 4), (5, 7, -1, 5)])
     made = convert("csv", raw, tmp_path / "out", time_unit="s", gap_filling=True, min_likes=1)
     assert rows_of(made) == [("1", "0", "1", "1"), ("0", "2", "-1", "2"), ("0", "0", "1", "3"), ("2", "1", "1", "4")]
     assert (made / "raw.user_ids.tsv").read_text() == "user_id\traw_user_id\n0\t4\n1\t30\n2\t200\n"

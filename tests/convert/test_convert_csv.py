@@ -64,8 +64,7 @@ OPTIONS: dict[str, Any] = {
 
 def as_delimited(rows: list[tuple[Any, ...]], separator: str, line_end: str, bom: bool, blank_lines: bool) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator=line_end)
-    writer.writerows([NAMES, *rows])
+    csv.writer(text, delimiter=separator, lineterminator=line_end).writerows([NAMES, *rows])
     if blank_lines:
         text.write(line_end)
     return text.getvalue().encode("utf-8-sig" if bom else "utf-8")
@@ -440,8 +439,7 @@ def test_a_key_of_json_lines_may_come_late(log: Raw, ascii: bool) -> None:
     objects: list[dict[str, Any]] = [{"user": f"u{row}", "item": "größe", "clicked": 1} for row in range(150)]
     objects[120] = {"user": "u120", "item": "x", "größe": "klein"}
     log("".join(json.dumps(each, ensure_ascii=ascii) + "\n" for each in objects), "log.jsonl")
-    signs = log.signs(like="clicked == 1", dislike="größe == klein").split()
-    assert signs == ["1"] * 120 + ["-1"] + ["1"] * 29
+    assert log.signs(like="clicked == 1", dislike="größe == klein").split() == ["1"] * 120 + ["-1"] + ["1"] * 29
     log.refuses("no column 'clickd'", like="clickd == 1")
 
 

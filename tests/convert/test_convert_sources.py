@@ -177,11 +177,9 @@ def test_the_committed_toy_set_is_what_its_generator_makes(tmp_path: Path, toy_r
     for name in ("toy-signed.inter", "toy-signed.yaml"):
         assert (committed / name).read_bytes() == (made / name).read_bytes()
     # the version is the one thing that changes from release to release
-    versions = [manifest_of(folder).pop("package_version") for folder in (committed, made)]
-    assert all(versions)
+    assert all(manifest_of(folder).pop("package_version") for folder in (committed, made))
     assert manifest_of(committed) | {"package_version": ""} == manifest_of(made) | {"package_version": ""}
-    digest = manifest_of(committed)["outputs"]["toy-signed.inter"]
-    assert digest in (toy_root / "README.md").read_text()
+    assert manifest_of(committed)["outputs"]["toy-signed.inter"] in (toy_root / "README.md").read_text()
 
 
 @pytest.mark.parametrize("arguments", [{}, {"users": 7, "items": 26, "communities": 3, "seed": 5}, {"communities": 4}])
@@ -210,15 +208,13 @@ def test_planted_truth(arguments: dict[str, int]) -> None:
     for level in (1, 0, -1):  # every user has something of each kind left to be ranked, and has events of each sign
         assert ((truth.verdict == level) & ~seen).any(axis=1).all()
         assert ((truth.verdict == level) & seen).any(axis=1).all()
-    back = truth.verdict_of(truth.users[::-1], truth.items[::-1])
-    assert (back == truth.verdict[::-1, ::-1]).all()
+    assert (truth.verdict_of(truth.users[::-1], truth.items[::-1]) == truth.verdict[::-1, ::-1]).all()
 
 
 def test_every_item_of_the_toy_set_is_known_to_somebody() -> None:
     truth = planted()
     assert truth.seen().any(axis=0).all()
-    disliked = truth.frame.filter(pl.col("sign") == -1)["item_id"].n_unique()
-    assert disliked >= truth.bad.sum()
+    assert truth.frame.filter(pl.col("sign") == -1)["item_id"].n_unique() >= truth.bad.sum()
 
 
 def auc(scores: np.ndarray, truth: Planted, high: int, low: int) -> float:
@@ -242,8 +238,7 @@ def test_the_right_ranking_is_found_with_signs_and_not_without(seed: int) -> Non
     assert auc(paths["+"], truth, 1, 0) > 0.99
     assert auc(paths["+"], truth, 0, -1) == pytest.approx(0.5, abs=0.05)
     assert auc(paths["all"], truth, 0, -1) < 0.1
-    popularity = np.tile(likes.sum(axis=0), (len(truth.users), 1))
-    assert auc(popularity, truth, 1, 0) < 0.7
+    assert auc(np.tile(likes.sum(axis=0), (len(truth.users), 1)), truth, 1, 0) < 0.7
 
 
 def test_planted_depends_on_the_seed_alone() -> None:

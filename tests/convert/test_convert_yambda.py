@@ -68,8 +68,7 @@ def test_listens(flat: Raw) -> None:
     header = (made / "yambda-50m.inter").read_text().splitlines()[0].split("\t")
     assert header[4:] == ["event:token", "is_organic:float"]
     assert "100|8|0|16|listen|0" in flat.rows()
-    likes = [row[:9] for row in flat.rows(listens="like") if "|8|" in row]
-    assert likes == ["100|8|0|1", "200|8|1|1"]
+    assert [row[:9] for row in flat.rows(listens="like") if "|8|" in row] == ["100|8|0|1", "200|8|1|1"]
     assert "100|8|1|16|listen|0" in flat.rows(listens="like", listen_pct=40)
 
 
@@ -149,8 +148,7 @@ def test_a_bad_row_is_recorded_once_whatever_the_parts(flat: Raw, layout: str, m
     flat.write({"multi_event.parquet": every})
     where = "" if layout == "flat" else "multi_event.parquet"
     made = flat.made(where, split="official", on_error="skip")
-    rejected = manifest_of(made)["rejected"]
-    assert rejected["rows"] == 2
+    assert manifest_of(made)["rejected"]["rows"] == 2
     assert len((made / f"{made.name}.rejected.tsv").read_text().splitlines()) == 3
 
 

@@ -66,8 +66,7 @@ ZVUK = pl.DataFrame(
 
 def test_zvuk(tmp_path: Path) -> None:
     raw = Raw(tmp_path / "raw", "zvuk", {"zvuk-interactions.parquet": ZVUK})
-    made = raw.made()
-    header, *rows = table_of(made / "zvuk.inter")
+    header, *rows = table_of(raw.made() / "zvuk.inter")
     assert header[:4] == ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
     assert header[4:] == ["play_duration:float", "session_id:token"]
     assert rows[2] == ["5", "1242548", "1", "1679139839.856", "60.5", "2200338"]

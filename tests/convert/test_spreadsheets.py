@@ -53,8 +53,7 @@ def test_blanks_around_ids_of_text_make_no_other_ids(log: Raw) -> None:
 def test_blanks_around_numbers_make_no_text_of_a_column_to_keep(log: Raw) -> None:
     text = "user, item, rating, price, brand\nanna, 7, 5, 2.50, Acme\nbert, 8, 1, 3,  Bell \n"
     log(text)
-    made = log.made(keep="price,brand", **RULE)
-    header, *rows = (made / "log.inter").read_text().splitlines()
+    header, *rows = (log.made(keep="price,brand", **RULE) / "log.inter").read_text().splitlines()
     assert header.endswith("price:float\tbrand:token")
     assert [row.split("\t")[-2:] for row in rows] == [["2.50", "Acme"], ["3", "Bell"]]
 
@@ -64,8 +63,7 @@ def test_a_word_that_means_no_value_is_no_verdict_unless_it_is_compared_with(log
     log(text)
 
     def signs(**rule: str) -> list[float]:
-        made = log.made(**rule)
-        return pd.read_csv(made / "log.inter", sep="\t")["sign:float"].tolist()
+        return pd.read_csv(log.made(**rule) / "log.inter", sep="\t")["sign:float"].tolist()
 
     assert signs(like="answer == yes", dislike="else") == [1, 0, 0, -1, 0]
     assert signs(like="answer == yes", dislike="answer != yes") == [1, 0, 0, -1, 0]

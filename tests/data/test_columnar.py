@@ -94,8 +94,7 @@ def test_missing_tokens_are_padding_and_tables_share_a_vocabulary() -> None:
     tokens = pd.Index(["p", "q", "r"], dtype=object)
     first = pd.Series(pd.Categorical.from_codes([2, -1, 0], tokens))
     second = pd.Series(pd.Categorical.from_codes([1, 2, -1], tokens))
-    third = pd.Series(["s", None, "p"], dtype=object)
-    ids, known = renumber([first, second, third])
+    ids, known = renumber([first, second, pd.Series(["s", None, "p"], dtype=object)])
     assert [each.tolist() for each in ids] == [[1, 0, 2], [3, 1, 0], [4, 0, 2]]
     assert known.tolist() == ["[PAD]", "r", "p", "q", "s"]
 

@@ -71,14 +71,12 @@ def test_dislikes_are_in_no_training_batch_no_graph_and_no_ground_truth(signed: 
     }
     assert trained <= likes
     assert not trained & others
-
     model = get_model("LightGCN")(config, dataset)
     edges = {
         (u, i - model.n_users) for u, i in model.norm_adj_matrix.coalesce().indices().T.tolist() if u < model.n_users
     }
     graph = {(str(dataset.id2token("user_id", u)), str(dataset.id2token("item_id", i))) for u, i in edges}
     assert graph == pairs(dataset, "inter_feat") == trained
-
     truth = set()
     for loader in (valid, test):
         for batch, _, rows, items in loader:
@@ -273,8 +271,7 @@ def test_repeated_likes_count_as_often_as_they_occur_where_they_are_kept(write_i
 
 def test_time_order_is_exact_where_float32_is_not(write_inter: Write) -> None:
     start = 1_650_000_000_000  # milliseconds: float32 steps are 131,072 apart
-    rng = np.random.default_rng(0)
-    times = start + rng.permutation(400)
+    times = start + np.random.default_rng(0).permutation(400)
     write_inter(
         "fine", COLUMNS, [(u % 20, u // 20, 1 if u % 3 else -1, t) for u, t in zip(range(400), times, strict=True)]
     )
@@ -294,8 +291,7 @@ def test_a_global_cut_in_time_holds_for_every_sign(write_inter: Write, ratios: l
     times = 1_600_000_000 + rng.integers(0, 200, len(keys))  # many rows at the same moment
     rows = [(int(k) // 30, int(k) % 30, int(s), int(t)) for k, s, t in zip(keys, signs, times, strict=True)]
     write_inter("timed", COLUMNS, rows)
-    args = {"order": "TO", "split": {"RS": ratios}, "group_by": "none"}
-    _, _, loaders = prepared("timed", eval_args=args)
+    _, _, loaders = prepared("timed", eval_args={"order": "TO", "split": {"RS": ratios}, "group_by": "none"})
     parts = [loader._dataset for loader in loaders]
     likes = sorted(time for *_, sign, time in rows if sign == 1)
     n_held = [int(ratio / sum(ratios) * len(likes)) for ratio in ratios[1:]]
@@ -546,8 +542,7 @@ def test_sequences_may_be_loaded_where_a_sign_has_no_row(
     signs: tuple[int, ...], write_inter: Write, signed_rows: list, quick: dict
 ) -> None:
     rows = [(*row, "a b", "1 2") for row in signed_rows if row[2] in signs]
-    columns = [*COLUMNS, "tags:token_seq", "place:float_seq"]
-    write_inter("signed", columns, rows)
+    write_inter("signed", [*COLUMNS, "tags:token_seq", "place:float_seq"], rows)
     _, data, parts = prepared("signed", load_col=None)
     counts = (len(data.inter_feat), len(data.neg_feat), len(data.neutral_feat))
     assert counts == tuple(sum(row[2] == sign for row in rows) for sign in (1, -1, 0))
@@ -588,8 +583,7 @@ def test_a_broken_yaml_beside_the_data_is_one_sentence(write_inter: Write, signe
 def test_values_beside_the_data_are_checked(
     text: str, given: dict, told: str, write_inter: Write, signed_rows: list
 ) -> None:
-    folder = write_inter("signed", COLUMNS, signed_rows)
-    (folder / "signed.yaml").write_text(text)
+    (write_inter("signed", COLUMNS, signed_rows) / "signed.yaml").write_text(text)
     with pytest.raises(UsageError, match=told):
         Config("BPR", "signed", config_dict={"state": "ERROR", **given})
 

@@ -147,8 +147,7 @@ def draws(sampler: Any, seed: int = 1) -> list[list[int]]:
 def test_draws_what_recbole_draws(distribution: str, alpha: float, phase: str) -> None:
     data = parts()
     theirs = Sampler(list(PHASES), data, distribution, alpha).set_phase(phase)
-    ours = SignedSampler(data, distribution, alpha).set_phase(phase)
-    assert draws(ours) == draws(theirs)
+    assert draws(SignedSampler(data, distribution, alpha).set_phase(phase)) == draws(theirs)
 
 
 @pytest.mark.parametrize(("distribution", "alpha"), DISTRIBUTIONS)
@@ -411,7 +410,6 @@ def test_item_lists_hold_ids_in_four_bytes_and_keys_in_eight() -> None:
     users, items = np.array([70_000, 0, 70_000, 70_000]), np.array([5, 1, 5, 0])
     lists = ItemLists.from_pairs(users, items, 70_001, 60_000)
     assert lists.items.dtype == np.int32
-    keys = lists.keys(60_000)
-    assert keys.tolist() == [1, 4_200_000_000, 4_200_000_005]
+    assert lists.keys(60_000).tolist() == [1, 4_200_000_000, 4_200_000_005]
     row, item = lists.select(np.array([70_000, 3, 0]))
     assert (row.tolist(), item.tolist(), item.dtype) == ([0, 0, 2], [0, 5, 1], np.int64)

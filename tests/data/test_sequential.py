@@ -173,8 +173,7 @@ def test_the_first_likes_are_training_edges_of_groups_cold_items_and_like_rates(
     write_inter: Write, signed_rows: list
 ) -> None:
     """So that these are what they are for general models: each user's likes are split alike, first to last."""
-    rows = [row for row in signed_rows if row[2] >= 0 or row[0] % 2]
-    write_inter("signed", COLUMNS, rows)
+    write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] >= 0 or row[0] % 2])
     split = {"order": "TO", "group_by": "user", "split": {"LS": "valid_and_test"}, "mode": "full"}
     parts = [prepare("signed", model, eval_args=split)[2] for model in ("GRU4Rec", "BPR")]
     of_sequences, of_pairs = (train._dataset for train, _, _ in parts)
@@ -347,14 +346,12 @@ def test_windows_cover_all_events_with_few_rows(signed: str, readers: None) -> N
             covered.setdefault(user, set()).update(range(max(0, places[row] - 5), places[row] + 1))
     for user in np.unique(users):
         last = places[users == user].max()
-        likes = set(places[users == user].tolist())
-        assert likes <= covered[user]
+        assert set(places[users == user].tolist()) <= covered[user]
         assert last in covered[user]
     assert chosen < len(users) / 2
 
 
 def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(signed: str, readers: None) -> None:
-
     def targets(loader: Any, epoch: int) -> list[tuple[int, int]]:
         loader.set_epoch(epoch)
         batches = list(loader)

@@ -179,8 +179,7 @@ def test_random_order_gives_every_sign_the_same_ratios() -> None:
     part = part_of_others(users, None, rule, None, np.random.default_rng(1))
     per_user = np.stack([np.bincount(part[users == user], minlength=3) for user in range(1, 51)])
     assert (per_user == [16, 2, 2]).all()
-    again = part_of_others(users, None, rule, None, np.random.default_rng(2))
-    assert (part != again).any()
+    assert (part != part_of_others(users, None, rule, None, np.random.default_rng(2))).any()
 
 
 def test_leave_one_out_holds_out_one_dislike_of_each_kind() -> None:
@@ -244,8 +243,7 @@ def test_the_test_part_has_all_rows_of_its_items_and_no_other(seed: int, mode: s
     assert 0 < len(cold) <= round(0.2 * (n[side] - 1))
     for name, parts in rows.items():
         assert sorted(np.concatenate(parts).tolist()) == list(range(200))
-        warm = {int(each) for part in parts[:2] for each in ids[side][name][part]}
-        assert not warm & cold
+        assert not {int(each) for part in parts[:2] for each in ids[side][name][part]} & cold
         assert len(parts[1])
         assert all((a == b).all() for a, b in zip(parts, again[name], strict=True))
 
@@ -268,8 +266,7 @@ def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
 
 def test_the_rows_that_are_not_held_out_keep_their_shares() -> None:
     """Of 1000 rows of which 200 are held out, 700 and 100 are left."""
-    sizes = rule("CI", [0.7, 0.1, 0.2]).sizes(np.array([800]))
-    assert sizes.tolist() == [[700, 100, 0]]
+    assert rule("CI", [0.7, 0.1, 0.2]).sizes(np.array([800])).tolist() == [[700, 100, 0]]
 
 
 @pytest.mark.parametrize("ratios", [[1, 0, 0], [0, 0.5, 0.5]])

@@ -28,8 +28,7 @@ STATE, SETTINGS, KEYS = (
 def options(words: list[str]) -> dict[str, Any]:
     """What a command line of the program gives; a wrong word raises."""
     root: Any = typer.main.get_command(app)
-    context = root.commands[words[0]].make_context(words[0], words[1:])
-    return dict(context.params)
+    return dict(root.commands[words[0]].make_context(words[0], words[1:]).params)
 
 
 def instructions(text: str) -> dict[str, list[str]]:

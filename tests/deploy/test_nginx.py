@@ -109,8 +109,7 @@ def test_a_slash_in_an_id_survives(proxy: Ask) -> None:
         tags = json.dumps({"tags": [item]}).encode()
         assert proxy("PUT", f"/v1/items/{path}", tags)[0] == 200
         assert json.loads(proxy("GET", f"/v1/items/{path}")[2])["tags"] == [item]
-    answer = json.loads(proxy("GET", "/v1/users/u%2F1/recommendations?k=3")[2])
-    assert answer["known_user"]
+    assert json.loads(proxy("GET", "/v1/users/u%2F1/recommendations?k=3")[2])["known_user"]
 
 
 def test_no_log_of_the_proxy_names_a_user(proxy: Ask, tmp_path: Path) -> None:

@@ -179,8 +179,7 @@ def test_verdicts_and_counts_by_hand(signed: ModuleType) -> None:
     batch = SignedBatch(torch.tensor([7, 9]), dislikes, torch.tensor([3, 1]))
     collector = signed.Collector(config(["DislikeRecall"], topk=[5]))
     collector.eval_batch_collect(scores, batch, *likes)
-    wanted = [[1, 2, 0, 3, 0, 3, 3], [0, 0, 1, 0, 0, 1, 0]]
-    assert collector.get_data_struct()[VERDICTS].tolist() == wanted
+    assert collector.get_data_struct()[VERDICTS].tolist() == [[1, 2, 0, 3, 0, 3, 3], [0, 0, 1, 0, 0, 1, 0]]
 
 
 @pytest.mark.parametrize("with_gauc", [False, True])

@@ -57,8 +57,7 @@ class Trained:
 def evaluate(case: Trained, metrics: list[str], trained: bool = True, **other: Any) -> dict[str, float]:
     settings = config(metrics, KS, **{"USER_ID_FIELD": "user_id", **BOUNDS, **other})
     train = SimpleNamespace(_dataset=case.dataset(), dataset=case.dataset()) if trained else None
-    held = Case(case.scores, case.likes, [[] for _ in case.likes])
-    return result(collect(held, settings, train), settings)
+    return result(collect(Case(case.scores, case.likes, [[] for _ in case.likes]), settings, train), settings)
 
 
 def shown(case: Trained, user: int, k: int) -> list[int]:

@@ -183,8 +183,7 @@ def test_a_masked_dislike_is_no_free_win_for_the_auc() -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_no_user_who_counts_is_nan_and_not_zero(name: str) -> None:
-    scores = torch.tensor([[-math.inf, 1.0, 2.0, 3.0]] * 2)
-    got = evaluate(Case(scores, [[1], []], [[], [2]]), [name], [2])
+    got = evaluate(Case(torch.tensor([[-math.inf, 1.0, 2.0, 3.0]] * 2), [[1], []], [[], [2]]), [name], [2])
     assert list(got) == ["signauc" if name == "SignAUC" else f"{name.lower()}@2"]
     assert all(math.isnan(value) for value in got.values())
 
@@ -364,8 +363,7 @@ def test_popularity_on_published_splits(
     liked = np.unique(train[train[:, 2] == 1], axis=0)
     popularity = torch.from_numpy(np.bincount(liked[:, 1], minlength=n_items).astype(np.float32))
     users = np.unique(test[:, 0])
-    metrics = ["Recall", "DislikeRecall", "SignAUC"]
-    settings_ = config(metrics, [20], metric_decimal_place=5)
+    settings_ = config(["Recall", "DislikeRecall", "SignAUC"], [20], metric_decimal_place=5)
     collector = importlib.import_module("recbole.evaluator.collector").Collector(settings_)
     for part in np.array_split(users, max(1, len(users) // 1000)):
         mine, seen = (rows[np.isin(rows[:, 0], part)] for rows in (test, train))

@@ -92,8 +92,7 @@ def test_sampled_candidates_have_one_row_per_user_too(tmp_path: Path) -> None:
 def test_rows_that_are_no_users_have_no_values(tmp_path: Path) -> None:
     from recbole_signed.evaluation.per_user import Recorded
 
-    found = evaluated(tmp_path, {"metrics": ["Recall"], "valid_metric": "Recall@3"})
-    assert found.values
+    assert evaluated(tmp_path, {"metrics": ["Recall"], "valid_metric": "Recall@3"}).values
     asked = {"recall": SimpleNamespace()}
     assert Recorded("user_id", asked, [torch.tensor([1, 2, 1])], struct=object()).values() == {}
     assert Recorded("user_id", asked).values() == {}, "nothing was evaluated"

@@ -72,8 +72,7 @@ def test_users_who_do_not_count_are_left_out_of_every_test() -> None:
 
 
 def test_wilcoxon_is_scipys_and_float32_does_not_untie() -> None:
-    rng = np.random.default_rng(4)
-    mine, theirs = rng.integers(0, 11, (2, 80)) / 10
+    mine, theirs = np.random.default_rng(4).integers(0, 11, (2, 80)) / 10
     differences = mine - theirs
     for alternative, kind in (("greater", "better"), ("two-sided", "two_sided")):
         expected = stats.wilcoxon(np.round(differences * 10), alternative=alternative).pvalue
@@ -150,8 +149,7 @@ def test_resamples_depend_on_the_seed_alone(function: Callable[..., object], mon
 
 
 def test_intervals_are_those_of_scipy_and_of_the_normal_distribution() -> None:
-    rng = np.random.default_rng(8)
-    column = rng.exponential(1.0, 400)
+    column = np.random.default_rng(8).exponential(1.0, 400)
     column[::7] = np.nan
     known = column[~np.isnan(column)]
     found = bootstrap(column[:, None], level=0.9)
@@ -181,8 +179,7 @@ def test_holm_for_any_family(p: list[float], seed: int) -> None:
     found = holm(given_p)
     assert np.all(found >= given_p)
     assert np.all(found <= np.minimum(1.0, len(p) * given_p) + 1e-12), "never stricter than Bonferroni"
-    order = np.argsort(given_p, kind="stable")
-    assert np.all(np.diff(found[order]) >= 0)
+    assert np.all(np.diff(found[np.argsort(given_p, kind="stable")]) >= 0)
     shuffled = np.random.default_rng(seed).permutation(len(p))
     assert np.array_equal(holm(given_p[shuffled]), found[shuffled])
 

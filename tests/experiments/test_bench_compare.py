@@ -92,7 +92,6 @@ def test_a_table_runs_once_and_a_failing_model_is_a_failed_row(write: Write) -> 
     assert [kept[metric].cast(polars.Float64).mean() for metric in row.test] == pytest.approx(
         list(row.test.values()), abs=1e-6
     )
-
     rows, before = table.with_suffix(".jsonl"), markdown.stat().st_mtime_ns
     assert all(row.peak_memory_bytes > row.base_memory_bytes > 0 for row in first.rows if row.ok)
     size = rows.stat().st_size
@@ -107,8 +106,7 @@ def test_failed_runs_are_tried_again_and_finished_ones_are_not(write: Write, fak
     table = write(TABLE)
     started = fake("if 'GRU4Rec' in open('started').read().splitlines()[-1]: sys.exit('no luck')")
     assert [row.reason for row in compare(table).failed] == ["no luck"]
-    again = compare(table)
-    assert again.n_new == 1
+    assert compare(table).n_new == 1
     assert started().count("Pop on toy-signed, seed 1") == 1
     assert started().count("GRU4Rec on toy-signed, seed 1") == 2
     fake()
@@ -449,8 +447,7 @@ def test_a_script_need_not_be_guarded_and_its_own_model_is_run(write: Write, tmp
     (tmp_path / "own_pop.py").write_text("from recbole.model.general_recommender import Pop\nclass OwnPop(Pop): pass\n")
     (tmp_path / "own.yaml").write_text("{}")
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
-    table = write(TABLE.replace("Pop: {}", "OwnPop: {seeds: [1]}"))
-    words = [sys.executable, "script.py", str(table)]
+    words = [sys.executable, "script.py", str(write(TABLE.replace("Pop: {}", "OwnPop: {seeds: [1]}")))]
     done = subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["begun", "[(True, None)]"], done.stderr
 
@@ -458,8 +455,7 @@ def test_a_script_need_not_be_guarded_and_its_own_model_is_run(write: Write, tmp
 def test_a_run_ends_with_the_process_that_asked_for_it(write: Write, tmp_path: Path) -> None:
     """A process that is killed tells its runs nothing."""
     act = "open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
-    child = CHILD.replace("time.sleep(0.5)", act)
-    words = [sys.executable, "-c", child, str(write(TABLE))]
+    words = [sys.executable, "-c", CHILD.replace("time.sleep(0.5)", act), str(write(TABLE))]
     with subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT) as process:
         file, until = tmp_path / "pid", time.monotonic() + 60
         while not (file.exists() and file.read_text()) and time.monotonic() < until:

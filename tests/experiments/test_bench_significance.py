@@ -114,8 +114,7 @@ def test_our_model_against_every_other(finish: Finish) -> None:
     found = significance(finish())
     assert found["n_comparisons"] == 4
     assert {each["model"] for each in found["comparisons"]} == {"SSF"}
-    pairs = by_pair(found)
-    pop = pairs["recall@5", "Pop"]
+    pop = by_pair(found)["recall@5", "Pop"]
     mine, theirs = drawn("SSF", 1)["recall@5"], (drawn("Pop", 1)["recall@5"] + drawn("Pop", 2)["recall@5"]) / 2
     assert (pop["mean"], pop["other_mean"]) == (pytest.approx(mine.mean()), pytest.approx(theirs.mean()))
     assert pop["difference"] == pytest.approx((mine - theirs).mean(), abs=1e-7)
@@ -190,7 +189,6 @@ def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
     convert("toy", None, Path("atomic_files"), name="second")
     text = TABLE.replace("datasets: [toy-signed]", f"datasets: {json.dumps(splits)}")
     there = {"toy-signed": slice(0, 200), "second": slice(100, 300)}
-
     table = finish(text=text)
     rows_file = table.with_suffix(".jsonl")
     rows_file.unlink()
@@ -252,8 +250,7 @@ def test_another_order_of_the_models_is_another_question(finish: Finish) -> None
 
 
 def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish) -> None:
-    notes = " ".join(significance(finish())["notes"])
-    assert "mean over the seeds 1 (SSF, EASE); 1, 2 (Pop)" in notes
+    assert "mean over the seeds 1 (SSF, EASE); 1, 2 (Pop)" in " ".join(significance(finish())["notes"])
     table = finish(split={"split": {"RS": [8, 1, 1]}, "order": "RO"}, text=TABLE.replace("EASE: {seeds: [1]}", "EASE:"))
     found = significance(table, only=["SSF", "Pop"])
     assert "seeds" not in " ".join(found["notes"])
@@ -335,8 +332,7 @@ def test_values_of_an_equal_run_in_another_table_count(finish: Finish) -> None:
 
 def test_a_table_may_keep_no_values(finish: Finish) -> None:
     table = finish(text=TABLE + "per_user: false\n", values=None)
-    request = next(TableSpec.read(table).requests())
-    assert request.per_user is None
+    assert next(TableSpec.read(table).requests()).per_user is None
     with pytest.raises(UsageError, match="take 'per_user: false' out of"):
         significance(table)
     with pytest.raises(UsageError, match="'per_user' must be true or false"):
@@ -464,8 +460,7 @@ def test_a_mark_names_the_rival_that_is_hardest_to_tell_apart() -> None:
     rng = np.random.default_rng(0)
     means = {"far": 0.1, "best": 0.5, "near": 0.45, "middle": 0.3}
     runs = {label: {1: rng.normal(mean, 0.1, (200, 1))} for label, mean in means.items()}
-    values = SectionValues("data", 200, ("recall@5",), runs, False)
-    (mark,) = find_marks([values], ["recall@5"]).marks
+    (mark,) = find_marks([SectionValues("data", 200, ("recall@5",), runs, False)], ["recall@5"]).marks
     assert (mark.label, mark.rival) == ("best", "near")
     assert 0 < mark.p < 0.05
 
@@ -503,7 +498,6 @@ def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> N
     assert [(mark.metric, mark.label) for mark in stored.marks] == [("dislikerecall@5", "Pop")]
     assert stored.marks[0].rival in ("SSF", "EASE")
     assert stored.marks[0].p < stored.alpha
-
     finish(values=lambda label, seed: drawn(label, seed + 10))  # all runs repeated, with other numbers
     for path in users_folder(rows_file).iterdir():
         path.unlink()
@@ -585,8 +579,7 @@ def test_comparisons_with_a_best_one_that_was_stopped_are_not_counted() -> None:
 
 def test_tables_without_values_are_as_before(finish: Finish) -> None:
     table = finish(values=None)
-    comparison = compare(table)
-    assert "‡" not in render(comparison.table, "markdown")
+    assert "‡" not in render(compare(table).table, "markdown")
     view = View.read(view_file(table.with_suffix(".jsonl")))
     assert view is not None
     assert view.marks is None

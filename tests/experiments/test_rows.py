@@ -291,8 +291,7 @@ def test_a_user_of_one_split_counts_in_the_pool_by_that_split(drawn_by_seed: boo
         return SectionValues(name, len(users), ("recall@5",), runs, drawn_by_seed, users=users)
 
     one = split("one", ("u", "v", "x"), [0.5, NAN, 0.2], [0.25, 0.5, 0.3])
-    two = split("two", ("v", "w", "x"), [0.1, 0.3, 0.4], [0.2, 0.4, 0.9])
-    pooled = pooled_sections("both", [one, two])
+    pooled = pooled_sections("both", [one, split("two", ("v", "w", "x"), [0.1, 0.3, 0.4], [0.2, 0.4, 0.9])])
     mine, theirs = pooled.pair("A", "B")
     found = dict(zip(pooled.users, zip(mine[:, 0], theirs[:, 0], strict=True), strict=True))
     expected = {"u": (0.5, 0.25), "v": (0.1, 0.2), "w": (0.3, 0.4), "x": (0.3, 0.6)}

@@ -40,8 +40,7 @@ def test_planted_groups_are_found(rows: int, monkeypatch: pytest.MonkeyPatch) ->
     assert users[190] == items[60] == -1
     assert (users[:190] == np.repeat([0, 1, 2], [100, 60, 30])).mean() > 0.97, "largest first"
     assert (items[:60] == np.repeat([0, 1, 2], [30, 20, 10])).mean() > 0.97
-    again = label_nodes(fitted, graph, 3, 3, seed=0)
-    np.testing.assert_array_equal(again[0], users)
+    np.testing.assert_array_equal(label_nodes(fitted, graph, 3, 3, seed=0)[0], users)
 
 
 def test_a_sample_gives_the_centres(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +118,7 @@ def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.Ca
         assert sizes[side] == sorted(sizes[side], reverse=True)
         assert sum(sizes[side]) <= at_most
         lines = Path(f"runs/segments/SSF-toy-signed-{side}.tsv").read_text().splitlines()[1:]
-        labels = [int(line.split("\t")[1]) for line in lines]
-        assert np.bincount(labels).tolist() == sizes[side]
+        assert np.bincount([int(line.split("\t")[1]) for line in lines]).tolist() == sizes[side]
     likes, dislikes = (sum(each[name] for each in found["users"]) for name in ("likes", "dislikes"))
     assert likes == sum(each["likes"] for each in found["items"])
     assert sum(map(sum, found["verdicts"])) == likes + dislikes

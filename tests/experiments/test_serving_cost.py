@@ -95,8 +95,7 @@ def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(serving, "_rank", remember)
     serving.serve(file)
-    n_users = sum(len(users) for users, _ in seen)
-    assert n_users == (1 + serving.REPEATS) * serving.N_USERS
+    assert sum(len(users) for users, _ in seen) == (1 + serving.REPEATS) * serving.N_USERS
     found = restored(read_checkpoint(file))
     model, (train_data, _, loader) = found.model, found.parts
     train = train_data._dataset

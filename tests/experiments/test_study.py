@@ -156,8 +156,7 @@ def test_the_best_third_of_those_that_reached_a_rung_goes_on(bigger: bool, tmp_p
     assert play(0.26) == "pruned at rung 1"
     assert play(0.29) == "pruned at rung 2", "two of six go on from the first rung, one of four from the second"
     assert play(0.5) == "complete"
-    states = [one.state for one in each.tried()]
-    assert states.count("pruned") == 3
+    assert [one.state for one in each.tried()].count("pruned") == 3
     assert {one.value for one in each.tried() if one.state == "pruned"} == {None}
 
 

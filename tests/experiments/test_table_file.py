@@ -60,7 +60,6 @@ def write(tmp_path: Path) -> Write:
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[str]]:
     """Replace the runs by a script that gives a row; the function tells which were started since it was last asked."""
     told = tmp_path / "started"
-
     served = """if request.serving:
     row = RunRow(**{**vars(row), "serve_seconds": 0.5, "model_bytes": 4_000_000})
 """
@@ -94,8 +93,7 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
         "extends: base.yaml\ncommon: {training_budget: 5}\ndatasets: [toy-signed]\n"
         "models: {BPR: {embedding_size: 8}, 'EASE, less': {model: EASE}, Random: }\nseeds: [1]\n"
     )
-    spec = TableSpec.read(write(text))
-    assert list(spec.models) == ["BPR", "EASE, less", "Random"]
+    assert list(TableSpec.read(write(text)).models) == ["BPR", "EASE, less", "Random"]
     found = requests(write(text))
     common = {"metrics": ["Recall"], "topk": [5], "valid_metric": "Recall@5", "training_budget": 5, "epochs": 3}
     bpr = found["BPR on toy-signed, seed 1"].settings
@@ -186,8 +184,7 @@ def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(wr
 )
 def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_args: str, n_seeds: int) -> None:
     keys = f"{{dataset: toy-signed, eval_args: {eval_args}}}"
-    text = f"extends: base.yaml\nmodels: [EASE]\ndatasets: {{new: {keys}}}\n"
-    assert len(requests(write(text))) == n_seeds
+    assert len(requests(write(f"extends: base.yaml\nmodels: [EASE]\ndatasets: {{new: {keys}}}\n"))) == n_seeds
     assert drawn_by_seed([RunRow("EASE", "toy-signed", 1, split=yaml.safe_load(eval_args))]) == (n_seeds > 1)
 
 

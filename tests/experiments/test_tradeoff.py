@@ -214,8 +214,7 @@ def test_models_and_settings_come_from_a_table(toy: str, capsys: pytest.CaptureF
 
 
 def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    table = Path("table.yaml")
-    table.write_text(TABLE.format(more="{model: Pop, tuned: false}"))
+    Path("table.yaml").write_text(TABLE.format(more="{model: Pop, tuned: false}"))
     for command in ("tradeoff", "respond"):
         for words, message in (
             (
@@ -493,7 +492,6 @@ def test_what_holds_on_several_splits(toy: str, capsys: pytest.CaptureFixture[st
     for dataset, split in zip(found["datasets"], theirs["splits"], strict=True):
         (alone,) = json.loads(Path(f"runs/tradeoff/{dataset}.json").read_text())["at_same_recall"]
         assert split["at_same_recall"] == {key: value for key, value in alone.items() if key != "model"}
-
     status, out, _ = outcome(capsys, *words, "-d", f"{toy},toy-again", "-m", "EASE,Pop")
     assert status == 0
     assert f"SignedNDCG and dislikes on {toy}+toy-again, 2 splits" in out

@@ -143,8 +143,7 @@ def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypat
     tuned("EASE", {"reg_weight": 1.0})
     tuned("BPR", {"epochs": 1})
     path = table({"Pop": {}, "EASE": {}, "BPR": {}}, columns=["recall@10"])
-    first = compare(path)
-    print_ = first.table.sections[0].small_print
+    print_ = compare(path).table.sections[0].small_print
     assert "tuned on validation with 20 trials for each model, without tuning: Pop" in print_
     tuned("EASE", {"reg_weight": 1.0}, trials=30)
     tuned("BPR", {"epochs": 1}, trials=30)

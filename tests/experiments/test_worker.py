@@ -73,8 +73,7 @@ def test_what_does_not_enter_the_matrix_is_tuned_on_one_decomposition(
 
 
 def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
-    task = Task("BPR", toy, settings=GRADIENT, seed=5)
-    said = served(task, [{}, {"learning_rate": 0.01}], going=[True] * 8)
+    said = served(Task("BPR", toy, settings=GRADIENT, seed=5), [{}, {"learning_rate": 0.01}], going=[True] * 8)
     first, second = (each["row"] for each in said if "row" in each)
     assert first.valid == run("BPR", toy, overrides=GRADIENT, seed=5, save=False).valid
     faster = run("BPR", toy, overrides={**GRADIENT, "learning_rate": 0.01}, seed=5, save=False)

@@ -173,8 +173,7 @@ RIDGE = 3.0
 
 def matrix(seed: int, n_rows: int = 30, n_columns: int = 17) -> np.ndarray:
     """Values 1 and -0.5 in a third of the cells."""
-    rng = np.random.default_rng(seed)
-    return rng.choice([0.0, 1.0, -0.5], (n_rows, n_columns), p=[0.65, 0.2, 0.15])
+    return np.random.default_rng(seed).choice([0.0, 1.0, -0.5], (n_rows, n_columns), p=[0.65, 0.2, 0.15])
 
 
 def refit(X: np.ndarray) -> torch.Tensor:

@@ -110,8 +110,7 @@ def test_a_gradient_that_is_not_contiguous_is_no_trouble() -> None:
     _, items = tables()
     product = operator @ items
     upstream = torch.randn(4, SHAPE[0], dtype=torch.float64).T
-    found = torch.autograd.grad(product, items, upstream)[0]
-    torch.testing.assert_close(found, operator.T @ upstream)
+    torch.testing.assert_close(torch.autograd.grad(product, items, upstream)[0], operator.T @ upstream)
 
 
 @pytest.mark.parametrize("n_layers", [0, 1, 4])
@@ -129,8 +128,7 @@ def test_symmetric_propagation_is_that_of_lgconv(n_layers: int) -> None:
     torch.testing.assert_close(torch.cat(found), mean, rtol=1e-6, atol=1e-7)
     upstream = torch.randn(mean.shape, dtype=torch.float64)
     ours = torch.autograd.grad(torch.cat(found), (users, items), upstream)
-    theirs = torch.autograd.grad(mean, (users, items), upstream)
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(ours, torch.autograd.grad(mean, (users, items), upstream), rtol=1e-6, atol=1e-7)
 
 
 def plain_signed_convolution(first: bool) -> SignedConv:

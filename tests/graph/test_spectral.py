@@ -112,8 +112,7 @@ def test_blocks_of_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_matrix_of_lower_rank_gives_fewer() -> None:
     rank_two = sp.csr_matrix(np.outer(np.arange(9), np.ones(6)) + np.outer(np.ones(9), np.arange(6)), dtype=np.float32)
-    found = right_factors(rank_two, 5)
-    assert found.vectors.shape == (6, 2)
+    assert right_factors(rank_two, 5).vectors.shape == (6, 2)
     assert right_factors(sp.csr_matrix((4, 3), dtype=np.float32), 2).vectors.shape == (3, 0)
 
 
@@ -222,8 +221,7 @@ def test_the_block_is_that_of_the_steps(passes: int, flat: float, monkeypatch: p
     assert found.block.shape == (60, 8)
     assert (found.block.amax(dim=0) >= -found.block.amin(dim=0)).all(), "largest entries are positive"
     np.testing.assert_allclose(found.block.T @ found.block, np.eye(8), atol=1e-4)
-    cosines = np.linalg.svd(found.block.numpy().T @ wanted, compute_uv=False)
-    np.testing.assert_allclose(cosines, 1.0, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.svd(found.block.numpy().T @ wanted, compute_uv=False), 1.0, atol=1e-4)
     # the values lie between those of a Rayleigh-Ritz step on the block before and on this one
     x = now.toarray().astype(np.float64)
     after = np.linalg.svd(x @ wanted, compute_uv=False)[:4]

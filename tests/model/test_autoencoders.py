@@ -18,8 +18,7 @@ def test_scores_are_the_truncated_least_squares_fit(small: Small, rank: int) -> 
     P, _ = dense(model)
     R = normalised(P)
     values = np.linalg.svd(R, compute_uv=False)
-    cut = (values[rank - 1] + values[rank]) / 2 / values[0]
-    wanted = R @ np.linalg.pinv(R, rcond=cut) @ P
+    wanted = R @ np.linalg.pinv(R, rcond=(values[rank - 1] + values[rank]) / 2 / values[0]) @ P
     np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=1e-4)
 
 
@@ -37,8 +36,7 @@ def test_it_minimises_the_squared_error_with_a_zero_diagonal(small: Small, weigh
         B[rest, item] = np.linalg.solve(A.T @ A + 20.0 * np.eye(rest.sum()), A.T @ X[:, item])
     weights = torch.stack([model.weights_of(item) for item in range(model.n_items)])
     np.testing.assert_allclose(weights, B, rtol=1e-3, atol=1e-5)
-    found = scores(model)
-    np.testing.assert_allclose(found, X @ B, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores(model), X @ B, rtol=1e-3, atol=1e-4)
     assert model.inverse.dtype == torch.float32
 
 
@@ -91,8 +89,7 @@ def test_edlae_is_the_minimiser_where_kept_entries_do_not_count(small: Small, dr
 @pytest.mark.parametrize("emphasis", [0.0, 0.3, 1.0, 1.7])
 @pytest.mark.parametrize(("dropout", "ridge"), [(0.4, 2.0), (0.8, 30.0)])
 def test_deql_is_the_minimiser(small: Small, emphasis: float, dropout: float, ridge: float) -> None:
-    settings = {"dropout_prob": dropout, "reg_weight": ridge, "emphasis": emphasis}
-    model = small("DEQL", **settings)
+    model = small("DEQL", dropout_prob=dropout, reg_weight=ridge, emphasis=emphasis)
     P, _ = dense(model)
     q = 1.0 - dropout
     W = minimiser(P, dropout, emphasis, (q * emphasis**2 + dropout) * q * q * ridge)
@@ -157,8 +154,7 @@ def test_the_fit_ends_where_the_objective_is_flat(small: Small) -> None:
     assert of_users < 1e-3  # the last half-step is theirs: only rounding is left
     assert of_items < 1e-2
     assert float(model.item_factors.abs().max()) > 0.1
-    few = small("SignediALS", n_iterations=1, **CONFIG)
-    assert gradients(few)[1] > 10 * of_items
+    assert gradients(small("SignediALS", n_iterations=1, **CONFIG))[1] > 10 * of_items
 
 
 def test_without_dislikes_it_is_ials(small: Small, signed_rows: list) -> None:

@@ -47,8 +47,7 @@ def fitted(prepare_model: Callable[..., Any], tmp_path: Path) -> Callable[..., A
         (folder / "small.item").write_text("\n".join(["item_id:token\tgroup:token\ttags:token_seq", *lines]) + "\n")
         model, _, parts = prepare_model(name, features={"item": "all"}, eval_args=COLD, **config)
         model.fit()
-        features = parts[0]._dataset.features_of("item").matrix.toarray().astype(np.float64)
-        return model, features
+        return model, parts[0]._dataset.features_of("item").matrix.toarray().astype(np.float64)
 
     return make
 

@@ -177,8 +177,7 @@ pytestmark = pytest.mark.parametrize("name", OURS)
 def test_scores_untrained_and_survives_a_deep_copy(name: str, rows: dict, build: Build) -> None:
     fitted = build(name, rows, fit=False)
     users, items = tokens(rows)
-    before = fitted.scores(users, items)
-    assert torch.isfinite(before).all()
+    assert torch.isfinite(fitted.scores(users, items)).all()
     copied = copy.deepcopy(fitted.model)
     pairs = fitted.dataset[torch.arange(3)]
     torch.testing.assert_close(copied.predict(pairs), fitted.model.predict(pairs))
@@ -197,8 +196,7 @@ def test_predict_is_the_gathered_full_sort(
     torch.testing.assert_close(pairs, full[torch.arange(200), items])
     assert torch.isfinite(pairs).all()
     monkeypatch.setattr(abstract_recommender, "CELLS", 7 * fitted.dataset.item_num)
-    blocks = fitted.model.predict(Interaction({"user_id": users, "item_id": items}))
-    torch.testing.assert_close(blocks, pairs)
+    torch.testing.assert_close(fitted.model.predict(Interaction({"user_id": users, "item_id": items})), pairs)
 
 
 def test_without_dislikes_it_is_what_it_should_be(name: str, rows: dict, build: Build) -> None:
@@ -316,5 +314,4 @@ def test_training_that_was_interrupted_gives_what_it_would_have_given(name: str,
         pytest.skip("it is fitted in one pass")
     users, items = tokens(rows)
     whole = build(name, rows, epochs=6).scores(users, items)
-    second = interrupted(partial(build, name, rows, fit=False))
-    assert torch.equal(second.scores(users, items), whole)
+    assert torch.equal(interrupted(partial(build, name, rows, fit=False)).scores(users, items), whole)

@@ -26,8 +26,7 @@ def test_scores_of_gfcf_are_the_formula(small: Small, rank: int) -> None:
     _, _, Vt = np.linalg.svd(R, full_matrices=False)
     kept = min(rank, np.linalg.matrix_rank(R))
     V = Vt[:kept].T
-    degrees = P.sum(0)
-    root = np.sqrt(degrees)
+    root = np.sqrt(P.sum(0))
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
     wanted = P @ (R.T @ R + 0.7 * (inverse[:, None] * V) @ (V.T * root))
     np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=2e-4)
@@ -140,8 +139,7 @@ def test_the_polynomial_takes_the_values_of_the_plateau_at_the_nodes(order: int)
 
 @pytest.mark.parametrize(("order", "beta"), [(0, 0.0), (1, 0.3), (6, 0.3), (8, 0.0)])
 def test_scores_of_chebycf_are_the_formula(small: Small, order: int, beta: float) -> None:
-    settings = {"filter_order": order, "flatness": 4.0, "rank": 5, "alpha": 0.7, "beta": beta}
-    model = small("ChebyCF", **settings)
+    model = small("ChebyCF", filter_order=order, flatness=4.0, rank=5, alpha=0.7, beta=beta)
     P, _ = dense(model)
     R = normalised(P)
     V = np.linalg.svd(R, full_matrices=False)[2][:5].T
@@ -196,8 +194,7 @@ def test_scores_of_bspm_are_the_process(small: Small, solver: str, step: Callabl
     F = R.T @ R
     V = np.linalg.svd(R)[2][:5].T
     root = np.sqrt(P.sum(0))
-    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
-    Q = (inverse[:, None] * V) @ (V.T * root)
+    Q = (np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)[:, None] * V) @ (V.T * root)
 
     def solve(name: str, field: Callable[[np.ndarray], np.ndarray], y: np.ndarray) -> np.ndarray:
         time, steps = times[name]
@@ -246,15 +243,13 @@ def test_signed_gfcf_is_the_formula(small: Small, weight: float) -> None:
 
 @pytest.mark.parametrize("weight", [-0.4, 0.6])
 def test_signed_turbocf_is_the_formula(small: Small, weight: float) -> None:
-    settings = {"alpha": 0.3, "power": 0.8, "filter_order": 2, "dislike_weight": weight}
-    model = small("SignedTurboCF", **settings)
+    model = small("SignedTurboCF", alpha=0.3, power=0.8, filter_order=2, dislike_weight=weight)
     X = weighted(model, weight)
     R = normalised_by_size(X, 0.3, 0.7)
     G = R.T @ R
     assert (G.min() < 0) == (weight < 0)
     B = np.sign(G) * abs(G) ** 0.8
-    wanted = X @ (2 * B - B @ B)
-    np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(scores(model), X @ (2 * B - B @ B), rtol=1e-3, atol=1e-5)
 
 
 def test_exponents_of_sgfcf_are_those_of_pairs_of_any_verdict(small: Small, signed_rows: list) -> None:
@@ -289,5 +284,4 @@ def test_signed_sgfcf_is_the_formula(small: Small, weight: float) -> None:
         for part, share in (((U[:, :6] * response) @ Vt[:6], 1.0), (R @ R.T @ R, 0.4))
     )
     have = abs(R).sum(1) > 0
-    found = scores(model)
-    np.testing.assert_allclose(found[have], wanted[have], rtol=2e-2, atol=2e-3)
+    np.testing.assert_allclose(scores(model)[have], wanted[have], rtol=2e-2, atol=2e-3)

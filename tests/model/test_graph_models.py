@@ -54,8 +54,7 @@ def test_embeddings_and_loss_of_simgcl_are_those_of_the_formulas() -> None:
 
 
 def test_the_noise_has_its_length_and_keeps_each_sign() -> None:
-    data = small_data()
-    model = build(SimGCL, data, n_layers=1)
+    model = build(SimGCL, small_data(), n_layers=1)
     quiet, noisy = (torch.cat(model.encode(size)) for size in (0.0, 0.1))
     moved = noisy - quiet
     liked = quiet.abs().sum(dim=1) > 0
@@ -166,20 +165,17 @@ def test_embeddings_and_loss_of_lightgcl_are_those_of_the_formulas(q: int) -> No
     layers = [start, graph @ start, graph @ graph @ start]
     table = sum(layers)
     assert_same_encoding(model, table)
-
     left, values, right = torch.linalg.svd(normalised(data.likes), full_matrices=False)
     coarse = left[:, :q] * values[:q] @ right[:q]
     whole = torch.zeros_like(graph)
     whole[:N_USERS, N_USERS:], whole[N_USERS:, :N_USERS] = coarse, coarse.T
     other = start + whole @ layers[0] + whole @ layers[1]
-
     batch = data.liked(2)
     wanted = bpr_of(batch, table)
     named = torch.cat([batch["item_id"], batch["neg_item_id"].flatten()]) + N_USERS
     for rows, side in ((batch["user_id"], table[:N_USERS]), (named, table[N_USERS:])):
         apart = (other[rows] @ side.T / 0.7).exp().sum(dim=1).log().mean()
-        together = ((other[rows] * table[rows]).sum(dim=1) / 0.7).clamp(-5, 5).mean()
-        wanted = wanted + 0.3 * (apart - together)
+        wanted = wanted + 0.3 * (apart - ((other[rows] * table[rows]).sum(dim=1) / 0.7).clamp(-5, 5).mean())
     wanted = wanted + 1e-3 * start.square().sum()
     ours = model.loss(batch)
     torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)  # the factors are float32
@@ -224,7 +220,6 @@ def test_the_loss_of_ultragcn_is_that_of_the_formulas(count: int) -> None:
     users_table, items_table = model.user_embedding.weight, model.item_embedding.weight
     assert_same_encoding(model, nodes(model.user_embedding, model.item_embedding))
     scores = users_table @ items_table.T
-
     d_u, d_i = data.likes.sum(axis=1), data.likes.sum(axis=0)
     beta = torch.from_numpy(np.sqrt(d_u + 1) / np.maximum(d_u, 1) * (d_u > 0))[:, None] / torch.from_numpy(
         np.sqrt(d_i + 1)
@@ -239,7 +234,6 @@ def test_the_loss_of_ultragcn_is_that_of_the_formulas(count: int) -> None:
     np.testing.assert_allclose(
         np.where(model.neighbour_weights > 0, omega[rows, found], 0), model.neighbour_weights, rtol=1e-6
     )
-
     batch = data.liked(6)
     wanted = 0.05 / 2 * (users_table.square().sum() + items_table.square().sum())
     for u, i, sampled in zip(batch["user_id"], batch["item_id"], batch["neg_item_id"], strict=True):

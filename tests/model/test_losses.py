@@ -30,8 +30,7 @@ def test_log_sum_exp_and_its_gradients_do_not_depend_on_the_blocks(cells: int, m
 @pytest.mark.parametrize("cells", [1, 7, 10_000])
 def test_gradients_of_uniformity(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "CELLS_IN_CACHE", cells)
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(6, 3, dtype=torch.float64, generator=generator)
+    rows = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rows = torch.nn.functional.normalize(rows, dim=-1).requires_grad_()
     dense = torch.pdist(rows).square().mul(-2).exp().mean().log()
     found = losses.uniformity(rows)
@@ -50,8 +49,7 @@ def test_large_products_do_not_overflow() -> None:
 
 
 def test_uniformity_in_single_precision_is_that_of_all_pairs() -> None:
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.nn.functional.normalize(torch.randn(40, 8, generator=generator), dim=-1)
+    rows = torch.nn.functional.normalize(torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     dense = torch.pdist(rows.double()).square().mul(-2).exp().mean().log()
     torch.testing.assert_close(losses.uniformity(rows).double(), dense, rtol=1e-4, atol=1e-4)
     opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
@@ -67,8 +65,7 @@ def test_scores_of_sampled_items(n_items: int, k: int) -> None:
         torch.randn(n, 5, dtype=torch.float64, generator=generator, requires_grad=True) for n in (6, n_items)
     )
     items = torch.randint(0, n_items, (6, k), generator=generator)  # some occur several times
-    found = scores_of(users, table, items)
-    torch.testing.assert_close(found, torch.einsum("bd,bkd->bk", users, table[items]))
+    torch.testing.assert_close(scores_of(users, table, items), torch.einsum("bd,bkd->bk", users, table[items]))
     assert torch.autograd.gradcheck(lambda *both: scores_of(*both, items), (users, table))
 
 
@@ -92,8 +89,7 @@ def test_scores_and_norms_are_those_of_gathered_rows(seed: int, n_edges: int, n_
     tables = [torch.randn(n, 3, generator=random, dtype=torch.float64, requires_grad=True) for n in (n_users, n_items)]
     edges = SampledEdges(users, items, sampled, sign, (n_users, n_items))
     u, i, j = tables[0][users], tables[1][items], tables[1][sampled]
-    c = torch.where(sign > 0, 1.0, 2.0)
-    margins = (c * (u * i).sum(1))[:, None] - (u[:, None] * j).sum(2)
+    margins = (torch.where(sign > 0, 1.0, 2.0) * (u * i).sum(1))[:, None] - (u[:, None] * j).sum(2)
     norms = u.square().sum() + i.square().sum() + j.square().sum()
     known, others = edges.scores(*tables)
     torch.testing.assert_close(edges.known_scores(*tables), known)

@@ -206,8 +206,7 @@ def test_what_follows_an_item_by_hand(pctm: Callable[..., Any]) -> None:
     model, dataset = pctm(rows, max_distance=2, distance_decay=0.5, prior_count=5.0, popularity_weight=0.0)
     assert model.n_items == 5  # with RecBole's padding
     six, seven, eight, nine = (int(dataset.token2id("item_id", str(item))) for item in (6, 7, 8, 9))
-    scores = model.score(torch.tensor([int(dataset.token2id("user_id", "6"))]))[0]
-    probability = torch.softmax(scores, 0)
+    probability = torch.softmax(model.score(torch.tensor([int(dataset.token2id("user_id", "6"))]))[0], 0)
     assert probability[[six, seven, eight, nine]].tolist() == pytest.approx([1 / 10, 1 / 10, 5 / 10, 2 / 10])
 
 

@@ -32,8 +32,7 @@ QUICK = {
 @pytest.fixture
 def script(tmp_path: Path, write_inter: Callable[..., Path], warm_python: WarmPython) -> Callable[..., Any]:
     """Run code in a fresh process with a folder on its path, beside an unsigned data set; returns its last line."""
-    rng = np.random.default_rng(3)
-    keys = rng.permutation(50 * 40)[:900]
+    keys = np.random.default_rng(3).permutation(50 * 40)[:900]
     write_inter("plain", COLUMNS, [(f"u{key // 40}", f"i{key % 40}", 1) for key in keys])
 
     def run(code: str, path: Path) -> Any:

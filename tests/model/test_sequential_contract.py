@@ -107,8 +107,7 @@ def test_what_comes_next_is_ranked_first_and_what_is_disliked_last(name: str, ro
     users = sorted({row[0] for row in rows})
     above_disliked, above_others = [], []
     for place, user in enumerate(users):
-        likes = [row for row in rows if row[0] == user and row[2] > 0]
-        last = int(max(likes, key=lambda row: row[3])[1][1:])
+        last = int(max([row for row in rows if row[0] == user and row[2] > 0], key=lambda row: row[3])[1][1:])
         following = scores[place, (last + 1) % N_ITEMS]
         above_disliked.append(float((following > scores[place, [(last + 14) % N_ITEMS]]).float().mean()))
         above_others.append(float((following > scores[place]).float().sum()) / (N_ITEMS - 1))
@@ -136,5 +135,4 @@ def test_training_gives_no_warning(name: str, rows: list[Row], build: Build, rec
 
 def test_training_that_was_interrupted_gives_what_it_would_have_given(name: str, rows: list[Row], build: Build) -> None:
     whole = build(name, rows, epochs=6).scores()
-    second = interrupted(partial(build, name, rows, fit=False))
-    assert torch.equal(second.scores(), whole)
+    assert torch.equal(interrupted(partial(build, name, rows, fit=False)).scores(), whole)

@@ -82,7 +82,6 @@ def test_loss_is_the_formula(make: Callable, monkeypatch: pytest.MonkeyPatch, be
     model.train()
     loss = model.calculate_loss(batch)
     loss.backward()
-
     n_users, n_items = model.n_users, model.n_items
     tables = [model.user_embedding.weight, model.item_embedding.weight]
     users0, items0 = (each.detach().double().requires_grad_() for each in tables)

@@ -34,8 +34,7 @@ from recbole_signed.model.slgnn import SLGNN, SLGNNLayer, singular_features
 
 def with_loops(likes: np.ndarray) -> torch.Tensor:
     """The likes between all nodes with a loop at each, over the roots of the degrees."""
-    n = N_USERS + N_ITEMS
-    whole = np.eye(n)
+    whole = np.eye(N_USERS + N_ITEMS)
     whole[:N_USERS, N_USERS:], whole[N_USERS:, :N_USERS] = likes, likes.T
     root = np.sqrt(whole.sum(axis=1))
     return torch.from_numpy(whole / root[:, None] / root[None])
@@ -124,8 +123,7 @@ def test_embeddings_and_loss_of_sgcn_are_those_of_the_formulas() -> None:
     assert_same_encoding(model, table)
     batch = data.liked(2)
     wanted = bpr_of(batch, table)
-    norms = squares_of(batch, start)
-    assert_same_loss(model, batch, wanted + 0.01 * norms / 2 / len(batch["sign"]))
+    assert_same_loss(model, batch, wanted + 0.01 * squares_of(batch, start) / 2 / len(batch["sign"]))
 
 
 def test_the_layers_are_signed_convolutions_of_pytorch_geometric() -> None:
@@ -304,8 +302,7 @@ def test_dropout_of_nodes_is_before_the_head_and_that_of_edges_on_its_weights(ki
 
 
 def test_without_dislikes_only_the_likes_are_summed() -> None:
-    data = small_data(dislikes=False)
-    model = build(SLGNN, data)
+    model = build(SLGNN, small_data(dislikes=False))
     with torch.no_grad():
         before = torch.cat(model.encode())
         for layer in (model.first, model.second):

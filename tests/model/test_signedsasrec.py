@@ -58,8 +58,7 @@ def loop_targets(batch: dict[str, torch.Tensor]) -> list[tuple[int, int, int, in
 def test_the_loss_is_that_of_a_loop_over_places(model: Any, batch: dict, weight: float) -> None:
     model.dislike_weight = weight
     with torch.no_grad():
-        states = model.forward(batch)
-        scores = states @ model.item_embedding.weight.T
+        scores = model.forward(batch) @ model.item_embedding.weight.T
         losses, pushes, targets = 0.0, 0.0, loop_targets(batch)
         for row, place, like, dislike in targets:
             here = scores[row, place].double()

@@ -200,8 +200,7 @@ def loss_of_lsgrec(model: LSGRec, data: Any, batch: dict[str, torch.Tensor], n_l
     tables = streams_of_lsgrec(model, data, n_layers)
     total = bpr_of_both(batch, *tables, 2.0, 0.02)
     (u, i, _), (u_minus, i_minus, _) = (rows_of(batch, each) for each in tables)
-    predicted = model.rating(torch.cat([u, i], dim=1))[:, 0]
-    total = total + 0.6 * ((predicted - batch["sign"]) ** 2).mean()
+    total = total + 0.6 * ((model.rating(torch.cat([u, i], dim=1))[:, 0] - batch["sign"]) ** 2).mean()
     return total + 0.3 * (((u * u_minus).sum(1) ** 2).mean() + ((i * i_minus).sum(1) ** 2).mean())
 
 

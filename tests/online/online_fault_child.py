@@ -88,8 +88,7 @@ class Learned:
         edges = self.edges()
         learn = self.learner.refresh if self.fitted else self.learner.fit
         of_items = self.fitted and not self.learner.refresh_needs_times
-        arrays = edges.freeze(by_item=of_items).arrays(threading.RLock())
-        learn(arrays, edges.n_users, edges.n_items)
+        learn(edges.freeze(by_item=of_items).arrays(threading.RLock()), edges.n_users, edges.n_items)
         self.learner.attach(edges)
         self.fitted = True
 

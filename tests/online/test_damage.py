@@ -320,7 +320,6 @@ def test_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monke
 def test_a_full_disk_in_a_snapshot_is_one_sentence(
     recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")
 

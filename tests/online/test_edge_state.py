@@ -273,8 +273,7 @@ def test_rows_of_many_are_those_of_each(edges: EdgeState) -> None:
             here = slice(rows.indptr[place], rows.indptr[place + 1])
             np.testing.assert_array_equal(rows.ids[here], one(node).ids)
             np.testing.assert_array_equal(rows.kind[here], one(node).kind)
-        none = many(np.zeros(0, dtype=np.int64))
-        assert none.indptr.tolist() == [0]
+        assert many(np.zeros(0, dtype=np.int64)).indptr.tolist() == [0]
 
 
 def test_verdicts_are_likes_and_dislikes(edges: EdgeState) -> None:

@@ -39,8 +39,7 @@ NOW = 1_700_000_000_000
 
 def planted(folder: Path) -> OnlineState:
     """Even users like even items and dislike odd ones, odd users the other way round; the last 6 items are rare."""
-    rng = np.random.default_rng(3)
-    user, item = np.divmod(rng.permutation(N_USERS * N_ITEMS)[: N_USERS * 12], N_ITEMS)
+    user, item = np.divmod(np.random.default_rng(3).permutation(N_USERS * N_ITEMS)[: N_USERS * 12], N_ITEMS)
     kind = np.where((user + item) % 2 == 0, LIKE, DISLIKE).astype(np.int8)
     order = np.lexsort((item, user))
     opened = OnlineState.open(folder)
@@ -138,8 +137,7 @@ def test_a_trained_model_is_taken_over_once_with_all_its_users(state: OnlineStat
         each.fit(*given)
 
     def is_the_model(each: Any) -> bool:
-        found = each.scores(state.edges, np.arange(1, sizes[0]))[:, 1:]
-        return torch.allclose(found, wanted, atol=1e-4)
+        return torch.allclose(each.scores(state.edges, np.arange(1, sizes[0]))[:, 1:], wanted, atol=1e-4)
 
     assert is_the_model(learner)
     np.testing.assert_array_equal(learner.weights.values["user_embedding.weight"], model.user_embedding.weight.detach())

@@ -158,8 +158,7 @@ def test_a_pass_covers_the_pool_and_samples_nothing_known(
 def test_the_pool_of_a_refresh_is_all_that_is_new_and_a_sample_of_the_old(recipes: dict[str, TrainingRecipe]) -> None:
     arrays, recipe = edges(), recipes["LSGRec"]
     verdicts = Verdicts.of(arrays, recipe)
-    old = verdicts.take(np.arange(0, len(verdicts), 2))
-    changed = old.keys.copy()
+    changed = verdicts.take(np.arange(0, len(verdicts), 2)).keys.copy()
     changed[3] ^= 1  # a like that has become a dislike, or the other way round, is new
     pool = verdicts.new_and_old(np.sort(changed), 5, np.random.default_rng(0))
     new = set(verdicts.keys.tolist()) - set(changed.tolist())
@@ -216,8 +215,7 @@ def test_numbers_of_nodes_go_on_where_they_ended() -> None:
 
 
 def test_tables_double() -> None:
-    table = np.ones((5, 2), dtype=np.float32)
-    larger = grown(table, 6)
+    larger = grown(np.ones((5, 2), dtype=np.float32), 6)
     assert len(larger) == 10
     assert larger[:5].all()
     assert not larger[5:].any()

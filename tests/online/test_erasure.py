@@ -117,7 +117,6 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     take_from(state, JsonLines(tmp_path / "bad.jsonl"))
     assert confirmed(folder)
     assert OTHER.encode() in content(folder)
-
     recommender.update([Event("", WHO, "", "forget_user", TIMES[7] + 1)])
     assert WHO not in state.users
     left = recommender.erase()
@@ -128,7 +127,6 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     assert (late.n_refused, late.n_duplicate, late.n_new) == (7, 2, 0)
     assert recommender.recommend(WHO, 5) == recommender.recommend("nobody", 5)
     recommender.close()
-
     assert {each for each in confirmed(folder) if "edge" in each or "rows" in each or "time" in each} == set()
     clock.now += 9 * 86_400  # the grace is over
     recommender = open_with(folder, clock)

@@ -105,8 +105,7 @@ def test_what_is_forgotten_and_what_is_doubled_is_the_same_live_and_on_reading(
         rows = opened.read(0, 1000)
         likes = rows.type == LIKE
         assert dict(zip(rows.seq[likes].tolist(), rows.user[likes].tolist(), strict=True)) == live
-        counts = {token: int((rows.user[likes] == opened.users.id_of(token)).sum()) for token in now}
-        assert counts == now
+        assert {token: int((rows.user[likes] == opened.users.id_of(token)).sum()) for token in now} == now
         assert {token for token in opened.users.tokens(range(1, len(opened.users))) if token} == set(now)
         list(opened.commits(0))  # each commit has the rows it should
         hashes.add((opened.users.hash(), opened.users.content_hash(), opened.items.hash()))

@@ -82,10 +82,8 @@ def test_messages_of_all_partitions_become_events(tmp_path: Path, brokers: Broke
         reasons = [letter["reason"] for letter in state.dead_letters]
         assert sum("no JSON in UTF-8" in each for each in reasons) == 2
         assert "the message has a key twice" in reasons
-        edges = state.edges.of_user(state.users.id_of("ж"))
-        assert edges.timestamp.tolist() == [1_600_000_000_000]
-        nothing = take_from(state, source, 100)
-        assert nothing.n_new == 0
+        assert state.edges.of_user(state.users.id_of("ж")).timestamp.tolist() == [1_600_000_000_000]
+        assert take_from(state, source, 100).n_new == 0
 
 
 def test_each_partition_is_read_in_order(brokers: Brokers, topic: str) -> None:
@@ -108,8 +106,7 @@ def test_a_state_goes_on_where_its_log_ends(tmp_path: Path, brokers: Brokers, to
         brokers.send(topic, *(row(n) for n in range(6, 9)))
         with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
             assert [n_new for n_new, *_ in read(state, source, 3)] == [3]
-            read_twice = source.poll(100)
-            assert len(read_twice.batch) == 0
+            assert len(source.poll(100).batch) == 0
     # the group of Kafka is past these three, and the log of the backup is not
     restore(tmp_path / "backup", tmp_path / "restored")
     with ready(tmp_path / "restored") as state, closing(KafkaSource(brokers.address, topic, block=0.2)) as source:

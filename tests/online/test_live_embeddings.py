@@ -76,7 +76,6 @@ def check(learner: EmbeddingLearner, stream: Stream, gone: set[int]) -> None:
     now = np.abs(signs).sum(axis=0)
     start = np.array([first.items.nobody] * n_items)
     start[: streams.N_ITEMS] = first.items.base[: streams.N_ITEMS]
-
     sources, degrees = np.zeros((n_users, DIMENSIONS)), user_degree.copy()
     for user in range(n_users):
         if user_degree[user]:
@@ -84,20 +83,17 @@ def check(learner: EmbeddingLearner, stream: Stream, gone: set[int]) -> None:
         else:
             sources[user] = mapped(first.users.fold_in, signs[user] * known, start, item_degree, DIMENSIONS)
             degrees[user] = np.abs(signs[user]).sum()
-
     items, source = start.copy(), start.copy()
     for item in range(1, n_items):
         if now[item] > 1.25 * item_degree[item]:
             counted = signs[:, item].copy()
-            new = [user for user in np.flatnonzero(counted) if not user_degree[user]]
-            counted[new[NEW:]] = 0
+            counted[[user for user in np.flatnonzero(counted) if not user_degree[user]][NEW:]] = 0
             items[item] = mapped(first.items.fold_in, counted, sources, degrees, DIMENSIONS)
             if known[item]:
                 items[item] += first.items.rest[item]
             else:
                 source[item] = items[item]
     np.testing.assert_allclose(learner.live.vectors[:n_items], items, atol=1e-4)
-
     found = learner.live.of_users(stream.edges, stream.everyone)
     for user in range(n_users):
         if signs[user].any():

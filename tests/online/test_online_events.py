@@ -347,8 +347,7 @@ def test_a_data_set_without_a_sign_needs_a_rule(write_inter: Callable[..., Path]
 
 def test_a_data_set_in_parts_or_with_faults(write_inter: Callable[..., Path], tmp_path: Path) -> None:
     write_inter("set", COLUMNS, [("a", "x", 1, 2)], part="test")
-    folder = write_inter("set", COLUMNS, [("b", "x", 1, 1)], part="train")
-    assert events_of(folder).user_id == ["b", "a"]
+    assert events_of(write_inter("set", COLUMNS, [("b", "x", 1, 1)], part="train")).user_id == ["b", "a"]
     with pytest.raises(UsageError, match="row 2 of the column 'timestamp:float' holds 'late', not a number"):
         events_of(write_inter("bad", COLUMNS, [("a", "x", 1, 2), ("a", "y", 1, "late")]))
     with pytest.raises(UsageError, match=r"has no column of times.*set TIME_FIELD"):

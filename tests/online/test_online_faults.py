@@ -176,5 +176,4 @@ def test_a_model_that_is_killed_forty_times(tmp_path: Path, model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_killed_two_hundred_times(tmp_path: Path, seed: int) -> None:
-    steps = random.Random(seed).sample(STEPS, 8)
-    check(tmp_path, n_events=6000, seed=seed, n_kills=22, steps=steps)
+    check(tmp_path, n_events=6000, seed=seed, n_kills=22, steps=random.Random(seed).sample(STEPS, 8))

@@ -205,7 +205,6 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + secret + "\n")
     folder = tmp_path / "state"
-
     spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
     with ready(folder) as state:
         update = take_from(state, JsonLines(tmp_path / "in.jsonl"))

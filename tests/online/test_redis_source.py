@@ -50,10 +50,8 @@ def test_entries_are_acknowledged_once_they_are_durable(tmp_path: Path, url: str
         assert (update.n_new, len(list(state.dead_letters))) == (6, 1)
         assert pending(client) == 0
         assert state.log.known("mine")
-        letter = next(iter(state.dead_letters))
-        assert letter["raw"]["user_id"] == "u"
-        nothing = take_from(state, source, 100)
-        assert nothing.n_new == 0
+        assert next(iter(state.dead_letters))["raw"]["user_id"] == "u"
+        assert take_from(state, source, 100).n_new == 0
         add(client, 2, 5)
         update = take_from(state, source, 100)
         assert update.n_new == 2
@@ -109,8 +107,7 @@ def test_entries_that_a_broken_connection_swallowed_come_next(
 def test_entries_of_a_consumer_who_went_silent_are_taken_over(url: str, client: Any) -> None:
     add(client, 5)
     RedisSource(url, "events", consumer="gone", block=1).poll(3)
-    patient = RedisSource(url, "events", consumer="here", block=1, idle=60_000)
-    assert len(patient.poll(100).batch) == 2
+    assert len(RedisSource(url, "events", consumer="here", block=1, idle=60_000).poll(100).batch) == 2
     time.sleep(0.05)
     eager = RedisSource(url, "events", consumer="eager", block=1, idle=20)
     taken = eager.poll(100)
@@ -175,8 +172,7 @@ def test_a_server_that_does_not_let_this_user_look_is_read(url: str, client: Any
 
 
 def test_addresses(url: str, client: Any) -> None:
-    source = open_source(f"{url}?stream=events&group=g&consumer=c", block=1)
-    assert source.name == "redis:events:g"
+    assert open_source(f"{url}?stream=events&group=g&consumer=c", block=1).name == "redis:events:g"
     assert client.xinfo_groups("events")[0]["name"] == b"g"
     with pytest.raises(UsageError, match="names no stream or something unknown"):
         open_source(url)

@@ -66,8 +66,7 @@ def test_new_parameters_take_effect_at_the_next_refit_and_the_state_says_so(star
     assert width.shape[1] == 5
     again.snapshot()
     again.close()
-    third = start(**{key: 5})
-    assert third.parameters == {"in_force": found["at_next_refit"], "at_next_refit": None}
+    assert start(**{key: 5}).parameters == {"in_force": found["at_next_refit"], "at_next_refit": None}
 
 
 def test_new_parameters_take_effect_at_the_refit_after_a_rollback_too(start: Callable[..., Any]) -> None:
@@ -107,8 +106,7 @@ def start_with_features(start: Callable[..., OnlineTrainer], tmp_path: Path) -> 
 def features_of(trainer: OnlineTrainer, side: str, token: str) -> list[tuple[str, str]]:
     """Return column and value of each feature that the model in force has of an item or user, but what all have."""
     with trainer.reading() as (state, learner):
-        number = (state.items if side == "item" else state.users).id_of(token)
-        return named_features(learner, side, number)
+        return named_features(learner, side, (state.items if side == "item" else state.users).id_of(token))
 
 
 def named_features(learner: Any, side: str, number: int) -> list[tuple[str, str]]:

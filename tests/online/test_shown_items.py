@@ -43,8 +43,7 @@ def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Pat
     recommender.close()
     recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
     assert "invented" not in ids(recommender, "u1")
-    hidden = recommender.state.items.tokens(recommender.state.hidden_items().tolist())
-    assert hidden == ["invented"]
+    assert recommender.state.items.tokens(recommender.state.hidden_items().tolist()) == ["invented"]
     recommender.update([event(900, "honest", "real", "like"), event(901, "u5", "real", "like")])
     assert "real" in ids(recommender, "u1")  # a user of the data set has touched it
     clock.now += DAY + 1  # the users have come of age, and have three likes each
@@ -112,8 +111,7 @@ def test_a_changed_time_of_joining_is_damage(tmp_path: Path) -> None:
 
 
 def test_times_of_joining_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    clock = Clock()
-    settings = StateSettings(clock=clock, newcomer_age=DAY, newcomer_size=1)
+    settings = StateSettings(clock=Clock(), newcomer_age=DAY, newcomer_size=1)
     begin(tmp_path / "state").close()
     recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
     recommender.update([event(1, "old", "a", "like"), event(2, "young", "b", "like")])

@@ -57,8 +57,7 @@ def found(results: Results, figures: list[Path]) -> dict[str, Any]:
 
 def test_the_committed_report_builds(built: Path, results: Results, figures: list[Path]) -> None:
     pdf = (built / "report.pdf").read_bytes()
-    n_pages = len(pypdf.PdfReader(io.BytesIO(pdf)).pages)
-    assert 8 <= n_pages <= 20
+    assert 8 <= len(pypdf.PdfReader(io.BytesIO(pdf)).pages) <= 20
     assert {path.stem for path in figures} == {"cost", "datasets", "kuairand", "retention", "tradeoff"}
     text = text_of(pdf)
     lines = results.tables[MAIN]["sections"]["sigformer-kuairand"]["lines"]

@@ -131,8 +131,7 @@ def test_a_figure_is_written_as_png_and_pdf(results: Results, tmp_path: Path) ->
 
 
 def test_the_same_results_give_the_same_file(results: Results, tmp_path: Path) -> None:
-    stream = {"ml-100k": results.streams["ml-100k"]}
-    few = replace(results, streams=stream)
+    few = replace(results, streams={"ml-100k": results.streams["ml-100k"]})
     first, second = (draw_retention(few, tmp_path / name, ("pdf",))[0].read_bytes() for name in "ab")
     assert first == second
 

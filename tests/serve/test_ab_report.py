@@ -341,8 +341,7 @@ def test_a_metric_that_does_not_vary_is_told_as_unknown_and_leaves_the_others_co
     pvalues = sorted(each["pvalue"] for each in found.values())
     corrected = sorted(each["pvalue_corrected"] for each in found.values())
     assert corrected == pytest.approx([min(1 - (1 - pvalues[0]) ** 2, pvalues[1]), pvalues[1]])
-    text = report_text({"experiment": "x", **report})
-    assert "dislike_rate         – [–, –]  p –" in text
+    assert "dislike_rate         – [–, –]  p –" in report_text({"experiment": "x", **report})
     silent = experiment_report(users.with_columns(likes=0), "control", SHARES)
     assert {each["pvalue_corrected"] for each in silent["comparisons"]} == {None}
 

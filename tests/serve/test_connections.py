@@ -250,8 +250,7 @@ def test_a_connection_beyond_those_that_are_busy_is_refused(
     for each in busy:
         each.sendall(b"GET /v1/popular HTTP/1.1\r\nHost: localhost\r\n\r\n")
     time.sleep(0.3)
-    made = connected(port)
-    status, detail = problem(made)
+    status, detail = problem(connected(port))
     assert (status, "as many connections as it may have" in detail) == (503, True)
     go_on.set()
     for each in busy:

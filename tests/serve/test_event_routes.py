@@ -65,7 +65,6 @@ def test_a_field_that_no_event_has_is_refused(client: TestClient) -> None:
 
 
 def test_ids_in_a_body_may_be_whole_numbers_as_in_events(client: TestClient) -> None:
-
     def lists(*users: Any, **body: Any) -> list[Any]:
         answer = client.post("/v1/recommendations", json={"users": users, "k": 5, **body})
         assert answer.status_code == 200, answer.text

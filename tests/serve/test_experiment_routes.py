@@ -46,8 +46,7 @@ def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> No
 
 
 def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
-    experiments = Experiments.read(tmp_path / "experiments.yaml")
-    client = serve(experiments=experiments)
+    client = serve(experiments=Experiments.read(tmp_path / "experiments.yaml"))
     body = {"variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}}}
     assert client.put("/v1/experiments/aversion", json=body).status_code == 200
     seen = {client.get(f"/v1/users/{user}/recommendations").json()["variant"] for user in range(1, 30)}
@@ -96,8 +95,7 @@ def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
 def test_interleaved_lists(serve: Make) -> None:
     variants = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
     mix = parse_experiment("mix", {"variants": variants, "interleave": True})
-    client = serve(experiments=Experiments({"mix": mix}))
-    answer = client.get("/v1/users/1/recommendations?k=10").json()
+    answer = serve(experiments=Experiments({"mix": mix})).get("/v1/users/1/recommendations?k=10").json()
     teams = [each["variant"] for each in answer["items"]]
     assert sorted(set(teams)) == ["ours", "popular"]
     assert abs(teams.count("ours") - teams.count("popular")) <= 1

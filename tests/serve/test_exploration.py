@@ -154,8 +154,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     truth = dict(zip(map(str, range(1000)), rng.uniform(0.1, 0.9, 1000), strict=True))
     careful = {}
     for user in users:
-        listed = engine.recommend(user, 20, parameters={"dislike_aversion": 3.0}, log=False)
-        assert len(listed.items) == 20
+        assert len(engine.recommend(user, 20, parameters={"dislike_aversion": 3.0}, log=False).items) == 20
         answer = client.get(f"/v1/users/{user}/recommendations?k=5").json()
         assert answer["variant"] == "first=draws"
         assert len({each["item"] for each in answer["items"]}) == 5
@@ -178,8 +177,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     engine.impressions.close()
     engine.impressions = None
     log = engine.traffic
-    rows = log.drawn("first", "careful")
-    assert len(rows) == 41 * len(users)
+    assert len(log.drawn("first", "careful")) == 41 * len(users)
     liked = np.array([each[2] for each in verdicts])
     # judged as logged, without learning from it: the state stays as it is
     found = engine.traffic._db.execute(
@@ -189,8 +187,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
         "UPDATE impression SET like = ? WHERE id = ?",
         [(int(like), number) for like, (number,) in zip(liked, found, strict=True)],
     )
-    first = [number for (number,) in engine.traffic._db.execute("SELECT min(impression) FROM draw").fetchall()]
-    assert first
+    assert [number for (number,) in engine.traffic._db.execute("SELECT min(impression) FROM draw").fetchall()]
     engine.traffic._db.execute("DELETE FROM impression WHERE id < ?", (found[0][0],))
     engine.traffic._db.commit()  # reports read by a connection of their own
     result = policy_rates(log.drawn("first", "careful"))

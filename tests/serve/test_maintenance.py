@@ -45,7 +45,6 @@ def test_tasks_run_by_their_schedule(client: TestClient, engine: Any) -> None:
 
 
 def test_a_failure_keeps_the_service(client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-
     def broken() -> None:
         raise RuntimeError("no memory")
 
@@ -220,8 +219,7 @@ def test_a_refit_is_asked_for(engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_
     assert "a refit runs" in second.json()["detail"]
     go_on.set()
     until(lambda: client.get("/v1/status").json()["refit"]["state"] == "idle")
-    told = client.get("/v1/status").json()
-    assert told["maintenance"]["refit"]["error"] is None
+    assert client.get("/v1/status").json()["maintenance"]["refit"]["error"] is None
     assert client.get("/v1/models").json()["model"] != before["model"]
     until(lambda: client.get("/v1/status").json()["pending_erasure"]["factors"] == 0)
     maintenance.stop()

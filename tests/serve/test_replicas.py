@@ -138,8 +138,7 @@ def test_what_the_writer_answers_is_counted_by_the_writer_alone(tmp_path: Path, 
     try:
 
         def counted(address: str) -> dict[tuple[str, str], float]:
-            client = TestClient(make_app(engine, writer=address))
-            client.delete("/v1/users/u1")
+            TestClient(make_app(engine, writer=address)).delete("/v1/users/u1")
             samples = [each for family in engine.telemetry.requests.collect() for each in family.samples]
             named = [each for each in samples if each.name.endswith("_count")]
             return {(each.labels["route"], each.labels["status"]): each.value for each in named}

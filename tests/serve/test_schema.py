@@ -88,8 +88,7 @@ def test_the_schema_says_which_key_a_route_needs(serve: Callable[..., TestClient
 
 
 def test_a_service_without_keys_says_that_none_is_needed(serve: Callable[..., TestClient]) -> None:
-    schema = serve().get("/openapi.json").json()
-    operation = schema["paths"]["/v1/users/{user_id}"]["delete"]
+    operation = serve().get("/openapi.json").json()["paths"]["/v1/users/{user_id}"]["delete"]
     assert {} in operation["security"]
     assert "the role `admin`, where the service has keys" in operation["description"]
 

@@ -96,15 +96,13 @@ def test_serve_simulate_and_report(
     found = json.loads(out)
     assert found["shown"] >= 30
     assert found["likes"] + found["dislikes"] > 0
-    quality = get(f"{service}/v1/quality")["windows"]["hour"]["all"]
-    assert quality["likes"] > 0
+    assert get(f"{service}/v1/quality")["windows"]["hour"]["all"]["likes"] > 0
     convert("toy", None, "dataset", name="mine")  # where run looks, too
     status, out, _ = outcome(capsys, "simulate", service, "-d", "mine", "--rounds", "2", "--json")
     assert (status, json.loads(out)["shown"] > 0) == (0, True)
     status, _, err = outcome(capsys, "simulate", service, "-d", "nine")
     assert (status, "there is no data set 'nine' in dataset or atomic_files" in err) == (2, True)
-    planted = outcome(capsys, "simulate", service, "--rounds", "5")
-    assert "items looked at in 5 lists" in planted[1]
+    assert "items looked at in 5 lists" in outcome(capsys, "simulate", service, "--rounds", "5")[1]
     status, out, _ = outcome(capsys, "experiment", "report", "none", "--state", "state")
     assert status == 2
 
@@ -333,8 +331,7 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
 
     processes = both_answer()
     replica = processes["replica-1"]
-    parent = int(Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()[1])
-    assert parent == processes["writer"]
+    assert int(Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()[1]) == processes["writer"]
     os.kill(replica, signal.SIGKILL)
     assert both_answer(replica)["writer"] == processes["writer"]
     assert samples(service, "replica_restarts_total")["writer"] == 1.0

@@ -129,8 +129,7 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(client: TestClient
     assert not any(client.get("/v1/status").json()["pending_erasure"].values())
     assert client.delete("/v1/users/a%2Fb").json()["accepted"] == 1
     assert client.get("/v1/users/a%2Fb").json() == {**stranger, "seq": engine.seq}
-    left = client.get("/v1/status").json()["pending_erasure"]
-    assert left["factors"] <= 1
+    assert client.get("/v1/status").json()["pending_erasure"]["factors"] <= 1
     engine.recommender.refit().result()
     engine.recommender.erase()
     assert client.get("/v1/status").json()["pending_erasure"] == {"rows": 0, "factors": 0, "reasons": [], "since": None}
@@ -248,8 +247,7 @@ def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Ma
 
 
 def test_what_was_shown_before_impressions_were_switched_off_grows_old(serve: Make, tmp_path: Path) -> None:
-    log = TrafficLog(tmp_path / "state" / "traffic.sqlite")
-    log.write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
+    TrafficLog(tmp_path / "state" / "traffic.sqlite").write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
     engine = serve(impressions=False).engine  # type: ignore[attr-defined]
     until(lambda: not engine.traffic.holding("1"), 30)
     assert not engine.traffic.holding("1")

@@ -171,8 +171,7 @@ def test_drift_is_seen() -> None:
     weights = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
     items = np.concatenate([rng.choice(6, half, p=weights), rng.choice(6, half, p=weights[::-1])])
     signs = np.where(rng.random(n) < np.where(np.arange(n) < half, 0.8, 0.2), 1, -1)
-    users = rng.integers(0, 5, n)
-    found = list(zip(users.tolist(), items.tolist(), signs.tolist(), range(n), strict=True))
+    found = list(zip(rng.integers(0, 5, n).tolist(), items.tolist(), signs.tolist(), range(n), strict=True))
     time = analyse(rows_of(found))["time"]
     rates = [each["like_rate"] for each in time["bins"]]
     assert rates[0] == pytest.approx(0.8, abs=0.1)

@@ -115,8 +115,7 @@ def test_no_block_draws_what_another_one_has_drawn(monkeypatch: pytest.MonkeyPat
     ("profile", "edges"), [("kuairand", 263_100), ("epinions", 413_774), ("ml-1m", 1_000_209), ("yambda", 1_500_000)]
 )
 def test_statistics_match_the_profile(profile: str, edges: int) -> None:
-    outside = [each for each in check(generate(profile, edges, 11), find_profile(profile)) if not each.ok]
-    assert not outside
+    assert not [each for each in check(generate(profile, edges, 11), find_profile(profile)) if not each.ok]
 
 
 def test_check_sees_what_is_unlike_the_profile() -> None:
@@ -225,8 +224,7 @@ def test_repeated_pairs_are_resolved_and_degrees_stay(users: int, items: int, sh
     before = np.bincount(what, minlength=items)
     make_distinct(who, what, rng.integers(0, 3, items), seed, threads=2)
     assert len(set(zip(who.tolist(), what.tolist(), strict=True))) == n
-    changed = np.abs(np.bincount(what, minlength=items) - before).sum()
-    assert changed <= n // 10
+    assert np.abs(np.bincount(what, minlength=items) - before).sum() <= n // 10
 
 
 def test_a_hub_that_cannot_exchange_still_gets_distinct_items() -> None:
@@ -320,9 +318,7 @@ def test_signs_are_those_of_the_logistic_model() -> None:
     who, what, when = (np.tile([cell[place] for cell in cells], n) for place in range(3))
     edges = (who.astype(np.int32), what.astype(np.int32), (when * SECONDS).astype(np.int64))
     signs = draw_signs(likes, made_users, made_items, edges, SECONDS, seed, threads=1)
-
-    noise = ndtri(stream(seed, "affinity").random((clusters, clusters)))
-    affinity = 0.7 * (noise + 2.0 * np.eye(clusters))
+    affinity = 0.7 * (ndtri(stream(seed, "affinity").random((clusters, clusters))) + 2.0 * np.eye(clusters))
 
     def logit(user: int, item: int, moment: float) -> float:
         taste = user if moment < (2, 0.5)[user] else 1 - user
@@ -350,8 +346,7 @@ def test_atomic_files_hold_the_graph(graph: SyntheticGraph, tmp_path: Path) -> N
     lines = (tmp_path / "g" / "g.inter").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "user_id:token\titem_id:token\tsign:float\ttimestamp:float"
     table = np.array([line.split("\t") for line in lines[1:]], dtype=np.int64)
-    expected = [graph.users, graph.items, graph.signs, graph.times]
-    np.testing.assert_array_equal(table, np.stack(expected, axis=1))
+    np.testing.assert_array_equal(table, np.stack([graph.users, graph.items, graph.signs, graph.times], axis=1))
     assert record == json.loads((tmp_path / "g" / "dataset.json").read_text(encoding="utf-8"))
     assert record["options"] == {"profile": "kuairand", "edges": 12_000, "seed": 5}
     assert record["rows"] == {

@@ -172,7 +172,6 @@ def test_a_training_goes_on_in_the_middle_of_a_pass_as_if_nothing_had_happened(
     second[0].fit(second[1][0], None, saved=False, show_progress=False)
     assert second[0].steps == 11
     assert same_parameters(whole[0].model, second[0].model)
-
     spent = start(name, **keys, max_steps=6, resume=first[0].saved_model_file)
     spent[0].saved_model_file += "-copy"
     spent[0].fit(spent[1][0], None, saved=True, show_progress=False)
@@ -242,14 +241,12 @@ def test_the_best_epoch_stays_the_best_where_nothing_better_comes_after_it(
     kept = torch.load(first[0].saved_model_file, weights_only=False)
     assert kept["best_valid_result"] == result
     assert kept["epoch"] + 1 < first[0].curve[-1][0]
-
     again = start("LightGCN", **keys, resume=first[0].saved_model_file)
     again[0].saved_model_file = str(tmp_path / "saved" / "again.pth")  # as a run names it
     assert fit(again, saved=True) == (score, result)
     copied = torch.load(again[0].saved_model_file, weights_only=False)
     assert copied["epoch"] == kept["epoch"]
     assert all(torch.equal(value, kept["state_dict"][name]) for name, value in copied["state_dict"].items())
-
     over = start("LightGCN", **{**keys, "epochs": kept["epoch"] + 1}, resume=first[0].saved_model_file)
     assert fit(over) == (score, result)
     assert over[0].stopped_by == "epochs"
@@ -336,7 +333,6 @@ def test_a_checkpoint_goes_on_with_appended_rows_and_knows_whose_rows_it_has(
     trained, path = trainer.model.state_dict(), trainer.saved_model_file
     columns = ["user_id:token", "item_id:token", "sign:float"]
     rows = [(f"u{user}", f"i{item}", sign) for user, item, sign, _ in signed_rows]
-
     # likes have the first ids, in order of appearance: a new user's and a new item's likes come after all others
     new = [("newcomer", f"i{n}", 1) for n in range(9)] + [(f"u{n}", "brand new", 1) for n in range(9)]
     write_inter("rows", columns, [*rows, *new])
@@ -359,7 +355,6 @@ def test_a_checkpoint_goes_on_with_appended_rows_and_knows_whose_rows_it_has(
     score, result = fit((grown, parts))
     assert list(grown.train_loss_dict) == [2]
     assert score == result["ndcg@10"]
-
     write_inter("rows", columns, rows[::-1])
     with pytest.raises(UsageError, match="other ids of 'user_id'"):
         fit(start(name, resume=path, **{**keys, "epochs": 3}))

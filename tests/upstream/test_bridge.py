@@ -158,8 +158,7 @@ def test_a_full_ranking_leaves_out_what_each_user_disliked(hide: bool | None) ->
 
 
 def test_a_sign_column_is_read() -> None:
-    rows = [(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES] + [(1, 15, 0.0)]
-    dataset = data(rows)
+    dataset = data([(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES] + [(1, 15, 0.0)])
     graph = graph_of(signed_rows(dataset), dataset)
     assert (graph.likes.nnz, graph.dislikes.nnz) == (len(LIKES), len(DISLIKES))
     assert graph.dislikes[1, 10] == 1
@@ -193,8 +192,7 @@ def test_normalised_times_are_refused(how: dict[str, Any]) -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("predicts", [True, False])
 def test_a_sequence_holds_the_dislikes_that_are_earlier_than_its_target(seed: int, predicts: bool) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    draw = partial(torch.randint, generator=generator)
+    draw = partial(torch.randint, generator=torch.Generator().manual_seed(seed))
     n_rows, longest = 40, 5
     dislikes = [(u, i, float(t)) for u, i, t in zip(*draw(1, 6, (3, 30)).tolist(), strict=True)]
     dislikes = [(u if u != 3 else 2, i, t) for u, i, t in dislikes]  # user 3 dislikes nothing

@@ -231,8 +231,7 @@ def test_a_model_may_be_named_as_tables_print_it(tmp_path: Path) -> None:
 
 
 def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
-    entry = registry.models()["SSF"]
-    bundler = Bundler(entry.module, "SSF", recipe_of("SSF"))
+    bundler = Bundler(registry.models()["SSF"].module, "SSF", recipe_of("SSF"))
     text = "\n".join(code for _, code in bundler.bundle().sections)
     assert "def tune" not in text
     assert "self.auto" not in text
