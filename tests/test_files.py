@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import check_refused
 
 from recbole_signed import files
-from recbole_signed.errors import UsageError
 from recbole_signed.files import replace_file, replace_text, replacing, replacing_folder
 from recbole_signed.live.store.versions import MANIFEST, read_manifest, read_tensors, write_folder
 
@@ -138,10 +138,7 @@ def test_the_checksum_is_of_the_whole_file(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     (tmp_path / "model.rs").touch()
     files.require_file(tmp_path / "model.rs")
-    with pytest.raises(UsageError, match=r"there is no file .*model.rz; did you mean 'model.rs'"):
-        files.require_file(tmp_path / "model.rz")
-    with pytest.raises(UsageError, match=r"is a folder; give one file in it\."):
-        files.require_file(tmp_path)
+    check_refused(r"there is no file .*model.rz; did you mean 'model.rs'", files.require_file, tmp_path / "model.rz")
+    check_refused(r"is a folder; give one file in it\.", files.require_file, tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match=r"pipe is a pipe or a device, which can't be read twice"):
-        files.require_file(tmp_path / "pipe")
+    check_refused(r"pipe is a pipe or a device, which can't be read twice", files.require_file, tmp_path / "pipe")

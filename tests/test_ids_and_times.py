@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.convert import convert
@@ -122,8 +123,7 @@ def test_mixed_units_are_refused_by_every_way_in(data: st.DataObject, usual: str
         assert list(fits(sizes, usual)) == [True] * len(seconds) + [usual == other]
     assert unit_of(int(times[-1])) == other
     if usual != other:
-        with pytest.raises(UsageError, match=f"in row {len(times)}, which counts .* most others"):
-            milliseconds(times, "the time")
+        check_refused(f"in row {len(times)}, which counts .* most others", milliseconds, times, "the time")
 
 
 def test_small_numbers_fit_every_unit() -> None:
@@ -136,8 +136,7 @@ def test_small_numbers_fit_every_unit() -> None:
 def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[..., Path], tmp_path: Path) -> None:
     times = [1_650_812_741_000, 1_650_812_742_000, 1_650_812_743]
     folder = write_inter("set", COLUMNS, [("a", item, 1, time) for item, time in zip("xyz", times, strict=True)])
-    with pytest.raises(UsageError, match="set holds 1650812743 in row 3, which counts seconds by its size"):
-        events_of(folder)
+    check_refused("set holds 1650812743 in row 3, which counts seconds by its size", events_of, folder)
     raw = tmp_path / "raw.csv"
     raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(f"a,{t},1,{t}" for t in times)]))
     with pytest.raises(UsageError, match=r"time 1650812743 .* too small for unix time in ms .*counts seconds"):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from refusals import check_refused
 from small_recommender import NOW, begin
 
 import recbole_signed as rs
 from recbole_signed.api import bulk, write_feedback
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, OnlineRecommender
 
 
@@ -68,8 +68,7 @@ def test_one_user(state: Path, tmp_path: Path) -> None:
     assert write_feedback(state, one, "u1")["users"] == 1
     assert read(one).equals(read(everybody).filter(pl.col("user_id") == "u1"))
     for unknown in ("nobody", "u3"):
-        with pytest.raises(UsageError, match=f"knows no user '{unknown}'"):
-            write_feedback(state, one, unknown)
+        check_refused(f"knows no user '{unknown}'", write_feedback, state, one, unknown)
 
 
 def test_the_file_becomes_a_data_set(state: Path, tmp_path: Path) -> None:
@@ -97,5 +96,4 @@ def test_the_command_while_the_state_is_written(
     text, _, document = capsys.readouterr().out.partition("\n")
     assert "up to seq 8" in text
     assert json.loads(document)["rows"] == read(output).height
-    with pytest.raises(UsageError, match=r"ends in \.parquet or \.csv"):
-        write_feedback(state, tmp_path / "feedback.txt")
+    check_refused(r"ends in \.parquet or \.csv", write_feedback, state, tmp_path / "feedback.txt")

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 import recbole_signed as rs
 
@@ -202,8 +203,7 @@ def test_a_bad_row_names_the_column_of_the_table(kind: str, column: str, value: 
         cells[column] = [str(each) for each in cells[column]]
     cells[column][1] = value
     table = (pl.DataFrame if kind == "polars" else pd.DataFrame)(cells)
-    with pytest.raises(rs.UsageError, match=re.escape(f"the frame, row 2: {message}")):
-        rs.from_frame(table, **NAMED)
+    check_refused(re.escape(f"the frame, row 2: {message}"), rs.from_frame, table, **NAMED)
 
 
 def test_a_bad_row_of_features_names_the_column_of_its_table() -> None:
@@ -231,8 +231,7 @@ def test_integers_of_more_than_64_bits_are_named() -> None:
 
 def test_a_column_that_is_there_twice_is_named() -> None:
     table = pd.DataFrame([[1, 1, 2, 5]], columns=["user", "item", "item", "rating"])
-    with pytest.raises(rs.UsageError, match="the pandas table has several columns 'item'"):
-        rs.from_frame(table, **RULE)
+    check_refused("the pandas table has several columns 'item'", rs.from_frame, table, **RULE)
 
 
 @pytest.mark.parametrize("keep", ["price", ["price"], ("price",), pd.Index(["price"])])

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.atomic.feature_file import read_feature_file, read_features, table_of
 from recbole_signed.atomic.feature_space import MAX_TOKENS, TEXT_BUCKETS, Features, FeatureSpace
@@ -71,8 +72,7 @@ def test_quotes_are_read_as_in_interactions(write: Write) -> None:
     table = read_feature_file(path, "item_id")
     assert table.ids.to_list() == list("01234")
     assert table.columns["title"].to_list() == ['12" vinyl', "Weird Al live", titles[2], 'a "b" c', "two\nlines"]
-    with pytest.raises(UsageError, match="can't be read"):
-        read_feature_file(write(*ROWS, '5\t"crime'), "item_id")
+    check_refused("can't be read", read_feature_file, write(*ROWS, '5\t"crime'), "item_id")
 
 
 def test_columns_of_tokens_are_indicators(write: Write) -> None:
@@ -251,8 +251,7 @@ class Settings(dict[str, Any]):
 def test_the_configuration_is_checked(write: Write, features: Any, message: str) -> None:
     settings = Settings(features=features, data_path=str(write(*ROWS).parent), dataset="toy")
     side = "user" if isinstance(features, dict) and "user" in features else "item"
-    with pytest.raises(UsageError, match=message):
-        read_features(settings, side)
+    check_refused(message, read_features, settings, side)
 
 
 def test_the_configuration_names_columns(write: Write) -> None:

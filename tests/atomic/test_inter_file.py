@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.atomic import inter_file, read_rows
 from recbole_signed.atomic.inter_file import MISSING, NotPlainError, RawRows, parsed_blocks
@@ -152,8 +153,7 @@ def test_a_blank_line_before_the_rows_is_passed_over(tmp_path: Path) -> None:
     path.write_text(f"{HEADER}\n\n1\t2\t1\t3\n")
     assert read(path)["timestamp"].tolist() == [3]
     path.write_text(f"{HEADER}\n\n\n")
-    with pytest.raises(UsageError, match="holds no rows"):
-        read(path)
+    check_refused("holds no rows", read, path)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -191,8 +191,7 @@ def test_files_of_one_data_set_share_their_tokens(tmp_path: Path) -> None:
 def test_an_unknown_type_is_named(tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     path.write_text("user_id:tokn\titem_id:token\na\tb\n")
-    with pytest.raises(UsageError, match="'user_id:tokn' has an unknown type"):
-        read(path)
+    check_refused("'user_id:tokn' has an unknown type", read, path)
 
 
 COLUMNS = ("user_id:token", "item_id:token", "sign:float", "timestamp:float")
@@ -259,19 +258,15 @@ def test_what_does_not_fit_is_said(write_inter: Write, columns: list[str], rows:
 
 def test_what_is_not_there_is_said(write_inter: Write, tmp_path: Path) -> None:
     folder = write_inter("movies", COLUMNS[:3], [(1, 2, 1)])
-    with pytest.raises(UsageError, match=r"no data set folder .*; did you mean 'movies'\?"):
-        read_rows(folder.parent / "movie")
+    check_refused(r"no data set folder .*; did you mean 'movies'\?", read_rows, folder.parent / "movie")
     with pytest.raises(UsageError, match=r"no data set folder .*; 'recbole-signed convert' makes one"):
         read_rows(tmp_path / "nowhere" / "movies")
     (folder / "movies.yaml").write_text("benchmark_filename: [train, later]", encoding="utf-8")
-    with pytest.raises(UsageError, match=re.escape("holds no movies.train.inter")):
-        read_rows(folder)
+    check_refused(re.escape("holds no movies.train.inter"), read_rows, folder)
     (folder / "movies.yaml").write_text("benchmark_filename: train", encoding="utf-8")
-    with pytest.raises(UsageError, match="benchmark_filename is 'train'; it must be a list, such as"):
-        read_rows(folder)
+    check_refused("benchmark_filename is 'train'; it must be a list, such as", read_rows, folder)
     (folder / "movies.yaml").write_text("a: [", encoding="utf-8")
-    with pytest.raises(UsageError, match="is not valid yaml"):
-        read_rows(folder)
+    check_refused("is not valid yaml", read_rows, folder)
 
 
 cells = st.text(st.characters(codec="utf-8"), max_size=6)

@@ -16,6 +16,7 @@ import pytest
 from converted import Raw, manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed import from_frame
 from recbole_signed.convert import convert, tables
@@ -222,13 +223,11 @@ def test_true_and_false_are_no_signs_but_a_rule_reads_them(log: Raw) -> None:
     remedy = r"holds true and false.*give the rule like='liked == 1' dislike='liked == 0'"
     log(["user,item,liked", "a,x,True", "a,y,False", "b,x,"]).refuses(remedy, sign="liked")
     frame = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "liked": [True, False, None]})
-    with pytest.raises(UsageError, match=remedy):
-        from_frame(frame, sign="liked")
+    check_refused(remedy, from_frame, frame, sign="liked")
     for like, dislike in (("== 1", "== 0"), ("== true", "== false"), ("== TRUE", "!= TRUE")):
         found = from_frame(frame, like=f"liked {like}", dislike=f"liked {dislike}")
         assert (found.n_likes, found.n_dislikes, found.n_neutral) == (1, 1, 1)
-    with pytest.raises(UsageError, match="compares column 'liked' with a word, but it holds Boolean"):
-        from_frame(frame, like="liked == yes")
+    check_refused("compares column 'liked' with a word, but it holds Boolean", from_frame, frame, like="liked == yes")
 
 
 def test_words_in_place_of_signs_get_a_rule_as_the_remedy(log: Raw) -> None:

@@ -18,6 +18,7 @@ import yaml
 from converted import manifest_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.convert import Converter, base, cleaning, convert, option, register_source
 from recbole_signed.convert.base import Features, Part, all_sources, source
@@ -234,14 +235,12 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
     made = convert("csv", raw, tmp_path)
     before = (made / "raw.inter").read_bytes()
     raw.write_text("user,item,sign\nb,y,1\nb,z,1\n")
-    with pytest.raises(UsageError, match="raw is already there; give overwrite=True"):
-        convert("csv", raw, tmp_path)
+    check_refused("raw is already there; give overwrite=True", convert, "csv", raw, tmp_path)
     assert (made / "raw.inter").read_bytes() == before
     assert convert("csv", raw, tmp_path, overwrite=True) == made
     assert manifest_of(made)["rows"]["total"] == 2
     raw.write_text("user,item,sign\nb,y,1\nb,z,7\n")
-    with pytest.raises(UsageError, match="sign 7"):
-        convert("csv", raw, tmp_path, overwrite=True)
+    check_refused("sign 7", convert, "csv", raw, tmp_path, overwrite=True)
     assert manifest_of(made)["rows"]["total"] == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
@@ -254,8 +253,7 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\\b", " a", "a\tb"])
 def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="can't be the name of a data set"):
-        convert("toy", None, tmp_path, name=name)
+    check_refused("can't be the name of a data set", convert, "toy", None, tmp_path, name=name)
     assert not list(tmp_path.iterdir())
 
 
@@ -263,8 +261,7 @@ def test_a_file_in_place_of_the_folder_of_data_sets(tmp_path: Path) -> None:
     raw = tmp_path / "raw.csv"
     raw.write_text("text", encoding="utf-8")
     for output in (raw, raw / "sets"):
-        with pytest.raises(UsageError, match=r"raw.csv is a file, and .*; name another output folder"):
-            convert("toy", None, output)
+        check_refused(r"raw.csv is a file, and .*; name another output folder", convert, "toy", None, output)
     assert raw.read_text(encoding="utf-8") == "text"
 
 
@@ -402,8 +399,7 @@ def test_unknown_sources_and_options(
     tmp_path: Path, name: str, where: str | None, options: dict[str, Any], message: str
 ) -> None:
     source_of([Part(None, [FRAME])])
-    with pytest.raises(UsageError, match=message):
-        convert(name, where and tmp_path / where, tmp_path / "out", **options)
+    check_refused(message, convert, name, where and tmp_path / where, tmp_path / "out", **options)
 
 
 def test_every_source_describes_itself() -> None:
@@ -458,8 +454,7 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
         ({"rule": 3}, "is 3; give a text"),
     ]
     for bad, message in wrong:
-        with pytest.raises(UsageError, match=message):
-            made("bad", **bad)
+        check_refused(message, made, "bad", **bad)
 
 
 def test_a_terminal_shows_how_many_rows_were_read(

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.convert import Batch
 from recbole_signed.convert.clock import Clock
@@ -95,15 +96,12 @@ def test_iso_text_and_typed_columns_agree_with_datetime(moments: list[datetime],
     ["2020-02-30", "2020-13-01", "2020-01-01 25:00", "05.07.2020", "now", "2020", "2020-07-05-12", "2020-07-05 12"],
 )
 def test_no_dates(bad: str) -> None:
-    with pytest.raises(UsageError, match=f"^raw, row 2: time '{bad}' in column 't'; unix time or a date"):
-        seconds(["2020-07-05", bad])
+    check_refused(f"^raw, row 2: time '{bad}' in column 't'; unix time or a date", seconds, ["2020-07-05", bad])
 
 
 def test_of_as_many_numbers_as_dates_the_first_says_what_the_column_holds() -> None:
-    with pytest.raises(UsageError, match=r"^raw, row 2: time '2020-07-05' in column 't'"):
-        seconds(["1593878903", "2020-07-05"])
-    with pytest.raises(UsageError, match=r"^raw, row 2: time '1593878903' in column 't'"):
-        seconds(["2020-07-05", "1593878903"])
+    check_refused(r"^raw, row 2: time '2020-07-05' in column 't'", seconds, ["1593878903", "2020-07-05"])
+    check_refused(r"^raw, row 2: time '1593878903' in column 't'", seconds, ["2020-07-05", "1593878903"])
 
 
 def test_one_unit_for_all_batches_of_a_source() -> None:
@@ -122,8 +120,7 @@ def test_one_unit_for_all_batches_of_a_source() -> None:
 
 @pytest.mark.parametrize("values", [[1.0, float("nan")], [1, None], ["5", ""], [date(2020, 1, 1), None]])
 def test_missing_times(values: list) -> None:
-    with pytest.raises(UsageError, match="raw, row 2: no time in column 't'"):
-        seconds(pl.Series(values))
+    check_refused("raw, row 2: no time in column 't'", seconds, pl.Series(values))
 
 
 def test_fractions_keep_microseconds_over_a_century() -> None:

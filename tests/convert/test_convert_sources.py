@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 import yaml
 from converted import Raw, manifest_of, tuples_of
+from refusals import check_refused
 
 from recbole_signed.convert import convert
 from recbole_signed.convert.sources.toy import Planted, planted
-from recbole_signed.errors import UsageError
 
 PARTS = ("train", "valid", "test")
 SIGFORMER = {
@@ -248,5 +248,4 @@ def test_planted_depends_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("arguments", [{"communities": 2}, {"items": 23}, {"users": 5}])
 def test_planted_sets_that_are_too_small(arguments: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="is too small for a planted data set"):
-        planted(**arguments)
+    check_refused("is too small for a planted data set", planted, **arguments)

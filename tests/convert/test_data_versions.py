@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from converted import Raw, manifest_of
+from refusals import check_refused
 
 from recbole_signed.convert import cleaning, convert
 from recbole_signed.convert import dataset_versions as versions
@@ -84,8 +85,7 @@ def test_a_changed_file_is_refused(made: Path, later: bool) -> None:
     path.write_text(text)
     assert versions.refuse_changed(made, "raw")
     path.unlink()
-    with pytest.raises(UsageError, match=r"raw.inter is missing"):
-        versions.refuse_changed(made, "raw")
+    check_refused(r"raw.inter is missing", versions.refuse_changed, made, "raw")
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,7 @@ def test_a_change_is_seen_whatever_time_the_file_bears(made: Path, change: str, 
     for each, time in ((made / "dataset.json", moment), (path, moment + after)):
         os.utime(each, ns=(time, time))
     for _ in range(2):  # not the first time only
-        with pytest.raises(UsageError, match="has changed since it was made"):
-            versions.refuse_changed(made, "raw")
+        check_refused("has changed since it was made", versions.refuse_changed, made, "raw")
 
 
 def test_files_are_read_once_after_they_were_copied(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,14 +135,12 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, made: Path) -> None:
     assert versions.refuse_changed(tmp_path, "raw") is None
     assert versions.refuse_changed(made, "another") is None
     (tmp_path / "dataset.json").write_text('{"rows": 3')
-    with pytest.raises(UsageError, match=r"dataset.json is damaged .*; convert the data again"):
-        versions.refuse_changed(tmp_path, "raw")
+    check_refused(r"dataset.json is damaged .*; convert the data again", versions.refuse_changed, tmp_path, "raw")
     (made / "raw.png").touch()
     (made / "raw.txt").touch()
     assert versions.refuse_changed(made, "raw")
     (made / "raw.user").write_text("user_id:token\tage:float\na\t3\n")
-    with pytest.raises(UsageError, match=r"raw.user is not in dataset.json"):
-        versions.refuse_changed(made, "raw")
+    check_refused(r"raw.user is not in dataset.json", versions.refuse_changed, made, "raw")
 
 
 def test_a_change_that_is_meant(made: Path) -> None:
@@ -211,13 +208,10 @@ def test_accepting_many_rows_leaves_nothing_behind(made: Path, monkeypatch: pyte
 
 def test_a_change_that_cannot_be_accepted(tmp_path: Path, made: Path) -> None:
     (made / "raw.inter").write_text("user_id:token\titem_id:token\tsign:float\na\tx\t7\n")
-    with pytest.raises(UsageError, match=r"raw.inter, line 2: sign 7"):
-        accept(made)
+    check_refused(r"raw.inter, line 2: sign 7", accept, made)
     (made / "raw.inter").unlink()
-    with pytest.raises(UsageError, match=r"raw.inter is missing; put it back"):
-        accept(made)
-    with pytest.raises(UsageError, match=r"has no dataset.json of recbole-signed"):
-        accept(tmp_path)
+    check_refused(r"raw.inter is missing; put it back", accept, made)
+    check_refused(r"has no dataset.json of recbole-signed", accept, tmp_path)
 
 
 def test_a_published_split_is_counted_part_by_part(tmp_path: Path) -> None:
@@ -234,5 +228,4 @@ def test_a_published_split_is_counted_part_by_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd"])
 def test_a_record_of_a_data_set_names_its_own_files_only(tmp_path: Path, name: str) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"name": tmp_path.name, "outputs": {name: "0" * 64}}))
-    with pytest.raises(UsageError, match="which lies outside its folder"):
-        versions.refuse_changed(tmp_path, tmp_path.name)
+    check_refused("which lies outside its folder", versions.refuse_changed, tmp_path, tmp_path.name)

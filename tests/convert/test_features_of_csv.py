@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 from converted import manifest_of
+from refusals import check_refused
 
 from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 
 RATINGS = "userId,movieId,rating\n1,10,5\n1,20,1\n2,10,2\n2,30,4\n"
 ITEMS = "movieId,title,year,genres\n10,Alien,1979,Horror|Science Fiction\n20,Jaws,,Thriller\n40,Unseen,1990,Drama\n"
@@ -77,11 +77,9 @@ def test_a_table_with_types_gives_what_from_frame_does(shop: Path) -> None:
 )
 def test_a_file_that_does_not_fit_is_refused(shop: Path, text: str, options: dict[str, Any], message: str) -> None:
     (shop / "items.csv").write_text(text)
-    with pytest.raises(UsageError, match=message):
-        converted(shop, items=shop / "items.csv", **options)
+    check_refused(message, converted, shop, items=shop / "items.csv", **options)
 
 
 def test_a_file_that_is_not_there_is_refused_before_the_ratings_are_read(shop: Path) -> None:
     (shop / "ratings.csv").write_text("userId,movieId,rating\n1,10,bad\n")
-    with pytest.raises(UsageError, match=r"item\.csv.*did you mean 'items\.csv'"):
-        converted(shop, items=shop / "item.csv")
+    check_refused(r"item\.csv.*did you mean 'items\.csv'", converted, shop, items=shop / "item.csv")

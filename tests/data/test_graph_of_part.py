@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from prepared import prepared
-
-from recbole_signed import UsageError
+from refusals import check_refused
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Write = Callable[..., Path]
@@ -48,5 +47,4 @@ def test_neutral_rows_are_weak_edges_where_asked(weight: float, signed: str) -> 
 
 @pytest.mark.parametrize("value", ["much", True, 2, -1.5, float("nan")])
 def test_a_wrong_weight_is_refused(value: Any, signed: str) -> None:
-    with pytest.raises(UsageError, match=r"neutral_weight is .* it must be a number from -1"):
-        prepare(neutral_weight=value)
+    check_refused(r"neutral_weight is .* it must be a number from -1", prepare, neutral_weight=value)

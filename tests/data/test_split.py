@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from refusals import check_refused
 
 from recbole_signed.data.split import (
     SplitRule,
@@ -24,7 +25,6 @@ from recbole_signed.data.split import (
     split_cold,
     split_rows,
 )
-from recbole_signed.errors import UsageError
 
 EVAL_ARGS = [
     {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"},
@@ -206,16 +206,13 @@ def test_leave_one_out_holds_out_one_dislike_of_each_kind() -> None:
     ],
 )
 def test_wrong_arguments_are_named(eval_args: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        SplitRule.from_eval_args(eval_args)
+    check_refused(message, SplitRule.from_eval_args, eval_args)
 
 
 def test_time_split_without_time_is_refused() -> None:
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [8, 1, 1]}})
-    with pytest.raises(UsageError, match="needs a time column"):
-        part_of_rows(np.array([1, 2]), rule)
-    with pytest.raises(UsageError, match="needs a time column"):
-        part_of_others(np.array([1, 2]), None, rule, None, np.random.default_rng(0))
+    check_refused("needs a time column", part_of_rows, np.array([1, 2]), rule)
+    check_refused("needs a time column", part_of_others, np.array([1, 2]), None, rule, None, np.random.default_rng(0))
 
 
 def rule(mode: str, ratios: list[float], order: str = "RO") -> SplitRule:
@@ -271,8 +268,7 @@ def test_the_rows_that_are_not_held_out_keep_their_shares() -> None:
 
 @pytest.mark.parametrize("ratios", [[1, 0, 0], [0, 0.5, 0.5]])
 def test_something_must_be_trained_on_and_something_tested(ratios: list[float]) -> None:
-    with pytest.raises(UsageError, match="the shares of train and test must be above 0"):
-        rule("CI", ratios)
+    check_refused("the shares of train and test must be above 0", rule, "CI", ratios)
 
 
 def test_a_model_never_sees_an_edge_of_a_cold_item(prepare_model: Callable[..., Any]) -> None:

@@ -17,6 +17,7 @@ from command_line import outcome
 from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metrics_dict, smaller_metrics
+from refusals import check_refused
 
 import recbole_signed
 from recbole_signed.convert import convert
@@ -104,8 +105,7 @@ def registered() -> Iterator[str]:
 
 def test_what_a_process_would_not_know_is_refused_before_it_starts(folder: Path, registered: str) -> None:
     request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, {"metrics": ["NDCG", registered]}, "", "")
-    with pytest.raises(UsageError, match="Pop on toy-signed: the metric OfTheScript is defined in the script"):
-        request.refuse_unknown_metrics()
+    check_refused("Pop on toy-signed: the metric OfTheScript is defined in the script", request.refuse_unknown_metrics)
     with pytest.raises(UsageError, match=r"there is no metric named 'Recal'; did you mean 'Recall'"):
         RunSpec("P", "d", "Pop", "d", 1, {"valid_metric": "Recal@10"}, "", "").refuse_unknown_metrics()
     assert metric_column("ofthescript@5").header == "OfTheScript@5"
@@ -152,8 +152,7 @@ def test_a_file_that_can_not_be_imported_is_refused(
 
 def test_the_name_of_a_metric_is_taken_once() -> None:
     kind: type[AbstractMetric] = type("NDCG", (metrics.DislikeHit,), {"__module__": "elsewhere"})
-    with pytest.raises(UsageError, match=r"there is a metric NDCG in recbole.evaluator.metrics already"):
-        recbole_signed.register_metric(kind)
+    check_refused(r"there is a metric NDCG in recbole.evaluator.metrics already", recbole_signed.register_metric, kind)
 
 
 def test_the_names_that_are_known_without_torch_are_those_of_the_metrics() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import polars
 import psutil
 import pytest
+from refusals import check_refused
 from scripted import scripted_run
 
 from recbole_signed.convert import convert
@@ -213,8 +214,7 @@ def test_changed_data_or_package_is_run_again(write: Write, fake: Any, monkeypat
     assert compare(table).n_new == 3, "the data set's own settings"
     with Path("atomic_files/toy-signed/toy-signed.inter").open("a", encoding="utf-8") as file:
         file.write("\n")
-    with pytest.raises(UsageError, match="has changed since it was made"):
-        compare(table)
+    check_refused("has changed since it was made", compare, table)
     accept(Path("atomic_files/toy-signed"))
     assert compare(table).n_new == 3, "the data"
     monkeypatch.setattr("recbole_signed.runs.spec.__version__", "99.0")
@@ -351,16 +351,13 @@ compare({str(table)!r}, only=["Pop"])
 def test_bad_tables(write: Write, before: str, after: str, message: str) -> None:
     changed = TABLE.replace(before, after)
     assert changed != TABLE
-    with pytest.raises(UsageError, match=message):
-        compare(write(changed))
+    check_refused(message, compare, write(changed))
 
 
 def test_bad_arguments(write: Write) -> None:
     table = write(TABLE)
-    with pytest.raises(UsageError, match=r"no model 'Pip'; it has .*; did you mean 'Pop'.$"):
-        compare(table, only=["Pip"])
-    with pytest.raises(UsageError, match=r"no model 'Pip'; it has .*; did you mean 'Pop'.$"):
-        compare(table, only="Pip")
+    check_refused(r"no model 'Pip'; it has .*; did you mean 'Pop'.$", compare, table, only=["Pip"])
+    check_refused(r"no model 'Pip'; it has .*; did you mean 'Pop'.$", compare, table, only="Pip")
     for jobs in (0, "2", 1.5):
         with pytest.raises(UsageError, match=f"jobs is {jobs!r}; it must be a whole number of 1 or more"):
             compare(table, jobs=jobs)  # type: ignore[arg-type]
@@ -511,8 +508,7 @@ def test_a_misspelt_key_is_refused_before_any_run(write: Write, fake: Any, key: 
     if message is None:
         assert compare(table).n_new == 3
         return
-    with pytest.raises(UsageError, match=message):
-        compare(table)
+    check_refused(message, compare, table)
     assert not started()
 
 

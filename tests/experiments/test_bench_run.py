@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from refusals import check_refused
 
 from recbole_signed import fit, from_frame
 from recbole_signed.convert import convert
@@ -246,8 +247,7 @@ def test_the_command_line_of_the_process_is_not_taken_for_recboles(toy: str, mon
 
 def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: str) -> None:
     data = from_frame(pl.DataFrame({"user": ["a"], "item": ["b"], "sign": [1]}), sign="sign")
-    with pytest.raises(UsageError, match="of type Interactions, is not the name of a data set; give the name of"):
-        run("Pop", data)
+    check_refused("of type Interactions, is not the name of a data set; give the name of", run, "Pop", data)
     with pytest.raises(UsageError, match="the model is of type Interactions; give a name, such as 'SSF'"):
         fit(data, "Pop")  # type: ignore[arg-type]
 
@@ -272,13 +272,11 @@ def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: s
     ],
 )
 def test_bad_input_is_named(toy: str, model: str, overrides: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        run(model, toy, overrides=overrides)
+    check_refused(message, run, model, toy, overrides=overrides)
 
 
 def test_unknown_keys_are_refused_without_a_sign_too(toy: str) -> None:
-    with pytest.raises(UsageError, match="did you mean 'learning_rate'"):
-        run("BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
+    check_refused("did you mean 'learning_rate'", run, "BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
     row = run("BPR", toy, overrides={**QUICK, "SIGN_FIELD": None, "my_key": 1, "allow_unknown_keys": True}, save=False)
     assert "signauc" not in row.test
 
@@ -287,8 +285,7 @@ def test_data_folders(toy: str, tmp_path: Path) -> None:
     assert data_folder(toy) == Path("atomic_files") / toy
     assert data_folder(toy, str(tmp_path / "atomic_files")) == tmp_path / "atomic_files" / toy
     assert data_folder("ml-100k").joinpath("ml-100k.inter").is_file()
-    with pytest.raises(UsageError, match="no data set 'toy-signd'"):
-        data_folder("toy-signd", "atomic_files")
+    check_refused("no data set 'toy-signd'", data_folder, "toy-signd", "atomic_files")
     assert data_folder("ml-100k-signed") == Path("atomic_files/ml-100k-signed")
     assert data_folder("ml-100k-signed").joinpath("ml-100k-signed.inter").is_file(), "it makes itself"
 
@@ -352,12 +349,9 @@ def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> No
 
     change(folder)
     message = r"the data set 'toy-signed' has changed since it was made: .*recbole-signed data accept toy-signed"
-    with pytest.raises(UsageError, match=message):
-        run("BPR", "toy-signed", overrides=QUICK, save=False)
-    with pytest.raises(UsageError, match=message):
-        run_recbole("BPR", "toy-signed", config_dict=QUICK)
-    with pytest.raises(UsageError, match=message):
-        data_sha256(folder, "toy-signed")
+    check_refused(message, run, "BPR", "toy-signed", overrides=QUICK, save=False)
+    check_refused(message, run_recbole, "BPR", "toy-signed", config_dict=QUICK)
+    check_refused(message, data_sha256, folder, "toy-signed")
 
 
 def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,8 +375,7 @@ def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path)
     change(folder)
     table = tmp_path / "table.yaml"
     table.write_text("models: [BPR]\ndatasets: [toy-signed]\nseeds: [1]\n")
-    with pytest.raises(UsageError, match="has changed since it was made"):
-        compare(table, [], tmp_path / "out", 1)
+    check_refused("has changed since it was made", compare, table, [], tmp_path / "out", 1)
 
 
 def test_a_model_that_reads_other_files_has_other_rows(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.plugin import make_config
@@ -66,8 +67,7 @@ def test_values_are_yaml() -> None:
     ],
 )
 def test_bad_words(words: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse_assignments(words)
+    check_refused(message, parse_assignments, words)
 
 
 def test_dotted_keys_change_one_entry_of_the_nearest_base() -> None:
@@ -97,8 +97,7 @@ def test_dotted_keys_change_one_entry_of_the_nearest_base() -> None:
     ],
 )
 def test_dotted_keys_that_lead_nowhere(key: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        with_dotted({key: 1}, {"seed": 2020, "eval_args": {"mode": "full"}})
+    check_refused(message, with_dotted, {key: 1}, {"seed": 2020, "eval_args": {"mode": "full"}})
 
 
 def test_layers_are_joined_one_level_deep() -> None:
@@ -144,8 +143,7 @@ def test_a_mapping_of_a_later_layer_is_above_the_dotted_keys_of_an_earlier_one(
 )
 def test_bad_yaml_files(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=message):
-        read_yaml(tmp_path / "x.yaml")
+    check_refused(message, read_yaml, tmp_path / "x.yaml")
 
 
 def test_keys_that_yaml_takes_for_truth_values_are_names(tmp_path: Path) -> None:
@@ -154,15 +152,13 @@ def test_keys_that_yaml_takes_for_truth_values_are_names(tmp_path: Path) -> None
     file.write_text("models:\n  on: {auto: yes}\n  off: {auto: no}\n'no': 1\n", encoding="utf-8")
     assert read_yaml(file) == {"models": {"on": {"auto": True}, "off": {"auto": False}}, "no": 1}
     file.write_text("on: 1\n'on': 2\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="'on' is there twice"):
-        read_yaml(file)
+    check_refused("'on' is there twice", read_yaml, file)
 
 
 def test_a_missing_yaml_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "table.yaml").write_text("", encoding="utf-8")
     assert read_yaml(tmp_path / "table.yaml") == {}
-    with pytest.raises(UsageError, match=r"did you mean 'table.yaml'"):
-        read_yaml(tmp_path / "tabel.yaml")
+    check_refused(r"did you mean 'table.yaml'", read_yaml, tmp_path / "tabel.yaml")
 
 
 def test_settings_in_the_place_of_files_are_refused() -> None:
@@ -186,10 +182,8 @@ ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
 def test_yaml_that_holds_no_values(tmp_path: Path, text: str) -> None:
     """What PyYAML fails on with other errors than its own, and a text that grows a billion times when it is read."""
     (tmp_path / "file.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match="is not valid yaml"):
-        read_yaml(tmp_path / "file.yaml")
-    with pytest.raises(UsageError, match="is not valid yaml"):
-        parse_assignments([f"key={{{text}}}" if "\n" not in text else f"key={text}"])
+    check_refused("is not valid yaml", read_yaml, tmp_path / "file.yaml")
+    check_refused("is not valid yaml", parse_assignments, [f"key={{{text}}}" if "\n" not in text else f"key={text}"])
 
 
 def test_yaml_with_aliases_is_read(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import check_refused
 from result_tables import leads_table
 from scipy import stats
 from scripted import scripted_run
@@ -216,8 +217,7 @@ def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
     shown = compare(table, only=["Pop"], datasets=["second"])
     assert [section.name for section in shown.table.sections] == ["second"]
     assert not table.with_suffix(".md").exists(), "a part of a table is not its text"
-    with pytest.raises(UsageError, match=r"no data set 'third'; it has both, first, second"):
-        significance(table, datasets=["third"])
+    check_refused(r"no data set 'third'; it has both, first, second", significance, table, datasets=["third"])
 
 
 def test_a_split_without_two_finished_models_has_no_part_in_its_pool(finish: Finish) -> None:
@@ -245,8 +245,7 @@ def test_another_order_of_the_models_is_another_question(finish: Finish) -> None
     table.write_text(swapped, encoding="utf-8")
     compare(table)
     assert kept_outcomes(table) == {}
-    with pytest.raises(UsageError, match="values per user"):
-        significance(table)
+    check_refused("values per user", significance, table)
 
 
 def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish) -> None:
@@ -299,8 +298,7 @@ def test_missing_values_are_named_with_the_command_that_makes_them(finish: Finis
     assert len(significance(table, only=["SSF", "Pop"])["comparisons"]) == 2
     table.with_suffix(".jsonl").unlink()
     table = finish(values=None)  # rows as an older version wrote them
-    with pytest.raises(UsageError, match=r"of 4 of 4 runs .*--per-user'"):
-        significance(table)
+    check_refused(r"of 4 of 4 runs .*--per-user'", significance, table)
 
 
 def test_compare_repeats_just_these_runs(finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,8 +314,7 @@ def test_compare_repeats_just_these_runs(finish: Finish, monkeypatch: pytest.Mon
     assert compare(table, per_user=True).n_new == 0
     assert significance(table)["n_comparisons"] == 4
     table.write_text(TABLE + "per_user: false\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="per_user: false"):
-        compare(table, per_user=True)
+    check_refused("per_user: false", compare, table, per_user=True)
 
 
 def test_values_of_an_equal_run_in_another_table_count(finish: Finish) -> None:
@@ -333,17 +330,14 @@ def test_values_of_an_equal_run_in_another_table_count(finish: Finish) -> None:
 def test_a_table_may_keep_no_values(finish: Finish) -> None:
     table = finish(text=TABLE + "per_user: false\n", values=None)
     assert next(TableSpec.read(table).requests()).per_user is None
-    with pytest.raises(UsageError, match="take 'per_user: false' out of"):
-        significance(table)
-    with pytest.raises(UsageError, match="'per_user' must be true or false"):
-        TableSpec.read(finish(text=TABLE + "per_user: 3\n", values=None))
+    check_refused("take 'per_user: false' out of", significance, table)
+    check_refused("'per_user' must be true or false", TableSpec.read, finish(text=TABLE + "per_user: 3\n", values=None))
 
 
 def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -> None:
     table = finish()
     rewrite(table, lambda row: replace(row, test={**row.test, "gauc": 0.5}))
-    with pytest.raises(UsageError, match="'gauc', which is not a mean over users"):
-        significance(table, ["gauc"])
+    check_refused("'gauc', which is not a mean over users", significance, table, ["gauc"])
 
 
 def test_a_table_whose_columns_are_no_means_over_users_names_the_metrics_that_are(finish: Finish) -> None:
@@ -351,8 +345,7 @@ def test_a_table_whose_columns_are_no_means_over_users_names_the_metrics_that_ar
     columns = "metrics: [Recall, DislikeRecall, ItemCoverage]", "columns: [itemcoverage@5]"
     text = TABLE.replace("metrics: [Recall, DislikeRecall]", columns[0])
     table = finish(text=text.replace("columns: [recall@5, dislikerecall@5]", columns[1]))
-    with pytest.raises(UsageError, match=r"no column .*; name one of recall@5, dislikerecall@5 with --metric"):
-        significance(table)
+    check_refused(r"no column .*; name one of recall@5, dislikerecall@5 with --metric", significance, table)
     assert len(significance(table, ["recall@5"])["comparisons"]) == 2
 
 
@@ -369,8 +362,7 @@ def test_a_table_without_a_mean_over_users_is_not_told_to_run_again(tmp_path: Pa
     before = read_rows(table.with_suffix(".jsonl"))
     compare(table, per_user=True)
     assert read_rows(table.with_suffix(".jsonl")) == before
-    with pytest.raises(UsageError, match=r"^Pop on toy-signed, Random .* no values per user"):
-        significance(table)
+    check_refused(r"^Pop on toy-signed, Random .* no values per user", significance, table)
 
 
 def test_a_model_that_ranks_likes_one_by_one_says_so_and_leaves_the_others_comparable(tmp_path: Path) -> None:
@@ -404,8 +396,7 @@ def test_rows_in_another_folder_are_thought_of(finish: Finish, tmp_path: Path) -
 def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
     table = finish()
     rewrite(table, lambda row: replace(row, status=FAILED, per_user=None, per_user_sha256=None))
-    with pytest.raises(UsageError, match="there is nothing to compare"):
-        significance(table)
+    check_refused("there is nothing to compare", significance, table)
 
 
 @pytest.mark.parametrize(
@@ -421,8 +412,7 @@ def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
     ],
 )
 def test_bad_requests(finish: Finish, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        significance(finish(), **given)
+    check_refused(message, significance, finish(), **given)
 
 
 # ---- marks in the table ----
@@ -503,8 +493,7 @@ def test_marks_stay_with_the_rows_where_the_values_are_gone(finish: Finish) -> N
         path.unlink()
     assert "‡" not in render(compare(table).table, "markdown"), "marks of other values are not believed"
     view_file(rows_file).write_text("{", encoding="utf-8")
-    with pytest.raises(UsageError, match="is damaged; remove it"):
-        compare(table)
+    check_refused("is damaged; remove it", compare, table)
 
 
 def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
@@ -556,8 +545,7 @@ def test_where_the_best_one_was_stopped_nothing_is_marked(finish: Finish) -> Non
     assert not any(signs(compare(table).table, 1).values()), "marks that were made before hold no longer either"
     view_file(table.with_suffix(".jsonl")).unlink()
     assert not any(signs(compare(table).table, 1).values())
-    with pytest.raises(UsageError, match="there is nothing to compare"):
-        significance(table, ["dislikerecall@5"], "Pop", resamples=50)
+    check_refused("there is nothing to compare", significance, table, ["dislikerecall@5"], "Pop", resamples=50)
 
 
 def test_other_columns_are_another_family(finish: Finish) -> None:
@@ -674,8 +662,7 @@ def test_an_outcome_is_read_where_the_values_per_user_are_not_there(finish: Fini
         assert again["notes"][-1].startswith("Read from tiny.significance.json")
     assert kept_outcomes(table) == {"SSF": first, "EASE": other}
     for question in ({"only": ["SSF", "Pop"]}, {"metrics": ["recall@5"]}, {"resamples": 9}, {"against": "Pop"}):
-        with pytest.raises(UsageError, match="values per user"):
-            significance(table, **question)
+        check_refused("values per user", significance, table, **question)
 
 
 def drop_users(table: Path, *labels: str) -> None:
@@ -707,8 +694,7 @@ def test_one_more_model_takes_its_values_and_those_of_the_reference_alone(finish
     assert kept_outcomes(table) == {}, "the table's text does not show the third model yet"
     compare(table)
     assert kept_outcomes(table)["SSF"]["comparisons"] == whole["comparisons"]
-    with pytest.raises(UsageError, match=r"values per user of 5 of 5 runs .*--per-user'"):
-        significance(table, ["recall@5"])
+    check_refused(r"values per user of 5 of 5 runs .*--per-user'", significance, table, ["recall@5"])
 
 
 def test_a_comparison_does_not_outlive_the_values_of_its_models(finish: Finish) -> None:
@@ -717,10 +703,8 @@ def test_a_comparison_does_not_outlive_the_values_of_its_models(finish: Finish) 
     significance(table, against="Pop")
     finish(lambda label, seed: drawn(label, seed + (label == "EASE")))
     drop_users(table, "EASE", "Pop")
-    with pytest.raises(UsageError, match=r"of 1 of 4 runs are not there \(EASE on toy-signed, seed 1\)"):
-        significance(table)
-    with pytest.raises(UsageError, match=r"of 3 of 4 runs are not there"):
-        significance(table, against="Pop")
+    check_refused(r"of 1 of 4 runs are not there \(EASE on toy-signed, seed 1\)", significance, table)
+    check_refused(r"of 3 of 4 runs are not there", significance, table, against="Pop")
     finish(lambda label, seed: drawn(label, seed + 1))
     significance(table)
     kept = json.loads(table.with_suffix(".significance.json").read_text(encoding="utf-8"))
@@ -734,8 +718,7 @@ def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
     compare(table)
     without_users(table)
     assert kept_outcomes(table) == {}
-    with pytest.raises(UsageError, match="values per user"):
-        significance(table)
+    check_refused("values per user", significance, table)
 
 
 def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -767,8 +750,7 @@ def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
 def test_a_damaged_outcome_is_named(finish: Finish) -> None:
     table = without_users(finish())
     table.with_suffix(".significance.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"tiny.significance.json is damaged; remove it"):
-        significance(table)
+    check_refused(r"tiny.significance.json is damaged; remove it", significance, table)
 
 
 def test_a_metric_without_a_value_takes_no_part_in_the_choice_of_the_model(finish: Finish) -> None:

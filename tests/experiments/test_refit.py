@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from prepared import prepared
+from refusals import check_refused
 
-from recbole_signed import UsageError
 from recbole_signed.runs import run
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -52,8 +52,7 @@ def test_the_refit_is_a_fit_to_all_that_is_before_the_test(name: str, signed: st
     ],
 )
 def test_what_can_not_be_refitted_is_refused(name: str, settings: dict[str, Any], message: str, signed: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        run(name, signed, overrides={**NEXT_LIKE, **settings}, save=False)
+    check_refused(message, run, name, signed, overrides={**NEXT_LIKE, **settings}, save=False)
 
 
 def test_dislikes_before_the_test_like_are_known_and_hidden(signed: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import check_refused
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.lab.analysis import user_segments as module
 from recbole_signed.lab.analysis.user_segments import centres, label_nodes
@@ -102,8 +102,7 @@ def test_a_graph_without_edges_has_no_segments() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     graph = SignedGraph.from_edges((nothing, nothing), (nothing, nothing), 3, 2)
     fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=2, cutoff=1))
-    with pytest.raises(UsageError, match="no edge"):
-        label_nodes(fitted, graph, 2, 2, seed=0)
+    check_refused("no edge", label_nodes, fitted, graph, 2, 2, seed=0)
 
 
 def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live.replay import summarise
 from recbole_signed.live.replay.experiment import run_stream
 from recbole_signed.live.replay.stream_spec import StreamSpec
@@ -117,8 +117,7 @@ def test_what_can_not_be_told_is_refused(
 ) -> None:
     settings = SETTINGS if of == "SSF" else {}
     wrong = spec({"told": {"model": of, "settings": settings, "features": features}})
-    with pytest.raises(UsageError, match=said):
-        run_stream(wrong, data, tmp_path / "work", progress=False)
+    check_refused(said, run_stream, wrong, data, tmp_path / "work", progress=False)
 
 
 def test_a_stream_without_features_keeps_its_name(spec: Callable[..., StreamSpec]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import optuna
 import pytest
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.lab.tuning import study as module
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.lab.tuning.study import REDUCTION, Halving, Study
@@ -338,5 +338,4 @@ def test_of_trials_that_were_written_as_they_began_those_that_ended_count(tmp_pa
 
 def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("not SQLite, but long enough to be looked at", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"the trials in .*study\.db can't be used \(file is not a database\)"):
-        study(tmp_path)
+    check_refused(r"the trials in .*study\.db can't be used \(file is not a database\)", study, tmp_path)

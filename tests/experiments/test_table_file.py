@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import check_refused
 from scripted import scripted_run
 
 from recbole_signed.convert import convert
@@ -147,8 +148,7 @@ def test_a_model_named_as_tables_print_it_is_that_of_its_class(write: Write) -> 
 
 def test_a_chain_that_leads_back_is_refused(write: Write) -> None:
     write("extends: other.yaml\n", "third")
-    with pytest.raises(UsageError, match="a table can't extend itself"):
-        TableSpec.read(write("extends: third.yaml\n"))
+    check_refused("a table can't extend itself", TableSpec.read, write("extends: third.yaml\n"))
 
 
 def test_columns_by_group_may_have_bounds_of_their_own(write: Write) -> None:
@@ -353,18 +353,14 @@ def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str,
 )
 def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, message: str) -> None:
     write(text, "third")
-    with pytest.raises(UsageError, match=f"third.yaml: .*{message}"):
-        TableSpec.read(write("extends: third.yaml\n"))
-    with pytest.raises(UsageError, match=message):
-        TableSpec.read(write(f"extends: base.yaml\n{text}\n"))
+    check_refused(f"third.yaml: .*{message}", TableSpec.read, write("extends: third.yaml\n"))
+    check_refused(message, TableSpec.read, write(f"extends: base.yaml\n{text}\n"))
 
 
 @pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, second.yaml]", "{base.yaml: 1}"])
 def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
-    with pytest.raises(UsageError, match="'extends' must name"):
-        TableSpec.read(write(f"extends: {value}\n"))
-    with pytest.raises(UsageError, match="leads back"):
-        TableSpec.read(write("extends: other.yaml\n"))
+    check_refused("'extends' must name", TableSpec.read, write(f"extends: {value}\n"))
+    check_refused("leads back", TableSpec.read, write("extends: other.yaml\n"))
 
 
 # ---- the tables that come with the package ----
@@ -412,8 +408,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable[[], list[str]]) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
-    with pytest.raises(UsageError, match="has no finished rows yet"):
-        compare(table, finished=True)
+    check_refused("has no finished rows yet", compare, table, finished=True)
     compare(table, only=["Pop"])
     started()
     table.write_text(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import check_refused
 from scripted import scripted_trials
 
 from recbole_signed.convert import convert
@@ -105,8 +106,7 @@ def trial(values):
         assert sorted(each.values.get("dislike_aversion", 0.0) for each in tuning.trials) == sorted(
             SIGN_AWARE_AVERSIONS
         )
-    with pytest.raises(UsageError, match=r"there is no .*Pop\.yaml"):
-        tuned(toy, script, "Pop", settings={**priced, "signed_gamma": 0})
+    check_refused(r"there is no .*Pop\.yaml", tuned, toy, script, "Pop", settings={**priced, "signed_gamma": 0})
 
 
 def test_a_default_that_is_the_best_is_written_in_full(toy: str) -> None:
@@ -317,8 +317,7 @@ def test_a_wrong_question_is_one_sentence_before_anything_runs(
 
 
 def test_a_worker_that_can_not_start_is_an_error(toy: str) -> None:
-    with pytest.raises(UsageError, match="ended before its first trial: no luck"):
-        tuned(toy, "sys.exit('no luck')")
+    check_refused("ended before its first trial: no luck", tuned, toy, "sys.exit('no luck')")
 
 
 def test_trials_that_all_fail_are_an_error(toy: str) -> None:
@@ -332,8 +331,7 @@ def test_one_tuning_of_a_model_on_a_data_set_at_a_time(toy: str) -> None:
     folder = Path("runs/tune/toy-signed/EASE")
     folder.mkdir(parents=True)
     lock = DirectoryLock(folder)
-    with pytest.raises(UsageError, match=f"is being written by process {os.getpid()}"):
-        tuned(toy)
+    check_refused(f"is being written by process {os.getpid()}", tuned, toy)
     lock.release()
     assert tuned(toy, trials=1).n_new == 1
 
@@ -371,8 +369,7 @@ def row(value):
     sums = {"data_sha256": "0" * 64} if len(open('tried').readlines()) == 2 else {}
     say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"ndcg@10": value}, **sums})
 """
-    with pytest.raises(UsageError, match="files of the data set have changed since the tuning was begun"):
-        tuned(toy, changed, trials=3)
+    check_refused("files of the data set have changed since the tuning was begun", tuned, toy, changed, trials=3)
     again = tuned(toy, trials=3)
     assert [each.state for each in again.trials] == ["complete"] * 3
     assert again.n_new == 2

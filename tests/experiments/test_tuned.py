@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import check_refused
 from scripted import scripted_run
 
 from recbole_signed.convert import convert
@@ -65,8 +66,7 @@ def test_a_tuned_file_is_read_back_and_is_plain_yaml(tuned: Callable[..., Path])
 def test_a_file_that_says_nothing_of_its_origin_is_no_tuned_one(comment: str, tmp_path: Path) -> None:
     path = tmp_path / "EASE.yaml"
     path.write_text(f"{comment}reg_weight: 1.0\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="does not say how many trials it comes from"):
-        read_tuned(path)
+    check_refused("does not say how many trials it comes from", read_tuned, path)
 
 
 def test_what_was_chosen_lies_under_the_tables_own_keys(tuned: Callable[..., Path]) -> None:
@@ -116,8 +116,7 @@ def test_a_model_that_was_not_tuned_is_an_error(tuned: Callable[..., Path]) -> N
 
 def test_a_choice_on_other_data_is_an_error(tuned: Callable[..., Path]) -> None:
     tuned("EASE", {"reg_weight": 1.0}, data_sha256="0" * 64)
-    with pytest.raises(UsageError, match="was chosen on other data than 'toy-signed' is now"):
-        requests({"EASE": {}})
+    check_refused("was chosen on other data than 'toy-signed' is now", requests, {"EASE": {}})
 
 
 def test_different_numbers_of_trials_are_said(tuned: Callable[..., Path]) -> None:
@@ -155,8 +154,7 @@ def test_the_small_print_states_the_budget(tuned: Callable[..., Path], monkeypat
 
 def test_what_was_chosen_on_other_data_is_taken_over_where_the_table_says_so(tuned: Callable[..., Path]) -> None:
     tuned("EASE", {"reg_weight": 1.0}, "frozen", dataset="published", data_sha256="another")
-    with pytest.raises(UsageError, match="chosen on other data"):
-        requests(["EASE"], common={"tuned": "frozen"})
+    check_refused("chosen on other data", requests, ["EASE"], common={"tuned": "frozen"})
     frozen = {"name": "frozen", "data": "published"}
     assert requests(["EASE"], common={"tuned": frozen})["EASE"].settings["reg_weight"] == 1.0
     pooled = {"datasets": {"toy-signed": {"pool": "toys"}}, "common": {"tuned": frozen}}
@@ -165,8 +163,7 @@ def test_what_was_chosen_on_other_data_is_taken_over_where_the_table_says_so(tun
     assert "pool" not in by_pool
     with pytest.raises(UsageError, match="was chosen on published, but the table says on elsewhere"):
         requests(["EASE"], common={"tuned": {**frozen, "data": "elsewhere"}})
-    with pytest.raises(UsageError, match=r"\{name: FOLDER, data: DATASET\}"):
-        requests(["EASE"], common={"tuned": {"name": "frozen"}})
+    check_refused(r"\{name: FOLDER, data: DATASET\}", requests, ["EASE"], common={"tuned": {"name": "frozen"}})
 
 
 def test_different_seconds_and_another_split_are_said() -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from refusals import check_refused
 from small_signed import Small, dense, normalised, scores
-
-from recbole_signed.errors import UsageError
 
 
 @pytest.mark.parametrize("rank", [3, 9])
@@ -41,8 +40,7 @@ def test_it_minimises_the_squared_error_with_a_zero_diagonal(small: Small, weigh
 
 
 def test_it_needs_a_ridge(small: Small) -> None:
-    with pytest.raises(UsageError, match="reg_weight is 0"):
-        small("SignedEASE", reg_weight=0)
+    check_refused("reg_weight is 0", small, "SignedEASE", reg_weight=0)
 
 
 def minimiser(P: np.ndarray, p: float, b: float, ridge: float) -> np.ndarray:
@@ -110,8 +108,7 @@ def test_deql_without_dropout_and_emphasis_is_ease(small: Small) -> None:
     ("settings", "message"), [({"reg_weight": 0}, "reg_weight is 0"), ({"emphasis": -1}, "emphasis is -1")]
 )
 def test_wrong_values_are_refused(small: Small, settings: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        small("DEQL", **settings)
+    check_refused(message, small, "DEQL", **settings)
 
 
 # ---- signediALS: a stationary point of its dense objective, and iALS where there is no dislike ----

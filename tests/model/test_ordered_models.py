@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepared import prepared
 from recbole.utils import get_model
+from refusals import check_refused
 from small_ordered import fitted_in_order, likes_of
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model.ordered_likes import moments
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
@@ -136,8 +136,7 @@ def test_moments_are_distinct_times(rows: list[tuple[int, int]]) -> None:
 def test_weights_that_do_not_fit_into_memory_are_refused(slist: Callable[..., Any], signed_rows: list) -> None:
     model, _ = slist(signed_rows)
     model.liked = torch.zeros(10_000_000, dtype=torch.int8)
-    with pytest.raises(UsageError, match="are needed for 2 item-item matrices of 10,000,000 items"):
-        model.fit()
+    check_refused("are needed for 2 item-item matrices of 10,000,000 items", model.fit)
 
 
 DAY = 86_400

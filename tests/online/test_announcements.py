@@ -11,6 +11,7 @@ import pytest
 from bare_state import ready
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 from small_recommender import content
 
 from recbole_signed.errors import UsageError
@@ -49,8 +50,7 @@ def test_a_row_that_is_not_what_was_written_is_damage(tmp_path: Path, change: st
         state.ingest(EventBatch.of([Event("1", "", "a", "item", NOW, features={"year": 7})]))
     with contextlib.closing(sqlite3.connect(tmp_path / LOG, isolation_level=None)) as log:
         assert log.execute(f"UPDATE features SET {change}").rowcount == 1
-    with pytest.raises(UsageError, match="features of an item or a user are not what was written"):
-        OnlineState.open(tmp_path)
+    check_refused("features of an item or a user are not what was written", OnlineState.open, tmp_path)
 
 
 def of_earlier_versions(folder: Path, *lines: str) -> None:
@@ -175,8 +175,7 @@ def test_a_forgetting_that_the_log_refuses_erases_no_features(tmp_path: Path, ca
     batch = EventBatch.of([Event("e1" if cause == "duplicate" else "", "ann", "", "forget_user", NOW + 9)])
     if cause == "disk":
         state.log.connection.execute("PRAGMA query_only=ON")  # as on a full disk
-        with pytest.raises(UsageError, match="nothing of it was acknowledged"):
-            state.ingest(batch)
+        check_refused("nothing of it was acknowledged", state.ingest, batch)
     else:
         assert state.ingest(batch).n_new == 0
     assert state.announced() == before

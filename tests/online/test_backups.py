@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from bare_state import ready
+from refusals import check_refused
 from small_recommender import NOW, begin, content, event
 from typer.testing import CliRunner
 from warm_python import WarmPython
@@ -228,8 +229,7 @@ def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: 
     assert left.rows == 1
     assert f"the backup {disk / deep / 'one'} can't be reached" in left.reasons[0]
     assert b"leaves-for-ever" not in content(here)  # the others do not wait
-    with pytest.raises(UsageError, match="can't be reached"):
-        recommender.back_up(disk / deep / "one")
+    check_refused("can't be reached", recommender.back_up, disk / deep / "one")
     assert not list(disk.iterdir())
     recommender.close()
     disk.rmdir()
@@ -426,8 +426,7 @@ def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
     log.execute("UPDATE events SET item = 5")
     log.commit()
     log.close()
-    with pytest.raises(UsageError, match="is damaged"):
-        restore(tmp_path / "backup", tmp_path / "again")
+    check_refused("is damaged", restore, tmp_path / "backup", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
@@ -450,8 +449,7 @@ def test_a_backup_with_a_damaged_version_or_base_is_not_restored(tmp_path: Path,
     recommender.close()
     (folder,) = (each for each in (tmp_path / "backup").iterdir() if each.is_dir() and each.name.startswith(part))
     spoil(folder)
-    with pytest.raises(UsageError, match="damaged"):
-        restore(tmp_path / "backup", tmp_path / "again")
+    check_refused("damaged", restore, tmp_path / "backup", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
@@ -464,8 +462,7 @@ def test_a_damaged_version_does_not_take_the_place_of_a_backup(tmp_path: Path, m
     recommender.close()
     spoil(tmp_path / "state" / "versions" / newest)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with pytest.raises(UsageError, match="could not be backed up"):
-        back_up(tmp_path / "state", tmp_path / "backup")
+    check_refused("could not be backed up", back_up, tmp_path / "state", tmp_path / "backup")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["backup", "state"]
     assert restore(tmp_path / "backup", tmp_path / "again") == first
 

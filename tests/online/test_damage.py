@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_state import ready
+from refusals import check_refused
 from small_recommender import begin, event
 from typer.testing import CliRunner
 
@@ -116,8 +117,7 @@ def test_a_value_of_another_type_is_damage(tmp_path: Path, change: str) -> None:
     connection = sqlite3.connect(tmp_path / "state" / "log.sqlite", isolation_level=None)
     assert connection.execute(change).rowcount == 1
     connection.close()
-    with pytest.raises(UsageError, match="is damaged"):
-        seen_by(tmp_path / "state")
+    check_refused("is damaged", seen_by, tmp_path / "state")
 
 
 def begin_all(folder: Path) -> None:
@@ -325,8 +325,7 @@ def test_a_full_disk_in_a_snapshot_is_one_sentence(
 
     with monkeypatch.context() as patch:
         patch.setattr("recbole_signed.live.store.versions._write_tensors", full)
-        with pytest.raises(UsageError, match="Saving version v000002 failed: No space left on device"):
-            recommender.snapshot()
+        check_refused("Saving version v000002 failed: No space left on device", recommender.snapshot)
     assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
     assert recommender.snapshot() == "v000002"
 

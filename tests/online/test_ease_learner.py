@@ -11,8 +11,8 @@ import pytest
 import torch
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
@@ -119,7 +119,5 @@ def test_a_forgotten_user_leaves_nothing() -> None:
 
 def test_parameters_are_those_of_the_yaml() -> None:
     assert make_learner("SignedEASE", {"dislike_weight": 0.2, "reg_weight": 3}).reg_weight == 3.0
-    with pytest.raises(UsageError, match="reg_weigth"):
-        make_learner("SignedEASE", {"reg_weigth": 3})
-    with pytest.raises(UsageError, match="reg_weight is 0; it must be a number above 0"):
-        make_learner("SignedEASE", {"reg_weight": 0})
+    check_refused("reg_weigth", make_learner, "SignedEASE", {"reg_weigth": 3})
+    check_refused("reg_weight is 0; it must be a number above 0", make_learner, "SignedEASE", {"reg_weight": 0})

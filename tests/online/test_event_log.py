@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
@@ -157,8 +158,7 @@ def test_a_full_disk_loses_nothing_and_acknowledges_nothing(log: EventLog) -> No
     log.connection.execute(f"PRAGMA max_page_count={pages + 2}")
     sizes = len(log.users), len(log.items), log.last_seq
     large = batch(*((f"f{i}", f"new-user-{i}" * 50, f"j{i}", "like", i) for i in range(2000)))
-    with pytest.raises(UsageError, match=r"full.*nothing of it was acknowledged"):
-        log.append(large, "s", "9")
+    check_refused(r"full.*nothing of it was acknowledged", log.append, large, "s", "9")
     assert sizes == (len(log.users), len(log.items), log.last_seq)
     assert log.position("s") is None
     log.connection.execute("PRAGMA max_page_count=1000000")
@@ -204,8 +204,7 @@ def test_a_file_size_limit_is_a_full_disk(log: EventLog) -> None:
     large = batch(*((f"f{i}", f"user-{i}" * 50, "j", "like", i) for i in range(2000)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(UsageError, match="nothing of it was acknowledged"):
-            log.append(large)
+        check_refused("nothing of it was acknowledged", log.append, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(log.append(large)[0]) == 2000
@@ -259,14 +258,12 @@ def test_every_flipped_byte_of_the_rows_is_found(tmp_path: Path, log: EventLog) 
 
 def test_no_database_at_all(tmp_path: Path) -> None:
     (tmp_path / "log.sqlite").write_bytes(b"something else" * 1000)
-    with pytest.raises(UsageError, match="is damaged"):
-        EventLog(tmp_path / "log.sqlite")
+    check_refused("is damaged", EventLog, tmp_path / "log.sqlite")
 
 
 def test_a_newer_format_is_refused(log: EventLog) -> None:
     write_meta(log.connection, {"format": 99})
-    with pytest.raises(UsageError, match="has format 99"):
-        reopen(log)
+    check_refused("has format 99", reopen, log)
 
 
 def test_missing_rows_are_found(log: EventLog) -> None:
@@ -275,8 +272,7 @@ def test_missing_rows_are_found(log: EventLog) -> None:
     with pytest.raises(UsageError, match="20 rows belong to the commit of seq 20, 19 are there"):
         list(log.commits(0))
     log.connection.execute("DELETE FROM users WHERE id = 2")
-    with pytest.raises(UsageError, match="ids of users are missing"):
-        reopen(log)
+    check_refused("ids of users are missing", reopen, log)
 
 
 def test_a_commit_is_read_whole_across_blocks(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,8 +296,7 @@ def test_a_log_of_an_older_format_is_refused(tmp_path: Path) -> None:
     write_meta(connection, {"format": 1})
     connection.execute("DROP TABLE sums")
     connection.close()
-    with pytest.raises(UsageError, match="has format 1, and this version of recbole-signed reads format 2"):
-        EventLog(tmp_path / "log.sqlite")
+    check_refused("has format 1, and this version of recbole-signed reads format 2", EventLog, tmp_path / "log.sqlite")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from bare_state import ready, take_from
 from kafka_brokers import Brokers
+from refusals import check_refused
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.live.sources import KafkaSource, open_source
@@ -199,8 +200,7 @@ def test_lost_messages_are_told_of(brokers: Brokers, topic: str, skip: bool, cap
             assert re.search(f"{gone}; going on with the oldest", caplog.text)
             return
         for _ in range(2):  # also when it is tried again
-            with pytest.raises(UsageError, match=f"{gone}; .* write lost=skip"):
-                users(source, 1)
+            check_refused(f"{gone}; .* write lost=skip", users, source, 1)
 
 
 def test_brokers_that_went_away_are_an_error_until_they_are_back(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +214,7 @@ def test_brokers_that_went_away_are_an_error_until_they_are_back(topic: str, mon
         while source._down is None and time.monotonic() < deadline:
             source.poll(10)
         for _ in range(2):
-            with pytest.raises(UsageError, match=f"topic '{topic}' can't be read"):
-                source.poll(10)
+            check_refused(f"topic '{topic}' can't be read", source.poll, 10)
         monkeypatch.setattr(source, "_partitions", lambda: [0])  # as if they answered again
         assert len(source.poll(10).batch) == 0
 
@@ -259,8 +258,7 @@ def test_addresses(brokers: Brokers, topic: str, tmp_path: Path) -> None:
     assert source.name == f"kafka:{topic}"
     source.close()
     for wrong in (f"{topic}/more", "", f"{topic}?grope=g", f"{topic}?lost=maybe"):
-        with pytest.raises(UsageError, match="names no topic or something unknown"):
-            open_source(f"kafka://{brokers.address}/{wrong}")
+        check_refused("names no topic or something unknown", open_source, f"kafka://{brokers.address}/{wrong}")
     with pytest.raises(UsageError, match="names no topic or something unknown") as caught:
         open_source(f"kafka://me:secret@{brokers.address}/{topic}")
     assert "secret" not in str(caught.value)
@@ -279,14 +277,12 @@ def test_settings_that_are_none(brokers: Brokers, topic: str, tmp_path: Path, te
     settings = tmp_path / "settings"
     if text is not None:
         settings.write_text(text)
-    with pytest.raises(UsageError, match=said):
-        KafkaSource(brokers.address, topic, settings=settings)
+    check_refused(said, KafkaSource, brokers.address, topic, settings=settings)
 
 
 def test_what_can_not_be_read_is_one_sentence(brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_signed.live.sources.kafka_source._PATIENCE", 1.0)
-    with pytest.raises(UsageError, match=f"topic '{topic}' can't be read .*; see that the brokers run"):
-        KafkaSource("127.0.0.1:1", topic)
+    check_refused(f"topic '{topic}' can't be read .*; see that the brokers run", KafkaSource, "127.0.0.1:1", topic)
     brokers.send(topic, row(0))
     with closing(KafkaSource(brokers.address, topic)) as source, pytest.raises(UsageError, match="no offsets"):
         source.seek("byte 7")

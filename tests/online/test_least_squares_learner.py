@@ -11,8 +11,8 @@ import pytest
 import torch
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import growing_items as fold_in
@@ -136,8 +136,7 @@ def test_a_forgotten_user_leaves_nothing_but_what_the_last_refresh_learned() -> 
 def test_parameters_are_those_of_the_yaml() -> None:
     made = make_learner("SignediALS", {"embedding_size": 5, "dislike_target": -1, "reg_exponent": 0.5})
     assert (made.size, made.problem.dislike_target, made.problem.regularisation_exponent) == (5, -1.0, 0.5)
-    with pytest.raises(UsageError, match="no parameter 'rank'"):
-        make_learner("SignediALS", {"rank": 3})
+    check_refused("no parameter 'rank'", make_learner, "SignediALS", {"rank": 3})
 
 
 def test_users_and_items_that_nobody_knows() -> None:
@@ -151,6 +150,5 @@ def test_users_and_items_that_nobody_knows() -> None:
     ("key", "value"), [("embedding_size", -3), ("n_iterations", 2.5), ("reg_weight", -1), ("like_weight", float("nan"))]
 )
 def test_parameters_are_in_the_ranges_of_the_model(key: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{key} is {value}; it must be a"):
-        make_learner("SignediALS", {key: value})
+    check_refused(f"{key} is {value}; it must be a", make_learner, "SignediALS", {key: value})
     assert make_learner("SignediALS", {"embedding_size": np.int64(8)}).size == 8

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_state import JsonLines, ready, take_from
+from refusals import check_refused
 from small_recommender import content, event
 
 from recbole_signed import files
@@ -153,8 +154,7 @@ def test_a_version_of_something_else_is_refused(tmp_path: Path) -> None:
             state.ingest(stream(30))
             state.snapshot(TENSORS, {}, model="SSF")
     with OnlineState.open(tmp_path / "one") as state:
-        with pytest.raises(UsageError, match="of the model 'SSF', and 'LightGCN' was expected"):
-            state.recover("LightGCN")
+        check_refused("of the model 'SSF', and 'LightGCN' was expected", state.recover, "LightGCN")
         assert state.recover("SSF") is not None
     shutil.rmtree(tmp_path / "one" / "versions")
     shutil.copytree(tmp_path / "other" / "versions", tmp_path / "one" / "versions")
@@ -234,8 +234,7 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
         bulk = state.edges.full_hash()
         state.ingest(stream(10))
         expected = state.hash()
-        with pytest.raises(UsageError, match="holds events already"):
-            state.bulk_load(users, items, user, item, kind, time)
+        check_refused("holds events already", state.bulk_load, users, items, user, item, kind, time)
     with ready(tmp_path / "bulk") as state:
         assert state.hash() == expected
         assert state.users.tokens([1, 20]) == ["u1", "u20"]
@@ -301,8 +300,7 @@ def test_there_is_one_writer(tmp_path: Path) -> None:
         other.start()
         assert "is being written by process" in queue.get(timeout=60)
         other.join()
-        with pytest.raises(UsageError, match="one state directory has one writer"):
-            OnlineState.open(tmp_path)
+        check_refused("one state directory has one writer", OnlineState.open, tmp_path)
         assert state.ingest(stream(3)).n_new == 3
     ready(tmp_path).close()
 
@@ -310,16 +308,13 @@ def test_there_is_one_writer(tmp_path: Path) -> None:
 def test_a_failed_opening_lets_go_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "log.sqlite").write_bytes(b"nonsense" * 1000)
     for _ in range(2):
-        with pytest.raises(UsageError, match="is damaged"):
-            OnlineState.open(tmp_path)
+        check_refused("is damaged", OnlineState.open, tmp_path)
 
 
 def test_what_is_not_ready_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no online state"):
-        OnlineState.open(tmp_path / "none", create=False)
+    check_refused("holds no online state", OnlineState.open, tmp_path / "none", create=False)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UsageError, match=r"Opening the state directory .* failed"):
-        OnlineState.open(tmp_path / "file")
+    check_refused(r"Opening the state directory .* failed", OnlineState.open, tmp_path / "file")
     with OnlineState.open(tmp_path / "state") as state:
         for call in (
             lambda: state.ingest(stream(1)),
@@ -388,8 +383,7 @@ def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch:
         expected = state.hash()
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)
-            with pytest.raises(UsageError, match="Writing the base of the event log failed: No space"):
-                state.compact()
+            check_refused("Writing the base of the event log failed: No space", state.compact)
         assert not list(tmp_path.glob("base-*"))
         state.recover(from_log=True)
         assert len(list(state.replay())) == 1
@@ -482,8 +476,7 @@ def test_times_of_the_size_of_seconds_are_taken_where_their_unit_is_known(tmp_pa
     one = np.array([1])
     columns = ["u"], ["i"], one, one, np.array([DISLIKE], dtype=np.int8), np.array([seconds])
     with OnlineState.open(tmp_path) as state:
-        with pytest.raises(UsageError, match="looks like seconds"):
-            state.bulk_load(*columns)
+        check_refused("looks like seconds", state.bulk_load, *columns)
         state.bulk_load(*columns, unit_known=True)
         edges = state.edges.export()
         assert (edges.kind.tolist(), edges.timestamp.tolist()) == ([DISLIKE], [seconds])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import check_refused
 from small_recommender import begin, event
 
 from recbole_signed.errors import UsageError
@@ -268,14 +269,12 @@ def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -
     replica = OnlineReplica(place)
     writer.close()
     place.rename(aside)
-    with pytest.raises(UsageError, match="moved or replaced while it was followed; put the directory back, or start"):
-        replica.follow()
+    check_refused("moved or replaced while it was followed; put the directory back, or start", replica.follow)
     restore(backup, place)
     restored = OnlineRecommender.open(place)
     restored.update([event(2, "somebody else", "i2", "like")])
     restored.snapshot()
-    with pytest.raises(UsageError, match="replaced while it was followed"):
-        replica.follow()
+    check_refused("replaced while it was followed", replica.follow)
     assert replica.users.id_of("came after the backup")
     restored.close()
     shutil.rmtree(place)
@@ -336,5 +335,4 @@ def test_a_follower_says_since_when_it_knows_all() -> None:
 
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no online state"):
-        OnlineReplica(tmp_path)
+    check_refused("holds no online state", OnlineReplica, tmp_path)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_state import ready
+from refusals import check_refused
 from small_recommender import N_ITEMS, NOW, Clock, begin, event
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.store.owner import LOG
@@ -104,8 +104,7 @@ def test_a_changed_time_of_joining_is_damage(tmp_path: Path) -> None:
     for user, joined in [("u2", 1), *(("new", time ^ (1 << bit)) for bit in range(63)), ("new", 0), ("new", 1e300)]:
         was = joined_by(state, user)
         put_joined(state, user, joined)
-        with pytest.raises(UsageError, match=r"when user \d+ joined is not what was written"):
-            OnlineRecommender.open(state)
+        check_refused(r"when user \d+ joined is not what was written", OnlineRecommender.open, state)
         put_joined(state, user, was)
     OnlineRecommender.open(state).close()
 
@@ -212,8 +211,7 @@ def test_a_withdrawn_item_is_never_shown_and_returns(tmp_path: Path) -> None:
     assert not {first[0], "not there yet"} & set(ids(recommender, "u1", include_only=[*first, "not there yet"]))
     recommender.put_back([first[0], "not there yet"])
     assert {first[0], "not there yet"} <= set(ids(recommender, "u1"))
-    with pytest.raises(UsageError, match="item_id is empty"):
-        recommender.withdraw([""])
+    check_refused("item_id is empty", recommender.withdraw, [""])
     recommender.close()
 
 
@@ -259,8 +257,7 @@ def test_a_single_item_is_one_item(recommender: OnlineRecommender) -> None:
     assert ids(recommender, "u1", exclude=first[0]) == first[1:]
     assert ids(recommender, "u1", include_only=first[2]) == [first[2]]
     assert [item for item, _ in recommender.recommend("u1", np.int64(2), exclude=np.array(first[:1]))] == first[1:3]
-    with pytest.raises(UsageError, match="the ids of items are in a dict"):
-        recommender.recommend("u1", exclude={first[0]: 1})
+    check_refused("the ids of items are in a dict", recommender.recommend, "u1", exclude={first[0]: 1})
     recommender.withdraw(first[0])
     assert recommender.state.withdrawn == {first[0]}
     recommender.put_back(first[0])

@@ -8,8 +8,8 @@ import edge_streams as streams
 import pytest
 import torch
 from edge_streams import Stream
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live.events import VIEW
 from recbole_signed.live.learners import make_learner
 
@@ -59,5 +59,4 @@ def test_refreshes_train_what_was_never_trained(model: str) -> None:
 
 @pytest.mark.parametrize("value", [None, "x", float("nan"), 4.5, float("inf"), [4]])
 def test_a_parameter_that_is_no_whole_number(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"rank is .*; it must be a whole number"):
-        make_learner("SSF", {"rank": value})
+    check_refused(r"rank is .*; it must be a whole number", make_learner, "SSF", {"rank": value})

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.plugin import configuration
 from recbole_signed.plugin.configuration import set_threads
 
@@ -47,8 +47,7 @@ def test_the_environment_is_respected(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "two", True])
 def test_wrong_numbers_are_refused(wrong: object, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must be a whole number of 1 or more"):
-        set_threads(wrong, tmp_path)
+    check_refused("must be a whole number of 1 or more", set_threads, wrong, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import check_refused
 from signed_report.build import build_report, compile_report, values
 from signed_report.cli import report
 from signed_report.prose import check_folder, stray_numbers
@@ -97,15 +98,13 @@ def test_what_a_budget_stopped_is_a_rival_only_where_it_is_ahead(found: dict[str
 def test_a_result_that_is_not_there_is_named(found: dict[str, Any], figures: list[Path]) -> None:
     del found["tables"][found["main"]]["sections"]["sigformer-kuairand"]["lines"]["SSF"]["values"]["ndcg@20"]
     expected = f"there is no result 'tables / {MAIN} / sections / sigformer-kuairand / lines / SSF / values / ndcg@20"
-    with pytest.raises(UsageError, match=expected):
-        compile_report(SOURCES, found, figures)
+    check_refused(expected, compile_report, SOURCES, found, figures)
 
 
 def test_a_claim_that_no_longer_holds_stops_the_build(found: dict[str, Any], figures: list[Path]) -> None:
     for point in found["tradeoffs"]["sigformer-kuairand"]["points"]:
         point["dislikerecall@20"] = 0.9
-    with pytest.raises(UsageError, match="no longer bear out"):
-        compile_report(SOURCES, found, figures)
+    check_refused("no longer bear out", compile_report, SOURCES, found, figures)
 
 
 def test_sections_appear_with_their_results(found: dict[str, Any], figures: list[Path]) -> None:
@@ -158,8 +157,7 @@ def test_prices_and_audits_are_those_of_the_rows(found: dict[str, Any], figures:
 def test_a_number_in_the_text_stops_the_build(clone: Path, tmp_path: Path) -> None:
     section = clone / "docs" / "report" / "sections" / "limits.typ"
     section.write_text(section.read_text(encoding="utf-8") + "\nIt gains 12.3 per cent.\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"sections/limits\.typ, line \d+: 12\.3"):
-        build_report(clone, tmp_path / "out")
+    check_refused(r"sections/limits\.typ, line \d+: 12\.3", build_report, clone, tmp_path / "out")
     assert not (tmp_path / "out" / "report.pdf").exists()
 
 
@@ -178,16 +176,13 @@ def test_a_missing_extra_is_named(found: dict[str, Any], figures: list[Path], mo
 
 
 def test_a_folder_that_is_no_clone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="give --root"):
-        build_report(tmp_path, tmp_path / "out")
-    with pytest.raises(UsageError, match="give --root"):
-        read_results(tmp_path)
+    check_refused("give --root", build_report, tmp_path, tmp_path / "out")
+    check_refused("give --root", read_results, tmp_path)
 
 
 def test_a_damaged_result_file_is_named(clone: Path) -> None:
     (clone / "docs" / "report" / "results" / "published.json").write_text("[1", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"published\.json"):
-        read_results(clone)
+    check_refused(r"published\.json", read_results, clone)
 
 
 def test_stream_results_of_another_yaml_are_marked(clone: Path, figures: list[Path]) -> None:
@@ -206,8 +201,7 @@ def test_stream_results_of_several_experiments_are_refused(clone: Path) -> None:
     path = clone / "results" / "online" / "ml-100k.jsonl"
     first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text(first.replace(json.loads(first)["spec"], "another") + "".join(rest), encoding="utf-8")
-    with pytest.raises(UsageError, match=r"^\S+ml-100k\.jsonl holds rows of 2 experiments"):
-        read_results(clone)
+    check_refused(r"^\S+ml-100k\.jsonl holds rows of 2 experiments", read_results, clone)
 
 
 def test_streams_have_their_costs_and_gates(results: Results) -> None:
@@ -222,8 +216,7 @@ def test_streams_have_their_costs_and_gates(results: Results) -> None:
 
 def test_lines_that_are_no_stream_are_refused(clone: Path) -> None:
     (clone / "results" / "online" / "ml-100k.jsonl").write_text('{"model": "SSF"}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"ml-100k\.jsonl holds lines that are not rows of a stream: 'spec'"):
-        read_results(clone)
+    check_refused(r"ml-100k\.jsonl holds lines that are not rows of a stream: 'spec'", read_results, clone)
 
 
 # ---- numbers that somebody typed into the report's text are found; those of functions and mathematics are not ----

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from refusals import check_refused
 from scipy.stats import binom, binomtest, ttest_ind
 
 from recbole_signed.cli.service import report_text
@@ -407,7 +408,5 @@ def test_a_dislike_speaks_against_a_ranking() -> None:
 
 @pytest.mark.parametrize("wrong", [(0.0, 0.1, 10.0), (0.1, 0.0, 10.0), (0.1, 0.1, 0.0)])
 def test_power_needs_sensible_values(wrong: tuple[float, float, float]) -> None:
-    with pytest.raises(UsageError, match="power needs"):
-        users_needed(*wrong)
-    with pytest.raises(UsageError, match=r"makes a rate of -0\.1 of 0\.1"):
-        users_needed(0.1, -2.0, 10.0)
+    check_refused("power needs", users_needed, *wrong)
+    check_refused(r"makes a rate of -0\.1 of 0\.1", users_needed, 0.1, -2.0, 10.0)

@@ -6,9 +6,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-import pytest
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live.serve.catalogue import Catalogue
 
 
@@ -26,8 +25,7 @@ def test_a_catalogue_that_also_holds_withdrawals_is_refused(tmp_path: Path) -> N
     """One from before they were kept in the state was opened, and its withdrawn items were shown."""
     with contextlib.closing(sqlite3.connect(tmp_path / "tags")) as old, old:
         old.execute("CREATE TABLE item (id TEXT PRIMARY KEY, withdrawn INTEGER NOT NULL, tags TEXT NOT NULL)")
-    with pytest.raises(UsageError, match=r"tags is of another version of this package, .*; move it away, "):
-        Catalogue(tmp_path / "tags")
+    check_refused(r"tags is of another version of this package, .*; move it away, ", Catalogue, tmp_path / "tags")
 
 
 def test_names_are_kept_beside_tags(tmp_path: Path) -> None:

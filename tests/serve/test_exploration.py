@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import answers
 from recbole_signed.live.serve.ab_report import policy_rates
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, parse_experiment
@@ -54,8 +54,7 @@ def make(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_wrong_policies_are_refused(raw: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse_experiment("x", raw)
+    check_refused(message, parse_experiment, "x", raw)
 
 
 @given(st.lists(st.tuples(st.floats(-50, 50), st.integers(0, 1000)), min_size=1, max_size=40), st.floats(0, 10))

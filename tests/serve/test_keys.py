@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import keys as module
@@ -38,14 +39,10 @@ def test_roles(tmp_path: Path) -> None:
 )
 def test_wrong_key_files(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "keys").write_text(f"# keys\n\n{line}\n")
-    with pytest.raises(UsageError, match=message):
-        ApiKeys(tmp_path / "keys")
-    with pytest.raises(UsageError, match=r"can't read the API keys .*api-key admin --keys .*none' makes it"):
-        ApiKeys(tmp_path / "none")
-    with pytest.raises(UsageError, match=r"can't read the API keys .*Is a directory; name a file"):
-        ApiKeys(tmp_path)
-    with pytest.raises(UsageError, match="no role"):
-        make_key(tmp_path / "keys", "boss")
+    check_refused(message, ApiKeys, tmp_path / "keys")
+    check_refused(r"can't read the API keys .*api-key admin --keys .*none' makes it", ApiKeys, tmp_path / "none")
+    check_refused(r"can't read the API keys .*Is a directory; name a file", ApiKeys, tmp_path)
+    check_refused("no role", make_key, tmp_path / "keys", "boss")
 
 
 def test_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +118,7 @@ def test_a_key_is_added_to_a_file_of_keys_alone(tmp_path: Path) -> None:
     for name, content in (("table.yaml", b"models: [Pop]\n"), ("noise.bin", bytes(range(256)))):
         path = tmp_path / name
         path.write_bytes(content)
-        with pytest.raises(UsageError, match=r"no role 'models:'|can't read the API keys"):
-            make_key(path, "read")
+        check_refused(r"no role 'models:'|can't read the API keys", make_key, path, "read")
         assert path.read_bytes() == content
 
 
@@ -148,5 +144,4 @@ def test_keys_that_are_made_at_a_time_are_all_there(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"writing the API keys .* failed: No such file"):
-        make_key(tmp_path / "missing" / "keys", "read")
+    check_refused(r"writing the API keys .* failed: No such file", make_key, tmp_path / "missing" / "keys", "read")

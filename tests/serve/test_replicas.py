@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
+from refusals import check_refused
 from service_calls import until
 from small_recommender import NOW, begin
 from starlette.types import Message, Receive, Scope, Send
 
-from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.live import Event
 from recbole_signed.live.replica import OnlineReplica
@@ -242,8 +242,7 @@ def test_equal_trends_stand_in_one_order_in_writer_and_replica(tmp_path: Path) -
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "redis://a", "http://", "http://a:99999", "http://a b"])
 def test_what_is_no_address_of_a_writer_is_refused(address: str) -> None:
-    with pytest.raises(UsageError, match="is not an address"):
-        Forwarder(address)
+    check_refused("is not an address", Forwarder, address)
 
 
 @pytest.mark.parametrize(

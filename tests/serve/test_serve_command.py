@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import outcome
+from refusals import check_refused
 from service_calls import until
 from small_recommender import begin
 
@@ -476,8 +477,7 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
     if can_begin(state):
         init_state(*given, state, {"auto": False, "rank": 4})
     OnlineRecommender.open(state).close()
-    with pytest.raises(UsageError, match="is not empty; serve it without --init"):
-        init_state(*given, state)
+    check_refused("is not empty; serve it without --init", init_state, *given, state)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     assert not can_begin(tmp_path / "other")
@@ -532,10 +532,8 @@ def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(start, name, lambda *_: None)
     with listening_socket("127.0.0.1", 0, shared=True) as taken:  # as a service with --workers has it
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match="can't listen on"):
-            run_service(tmp_path / "state", port=port, workers=2)
-        with pytest.raises(UsageError, match="can't listen on"):
-            start.run_replica(tmp_path / "state", port=port)
+        check_refused("can't listen on", run_service, tmp_path / "state", port=port, workers=2)
+        check_refused("can't listen on", start.run_replica, tmp_path / "state", port=port)
 
 
 def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,8 +548,7 @@ def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pyt
         rows = f"item_id:token\ttitle:token_seq\tyear:float\n{item}\tHeat, The\t1995\nx\t\t1996\n"
         (folder / "toy-signed.item").write_text(rows)
         (folder / "dataset.json").unlink()  # which does not know of the file
-        with pytest.raises(UsageError, match=r"no column 'titel' of features; did you mean 'title'\?"):
-            init_state(*given, "titel")
+        check_refused(r"no column 'titel' of features; did you mean 'title'\?", init_state, *given, "titel")
     init_state(*given, "title")
     catalogue = Catalogue(tmp_path / "state" / "catalogue.sqlite")
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from refusals import check_refused
 from service_calls import until
 
 from recbole_signed.errors import UsageError
@@ -306,13 +307,10 @@ def test_a_report_holds_nothing_up(log: TrafficLog) -> None:
 
 
 def test_what_can_not_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not logged an impression yet"):
-        TrafficLog(tmp_path / "none.sqlite", read_only=True)
+    check_refused("not logged an impression yet", TrafficLog, tmp_path / "none.sqlite", read_only=True)
     (tmp_path / "text.sqlite").write_text("no database " * 100)
-    with pytest.raises(UsageError, match="can't open the log of impressions"):
-        TrafficLog(tmp_path / "text.sqlite")
-    with pytest.raises(UsageError, match=r"unable to open.*needs 'impressions: false'"):
-        TrafficLog(tmp_path / "no folder" / "traffic.sqlite")
+    check_refused("can't open the log of impressions", TrafficLog, tmp_path / "text.sqlite")
+    check_refused(r"unable to open.*needs 'impressions: false'", TrafficLog, tmp_path / "no folder" / "traffic.sqlite")
 
 
 def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
@@ -329,8 +327,7 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
     begun = sqlite3.connect(tmp_path / "begun.sqlite")  # and ended before the key was there
     begun.executescript(traffic._SCHEMA)
     begun.close()
-    with pytest.raises(UsageError, match="holds no impression yet"):
-        TrafficLog(tmp_path / "begun.sqlite", read_only=True)
+    check_refused("holds no impression yet", TrafficLog, tmp_path / "begun.sqlite", read_only=True)
     assert TrafficLog(tmp_path / "begun.sqlite").logged("test").height == 0
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from prepared import new_trainer, prepared
 from recbole.trainer import Trainer
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.trainer.checkpoints import grown_parameters
@@ -193,8 +194,7 @@ def test_a_last_validation_is_the_best_where_it_is_defined_and_smaller_if_smalle
 
 @pytest.mark.parametrize("value", [-1, 2.5, True, "many"])
 def test_steps_are_whole_numbers(value: Any, start: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match=r"max_steps is .*; it must be a whole number of optimiser steps"):
-        start("SGCN", max_steps=value)
+    check_refused(r"max_steps is .*; it must be a whole number of optimiser steps", start, "SGCN", max_steps=value)
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "BPR", "DMF", "SGCN"])
@@ -272,14 +272,11 @@ def test_what_can_not_go_on_exactly_is_refused(start: Callable[..., Any]) -> Non
     state = torch.load(path, weights_only=False)
     torch.save({**state, "rng": {**state["rng"], "loader": None}}, path)
     second = start("LightGCN", epochs=2, resume=path)
-    with pytest.raises(UsageError, match="no state of the generator that orders the training rows"):
-        fit(second)
+    check_refused("no state of the generator that orders the training rows", fit, second)
     del state["rng"]
     torch.save(state, path)
-    with pytest.raises(UsageError, match="no states of the random generators"):
-        start("LightGCN", epochs=2, resume=path)
-    with pytest.raises(UsageError, match="EASE has a trainer of its own"):
-        start("EASE", resume=path)
+    check_refused("no states of the random generators", start, "LightGCN", epochs=2, resume=path)
+    check_refused("EASE has a trainer of its own", start, "EASE", resume=path)
 
 
 @pytest.mark.parametrize("name", ["SGCN", "SIGformer", "SimGCL"])
@@ -303,8 +300,7 @@ def test_what_is_no_checkpoint_is_refused(start: Callable[..., Any], tmp_path: P
 
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps({"epoch": 1}))
-    with pytest.raises(UsageError, match="can't be read as a checkpoint"):
-        start("SGCN", resume=str(path))
+    check_refused("can't be read as a checkpoint", start, "SGCN", resume=str(path))
 
 
 def test_random_states_survive(start: Callable[..., Any], tmp_path: Path) -> None:
@@ -368,5 +364,4 @@ def test_appended_ids_have_their_own_fresh_rows() -> None:
 def test_a_checkpoint_of_another_model_is_refused(start: Callable[..., Any]) -> None:
     trainer, _ = start("SGCN")
     trainer._save_checkpoint(0, verbose=False)
-    with pytest.raises(UsageError, match="is a checkpoint of SGCN, and SiReN is to go on"):
-        start("SiReN", resume=trainer.saved_model_file)
+    check_refused("is a checkpoint of SGCN, and SiReN is to go on", start, "SiReN", resume=trainer.saved_model_file)

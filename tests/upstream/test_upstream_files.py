@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from refusals import check_refused
 from stock_recbole import REPOSITORY
 
 from recbole_signed.cli.app import main
@@ -196,8 +197,7 @@ def test_a_folder_gets_whole_files_and_lines_apart(tmp_path: Path, capsys: pytes
     note = (tmp_path / "out" / name).read_text(encoding="utf-8")
     assert [path for path in written["files"] if path != name and f"`{path}`" not in note] == []
     assert "def test_turbocf(self):" in (tmp_path / "out/insert/tests/model/test_model_auto.py").read_text()
-    with pytest.raises(UsageError, match="exists; overwrite=True replaces it"):
-        upstream("TurboCF", tmp_path / "out")
+    check_refused("exists; overwrite=True replaces it", upstream, "TurboCF", tmp_path / "out")
 
 
 def test_the_lines_of_several_models_stand_in_one_folder(tmp_path: Path) -> None:
@@ -220,8 +220,7 @@ def test_the_lines_of_several_models_stand_in_one_folder(tmp_path: Path) -> None
     [("LightGCN", "is RecBole's own model already"), ("GFCG", "there is no model named 'GFCG'; did you mean 'GFCF'?")],
 )
 def test_other_models_are_refused(model: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=re.escape(words)):
-        upstream(model, tmp_path)
+    check_refused(re.escape(words), upstream, model, tmp_path)
 
 
 def test_a_model_may_be_named_as_tables_print_it(tmp_path: Path) -> None:
@@ -253,8 +252,7 @@ def test_a_recbole_that_has_the_model_does_not_stop_this_package(
     monkeypatch.setattr(registry, "recbole_folder", lambda: tmp_path)
     registry.register_own_models()
     assert registry.models()["SSF"].module == "recbole_signed.ssf.ssf"
-    with pytest.raises(UsageError, match="RecBole has a model of the name 'Mine'"):
-        registry.register_model("Mine", "somewhere.mine")
+    check_refused("RecBole has a model of the name 'Mine'", registry.register_model, "Mine", "somewhere.mine")
 
 
 @pytest.mark.parametrize("missing", ["black", "vermin"])
