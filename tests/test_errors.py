@@ -36,9 +36,7 @@ def test_a_message_names_an_argument_as_its_reader_writes_it() -> None:
     assert argument("trials") == "trials"
 
 
-def test_the_same_message_names_an_argument_in_python_and_an_option_on_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_messages_name_arguments_in_python_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(recbole_signed.UsageError, match=re.escape("needs an input; give input=PATH.")):
         recbole_signed.convert("csv", None, tmp_path)
     with pytest.raises(SystemExit, match="2"):

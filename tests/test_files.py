@@ -79,17 +79,13 @@ def inode(path: Path) -> int:
     return path.stat().st_ino
 
 
-def test_a_file_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_counts(
-    tmp_path: Path, on_disk: list[str | int]
-) -> None:
+def test_a_file_is_on_disk_before_its_name_and_the_name_first_too(tmp_path: Path, on_disk: list[str | int]) -> None:
     path = tmp_path / "a"
     replace_file(path, b"one")
     assert on_disk == [inode(path), "a:written", inode(tmp_path), "a:replaced"]
 
 
-def test_a_folder_is_on_the_disk_before_it_takes_a_name_and_the_name_before_it_counts(
-    tmp_path: Path, on_disk: list[str | int]
-) -> None:
+def test_a_folder_is_on_disk_before_its_name_and_the_name_first_too(tmp_path: Path, on_disk: list[str | int]) -> None:
     folder = tmp_path / "v1"
     write_folder(folder, {"edges": {"a": np.zeros(3)}, "model": {}}, {}, "set")
     tensors = [each for name in ("edges", "model") for each in (inode(folder / f"{name}.safetensors"), "set:tensors")]

@@ -46,9 +46,7 @@ def test_columns_of_any_kind_become_features(data: Any) -> None:
     assert (data.folder / f"{data.name}.user").read_text("utf-8").splitlines()[-1].count("\t") == 4
 
 
-def test_a_user_without_an_edge_in_training_gets_what_its_features_say(
-    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_without_edges_ranks_by_features(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     keys = {"features": {"user": ["taste"]}, "auto": False, "rank": 8, "cutoff": 4}
     place = {"data_path": str(data.folder.parent)}

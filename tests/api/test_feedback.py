@@ -40,9 +40,7 @@ def read(path: Path) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("name", ["feedback.csv", "feedback.parquet"])
-def test_the_file_holds_the_edges_in_force(
-    state: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_holds_edges_in_force(state: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "_ROWS", 100)  # several pieces
     told = write_feedback(state, tmp_path / name, progress=False)
     rows = read(tmp_path / name)
@@ -82,9 +80,7 @@ def test_the_file_becomes_a_data_set(state: Path, tmp_path: Path) -> None:
     assert rs.fit("SSF", data).recommend("u1", k=3).height == 3
 
 
-def test_the_command_while_the_state_is_written(
-    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_while_a_state_is_written(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "feedback.csv"
     live = OnlineRecommender.open(state)
     live.update([Event("z", "u9", "i9", "dislike", NOW + 9)])

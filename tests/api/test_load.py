@@ -73,9 +73,7 @@ def test_a_checkpoint_of_run_recbole_recommends(name: str, trained: Any, signed_
         ("ItemKNN", "recbole.model.general_recommender.itemknn.ComputeSimilarity"),
     ],
 )
-def test_a_model_that_fits_when_it_is_made_is_not_fitted_again(
-    name: str, fits: str, trained: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fit_at_making_is_not_repeated(name: str, fits: str, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     file = trained(name)
     before = rs.load(file).recommend(["3", "7"], k=10)
     monkeypatch.setattr(fits, None)
@@ -98,9 +96,7 @@ def test_data_sets_may_have_moved_and_must_be_there(trained: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "SSF"])
-def test_data_whose_ids_moved_are_refused(
-    name: str, trained: Any, write_inter: Callable[..., Path], signed_rows: list
-) -> None:
+def test_moved_ids_are_refused(name: str, trained: Any, write_inter: Callable[..., Path], signed_rows: list) -> None:
     from recbole.quick_start import load_data_and_model
 
     file = trained(name)
@@ -203,9 +199,7 @@ def test_a_device_that_is_not_there_is_one_sentence(device: Any, ssf: Any) -> No
 
 @pytest.mark.parametrize("longest", [5, 50])
 @pytest.mark.parametrize("name", ["SASRec", "GRU4Rec"])
-def test_a_sequential_model_continues_the_whole_sequence(
-    name: str, longest: int, trained: Any, signed_rows: list
-) -> None:
+def test_a_sequential_model_continues_whole_sequences(name: str, longest: int, trained: Any, signed_rows: list) -> None:
     """Without a sign, all rows are the sequence; the reference is put together from the rows, in order of time."""
     file = trained(
         name,
@@ -268,9 +262,7 @@ def test_a_saved_model_with_another_head(tmp_path: Path, head: str) -> None:
     check_refused(r"model\.rs", rs.load, tmp_path / "model.rs")
 
 
-def test_a_saved_model_does_not_repeat_what_its_fit_said_of_the_data(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_saved_model_does_not_repeat_what_its_fit_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frame = pl.DataFrame(
         {"user": ["a", "a", "b", "c"] * 3, "item": ["x", "y", "x", "y"] * 3, "sign": [1, -1, 1, 1] * 3}
     )

@@ -88,9 +88,7 @@ def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: st
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "SGCN"])
-def test_live_users_of_the_data_set_who_only_looked_get_what_nobody_gets(
-    name: str, frame: pl.DataFrame, tmp_path: Path
-) -> None:
+def test_live_users_who_only_looked_get_what_nobody_gets(name: str, frame: pl.DataFrame, tmp_path: Path) -> None:
     """They were ranked for by the embedding that the model drew for them before it was trained."""
     who = pl.DataFrame({"who": ["looked"] * 2, "what": [100, 107], "rating": [3.0] * 2, "when": [1_600_000_000] * 2})
     rule: dict[str, Any] = {"like": "rating >= 4", "dislike": "rating <= 2"}
@@ -208,9 +206,7 @@ def test_scores_hide_what_the_user_touched(name: str, prepare_model: Callable[..
 
 
 @pytest.mark.parametrize("name", [*sorted(SEQUENTIAL), "GRU4Rec"])
-def test_scores_of_a_sequential_model_hide_what_its_evaluation_hides(
-    name: str, prepare_model: Callable[..., Any]
-) -> None:
+def test_sequential_scores_hide_what_its_evaluation_hides(name: str, prepare_model: Callable[..., Any]) -> None:
     from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
     for mask_seen in (True, False):

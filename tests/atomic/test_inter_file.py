@@ -100,9 +100,7 @@ LINES = st.one_of(
 @example(lines=[("a", "x", "1", "5"), ("b", "y")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5", "6"), ("b", "y", "1", "5")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5"), ("b", "y", "1", "5", "6")], end="\n", last=True)
-def test_reads_what_pandas_reads_and_refuses_what_it_refuses(
-    lines: list[tuple[str, ...]], end: str, last: bool, tmp_path: Path
-) -> None:
+def test_reads_and_refuses_as_pandas_does(lines: list[tuple[str, ...]], end: str, last: bool, tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     text = end.join([HEADER, *("\t".join(line) for line in lines)]) + end * last
     path.write_bytes(text.encode())

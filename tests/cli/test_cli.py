@@ -279,9 +279,7 @@ def test_names_of_an_option_may_have_commas_in_quotes() -> None:
         (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_2(
-    toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
+def test_bad_input_is_a_sentence(toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     Path("tab.yaml").write_text("sign_rule:\n\tlike: 'rating >= 4'\n")
     status, out, err = outcome(capsys, *words, "--json")
     assert status == 2
@@ -293,18 +291,14 @@ def test_bad_input_is_one_sentence_and_status_2(
     assert (status, out) == (2, "")
 
 
-def test_a_file_of_another_name_is_not_suggested_for_its_ending(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_is_not_suggested_for_its_ending_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("bin.yaml", "headline.yaml"):
         (tmp_path / name).touch()
     assert "did you mean" not in outcome(capsys, "compare", "nope.yaml")[2]
     assert "did you mean 'headline.yaml'?" in outcome(capsys, "compare", "hedline.yaml")[2]
 
 
-def test_a_yaml_file_without_a_key_changes_nothing(
-    toy: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_yaml_file_without_keys_changes_nothing(toy: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
     status, out, err = outcome(capsys, "run", "-m", "Pop", "-d", toy, "-c", "empty.yaml", "--no-save", "-q", "topk=[5]")
     assert (status, "Recall@5" in out) == (0, True), err
@@ -384,9 +378,7 @@ def test_output_is_utf8_whatever_the_locale() -> None:
         ["--like=rating >= 4", "dislike=rating <= 2", "--time=none"],
     ],
 )
-def test_options_of_a_source_in_any_spelling(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
-) -> None:
+def test_source_options_in_any_spelling(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "rated.csv").write_text("user_id,item_id,rating\n1,2,5\n1,3,1\n")
     status, out, _ = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words, "--json")
     assert status == 0

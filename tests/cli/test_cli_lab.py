@@ -68,9 +68,7 @@ def test_a_table_is_tuned_by_one_command(tmp_path: Path, capfd: pytest.CaptureFi
         (("--table", "t.yaml", "--start", "epochs=3"), "--start cannot be combined with --table"),
     ],
 )
-def test_what_does_not_go_together_is_one_sentence(
-    words: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_clashes_are_one_sentence(words: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]) -> None:
     status, _, err = outcome(capfd, "tune", *words)
     assert status == 2
     assert said in err

@@ -114,9 +114,7 @@ def test_verify(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "v00000", "v000009\n"])
-def test_verify_finds_a_damaged_name_of_the_current_version(
-    capsys: pytest.CaptureFixture[str], folder: Path, content: str
-) -> None:
+def test_verify_finds_a_damaged_current_version(capsys: pytest.CaptureFixture[str], folder: Path, content: str) -> None:
     (folder / "versions" / "CURRENT").write_text(content)
     status, out, _ = outcome(capsys, "state", "verify", folder)
     assert (status, "CURRENT: it names no version that is there" in out) == (1, True)

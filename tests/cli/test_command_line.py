@@ -138,9 +138,7 @@ def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_bounded")
-def test_a_hundred_commands_end_in_a_result_or_a_sentence(
-    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_hundred_commands_end_as_they_should(world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     seen = _check(100, world, tmp_path / "here", capfd)
     assert seen.get(0, 0) > 0
     assert seen[2] > 20

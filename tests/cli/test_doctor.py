@@ -68,9 +68,7 @@ def test_this_installation_is_well(tmp_path: Path) -> None:
         ({"xgboost": None}, (3, 11), "info", "XGBoost"),
     ],
 )
-def test_bad_combinations_are_known(
-    changes: dict[str, str | None], python: tuple[int, int], level: str, words: str
-) -> None:
+def test_bad_combinations(changes: dict[str, str | None], python: tuple[int, int], level: str, words: str) -> None:
     assert doctor.check(GOOD, (3, 11)) == []
     findings = doctor.check({**GOOD, **changes}, python)
     matching = [each for each in findings if words in each.what]

@@ -79,9 +79,7 @@ def test_a_checkpoint_of_another_size_is_refused(said: Callable[..., str]) -> No
 
 
 @pytest.mark.parametrize(("model", "module"), [("NCL", "faiss"), ("XGBoost", "xgboost")])
-def test_a_model_without_its_library_names_it(
-    model: str, module: str, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_libraries(model: str, module: str, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     assert f"'{module}'" in said("run", "-m", model, "-d", "toy-signed", *BRIEF)
 
@@ -105,9 +103,7 @@ def test_a_model_that_is_not_there_is_refused(said: Callable[..., str], monkeypa
     assert "module_that_does_not_exist" in said("run", "-m", "NowhereModel", "-d", "toy-signed")
 
 
-def test_a_model_without_a_loss_is_refused(
-    said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_loss_is_refused(said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from recbole_signed import register_model
     from recbole_signed.plugin import registry
 

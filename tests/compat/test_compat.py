@@ -239,9 +239,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_fault_is_there_without_the_repair_and_gone_with_it(
-    fault: str, outcomes: dict[str, dict[str, str]]
-) -> None:
+def test_the_fault_is_there_without_the_repair_alone(fault: str, outcomes: dict[str, dict[str, str]]) -> None:
     assert outcomes["fixed"][fault] == "ok"
     if outcomes["bare"][fault] == "ok":
         pytest.skip("this stack does not have the fault")

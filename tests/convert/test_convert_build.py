@@ -291,9 +291,7 @@ def test_what_comes_to_be_meanwhile_is_not_replaced(tmp_path: Path, overwrite: b
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "first"]
 
 
-def test_a_data_set_that_appears_at_the_last_moment_is_not_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_set_that_appears_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = os.rename
 
     def late(old: Path, new: Path) -> None:
@@ -361,9 +359,7 @@ def test_spooling_to_disk_sorts_and_counts_as_in_memory(
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MEMORY_ROWS", 16), ("MEMORY_BYTES", 500)])
-def test_the_way_of_spooling_does_not_show_in_the_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
-) -> None:
+def test_spooling_shows_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
     times = [(n * 7919) % 97 for n in range(200)]
     users, items = ([n % each for n in range(200)] for each in (17, 29))
     frame = pl.DataFrame({"user_id": users, "item_id": items, "sign": 1, "timestamp": times})
@@ -395,9 +391,7 @@ def test_the_way_of_spooling_does_not_show_in_the_files(
         ("made-up", None, {"like": "x"}, r"has no option 'like'.*; it has none; every source has on_error"),
     ],
 )
-def test_unknown_sources_and_options(
-    tmp_path: Path, name: str, where: str | None, options: dict[str, Any], message: str
-) -> None:
+def test_unknown_options(tmp_path: Path, name: str, where: str | None, options: dict[str, Any], message: str) -> None:
     source_of([Part(None, [FRAME])])
     check_refused(message, convert, name, where and tmp_path / where, tmp_path / "out", **options)
 
@@ -457,9 +451,7 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
         check_refused(message, made, "bad", **bad)
 
 
-def test_a_terminal_shows_how_many_rows_were_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Slow:
         def __iter__(self) -> Iterator[Any]:
             for each in (FRAME, FRAME):

@@ -214,9 +214,7 @@ def test_a_damaged_header_is_not_skipped(log: Raw, header: bytes) -> None:
         ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 row \(1 bad row was left out"),
     ],
 )
-def test_what_is_wrong_with_the_whole_file_still_stops(
-    log: Raw, text: str, options: dict[str, str], message: str
-) -> None:
+def test_a_fault_of_the_whole_file_still_stops(log: Raw, text: str, options: dict[str, str], message: str) -> None:
     log(text).refuses(message, on_error="skip", **options)
 
 

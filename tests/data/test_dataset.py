@@ -140,9 +140,7 @@ def test_masks(mask_valid: bool, mask_dislikes: bool, mask_neutrals: bool, signe
 
 @pytest.mark.parametrize("rule", ["rule", "time"])
 @pytest.mark.parametrize("mask_valid", [True, False])
-def test_validation_dislikes_are_hidden_at_test_where_the_moments_of_the_likes_alone_count(
-    rule: str, mask_valid: bool, signed: str
-) -> None:
+def test_validation_dislikes_are_hidden_at_test_where_likes_set_times(rule: str, mask_valid: bool, signed: str) -> None:
     args = {"order": "TO", "split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user"}
     keys = {"dislike_split": rule, "mask_valid_at_test": mask_valid, "eval_args": args}
     _, _, (train, valid, test) = prepared(signed, **keys)
@@ -397,9 +395,7 @@ def test_a_time_window_applies_to_every_sign(signed: str, signed_rows: list) -> 
 
 
 @pytest.mark.parametrize(("interval", "items"), [("[2,inf)", "0123"), (None, "012389")])
-def test_a_k_core_takes_the_dislikes_of_items_that_it_drops(
-    interval: str | None, items: str, write_inter: Write
-) -> None:
+def test_a_k_core_takes_dislikes_of_dropped_items(interval: str | None, items: str, write_inter: Write) -> None:
     """Else an item without a like would keep an id, and be a candidate of which dislikes alone are known."""
     liked = [(user, item, 1, 10 * user + item) for user in range(4) for item in range(4)]
     write_inter("core", COLUMNS, [*liked, (0, 9, 1, 90), (1, 9, -1, 91), (2, 9, 0, 92), (3, 8, -1, 93), (3, 3, -1, 1)])
@@ -578,9 +574,7 @@ def test_a_broken_yaml_beside_the_data_is_one_sentence(write_inter: Write, signe
         ("mask_dislike: False\n", {}, "signed.yaml: unknown configuration key 'mask_dislike' .* 'mask_dislikes'"),
     ],
 )
-def test_values_beside_the_data_are_checked(
-    text: str, given: dict, told: str, write_inter: Write, signed_rows: list
-) -> None:
+def test_values_beside_are_checked(text: str, given: dict, told: str, write_inter: Write, signed_rows: list) -> None:
     (write_inter("signed", COLUMNS, signed_rows) / "signed.yaml").write_text(text)
     check_refused(told, Config, "BPR", "signed", config_dict={"state": "ERROR", **given})
 
@@ -739,9 +733,7 @@ def test_random_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows
     assert torch.equal(found, torch.rand(model.n_items, 1).double().T.repeat(2, 1))
 
 
-def test_ease_is_recboles_own_whether_or_not_it_inverts_in_place(
-    signed: str, write_inter: Write, signed_rows: list
-) -> None:
+def test_ease_is_recboles_own_inverting_in_place_or_not(signed: str, write_inter: Write, signed_rows: list) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
     scores = {}
     for name in (signed, "likes"):

@@ -66,9 +66,7 @@ SPLITS = [{"LS": "valid_and_test"}, {"LS": "test_only"}, {"RS": [0.6, 0.2, 0.2]}
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=event_rows(), split=st.sampled_from(SPLITS), group=st.sampled_from(["user", "none"]))
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_rows_parts_and_masks_are_those_of_a_file_of_likes(
-    mask_seen: bool, rows: list[Row], split: dict, group: str
-) -> None:
+def test_rows_parts_and_masks_are_those_of_likes(mask_seen: bool, rows: list[Row], split: dict, group: str) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         written(folder, "signed", COLUMNS, rows)
@@ -169,9 +167,7 @@ def test_the_first_likes_are_hidden_and_in_the_graph(signed: str, signed_rows: l
     assert parts[0].signed_graph().likes.nnz == len(parts[0].liked_pairs()[0])
 
 
-def test_the_first_likes_are_training_edges_of_groups_cold_items_and_like_rates(
-    write_inter: Write, signed_rows: list
-) -> None:
+def test_first_likes_are_training_edges_of_groups_and_rates(write_inter: Write, signed_rows: list) -> None:
     """So that these are what they are for general models: each user's likes are split alike, first to last."""
     write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] >= 0 or row[0] % 2])
     split = {"order": "TO", "group_by": "user", "split": {"LS": "valid_and_test"}, "mode": "full"}
@@ -220,7 +216,7 @@ def test_first_likes_of_users_who_are_held_out_are_in_no_training_part(write_int
     assert np.bincount(test.liked_pairs()[0])[list(held)].tolist() == [4, 4], "the first ones, too"
 
 
-def test_where_the_test_part_alone_begins_at_a_moment_earlier_first_likes_are_training_edges(
+def test_where_only_the_test_part_begins_at_a_moment_first_likes_are_training_edges(
     write_inter: Write,
 ) -> None:
     """Also those of users who come after another one's validation likes."""

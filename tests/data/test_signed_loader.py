@@ -139,18 +139,14 @@ def test_a_wrong_batch_size_is_refused(loader: Callable[..., Any], size: Any) ->
         loader(train_batch_size=size)
 
 
-def test_recboles_key_for_sampling_is_not_passed_over_in_silence(
-    loader: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_recboles_sampling_key_is_not_ignored(loader: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     loader()
     assert "train_neg_sample_args" not in caplog.text
     loader(train_neg_sample_args={"sample_num": 5})
     assert "train_neg_sample_args has no effect on EdgeModel: n_negatives and negative_exponent" in caplog.text
 
 
-def test_a_user_with_an_edge_to_every_item_is_named_as_the_data_names_it(
-    loader: Callable[..., Any], write_inter: Callable[..., Path]
-) -> None:
+def test_a_user_with_every_item_is_named_by_id(loader: Callable[..., Any], write_inter: Callable[..., Path]) -> None:
     columns = ["user_id:token", "item_id:token", "sign:float"]
     write_inter("edges", columns, [*ROWS, *(("u7", f"i{item}", 1 - 2 * (item % 2)) for item in range(11))], "train")
     with pytest.raises(UsageError, match="the user 'u7' has an edge to every item that could be drawn"):

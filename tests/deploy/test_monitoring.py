@@ -24,9 +24,7 @@ def rules(deploy: Path) -> list[dict[str, Any]]:
     return [rule for group in document["groups"] for rule in group["rules"]]
 
 
-def test_a_service_has_every_metric_that_is_asked_for(
-    service: str, deploy: Path, ask: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_service_has_every_metric_asked_for(service: str, deploy: Path, ask: Callable[..., tuple[int, str]]) -> None:
     asked = {name for rule in rules(deploy) for name in METRIC.findall(rule["expr"])}
     dashboard = (deploy.parent / "docs" / "_static" / "grafana.json").read_text(encoding="utf-8")
     asked |= set(METRIC.findall(dashboard))
@@ -49,9 +47,7 @@ def test_a_service_has_every_metric_that_is_asked_for(
     assert missing == set()
 
 
-def test_labels_of_alerts_are_those_of_the_metrics(
-    service: str, deploy: Path, ask: Callable[..., tuple[int, str]]
-) -> None:
+def test_alert_labels_are_those_of_metrics(service: str, deploy: Path, ask: Callable[..., tuple[int, str]]) -> None:
     ask(f"{service}/v1/users/1/recommendations?k=1")
     routes = {
         sample.labels["route"]

@@ -114,9 +114,7 @@ def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize("size", [1, 5, N_USERS])
-def test_recboles_resources_are_those_of_users_with_likes_alone(
-    stock: ModuleType, signed: ModuleType, size: int
-) -> None:
+def test_recboles_resources_are_those_of_users_with_likes(stock: ModuleType, signed: ModuleType, size: int) -> None:
     data = Data()
     everybody = [data.batch(rows) for rows in split(list(range(N_USERS)), size)]
     likers = [data.plain(rows) for rows in split(data.with_likes, size)]
@@ -183,9 +181,7 @@ def test_verdicts_and_counts_by_hand(signed: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("with_gauc", [False, True])
-def test_a_masked_like_is_no_hit_where_the_list_is_longer_than_what_is_open(
-    signed: ModuleType, with_gauc: bool
-) -> None:
+def test_a_masked_like_is_no_hit_in_lists_longer_than_what_is_open(signed: ModuleType, with_gauc: bool) -> None:
     data = Data()
     data.scores[:, 4:] = -math.inf
     data.scores[:, 1:4] = 1.0
@@ -231,9 +227,7 @@ def test_only_what_a_metric_needs_is_collected(signed: ModuleType) -> None:
     assert set(tensors(run(signed, [batch], ["Recall"]))) == {"rec.topk"}
 
 
-def test_lists_are_joined_once_and_not_at_every_batch(
-    stock: ModuleType, signed: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_are_joined_only_once(stock: ModuleType, signed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     data, metrics = Data(), ["Recall", "ShannonEntropy"]
     chosen = split(data.with_likes, 5)
     wanted = tensors(run(stock, [data.plain(rows) for rows in chosen], metrics))
@@ -249,9 +243,7 @@ def test_lists_are_joined_once_and_not_at_every_batch(
     assert torch.equal(found["rec.topk"][:, -1], wanted["rec.topk"][:, -1].int())
 
 
-def test_recboles_item_lists_are_used_where_it_collects_them(
-    signed: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recboles_item_lists_are_used_where_collected(signed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = [Data().batch(rows) for rows in split(list(range(N_USERS)), 9)]
     alone = run(signed, batches, ["DislikeRecall"])[VERDICTS]
     calls: list[int] = []
@@ -269,9 +261,7 @@ def test_recboles_item_lists_are_used_where_it_collects_them(
     assert torch.equal(collector.get_data_struct()[VERDICTS], alone)
 
 
-def test_equal_scores_of_a_large_catalogue_stand_in_one_order(
-    signed: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_scores_of_large_catalogues_have_one_order(signed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole makes its own lists for GAUC; by chunks other ones of the equal scores would come first."""
     monkeypatch.setattr(our_collector, "LONG", 0)
     scores = torch.randint(0, 5, (20, 3000), generator=torch.Generator().manual_seed(0)).float()

@@ -122,9 +122,7 @@ def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("model", "reads"), [("SSF", 0), ("EASE", 0), ("BPR", 1)])
-def test_what_was_fitted_in_one_pass_is_not_read_again(
-    toy: str, model: str, reads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_pass_fits_are_not_read_again(toy: str, model: str, reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     read: list[str] = []
@@ -150,9 +148,7 @@ def test_it_agrees_with_run_recbole(toy: str) -> None:
     assert ours.valid == dict(theirs["best_valid_result"])
 
 
-def test_the_same_run_has_the_same_hash_in_any_folder(
-    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_has_the_same_hash_in_any_folder(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [run("EASE", toy, overrides={"state": "ERROR"}, save=False)]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -122,9 +122,7 @@ def test_layers_are_joined_one_level_deep() -> None:
         ({"eval_args_of_mine": 1}, {"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}),
     ],
 )
-def test_a_mapping_of_a_later_layer_is_above_the_dotted_keys_of_an_earlier_one(
-    later: dict[str, Any], left: dict[str, Any]
-) -> None:
+def test_a_mapping_is_above_the_dotted_keys_of_an_earlier_layer(later: dict[str, Any], left: dict[str, Any]) -> None:
     found = merged({"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}, later)
     assert {key: each for key, each in found.items() if "." in key} == left
     assert {key: each for key, each in found.items() if "." not in key} == {

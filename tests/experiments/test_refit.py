@@ -86,9 +86,7 @@ def test_a_refit_takes_what_the_first_fit_chose(signed: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["EASE", "SSF", "SLIST"])
-def test_histories_are_read_and_nothing_is_fitted_again(
-    name: str, write_inter: Callable[..., Path], signed_rows: list
-) -> None:
+def test_histories_are_read_not_fitted_again(name: str, write_inter: Callable[..., Path], signed_rows: list) -> None:
     import torch
     from recbole.data.interaction import Interaction
     from recbole.utils import get_model

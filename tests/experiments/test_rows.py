@@ -259,9 +259,7 @@ def test_seeds_are_averaged_and_a_random_split_needs_those_in_common(tmp_path: P
 
 
 @pytest.mark.parametrize(("split", "expected"), [("predefined", (0.5, 0.5)), (RANDOM_SPLIT, (0.25, 0.5))])
-def test_on_random_splits_a_value_without_a_partner_does_not_count(
-    tmp_path: Path, split: object, expected: tuple[float, float]
-) -> None:
+def test_values_without_a_partner_do_not_count(tmp_path: Path, split: object, expected: tuple[float, float]) -> None:
     """As in DislikeShare: a list without a rated item says nothing, and which lists have one depends on the model."""
     rows_file = tmp_path / "t.jsonl"
     of_both = {"A": (0.25, 0.75), "B": (0.5, NAN)}

@@ -73,9 +73,7 @@ def test_new_items_are_found_by_their_features(data: Path, spec: Callable[..., S
     assert found["Pop"] == pytest.approx(without["Pop"], abs=5e-3)  # ties of items without a like
 
 
-def test_no_value_is_looked_at_that_no_item_had_at_the_cut(
-    data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
-) -> None:
+def test_values_unknown_at_the_cut_are_not_read(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:
     with (data / "news.item").open("a") as items:
         items.writelines(f"later{number}\tnew group\n" for number in range(30))
     models = spec({"told": model({"item": ["group"]})}).models

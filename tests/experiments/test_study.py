@@ -248,9 +248,7 @@ def test_a_failed_trial_counts_and_says_why(tmp_path: Path) -> None:
     assert [(one.state, one.value, one.about) for one in each.tried()] == [("fail", None, {"reason": "no luck"})]
 
 
-def test_the_last_points_of_a_small_space_are_tried_where_chance_misses_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_points_that_chance_misses_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DRAWS", 1)
     each = study(tmp_path, "a: {uniform: [0.0, 0.5], step: 0.1}\nb: [x, y]", a=0.3, b="y")
     while (asked := each.ask()) is not None:

@@ -243,9 +243,7 @@ def test_files_that_hold_no_rows_or_failed_ones_give_none(tmp_path: Path) -> Non
     assert RowStore(tmp_path / "own.jsonl").find(key) == RowStore(tmp_path / "x.jsonl").find(key)
 
 
-def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to_others(
-    write: Write, started: Any
-) -> None:
+def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own(write: Write, started: Any) -> None:
     text = "extends: base.yaml\nmodels: [EASE]\ndatasets: [again]\n"
     cost = write(f"{text}serving: true\ncosts: [serve, size]\nrelative_to: [best]\n", "cost")
     plain = write(text)
@@ -429,9 +427,7 @@ def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable
     assert to_markdown(stored.table) == table.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_a_table_shows_its_rows_without_its_data(
-    write: Write, started: Callable[[], list[str]], tmp_path: Path
-) -> None:
+def test_a_table_shows_rows_without_its_data(write: Write, started: Callable[[], list[str]], tmp_path: Path) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     printed = to_markdown(compare(table).table)
     shutil.rmtree(tmp_path / "atomic_files" / "toy-signed")
@@ -440,9 +436,7 @@ def test_a_table_shows_its_rows_without_its_data(
     assert (to_markdown(found.table), found.n_new, started()) == (printed, 0, [])
 
 
-def test_rows_of_older_defaults_are_shown_until_there_are_new_ones(
-    write: Write, started: Callable[[], list[str]]
-) -> None:
+def test_rows_of_older_defaults_are_shown_until_replaced(write: Write, started: Callable[[], list[str]]) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     compare(table)
     shown = table.with_suffix(".view.json").read_text(encoding="utf-8")

@@ -298,9 +298,7 @@ def test_a_table_may_choose_by_another_length(toy: str, capsys: pytest.CaptureFi
     assert [each["signauc"] for each in kept["points"]] == [each["signauc"] for each in alone["points"]]
 
 
-def test_a_folder_of_data_that_a_file_names_is_that_of_what_is_kept(
-    toy: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_a_file_names_is_that_of_what_is_kept(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("s.yaml").write_text("data_path: elsewhere\nstate: ERROR\n")
     Path("t.yaml").write_text(f"title: T\ndatasets: [{toy}]\ncommon: {{data_path: elsewhere}}\nmodels: {{Pop: }}\n")
     convert("toy", None, "elsewhere", seed=3)
@@ -434,9 +432,7 @@ def test_many_curves_have_the_colours_of_their_families(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(("tail", "told"), [(0.3, ["below: Pop (at most 0.100)"]), (0.05, [])])
-def test_a_figure_names_the_models_below_its_axis_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: float, told: list[str]
-) -> None:
+def test_models_below_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: float, told: list[str]) -> None:
     """The tail of a good model's curve may lower the axis to those that are far below, which are then to be seen."""
     curves = [curve("EASE", (0.4, 0.4, 0.3), (0.3, tail, 0.1)), curve("Pop", (0.1, 0.1, 0.2), (0.1, 0.08, 0.1))]
     for each in curves:
@@ -538,9 +534,7 @@ def test_dislikes_over_splits_have_their_range() -> None:
     assert standings(found) == {"": first}
 
 
-def test_a_death_while_a_curve_is_written_again_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_death_while_a_curve_is_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next call takes the curve from the file that the command writes its result to."""
 
     def half(path: Path, content: str | bytes, **_: Any) -> None:

@@ -307,9 +307,7 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
         ("BPR", {"start": {"learning_rate": 0.01}, "settings": {"learning_rate": 0.1}}, "with learning_rate=0.01"),
     ],
 )
-def test_a_wrong_question_is_one_sentence_before_anything_runs(
-    model: str, plan: dict[str, Any], said: str, toy: str
-) -> None:
+def test_a_wrong_question_is_one_sentence_at_the_start(model: str, plan: dict[str, Any], said: str, toy: str) -> None:
     with pytest.raises(UsageError) as error:
         tuned(toy, model=model, **plan)
     assert said in str(error.value)
@@ -461,9 +459,7 @@ def test_the_search_begins_where_the_table_says_and_its_other_keys_are_fixed(tab
     assert done(table, budget=2.0)["yaml/model/toy-signed/BPR.yaml"].facts.fixed["training_budget"] == 2.0
 
 
-def test_of_two_rows_with_one_file_the_one_that_is_not_tuned_is_named(
-    table: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_of_two_rows_with_one_file_the_untuned_one_is_named(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = yaml.safe_load(table.read_text(encoding="utf-8"))
     content["models"]["wide"] = {"model": "BPR", "embedding_size": 16}
     content["models"]["own"] = {"model": "BPR", "embedding_size": 32, "tuned": "own"}

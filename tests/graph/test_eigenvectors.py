@@ -38,9 +38,7 @@ SIDES = st.integers(1, 12)
 
 @settings(max_examples=60)
 @given(SIDES, SIDES, st.integers(1, 14), st.floats(0.0, 0.6), st.integers(0, 2**31), st.booleans())
-def test_they_are_those_of_the_dense_matrix(
-    n_rows: int, n_columns: int, k: int, density: float, seed: int, scaled: bool
-) -> None:
+def test_they_are_the_dense_ones(n_rows: int, n_columns: int, k: int, density: float, seed: int, scaled: bool) -> None:
     rng = np.random.default_rng(seed)
     edges = (rng.random((n_rows, n_columns)) < density).astype(float)
     check(normalised(edges) if scaled else sp.csr_matrix(edges * rng.normal(size=edges.shape)), k)
@@ -152,9 +150,7 @@ def dense_laplacian(likes: sp.csr_matrix, dislikes: sp.csr_matrix, alpha: float)
 @pytest.mark.parametrize("alpha", [0.0, 0.4, -0.8])
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60)])
 @pytest.mark.parametrize("dense", [True, False])
-def test_they_span_what_the_dense_ones_span(
-    alpha: float, shape: tuple[int, int], dense: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_they_span_as_dense(alpha: float, shape: tuple[int, int], dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     k = 9
     if not dense:
         monkeypatch.setattr(module, "DENSE_BELOW", 4 * k)

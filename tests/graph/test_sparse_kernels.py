@@ -79,9 +79,7 @@ def test_what_the_kernel_would_read_beyond_is_refused() -> None:
 
 @settings(max_examples=25)
 @given(st.integers(0, 999), st.integers(0, 30), st.integers(1, 20), st.integers(1, 70), st.booleans(), st.booleans())
-def test_the_product_of_pairs_in_any_order(
-    seed: int, n_rows: int, n_columns: int, width: int, ones: bool, single: bool
-) -> None:
+def test_the_product_of_pairs(seed: int, n_rows: int, n_columns: int, width: int, ones: bool, single: bool) -> None:
     rng = np.random.default_rng(seed)
     sizes = rng.integers(0, 4, n_rows)  # rows without pairs, and pairs that occur several times
     indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)

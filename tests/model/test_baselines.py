@@ -12,9 +12,7 @@ import torch
 
 
 @pytest.mark.parametrize("half_life", [0.5, 4.0])
-def test_each_like_counts_half_after_half_life_days(
-    half_life: float, prepare_model: Callable[..., Any], signed_rows: list
-) -> None:
+def test_likes_halve_after_half_life(half_life: float, prepare_model: Callable[..., Any], signed_rows: list) -> None:
     model, _, parts = prepare_model("DecayPop", half_life=half_life)
     model.fit()
     dataset = parts[0]._dataset

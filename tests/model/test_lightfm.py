@@ -90,9 +90,7 @@ class _Library:
         return np.random.default_rng(seed).standard_normal((n, 3))
 
 
-def test_the_library_is_given_the_settings_and_its_biases_count(
-    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_reach_it_and_its_biases_count(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightfm", SimpleNamespace(LightFM=_Library))
     keys = {"embedding_size": 3, "fm_epochs": 4, "fm_loss": "bpr", "fm_alpha": 0.02, "learning_rate": 0.3, "seed": 5}
     model, _, parts = prepare(**keys)

@@ -66,9 +66,7 @@ def slist(write_inter: Callable[..., Path]) -> Callable[..., tuple[Any, Any]]:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("limit", [0.0, 0.2])
-def test_weights_are_the_dense_solution_of_slist(
-    alpha: float, limit: float, slist: Callable[..., Any], signed_rows: list
-) -> None:
+def test_weights_are_dense_slists(alpha: float, limit: float, slist: Callable[..., Any], signed_rows: list) -> None:
     rows = [(u, i, sign, t // 30_000) for u, i, sign, t in signed_rows]  # with ties
     model, dataset = slist(
         rows, alpha=alpha, diagonal_limit=limit, train_decay=1.5, inference_decay=2.5, reg_weight=3.0
@@ -148,9 +146,7 @@ def tale(write_inter: Callable[..., Path]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(("trend_days", "exponent"), [(30.0, 0.0), (2.0, -0.4), (30.0, 0.3)])
-def test_weights_are_the_dense_solution_of_tale(
-    trend_days: float, exponent: float, tale: Callable[..., Any], signed_rows: list
-) -> None:
+def test_weights_are_tales(trend_days: float, exponent: float, tale: Callable[..., Any], signed_rows: list) -> None:
     rows = [(u, i, sign, 1_500_000_000 + t // 60_000 * DAY // 2) for u, i, sign, t in signed_rows]  # with ties
     model, dataset = tale(
         rows, reg_weight=3.0, time_decay=4.0, smallest_weight=0.3, trend_days=trend_days, trend_exponent=exponent

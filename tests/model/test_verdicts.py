@@ -46,9 +46,7 @@ def test_a_models_unit_or_zero_changes_no_ranking(scores: list[float], unit: flo
 
 
 @given(st.lists(floats, min_size=1, max_size=8), st.floats(0, 8), st.booleans())
-def test_a_rate_below_the_mean_raises_no_score_and_one_above_it_lowers_none(
-    scores: list[float], g: float, logits: bool
-) -> None:
+def test_low_rates_raise_no_score_and_high_ones_lower_none(scores: list[float], g: float, logits: bool) -> None:
     own = torch.tensor(scores, dtype=torch.float64)
     for rate, sign in ((0.2, -1), (0.999, -1), (1.0, 0), (1.4, 1)):
         moved = weighed(own, torch.tensor(rate, dtype=torch.float64), g, logits=logits) - own
@@ -81,9 +79,7 @@ def rows() -> list[tuple[int, int, int, int]]:
     [("EASE", False), ("Pop", False), ("SignedEASE", False), ("SGFCF", False), ("ItemKNN", False), ("LightGCN", True),
      ("BPR", True), ("SiReN", True)],
 )  # fmt: skip
-def test_scores_are_the_models_own_with_the_rates_in_them(
-    name: str, logits: bool, write_inter: Callable[..., Path], rows: list
-) -> None:
+def test_scores_are_own_ones_and_rates(name: str, logits: bool, write_inter: Callable[..., Path], rows: list) -> None:
     def made(**config: Any) -> Any:
         model = build(name, write_inter, rows, **config)
         if hasattr(model, "fit"):

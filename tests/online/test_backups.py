@@ -108,9 +108,7 @@ def test_users_who_are_forgotten_one_after_the_other_go_from_a_backup(tmp_path: 
     recommender.close()
 
 
-def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(
-    recommender: OnlineRecommender, tmp_path: Path
-) -> None:
+def test_a_backup_out_of_reach_keeps_the_erasure_pending(recommender: OnlineRecommender, tmp_path: Path) -> None:
     recommender.update([event(1, "leaves", "i1", "like")])
     recommender.back_up(tmp_path / "backup")
     holder = OnlineState.open(tmp_path / "backup")

@@ -44,9 +44,7 @@ def test_a_ranking_does_not_wait_for_the_disk(recommender: OnlineRecommender, mo
     assert before[0][0] not in dict(recommender.recommend("u1", 50))
 
 
-def test_a_ranking_does_not_wait_for_a_snapshot_that_waits_for_the_disk(
-    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rankings_do_not_wait_for_snapshots(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     written, go_on = held_commits(monkeypatch)
     update = threading.Thread(target=recommender.update, args=([event(1, "u1", "i1", "dislike")],))
     update.start()

@@ -148,9 +148,7 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     return (*told, lists)
 
 
-def test_a_log_that_is_written_while_it_is_checked_is_not_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_written_while_checked_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ready(tmp_path) as state:
         numbers = itertools.count()
 
@@ -317,9 +315,7 @@ def test_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monke
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
-def test_a_full_disk_in_a_snapshot_is_one_sentence(
-    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_snapshots_is_told(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")
 

@@ -182,9 +182,7 @@ def test_a_new_item_is_recommended_to_those_who_are_like_its_users(learner: Any,
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_updates_make_is_a_function_of_the_edges(
-    learner: Any, state: OnlineState, tmp_path: Path, seed: int
-) -> None:
+def test_updates_make_a_function_of_the_edges(learner: Any, state: OnlineState, tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pairs = rng.permutation(50 * 34)[:60]
     rows = [(f"u{pair // 34}", f"i{pair % 34}", str(rng.choice(["like", "dislike"]))) for pair in pairs]
@@ -255,9 +253,7 @@ def test_a_refresh_learns_what_is_new_and_keeps_what_is_old(learner: Any, state:
     assert np.mean(np.array(margins) > 0) > 0.7
 
 
-def test_refreshes_learn_from_what_is_new_and_from_other_old_edges_each(
-    state: OnlineState, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refreshes_learn_from_new_and_from_other_old_edges(state: OnlineState, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is sampled beside them is nothing that a user likes, whether it is learned from now or not."""
     made: list[Any] = []
 
@@ -319,9 +315,7 @@ def test_an_anchor_holds_the_parameters(learner: Any, state: OnlineState) -> Non
 
 
 @pytest.mark.parametrize(("model", "more"), [("BPR", {}), ("LSGRec", {}), ("LSGRec", {"negative_exponent": 0.75})])
-def test_a_user_who_knows_all_items_does_not_stop_a_stream(
-    model: str, more: dict[str, float], state: OnlineState
-) -> None:
+def test_a_user_who_knows_all_items_stops_no_stream(model: str, more: dict[str, float], state: OnlineState) -> None:
     learner = make_learner(model, {**MODELS[model], "epochs": 1, **more})
     learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
     learner.attach(state.edges)

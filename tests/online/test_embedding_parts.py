@@ -130,9 +130,7 @@ def test_the_view_answers_as_a_data_set_does(recipes: dict[str, TrainingRecipe])
 
 @given(st.integers(0, 2**31), st.integers(25, 40), st.sampled_from(["BPR", "LSGRec"]))
 @example(2, 88, "LSGRec")
-def test_a_pass_covers_the_pool_and_samples_nothing_known(
-    recipes: dict[str, TrainingRecipe], seed: int, n: int, name: str
-) -> None:
+def test_passes_cover_pools_and_nothing_known(recipes: dict[str, TrainingRecipe], seed: int, n: int, name: str) -> None:
     """But for users with a verdict on every item that could be drawn: there is none for them."""
     arrays, recipe = edges(n=n, seed=seed), recipes[name]
     known = Verdicts.of(arrays, recipe)
@@ -234,7 +232,7 @@ def stopped(
     return fine_tuning.best_epoch(recipe, arrays, 12, 9, 0.25, 0), asked
 
 
-def test_the_best_epoch_is_the_first_of_the_best_and_patience_counts_validations(
+def test_the_first_best_epoch_counts_and_patience_counts_validations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keys = {"epochs": 20, "eval_step": 2, "stopping_step": 2}

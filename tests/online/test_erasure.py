@@ -329,9 +329,7 @@ def test_an_erasure_that_fails_unexpectedly_in_the_background_is_told_and_retrie
     recommender.close()
 
 
-def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_newer_than_an_erasure_forgets_the_next_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "somewhere")
 

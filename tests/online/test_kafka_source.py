@@ -219,9 +219,7 @@ def test_brokers_that_went_away_are_an_error_until_they_are_back(topic: str, mon
         assert len(source.poll(10).batch) == 0
 
 
-def test_after_an_error_the_brokers_are_asked_once(
-    brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_error_brokers_are_asked_once(brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     brokers.send(topic, row(0))
     with closing(KafkaSource(brokers.address, topic, block=0.1)) as source:
         assert users(source, 1) == ["u0"]
@@ -233,9 +231,7 @@ def test_after_an_error_the_brokers_are_asked_once(
         assert next(asked) == 1
 
 
-def test_partitions_that_are_added_are_read_from_their_start(
-    brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_added_partitions_are_read_in_full(brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     brokers.send(topic, row(0), partition=0)
     with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
         with monkeypatch.context() as patch:

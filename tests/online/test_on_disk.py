@@ -142,9 +142,7 @@ def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.M
     made.close()
 
 
-def test_answers_go_on_while_a_version_is_read_to_be_activated(
-    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_go_on_while_a_version_is_read(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     name, began, goes_on, read = (
         recommender.snapshot(),
         threading.Event(),
@@ -199,9 +197,7 @@ def test_answers_go_on_while_something_waits_for_a_batch_on_its_way_to_the_disk(
         waiting.result(60)
 
 
-def test_a_compaction_leaves_half_of_the_time_to_updates(
-    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compactions_leave_half_the_time(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[float] = []
     ended: list[float] = []
 

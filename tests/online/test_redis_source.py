@@ -78,9 +78,7 @@ def test_what_was_not_acknowledged_comes_again_and_is_no_second_event(tmp_path: 
         assert state.last_seq == 10
 
 
-def test_entries_that_a_broken_connection_swallowed_come_next(
-    url: str, client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_entries_that_a_broken_connection_took_come(url: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import redis
 
     source = RedisSource(url, "events", block=1)
@@ -140,9 +138,7 @@ def test_how_far_the_stream_is_ahead(url: str, client: Any) -> None:
     check_refused("'events' can't be read", source.behind)
 
 
-def test_entries_that_were_trimmed_while_nobody_read_are_told_of(
-    url: str, client: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_entries_trimmed_while_nobody_read_are_told(url: str, client: Any, caplog: pytest.LogCaptureFixture) -> None:
     if int(client.info("server")["redis_version"].split(".")[0]) < 7:
         pytest.skip("Redis counts what a group has read from 7 on")
     add(client, 10)

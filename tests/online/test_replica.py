@@ -86,9 +86,7 @@ def test_it_follows_in_a_thread_and_survives_compaction(writer: OnlineRecommende
     assert replica.users.id_of("n29") == writer.state.users.id_of("n29")  # type: ignore[union-attr]
 
 
-def test_an_open_replica_does_not_keep_users_from_being_forgotten(
-    writer: OnlineRecommender, replica: OnlineReplica
-) -> None:
+def test_an_open_replica_does_not_keep_forgotten_users(writer: OnlineRecommender, replica: OnlineReplica) -> None:
     started = time.perf_counter()
     writer.update([Event("f", "u3", "", "forget_user", NOW)])
     writer.update([event(2, "u4", "i4", "like")])
@@ -109,9 +107,7 @@ def test_a_replica_keeps_no_features_of_a_forgotten_user(writer: OnlineRecommend
     replica.close()
 
 
-def test_a_user_who_is_forgotten_and_back_between_two_looks_is_known(
-    writer: OnlineRecommender, replica: OnlineReplica
-) -> None:
+def test_a_user_forgotten_and_back_between_looks_is_known(writer: OnlineRecommender, replica: OnlineReplica) -> None:
     """The replica reads the new id before it applies the forgetting of the old one."""
     number = 0
     for _ in range(2):  # the second time it is the new id that is forgotten
@@ -165,9 +161,7 @@ def test_a_user_who_is_erased_while_the_log_is_read(
     assert lists(replica, ["u1", "stays"]) == lists(writer, ["u1", "stays"])
 
 
-def test_a_log_that_is_compacted_while_it_is_read(
-    writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_is_compacted(writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.update([event(1, "u1", "i1", "dislike")])
     catch_up = replica.log.catch_up
 
@@ -248,9 +242,7 @@ def test_a_replica_hides_what_its_writer_hides(writer: OnlineRecommender, tmp_pa
     early.close()
 
 
-def test_a_replica_reads_what_is_withdrawn_again_where_it_has_changed(
-    writer: OnlineRecommender, replica: OnlineReplica
-) -> None:
+def test_a_replica_reads_what_is_withdrawn_after_changes(writer: OnlineRecommender, replica: OnlineReplica) -> None:
     table, empty = replica.log.withdrawn, replica.log.withdrawn.tokens
     replica.follow()
     assert table.tokens is empty, "it looks every few milliseconds"

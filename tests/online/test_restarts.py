@@ -146,9 +146,7 @@ def test_an_item_of_the_stream_gets_no_features_of_an_appended_one(start_with_fe
 
 @pytest.mark.parametrize("start", ["SSF"], indirect=True)
 @pytest.mark.parametrize("when", ["before the restart", "after it"])
-def test_other_columns_of_features_bring_nothing_of_forgotten_users(
-    start_with_features: Callable[..., Any], when: str
-) -> None:
+def test_other_columns_bring_nothing_of_forgotten_users(start_with_features: Callable[..., Any], when: str) -> None:
     trainer = start_with_features(features={"user": ["country"]})
     number = trainer.state.users.id_of("u7")
     if when == "before the restart":

@@ -153,9 +153,7 @@ def test_a_lost_or_damaged_pointer_means_the_newest(versions: Versions) -> None:
 
 
 @pytest.mark.parametrize("last_look", ["names", "manifest"])
-def test_a_version_that_is_thrown_away_while_they_are_listed_is_left_out(
-    versions: Versions, monkeypatch: pytest.MonkeyPatch, last_look: str
-) -> None:
+def test_a_vanishing_version_is_left_out(versions: Versions, monkeypatch: pytest.MonkeyPatch, last_look: str) -> None:
     first, second = save(versions, 2)
     names, manifest = versions.names, versions._manifest
 
@@ -177,9 +175,7 @@ def test_a_version_that_is_thrown_away_while_they_are_listed_is_left_out(
 
 
 @pytest.mark.parametrize("step", ["snapshot:tensors", "snapshot:written", "CURRENT:written"])
-def test_a_full_disk_leaves_the_versions_as_they_were(
-    versions: Versions, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_full_disk_leaves_versions_as_is(versions: Versions, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     save(versions, 2)
 
     def fail(name: str) -> None:
@@ -203,9 +199,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("there", "pinned"), [(True, True), (True, False), (False, True), (False, False)])
-def test_a_renewed_version_takes_its_place_where_a_crash_left_none(
-    versions: Versions, there: bool, pinned: bool
-) -> None:
+def test_a_renewed_version_takes_its_place_after_a_crash(versions: Versions, there: bool, pinned: bool) -> None:
     """A version is written again beside the old one, marked as pinned, and the old one is then thrown away."""
     save(versions, 2)
     old = versions.folder / "v000001"

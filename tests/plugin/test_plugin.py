@@ -269,9 +269,7 @@ def test_a_configuration_finds_a_model_by_the_name_that_is_printed(signed: str) 
         assert config.final_config_dict == by_class.final_config_dict
 
 
-def test_a_model_that_needs_a_sign_refuses_data_without(
-    script: Callable[..., str], tmp_path: Path, write_inter: Write
-) -> None:
+def test_a_model_of_signs_refuses_data_without(script: Callable[..., str], tmp_path: Path, write_inter: Write) -> None:
     write_inter("unsigned", COLUMNS[:2], [(1, 1), (2, 2)])
     (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
     out = script(
@@ -315,9 +313,7 @@ def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Calla
     assert script(code, theirs=MODEL.format(name="Theirs")).splitlines()[-2:] == ["[True]", "True"]
 
 
-def test_a_registered_module_that_is_not_there_is_named(
-    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_registered_module_is_named(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is imported when its model is first used; a module that is there and lacks another one is told by Python."""
     monkeypatch.setenv(registry.INHERITED, "{}")
     monkeypatch.syspath_prepend(tmp_path)
@@ -406,9 +402,7 @@ class GeneralGraphDataset(RecBoleDataset):
 }
 
 
-def test_the_graph_data_set_of_recbole_gnn_becomes_signed(
-    script: Callable[..., str], tmp_path: Path, signed_rows: list
-) -> None:
+def test_recbole_gnns_data_set_becomes_signed(script: Callable[..., str], tmp_path: Path, signed_rows: list) -> None:
     package = tmp_path / "recbole_gnn"
     package.mkdir()
     for name, text in GNN.items():

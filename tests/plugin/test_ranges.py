@@ -341,9 +341,7 @@ def test_heads_divide_the_width(prepare_model: Callable[..., Any]) -> None:
         ),
     ],
 )
-def test_a_metric_to_choose_by_is_computed(
-    settings: dict[str, Any], message: str, prepare_model: Callable[..., Any]
-) -> None:
+def test_chosen_metrics_are_computed(settings: dict[str, Any], message: str, prepare_model: Callable[..., Any]) -> None:
     model, config, parts = prepare_model("BPR", epochs=1, state="ERROR", **settings)
     trainer = trainer_of(config, model)
     check_refused(re.escape(message), trainer.fit, parts[0], parts[1], saved=False)

@@ -99,9 +99,7 @@ def test_those_of_a_knowledge_graph_are_refused(model: str, toy_root: Path) -> N
         ("Pop", {"eval_args": {"order": "TO"}}, "eval_args.order TO needs .*, or set eval_args.order to RO.$"),
     ],
 )
-def test_data_without_times_or_signs_are_refused_in_one_sentence(
-    model: str, changes: dict[str, Any], message: str, toy_root: Path
-) -> None:
+def test_data_without_times_are_refused(model: str, changes: dict[str, Any], message: str, toy_root: Path) -> None:
     unsigned = {"SIGN_FIELD": None, "load_col": {"inter": ["user_id", "item_id"]}}
     with pytest.raises(UsageError, match=message):
         run_recbole(

@@ -25,9 +25,7 @@ def _two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_small_data_gets_one_thread_and_large_data_what_torch_chose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_data_gets_one_thread_large_what_torch_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small.inter").write_bytes(b"x" * 1000)
     set_threads(None, tmp_path)
     assert torch.get_num_threads() == 1

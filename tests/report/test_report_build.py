@@ -161,9 +161,7 @@ def test_a_number_in_the_text_stops_the_build(clone: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out" / "report.pdf").exists()
 
 
-def test_sources_that_are_no_typst_are_refused_in_a_sentence(
-    clone: Path, found: dict[str, Any], figures: list[Path]
-) -> None:
+def test_sources_that_are_no_typst_are_refused(clone: Path, found: dict[str, Any], figures: list[Path]) -> None:
     (clone / "docs" / "report" / "ssf_l.typ").write_text("#unknown-function()", encoding="utf-8")
     with pytest.raises(UsageError, match="can't be built: unknown variable: unknown-function"):
         compile_report(clone / "docs" / "report", found, figures)

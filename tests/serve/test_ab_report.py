@@ -134,9 +134,7 @@ def test_dislikes_are_compared_as_likes_are() -> None:
 
 
 @pytest.mark.parametrize(("rate", "effect"), [(0.1, 0.6), (0.1, -0.6), (0.05, 2.0)])
-def test_power_is_what_was_planned_where_the_effect_changes_the_variance(
-    monkeypatch: pytest.MonkeyPatch, rate: float, effect: float
-) -> None:
+def test_power_is_as_planned_at_another_variance(monkeypatch: pytest.MonkeyPatch, rate: float, effect: float) -> None:
     """Against Welch's test of users with one impression each."""
     rng = np.random.default_rng(5)
     monkeypatch.setattr(ab_report, "OVERDISPERSION", 1.0)

@@ -28,9 +28,7 @@ USERS = [{"user_id": "1"}]
         (schemas.ItemBody, {"tags": ["a"] * 100}, {"tags": ["a"] * 101}),
     ],
 )
-def test_a_body_holds_what_it_may_and_no_more(
-    body: type[BaseModel], taken: dict[str, Any], refused: dict[str, Any]
-) -> None:
+def test_a_body_holds_what_it_may_alone(body: type[BaseModel], taken: dict[str, Any], refused: dict[str, Any]) -> None:
     body.model_validate(taken)
     with pytest.raises(ValidationError):
         body.model_validate(refused)

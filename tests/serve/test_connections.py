@@ -240,9 +240,7 @@ def test_the_connection_that_waits_longest_makes_room(listen: Listen, monkeypatc
         each.close()
 
 
-def test_a_connection_beyond_those_that_are_busy_is_refused(
-    listen: Listen, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_beyond_busy_ones_are_refused(listen: Listen, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     monkeypatch.setattr("recbole_signed.live.serve.engine.Engine.popular", lambda *_: go_on.wait(60) and None)
     port = listen(3)

@@ -22,9 +22,7 @@ from recbole_signed.live.serve.writer import SET_BACK
 
 @pytest.mark.parametrize("kinds", [("like", "dislike"), ("dislike", "like")])
 @pytest.mark.parametrize("together", [True, False])
-def test_of_verdicts_with_one_time_stamp_the_last_to_arrive_holds(
-    client: TestClient, kinds: tuple[str, str], together: bool
-) -> None:
+def test_of_verdicts_with_one_time_the_last_holds(client: TestClient, kinds: tuple[str, str], together: bool) -> None:
     events = [{"user_id": "new", "item_id": "1", "type": kind, "timestamp": NOW} for kind in kinds]
     for part in [events] if together else [[each] for each in events]:
         assert client.post("/v1/events", json={"events": part}).json()["accepted"] == len(part)
@@ -79,9 +77,7 @@ def test_ids_in_a_body_may_be_whole_numbers_as_in_events(client: TestClient) -> 
 
 
 @pytest.mark.parametrize("erase", ["/v1/users/u", "/api/user/u", None])
-def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(
-    client: TestClient, erase: str | None
-) -> None:
+def test_a_user_back_under_a_clock_that_was_ahead_can_be_forgotten(client: TestClient, erase: str | None) -> None:
     recommender = client.engine.recommender  # type: ignore[attr-defined]
     ahead = round(time.time() * 1000) + 100_000
     send(client, "u", "1", "like", timestamp=ahead)
@@ -138,9 +134,7 @@ def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_there_is_room_for_the_next_events_once_a_request_is_answered(
-    fails: bool, serve: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_room_returns_once_a_request_is_answered(fails: bool, serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = serve(limits={"queue": 2}).engine  # type: ignore[attr-defined]
     goes_on, ingest, waiting = threading.Event(), engine.recommender.ingest, Future[int]()
 
@@ -158,9 +152,7 @@ def test_there_is_room_for_the_next_events_once_a_request_is_answered(
     assert (answered.exception(60) is not None) == fails
 
 
-def test_what_the_disk_refuses_is_no_fault_of_the_request(
-    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_faults_are_no_fault_of_requests(serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(experiments=Experiments.read(tmp_path / "experiments.yaml"))
     engine = client.engine  # type: ignore[attr-defined]
 
@@ -244,9 +236,7 @@ def test_a_verdict_whose_clock_is_ahead_is_taken_back(client: TestClient, route:
     assert items(client, "1", k=50) == before
 
 
-def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(
-    client: TestClient, engine: Any, recommender: OnlineTrainer
-) -> None:
+def test_untimed_events_follow_those_from_ahead(client: TestClient, engine: Any, recommender: OnlineTrainer) -> None:
     ahead = int(time.time() * 1000) + 120_000
 
     def kinds(user: str = "u") -> list[str]:
@@ -300,9 +290,7 @@ def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkey
     assert arrivals.now() == clock[0]
 
 
-def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
-    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verdicts_under_a_late_clock(serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     client, clock = serve(), [time.time_ns()]
     monkeypatch.setattr(time, "time_ns", lambda: clock[0])
     send(client, "u", "5", "like")
@@ -328,9 +316,7 @@ def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
     assert not client.get("/v1/users/u").json()["known"]
 
 
-def test_times_are_given_by_the_writer_in_the_order_of_the_request(
-    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_writer_orders_the_times(serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     client, found, ahead = serve(), list[str](), int(time.time() * 1000) + 120_000
     look = recommender.times_to_follow
 

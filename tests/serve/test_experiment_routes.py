@@ -80,9 +80,7 @@ def test_an_experiment_that_does_not_run_can_be_removed(serve: Make, tmp_path: P
     assert client.delete("/v1/experiments/old").status_code == 422
 
 
-def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
-    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_writer_follows_its_experiments_file(serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_signed.live.serve.answers.SECOND", 0.0)
     path = tmp_path / "experiments.yaml"
     client = serve(experiments=Experiments.read(path))
@@ -115,9 +113,7 @@ def test_items_of_an_interleaved_list_are_explained_by_the_variant_that_they_are
         assert {each["variant"] for each in listed} == {"ours", "other"}
 
 
-def test_dislikes_are_held_against_the_impressions_of_all_processes(
-    client: TestClient, engine: Any, tmp_path: Path
-) -> None:
+def test_dislikes_count_against_impressions_of_all_processes(client: TestClient, engine: Any, tmp_path: Path) -> None:
     item = items(client, "1", k=2)[0]
     replica = TrafficLog(tmp_path / "state" / "traffic.sqlite")
     replica.write([Shown("r", "2", [f"i{i}" for i in range(8)], round(time.time() * 1000), "v", [[]])])

@@ -92,9 +92,7 @@ def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> 
 
 
 @pytest.mark.parametrize("explore", [0.0, 0.5])
-def test_young_items_are_shown_more_often_the_higher_their_bonus(
-    explore: float, serve: Callable[..., TestClient]
-) -> None:
+def test_the_higher_the_bonus_the_more_young_items(explore: float, serve: Callable[..., TestClient]) -> None:
     shares = [lists_of(serve, young, explore)[1] for young in (0.0, 2.0, 8.0)]
     assert shares[0] < shares[1] < shares[2]
 

@@ -100,9 +100,7 @@ def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:
     return found
 
 
-def test_a_misspelt_field_of_a_stream_is_told_and_others_are_passed_over(
-    service: Callable[[str], TestClient], stream: Stream
-) -> None:
+def test_a_misspelt_field_of_a_stream_is_told_others_pass(service: Callable[[str], TestClient], stream: Stream) -> None:
     one = service("one")
     row = {"user_id": "u1", "item_id": "i1", "type": "dislike"}
     stream.add({**row, "timestmap": NOW, "session": "a"})
@@ -150,9 +148,7 @@ def test_two_services_follow_one_stream(service: Callable[[str], TestClient], st
     assert behind in one.get("/metrics").text
 
 
-def test_a_state_of_yesterday_gets_what_came_since(
-    service: Callable[[str], TestClient], stream: Stream, tmp_path: Path
-) -> None:
+def test_a_state_of_yesterday_catches_up(service: Callable[[str], TestClient], stream: Stream, tmp_path: Path) -> None:
     one = service("one")
     add(stream, 0, 50)
     lists(one, 50)
@@ -251,9 +247,7 @@ def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monk
     assert [each["raw"] for each in engine.recommender.state.dead_letters] == [{"user_id": "u1", "type": "adore"}]
 
 
-def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_that_tells_no_lead_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.0)
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}])

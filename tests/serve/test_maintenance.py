@@ -136,9 +136,7 @@ def test_what_comes_while_a_task_runs_is_work_for_its_next_round(client: TestCli
     assert seen == [1, 2]
 
 
-def test_a_failed_round_is_tried_again_without_a_new_event(
-    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_rounds_are_tried_again(client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot, tries = engine.recommender.snapshot, [MemoryError(), OSError("disk full")]
 
     def broken() -> str:
@@ -158,9 +156,7 @@ def test_a_failed_round_is_tried_again_without_a_new_event(
     assert maintenance.rounds()["snapshot"]["error"] is None
 
 
-def test_a_refit_in_a_process_of_its_own_does_not_hold_up_the_end(
-    engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refits_delay_no_end(engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("recbole_signed.live.computing.LARGE", 0)
     caplog.set_level(logging.INFO)
     maintenance = Maintenance(engine, ServeSettings().schedule)

@@ -193,9 +193,7 @@ def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriv
         assert browser.get_log("browser") == []
 
 
-def test_less_of_a_genre_shows_its_reason_and_one_click_takes_it_back(
-    browser: webdriver.Chrome, serve: Callable[..., TestClient]
-) -> None:
+def test_less_of_a_genre_is_shown_and_undone(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
     client = serve()
     listed = client.get("/v1/users/1/recommendations?k=10").json()["items"]
     told = [{"item_id": each["item"], "type": "item", "features": {"genre": "<b>War</b>"}} for each in listed[:3]]
@@ -233,9 +231,7 @@ def test_less_of_a_genre_shows_its_reason_and_one_click_takes_it_back(
         assert browser.get_log("browser") == []
 
 
-def test_a_replica_without_a_writer_says_so(
-    browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path
-) -> None:
+def test_a_replica_alone_says_so(browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path) -> None:
     serve()
     folder = tmp_path / "state"
     replica = OnlineReplica(folder)

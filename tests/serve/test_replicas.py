@@ -178,9 +178,7 @@ def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypa
         replica.close()
 
 
-def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replica_follows_the_catalogue_for_any_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path / "state").close()
     replica = OnlineReplica(tmp_path / "state")
     engine = Engine(replica, folder=tmp_path / "state")

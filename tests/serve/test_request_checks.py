@@ -161,9 +161,7 @@ def test_a_parameter_that_is_given_twice_is_refused_unless_it_is_a_list(client: 
         assert client.get(f"/v1/users/1/recommendations?{names}").status_code == 200, names
 
 
-def test_clients_are_not_told_where_files_of_the_service_are(
-    serve: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_clients_are_not_told_where_files_are(serve: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = tmp_path / "state" / "experiments.yaml"
     client = serve(experiments=Experiments.read(kept), backup=tmp_path / "copies" / "ratings")
     engine = client.engine  # type: ignore[attr-defined]
@@ -412,9 +410,7 @@ def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, t
 @pytest.mark.parametrize(
     ("name", "path"), [("recommend", "/v1/users/{}/recommendations"), ("similar", "/v1/items/{}/similar")]
 )
-def test_more_than_can_be_answered_is_refused_soon(
-    name: str, path: str, serve: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_much_is_refused_at_once(name: str, path: str, serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(limits={"wait": 0.3})
     engine = client.engine  # type: ignore[attr-defined]
     answer = getattr(engine, name)
@@ -443,9 +439,7 @@ def test_more_than_can_be_answered_is_refused_soon(
     assert client.get("/v1/users/1/recommendations").status_code == 200
 
 
-def test_a_probe_does_not_wait_for_the_lists_that_were_asked_for_before(
-    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_waits_for_no_earlier_list(client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     recommend, made = engine.recommend, []
 
     def slow(*args: Any, **named: Any) -> Any:
@@ -468,9 +462,7 @@ def test_a_probe_does_not_wait_for_the_lists_that_were_asked_for_before(
     assert asyncio.run(ask()) < 10
 
 
-def test_a_request_is_refused_in_time_though_no_answer_before_it_ends(
-    serve: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_is_refused_in_time_while_others_go_on(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(limits={"wait": 0.2})
     engine = client.engine  # type: ignore[attr-defined]
     popular, go_on = engine.popular, threading.Event()

@@ -171,9 +171,7 @@ def test_sigterm_ends_a_service_in_order(service: str) -> None:
     assert not Path(f"/proc/{replica}").exists()
 
 
-def test_experiment_commands(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "state"
     state.mkdir()
@@ -374,9 +372,7 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_replica_that_shows_no_sign_of_life_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_silent_replicas_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(replicas, "SILENT", 0.1)
     monkeypatch.setattr(replicas, "END", 0.2)
     signs = itertools.count()
@@ -412,9 +408,7 @@ def test_replicas_that_end_with_the_service_are_not_started_again() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_replica_that_the_system_does_not_start_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unstarted_replica_is_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     real, answers = subprocess.Popen, chain([None, OSError(12, "Cannot allocate memory")], repeat(None))
 
     def popen(command: list[str]) -> Any:
@@ -446,9 +440,7 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
     assert ((truth.like > 0.5) == (sign > 0)).all()
 
 
-def test_a_first_state_leaves_nothing_among_the_temporary_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_state_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert("toy", None, tmp_path / "data")
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -457,9 +449,7 @@ def test_a_first_state_leaves_nothing_among_the_temporary_files(
 
 
 @pytest.mark.parametrize("step", ["base:written", "snapshot:tensors", None])
-def test_a_state_whose_beginning_was_cut_off_begins_again(
-    step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_begins_again_after_a_cut(step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     convert("toy", None, tmp_path / "atomic_files")
     state, given = tmp_path / "state", ("SSF", "toy-signed")
@@ -483,9 +473,7 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
     assert not can_begin(tmp_path / "other")
 
 
-def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_folder_of_state_is_refused_before_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "fit", lambda *_, **__: pytest.fail("a model is fitted"))
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"file can't be written by this user, so no state can begin in .*state"):

@@ -391,9 +391,7 @@ def test_likes_and_dislikes_that_were_found_are_counted(log: TrafficLog) -> None
     waiting.close()
 
 
-def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
-    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waits_behind_a_failed_write_happens(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = ImpressionQueue(log)
     counted: Future[tuple[int, int]] = Future()
 
@@ -431,9 +429,7 @@ def test_a_full_disk_is_told_once_until_answers_are_written_again(
     assert "Traceback" not in caplog.text
 
 
-def test_many_old_impressions_go_at_once_where_nothing_happens(
-    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unlogged_answers_are_counted_in_the_log(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "STEP", 2)
     log.write([shown("1", "u", "abcdefg", traffic.now_ms() - 3 * DAY)])
     waiting = ImpressionQueue(log, 2 * DAY)
@@ -461,9 +457,7 @@ def test_answers_that_are_not_logged_are_counted_in_the_log_of_the_service(
     assert caplog.text.count("were not logged") == 1
 
 
-def test_an_erasure_that_fails_is_told_and_the_next_one_happens(
-    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_erasure_is_told_and_the_next_one_happens(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(user: str, seq: int) -> None:
         raise ValueError("no user")
 

@@ -62,9 +62,7 @@ def test_a_user_is_announced_with_its_features_and_forgotten(client: TestClient)
         assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
 
 
-def test_an_announced_user_gets_lists_and_explanations_by_its_features(
-    prepare_model: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_an_announced_user_gets_lists_by_its_features(prepare_model: Callable[..., Any], tmp_path: Path) -> None:
     folder = tmp_path / "dataset" / "small"
     folder.mkdir(parents=True)
     users = [f"{user}\tc{user % 5}" for user in range(60)]
@@ -197,9 +195,7 @@ def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
     assert len(looked) == 2
 
 
-def test_an_answer_that_an_erasure_overtakes_is_not_logged(
-    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_overtaken_by_an_erasure(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[Shown] = []
     with monkeypatch.context() as patch:
         patch.setattr(ImpressionQueue, "put", lambda self, answer: held.append(answer))
@@ -253,9 +249,7 @@ def test_what_was_shown_before_impressions_were_switched_off_grows_old(serve: Ma
     assert not engine.traffic.holding("1")
 
 
-def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(
-    client: TestClient, engine: Any, tmp_path: Path
-) -> None:
+def test_an_erasure_under_another_spelling_takes_all(client: TestClient, engine: Any, tmp_path: Path) -> None:
     typed, kept = "jose\u0301", "jos\u00e9"
     for user in (typed, kept):
         client.get(f"/v1/users/{user}/recommendations")

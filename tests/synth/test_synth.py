@@ -357,9 +357,7 @@ def test_atomic_files_hold_the_graph(graph: SyntheticGraph, tmp_path: Path) -> N
     assert (len(rows), rows.n_users, rows.n_items) == (12_000, graph.n_users, graph.n_items)
 
 
-def test_rows_are_written_piece_by_piece(
-    graph: SyntheticGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_written_in_pieces(graph: SyntheticGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(graph, tmp_path / "whole" / "g", ORIGIN)
     monkeypatch.setattr(writer, "_CHUNK", 5_000)
     written: list[int] = []
@@ -409,9 +407,7 @@ def test_what_is_in_the_way_is_refused(graph: SyntheticGraph, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g", "mine"], "nothing is left behind"
 
 
-def test_a_failure_leaves_what_was_there(
-    graph: SyntheticGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_leaves_what_was(graph: SyntheticGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(graph, tmp_path / "g", ORIGIN)
     before = (tmp_path / "g" / "g.inter").read_bytes()
 

@@ -160,9 +160,7 @@ def test_a_budget_counts_the_time_of_the_processor_alone_and_ends_within_a_round
 
 
 @pytest.mark.parametrize("name", ["SGCN", "PANEGNN", "SiReN", "LightGCN"])  # SiReN draws its dropout as it goes
-def test_a_training_goes_on_in_the_middle_of_a_pass_as_if_nothing_had_happened(
-    name: str, start: Callable[..., Any]
-) -> None:
+def test_a_training_goes_on_in_the_middle_of_a_pass_as_before(name: str, start: Callable[..., Any]) -> None:
     keys = {"train_batch_size": 100, "eval_every_steps": 3, "epochs": 4}
     whole = start(name, **keys, max_steps=11)
     assert 11 > len(whole[1][0]) > 6
@@ -182,9 +180,7 @@ def test_a_training_goes_on_in_the_middle_of_a_pass_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize(("last", "best"), [(0.5, 0.25), (0.125, 0.125), (float("nan"), 0.25)])
-def test_a_last_validation_is_the_best_where_it_is_defined_and_smaller_if_smaller_is_better(
-    last: float, best: float, start: Callable[..., Any]
-) -> None:
+def test_a_last_validation_may_be_the_best_by_its_metric(last: float, best: float, start: Callable[..., Any]) -> None:
     keys = {"metrics": ["DislikeRecall"], "valid_metric": "DislikeRecall@10", "epochs": 3, "eval_step": 2}
     trainer, parts = start("LightGCN", **keys, training_budget=600, max_steps=1)
     trainer.best_valid_score, trainer.best_valid_result = 0.25, {"dislikerecall@10": 0.25}
@@ -231,9 +227,7 @@ def test_what_a_training_changes_beside_parameters_goes_on_too(name: str, start:
     assert same_parameters(whole[0].model, second[0].model)
 
 
-def test_the_best_epoch_stays_the_best_where_nothing_better_comes_after_it(
-    start: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_the_best_epoch_stays_the_best_where_none_is_better(start: Callable[..., Any], tmp_path: Path) -> None:
     keys = {"learning_rate": 0.05, "train_batch_size": 64, "stopping_step": 3, "epochs": 30, "training_budget": 600}
     first = start("LightGCN", **keys)
     score, result = fit(first, saved=True)

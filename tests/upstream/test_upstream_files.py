@@ -242,9 +242,7 @@ def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
     assert "class UnseenItems" not in text  # nothing is sampled
 
 
-def test_a_recbole_that_has_the_model_does_not_stop_this_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recbole_with_the_model_does_not_stop_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "model/general_recommender"
     place.mkdir(parents=True)
     for name in ("ssf", "mine"):
@@ -320,7 +318,7 @@ def test_two_helpers_of_one_name_are_told_apart(package: Callable[..., str]) -> 
     assert scope["two"](1) == 12  # type: ignore[operator]
 
 
-def test_a_helper_that_two_modules_define_alike_is_there_once_and_before_it_is_used(
+def test_a_helper_that_two_modules_define_is_there_once_and_before_use(
     package: Callable[..., str],
 ) -> None:
     """And one that is called as something that another module imports keeps apart from it."""
@@ -382,9 +380,7 @@ def test_what_python_38_lacks_is_replaced(package: Callable[..., str]) -> None:
         ("", "list[int](users)", "list[...] at run time needs 3.9"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_with_its_line(
-    imports: str, body: str, words: str, package: Callable[..., str]
-) -> None:
+def test_what_cannot_be_sent_names_its_line(imports: str, body: str, words: str, package: Callable[..., str]) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         package(imports, body, one="def lazy(x):\n    import polars\n    return polars.Series(x)\n")
 
