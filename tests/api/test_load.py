@@ -328,8 +328,7 @@ def test_likes_that_are_the_target_of_no_row_are_hidden_and_counted(name: str) -
     for each in (model, rs.load("model.rs")):
         assert each.recommend(["user 0", "user 1", "one"], k=50).join(frame, on=["user", "item"]).is_empty()
         best = each.recommend("nobody", k=1)
-        assert best["item"].to_list() == ["first"]
-        assert best["score"].to_list() == [13.0]
+        assert (best["item"].to_list(), best["score"].to_list()) == (["first"], [13.0])
 
 
 def test_first_likes_of_data_without_signs_are_counted(tmp_path: Path) -> None:

@@ -159,8 +159,7 @@ def test_any_end_of_line(end: str, tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     path.write_bytes(end.join([HEADER, "a\tx\t1\t5", " b\ty\t-1\t6", ""]).encode())
     frame = read(path)
-    assert frame["user_id"].tolist() == ["a", " b"]
-    assert frame["timestamp"].tolist() == [5, 6]
+    assert (frame["user_id"].tolist(), frame["timestamp"].tolist()) == (["a", " b"], [5, 6])
 
 
 def test_a_byte_order_mark_and_another_encoding(tmp_path: Path) -> None:
@@ -180,8 +179,7 @@ def test_files_of_one_data_set_share_their_tokens(tmp_path: Path) -> None:
         path.write_text("\n".join([HEADER, *rows]))
         frames.append(read(path, vocabularies=vocabularies))
     joined = concatenate(frames)
-    assert joined["user_id"].tolist() == ["b", "a", "c", "a"]
-    assert joined["item_id"].tolist() == ["x", "y", "x", "z"]
+    assert (joined["user_id"].tolist(), joined["item_id"].tolist()) == (["b", "a", "c", "a"], ["x", "y", "x", "z"])
     assert joined["user_id"].cat.categories.tolist() == ["b", "a", "c"]
     assert joined["timestamp"].tolist() == [5, 6, 7, 8]
 

@@ -161,8 +161,7 @@ def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, out, _ = outcome(capsys, *words, "--json")
     assert status == 0
     document = json.loads(out)
-    assert document["path"] == "out/mine"
-    assert document["rows"] == {"total": 3, "like": 1, "dislike": 1, "neutral": 1}
+    assert (document["path"], document["rows"]) == ("out/mine", {"total": 3, "like": 1, "dislike": 1, "neutral": 1})
     assert Path("out/mine/mine.inter").is_file()
     status, _, err = outcome(capsys, *words)
     assert status == 2

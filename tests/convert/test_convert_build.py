@@ -140,8 +140,7 @@ def test_parts_become_benchmark_files(tmp_path: Path) -> None:
         "protocol": "published",
     }
     record = manifest_of(made)
-    assert record["rows"]["total"] == 5
-    assert record["parts"]["train"]["rows"]["total"] == 4
+    assert (record["rows"]["total"], record["parts"]["train"]["rows"]["total"]) == (5, 4)
     assert record["parts"]["test"]["pairs_also_in"] == {"train": 1}
     assert "1 pair of 'test' is also in 'train'" in record["warnings"]
 

@@ -94,11 +94,9 @@ def test_published_splits(tmp_path: Path, shared_data: Callable[[str], Path], na
         assert (train["repeated_rows"], train["contradicting_pairs"]) == (4_159, 226)
         assert record["parts"]["test"]["pairs_also_in"]["train"] == 2_263
     else:
-        assert record["repeated_rows"] == 0
-        assert record["warnings"] == []
+        assert (record["repeated_rows"], record["warnings"]) == (0, [])
     settings = yaml.safe_load((made / f"{name}.yaml").read_text())
-    assert settings["benchmark_filename"] == ["train", "valid", "test"]
-    assert settings["protocol"] == "published"
+    assert (settings["benchmark_filename"], settings["protocol"]) == (["train", "valid", "test"], "published")
     with lzma.open(shared_data(name) / "test.txt.xz", "rt") as file:
         published = [line.split() for line in file]
     written = tuples_of(made / f"{name}.test.inter")
@@ -166,8 +164,7 @@ def test_other_real_files(tmp_path: Path, shared_data: Callable[[str], Path]) ->
     made = convert("csv", log, tmp_path, item="video_id", time="time_ms", like="is_click == 1", dislike="else")
     record = manifest_of(made)
     assert record["rows"] == {"total": 228_329, "like": 100_900, "dislike": 127_429, "neutral": 0}
-    assert record["repeated_rows"] == 7_441
-    assert record["contradicting_pairs"] == 287
+    assert (record["repeated_rows"], record["contradicting_pairs"]) == (7_441, 287)
 
 
 def test_the_committed_toy_set_is_what_its_generator_makes(tmp_path: Path, toy_root: Path) -> None:

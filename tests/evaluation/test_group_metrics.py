@@ -124,8 +124,7 @@ def test_a_pair_counts_once_with_whatever_signs() -> None:
     case = Trained(0)
     case.trained = [(1, 1, 1), (1, 1, 1), (1, 1, -1), (1, 2, -1)]
     groups = EdgeGroups.of_training(case.dataset(), config([], KS, **{**BOUNDS, "user_groups": [0, 1, 2]}))
-    assert groups.user[:3].tolist() == [0, 2, 0]
-    assert groups.item[:4].tolist() == [0, 0, 0, 0]
+    assert (groups.user[:3].tolist(), groups.item[:4].tolist()) == ([0, 2, 0], [0, 0, 0, 0])
 
 
 def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -> None:

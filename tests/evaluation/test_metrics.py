@@ -168,9 +168,7 @@ def test_tied_scores_use_recboles_list_and_count_half_in_the_auc() -> None:
 def test_masked_items_are_not_recommended_even_if_the_list_is_too_short() -> None:
     scores = torch.tensor([[-math.inf, 3.0, 2.0, -math.inf, -math.inf]])
     got = evaluate(Case(scores, [[1, 4]], [[2, 3]]), list(METRICS), [5])
-    assert got["dislikerecall@5"] == 0.5
-    assert got["dislikeshare@5"] == 0.5
-    assert got["deltarecall@5"] == 0.0
+    assert (got["dislikerecall@5"], got["dislikeshare@5"], got["deltarecall@5"]) == (0.5, 0.5, 0.0)
     assert got["signauc"] == 1.0  # of the pair (1, 2) alone
 
 

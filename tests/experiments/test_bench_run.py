@@ -39,15 +39,13 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
         for k in (10, 20)
     }
     assert set(row.test) == set(row.valid) == expected | {"signauc"}
-    assert row.valid_metric == "mrr@10"
-    assert row.epochs == 2
+    assert (row.valid_metric, row.epochs) == ("mrr@10", 2)
     assert row.n_parameters == (61 + 43) * 8, "users and items with their padding"
     assert 0 < row.fit_seconds < 60
     assert 0 < row.eval_seconds < 60
     assert row.fit_cpu_seconds > 0
     assert 50e6 < row.base_memory_bytes <= row.peak_memory_bytes < 10e9
-    assert row.settings == QUICK
-    assert row.split["order"] == "RO"
+    assert (row.settings, row.split["order"]) == (QUICK, "RO")
     assert row.data_sha256 == data_sha256(Path("atomic_files") / toy, toy)
     assert row.versions == versions()
     assert row.machine == machine()
@@ -180,9 +178,7 @@ def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("embedding_size: 16\n", encoding="utf-8")
     overrides = {"eval_args.order": "TO", "seed": 3, "state": "ERROR"}
     row = run("BPR", toy, [tmp_path / "a.yaml", "b.yaml"], overrides, seed=4, save=False)
-    assert row.seed == 4
-    assert row.split["split"] == {"RS": [6, 2, 2]}
-    assert row.split["order"] == "TO"
+    assert (row.seed, row.split["split"], row.split["order"]) == (4, {"RS": [6, 2, 2]}, "TO")
     assert row.n_parameters == (61 + 43) * 16
     assert row.epochs == 1
 

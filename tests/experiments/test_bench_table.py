@@ -79,8 +79,7 @@ def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
     failed = replace(row("A", 2, None), status=FAILED, reason="out of\nmemory", test={})
     table = table_of(row("A", 1, 0.9), failed, row("B", 1, 0.1))
     line = table.sections[0].lines[0]
-    assert line.failure == "failed (seed 2): out of memory"
-    assert line.cells == ()
+    assert (line.failure, line.cells) == ("failed (seed 2): out of memory", ())
     assert marks(table, 0) == {"B": "best"}
     for how in ("text", "markdown", "latex"):
         printed = render(table, how)

@@ -91,8 +91,7 @@ def test_auto_chooses_what_is_made_of_features(data: Path, spec: Callable[..., S
     auto = spec({"told": model({"item": "all"}, auto=True, settings=given)}, max_windows=10)
     out = run_stream(auto, data, tmp_path / "work", progress=False)
     chosen = json.loads((out / "settings.json").read_text())["told"]
-    assert chosen["feature_ridge"] == 7.0
-    assert chosen["predict_items"] == 1
+    assert (chosen["feature_ridge"], chosen["predict_items"]) == (7.0, 1)
 
 
 @pytest.mark.parametrize("delays", [[], ["0s", "window"]])

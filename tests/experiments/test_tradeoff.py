@@ -469,8 +469,7 @@ def test_what_holds_on_several_splits(toy: str, capsys: pytest.CaptureFixture[st
     status, out, err = outcome(capsys, *words, "-d", "Both", "-m", "EASE,Pop", "--json")
     assert status == 0, err
     found = json.loads(out)
-    assert found["name"] == "Both"
-    assert found["datasets"] == [toy, "toy-again"]
+    assert (found["name"], found["datasets"]) == ("Both", [toy, "toy-again"])
     assert [Path(file).name for file in found["files"]] == [
         *(f"{dataset}.{ending}" for dataset in (toy, "toy-again") for ending in ("json", "jsonl")),
         "Both.json",

@@ -450,8 +450,7 @@ def test_the_search_begins_where_the_table_says_and_its_other_keys_are_fixed(tab
     assert [each.values for each in found["yaml/model/toy-signed/EASE.yaml"].trials[:2]] == [{}, {"reg_weight": 777.0}]
     early, late = (found[f"yaml/model/{name}/BPR.yaml"] for name in ("toy-signed", "by-time"))
     assert late.trials[1].values == {"learning_rate": 0.05}
-    assert early.start == {}
-    assert early.values["embedding_size"] == 8
+    assert (early.start, early.values["embedding_size"]) == ({}, 8)
     how = read_tuned(early.file).how
     assert how["training_budget"] == 9
     assert "--start" not in how["command"]

@@ -98,8 +98,7 @@ def test_settings_reach_it_and_its_biases_count(prepare: Callable[..., Any], mon
     library = _Library.made
     wanted = {"no_components": 3, "loss": "bpr", "learning_rate": 0.3, "item_alpha": 0.02, "user_alpha": 0.02}
     assert {key: library.settings[key] for key in wanted} == wanted
-    assert library.settings["random_state"] == 5
-    assert library.how == {"epochs": 4, "num_threads": 1}
+    assert (library.settings["random_state"], library.how) == (5, {"epochs": 4, "num_threads": 1})
     likes, users, items = library.given
     np.testing.assert_array_equal(likes, model.graph.likes.toarray())
     np.testing.assert_array_equal(users, np.eye(model.n_users))

@@ -109,8 +109,7 @@ LOOK_UP = """
 
 def _check(found: dict[str, Any]) -> None:
     assert found["theirs"] == "recbole_gnn.model.general_recommender.simgcl"
-    assert found["ours"] == "recbole_signed.model.simgcl"
-    assert found["their trainer"] == "Trainer"
+    assert (found["ours"], found["their trainer"]) == ("recbole_signed.model.simgcl", "Trainer")
     assert found["our trainer"] == "SSFTrainer"
     assert found["their negatives"] is None
     assert found["our negatives"] == 1

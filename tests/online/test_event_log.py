@@ -48,8 +48,7 @@ def test_rows_come_back_as_they_were_appended(log: EventLog) -> None:
     assert rows.seq.tolist() == [1, 2, 3]
     assert log.users.tokens(rows.user) == ["u", "v", "u"]
     assert log.items.tokens(rows.item) == ["x", "x", "y"]
-    assert rows.type.tolist() == [1, 6, 4]
-    assert rows.timestamp.tolist() == [5, 3, 9]
+    assert (rows.type.tolist(), rows.timestamp.tolist()) == ([1, 6, 4], [5, 3, 9])
     np.testing.assert_array_equal(rows.value, [2.5, 2.5, np.nan])
     assert log.read(1, 1).seq.tolist() == [2]
     assert [(c.first_seq, c.last_seq, c.n_users, c.n_items) for c in log.commits(0)] == [(1, 2, 3, 2), (3, 3, 3, 3)]

@@ -231,8 +231,7 @@ anything = st.recursive(
 def test_no_row_whatever_stops_the_stream(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     batch, dead = parse_rows([*rows, GOOD], map(str, range(len(rows) + 1)), LIMITS)
     assert len(batch) + len(dead) == len(rows) + 1
-    assert batch.event_id[-1] == "e"
-    assert batch.type[-1] == LIKE
+    assert (batch.event_id[-1], batch.type[-1]) == ("e", LIKE)
     assert {len(column) for column in vars(batch).values()} == {len(batch)}
     for name in (*batch.user_id, *batch.item_id, *batch.event_id):
         assert name.encode().find(b"\x00") < 0

@@ -102,8 +102,7 @@ def test_pinned_and_current_versions_stay(versions: Versions) -> None:
     assert versions.collect(2) == [names[0], names[3]]
     assert versions.names() == [names[1], names[2], names[4], names[5]]
     listed = {each.name: (each.current, each.pinned) for each in versions.describe()}
-    assert listed[names[1]] == (False, True)
-    assert listed[names[2]] == (True, False)
+    assert (listed[names[1]], listed[names[2]]) == ((False, True), (True, False))
     versions.pin(names[1], pinned=False)
     assert versions.collect(1) == [names[1], names[4]]
     check_refused("At least 1 version", versions.collect, 0)

@@ -83,8 +83,7 @@ def answer(made: socket.socket) -> tuple[int, dict[str, str], bytes]:
 def problem(made: socket.socket) -> tuple[int, str]:
     """Return the status and the detail of a problem, after which the connection has to be closed."""
     status, headers, body = answer(made)
-    assert headers["content-type"] == "application/problem+json"
-    assert headers["connection"] == "close"
+    assert (headers["content-type"], headers["connection"]) == ("application/problem+json", "close")
     assert made.recv(10) == b""
     made.close()
     found = json.loads(body)

@@ -52,8 +52,7 @@ def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
     assert log.outcome([("u", "x", 1, 2000), ("u", "y", -1, 2000), ("u", "z", 1, 2000)]) == 2
     assert log.outcome([("u", "x", 1, ATTRIBUTION + 1001)]) == 0  # too late
     rows = log.logged("test")
-    assert rows["like"].to_list() == [0, 0, 1, 0]
-    assert rows["dislike"].to_list() == [0, 1, 0, 0]
+    assert (rows["like"].to_list(), rows["dislike"].to_list()) == ([0, 0, 1, 0], [0, 1, 0, 0])
     assert set(rows["propensity"]) == {0.5}
     assert log.outcome([("u", "x", -1, -SKEW - 1)]) == 0  # before it was shown
     assert log.outcome([("u", "x", -1, 500)]) == 1  # before it was shown again

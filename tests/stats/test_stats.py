@@ -310,8 +310,7 @@ def test_coverage_and_missing_values(folder: Path) -> None:
     found = describe_features(folder, read_rows(folder))
     assert list(found) == ["item"]
     item = found["item"]
-    assert item["covered"] == 0.75
-    assert item["unknown_ids"] == 1
+    assert (item["covered"], item["unknown_ids"]) == (0.75, 1)
     assert item["columns"]["genre"] == {"kind": "token", "distinct": 2, "missing": pytest.approx(1 / 3)}
     assert item["columns"]["year"] == {"kind": "bins", "distinct": 1, "missing": pytest.approx(1 / 3)}
 
