@@ -44,6 +44,8 @@ def test_columns_of_any_kind_become_features(data: Any) -> None:
     header = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[0]
     assert header == "item_id:token\ttaste:token\tsize:float\ttags:token_seq\tvector:float_seq"
     assert (data.folder / f"{data.name}.user").read_text("utf-8").splitlines()[-1].count("\t") == 4
+    model = rs.fit("SSF", data, features={"item": "all", "user": "all"}, rank=8)
+    assert {"predict_items", "feature_ridge", "predict_users"} <= model.model.chosen.keys()
 
 
 def test_a_user_without_edges_ranks_by_features(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +83,6 @@ def test_an_item_and_a_user_without_edges_are_known_by_their_features(data: Any,
     assert "Features of item 105 add most: " in told.sentence
     model.save(tmp_path / "model.zip")
     assert rs.load(tmp_path / "model.zip").recommend("user 7", k=5).equals(model.recommend("user 7", k=5))
-
-
-def test_what_is_open_is_chosen(data: Any) -> None:
-    model = rs.fit("SSF", data, features={"item": "all", "user": "all"}, rank=8)
-    assert {"predict_items", "feature_ridge", "predict_users"} <= model.model.chosen.keys()
 
 
 @pytest.mark.parametrize("side", ["item", "user"])

@@ -206,10 +206,15 @@ def test_a_bad_row_names_the_column_of_the_table(kind: str, column: str, value: 
     check_refused(re.escape(f"the frame, row 2: {message}"), rs.from_frame, table, **NAMED)
 
 
-def test_a_bad_row_of_features_names_the_column_of_its_table() -> None:
+def test_a_row_or_column_at_fault_is_named() -> None:
     items = pl.DataFrame({"item": [1, None], "genre": ["a", "b"]})
     with pytest.raises(rs.UsageError, match=r"item features, row 2: no value in column 'item'; correct or drop"):
         rs.from_frame(small(), **RULE, items=items)
+    table = pd.DataFrame({"item": [1, 2], "user": [2**70, 2**70 + 1], "rating": [5, 1]})
+    with pytest.raises(rs.UsageError, match=r"the column 'user' of the pandas table .*frame\['user'\]\.astype\(str\)"):
+        rs.from_frame(table, **RULE)
+    table = pd.DataFrame([[1, 1, 2, 5]], columns=["user", "item", "item", "rating"])
+    check_refused("the pandas table has several columns 'item'", rs.from_frame, table, **RULE)
 
 
 @pytest.mark.parametrize("with_arrow", [True, False])
@@ -221,17 +226,6 @@ def test_a_column_of_several_types_is_named(with_arrow: bool, monkeypatch: pytes
     with pytest.raises(rs.UsageError, match=r"the column 'user' of the pandas table .*frame\['user'\]\.astype\(str\)"):
         rs.from_frame(table, **RULE)
     assert rs.from_frame(table.assign(user=table["user"].astype(str)), **RULE).n_users == 3
-
-
-def test_integers_of_more_than_64_bits_are_named() -> None:
-    table = pd.DataFrame({"item": [1, 2], "user": [2**70, 2**70 + 1], "rating": [5, 1]})
-    with pytest.raises(rs.UsageError, match=r"the column 'user' of the pandas table .*frame\['user'\]\.astype\(str\)"):
-        rs.from_frame(table, **RULE)
-
-
-def test_a_column_that_is_there_twice_is_named() -> None:
-    table = pd.DataFrame([[1, 1, 2, 5]], columns=["user", "item", "item", "rating"])
-    check_refused("the pandas table has several columns 'item'", rs.from_frame, table, **RULE)
 
 
 @pytest.mark.parametrize("keep", ["price", ["price"], ("price",), pd.Index(["price"])])

@@ -43,10 +43,11 @@ def matrix_of(path: Path, wanted: Any, ids: list[str]) -> tuple[np.ndarray, list
     return made.matrix.toarray(), made.space.names
 
 
-def test_ids_are_read_as_in_interactions(write: Write) -> None:
+def test_ids_are_read_as_in_interactions_and_equal_rows_once(write: Write) -> None:
     table = read_feature_file(write(" 1\t crime \tann\t1990\tHeat\t1 0", *ROWS), "item_id", ["genre"])
     assert table.rows_of([" 1", "1"]).tolist() == [0, 1]
     assert table.columns["genre"][0] == "crime"
+    assert len(read_feature_file(write(*ROWS, ROWS[0]), "item_id").ids) == 4
 
 
 def test_blank_lines_are_skipped_as_in_interactions(write: Write) -> None:
@@ -217,10 +218,6 @@ def test_a_million_distinct_tokens_leave_the_most_frequent() -> None:
 def test_what_does_not_fit_is_refused(write: Write, rows: list[str], wanted: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Features.of(read_feature_file(write(*rows), "item_id", wanted), ["1", "2", "3", "4"])
-
-
-def test_rows_that_say_the_same_count_once(write: Write) -> None:
-    assert len(read_feature_file(write(*ROWS, ROWS[0]), "item_id").ids) == 4
 
 
 def test_rows_of_unknown_ids_change_nothing(write: Write) -> None:

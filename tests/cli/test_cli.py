@@ -356,14 +356,11 @@ def test_an_option_has_the_same_letter_and_an_argument_its_capitals_in_every_com
     assert "--data-path" in letters
 
 
-def test_help_in_a_narrow_terminal_has_whole_names() -> None:
+def test_help_and_output_in_any_terminal() -> None:
     page = process("run", "--help", COLUMNS="40")
     assert page.returncode == 0
     assert "--measure-serving" in page.stdout
     assert max(map(len, page.stdout.splitlines())) <= 40
-
-
-def test_output_is_utf8_whatever_the_locale() -> None:
     done = process("models", PYTHONIOENCODING="latin-1")
     assert done.returncode == 0
     assert "─" in done.stdout

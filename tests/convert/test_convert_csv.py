@@ -124,8 +124,16 @@ def test_a_rule_makes_the_sign_and_columns_are_found_by_their_usual_names(log: R
     )
 
 
-def test_of_columns_of_one_name_the_first_is_found_and_a_type_in_one_name_is_part_of_it(log: Raw) -> None:
+def test_columns_have_their_roles_with_and_without_a_header(log: Raw) -> None:
     assert log("User,user,item,sign,stars:float\na,b,x,1,5\n").rows(rating="stars:float") == ["a|x|5|1"]
+    log("user,item,rating,time\na,x,5,soon\nb,x,1,later\n")
+    assert log.rows(**RULE, rating="none", time="none") == ["a|x|1", "b|x|-1"]
+    log("1::0012::9::100\n2::0012::2::50\n", "ratings.dat")
+    rule = {"like": "rating >= 7", "dislike": "else"}
+    assert log.rows(columns="user,item,rating,time", **rule) == ["2|0012|2|-1|50", "1|0012|9|1|100"]
+    assert log("  1  7 \t1\n2 7   -1\n \n", "a.txt").rows(columns="user,item,sign") == ["1|7|1", "2|7|-1"]
+    log("user_id:token\titem_id:token\trating:float\na\tx\t4\na\ty\t1\n", "x.inter")
+    assert log.rows(like="rating >= 4", dislike="else") == ["a|x|4|1", "a|y|1|-1"]
 
 
 @pytest.mark.parametrize("name", ["date", "DateTime", "time"])
@@ -141,18 +149,6 @@ def test_without_rating_and_time_their_columns_are_left_out_and_the_order_stays(
     yaml = (log.made(like="click == 1", dislike="else") / "log.yaml").read_text()
     assert "RATING_FIELD" not in yaml
     assert "TIME_FIELD" not in yaml
-
-
-def test_roles_can_be_declined(log: Raw) -> None:
-    log("user,item,rating,time\na,x,5,soon\nb,x,1,later\n")
-    assert log.rows(**RULE, rating="none", time="none") == ["a|x|1", "b|x|-1"]
-
-
-def test_files_without_header(log: Raw) -> None:
-    log("1::0012::9::100\n2::0012::2::50\n", "ratings.dat")
-    rule = {"like": "rating >= 7", "dislike": "else"}
-    assert log.rows(columns="user,item,rating,time", **rule) == ["2|0012|2|-1|50", "1|0012|9|1|100"]
-    assert log("  1  7 \t1\n2 7   -1\n \n", "a.txt").rows(columns="user,item,sign") == ["1|7|1", "2|7|-1"]
 
 
 @pytest.mark.parametrize(
@@ -173,11 +169,16 @@ def test_a_header_is_no_row_of_a_file_without_one(log: Raw, header: str, columns
     assert log.rows(on_error="skip", **given) == ["u1|i1|1", "u2|i2|-1", "user|item|-1"]
 
 
-def test_an_object_or_a_list_of_json_is_no_id(log: Raw) -> None:
+def test_values_of_json(log: Raw) -> None:
     first, second = '{"user": "[a]", "item": 1, "sign": 1}\n', '{"user": {"id": 7}, "item": 1, "sign": 1}\n'
     log(f'{first}{second}{{"user": "{{b", "item": ["x"], "sign": -1}}\n', "log.jsonl")
     log.refuses(r"line 2: column 'user' holds {.*7}, an id is a text or a number")
     assert log.rows(on_error="skip") == ["[a]|1|1"]
+    log("[" * 100_000 + '\n{"user": "a", "item": "x", "sign": 1}\n', "log.jsonl")
+    log.refuses(r"log.jsonl, line 1: not a JSON object")
+    first = '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}'
+    log(f'{first}\n{{"user": 1, "item": 2, "sign": -1.0}}', "log.jsonl")
+    assert log.rows() == ["12345678901234567890123|x|1", "1|2|-1"]
 
 
 def test_raw_columns_are_carried_over_with_their_types(log: Raw) -> None:
@@ -203,29 +204,22 @@ def test_a_guessed_type_is_that_of_all_blocks(log: Raw, monkeypatch: pytest.Monk
     assert (made / "log.inter").read_text().startswith("user_id:token\titem_id:token\tsign:float\tcode:token\n")
 
 
-def test_the_rule_reads_columns_of_the_file_or_those_of_the_roles(log: Raw) -> None:
+def test_the_rule_reads_columns_words_blanks_and_decimals(log: Raw) -> None:
     log("user,item,stars\na,x,5\na,y,1\n")
     assert log.rows(rating="stars", like="rating >= 4", dislike="stars <= 2") == ["a|x|5|1", "a|y|1|-1"]
     log("user,item,stars,rating\na,x,5,1\na,y,1,5\n")
     found = log.rows(rating="stars", like="rating >= 4", dislike="else")
     assert found == ["a|x|5|-1", "a|y|1|1"], "the column of that very name"
-
-
-def test_the_rule_reads_words(log: Raw) -> None:
     actions = (("x", "like"), ("y", "skip"), ("z", None))
     log("\n".join(json.dumps({"user": "a", "item": i, "action": action}) for i, action in actions), "log.jsonl")
     assert log.rows(like="action == like", dislike="action == skip") == ["a|x|1", "a|y|-1", "a|z|0"]
     assert log("user,item,action\na,x,Like\na,y,like\n").rows(like="action == Like") == ["a|x|1", "a|y|0"]
-
-
-def test_rule_columns_may_have_blanks_and_those_rows_are_neutral(log: Raw) -> None:
     log("user,item,ratio\na,x,2.5\na,y,0.1\nb,y,\nb,x,NaN\n")
     assert log.signs(like="ratio >= 2", dislike="else") == "1 -1 0 0"
-
-
-def test_recboles_own_files_are_read(log: Raw) -> None:
-    log("user_id:token\titem_id:token\trating:float\na\tx\t4\na\ty\t1\n", "x.inter")
-    assert log.rows(like="rating >= 4", dislike="else") == ["a|x|4|1", "a|y|1|-1"]
+    rating = pl.Series([0.7, 0.3, 0.5, 0.1], dtype=pl.Float32)
+    log(pl.DataFrame({"user": ["a", "b", "c", "d"], "item": ["x"] * 4, "rating": rating}), "log.parquet")
+    found = log.rows(like="rating >= 0.7", dislike="rating <= 0.3")
+    assert found == ["a|x|0.7|1", "b|x|0.3|-1", "c|x|0.5|0", "d|x|0.1|-1"]
 
 
 @pytest.mark.parametrize(
@@ -274,15 +268,14 @@ def test_the_header_of_a_joined_file_is_no_row(log: Raw, separator: str) -> None
     assert manifest_of(log.made(on_error="skip", **rule))["rejected"] == {"rows": 2, "files": {"log.csv": 2}}
 
 
-def test_the_header_within_quotes_is_text(log: Raw) -> None:
+def test_quotes_and_separators(log: Raw) -> None:
     assert log('user,item,sign,text\na,x,1,"\nuser,item,sign,text\n"\n').rows() == ["a|x|1"]
-
-
-def test_a_rule_on_single_precision_holds_for_the_decimals_it_was_made_of(log: Raw) -> None:
-    rating = pl.Series([0.7, 0.3, 0.5, 0.1], dtype=pl.Float32)
-    log(pl.DataFrame({"user": ["a", "b", "c", "d"], "item": ["x"] * 4, "rating": rating}), "log.parquet")
-    found = log.rows(like="rating >= 0.7", dislike="rating <= 0.3")
-    assert found == ["a|x|0.7|1", "b|x|0.3|-1", "c|x|0.5|0", "d|x|0.1|-1"]
+    log('user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n', "log.tsv")
+    log.refuses(r"log.tsv, line 2: a quote .* inside a field")
+    assert rows_of(log.made(quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
+    log('user§item§sign\n"a§b"§x§1\nc§y§-1\n', "log.txt")
+    assert log.rows(separator="§") == ["a§b|x|1", "c|y|-1"]
+    log.refuses("separator is empty; give any text, or one of tab, comma", separator="")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
@@ -298,12 +291,9 @@ def test_wide_encodings(log: Raw, encoding: str, mark: bool, suffix: str) -> Non
     assert sorted(rows_of(log.made(**named))) == sorted(rows)
 
 
-def test_a_broken_file_of_a_wide_encoding(log: Raw) -> None:
+def test_wide_encodings_that_are_broken_or_not_known(log: Raw) -> None:
     for broken in (b"\xff\xfeu\x00s", b"\xff\xfe\x00\xdca\x00"):
         log(broken).refuses(r"log.csv is not a whole file in utf-16 .*; save it as UTF-8, or give")
-
-
-def test_text_of_two_bytes_a_character_needs_its_byte_order(log: Raw) -> None:
     wide = f"{SIGNED}a,x,1\n".encode("utf-16-le")
     log(wide).refuses(r"log.csv is not a whole file in utf-16 \(.*BOM\).* encoding=utf-16-le", encoding="utf-16")
     for name in ("log.csv", "log.jsonl"):
@@ -350,29 +340,6 @@ def test_archives_are_told_from_text(log: Raw, name: str, pack: Callable[[bytes]
     log(pack(b"user,item,sign\nu,i,1\n" * 9), name)
     for encoding in ("utf-8", "latin-1"):  # in which any byte is a character
         log.refuses(f"^{name} {message}", encoding=encoding)
-
-
-def test_quotes_can_be_ordinary_characters(log: Raw) -> None:
-    log('user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n', "log.tsv")
-    log.refuses(r"log.tsv, line 2: a quote .* inside a field")
-    assert rows_of(log.made(quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
-
-
-def test_separators_of_several_bytes(log: Raw) -> None:
-    log('user§item§sign\n"a§b"§x§1\nc§y§-1\n', "log.txt")
-    assert log.rows(separator="§") == ["a§b|x|1", "c|y|-1"]
-    log.refuses("separator is empty; give any text, or one of tab, comma", separator="")
-
-
-def test_json_that_is_nested_too_deeply(log: Raw) -> None:
-    log("[" * 100_000 + '\n{"user": "a", "item": "x", "sign": 1}\n', "log.jsonl")
-    log.refuses(r"log.jsonl, line 1: not a JSON object")
-
-
-def test_json_numbers_of_any_size_stay_what_they_are(log: Raw) -> None:
-    first = '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}'
-    log(f'{first}\n{{"user": 1, "item": 2, "sign": -1.0}}', "log.jsonl")
-    assert log.rows() == ["12345678901234567890123|x|1", "1|2|-1"]
 
 
 def test_ids_of_parquet_files(log: Raw) -> None:

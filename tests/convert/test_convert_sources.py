@@ -208,10 +208,12 @@ def test_planted_truth(arguments: dict[str, int]) -> None:
     assert (truth.verdict_of(truth.users[::-1], truth.items[::-1]) == truth.verdict[::-1, ::-1]).all()
 
 
-def test_every_item_of_the_toy_set_is_known_to_somebody() -> None:
+def test_the_toy_set_depends_on_its_seed_and_is_known_to_somebody() -> None:
     truth = planted()
     assert truth.seen().any(axis=0).all()
     assert truth.frame.filter(pl.col("sign") == -1)["item_id"].n_unique() >= truth.bad.sum()
+    assert planted(seed=1).frame.equals(planted(seed=1).frame)
+    assert not planted(seed=1).frame.equals(planted(seed=2).frame)
 
 
 def auc(scores: np.ndarray, truth: Planted, high: int, low: int) -> float:
@@ -236,11 +238,6 @@ def test_the_right_ranking_is_found_with_signs_and_not_without(seed: int) -> Non
     assert auc(paths["+"], truth, 0, -1) == pytest.approx(0.5, abs=0.05)
     assert auc(paths["all"], truth, 0, -1) < 0.1
     assert auc(np.tile(likes.sum(axis=0), (len(truth.users), 1)), truth, 1, 0) < 0.7
-
-
-def test_planted_depends_on_the_seed_alone() -> None:
-    assert planted(seed=1).frame.equals(planted(seed=1).frame)
-    assert not planted(seed=1).frame.equals(planted(seed=2).frame)
 
 
 @pytest.mark.parametrize("arguments", [{"communities": 2}, {"items": 23}, {"users": 5}])

@@ -73,12 +73,9 @@ def test_parts_as_published(raw: Raw) -> None:
     assert yaml.safe_load((made / "VK-LSVD.yaml").read_text())["benchmark_filename"] == ["train", "valid", "test"]
 
 
-def test_seconds_make_verdicts_where_there_is_none(raw: Raw) -> None:
+def test_some_weeks_and_verdicts_by_seconds(raw: Raw) -> None:
     assert raw.signs(subsample="ur0.01", watched=20, skipped=3) == "1 1 -1 -1 -1 1 0 1"
     assert raw.signs(subsample="ur0.01", watched=38, skipped=1) == "1 1 -1 0 -1 1 0 1", "from, and below"
-
-
-def test_some_weeks(raw: Raw) -> None:
     rows = raw.rows(subsample="ur0.01", first_week=1, last_week=2)
     assert [row.split("|")[3] for row in rows] == ["0", "302400", "604800"]
 

@@ -68,17 +68,11 @@ def test_single_precision_columns_meet_the_number_as_written() -> None:
     assert SignRule.parse({"like": "x >= 4.1"}).apply({"x": np.array([4.1], dtype=np.float32)}).tolist() == [1]
 
 
-def test_both_at_once_names_the_row() -> None:
+def test_faults_of_columns_are_named() -> None:
     rule = SignRule.parse({"like": "rating >= 3", "dislike": "rating <= 3"})
     check_refused(r"Row 2 is a like and a dislike at once.*rating >= 3", rule.apply, {"rating": np.array([4, 3, 3])})
-
-
-def test_unknown_column_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="'ratings', which is not among 'rating', 'time'; did you mean 'rating'"):
         SignRule.parse({"like": "ratings >= 4"}).apply({"rating": np.array([1.0]), "time": np.array([1])})
-
-
-def test_columns_that_cannot_be_compared() -> None:
     rule = SignRule.parse({"like": "a >= 4 and b >= 1"})
     check_refused("column 'a' with a number, but it holds <U1", rule.apply, {"a": np.array(["x"]), "b": np.array([1])})
     check_refused("differ in length", rule.apply, {"a": np.array([1, 2]), "b": np.array([1])})
@@ -116,14 +110,11 @@ def test_bad_rules(spec: dict[str, str], message: str) -> None:
     check_refused(message, SignRule.parse, spec)
 
 
-def test_spec_comes_back_in_canonical_spacing() -> None:
+def test_equal_rules_have_one_text_and_hash() -> None:
     spec = {"like": "a >= 4 and b != -1.5 or c < 1e3", "dislike": "else"}
     assert SignRule.parse(spec).as_dict() == spec
     assert SignRule.parse({"like": " a>=4  AND b !=-1.5 Or c<1e3", "dislike": " ELSE "}) == SignRule.parse(spec)
     assert SignRule.parse({"like": "x == 1", "dislike": None}).as_dict() == {"like": "x == 1"}  # type: ignore[dict-item]
-
-
-def test_equal_rules_hash_equally_and_survive_pickling() -> None:
     rule = SignRule.parse({"like": "a >= 4", "dislike": "a <= 2"})
     assert len({rule, SignRule.parse({"like": "a>=4", "dislike": "a<=2"})}) == 1
     assert rule != SignRule.parse({"like": "a >= 4", "dislike": "a <= 1"})

@@ -29,13 +29,10 @@ def test_a_first_line_that_names_the_separator_is_followed(log: Raw, note: str) 
     assert pairs_of(made) == [("anna", "7"), ("bert", "8")]
 
 
-def test_the_separator_of_the_first_line_is_taken_where_a_guess_would_be_wrong(log: Raw) -> None:
+def test_the_separator_of_the_first_line_is_taken_and_its_rows_keep_their_numbers(log: Raw) -> None:
     log("sep=|\nuser|item|rating,of 5\nanna|7,1|5\nbert|8|1\n")
     rule = {"like": "'rating,of 5' >= 4", "dislike": "'rating,of 5' <= 2"}
     assert pairs_of(log.made(**rule)) == [("anna", "7,1"), ("bert", "8")]
-
-
-def test_lines_after_it_keep_their_numbers_and_are_needed(log: Raw) -> None:
     log("sep=;\n" + ROWS + "carl;9\n")
     log.refuses(r"log.csv, line 5: 2 columns where 3 were expected", decimal=",", **RULE)
     log("sep=;\n").refuses("log.csv holds no rows", **RULE)
@@ -82,13 +79,10 @@ def test_names_that_look_like_numbers_in_short_are_ids(log: Raw, user: str) -> N
     assert pairs_of(log.made(**RULE)) == [("a", "7"), (user, "7")]
 
 
-def test_large_ids_that_were_floats_are_refused_in_text_as_in_tables(log: Raw) -> None:
+def test_large_ids_blank_rows_and_names_with_blanks(log: Raw) -> None:
     log("user,item,rating\n1.0,7,5\n9007199254740992,7,1\n")
     assert pairs_of(log.made(**RULE)) == [("1", "7"), ("9007199254740992", "7")]
     log("user,item,rating\n1.0,7,5\n9007199254740992.0,7,1\n", "other.csv")
     log.refuses(r"line 3: the id '9007199254740992.0' .* make the ids text or integers", **RULE)
-
-
-def test_blank_rows_below_the_others_and_names_with_blanks(log: Raw) -> None:
     assert log("User ID;Item ID;rating\n1;10;5\n2;20;1\n;;\n ; ;\n").rows(**RULE) == ["1|10|5|1", "2|20|1|-1"]
     log("User ID;Item ID;rating\n;;\n1;;5\n").refuses("line 3: no value in column 'Item ID'", **RULE)

@@ -360,9 +360,15 @@ def test_rows_keep_their_times_where_a_k_core_drops_others(core: str, signed: st
         assert (len(kept_pairs) < len(expected(signed_rows, sign))) == (core == "[8,inf)")
 
 
-def test_a_k_core_of_nothing_is_refused(signed: str) -> None:
+def test_what_can_not_be_prepared_is_named(signed: str) -> None:
     with pytest.raises(UsageError, match=r"no like of 'signed' is left by user_inter_num_interval \(\[99,inf\)\)"):
         prepared(signed, user_inter_num_interval="[99,inf)")
+    check_refused(r"no data set 'sined'.*did you mean 'signed'", prepared, "sined")
+    Path("dataset/empty").mkdir()
+    check_refused(r"dataset/empty holds no \.inter file; 'recbole-signed convert' makes", prepared, "empty")
+    config, _, (train, _, _) = prepared(signed, "EASE", reg_weight=0.0)
+    with pytest.raises(UsageError, match=r"reg_weight is 0\.0; that of EASE must be a number above 0"):
+        get_model("EASE")(config, train._dataset)
 
 
 def test_a_training_part_of_nothing_is_refused(signed: str, write_inter: Write) -> None:
@@ -659,12 +665,6 @@ def test_wrong_input_is_one_sentence(columns: list, rows: list, config: dict, me
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_data_set_is_named_with_the_nearest_one(signed: str) -> None:
-    check_refused(r"no data set 'sined'.*did you mean 'signed'", prepared, "sined")
-    Path("dataset/empty").mkdir()
-    check_refused(r"dataset/empty holds no \.inter file; 'recbole-signed convert' makes", prepared, "empty")
-
-
 # ---- popularity ----
 
 
@@ -753,12 +753,6 @@ def test_ease_is_recboles_own_inverting_in_place_or_not(signed: str, write_inter
         model.item_similarity = None
         model.load_other_parameter(kept)
         assert torch.equal(model.full_sort_predict({"user_id": users}).view(X.shape), scores[name])
-
-
-def test_ease_without_regularisation_is_refused(signed: str) -> None:
-    config, _, (train, _, _) = prepared(signed, "EASE", reg_weight=0.0)
-    with pytest.raises(UsageError, match=r"reg_weight is 0\.0; that of EASE must be a number above 0"):
-        get_model("EASE")(config, train._dataset)
 
 
 # ---- a sample of users ----

@@ -81,13 +81,10 @@ def test_a_search_finds_what_the_table_does(pairs: set[tuple[int, int]], seed: i
     assert found.tolist() == wanted
 
 
-def test_the_last_open_item_is_found_among_a_hundred_thousand() -> None:
+def test_the_last_open_item_is_found_and_who_has_all_is_named() -> None:
     items = np.delete(np.arange(1, 100_000), 77_776)
     unseen = UnseenItems.from_pairs(np.zeros(len(items), dtype=np.int64), items, 100_000)
     assert (unseen.draw(np.zeros(3, dtype=np.int64), 2, np.random.default_rng(1)) == 77_777).all()
-
-
-def test_who_has_seen_everything_is_named() -> None:
     unseen = UnseenItems.from_pairs(np.full(8, 3), np.arange(1, 9), N_ITEMS)
     with pytest.raises(UsageError, match="user with the id 3 has an edge to every item"):
         unseen.draw(np.array([3]), 1, np.random.default_rng(0))
@@ -211,14 +208,6 @@ def test_a_like_that_a_later_part_repeats_is_one_item() -> None:
     for distribution in ("uniform", "popularity"):
         sampler = SignedSampler(data, distribution).set_phase("valid")
         assert sampler.sample_by_user_ids([1], [1], 3).tolist() == [4, 4, 4]
-
-
-@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
-def test_a_catalogue_of_one_item_is_refused_where_items_may_repeat(distribution: str) -> None:
-    (part,) = parts()[:1]
-    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 1])}, 2
-    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
-    check_refused("one item to draw from", sampler.sample_by_user_ids, [1], [1], 1)
 
 
 @pytest.mark.parametrize("alpha", [60.0, 4000.0, -4000.0, 1e308, -1e308])
@@ -374,11 +363,15 @@ def test_the_item_of_the_row_is_no_negative_where_items_may_repeat(distribution:
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
-def test_the_other_of_two_items_is_drawn_where_items_may_repeat(distribution: str) -> None:
+def test_of_two_items_that_may_repeat_the_other_is_drawn_and_of_one_none(distribution: str) -> None:
     (part,) = parts()[:1]
     part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 3
     sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
     assert sampler.sample_by_user_ids([1, 2], [1, 2], 2).tolist() == [2, 1, 2, 1]
+    (part,) = parts()[:1]
+    part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 1])}, 2
+    sampler = SignedSampler([part], distribution, repeatable=True).set_phase("train")
+    check_refused("one item to draw from", sampler.sample_by_user_ids, [1], [1], 1)
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])

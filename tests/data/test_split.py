@@ -245,11 +245,13 @@ def test_the_test_part_has_all_rows_of_its_items_and_no_other(seed: int, mode: s
         assert all((a == b).all() for a, b in zip(parts, again[name], strict=True))
 
 
-def test_one_item_at_least_is_held_out() -> None:
+def test_one_item_is_held_out_and_the_other_rows_keep_their_shares() -> None:
     ids: dict[str, Any] = {"user": {"inter_feat": np.ones(3, dtype=np.int64)}, "item": {"inter_feat": np.arange(1, 4)}}
     for seed in range(20):
         parts = split_cold(ids, {"inter_feat": None}, rule("CI", [0.9, 0, 0.1]), {"user": 2, "item": 4}, seed)
         assert [len(part) for part in parts["inter_feat"]] == [2, 0, 1]
+    # of 1000 rows of which 200 are held out, 700 and 100 are left
+    assert rule("CI", [0.7, 0.1, 0.2]).sizes(np.array([800])).tolist() == [[700, 100, 0]]
 
 
 def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
@@ -259,11 +261,6 @@ def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
     sizes = {"user": 2, "item": 41}
     valid = [split_cold(ids, times, rule("CI", [0.6, 0.2, 0.2], "TO"), sizes, 0, by)["neg_feat"][1] for by in (0, 1)]
     assert [len(each) > 0 for each in valid] == [True, False]  # all are earlier than the first held-out like
-
-
-def test_the_rows_that_are_not_held_out_keep_their_shares() -> None:
-    """Of 1000 rows of which 200 are held out, 700 and 100 are left."""
-    assert rule("CI", [0.7, 0.1, 0.2]).sizes(np.array([800])).tolist() == [[700, 100, 0]]
 
 
 @pytest.mark.parametrize("ratios", [[1, 0, 0], [0, 0.5, 0.5]])

@@ -147,14 +147,11 @@ def test_repeated_likes_count_in_denominators(signed: ModuleType) -> None:
     assert data.extra.any()
 
 
-def test_a_batch_of_nothing_but_dislikes_adds_no_row(signed: ModuleType) -> None:
+def test_batches_without_likes_add_no_row_and_all_without_are_an_error(signed: ModuleType) -> None:
     data = Data(likeless=(0, 1, 2, 22, 23))
     split_up = [data.batch([0, 1, 2]), data.batch(list(range(3, 22))), data.batch([22, 23])]
     whole = [data.batch(list(range(N_USERS)))]
     assert_same(tensors(run(signed, split_up, STOCK + OURS)), tensors(run(signed, whole, STOCK + OURS)))
-
-
-def test_nobody_with_a_held_out_like_is_one_clear_error(signed: ModuleType) -> None:
     data = Data(likeless=tuple(range(N_USERS)))
     with pytest.raises(UsageError, match="no user of the data set 'toy' has a like"):
         run(signed, [data.batch(list(range(N_USERS)))], STOCK + OURS)

@@ -113,11 +113,16 @@ def test_a_group_without_anybody_has_no_value() -> None:
     found = evaluate(Trained(0), ["GroupRecall", "GroupShare"], user_groups=[0, 1000])
     assert math.isnan(found["recall@5[users 1001+]"])
     assert found["groupshare[users 1001+]"] == 0
+    case = Trained(0)
+    case.trained += [(1, item, 1) for item in range(1, N_ITEMS)]
+    assert math.isnan(evaluate(case, ["ColdRecall"])["coldrecall@5"])
 
 
-def test_an_evaluation_that_saw_no_training_says_so() -> None:
+def test_an_evaluation_without_training_edges_is_refused() -> None:
     with pytest.raises(UsageError, match=r"GroupNDCG groups by training edges, .*data_collect"):
         evaluate(Trained(0), ["GroupNDCG"], trained=False)
+    with pytest.raises(UsageError, match="ColdRecall groups by training edges"):
+        evaluate(Trained(0), ["ColdRecall"], trained=False)
 
 
 def test_a_pair_counts_once_with_whatever_signs() -> None:
@@ -165,14 +170,3 @@ def test_they_are_those_of_the_cold_items_by_themselves(seed: int) -> None:
     for k in KS:
         assert found[f"coldrecall@{k}"] == pytest.approx(np.mean(recall[k]), abs=1e-9)
         assert found[f"coldndcg@{k}"] == pytest.approx(np.mean(ndcg[k]), abs=1e-9)
-
-
-def test_where_every_item_has_an_edge_there_is_no_value() -> None:
-    case = Trained(0)
-    case.trained += [(1, item, 1) for item in range(1, N_ITEMS)]
-    assert math.isnan(evaluate(case, ["ColdRecall"])["coldrecall@5"])
-
-
-def test_an_evaluation_without_a_training_part_is_refused() -> None:
-    with pytest.raises(UsageError, match="ColdRecall groups by training edges"):
-        evaluate(Trained(0), ["ColdRecall"], trained=False)

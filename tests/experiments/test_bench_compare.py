@@ -363,9 +363,6 @@ def test_bad_arguments(write: Write) -> None:
             compare(table, jobs=jobs)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="path is of type NoneType; give a path"):
         compare(None)  # type: ignore[arg-type]
-
-
-def test_a_table_without_a_run_is_refused(write: Write) -> None:
     left_out = "  GRU4Rec: {per_dataset: {toy-signed: false}, "
     with pytest.raises(UsageError, match="asks for no run: 'per_dataset' leaves every model out"):
         compare(write(TABLE.replace("  GRU4Rec: {", left_out)), only=["GRU4Rec"])

@@ -153,16 +153,12 @@ def test_keys_that_yaml_takes_for_truth_values_are_names(tmp_path: Path) -> None
     check_refused("'on' is there twice", read_yaml, file)
 
 
-def test_a_missing_yaml_file_names_the_nearest(tmp_path: Path) -> None:
+def test_a_yaml_file_may_hold_aliases_and_a_missing_one_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "table.yaml").write_text("", encoding="utf-8")
     assert read_yaml(tmp_path / "table.yaml") == {}
     check_refused(r"did you mean 'table.yaml'", read_yaml, tmp_path / "tabel.yaml")
-
-
-def test_settings_in_the_place_of_files_are_refused() -> None:
-    for wrong in ({"valid_metric": "NDCG@10"}, "mine.yaml"):
-        with pytest.raises(UsageError, match="give a list of yaml files, and settings as overrides="):
-            make_config("Pop", "toy-signed", wrong)  # type: ignore[arg-type]
+    (tmp_path / "file.yaml").write_text("a: &a {b: 1}\nc: {<<: *a, d: 18446744073709551615}\n", encoding="utf-8")
+    assert read_yaml(tmp_path / "file.yaml") == {"a": {"b": 1}, "c": {"b": 1, "d": 2**64 - 1}}
 
 
 ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
@@ -184,11 +180,9 @@ def test_yaml_that_holds_no_values(tmp_path: Path, text: str) -> None:
     check_refused("is not valid yaml", parse_assignments, [f"key={{{text}}}" if "\n" not in text else f"key={text}"])
 
 
-def test_yaml_with_aliases_is_read(tmp_path: Path) -> None:
-    (tmp_path / "file.yaml").write_text("a: &a {b: 1}\nc: {<<: *a, d: 18446744073709551615}\n", encoding="utf-8")
-    assert read_yaml(tmp_path / "file.yaml") == {"a": {"b": 1}, "c": {"b": 1, "d": 2**64 - 1}}
-
-
-def test_an_interval_needs_no_quotes() -> None:
+def test_intervals_need_no_quotes_and_settings_are_no_files() -> None:
     assert parse_assignments(["user_inter_num_interval=[5,inf)"]) == {"user_inter_num_interval": "[5,inf)"}
     assert parse_assignments(["item_inter_num_interval=[5,100]"]) == {"item_inter_num_interval": "[5,100]"}
+    for wrong in ({"valid_metric": "NDCG@10"}, "mine.yaml"):
+        with pytest.raises(UsageError, match="give a list of yaml files, and settings as overrides="):
+            make_config("Pop", "toy-signed", wrong)  # type: ignore[arg-type]

@@ -334,12 +334,6 @@ def test_a_table_may_keep_no_values(finish: Finish) -> None:
     check_refused("'per_user' must be true or false", TableSpec.read, finish(text=TABLE + "per_user: 3\n", values=None))
 
 
-def test_a_metric_that_is_no_mean_over_users_can_not_be_tested(finish: Finish) -> None:
-    table = finish()
-    rewrite(table, lambda row: replace(row, test={**row.test, "gauc": 0.5}))
-    check_refused("'gauc', which is not a mean over users", significance, table, ["gauc"])
-
-
 def test_a_table_whose_columns_are_no_means_over_users_names_the_metrics_that_are(finish: Finish) -> None:
     table = finish()
     columns = "metrics: [Recall, DislikeRecall, ItemCoverage]", "columns: [itemcoverage@5]"
@@ -387,16 +381,19 @@ def test_a_model_that_ranks_likes_one_by_one_says_so_and_leaves_the_others_compa
     assert found["notes"][0].endswith("each ranked once: GRU4Rec on toy-signed.")
 
 
-def test_rows_in_another_folder_are_thought_of(finish: Finish, tmp_path: Path) -> None:
-    """After ``compare --output`` the advice was to make all runs again."""
+def test_what_can_not_be_tested_is_named(finish: Finish, tmp_path: Path) -> None:
+    # after ``compare --output`` the advice was to make all runs again
     with pytest.raises(UsageError, match=r"or name the folder that its rows are in by output\.$"):
         significance(finish(), output=tmp_path / "elsewhere")
-
-
-def test_a_table_of_failed_runs_has_nothing_to_compare(finish: Finish) -> None:
+    table = finish()
+    rewrite(table, lambda row: replace(row, test={**row.test, "gauc": 0.5}))
+    check_refused("'gauc', which is not a mean over users", significance, table, ["gauc"])
     table = finish()
     rewrite(table, lambda row: replace(row, status=FAILED, per_user=None, per_user_sha256=None))
     check_refused("there is nothing to compare", significance, table)
+    table = without_users(finish())
+    table.with_suffix(".significance.json").write_text("[]", encoding="utf-8")
+    check_refused(r"tiny.significance.json is damaged; remove it", significance, table)
 
 
 @pytest.mark.parametrize(
@@ -745,12 +742,6 @@ def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
     table = finish()
     significance(table, only=["SSF", "Pop"])
     assert not table.with_suffix(".significance.json").exists()
-
-
-def test_a_damaged_outcome_is_named(finish: Finish) -> None:
-    table = without_users(finish())
-    table.with_suffix(".significance.json").write_text("[]", encoding="utf-8")
-    check_refused(r"tiny.significance.json is damaged; remove it", significance, table)
 
 
 def test_a_metric_without_a_value_takes_no_part_in_the_choice_of_the_model(finish: Finish) -> None:

@@ -56,19 +56,16 @@ def test_mean_and_sample_standard_deviation() -> None:
     assert ease.cells[0].text() == "0.2500"
 
 
-def test_best_and_second_by_the_direction_of_the_metric() -> None:
+def test_marks_of_the_best() -> None:
     table = table_of(row("A", 1, 0.1, 0.3, 9), row("B", 1, 0.3, 0.2, 1), row("C", 1, 0.2, 0.1, 5))
     assert marks(table, 0) == {"A": "", "B": "best", "C": "second"}
     assert marks(table, 1) == {"A": "", "B": "second", "C": "best"}
     assert marks(table, 2) == {"A": "", "B": "best", "C": "second"}, "less time is better"
-
-
-def test_what_looks_equal_is_marked_equal() -> None:
     table = table_of(row("A", 1, 0.30001), row("B", 1, 0.30002), row("C", 1, 0.2), row("D", 1, 0.1))
     assert marks(table, 0) == {"A": "best", "B": "best", "C": "second", "D": ""}
-
-
-def test_sections_are_marked_by_themselves() -> None:
+    table = table_of(row("A", 1, None), row("A", 2, 0.5), row("B", 1, 0.0))
+    assert [line.cells[0].text() for line in table.sections[0].lines] == ["n/a", "0.0000"]
+    assert marks(table, 0) == {"A": "", "B": "best"}
     rows = [("one", "A", row("A", 1, 0.5)), ("one", "B", row("B", 1, 0.4)), ("two", "A", row("A", 1, 0.1))]
     first, second = build_table("T", ["recall@20"], rows).sections
     assert [line.cells[0].mark for line in first.lines] == ["best", "second"]
@@ -85,12 +82,6 @@ def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
         printed = render(table, how)
         assert "failed (seed 2): out of memory" in printed
         assert "0.9" not in printed
-
-
-def test_an_undefined_value_is_neither_zero_nor_left_out_of_the_mean() -> None:
-    table = table_of(row("A", 1, None), row("A", 2, 0.5), row("B", 1, 0.0))
-    assert [line.cells[0].text() for line in table.sections[0].lines] == ["n/a", "0.0000"]
-    assert marks(table, 0) == {"A": "", "B": "best"}
 
 
 def test_small_print_names_data_split_protocol_and_machine() -> None:

@@ -82,20 +82,14 @@ def test_a_truncated_line_is_reported(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "line 2" in caplog.text
 
 
-def test_values_that_are_not_finite_are_null(tmp_path: Path) -> None:
+def test_rows_hold_null_for_what_is_not_finite_and_take_no_other_field(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     append_row(file, RunRow("BPR", "toy", 1, test={"recall@5": float("nan"), "ndcg@5": 0.5}))
     assert json.loads(file.read_text(encoding="utf-8"))["test"] == {"recall@5": None, "ndcg@5": 0.5}
-
-
-def test_no_file_no_rows_and_another_file_is_refused(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "none.jsonl") == []
     (tmp_path / "other.jsonl").write_text("[1]\nhello\n", encoding="utf-8")
     with pytest.raises(UsageError, match="no result rows"):
         read_rows(tmp_path / "other.jsonl")
-
-
-def test_fields_of_another_version_are_left_out() -> None:
     assert RunRow.from_dict({"model": "BPR", "dataset": "toy", "seed": 1, "new_field": 3}) == RunRow("BPR", "toy", 1)
 
 
@@ -296,14 +290,11 @@ def test_a_user_of_one_split_counts_in_the_pool_by_that_split(drawn_by_seed: boo
     assert {user: pytest.approx(each) for user, each in expected.items()} == found
 
 
-def test_the_mean_of_a_model_is_that_of_its_seeds_as_in_the_table() -> None:
+def test_means_over_seeds_and_the_best_of_them() -> None:
     first, second = np.array([[0.5], [NAN], [NAN]]), np.array([[0.1], [0.2], [0.3]])
     runs = {"A": {1: first, 2: second}, "B": {1: second, 2: np.full((3, 1), NAN)}}
     values = SectionValues("d", 3, ("recall@5",), runs, False)
     assert values.means(0) == {"A": pytest.approx((0.5 + 0.2) / 2)}, "B has no number there"
-
-
-def test_the_best_by_the_direction_of_the_metric() -> None:
     means = {"A": 0.1, "B": 0.3, "C": 0.3}
     assert best_of(means, "recall@5") == "B"
     assert best_of(means, "dislikerecall@5") == "A"

@@ -92,13 +92,10 @@ def test_the_best_of_several_starts_is_taken(monkeypatch: pytest.MonkeyPatch) ->
     assert (found[:, -1] < found[:, 0] - 1e-3).any()
 
 
-def test_more_segments_than_points() -> None:
+def test_few_points_and_no_edges() -> None:
     points = np.repeat(np.eye(2, dtype=np.float32), 5, axis=0)
     assert sorted(centres(points, 8, seed=0).tolist()) == [[0, 1], [1, 0]]
     assert centres(points, 1, seed=0).tolist() == [[0.5, 0.5]]
-
-
-def test_a_graph_without_edges_has_no_segments() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     graph = SignedGraph.from_edges((nothing, nothing), (nothing, nothing), 3, 2)
     fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=2, cutoff=1))

@@ -150,13 +150,12 @@ def test_nothing_stays(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert logging.getLogger().handlers == handlers
 
 
-def test_keys_of_the_data_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warm_up_has_data_of_its_own_and_items_for_long_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     keys = {"data_path": "nowhere", "benchmark_filename": ["train", "valid", "test"], "sign_rule": "rating >= 9"}
     run_warm_up("SSF", {**keys, "user_inter_num_interval": "[1000,inf)", "auto": False})
-
-
-def test_long_lists_have_more_items_to_choose_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_warm_up("Pop", {"topk": [10, 150], "valid_metric": "NDCG@150"})
     run_warm_up("Pop", {"topk": 150, "valid_metric": "NDCG@150"})

@@ -54,17 +54,17 @@ def test_each_form_draws_what_it_says(write: Write) -> None:
     assert rank == IntDistribution(16, 512, log=True)
 
 
-def test_rounding_never_leaves_the_range(write: Write) -> None:
+def test_points_of_a_space(write: Write) -> None:
     space = Space.read(write("a: {uniform: [0.123462, 0.234568]}"))
     for value, tried in ((0.123463, 0.1235), (0.123449, 0.123462), (0.2, 0.2), (0.234568, 0.234568)):
         assert space.values({"a": value}) == {"a": tried}
-
-
-def test_steps_meet_round_numbers(write: Write) -> None:
     space = Space.read(write("a: {uniform: [-0.8, 0.8], step: 0.2}"))
     tried = [space.values({"a": -0.8 + step * 0.2})["a"] for step in range(9)]
     assert tried == [-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
     assert all(space.point({"a": value}) is not None for value in tried)
+    space = Space.read(write("a: [1, 2, 3]\nb: {int: [1, 4]}\nc: {uniform: [0, 1], step: 0.1}"))
+    assert len(list(space.points())) == 3 * 4 * 11
+    assert list(Space.read(write("a: [1, 2, 3]\nb: {uniform: [0, 1]}")).points()) == [], "there are too many"
 
 
 def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
@@ -91,12 +91,6 @@ def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
     for key, value in outside.items():
         assert space.point({**inside, key: value}) is None, key
     assert Space.read(write("auto: [0, 2]")).point({"auto": False}) is None, "False is not 0"
-
-
-def test_the_size_of_a_space(write: Write) -> None:
-    space = Space.read(write("a: [1, 2, 3]\nb: {int: [1, 4]}\nc: {uniform: [0, 1], step: 0.1}"))
-    assert len(list(space.points())) == 3 * 4 * 11
-    assert list(Space.read(write("a: [1, 2, 3]\nb: {uniform: [0, 1]}")).points()) == [], "there are too many"
 
 
 def test_given_keys_leave_the_space(write: Write) -> None:
@@ -151,8 +145,11 @@ def test_a_space_of_another_model_is_one_sentence(text: str, said: str, write: W
     assert said in str(error.value)
 
 
-def test_a_key_without_a_default_takes_anything(write: Write) -> None:
+def test_a_key_without_a_default_and_a_whole_number(write: Write) -> None:
     Space.read(write("weight_decay: [0.0, 0.1]")).check("EASE", {"weight_decay": None}, set())
+    # a default of 1 is one of the choices 0.1, 1.0 and 10.0, and is coded as that one is
+    space = Space.read(write("w: [0.1, 1.0, 10.0]"))
+    assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
 
 
 def test_what_lies_on_an_edge(write: Write) -> None:
@@ -167,12 +164,6 @@ def test_what_lies_on_an_edge(write: Write) -> None:
     assert space.edges({"learning_rate": 7.5e-3}) == space.edges({"learning_rate": 1.3e-4}) == {}
     unordered = Space.read(write("w: [10.0, 0.1, 1.0]"))
     assert [unordered.edges({"w": each}).get("w") for each in (10.0, 0.1, 1.0)] == ["highest", "lowest", None]
-
-
-def test_a_whole_number_is_the_choice_of_the_same_value(write: Write) -> None:
-    """A default of 1 is one of the choices 0.1, 1.0 and 10.0, and is coded as that one is."""
-    space = Space.read(write("w: [0.1, 1.0, 10.0]"))
-    assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
 
 
 def test_the_points_of_a_space_are_those_that_can_be_drawn(write: Write) -> None:

@@ -265,11 +265,13 @@ def test_a_default_that_is_a_sum_of_steps_is_drawn_once(tmp_path: Path) -> None:
     assert sorted(one.values.get("a", 0.3) for one in each.tried()) == [0.0, 0.1, 0.2, 0.3]
 
 
-def test_a_study_may_lie_in_any_folder(tmp_path: Path) -> None:
+def test_a_study_may_lie_in_any_folder_and_another_file_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "what? {now} 100%"
     folder.mkdir()
     assert study(folder).ask() is not None
     assert (folder / "study.db").is_file()
+    (tmp_path / "study.db").write_text("not SQLite, but long enough to be looked at", encoding="utf-8")
+    check_refused(r"the trials in .*study\.db can't be used \(file is not a database\)", study, tmp_path)
 
 
 class _KilledError(BaseException):
@@ -332,8 +334,3 @@ def test_of_trials_that_were_written_as_they_began_those_that_ended_count(tmp_pa
     asked = again.ask()
     assert asked is not None
     assert asked.values
-
-
-def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_text("not SQLite, but long enough to be looked at", encoding="utf-8")
-    check_refused(r"the trials in .*study\.db can't be used \(file is not a database\)", study, tmp_path)

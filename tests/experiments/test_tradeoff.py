@@ -341,14 +341,11 @@ def test_what_is_kept_is_of_the_same_question_files_data_and_version(toy: str, m
     assert times(chosen, k=6) == 7
 
 
-def test_the_best_aversion_is_the_smallest_of_those_that_are_best_on_validation() -> None:
+def test_the_best_aversion_and_the_front() -> None:
     rows = [(0.0, 0.1, 0.9), (0.5, 0.4, 0.1), (1.0, 0.4, 0.2), (2.0, 0.3, 0.3)]
     name = "signedndcg@5"
     points = [{"dislike_aversion": g, name: test, "valid": {name: valid, "ndcg@5": -g}} for g, valid, test in rows]
     assert module._best_on_validation(points) == {name: 0.5}
-
-
-def test_the_front_has_equal_points_and_none_that_is_not_defined() -> None:
     places = [(0.2, 0.5), (0.2, 0.5), (0.2, 0.4), (0.3, 0.5), (0.3, 0.6), (None, 0.9), (0.1, None)]
     points = [{"dislikerecall@5": across, "recall@5": up, "ndcg@5": up} for across, up in places]
     module.mark_front([{"k": 5, "points": points[:3]}, {"k": 5, "points": points[3:]}])

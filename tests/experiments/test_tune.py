@@ -314,11 +314,8 @@ def test_a_wrong_question_is_one_sentence_at_the_start(model: str, plan: dict[st
     assert not Path("tasks").exists()
 
 
-def test_a_worker_that_can_not_start_is_an_error(toy: str) -> None:
+def test_workers_and_trials_that_all_fail_are_an_error(toy: str) -> None:
     check_refused("ended before its first trial: no luck", tuned, toy, "sys.exit('no luck')")
-
-
-def test_trials_that_all_fail_are_an_error(toy: str) -> None:
     with pytest.raises(UsageError, match=r"none of 3 trials came to its end .* the first one: ValueError: bad"):
         tuned(toy, "def trial(values): say(failed='ValueError: bad')", trials=3)
     with pytest.raises(UsageError, match="NDCG@10 is not defined on the validation part"):

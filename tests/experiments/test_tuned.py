@@ -107,14 +107,11 @@ def test_a_wrong_wish_is_one_sentence(change: dict[str, Any], said: str, tuned: 
     assert said in str(error.value)
 
 
-def test_a_model_that_was_not_tuned_is_an_error(tuned: Callable[..., Path]) -> None:
+def test_a_model_that_was_not_tuned_or_on_other_data_is_an_error(tuned: Callable[..., Path]) -> None:
     with pytest.raises(
         UsageError, match=r"there is no yaml/model/toy-signed/EASE.yaml; 'recbole-signed tune --table tables"
     ):
         requests({"Pop": {}, "EASE": {}})
-
-
-def test_a_choice_on_other_data_is_an_error(tuned: Callable[..., Path]) -> None:
     tuned("EASE", {"reg_weight": 1.0}, data_sha256="0" * 64)
     check_refused("was chosen on other data than 'toy-signed' is now", requests, {"EASE": {}})
 

@@ -63,6 +63,9 @@ def test_small_eigenvalues_are_found_and_rounding_is_not() -> None:
     energy, vectors = gram_eigenvectors(sp.diags([1.0, 1e-3, 1e-5, 1e-9]).tocsr(), 4)
     np.testing.assert_allclose(energy, [1.0, 1e-6, 1e-10], rtol=1e-9)
     assert vectors.shape == (4, 3)
+    energy, vectors = gram_eigenvectors(sp.csr_matrix((4, 3), dtype=np.float64), 2)
+    assert energy.shape == (0,)
+    assert vectors.shape == (3, 0)
 
 
 def test_of_equal_eigenvalues_those_of_large_components_come_first() -> None:
@@ -73,12 +76,6 @@ def test_of_equal_eigenvalues_those_of_large_components_come_first() -> None:
     np.testing.assert_allclose(energy, 1.0, atol=1e-10)
     assert (vectors[:, 0] != 0).sum() > 1000
     assert ((vectors[:, 1:] != 0).sum(axis=0) <= 2).all()
-
-
-def test_a_matrix_without_entries_has_none() -> None:
-    energy, vectors = gram_eigenvectors(sp.csr_matrix((4, 3), dtype=np.float64), 2)
-    assert energy.shape == (0,)
-    assert vectors.shape == (3, 0)
 
 
 def test_what_is_kept_is_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,12 +198,9 @@ def test_the_same_arguments_give_the_same_vectors(monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(first, second)
 
 
-def test_there_are_no_more_than_the_rank_allows() -> None:
+def test_rank_and_alpha_are_bounds() -> None:
     likes = sp.csr_matrix(np.outer(np.ones(5), np.ones(4)))
     assert laplacian_eigenvectors(likes, sp.csr_matrix((5, 4)), 0.5, 64).shape == (9, 1)
     assert laplacian_eigenvectors(sp.csr_matrix((5, 4)), sp.csr_matrix((5, 4)), 0.5, 64).shape == (9, 0)
-
-
-def test_alpha_has_a_bound() -> None:
     with pytest.raises(ValueError, match="above -1"):
         laplacian_eigenvectors(*random_signs(0, (5, 4)), -1.0, 2)

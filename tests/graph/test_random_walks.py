@@ -87,11 +87,13 @@ def test_every_path_is_walked_with_its_probability() -> None:
     assert to_three / 4000 == pytest.approx(1 / 4, abs=0.04)
 
 
-def test_a_walk_that_came_back_gives_no_more_pairs() -> None:
-    """User 1 - item 1 is all of its component: each second step returns, and a third would find item 1 again."""
+def test_a_walk_needs_a_step_and_gives_no_pair_twice() -> None:
+    # user 1 - item 1 is all of its component: each second step returns, and a third would find item 1 again
     edges = (torch.tensor([1]), torch.tensor([1]), torch.tensor([True]))
     found = triples(WalkGraph.from_edges(*edges, N_USERS, N_ITEMS), 6, 0)
     assert sorted(found) == [(1, N_USERS + 1, 1), (N_USERS + 1, 1, 1)]
+    with pytest.raises(ValueError, match="one step or more"):
+        WalkGraph.from_edges(*random_edges(0, 5), N_USERS, N_ITEMS).draw(0)
 
 
 def test_the_order_of_edges_makes_no_difference_but_the_seed_does() -> None:
@@ -101,11 +103,6 @@ def test_the_order_of_edges_makes_no_difference_but_the_seed_does() -> None:
     second = WalkGraph.from_edges(users[order], items[order], likes[order], N_USERS, N_ITEMS)
     assert triples(first, 4, 5) == triples(second, 4, 5)
     assert triples(first, 4, 5) != triples(first, 4, 6)
-
-
-def test_a_walk_needs_a_step() -> None:
-    with pytest.raises(ValueError, match="one step or more"):
-        WalkGraph.from_edges(*random_edges(0, 5), N_USERS, N_ITEMS).draw(0)
 
 
 def test_more_pairs_than_int32_can_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,17 +159,11 @@ def test_values_and_gradients_are_those_of_the_formula(walks: WalkPairs, scale: 
     assert not output[0].any()  # starts no walk
 
 
-def test_gradcheck(walks: WalkPairs) -> None:
+def test_gradients_and_precision(walks: WalkPairs) -> None:
     *free, positions = inputs(0.4)
     assert torch.autograd.gradcheck(lambda x, w, phi: path_attention(x, w, phi, positions, walks), free)
-
-
-def test_large_logits_do_not_overflow(walks: WalkPairs) -> None:
     arguments = inputs(100.0, torch.float32)
     path_attention(*arguments, walks).sum().backward()
     assert all(torch.isfinite(each.grad).all() for each in arguments[:3])
-
-
-def test_single_precision_agrees_with_double(walks: WalkPairs) -> None:
     single, double = (path_attention(*inputs(dtype=dtype), walks) for dtype in (torch.float32, torch.float64))
     torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-5)

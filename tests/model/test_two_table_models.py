@@ -70,14 +70,11 @@ def test_settings_are_those_of_the_formulas(coefficient: float, layers: int) -> 
     assert_same_loss(model, batch, loss_of_siren(model, data, batch, coefficient))
 
 
-def test_a_batch_of_few_users_and_items_is_enough() -> None:
+def test_few_users_and_no_dislikes_are_enough() -> None:
     data = small_data()
     model = build(SiReN, data)
     batch = {name: column[:3] for name, column in data.batch(2).items()}
     assert_same_loss(model, batch, loss_of_siren(model, data, batch))
-
-
-def test_without_dislikes_the_loss_is_plain_bpr() -> None:
     data = small_data(dislikes=False)
     model = build(SiReN, data)
     batch = data.batch(3)

@@ -54,14 +54,11 @@ def test_low_rates_raise_no_score_and_high_ones_lower_none(scores: list[float], 
         assert sign or not moved.any()
 
 
-def test_scores_stay_finite_where_the_power_of_a_rate_is_not() -> None:
-    """A negative score over it was minus infinity, that of a masked item, which no list shows."""
+def test_scores_stay_finite_and_untouched_without_aversion() -> None:
+    # a negative score over it was minus infinity, that of a masked item, which no list shows
     found = weighed(torch.tensor([-1e-3, 0.0, 1e-3]), torch.tensor(0.05), 100.0, logits=False)
     assert found.isfinite().all()
     assert (found.diff() >= 0).all()
-
-
-def test_without_aversion_the_scores_are_not_touched() -> None:
     scores = torch.randn(3, 4)
     assert weighed(scores, torch.rand(4), 0.0, logits=True) is scores
 

@@ -167,9 +167,12 @@ def test_long_rows_and_a_growing_arena() -> None:
     np.testing.assert_array_equal(sign_of(np.array([LIKE, DISLIKE, SKIP, VIEW])), [1, -1, 0, 0])
 
 
-def test_counts_can_not_be_written() -> None:
+def test_counts_are_read_only_and_verdicts_are_likes_and_dislikes(edges: EdgeState) -> None:
     with pytest.raises(ValueError, match="read-only"):
         EdgeState(3, 3).item_likes[0] = 1
+    rows = edges.of_users(np.arange(40)).verdicts
+    assert set(rows.kind.tolist()) == {LIKE, DISLIKE}
+    np.testing.assert_array_equal(np.diff(rows.indptr), edges.user_likes + edges.user_dislikes)
 
 
 def test_frozen_edges_are_those_of_their_moment() -> None:
@@ -274,12 +277,6 @@ def test_rows_of_many_are_those_of_each(edges: EdgeState) -> None:
             np.testing.assert_array_equal(rows.ids[here], one(node).ids)
             np.testing.assert_array_equal(rows.kind[here], one(node).kind)
         assert many(np.zeros(0, dtype=np.int64)).indptr.tolist() == [0]
-
-
-def test_verdicts_are_likes_and_dislikes(edges: EdgeState) -> None:
-    rows = edges.of_users(np.arange(40)).verdicts
-    assert set(rows.kind.tolist()) == {LIKE, DISLIKE}
-    np.testing.assert_array_equal(np.diff(rows.indptr), edges.user_likes + edges.user_dislikes)
 
 
 def test_an_export_is_all_rows_in_order(edges: EdgeState) -> None:

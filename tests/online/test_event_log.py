@@ -255,12 +255,9 @@ def test_every_flipped_byte_of_the_rows_is_found(tmp_path: Path, log: EventLog) 
     assert refused > 30  # the rest lies where nothing is written
 
 
-def test_no_database_at_all(tmp_path: Path) -> None:
-    (tmp_path / "log.sqlite").write_bytes(b"something else" * 1000)
-    check_refused("is damaged", EventLog, tmp_path / "log.sqlite")
-
-
-def test_a_newer_format_is_refused(log: EventLog) -> None:
+def test_a_log_of_another_kind_is_refused(tmp_path: Path, log: EventLog) -> None:
+    (tmp_path / "other.sqlite").write_bytes(b"something else" * 1000)
+    check_refused("is damaged", EventLog, tmp_path / "other.sqlite")
     write_meta(log.connection, {"format": 99})
     check_refused("has format 99", reopen, log)
 

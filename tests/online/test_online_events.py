@@ -153,16 +153,18 @@ def test_a_time_of_another_unit_is_not_mixed_in(stamp: int, unit: str) -> None:
     assert f"timestamp {stamp} looks like {unit}; events have milliseconds" in dead[0].reason
 
 
-def test_numbers_are_taken_as_text_and_text_as_numbers() -> None:
+def test_fields_in_other_notations() -> None:
     batch, dead = one(user_id=12, timestamp="7", value="3")
     assert not dead
     assert list(batch.events()) == [Event("e", "12", "i", "like", 7, 3.0)]
     assert one(timestamp="7.0")[0].timestamp.tolist() == [7]
-
-
-def test_a_time_may_be_iso_8601_with_a_time_zone() -> None:
     for text in ("1970-01-01T00:00:00.500Z", "1970-01-01 01:00:00.500+01:00", "1970-01-01T00:00:00.500000123Z"):
         assert one(timestamp=text)[0].timestamp.tolist() == [500]
+    batch, dead = one(type="forget_user", item_id=...)
+    assert not dead
+    assert batch.item_id == [""]
+    a, b, other = (one(event_id=..., timestamp=t)[0].event_id[0] for t in (5, 5, 6))
+    assert a == b != other
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
@@ -171,17 +173,6 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert not dead
     assert list(batch.events()) == list(plain.events())
     assert "expected whole milliseconds" in one(timestamp=np.bool_(True))[1][0].reason
-
-
-def test_forget_user_needs_no_item() -> None:
-    batch, dead = one(type="forget_user", item_id=...)
-    assert not dead
-    assert batch.item_id == [""]
-
-
-def test_without_an_event_id_equal_content_is_one_event() -> None:
-    a, b, other = (one(event_id=..., timestamp=t)[0].event_id[0] for t in (5, 5, 6))
-    assert a == b != other
 
 
 @pytest.mark.parametrize(

@@ -257,11 +257,14 @@ def test_intervals_and_lists_of_words_are_taken(given: str) -> None:
     assert config["user_inter_num_interval"] == "[5,inf)"
 
 
-def test_whole_numbers_may_be_written_as_floats(configure: Callable[..., Config]) -> None:
+def test_whole_numbers_as_floats_and_numbers_that_no_float_holds(configure: Callable[..., Config]) -> None:
     config = configure("SGCN", train_batch_size=1e4, n_layers=2.0, epochs="1e2", topk=20.0, valid_metric="MRR@20")
     found = [config[key] for key in ("train_batch_size", "n_layers", "epochs")]
     assert (found, config["topk"]) == ([10_000, 2, 100], [20])
     assert {type(each) for each in (*found, *config["topk"])} == {int}
+    for key in ("rank", "dislike_weight", "seed"):
+        check_refused(f"{key}'? is 1000", configure, "SSF", **{key: 10**400})
+    check_refused("a whole number 0 or more and at most 4294967295", configure, "SSF", seed=2**32)
 
 
 def test_values_of_numpy_are_those_of_python(configure: Callable[..., Config]) -> None:
@@ -281,12 +284,6 @@ def test_values_of_numpy_are_those_of_python(configure: Callable[..., Config]) -
     assert repr(found) == repr(plain), "and so are what rows and checkpoints hold"
     assert config["rank"] == 8
     check_refused("rank is 0; it must be a whole number 1 or more", configure, "SSF", rank=np.int64(0))
-
-
-def test_numbers_that_no_float_holds_are_refused(configure: Callable[..., Config]) -> None:
-    for key in ("rank", "dislike_weight", "seed"):
-        check_refused(f"{key}'? is 1000", configure, "SSF", **{key: 10**400})
-    check_refused("a whole number 0 or more and at most 4294967295", configure, "SSF", seed=2**32)
 
 
 def test_all_rows_in_one_batch_are_for_the_models_that_can(configure: Callable[..., Config]) -> None:

@@ -240,14 +240,11 @@ def test_what_is_printed_is_searched(source: str, expected: list[str]) -> None:
     assert [each.number for each in stray_numbers(source)] == expected
 
 
-def test_the_line_is_named(tmp_path: Path) -> None:
+def test_a_number_is_named_by_its_line_and_the_report_has_none(tmp_path: Path, repository: Path) -> None:
     (tmp_path / "sections").mkdir()
     (tmp_path / "sections" / "a.typ").write_text("#let x = (\n  1,\n)\n\nIt is 5 of 6.\n", encoding="utf-8")
     (tmp_path / "lib.typ").write_text("12", encoding="utf-8")
     assert check_folder(tmp_path) == ["sections/a.typ, line 5: 5", "sections/a.typ, line 5: 6"]
-
-
-def test_the_report_has_no_number_of_its_own(repository: Path) -> None:
     folder = repository / "docs" / "report"
     assert len(list(folder.rglob("*.typ"))) > 8
     assert check_folder(folder) == []

@@ -69,8 +69,9 @@ def test_a_committed_row_lies_once(repository: Path) -> None:
     assert all(row.section and row.label for row in rows)
 
 
-def test_a_table_without_rows_is_none(table: Path) -> None:
+def test_without_rows_there_is_no_table_and_memory_may_be_unknown(table: Path) -> None:
     assert stored_table(table) is None
+    assert own_memory(RunRow("A", "d", 1, peak_memory_bytes=5_000_000)) is None
 
 
 def test_the_last_finished_row_of_a_seed_counts(table: Path) -> None:
@@ -103,10 +104,6 @@ def test_costs_and_what_stopped_a_training_come_along(table: Path) -> None:
     assert (lines["Pop"]["values"]["epochs"]["mean"], lines["EASE"]["failure"]) == (7, "failed: singular")
     assert lines["EASE"]["values"] == {}
     json.dumps(table_values(found), allow_nan=False)
-
-
-def test_memory_beyond_the_libraries_is_unknown_where_a_part_is() -> None:
-    assert own_memory(RunRow("A", "d", 1, peak_memory_bytes=5_000_000)) is None
 
 
 # ---- figures are drawn of the results that are there, and names in them do not cover each other ----

@@ -68,10 +68,12 @@ def test_what_is_no_json_object_is_said_in_words_of_json(client: TestClient) -> 
     assert detail("[1,", "application/json") == "body: It is no JSON from character 3 on (Expecting value)."
 
 
-def test_what_is_not_allowed_names_what_is(client: TestClient) -> None:
+def test_what_is_not_there_names_what_is(client: TestClient) -> None:
     for path, allowed in (("users/1", "DELETE, GET, PUT"), ("models", "GET, POST"), ("popular", "GET")):
         refused = client.patch(f"/v1/{path}")
         assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+    assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
+    assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"events": [' + b"9" * 5000 + b"]}", b'{"events": ["\xff"]}'])
@@ -88,11 +90,6 @@ def test_no_page_loads_anything_of_a_foreign_host(client: TestClient) -> None:
         assert "default-src 'self'" in page.headers["content-security-policy"]
         assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
     assert client.get("/redoc").status_code == 404
-
-
-def test_a_path_or_method_that_is_not_there_names_the_page_of_those_that_are(client: TestClient) -> None:
-    assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
-    assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
 
 
 def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(client: TestClient) -> None:

@@ -254,12 +254,6 @@ def test_intraclass_is_that_of_the_analysis_of_variance(sizes: list[int], seed: 
         assert found == pytest.approx((between - within) / spread, abs=1e-9)
 
 
-def test_intraclass_recovers_a_planted_one() -> None:
-    rng = np.random.default_rng(0)
-    size, share = rng.integers(2, 40, 20_000), rng.beta(2, 3, 20_000)
-    assert intraclass(rng.binomial(size, share), size) == pytest.approx(1 / (2 + 3 + 1), abs=0.01)
-
-
 def test_similarity_does_not_depend_on_how_much_is_seen() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.lognormal(0, 1, (2, 100_000))
@@ -270,19 +264,19 @@ def test_similarity_does_not_depend_on_how_much_is_seen() -> None:
     assert similarity(np.array([1, 1]), np.array([1, 1])) is None
 
 
-def test_quantiles() -> None:
+def test_quantiles_and_a_planted_intraclass() -> None:
     found = quantiles(np.arange(101))
     assert found is not None
     assert (found["mean"], found["min"], found["p25"], found["median"], found["max"]) == (50, 0, 25, 50, 100)
     assert quantiles(np.array([])) is None
+    rng = np.random.default_rng(0)
+    size, share = rng.integers(2, 40, 20_000), rng.beta(2, 3, 20_000)
+    assert intraclass(rng.binomial(size, share), size) == pytest.approx(1 / (2 + 3 + 1), abs=0.01)
 
 
-def test_labels_name_every_number_of_edges_once() -> None:
+def test_labels_of_groups_and_names_of_results_in_them() -> None:
     assert labels_of("users", (0, 5, 20)) == ["users 0", "users 1-5", "users 6-20", "users 21+"]
     assert labels_of("items", (5, 6)) == ["items 0-5", "items 6", "items 7+"]
-
-
-def test_names_of_results_in_a_group_can_be_taken_apart() -> None:
     for label in labels_of("users", DEFAULT_BOUNDS["users"]) + labels_of("items", DEFAULT_BOUNDS["items"]):
         assert split_group(in_group("recall@20", label)) == ("recall@20", label)
     for name in ("recall@20", "recall@20[]", "recall@20[users]", "recall@20[people 0]", "[users 0]"):

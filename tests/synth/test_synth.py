@@ -69,10 +69,14 @@ def test_every_graph_is_sound(profile: str, more: int, seed: int) -> None:
     assert_sound(generate(profile, edges, seed), profile, edges)
 
 
-def test_sizes_are_those_of_the_profile() -> None:
+def test_sizes_of_profiles_and_distinct_items_of_a_hub() -> None:
     n_users, n_items = size_of(find_profile("kuairand"), 10_000_000)
     assert n_users == pytest.approx(645_000, rel=0.01)
     assert n_items == pytest.approx(168_000, rel=0.01)
+    who = np.zeros(30, np.int32)
+    what = np.zeros(30, np.int32)
+    make_distinct(who, what, np.zeros(40, np.int16), 0, threads=1)
+    assert len(np.unique(what)) == 30
 
 
 def test_a_graph_depends_on_the_seed_and_not_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,13 +229,6 @@ def test_repeated_pairs_are_resolved_and_degrees_stay(users: int, items: int, sh
     make_distinct(who, what, rng.integers(0, 3, items), seed, threads=2)
     assert len(set(zip(who.tolist(), what.tolist(), strict=True))) == n
     assert np.abs(np.bincount(what, minlength=items) - before).sum() <= n // 10
-
-
-def test_a_hub_that_cannot_exchange_still_gets_distinct_items() -> None:
-    who = np.zeros(30, np.int32)
-    what = np.zeros(30, np.int32)
-    make_distinct(who, what, np.zeros(40, np.int16), 0, threads=1)
-    assert len(np.unique(what)) == 30
 
 
 def test_wrong_requests_are_refused() -> None:
