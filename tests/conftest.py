@@ -1,7 +1,5 @@
 """What many tests share: where data lies, small signed data sets, and quiet runs that leave nothing behind."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -128,13 +126,9 @@ def signed(write_inter: Callable[..., Path], signed_rows: list) -> str:
 def quick() -> dict[str, Any]:
     """Settings for a run of a second or two."""
     return {
-        "epochs": 2,
-        "show_progress": False,
-        "state": "ERROR",
-        "topk": [10, 20],
-        "metrics": ["Recall", "NDCG"],
+        "epochs": 2, "show_progress": False, "state": "ERROR", "topk": [10, 20], "metrics": ["Recall", "NDCG"],
         "valid_metric": "NDCG@10",
-    }
+    }  # fmt: skip
 
 
 @pytest.fixture

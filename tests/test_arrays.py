@@ -1,7 +1,5 @@
 """Sets of whole numbers as sorted arrays are those of NumPy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

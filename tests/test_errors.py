@@ -1,7 +1,5 @@
 """Messages on wrong names: one sentence with one end, whether a name is near or not."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -12,13 +10,10 @@ from recbole_signed.cli.app import main
 from recbole_signed.errors import argument, ending, nearest, options_named
 
 
-def test_a_sentence_on_a_wrong_name_ends_once() -> None:
+def test_sentences_end_once_and_questions_last() -> None:
     assert ending("SFF", ["SSF", "SGFCF"]) == nearest("SFF", ["SSF", "SGFCF"]) == "; did you mean 'SSF'?"
     assert (ending("x", ["SSF"]), nearest("x", ["SSF"])) == (".", "")
-
-
-def test_nothing_follows_the_question_of_a_message() -> None:
-    """Messages ended in "?.", or went on behind the question mark."""
+    # messages ended in "?.", or went on behind the question mark
     call = re.compile(r"\{(?:ending|nearest)\((?:[^(){}]|\([^()]*\))*\)\}(.*)")
     files = Path(recbole_signed.__file__).parent.rglob("*.py")
     found = [(each.name, rest) for each in files for rest in call.findall(each.read_text(encoding="utf-8"))]

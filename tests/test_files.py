@@ -1,7 +1,5 @@
 """Files and folders that are there as a whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path
@@ -15,7 +13,7 @@ from recbole_signed.files import replace_file, replace_text, replacing, replacin
 from recbole_signed.live.store.versions import MANIFEST, read_manifest, read_tensors, write_folder
 
 
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_files_are_replaced_as_a_whole_where_they_change(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
     with replacing(path) as temporary:
         temporary.write_text("one")
@@ -26,9 +24,6 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         temporary.write_text("tw\ud800", encoding="utf-8")
     assert path.read_text() == "one"
     assert os.listdir(path.parent) == ["a.txt"]
-
-
-def test_text_that_says_nothing_new_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     replace_text(path, "é")
     os.utime(path, ns=(1, 1))
@@ -79,13 +74,12 @@ def inode(path: Path) -> int:
     return path.stat().st_ino
 
 
-def test_a_file_is_on_disk_before_its_name_and_the_name_first_too(tmp_path: Path, on_disk: list[str | int]) -> None:
+def test_a_file_and_a_folder_are_on_disk_before_their_names_and_the_names_before_they_count(
+    tmp_path: Path, on_disk: list[str | int]
+) -> None:
     path = tmp_path / "a"
     replace_file(path, b"one")
     assert on_disk == [inode(path), "a:written", inode(tmp_path), "a:replaced"]
-
-
-def test_a_folder_is_on_disk_before_its_name_and_the_name_first_too(tmp_path: Path, on_disk: list[str | int]) -> None:
     folder = tmp_path / "v1"
     write_folder(folder, {"edges": {"a": np.zeros(3)}, "model": {}}, {}, "set")
     tensors = [each for name in ("edges", "model") for each in (inode(folder / f"{name}.safetensors"), "set:tensors")]
@@ -107,13 +101,10 @@ def test_tensor_files_are_those_of_safetensors(tmp_path: Path) -> None:
 
     rng = np.random.default_rng(0)
     tensors = {
-        "long": rng.integers(0, 9, (3, 4)),
-        "bytes": rng.integers(-9, 9, 5).astype(np.int8),
-        "none": np.zeros((0, 7), dtype=np.float32),
-        "strided": np.asfortranarray(rng.random((4, 5))),
-        "bools": rng.random(3) > 0.5,
-        "one": np.float32(3.5).reshape(()),
-    }
+        "long": rng.integers(0, 9, (3, 4)), "bytes": rng.integers(-9, 9, 5).astype(np.int8),
+        "none": np.zeros((0, 7), dtype=np.float32), "strided": np.asfortranarray(rng.random((4, 5))),
+        "bools": rng.random(3) > 0.5, "one": np.float32(3.5).reshape(()),
+    }  # fmt: skip
     write_folder(tmp_path / "folder", {"some": tensors}, {}, "test")
     for found in (
         load_file(tmp_path / "folder" / "some.safetensors"),
@@ -125,13 +116,10 @@ def test_tensor_files_are_those_of_safetensors(tmp_path: Path) -> None:
             assert found[name].dtype == each.dtype
 
 
-def test_the_checksum_is_of_the_whole_file(tmp_path: Path) -> None:
+def test_checksums_are_of_whole_files_and_missing_ones_are_named(tmp_path: Path) -> None:
     content = bytes(range(256)) * 8192  # more than is read at a time
     (tmp_path / "large").write_bytes(content)
     assert files.sha256(tmp_path / "large") == hashlib.sha256(content).hexdigest()
-
-
-def test_a_file_that_is_not_there_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     (tmp_path / "model.rs").touch()
     files.require_file(tmp_path / "model.rs")
     check_refused(r"there is no file .*model.rz; did you mean 'model.rs'", files.require_file, tmp_path / "model.rz")

@@ -1,7 +1,5 @@
 """One rule for ids and times, whatever they come in: raw files, atomic files, events."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -61,14 +59,10 @@ def test_what_is_no_id_is_said(value: Any, reason: str) -> None:
 @pytest.mark.parametrize(
     "given_as",
     [
-        np.array,
-        pl.Series,
-        torch.tensor,
-        tuple,
-        lambda ids: pl.Series(ids).to_arrow(),
+        np.array, pl.Series, torch.tensor, tuple, lambda ids: pl.Series(ids).to_arrow(),
         lambda ids: pl.DataFrame({"user": ids}).to_arrow()["user"],
     ],
-)
+)  # fmt: skip
 def test_ids_may_come_in_any_array(given_as: Callable[[list[int]], Any]) -> None:
     assert [id_text(each) for each in listed(given_as([7, 9]), "user")] == ["7", "9"]
 
@@ -98,8 +92,16 @@ def test_one_name_typed_in_two_ways_is_one_id(write_inter: Callable[..., Path], 
     assert read_rows(convert("csv", raw, tmp_path / "out", sign="sign")).n_users == 1
 
 
-def test_a_hash_depends_on_tokens_and_their_order() -> None:
+def test_hashes_follow_tokens_and_ids() -> None:
     assert len({hash_of(each) for each in ([], ["a"], ["a", "b"], ["b", "a"], ["ab"], ["a", "", "b"])}) == 6
+    names = np.array([f"u{number}" for number in range(500)])
+    ordered = names[order_of_hashes(names)]
+    assert sorted(ordered) == sorted(names)
+    assert ordered.tolist() != names.tolist()
+    for other in (names[::-1], names.astype(object)[::-1], np.random.default_rng(0).permutation(names)):
+        assert other[order_of_hashes(other)].tolist() == ordered.tolist()
+    numbers = np.arange(500)
+    assert numbers[::-1][order_of_hashes(numbers[::-1])].tolist() == numbers[order_of_hashes(numbers)].tolist()
 
 
 @given(
@@ -133,7 +135,7 @@ def test_small_numbers_fit_every_unit() -> None:
     assert milliseconds(np.array([0.25, 1_650_812_741.5]), "the time").tolist() == [250, 1_650_812_741_500]
 
 
-def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[..., Path], tmp_path: Path) -> None:
+def test_milliseconds_are_replayed_and_not_mixed_with_seconds(write_inter: Callable[..., Path], tmp_path: Path) -> None:
     times = [1_650_812_741_000, 1_650_812_742_000, 1_650_812_743]
     folder = write_inter("set", COLUMNS, [("a", item, 1, time) for item, time in zip("xyz", times, strict=True)])
     check_refused("set holds 1650812743 in row 3, which counts seconds by its size", events_of, folder)
@@ -141,22 +143,8 @@ def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[.
     raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(f"a,{t},1,{t}" for t in times)]))
     with pytest.raises(UsageError, match=r"time 1650812743 .* too small for unix time in ms .*counts seconds"):
         convert("csv", raw, tmp_path / "out", sign="sign")
-
-
-def test_a_data_set_in_milliseconds_is_replayed_in_milliseconds(write_inter: Callable[..., Path]) -> None:
     folder = write_inter("set", COLUMNS, [("a", "x", 1, 1_650_812_741_436), ("a", "y", -1, 1_650_812_742_000)])
     assert events_of(folder).timestamp.tolist() == [1_650_812_741_436, 1_650_812_742_000]
-
-
-def test_the_order_of_hashes_follows_the_ids_alone() -> None:
-    names = np.array([f"u{number}" for number in range(500)])
-    ordered = names[order_of_hashes(names)]
-    assert sorted(ordered) == sorted(names)
-    assert ordered.tolist() != names.tolist()
-    for other in (names[::-1], names.astype(object)[::-1], np.random.default_rng(0).permutation(names)):
-        assert other[order_of_hashes(other)].tolist() == ordered.tolist()
-    numbers = np.arange(500)
-    assert numbers[::-1][order_of_hashes(numbers[::-1])].tolist() == numbers[order_of_hashes(numbers)].tolist()
 
 
 @pytest.mark.parametrize(

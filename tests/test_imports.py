@@ -1,7 +1,5 @@
 """No two modules import each other, none names a higher one, not in a string either; what is quick imports little."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

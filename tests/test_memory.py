@@ -1,7 +1,5 @@
 """Memory is measured, and what is freed goes back to the system."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

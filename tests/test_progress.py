@@ -1,7 +1,5 @@
 """What is said while a step goes on: nothing of a short one, lines without a terminal, one moving line with one."""
 
-from __future__ import annotations
-
 import io
 import sys
 import time
@@ -32,7 +30,7 @@ def test_a_short_step_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_long_step_says_on_lines_what_it_is_at(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_steps_are_told_on_lines_until_they_fail(capsys: pytest.CaptureFixture[str]) -> None:
     with told("fit") as say:
         say("reading")
         time.sleep(0.1)
@@ -45,9 +43,6 @@ def test_a_long_step_says_on_lines_what_it_is_at(capsys: pytest.CaptureFixture[s
     assert lines[-1] == "fit: done in 0 s"
     assert lines.index("fit: search, setting 3, 0 s") < len(lines) - 1 - lines[::-1].index("fit: reading, 0 s")
 
-
-@pytest.mark.usefixtures("quick")
-def test_a_step_that_fails_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
     def fails() -> None:
         with told("fit"):
             time.sleep(0.05)

@@ -1,7 +1,5 @@
 """Data and fitted models that the tests of the public API share."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

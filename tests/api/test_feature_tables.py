@@ -1,7 +1,5 @@
 """Features from tables in memory: new items and users, explanations, saving."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -92,12 +90,17 @@ def test_features_without_a_table_are_refused(side: str, frame: pl.DataFrame) ->
         rs.fit("SSF", data, features={side: "all"})
 
 
-def test_a_value_of_a_list_is_one_word(frame: pl.DataFrame) -> None:
+def test_lists_are_words_and_lists_of_numbers_may_be_missing(frame: pl.DataFrame) -> None:
     items = table("item").select("what", tags=pl.lit(["Science  fiction", " drama\t", None, ""]))
     data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)
     cells = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[1:]
     assert {cell.partition("\t")[2] for cell in cells} == {"Science-fiction drama"}
     assert _text(["Science  fiction", " drama\t", None]) == "Science-fiction drama"
+    lists = pl.Series("v", [[1.5, 2.0], None, []], dtype=pl.List(pl.Float32))
+    items = pl.DataFrame({"what": [100, 101, 102]}).with_columns(lists)
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
+    lines = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()
+    assert sorted(line.replace('"', "") for line in lines[1:]) == ["100\t1.5 2.0", "101\t", "102\t"]
 
 
 @pytest.mark.parametrize(
@@ -120,14 +123,6 @@ def test_a_column_that_is_no_feature_is_named(frame: pl.DataFrame, column: pl.Se
     items = pl.DataFrame({"what": ["100"]}).with_columns(column)
     with pytest.raises(UsageError, match=message):
         rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
-
-
-def test_a_list_of_numbers_may_be_missing_or_empty(frame: pl.DataFrame) -> None:
-    lists = pl.Series("v", [[1.5, 2.0], None, []], dtype=pl.List(pl.Float32))
-    items = pl.DataFrame({"what": [100, 101, 102]}).with_columns(lists)
-    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
-    lines = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()
-    assert sorted(line.replace('"', "") for line in lines[1:]) == ["100\t1.5 2.0", "101\t", "102\t"]
 
 
 @pytest.mark.parametrize(

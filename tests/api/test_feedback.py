@@ -1,7 +1,5 @@
 """The feedback of a live state, written to a file and read by what makes data sets."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -22,15 +20,12 @@ def state(tmp_path: Path) -> Path:
     live = begin(tmp_path / "state")
     live.update(
         [
-            Event("a", 'ж,"x', "a new, item", "dislike", NOW + 1),
-            Event("b", "u1", "i1", "like", NOW + 2),
-            Event("c", "u1", "i1", "dislike", NOW + 3),
-            Event("d", "u2", "i2", "like", NOW + 4),
-            Event("e", "u2", "i2", "unlike", NOW + 5),
-            Event("f", "u3", "", "forget_user", NOW + 6),
+            Event("a", 'ж,"x', "a new, item", "dislike", NOW + 1), Event("b", "u1", "i1", "like", NOW + 2),
+            Event("c", "u1", "i1", "dislike", NOW + 3), Event("d", "u2", "i2", "like", NOW + 4),
+            Event("e", "u2", "i2", "unlike", NOW + 5), Event("f", "u3", "", "forget_user", NOW + 6),
             Event("g", "u4", "met alone", "view", NOW + 7),
         ]
-    )
+    )  # fmt: skip
     live.close()
     return tmp_path / "state"
 

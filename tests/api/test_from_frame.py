@@ -1,7 +1,5 @@
 """``from_frame``: the same rows, rules and complaints as ``convert csv``, from any kind of table."""
 
-from __future__ import annotations
-
 import builtins
 import gc
 import re
@@ -233,12 +231,9 @@ def test_a_column_to_keep_is_one_name_or_several(keep: Any) -> None:
     assert "price:float" in inter_of(rs.from_frame(small(price=[1, 2, 3]), **RULE, keep=keep)).splitlines()[0]
 
 
-def test_what_convert_warns_about_is_a_warning() -> None:
+def test_what_is_warned_about_and_left_out() -> None:
     with pytest.warns(UserWarning, match="the last time, 2100-01-01T00:00:00Z, lies in the future"):
         rs.from_frame(small(time=["2020-01-01", "2020-01-02", "2100-01-01"]), **RULE)
-
-
-def test_bad_rows_can_be_left_out() -> None:
     with pytest.warns(UserWarning, match="bad rows|no dislikes") as told:
         data = rs.from_frame(small(item=[1.0, 2.5, 3.0]), **{"like": "rating >= 4", "on_error": "skip"})
     left_out, no_dislikes = (str(each.message) for each in told)

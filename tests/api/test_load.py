@@ -1,7 +1,5 @@
 """``load``: RecBole's own checkpoints of every kind of model, and what is not a model."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import zipfile
@@ -105,7 +103,7 @@ def test_moved_ids_are_refused(name: str, trained: Any, write_inter: Callable[..
     check_refused("trained on other ids than 'small' has now", load_data_and_model, str(file))
 
 
-def test_data_that_are_not_those_of_their_manifest_are_refused(tmp_path: Path) -> None:
+def test_what_can_not_be_loaded_is_refused(tmp_path: Path) -> None:
     folder = rs.convert("toy", None, tmp_path / "atomic_files")
     rs.run("BPR", "toy-signed", overrides={"epochs": 1, "topk": [5], "valid_metric": "Recall@5", "state": "ERROR"})
     (file,) = Path("runs").glob("BPR-*.pth")
@@ -113,14 +111,6 @@ def test_data_that_are_not_those_of_their_manifest_are_refused(tmp_path: Path) -
     inter = folder / "toy-signed.inter"
     inter.write_text(inter.read_text("utf-8").replace("\t-1", "\t1", 1), encoding="utf-8")
     check_refused("'toy-signed' has changed since it was made", rs.load, file)
-
-
-class Evil:
-    def __reduce__(self) -> Any:
-        return os.system, ("touch ran",)
-
-
-def test_no_pickle_is_run(tmp_path: Path) -> None:
     torch.save({"config": Evil(), "state_dict": {}}, "evil.pth")
     with zipfile.ZipFile("evil.rs", "w") as archive:
         archive.writestr("recbole-signed.json", '{"format": 1}')
@@ -132,6 +122,11 @@ def test_no_pickle_is_run(tmp_path: Path) -> None:
         check_refused("can't be read as a checkpoint", rs.load, file)
     assert not list(tmp_path.parent.rglob("escaped"))
     assert not Path("ran").exists()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch ran",)
 
 
 def test_a_pickled_data_set_beside_the_checkpoint_is_not_read(trained: Any) -> None:
@@ -349,11 +344,9 @@ def test_first_likes_of_data_without_signs_are_counted(tmp_path: Path) -> None:
         assert dict(found.select("item", "score").iter_rows()) == likes
 
 
-def test_the_number_of_epochs_is_chosen_on_the_last_likes(data: Any) -> None:
-    model = rs.fit("GRU4Rec", data, **SMALL["GRU4Rec"], stopping_step=1, learning_rate=0.05)
-    assert 1 <= model.config["epochs"] < 300
-
-
-def test_data_without_times_has_no_sequences(frame: pl.DataFrame) -> None:
+def test_data_without_times_have_no_sequences_and_epochs_are_chosen_on_the_last_likes(
+    data: Any, frame: pl.DataFrame
+) -> None:
+    assert 1 <= rs.fit("GRU4Rec", data, **SMALL["GRU4Rec"], stopping_step=1, learning_rate=0.05).config["epochs"] < 300
     timeless = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2")
     check_refused(r"SASRec reads sequences, but .* has no column", rs.fit, "SASRec", timeless, epochs=1)

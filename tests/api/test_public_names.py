@@ -1,7 +1,5 @@
 """What ``import recbole_signed`` offers: lazily, documented, and without the weight of torch."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Lists of users do not depend on the order of the rows that a model was fitted to, however many scores are equal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,8 +90,7 @@ def test_live_users_who_only_looked_get_what_nobody_gets(name: str, frame: pl.Da
     """They were ranked for by the embedding that the model drew for them before it was trained."""
     who = pl.DataFrame({"who": ["looked"] * 2, "what": [100, 107], "rating": [3.0] * 2, "when": [1_600_000_000] * 2})
     rule: dict[str, Any] = {"like": "rating >= 4", "dislike": "rating <= 2"}
-    taken = rs.from_frame(pl.concat([frame, who]), user="who", item="what", time="when", **rule)
-    model = rs.fit(name, taken, epochs=1)
+    model = rs.fit(name, rs.from_frame(pl.concat([frame, who]), user="who", item="what", time="when", **rule), epochs=1)
     model.config["online_state"] = str(tmp_path / "state")
     trainer = rs.OnlineTrainer(model.config, model.model)
     trainer.start(model.dataset)
@@ -147,16 +144,13 @@ def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: 
     torch.testing.assert_close(scores.sort(dim=1, descending=True).values[:, :4], values)
 
 
-def test_equal_scores_on_both_sides_of_the_last_place_are_told_apart_by_the_order() -> None:
-    """The only ties of this row are those of the last place that is shown."""
+def test_lists_have_one_order_of_equal_scores() -> None:
+    # the only ties of this row are those of the last place that is shown
     scores = torch.tensor([[5.0, 4.0, 3.0, 3.0, 3.0, 0.0]])
     for last in (2, 3, 4):
         keys = torch.tensor([0, 1, *(-7 if each == last else 7 for each in (2, 3, 4)), 5])
         values, best = best_of_each(scores, 3, keys)
         assert (values.tolist(), best.tolist()) == ([[5.0, 4.0, 3.0]], [[0, 1, last]])
-
-
-def test_a_large_catalogue_has_the_same_order() -> None:
     ids = np.array([f"item {each}" for each in range(9_000)])
     scores = torch.randint(0, 40, (3, 9_000), generator=torch.Generator().manual_seed(0)).float()
     scores[0] = torch.randn(9_000, generator=torch.Generator().manual_seed(1))

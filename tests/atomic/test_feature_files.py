@@ -1,7 +1,5 @@
 """Features of ``.item`` and ``.user`` files: what is read, what is refused, and the matrix that comes of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -50,24 +48,18 @@ def test_ids_are_read_as_in_interactions_and_equal_rows_once(write: Write) -> No
     assert len(read_feature_file(write(*ROWS, ROWS[0]), "item_id").ids) == 4
 
 
-def test_blank_lines_are_skipped_as_in_interactions(write: Write) -> None:
+def test_lines_and_quotes_are_read_as_in_interactions(write: Write) -> None:
     plain, spaced = (
         read_feature_file(write(*rows), "item_id") for rows in (ROWS, ["", ROWS[0], "\r", "", *ROWS[1:], ""])
     )
     assert spaced.ids.equals(plain.ids)
     assert all(spaced.columns[name].equals(plain.columns[name]) for name in plain.columns)
-
-
-def test_lines_may_end_in_carriage_returns_alone(write: Write) -> None:
     path = write(*ROWS)
     plain = read_feature_file(path, "item_id")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
     found = read_feature_file(path, "item_id")
     assert found.ids.equals(plain.ids)
     assert all(found.columns[name].equals(plain.columns[name]) for name in plain.columns)
-
-
-def test_quotes_are_read_as_in_interactions(write: Write) -> None:
     titles = ['12" vinyl', '"Weird Al" live', 'say "hi" now', '"a ""b"" c"', '"two\nlines"']
     path = write(*(f"{number}\tcrime\tann\t1990\t{title}\t1 0" for number, title in enumerate(titles)))
     table = read_feature_file(path, "item_id")
@@ -76,7 +68,7 @@ def test_quotes_are_read_as_in_interactions(write: Write) -> None:
     check_refused("can't be read", read_feature_file, write(*ROWS, '5\t"crime'), "item_id")
 
 
-def test_columns_of_tokens_are_indicators(write: Write) -> None:
+def test_columns_become_indicators_and_bins(write: Write) -> None:
     found, names = matrix_of(write(*ROWS), ["genre", "author"], ["4", "2", "no", "1", "3"])
     assert names[0] == ("", "")
     assert set(names[1:]) == {("author", "ann"), ("genre", "crime"), ("genre", "drama")}
@@ -85,9 +77,6 @@ def test_columns_of_tokens_are_indicators(write: Write) -> None:
     assert rows[3] == {("author", "ann"), ("genre", "crime"), ("genre", "drama")}
     assert not found[2].any()  # an id without a row
     assert found[4].tolist() == [1.0, 0.0, 0.0, 0.0]  # bob is nobody else's author
-
-
-def test_numbers_fall_into_quantile_bins_and_blanks_into_none(write: Write) -> None:
     rows = [f"{i}\ta\tb\t{i}\tt\t1" for i in range(320)]
     found, names = matrix_of(write(*rows, "x\ta\tb\t\tt\t1"), ["year"], [str(i) for i in range(320)] + ["x"])
     assert len(names) == 17
@@ -125,15 +114,12 @@ def test_levels_are_bins_of_several_widths_one_within_the_other(write: Write) ->
     assert (shared[0, 1], shared[0, 319]) == (3, 0)
 
 
-def test_levels_of_numbers_that_repeat_leave_empty_bins_out(write: Write) -> None:
+def test_levels_of_repeated_numbers_and_of_words(write: Write) -> None:
     rows = [f"{i}\ta\tb\t{1900 + i % 3}\tt\t1" for i in range(90)]
     found, names = matrix_of(write(*rows), ["year:levels"], [str(i) for i in range(90)])
     assert (found[:, 1:].sum(axis=1) == 3).all()
     assert (found[:, 1:].sum(axis=0) > 0).all()
     assert len(names) == 1 + 3 * 3
-
-
-def test_levels_take_words_among_numbers_as_tokens(write: Write) -> None:
     years = ["1990", "unknown", "unknown", "V", "", "1990", "2000", "2000", "nan"]
     rows = [f"{i}\ta\tb\t{year}\tt\t1" for i, year in enumerate(years)]
     found, names = matrix_of(write(*rows), ["year:levels"], [str(i) for i in range(len(years))])
@@ -143,7 +129,7 @@ def test_levels_take_words_among_numbers_as_tokens(write: Write) -> None:
     assert found[:, 1:].sum(axis=1).tolist() == [3, 1, 1, 0, 0, 3, 3, 3, 0]
 
 
-def test_text_is_hashed_and_rows_have_the_length_1(write: Write) -> None:
+def test_text_and_vectors_have_the_length_1(write: Write) -> None:
     found, names = matrix_of(write(*ROWS), ["title:text"], ["1", "2", "3", "4"])
     assert len(names) == 1 + TEXT_BUCKETS
     assert np.linalg.norm(found[:, 1:], axis=1) == pytest.approx([1, 1, 0, 1])
@@ -153,9 +139,6 @@ def test_text_is_hashed_and_rows_have_the_length_1(write: Write) -> None:
     for row in (0, 1, 3):  # no pair goes over the end of a row
         alone, _ = matrix_of(write(ROWS[row]), ["title:text"], [ROWS[row][0]])
         np.testing.assert_array_equal(alone[0], found[row])
-
-
-def test_vectors_have_the_length_1_on_average(write: Write) -> None:
     found, names = matrix_of(write(*ROWS), ["vector"], ["1", "2", "3", "4"])
     assert names[1:] == [("vector", "0"), ("vector", "1")]
     assert np.square(found[[0, 1, 3], 1:]).sum() == pytest.approx(3)

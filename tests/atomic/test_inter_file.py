@@ -1,7 +1,5 @@
 """The reader by columns against pandas' own, and what it hands to RecBole."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Callable
@@ -108,7 +106,7 @@ def test_reads_and_refuses_as_pandas_does(lines: list[tuple[str, ...]], end: str
         assert outcome(lambda: read(path)) == outcome(lambda: by_pandas(path))
 
 
-def test_many_blocks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_blocks_give_what_one_gives_and_times_of_one_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     rows = [(f"u{u}", f"i{i}", s, t) for u, i, s, t in rng.integers(0, 50, (3000, 4))]
     path = tmp_path / "some.inter"
@@ -118,9 +116,6 @@ def test_many_blocks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.Mon
     pd.testing.assert_frame_equal(read(path), whole)
     assert whole["user_id"].tolist() == [row[0] for row in rows]
     assert whole["timestamp"].dtype == np.int64
-
-
-def test_time_is_float_from_the_first_fraction_on_in_any_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = [str(2**60 + row) for row in range(500)]
     times[400] = "0.5"
     path = tmp_path / "some.inter"
@@ -138,15 +133,12 @@ def test_quotes_within_fields_and_blank_lines_are_left_to_pandas(text: str, tmp_
     assert read(path)["user_id"].tolist() == by_pandas(path)["user_id"].tolist()
 
 
-def test_quoted_fields_need_no_pandas(tmp_path: Path) -> None:
+def test_quoted_fields_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     path.write_text(f'{HEADER}\n"a\tb"\tx\t1\t5\n"12"" vinyl"\t"y"\t"-1"\t"6"\n')
     kinds = {0: pl.String(), 1: pl.String(), 2: pl.Float64(), 3: pl.Int64()}
     ((frame, _),) = parsed_blocks(path, "\t", "utf-8", 4, kinds)
     assert frame.rows() == [("a\tb", "x", 1, 5), ('12" vinyl', "y", -1, 6)]
-
-
-def test_a_blank_line_before_the_rows_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "a.inter"
     path.write_text(f"{HEADER}\n\n1\t2\t1\t3\n")
     assert read(path)["timestamp"].tolist() == [3]
@@ -194,7 +186,7 @@ COLUMNS = ("user_id:token", "item_id:token", "sign:float", "timestamp:float")
 Write = Callable[..., Path]
 
 
-def test_one_file(write_inter: Write) -> None:
+def test_one_file_and_the_shared_ids_of_parts(write_inter: Write) -> None:
     rows = read_rows(write_inter("a", COLUMNS, [("u1", "x", 1, 30), ("u2", "x", -1, 10), ("u1", '"y"', 0, 20.5)]))
     assert (rows.n_users, rows.n_items, len(rows), rows.parts) == (2, 2, 3, {})
     assert rows.users[0] == rows.users[2] != rows.users[1]
@@ -202,9 +194,6 @@ def test_one_file(write_inter: Write) -> None:
     assert rows.signs.tolist() == [1, -1, 0]
     assert rows.times is not None
     assert rows.times.tolist() == [30, 10, 20.5]
-
-
-def test_parts_share_their_ids(write_inter: Write) -> None:
     for part, row in (("train", ("1", "5", 1)), ("valid", ("01", "5", -1)), ("test", ("1", "6", 1))):
         folder = write_inter("split", COLUMNS[:3], [row], part)
     rows = read_rows(folder)

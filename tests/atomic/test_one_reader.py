@@ -1,7 +1,5 @@
 """What works in ``run`` works in ``stats`` and in ``replay``, with the same rows: other names, separators, rules."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -91,14 +89,10 @@ def test_run_stats_and_replay_read_the_same_rows(
     for part, each in pieces.items():
         (folder / f"{name}{part}.inter").write_text("\n".join(each) + "\n", encoding=encoding or "utf-8")
     chosen: dict[str, Any] = {
-        "USER_ID_FIELD": user,
-        "ITEM_ID_FIELD": item,
-        "TIME_FIELD": time,
-        "field_separator": separator,
-        "load_col": {"inter": names[:4]},
-        **({"encoding": encoding} if encoding else {}),
+        "USER_ID_FIELD": user, "ITEM_ID_FIELD": item, "TIME_FIELD": time, "field_separator": separator,
+        "load_col": {"inter": names[:4]}, **({"encoding": encoding} if encoding else {}),
         **({"benchmark_filename": ["train", "test"]} if in_parts else {}),
-    }
+    }  # fmt: skip
     if by_rule:
         chosen["sign_rule"] = {"like": f"{signal} >= 4", "dislike": f"{signal} <= 2"}
     else:
@@ -110,8 +104,7 @@ def test_run_stats_and_replay_read_the_same_rows(
 
 
 def test_a_sign_that_is_ignored_is_ignored_everywhere(write_inter: Any) -> None:
-    columns = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
-    folder = write_inter("set", columns, [("a", "x", 1, 5)])
+    folder = write_inter("set", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], [("a", "x", 1, 5)])
     (folder / "set.yaml").write_text("SIGN_FIELD: ~\n")
     for read in (read_rows, events_of):
         check_refused("has no column 'sign'; write a column", read, folder)

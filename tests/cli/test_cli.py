@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -112,13 +110,9 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     found = {each["name"]: each for each in json.loads(out)}
     assert found["LightGCN"] == {
-        "name": "LightGCN",
-        "origin": "recbole",
-        "family": "general",
-        "uses_dislikes": False,
-        "source": "",
+        "name": "LightGCN", "origin": "recbole", "family": "general", "uses_dislikes": False, "source": "",
         "refused": "",
-    }
+    }  # fmt: skip
     assert found["GRU4Rec"]["family"] == "sequential"
     assert not found["GRU4Rec"]["refused"]
     assert "predicts the label" in found["FM"]["refused"]
@@ -303,7 +297,9 @@ def test_a_yaml_file_without_keys_changes_nothing(toy: str, capsys: pytest.Captu
     assert (status, "Recall@5" in out) == (0, True), err
 
 
-def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_keep_their_traceback_and_interrupts_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken() -> None:
         raise ZeroDivisionError
 
@@ -311,8 +307,6 @@ def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ZeroDivisionError):
         cli.main(["models"])
 
-
-def test_interrupts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -331,7 +325,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert CliRunner().invoke(cli.app, [command, "--help"]).exit_code == 0
 
 
-def test_every_command_stands_in_one_panel_of_the_help() -> None:
+def test_options_and_arguments_are_written_alike_in_all_commands() -> None:
     group: Any = typer.main.get_command(cli.app)
     named = [name for names in PANELS.values() for name in names]
     assert sorted(named) == sorted(name for name, command in group.commands.items() if not command.hidden)
@@ -339,9 +333,6 @@ def test_every_command_stands_in_one_panel_of_the_help() -> None:
     assert set(group.list_commands(None)) == set(group.commands)
     assert group.get_command(None, "convert").rich_help_panel == "Data"
     assert group.get_command(None, "comparr") is None
-
-
-def test_an_option_has_the_same_letter_and_an_argument_its_capitals_in_every_command() -> None:
     letters: dict[str, dict[str, set[str]]] = {}
     for path, command in leaves(typer.main.get_command(cli.app)):
         for each in command.params:

@@ -1,7 +1,5 @@
 """``data list`` and ``data accept``."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable
@@ -122,7 +120,7 @@ def test_a_conversion_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
     assert not list(out.iterdir())
 
 
-def test_the_options_of_one_source_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_options_of_one_source_are_listed_and_named_for_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = outcome(capsys, "convert", "csv", "--list")
     assert status == 0
     assert [line for line in out.splitlines() if not line.startswith(" ")] == [
@@ -132,9 +130,6 @@ def test_the_options_of_one_source_are_listed(capsys: pytest.CaptureFixture[str]
     assert "    items=file  file of the items" in out
     status, _, err = outcome(capsys, "convert", "cvs", "--list")
     assert (status, "did you mean 'csv'" in err) == (2, True)
-
-
-def test_a_file_without_its_option_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = outcome(capsys, "convert", "csv", "ratings.csv", "like=rating >= 4")
     assert status == 2
     assert "got 'ratings.csv'; the file is given as --input ratings.csv." in err
@@ -253,7 +248,7 @@ def test_synth_makes_a_data_set_that_stats_reads(capsys: pytest.CaptureFixture[s
     assert "already there" in err
 
 
-def test_synth_checks_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_synth_checks_itself_and_its_help_names_every_profile(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("synth", "-p", "kuairand", "-e", "300k", "--seed", "11", "--check", "--no-write")
     status, out, _ = outcome(capsys, *words)
     assert status == 0, out
@@ -266,9 +261,6 @@ def test_synth_checks_itself(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(out)
     assert {each["statistic"] for each in document["check"] if not each["ok"]} >= {"user_degree_p99"}
     assert Path(document["path"], "small.npz").is_file(), "it is written all the same"
-
-
-def test_the_help_of_synth_names_every_profile(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = outcome(capsys, "synth", "--help")
     assert all(name in out for name in PROFILES)
 

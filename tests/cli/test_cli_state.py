@@ -1,7 +1,5 @@
 """The commands on a state directory."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -50,7 +48,7 @@ def test_versions(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         assert len(list(state.replay())) == 1
 
 
-def test_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_the_log_and_an_event_by_any_spelling_of_its_id(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     found = as_json(capsys, "state", "log", folder, "--limit", 2, "--event-id", "e0-0")
     assert (found["last_seq"], found["base_seq"], found["users"], found["event_known"]) == (100, 0, 25, True)
     assert [row["user_id"] for row in found["rows"]] == ["u0", "u1"]
@@ -61,9 +59,6 @@ def test_log(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     _, out, _ = outcome(capsys, "state", "log", folder)
     assert "base seq: 50" in out
     assert "like" in out.splitlines()[-1]
-
-
-def test_an_event_is_known_however_its_id_is_typed(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     typed, kept = "cafe\u0301", "caf\u00e9"
     with OnlineState.open(folder) as state:
         state.recover()

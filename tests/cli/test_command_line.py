@@ -5,8 +5,6 @@ A hundred command lines run with the other tests; two thousand with::
     python -m pytest -m slow tests/cli/test_command_line.py
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import shlex

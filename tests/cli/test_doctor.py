@@ -1,7 +1,5 @@
 """The doctor tells good installations from bad ones, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable
@@ -58,16 +56,12 @@ def test_this_installation_is_well(tmp_path: Path) -> None:
         ({"recbole": "1.2.0"}, (3, 12), "warning", "AsymKNN"),
         ({"recbole": "1.2.0", "kmeans-pytorch": None}, (3, 12), "error", "imports kmeans-pytorch"),
         ({"recbole": "1.2.0", "psutil": None}, (3, 13), "error", "imports psutil"),
-        ({"setuptools": None}, (3, 12), "error", "distutils"),
-        ({}, (3, 9), "error", "Python 3.9"),
-        ({}, (3, 14), "error", "Python 3.14"),
-        ({"hyperopt": None}, (3, 11), "info", "HyperTuning"),
-        ({"hyperopt": "0.3.0"}, (3, 11), "info", "exhaustive search"),
-        ({"faiss": None}, (3, 11), "info", "NCL"),
-        ({"lightgbm": None}, (3, 11), "info", "LightGBM"),
-        ({"xgboost": None}, (3, 11), "info", "XGBoost"),
+        ({"setuptools": None}, (3, 12), "error", "distutils"), ({}, (3, 9), "error", "Python 3.9"),
+        ({}, (3, 14), "error", "Python 3.14"), ({"hyperopt": None}, (3, 11), "info", "HyperTuning"),
+        ({"hyperopt": "0.3.0"}, (3, 11), "info", "exhaustive search"), ({"faiss": None}, (3, 11), "info", "NCL"),
+        ({"lightgbm": None}, (3, 11), "info", "LightGBM"), ({"xgboost": None}, (3, 11), "info", "XGBoost"),
     ],
-)
+)  # fmt: skip
 def test_bad_combinations(changes: dict[str, str | None], python: tuple[int, int], level: str, words: str) -> None:
     assert doctor.check(GOOD, (3, 11)) == []
     findings = doctor.check({**GOOD, **changes}, python)
@@ -77,7 +71,7 @@ def test_bad_combinations(changes: dict[str, str | None], python: tuple[int, int
     assert "\n" not in matching[0].what + matching[0].cure
 
 
-def test_an_import_that_fails_is_reported(fake_recbole: Callable[[str], None]) -> None:
+def test_imports_that_fail_or_die_are_reported(fake_recbole: Callable[[str], None]) -> None:
     fake_recbole("raise RuntimeError('bad wheel')")
     report = doctor.diagnose(self_test=False)
     assert not report.ok
@@ -85,9 +79,6 @@ def test_an_import_that_fails_is_reported(fake_recbole: Callable[[str], None]) -
     assert "RuntimeError: bad wheel" in report.self_test.reason
     assert "something is wrong" in doctor.render(report)
     json.dumps(report.as_dict(), allow_nan=False)
-
-
-def test_a_process_that_dies_is_reported(fake_recbole: Callable[[str], None]) -> None:
     fake_recbole("import os, sys\nprint('illegal instruction', file=sys.stderr, flush=True)\nos._exit(3)")
     report = doctor.diagnose()
     assert not report.ok

@@ -1,7 +1,5 @@
 """Settings, files and values that a command refuses: each ends in one sentence, without a traceback."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -42,25 +40,19 @@ def said(toy: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--seed", "-1"], "seed is -1"),
-        (["--seed", "99999999999999"], "seed is 99999999999999"),
-        (["training_budget=abc"], "training_budget is 'abc'"),
-        (["weight_decay=-1"], "weight_decay is -1"),
-        (["worker=-1"], "worker is -1"),
-        (["epochs=2.7"], "epochs is 2.7"),
-        (["metrics=[]"], "metrics is empty"),
-        (["embedding_size=0"], "embedding_size is 0"),
-        (["nproc=2"], "nproc is 2"),
+        (["--seed", "-1"], "seed is -1"), (["--seed", "99999999999999"], "seed is 99999999999999"),
+        (["training_budget=abc"], "training_budget is 'abc'"), (["weight_decay=-1"], "weight_decay is -1"),
+        (["worker=-1"], "worker is -1"), (["epochs=2.7"], "epochs is 2.7"), (["metrics=[]"], "metrics is empty"),
+        (["embedding_size=0"], "embedding_size is 0"), (["nproc=2"], "nproc is 2"),
         (["resume=nothing.pth"], "there is no file nothing.pth"),
         (["resume=cut.pth"], "cut.pth can't be read as a checkpoint"),
         (["-c", "noise.yaml"], "noise.yaml is not valid yaml"),
         (["-c", "empty.yaml", "user_inter_num_interval=[1000,inf)"], "check the filtering settings"),
-        (["checkpoint_dir=empty.yaml"], "empty.yaml"),
-        (["--per-user", "folder"], "folder"),
+        (["checkpoint_dir=empty.yaml"], "empty.yaml"), (["--per-user", "folder"], "folder"),
         (["eval_args.split={RS: [.5, .5, -.1]}"], "the ratios of the split RS are"),
     ],
     ids=lambda each: each if isinstance(each, str) else None,
-)
+)  # fmt: skip
 def test_runs_that_are_refused(words: list[str], sentence: str, said: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04" + bytes(50))
     (tmp_path / "noise.yaml").write_bytes(bytes(range(256)))
@@ -72,10 +64,12 @@ def test_runs_that_are_refused(words: list[str], sentence: str, said: Callable[.
     assert not left
 
 
-def test_a_checkpoint_of_another_size_is_refused(said: Callable[..., str]) -> None:
+def test_a_checkpoint_of_another_size_and_words_that_are_no_text(said: Callable[..., str]) -> None:
     said(*RUN, "epochs=1", "embedding_size=8", "checkpoint_dir=saved", status=0)
     (file,) = Path("saved").glob("*.pth")
     assert "other sizes" in said(*RUN, "epochs=2", f"resume={file}", "embedding_size=16")
+    assert "is not text in UTF-8" in said("stats", "caf\udce9", "--json")
+    assert len(said("stats", "x" * 100_000)) < 2000
 
 
 @pytest.mark.parametrize(("model", "module"), [("NCL", "faiss"), ("XGBoost", "xgboost")])
@@ -134,13 +128,12 @@ def test_models_of_values_say_what_they_need(model: str, said: Callable[..., str
     assert "Traceback" not in said("run", "-m", model, "-d", "toy-signed", *BRIEF)
 
 
-def test_evaluation_on_samples_says_what_it_leaves_out(said: Callable[..., str], capfd: Any) -> None:
+def test_evaluation_on_samples_and_users_who_have_all_items(
+    said: Callable[..., str], capfd: Any, write_inter: Callable[..., Path]
+) -> None:
     with pytest.raises(SystemExit):
         cli.main([*RUN, *BRIEF, "eval_args.mode=uni100"])
     assert "dislike" in capfd.readouterr().err
-
-
-def test_users_who_have_all_items_are_named(said: Callable[..., str], write_inter: Callable[..., Path]) -> None:
     rows = [(user, item) for user in range(8) for item in range(30 if user else 29)]
     write_inter("whole", ["user_id:token", "item_id:token"], rows)
     assert "interacted with all items" in said("run", "-m", "BPR", "-d", "whole", "data_path=dataset", "--no-save")
@@ -182,12 +175,9 @@ def test_a_table_with_a_value_of_another_type(
     ("key", "value", "sentence"),
     [
         ("dataset", "../toy-signed", "is not the name of a data set"),
-        ("dataset", "5", "'dataset' must be a valid string"),
-        ("windows", "-5", "windows is -5"),
-        ("windows", "9999999999", "windows is 9999999999"),
-        ("windows", "'\u00b2d'", "windows is '\u00b2d'"),
-        ("windows", "[1]", "windows is [1]"),
-        ("max_windows", "0", "'max_windows' must be a whole number above 0"),
+        ("dataset", "5", "'dataset' must be a valid string"), ("windows", "-5", "windows is -5"),
+        ("windows", "9999999999", "windows is 9999999999"), ("windows", "'\u00b2d'", "windows is '\u00b2d'"),
+        ("windows", "[1]", "windows is [1]"), ("max_windows", "0", "'max_windows' must be a whole number above 0"),
         ("freshness", "['\u00b2s']", "'freshness' holds '\u00b2s'"),
         ("seed", "-1", "'seed' must be a whole number"),
         ("models", "{SSF: {settings: {a: {18: 1, null: 2}}}}", "the model 'SSF': 'settings.a"),
@@ -197,16 +187,11 @@ def test_a_table_with_a_value_of_another_type(
         ("models", "{BPR: {settings: {refresh_steps: x}, arms: [online]}}", "BPR can't follow a stream with"),
         ("models", "{EASE: {settings: {reg_weight: [1]}, arms: [online]}}", "'reg_weight' is [1]; it must be a number"),
     ],
-)
+)  # fmt: skip
 def test_a_stream_with_a_value_of_another_type(said: Callable[..., str], key: str, value: str, sentence: str) -> None:
     content = {"title": "t", "dataset": "toy-signed", "cut": "0.5", "windows": "10", "models": "[Pop]", key: value}
     Path("stream.yaml").write_text("".join(f"{name}: {each}\n" for name, each in content.items()), encoding="utf-8")
     assert sentence in said("replay", "stream.yaml")
-
-
-def test_words_that_are_no_text_are_refused(said: Callable[..., str]) -> None:
-    assert "is not text in UTF-8" in said("stats", "caf\udce9", "--json")
-    assert len(said("stats", "x" * 100_000)) < 2000
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What is warned of is said once, however often a model is fitted."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The common part of all sources: checking, sorting, counting, writing, renaming into place."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys
@@ -132,13 +130,10 @@ def test_parts_become_benchmark_files(tmp_path: Path) -> None:
     assert names == {"split.train.inter", "split.test.inter", "split.yaml", "dataset.json"}
     settings_ = yaml.safe_load((made / "split.yaml").read_text())
     assert settings_ == {
-        "USER_ID_FIELD": "user_id",
-        "ITEM_ID_FIELD": "item_id",
-        "SIGN_FIELD": "sign",
-        "load_col": {"inter": ["user_id", "item_id", "sign"]},
-        "benchmark_filename": ["train", "test"],
+        "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "SIGN_FIELD": "sign",
+        "load_col": {"inter": ["user_id", "item_id", "sign"]}, "benchmark_filename": ["train", "test"],
         "protocol": "published",
-    }
+    }  # fmt: skip
     record = manifest_of(made)
     assert (record["rows"]["total"], record["parts"]["train"]["rows"]["total"]) == (5, 4)
     assert record["parts"]["test"]["pairs_also_in"] == {"train": 1}
@@ -203,9 +198,14 @@ def test_bad_frames_of_a_source(tmp_path: Path, frames: list, types: dict[str, s
     assert not list(tmp_path.iterdir())
 
 
-def test_a_source_without_parts(tmp_path: Path) -> None:
+def test_no_parts_and_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="made-up gives no interactions"):
         convert(source_of([]), None, tmp_path)
+    raw = tmp_path / "raw.csv"
+    raw.write_text("text", encoding="utf-8")
+    for output in (raw, raw / "sets"):
+        check_refused(r"raw.csv is a file, and .*; name another output folder", convert, "toy", None, output)
+    assert raw.read_text(encoding="utf-8") == "text"
 
 
 def test_hashes_and_bytes(tmp_path: Path) -> None:
@@ -254,14 +254,6 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
 def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
     check_refused("can't be the name of a data set", convert, "toy", None, tmp_path, name=name)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_file_in_place_of_the_folder_of_data_sets(tmp_path: Path) -> None:
-    raw = tmp_path / "raw.csv"
-    raw.write_text("text", encoding="utf-8")
-    for output in (raw, raw / "sets"):
-        check_refused(r"raw.csv is a file, and .*; name another output folder", convert, "toy", None, output)
-    assert raw.read_text(encoding="utf-8") == "text"
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
@@ -435,17 +427,13 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
     assert manifest_of(tmp_path / "text")["options"]["names"] == ["a", "b"]
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"signal": "clicks"}, "is 'clicks'; use one of click, view.*; did you mean 'click'.$"),
-        ({"count": "many"}, "is 'many'; give an integer"),
-        ({"count": 1.5}, "is 1.5; give an integer"),
-        ({"count": True}, "is True; give an integer"),
-        ({"count": -1}, "is -1; give an integer of 0 or more"),
-        ({"share": "half"}, "is 'half'; give a number"),
-        ({"share": "nan"}, "is 'nan'; give a number of 0 or more"),
+        ({"count": "many"}, "is 'many'; give an integer"), ({"count": 1.5}, "is 1.5; give an integer"),
+        ({"count": True}, "is True; give an integer"), ({"count": -1}, "is -1; give an integer of 0 or more"),
+        ({"share": "half"}, "is 'half'; give a number"), ({"share": "nan"}, "is 'nan'; give a number of 0 or more"),
         ({"share": float("inf")}, "is inf; give a number of 0 or more"),
-        ({"exact": "perhaps"}, "is 'perhaps'; give true or false"),
-        ({"names": 3}, "is 3; give names with commas"),
+        ({"exact": "perhaps"}, "is 'perhaps'; give true or false"), ({"names": 3}, "is 3; give names with commas"),
         ({"rule": 3}, "is 3; give a text"),
-    ]
+    ]  # fmt: skip
     for bad, message in wrong:
         check_refused(message, made, "bad", **bad)
 

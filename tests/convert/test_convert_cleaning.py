@@ -1,7 +1,5 @@
 """Cleaning: what is left, the order of its steps, what dataset.json says; spooling to disk changes nothing."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -67,13 +65,18 @@ def test_one_row_of_each_pair(rows: list[tuple[int, ...]], which: str, timed: bo
         assert record["cleaning"]["rows_before"]["total"] == len(rows)
 
 
-def test_a_verdict_stands_against_a_later_look(tmp_path: Path) -> None:
+def test_a_verdict_stands_and_repetitions_go_before_degrees(tmp_path: Path) -> None:
     rows = [("a", "x", 1, 1), ("a", "x", 0, 2), ("a", "y", 0, 3), ("a", "y", 0, 4), ("b", "x", 1, 5), ("b", "x", -1, 6)]
     raw = write(tmp_path, rows)
     made = convert("csv", raw, tmp_path / "out", time_unit="s", dedup="last")
     assert rows_of(made) == [("a", "x", "1", "1"), ("a", "y", "0", "4"), ("b", "x", "-1", "6")]
     made = convert("csv", raw, tmp_path / "first", time_unit="s", dedup="first")
     assert rows_of(made) == [("a", "x", "1", "1"), ("a", "y", "0", "3"), ("b", "x", "1", "5")]
+    rows = [*square(3), (8, 0, 1, 90), (8, 0, 1, 91), (8, 1, 0, 92), (8, 1, 1, 93)]
+    made = convert("csv", write(tmp_path, rows), tmp_path / "out", time_unit="s", k_core=3, dedup="last")
+    assert {row[0] for row in rows_of(made)} == {"0", "1", "2"}
+    assert dropped(made) == {"dedup": 2, "k_core": 2}
+    assert [step["step"] for step in manifest_of(made)["cleaning"]["steps"]] == ["dedup", "k_core"]
 
 
 def square(size: int = 5) -> list[tuple[Any, ...]]:
@@ -98,14 +101,6 @@ def test_k_core_and_min_likes_hold_together_and_each_step_is_counted(tmp_path: P
     alone = convert("csv", raw, tmp_path / "alone", time_unit="s", k_core=5)
     assert dropped(alone) == {"k_core": 3}
     assert {row[0] for row in rows_of(alone)} == {*"01234", "7"}
-
-
-def test_repetitions_go_before_degrees_are_counted(tmp_path: Path) -> None:
-    rows = [*square(3), (8, 0, 1, 90), (8, 0, 1, 91), (8, 1, 0, 92), (8, 1, 1, 93)]
-    made = convert("csv", write(tmp_path, rows), tmp_path / "out", time_unit="s", k_core=3, dedup="last")
-    assert {row[0] for row in rows_of(made)} == {"0", "1", "2"}
-    assert dropped(made) == {"dedup": 2, "k_core": 2}
-    assert [step["step"] for step in manifest_of(made)["cleaning"]["steps"]] == ["dedup", "k_core"]
 
 
 def test_numbers_without_gaps(tmp_path: Path) -> None:
@@ -235,7 +230,7 @@ def test_core_against_its_definition(events: list[tuple[int, int, int]], min_lik
         assert not (core.step_of_row == K_CORE).any()
 
 
-def test_it_goes_on_until_both_conditions_hold() -> None:
+def test_degrees_are_of_distinct_verdicts_until_both_conditions_hold() -> None:
     # a chain: each user has two items, the last item one user; a 2-core takes all of it, one link a round
     user = np.arange(100).repeat(2)
     item = (np.arange(100)[:, None] + np.array([0, 1])).ravel()
@@ -246,9 +241,6 @@ def test_it_goes_on_until_both_conditions_hold() -> None:
     core = signed_core(user, item % 100, np.ones(200, np.int8), (100, 100), k=2)
     assert not core.step_of_row.any()
     assert core.rounds == 1
-
-
-def test_repeated_rows_and_neutral_rows_add_no_degree() -> None:
     user, item = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1])
     sign = np.array([1, 1, 0, 1, -1], np.int8)
     assert signed_core(user, item, sign, (2, 2), k=2).step_of_row.tolist() == [2, 2, 2, 2, 2]

@@ -1,7 +1,5 @@
 """The source ``csv``: whatever is written out in any format comes back as the right rows, the way RecBole reads."""
 
-from __future__ import annotations
-
 import bz2
 import csv
 import gzip
@@ -34,8 +32,7 @@ def rows_of(folder: Path) -> list[tuple[Any, ...]]:
 
     Floats are parsed by Python: pandas' own parser may be off in the last digit.
     """
-    path = folder / f"{folder.name}.inter"
-    frame = pd.read_csv(path, delimiter="\t", dtype=str, encoding="utf-8", engine="python")
+    frame = pd.read_csv(folder / f"{folder.name}.inter", delimiter="\t", dtype=str, encoding="utf-8", engine="python")
     for field in frame.columns:
         if field.endswith(":float"):
             frame[field] = [float(text) for text in frame[field]]
@@ -53,13 +50,8 @@ interactions = st.lists(interaction, min_size=1, max_size=12).filter(lambda rows
 NAMES = ("who", "what", "stars", "verdict", "moment")
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 OPTIONS: dict[str, Any] = {
-    "user": "who",
-    "item": "what",
-    "rating": "stars",
-    "sign": "verdict",
-    "time": "moment",
-    "time_unit": "s",
-}
+    "user": "who", "item": "what", "rating": "stars", "sign": "verdict", "time": "moment", "time_unit": "s",
+}  # fmt: skip
 
 
 def as_delimited(rows: list[tuple[Any, ...]], separator: str, line_end: str, bom: bool, blank_lines: bool) -> bytes:
@@ -138,8 +130,7 @@ def test_columns_have_their_roles_with_and_without_a_header(log: Raw) -> None:
 
 @pytest.mark.parametrize("name", ["date", "DateTime", "time"])
 def test_a_column_of_dates_is_found(log: Raw, name: str) -> None:
-    made = log(f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n").made()
-    text = (made / "log.inter").read_text()
+    text = (log(f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n").made() / "log.inter").read_text()
     assert text.endswith("timestamp:float\nb\tx\t-1\t1577836800\na\tx\t1\t1577923200\n")
 
 
@@ -231,12 +222,9 @@ def test_numbers_that_a_spreadsheet_rounded_are_refused(log: Raw, cell: str, col
     log.refuses(rf"^log.csv, line 2: .*'{column}' is .*rounded; export the {what} as text")
 
 
-def test_exponents_that_say_all_digits_pass(log: Raw) -> None:
+def test_exponents_of_all_digits_and_encodings(log: Raw) -> None:
     log("user,item,sign,time,price\nE+V,1.5e9,1,1.593878903438E+12,4.5E+11\n")
     assert rows_of(log.made(keep="price")) == [("E+V", "1.5e9", 1, 1593878903.438, 450000000000)]
-
-
-def test_encodings(log: Raw) -> None:
     log(f"{SIGNED}José,x,1\n".encode("latin-1"))
     log.refuses(r"log.csv, line 2: byte 0xe9 is not utf-8; .*encoding=latin-1")
     assert log.rows(encoding="latin-1") == ["José|x|1"]

@@ -1,7 +1,5 @@
 """``on_error=skip``: bad rows go to a file and are counted, and the rest is what it would be without them."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -44,7 +42,6 @@ QUOTED = ("kuairand", "movielens csv", "kuairec", "amazon", "tenrec")
 """Sources whose text knows quotes."""
 BYTES = sorted(set(TEXT) - {"movielens"})
 """Sources whose text is UTF-8 (``ratings.dat`` may be Latin-1, in which every byte is a character; so may u.data)."""
-WIDTHS = sorted(set(TEXT) - {"yelp", "steam"})
 
 
 def bad_line(source: str, kind: str) -> bytes:
@@ -116,8 +113,7 @@ def test_good_rows_come_out_and_bad_ones_are_counted(source: str, data: st.DataO
         left = made(source, name, text, Path(folder) / "mixed", on_error="skip")
         assert (left / "made.inter").read_bytes() == (clean / "made.inter").read_bytes()
         wanted = [(name, str(row), as_cell(line)) for row, (line, bad) in enumerate(mixed, 1) if bad]
-        found = sorted(((row[0], row[1], row[4]) for row in rejected(left)), key=lambda row: int(row[1]))
-        assert found == wanted
+        assert sorted(((row[0], row[1], row[4]) for row in rejected(left)), key=lambda row: int(row[1])) == wanted
         assert all(row[3] for row in rejected(left))
         record = manifest_of(left)
         assert record["rejected"] == {"rows": len(wanted), "files": {name: len(wanted)}}
@@ -173,7 +169,7 @@ def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) ->
         assert rows >= least - (source == "steam") * 9
 
 
-def test_rows_swallowed_by_an_open_quote_are_few(log: Raw) -> None:
+def test_rows_over_several_lines_and_open_quotes(log: Raw) -> None:
     # good rows with quotes of their own, even with a line end inside, on both sides of quotes that are wrong
     lines = ['u1,"a, b",1', 'u2,"say ""hi""",-1', "u3,plain,1"] * 40
     bad = ['u4,"open,1', 'u5,in"side,1', 'u6,"shut"x,-1']
@@ -182,9 +178,6 @@ def test_rows_swallowed_by_an_open_quote_are_few(log: Raw) -> None:
     assert manifest_of(left)["rows"] == {"total": 120, "like": 80, "dislike": 40, "neutral": 0}
     assert [row[4] for row in rejected(left)] == bad
     assert [row[1] for row in rejected(left)] == ["52", "83", "84"]
-
-
-def test_rows_over_several_lines_are_kept_as_they_stand(log: Raw) -> None:
     log('user,item,sign,note\nu1,i1,1,"two\nlines"\nu2,,1,"tab\t\nand more"\nu3,i3,1,plain\nu4,"x\ny",1,z\n')
     left = log.made(on_error="skip", name="made")
     assert (left / "made.inter").read_text().splitlines()[1:] == ["u1\ti1\t1", "u3\ti3\t1"]

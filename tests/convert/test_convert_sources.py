@@ -1,7 +1,5 @@
 """The sources ``signed-split`` and ``toy``, and the source ``csv`` on real files of others."""
 
-from __future__ import annotations
-
 import lzma
 from collections.abc import Callable
 from pathlib import Path
@@ -73,11 +71,14 @@ def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path
     assert sorted(row[2] for row in even["valid"]) == sorted(row[2] for row in even["test"])
 
 
-def test_even_parts_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
+def test_splits_that_cannot_be_made_or_are_judged_together(tmp_path: Path) -> None:
     files = {"train.txt": "1 1 1\n1 2 0\n", "valid.txt": "1 3 1\n", "test.txt": "1 4 1\n1 5 1\n"}
     raw = Raw(tmp_path / "raw", "signed-split", files)
     raw.refuses("give resplit=SEED, too", even=True)
     raw.refuses("2 of 4 are in the test part; leave even out", resplit=1, even=True)
+    # a test part of ones alone would look like likes, but the train part says that these are ratings
+    made = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n").made()
+    assert [row[-1] for row in tuples_of(made / "split.test.inter")] == ["-1", "-1"]
 
 
 @pytest.mark.parametrize("name", sorted(SIGFORMER))
@@ -127,12 +128,6 @@ def test_labels(tmp_path: Path, train: str, options: dict[str, Any], signs: str,
     assert " ".join(row[-1] for row in tuples_of(made / "split.train.inter")) == signs
     first = (made / "split.train.inter").read_text().splitlines()[0]
     assert [field.split(":")[0] for field in first.split("\t")][2:] == header.split()
-
-
-def test_labels_are_judged_over_all_parts_together(tmp_path: Path) -> None:
-    # a test part of ones alone would look like likes, but the train part says that these are ratings
-    made = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n").made()
-    assert [row[-1] for row in tuples_of(made / "split.test.inter")] == ["-1", "-1"]
 
 
 def test_bad_splits(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """The source ``vk-lsvd`` on files in its raw format."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +62,13 @@ def test_the_places_of_a_week_go_on_from_batch_to_batch(raw: Raw, monkeypatch: p
     assert raw.rows(subsample="ur0.01") == ROWS
 
 
-def test_parts_as_published(raw: Raw) -> None:
+def test_parts_weeks_and_verdicts_by_seconds(raw: Raw) -> None:
     made = raw.made(subsample="ur0.01", split="weeks", exposures="none")
     parts = [rows_of(made / f"VK-LSVD.{part}.inter") for part in ("train", "valid", "test")]
     signed = [row for row in ROWS if row.split("|")[2] != "0"]
     assert ["|".join(row) for part in parts for row in part] == signed
     assert [len(part) for part in parts] == [3, 1, 1]
     assert yaml.safe_load((made / "VK-LSVD.yaml").read_text())["benchmark_filename"] == ["train", "valid", "test"]
-
-
-def test_some_weeks_and_verdicts_by_seconds(raw: Raw) -> None:
     assert raw.signs(subsample="ur0.01", watched=20, skipped=3) == "1 1 -1 -1 -1 1 0 1"
     assert raw.signs(subsample="ur0.01", watched=38, skipped=1) == "1 1 -1 0 -1 1 0 1", "from, and below"
     rows = raw.rows(subsample="ur0.01", first_week=1, last_week=2)

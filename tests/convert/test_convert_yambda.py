@@ -1,7 +1,5 @@
 """The source ``yambda`` on files in its raw format."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +47,7 @@ def rows_of(path: Path, columns: int = 4) -> list[tuple[str, ...]]:
     return [row[:columns] for row in tuples_of(path)]
 
 
-def test_states_of_pairs(flat: Raw) -> None:
+def test_states_of_pairs_and_listens(flat: Raw) -> None:
     made = flat.made(listens="none")
     assert made.name == "yambda-50m"
     assert rows_of(made / "yambda-50m.inter") == STATES
@@ -59,9 +57,6 @@ def test_states_of_pairs(flat: Raw) -> None:
     made = flat.made(listens="none", removed="neutral")
     gone = {("100", "2", "0", "25"), ("200", "6", "0", "100"), ("100", "9170134", "0", "7895900")}
     assert set(rows_of(made / "yambda-50m.inter")) == set(STATES) | gone
-
-
-def test_listens(flat: Raw) -> None:
     made = flat.made()
     listens = [(str(row[0]), str(row[2]), "0", str(row[1])) for row in LISTENS]
     assert sorted(rows_of(made / "yambda-50m.inter")) == sorted([*STATES, *listens])

@@ -1,7 +1,5 @@
 """Files of items and users beside a file of interactions: names and features of what occurs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,7 @@ def lines(folder: Path, side: str) -> list[str]:
     return (folder / f"ratings.{side}").read_text("utf-8").replace('""', "").splitlines()
 
 
-def test_the_columns_of_the_items_become_names_and_features(shop: Path) -> None:
+def test_items_and_users_have_files(shop: Path) -> None:
     folder = converted(shop, items=shop / "items.csv", lists="genres")
     assert lines(folder, "item") == [
         "item_id:token\ttitle:token\tyear:float\tgenres:token_seq",
@@ -43,9 +41,6 @@ def test_the_columns_of_the_items_become_names_and_features(shop: Path) -> None:
     record = manifest_of(folder)
     assert record["options"]["items"] == "items.csv"
     assert set(record["inputs"]) == {"ratings.csv", "items.csv"}
-
-
-def test_users_have_a_file_too_and_its_ids_a_usual_name(shop: Path) -> None:
     (shop / "people.tsv").write_text("User ID\tcountry\tzip\n1.0\tNO\t0150\n2.0\t\t5003\n")
     assert lines(converted(shop, users=str(shop / "people.tsv")), "user") == [
         "user_id:token\tcountry:token\tzip:token",

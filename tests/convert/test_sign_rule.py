@@ -1,7 +1,5 @@
 """The sign rule against a slow reference that evaluates row by row in plain Python."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import operator
@@ -60,8 +58,7 @@ def test_types_of_columns(dtype: type) -> None:
 
 
 def test_small_integers_against_numbers_beyond_their_type() -> None:
-    rule = SignRule.parse({"like": "x <= 1000"})
-    assert rule.apply({"x": np.array([3, 127], dtype=np.int8)}).tolist() == [1, 1]
+    assert SignRule.parse({"like": "x <= 1000"}).apply({"x": np.array([3, 127], dtype=np.int8)}).tolist() == [1, 1]
 
 
 def test_single_precision_columns_meet_the_number_as_written() -> None:

@@ -1,7 +1,5 @@
 """The sources of what was watched, played, clicked or recommended, on small files in the layout of their authors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -89,8 +87,7 @@ def test_zvuk(tmp_path: Path) -> None:
 )
 def test_bad_rows_of_zvuk(tmp_path: Path, column: dict[str, list[Any]], message: str) -> None:
     frame = ZVUK.with_columns(**{name: pl.Series(values) for name, values in column.items()})
-    raw = Raw(tmp_path / "raw", "zvuk", {"zvuk-interactions.parquet": frame})
-    raw.refuses(f"zvuk-interactions.parquet, {message}")
+    Raw(tmp_path / "raw", "zvuk", {"zvuk-interactions.parquet": frame}).refuses(f"zvuk-interactions.parquet, {message}")
 
 
 TENREC = "user_id,item_id,click,follow,like,share,video_category,watching_times,gender,age,hist_1,hist_2"
@@ -360,15 +357,10 @@ def test_history_of_kuairand(tail: Raw) -> None:
     ]
     rows = tail.rows(history=True, signal="long_view")
     assert rows == [
-        "0|30|1|1650812737.436|1|1",
-        "0|31|-1|1650812738.436|0|1",
-        "0|30|1|1650812739.436|1|1",
-        "7|31|-1|1650812739.436|0|1",
-        "0|32|-1|1650812740.436|0|1",
-        "7|40|1|1650812740.436|1|1",
-        "0|30|-1|1650812741.436|0|0",
-        "7|31|1|1650900000|1|0",
-    ]
+        "0|30|1|1650812737.436|1|1", "0|31|-1|1650812738.436|0|1", "0|30|1|1650812739.436|1|1",
+        "7|31|-1|1650812739.436|0|1", "0|32|-1|1650812740.436|0|1", "7|40|1|1650812740.436|1|1",
+        "0|30|-1|1650812741.436|0|0", "7|31|1|1650900000|1|0",
+    ]  # fmt: skip
     assert "user_sequences.parquet" in manifest_of(made)["inputs"]
     later = "log_standard_5_09_to_5_10_pure.csv"  # before the first of all logs
     tail.write({later: csv(LOG, view(7, 32, 1652100000000, 0, 1))})

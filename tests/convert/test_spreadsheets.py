@@ -1,7 +1,5 @@
 """Text as spreadsheets and people write it: a first line about the separator, and blanks around ids."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
@@ -38,16 +36,13 @@ def test_the_separator_of_the_first_line_is_taken_and_its_rows_keep_their_number
     log("sep=;\n").refuses("log.csv holds no rows", **RULE)
 
 
-def test_blanks_around_ids_of_text_make_no_other_ids(log: Raw) -> None:
+def test_blanks_around_ids_and_numbers(log: Raw) -> None:
     log("user, item, rating\nanna , 7, 5\n\u00a0anna,007, 1\n bo b, 8.0, 1\n")
     assert pairs_of(log.made(**RULE)) == [("anna", "7"), ("anna", "007"), ("bo b", "8.0")]
     log("user, item, rating\nanna, 7, 5\nanna, 8.0, 1\n", "whole.csv")
     assert pairs_of(log.made(**RULE)) == [("anna", "7"), ("anna", "8")]
     log("user,item,rating\n  ,7,5\n", "none.csv").refuses(r"none.csv, line 2: no value in column 'user'", **RULE)
     assert read_users(log("user, age\n anna , 3\n", "users.csv").folder / "users.csv") == ["anna"]
-
-
-def test_blanks_around_numbers_make_no_text_of_a_column_to_keep(log: Raw) -> None:
     text = "user, item, rating, price, brand\nanna, 7, 5, 2.50, Acme\nbert, 8, 1, 3,  Bell \n"
     log(text)
     header, *rows = (log.made(keep="price,brand", **RULE) / "log.inter").read_text().splitlines()

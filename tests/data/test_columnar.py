@@ -1,7 +1,5 @@
 """RecBole's filter and ids, by columns, against its own on the same tables."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,14 +73,11 @@ def test_ids_equal_recboles(pairs: list, categories: bool, late: list[str]) -> N
         assert getattr(ours, table)["user_id"].tolist() == getattr(theirs, table)["user_id"].tolist()
 
 
-def test_one_long_id_does_not_give_all_others_its_room() -> None:
+def test_ids_of_sequences_and_a_long_id() -> None:
     tokens = [*map(str, range(20_000)), "x" * 16_384]
     (ids,), names = renumber([pd.Series(tokens)])
     assert names[ids].tolist() == tokens
     assert names.nbytes < 1 << 20
-
-
-def test_ids_of_sequences_are_recboles() -> None:
     made = dataset(ColumnarDataset, ["a", "b"], ["x", "y"], True)
     tags = pd.DataFrame({"tags": [np.array(["b", "z"]), np.array(["a"])]})
     made._remap([(made.inter_feat, "user_id", FeatureType.TOKEN), (tags, "tags", FeatureType.TOKEN_SEQ)])

@@ -1,7 +1,5 @@
 """What RecBole sees of signed data, and where the dislikes are."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,14 +174,9 @@ def test_users_with_held_out_likes_are_ranked_as_in_recbole(write_inter: Write) 
 # ---- duplicates, time, ids ----
 
 REPEATED = [
-    ("a", "x", 1, 10),
-    ("a", "x", -1, 30),
-    ("a", "y", 1, 20),
-    ("b", "x", -1, 5),
-    ("b", "x", 1, 2),
-    ("b", "y", -1, 7),
-    ("c", "y", 1, 1),
-]
+    ("a", "x", 1, 10), ("a", "x", -1, 30), ("a", "y", 1, 20), ("b", "x", -1, 5), ("b", "x", 1, 2),
+    ("b", "y", -1, 7), ("c", "y", 1, 1),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -274,8 +267,7 @@ def test_time_order_is_exact_where_float32_is_not(write_inter: Write) -> None:
     write_inter(
         "fine", COLUMNS, [(u % 20, u // 20, 1 if u % 3 else -1, t) for u, t in zip(range(400), times, strict=True)]
     )
-    args = {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
-    _, _, loaders = prepared("fine", eval_args=args)
+    _, _, loaders = prepared("fine", eval_args={"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"})
     exact = [np.concatenate([keys.time for keys in loader._dataset._row_keys.values()]) for loader in loaders]
     assert exact[0].dtype == np.int64
     assert exact[0].max() < exact[1].min()
@@ -371,15 +363,12 @@ def test_what_can_not_be_prepared_is_named(signed: str) -> None:
         get_model("EASE")(config, train._dataset)
 
 
-def test_a_training_part_of_nothing_is_refused(signed: str, write_inter: Write) -> None:
+def test_empty_parts_are_refused_and_two_parts_are_read(signed: str, write_inter: Write, signed_rows: list) -> None:
     nothing = {"split": {"RS": [0, 1, 1]}, "order": "RO", "group_by": None, "mode": "full"}
     check_refused("no row of 'signed' is left to train on, which is a like; give", prepared, signed, eval_args=nothing)
     write_inter("once", COLUMNS, [(user, user % 5, 1, user) for user in range(30)])
     with pytest.raises(UsageError, match="which is a like with an earlier one of the same user"):
         prepared("once", "SASRec", train_neg_sample_args=None, load_col=None)
-
-
-def test_two_parts_of_a_split_are_read_but_not_run(write_inter: Write, signed_rows: list) -> None:
     for part in ("train", "test"):
         write_inter("split", COLUMNS, signed_rows, part=part)
     config = Config(
@@ -463,7 +452,7 @@ def rated_rows() -> list[tuple[int, int, int, int]]:
     return [(int(k // 30), int(k % 30), int(rng.integers(1, 6)), int(t)) for t, k in enumerate(keys)]
 
 
-def test_a_rule_on_any_column_makes_the_sign(write_inter: Write) -> None:
+def test_rules_and_caches_of_rules(write_inter: Write) -> None:
     rows = rated_rows()
     write_inter("rated", RATED, rows)
     rule = {"like": "rating >= 4", "dislike": "rating <= 2"}
@@ -474,9 +463,6 @@ def test_a_rule_on_any_column_makes_the_sign(write_inter: Write) -> None:
     assert pairs(data, "inter_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r >= 4}
     assert pairs(data, "neg_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r <= 2}
     assert pairs(data, "neutral_feat") == {(str(u), str(i)) for u, i, r, _ in rows if r == 3}
-
-
-def test_another_rule_does_not_get_the_cached_data_set(write_inter: Write) -> None:
     write_inter("rated", RATED, rated_rows())
     settings = {"save_dataset": True, "state": "ERROR"}
     rules = [{"like": f"rating >= {k}", "dislike": "rating <= 2"} for k in (4, 5, 4)]
@@ -487,7 +473,7 @@ def test_another_rule_does_not_get_the_cached_data_set(write_inter: Write) -> No
     assert counts[0] == counts[2] != counts[1]
 
 
-def test_a_cached_data_set_is_split_as_its_user_says(signed: str) -> None:
+def test_a_cached_data_set_is_used_and_split_as_its_user_says(signed: str, quick: dict) -> None:
     sizes = []
     for ratios in ([0.8, 0.1, 0.1], [0.4, 0.3, 0.3]):
         eval_args = {"split": {"RS": ratios}, "order": "TO", "group_by": "none"}
@@ -498,6 +484,12 @@ def test_a_cached_data_set_is_split_as_its_user_says(signed: str) -> None:
         sizes.append([len(part.inter_feat) / len(data.inter_feat) for part in data.build()])
     assert sizes[0] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
     assert sizes[1] == pytest.approx([0.4, 0.3, 0.3], abs=0.02)
+    runs = [
+        run_recbole(model="BPR", dataset=signed, config_dict={**quick, "save_dataset": True}, saved=False)
+        for _ in range(2)
+    ]
+    assert Path("saved/signed-Dataset.pth").is_file()
+    assert runs[0]["test_result"] == runs[1]["test_result"]
 
 
 def test_a_data_set_that_is_newer_than_its_cached_copy_is_read_again(write_inter: Write, signed_rows: list) -> None:
@@ -552,15 +544,12 @@ def test_sequences_may_be_loaded_where_a_sign_has_no_row(
     assert found["test_result"]["recall@10"] >= 0
 
 
-def test_rows_without_a_time_are_refused(write_inter: Write, signed_rows: list) -> None:
-    """One held-out like without a time let all dislikes of its user, or of all users, into training."""
+def test_rows_without_time_and_a_broken_yaml_are_refused(write_inter: Write, signed_rows: list) -> None:
+    # one held-out like without a time let all dislikes of its user, or of all users, into training
     write_inter("signed", COLUMNS, [*signed_rows, (1, 1, 1, "")])
     with pytest.raises(UsageError, match="1 row of 'signed' has no time in the column 'timestamp'; correct or drop"):
         create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR"}))
     create_dataset(Config("BPR", "signed", config_dict={"state": "ERROR", "TIME_FIELD": None}))
-
-
-def test_a_broken_yaml_beside_the_data_is_one_sentence(write_inter: Write, signed_rows: list) -> None:
     folder = write_inter("signed", COLUMNS, signed_rows)
     (folder / "signed.yaml").write_text("a: [1\n")
     check_refused(r"signed.yaml is not valid yaml", Config, "BPR", "signed", config_dict={"state": "ERROR"})
@@ -593,20 +582,13 @@ def test_values_beside_the_data_count_as_those_of_the_user(write_inter: Write, s
     assert "_beside_data" not in vars(config)
 
 
-def test_a_cached_data_set_is_used_again_and_splits_alike(signed: str, quick: dict) -> None:
-    runs = [
-        run_recbole(model="BPR", dataset=signed, config_dict={**quick, "save_dataset": True}, saved=False)
-        for _ in range(2)
-    ]
-    assert Path("saved/signed-Dataset.pth").is_file()
-    assert runs[0]["test_result"] == runs[1]["test_result"]
-
-
-def test_ignoring_the_sign_is_possible_and_explicit(signed: str, signed_rows: list) -> None:
-    config = Config(model="BPR", dataset=signed, config_dict={"SIGN_FIELD": None, "state": "ERROR"})
-    data = create_dataset(config)
+def test_signs_may_be_ignored_and_candidates_sampled(signed: str, signed_rows: list) -> None:
+    data = create_dataset(Config(model="BPR", dataset=signed, config_dict={"SIGN_FIELD": None, "state": "ERROR"}))
     assert type(data).__name__ == "Dataset"
     assert len(data.inter_feat) == len(signed_rows)
+    settings = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "uni5"}, "metrics": ["Recall"], "topk": [6]}
+    found = run_recbole("Random", signed, config_dict={"state": "ERROR", "valid_metric": "Recall@6", **settings})
+    assert found["test_result"] == {"recall@6": 1.0}  # of one like and five other items
 
 
 @pytest.mark.parametrize(
@@ -679,11 +661,10 @@ def test_pop_counts_likes_whatever_the_batch_size(signed: str, quick: dict) -> N
     config, _, (train, _, _) = prepared(signed, "Pop")
     model = get_model("Pop")(config, train._dataset)
     counts = np.bincount(train._dataset.inter_feat["item_id"].numpy(), minlength=model.n_items)
-    scores = model.full_sort_predict({"user_id": torch.tensor([1])})
-    assert torch.equal(scores, torch.from_numpy(counts / counts.max()))
+    assert torch.equal(model.full_sort_predict({"user_id": torch.tensor([1])}), torch.from_numpy(counts / counts.max()))
 
 
-def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
+def test_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
     write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
     config, _, (train, _, _) = prepared("likes", "Pop")
     model = get_model("Pop")(config, train._dataset)
@@ -691,6 +672,13 @@ def test_pop_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: l
     for batch in train:
         model.calculate_loss(batch)
     assert model.item_cnt.sum() > 0
+    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
+    config, _, (train, _, _) = prepared("likes", "Random")
+    model = get_model("Random")(config, train._dataset)
+    torch.manual_seed(3)
+    found = model.full_sort_predict({"user_id": torch.tensor([1, 2])}).view(2, -1)
+    torch.manual_seed(3)
+    assert torch.equal(found, torch.rand(model.n_items, 1).double().T.repeat(2, 1))
 
 
 def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(signed: str, tmp_path: Path) -> None:
@@ -714,22 +702,6 @@ def test_random_gives_each_user_a_list_that_a_loaded_model_gives_again(signed: s
     assert not torch.isin(first, scores(2)).any()
     assert abs(first.mean() - 0.5) < 5 * (12 * first.numel()) ** -0.5
     assert len({tuple(row.topk(5).indices.tolist()) for row in first}) > len(first) / 2
-
-
-def test_random_ranks_sampled_candidates(signed: str) -> None:
-    settings = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "uni5"}, "metrics": ["Recall"], "topk": [6]}
-    found = run_recbole("Random", signed, config_dict={"state": "ERROR", "valid_metric": "Recall@6", **settings})
-    assert found["test_result"] == {"recall@6": 1.0}  # of one like and five other items
-
-
-def test_random_on_unsigned_data_is_recboles_own(write_inter: Write, signed_rows: list) -> None:
-    write_inter("likes", LIKE_COLUMNS, [(u, i, t) for u, i, sign, t in signed_rows if sign > 0])
-    config, _, (train, _, _) = prepared("likes", "Random")
-    model = get_model("Random")(config, train._dataset)
-    torch.manual_seed(3)
-    found = model.full_sort_predict({"user_id": torch.tensor([1, 2])}).view(2, -1)
-    torch.manual_seed(3)
-    assert torch.equal(found, torch.rand(model.n_items, 1).double().T.repeat(2, 1))
 
 
 def test_ease_is_recboles_own_inverting_in_place_or_not(signed: str, write_inter: Write, signed_rows: list) -> None:

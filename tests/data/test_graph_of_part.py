@@ -1,7 +1,5 @@
 """The graph of a part of a signed data set: built once, with neutral rows where that is asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,7 @@ def test_a_part_builds_its_graph_once(signed: str) -> None:
     assert graph.n_edges == len(train._dataset.inter_feat) + len(train._dataset.neg_feat)
     assert valid._dataset.signed_graph().n_edges == len(valid._dataset.inter_feat) + len(valid._dataset.neg_feat)
     assert graph.neutrals is None
-    other = train._dataset.copy(valid._dataset.inter_feat)
-    assert other.signed_graph().likes.nnz == len(valid._dataset.inter_feat)
+    assert train._dataset.copy(valid._dataset.inter_feat).signed_graph().likes.nnz == len(valid._dataset.inter_feat)
 
 
 @pytest.mark.parametrize("weight", [0.2, -0.2])

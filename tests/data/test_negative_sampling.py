@@ -1,7 +1,5 @@
 """Draws of items that a user has no edge to: ours for batches, and RecBole's very own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -151,8 +149,7 @@ def test_draws_what_recbole_draws(distribution: str, alpha: float, phase: str) -
 def test_draws_what_recbole_draws_where_items_may_repeat(distribution: str, alpha: float) -> None:
     data = parts()
     theirs = RepeatableSampler(list(PHASES), data[0], distribution, alpha).set_phase("train")
-    ours = SignedSampler(data[:1], distribution, alpha, repeatable=True).set_phase("train")
-    assert draws(ours) == draws(theirs)
+    assert draws(SignedSampler(data[:1], distribution, alpha, repeatable=True).set_phase("train")) == draws(theirs)
 
 
 def test_draws_what_recbole_draws_where_an_item_has_just_the_mean_popularity() -> None:
@@ -233,21 +230,26 @@ def test_uniform_over_what_is_not_liked() -> None:
     user = 5
     own = {int(i) for part in data[:2] for u, i in zip(*part.inter_feat.values(), strict=True) if u == user}
     np.random.seed(0)  # noqa: NPY002
-    drawn = sampler.sample_by_user_ids(np.full(20_000, user), np.zeros(20_000), 1).numpy()
-    counts = np.bincount(drawn, minlength=40)
+    counts = np.bincount(sampler.sample_by_user_ids(np.full(20_000, user), np.zeros(20_000), 1).numpy(), minlength=40)
     free = [item for item in range(1, 40) if item not in own]
     assert counts.sum() == counts[free].sum()
     expected = 20_000 / len(free)
     assert np.abs(counts[free] - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_used_ids_are_recboles_sets() -> None:
+def test_used_ids_and_lists_of_items() -> None:
     data = parts()
     theirs, ours = Sampler(list(PHASES), data), SignedSampler(data, "uniform")
     for phase in PHASES:
         for user in range(30):
             assert ours.used_ids[phase][user] == theirs.used_ids[phase][user]
             assert ours.set_phase(phase).used_ids[user] == theirs.set_phase(phase).used_ids[user]
+    users, items = np.array([70_000, 0, 70_000, 70_000]), np.array([5, 1, 5, 0])
+    lists = ItemLists.from_pairs(users, items, 70_001, 60_000)
+    assert lists.items.dtype == np.int32
+    assert lists.keys(60_000).tolist() == [1, 4_200_000_000, 4_200_000_005]
+    row, item = lists.select(np.array([70_000, 3, 0]))
+    assert (row.tolist(), item.tolist(), item.dtype) == ([0, 0, 2], [0, 5, 1], np.int64)
 
 
 def test_wrong_use_is_named() -> None:
@@ -313,8 +315,7 @@ def test_sampled_evaluation_runs(signed: str, write_inter: Write, signed_rows: l
 @pytest.mark.parametrize("mode", ["uni20", "pop20"])
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
 def test_what_is_hidden_in_a_full_ranking_is_no_candidate(model: str, mode: str, signed: str) -> None:
-    held = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode}
-    _, _, loaders = prepared(signed, model, eval_args=held)
+    _, _, loaders = prepared(signed, model, eval_args={"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode})
     for loader in loaders[1:]:
         users, items = loader._dataset.history.users(), loader._dataset.history.items
         hidden = set(zip(users.tolist(), items.tolist(), strict=True))
@@ -391,12 +392,3 @@ def test_what_is_hidden_and_liked_by_nobody_leaves_popularity_its_candidates() -
     part.inter_feat, part.item_num = {"user_id": torch.tensor([1, 2]), "item_id": torch.tensor([1, 2])}, 4
     part.history = ItemLists.from_pairs(np.array([1]), np.array([3]), 30, 4)
     assert SignedSampler([part], "popularity").set_phase("train").sample_by_user_ids([1], [1], 3).tolist() == [2, 2, 2]
-
-
-def test_item_lists_hold_ids_in_four_bytes_and_keys_in_eight() -> None:
-    users, items = np.array([70_000, 0, 70_000, 70_000]), np.array([5, 1, 5, 0])
-    lists = ItemLists.from_pairs(users, items, 70_001, 60_000)
-    assert lists.items.dtype == np.int32
-    assert lists.keys(60_000).tolist() == [1, 4_200_000_000, 4_200_000_005]
-    row, item = lists.select(np.array([70_000, 3, 0]))
-    assert (row.tolist(), item.tolist(), item.dtype) == ([0, 0, 2], [0, 5, 1], np.int64)

@@ -1,7 +1,5 @@
 """Sequences of signed data: those of a file of likes for RecBole's models, and all events for models that ask."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import tempfile
@@ -116,15 +114,10 @@ def test_a_stock_model_learns_and_ranks_as_on_a_file_of_likes(
 
             patch.setattr(Trainer, "_train_epoch", watched)
             config = {
-                **quick,
-                "mask_seen": False,
-                "allow_unknown_keys": True,
-                "load_col": LOAD,
-                "loss_type": loss,
-                "train_neg_sample_args": negatives if loss == "BPR" else None,
-                "MAX_ITEM_LIST_LENGTH": 8,
+                **quick, "mask_seen": False, "allow_unknown_keys": True, "load_col": LOAD, "loss_type": loss,
+                "train_neg_sample_args": negatives if loss == "BPR" else None, "MAX_ITEM_LIST_LENGTH": 8,
                 "train_batch_size": 64,
-            }
+            }  # fmt: skip
             results.append(run_recbole(model=name, dataset=data, config_dict=config, saved=False))
         losses.append(mine)
     assert losses[0] == losses[1]

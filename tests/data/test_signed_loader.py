@@ -1,7 +1,5 @@
 """Training batches of signed edges."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -37,13 +35,9 @@ def loader(write_inter: Callable[..., Path]) -> Callable[..., Any]:
 
     def make(model: type = EdgeModel, **config: Any) -> Any:
         given = {
-            "benchmark_filename": list(parts),
-            "load_col": {"inter": ["user_id", "item_id", "sign"]},
-            "duplicate_pairs": "keep",
-            "train_batch_size": 10,
-            "n_negatives": 3,
-            **config,
-        }
+            "benchmark_filename": list(parts), "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "duplicate_pairs": "keep", "train_batch_size": 10, "n_negatives": 3, **config,
+        }  # fmt: skip
         return prepared("edges", model, **given)[2][0]
 
     return make
@@ -59,7 +53,7 @@ def rows_of(batches: list[Any], dataset: Any) -> Counter[tuple[str, str, int]]:
     return Counter(zip(*tokens, strict=True))
 
 
-def test_an_epoch_brings_each_row_as_often_as_it_occurs(loader: Callable[..., Any]) -> None:
+def test_an_epoch_brings_each_row_in_batches_or_at_once(loader: Callable[..., Any]) -> None:
     edges = loader()
     assert isinstance(edges, SignedTrainDataLoader)
     wanted = Counter(row for row in [*ROWS, ROWS[0]] if row[2])
@@ -67,9 +61,13 @@ def test_an_epoch_brings_each_row_as_often_as_it_occurs(loader: Callable[..., An
     assert len(edges) == 5
     likes = loader(LikeModel)
     assert rows_of(epoch(likes), likes._dataset) == Counter({row: n for row, n in wanted.items() if row[2] > 0})
+    whole = epoch(loader(train_batch_size=0, n_negatives=0))
+    assert len(whole) == 1
+    assert len(whole[0]) == 49
+    assert "neg_item_id" not in whole[0].columns
 
 
-def test_sampled_items_are_unknown_to_the_user(loader: Callable[..., Any]) -> None:
+def test_sampled_items_are_unknown_unless_a_model_says_so(loader: Callable[..., Any]) -> None:
     for model, signs in ((EdgeModel, (1, -1)), (LikeModel, (1,))):
         made = loader(model, negative_exponent=0.75)
         known = {(row[0], row[1]) for row in ROWS if row[2] in signs}
@@ -78,9 +76,6 @@ def test_sampled_items_are_unknown_to_the_user(loader: Callable[..., Any]) -> No
             users = made._dataset.id2token("user_id", batch["user_id"].repeat_interleave(3))
             items = made._dataset.id2token("item_id", batch["neg_item_id"].reshape(-1))
             assert not known & set(zip(users, items, strict=True))
-
-
-def test_sampled_items_may_be_liked_where_a_model_says_so(loader: Callable[..., Any]) -> None:
     made = loader(LikeModel, sift_positives=False, n_negatives=200)
     liked = {(row[0], row[1]) for row in ROWS if row[2] > 0}
     batch = epoch(made)[0]
@@ -91,7 +86,7 @@ def test_sampled_items_may_be_liked_where_a_model_says_so(loader: Callable[..., 
     assert share == pytest.approx(2 / 11, abs=0.03), "each of a user's two likes is as likely as any other item"
 
 
-def test_an_epoch_depends_on_its_number_alone(loader: Callable[..., Any]) -> None:
+def test_epochs_and_batches_draw_by_their_numbers(loader: Callable[..., Any]) -> None:
     first, second = loader(), loader()
     third = [epoch(first) for _ in range(3)][-1]
     torch.manual_seed(1)
@@ -101,9 +96,6 @@ def test_an_epoch_depends_on_its_number_alone(loader: Callable[..., Any]) -> Non
     assert not torch.equal(epoch(second)[0]["user_id"], again[0]["user_id"])
     second.set_epoch(2)
     assert torch.equal(epoch(second)[0]["neg_item_id"], again[0]["neg_item_id"])
-
-
-def test_batches_and_seeds_draw_items_of_their_own(loader: Callable[..., Any]) -> None:
     made = loader(LikeModel, sift_positives=False, n_negatives=40)
     first, second = (batch["neg_item_id"] for batch in epoch(made)[:2])
     assert float((first == second).float().mean()) < 0.3  # by chance 1 in 11
@@ -124,13 +116,6 @@ def test_items_are_sampled_by_a_power_of_their_edges(exponent: float, loader: Ca
     wanted[0] = 0.0
     found = torch.bincount(batch["neg_item_id"].reshape(-1), minlength=n_items).double()
     torch.testing.assert_close(found / found.sum(), wanted / wanted.sum(), rtol=0.0, atol=0.01)
-
-
-def test_one_batch_of_everything(loader: Callable[..., Any]) -> None:
-    whole = epoch(loader(train_batch_size=0, n_negatives=0))
-    assert len(whole) == 1
-    assert len(whole[0]) == 49
-    assert "neg_item_id" not in whole[0].columns
 
 
 @pytest.mark.parametrize("size", [-1, "all"])

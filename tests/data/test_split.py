@@ -1,7 +1,5 @@
 """The vectorised splits against RecBole's own, row by row."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -27,15 +25,12 @@ from recbole_signed.data.split import (
 )
 
 EVAL_ARGS = [
-    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"},
-    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
-    {"split": {"RS": [7, 1, 2]}, "group_by": "user"},
-    {"split": {"RS": [0.5, 0.5, 0.0]}, "group_by": "user"},
+    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"}, {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
+    {"split": {"RS": [7, 1, 2]}, "group_by": "user"}, {"split": {"RS": [0.5, 0.5, 0.0]}, "group_by": "user"},
     {"split": {"RS": [0.34, 0.33, 0.33]}, "group_by": None},
-    {"split": {"LS": "valid_and_test"}, "group_by": "user"},
-    {"split": {"LS": "valid_only"}, "group_by": "user"},
+    {"split": {"LS": "valid_and_test"}, "group_by": "user"}, {"split": {"LS": "valid_only"}, "group_by": "user"},
     {"split": {"LS": "test_only"}, "group_by": "user"},
-]
+]  # fmt: skip
 
 
 def recbole_parts(users: np.ndarray, eval_args: dict) -> list[list[int]]:
@@ -111,7 +106,7 @@ def test_where_a_user_has_no_like_to_validate_by_the_test_like_is_the_cut() -> N
     assert cuts.part_of(np.ones(3, dtype=np.int64), np.array([4, 5, 9])).tolist() == [0, 2, 2]
 
 
-def test_the_test_part_of_a_global_cut_begins_for_all_at_once() -> None:
+def test_cuts_of_time_for_all_at_once() -> None:
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [0.6, 0.2, 0.2]}})
     times = np.arange(10.0)
     users = np.ones(10, dtype=np.int64)
@@ -119,6 +114,12 @@ def test_the_test_part_of_a_global_cut_begins_for_all_at_once() -> None:
     cuts = TimeCuts.from_likes(users, times, part, rule, 3)
     dislikes = part_of_others(np.full(10, 2), times, rule, cuts, np.random.default_rng(0))  # of a user without likes
     assert ((dislikes == 2) == (part == 2)).all()
+    # the rule would hold the last of them out, though all are earlier than the first held-out like
+    users, times = np.ones(20, dtype=np.int64), np.arange(20)
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"})
+    rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times - 20}, rule, 2, seed=0)
+    assert [len(part) for part in rows["likes"]] == [16, 2, 2]
+    assert [len(part) for part in rows["dislikes"]] == [20, 0, 0]
 
 
 def test_dislikes_in_time_order_have_the_same_ratios_unless_the_cuts_alone_count() -> None:
@@ -127,29 +128,16 @@ def test_dislikes_in_time_order_have_the_same_ratios_unless_the_cuts_alone_count
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
     cuts = TimeCuts.from_likes(users, times, part_of_rows(users, rule), rule, 2)
     early, rng = np.random.default_rng(0).permutation(20) / 100, np.random.default_rng(0)
-    part = part_of_others(users, early, rule, cuts, rng)
-    assert part[np.argsort(early)].tolist() == [0] * 16 + [1] * 2 + [2] * 2
+    assert part_of_others(users, early, rule, cuts, rng)[np.argsort(early)].tolist() == [0] * 16 + [1] * 2 + [2] * 2
     assert not part_of_others(users, early, rule, cuts, rng, by_cut_alone=True).any()
 
 
-def test_without_groups_dislikes_follow_the_cuts_in_time_alone() -> None:
-    """The rule would hold the last of them out, though all are earlier than the first held-out like."""
-    users, times = np.ones(20, dtype=np.int64), np.arange(20)
-    rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"})
-    rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times - 20}, rule, 2, seed=0)
-    assert [len(part) for part in rows["likes"]] == [16, 2, 2]
-    assert [len(part) for part in rows["dislikes"]] == [20, 0, 0]
-
-
-def test_likes_of_one_moment_are_split_in_the_order_of_their_rows() -> None:
+def test_rows_of_one_moment_and_a_second_off_a_cut() -> None:
     users, times = np.ones(1000, dtype=np.int64), np.arange(1000.0) % 2
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
     parts = split_rows({"likes": users}, {"likes": times}, rule, 2, seed=0)["likes"]
     assert np.concatenate(parts).tolist() == [*range(0, 1000, 2), *range(1, 1000, 2)]
-
-
-def test_a_second_after_a_cut_is_after_it_and_a_second_before_it_is_not() -> None:
-    """A float32 holds seconds since 1970 in steps of 128."""
+    # a float32 holds seconds since 1970 in steps of 128
     users, times = np.ones(3, dtype=np.int64), 1_700_000_000 + np.arange(3)
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"LS": "valid_and_test"}})
     rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times}, rule, 2, 0, True)
@@ -173,16 +161,12 @@ def test_a_split_that_holds_nothing_out_is_told_from_others(split: dict, nothing
     assert holds_nothing_out({"split": split}) == nothing
 
 
-def test_random_order_gives_every_sign_the_same_ratios() -> None:
+def test_random_order_and_leave_one_out_give_every_sign_its_share() -> None:
     users = np.repeat(np.arange(1, 51), 20)
     rule = SplitRule.from_eval_args({"order": "RO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
     part = part_of_others(users, None, rule, None, np.random.default_rng(1))
-    per_user = np.stack([np.bincount(part[users == user], minlength=3) for user in range(1, 51)])
-    assert (per_user == [16, 2, 2]).all()
+    assert (np.stack([np.bincount(part[users == user], minlength=3) for user in range(1, 51)]) == [16, 2, 2]).all()
     assert (part != part_of_others(users, None, rule, None, np.random.default_rng(2))).any()
-
-
-def test_leave_one_out_holds_out_one_dislike_of_each_kind() -> None:
     users = np.repeat(np.arange(1, 11), 5)
     rule = SplitRule.from_eval_args({"order": "RO", "split": {"LS": "valid_and_test"}, "group_by": "user"})
     part = part_of_others(users, None, rule, None, np.random.default_rng(1))

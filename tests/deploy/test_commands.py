@@ -1,7 +1,5 @@
 """The command lines of Dockerfile, unit and Kubernetes are ones of the program, and agree on paths and ports."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
@@ -46,7 +44,7 @@ def kubernetes(deploy: Path) -> dict[str, Any]:
     return {each["kind"]: each for each in documents}
 
 
-def test_the_image_serves_a_state(deploy: Path) -> None:
+def test_the_image_and_the_unit_serve_a_state(deploy: Path) -> None:
     lines = instructions((deploy / "Dockerfile").read_text(encoding="utf-8"))
     assert json.loads(lines["ENTRYPOINT"][0]) == ["recbole-signed"]
     given = options(json.loads(lines["CMD"][0]))
@@ -58,27 +56,6 @@ def test_the_image_serves_a_state(deploy: Path) -> None:
     assert check[:2] == ["python3", "-c"]
     compile(check[2], "healthcheck", "exec")
     assert f"http://127.0.0.1:{lines['EXPOSE'][0]}/healthz" in check[2]
-
-
-def test_the_image_gets_what_it_copies(deploy: Path) -> None:
-    """And no data, state or key that lies in the clone."""
-    root = deploy.parent
-    lines = instructions((deploy / "Dockerfile").read_text(encoding="utf-8"))
-    copied = {word for line in lines["COPY"] if "--from" not in line for word in line.split()[:-1]}
-    ignore = (root / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    assert copied == {line[1:] for line in ignore if line.startswith("!")}
-    assert "*" in ignore
-    assert [name for name in copied if not (root / name).exists()] == []
-
-
-def test_the_settings_are_valid(deploy: Path) -> None:
-    settings = ServeSettings.read(deploy / "service.yaml")
-    assert str(settings.keys) == KEYS
-    nginx = (deploy / "nginx.conf").read_text(encoding="utf-8")
-    assert re.findall(r"client_max_body_size (\d+);", nginx) == [str(settings.limits.body_bytes)]
-
-
-def test_the_unit_serves_a_state(deploy: Path) -> None:
     text = (deploy / "recbole-signed.service").read_text(encoding="utf-8")
     unit = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
     program, *words = shlex.split(unit["ExecStart"])
@@ -87,6 +64,21 @@ def test_the_unit_serves_a_state(deploy: Path) -> None:
     assert str(given["state"]) == f"/var/lib/{unit['StateDirectory']}/state" == STATE
     assert (str(given["config"]), given["host"], given["port"]) == (SETTINGS, "127.0.0.1", 8080)
     assert int(unit["TimeoutStopSec"]) > GRACE
+
+
+def test_the_image_copies_what_it_needs_and_settings_are_valid(deploy: Path) -> None:
+    # and no data, state or key that lies in the clone
+    root = deploy.parent
+    lines = instructions((deploy / "Dockerfile").read_text(encoding="utf-8"))
+    copied = {word for line in lines["COPY"] if "--from" not in line for word in line.split()[:-1]}
+    ignore = (root / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert copied == {line[1:] for line in ignore if line.startswith("!")}
+    assert "*" in ignore
+    assert [name for name in copied if not (root / name).exists()] == []
+    settings = ServeSettings.read(deploy / "service.yaml")
+    assert str(settings.keys) == KEYS
+    nginx = (deploy / "nginx.conf").read_text(encoding="utf-8")
+    assert re.findall(r"client_max_body_size (\d+);", nginx) == [str(settings.limits.body_bytes)]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

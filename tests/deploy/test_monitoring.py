@@ -1,7 +1,5 @@
 """Alerts and dashboard ask for what a running service measures, and the files of compose hang together."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -47,7 +45,9 @@ def test_a_service_has_every_metric_asked_for(service: str, deploy: Path, ask: C
     assert missing == set()
 
 
-def test_alert_labels_are_those_of_metrics(service: str, deploy: Path, ask: Callable[..., tuple[int, str]]) -> None:
+def test_alerts_have_labels_of_metrics_and_an_example_each(
+    service: str, deploy: Path, ask: Callable[..., tuple[int, str]]
+) -> None:
     ask(f"{service}/v1/users/1/recommendations?k=1")
     routes = {
         sample.labels["route"]
@@ -58,6 +58,11 @@ def test_alert_labels_are_those_of_metrics(service: str, deploy: Path, ask: Call
     named = {name for rule in rules(deploy) for name in re.findall(r'route="([^"]+)"', rule["expr"])}
     assert named
     assert named <= routes
+    document = yaml.safe_load(Path(__file__).with_name("alerts_test.yml").read_text(encoding="utf-8"))
+    examples = {
+        each["alertname"] for group in document["tests"] for each in group["alert_rule_test"] if each["exp_alerts"]
+    }
+    assert examples == {rule["alert"] for rule in rules(deploy)}
 
 
 @promtool
@@ -80,14 +85,6 @@ def test_each_alert_fires_when_it_should(deploy: Path, tmp_path: Path) -> None:
     shutil.copy(tests, tmp_path)
     done = subprocess.run(["promtool", "test", "rules", str(tmp_path / tests.name)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_each_alert_has_an_example(deploy: Path) -> None:
-    document = yaml.safe_load(Path(__file__).with_name("alerts_test.yml").read_text(encoding="utf-8"))
-    examples = {
-        each["alertname"] for group in document["tests"] for each in group["alert_rule_test"] if each["exp_alerts"]
-    }
-    assert examples == {rule["alert"] for rule in rules(deploy)}
 
 
 def test_the_files_of_compose_are_there(deploy: Path) -> None:

@@ -1,7 +1,5 @@
 """The real nginx with the file of the deployment, in front of a real service."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import shutil

@@ -5,8 +5,6 @@ of commands ends it. A block whose first line is ``# NAME.py`` or ``# NAME.yaml`
 if it is Python. ``<!-- not run: REASON -->`` above a block says that its commands are only parsed.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

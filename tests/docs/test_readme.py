@@ -1,7 +1,5 @@
 """What the README and the site say is so: commands, keys, and the figures of the result rows."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os
@@ -42,13 +40,15 @@ def test_the_readme_is_short_and_ci_calls_its_command() -> None:
     assert len(README.encode()) <= 8 * 1024
 
 
-def test_the_changelog_has_releases_and_no_diary() -> None:
+def test_the_changelog_is_short_and_the_version_has_one_source() -> None:
     parts = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     assert [part.partition("\n")[0] for part in parts][-1] == "0.1.0"
     for part in parts:
         assert part.count("\n") <= 220, "what was made and corrected between two releases has one line or none"
         kinds = re.findall(r"^### (.*)$", part, re.MULTILINE)
         assert kinds == [each for each in ("Breaking changes", "Added", "Changed", "Fixed") if each in kinds]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == recbole_signed.__version__
+    assert f"\n## {recbole_signed.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "atomic_files/README.md"])
@@ -59,12 +59,16 @@ def test_links_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_extracts_of_the_readme_and_of_the_results_are_those_of_the_rows() -> None:
-    """``python docs/_ext/generated_pages.py`` updates them."""
+def test_generated_extracts_and_links() -> None:
+    # ``python docs/_ext/generated_pages.py`` updates them
     pages = [ROOT / "README.md", ROOT / "docs" / "results.md"]
     marks = [each["what"] for page in pages for each in generated_pages.MARK.finditer(page.read_text(encoding="utf-8"))]
     assert sorted(marks) == sorted(readme_extract.EXTRACTS)
     assert [page for page in pages if generated_pages.written(page) != page.read_text(encoding="utf-8")] == []
+    for page in generated_pages.pages():
+        text = "".join(found[0] for found in generated_pages.MARK.finditer(page.read_text(encoding="utf-8")))
+        links = re.findall(r"\]\(([^)#:\s]+)\)", text)
+        assert [link for link in links if not (page.parent / link).exists()] == [], page
 
 
 @pytest.mark.parametrize("name", ["results", "limits"])
@@ -92,14 +96,7 @@ def test_what_is_generated_stands_in_the_repository(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == generated_pages.written(page)
 
 
-def test_the_links_of_what_is_generated_lead_somewhere() -> None:
-    for page in generated_pages.pages():
-        text = "".join(found[0] for found in generated_pages.MARK.finditer(page.read_text(encoding="utf-8")))
-        links = re.findall(r"\]\(([^)#:\s]+)\)", text)
-        assert [link for link in links if not (page.parent / link).exists()] == [], page
-
-
-def test_the_limits_say_how_many_settings_the_family_ranks() -> None:
+def test_the_limits_tell_settings_and_marks() -> None:
     ranked: dict[tuple[str, bool], list[int]] = {}
     for table in filter(None, map(stored_table, TABLES)):
         for _, _, row in table.results:
@@ -111,10 +108,7 @@ def test_the_limits_say_how_many_settings_the_family_ranks() -> None:
         f"SSF ranks {span['SSF', False]} settings on validation, SSF-L {span['SSFL', False]} and SSF-T "
         f"{span['SSFT', False]}, in `signed` SSF {span['SSF', True]} and SSF-L {span['SSFL', True]}."
     ) in page
-
-
-def test_the_limits_name_the_tables_with_marks_beside_the_family() -> None:
-    """The form of SSF was chosen with these test figures at hand, so p beside its marks says less than it seems to."""
+    # the form of SSF was chosen with these test figures at hand, so p beside its marks says less than it seems to
     page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     sentence = page.partition("‡")[2].partition(" is of such a test")[0]
     marks = {path.stem: view.marks for path in TABLES if (view := View.read(view_file(rows_file_of(path))))}
@@ -192,12 +186,6 @@ def test_the_messages_that_troubleshooting_quotes_are_those_of_the_code() -> Non
     quoted = re.findall(r'^\*\*"([^"]+)"', page, re.MULTILINE)
     assert len(quoted) > 4
     assert [text for text in quoted if text not in code] == []
-
-
-def test_the_version_has_one_source() -> None:
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == recbole_signed.__version__
-    assert f"\n## {recbole_signed.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_a_shell_completes_commands() -> None:

@@ -1,7 +1,5 @@
 """What the collector of signed batches does to RecBole's own resources, and where it keeps ours."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import inspect
@@ -168,13 +166,17 @@ def test_batch_size_does_not_matter(signed: ModuleType, size: int) -> None:
     assert_same(tensors(run(signed, parts, STOCK + OURS)), tensors(run(signed, whole, STOCK + OURS)))
 
 
-def test_verdicts_and_counts_by_hand(signed: ModuleType) -> None:
+def test_verdicts_by_hand_and_repeated_likes(signed: ModuleType) -> None:
     scores = torch.tensor([[-math.inf, 5.0, 4.0, 3.0, 2.0, -math.inf], [-math.inf, 1.0, 2.0, 3.0, 4.0, 5.0]])
     likes, dislikes = torch.tensor([[0, 0, 1], [1, 4, 3]]), torch.tensor([[0, 0, 0], [2, 4, 5]])
     batch = SignedBatch(torch.tensor([7, 9]), dislikes, torch.tensor([3, 1]))
     collector = signed.Collector(config(["DislikeRecall"], topk=[5]))
     collector.eval_batch_collect(scores, batch, *likes)
     assert collector.get_data_struct()[VERDICTS].tolist() == [[1, 2, 0, 3, 0, 3, 3], [0, 0, 1, 0, 0, 1, 0]]
+    batches = [Data(repeats=True).batch(rows) for rows in split(list(range(N_USERS)), 9)]
+    alone, beside = (run(signed, batches, metrics)["rec.topk"] for metrics in (["Recall"], ["Recall", "GAUC"]))
+    assert torch.equal(alone.long(), beside.long())
+    assert (alone[:, -1] > 6).any()  # nobody has so many distinct ones
 
 
 @pytest.mark.parametrize("with_gauc", [False, True])
@@ -188,22 +190,12 @@ def test_a_masked_like_is_no_hit_in_lists_longer_than_what_is_open(signed: Modul
     assert result(struct, ["Recall"])["recall@10"] == pytest.approx(1 / 3)
 
 
-def test_repeated_likes_count_beside_a_metric_that_recbole_collects_for(signed: ModuleType) -> None:
-    batches = [Data(repeats=True).batch(rows) for rows in split(list(range(N_USERS)), 9)]
-    alone, beside = (run(signed, batches, metrics)["rec.topk"] for metrics in (["Recall"], ["Recall", "GAUC"]))
-    assert torch.equal(alone.long(), beside.long())
-    assert (alone[:, -1] > 6).any()  # nobody has so many distinct ones
-
-
-def test_scores_and_batch_are_left_as_they_are(signed: ModuleType) -> None:
+def test_nothing_is_changed_or_left_by_an_evaluation(signed: ModuleType) -> None:
     scores, batch, like_u, like_i = Data().batch(list(range(N_USERS)))
     kept = [x.clone() for x in (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)]
     run(signed, [(scores, batch, like_u, like_i)], STOCK + OURS)
     after = (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)
     assert all(torch.equal(x, y) for x, y in zip(kept, after, strict=True))
-
-
-def test_nothing_is_left_for_the_next_evaluation(signed: ModuleType) -> None:
     data, other = Data(), Data(seed=1)
     collector = signed.Collector(config(STOCK + OURS))
     structs = []
@@ -326,20 +318,17 @@ def test_contradicting_like_counts_are_refused(signed: ModuleType, count: list[i
         signed.Collector(config(STOCK)).eval_batch_collect(scores, batch, like_u, like_i)
 
 
-def test_a_diverged_model_has_no_sign_auc(signed: ModuleType) -> None:
+def test_diverged_models_and_a_second_installation(signed: ModuleType) -> None:
     scores, batch, like_u, like_i = Data().batch([1, 2])
     with pytest.raises(UsageError, match="not a number"):
         run(signed, [(scores * math.nan, batch, like_u, like_i)], ["SignAUC"])
-
-
-# ---- installing ----
-
-
-def test_installing_twice_wraps_once(signed: ModuleType) -> None:
     methods = [signed.Collector.eval_batch_collect, signed.Collector.get_data_struct]
     our_collector.install(signed)
     assert [signed.Collector.eval_batch_collect, signed.Collector.get_data_struct] == methods
     assert not hasattr(signed.Collector.eval_batch_collect.__wrapped__, "__wrapped__")
+
+
+# ---- installing ----
 
 
 def keep_plain_values(original: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -1,7 +1,5 @@
 """Metrics within groups of users and items, and of items without a training edge."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -99,7 +97,7 @@ def test_every_group_equals_the_slow_reference(seed: int) -> None:
         assert math.isnan(found[name]) if value is None else found[name] == pytest.approx(value), name
 
 
-def test_the_groups_of_users_make_up_recboles_recall_and_ndcg() -> None:
+def test_groups_make_up_recall_and_pairs_count_once() -> None:
     found = evaluate(Trained(1), ["Recall", "NDCG", "GroupRecall", "GroupNDCG", "GroupShare"])
     shares = {name: value for name, value in found.items() if name.startswith("groupshare[users")}
     assert sum(shares.values()) == pytest.approx(1)
@@ -107,6 +105,10 @@ def test_the_groups_of_users_make_up_recboles_recall_and_ndcg() -> None:
     for metric in ("recall@10", "ndcg@10"):
         parts = [share * found[name.replace("groupshare", metric)] for name, share in shares.items() if share]
         assert sum(parts) == pytest.approx(found[metric])
+    case = Trained(0)
+    case.trained = [(1, 1, 1), (1, 1, 1), (1, 1, -1), (1, 2, -1)]
+    groups = EdgeGroups.of_training(case.dataset(), config([], KS, **{**BOUNDS, "user_groups": [0, 1, 2]}))
+    assert (groups.user[:3].tolist(), groups.item[:4].tolist()) == ([0, 2, 0], [0, 0, 0, 0])
 
 
 def test_a_group_without_anybody_has_no_value() -> None:
@@ -123,13 +125,6 @@ def test_an_evaluation_without_training_edges_is_refused() -> None:
         evaluate(Trained(0), ["GroupNDCG"], trained=False)
     with pytest.raises(UsageError, match="ColdRecall groups by training edges"):
         evaluate(Trained(0), ["ColdRecall"], trained=False)
-
-
-def test_a_pair_counts_once_with_whatever_signs() -> None:
-    case = Trained(0)
-    case.trained = [(1, 1, 1), (1, 1, 1), (1, 1, -1), (1, 2, -1)]
-    groups = EdgeGroups.of_training(case.dataset(), config([], KS, **{**BOUNDS, "user_groups": [0, 1, 2]}))
-    assert (groups.user[:3].tolist(), groups.item[:4].tolist()) == ([0, 2, 0], [0, 0, 0, 0])
 
 
 def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -> None:

@@ -1,8 +1,6 @@
 """The dislike-aware metrics against a slow reference, from raw scores through RecBole's collector and
 evaluator."""
 
-from __future__ import annotations
-
 import importlib
 import lzma
 import math
@@ -165,14 +163,11 @@ def test_tied_scores_use_recboles_list_and_count_half_in_the_auc() -> None:
     )
 
 
-def test_masked_items_are_not_recommended_even_if_the_list_is_too_short() -> None:
+def test_masked_items_are_no_recommendation_and_no_win() -> None:
     scores = torch.tensor([[-math.inf, 3.0, 2.0, -math.inf, -math.inf]])
     got = evaluate(Case(scores, [[1, 4]], [[2, 3]]), list(METRICS), [5])
     assert (got["dislikerecall@5"], got["dislikeshare@5"], got["deltarecall@5"]) == (0.5, 0.5, 0.0)
     assert got["signauc"] == 1.0  # of the pair (1, 2) alone
-
-
-def test_a_masked_dislike_is_no_free_win_for_the_auc() -> None:
     scores = torch.tensor([[-math.inf, 1.0, 2.0, -math.inf], [-math.inf, 1.0, -math.inf, -math.inf]])
     struct = collect(Case(scores, [[1], [1]], [[2, 3], [2]]), config(["SignAUC"], [1]))
     values = METRICS["SignAUC"](config(["SignAUC"], [1])).per_user(struct)["signauc"]
@@ -186,10 +181,13 @@ def test_no_user_who_counts_is_nan_and_not_zero(name: str) -> None:
     assert all(math.isnan(value) for value in got.values())
 
 
-def test_a_list_without_a_known_item_has_no_share_but_counts_elsewhere() -> None:
+def test_lists_without_known_items_and_data_without_dislikes() -> None:
     scores = torch.tensor([[-math.inf, 1.0, 2.0, 3.0], [-math.inf, 1.0, 2.0, 3.0]])
     got = evaluate(Case(scores, [[1], [1]], [[2], [3]]), ["DislikeShare", "DislikeHit"], [1])
     assert got == {"dislikeshare@1": 1.0, "dislikehit@1": 0.5}
+    struct = importlib.import_module("recbole.evaluator.collector").DataStruct()
+    with pytest.raises(UsageError, match=r"dislikehit can't be computed.*data set with a sign.*full"):
+        METRICS["DislikeHit"](config(["DislikeHit"], [1])).calculate_metric(struct)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -204,12 +202,6 @@ def test_values_per_user_average_to_the_printed_value(name: str) -> None:
         assert all(np.isnan(values[j]) for j, u in enumerate(rows) if not case.dislikes[u])
         assert metric.calculate_metric(struct)[key] == pytest.approx(np.nanmean(values), abs=1e-11)
     assert any(np.isnan(values).any() and (~np.isnan(values)).any() for values in per_user.values())
-
-
-def test_an_evaluation_without_dislikes_is_explained() -> None:
-    struct = importlib.import_module("recbole.evaluator.collector").DataStruct()
-    with pytest.raises(UsageError, match=r"dislikehit can't be computed.*data set with a sign.*full"):
-        METRICS["DislikeHit"](config(["DislikeHit"], [1])).calculate_metric(struct)
 
 
 @pytest.mark.parametrize("ties", [False, True])

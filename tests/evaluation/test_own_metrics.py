@@ -1,7 +1,5 @@
 """Metrics from outside the package, and NDCG as a ratio of means."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -152,17 +150,14 @@ def test_a_file_that_can_not_be_imported_is_refused(
 
 def test_the_names_that_are_known_without_torch_are_those_of_the_metrics() -> None:
     ours = (
-        metrics.METRICS,
-        sign_aware_metrics.SIGN_AWARE_METRICS,
-        group_metrics.GROUP_METRICS,
-        group_metrics.COLD_METRICS,
-        metrics.POOLED_METRICS,
-    )
+        metrics.METRICS, sign_aware_metrics.SIGN_AWARE_METRICS, group_metrics.GROUP_METRICS,
+        group_metrics.COLD_METRICS, metrics.POOLED_METRICS,
+    )  # fmt: skip
     assert sorted(registry.OWN_METRICS) == sorted(name for kind in ours for name in kind)
     registry.check_metrics(metrics_dict)
 
 
-def test_it_is_the_ratio_of_the_means() -> None:
+def test_a_ratio_of_means_by_a_name_of_its_own() -> None:
     hits = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     n_likes = [5, 1, 2]
     found = DataStruct()
@@ -175,9 +170,6 @@ def test_it_is_the_ratio_of_the_means() -> None:
         "pooledndcg@1": pytest.approx(1 / 3, abs=1e-6),
         "pooledndcg@3": pytest.approx(gained / possible, abs=1e-6),
     }
-
-
-def test_recbole_knows_it_by_a_name_of_its_own() -> None:
     assert metrics_dict["pooledndcg"] is PooledNDCG
     assert "pooledndcg" not in smaller_metrics
     kind: type[AbstractMetric] = type("NDCG", (metrics.DislikeHit,), {"__module__": "elsewhere"})

@@ -1,7 +1,5 @@
 """SignedRecall, SignedNDCG and SignedHit against a slow reference, and what chooses models by them."""
 
-from __future__ import annotations
-
 import logging
 import math
 import re

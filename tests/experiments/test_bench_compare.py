@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -266,16 +264,13 @@ def test_a_run_on_other_data_than_was_asked_for_is_no_row(write: Write, fake: An
     assert "the files of the data set have changed since the table was begun" in str(found.rows[0].reason)
 
 
-def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> None:
+def test_output_folders_that_take_rows_and_that_do_not(write: Write, fake: Any, tmp_path: Path) -> None:
     fake()
     table = write(TABLE)
     compare(table, output=tmp_path / "results" / "new")
     written = sorted(path.name for path in (tmp_path / "results" / "new").iterdir())
     assert written == ["tiny.jsonl", "tiny.md", "tiny.view.json"]
     assert [path.name for path in table.parent.iterdir()] == ["tiny.yaml"]
-
-
-def test_a_folder_that_takes_no_rows_is_refused_before_anything_runs(write: Write, fake: Any, tmp_path: Path) -> None:
     started, table = fake(), write(TABLE)
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="file"):
@@ -467,13 +462,9 @@ def test_a_run_is_one_of_the_library_with_what_the_table_asks_for(monkeypatch: p
     request = RunSpec("Pop", "toy-signed", "Pop", "toy-signed", 1, settings, "", "", serving=True)
     processes.made(request)
     assert asked == {
-        "words": ("Pop", "toy-signed"),
-        "overrides": settings,
-        "seed": 1,
-        "save": False,
-        "per_user": None,
+        "words": ("Pop", "toy-signed"), "overrides": settings, "seed": 1, "save": False, "per_user": None,
         "serve": True,
-    }
+    }  # fmt: skip
     processes.made(replace(request, per_user=Path("x"), serving=False))
     assert (asked["per_user"], asked["serve"]) == (Path("x"), False)
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import shutil
 import sys
@@ -88,7 +86,7 @@ def test_runs_within_one_second_keep_a_checkpoint_each(tmp_path: Path, monkeypat
     assert sorted(each.read_text(encoding="utf-8") for each in tmp_path.iterdir()) == ["0", "2"]
 
 
-def test_a_row_says_how_many_steps_and_settings_it_rests_on(toy: str) -> None:
+def test_it_agrees_with_run_recbole_and_counts_its_steps(toy: str) -> None:
     searched = run("SSF", toy, overrides={"state": "ERROR", "valid_metric": "NDCG@10"}, save=False)
     assert searched.settings_ranked == searched.n_ranked > 20
     fixed = run("SSF", toy, overrides={"state": "ERROR", "auto": False}, save=False)
@@ -96,6 +94,13 @@ def test_a_row_says_how_many_steps_and_settings_it_rests_on(toy: str) -> None:
     trained = run("SGCN", toy, overrides={**QUICK, "train_batch_size": 64, "eval_every_steps": 4, "max_steps": 6})
     assert (trained.steps, trained.stopped_by, len(trained.curve)) == (6, "budget", 2)
     assert trained.epochs == 1
+    from recbole.quick_start import run_recbole
+
+    settings = {**QUICK, "metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "seed": 11}
+    theirs = run_recbole("BPR", toy, config_dict={**settings, "show_progress": False})
+    ours = run("BPR", toy, overrides=settings)
+    assert ours.test == dict(theirs["test_result"])
+    assert ours.valid == dict(theirs["best_valid_result"])
 
 
 def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,16 +141,6 @@ def test_one_pass_fits_are_not_read_again(toy: str, model: str, reads: int, monk
     assert row.test
 
 
-def test_it_agrees_with_run_recbole(toy: str) -> None:
-    from recbole.quick_start import run_recbole
-
-    settings = {**QUICK, "metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "seed": 11}
-    theirs = run_recbole("BPR", toy, config_dict={**settings, "show_progress": False})
-    ours = run("BPR", toy, overrides=settings)
-    assert ours.test == dict(theirs["test_result"])
-    assert ours.valid == dict(theirs["best_valid_result"])
-
-
 def test_a_run_has_the_same_hash_in_any_folder(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [run("EASE", toy, overrides={"state": "ERROR"}, save=False)]
     elsewhere = tmp_path / "elsewhere"
@@ -162,13 +157,17 @@ def test_a_run_has_the_same_hash_in_any_folder(toy: str, tmp_path: Path, monkeyp
     assert not list(Path("x").glob("*.pth")), "nothing is kept"
 
 
-def test_what_the_user_sets_is_left_alone(toy: str) -> None:
+def test_what_the_user_sets_counts_and_the_command_line_does_not(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = run("Pop", toy, overrides={"metrics": ["Hit"], "topk": [3], "state": "ERROR"}, save=False)
     assert set(row.test) == {"hit@3"}
     assert row.valid_metric == "hit@3", "RecBole's MRR@10 is not evaluated"
     row = run("Pop", toy, overrides={"valid_metric": "NDCG@7", "state": "ERROR"}, save=False)
     assert {"ndcg@7", "ndcg@10", "ndcg@20"} < set(row.test)
     assert row.valid_metric == "ndcg@7"
+    monkeypatch.setattr(sys, "argv", ["recbole-signed", "--epochs=0", "--seed=5", "--json"])
+    row = run("BPR", toy, overrides=QUICK, save=False)
+    assert (row.epochs, row.seed) == (2, 2020)
+    assert sys.argv[1] == "--epochs=0"
 
 
 def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
@@ -207,14 +206,11 @@ def published(tmp_path: Path) -> str:
     return "split"
 
 
-def test_a_published_split_brings_its_protocol(published: str) -> None:
+def test_a_published_split_brings_its_protocol_and_shows_sampled_candidates(published: str) -> None:
     row = run("Pop", published, overrides={"state": "ERROR"}, save=False)
     assert (row.split, row.protocol, row.valid_metric) == ("predefined", "published", "ndcg@20")
     assert {"recall@5", "recall@15", "dislikendcg@20", "signauc"} < set(row.test)
-
-
-def test_sampled_candidates_on_a_published_split_can_be_seen_in_its_row(published: str) -> None:
-    """Their figures are far higher, differ between seeds, and stood in one footnote with those of all items."""
+    # their figures are far higher, differ between seeds, and stood in one footnote with those of all items
     settings = {"state": "ERROR", "eval_args": {"mode": "uni5"}, "metrics": ["NDCG"], "topk": [5]}
     row = run("Pop", published, overrides=settings, save=False)
     assert row.split == {"split": "predefined", "mode": {"valid": "uni5", "test": "uni5"}}
@@ -230,18 +226,14 @@ def test_undefined_metrics_are_none(toy: str) -> None:
     assert row.as_dict()["test"].keys() == {"recall@1", "dislikeshare@1"}
 
 
-def test_the_command_line_of_the_process_is_not_taken_for_recboles(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["recbole-signed", "--epochs=0", "--seed=5", "--json"])
-    row = run("BPR", toy, overrides=QUICK, save=False)
-    assert (row.epochs, row.seed) == (2, 2020)
-    assert sys.argv[1] == "--epochs=0"
-
-
-def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: str) -> None:
+def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
     data = from_frame(pl.DataFrame({"user": ["a"], "item": ["b"], "sign": [1]}), sign="sign")
     check_refused("of type Interactions, is not the name of a data set; give the name of", run, "Pop", data)
     with pytest.raises(UsageError, match="the model is of type Interactions; give a name, such as 'SSF'"):
         fit(data, "Pop")  # type: ignore[arg-type]
+    check_refused("did you mean 'learning_rate'", run, "BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
+    row = run("BPR", toy, overrides={**QUICK, "SIGN_FIELD": None, "my_key": 1, "allow_unknown_keys": True}, save=False)
+    assert "signauc" not in row.test
 
 
 @pytest.mark.parametrize(
@@ -265,12 +257,6 @@ def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: s
 )
 def test_bad_input_is_named(toy: str, model: str, overrides: dict[str, Any], message: str) -> None:
     check_refused(message, run, model, toy, overrides=overrides)
-
-
-def test_unknown_keys_are_refused_without_a_sign_too(toy: str) -> None:
-    check_refused("did you mean 'learning_rate'", run, "BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
-    row = run("BPR", toy, overrides={**QUICK, "SIGN_FIELD": None, "my_key": 1, "allow_unknown_keys": True}, save=False)
-    assert "signauc" not in row.test
 
 
 def test_data_folders(toy: str, tmp_path: Path) -> None:
@@ -314,7 +300,7 @@ def change(folder: Path) -> None:
     path.write_text(text.replace("\t5\t1\t", "\t5\t0\t", 1))
 
 
-def test_the_row_has_the_version(folder: Path) -> None:
+def test_rows_have_a_version_where_there_is_a_manifest(folder: Path) -> None:
     from recbole_signed.runs import run
 
     row = run("BPR", "toy-signed", overrides=QUICK, save=False)
@@ -323,9 +309,6 @@ def test_the_row_has_the_version(folder: Path) -> None:
     assert row.data_sha256 is not None
     assert row.data_sha256.startswith(row.data_version)
     assert row.as_dict()["data_version"] == row.data_version
-
-
-def test_without_a_manifest_there_is_no_version(folder: Path) -> None:
     whole = data_sha256(folder, "toy-signed")
     (folder / "dataset.json").unlink()
     assert data_version(folder, "toy-signed") is None

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +34,13 @@ def test_a_word_is_read_back(value: object) -> None:
 
 def test_values_are_yaml() -> None:
     words = [
-        "a=1e-3",
-        "b=[Recall, NDCG]",
-        "c={like: 'rating >= 4'}",
-        "--d=true",
-        "e.f=x=y",
-        "g=",
-        "h=1.5E5",
+        "a=1e-3", "b=[Recall, NDCG]", "c={like: 'rating >= 4'}", "--d=true", "e.f=x=y", "g=", "h=1.5E5",
         "i=NDCG@20",
-    ]
+    ]  # fmt: skip
     assert parse_assignments(words) == {
-        "a": 0.001,
-        "b": ["Recall", "NDCG"],
-        "c": {"like": "rating >= 4"},
-        "d": True,
-        "e.f": "x=y",
-        "g": None,
-        "h": 150000.0,
-        "i": "NDCG@20",
-    }
+        "a": 0.001, "b": ["Recall", "NDCG"], "c": {"like": "rating >= 4"}, "d": True, "e.f": "x=y", "g": None,
+        "h": 150000.0, "i": "NDCG@20",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """From a table's rows and values per user to its comparisons, its marks and what is printed of them."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -142,14 +140,18 @@ def test_fewer_dislikes_are_better(finish: Finish) -> None:
     assert found["tests"]["t"]["p_better"] > 0.999
 
 
-def test_intervals_have_the_level_that_is_asked_for(finish: Finish) -> None:
-    """For a mean of so many users, that of the normal distribution."""
+def test_intervals_have_their_level_and_few_resamples_are_said(finish: Finish) -> None:
+    # for a mean of so many users, that of the normal distribution
     table = finish()
     widths = []
     for alpha in (0.05, 0.5):
         found = by_pair(significance(table, alpha=alpha, resamples=2000))["recall@5", "Pop"]
         widths.append(found["high"] - found["low"])
     assert widths[1] / widths[0] == pytest.approx(0.6745 / 1.96, rel=0.1)
+    found = significance(finish(), resamples=50)
+    assert "takes 80 resamples or more" in " ".join(found["notes"])
+    assert "permutation" not in by_pair(found)["recall@5", "Pop"]["better"]
+    assert "resamples" not in " ".join(significance(finish(), resamples=100)["notes"])
 
 
 def test_a_lead_over_a_mean_below_0_has_no_share_of_it(finish: Finish) -> None:
@@ -254,19 +256,11 @@ def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish)
     found = significance(table, only=["SSF", "Pop"])
     assert "seeds" not in " ".join(found["notes"])
     assert by_pair(found)["recall@5", "Pop"]["other_mean"] == pytest.approx(drawn("Pop", 1)["recall@5"].mean())
-    apart = TABLE.replace("SSF: {seeds: [1]}", "SSF: {seeds: [7]}")
-    found = significance(finish(split={"order": "RO"}, text=apart))
+    found = significance(finish(split={"order": "RO"}, text=TABLE.replace("SSF: {seeds: [1]}", "SSF: {seeds: [7]}")))
     assert found["n_comparisons"] == 0
     assert by_pair(found)["recall@5", "Pop"]["tests"]["t"]["p_better"] is None
     assert "SSF and Pop have no seed in common" in " ".join(found["notes"])
     assert "n/a" in to_text(pairwise_table(found))
-
-
-def test_a_family_too_large_for_the_resamples_is_said(finish: Finish) -> None:
-    found = significance(finish(), resamples=50)
-    assert "takes 80 resamples or more" in " ".join(found["notes"])
-    assert "permutation" not in by_pair(found)["recall@5", "Pop"]["better"]
-    assert "resamples" not in " ".join(significance(finish(), resamples=100)["notes"])
 
 
 def test_a_failed_run_is_left_out(finish: Finish) -> None:
@@ -331,7 +325,7 @@ def test_a_table_may_keep_no_values(finish: Finish) -> None:
     table = finish(text=TABLE + "per_user: false\n", values=None)
     assert next(TableSpec.read(table).requests()).per_user is None
     check_refused("take 'per_user: false' out of", significance, table)
-    check_refused("'per_user' must be true or false", TableSpec.read, finish(text=TABLE + "per_user: 3\n", values=None))
+    check_refused("'per_user' must be true or false", finish, text=TABLE + "per_user: 3\n", values=None)
 
 
 def test_a_table_whose_columns_are_no_means_over_users_names_the_metrics_that_are(finish: Finish) -> None:
@@ -506,12 +500,18 @@ def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
     assert done.stdout.decode().strip() == "[]"
 
 
-def test_a_part_of_the_table_is_a_family_of_its_own(finish: Finish) -> None:
+def test_families_of_parts_and_of_other_columns(finish: Finish) -> None:
     table = finish()
     part = compare(table, only=["Pop", "SSF"]).table
     assert signs(part, 0) == {"Pop": False, "SSF": True}
     assert "over the 2 comparisons" in part.notes[-1]
     assert not view_file(table.with_suffix(".jsonl")).exists(), "only the whole table's marks are kept"
+    table = finish()
+    compare(table)
+    table.write_text(TABLE.replace("[recall@5, dislikerecall@5]", "[dislikerecall@5]"), encoding="utf-8")
+    found = compare(table).table
+    assert signs(found, 0)["Pop"]
+    assert "over the 2 comparisons" in found.notes[-1]
 
 
 def stop(table: Path, *labels: str) -> None:
@@ -543,15 +543,6 @@ def test_where_the_best_one_was_stopped_nothing_is_marked(finish: Finish) -> Non
     view_file(table.with_suffix(".jsonl")).unlink()
     assert not any(signs(compare(table).table, 1).values())
     check_refused("there is nothing to compare", significance, table, ["dislikerecall@5"], "Pop", resamples=50)
-
-
-def test_other_columns_are_another_family(finish: Finish) -> None:
-    table = finish()
-    compare(table)
-    table.write_text(TABLE.replace("[recall@5, dislikerecall@5]", "[dislikerecall@5]"), encoding="utf-8")
-    found = compare(table).table
-    assert signs(found, 0)["Pop"]
-    assert "over the 2 comparisons" in found.notes[-1]
 
 
 def test_comparisons_with_a_best_one_that_was_stopped_are_not_counted() -> None:
@@ -718,6 +709,12 @@ def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
     check_refused("values per user", significance, table)
 
 
+def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
+    table = finish()
+    significance(table, only=["SSF", "Pop"])
+    assert not table.with_suffix(".significance.json").exists()
+
+
 def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_file = tmp_path / "table.jsonl"
     read = pairwise_lines._read
@@ -736,12 +733,6 @@ def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch
     with ThreadPoolExecutor() as threads:
         list(threads.map(keep, ["SSF", "EASE", "Pop"]))
     assert sorted(read(pairwise_lines.kept_file(rows_file))) == ["EASE", "Pop", "SSF"]
-
-
-def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
-    table = finish()
-    significance(table, only=["SSF", "Pop"])
-    assert not table.with_suffix(".significance.json").exists()
 
 
 def test_a_metric_without_a_value_takes_no_part_in_the_choice_of_the_model(finish: Finish) -> None:

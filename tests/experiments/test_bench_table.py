@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 
@@ -84,25 +82,31 @@ def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
         assert "0.9" not in printed
 
 
-def test_small_print_names_data_split_protocol_and_machine() -> None:
+def test_splits_and_small_print_in_words() -> None:
     table = table_of(row("A", 1, 0.5), replace(row("A", 2, 0.5), machine="B, 4 cores"), note="Mind the gap.")
     assert "data sha256 0123456789ab; split RS [0.8, 0.1, 0.1] per user, random order" in table.sections[0].small_print
     assert "protocol recbole; best epoch by validation NDCG@10" in table.sections[0].small_print
     assert table.notes[0] == "Mind the gap."
     assert "Machine: A, 2 cores, 1 thread per run | B, 4 cores, 1 thread per run." in table.notes
     assert any("seeds 1, 2" in note for note in table.notes)
+    assert describe_split("predefined") == "predefined"
+    assert describe_split({"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None}) == (
+        "LS valid_and_test per user, time order"
+    )
+    assert describe_split({**SPLIT, "group_by": None}).startswith("RS [0.8, 0.1, 0.1] over all users, ")
+    assert describe_split(None) == ""
+    sampled = {**SPLIT, "mode": {"valid": "uni100", "test": "uni100"}}
+    assert describe_split(sampled).endswith("random order, mode uni100")
+    assert describe_split({**SPLIT, "mode": {"valid": "pop9", "test": "full"}}).endswith("order, mode pop9 in valid")
 
 
-def test_text_marks_with_signs_or_with_styles() -> None:
+def test_text_and_markdown_have_marks() -> None:
     table = table_of(row("A", 1, 0.5), row("B", 1, 0.4), row("C", 1, 0.3))
     plain = to_text(table)
     assert "*0.5000" in plain
     assert "_0.4000" in plain
     assert "\x1b[" not in plain
     assert re.search(r"\x1b\[1m *0\.5000", to_text(table, width=200, color=True))
-
-
-def test_markdown_is_one_table_with_marks() -> None:
     text = to_markdown(table_of(row("A|B_c", 1, 0.5), row("B", 1, 0.4), title="T"))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     unescaped = [re.sub(r"\\\|", "", line).count("|") for line in lines]
@@ -137,28 +141,20 @@ def test_headers_and_directions() -> None:
         for name in ("recall@20", "NDCG@5", "dislikendcg@5", "deltarecall@1", "signauc", "giniindex@10")
     }
     assert list(headers.values()) == [
-        "Recall@20",
-        "NDCG@5",
-        "DislikeNDCG@5",
-        "DeltaRecall@1",
-        "SignAUC",
-        "GiniIndex@10",
-    ]
+        "Recall@20", "NDCG@5", "DislikeNDCG@5", "DeltaRecall@1", "SignAUC", "GiniIndex@10",
+    ]  # fmt: skip
     assert smaller_is_better("dislikeshare@20")
     assert smaller_is_better("RMSE")
     assert not smaller_is_better("deltandcg@20")
     assert not smaller_is_better("signauc")
 
 
-def test_the_directions_are_those_of_the_metrics() -> None:
+def test_directions_and_lengths_of_metrics() -> None:
     from recbole.evaluator.register import metrics_dict
 
     assert {name: smaller_is_better(name) for name in metrics_dict} == {
         name: bool(metric.smaller) for name, metric in metrics_dict.items()
     }
-
-
-def test_metrics_have_a_length_as_they_are_evaluated() -> None:
     from recbole.evaluator.register import metrics_dict
 
     from recbole_signed.evaluation.valid_metric import has_length
@@ -168,19 +164,7 @@ def test_metrics_have_a_length_as_they_are_evaluated() -> None:
     assert has_k("of another package") is None
 
 
-def test_splits_in_words() -> None:
-    assert describe_split("predefined") == "predefined"
-    assert describe_split({"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None}) == (
-        "LS valid_and_test per user, time order"
-    )
-    assert describe_split({**SPLIT, "group_by": None}).startswith("RS [0.8, 0.1, 0.1] over all users, ")
-    assert describe_split(None) == ""
-    sampled = {**SPLIT, "mode": {"valid": "uni100", "test": "uni100"}}
-    assert describe_split(sampled).endswith("random order, mode uni100")
-    assert describe_split({**SPLIT, "mode": {"valid": "pop9", "test": "full"}}).endswith("order, mode pop9 in valid")
-
-
-def test_one_run_as_text() -> None:
+def test_one_run_as_text_and_cells_without_numbers() -> None:
     text = to_text(run_table(replace(row("A", 3, None, 0.25), valid={"recall@20": 0.125}, epochs=1)))
     assert "A on toy, seed 3" in text
     assert re.search(r"Recall@20 +0\.1250 +n/a", text)
@@ -189,9 +173,6 @@ def test_one_run_as_text() -> None:
     served = {"serve_seconds": 0.0125, "serve_memory_bytes": 20_000_000, "model_bytes": 1_500_000}
     text = to_text(run_table(replace(row("A", 3, 0.5), **served)))
     assert text.endswith("\nranking 1,000 users 12.5 ms, memory for it 20.00 MB, model 1.50 MB\n")
-
-
-def test_cells_without_numbers() -> None:
     assert Cell(None, None, 4).text() == "n/a"
 
 
@@ -231,7 +212,7 @@ def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:
     assert set(marks(table, 2).values()) == {""}, "the same order twice needs no marks"
 
 
-def test_a_line_that_failed_or_is_not_there_divides_nothing() -> None:
+def test_untrained_choices_and_costs_of_lines_are_told() -> None:
     failed = replace(row("C", 1, None), status=FAILED, reason="no", test={})
     table = build_table(
         "T",
@@ -240,9 +221,6 @@ def test_a_line_that_failed_or_is_not_there_divides_nothing() -> None:
         costs=cost_columns(["train"], ["best", "C", "D"]),
     )
     assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["1.00", "1.00", "n/a", "n/a"]
-
-
-def test_every_cost_has_a_column_that_reads_its_field() -> None:
     full = RunRow(
         "A", "toy", 1, fit_seconds=1, fit_cpu_seconds=1.5, eval_seconds=2, peak_memory_bytes=3_000_000,
         fit_memory_bytes=4_000_000, peak_gpu_memory_bytes=5_000_000, serve_seconds=0.006, serve_first_seconds=0.007,

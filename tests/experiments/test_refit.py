@@ -1,7 +1,5 @@
 """The last like of each user: what every model knows when it is predicted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +15,9 @@ from recbole_signed.runs import run
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 NEXT_LIKE = {
     "eval_args": {"order": "TO", "split": {"LS": "valid_and_test"}, "group_by": "user"},
-    "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-    "dislike_split": "time",
-    "refit_for_test": True,
-    "metrics": ["Recall", "NDCG"],
-    "topk": [10],
-    "valid_metric": "NDCG@10",
-}
+    "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]}, "dislike_split": "time",
+    "refit_for_test": True, "metrics": ["Recall", "NDCG"], "topk": [10], "valid_metric": "NDCG@10",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["SignedEASE", "SSF", "ItemKNN", "NCEPLRec"])  # RecBole runs the last one in epochs

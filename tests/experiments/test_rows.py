@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import logging
 import math
@@ -72,7 +70,7 @@ def test_rows_come_back_and_a_cut_off_write_costs_only_the_last(tmp_path: Path, 
         assert again[-1].model == rows[0].model
 
 
-def test_a_truncated_line_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_truncated_line_is_reported_and_a_full_disk_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "rows.jsonl"
     append_row(file, RunRow("BPR", "toy", 1))
     with file.open("ab") as out:
@@ -80,6 +78,14 @@ def test_a_truncated_line_is_reported(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         assert [row.model for row in read_rows(file)] == ["BPR"]
     assert "line 2" in caplog.text
+    file, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="only 100 of the") as refused:
+            append_row(file, RunRow("A", "toy", 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"{file}: only 100 of the" in str(outside_cause(refused.value, ["compare", "t.yaml"]))
 
 
 def test_rows_hold_null_for_what_is_not_finite_and_take_no_other_field(tmp_path: Path) -> None:
@@ -112,7 +118,7 @@ def test_the_latest_finished_row_of_a_key_counts(tmp_path: Path) -> None:
     assert latest([done, newer]).find(done.key, lambda row: row.test["recall@5"] == 0.5) == done
 
 
-def test_a_row_that_failed_later_hides_no_finished_one(tmp_path: Path) -> None:
+def test_of_rows_that_failed_the_newest_is_told_and_none_hides_a_finished_one(tmp_path: Path) -> None:
     done = RunRow("BPR", "toy", 1, request_hash="a", data_sha256="d")
     store = RowStore(tmp_path / "rows.jsonl")
     store.add(replace(done, status=FAILED, reason="no"))
@@ -120,9 +126,6 @@ def test_a_row_that_failed_later_hides_no_finished_one(tmp_path: Path) -> None:
     store.add(replace(done, status=FAILED, reason="no memory"))
     assert store.find(done.key) == done
     assert store.by_id() == {done.id: done}
-
-
-def test_of_two_failures_the_newest_is_told(tmp_path: Path) -> None:
     failed = RunRow("BPR", "toy", 1, FAILED, "no data", request_hash="a", data_sha256="d")
     store = RowStore(tmp_path / "rows.jsonl")
     store.add(failed)
@@ -144,17 +147,6 @@ def test_the_rows_of_the_table_itself_come_before_those_of_others(tmp_path: Path
 def _append_many(file: Path, model: str) -> None:
     for seed in range(50):
         append_row(file, RunRow(model, "toy", seed, reason="x" * 3000))
-
-
-def test_a_row_that_does_not_fit_on_the_disk_is_the_disks_fault(tmp_path: Path) -> None:
-    file, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OSError, match="only 100 of the") as refused:
-            append_row(file, RunRow("A", "toy", 1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"{file}: only 100 of the" in str(outside_cause(refused.value, ["compare", "t.yaml"]))
 
 
 def test_processes_may_append_at_once(tmp_path: Path) -> None:
@@ -201,7 +193,7 @@ def test_a_run_keeps_the_values_of_its_users(tmp_path: Path, capsys: pytest.Capt
     assert 0 < kept["dislikeshare@10"].null_count() < kept.height, "not everybody counts"
 
 
-def test_a_run_without_such_metrics_keeps_nothing(tmp_path: Path) -> None:
+def test_values_count_as_written_and_are_not_kept_where_there_are_none(tmp_path: Path) -> None:
     from recbole_signed.runs import run
 
     convert("toy", None, tmp_path / "atomic_files")
@@ -210,9 +202,6 @@ def test_a_run_without_such_metrics_keeps_nothing(tmp_path: Path) -> None:
     assert (row.per_user, row.per_user_sha256) == ("", None)
     assert has_none(row)
     assert not (tmp_path / "x.parquet").exists()
-
-
-def test_a_file_counts_only_as_it_was_written(tmp_path: Path) -> None:
     rows_file = tmp_path / "t.jsonl"
     row = run_of(rows_file, "A", 1, {"u": 0.5})
     assert is_there(row, rows_file)

@@ -1,7 +1,5 @@
 """Segments of users and items, on planted groups."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -137,8 +135,7 @@ def test_rates_and_examples_are_those_of_the_training_part(tmp_path: Path, monke
     kept: list[Any] = []
     fit_once = fitting.fit_once
     monkeypatch.setattr(fitting, "fit_once", lambda *args, **words: kept.append(fit_once(*args, **words)) or kept[-1])
-    settings = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
-    found = module.segments("toy-signed", 3, 2, overrides=settings)
+    found = module.segments("toy-signed", 3, 2, overrides={"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"})
     graph, tokens = kept[0].model.graph, kept[0].data.field2id_token["item_id"]
     likes, dislikes = (each.toarray() for each in (graph.likes, graph.dislikes))
     for side, axis in (("users", 1), ("items", 0)):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,34 +68,30 @@ def test_points_of_a_space(write: Write) -> None:
 def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
     space = Space.read(write(ALL))
     inside = {
-        "encoder": "LightGCN",
-        "mlp_hidden_size": [300],
-        "dropout_prob": 0.3,
-        "learning_rate": 1e-4,
-        "embedding_size": 48,
-        "rank": 17,
-    }
+        "encoder": "LightGCN", "mlp_hidden_size": [300], "dropout_prob": 0.3, "learning_rate": 1e-4,
+        "embedding_size": 48, "rank": 17,
+    }  # fmt: skip
     coded = space.point(inside)
     assert coded is not None
     assert space.values(coded) == inside
     outside = {
-        "encoder": "GCN",
-        "mlp_hidden_size": 300,
-        "dropout_prob": 0.35,
-        "learning_rate": 0.02,
-        "embedding_size": 40,
+        "encoder": "GCN", "mlp_hidden_size": 300, "dropout_prob": 0.35, "learning_rate": 0.02, "embedding_size": 40,
         "rank": 17.5,
-    }
+    }  # fmt: skip
     for key, value in outside.items():
         assert space.point({**inside, key: value}) is None, key
     assert Space.read(write("auto: [0, 2]")).point({"auto": False}) is None, "False is not 0"
 
 
-def test_given_keys_leave_the_space(write: Write) -> None:
+def test_keys_that_are_given_or_have_no_default(write: Write) -> None:
     space = Space.read(write("a: [1]\nb: [2]"))
     assert set(space.without({"a": 5, "seed": 1}).parameters) == {"b"}
     with pytest.raises(UsageError, match=r"every key of .*Model.yaml is given a value"):
         space.without(["a", "b"])
+    Space.read(write("weight_decay: [0.0, 0.1]")).check("EASE", {"weight_decay": None}, set())
+    # a default of 1 is one of the choices 0.1, 1.0 and 10.0, and is coded as that one is
+    space = Space.read(write("w: [0.1, 1.0, 10.0]"))
+    assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
 
 
 @pytest.mark.parametrize(
@@ -143,13 +137,6 @@ def test_a_space_of_another_model_is_one_sentence(text: str, said: str, write: W
     with pytest.raises(UsageError) as error:
         space.check("EASE", {"reg_weight": 250.0, "auto": True, "topk": [10], "weight_decay": None}, {"topk"})
     assert said in str(error.value)
-
-
-def test_a_key_without_a_default_and_a_whole_number(write: Write) -> None:
-    Space.read(write("weight_decay: [0.0, 0.1]")).check("EASE", {"weight_decay": None}, set())
-    # a default of 1 is one of the choices 0.1, 1.0 and 10.0, and is coded as that one is
-    space = Space.read(write("w: [0.1, 1.0, 10.0]"))
-    assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
 
 
 def test_what_lies_on_an_edge(write: Write) -> None:

@@ -1,7 +1,5 @@
 """Features of items in a replayed stream."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -62,12 +60,10 @@ def figures(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def test_new_items_are_found_by_their_features(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:
-    lifted = {**SETTINGS, "feature_lift": 2.0}
-    both = spec({"plain": model(None), "told": model({"item": ["group"]}, settings=lifted)})
+    both = spec({"plain": model(None), "told": model({"item": ["group"]}, settings={**SETTINGS, "feature_lift": 2.0})})
     found = figures(summarise(run_stream(both, data, tmp_path / "work", progress=False)))
     assert found["told"] > 1.5 * found["plain"]
-    alone = spec({"plain": model(None)})
-    without = figures(summarise(run_stream(alone, data, tmp_path / "work", progress=False)))
+    without = figures(summarise(run_stream(spec({"plain": model(None)}), data, tmp_path / "work", progress=False)))
     # items that are announced for another model are below all others for one that knows no features
     assert found["plain"] == pytest.approx(without["plain"], abs=1e-3)
     assert found["Pop"] == pytest.approx(without["Pop"], abs=5e-3)  # ties of items without a like
@@ -87,8 +83,7 @@ def test_values_unknown_at_the_cut_are_not_read(data: Path, spec: Callable[..., 
 
 
 def test_auto_chooses_what_is_made_of_features(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:
-    given = {"rank": 8, "feature_ridge": 7.0}
-    auto = spec({"told": model({"item": "all"}, auto=True, settings=given)}, max_windows=10)
+    auto = spec({"told": model({"item": "all"}, auto=True, settings={"rank": 8, "feature_ridge": 7.0})}, max_windows=10)
     out = run_stream(auto, data, tmp_path / "work", progress=False)
     chosen = json.loads((out / "settings.json").read_text())["told"]
     assert (chosen["feature_ridge"], chosen["predict_items"]) == (7.0, 1)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -56,16 +54,13 @@ def tried(each: Study) -> list[dict[str, Any]]:
     return [one.values for one in each.tried()]
 
 
-def test_the_default_configuration_is_the_first_trial(tmp_path: Path) -> None:
+def test_seeds_and_the_default_as_the_first_trial(tmp_path: Path) -> None:
     run(first := study(tmp_path), 3)
     default, *others = first.tried()
     assert (default.number, default.is_default, default.values, default.value) == (0, True, {}, -9.0)
     assert not any(each.is_default for each in others)
     assert all({"rate", "layers"} == set(each.values) for each in others)
     assert default.about == {"epochs": 7}
-
-
-def test_a_seed_gives_the_same_trials_and_another_one_others(tmp_path: Path) -> None:
     n = RANDOM_TRIALS + 2
     for number, seed in enumerate((1, 1, 2)):
         run(study(tmp_path, name=str(number), seed=seed), n)

@@ -1,7 +1,5 @@
 """Tables that extend tables, share their runs, and say which costs they show."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -81,12 +79,18 @@ def requests(path: Path) -> dict[str, RunSpec]:
 # ---- extends ----
 
 
-def test_what_is_not_said_is_that_of_the_other_table(write: Write) -> None:
+def test_names_and_keys_of_another_table(write: Write) -> None:
     spec = TableSpec.read(write("extends: base.yaml\ntitle: Mine\n"))
     assert (spec.title, spec.note, spec.seeds, spec.columns) == ("Mine", "Of the base.", (1, 2), ("recall@5",))
     base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
     assert requests(write("extends: base.yaml\n")) == base
     assert len(base) == 2 * 2 + 2 * 2 + 2 * 2 - 2
+    base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
+    own = requests(write("extends: base.yaml\nmodels: [EASE, BPR]\ncolumns: [recall@5]\n"))
+    assert own
+    assert all(request.key == base[title].key for title, request in own.items())
+    changed = requests(write("extends: base.yaml\nmodels: {EASE: {reg_weight: 8.0}}\n"))
+    assert all(request.key != base[title].key for title, request in changed.items())
 
 
 def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write) -> None:
@@ -101,15 +105,6 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
     assert bpr == {**common, "learning_rate": 0.01, "embedding_size": 8}, "nothing of a data set that is not here"
     assert found["EASE, less on toy-signed, seed 1"].settings == common
     assert len(found) == 3
-
-
-def test_equal_requests_of_two_tables_have_one_key(write: Write) -> None:
-    base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
-    own = requests(write("extends: base.yaml\nmodels: [EASE, BPR]\ncolumns: [recall@5]\n"))
-    assert own
-    assert all(request.key == base[title].key for title, request in own.items())
-    changed = requests(write("extends: base.yaml\nmodels: {EASE: {reg_weight: 8.0}}\n"))
-    assert all(request.key != base[title].key for title, request in changed.items())
 
 
 @pytest.mark.parametrize(
@@ -146,14 +141,13 @@ def test_a_model_named_as_tables_print_it_is_that_of_its_class(write: Write) -> 
     assert {each.model for each in named.values()} == {"SSFL", "SSFT"}
 
 
-def test_a_chain_that_leads_back_is_refused(write: Write) -> None:
+def test_chains_columns_by_group_and_serving(write: Write) -> None:
     write("extends: other.yaml\n", "third")
     check_refused("a table can't extend itself", TableSpec.read, write("extends: third.yaml\n"))
-
-
-def test_columns_by_group_may_have_bounds_of_their_own(write: Write) -> None:
     text = "extends: base.yaml\ncommon: {metrics: [GroupRecall], user_groups: [6]}\ncolumns: ['recall@5[users 0-6]']\n"
     assert requests(write(text))
+    assert all(each.serving for each in requests(write("extends: base.yaml\nserving: true\n")).values())
+    assert not any(each.serving for each in requests(write("extends: base.yaml\n")).values())
 
 
 # ---- seeds ----
@@ -174,14 +168,11 @@ def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(wr
 @pytest.mark.parametrize(
     ("eval_args", "n_seeds"),
     [
-        ("{order: TO, split: {RS: [8, 1, 1]}}", 1),
-        ("{order: TO, split: {CI: [0.7, 0.1, 0.2]}}", 2),
-        ("{order: TO, split: {CU: [0.7, 0.1, 0.2]}}", 2),
-        ("{order: TO, mode: uni20}", 2),
-        ("{order: TO, mode: {valid: full, test: pop20}}", 2),
-        ("{split: {LS: valid_and_test}}", 2),
+        ("{order: TO, split: {RS: [8, 1, 1]}}", 1), ("{order: TO, split: {CI: [0.7, 0.1, 0.2]}}", 2),
+        ("{order: TO, split: {CU: [0.7, 0.1, 0.2]}}", 2), ("{order: TO, mode: uni20}", 2),
+        ("{order: TO, mode: {valid: full, test: pop20}}", 2), ("{split: {LS: valid_and_test}}", 2),
     ],
-)
+)  # fmt: skip
 def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_args: str, n_seeds: int) -> None:
     keys = f"{{dataset: toy-signed, eval_args: {eval_args}}}"
     assert len(requests(write(f"extends: base.yaml\nmodels: [EASE]\ndatasets: {{new: {keys}}}\n"))) == n_seeds
@@ -258,11 +249,6 @@ def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own(wr
     plain.with_suffix(".jsonl").unlink()
     compare(plain)
     assert started() == [], "a row with more in it is as good"
-
-
-def test_serving_is_asked_for_by_the_table(write: Write) -> None:
-    assert all(each.serving for each in requests(write("extends: base.yaml\nserving: true\n")).values())
-    assert not any(each.serving for each in requests(write("extends: base.yaml\n")).values())
 
 
 SECOND = """
@@ -374,14 +360,11 @@ def test_every_table_can_be_read(path: Path) -> None:
     assert spec.title != path.stem
 
 
-def test_the_cold_table_runs_what_another_runs() -> None:
+def test_tables_run_what_others_run() -> None:
     mine, base = (TableSpec.read(TABLES / f"{name}.yaml") for name in ("cold", "temporal"))
     assert mine.datasets == base.datasets
     assert mine.common == base.common
     assert {label: base.models.get(label, each) for label, each in mine.models.items()} == mine.models
-
-
-def test_the_headline_runs_what_the_tables_of_full_searches_run() -> None:
     mine, *bases = (TableSpec.read(TABLES / f"{name}.yaml") for name in ("headline", "trained", "closed-forms"))
     theirs = [row for base in bases for section in base.datasets for row in base.planned_rows(section)]
     for section in mine.datasets:
@@ -481,15 +464,12 @@ def test_keys_that_would_be_ignored_are_refused(write: Write, text: str, message
         TableSpec.read(write("\n".join(parts.values())))
 
 
-def test_a_pool_or_data_set_that_is_left_empty_is_none(write: Write) -> None:
-    """``pool: ~`` takes a data set of another table out of its pool."""
+def test_parts_that_are_left_empty_go(write: Write) -> None:
+    # ``pool: ~`` takes a data set of another table out of its pool
     path = write("datasets: {toy-signed: {pool: ~, dataset: ~}, b: {pool: ~, dataset: toy-signed}}\nmodels: [Pop]\n")
     spec = TableSpec.read(path)
     assert spec.pools() == {"toy-signed": ["toy-signed"], "b": ["b"]}
     assert [cell.dataset for section in spec.datasets for cell in spec.planned_rows(section)] == ["toy-signed"] * 2
-
-
-def test_what_the_other_table_says_of_a_pool_that_is_left_out_goes_with_it(write: Write) -> None:
     write("datasets: {p: {pool: P}, toy-signed: }\nmodels: {SSF: {per_dataset: {P: {rank: 4}}}}\n", "pools")
     spec = TableSpec.read(write("extends: pools.yaml\ndatasets: [toy-signed]\n"))
     assert spec.models["SSF"]["per_dataset"] == {}

@@ -1,7 +1,5 @@
 """The command ``tradeoff``: one fit, several dislike aversions."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -92,9 +90,15 @@ def test_without_matplotlib_the_numbers_still_come(
     assert Path("runs/tradeoff/SSF-toy-signed.json").is_file()
 
 
-def test_a_model_may_be_named_as_tables_print_it(toy: str) -> None:
+def test_models_are_named_and_chosen_as_tables_print_them(toy: str) -> None:
     assert list(asked_models(["ssf-t", "EASE", "SSF-L"], toy, bool)) == ["SSFT", "EASE", "SSFL"]
     assert tradeoff("ssf-l", toy, (0.0,), 5, overrides=FIXED)["model"] == "SSFL"
+    everything = asked_models(["all"], toy, can_trade_off)
+    assert {"SSF", "SSFL", "EASE", "LightGCN", "Pop", "SIGformer"} <= set(everything)
+    assert "Random" not in everything
+    assert list(asked_models(["SSF", "EASE", "SSF"], toy, can_trade_off)) == ["SSF", "EASE"]
+    first = asked_models(["Random", "EASE", "all"], toy, can_trade_off)
+    assert list(first) == ["Random", "EASE", *(name for name in everything if name != "EASE")]
 
 
 def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,15 +167,6 @@ def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -
     assert first == plain.test
     assert last["dislikerecall@5"] < first["dislikerecall@5"]
     assert not list(Path("runs").glob("BPR*-0.pth"))
-
-
-def test_all_models_are_those_that_rank(toy: str) -> None:
-    everything = asked_models(["all"], toy, can_trade_off)
-    assert {"SSF", "SSFL", "EASE", "LightGCN", "Pop", "SIGformer"} <= set(everything)
-    assert "Random" not in everything
-    assert list(asked_models(["SSF", "EASE", "SSF"], toy, can_trade_off)) == ["SSF", "EASE"]
-    first = asked_models(["Random", "EASE", "all"], toy, can_trade_off)
-    assert list(first) == ["Random", "EASE", *(name for name in everything if name != "EASE")]
 
 
 TABLE = """
@@ -521,12 +516,8 @@ def test_dislikes_over_splits_have_their_range() -> None:
     ]
     found["models"][1]["splits"][0]["best"]["signedndcg@5"]["value"] = 0.11
     first = {
-        "model": "B",
-        "value": pytest.approx(0.305),
-        "second": "A",
-        "second_value": pytest.approx(0.3),
-        "splits": 1,
-    }
+        "model": "B", "value": pytest.approx(0.305), "second": "A", "second_value": pytest.approx(0.3), "splits": 1,
+    }  # fmt: skip
     assert standings(found) == {"": first}
 
 

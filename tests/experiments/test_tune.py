@@ -1,7 +1,5 @@
 """The whole of a tuning, with workers that are scripts: they start in a moment, and do what a test needs."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -109,11 +107,14 @@ def trial(values):
     check_refused(r"there is no .*Pop\.yaml", tuned, toy, script, "Pop", settings={**priced, "signed_gamma": 0})
 
 
-def test_a_default_that_is_the_best_is_written_in_full(toy: str) -> None:
+def test_the_best_default_is_written_and_no_trial_begins_late(toy: str) -> None:
     tuning = tuned(toy, "def trial(values): row(0.5 if values else 0.9)")
     assert tuning.best.is_default
     assert tuning.values == {"reg_weight": 250.0}
     assert read_tuned(tuning.file).how["best_trial"] == 0
+    tuning = tuned(toy, "def trial(values): time.sleep(0.3); row(0.5)", trials=50, timeout=0.5)
+    assert 1 <= len(tuning.trials) < 50
+    assert read_tuned(tuning.file).how["trials"] == len(tuning.trials)
 
 
 def test_the_same_command_goes_on_and_another_question_begins_anew(toy: str) -> None:
@@ -160,16 +161,13 @@ def test_an_interrupted_tuning_leaves_no_process_and_goes_on_as_if_nothing_had_b
     assert tried[2] == tried[3], "the trial that was cut off"
 
 
-def test_a_worker_that_dies_costs_one_trial(toy: str) -> None:
+def test_several_workers_share_trials_and_one_that_dies_costs_one(toy: str) -> None:
     dies = "def trial(values): row(0.5) if len(open('tried').readlines()) != 2 else os.kill(os.getpid(), 9)"
     tuning = tuned(toy, dies, trials=4)
     assert [each.state for each in tuning.trials] == ["complete", "fail", "complete", "complete"]
     assert tuning.trials[1].about == {"reason": "the process was ended by SIGKILL (out of memory?)"}
     assert len(Path("tasks").read_text(encoding="utf-8").splitlines()) == 2
     assert read_tuned(tuning.file).how["failed"] == 1
-
-
-def test_several_workers_share_the_trials(toy: str) -> None:
     both = "def trial(values): time.sleep(0.05); row(0.5)"
     tuning = tuned(toy, both, trials=8, jobs=3)
     assert len(Path("tasks").read_text(encoding="utf-8").splitlines()) == 3
@@ -262,12 +260,6 @@ def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> No
     how = read_tuned(tuning.file).how
     assert (how["trials"], how["tried"]) == (20, 3)
     assert "every point of the space was tried" in to_text(tuning_table(tuning))
-
-
-def test_no_trial_begins_after_the_timeout(toy: str) -> None:
-    tuning = tuned(toy, "def trial(values): time.sleep(0.3); row(0.5)", trials=50, timeout=0.5)
-    assert 1 <= len(tuning.trials) < 50
-    assert read_tuned(tuning.file).how["trials"] == len(tuning.trials)
 
 
 def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str, tmp_path: Path) -> None:
@@ -398,14 +390,11 @@ TABLE: dict[str, Any] = {
     "datasets": {"toy-signed": {"training_budget": 9}, "late": {"dataset": "toy-signed", "tuned": "by-time"}},
     "common": {"tuned": True, "valid_metric": "NDCG@10", "state": "ERROR"},
     "models": {
-        "Pop": {},
-        "SSF": {"tuned": False},
-        "EASE": {"start": {"reg_weight": 777.0}},
-        "again": {"model": "EASE"},
+        "Pop": {}, "SSF": {"tuned": False}, "EASE": {"start": {"reg_weight": 777.0}}, "again": {"model": "EASE"},
         "BPR": {"embedding_size": 8, "per_dataset": {"late": {"start": {"learning_rate": 0.05}}}},
     },
     "seeds": [1, 2],
-}
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -52,7 +50,7 @@ def requests(models: Any, **more: Any) -> dict[str, RunSpec]:
     return {each.label: each for each in TableSpec.read(table(models, **more)).requests()}
 
 
-def test_a_tuned_file_is_read_back_and_is_plain_yaml(tuned: Callable[..., Path]) -> None:
+def test_a_tuned_file_is_read_by_any_name(tuned: Callable[..., Path]) -> None:
     values = {"learning_rate": 1e-05, "mlp_hidden_size": [600], "encoder": "MF", "auto": True}
     path = tuned("EASE", values, metric="NDCG@10", settings={"note": "a: b # c"})
     found = read_tuned(path)
@@ -60,6 +58,11 @@ def test_a_tuned_file_is_read_back_and_is_plain_yaml(tuned: Callable[..., Path])
     assert found.how["trials"] == 20
     assert found.how["settings"] == {"note": "a: b # c"}
     assert found.how["split"] == SPLIT
+    tuned("EASE", {"reg_weight": 1.0})
+    tuned("EASE", {"reg_weight": 2.0}, name="by-time")
+    datasets = {"toy-signed": {}, "late": {"dataset": "toy-signed", "tuned": "by-time"}}
+    spec = TableSpec.read(table(["EASE"], datasets=datasets))
+    assert [each.settings for each in spec.requests()] == [{"reg_weight": 1.0}, {"reg_weight": 2.0}]
 
 
 @pytest.mark.parametrize("comment", ["", "# mine\n", "# tuning:\n#   trials: many\n", "# tuning:\n#  : [\n"])
@@ -82,14 +85,6 @@ def test_what_was_chosen_lies_under_the_tables_own_keys(tuned: Callable[..., Pat
     before = found["EASE"].request_hash
     tuned("EASE", {"reg_weight": 8.0})
     assert requests(models)["EASE"].request_hash != before
-
-
-def test_a_table_may_name_another_tuning(tuned: Callable[..., Path]) -> None:
-    tuned("EASE", {"reg_weight": 1.0})
-    tuned("EASE", {"reg_weight": 2.0}, name="by-time")
-    datasets = {"toy-signed": {}, "late": {"dataset": "toy-signed", "tuned": "by-time"}}
-    spec = TableSpec.read(table(["EASE"], datasets=datasets))
-    assert [each.settings for each in spec.requests()] == [{"reg_weight": 1.0}, {"reg_weight": 2.0}]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +119,7 @@ def test_different_numbers_of_trials_are_said(tuned: Callable[..., Path]) -> Non
         rows[each.label] = RunRow(each.model, "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned=each.tuned)
     rows["SSF"] = RunRow("SSF", "d", 1, test={"recall@10": 0.5}, split=SPLIT, settings_ranked=61)
     rows["old"] = RunRow("GFCF", "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned={"trials": 8})
-    built = build_table("t", ["recall@10"], [("d", label, row) for label, row in rows.items()])
-    print_ = built.sections[0].small_print
+    print_ = build_table("t", ["recall@10"], [("d", label, row) for label, row in rows.items()]).sections[0].small_print
     assert (
         "tuned on validation with 80 trials (EASE); 24 trials of at most 60 CPU s and 9000 steps (BPR); "
         "8 trials (old), without tuning: Pop, SSF" in print_

@@ -1,7 +1,5 @@
 """Leading eigenvectors of a Gram matrix, and of the signed Laplacian, against dense decompositions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -44,15 +42,12 @@ def test_they_are_the_dense_ones(n_rows: int, n_columns: int, k: int, density: f
     check(normalised(edges) if scaled else sp.csr_matrix(edges * rng.normal(size=edges.shape)), k)
 
 
-def test_lanczos_finds_them_in_large_components(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_components_have_their_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eigenvectors, "DENSE_BELOW", 8)
     rng = np.random.default_rng(0)
     blocks = [(rng.random(shape) < 0.3).astype(float) for shape in ((60, 50), (40, 45), (3, 2))]
     check(normalised(sp.block_diag(blocks).toarray()), 9)
-
-
-def test_more_vectors_than_a_large_component_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lanczos finds fewer than there are columns, so such a side is decomposed densely whatever its size is."""
+    # lanczos finds fewer than there are columns, so such a side is decomposed densely whatever its size is
     monkeypatch.setattr(eigenvectors, "DENSE_BELOW", 0)
     edges = (np.random.default_rng(1).random((25, 20)) < 0.4).astype(float)
     for k in (19, 20, 21):
@@ -182,16 +177,13 @@ def test_equal_eigenvalues_are_all_found(dense: bool, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(found @ found.T, wanted[:, :12] @ wanted[:, :12].T, atol=1e-6)
 
 
-def test_permuted_nodes_give_permuted_vectors() -> None:
+def test_vectors_repeat_and_follow_their_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     likes, dislikes = random_signs(3, (50, 35))
     rng = np.random.default_rng(0)
     users, items = rng.permutation(50), rng.permutation(35)
     first = laplacian_eigenvectors(likes, dislikes, 0.2, 8)
     second = laplacian_eigenvectors(likes[users][:, items], dislikes[users][:, items], 0.2, 8)
     np.testing.assert_allclose(second, first[np.r_[users, 50 + items]], atol=1e-8)
-
-
-def test_the_same_arguments_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DENSE_BELOW", 0)
     likes, dislikes = random_signs(4, (80, 60))
     first, second = (laplacian_eigenvectors(likes, dislikes, 0.2, 6) for _ in range(2))

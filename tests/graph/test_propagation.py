@@ -1,7 +1,5 @@
 """Propagation and the linear filter against dense products."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from itertools import permutations
@@ -95,7 +93,7 @@ def test_products_and_gradients_are_those_of_the_dense_matrix(cells: list) -> No
     assert (operator.shape, operator.T.shape) == (SHAPE, SHAPE[::-1])
 
 
-def test_gradcheck() -> None:
+def test_gradients_contiguous_or_not() -> None:
     graph = random_graph()
     users, items = tables(2)
     for operator in (BipartiteOperator.symmetric(graph.likes), BipartiteOperator.mean(graph.dislikes)):
@@ -103,9 +101,6 @@ def test_gradcheck() -> None:
         assert torch.autograd.gradcheck(
             lambda u, i, operator=operator: operator.mean_of_layers(u, i, 3), (users, items)
         )
-
-
-def test_a_gradient_that_is_not_contiguous_is_no_trouble() -> None:
     operator = SparseOperator(random_graph().likes)
     _, items = tables()
     product = operator @ items

@@ -1,7 +1,5 @@
 """Walks on the signed graph, and attention over the pairs that they join."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import Counter

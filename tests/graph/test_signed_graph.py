@@ -1,7 +1,5 @@
 """The signed graph, with neutral edges and without."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

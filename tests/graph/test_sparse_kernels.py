@@ -1,7 +1,5 @@
 """Sparse products, and those over the pairs of a pattern, against dense ones."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -154,11 +152,13 @@ def test_the_largest_are_those_of_a_full_sort(n: int, hidden: float) -> None:
     assert all(len(set(row)) == 20 for row in places.tolist())
 
 
-def test_a_shorter_row_keeps_the_order_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_of_equal_scores_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = torch.randint(0, 5, (3, 6_000), generator=torch.Generator().manual_seed(0)).float()
     monkeypatch.setattr(top_scores, "CHUNK", 7)
     for row, least in ((scores, 6_001), (scores[:, :500], 0)):
         assert torch.equal(largest(row, 20, least)[1], row.topk(20, dim=1).indices)
+    neighbours, _ = module.item_neighbours(sp.csr_matrix(np.ones((4, 5), dtype=np.float32)), 3)
+    assert neighbours.tolist() == [[0, 1, 2]] * 5
 
 
 # ---- the neighbours of items, in blocks of any size, are those of the whole matrix ----
@@ -179,12 +179,6 @@ def test_blocks_of_any_size_give_the_largest_weights(seed: int, k: int, products
     wanted = np.zeros((9, k))
     wanted[:, : min(k, 9)] = np.sort(omega, axis=1)[:, ::-1][:, :k]
     np.testing.assert_allclose(weights, wanted, rtol=1e-6)
-    chosen = omega[np.arange(9)[:, None], neighbours]
-    np.testing.assert_allclose(chosen[weights > 0], weights[weights > 0], rtol=1e-6)
+    np.testing.assert_allclose(omega[np.arange(9)[:, None], neighbours][weights > 0], weights[weights > 0], rtol=1e-6)
     for row, weight in zip(neighbours, weights, strict=True):
         assert len(set(row[weight > 0])) == (weight > 0).sum()
-
-
-def test_of_equal_weights_the_lower_item_comes_first() -> None:
-    neighbours, _ = module.item_neighbours(sp.csr_matrix(np.ones((4, 5), dtype=np.float32)), 3)
-    assert neighbours.tolist() == [[0, 1, 2]] * 5

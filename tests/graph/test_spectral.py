@@ -1,7 +1,5 @@
 """Leading singular vectors by subspace iteration, from a random start and from a warm one."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -87,30 +85,23 @@ def test_a_warm_start_saves_passes() -> None:
     assert error(iterations=2, start=warm) < error(iterations=2) / 2
 
 
-def test_it_repeats_itself_with_positive_peaks() -> None:
+def test_it_repeats_itself_by_the_seed() -> None:
     R = exposure_matrix(random_graph(4), -0.3)
     first, second = right_factors(R, 10), right_factors(R, 10)
     assert torch.equal(first.vectors, second.vectors)
     peak = first.vectors.abs().argmax(dim=0, keepdim=True)
     assert (first.vectors.gather(0, peak) > 0).all()
-
-
-def test_the_start_is_that_of_the_seed() -> None:
     R = exposure_matrix(random_graph(4), -0.3)
     blocks = [right_factors(R, 4, iterations=0, oversampling=3, seed=seed).block for seed in (1, 1, 2)]
     assert torch.equal(blocks[0], blocks[1])
-    cosines = torch.linalg.svdvals(blocks[0].T @ blocks[2])
-    assert float(cosines.min()) < 0.9, "another start spans something else"
+    assert float(torch.linalg.svdvals(blocks[0].T @ blocks[2]).min()) < 0.9, "another start spans something else"
 
 
-def test_blocks_of_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_rows_and_matrices_of_lower_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     R = exposure_matrix(random_graph(5), 0.5)
     whole = right_factors(R, 10)
     monkeypatch.setattr(spectral, "ROWS", 17)
     np.testing.assert_allclose(right_factors(R, 10).values, whole.values, rtol=1e-5)
-
-
-def test_a_matrix_of_lower_rank_gives_fewer() -> None:
     rank_two = sp.csr_matrix(np.outer(np.arange(9), np.ones(6)) + np.outer(np.ones(9), np.arange(6)), dtype=np.float32)
     assert right_factors(rank_two, 5).vectors.shape == (6, 2)
     assert right_factors(sp.csr_matrix((4, 3), dtype=np.float32), 2).vectors.shape == (3, 0)
@@ -159,7 +150,7 @@ def test_blocks_of_any_condition_become_orthonormal(seed: int, decades: float, w
     assert np.linalg.norm(strong - found @ (found.T @ strong)) < 1e-2 * np.sqrt(strong.shape[1])
 
 
-def test_dependent_columns_are_replaced() -> None:
+def test_random_blocks_repeat_and_dependent_columns_are_replaced() -> None:
     block = np.zeros((50, 4), dtype=np.float32)
     block[:, 0] = block[:, 2] = np.arange(50)
     panels = split(block)
@@ -167,6 +158,11 @@ def test_dependent_columns_are_replaced() -> None:
     found = joined(panels)
     np.testing.assert_allclose(found.T @ found, np.eye(4), atol=1e-5)
     assert abs(found[:, 0] @ np.arange(50)) == pytest.approx(np.linalg.norm(np.arange(50.0)), rel=1e-5)
+    first, second = joined(random_panels(4000, 50, seed=1)), joined(random_panels(4000, 50, seed=1))
+    np.testing.assert_array_equal(first, second)
+    assert abs(first.mean()) < 0.01
+    assert abs(first.std() - 1) < 0.01
+    assert np.abs(np.corrcoef(first.T) - np.eye(50)).max() < 0.1
 
 
 def test_the_rotation_of_panels_has_positive_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,14 +175,6 @@ def test_the_rotation_of_panels_has_positive_peaks(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(np.abs(found), np.abs(wanted), rtol=1e-4, atol=1e-4)
     assert (found[np.abs(found).argmax(axis=0), range(5)] > 0).all()
     assert rotated(panels, rotation[:, :0]).shape == (60, 0)
-
-
-def test_random_blocks_are_standard_normal_and_repeat() -> None:
-    first, second = joined(random_panels(4000, 50, seed=1)), joined(random_panels(4000, 50, seed=1))
-    np.testing.assert_array_equal(first, second)
-    assert abs(first.mean()) < 0.01
-    assert abs(first.std() - 1) < 0.01
-    assert np.abs(np.corrcoef(first.T) - np.eye(50)).max() < 0.1
 
 
 def matrix(seed: int = 0, n_rows: int = 90, n_columns: int = 60) -> sp.csr_matrix:
@@ -258,8 +246,8 @@ def test_staleness_is_the_residual_of_the_old_ritz_vectors() -> None:
         assert np.abs(exact - value).min() <= length
 
 
-def test_a_block_that_the_matrix_does_not_fill() -> None:
-    """Fewer directions than columns, new columns without a start, and no start at all."""
+def test_blocks_become_orthonormal() -> None:
+    # fewer directions than columns, new columns without a start, and no start at all
     low = sp.csr_matrix(np.outer(np.ones(20), np.arange(1.0, 13.0)).astype(np.float32))
     start = torch.zeros(12, 5)
     start[:9] = torch.linalg.qr(torch.randn(9, 5, generator=torch.Generator().manual_seed(0)))[0]
@@ -270,9 +258,6 @@ def test_a_block_that_the_matrix_does_not_fill() -> None:
     nothing, staleness = refreshed_factors(low, 3, torch.zeros(12, 0))
     assert nothing.vectors.shape == (12, 0)
     assert staleness == 0
-
-
-def test_a_block_that_is_far_from_orthonormal_is_made_so() -> None:
     generator = torch.Generator().manual_seed(0)
     block, noise = (torch.randn(60, 4, generator=generator) for _ in range(2))
     block[:, 2] = block[:, 0] + 1e-3 * noise[:, 2]  # whose products in float32 say little of the difference

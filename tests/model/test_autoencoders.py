@@ -1,7 +1,5 @@
 """The linear autoencoders against dense solutions: SVD-AE, SignedEASE, EDLAE and DEQL."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -115,14 +113,9 @@ def test_wrong_values_are_refused(small: Small, settings: dict, message: str) ->
 
 
 CONFIG = {
-    "embedding_size": 4,
-    "like_weight": 1.4,
-    "dislike_weight": 0.6,
-    "dislike_target": -0.3,
-    "unobserved_weight": 0.2,
-    "reg_weight": 0.05,
-    "reg_exponent": 0.7,
-}
+    "embedding_size": 4, "like_weight": 1.4, "dislike_weight": 0.6, "dislike_target": -0.3,
+    "unobserved_weight": 0.2, "reg_weight": 0.05, "reg_exponent": 0.7,
+}  # fmt: skip
 
 
 def objective(P: torch.Tensor, N: torch.Tensor, W: torch.Tensor, H: torch.Tensor, c: dict[str, Any]) -> torch.Tensor:
@@ -154,7 +147,7 @@ def test_the_fit_ends_where_the_objective_is_flat(small: Small) -> None:
     assert gradients(small("SignediALS", n_iterations=1, **CONFIG))[1] > 10 * of_items
 
 
-def test_without_dislikes_it_is_ials(small: Small, signed_rows: list) -> None:
+def test_ials_without_dislikes_depends_on_no_seed(small: Small, signed_rows: list) -> None:
     likes = [row for row in signed_rows if row[2] > 0]
     plain = {"like_weight": 1.0, "reg_exponent": 0.0}
     model = small("SignediALS", rows=likes, n_iterations=3, **{**CONFIG, **plain})
@@ -164,9 +157,6 @@ def test_without_dislikes_it_is_ials(small: Small, signed_rows: list) -> None:
     for user in range(model.n_users):  # their eq. 4; the target of a like weighs 1 and is averaged with the zero's
         A = H.T @ (C[user][:, None] * H) + 0.05 * np.eye(4)
         np.testing.assert_allclose(W[user], np.linalg.solve(A, H.T @ P[user]), rtol=1e-3, atol=1e-5)
-
-
-def test_nothing_depends_on_the_seed(small: Small) -> None:
     found = []
     for seed in (1, 2):
         model = small("SignediALS", fit=False, n_iterations=2, **CONFIG)

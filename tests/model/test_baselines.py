@@ -1,7 +1,5 @@
 """DecayPop, FeaturePop and ContentKNN against sums over likes and the dense formulas of their docstrings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

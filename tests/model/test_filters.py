@@ -1,7 +1,5 @@
 """The graph filters against their formulas in dense float64: of the likes, and of the weighted matrix P + wN."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The graph models of likes alone, contrastive or not, against their formulas in dense float64."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 
@@ -53,7 +51,7 @@ def test_embeddings_and_loss_of_simgcl_are_those_of_the_formulas() -> None:
     assert_same_loss(model, batch, wanted + 0.02 * norms / 2 / len(batch["sign"]))
 
 
-def test_the_noise_has_its_length_and_keeps_each_sign() -> None:
+def test_noise_has_its_length_and_goes_on_to_the_next_layer() -> None:
     model = build(SimGCL, small_data(), n_layers=1)
     quiet, noisy = (torch.cat(model.encode(size)) for size in (0.0, 0.1))
     moved = noisy - quiet
@@ -61,6 +59,13 @@ def test_the_noise_has_its_length_and_keeps_each_sign() -> None:
     torch.testing.assert_close(moved[liked].norm(dim=1), torch.full((int(liked.sum()),), 0.1, dtype=torch.float64))
     assert (moved * torch.sign(quiet) >= 0).all()
     assert not torch.equal(noisy, torch.cat(model.encode(0.1))), "each pass has noise of its own"
+    data = small_data()
+    model = build(SimGCL, data, n_layers=3)
+    layers = [torch.cat(each) for each in model.layers(0.1)]
+    liked = adjacency(data.likes).abs().sum(dim=1) > 0
+    for before, after in pairwise(layers):
+        moved = (after - adjacency(data.likes) @ before)[liked]
+        torch.testing.assert_close(moved.norm(dim=1), torch.full((len(moved),), 0.1, dtype=torch.float64))
 
 
 def test_users_without_likes_have_finite_gradients() -> None:
@@ -70,16 +75,6 @@ def test_users_without_likes_have_finite_gradients() -> None:
     batch["user_id"] = torch.tensor([1, 3])  # one without edges, one without likes
     model.loss(batch).backward()
     assert all(torch.isfinite(each.grad).all() for each in model.parameters())
-
-
-def test_the_noise_goes_on_to_the_next_layer() -> None:
-    data = small_data()
-    model = build(SimGCL, data, n_layers=3)
-    layers = [torch.cat(each) for each in model.layers(0.1)]
-    liked = adjacency(data.likes).abs().sum(dim=1) > 0
-    for before, after in pairwise(layers):
-        moved = (after - adjacency(data.likes) @ before)[liked]
-        torch.testing.assert_close(moved.norm(dim=1), torch.full((len(moved),), 0.1, dtype=torch.float64))
 
 
 def test_both_contrasted_passes_have_noise_and_the_ranking_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

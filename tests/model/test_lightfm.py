@@ -1,7 +1,5 @@
 """LightFM: the library's model on likes and features."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -110,13 +108,10 @@ def test_settings_reach_it_and_its_biases_count(prepare: Callable[..., Any], mon
     np.testing.assert_allclose(model.score(torch.arange(model.n_users)), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_missing_library_is_named(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_losses_and_missing_libraries(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, _, _ = prepare()
     monkeypatch.setitem(__import__("sys").modules, "lightfm", None)
     with pytest.raises(MissingExtraError, match="baselines"):
         model.fit()
-
-
-def test_an_unknown_loss_is_refused(prepare: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="fm_loss is 'wrap'"):
         prepare(fm_loss="wrap")

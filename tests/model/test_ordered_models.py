@@ -1,7 +1,5 @@
 """SLIST, TALE and PCTM against dense solutions and loops, and cases worked out by hand."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable

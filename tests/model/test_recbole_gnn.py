@@ -3,8 +3,6 @@
 The checkout of https://github.com/RUCAIBox/RecBole-GNN is given by the environment variable RECBOLE_GNN.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import textwrap
@@ -19,14 +17,9 @@ from warm_python import WarmPython
 COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
 SHARED_NAMES = ("DirectAU", "LightGCL", "SimGCL", "XSimGCL")
 QUICK = {
-    "epochs": 2,
-    "show_progress": False,
-    "state": "ERROR",
-    "topk": [10],
-    "valid_metric": "NDCG@10",
-    "enable_sparse": False,
-    "load_col": {"inter": ["user_id", "item_id"]},
-}
+    "epochs": 2, "show_progress": False, "state": "ERROR", "topk": [10], "valid_metric": "NDCG@10",
+    "enable_sparse": False, "load_col": {"inter": ["user_id", "item_id"]},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -119,13 +112,10 @@ def test_each_package_finds_its_own(script: Callable[..., Any], stand_in: Path) 
     _check(script(LOOK_UP, stand_in))
 
 
-def test_recbole_gnn_finds_its_own(script: Callable[..., Any], checkout: Path) -> None:
+def test_recbole_gnn_finds_and_runs_its_own(script: Callable[..., Any], checkout: Path) -> None:
     found = script(LOOK_UP, checkout)
     _check(found)
     assert found["their layers"] == 2  # of its own yaml
-
-
-def test_recbole_gnn_runs_its_own(script: Callable[..., Any], checkout: Path) -> None:
     code = f"""
         import json
         from recbole_gnn.quick_start import run_recbole_gnn

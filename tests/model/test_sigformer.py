@@ -1,7 +1,5 @@
 """SIGformer: its forward pass and loss against a dense float64 reference, its settings, and its evaluation."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +29,9 @@ def make(write_inter: Callable[..., Path]) -> Callable[..., tuple[SIGformer, Any
 
     def build(**config: Any) -> tuple[SIGformer, Any]:
         given = {
-            "benchmark_filename": ["train", "valid", "test"],
-            "load_col": {"inter": ["user_id", "item_id", "sign"]},
-            "duplicate_pairs": "keep",
-            **SMALL,
-            **config,
-        }
+            "benchmark_filename": ["train", "valid", "test"], "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "duplicate_pairs": "keep", **SMALL, **config,
+        }  # fmt: skip
         settings, _, (train, *_) = prepared("small", "SIGformer", **given)
         return SIGformer(settings, train._dataset), train
 
@@ -147,22 +142,16 @@ def test_rows_that_repeat_a_pair_are_parallel_edges(make: Callable) -> None:
     assert len(next(iter(train))) == 200
 
 
-def test_tables_start_small_and_weights_at_one(make: Callable) -> None:
+def test_small_batches_tables_and_no_eigenvectors(make: Callable) -> None:
     model, _ = make(embedding_size=400)
     for table in (model.user_embedding, model.item_embedding):
         assert float(table.weight.std()) == pytest.approx(0.1, rel=0.05)
     assert not model.gate.any()
     assert not model.path_logits.any()
-
-
-def test_without_eigenvectors(make: Callable) -> None:
     model, train = make(eigs_dim=0)
     assert not model.positions.any()
     (batch,) = list(train)
     assert torch.isfinite(model.train().calculate_loss(batch))
-
-
-def test_a_small_batch_may_hold_dislikes_alone(make: Callable) -> None:
     model, train = make(beta=0.0, train_batch_size=1, reg_weight=0.0, gate_decay=0.0)
     batch = next(each for each in train if float(each["sign"]) < 0)
     loss = model.train().calculate_loss(batch)

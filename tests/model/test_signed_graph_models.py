@@ -1,7 +1,5 @@
 """The models that convolve over both signs, against their formulas in dense float64."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -67,16 +65,13 @@ def test_embeddings_and_loss_of_dfgnn_are_those_of_the_formulas() -> None:
     assert_same_loss(model, batch, wanted + 0.4 * regulariser.mean())
 
 
-def test_a_batch_of_dislikes_alone_has_a_loss() -> None:
+def test_without_dislikes_or_likes_there_are_scores_and_losses() -> None:
     data = small_data()
     model = build(DFGNN, data)
     batch = {name: column[data.batch(1)["sign"] < 0] for name, column in data.batch(1).items()}
     assert torch.isfinite(model.loss(batch))
     one = {name: column[:1] for name, column in batch.items()}
     assert model.loss(one) == 0
-
-
-def test_without_dislikes_the_high_pass_filter_passes_everything() -> None:
     data = small_data(dislikes=False)
     model = build(DFGNN, data)
     table = nodes(model.user_embedding, model.item_embedding)
@@ -122,8 +117,7 @@ def test_embeddings_and_loss_of_sgcn_are_those_of_the_formulas() -> None:
     table, start = embeddings_of_sgcn(model, data), nodes(model.user_embedding, model.item_embedding)
     assert_same_encoding(model, table)
     batch = data.liked(2)
-    wanted = bpr_of(batch, table)
-    assert_same_loss(model, batch, wanted + 0.01 * squares_of(batch, start) / 2 / len(batch["sign"]))
+    assert_same_loss(model, batch, bpr_of(batch, table) + 0.01 * squares_of(batch, start) / 2 / len(batch["sign"]))
 
 
 def test_the_layers_are_signed_convolutions_of_pytorch_geometric() -> None:
@@ -147,9 +141,6 @@ def test_without_dislikes_only_the_node_itself_is_disliked() -> None:
     own, layer = nodes(model.user_embedding, model.item_embedding), model.layers[0]
     liking = torch.tanh(means(data.likes) @ own @ layer.lin_pos_l.weight.T + layer.lin_pos_r(own))
     assert_same_encoding(model, torch.cat([liking, torch.tanh(layer.lin_neg_r(own))], dim=1))
-
-
-def test_an_odd_size_is_refused() -> None:
     with pytest.raises(UsageError, match="even"):
         build(SGCN, small_data(), embedding_size=5)
 

@@ -1,7 +1,5 @@
 """What SignedSASRec learns from, against loops."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The models with a table of likes and one of dislikes, against their formulas in dense float64."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -47,8 +45,7 @@ def embeddings_of_siren(model: SiReN, data: Any) -> torch.Tensor:
 
 def loss_of_siren(model: SiReN, data: Any, batch: dict[str, torch.Tensor], coefficient: float = 2.0) -> torch.Tensor:
     u, i, n = rows_of(batch, embeddings_of_siren(model, data))
-    c = torch.where(batch["sign"] > 0, 1.0, coefficient)
-    margins = (c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2)
+    margins = (torch.where(batch["sign"] > 0, 1.0, coefficient) * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2)
     return -logsigmoid(margins).sum() + 0.05 * (u.square().sum() + i.square().sum() + n.square().sum())
 
 

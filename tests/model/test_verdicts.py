@@ -1,7 +1,5 @@
 """Dislike aversion at evaluation time, for models that have none of their own."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -39,10 +37,8 @@ def test_a_lower_rate_never_helps_and_order_within_a_rate_stays(scores: list[flo
 def test_a_models_unit_or_zero_changes_no_ranking(scores: list[float], unit: float, shift: float, g: float) -> None:
     own = torch.tensor(scores, dtype=torch.float64)
     rates = torch.linspace(-2, 0.7, len(own), dtype=torch.float64).exp()
-    estimates = weighed(own * unit, rates, g, logits=False)
-    torch.testing.assert_close(estimates, weighed(own, rates, g, logits=False) * unit)
-    logits = weighed(own + shift, rates, g, logits=True)
-    torch.testing.assert_close(logits, weighed(own, rates, g, logits=True) + shift)
+    torch.testing.assert_close(weighed(own * unit, rates, g, logits=False), weighed(own, rates, g, logits=False) * unit)
+    torch.testing.assert_close(weighed(own + shift, rates, g, logits=True), weighed(own, rates, g, logits=True) + shift)
 
 
 @given(st.lists(floats, min_size=1, max_size=8), st.floats(0, 8), st.booleans())

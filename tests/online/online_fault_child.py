@@ -5,8 +5,6 @@ MODEL is ``small``, a few lines that depend on every batch, or a model of :data:
 version.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

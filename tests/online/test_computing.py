@@ -1,7 +1,5 @@
 """Rankings wait neither for the disk nor for a fit; a fit in another process leads where one in this process does."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """SignedEASE under a stream is a refit at every moment."""
 
-from __future__ import annotations
-
 import copy
 import functools
 

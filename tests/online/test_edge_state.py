@@ -1,7 +1,5 @@
 """Edges against a slow reference that sorts all events of a pair and walks through them."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np
@@ -279,16 +277,13 @@ def test_rows_of_many_are_those_of_each(edges: EdgeState) -> None:
         assert many(np.zeros(0, dtype=np.int64)).indptr.tolist() == [0]
 
 
-def test_an_export_is_all_rows_in_order(edges: EdgeState) -> None:
+def test_exports_are_all_rows_and_the_item_side_without_times(edges: EdgeState) -> None:
     found = edges.export()
     rows = [edges.of_user(user) for user in range(40)]
     np.testing.assert_array_equal(found.user, np.repeat(np.arange(40), [len(row.ids) for row in rows]))
     for name in ("ids", "kind", "timestamp"):
         wanted = np.concatenate([getattr(row, name) for row in rows])
         np.testing.assert_array_equal(getattr(found, "item" if name == "ids" else name), wanted)
-
-
-def test_the_item_side_is_an_export_without_times(edges: EdgeState) -> None:
     wanted, found = edges.export(), edges.freeze(by_item=True).arrays(threading.RLock())
     for name in ("user", "item", "kind"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))

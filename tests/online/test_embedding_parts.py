@@ -1,7 +1,5 @@
 """What the learner of embeddings is made of, against dense references."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -29,8 +27,7 @@ def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> Ed
     rng = np.random.default_rng(seed)
     keys = np.sort(rng.permutation((n_users - 1) * (n_items - 1))[:n])
     user, item = (each.astype(np.int32) + 1 for each in np.divmod(keys, n_items - 1))
-    kind = rng.choice([LIKE, DISLIKE, VIEW], n).astype(np.int8)
-    return EdgeArrays(user, item, kind, np.arange(n, dtype=np.int64))
+    return EdgeArrays(user, item, rng.choice([LIKE, DISLIKE, VIEW], n).astype(np.int8), np.arange(n, dtype=np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +52,12 @@ def test_features_are_those_of_their_formula() -> None:
         np.testing.assert_allclose(found[row], np.concatenate([*parts, counts]), atol=1e-5)
 
 
-def test_a_linear_relation_is_found_and_a_constant_column_does_no_harm() -> None:
+def test_relations_are_found_with_a_ridge() -> None:
     rng = np.random.default_rng(2)
     inputs = rng.normal(size=(200, 6)).astype(np.float32)
     inputs[:, 4] = 3.0
     wanted = inputs @ rng.normal(size=(6, 5)) + rng.normal(size=5)
     np.testing.assert_allclose(RidgeMap.fit(inputs, wanted)(inputs), wanted, atol=2e-3)
-
-
-def test_noise_is_met_with_a_ridge() -> None:
     rng = np.random.default_rng(3)
     inputs, other = rng.normal(size=(60, 50)), rng.normal(size=(500, 50))
     weights = rng.normal(size=(50, 3)) * 0.1
@@ -232,9 +226,7 @@ def stopped(
     return fine_tuning.best_epoch(recipe, arrays, 12, 9, 0.25, 0), asked
 
 
-def test_the_first_best_epoch_counts_and_patience_counts_validations(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_first_best_epoch_counts_and_patience_counts_validations(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {"epochs": 20, "eval_step": 2, "stopping_step": 2}
     values = [0.1, 0.5, 0.5, 0.2, 0.1, 0.9, 0.0, 0.0, 0.0, 0.0]
     found, asked = stopped(monkeypatch, values, edges(), **keys)

@@ -1,7 +1,5 @@
 """A user who is forgotten is in no byte of the state."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Late events of forgotten users are refused as long as the grace of their day lasts, and by nothing afterwards."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A topic of a cluster that speaks Kafka's protocol, read by the client that reads real ones."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import sys

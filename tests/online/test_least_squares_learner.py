@@ -1,7 +1,5 @@
 """SignediALS under a stream: half-steps of users and growing items, against dense ones."""
 
-from __future__ import annotations
-
 import copy
 import functools
 
@@ -133,13 +131,10 @@ def test_a_forgotten_user_leaves_nothing_but_what_the_last_refresh_learned() -> 
     check(learner, stream, base())
 
 
-def test_parameters_are_those_of_the_yaml() -> None:
+def test_parameters_and_unknown_users_and_items() -> None:
     made = make_learner("SignediALS", {"embedding_size": 5, "dislike_target": -1, "reg_exponent": 0.5})
     assert (made.size, made.problem.dislike_target, made.problem.regularisation_exponent) == (5, -1.0, 0.5)
     check_refused("no parameter 'rank'", make_learner, "SignediALS", {"rank": 3})
-
-
-def test_users_and_items_that_nobody_knows() -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base())
     scores = learner.scores(stream.edges, np.array([0, streams.N_USERS + 100]))
     assert scores.shape == (2, streams.N_ITEMS)

@@ -1,7 +1,5 @@
 """Embeddings that follow the edges, against loops over each user's and each item's own edges."""
 
-from __future__ import annotations
-
 import copy
 import functools
 

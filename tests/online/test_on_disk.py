@@ -4,8 +4,6 @@ What a disk is known to hold is followed through `os.fsync`: of a file its conte
 SQLite waits for its own files, and ``SEQ`` may lag behind; see ``test_online_faults.py`` for those.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

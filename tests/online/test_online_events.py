@@ -1,7 +1,5 @@
 """Which rows are events, and what is said of those that are none."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from collections.abc import Callable
@@ -23,7 +21,6 @@ from recbole_signed.live.store.line_files import DeadLetterFile
 
 GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": 5}
 LIMITS = Limits(future_tolerance=100, now=lambda: 1000)
-LATER = Limits(now=lambda: 1_700_000_000_000)
 
 
 def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
@@ -36,33 +33,22 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
     [
         ({"type": "liek"}, "'liek' is not a type of event; the types are like.*did you mean 'like'"),
         ({"type": None}, "^type is missing; the types are like"),
-        ({"type": ...}, "^type is missing; the types are like"),
-        ({"type": ["like"]}, "is not a type"),
-        ({"user_id": ""}, "user_id is empty"),
-        ({"item_id": ""}, "item_id is empty"),
-        ({"user_id": ...}, "user_id is missing"),
-        ({"item_id": None}, "item_id is missing"),
+        ({"type": ...}, "^type is missing; the types are like"), ({"type": ["like"]}, "is not a type"),
+        ({"user_id": ""}, "user_id is empty"), ({"item_id": ""}, "item_id is empty"),
+        ({"user_id": ...}, "user_id is missing"), ({"item_id": None}, "item_id is missing"),
         ({"user_id": True}, "neither text nor a whole number"),
-        ({"user_id": 1.5}, "neither text nor a whole number"),
-        ({"user_id": "a\x00b"}, "null character"),
-        ({"item_id": "\ud800"}, "lone surrogate"),
-        ({"event_id": "\udfff"}, "lone surrogate"),
-        ({"timestamp": 1101}, "is in the future"),
-        ({"timestamp": 10**30}, "is in the future"),
-        ({"timestamp": -1}, "before 1970"),
-        ({"timestamp": 1.5}, "whole milliseconds"),
-        ({"timestamp": float("nan")}, "whole milliseconds"),
-        ({"timestamp": "soon"}, "whole milliseconds"),
+        ({"user_id": 1.5}, "neither text nor a whole number"), ({"user_id": "a\x00b"}, "null character"),
+        ({"item_id": "\ud800"}, "lone surrogate"), ({"event_id": "\udfff"}, "lone surrogate"),
+        ({"timestamp": 1101}, "is in the future"), ({"timestamp": 10**30}, "is in the future"),
+        ({"timestamp": -1}, "before 1970"), ({"timestamp": 1.5}, "whole milliseconds"),
+        ({"timestamp": float("nan")}, "whole milliseconds"), ({"timestamp": "soon"}, "whole milliseconds"),
         ({"timestamp": "1970-01-01T00:00:00.5"}, "or ISO 8601 with a time zone, such as"),
-        ({"timestamp": True}, "whole milliseconds"),
-        ({"timestamp": ...}, "timestamp is missing"),
-        ({"value": "much"}, "not a number"),
-        ({"value": float("inf")}, "infinite"),
-        ({"value": 10**400}, "infinite"),
-        ({"type": "user", "features": "{"}, "is not JSON"),
+        ({"timestamp": True}, "whole milliseconds"), ({"timestamp": ...}, "timestamp is missing"),
+        ({"value": "much"}, "not a number"), ({"value": float("inf")}, "infinite"),
+        ({"value": 10**400}, "infinite"), ({"type": "user", "features": "{"}, "is not JSON"),
         ({"type": "user", "features": "[" * 100_000}, "is not JSON"),
     ],
-)
+)  # fmt: skip
 def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[str, Any], reason: str) -> None:
     batch, dead = one(**changed)
     assert len(batch) == 0
@@ -76,13 +62,10 @@ def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[s
     "changed",
     [
         {"user_id": "x" * 10_000, "item_id": "ю" * 10_000, "event_id": "e" * 10_000},
-        {"user_id": "\U0001f600 \u202e\tא\n", "item_id": " "},
-        {"timestamp": 1100},
-        {"timestamp": 0},
-        {"value": 4.5},
-        {"unknown": "field"},
+        {"user_id": "\U0001f600 \u202e\tא\n", "item_id": " "}, {"timestamp": 1100}, {"timestamp": 0},
+        {"value": 4.5}, {"unknown": "field"},
     ],
-)
+)  # fmt: skip
 def test_unusual_rows_are_events(changed: dict[str, Any]) -> None:
     batch, dead = one(**changed)
     assert not dead
@@ -115,10 +98,15 @@ def test_a_misspelt_field_is_told_where_the_row_lacks_the_one_that_is_meant(name
     assert len(batch) == 1
 
 
-def test_what_a_source_knows_takes_the_place_of_what_a_row_lacks() -> None:
+def test_a_source_fills_what_a_row_lacks_and_numpy_is_read() -> None:
     row = {"user_id": "u", "item_id": "i", "type": "like", "event_id": "own"}
     batch, dead = parse_rows([row], ["1"], LIMITS, instead=[{"event_id": "place", "timestamp": 7}])
     assert (batch.event_id, batch.timestamp.tolist(), dead) == (["own"], [7], [])
+    plain = one(event_id=..., user_id=12, timestamp=7, value=0.5)[0]
+    batch, dead = one(event_id=..., user_id=np.int32(12), timestamp=np.int64(7), value=np.float32(0.5))
+    assert not dead
+    assert list(batch.events()) == list(plain.events())
+    assert "expected whole milliseconds" in one(timestamp=np.bool_(True))[1][0].reason
 
 
 def test_a_row_that_is_answered_for_has_known_fields_alone() -> None:
@@ -165,14 +153,6 @@ def test_fields_in_other_notations() -> None:
     assert batch.item_id == [""]
     a, b, other = (one(event_id=..., timestamp=t)[0].event_id[0] for t in (5, 5, 6))
     assert a == b != other
-
-
-def test_numbers_of_numpy_are_numbers() -> None:
-    plain = one(event_id=..., user_id=12, timestamp=7, value=0.5)[0]
-    batch, dead = one(event_id=..., user_id=np.int32(12), timestamp=np.int64(7), value=np.float32(0.5))
-    assert not dead
-    assert list(batch.events()) == list(plain.events())
-    assert "expected whole milliseconds" in one(timestamp=np.bool_(True))[1][0].reason
 
 
 @pytest.mark.parametrize(
@@ -231,13 +211,19 @@ def test_no_row_whatever_stops_the_stream(tmp_path_factory: pytest.TempPathFacto
     assert [letter["position"] for letter in file] == [letter.position for letter in dead]
 
 
-def test_dead_letters_survive_half_a_line(tmp_path: Path) -> None:
+def test_half_lines_and_the_number_of_dead_letters(tmp_path: Path) -> None:
     file = DeadLetterFile(tmp_path / "dead.jsonl")
     file.write("s", [DeadLetter("why", "1", {"a": 1})])
     with file.path.open("a") as raw:
         raw.write('{"reason": "cut')
     file.write("s", [DeadLetter("why", "2", "line")])
     assert [(letter["position"], letter["raw"]) for letter in file] == [("1", {"a": 1}), ("2", "line")]
+    file = DeadLetterFile(tmp_path / "dead.jsonl", max_bytes=2000)
+    for number in range(200):
+        file.write("s", [DeadLetter("why", str(number), "row")])
+    left = [int(letter["position"]) for letter in file]
+    assert left == list(range(200 - len(left), 200))
+    assert 10 < len(left) < 100
 
 
 def test_a_forgotten_user_is_erased_from_dead_letters_in_any_spelling(tmp_path: Path) -> None:
@@ -269,15 +255,6 @@ def test_a_user_is_erased_whatever_normal_form_and_escapes_a_row_came_in(tmp_pat
     assert [letter["raw"] for letter in file] == [None] * len(raw) + ["other"]
 
 
-def test_of_too_many_dead_letters_the_oldest_go(tmp_path: Path) -> None:
-    file = DeadLetterFile(tmp_path / "dead.jsonl", max_bytes=2000)
-    for number in range(200):
-        file.write("s", [DeadLetter("why", str(number), "row")])
-    left = [int(letter["position"]) for letter in file]
-    assert left == list(range(200 - len(left), 200))
-    assert 10 < len(left) < 100
-
-
 def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) -> None:
     file = DeadLetterFile(tmp_path / "dead.jsonl")
     half = b'{"reason": "r", "raw": {"user_id": "leaves-for-ever", "it'
@@ -288,14 +265,11 @@ def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) ->
     assert [letter["raw"] for letter in file] == ["stays"]
 
 
-def test_a_user_is_forgotten_by_an_id_beyond_the_limit() -> None:
+def test_a_user_is_forgotten_beyond_the_limit_and_batches_are_sliced() -> None:
     rows = [{**GOOD, "user_id": "long", "type": name} for name in ("like", "forget_user")]
     batch, dead = parse_rows(rows, ["1", "2"], Limits(future_tolerance=None, max_id_length=3))
     assert batch.user_id == ["long"]
     assert [letter.reason for letter in dead] == ["user_id has 4 characters, and 3 are accepted"]
-
-
-def test_slices_of_a_batch() -> None:
     batch = EventBatch.of([Event(f"e{i}", f"u{i}", "i", "view", i, float(i)) for i in range(5)])
     assert list(batch[1:3].events()) == list(batch.events())[1:3]
     assert len(EventBatch.empty()) == 0
@@ -313,7 +287,7 @@ def test_what_is_no_stream(address: str) -> None:
     check_refused(r"is no stream of events; .* rows of a file to OnlineRecommender.ingest", open_source, address)
 
 
-def test_a_data_set_is_replayed_in_the_order_of_time(write_inter: Callable[..., Path]) -> None:
+def test_a_data_set_is_replayed_in_time_with_a_sign(write_inter: Callable[..., Path]) -> None:
     rows = [("b", "x", -1, 30), ("a", "y", 1, 10.5), ("a", "x", 0, 30), ("c", "007", 1, 20)]
     batch = events_of(write_inter("set", COLUMNS, rows))
     assert [(e.user_id, e.item_id, e.type, e.timestamp) for e in batch.events()] == [
@@ -323,9 +297,6 @@ def test_a_data_set_is_replayed_in_the_order_of_time(write_inter: Callable[..., 
         ("a", "x", "view", 30_000),
     ]
     assert len(set(batch.event_id)) == 4
-
-
-def test_a_data_set_without_a_sign_needs_a_rule(write_inter: Callable[..., Path]) -> None:
     columns = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     folder = write_inter("set", columns, [("a", "x", 5, 1), ("a", "y", 1, 2), ("a", "z", 3, 3)])
     check_refused(r"has no column 'sign'.*put a rule into .*set\.yaml", events_of, folder)

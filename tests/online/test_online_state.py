@@ -1,7 +1,5 @@
 """The state directory: recovery, forgetting, compaction, and what is refused."""
 
-from __future__ import annotations
-
 import errno
 import json
 import multiprocessing
@@ -292,7 +290,7 @@ def _try_to_open(folder: Path, queue: Any) -> None:
         queue.put("opened")
 
 
-def test_there_is_one_writer(tmp_path: Path) -> None:
+def test_writers_and_failed_openings(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with ready(tmp_path) as state:
         queue = context.Queue()
@@ -303,9 +301,6 @@ def test_there_is_one_writer(tmp_path: Path) -> None:
         check_refused("one state directory has one writer", OnlineState.open, tmp_path)
         assert state.ingest(stream(3)).n_new == 3
     ready(tmp_path).close()
-
-
-def test_a_failed_opening_lets_go_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "log.sqlite").write_bytes(b"nonsense" * 1000)
     for _ in range(2):
         check_refused("is damaged", OnlineState.open, tmp_path)
@@ -368,8 +363,7 @@ def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch:
             take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert state.last_seq == 0
         (tmp_path / "state" / "dead_letters.jsonl").rmdir()
-        update = take_from(state, JsonLines(tmp_path / "in.jsonl"))
-        assert (update.n_new, len(list(state.dead_letters))) == (1, 1)
+        assert (take_from(state, JsonLines(tmp_path / "in.jsonl")).n_new, len(list(state.dead_letters))) == (1, 1)
 
 
 @pytest.mark.parametrize("step", ["base:tensors", "base:written"])
@@ -418,15 +412,12 @@ def test_ids_of_a_data_set_are_those_of_events_however_they_are_typed(tmp_path: 
         state.bulk_load(["jose\u0301", "jos\u00e9"], ["i"], one, one, kind, one)
 
 
-def test_edges_in_another_unit_are_refused(tmp_path: Path) -> None:
+def test_long_ids_and_other_units_are_refused(tmp_path: Path) -> None:
     one = np.array([1])
     with OnlineState.open(tmp_path) as state:
         for stamp in (1_700_000_000, 1_700_000_000_000_000):
             with pytest.raises(UsageError, match="milliseconds"):
                 state.bulk_load(["u"], ["i"], one, one, one.astype(np.int8), np.array([stamp]))
-
-
-def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
     with ready(tmp_path, settings=StateSettings(max_batch=3)) as state:
         parsed = ParsedRows.of([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
         update = state.ingest(parsed.batch)

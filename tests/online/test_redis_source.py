@@ -1,7 +1,5 @@
 """A consumer group against a real server, which the tests start and stop."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator
@@ -159,21 +157,17 @@ def test_entries_trimmed_while_nobody_read_are_told(url: str, client: Any, caplo
     assert not caplog.records
 
 
-def test_a_server_that_does_not_let_this_user_look_is_read(url: str, client: Any) -> None:
+def test_addresses_and_rights(url: str, client: Any) -> None:
     add(client, 1)
     client.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-xinfo"])
-    source = RedisSource(url.replace("redis://", "redis://reader:secret@"), "events", block=1)
-    assert len(source.poll(1).batch) == 1
-
-
-def test_addresses(url: str, client: Any) -> None:
+    assert len(RedisSource(url.replace("redis://", "redis://reader:secret@"), "events", block=1).poll(1).batch) == 1
     assert open_source(f"{url}?stream=events&group=g&consumer=c", block=1).name == "redis:events:g"
     assert client.xinfo_groups("events")[0]["name"] == b"g"
     check_refused("names no stream or something unknown", open_source, url)
     check_refused("names no stream or something unknown", open_source, f"{url}?stream=events&grup=g")
 
 
-def test_what_can_not_be_read(url: str, client: Any) -> None:
+def test_what_can_not_be_read_and_groups_that_went(url: str, client: Any) -> None:
     client.set("events", "a text")
     check_refused(r"can't be read.*WRONGTYPE", RedisSource, url, "events")
     client.delete("events")
@@ -182,9 +176,6 @@ def test_what_can_not_be_read(url: str, client: Any) -> None:
     check_refused(r"can't be read.*what was not acknowledged comes again", source.poll, 1)
     check_refused("can't be read", RedisSource, "redis://127.0.0.1:1/0", "events")
     check_refused("is not an address", RedisSource, "http://127.0.0.1", "events")
-
-
-def test_a_group_that_went_with_the_data_of_its_server_is_made_again(url: str, client: Any) -> None:
     source = RedisSource(url, "events", block=10)
     client.delete("events")  # as a server without persistence that ended and runs again
     check_refused("NOGROUP", source.poll, 10)
@@ -214,17 +205,8 @@ def test_malformed_replies_of_redis_end_in_one_sentence() -> None:
         source = object.__new__(RedisSource)
         vars(source).update(
             {
-                "_errors": OSError,
-                "_stream": "s",
-                "_group": "g",
-                "_consumer": "c",
-                "_block": 1,
-                "_idle": 1,
-                "_limits": None,
-                "_own": ">",
-                "_others": None,
-                "_given": [],
-                "_redis": Client(reply),
+                "_errors": OSError, "_stream": "s", "_group": "g", "_consumer": "c", "_block": 1, "_idle": 1,
+                "_limits": None, "_own": ">", "_others": None, "_given": [], "_redis": Client(reply),
             }
-        )
+        )  # fmt: skip
         check_refused("The Redis stream 's' can't be read", source.poll, 10)

@@ -1,7 +1,5 @@
 """A replica gives the writer's lists for the same seq, whatever events come and whichever versions are saved."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 import time

@@ -1,7 +1,5 @@
 """A trainer that starts again on a state that has moved on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which items are shown: none of newcomers alone, none that is withdrawn or seen, those of a filter only."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -236,15 +234,12 @@ def test_an_item_that_is_withdrawn_while_others_are_looked_up_is_not_shown(recom
     assert items.tokens(table.ids(busy).tolist()) == ["i1", "i2"]
 
 
-def test_lists_can_be_narrowed(recommender: OnlineRecommender) -> None:
+def test_lists_can_be_narrowed_to_unseen_items(recommender: OnlineRecommender) -> None:
     first = ids(recommender, "u1")
     assert ids(recommender, "u1", exclude=first[:2]) == first[2:]
     assert ids(recommender, "u1", include_only=[first[4], first[1], "unknown"]) == [first[1], first[4]]
     assert ids(recommender, "u1", include_only=first[:3], exclude=[first[0]]) == first[1:3]
     assert ids(recommender, "u1", include_only=[]) == []
-
-
-def test_only_items_to_choose_from_that_the_user_has_not_seen_are_shown(recommender: OnlineRecommender) -> None:
     recommender.update([event(1, "u1", "i1", "like"), event(2, "u1", "i2", "dislike"), event(3, "u1", "i3", "view")])
     shown = ids(recommender, "u1")
     assert not {"i1", "i2", "i3"} & set(shown)

@@ -1,7 +1,5 @@
 """Learners whose first fit had next to nothing to learn from: updates do not fail, and refreshes learn."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import edge_streams as streams
@@ -16,13 +14,10 @@ from recbole_signed.live.learners import make_learner
 N_USERS, N_ITEMS = 60, 45
 SSF = {"rank": 20, "cutoff": 6}
 MODELS: dict[str, dict[str, Any]] = {
-    "SSF": SSF,
-    "SSFL": {**SSF, "learned_rank": 10},
-    "SSFT": SSF,
-    "SignediALS": {"embedding_size": 12, "n_iterations": 60},
-    "BPR": {"embedding_size": 8, "epochs": 1},
+    "SSF": SSF, "SSFL": {**SSF, "learned_rank": 10}, "SSFT": SSF,
+    "SignediALS": {"embedding_size": 12, "n_iterations": 60}, "BPR": {"embedding_size": 8, "epochs": 1},
     "LightGCN": {"embedding_size": 8, "epochs": 1},
-}
+}  # fmt: skip
 
 
 def grown(model: str, n_users: int, n_items: int) -> tuple[Any, Stream]:

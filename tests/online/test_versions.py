@@ -1,7 +1,5 @@
 """Versions are whole or not there; they can be listed, pinned, gone back to and thrown away."""
 
-from __future__ import annotations
-
 import errno
 import json
 import shutil
@@ -18,15 +16,9 @@ from recbole_signed.files import DamagedError
 from recbole_signed.live.store.versions import Versions
 
 ABOUT = {
-    "applied_seq": 7,
-    "n_users": 3,
-    "n_items": 4,
-    "users_hash": "aa",
-    "items_hash": "bb",
-    "model": "SSF",
-    "data": "",
-    "meta": {"k": 2**63},
-}
+    "applied_seq": 7, "n_users": 3, "n_items": 4, "users_hash": "aa", "items_hash": "bb", "model": "SSF",
+    "data": "", "meta": {"k": 2**63},
+}  # fmt: skip
 TENSORS = {"v": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 4)), "one": np.array(3.5)}
 EDGES = {"item": np.arange(5, dtype=np.int32)}
 
@@ -215,17 +207,14 @@ def test_a_renewed_version_takes_its_place_after_a_crash(versions: Versions, the
     assert (old / "new").exists() == (pinned and not there)
 
 
-def test_what_a_crash_left_is_cleared_away(versions: Versions) -> None:
+def test_a_folder_that_takes_nothing_and_meta_that_is_no_json(versions: Versions) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        save(versions, meta={"loss": float("nan")})
+    assert versions.names() == []
+    json.loads("{}")
     save(versions)
     (versions.folder / "v000002.tmp").mkdir()
     (versions.folder / "v000000.trash").mkdir()
     (versions.folder / "CURRENT.tmp").touch()
     versions.clean()
     assert sorted(each.name for each in versions.folder.iterdir()) == ["CURRENT", "v000001"]
-
-
-def test_what_json_can_not_hold_is_refused_before_anything_is_there(versions: Versions) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        save(versions, meta={"loss": float("nan")})
-    assert versions.names() == []
-    json.loads("{}")

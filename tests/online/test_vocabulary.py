@@ -1,7 +1,5 @@
 """Ids are given once and for ever; forgetting leaves the hash."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,13 +24,18 @@ def test_ids_count_up_in_order_of_appearance(tokens: list[str]) -> None:
     assert not vocabulary.propose(tokens).tokens
 
 
-def test_ids_and_hashes_of_tokens() -> None:
+def test_hashes_know_order_tokens_and_directory() -> None:
     vocabulary = grown(["a", "b"])
     assert vocabulary.ids(["b", "c", "a"]).tolist() == [2, 0, 1]
     assert vocabulary.ids([]).dtype == np.int64
     assert "c" not in vocabulary
     assert grown(["a"]).hash() != grown(["a"]).hash()
     assert grown(["a"]).content_hash() == grown(["a"]).content_hash()
+    rows = [(token, make_tag(token, b"salt")) for token in ("a", "b", "c")]
+    assert Vocabulary(rows).hash() == Vocabulary(rows).hash() != Vocabulary([rows[1], rows[0], rows[2]]).hash()
+    assert Vocabulary(rows).hash(3) == Vocabulary(rows[:2]).hash()
+    with pytest.raises(IndexError, match="has 4 ids, not 5"):
+        Vocabulary(rows).hash(5)
 
 
 def test_what_is_proposed_changes_nothing_until_it_is_added() -> None:
@@ -70,11 +73,3 @@ def test_forgetting_an_old_id_leaves_the_new_one_of_a_token() -> None:
     vocabulary.forget(3)
     assert "b" not in vocabulary
     assert vocabulary.n_known == 1
-
-
-def test_the_hash_knows_order_and_tokens_of_one_state_directory() -> None:
-    rows = [(token, make_tag(token, b"salt")) for token in ("a", "b", "c")]
-    assert Vocabulary(rows).hash() == Vocabulary(rows).hash() != Vocabulary([rows[1], rows[0], rows[2]]).hash()
-    assert Vocabulary(rows).hash(3) == Vocabulary(rows[:2]).hash()
-    with pytest.raises(IndexError, match="has 4 ids, not 5"):
-        Vocabulary(rows).hash(5)

@@ -1,7 +1,5 @@
 """The plugin is found by stock code: in whatever order things are imported, and in other processes."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -232,14 +230,10 @@ def test_ray_workers_know_the_plugin(script: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("LightGNC", "LightGCN"),
-        ("lightgcn", "LightGCN"),
-        ("bpr", "BPR"),
-        ("Poop", "Pop"),
-        ("XGBost", "XGBoost"),
+        ("LightGNC", "LightGCN"), ("lightgcn", "LightGCN"), ("bpr", "BPR"), ("Poop", "Pop"), ("XGBost", "XGBoost"),
         ("SFF", "SSF"),
     ],
-)
+)  # fmt: skip
 def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, signed: str) -> None:
     with pytest.raises(UsageError, match=f"no model named '{name}'; did you mean '{hint}'"):
         run_recbole(model=name, dataset=signed, config_dict={"state": "ERROR"})
@@ -350,11 +344,14 @@ def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
         del sys.modules["recbole.model.general_recommender.unheardof"]
 
 
-def test_every_default_yaml_leads_to_a_class_of_its_name() -> None:
+def test_default_yamls_and_trainers_lead_to_their_classes(signed: str, signed_rows: list) -> None:
     for name, entry in registry.models().items():
         if entry.module.startswith("recbole_signed."):
             assert get_model(name).__name__ == name
             assert entry.properties is not None
+    config: Any = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR"})
+    assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
+    assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)
 
 
 def test_unsigned_data_is_recboles_own(script: Callable[..., str], write_inter: Write, signed_rows: list) -> None:
@@ -424,12 +421,6 @@ def test_recbole_gnns_data_set_becomes_signed(script: Callable[..., str], tmp_pa
     assert int(edges) == sum(row[2] > 0 for row in signed_rows) > int(train)
     assert int(dislikes) == sum(row[2] < 0 for row in signed_rows)
     assert (tmp_path / "saved" / "signed-GeneralGraphDataset.pth").is_file()
-
-
-def test_a_trainer_falls_back_to_recboles(signed: str, signed_rows: list) -> None:
-    config: Any = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR"})
-    assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
-    assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)
 
 
 def test_a_model_that_is_given_as_a_class_has_its_trainer(signed: str, quick: dict) -> None:

@@ -1,7 +1,5 @@
 """Which of RecBole's sequential models run on signed data, on today's stack."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any
@@ -75,8 +73,7 @@ def test_embeddings_of_features_are_trained_after_a_resumption(model: str, toy_r
 
 @pytest.mark.parametrize("model", NO_PREDICT)
 def test_those_without_predict_run_where_no_flops_are_counted(model: str, toy_root: Path) -> None:
-    few_items = {"reranker_CAN_NUM": 10}
-    row = run(model, "toy-signed", overrides=settings(toy_root, **SIGNED, **few_items), save=False)
+    row = run(model, "toy-signed", overrides=settings(toy_root, **SIGNED, **{"reranker_CAN_NUM": 10}), save=False)
     assert 0 <= row.test["recall@10"] <= 1
 
 

@@ -1,7 +1,5 @@
 """Read replicas that are killed, or stopped, under load: nothing that was acknowledged is lost, and they come back."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

@@ -1,7 +1,5 @@
 """How much a body of a request may hold, up to the last that is taken and from the first that is not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

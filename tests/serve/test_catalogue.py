@@ -1,7 +1,5 @@
 """The tags of items."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -11,7 +9,7 @@ from refusals import check_refused
 from recbole_signed.live.serve.catalogue import Catalogue
 
 
-def test_tags_are_kept(tmp_path: Path) -> None:
+def test_tags_and_names_are_kept(tmp_path: Path) -> None:
     with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         catalogue.put("a/b", ["film", "new"])
         catalogue.put("c", ["film"])
@@ -19,16 +17,6 @@ def test_tags_are_kept(tmp_path: Path) -> None:
         assert (catalogue.with_tags(["film"]), catalogue.with_tags(["new"])) == (["c"], ["a/b"])
     with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         assert (catalogue["a/b"], catalogue.with_tags(["film"]), catalogue["other"]) == (("new",), ["c"], ())
-
-
-def test_a_catalogue_that_also_holds_withdrawals_is_refused(tmp_path: Path) -> None:
-    """One from before they were kept in the state was opened, and its withdrawn items were shown."""
-    with contextlib.closing(sqlite3.connect(tmp_path / "tags")) as old, old:
-        old.execute("CREATE TABLE item (id TEXT PRIMARY KEY, withdrawn INTEGER NOT NULL, tags TEXT NOT NULL)")
-    check_refused(r"tags is of another version of this package, .*; move it away, ", Catalogue, tmp_path / "tags")
-
-
-def test_names_are_kept_beside_tags(tmp_path: Path) -> None:
     with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         catalogue.put("a", ["film"])
         catalogue.put_names({"a": "Heat", "b": "Alien", "c": "Up"})
@@ -37,6 +25,13 @@ def test_names_are_kept_beside_tags(tmp_path: Path) -> None:
     with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         assert [catalogue.name(item) for item in "abcd"] == ["Heat", None, "Up!", None]
         assert (catalogue["a"], catalogue["b"]) == (("old",), ())
+
+
+def test_a_catalogue_that_also_holds_withdrawals_is_refused(tmp_path: Path) -> None:
+    """One from before they were kept in the state was opened, and its withdrawn items were shown."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "tags")) as old, old:
+        old.execute("CREATE TABLE item (id TEXT PRIMARY KEY, withdrawn INTEGER NOT NULL, tags TEXT NOT NULL)")
+    check_refused(r"tags is of another version of this package, .*; move it away, ", Catalogue, tmp_path / "tags")
 
 
 def test_a_catalogue_without_names_is_read_and_gets_them(tmp_path: Path) -> None:

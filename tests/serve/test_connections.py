@@ -1,7 +1,5 @@
 """What a server does with connections that are too many, too slow, or send too much before a body."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

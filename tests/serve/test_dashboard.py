@@ -1,7 +1,5 @@
 """The Grafana dashboard asks for metrics that the service has, with labels that these have."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

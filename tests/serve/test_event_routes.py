@@ -1,7 +1,5 @@
 """Events over HTTP: what is taken, in which order, and with which time."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -49,7 +47,7 @@ def test_a_bad_event_does_not_spoil_its_batch(client: TestClient) -> None:
     assert client.post("/v1/events", json={"events": rows[:1]}).json()["duplicate"] == 1
 
 
-def test_a_field_that_no_event_has_is_refused(client: TestClient) -> None:
+def test_fields_and_ids_of_events_in_bodies(client: TestClient) -> None:
     good = {"user_id": "new", "item_id": "1", "type": "like"}
     answer = client.post(
         "/v1/events", json={"events": [{**good, "timestmap": NOW}, {**good, "note": "x"}, good]}
@@ -61,8 +59,6 @@ def test_a_field_that_no_event_has_is_refused(client: TestClient) -> None:
     sent = [{"FeedbackType": "like", "UserId": "new", "ItemId": "2", "Comment": "x", "Value": 1}]
     assert client.post("/api/feedback", json=sent).json() == {"RowAffected": 1}
 
-
-def test_ids_in_a_body_may_be_whole_numbers_as_in_events(client: TestClient) -> None:
     def lists(*users: Any, **body: Any) -> list[Any]:
         answer = client.post("/v1/recommendations", json={"users": users, "k": 5, **body})
         assert answer.status_code == 200, answer.text
@@ -72,8 +68,7 @@ def test_ids_in_a_body_may_be_whole_numbers_as_in_events(client: TestClient) -> 
     texts = lists({"user_id": "1"}, {"likes": ["3", "5"], "dislikes": ["7"]}, exclude=["2"], include_only=[*"12468"])
     assert numbers == texts
     for wrong in (1.5, True, None, ""):
-        refused = client.post("/v1/recommendations", json={"users": [{"likes": [wrong]}]})
-        assert refused.status_code == 422, wrong
+        assert client.post("/v1/recommendations", json={"users": [{"likes": [wrong]}]}).status_code == 422, wrong
 
 
 @pytest.mark.parametrize("erase", ["/v1/users/u", "/api/user/u", None])
@@ -91,7 +86,7 @@ def test_a_user_back_under_a_clock_that_was_ahead_can_be_forgotten(client: TestC
     assert not client.get("/v1/users/u/recommendations").json()["known_user"]
 
 
-def test_what_is_not_utf_8_is_no_id(client: TestClient) -> None:
+def test_ids_that_are_no_text_are_refused(client: TestClient) -> None:
     send(client, "a\ufffd", "1", "like")
     for path in ("/v1/users/a%FF", "/v1/users/a%ED%A0%80", "/v1/users/a%C3"):
         refused = client.delete(path)
@@ -99,6 +94,16 @@ def test_what_is_not_utf_8_is_no_id(client: TestClient) -> None:
         assert "percent-encoded UTF-8" in refused.json()["detail"]
     assert client.get("/v1/users/1/recommendations?exclude=%FF").status_code == 400
     assert client.get("/v1/users/a%EF%BF%BD/recommendations").json()["known_user"]
+    good = {"user_id": "1", "item_id": "2", "type": "view", "event_id": "good"}
+    bogus = [{"type": "bogus", "event_id": each} for each in ("\ud800", "b")]
+    rows = [good, {**good, "event_id": "\ud800"}, *bogus]
+    content = json.dumps({"events": rows})
+    answer = client.post("/v1/events", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [each["status"] for each in results] == ["accepted", "refused", "refused", "refused"]
+    assert "event_id holds a lone surrogate" in results[1]["reason"]
+    assert [each.get("event_id") for each in results] == ["good", None, None, "b"]
 
 
 @pytest.mark.parametrize(
@@ -391,16 +396,3 @@ def test_an_id_may_hold_slashes(client: TestClient) -> None:
     assert not client.get("/v1/users/a%2Fb/recommendations").json()["known_user"]
     assert client.get("/v1/users/a%2Fb%00/recommendations").status_code == 422
     assert client.get("/v1/users/a/b/recommendations").status_code == 404
-
-
-def test_an_event_id_that_is_no_text_is_refused(client: TestClient) -> None:
-    good = {"user_id": "1", "item_id": "2", "type": "view", "event_id": "good"}
-    bogus = [{"type": "bogus", "event_id": each} for each in ("\ud800", "b")]
-    rows = [good, {**good, "event_id": "\ud800"}, *bogus]
-    content = json.dumps({"events": rows})
-    answer = client.post("/v1/events", content=content, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 200
-    results = answer.json()["results"]
-    assert [each["status"] for each in results] == ["accepted", "refused", "refused", "refused"]
-    assert "event_id holds a lone surrogate" in results[1]["reason"]
-    assert [each.get("event_id") for each in results] == ["good", None, None, "b"]

@@ -1,7 +1,5 @@
 """What is drawn is logged with its probability, from which the value of a policy that never ran follows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -32,12 +30,19 @@ def test_probabilities(scores: list[float], temperature: float) -> None:
     assert len(probabilities(ordered[:0], temperature)) == 0
 
 
-def test_a_temperature_is_in_standard_deviations_of_the_scores() -> None:
+def test_temperatures_and_bonuses_are_in_deviations_of_the_scores() -> None:
     scores = np.array([3.0, 2.0, 2.0, 1.0])
     found = probabilities(scores, 0.5)
     assert np.log(found / found[0]) == pytest.approx((scores - 3) / (0.5 * scores.std()))
     assert probabilities(100 * scores - 7, 0.5) == pytest.approx(found)
     assert probabilities(scores, 0.0).tolist() == [1, 0, 0, 0]
+    scores, verdicts = np.array([3.0, 2.0, 1.0, UNKNOWN], dtype=np.float32), np.array([900, 9, 1, 0])
+    assert probabilities(scores, 0.5) == pytest.approx([*probabilities(scores[:3], 0.5), 0.0])
+    order, found = raised(scores, verdicts, 0.5)
+    known, wanted = raised(scores[:3], verdicts[:3], 0.5)
+    assert order.tolist() == [*known.tolist(), 3]
+    assert found[:3] == pytest.approx(wanted)
+    assert probabilities(scores[3:], 0.5).tolist() == [1]
 
 
 def make(**changes: Any) -> dict[str, Any]:
@@ -68,16 +73,6 @@ def test_a_bonus_follows_what_is_not_known(items: list[tuple[float, int]], weigh
     assert found == pytest.approx(scores[order] + unit * (3 / (3 + verdicts[order])) ** 0.5)
 
 
-def test_items_that_nobody_has_an_edge_to_do_not_stretch_the_scores() -> None:
-    scores, verdicts = np.array([3.0, 2.0, 1.0, UNKNOWN], dtype=np.float32), np.array([900, 9, 1, 0])
-    assert probabilities(scores, 0.5) == pytest.approx([*probabilities(scores[:3], 0.5), 0.0])
-    order, found = raised(scores, verdicts, 0.5)
-    known, wanted = raised(scores[:3], verdicts[:3], 0.5)
-    assert order.tolist() == [*known.tolist(), 3]
-    assert found[:3] == pytest.approx(wanted)
-    assert probabilities(scores[3:], 0.5).tolist() == [1]
-
-
 def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> tuple[list[list[str]], float]:
     """Return a list for each user, and the share of places that items with fewer verdicts than the median have."""
     variants = {"all": {"share": 1 - 1e-9, "young": young, "explore": explore}, "none": {"share": 1e-9}}
@@ -97,7 +92,7 @@ def test_the_higher_the_bonus_the_more_young_items(explore: float, serve: Callab
     assert shares[0] < shares[1] < shares[2]
 
 
-def test_a_dislike_is_a_verdict_as_a_like_is(serve: Callable[..., TestClient]) -> None:
+def test_dislikes_are_verdicts_and_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
     engine: Any = serve().engine  # type: ignore[attr-defined]
     filters = {"exclude": engine.hidden(), "include_only": None}
     young = [Assignment("newcomers", "young", 1.0, Policy(young=8.0))]
@@ -108,9 +103,6 @@ def test_a_dislike_is_a_verdict_as_a_like_is(serve: Callable[..., TestClient]) -
         assert order.tolist() != raised(scores, likes, 8.0)[0].tolist()
         found, _ = engine.rank(learner, state, 1, 10, filters, young)
     assert found.tolist() == items[order][:10].tolist()
-
-
-def test_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
     assert lists_of(serve, 2.0, 0.0) == lists_of(serve, 2.0, 0.0)
     assert lists_of(serve, 0.0, 0.0)[0] != lists_of(serve, 2.0, 0.0)[0]
 

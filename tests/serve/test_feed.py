@@ -1,7 +1,5 @@
 """Services that follow one stream become the same, also after one of them was away."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import threading

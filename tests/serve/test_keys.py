@@ -1,7 +1,5 @@
 """API keys, rate limits, settings."""
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,21 +103,23 @@ def test_settings(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_a_key_is_added_behind_a_last_line_without_its_end(tmp_path: Path) -> None:
+def test_keys_are_added_to_any_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     first = make_key(path, "read", "the phone")
     path.write_text(path.read_text().rstrip("\n"))
     second = make_key(path, "admin")
     keys = ApiKeys(path)
     assert (keys.allows(first, "admin"), keys.allows(second, "admin")) == (False, True)
-
-
-def test_a_key_is_added_to_a_file_of_keys_alone(tmp_path: Path) -> None:
     for name, content in (("table.yaml", b"models: [Pop]\n"), ("noise.bin", bytes(range(256)))):
         path = tmp_path / name
         path.write_bytes(content)
         check_refused(r"no role 'models:'|can't read the API keys", make_key, path, "read")
         assert path.read_bytes() == content
+    path = tmp_path / "keys"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: make_key(path, "read"), range(40)))
+    keys = ApiKeys(path)
+    assert all(keys.allows(key, "read") for key in made)
 
 
 def test_a_file_of_keys_stays_readable_to_those_who_could_read_it(tmp_path: Path) -> None:
@@ -133,14 +133,6 @@ def test_a_file_of_keys_stays_readable_to_those_who_could_read_it(tmp_path: Path
     make_key(path, "read")
     after = path.stat()
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
-
-
-def test_keys_that_are_made_at_a_time_are_all_there(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: make_key(path, "read"), range(40)))
-    keys = ApiKeys(path)
-    assert all(keys.allows(key, "read") for key in made)
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

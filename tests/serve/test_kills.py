@@ -5,8 +5,6 @@ A few kills of a small state run with the other tests; a hundred of one with a m
     python -m pytest -n 0 -s -m slow tests/serve/test_kills.py
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -1,7 +1,5 @@
 """Maintenance runs what is due, and a failure is told and tried again."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import multiprocessing
@@ -225,8 +223,7 @@ def test_a_refit_is_asked_for(engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_refit_that_waits_is_asked_for_once(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     began, go_on = threading.Event(), threading.Event()
     monkeypatch.setattr(engine.recommender, "compact", lambda: (began.set(), go_on.wait(20)))
-    schedule = ServeSettings.model_validate({"schedule": {**NEVER, "compact": 0.01}}).schedule
-    maintenance = Maintenance(engine, schedule)
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {**NEVER, "compact": 0.01}}).schedule)
     engine.recommender.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
     maintenance.start()
     assert began.wait(20)

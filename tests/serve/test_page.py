@@ -3,8 +3,6 @@
 Where the variable SCREENSHOTS names a folder, pictures of the page go there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

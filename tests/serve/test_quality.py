@@ -1,7 +1,5 @@
 """Live quality against the metrics computed by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a replica hands on to the writer, and how it tells that it lags."""
 
-from __future__ import annotations
-
 import asyncio
 import http.server
 import threading
@@ -64,14 +62,10 @@ def writer() -> Iterator[Writer]:
 @pytest.mark.parametrize(
     "target",
     [
-        "/v1/users/a%2520b",
-        "/v1/users/a%20b",
-        "/v1/users/jos%C3%A9",
-        "/v1/users/a%25b",
-        "/v1/users/alice%3Fwork",
+        "/v1/users/a%2520b", "/v1/users/a%20b", "/v1/users/jos%C3%A9", "/v1/users/a%25b", "/v1/users/alice%3Fwork",
         "/v1/users/u/verdicts/a%2526b?sign=dislike&note=a%26b%2520c",
     ],
-)
+)  # fmt: skip
 def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, target: str) -> None:
     forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}")
 
@@ -204,13 +198,9 @@ def test_a_replica_does_not_measure_what_the_writer_alone_knows(tmp_path: Path) 
     writer, follower = Engine(recommender), Engine(replica)
     try:
         assert writer.gauges().keys() - follower.gauges().keys() == {
-            "unknown_item_share",
-            "dislikes_per_impression",
-            "alert_unknown_items",
-            "alert_dislike_rate",
-            "pending_erasures",
-            "pending_erasure_seconds",
-        }
+            "unknown_item_share", "dislikes_per_impression", "alert_unknown_items", "alert_dislike_rate",
+            "pending_erasures", "pending_erasure_seconds",
+        }  # fmt: skip
     finally:
         for each in (writer, follower, replica, recommender):
             each.close()

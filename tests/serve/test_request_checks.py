@@ -1,7 +1,5 @@
 """What is refused over HTTP, and how it is said: bodies, paths, parameters, keys, hosts, load."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import json
@@ -83,16 +81,13 @@ def test_a_body_that_the_reader_of_json_gives_up_is_refused(serve: Make, body: b
     assert refused.json()["title"] == "Bad Request"
 
 
-def test_no_page_loads_anything_of_a_foreign_host(client: TestClient) -> None:
+def test_pages_and_answers_stay_on_this_host(client: TestClient) -> None:
     for path in ("/", "/docs"):
         page = client.get(path)
         assert page.status_code == 200
         assert "default-src 'self'" in page.headers["content-security-policy"]
         assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
     assert client.get("/redoc").status_code == 404
-
-
-def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(client: TestClient) -> None:
     for path in ("/v1/users/1/recommendations", "/healthz", "/metrics", "/", "/nothing", "/v1/status/"):
         answer = client.get(path, headers={"host": "evil.example"}, follow_redirects=False)
         assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
@@ -164,12 +159,10 @@ def test_clients_are_not_told_where_files_are(serve: Make, tmp_path: Path, caplo
     engine = client.engine  # type: ignore[attr-defined]
     maintenance = Maintenance(engine, engine.settings.schedule)
     told = TestClient(make_app(engine, maintenance=maintenance))
-    unknown = client.post("/v1/models/v99/activate")
-    assert unknown.json()["detail"].startswith("There is no version 'v99' in versions; ")
+    assert client.post("/v1/models/v99/activate").json()["detail"].startswith("There is no version 'v99' in versions; ")
     assert f"in {tmp_path}" in caplog.text
     kept.write_text("experiments: [")
-    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
-    texts = [client.put("/v1/experiments/x", json=body).text]
+    texts = [client.put("/v1/experiments/x", json={"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}).text]
     (tmp_path / "copies").write_text("a file where the folder of backups would be")
     assert maintenance.run("backup").error is not None
     texts.append(told.get("/v1/status").text)
@@ -223,13 +216,10 @@ def test_a_page_of_another_origin_changes_nothing(serve: Make, host: str, origin
     assert client.get("/v1/popular", headers=headers).status_code == 200
 
 
-def test_a_request_with_a_key_may_come_from_any_page(serve: Make, tmp_path: Path) -> None:
-    """No page of another site can send a key, and a gateway may hand on the origin of a page."""
+def test_a_key_comes_from_any_page_and_probes_need_none(serve: Make, tmp_path: Path) -> None:
+    # no page of another site can send a key, and a gateway may hand on the origin of a page
     headers = {"X-API-Key": make_key(tmp_path / "keys", "admin"), "Origin": "http://shop.example"}
     assert serve(keys=tmp_path / "keys").post("/v1/models", headers=headers).status_code == 201
-
-
-def test_probes_are_answered_whatever_the_rate_limit_says(serve: Make, tmp_path: Path) -> None:
     key = make_key(tmp_path / "keys", "read")
     client = serve(keys=tmp_path / "keys", limits={"requests_per_second": 0.01})
     assert [client.get("/v1/popular").status_code for _ in range(3)] == [401, 429, 429]
@@ -261,25 +251,14 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
         return TestClient(app).get("/", headers={"host": host}).status_code
 
     local = (
-        "localhost",
-        "localhost:8080",
-        "localhost.",
-        "LOCALHOST",
-        "127.0.0.1:8080",
-        "127.0.0.2",
-        "[::1]:8080",
+        "localhost", "localhost:8080", "localhost.", "LOCALHOST", "127.0.0.1:8080", "127.0.0.2", "[::1]:8080",
         "[::1]",
-    )
+    )  # fmt: skip
     assert {status(host) for host in local} == {200}
     foreign = (
-        "evil.example",
-        "evil.example:8080",
-        "127.0.0.1.evil.example",
-        "localhost.evil.example",
-        "[::1",
-        "1.2.3.4",
+        "evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "[::1", "1.2.3.4",
         "@",
-    )
+    )  # fmt: skip
     assert {status(host) for host in foreign} == {421}
     assert status("Ratings.example:80", ("ratings.Example",)) == 200
     assert status("evil.example", ("ratings.example",)) == 421

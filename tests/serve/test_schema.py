@@ -1,7 +1,5 @@
 """The whole API against its own schema: random requests get no 5xx and no answer that the schema does not allow."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

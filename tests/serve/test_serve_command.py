@@ -1,7 +1,5 @@
 """The commands: a service from nothing, driven by simulated users, and what is reported of it."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json
@@ -274,10 +272,14 @@ def test_a_folder_that_can_not_be_a_backup_is_refused_at_the_start(folder: str, 
         run_service(tmp_path / "state", port=0, settings=ServeSettings(backup=tmp_path / folder), ready=pytest.fail)
 
 
-def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_keys_are_made_and_answers_wait_for_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     key = json.loads(outcome(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
     assert ApiKeys(tmp_path / "keys").allows(key, "read")
     assert len(outcome(capsys, "api-key", "admin", "--keys", str(tmp_path / "keys"))[1].strip()) > 30
+    # asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms
+    bound = listening_socket("127.0.0.1", 0)
+    assert bound.proto == socket.IPPROTO_TCP
+    bound.close()
 
 
 def samples(service: str, name: str, first: Callable[[], Any] = lambda: None) -> dict[str, float]:
@@ -422,13 +424,6 @@ def test_an_unstarted_replica_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
     assert restarted.wait(30)
     processes.stop()
     assert "can't be started: Cannot allocate memory" in caplog.text
-
-
-def test_answers_do_not_wait_for_acknowledgements() -> None:
-    """asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms."""
-    bound = listening_socket("127.0.0.1", 0)
-    assert bound.proto == socket.IPPROTO_TCP
-    bound.close()
 
 
 @pytest.mark.parametrize("n_users", [1, 6])

@@ -1,7 +1,5 @@
 """How many threads compute in a process that answers requests."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Impressions, their outcomes, and what an experiment gets of them."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 import threading
@@ -103,16 +101,9 @@ def test_per_user_with_the_period_before(log: TrafficLog) -> None:
     log.outcome([("u", "x", 1, DAY + 5), ("u", "y", -1, DAY + 6), ("w", "x", -1, DAY + 7)])
     found = {row["variant"]: row for row in log.per_user("test").to_dicts()}
     assert found["a"] == {
-        "variant": "a",
-        "propensity": 0.5,
-        "first": DAY,
-        "impressions": 4,
-        "likes": 1,
-        "dislikes": 1,
-        "impressions_before": 2,
-        "likes_before": 1,
-        "dislikes_before": 0,
-    }
+        "variant": "a", "propensity": 0.5, "first": DAY, "impressions": 4, "likes": 1, "dislikes": 1,
+        "impressions_before": 2, "likes_before": 1, "dislikes_before": 0,
+    }  # fmt: skip
     assert (found["b"]["impressions"], found["b"]["dislikes"], found["b"]["impressions_before"]) == (1, 1, 1)
     assert log.per_user("nothing").height == 0
 
@@ -133,7 +124,7 @@ def test_rows_of_two_machines_are_those_of_one_that_showed_everything(tmp_path: 
     assert pvalues == pytest.approx([each["pvalue"] for each in whole["comparisons"]])
 
 
-def test_interleaved_lists(log: TrafficLog) -> None:
+def test_interleaved_lists_and_splits_of_one_name(log: TrafficLog) -> None:
     exposures = [[("mix", "a", 0.5)], [("mix", "b", 0.5)], [("mix", "a", 0.5)]]
     log.write([Shown("1", "u", ["x", "y", "z"], 0, "v1", exposures)])
     log.outcome([("u", "y", 1, 5), ("u", "z", -1, 5)])
@@ -142,6 +133,11 @@ def test_interleaved_lists(log: TrafficLog) -> None:
     rows = {row["variant"]: row for row in log.interleaved("mix").filter(pl.col("request") == "1").to_dicts()}
     assert (rows["a"]["user"], rows["b"]["user"], rows["a"]["request"]) == (1, 1, "1")
     assert (rows["a"]["likes"], rows["a"]["dislikes"], rows["b"]["likes"]) == (0, 1, 1)
+    log.write([shown("1", "u", "xy", 0), shown("2", "w", "xy", 0, variant="b")])
+    log.write([Shown("3", user, ["x", "y"], 5, "v1", [[("test", "a", 0.5)], [("test", "b", 0.5)]]) for user in "uvw"])
+    log.outcome([(user, item, 1, 6) for user in "uvw" for item in "xy"])
+    assert sorted(row[:5] for row in log.per_user("test").rows()) == [("a", 0.5, 0, 2, 0), ("b", 0.5, 0, 2, 0)]
+    assert set(log.interleaved("test")["request"]) == {"3"}
 
 
 def test_experiments_and_policies_on_the_same_answers_are_told_apart(log: TrafficLog) -> None:
@@ -161,14 +157,6 @@ def test_experiments_and_policies_on_the_same_answers_are_told_apart(log: Traffi
     for name, policy, probability in (("x", "this", 0.1), ("x", "that", 0.2), ("y", "this", 0.3)):
         assert log.drawn(name, policy).select("item", "probability").rows() == [("a", probability)] * 4
     assert log.drawn("y", "that").height == 0
-
-
-def test_lists_of_a_split_and_interleaved_ones_under_one_name_are_told_apart(log: TrafficLog) -> None:
-    log.write([shown("1", "u", "xy", 0), shown("2", "w", "xy", 0, variant="b")])
-    log.write([Shown("3", user, ["x", "y"], 5, "v1", [[("test", "a", 0.5)], [("test", "b", 0.5)]]) for user in "uvw"])
-    log.outcome([(user, item, 1, 6) for user in "uvw" for item in "xy"])
-    assert sorted(row[:5] for row in log.per_user("test").rows()) == [("a", 0.5, 0, 2, 0), ("b", 0.5, 0, 2, 0)]
-    assert set(log.interleaved("test")["request"]) == {"3"}
 
 
 def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:

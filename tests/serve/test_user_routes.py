@@ -1,7 +1,5 @@
 """Users and items over HTTP: announced, told, forgotten, taken back."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,12 +132,20 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(client: TestClient
     assert "recbole_signed_pending_erasures 0.0" in client.get("/metrics").text
 
 
-def test_a_forgotten_user_is_unknown(client: TestClient, tmp_path: Path) -> None:
+def test_forgotten_users_are_unknown_at_any_length_of_their_id(client: TestClient, tmp_path: Path, serve: Make) -> None:
     client.get("/v1/users/1/recommendations")
     assert client.delete("/v1/users/1").json()["accepted"] == 1
     answer = client.get("/v1/users/1/recommendations").json()
     assert not answer["known_user"]
     assert [each["item"] for each in answer["items"]] == items(client, "nobody")
+    client, user = serve(limits={"id_length": 9}), "x" * 300
+    client.engine.recommender.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
+    assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
+    assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
+    for length, status in ((10, 422), (9, 200)):
+        assert client.put("/v1/items/" + "x" * length, json={"withdrawn": True}).status_code == status
+    assert client.delete(f"/v1/users/{user}").json()["accepted"] == 1
+    assert not client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
 
 
 def test_what_a_user_said_newest_first(client: TestClient) -> None:
@@ -169,17 +175,6 @@ def test_what_is_not_forgotten_or_taken_back_is_an_error(client: TestClient, mon
         refused = client.delete(path)
         assert refused.status_code == 409
         assert "can't be forgotten: timestamp" in refused.json()["detail"]
-
-
-def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serve: Make) -> None:
-    client, user = serve(limits={"id_length": 9}), "x" * 300
-    client.engine.recommender.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
-    assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
-    assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
-    for length, status in ((10, 422), (9, 200)):
-        assert client.put("/v1/items/" + "x" * length, json={"withdrawn": True}).status_code == status
-    assert client.delete(f"/v1/users/{user}").json()["accepted"] == 1
-    assert not client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
 
 
 def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(

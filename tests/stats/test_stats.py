@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path
@@ -82,8 +80,7 @@ def test_whatever_the_rows_the_report_is_json_and_text(found: list[Event]) -> No
 
 
 def test_degrees_and_like_rates() -> None:
-    found = [(0, 0, 1, 0), (0, 1, 1, 1), (0, 2, -1, 2), (1, 0, -1, 3), (2, 0, 0, 4), (3, 1, 1, 5)]
-    report = analyse(rows_of(found))
+    report = analyse(rows_of([(0, 0, 1, 0), (0, 1, 1, 1), (0, 2, -1, 2), (1, 0, -1, 3), (2, 0, 0, 4), (3, 1, 1, 5)]))
     user, item = report["user"], report["item"]
     assert user["degree"]["all"]["max"] == 3
     assert user["degree"]["like"]["mean"] == 3 / 5
@@ -184,8 +181,7 @@ def test_drift_is_seen() -> None:
 
 
 def test_findings_are_sentences() -> None:
-    found = [(0, 0, 1, 0), (0, 0, -1, 1), (0, 0, -1, 2), (1, 1, 1, 3)]
-    said = findings(analyse(rows_of(found, cuts=(0.5, 0.75))))
+    said = findings(analyse(rows_of([(0, 0, 1, 0), (0, 0, -1, 1), (0, 0, -1, 2), (1, 1, 1, 3)], cuts=(0.5, 0.75))))
     assert said == [
         "train: 1 repeated row (of 1 pair)",
         "train: 1 pair with both signs",
@@ -300,16 +296,13 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_coverage_and_missing_values(folder: Path) -> None:
+def test_a_reader_is_told_coverage_and_missing_values(folder: Path) -> None:
     found = describe_features(folder, read_rows(folder))
     assert list(found) == ["item"]
     item = found["item"]
     assert (item["covered"], item["unknown_ids"]) == (0.75, 1)
     assert item["columns"]["genre"] == {"kind": "token", "distinct": 2, "missing": pytest.approx(1 / 3)}
     assert item["columns"]["year"] == {"kind": "bins", "distinct": 1, "missing": pytest.approx(1 / 3)}
-
-
-def test_a_reader_is_told(folder: Path) -> None:
     rows = read_rows(folder)
     text = to_text(statistics_table("toy", analyse(rows) | {"features": describe_features(folder, rows)}))
     assert "features of items" in text

@@ -1,7 +1,5 @@
 """Edges and events that tests of learners share."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A small signed graph, models on it without RecBole's machinery, and the dense formulas they are compared with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any

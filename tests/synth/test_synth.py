@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import replace
@@ -122,13 +120,17 @@ def test_statistics_match_the_profile(profile: str, edges: int) -> None:
     assert not [each for each in check(generate(profile, edges, 11), find_profile(profile)) if not each.ok]
 
 
-def test_check_sees_what_is_unlike_the_profile() -> None:
+def test_wrong_requests_and_unlike_graphs() -> None:
     graph = generate("kuairand", 200_000, 0)
     wrong = {each.statistic for each in check(graph, find_profile("epinions")) if not each.ok}
     assert {"like_share", "user_degree_mean", "item_degree_mean", "item_intraclass"} < wrong
     twice = replace(graph, users=np.append(graph.users, graph.users[0]), items=np.append(graph.items, graph.items[0]))
     twice = replace(twice, signs=np.append(graph.signs, graph.signs[0]), times=np.append(graph.times, graph.times[-1]))
     assert "repeated_pairs" in {each.statistic for each in check(twice, find_profile("kuairand")) if not each.ok}
+    check_refused(r"no profile 'kuairnd'.*did you mean 'kuairand'\?", generate, "kuairnd", 100_000)
+    check_refused(r"9,999 edges were asked for; .* 'kuairand' has 10,000 to", generate, "kuairand", 9_999)
+    check_refused("'ml-1m' has 179,", generate, "ml-1m", 100_000)
+    check_refused("the seed is -1", generate, "kuairand", 100_000, -1)
 
 
 def test_tastes_can_be_learnt_and_dislikes_carry_them() -> None:
@@ -231,13 +233,6 @@ def test_repeated_pairs_are_resolved_and_degrees_stay(users: int, items: int, sh
     assert np.abs(np.bincount(what, minlength=items) - before).sum() <= n // 10
 
 
-def test_wrong_requests_are_refused() -> None:
-    check_refused(r"no profile 'kuairnd'.*did you mean 'kuairand'\?", generate, "kuairnd", 100_000)
-    check_refused(r"9,999 edges were asked for; .* 'kuairand' has 10,000 to", generate, "kuairand", 9_999)
-    check_refused("'ml-1m' has 179,", generate, "ml-1m", 100_000)
-    check_refused("the seed is -1", generate, "kuairand", 100_000, -1)
-
-
 SECONDS = 1_000_000
 
 
@@ -260,7 +255,7 @@ def profile(**changes: float) -> Profile:
     return replace(find_profile("kuairand"), **changes)  # type: ignore[arg-type]
 
 
-def test_a_user_is_active_from_its_start_for_its_life_or_to_the_end() -> None:
+def test_users_live_for_their_time() -> None:
     made = users(degree=[20_000, 20_000], start=[0.2, 0.9], life=[0.1, 5.0])
     who, when = user_stubs(made, SECONDS, seed=1, threads=1)
     assert (np.diff(when) >= 0).all()
@@ -268,6 +263,11 @@ def test_a_user_is_active_from_its_start_for_its_life_or_to_the_end() -> None:
         moments = when[who == user] / SECONDS
         assert first - 1e-6 <= moments.min() <= moments.max() < last + 1e-6
         assert moments.mean() == pytest.approx((first + last) / 2, abs=0.002), "evenly"
+    popular = items(degree=[500] * 200)
+    made = make_users(profile(user_life=1.0, clusters=1), 2_000, popular, 40_000, 1)
+    assert (made.start[made.life >= 1] == 0).all()
+    assert (made.start[made.life < 1] > 0).all()
+    assert (made.life >= 1).mean() == pytest.approx(np.exp(-1), abs=0.04)
 
 
 @pytest.mark.parametrize(("born", "fading"), [(0.0, 3.0), (0.5, 3.0), (0.5, -2.0), (0.25, 0.0)])
@@ -291,14 +291,6 @@ def test_two_thirds_of_a_users_tastes_are_of_its_main_cluster() -> None:
     for user, wanted in ((0, [2 / 3, 1 / 3, 0]), (1, [0, 1 / 3, 2 / 3])):
         shares = np.bincount(edges[1][edges[0] == user], minlength=3) / (edges[0] == user).sum()
         assert shares == pytest.approx(wanted, abs=0.02)
-
-
-def test_who_lives_as_long_as_the_window_is_there_from_its_beginning() -> None:
-    popular = items(degree=[500] * 200)
-    made = make_users(profile(user_life=1.0, clusters=1), 2_000, popular, 40_000, 1)
-    assert (made.start[made.life >= 1] == 0).all()
-    assert (made.start[made.life < 1] > 0).all()
-    assert (made.life >= 1).mean() == pytest.approx(np.exp(-1), abs=0.04)
 
 
 def test_signs_are_those_of_the_logistic_model() -> None:
@@ -375,15 +367,12 @@ def test_recbole_reads_the_atomic_files(graph: SyntheticGraph, tmp_path: Path) -
     assert dataset.user_num - 1 == graph.n_users
 
 
-def test_the_same_graph_gives_the_same_bytes(graph: SyntheticGraph, tmp_path: Path) -> None:
+def test_the_same_graph_gives_the_same_bytes_and_arrays(graph: SyntheticGraph, tmp_path: Path) -> None:
     for how in ("inter", "npz"):
         for folder in ("a", "b"):
             write(graph, tmp_path / folder / how, ORIGIN, how)
         first, second = (sorted((tmp_path / folder / how).iterdir()) for folder in ("a", "b"))
         assert [each.read_bytes() for each in first] == [each.read_bytes() for each in second]
-
-
-def test_arrays_come_back(graph: SyntheticGraph, tmp_path: Path) -> None:
     write(graph, tmp_path / "g", ORIGIN, "npz")
     for path in (tmp_path / "g", tmp_path / "g" / "g.npz"):
         found = load(path)

@@ -1,7 +1,5 @@
 """What our trainer adds to RecBole's, for our models and for stock ones."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -285,16 +283,21 @@ def test_mixed_precision_has_no_effect_on_sparse_products_and_that_is_said(
     assert scores[0] == scores[1]
 
 
-def test_stock_models_have_recboles_trainer_unless_asked(start: Callable[..., Any]) -> None:
+def test_trainers_of_stock_models_and_rows_of_new_ids(start: Callable[..., Any]) -> None:
     assert type(start("LightGCN")[0]) is Trainer
+    saved, fresh = torch.tensor([[1.0], [2.0]]), torch.tensor([[10.0], [20.0], [30.0]])
+    assert grown_parameters({"a": saved}, {"a": fresh})["a"].tolist() == [[1.0], [2.0], [30.0]]
 
 
-def test_what_is_no_checkpoint_is_refused(start: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_of_the_model_is_refused(start: Callable[..., Any], tmp_path: Path) -> None:
     import pickle
 
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps({"epoch": 1}))
     check_refused("can't be read as a checkpoint", start, "SGCN", resume=str(path))
+    trainer, _ = start("SGCN")
+    trainer._save_checkpoint(0, verbose=False)
+    check_refused("is a checkpoint of SGCN, and SiReN is to go on", start, "SiReN", resume=trainer.saved_model_file)
 
 
 def test_random_states_survive(start: Callable[..., Any], tmp_path: Path) -> None:
@@ -348,14 +351,3 @@ def test_a_checkpoint_goes_on_with_appended_rows_and_knows_whose_rows_it_has(
     write_inter("rows", columns, rows[::-1])
     with pytest.raises(UsageError, match="other ids of 'user_id'"):
         fit(start(name, resume=path, **{**keys, "epochs": 3}))
-
-
-def test_appended_ids_have_their_own_fresh_rows() -> None:
-    saved, fresh = torch.tensor([[1.0], [2.0]]), torch.tensor([[10.0], [20.0], [30.0]])
-    assert grown_parameters({"a": saved}, {"a": fresh})["a"].tolist() == [[1.0], [2.0], [30.0]]
-
-
-def test_a_checkpoint_of_another_model_is_refused(start: Callable[..., Any]) -> None:
-    trainer, _ = start("SGCN")
-    trainer._save_checkpoint(0, verbose=False)
-    check_refused("is a checkpoint of SGCN, and SiReN is to go on", start, "SiReN", resume=trainer.saved_model_file)

@@ -1,7 +1,5 @@
 """Stock RecBole with exported models in it, and small data that it and this package split alike."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """How an exported model reads signs and makes its batches in stock RecBole."""
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import partial
 from types import SimpleNamespace
@@ -86,8 +84,7 @@ def test_each_dislike_comes_once_an_epoch_and_nothing_known_is_sampled() -> None
             sampled = batch["neg_item_id"]
             assert sampled.shape == (len(batch["user_id"]), 3)
             known = {*LIKES, *DISLIKES}
-            pairs = {(int(u), int(i)) for u, row in zip(batch["user_id"], sampled, strict=True) for i in row}
-            assert not pairs & known
+            assert not {(int(u), int(i)) for u, row in zip(batch["user_id"], sampled, strict=True) for i in row} & known
     assert orders[0] != orders[1]
 
 

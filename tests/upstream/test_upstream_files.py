@@ -1,7 +1,5 @@
 """What ``upstream`` writes: one file in RecBole's conventions, and lines in the right places of a checkout."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import itertools
@@ -124,7 +122,7 @@ def test_a_line_that_begins_another_one_is_put_in_too(tmp_path: Path) -> None:
     assert "We implement 96 " in (tmp_path / GUIDE).read_text(encoding="utf-8")
 
 
-def test_a_row_of_another_author_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+def test_lines_and_authors_of_files_stay(tmp_path: Path) -> None:
     (tmp_path / LIST).parent.mkdir()
     (tmp_path / LIST).write_text(REPOSITORY[LIST], encoding="utf-8")
     bundled = SourceModule.read("recbole_signed.ssf.ssf")
@@ -134,9 +132,6 @@ def test_a_row_of_another_author_takes_the_place_of_the_one_before(tmp_path: Pat
     rows = json.loads((tmp_path / LIST).read_text(encoding="utf-8"))["data"]
     assert [each["model"] for each in rows] == ["Pop", "SSF", "LR", "SASRec"]
     assert rows[1]["authors"] == "B. Author"
-
-
-def test_a_file_keeps_its_line_ends(tmp_path: Path) -> None:
     path = tmp_path / GENERAL.init
     path.parent.mkdir(parents=True)
     line = "from recbole.model.general_recommender.{0} import {0}"
@@ -318,9 +313,7 @@ def test_two_helpers_of_one_name_are_told_apart(package: Callable[..., str]) -> 
     assert scope["two"](1) == 12  # type: ignore[operator]
 
 
-def test_a_helper_that_two_modules_define_is_there_once_and_before_use(
-    package: Callable[..., str],
-) -> None:
+def test_a_helper_that_two_modules_define_is_there_once_and_before_use(package: Callable[..., str]) -> None:
     """And one that is called as something that another module imports keeps apart from it."""
     helper = "def _half(x: float) -> float:\n    return x / 2\n\n\n"
     text = package(
