@@ -65,13 +65,16 @@ def test_one_row_of_each_pair(rows: list[tuple[int, ...]], which: str, timed: bo
         assert record["cleaning"]["rows_before"]["total"] == len(rows)
 
 
-def test_a_verdict_stands_and_repetitions_go_before_degrees(tmp_path: Path) -> None:
+def test_a_verdict_stands_against_a_later_look(tmp_path: Path) -> None:
     rows = [("a", "x", 1, 1), ("a", "x", 0, 2), ("a", "y", 0, 3), ("a", "y", 0, 4), ("b", "x", 1, 5), ("b", "x", -1, 6)]
     raw = write(tmp_path, rows)
     made = convert("csv", raw, tmp_path / "out", time_unit="s", dedup="last")
     assert rows_of(made) == [("a", "x", "1", "1"), ("a", "y", "0", "4"), ("b", "x", "-1", "6")]
     made = convert("csv", raw, tmp_path / "first", time_unit="s", dedup="first")
     assert rows_of(made) == [("a", "x", "1", "1"), ("a", "y", "0", "3"), ("b", "x", "1", "5")]
+
+
+def test_repetitions_go_before_degrees_are_counted(tmp_path: Path) -> None:
     rows = [*square(3), (8, 0, 1, 90), (8, 0, 1, 91), (8, 1, 0, 92), (8, 1, 1, 93)]
     made = convert("csv", write(tmp_path, rows), tmp_path / "out", time_unit="s", k_core=3, dedup="last")
     assert {row[0] for row in rows_of(made)} == {"0", "1", "2"}

@@ -157,13 +157,16 @@ def test_a_change_that_is_meant(made: Path) -> None:
     assert versions.changes(made, after, thorough=True) == []
 
 
-def test_a_change_by_hand_is_listed_and_accepted_without_a_trace(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_was_ever_changed_by_hand_is_listed(made: Path) -> None:
     (made / "raw.user").write_text("user_id:token\tage:float\na\t3\n")
     assert accept(made) == ["raw.user"]
     with (made / "raw.inter").open("a") as file:
         file.write("c\tz\t-1\t50\n")
     assert accept(made) == ["raw.inter"]
     assert manifest_of(made)["changed_by_hand"] == ["raw.inter", "raw.user"]
+
+
+def test_accepting_many_rows_leaves_nothing_behind(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleaning, "MEMORY_ROWS", 1)
     with (made / "raw.inter").open("a") as file:
         file.write("c\tz\t-1\t50\n")
@@ -171,7 +174,7 @@ def test_a_change_by_hand_is_listed_and_accepted_without_a_trace(made: Path, mon
     assert sorted(path.name for path in made.iterdir()) == ["dataset.json", "raw.inter", "raw.yaml"]
 
 
-def test_times_and_fields_of_a_change_that_is_accepted(made: Path) -> None:
+def test_times_that_have_no_date_get_none_when_a_change_is_accepted(made: Path) -> None:
     record = manifest_of(made)
     record["time"] = {"first_raw": 10, "last_raw": 40}  # as sources write it whose clock begins nobody knows when
     (made / "dataset.json").write_text(json.dumps(record))
@@ -180,6 +183,9 @@ def test_times_and_fields_of_a_change_that_is_accepted(made: Path) -> None:
     accept(made)
     assert manifest_of(made)["time"] == {"first_raw": 10, "last_raw": 50}
     assert manifest_of(made)["warnings"] == []
+
+
+def test_the_fields_are_those_of_the_files_that_are_accepted(made: Path) -> None:
     lines = (made / "raw.inter").read_text().splitlines()
     ends = ["price:float", "1", "2", "3", "4"]
     (made / "raw.inter").write_text("".join(f"{line}\t{end}\n" for line, end in zip(lines, ends, strict=True)))

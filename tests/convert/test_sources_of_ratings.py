@@ -372,7 +372,7 @@ def _ensure(output: str) -> str:
     return str(movielens.ensure_ml100k(output))
 
 
-def test_ml100k_is_made_once_and_in_no_strangers_folder(tmp_path: Path) -> None:
+def test_ml100k_is_made_once_by_many_processes(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         folders = pool.map(_ensure, [str(tmp_path)] * 2, chunksize=1)
     assert set(folders) == {str(tmp_path / "ml-100k-signed")}
@@ -380,6 +380,9 @@ def test_ml100k_is_made_once_and_in_no_strangers_folder(tmp_path: Path) -> None:
     before = (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns
     _ensure(str(tmp_path))
     assert (tmp_path / "ml-100k-signed" / "dataset.json").stat().st_mtime_ns == before
+
+
+def test_ml100k_does_not_take_a_strangers_folder(tmp_path: Path) -> None:
     (tmp_path / "ml-100k-signed").mkdir()
     (tmp_path / "ml-100k-signed" / "notes.txt").touch()
     with pytest.raises(UsageError, match="ml-100k-signed is already there"):
