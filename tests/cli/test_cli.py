@@ -19,17 +19,9 @@ from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
 from recbole_signed.cli.app import PANELS
 from recbole_signed.cli.output import names_in
-from recbole_signed.convert import convert
 from recbole_signed.runs import processes
 
 PACKAGE_ROOT = Path(cli.__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    """The planted set, where the converters write."""
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
 
 
 def process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -147,13 +147,6 @@ def test_rows_that_repeat_a_pair_are_told(tmp_path: Path, capsys: pytest.Capture
     assert "repeat a pair" not in out
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    """The planted set, where the converters write and ``stats`` reads."""
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
-
-
 def test_stats_of_the_published_split(
     shared_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -165,10 +165,6 @@ def test_a_missing_part_is_named(write_inter: Any) -> None:
         create_dataset(Config(model="BPR", dataset="split", config_dict=settings))
 
 
-COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
-Write = Callable[..., Path]
-
-
 def prepare(**config: Any) -> tuple[Any, ...]:
     return prepared("signed", **config)[2]
 

@@ -170,7 +170,7 @@ def test_what_the_user_sets_counts_and_the_command_line_does_not(toy: str, monke
     assert sys.argv[1] == "--epochs=0"
 
 
-def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
+def test_settings_from_files_words_and_folders(toy: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "eval_args: {split: {RS: [6, 2, 2]}}\nembedding_size: 4\nepochs: 1\n", encoding="utf-8"
     )
@@ -180,9 +180,15 @@ def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
     assert (row.seed, row.split["split"], row.split["order"]) == (4, {"RS": [6, 2, 2]}, "TO")
     assert row.n_parameters == (61 + 43) * 16
     assert row.epochs == 1
+    assert data_folder(toy) == Path("atomic_files") / toy
+    assert data_folder(toy, str(tmp_path / "atomic_files")) == tmp_path / "atomic_files" / toy
+    assert data_folder("ml-100k").joinpath("ml-100k.inter").is_file()
+    check_refused("no data set 'toy-signd'", data_folder, "toy-signd", "atomic_files")
+    assert data_folder("ml-100k-signed") == Path("atomic_files/ml-100k-signed")
+    assert data_folder("ml-100k-signed").joinpath("ml-100k-signed.inter").is_file(), "it makes itself"
 
 
-def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction_holds(toy: str) -> None:
+def test_metrics_that_judge_and_that_are_undefined(toy: str) -> None:
     from recbole_signed.plugin import make_config
 
     given: dict[str, Any] = {"state": "ERROR", "metrics": ["DislikeRecall", "Recall"], "topk": [3, 7]}
@@ -192,6 +198,11 @@ def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction
     assert (config["valid_metric"], config["valid_metric_bigger"]) == ("Recall@7", True)
     config = make_config("Pop", toy, overrides={**given, "metrics": ["GroupRecall", "Recall"]})
     assert config["valid_metric"] == "Recall@7", "one that has a result of its own name"
+    settings = {"metrics": ["Recall", "DislikeShare"], "topk": [1], "valid_metric": "DislikeShare@1", "state": "ERROR"}
+    settings["eval_args"] = {"split": {"RS": [98, 1, 1]}, "order": "TO", "group_by": "none"}
+    row = run("Pop", toy, overrides=settings, save=False)
+    assert row.test["dislikeshare@1"] is None or 0 <= row.test["dislikeshare@1"] <= 1
+    assert row.as_dict()["test"].keys() == {"recall@1", "dislikeshare@1"}
 
 
 @pytest.fixture
@@ -216,14 +227,6 @@ def test_a_published_split_brings_its_protocol_and_shows_sampled_candidates(publ
     assert row.split == {"split": "predefined", "mode": {"valid": "uni5", "test": "uni5"}}
     assert "split predefined, mode uni5; protocol published" in run_table(row).notes
     assert drawn_by_seed([row])
-
-
-def test_undefined_metrics_are_none(toy: str) -> None:
-    settings = {"metrics": ["Recall", "DislikeShare"], "topk": [1], "valid_metric": "DislikeShare@1", "state": "ERROR"}
-    settings["eval_args"] = {"split": {"RS": [98, 1, 1]}, "order": "TO", "group_by": "none"}
-    row = run("Pop", toy, overrides=settings, save=False)
-    assert row.test["dislikeshare@1"] is None or 0 <= row.test["dislikeshare@1"] <= 1
-    assert row.as_dict()["test"].keys() == {"recall@1", "dislikeshare@1"}
 
 
 def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
@@ -259,16 +262,7 @@ def test_bad_input_is_named(toy: str, model: str, overrides: dict[str, Any], mes
     check_refused(message, run, model, toy, overrides=overrides)
 
 
-def test_data_folders(toy: str, tmp_path: Path) -> None:
-    assert data_folder(toy) == Path("atomic_files") / toy
-    assert data_folder(toy, str(tmp_path / "atomic_files")) == tmp_path / "atomic_files" / toy
-    assert data_folder("ml-100k").joinpath("ml-100k.inter").is_file()
-    check_refused("no data set 'toy-signd'", data_folder, "toy-signd", "atomic_files")
-    assert data_folder("ml-100k-signed") == Path("atomic_files/ml-100k-signed")
-    assert data_folder("ml-100k-signed").joinpath("ml-100k-signed.inter").is_file(), "it makes itself"
-
-
-def test_the_data_checksum_follows_contents_and_names(tmp_path: Path) -> None:
+def test_checksums_and_digests_follow_contents(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
     (folder / "d.inter").write_text("a", encoding="utf-8")
@@ -280,9 +274,6 @@ def test_the_data_checksum_follows_contents_and_names(tmp_path: Path) -> None:
     changed = data_sha256(folder, "d")
     (folder / "d.inter").rename(folder / "d.train.inter")
     assert len({before, changed, data_sha256(folder, "d")}) == 3
-
-
-def test_digests_do_not_depend_on_order_or_container() -> None:
     assert digest({"a": (1, 2), "b": {"y", "x"}}) == digest({"b": {"x", "y"}, "a": [1, 2]})
     assert config_hash({"a": 1, "gpu_id": "0"}) == config_hash({"gpu_id": "1", "a": 1, "checkpoint_dir": "x"})
     assert config_hash({"a": 1}) != config_hash({"a": 2})

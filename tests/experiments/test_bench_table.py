@@ -43,7 +43,7 @@ def marks(table, column: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
     return {line.label: line.cells[column].mark for line in table.sections[0].lines if line.cells}
 
 
-def test_mean_and_sample_standard_deviation() -> None:
+def test_means_deviations_and_reasons_of_failures() -> None:
     table = table_of(row("BPR", 1, 0.1), row("BPR", 2, 0.2), row("BPR", 3, 0.3), row("EASE", 1, 0.25))
     bpr, ease = table.sections[0].lines
     assert (bpr.head, ease.head) == (("BPR", "3"), ("EASE", "1"))
@@ -52,6 +52,15 @@ def test_mean_and_sample_standard_deviation() -> None:
     assert ease.cells[0].sd is None
     assert bpr.cells[0].text() == "0.2000 ± 0.1000"
     assert ease.cells[0].text() == "0.2500"
+    failed = replace(row("A", 2, None), status=FAILED, reason="out of\nmemory", test={})
+    table = table_of(row("A", 1, 0.9), failed, row("B", 1, 0.1))
+    line = table.sections[0].lines[0]
+    assert (line.failure, line.cells) == ("failed (seed 2): out of memory", ())
+    assert marks(table, 0) == {"B": "best"}
+    for how in ("text", "markdown", "latex"):
+        printed = render(table, how)
+        assert "failed (seed 2): out of memory" in printed
+        assert "0.9" not in printed
 
 
 def test_marks_of_the_best() -> None:
@@ -68,18 +77,6 @@ def test_marks_of_the_best() -> None:
     first, second = build_table("T", ["recall@20"], rows).sections
     assert [line.cells[0].mark for line in first.lines] == ["best", "second"]
     assert second.lines[0].cells[0].mark == "best"
-
-
-def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
-    failed = replace(row("A", 2, None), status=FAILED, reason="out of\nmemory", test={})
-    table = table_of(row("A", 1, 0.9), failed, row("B", 1, 0.1))
-    line = table.sections[0].lines[0]
-    assert (line.failure, line.cells) == ("failed (seed 2): out of memory", ())
-    assert marks(table, 0) == {"B": "best"}
-    for how in ("text", "markdown", "latex"):
-        printed = render(table, how)
-        assert "failed (seed 2): out of memory" in printed
-        assert "0.9" not in printed
 
 
 def test_splits_and_small_print_in_words() -> None:
@@ -100,7 +97,7 @@ def test_splits_and_small_print_in_words() -> None:
     assert describe_split({**SPLIT, "mode": {"valid": "pop9", "test": "full"}}).endswith("order, mode pop9 in valid")
 
 
-def test_text_and_markdown_have_marks() -> None:
+def test_text_markdown_and_latex_have_marks() -> None:
     table = table_of(row("A", 1, 0.5), row("B", 1, 0.4), row("C", 1, 0.3))
     plain = to_text(table)
     assert "*0.5000" in plain
@@ -115,9 +112,6 @@ def test_text_and_markdown_have_marks() -> None:
     assert "<u>0.4000</u>" in text
     assert r"A\|B\_c" in text
     assert "DislikeRecall@20 ↓" in text
-
-
-def test_latex_uses_booktabs_and_marks() -> None:
     text = to_latex(table_of(row("A & B_c", 1, 0.5), row("A & B_c", 2, 0.5), row("B", 1, 0.4), title="100% # of $"))
     assert r"\textbf{0.5000 $\pm$ 0.0000}" in text
     assert r"\underline{0.4000}" in text
@@ -230,7 +224,7 @@ def test_untrained_choices_and_costs_of_lines_are_told() -> None:
     assert [column.value(RunRow("A", "toy", 1)) for column in COSTS.values()] == [None] * len(COSTS)
 
 
-def test_small_print_states_the_training_budgets() -> None:
+def test_budgets_and_trainings_without_an_epoch_are_told() -> None:
     def trained(model: str, budget: float | None, epochs: int | None = 9) -> RunRow:
         return replace(row(model, 1, 0.1), epochs=epochs, settings={"training_budget": budget} if budget else {})
 
@@ -242,6 +236,11 @@ def test_small_print_states_the_training_budgets() -> None:
     table = table_of(trained("A", None))
     assert "training budget none (early stopping or the last epoch ends it)" in table.sections[0].small_print
     assert "budget" not in table_of(trained("Fitted at once", 60, epochs=1)).sections[0].small_print
+    trained = replace(row("Trained", 1, 0.1), epochs=9, valid={})
+    chosen = replace(row("Chosen", 1, 0.1), epochs=9, valid={"ndcg@10": 0.1})
+    said = "best epoch by validation NDCG@10; of the last epoch, as that metric is not defined on validation: Trained"
+    assert said in small_print(trained, chosen, row("At once", 1, 0.1))
+    assert "of the last epoch" not in small_print(chosen, row("At once", 1, 0.1))
 
 
 def test_a_model_that_only_ranks_by_popularity_is_named() -> None:
@@ -263,14 +262,6 @@ def test_a_model_that_only_ranks_by_popularity_is_named() -> None:
 
 def small_print(*rows: RunRow) -> str:
     return table_of(*rows).sections[0].small_print
-
-
-def test_a_training_of_which_validation_chose_no_epoch_is_named() -> None:
-    trained = replace(row("Trained", 1, 0.1), epochs=9, valid={})
-    chosen = replace(row("Chosen", 1, 0.1), epochs=9, valid={"ndcg@10": 0.1})
-    said = "best epoch by validation NDCG@10; of the last epoch, as that metric is not defined on validation: Trained"
-    assert said in small_print(trained, chosen, row("At once", 1, 0.1))
-    assert "of the last epoch" not in small_print(chosen, row("At once", 1, 0.1))
 
 
 def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:

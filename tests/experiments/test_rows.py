@@ -212,7 +212,7 @@ def test_values_count_as_written_and_are_not_kept_where_there_are_none(tmp_path:
     assert not is_there(row, rows_file), "another run's values"
 
 
-def test_runs_are_lined_up_by_user(tmp_path: Path) -> None:
+def test_runs_are_lined_up_by_user_and_averaged_over_seeds(tmp_path: Path) -> None:
     rows_file = tmp_path / "t.jsonl"
     a = run_of(rows_file, "A", 1, {"u": 0.5, "v": 0.25, "w": NAN})
     b = run_of(rows_file, "B", 1, {"x": 1.0, "v": 0.75, "u": 0.0})
@@ -225,9 +225,6 @@ def test_runs_are_lined_up_by_user(tmp_path: Path) -> None:
     assert np.isnan(mine[:, 1]).all(), "B has no hit@5"
     assert values.means(0) == {"A": 0.375, "B": pytest.approx(1.75 / 3)}
     assert values.means(1) == {"A": 0.75}
-
-
-def test_seeds_are_averaged_and_a_random_split_needs_those_in_common(tmp_path: Path) -> None:
     rows_file = tmp_path / "t.jsonl"
     for split, expected in (("predefined", 0.5), (RANDOM_SPLIT, 0.25)):
         a = [run_of(rows_file, "A", seed, {"u": value}, split) for seed, value in ((1, 0.25), (2, 0.75))]

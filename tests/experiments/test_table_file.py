@@ -132,13 +132,22 @@ def test_bad_tables(write: Write, text: str, message: str) -> None:
         list(TableSpec.read(write(text)).requests())
 
 
-def test_a_model_named_as_tables_print_it_is_that_of_its_class(write: Write) -> None:
+def test_names_of_models_and_seeds_of_what_draws_nothing(write: Write) -> None:
     named, written = (
         requests(write(f"extends: base.yaml\nmodels: {models}\n"))
         for models in ("[SSF-L, ssf-t]", "{SSF-L: {model: SSFL}, ssf-t: {model: SSFT}}")
     )
     assert named == written
     assert {each.model for each in named.values()} == {"SSFL", "SSFT"}
+    found = requests(write("extends: base.yaml\n"))
+    assert [title for title in found if title.startswith("EASE on toy-signed")] == [
+        "EASE on toy-signed, seed 1",
+        "EASE on toy-signed, seed 2",
+    ], "the random split has a seed"
+    assert [title for title in found if title.startswith("EASE on again")] == ["EASE on again, seed 1"]
+    assert len([title for title in found if title.startswith("BPR on again")]) == 2
+    asked = requests(write("extends: base.yaml\nmodels: {EASE: {seeds: [2, 3]}}\ndatasets: [again]\n"))
+    assert [request.seed for request in asked.values()] == [2, 3]
 
 
 def test_chains_columns_by_group_and_serving(write: Write) -> None:
@@ -151,18 +160,6 @@ def test_chains_columns_by_group_and_serving(write: Write) -> None:
 
 
 # ---- seeds ----
-
-
-def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(write: Write) -> None:
-    found = requests(write("extends: base.yaml\n"))
-    assert [title for title in found if title.startswith("EASE on toy-signed")] == [
-        "EASE on toy-signed, seed 1",
-        "EASE on toy-signed, seed 2",
-    ], "the random split has a seed"
-    assert [title for title in found if title.startswith("EASE on again")] == ["EASE on again, seed 1"]
-    assert len([title for title in found if title.startswith("BPR on again")]) == 2
-    asked = requests(write("extends: base.yaml\nmodels: {EASE: {seeds: [2, 3]}}\ndatasets: [again]\n"))
-    assert [request.seed for request in asked.values()] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -477,7 +474,7 @@ def test_parts_that_are_left_empty_go(write: Write) -> None:
     assert next(kept.planned_rows("q")).settings == {"rank": 4}
 
 
-def test_settings_on_a_part_are_its_own_where_a_pool_has_its_name(write: Write) -> None:
+def test_settings_on_parts_and_in_specifications(write: Write, tmp_path: Path) -> None:
     text = """
 datasets:
   a: {pool: toy-signed, dataset: none-such}
@@ -485,9 +482,6 @@ datasets:
 models: [BPR]
 """
     assert table_settings(write(text), "toy-signed") == {"BPR": {"epochs": 7}}
-
-
-def test_specifications_read_what_they_should(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(
         "models: {Pop: {seeds: 3, per_dataset: {a: ~, b: {tuned: {data: c}}}}}\n"
         "datasets: {a: {pool: p}, b: {tuned: {name: d}}}\ncommon: {tuned: false, start: {x: 1}}\n"

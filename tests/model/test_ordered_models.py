@@ -19,7 +19,6 @@ from small_ordered import fitted_in_order, likes_of
 from recbole_signed import UsageError
 from recbole_signed.model.ordered_likes import moments
 
-COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Event = tuple[int, int, int]
 
 

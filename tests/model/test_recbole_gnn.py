@@ -204,16 +204,13 @@ CASES = [
 ]
 
 
-def test_both_compute_the_same(script: Callable[..., Any], checkout: Path) -> None:
+def test_both_compute_the_same_and_find_models_as_printed(script: Callable[..., Any], checkout: Path) -> None:
     found = script(f"CASES = {CASES!r}\n" + textwrap.dedent(BOTH), checkout)
     for (name, _), each in zip(CASES, found, strict=True):
         assert each["size"] > 1e-3
         assert each["apart"] < 1e-5 * max(each["size"], 1.0)
         ours, theirs = each["losses"]
         assert ours == pytest.approx(theirs, rel=1e-3 if name == "LightGCL" else 1e-5), name
-
-
-def test_its_configuration_finds_a_model_as_tables_print_it(script: Callable[..., Any], checkout: Path) -> None:
     code = """
     import json
     from recbole_gnn.config import Config

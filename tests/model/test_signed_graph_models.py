@@ -405,7 +405,7 @@ def test_loss_is_the_formula(make: Callable, monkeypatch: pytest.MonkeyPatch, be
         torch.testing.assert_close(ours.grad.double(), reference.grad, rtol=1e-3, atol=1e-6)
 
 
-def test_several_unknown_items_are_averaged(make: Callable) -> None:
+def test_repeated_pairs_and_unknown_items(make: Callable) -> None:
     model, train = make(n_negatives=3, reg_weight=0.0)
     (batch,) = list(train)
     assert batch["neg_item_id"].shape == (200, 3)
@@ -415,6 +415,12 @@ def test_several_unknown_items_are_averaged(make: Callable) -> None:
         torch.manual_seed(0)
         losses.append(model.train().calculate_loss(part).item())
     assert losses[0] == pytest.approx(np.mean(losses[1:]), rel=1e-5)
+    model, train = make()
+    assert len(model.walks.neighbours) == 2 * 200
+    assert model.graph.n_edges < 200
+    kept_once, _ = make(duplicate_pairs="last")
+    assert len(kept_once.walks.neighbours) < 2 * 200
+    assert len(next(iter(train))) == 200
 
 
 def test_training_walks_are_fresh_and_evaluation_walks_are_not(make: Callable) -> None:
@@ -425,15 +431,6 @@ def test_training_walks_are_fresh_and_evaluation_walks_are_not(make: Callable) -
     first, second = (model.eval().encode()[0] for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), state), "an evaluation must not change what is trained after it"
-
-
-def test_rows_that_repeat_a_pair_are_parallel_edges(make: Callable) -> None:
-    model, train = make()
-    assert len(model.walks.neighbours) == 2 * 200
-    assert model.graph.n_edges < 200
-    kept_once, _ = make(duplicate_pairs="last")
-    assert len(kept_once.walks.neighbours) < 2 * 200
-    assert len(next(iter(train))) == 200
 
 
 def test_small_batches_tables_and_no_eigenvectors(make: Callable) -> None:

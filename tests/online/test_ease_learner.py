@@ -105,7 +105,10 @@ def test_a_few_users_are_updated_and_many_are_refitted(monkeypatch: pytest.Monke
     np.testing.assert_allclose(learner.inverse.numpy(), dense(stream)[0], atol=1e-6)
 
 
-def test_a_forgotten_user_leaves_nothing() -> None:
+def test_parameters_and_forgotten_users() -> None:
+    assert make_learner("SignedEASE", {"dislike_weight": 0.2, "reg_weight": 3}).reg_weight == 3.0
+    check_refused("reg_weigth", make_learner, "SignedEASE", {"reg_weigth": 3})
+    check_refused("reg_weight is 0; it must be a number above 0", make_learner, "SignedEASE", {"reg_weight": 0})
     moves = streams.random_moves(streams.N_USERS, streams.N_ITEMS - 1)
     stream, learner = streams.small_stream(), copy.deepcopy(base())
     learner.update(stream.edges, stream.take([(9, 0, FORGET_USER)]))
@@ -113,9 +116,3 @@ def test_a_forgotten_user_leaves_nothing() -> None:
     refit = streams.fitted(EaseLearner(WEIGHT, RIDGE), without)
     torch.testing.assert_close(learner.inverse, refit.inverse, atol=1e-5, rtol=1e-4)
     assert not learner.scores(stream.edges, np.array([9])).any()
-
-
-def test_parameters_are_those_of_the_yaml() -> None:
-    assert make_learner("SignedEASE", {"dislike_weight": 0.2, "reg_weight": 3}).reg_weight == 3.0
-    check_refused("reg_weigth", make_learner, "SignedEASE", {"reg_weigth": 3})
-    check_refused("reg_weight is 0; it must be a number above 0", make_learner, "SignedEASE", {"reg_weight": 0})

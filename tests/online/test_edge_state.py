@@ -165,12 +165,33 @@ def test_long_rows_and_a_growing_arena() -> None:
     np.testing.assert_array_equal(sign_of(np.array([LIKE, DISLIKE, SKIP, VIEW])), [1, -1, 0, 0])
 
 
-def test_counts_are_read_only_and_verdicts_are_likes_and_dislikes(edges: EdgeState) -> None:
+def test_counts_rows_and_exports(edges: EdgeState) -> None:
     with pytest.raises(ValueError, match="read-only"):
         EdgeState(3, 3).item_likes[0] = 1
     rows = edges.of_users(np.arange(40)).verdicts
     assert set(rows.kind.tolist()) == {LIKE, DISLIKE}
     np.testing.assert_array_equal(np.diff(rows.indptr), edges.user_likes + edges.user_dislikes)
+    rng = np.random.default_rng(7)
+    for n, many, one in ((40, edges.of_users, edges.of_user), (30, edges.of_items, edges.of_item)):
+        nodes = rng.integers(0, n, 60)
+        rows = many(nodes)
+        assert len(rows.indptr) == len(nodes) + 1
+        for place, node in enumerate(nodes.tolist()):
+            here = slice(rows.indptr[place], rows.indptr[place + 1])
+            np.testing.assert_array_equal(rows.ids[here], one(node).ids)
+            np.testing.assert_array_equal(rows.kind[here], one(node).kind)
+        assert many(np.zeros(0, dtype=np.int64)).indptr.tolist() == [0]
+    found = edges.export()
+    rows = [edges.of_user(user) for user in range(40)]
+    np.testing.assert_array_equal(found.user, np.repeat(np.arange(40), [len(row.ids) for row in rows]))
+    for name in ("ids", "kind", "timestamp"):
+        wanted = np.concatenate([getattr(row, name) for row in rows])
+        np.testing.assert_array_equal(getattr(found, "item" if name == "ids" else name), wanted)
+    wanted, found = edges.export(), edges.freeze(by_item=True).arrays(threading.RLock())
+    for name in ("user", "item", "kind"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+        assert getattr(found, name).dtype == getattr(wanted, name).dtype
+    assert not len(found.timestamp)
 
 
 def test_frozen_edges_are_those_of_their_moment() -> None:
@@ -262,30 +283,3 @@ def edges(request: pytest.FixtureRequest) -> EdgeState:
         user, item, kind = user.astype(np.int32), item.astype(np.int32), kind.astype(np.int8)
         state.apply(LogBatch(seq - size, seq - 1, 40, 30, numbers, user, item, kind, numbers, values))
     return state
-
-
-def test_rows_of_many_are_those_of_each(edges: EdgeState) -> None:
-    rng = np.random.default_rng(7)
-    for n, many, one in ((40, edges.of_users, edges.of_user), (30, edges.of_items, edges.of_item)):
-        nodes = rng.integers(0, n, 60)
-        rows = many(nodes)
-        assert len(rows.indptr) == len(nodes) + 1
-        for place, node in enumerate(nodes.tolist()):
-            here = slice(rows.indptr[place], rows.indptr[place + 1])
-            np.testing.assert_array_equal(rows.ids[here], one(node).ids)
-            np.testing.assert_array_equal(rows.kind[here], one(node).kind)
-        assert many(np.zeros(0, dtype=np.int64)).indptr.tolist() == [0]
-
-
-def test_exports_are_all_rows_and_the_item_side_without_times(edges: EdgeState) -> None:
-    found = edges.export()
-    rows = [edges.of_user(user) for user in range(40)]
-    np.testing.assert_array_equal(found.user, np.repeat(np.arange(40), [len(row.ids) for row in rows]))
-    for name in ("ids", "kind", "timestamp"):
-        wanted = np.concatenate([getattr(row, name) for row in rows])
-        np.testing.assert_array_equal(getattr(found, "item" if name == "ids" else name), wanted)
-    wanted, found = edges.export(), edges.freeze(by_item=True).arrays(threading.RLock())
-    for name in ("user", "item", "kind"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
-        assert getattr(found, name).dtype == getattr(wanted, name).dtype
-    assert not len(found.timestamp)

@@ -155,8 +155,8 @@ def test_a_version_is_the_models_own_where_nothing_moved() -> None:
         np.testing.assert_array_equal(live.items.nobody, live.items.map.offset)
 
 
-def test_an_item_without_edges_is_near_to_none() -> None:
-    """All such items have one vector, that of an item of which nothing is known."""
+def test_items_without_edges_and_users_who_are_not_known() -> None:
+    # all such items have one vector, that of an item of which nothing is known
     learner, n_items = copy.deepcopy(base()), version().sizes[1]
     learner.live.items.grow(n_items + 3)
     ids, cosines = learner.neighbours(np.arange(n_items + 3))
@@ -165,9 +165,6 @@ def test_an_item_without_edges_is_near_to_none() -> None:
     assert not ids[25].any()
     assert not cosines[n_items:].any()
     assert (ids[:n_items][some] > 0).any(axis=1).mean() > 0.9
-
-
-def test_users_who_are_not_known_yet_have_no_edges() -> None:
     stream = version()
     n_users, n_items = stream.sizes
     rows = rows_of(stream.edges, np.array([2, n_users, n_users + 7, 0]), n_items)

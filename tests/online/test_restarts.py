@@ -339,7 +339,7 @@ def test_a_pointer_that_moves_while_it_is_checked_is_whole(versions: Versions, m
     assert versions.names() == [versions.current()] != [first]
 
 
-def test_a_lost_or_damaged_pointer_means_the_newest(versions: Versions) -> None:
+def test_lost_pointers_and_what_a_crash_left(versions: Versions) -> None:
     names = save(versions, 2)
     for content in (b"", b"\xff\xfe", b"../../etc"):
         (versions.folder / "CURRENT").write_bytes(content)
@@ -347,6 +347,16 @@ def test_a_lost_or_damaged_pointer_means_the_newest(versions: Versions) -> None:
         assert versions.candidates() == names[::-1]
     (versions.folder / "CURRENT").unlink()
     assert versions.candidates() == names[::-1]
+    with pytest.raises(ValueError, match="JSON"):
+        save(versions, meta={"loss": float("nan")})
+    assert versions.names() == []
+    json.loads("{}")
+    save(versions)
+    (versions.folder / "v000002.tmp").mkdir()
+    (versions.folder / "v000000.trash").mkdir()
+    (versions.folder / "CURRENT.tmp").touch()
+    versions.clean()
+    assert sorted(each.name for each in versions.folder.iterdir()) == ["CURRENT", "v000001"]
 
 
 @pytest.mark.parametrize("last_look", ["names", "manifest"])
@@ -411,16 +421,3 @@ def test_a_renewed_version_takes_its_place_after_a_crash(versions: Versions, the
     assert not renewed.exists()
     assert versions.names() == (["v000001", "v000002"] if there or pinned else ["v000002"])
     assert (old / "new").exists() == (pinned and not there)
-
-
-def test_a_folder_that_takes_nothing_and_meta_that_is_no_json(versions: Versions) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        save(versions, meta={"loss": float("nan")})
-    assert versions.names() == []
-    json.loads("{}")
-    save(versions)
-    (versions.folder / "v000002.tmp").mkdir()
-    (versions.folder / "v000000.trash").mkdir()
-    (versions.folder / "CURRENT.tmp").touch()
-    versions.clean()
-    assert sorted(each.name for each in versions.folder.iterdir()) == ["CURRENT", "v000001"]

@@ -99,7 +99,7 @@ def test_power_is_what_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert low <= found <= high
 
 
-def test_the_period_before_narrows_the_interval() -> None:
+def test_the_period_before_and_dislikes() -> None:
     users = simulate(4000, np.random.default_rng(2), 0.05)
     blind = users.with_columns(impressions_before=0, likes_before=0, dislikes_before=0)
     with_before, without = (experiment_report(each, "control", SHARES) for each in (users, blind))
@@ -109,9 +109,6 @@ def test_the_period_before_narrows_the_interval() -> None:
     assert not experiment_report(alike, "control", SHARES)["cuped"]
     width = [like_rate(each)["high"] - like_rate(each)["low"] for each in (with_before, without)]
     assert width[0] < 0.95 * width[1]
-
-
-def test_dislikes_are_compared_as_likes_are() -> None:
     users = simulate(600, np.random.default_rng(2))
     names = {"likes": "dislikes", "dislikes": "likes"}
     names |= {f"{old}_before": f"{new}_before" for old, new in names.items()}

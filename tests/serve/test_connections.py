@@ -131,7 +131,7 @@ def test_what_does_not_end_is_not_kept(listen: Listen, begin: bytes) -> None:
     made.close()
 
 
-def test_requests_that_are_sent_ahead_are_bounded(listen: Listen) -> None:
+def test_requests_sent_ahead_and_no_http(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     port = listen(50)
     made = connected(port)
     made.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 16)
@@ -142,9 +142,6 @@ def test_requests_that_are_sent_ahead_are_bounded(listen: Listen) -> None:
     made = connected(port)
     made.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
     assert problem(made) == (400, "More than 16 requests wait on one connection.")
-
-
-def test_a_request_that_is_no_http_is_a_problem(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     made = connected(listen(50))
     made.sendall(b"\x00\r\n\r\n")
     assert problem(made) == (400, "The request is not valid HTTP.")

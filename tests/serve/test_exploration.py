@@ -192,7 +192,7 @@ def drawn(like: Any, propensity: Any, probability: Any, user: Any) -> pl.DataFra
     return pl.DataFrame(columns).with_columns(dislike=1 - pl.col("like"))
 
 
-def test_rates_of_a_policy_by_hand() -> None:
+def test_policies_by_hand_and_parameters_of_requests(serve: Callable[..., TestClient]) -> None:
     found = policy_rates(drawn([1, 0, 1], [0.5, 0.25, 1.0], [0.125, 0.25, 0.25], [1, 2, 3]))  # weights 1/4, 1, 1/4
     assert (found["weight"], found["effective_size"]) == pytest.approx((0.5, 1.5**2 / 1.125))
     assert found["like_rate"]["value"] == pytest.approx(1 / 3)
@@ -206,6 +206,15 @@ def test_rates_of_a_policy_by_hand() -> None:
     assert one == {"value": 0.5, "low": None, "high": None}
     never = policy_rates(drawn([1, 0], [0.5] * 2, [0.0] * 2, [1, 2]))
     assert (never["like_rate"]["value"], never["effective_size"]) == (None, 0.0)
+    variants = {"draws": {"share": 1 - 1e-9, "explore": 2.0}, "none": {"share": 1e-9}}
+    raw = make(variants=variants, policies={"same": {"explore": 2.0}})
+    client = serve(experiments=Experiments({"first": parse_experiment("first", raw)}))
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    for user in map(str, range(1, 20)):
+        shown = engine.recommend(user, 5, parameters={"dislike_aversion": 5.0}, log=False)
+        chances = {name: (propensity, probability) for _, name, propensity, probability in shown.draws}
+        assert chances["same"] == pytest.approx(chances["draws"])
+        assert chances["none"][1] in (0.0, 1.0)  # it draws nothing
 
 
 @pytest.mark.parametrize("lists", [1, 20])
@@ -238,15 +247,3 @@ def test_equal_policies_have_equal_probabilities_whatever_the_length(
     for user in range(1, 40):
         for _, name, own, probability in engine.recommend(str(user), k, log=False).draws:
             assert probability == pytest.approx(own), name
-
-
-def test_a_parameter_of_a_request_holds_for_the_policies_too(serve: Callable[..., TestClient]) -> None:
-    variants = {"draws": {"share": 1 - 1e-9, "explore": 2.0}, "none": {"share": 1e-9}}
-    raw = make(variants=variants, policies={"same": {"explore": 2.0}})
-    client = serve(experiments=Experiments({"first": parse_experiment("first", raw)}))
-    engine: Any = client.engine  # type: ignore[attr-defined]
-    for user in map(str, range(1, 20)):
-        shown = engine.recommend(user, 5, parameters={"dislike_aversion": 5.0}, log=False)
-        chances = {name: (propensity, probability) for _, name, propensity, probability in shown.draws}
-        assert chances["same"] == pytest.approx(chances["draws"])
-        assert chances["none"][1] in (0.0, 1.0)  # it draws nothing

@@ -281,14 +281,6 @@ def test_a_stream_announces_features(engine: Engine) -> None:
         }
 
 
-def test_events_of_a_stream_that_the_state_refuses_are_told(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
-    source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
-    engine.feed = Feed(source, engine.writer)
-    assert source.committed.wait(60)
-    assert "an event of rows is refused: it is not later than the forgetting of its user" in caplog.text
-
-
 @pytest.mark.parametrize("where", ["source", "writer"])
 def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     assert engine.writer is not None
@@ -311,7 +303,12 @@ def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: p
     assert client.get("/readyz").json()["ready"]
 
 
-def test_a_file_is_no_stream(tmp_path: Path) -> None:
+def test_streams_that_are_files_or_refused(tmp_path: Path, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "serve.yaml").write_text("source: events.jsonl\n")
     with pytest.raises(UsageError, match=r"'events.jsonl'; it must be the address of a Redis stream"):
         ServeSettings.read(tmp_path / "serve.yaml")
+    engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
+    source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
+    engine.feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    assert "an event of rows is refused: it is not later than the forgetting of its user" in caplog.text

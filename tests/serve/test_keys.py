@@ -16,7 +16,7 @@ from recbole_signed.live.serve.keys import ApiKeys, RateLimit, hashed, make_key
 from recbole_signed.live.serve.settings import ServeSettings
 
 
-def test_roles(tmp_path: Path) -> None:
+def test_roles_and_threads(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     made = {role: make_key(path, role, f"for {role}") for role in ("read", "write", "admin")}
     assert path.stat().st_mode & 0o077 == 0
@@ -27,6 +27,11 @@ def test_roles(tmp_path: Path) -> None:
     assert keys.allows("wrong", "read") is None
     assert keys.allows(None, "read") is None
     assert ApiKeys(None).allows(None, "admin") is True
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=free, stdout=subprocess.PIPE, text=True, check=True)
+    counts = json.loads(done.stdout)
+    assert len(counts) > 2  # torch's own, and at least OpenMP's and one BLAS
+    assert set(counts) == {1}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +130,7 @@ def test_keys_are_added_to_any_file(tmp_path: Path) -> None:
     assert all(keys.allows(key, "read") for key in made)
 
 
-def test_a_file_of_keys_stays_readable_to_those_who_could_read_it(tmp_path: Path) -> None:
+def test_files_of_keys_stay_readable_or_are_named(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     make_key(path, "read")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -136,9 +141,6 @@ def test_a_file_of_keys_stays_readable_to_those_who_could_read_it(tmp_path: Path
     make_key(path, "read")
     after = path.stat()
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
-
-
-def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     check_refused(r"writing the API keys .* failed: No such file", make_key, tmp_path / "missing" / "keys", "read")
 
 
@@ -150,11 +152,3 @@ import torch
 from threadpoolctl import threadpool_info
 print(json.dumps([torch.get_num_threads(), *(each["num_threads"] for each in threadpool_info())]))
 """
-
-
-def test_a_service_computes_on_the_thread_that_asks() -> None:
-    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=free, stdout=subprocess.PIPE, text=True, check=True)
-    counts = json.loads(done.stdout)
-    assert len(counts) > 2  # torch's own, and at least OpenMP's and one BLAS
-    assert set(counts) == {1}

@@ -57,7 +57,7 @@ def test_a_failure_keeps_the_service(client: TestClient, engine: Any, monkeypatc
         assert least < maintenance._due[task] - time.monotonic() <= most
 
 
-def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path: Path) -> None:
+def test_backups_by_schedule_hold_experiments_and_tags(serve: Callable[..., TestClient], tmp_path: Path) -> None:
     client = serve(backup=str(tmp_path / "copy"))
     engine = client.engine  # type: ignore[attr-defined]
     client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "dislike"}]})
@@ -69,9 +69,6 @@ def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path
     assert [item for item, _ in copy.recommend("1", 5)] == [each["item"] for each in listed["items"]]
     copy.close()
     assert "backup" not in Maintenance(serve().engine, ServeSettings().schedule)._tasks  # type: ignore[attr-defined]
-
-
-def test_experiments_and_tags_are_restored(serve: Callable[..., TestClient], tmp_path: Path) -> None:
     state = tmp_path / "state"
     client = serve(experiments=Experiments.read(state / "experiments.yaml"))
     body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "kept"}

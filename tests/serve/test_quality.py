@@ -55,7 +55,7 @@ def test_figures(cases: list[Case]) -> None:
         assert sum(part["likes"] for part in parts.values()) == len(likes)
 
 
-def test_windows_and_curve() -> None:
+def test_windows_curves_and_groups() -> None:
     quality = LiveQuality()
     hit, miss = (Case(1, position, 0.5, "v", "", 3) for position in (0, None))
     quality.add([miss], 0)
@@ -66,6 +66,7 @@ def test_windows_and_curve() -> None:
     assert [(each["time"], each["recall"]) for each in quality.curve(now)] == [(0, 0.0), (90 * MINUTE, 1.0)]
     quality.add([hit], 24 * 60 * MINUTE)  # a day later the first is gone
     assert quality.figures(24 * 60 * MINUTE)["day"]["all"]["likes"] == 2
+    assert [Case(1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]
 
 
 @pytest.mark.parametrize(("window", "minutes"), [("hour", 60), ("day", 24 * 60)])
@@ -89,10 +90,6 @@ def test_a_clock_that_was_ahead_leaves_nothing() -> None:
     for minute in range(5, 5000):
         quality.add([hit], minute * MINUTE)
     assert len(quality._buckets) == 24 * 60
-
-
-def test_groups() -> None:
-    assert [Case(1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]
 
 
 def test_a_share_is_that_of_the_last_hour() -> None:

@@ -40,7 +40,7 @@ def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
     )
 
 
-def test_a_compressed_body_is_refused_as_what_it_is(client: TestClient) -> None:
+def test_bodies_that_are_compressed_or_no_object(client: TestClient) -> None:
     events = json.dumps({"events": [{"user_id": "3", "item_id": "1", "type": "like"}]}).encode()
     given = {"content-type": "application/json"}
     refused = client.post("/v1/events", content=gzip.compress(events), headers={**given, "content-encoding": "gzip"})
@@ -48,8 +48,6 @@ def test_a_compressed_body_is_refused_as_what_it_is(client: TestClient) -> None:
     assert refused.json()["detail"] == "The body has the Content-Encoding 'gzip'; send it without one, not compressed."
     assert client.post("/v1/events", content=events, headers={**given, "content-encoding": "identity"}).is_success
 
-
-def test_what_is_no_json_object_is_said_in_words_of_json(client: TestClient) -> None:
     def detail(content: str, kind: str) -> str:
         answer = client.post("/v1/recommendations", content=content, headers={"content-type": kind})
         assert answer.status_code == 422
@@ -124,7 +122,7 @@ def test_limits_and_problems(serve: Make) -> None:
         assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
 
 
-def test_parameters_that_a_route_does_not_have_are_refused(client: TestClient) -> None:
+def test_parameters_that_are_unknown_or_given_twice_are_refused(client: TestClient) -> None:
     for path, name in (
         ("v1/users/1/recommendations?exclud=3", "'exclud' here; did you mean 'exclude'?"),
         ("v1/users/1/recommendations?tag=a&k=3", "'tag' here; did you mean 'tags'?"),
@@ -136,9 +134,6 @@ def test_parameters_that_a_route_does_not_have_are_refused(client: TestClient) -
         assert (refused.status_code, name in refused.json()["detail"]) == (422, True), refused.text
     assert len(client.get("/api/recommend/1?n=3&offset=0").json()) == 3
     assert client.get("/readyz?probe=1").status_code == client.get("/metrics?a=b").status_code == 200
-
-
-def test_a_parameter_that_is_given_twice_is_refused_unless_it_is_a_list(client: TestClient) -> None:
     for path, name in (
         ("v1/users/1/recommendations?k=3&k=4", "k"),
         ("v1/users/1/recommendations?k=3&exclude=2&explain=true&explain=false", "explain"),
@@ -228,16 +223,6 @@ def test_a_key_comes_from_any_page_and_probes_need_none(serve: Make, tmp_path: P
     assert [client.get("/metrics", headers={"X-API-Key": key}).status_code for _ in range(2)] == [200, 429]
 
 
-def test_a_failure_of_the_service_is_a_problem_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(client.engine, "popular", fail)  # type: ignore[attr-defined]
-    failed = TestClient(client.app, raise_server_exceptions=False).get("/v1/popular")
-    assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
-    assert failed.json()["detail"] == "The service failed; its log says why."
-
-
 def test_a_service_without_keys_answers_under_local_names_alone() -> None:
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
@@ -265,7 +250,7 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
     assert status("evil.example", ("*",)) == 200
 
 
-def test_monitors_may_ask_probes_by_head(client: TestClient) -> None:
+def test_probes_by_head_and_failures_of_the_service(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"):
         found = client.head(path)
         assert (found.status_code, found.content) == (200, b"")
@@ -273,6 +258,14 @@ def test_monitors_may_ask_probes_by_head(client: TestClient) -> None:
     client.engine.writer.failure = "the disk is full"  # type: ignore[attr-defined]
     assert client.head("/readyz").status_code == 503
     assert client.head("/v1/users/1/recommendations").status_code == 405  # a list would be kept as shown
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(client.engine, "popular", fail)  # type: ignore[attr-defined]
+    failed = TestClient(client.app, raise_server_exceptions=False).get("/v1/popular")
+    assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
+    assert failed.json()["detail"] == "The service failed; its log says why."
 
 
 def test_roles(serve: Make, tmp_path: Path) -> None:
@@ -317,7 +310,7 @@ def test_a_body_is_counted_whatever_the_headers_say(serve: Make, tmp_path: Path)
     replica.close()
 
 
-def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> None:
+def test_a_key_is_checked_before_body_and_parameters(serve: Make, tmp_path: Path) -> None:
     make_key(tmp_path / "keys", "admin")
     client = serve(keys=tmp_path / "keys")
     for headers in ({}, {"X-API-Key": "wrong"}):
@@ -328,9 +321,6 @@ def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> 
             if method not in ("GET", "HEAD"):
                 path = route.path.replace("{", "").replace("}", "")
                 assert client.request(method, path, content=b"{").status_code == 401, route
-
-
-def test_a_key_is_checked_before_the_parameters_of_a_route(serve: Make, tmp_path: Path) -> None:
     keys = {role: {"X-API-Key": make_key(tmp_path / "keys", role)} for role in ("read", "write")}
     client = serve(keys=tmp_path / "keys")
     for route in client.app.routes:  # type: ignore[attr-defined]
