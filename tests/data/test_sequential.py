@@ -209,9 +209,7 @@ def test_first_likes_of_users_who_are_held_out_are_in_no_training_part(write_int
     assert np.bincount(test.liked_pairs()[0])[list(held)].tolist() == [4, 4], "the first ones, too"
 
 
-def test_where_only_the_test_part_begins_at_a_moment_first_likes_are_training_edges(
-    write_inter: Write,
-) -> None:
+def test_where_only_the_test_part_begins_at_a_moment_first_likes_are_training_edges(write_inter: Write) -> None:
     """Also those of users who come after another one's validation likes."""
     rows = [(1, 10 + step, 1, step) for step in range(1, 11)]
     rows += [(2, 30 + step, 1, 20 + step) for step in range(11)]
