@@ -58,9 +58,7 @@ def test_a_checkpoint_of_run_recbole_recommends(name: str, trained: Any, signed_
             batch = batch.repeat_interleave(dataset.item_num)
             batch.update(dataset.get_item_feature())
             scores = theirs.predict(batch).view(-1)
-    expected = [
-        float(scores[dataset.token2id("item_id", item)]) for item in found.filter(pl.col("user") == "3")["item"]
-    ]
+    expected = [float(scores[dataset.token2id("item_id", i)]) for i in found.filter(pl.col("user") == "3")["item"]]
     np.testing.assert_allclose(found.filter(pl.col("user") == "3")["score"], expected, rtol=1e-5, atol=1e-7)
 
 

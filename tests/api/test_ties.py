@@ -65,9 +65,7 @@ def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: st
     """SignedEASE and SignediALS score all items 0 for them, so their live lists were in an order by chance."""
     model = rs.fit(name, data, **({"auto": False} if name.startswith("SSF") else {}))
     few = ["100", "107", "113", "121"]
-    wanted = [
-        model.recommend("nobody", k=30, include_only=only, exclude=["107"])["item"].to_list() for only in (None, few)
-    ]
+    wanted = [model.recommend("nobody", k=30, include_only=o, exclude=["107"])["item"].to_list() for o in (None, few)]
     model.config["online_state"] = str(tmp_path / "state")
     trainer = rs.OnlineTrainer(model.config, model.model)
     trainer.start(model.dataset)

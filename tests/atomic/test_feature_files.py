@@ -49,9 +49,7 @@ def test_ids_are_read_as_in_interactions_and_equal_rows_once(write: Write) -> No
 
 
 def test_lines_and_quotes_are_read_as_in_interactions(write: Write) -> None:
-    plain, spaced = (
-        read_feature_file(write(*rows), "item_id") for rows in (ROWS, ["", ROWS[0], "\r", "", *ROWS[1:], ""])
-    )
+    plain, spaced = (read_feature_file(write(*r), "item_id") for r in (ROWS, ["", ROWS[0], "\r", "", *ROWS[1:], ""]))
     assert spaced.ids.equals(plain.ids)
     assert all(spaced.columns[name].equals(plain.columns[name]) for name in plain.columns)
     path = write(*ROWS)

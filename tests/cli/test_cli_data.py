@@ -107,9 +107,7 @@ def test_convert_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     assert [step["dropped"]["total"] for step in document["cleaning"]["steps"]] == [1, 1]
     status, out, _ = outcome(capsys, "convert", "--list")
     tail = out[out.index("every source:") :]
-    assert all(
-        name in tail for name in ("on_error=stop|skip", "dedup=none|last|first", "min_likes=", "k_core=", "gap_")
-    )
+    assert all(n in tail for n in ("on_error=stop|skip", "dedup=none|last|first", "min_likes=", "k_core=", "gap_"))
     status, out, _ = outcome(capsys, "convert", "--list", "--json")
     assert {each["name"] for each in json.loads(out)[0]["common_options"]} >= {"on_error", "k_core"}
 

@@ -59,9 +59,7 @@ def test_rows_are_dealt_again(tmp_path: Path) -> None:
 
 def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path: Path) -> None:
     """The test part is that of the same seed, and the validation part keeps its rows and gets some of training."""
-    raw = dealt(
-        tmp_path / "raw", [f"{user} {item} {(user * item) % 3 // 2}" for user in range(30) for item in range(20)]
-    )
+    raw = dealt(tmp_path / "raw", [f"{u} {item} {(u * item) % 3 // 2}" for u in range(30) for item in range(20)])
     made = [raw.made(resplit=3, even=even) for even in (False, True)]
     assert [each.name for each in made] == ["raw-resplit3", "raw-resplit3-even"]
     plain, even = map(parts_of, made)

@@ -498,9 +498,7 @@ def test_a_data_set_that_is_newer_than_its_cached_copy_is_read_again(write_inter
     for rows in (signed_rows, signed_rows[: len(signed_rows) // 2]):
         write_inter("signed", COLUMNS, rows)
         counts.append(len(create_dataset(Config("BPR", "signed", config_dict=settings)).inter_feat))
-    assert counts == [
-        sum(sign > 0 for _, _, sign, _ in rows) for rows in (signed_rows, signed_rows[: len(signed_rows) // 2])
-    ]
+    assert counts == [sum(sign > 0 for _, _, sign, _ in r) for r in (signed_rows, signed_rows[: len(signed_rows) // 2])]
 
 
 def test_a_copy_that_one_sequential_model_cached_serves_another(signed: str) -> None:

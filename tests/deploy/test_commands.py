@@ -191,9 +191,7 @@ def test_alerts_have_labels_of_metrics_and_an_example_each(
     assert named
     assert named <= routes
     document = yaml.safe_load(Path(__file__).with_name("alerts_test.yml").read_text(encoding="utf-8"))
-    examples = {
-        each["alertname"] for group in document["tests"] for each in group["alert_rule_test"] if each["exp_alerts"]
-    }
+    examples = {each["alertname"] for g in document["tests"] for each in g["alert_rule_test"] if each["exp_alerts"]}
     assert examples == {rule["alert"] for rule in rules(deploy)}
 
 

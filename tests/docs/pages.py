@@ -48,9 +48,7 @@ class Block:
 def blocks(text: str) -> list[Block]:
     """Return the code blocks of a page in order."""
     found = BLOCK.finditer(text)
-    return [
-        Block(each["language"], each["body"], each["skip"] is not None) for each in found if each["language"][:1] != "{"
-    ]
+    return [Block(e["language"], e["body"], e["skip"] is not None) for e in found if e["language"][:1] != "{"]
 
 
 def parse_command(words: list[str]) -> None:

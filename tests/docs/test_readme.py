@@ -122,9 +122,7 @@ def test_the_page_of_results_says_how_many_fewer_dislikes_the_splits_have() -> N
     sentence = page.partition("At the same Recall SSF-L shows ")[2].partition("On the published splits")[0]
     for name in ("Amazon-Music", "KuaiRand", "Epinions"):
         document = json.loads((RESULTS / "bench" / "signed" / f"resplits-{name}.json").read_bytes())
-        of_model = [
-            [split["at_same_recall"]["difference"] for split in each["splits"]] for each in document["models"][1:]
-        ]
+        of_model = [[split["at_same_recall"]["difference"] for split in e["splits"]] for e in document["models"][1:]]
         # left out: a dash of the table, and Pop on Amazon-Music, which no point of the curve is level with
         means = [fmean(each) for each in of_model if None not in each and fmean(each) < 0]
         low, high = -max(means), -min(means)

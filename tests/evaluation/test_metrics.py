@@ -110,9 +110,7 @@ def slow_auc_of_user(scores: list[float], likes: list[int], dislikes: list[int])
 
 
 def slow_auc(case: Case) -> float:
-    return slow_mean(
-        [slow_auc_of_user(*user) for user in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True)]
-    )
+    return slow_mean([slow_auc_of_user(*u) for u in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True)])
 
 
 # ---- values ----

@@ -34,9 +34,7 @@ def row(model: str, seed: int, recall: float | None, dislike: float | None = 0.1
 
 
 def table_of(*rows: RunRow, title: str = "Title", note: str | None = None):  # type: ignore[no-untyped-def]
-    return build_table(
-        title, ["recall@20", "dislikerecall@20"], [("toy", each.label or each.model, each) for each in rows], note
-    )
+    return build_table(title, ["recall@20", "dislikerecall@20"], [("toy", e.label or e.model, e) for e in rows], note)
 
 
 def marks(table, column: int) -> dict[str, str]:  # type: ignore[no-untyped-def]

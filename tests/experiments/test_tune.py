@@ -421,9 +421,7 @@ def done(*given: Any, **plan: Any) -> dict[str, Tuning]:
 
 def test_what_a_table_wants_tuned_is_tuned_once_where_it_looks_for_it(table: Path) -> None:
     found = done(table, budget=2.0)
-    assert list(found) == [
-        f"yaml/model/{name}/{model}.yaml" for name in ("toy-signed", "by-time") for model in ("EASE", "BPR")
-    ]
+    assert list(found) == [f"yaml/model/{name}/{m}.yaml" for name in ("toy-signed", "by-time") for m in ("EASE", "BPR")]
     assert all(len(each.trials) == 3 for each in found.values())
     requests = [each for each in TableSpec.read(table).requests() if each.model == "EASE"]
     assert {each.settings["reg_weight"] for each in requests} == {777.0}  # the best of three: the second trial

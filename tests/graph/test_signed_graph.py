@@ -87,9 +87,7 @@ class SignedSAGE(torch.nn.Module):
 
     def __init__(self, data: HeteroData, size: int = 8) -> None:
         super().__init__()
-        self.tables = torch.nn.ModuleDict(
-            {kind: torch.nn.Embedding(data[kind].num_nodes, size) for kind in data.node_types}
-        )
+        self.tables = torch.nn.ModuleDict({k: torch.nn.Embedding(data[k].num_nodes, size) for k in data.node_types})
         self.layers = torch.nn.ModuleList(
             HeteroConv({relation: SAGEConv(size, size) for relation in data.edge_types}, aggr="sum") for _ in range(2)
         )

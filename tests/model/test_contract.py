@@ -232,9 +232,7 @@ def test_turning_likes_into_dislikes_lowers_scores(name: str, rows: dict, build:
     trained = get_model(name).type != ModelType.TRADITIONAL
     before = build(name, rows, epochs=30).scores(users, items)
     user, item, *_ = next(row for row in rows["train"] if row[2] > 0)
-    turned = [
-        (*row[:2], -1, row[3]) if row[1] == item and (trained or row[0] == user) else row for row in rows["train"]
-    ]
+    turned = [(*r[:2], -1, r[3]) if r[1] == item and (trained or r[0] == user) else r for r in rows["train"]]
     after = build(name, {**rows, "train": turned}, epochs=30).scores(users, items)
     row, column = users.index(user), items.index(item)
     assert not torch.allclose(after[row], before[row])

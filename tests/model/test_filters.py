@@ -218,9 +218,7 @@ def normalised_by_size(X: np.ndarray, user: float = 0.5, item: float = 0.5, smoo
 
 @pytest.mark.parametrize("name", ["GFCF", "SGFCF", "TurboCF"])
 def test_with_weight_zero_it_is_the_filter_of_the_likes(small: Small, name: str) -> None:
-    likes, both = (
-        small(each, fit=False, **more) for each, more in ((name, {}), (f"Signed{name}", {"dislike_weight": 0.0}))
-    )
+    likes, both = (small(e, fit=False, **more) for e, more in ((name, {}), (f"Signed{name}", {"dislike_weight": 0.0})))
     for model in (likes, both):
         model.fit()
     users = torch.arange(likes.n_users)

@@ -71,9 +71,7 @@ def test_weights_are_dense_slists(alpha: float, limit: float, slist: Callable[..
     )
     users = {token: place for place, token in enumerate(dataset.field2id_token["user_id"])}
     places = {int(item): place for place, item in enumerate(model.liked)}
-    events = [
-        (users[str(u)], places[int(dataset.token2id("item_id", str(i)))], t) for u, i, sign, t in rows if sign > 0
-    ]
+    events = [(users[str(u)], places[int(dataset.token2id("item_id", str(i)))], t) for u, i, s, t in rows if s > 0]
     parts = dense_parts(events, 1.5, len(users), len(places))
     wanted = dense_solution(*parts, alpha, 3.0, limit)
     np.testing.assert_allclose(model.item_weights.numpy(), wanted, rtol=2e-2, atol=2e-3)  # weights below .001 are out

@@ -99,9 +99,7 @@ def signature(name: str, data: SmallData, config: dict[str, Any]) -> list[torch.
     return [*start, scores, *losses]
 
 
-KEYS = [
-    (name, key) for name in NAMES for key in properties(name) if key not in {*OF_TRAINING, *FIELDS, "show_progress"}
-]
+KEYS = [(n, key) for n in NAMES for key in properties(n) if key not in {*OF_TRAINING, *FIELDS, "show_progress"}]
 
 
 @pytest.mark.parametrize(("name", "key"), KEYS, ids=["-".join(each) for each in KEYS])

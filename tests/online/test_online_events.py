@@ -164,9 +164,7 @@ def test_without_an_event_id_other_content_is_another_event(changed: dict[str, A
 
 @pytest.mark.parametrize("side", ["item", "user"])
 def test_without_an_event_id_an_announcement_of_other_features_is_another_event(side: str) -> None:
-    first, same, other = (
-        one(event_id=..., type=side, features={"year": year})[0].event_id for year in (1990, 1990, 1991)
-    )
+    first, same, other = (one(event_id=..., type=side, features={"year": y})[0].event_id for y in (1990, 1990, 1991))
     assert first == same != other
 
 

@@ -267,9 +267,7 @@ def test_all_rows_in_one_batch_are_for_the_models_that_can(configure: Callable[.
         check_refused("train_batch_size is 0", configure, model, train_batch_size=0)
 
 
-SAMPLING = sorted(
-    {model for model in registry.models() if facts_of(model).trained_by_gradients} - {"DirectAU", "SignedSASRec"}
-)
+SAMPLING = sorted({m for m in registry.models() if facts_of(m).trained_by_gradients} - {"DirectAU", "SignedSASRec"})
 
 
 @pytest.mark.parametrize("model", SAMPLING)
