@@ -76,8 +76,7 @@ def test_the_file_becomes_a_data_set(state: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_while_a_state_is_written(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = tmp_path / "feedback.csv"
-    live = OnlineRecommender.open(state)
+    output, live = tmp_path / "feedback.csv", OnlineRecommender.open(state)
     live.update([Event("z", "u9", "i9", "dislike", NOW + 9)])
     for words in ([], ["--user", "u9", "--json"]):
         with pytest.raises(SystemExit) as ended:

@@ -164,8 +164,7 @@ def test_what_is_no_model_is_one_sentence(ssf: Any) -> None:
 def test_a_flipped_bit_is_found_or_changes_nothing(ssf: Any, trained: Any) -> None:
     """Of the archive that a saved model is, whose names lead to files, and of the weights in a checkpoint."""
     ssf.save("model.rs")
-    checkpoint = trained("BPR")
-    rng = np.random.default_rng(4)
+    checkpoint, rng = trained("BPR"), np.random.default_rng(4)
     for path, last in ((Path("model.rs"), 300), (checkpoint, 0)):
         whole, refused = path.read_bytes(), 0
         expected = rs.load(path).recommend(["3", "7"], k=20)

@@ -64,8 +64,7 @@ def _bounded() -> Iterator[None]:
         STOPPED.append(True)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, stop)
-    limits = resource.getrlimit(resource.RLIMIT_AS)
+    before, limits = signal.signal(signal.SIGALRM, stop), resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
     yield
@@ -99,8 +98,7 @@ def ends_well(words: list[str], folder: Path, capfd: pytest.CaptureFixture[str])
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    status = exit_.value.code
-    output = capfd.readouterr()
+    status, output = exit_.value.code, capfd.readouterr()
     allowed = {0, 2, INTERRUPTED} | ({1} if tuple(words[:1]) in MAY_FAIL or tuple(words[:2]) in MAY_FAIL else set())
     assert status in allowed, output.err
     assert STOPPED or "Traceback (most recent call last)" not in output.err, output.err

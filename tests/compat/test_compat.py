@@ -516,8 +516,7 @@ def test_what_a_checkpoint_may_hold_comes_back_equal(value: Any, protocol: int) 
 
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_arrays_and_matrices_come_back(protocol: int) -> None:
-    sparse = importlib.import_module("scipy.sparse")
-    dense = np.arange(6.0).reshape(2, 3)
+    sparse, dense = importlib.import_module("scipy.sparse"), np.arange(6.0).reshape(2, 3)
     values = {
         "array": dense, "objects": np.array([None, "a", 3], dtype=object),
         "record": np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), "matrix": np.asmatrix(dense),

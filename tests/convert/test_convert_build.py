@@ -215,8 +215,7 @@ def test_hashes_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     copy = tmp_path / "elsewhere" / "raw.csv"
     copy.write_bytes(raw.read_bytes())
-    again = convert("csv", copy, tmp_path / "two")
-    record = manifest_of(made)
+    again, record = convert("csv", copy, tmp_path / "two"), manifest_of(made)
     assert record["inputs"] == {"raw.csv": hashlib.sha256(raw.read_bytes()).hexdigest()}
     assert set(record["outputs"]) == {"raw.inter", "raw.yaml"}
     for name, digest in record["outputs"].items():
@@ -451,8 +450,7 @@ def test_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)  # else a step of so little time says nothing
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    made = convert(name, None, tmp_path / "shown")
-    output = capsys.readouterr()
+    made, output = convert(name, None, tmp_path / "shown"), capsys.readouterr()
     assert "reading made-up: 8 rows" in output.err
     assert output.out == ""
     assert manifest_of(made)["rows"]["total"] == 8

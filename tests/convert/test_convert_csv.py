@@ -92,8 +92,7 @@ def test_rows_come_back(
             else:
                 separator = {"csv": ",", "tsv": "\t", "semicolon": ";"}[format]
                 data = as_delimited(rows, separator, line_end, bom, blank_lines)
-            path = path.with_name(path.name + compression)
-            data = COMPRESS[compression](data)
+            path, data = path.with_name(path.name + compression), COMPRESS[compression](data)
             path.write_bytes(data)
         separator_option = "semicolon" if format == "semicolon" else None
         made = convert("csv", path, Path(folder) / "out", separator=separator_option, **OPTIONS)

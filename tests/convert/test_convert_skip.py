@@ -159,8 +159,7 @@ def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) ->
             assert "leaves no" in message or "gives no" in message
             return
         record = manifest_of(left)
-        rows = record["rows"]["total"]
-        bad = record["rejected"]["rows"]
+        rows, bad = record["rows"]["total"], record["rejected"]["rows"]
         assert len((left / "made.inter").read_text(encoding="utf-8").split("\n")) == rows + 2
         assert (left / "made.rejected.tsv").exists() == bool(bad)
         if bad:

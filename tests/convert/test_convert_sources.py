@@ -161,8 +161,7 @@ def test_other_real_files(tmp_path: Path, shared_data: Callable[[str], Path]) ->
 
 
 def test_the_committed_toy_set_is_what_its_generator_makes(tmp_path: Path, toy_root: Path) -> None:
-    made = convert("toy", None, tmp_path)
-    committed = toy_root / "toy-signed"
+    made, committed = convert("toy", None, tmp_path), toy_root / "toy-signed"
     assert {path.name for path in committed.iterdir()} == {"toy-signed.inter", "toy-signed.yaml", "dataset.json"}
     for name in ("toy-signed.inter", "toy-signed.yaml"):
         assert (committed / name).read_bytes() == (made / name).read_bytes()

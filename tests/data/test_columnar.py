@@ -292,8 +292,7 @@ def test_epochs_and_batches_draw_by_their_numbers(loader: Callable[..., Any]) ->
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 3.0])
 def test_items_are_sampled_by_a_power_of_their_edges(exponent: float, loader: Callable[..., Any]) -> None:
     made = loader(train_batch_size=0, sift_positives=False, n_negatives=400, negative_exponent=exponent)
-    batch = epoch(made)[0]
-    n_items = made._dataset.item_num
+    batch, n_items = epoch(made)[0], made._dataset.item_num
     degrees = torch.bincount(batch["item_id"], minlength=n_items).double()
     assert degrees[1:].max() > degrees[1:].min() > 0
     wanted = degrees**exponent

@@ -493,8 +493,7 @@ def test_a_cached_data_set_is_used_and_split_as_its_user_says(signed: str, quick
 
 
 def test_a_data_set_that_is_newer_than_its_cached_copy_is_read_again(write_inter: Write, signed_rows: list) -> None:
-    settings = {"save_dataset": True, "state": "ERROR"}
-    counts = []
+    settings, counts = {"save_dataset": True, "state": "ERROR"}, []
     for rows in (signed_rows, signed_rows[: len(signed_rows) // 2]):
         write_inter("signed", COLUMNS, rows)
         counts.append(len(create_dataset(Config("BPR", "signed", config_dict=settings)).inter_feat))

@@ -58,8 +58,7 @@ def test_draws_are_those_of_a_search_in_the_running_sum(weights: list[float], se
     """Also where most items have no weight, or nearly none."""
     none = np.zeros(0, dtype=np.int64)
     unseen = UnseenItems.from_pairs(none, none, len(weights), np.array(weights))
-    running = np.cumsum([0.0, *weights[1:]])
-    part = np.random.default_rng(seed).random(60)
+    running, part = np.cumsum([0.0, *weights[1:]]), np.random.default_rng(seed).random(60)
     expected = np.searchsorted(running, np.minimum(part * running[-1], np.nextafter(running[-1], 0.0)), side="right")
     assert (
         unseen.draw(np.ones(20, dtype=np.int64), 3, np.random.default_rng(seed)).ravel().tolist() == expected.tolist()
@@ -110,8 +109,7 @@ DISTRIBUTIONS = [("uniform", 1.0), ("popularity", 1.0), ("popularity", 0.5), ("p
 
 def parts(n_users: int = 30, n_items: int = 40, seed: int = 0) -> list[Any]:
     """Three parts with likes of skewed popularity; some pairs repeat, within a part and over parts."""
-    rng = np.random.default_rng(seed)
-    made = []
+    rng, made = np.random.default_rng(seed), []
     for size in (300, 60, 60):
         users = torch.from_numpy(rng.integers(1, n_users, size))
         items = torch.from_numpy((rng.random(size) ** 2 * (n_items - 1)).astype(np.int64) + 1)

@@ -306,8 +306,7 @@ def test_events_are_what_is_known_before_the_target(
             assert (loader._dataset.field2type[column], loader._dataset.field2seqlen[column]) == (kind, longest)
         for column in ("user_id", "item_id"):  # the rows and parts are those of the likes
             assert torch.equal(feat[column], likes[number]._dataset.inter_feat[column])
-        known = set().union(*dislikes[: max(number, 1)])
-        targets = tokens(*loader._dataset._pairs(feat))
+        known, targets = set().union(*dislikes[: max(number, 1)]), tokens(*loader._dataset._pairs(feat))
         for place, (user, target) in enumerate(targets):
             wanted = expected_events(rows, known, user, target, longest)
             length = int(feat["item_length"][place])

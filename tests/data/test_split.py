@@ -35,8 +35,7 @@ EVAL_ARGS = [
 
 def recbole_parts(users: np.ndarray, eval_args: dict) -> list[list[int]]:
     """Row numbers of each part by RecBole's own code, on rows that are in order already."""
-    dataset = Dataset.__new__(Dataset)
-    rows = torch.arange(len(users))
+    dataset, rows = Dataset.__new__(Dataset), torch.arange(len(users))
     dataset.__dict__.update(
         inter_feat=Interaction({"user_id": torch.as_tensor(users), "row": rows, "timestamp": rows.float()}),
         uid_field="user_id",
@@ -53,8 +52,7 @@ def recbole_parts(users: np.ndarray, eval_args: dict) -> list[list[int]]:
 @settings(max_examples=40, deadline=None)
 @given(users=st.lists(st.integers(1, 6), min_size=1, max_size=60))
 def test_equals_recbole_row_by_row(eval_args: dict, users: list[int]) -> None:
-    eval_args = {**eval_args, "order": "TO"}
-    array = np.array(users)
+    eval_args, array = {**eval_args, "order": "TO"}, np.array(users)
     rule = SplitRule.from_eval_args(eval_args)
     ours = [rows.tolist() for rows in rows_of_parts(array, part_of_rows(array, rule), rule)]
     assert ours == recbole_parts(array, eval_args)
@@ -108,8 +106,7 @@ def test_where_a_user_has_no_like_to_validate_by_the_test_like_is_the_cut() -> N
 
 def test_cuts_of_time_for_all_at_once() -> None:
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [0.6, 0.2, 0.2]}})
-    times = np.arange(10.0)
-    users = np.ones(10, dtype=np.int64)
+    times, users = np.arange(10.0), np.ones(10, dtype=np.int64)
     part = part_of_rows(users, rule, times)
     cuts = TimeCuts.from_likes(users, times, part, rule, 3)
     dislikes = part_of_others(np.full(10, 2), times, rule, cuts, np.random.default_rng(0))  # of a user without likes
@@ -210,8 +207,7 @@ def _seeded(split: Callable[[], Any]) -> Any:
 
 @given(st.integers(0, 2**31), st.sampled_from(["CI", "CU"]), st.sampled_from(["RO", "TO"]))
 def test_the_test_part_has_all_rows_of_its_items_and_no_other(seed: int, mode: str, order: str) -> None:
-    rng = np.random.default_rng(seed)
-    n = {"user": 12, "item": 30}
+    rng, n = np.random.default_rng(seed), {"user": 12, "item": 30}
     ids: dict[str, Any] = {
         side: {name: rng.integers(1, n[side], 200) for name in ("inter_feat", "neg_feat")} for side in n
     }

@@ -166,8 +166,7 @@ def test_a_service_has_every_metric_asked_for(service: str, deploy: Path, ask: C
     for user, kind in (("1", "like"), ("2", "dislike"), ("3", "like"), ("4", "dislike")):
         shown = json.loads(ask(f"{service}/v1/users/{user}/recommendations?k=1")[1])
         events.append({"user_id": user, "item_id": shown["items"][0]["item"], "type": kind})
-    deadline = time.monotonic() + 120
-    missing = asked
+    deadline, missing = time.monotonic() + 120, asked
     while missing and time.monotonic() < deadline:  # impressions are written, and the state maintained, beside it
         status, answer = ask(f"{service}/v1/events", json.dumps({"events": events}).encode())
         assert status == 200, answer

@@ -135,8 +135,7 @@ def test_repeated_likes_count_in_denominators(signed: ModuleType) -> None:
     got = result(struct, ["Recall", "NDCG"])
     recalls, ndcgs = [], []
     for u in data.with_likes:
-        shown = data.scores[u].topk(10).indices.tolist()
-        n = len(data.likes[u]) + int(data.extra[u])
+        shown, n = data.scores[u].topk(10).indices.tolist(), len(data.likes[u]) + int(data.extra[u])
         recalls.append(sum(item in data.likes[u] for item in shown) / n)
         gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(shown) if item in data.likes[u])
         ndcgs.append(gain / sum(1 / math.log2(rank + 2) for rank in range(min(10, n))))
@@ -197,8 +196,7 @@ def test_nothing_is_changed_or_left_by_an_evaluation(signed: ModuleType) -> None
     after = (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)
     assert all(torch.equal(x, y) for x, y in zip(kept, after, strict=True))
     data, other = Data(), Data(seed=1)
-    collector = signed.Collector(config(STOCK + OURS))
-    structs = []
+    collector, structs = signed.Collector(config(STOCK + OURS)), []
     for source in (data, other, data):
         for rows in split(list(range(N_USERS)), 7):
             collector.eval_batch_collect(*source.batch(rows))
@@ -282,8 +280,7 @@ def test_an_unsigned_batch_reaches_recbole_untouched() -> None:
 
     module: Any = SimpleNamespace(Collector=Collector)
     our_collector.install(module)
-    batch = Data().plain([1, 2])
-    collector = Collector()
+    batch, collector = Data().plain([1, 2]), Collector()
     collector.eval_batch_collect(*batch[:3], positive_i=batch[3])
     (args, kwargs) = seen[0]
     assert all(x is y for x, y in zip((*args, kwargs["positive_i"]), batch, strict=True))

@@ -162,8 +162,7 @@ def test_the_names_that_are_known_without_torch_are_those_of_the_metrics() -> No
 
 
 def test_a_ratio_of_means_by_a_name_of_its_own() -> None:
-    hits = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    n_likes = [5, 1, 2]
+    hits, n_likes = [[1, 0, 1], [0, 0, 0], [0, 1, 0]], [5, 1, 2]
     found = DataStruct()
     found.set("rec.topk", torch.tensor([[*row, n] for row, n in zip(hits, n_likes, strict=True)]))
     values = PooledNDCG({"topk": [1, 3], "metric_decimal_place": 6}).calculate_metric(found)

@@ -140,8 +140,7 @@ def test_resamples_depend_on_the_seed_alone(function: Callable[..., object], mon
 def test_intervals_are_those_of_scipy_and_of_the_normal_distribution() -> None:
     column = np.random.default_rng(8).exponential(1.0, 400)
     column[::7] = np.nan
-    known = column[~np.isnan(column)]
-    found = bootstrap(column[:, None], level=0.9)
+    known, found = column[~np.isnan(column)], bootstrap(column[:, None], level=0.9)
     theirs = stats.bootstrap(
         (known,), np.mean, confidence_level=0.9, method="percentile", n_resamples=10_000, random_state=1
     ).confidence_interval

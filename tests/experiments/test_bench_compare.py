@@ -93,8 +93,7 @@ def test_a_table_runs_once_and_a_failing_model_is_a_failed_row(write: Write) -> 
     )
     rows, before = table.with_suffix(".jsonl"), markdown.stat().st_mtime_ns
     assert all(row.peak_memory_bytes > row.base_memory_bytes > 0 for row in first.rows if row.ok)
-    size = rows.stat().st_size
-    second = compare(table, only=["Pop"])
+    size, second = rows.stat().st_size, compare(table, only=["Pop"])
     assert second.n_new == 0
     assert rows.stat().st_size == size
     assert markdown.stat().st_mtime_ns == before
@@ -307,8 +306,7 @@ processes.made = partial(scripted_run, tell + "request.seed == 2 and time.sleep(
 compare({str(table)!r}, only=["Pop"])
 """
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE)
-    pids = tmp_path / "pids"
-    deadline = time.monotonic() + 20
+    pids, deadline = tmp_path / "pids", time.monotonic() + 20
     while time.monotonic() < deadline and not (pids.exists() and pids.read_text().count("\n") == 2):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

@@ -113,8 +113,7 @@ def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest
 
     original = BPR.calculate_loss
     monkeypatch.setattr(BPR, "calculate_loss", loss)
-    settings = {**QUICK, "epochs": 1}
-    waste_it = 0
+    settings, waste_it = {**QUICK, "epochs": 1}, 0
     run("BPR", toy, overrides=settings, save=False)  # what the first run of a process imports is not in question
     thrifty = run("BPR", toy, overrides=settings, save=False)
     waste_it = 1

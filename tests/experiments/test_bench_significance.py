@@ -142,8 +142,7 @@ def test_fewer_dislikes_are_better(finish: Finish) -> None:
 
 def test_intervals_have_their_level_and_few_resamples_are_said(finish: Finish) -> None:
     # for a mean of so many users, that of the normal distribution
-    table = finish()
-    widths = []
+    table, widths = finish(), []
     for alpha in (0.05, 0.5):
         found = by_pair(significance(table, alpha=alpha, resamples=2000))["recall@5", "Pop"]
         widths.append(found["high"] - found["low"])
@@ -716,8 +715,7 @@ def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
 
 
 def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows_file = tmp_path / "table.jsonl"
-    read = pairwise_lines._read
+    rows_file, read = tmp_path / "table.jsonl", pairwise_lines._read
 
     def slowly(file: Path) -> dict[str, Any]:
         found = read(file)

@@ -135,8 +135,7 @@ def test_of_rows_that_failed_the_newest_is_told_and_none_hides_a_finished_one(tm
 
 def test_the_rows_of_the_table_itself_come_before_those_of_others(tmp_path: Path) -> None:
     own = RunRow("BPR", "toy", 1, test={"recall@5": 0.5}, request_hash="a", data_sha256="d")
-    other = replace(own, test={"recall@5": 0.75})
-    failed = replace(own, status=FAILED, reason="no")
+    other, failed = replace(own, test={"recall@5": 0.75}), replace(own, status=FAILED, reason="no")
     append_row(tmp_path / "a.jsonl", other)
     append_row(tmp_path / "rows.jsonl", failed)
     assert RowStore(tmp_path / "rows.jsonl").find(own.key) == other
@@ -150,8 +149,7 @@ def _append_many(file: Path, model: str) -> None:
 
 
 def test_processes_may_append_at_once(tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    context = multiprocessing.get_context("fork")
+    file, context = tmp_path / "rows.jsonl", multiprocessing.get_context("fork")
     writers = [context.Process(target=_append_many, args=(file, model)) for model in ("A", "B", "C")]
     for writer in writers:
         writer.start()
@@ -241,8 +239,7 @@ def test_runs_are_lined_up_by_user_and_averaged_over_seeds(tmp_path: Path) -> No
 @pytest.mark.parametrize(("split", "expected"), [("predefined", (0.5, 0.5)), (RANDOM_SPLIT, (0.25, 0.5))])
 def test_values_without_a_partner_do_not_count(tmp_path: Path, split: object, expected: tuple[float, float]) -> None:
     """As in DislikeShare: a list without a rated item says nothing, and which lists have one depends on the model."""
-    rows_file = tmp_path / "t.jsonl"
-    of_both = {"A": (0.25, 0.75), "B": (0.5, NAN)}
+    rows_file, of_both = tmp_path / "t.jsonl", {"A": (0.25, 0.75), "B": (0.5, NAN)}
     rows = {
         model: [run_of(rows_file, model, seed, {"u": value}, split) for seed, value in enumerate(of_two)]
         for model, of_two in of_both.items()

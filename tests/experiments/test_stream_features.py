@@ -24,11 +24,9 @@ SETTINGS = {"rank": 8, "cutoff": 6, "feature_ridge": 1.0}
 @pytest.fixture
 def data(write_inter: Callable[..., Path]) -> Path:
     """Users like the items of their group; half of the events of a window are of items that came with it."""
-    rng = np.random.default_rng(3)
-    rows = []
+    rng, rows = np.random.default_rng(3), []
     for moment in range(6000):
-        newest = 60 + moment // 20
-        user = int(rng.integers(0, 120))
+        newest, user = 60 + moment // 20, int(rng.integers(0, 120))
         item = int(rng.integers(newest - 30, newest) if rng.random() < 0.5 else rng.integers(0, newest))
         liked = rng.random() < (0.95 if user % GROUPS == item % GROUPS else 0.05)
         rows.append((f"u{user}", f"i{item}", 1 if liked else -1, START + moment * DAY // 100))

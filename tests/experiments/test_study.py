@@ -86,8 +86,7 @@ def test_a_study_that_was_cut_off_goes_on_with_the_trials_it_would_have_had(tmp_
 
 @pytest.mark.parametrize("bigger", [True, False])
 def test_the_sampler_learns_which_way_is_better(bigger: bool, tmp_path: Path) -> None:
-    each = study(tmp_path, bigger=bigger)
-    found = []
+    each, found = study(tmp_path, bigger=bigger), []
     for _ in range(16):
         asked = each.ask()
         found.append(value(asked.values))
@@ -297,8 +296,7 @@ def test_no_moment_of_its_death_costs_a_study_a_trial(tmp_path: Path) -> None:
     given: dict[str, Any] = {"start": start, "rate": 0.1, "layers": 1}
     n = 3
     run(whole := study(tmp_path, name="whole", **given), n)
-    storage = type(whole._file._storage)
-    expected = sorted(tried(whole), key=repr)
+    storage, expected = type(whole._file._storage), sorted(tried(whole), key=repr)
     for place in itertools.count(1):
         name = f"killed at {place}"
         with contextlib.suppress(_KilledError), _killed_at(place, storage) as made:

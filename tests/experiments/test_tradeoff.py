@@ -46,8 +46,7 @@ def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.
     from recbole_signed.runs import run
     from recbole_signed.ssf import SpectralFilter
 
-    fits = []
-    fit = SpectralFilter.fit
+    fits, fit = [], SpectralFilter.fit
     monkeypatch.setattr(SpectralFilter, "fit", lambda *args, **words: fits.append(1) or fit(*args, **words))
     found = tradeoff("SSF", toy, (0.0, 1.5), 5, overrides=FIXED)
     assert len(fits) == 1

@@ -118,8 +118,7 @@ def test_the_best_default_is_written_and_no_trial_begins_late(toy: str) -> None:
 
 
 def test_the_same_command_goes_on_and_another_question_begins_anew(toy: str) -> None:
-    first = tuned(toy, trials=3)
-    second = tuned(toy, trials=6, jobs=2)
+    first, second = tuned(toy, trials=3), tuned(toy, trials=6, jobs=2)
     assert second.n_new == 3
     assert values(second)[:3] == values(first)
     fewer = tuned(toy, trials=2)

@@ -63,8 +63,7 @@ def between_all_nodes(matrix: sp.csr_matrix) -> torch.Tensor:
 
 
 def dense_reference(matrix: np.ndarray, smoothing: float, exponent: float) -> np.ndarray:
-    size = np.abs(matrix)
-    scales = []
+    size, scales = np.abs(matrix), []
     for degrees in (size.sum(1) + smoothing, size.sum(0) + smoothing):
         scales.append(np.array([degree**-exponent if degree > 0 else 0.0 for degree in degrees]))
     return scales[0][:, None] * matrix * scales[1]
@@ -84,8 +83,7 @@ def test_normalisation_is_that_of_the_formula(cells: list, smoothing: float, exp
 @given(MATRICES)
 def test_products_and_gradients_are_those_of_the_dense_matrix(cells: list) -> None:
     matrix = matrix_of(cells)
-    dense = torch.from_numpy(matrix.toarray())
-    operator = SparseOperator(matrix)
+    dense, operator = torch.from_numpy(matrix.toarray()), SparseOperator(matrix)
     users, items = tables()
     for found, wanted, argument in (
         (operator @ items, dense @ items, items),
@@ -191,8 +189,7 @@ def test_sparse_and_dense_signals(monkeypatch: pytest.MonkeyPatch, cells: int) -
     monkeypatch.setattr(propagation, "CELLS", cells)
     matrix = sp.random(40, 25, 0.2, format="csr", dtype=np.float32, random_state=1)
     signals = sp.random(13, 25, 0.3, format="csr", dtype=np.float32, random_state=2)
-    linear = GramFilter(matrix)
-    dense = matrix.toarray().astype(float)
+    linear, dense = GramFilter(matrix), matrix.toarray().astype(float)
     wanted = signals.toarray() @ dense.T @ dense
     np.testing.assert_allclose(linear.rows(signals), wanted, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(linear.dense(torch.from_numpy(signals.toarray())).numpy(), wanted, rtol=1e-5, atol=1e-6)
@@ -323,8 +320,7 @@ def walks() -> WalkPairs:
 
 
 def inputs(scale: float = 1.0, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(9)
-    nodes = N_USERS + N_ITEMS
+    generator, nodes = torch.Generator().manual_seed(9), N_USERS + N_ITEMS
     shapes = ((nodes, 4), (1,), (n_path_types(LENGTH),), (nodes, 3))
     made = [scale * torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes]
     return [each.to(dtype).requires_grad_(place < 3) for place, each in enumerate(made)]

@@ -56,8 +56,7 @@ def test_exposure_matrix_is_the_formula(seed: int, w: float, a: float, e: float)
 def test_singular_pairs_agree_with_svds(seed: int, w: float) -> None:
     R, k = exposure_matrix(random_graph(seed, 400, 200), w), 12
     _, values, vt = svds(R.astype(np.float64), k=k, random_state=0)
-    order = np.argsort(-values)
-    found = right_factors(R, k, iterations=8)
+    order, found = np.argsort(-values), right_factors(R, k, iterations=8)
     np.testing.assert_allclose(found.values, values[order], rtol=2e-3)
     V = found.vectors.double().numpy()
     np.testing.assert_allclose(V.T @ V, np.eye(k), atol=1e-5)
@@ -175,8 +174,7 @@ def test_the_rotation_of_panels_has_positive_peaks(monkeypatch: pytest.MonkeyPat
     panels = random_panels(60, 100, seed=3)
     assert [panel.shape for panel in panels] == [(60, 33), (60, 34), (60, 33)]
     rotation = torch.from_numpy(np.random.default_rng(0).standard_normal((100, 5)))
-    found = rotated(panels, rotation).numpy()
-    wanted = joined(panels) @ rotation.numpy()
+    found, wanted = rotated(panels, rotation).numpy(), joined(panels) @ rotation.numpy()
     np.testing.assert_allclose(np.abs(found), np.abs(wanted), rtol=1e-4, atol=1e-4)
     assert (found[np.abs(found).argmax(axis=0), range(5)] > 0).all()
     assert rotated(panels, rotation[:, :0]).shape == (60, 0)
@@ -416,8 +414,7 @@ def test_they_span_as_dense(alpha: float, shape: tuple[int, int], dense: bool, m
 
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60)])
 def test_the_smaller_side_is_decomposed(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    sides = []
-    decompose = module.gram_eigenvectors
+    sides, decompose = [], module.gram_eigenvectors
     monkeypatch.setattr(module, "gram_eigenvectors", lambda m, k: (sides.append(m.shape[1]), decompose(m, k))[1])
     laplacian_eigenvectors(*random_signs(1, shape), 0.3, 4)
     assert sides == [40]

@@ -24,8 +24,7 @@ def test_likes_halve_after_half_life(half_life: float, prepare_model: Callable[.
     trained = set(zip(*tokens, strict=True))
     likes = [(item, time) for user, item, sign, time in signed_rows if (str(user), str(item)) in trained and sign > 0]
     assert len(likes) == len(trained)
-    wanted = np.zeros(model.n_items)
-    latest = max(time for _, time in likes)
+    wanted, latest = np.zeros(model.n_items), max(time for _, time in likes)
     for item, time in likes:
         wanted[dataset.token2id("item_id", str(item))] += 2.0 ** (-(latest - time) / 86_400 / half_life)
     assert np.ptp(wanted) > 1.0
@@ -120,8 +119,7 @@ def test_features_keep_their_signs() -> None:
 
 def test_a_seed_decides_all(prepare: Callable[..., Any]) -> None:
     pytest.importorskip("lightfm")
-    users = torch.arange(1, 20)
-    scores = []
+    users, scores = torch.arange(1, 20), []
     for seed in (1, 1, 2):
         model, _, _ = prepare(seed=seed, fm_epochs=2)
         model.seed = seed

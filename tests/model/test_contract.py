@@ -192,8 +192,7 @@ def test_scores_untrained_and_survives_a_deep_copy(name: str, rows: dict, build:
 def test_predict_is_the_gathered_full_sort(
     name: str, rows: dict, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted = build(name, rows)
-    rng = np.random.default_rng(0)
+    fitted, rng = build(name, rows), np.random.default_rng(0)
     users = torch.from_numpy(rng.integers(1, fitted.dataset.user_num, 200))
     items = torch.from_numpy(rng.integers(1, fitted.dataset.item_num, 200))
     full = fitted.model.full_sort_predict(Interaction({"user_id": users})).view(200, fitted.dataset.item_num)
@@ -302,8 +301,7 @@ def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
     ]
     fitted = build(name, {"train": seen, "valid": unseen[::2], "test": unseen[1::2]}, epochs=PLANTED_EPOCHS)
     scores = fitted.scores(truth.users, truth.items).numpy()
-    hidden = truth.seen()
-    right = []
+    hidden, right = truth.seen(), []
     for row, verdict, known in zip(scores, truth.verdict, hidden, strict=True):
         good, bad = row[(verdict > 0) & ~known], row[(verdict < 0) & ~known]
         unknown = row[(verdict == 0) & ~known]

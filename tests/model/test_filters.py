@@ -24,8 +24,7 @@ def test_scores_of_gfcf_are_the_formula(small: Small, rank: int) -> None:
     R = normalised(P)
     _, _, Vt = np.linalg.svd(R, full_matrices=False)
     kept = min(rank, np.linalg.matrix_rank(R))
-    V = Vt[:kept].T
-    root = np.sqrt(P.sum(0))
+    V, root = Vt[:kept].T, np.sqrt(P.sum(0))
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
     wanted = P @ (R.T @ R + 0.7 * (inverse[:, None] * V) @ (V.T * root))
     np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=2e-4)
@@ -189,8 +188,7 @@ def test_scores_of_bspm_are_the_process(small: Small, solver: str, step: Callabl
     model = small("BSPM", rank=5, idl_beta=0.6, final_sharpening=final, **config)
     P, _ = dense(model)
     R = normalised(P)
-    F = R.T @ R
-    V = np.linalg.svd(R)[2][:5].T
+    F, V = R.T @ R, np.linalg.svd(R)[2][:5].T
     root = np.sqrt(P.sum(0))
     Q = (np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)[:, None] * V) @ (V.T * root)
 
@@ -299,8 +297,7 @@ def test_it_minimises_the_squared_error_with_a_zero_diagonal(small: Small, weigh
     assert torch.equal(model.score(torch.arange(3)), torch.zeros(3, model.n_items))
     model.fit()
     P, N = dense(model)
-    X = P + weight * N
-    B = np.zeros((model.n_items, model.n_items))
+    X, B = P + weight * N, np.zeros((model.n_items, model.n_items))
     for item in range(model.n_items):  # ridge regression on all other items
         rest = np.arange(model.n_items) != item
         A = X[:, rest]
@@ -331,8 +328,7 @@ def minimiser(P: np.ndarray, p: float, b: float, ridge: float) -> np.ndarray:
         dropped[i], dropped[:, i] = 0.0, 0.0  # of the dropped target, nothing is in the input
         kept[i], kept[:, i] = q, q
         kept[i, i] = 1.0
-        hessian = (p * dropped + q * b * b * kept) * G
-        first = np.full(n, q)
+        hessian, first = (p * dropped + q * b * b * kept) * G, np.full(n, q)
         of_dropped, of_kept = first.copy(), first.copy()
         of_dropped[i], of_kept[i] = 0.0, 1.0
         gradient = (p * of_dropped + q * b * b * of_kept) * G[:, i]
@@ -394,8 +390,7 @@ CONFIG = {
 
 def objective(P: torch.Tensor, N: torch.Tensor, W: torch.Tensor, H: torch.Tensor, c: dict[str, Any]) -> torch.Tensor:
     """The objective over all pairs, one by one."""
-    scores = W @ H.T
-    edges = P + N
+    scores, edges = W @ H.T, P + N
     fit = (P * (1 - scores) ** 2).sum() * c["like_weight"]
     fit = fit + (N * (c["dislike_target"] - scores) ** 2).sum() * c["dislike_weight"]
     fit = fit + c["unobserved_weight"] * (scores**2).sum()

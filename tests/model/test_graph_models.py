@@ -47,8 +47,7 @@ def test_embeddings_and_loss_of_simgcl_are_those_of_the_formulas() -> None:
     data = small_data()
     model = build(SimGCL, data, **{"eps": 0.0, "lambda": 0.3, "temperature": 0.4, "reg_weight": 0.02})
     assert_same_encoding(model, final(model, data.likes))
-    batch = data.liked(2)
-    table = final(model, data.likes)
+    batch, table = data.liked(2), final(model, data.likes)
     wanted = bpr_of(batch, table)
     for rows in (batch["user_id"], batch["item_id"] + N_USERS):
         wanted = wanted + 0.3 * contrast(table, table, rows, 0.4)
@@ -128,8 +127,7 @@ def test_embeddings_and_loss_of_xsimgcl_are_those_of_the_formulas(layer_cl: int)
 
 def test_noise_is_in_the_loss_and_not_in_the_scores() -> None:
     data = small_data()
-    model = build(XSimGCL, data)
-    batch = data.batch(1)
+    model, batch = build(XSimGCL, data), data.batch(1)
     assert not torch.equal(model.loss(batch), model.loss(batch))
     assert torch.equal(torch.cat(model.encode()), torch.cat(model.encode()))
 
@@ -171,8 +169,7 @@ def test_embeddings_and_loss_of_lightgcl_are_those_of_the_formulas(q: int) -> No
     table = sum(layers)
     assert_same_encoding(model, table)
     left, values, right = torch.linalg.svd(normalised(data.likes), full_matrices=False)
-    coarse = left[:, :q] * values[:q] @ right[:q]
-    whole = torch.zeros_like(graph)
+    coarse, whole = left[:, :q] * values[:q] @ right[:q], torch.zeros_like(graph)
     whole[:N_USERS, N_USERS:], whole[N_USERS:, :N_USERS] = coarse, coarse.T
     other = start + whole @ layers[0] + whole @ layers[1]
     batch = data.liked(2)
@@ -181,8 +178,7 @@ def test_embeddings_and_loss_of_lightgcl_are_those_of_the_formulas(q: int) -> No
     for rows, side in ((batch["user_id"], table[:N_USERS]), (named, table[N_USERS:])):
         apart = (other[rows] @ side.T / 0.7).exp().sum(dim=1).log().mean()
         wanted = wanted + 0.3 * (apart - ((other[rows] * table[rows]).sum(dim=1) / 0.7).clamp(-5, 5).mean())
-    wanted = wanted + 1e-3 * start.square().sum()
-    ours = model.loss(batch)
+    wanted, ours = wanted + 1e-3 * start.square().sum(), model.loss(batch)
     torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)  # the factors are float32
     parameters = list(model.parameters())
     for one, two in zip(*(torch.autograd.grad(each, parameters) for each in (ours, wanted)), strict=True):
@@ -226,8 +222,7 @@ def test_the_loss_of_ultragcn_is_that_of_the_formulas(count: int) -> None:
     omega = shared * (np.sqrt(g + 1) / np.maximum(g, 1))[:, None] / np.sqrt(g + 1)[None]
     kept = np.sort(omega, axis=1)[:, ::-1][:, : min(count, len(g))]
     np.testing.assert_allclose(model.neighbour_weights[:, : kept.shape[1]], kept, rtol=1e-6)
-    rows = np.arange(len(g))[:, None]
-    found = model.neighbours.numpy()
+    rows, found = np.arange(len(g))[:, None], model.neighbours.numpy()
     np.testing.assert_allclose(
         np.where(model.neighbour_weights > 0, omega[rows, found], 0), model.neighbour_weights, rtol=1e-6
     )
@@ -306,8 +301,7 @@ def test_no_sampled_item_has_no_score() -> None:
 @given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 5), st.integers(1, 40))
 def test_scores_and_norms_are_those_of_gathered_rows(seed: int, n_edges: int, n_sampled: int, n_items: int) -> None:
     """Pairs repeat, and outnumber the cells of the matrix for some of these sizes."""
-    random = torch.Generator().manual_seed(seed)
-    n_users = 4
+    random, n_users = torch.Generator().manual_seed(seed), 4
     users = torch.randint(n_users, (n_edges,), generator=random)
     items = torch.randint(n_items, (n_edges,), generator=random)
     sampled = torch.randint(n_items, (n_edges, n_sampled), generator=random)

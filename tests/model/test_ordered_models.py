@@ -45,8 +45,7 @@ def dense_solution(x: Any, s: Any, t: Any, alpha: float, ridge: float, limit: fl
     """Each column is a ridge regression; where its own weight would be above the limit, it is held there."""
     n = x.shape[1]
     gram = alpha * x.T @ x + (1 - alpha) * s.T @ s + ridge * np.eye(n)
-    target = alpha * x.T @ x + (1 - alpha) * s.T @ t
-    found = np.zeros((n, n))
+    target, found = alpha * x.T @ x + (1 - alpha) * s.T @ t, np.zeros((n, n))
     for j in range(n):
         column = np.linalg.solve(gram, target[:, j])
         if column[j] > limit:
@@ -178,8 +177,7 @@ def test_a_later_like_follows_by_hand(tale: Callable[..., Any]) -> None:
     model, dataset = tale(rows, inference_decay=2.0, **settings)
     seven, eight = (int(dataset.token2id("item_id", each)) for each in ("7", "8"))
     one, two = (int(dataset.token2id("user_id", each)) for each in ("1", "2"))
-    weight = math.exp(-1) / (math.exp(-2) + 0.5)
-    scores = model.score(torch.tensor([one, two]))
+    weight, scores = math.exp(-1) / (math.exp(-2) + 0.5), model.score(torch.tensor([one, two]))
     assert scores[:, eight].tolist() == pytest.approx([math.exp(-1 / 2.0) * weight, weight])
     assert not scores[:, seven].any()
 
@@ -327,8 +325,7 @@ def test_the_encoder_is_recboles_sasrec_with_signs_added_to_items(prepare_model:
         batch = {"item_id_list": items, "sign_list": signs, "item_length": lengths}
         wanted = theirs.forward(items, lengths)
         torch.testing.assert_close(ours.forward(batch)[torch.arange(2), lengths - 1], wanted, rtol=1e-4, atol=1e-5)
-        scores = ours.full_sort_predict(batch)
-        dropped = []
+        scores, dropped = ours.full_sort_predict(batch), []
         for each, given in ((ours.train(), (batch,)), (theirs.train(), (items, lengths))):
             torch.manual_seed(3)
             dropped.append(each.forward(*given))

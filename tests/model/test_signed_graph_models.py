@@ -221,8 +221,7 @@ def between_nodes(matrix: np.ndarray) -> torch.Tensor:
 def layer_of(layer: Any, states: torch.Tensor, likes: torch.Tensor, dislikes: torch.Tensor) -> list[torch.Tensor]:
     likes = likes + torch.eye(len(likes), dtype=likes.dtype)
     degrees = (likes + dislikes).sum(1)
-    norm = (degrees[:, None] * degrees).sqrt()
-    found = []
+    norm, found = (degrees[:, None] * degrees).sqrt(), []
     for head in range(len(layer.bias)):
         sides = []
         for sign, mask in enumerate((likes, dislikes)):
@@ -354,8 +353,7 @@ def dense_laplacian(batch: Interaction, n_users: int, n_items: int, alpha: float
 @pytest.mark.parametrize("beta", [1.0, -0.2, 0.0])
 def test_loss_is_the_formula(make: Callable, monkeypatch: pytest.MonkeyPatch, beta: float) -> None:
     """The reference is given the walks and the batch; all else it works out for itself, eigenvectors included."""
-    drawn = []
-    draw = module.WalkGraph.draw
+    drawn, draw = [], module.WalkGraph.draw
 
     def record(self: Any, *args: Any) -> Any:
         drawn.append(draw(self, *args))

@@ -73,8 +73,7 @@ def test_few_users_and_no_dislikes_are_enough() -> None:
     batch = {name: column[:3] for name, column in data.batch(2).items()}
     assert_same_loss(model, batch, loss_of_siren(model, data, batch))
     data = small_data(dislikes=False)
-    model = build(SiReN, data)
-    batch = data.batch(3)
+    model, batch = build(SiReN, data), data.batch(3)
     assert_same_loss(model, batch, loss_of_siren(model, data, batch, coefficient=float("nan")))
 
 
@@ -164,8 +163,7 @@ def test_embeddings_and_loss_of_sigrec_are_those_of_the_formulas(n_negatives: in
 
 def test_a_batch_of_dislikes_alone_is_no_trouble() -> None:
     data = small_data()
-    model = build(SiGRec, data, **SIGREC_SETTINGS)
-    whole = data.batch(1)
+    model, whole = build(SiGRec, data, **SIGREC_SETTINGS), data.batch(1)
     batch = {name: column[whole["sign"] < 0] for name, column in whole.items()}
     assert_same_loss(model, batch, loss_of_sigrec(model, data, batch))
 

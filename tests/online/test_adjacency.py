@@ -9,8 +9,7 @@ Rows = list[dict[int, int]]
 
 def loaded(n_rows: int, degree: int) -> tuple[Adjacency, Rows]:
     """Return rows of even keys, each with its double as its value."""
-    rows = Adjacency({"value": np.int64})
-    keys = np.tile(2 * np.arange(degree), n_rows)
+    rows, keys = Adjacency({"value": np.int64}), np.tile(2 * np.arange(degree), n_rows)
     rows.load(np.arange(n_rows + 1) * degree, {KEY: keys.astype(np.int32), "value": 2 * keys})
     return rows, [dict(zip(keys[:degree].tolist(), (2 * keys[:degree]).tolist(), strict=True)) for _ in range(n_rows)]
 

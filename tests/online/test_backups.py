@@ -162,8 +162,7 @@ def test_backups_that_are_damaged_or_made_after_a_crash(recommender: OnlineRecom
     assert not (tmp_path / ".again.17.tmp").exists()
     recommender.update([event(1, "leaves", "i1", "like")])
     recommender.back_up(tmp_path / "backup")
-    holder = OnlineState.open(tmp_path / "backup")
-    left = recommender.forget("leaves")
+    holder, left = OnlineState.open(tmp_path / "backup"), recommender.forget("leaves")
     assert left.rows == 1
     assert "is being written by process" in left.reasons[0]
     holder.close()

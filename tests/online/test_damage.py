@@ -225,8 +225,7 @@ def test_every_flipped_bit_of_the_other_files_is_found_or_changes_nothing(tmp_pa
     [("flip", 25), ("cut", 25), ("gone", 1), *(pytest.param(how, 400, marks=MANY) for how in ("flip", "cut"))],
 )
 def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path, how: str, n_times: int) -> None:
-    rng = np.random.default_rng(6)
-    state = OnlineState.open(tmp_path / "state")
+    rng, state = np.random.default_rng(6), OnlineState.open(tmp_path / "state")
     state.recover()
     for n in range(40):
         state.ingest(EventBatch.of([event(n, f"user{n % 7}", f"item{n % 5}", "like")]))
@@ -236,8 +235,7 @@ def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path
     written = np.flatnonzero(np.frombuffer(content, dtype=np.uint8))
     refused = 0
     for _ in range(n_times):
-        damaged = bytearray(content)
-        place = int(rng.choice(written))
+        damaged, place = bytearray(content), int(rng.choice(written))
         damaged[place] ^= 1 << int(rng.integers(8))
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(tmp_path / "crashed", tmp_path / "copy")
@@ -266,8 +264,7 @@ def test_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path) -> None:
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Write a manifest as an attacker would, with a checksum that fits."""
-    path = folder / MANIFEST
-    manifest = read_manifest(folder)
+    path, manifest = folder / MANIFEST, read_manifest(folder)
     change(manifest)
     text = json.dumps(manifest, indent=1, sort_keys=True)
     path.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")

@@ -95,8 +95,7 @@ def test_rounding_adds_up_slowly_and_a_refresh_takes_it_away() -> None:
 
 def test_a_few_users_are_updated_and_many_are_refitted(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base())
-    fits = []
-    fit = learner.fit
+    fits, fit = [], learner.fit
     monkeypatch.setattr(learner, "fit", lambda *args: (fits.append(1), fit(*args))[1])
     learner.update(stream.edges, stream.take([(1, 3, DISLIKE), (2, 5, LIKE)]))
     assert not fits

@@ -144,14 +144,12 @@ def test_a_forgotten_user_leaves_no_edge() -> None:
 
 
 def test_long_rows_and_a_growing_arena() -> None:
-    rng = np.random.default_rng(0)
-    state = EdgeState()
+    rng, state = np.random.default_rng(0), EdgeState()
     seen: dict[tuple[int, int], int] = {}
     for step in range(400):
         n = int(rng.integers(1, 12))
         user, item = rng.integers(1, 30 + step // 4, n), (rng.pareto(1.0, n) * 20).astype(int) + 1
-        kind = rng.choice([LIKE, DISLIKE, VIEW], n)
-        none = np.full(n, np.nan)
+        kind, none = rng.choice([LIKE, DISLIKE, VIEW], n), np.full(n, np.nan)
         state.apply(LogBatch(0, 0, user.max() + 1, item.max() + 1, none, user, item, kind, np.full(n, step), none))
         for u, i, k in zip(user.tolist(), item.tolist(), kind.tolist(), strict=True):
             if k != VIEW or seen.get((u, i), VIEW) == VIEW:
@@ -196,8 +194,7 @@ def test_counts_rows_and_exports(edges: EdgeState) -> None:
 
 def test_frozen_edges_are_those_of_their_moment() -> None:
     """Whatever changes while they are copied: rows that grow, move, shrink, vanish, or are all made again."""
-    rng = np.random.default_rng(3)
-    state = EdgeState()
+    rng, state = np.random.default_rng(3), EdgeState()
     seq = 0
 
     def apply(n: int, users: int, kinds: list[int]) -> None:
@@ -213,8 +210,7 @@ def test_frozen_edges_are_those_of_their_moment() -> None:
 
     apply(400, 30, [LIKE, DISLIKE, UNLIKE, SKIP])
     for sizes in ([(5, 30)] * 20, [(300, 60)], [(2000, 60)], [(1, 200)] * 30):
-        expected = state.to_tensors()
-        frozen = state.freeze()
+        expected, frozen = state.to_tensors(), state.freeze()
         for n, users in sizes:
             apply(n, users, [LIKE, DISLIKE, UNLIKE, UNDISLIKE, SKIP, FORGET_USER])
         found = frozen.tensors(threading.RLock())
@@ -227,8 +223,7 @@ def test_frozen_edges_are_those_of_their_moment() -> None:
 
 def test_recent_verdicts_are_counted_again_where_nearly_all_of_them_were_taken_back() -> None:
     """What is left of the others would be rounding: they are a hundred half-lives older."""
-    day = 86_400_000
-    state = EdgeState(N_USERS, N_ITEMS)
+    day, state = 86_400_000, EdgeState(N_USERS, N_ITEMS)
     state.apply(log_batch([(1, 1, LIKE, 0), (1, 2, DISLIKE, day)]))
     wanted = state.recent(1.0).counts
     state.apply(log_batch([(2, 3, LIKE, 100 * day)], 3))
@@ -241,8 +236,7 @@ def test_recent_verdicts_are_counted_again_where_nearly_all_of_them_were_taken_b
 @pytest.mark.parametrize("likes", [False, True])
 def test_recent_verdicts_follow_each_change(likes: bool, since: float) -> None:
     """Events of any age, retractions and forgettings: they are those of the edges in force, likes alone where asked."""
-    rng = np.random.default_rng(7)
-    state = EdgeState(N_USERS, N_ITEMS)
+    rng, state = np.random.default_rng(7), EdgeState(N_USERS, N_ITEMS)
     state.recent(2.0, likes=likes, since=since)  # of no edge yet; what follows is added and taken away
     for step in range(80):
         n = int(rng.integers(1, 6))

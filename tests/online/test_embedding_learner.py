@@ -39,8 +39,7 @@ def planted(folder: Path) -> OnlineState:
     """Even users like even items and dislike odd ones, odd users the other way round; the last 6 items are rare."""
     user, item = np.divmod(np.random.default_rng(3).permutation(N_USERS * N_ITEMS)[: N_USERS * 12], N_ITEMS)
     kind = np.where((user + item) % 2 == 0, LIKE, DISLIKE).astype(np.int8)
-    order = np.lexsort((item, user))
-    opened = OnlineState.open(folder)
+    order, opened = np.lexsort((item, user)), OnlineState.open(folder)
     opened.bulk_load(
         [f"u{n}" for n in range(N_USERS)],
         [f"i{n}" for n in range(N_ITEMS)],
@@ -103,8 +102,7 @@ def margin(scores: torch.Tensor, user: int, unseen: np.ndarray) -> float:
     """By how much the mean score of the user's own kind of items is above the others'."""
     items = np.arange(1, N_ITEMS + 1)
     items = items[~np.isin(items, unseen)]
-    own = items[(items + user) % 2 == 0]
-    other = items[(items + user) % 2 == 1]
+    own, other = items[(items + user) % 2 == 0], items[(items + user) % 2 == 1]
     return float(scores[own].mean() - scores[other].mean())
 
 

@@ -166,8 +166,7 @@ def test_parameters_and_moments_move_to_a_larger_model(recipes: dict[str, Traini
         "user_dislikes.weight": "user",
         "item_dislikes.weight": "item",
     }
-    optimizer = adam(recipe, model)
-    known = Verdicts.of(edges(), recipe)
+    optimizer, known = adam(recipe, model), Verdicts.of(edges(), recipe)
     model.calculate_loss(next(Batches(recipe, known, known, 12, 0).epoch(0))).backward()
     optimizer.step()
     weights = Weights.of(model, optimizer)

@@ -58,8 +58,7 @@ def keys_of(folder: Path) -> list[bytes]:
 
 def confirmed(folder: Path) -> list[str]:
     """Return which guesses the bytes of a directory confirm: ids, event ids, digests of both, edges."""
-    everything = content(folder)
-    found = []
+    everything, found = content(folder), []
     guesses = [WHO, WHO.upper(), TOLD["town"], *event_ids()]
     keys = keys_of(folder)
     for guess in guesses:
@@ -101,8 +100,7 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     recommender = open_with(folder, clock)
     recommender.update(events())
     recommender.refresh()
-    pinned = recommender.snapshot()
-    state = recommender.state
+    pinned, state = recommender.snapshot(), recommender.state
     state.versions.pin(pinned)
     state.compact()
     recommender.update([event(500, "u1", "i1", "like")])

@@ -119,8 +119,7 @@ def test_a_forgotten_user_is_in_no_byte_of_the_files_and_comes_back_as_another(t
         log.append(
             batch(*((f"e{i}", names[int(rng.integers(60))], f"i{i % 9}", "like", i) for i in range(start, start + 50)))
         )
-    before = log.users.hash(30)
-    old = log.users.id_of(names[3])
+    before, old = log.users.hash(30), log.users.id_of(names[3])
     for i in range(0, 60, 3):
         log.append(batch((f"forget-{i}", names[i], "", "forget_user", 1), (f"also-{i}", names[i + 1], "x", "like", 1)))
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -224,11 +223,9 @@ def test_a_log_cut_short_is_refused(tmp_path: Path, log: EventLog, cut: int) -> 
 def test_every_flipped_byte_of_the_rows_is_found(tmp_path: Path, log: EventLog) -> None:
     """Any byte of the file: what is read is right, or it is refused; SQLite alone would let wrong numbers through."""
     log.append(some(400))
-    expected = log.read(0, 1000)
-    users = log.users.content_hash()
+    expected, users = log.read(0, 1000), log.users.content_hash()
     log.close()
-    content = log.path.read_bytes()
-    rng = np.random.default_rng(1)
+    content, rng = log.path.read_bytes(), np.random.default_rng(1)
     refused = 0
     for place in rng.choice(len(content), 150, replace=False).tolist():
         damaged = bytearray(content)
@@ -326,8 +323,7 @@ def grown(tokens: list[str]) -> Vocabulary:
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)))
 def test_ids_count_up_in_order_of_appearance(tokens: list[str]) -> None:
-    vocabulary = grown(tokens)
-    each_once = list(dict.fromkeys(tokens))
+    vocabulary, each_once = grown(tokens), list(dict.fromkeys(tokens))
     assert vocabulary.tokens(range(len(vocabulary))) == [None, *each_once]
     np.testing.assert_array_equal(vocabulary.ids(each_once), np.arange(1, len(each_once) + 1))
     assert not vocabulary.propose(tokens).tokens
@@ -349,8 +345,7 @@ def test_hashes_know_order_tokens_and_directory() -> None:
 
 def test_what_is_proposed_changes_nothing_until_it_is_added() -> None:
     vocabulary = grown(["a"])
-    before = vocabulary.hash()
-    new = vocabulary.propose(["b", "a", "b", "c"])
+    before, new = vocabulary.hash(), vocabulary.propose(["b", "a", "b", "c"])
     assert (new.first, new.tokens) == (2, ["b", "c"])
     assert len(vocabulary) == 2
     assert vocabulary.hash() == before

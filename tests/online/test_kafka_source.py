@@ -51,8 +51,7 @@ def read(state: OnlineState, source: KafkaSource, n: int, at_once: int = 100) ->
     updates: list[tuple[int, int, int]] = []
     deadline = time.monotonic() + 30
     while sum(map(sum, updates)) < n and time.monotonic() < deadline:
-        before = len(list(state.dead_letters))
-        update = take_from(state, source, at_once)
+        before, update = len(list(state.dead_letters)), take_from(state, source, at_once)
         counts = update.n_new, update.n_duplicate, len(list(state.dead_letters)) - before
         if any(counts):
             updates.append(counts)
@@ -170,8 +169,7 @@ def test_how_far_the_topic_is_ahead(brokers: Brokers, topic: str) -> None:
         brokers.send(topic, *(row(n) for n in range(4)), partition=partition)
     with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
         assert source.behind() == 0  # nothing was fetched
-        deadline = time.monotonic() + 30
-        left = 12 - len(users(source, 5, at_once=1))
+        deadline, left = time.monotonic() + 30, 12 - len(users(source, 5, at_once=1))
         while source.behind() != left and time.monotonic() < deadline:
             left -= len(source.poll(1).batch)  # which lets the client take in what the brokers told
         assert 0 <= left == source.behind()

@@ -109,8 +109,7 @@ def test_a_fit_is_at_its_minimum_and_passes_lead_back_to_it() -> None:
 def test_a_refresh_is_one_pass_of_dense_half_steps() -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base())
     streams.follow(learner, stream, [[(2, 30, LIKE), (3, 30, DISLIKE), (40, 5, LIKE), (4, 5, UNLIKE)]])
-    items = learner.items.vectors.astype(np.float64)
-    signs = stream.signs()
+    items, signs = learner.items.vectors.astype(np.float64), stream.signs()
     users = solve(signs, items, items.T @ items, len(items))
     wanted = solve(signs.T, users, users.T @ users, len(users))
     found = learner.refresh(stream.edges.export(), *stream.sizes)

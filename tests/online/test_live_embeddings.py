@@ -74,8 +74,7 @@ def check(learner: EmbeddingLearner, stream: Stream, gone: set[int]) -> None:
     user_degree[list(gone)] = 0.0
     item_degree[: streams.N_ITEMS] = first.items.degree[: streams.N_ITEMS]
     known = item_degree > 0
-    now = np.abs(signs).sum(axis=0)
-    start = np.array([first.items.nobody] * n_items)
+    now, start = np.abs(signs).sum(axis=0), np.array([first.items.nobody] * n_items)
     start[: streams.N_ITEMS] = first.items.base[: streams.N_ITEMS]
     sources, degrees = np.zeros((n_users, DIMENSIONS)), user_degree.copy()
     for user in range(n_users):

@@ -41,8 +41,7 @@ class Disk:
 
     def fsync(self, descriptor: int) -> None:
         self._fsync(descriptor)
-        path = Path(f"/proc/self/fd/{descriptor}")
-        inode = os.fstat(descriptor).st_ino
+        path, inode = Path(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor).st_ino
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             self._names[inode] = {each.name: each.stat().st_ino for each in path.iterdir()}
         else:

@@ -183,8 +183,7 @@ def test_versions_survive_forgetting(tmp_path: Path) -> None:
         state.snapshot(TENSORS, {}, model="m")
         state.compact()
         state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 61)]))
-        expected = state.hash()
-        gone = state.users.tombstones.tolist()
+        expected, gone = state.hash(), state.users.tombstones.tolist()
         assert len(gone) == 1
         assert not len(state.edges.of_user(gone[0]).ids)
     with ready(tmp_path) as state:
@@ -393,8 +392,7 @@ def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
         update = take_from(state, JsonLines(path), 4)
         assert update.n_new == 4
     with ready(tmp_path / "state") as state:
-        source = JsonLines(path, Limits())
-        sizes = []
+        source, sizes = JsonLines(path, Limits()), []
         while (update := take_from(state, source, 4)) is not None:
             sizes.append((update.n_new, update.n_duplicate))
         assert sizes == [(4, 0), (2, 0)]
@@ -463,8 +461,7 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
 
 
 def test_times_of_the_size_of_seconds_are_taken_where_their_unit_is_known(tmp_path: Path) -> None:
-    seconds = 1_700_000_000
-    one = np.array([1])
+    seconds, one = 1_700_000_000, np.array([1])
     columns = ["u"], ["i"], one, one, np.array([DISLIKE], dtype=np.int8), np.array([seconds])
     with OnlineState.open(tmp_path) as state:
         check_refused("looks like seconds", state.bulk_load, *columns)

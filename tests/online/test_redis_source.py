@@ -67,8 +67,7 @@ def test_what_was_not_acknowledged_comes_again_and_is_no_second_event(tmp_path: 
         source.close()
         assert pending(client) == 7
     with ready(tmp_path) as state:
-        source = RedisSource(url, "events", block=1)
-        updates = []
+        source, updates = RedisSource(url, "events", block=1), []
         while (update := take_from(state, source, 4)) is not None and (update.n_new or update.n_duplicate):
             updates.append((update.n_new, update.n_duplicate))
         assert updates == [(0, 4), (3, 0), (3, 0)]

@@ -34,8 +34,7 @@ def lists(source: OnlineRecommender | OnlineReplica, users: list[str]) -> list[l
 def test_the_same_lists_for_the_same_seq(model: str, tmp_path: Path) -> None:
     settings = {"embedding_size": 6} if model == "SignediALS" else {}
     writer = begin(tmp_path / "state", model, **settings)
-    replica = OnlineReplica(tmp_path / "state")
-    users = [f"u{n}" for n in (1, 2, 3, 7, 99)]
+    replica, users = OnlineReplica(tmp_path / "state"), [f"u{n}" for n in (1, 2, 3, 7, 99)]
     rng = np.random.default_rng(3)
     kinds = ["like", "dislike", "view", "unlike", "undislike"]
     number = 0
@@ -96,8 +95,7 @@ def test_an_open_replica_does_not_keep_forgotten_users(writer: OnlineRecommender
 def test_a_replica_keeps_no_features_of_a_forgotten_user(writer: OnlineRecommender, tmp_path: Path) -> None:
     writer.update([Event("a", "u3", "", "user", NOW, features={"town": "Oslo"})])
     replica = OnlineReplica(tmp_path / "state")
-    number = replica.users.id_of("u3")
-    told = replica.announcements
+    number, told = replica.users.id_of("u3"), replica.announcements
     assert told.by_id(replica.users, replica.items)["user"] == {number: {"town": "Oslo"}}
     writer.update([Event("f", "u3", "", "forget_user", NOW + 1)])
     replica.follow()
@@ -124,8 +122,7 @@ def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool, far: int
 ) -> None:
     monkeypatch.setattr("recbole_signed.live.replica.FAR", far)
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+    writer, replica = begin(tmp_path / "state"), OnlineReplica(tmp_path / "state")
     writer.update([event(1, "new", "i1", "like")])
     replica.follow()
     writer.update([event(2, "u2", "", "forget_user"), event(3, "new", "", "forget_user")])
@@ -199,8 +196,7 @@ def test_an_activated_version_has_one_name_on_writer_and_replica(writer: OnlineR
     writer.update([event(1, "u1", "i1", "dislike")])
     writer.refresh()
     writer.update([event(2, "u1", "i2", "dislike")])
-    name = writer.snapshot()
-    fitted = writer.version
+    name, fitted = writer.snapshot(), writer.version
     writer.refit().result()
     writer.snapshot()
     writer.activate(name)

@@ -43,8 +43,7 @@ def test_a_forgotten_training_user_does_not_prevent_a_restart(start: Callable[..
     trainer.update([event(1, "u1", "", "forget_user")])
     if saved:
         trainer.snapshot()
-    state = trainer.state.hash()
-    ranking = trainer.recommend("u2", 10)
+    state, ranking = trainer.state.hash(), trainer.recommend("u2", 10)
     trainer.close()
     again = start()
     assert again.state.hash() == state

@@ -50,8 +50,7 @@ def closed_loop(port: int, connections: int, seconds: float) -> subprocess.Popen
 
 def ask(port: int, path: str, found: list[tuple[str, int, float]]) -> None:
     """Note the status of an answer on a new connection, and its time; status 0 where there is none."""
-    began = time.monotonic()
-    status = 0
+    began, status = time.monotonic(), 0
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as made:
             made.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())

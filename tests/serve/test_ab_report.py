@@ -41,8 +41,7 @@ def like_rate(report: dict[str, object]) -> dict[str, float]:
 
 
 def test_false_positives_of_a_thousand_tests_of_equal_variants() -> None:
-    rng = np.random.default_rng(11)
-    n_tests = 1000
+    rng, n_tests = np.random.default_rng(11), 1000
     wrong = any_wrong = 0
     for _ in range(n_tests):
         report = experiment_report(simulate(300, rng), "control", SHARES)
@@ -90,8 +89,7 @@ def test_power_is_what_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     rate, effect, shown = 0.1, 0.15, 21.0
     # a user's rate varies: its variance over that of independent impressions
     monkeypatch.setattr(ab_report, "OVERDISPERSION", 1 + (shown - 1) / 31)
-    n = users_needed(rate, effect, shown)
-    found = 0
+    n, found = users_needed(rate, effect, shown), 0
     for _ in range(200):
         users = simulate(2 * n, rng, effect).with_columns(impressions_before=0, likes_before=0, dislikes_before=0)
         found += like_rate(experiment_report(users, "control", SHARES))["pvalue"] < 0.05
@@ -188,8 +186,7 @@ def test_an_always_valid_interval_and_the_planned_shares() -> None:
 
 def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
     """Where nobody of it has liked anything yet, its own users would say that the rate is 0 for certain."""
-    rng = np.random.default_rng(2)
-    shares = {"control": 0.95, "treated": 0.05}
+    rng, shares = np.random.default_rng(2), {"control": 0.95, "treated": 0.05}
     missed = 0
     for _ in range(40):
         users = simulate(600, rng, share=0.05).with_columns(
@@ -203,8 +200,7 @@ def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
 
 
 def test_assignments_by_chance_and_of_many_variants() -> None:
-    users = simulate(600, np.random.default_rng(3))
-    names = ["control"] * 274 + ["treated"] * 326
+    users, names = simulate(600, np.random.default_rng(3)), ["control"] * 274 + ["treated"] * 326
     found = experiment_report(users.with_columns(variant=pl.Series(names)), "control", SHARES)["sample_ratio"]
     assert 0.03 < found["pvalue"] < 0.04
     assert not found["suspicious"]

@@ -222,10 +222,8 @@ def test_intervals_cover_the_truth_where_users_differ(lists: int) -> None:
     """Of three items, drawn by a skewed policy; the one in question prefers the last."""
     covered, users, target = 0, 4000 // lists, np.array([0.1, 0.2, 0.7])
     for seed in range(200):
-        rng = np.random.default_rng(seed)
-        user = np.repeat(np.arange(users), lists)
-        rates = rng.uniform(0.05, 0.6, (users, 3))[user]
-        logging = rng.dirichlet([16, 8, 6], len(user))
+        rng, user = np.random.default_rng(seed), np.repeat(np.arange(users), lists)
+        rates, logging = rng.uniform(0.05, 0.6, (users, 3))[user], rng.dirichlet([16, 8, 6], len(user))
         item = (rng.random(len(user))[:, None] > np.cumsum(logging, axis=1)).sum(axis=1).clip(max=2)
         rows = np.arange(len(user))
         like = (rng.random(len(user)) < rates[rows, item]).astype(int)

@@ -45,8 +45,7 @@ class Stream:
 @pytest.fixture(params=["redis", "kafka"])
 def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
     if request.param == "kafka":
-        brokers = Brokers()
-        turn = itertools.count()
+        brokers, turn = Brokers(), itertools.count()
         brokers.send("events", b"{}")  # a topic comes to be with its first message
         address = f"kafka://{brokers.address}/events?group="
         yield Stream(address, lambda row: brokers.send("events", row, partition=next(turn) % 4))

@@ -115,8 +115,7 @@ def test_keys_are_added_to_any_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     first = make_key(path, "read", "the phone")
     path.write_text(path.read_text().rstrip("\n"))
-    second = make_key(path, "admin")
-    keys = ApiKeys(path)
+    second, keys = make_key(path, "admin"), ApiKeys(path)
     assert (keys.allows(first, "admin"), keys.allows(second, "admin")) == (False, True)
     for name, content in (("table.yaml", b"models: [Pop]\n"), ("noise.bin", bytes(range(256)))):
         path = tmp_path / name

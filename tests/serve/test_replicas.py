@@ -193,8 +193,7 @@ def test_a_replica_follows_the_catalogue_for_any_question(tmp_path: Path, monkey
 
 
 def test_a_replica_does_not_measure_what_the_writer_alone_knows(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+    recommender, replica = begin(tmp_path / "state"), OnlineReplica(tmp_path / "state")
     writer, follower = Engine(recommender), Engine(replica)
     try:
         assert writer.gauges().keys() - follower.gauges().keys() == {

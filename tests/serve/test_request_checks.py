@@ -26,8 +26,7 @@ from recbole_signed.live.serve.settings import ServeSettings
 
 
 def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
-    schema = serve().get("/openapi.json").json()
-    bodies = set()
+    schema, bodies = serve().get("/openapi.json").json(), set()
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             if "requestBody" in operation and path.startswith("/v1/"):

@@ -376,8 +376,7 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
 def test_silent_replicas_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(replicas, "SILENT", 0.1)
     monkeypatch.setattr(replicas, "END", 0.2)
-    signs = itertools.count()
-    alive = threading.Event()
+    signs, alive = itertools.count(), threading.Event()
     alive.set()
     restarted = threading.Event()
     processes = replicas.ReplicaProcesses(

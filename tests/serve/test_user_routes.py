@@ -31,8 +31,7 @@ def test_an_item_is_announced_with_its_features(client: TestClient) -> None:
         assert state.announced()["item"] == {state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}}
     refused = client.put("/v1/items/other", json={"features": {"genre": {"a": 1}}})
     assert refused.status_code == 422
-    known = items(client, "1")[0]
-    held = {"withdrawn": True, "tags": ["a"]}
+    known, held = items(client, "1")[0], {"withdrawn": True, "tags": ["a"]}
     assert client.put(f"/v1/items/{known}", json=held).json() == held
     again = client.put(f"/v1/items/{known}", json={"features": {"year": 2}})
     assert again.json() == {**held, "features": {"year": 2}}  # an announcement leaves the rest as it is, as by an event

@@ -93,8 +93,7 @@ def test_degrees_and_like_rates() -> None:
 
 
 def test_numbers_of_degrees_and_signs_are_plain_counts() -> None:
-    rng = np.random.default_rng(0)
-    n_users = 250
+    rng, n_users = np.random.default_rng(0), 250
     users, items = (rng.integers(n_users, size=900) * rng.random(900)).astype(np.int32), rng.integers(6, size=900)
     signs = rng.choice([1, 0, -1], 900, p=[0.3, 0.5, 0.2]).astype(np.int8)
     found = analyse(RawRows(users, items.astype(np.int32), signs, None, n_users, 6, {}))["user"]
@@ -116,8 +115,7 @@ def test_numbers_of_degrees_and_signs_are_plain_counts() -> None:
 @settings(max_examples=30)
 @given(seed=st.integers(0, 9999), ties=st.booleans())
 def test_bins_are_those_of_a_plain_count(seed: int, ties: bool) -> None:
-    rng = np.random.default_rng(seed)
-    n = 700
+    rng, n = np.random.default_rng(seed), 700
     times = rng.integers(0, 12 if ties else 10**6, n)
     items = (rng.random(n) * (1 + 5 * times / times.max())).astype(np.int64)  # they come one after the other
     found = list(

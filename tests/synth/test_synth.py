@@ -71,8 +71,7 @@ def test_sizes_of_profiles_and_distinct_items_of_a_hub() -> None:
     n_users, n_items = size_of(find_profile("kuairand"), 10_000_000)
     assert n_users == pytest.approx(645_000, rel=0.01)
     assert n_items == pytest.approx(168_000, rel=0.01)
-    who = np.zeros(30, np.int32)
-    what = np.zeros(30, np.int32)
+    who, what = np.zeros(30, np.int32), np.zeros(30, np.int32)
     make_distinct(who, what, np.zeros(40, np.int16), 0, threads=1)
     assert len(np.unique(what)) == 30
 
@@ -224,8 +223,7 @@ def test_as_many_kinds_meet_as_can(a: list[int], seed: int) -> None:
 
 @given(users=st.integers(20, 60), items=st.integers(40, 80), share=st.floats(0.05, 0.4), seed=st.integers(0, 999))
 def test_repeated_pairs_are_resolved_and_degrees_stay(users: int, items: int, share: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    n = max(10, int(users * items * share))
+    rng, n = np.random.default_rng(seed), max(10, int(users * items * share))
     who, what = rng.integers(0, users, n).astype(np.int32), rng.integers(0, items, n).astype(np.int32)
     before = np.bincount(what, minlength=items)
     make_distinct(who, what, rng.integers(0, 3, items), seed, threads=2)
@@ -274,8 +272,7 @@ def test_users_live_for_their_time() -> None:
 def test_an_item_fades_from_its_birth_on(born: float, fading: float) -> None:
     """Beside an item that is as popular throughout, a place in the order is a moment."""
     owners = item_stubs(items(degree=[2_000_000, 40_000], born=[0, born], fading=[0, fading]), seed=1, threads=1)
-    steady = np.cumsum(owners == 0) / 2_000_000
-    moment = np.linspace(born, 1, 100_001)
+    steady, moment = np.cumsum(owners == 0) / 2_000_000, np.linspace(born, 1, 100_001)
     density = np.exp(-fading * moment)
     assert steady[owners == 1].mean() == pytest.approx((moment * density).sum() / density.sum(), abs=0.005)
 

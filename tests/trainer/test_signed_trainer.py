@@ -68,8 +68,7 @@ def test_how_a_training_ended_is_kept(start: Callable[..., Any]) -> None:
 
 def test_the_learning_rate_falls_at_its_milestones(start: Callable[..., Any]) -> None:
     trainer, parts = start("SGCN", epochs=4, learning_rate=0.1, lr_milestones=[1, 3], lr_gamma=0.5)
-    rates = []
-    step = trainer.optimizer.step
+    rates, step = [], trainer.optimizer.step
     trainer.optimizer.step = lambda *args: (rates.append(trainer.optimizer.param_groups[0]["lr"]), step(*args))[1]
     fit((trainer, parts))
     assert rates == [0.1, 0.05, 0.05, *[0.025] * (len(rates) - 3)], "from the milestone on, counted from 0"

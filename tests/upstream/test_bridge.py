@@ -139,8 +139,7 @@ def test_a_users_own_items_are_sampled_where_the_setting_says_so(sifts: bool | N
 @pytest.mark.parametrize("hide", [None, True, False])
 def test_a_full_ranking_leaves_out_what_each_user_disliked(hide: bool | None) -> None:
     dataset = data(LIKES, [(1, 10), (1, 11), (4, 12)], **({} if hide is None else {"hide_dislikes": hide}))
-    users = torch.tensor([4, 2, 1])
-    scores = torch.rand(3, 20)
+    users, scores = torch.tensor([4, 2, 1]), torch.rand(3, 20)
     model = SimpleNamespace(
         USER_ID="user_id",
         score=lambda _: scores,

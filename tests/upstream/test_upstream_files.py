@@ -31,8 +31,7 @@ MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refu
 @pytest.mark.parametrize("model", MODELS)
 def test_the_model_file_is_self_contained_python_38(model: str, exported: Callable[[str], Path]) -> None:
     text = exported(model).read_text(encoding="utf-8")
-    tree = ast.parse(text, feature_version=(3, 8))
-    roots = set()
+    tree, roots = ast.parse(text, feature_version=(3, 8)), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             roots.add((node.module or "").partition(".")[0])
