@@ -84,12 +84,8 @@ def small(**columns: Any) -> pl.DataFrame:
 BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("no table", [1, 2], RULE, "a table was expected, a polars, pandas or Arrow one, not list."),
     ("no file", pl.scan_parquet("nowhere.parquet"), RULE, "the polars table can't be read ("),
-    (
-        "no such column",
-        small(),
-        {**RULE, "user": "usr"},
-        "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?",
-    ),
+    ("no such column", small(), {**RULE, "user": "usr"},
+     "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?"),
     ("no rule", small(), {}, "What is a like was not said"),
     ("a rule on nothing", small(), {"like": "stars >= 4"}, "the frame has no column 'stars'"),
     ("a rule of text", small(), {"like": "rating high"}, "rating high"),
@@ -108,56 +104,29 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("a name that no file has", small(), {**RULE, "name": "a\0b"}, "can't be the name of a data set"),
     ("a name that is no text", small(), {**RULE, "name": 5}, "can't be the name of a data set"),
     ("a name that is too long", small(), {**RULE, "name": "x" * 300}, "has 300 bytes; give name of 200 at most"),
-    (
-        "several columns in one",
-        pl.DataFrame({"user;item;rating": ["a;x;5"]}),
-        RULE,
-        "'user;item;rating' alone; that looks like several columns: read the file with the separator ';'.",
-    ),
-    (
-        "several columns in one, by name",
-        pl.DataFrame({"user\titem": ["a\tx"]}),
-        {**RULE, "user": "user", "item": "item"},
-        "read the file with the separator '\\t'.",
-    ),
-    (
-        "ids in the index",
-        small().to_pandas().set_index(["user", "item"]),
-        RULE,
-        "the frame has the column 'rating' alone; its index holds 'user', 'item': give the table with reset_index().",
-    ),
-    (
-        "a column of the rule in the index",
-        small().to_pandas().set_index("rating"),
-        RULE,
-        "no column 'rating'; it has 'user', 'item'; its index holds 'rating': give the table with reset_index().",
-    ),
-    (
-        "another index",
-        small().to_pandas().rename_axis("row"),
-        {**RULE, "user": "usr"},
-        "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?",
-    ),
-    (
-        "items whose ids are in the index",
-        small(),
-        {**RULE, "items": pd.DataFrame({"item": [1, 2], "genre": ["a", "b"]}).set_index("item")},
-        "the table of items has no column 'item' of ids; its index holds 'item': give the table with reset_index().",
-    ),
+    ("several columns in one", pl.DataFrame({"user;item;rating": ["a;x;5"]}), RULE,
+     "'user;item;rating' alone; that looks like several columns: read the file with the separator ';'."),
+    ("several columns in one, by name", pl.DataFrame({"user\titem": ["a\tx"]}),
+     {**RULE, "user": "user", "item": "item"}, "read the file with the separator '\\t'."),
+    ("ids in the index", small().to_pandas().set_index(["user", "item"]), RULE,
+     "the frame has the column 'rating' alone; its index holds 'user', 'item': give the table with reset_index()."),
+    ("a column of the rule in the index", small().to_pandas().set_index("rating"), RULE,
+     "no column 'rating'; it has 'user', 'item'; its index holds 'rating': give the table with reset_index()."),
+    ("another index", small().to_pandas().rename_axis("row"), {**RULE, "user": "usr"},
+     "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?"),
+    ("items whose ids are in the index", small(),
+     {**RULE, "items": pd.DataFrame({"item": [1, 2], "genre": ["a", "b"]}).set_index("item")},
+     "the table of items has no column 'item' of ids; its index holds 'item': give the table with reset_index()."),
     ("no item column", small().drop("item"), RULE, "give item= the one of the item ids."),
-    (
-        "one column of both",
-        small(),
-        {**RULE, "user": "item"},
-        "user= and item= are both 'item'; give the column of each.",
-    ),
+    ("one column of both", small(), {**RULE, "user": "item"},
+     "user= and item= are both 'item'; give the column of each."),
     ("no column to keep", small(), {**RULE, "keep": "price"}, "the frame has no column 'price'"),
     ("a number to keep", small(), {**RULE, "keep": 3}, "The option keep is 3; give names"),
     ("a wrong count", small(), {**RULE, "k_core": "many"}, "The option k_core is 'many'; give an integer"),
     ("no columns", pl.DataFrame(), RULE, "the table has no columns"),
     ("items without columns", small(), {**RULE, "items": pl.DataFrame()}, "the table has no columns"),
     ("no rows", small().head(0), RULE, "the frame holds no rows"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("table", "options", "message"), [each[1:] for each in BAD], ids=[each[0] for each in BAD])
@@ -183,11 +152,8 @@ FIX = "; correct or drop the row, or leave out all bad rows with on_error=skip."
     ("column", "value", "message"),
     [
         ("userId", None, "no value in column 'userId'" + FIX),
-        (
-            "movieId",
-            "NA",
-            "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX,
-        ),
+        ("movieId", "NA",
+         "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX),
         ("movieId", "a\tb", r"'a\tb' in column 'movieId' holds a tab"),
         ("stars", None, "no value in column 'stars', the rating needs one in every row" + FIX),
         ("stars", "good", "the sign rule needs numbers in column 'stars', got 'good'" + FIX),
@@ -196,7 +162,7 @@ FIX = "; correct or drop the row, or leave out all bad rows with on_error=skip."
         ("when", "soon", "time 'soon' in column 'when'"),
         ("when", 1.6e15, "time 1600000000000000.0 in column 'when' is too large"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("kind", ["polars", "pandas"])
 def test_a_bad_row_names_the_column_of_the_table(kind: str, column: str, value: Any, message: str) -> None:
     cells = {"userId": ["a"] * 3, "movieId": ["x"] * 3, "stars": [5.0] * 3, "when": [1.6e9] * 3}
@@ -359,10 +325,8 @@ def test_lists_are_words_and_lists_of_numbers_may_be_missing(frame: pl.DataFrame
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (
-            pl.Series("age", [timedelta(1)]),
-            r"column 'age' of the table of items holds Duration\(.*; give numbers, texts",
-        ),
+        (pl.Series("age", [timedelta(1)]),
+         r"column 'age' of the table of items holds Duration\(.*; give numbers, texts"),
         (pl.Series("cover", [b"\xff"]), "column 'cover' of the table of items holds Binary"),
         (pl.Series("tags", [[[1, 2]]]), r"column 'tags' of the table of items holds List\(List"),
         (pl.Series("covers", [[b"\xff"]]), r"column 'covers' of the table of items holds List\(Binary\)"),
@@ -371,7 +335,7 @@ def test_lists_are_words_and_lists_of_numbers_may_be_missing(frame: pl.DataFrame
         (pl.Series("v", [[1.0, float("nan")]]), r"row 1: the list in column 'v' .* fill it, or give no list"),
         (pl.Series("item_id", ["x"]), "the table of items has ids in the columns 'what' and 'item_id'; drop one"),
     ],
-)
+)  # fmt: skip
 def test_a_column_that_is_no_feature_is_named(frame: pl.DataFrame, column: pl.Series, message: str) -> None:
     items = pl.DataFrame({"what": ["100"]}).with_columns(column)
     with pytest.raises(UsageError, match=message):
@@ -382,16 +346,12 @@ def test_a_column_that_is_no_feature_is_named(frame: pl.DataFrame, column: pl.Se
     ("items", "message"),
     [
         (table("item").drop("what"), "the table of items has no column 'what' of ids; it has taste"),
-        (
-            table("item").with_columns(pl.format("item {}", "what").alias("what")),
-            "no id of the item features is in the interactions, whose first one is '100'",
-        ),
-        (
-            pl.concat([table("item"), table("item").with_columns(pl.lit("third").alias("taste"))]),
-            r"'1?[0-9]+' has several rows, one was expected",
-        ),
+        (table("item").with_columns(pl.format("item {}", "what").alias("what")),
+         "no id of the item features is in the interactions, whose first one is '100'"),
+        (pl.concat([table("item"), table("item").with_columns(pl.lit("third").alias("taste"))]),
+         r"'1?[0-9]+' has several rows, one was expected"),
     ],
-)
+)  # fmt: skip
 def test_a_table_that_does_not_fit_is_refused(frame: pl.DataFrame, items: pl.DataFrame, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)

@@ -188,14 +188,11 @@ def test_a_million_distinct_tokens_leave_the_most_frequent() -> None:
         (ROWS, ["gender"], "no column 'gender' of features; did you mean 'genre'"),
         (ROWS, ["genre:colour"], "can't be read as 'colour'; use one of token, tokens, bins, levels, text, vector"),
         (ROWS, ["title:bins"], "holds 'Heat and dust', but a finite number was expected; read it as 'title:token'"),
-        (
-            ["1\ta\tb\t1\tt\t1 2", "2\ta\tb\t1\tt\t1"],
-            ["vector"],
-            "a vector of 'vector' has 1 numbers, but others have 2",
-        ),
+        (["1\ta\tb\t1\tt\t1 2", "2\ta\tb\t1\tt\t1"], ["vector"],
+         "a vector of 'vector' has 1 numbers, but others have 2"),
         (["\ta\tb\t1\tt\t1"], "all", "row 1: the column 'item_id' is blank"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_refused(write: Write, rows: list[str], wanted: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Features.of(read_feature_file(write(*rows), "item_id", wanted), ["1", "2", "3", "4"])

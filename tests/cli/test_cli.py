@@ -249,10 +249,8 @@ def test_names_of_an_option_may_have_commas_in_quotes() -> None:
         (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
         (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
-        (
-            ["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
-            "data_path is 'no/where', but there is no such",
-        ),
+        (["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
+         "data_path is 'no/where', but there is no such"),
         (["run", "-m", "BPR"], "--dataset"),
         (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
         (["rum"], "rum"),
@@ -263,7 +261,7 @@ def test_names_of_an_option_may_have_commas_in_quotes() -> None:
         (["compare", "no.yaml"], "can't read no.yaml"),
         (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
     ],
-)
+)  # fmt: skip
 def test_bad_input_is_a_sentence(toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     Path("tab.yaml").write_text("sign_rule:\n\tlike: 'rating >= 4'\n")
     status, out, err = outcome(capsys, *words, "--json")

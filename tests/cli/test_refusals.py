@@ -200,10 +200,8 @@ def test_a_stream_with_a_value_of_another_type(said: Callable[..., str], key: st
         ("experiment power --rate 0.5 --effect nan --impressions 1", "power needs a rate in (0, 1)"),
         ("experiment power --rate 0.5 --effect 1e-320 --impressions 1", "no number of users is enough"),
         ("experiment power --rate 0.5 --effect 0.1 --impressions inf", "power needs a rate in (0, 1)"),
-        (
-            "experiment power --rate 0.5 --effect 0.1 --impressions 9 --users-per-day nan --json",
-            "--users-per-day is nan",
-        ),
+        ("experiment power --rate 0.5 --effect 0.1 --impressions 9 --users-per-day nan --json",
+         "--users-per-day is nan"),
         ("synth -e 300 --name ../x", "--name is '../x'"),
         ("synth -e 300 --name .", "--name is '.'"),
         ("stats ../toy-signed", "is not the name of a data set"),
@@ -211,7 +209,7 @@ def test_a_stream_with_a_value_of_another_type(said: Callable[..., str], key: st
         ("tune -m SSF -d toy-signed --name ..", "--name is '..'"),
         ("run -m Pop -d toy-signed --per-user . epochs=1 --no-save", "Is a directory"),
     ],
-)
+)  # fmt: skip
 def test_words_out_of_range(said: Callable[..., str], words: str, sentence: str) -> None:
     assert sentence in said(*words.split())
 
@@ -270,26 +268,20 @@ FAILING = ("run", "-m", "SGCN", "hidden=3", "-c", "a.yaml")
 @pytest.mark.parametrize(
     ("error", "words", "said"),
     [
-        (
-            OSError(errno.ENOSPC, "No space left on device", "runs/a.pth"),
-            ("convert",),
-            "the file system refuses runs/a",
-        ),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a.pth"), ("convert",),
+         "the file system refuses runs/a"),
         (PermissionError(errno.EACCES, "Permission denied", b"runs"), ("stats",), "refuses runs: Permission denied."),
         (OSError(errno.ENOSPC, "No space left on device"), ("stats",), "refuses to write: No space left on device"),
         (OSError("No space left on device (os error 28)"), ("convert",), "refuses to write: No space left on device"),
-        (
-            pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)"),
-            ("recommend",),
-            "refuses to write: No space left on device; make room.",
-        ),
+        (pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)"), ("recommend",),
+         "refuses to write: No space left on device; make room."),
         (MemoryError("Unable to allocate 8 TiB"), ("synth",), "not enough memory (Unable to allocate 8 TiB)"),
         (RuntimeError("[enforce fail] can't allocate memory: you tried 8 TB"), ("models",), "not enough memory"),
         (ModuleNotFoundError("No module named 'faiss'", name="faiss"), ("run",), "needs the Python module 'faiss'"),
         (KeyError("nproc"), FAILING, "KeyError ('nproc') under the settings hidden=3 of a.yaml; correct them"),
         (ImportError("please install wandb"), ("run", "log_wandb=True"), "ImportError (please install wandb) under"),
     ],
-)
+)  # fmt: skip
 def test_causes_outside(error: Exception, words: tuple[str, ...], said: str) -> None:
     sentence = outside_cause(error, words)
     assert sentence is not None

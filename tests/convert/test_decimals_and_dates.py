@@ -80,29 +80,20 @@ def test_dates_by_a_notation_and_bad_ones(log: Raw) -> None:
 @pytest.mark.parametrize(
     ("date", "options", "told"),
     [
-        (
-            "05/07/2020",
-            {},
-            r"line 2: time '05/07/2020' .* give time_format=, such as %d/%m/%Y where the day is first, or",
-        ),
-        (
-            "2020-07-05",
-            {"time_format": "%d/%m/%Y"},
-            r"'2020-07-05' in column 'date' is no date .* time_format=%d/%m/%Y",
-        ),
+        ("05/07/2020", {},
+         r"line 2: time '05/07/2020' .* give time_format=, such as %d/%m/%Y where the day is first, or"),
+        ("2020-07-05", {"time_format": "%d/%m/%Y"},
+         r"'2020-07-05' in column 'date' is no date .* time_format=%d/%m/%Y"),
         ("05/07/20", {"time_format": "%d/%m/%Y"}, "line 2: time '05/07/20'"),
         ("31/02/2020", {"time_format": "%d/%m/%Y"}, "line 2: time '31/02/2020'"),
         ("now", {"time_format": "%d/%m/%Y"}, "line 2: time 'now'"),
         ("", {"time_format": "%d/%m/%Y"}, "line 2: no time in column 'date'; a date in the notation %d/%m/%Y was"),
         ("05/07/2020", {"time_format": "%d/%m/%Y", "time_unit": "s"}, "Both time_unit= and time_format= were given"),
-        (
-            "05/07/2020",
-            {"time_format": "%d/%m/%Y", "time": "none"},
-            "time_format= was given, but log.csv has no column",
-        ),
+        ("05/07/2020", {"time_format": "%d/%m/%Y", "time": "none"},
+         "time_format= was given, but log.csv has no column"),
         ("05/07/2020", {"time_format": "mixed"}, "time_format='mixed' has no year"),
     ],
-)
+)  # fmt: skip
 def test_dates_are_not_guessed(log: Raw, date: str, options: dict[str, Any], told: str) -> None:
     log(f"user,item,sign,date\na,x,1,{date}\n").refuses(told, **options)
 

@@ -96,13 +96,11 @@ def test_faults_of_columns_are_named() -> None:
         ({}, "needs a condition for likes"),
         ({"like": "rating >= 4", "dislikes": "rating <= 2"}, "got 'dislikes'; did you mean 'dislike'"),
         ("rating >= 4", "is a mapping"),
-        (
-            {"like": "stars >= 4 or stars == good"},
-            "compares column 'stars' with the number 4 and with the word 'good'; a column holds one of the two",
-        ),
+        ({"like": "stars >= 4 or stars == good"},
+         "compares column 'stars' with the number 4 and with the word 'good'; a column holds one of the two"),
         ({"like": "action == 1", "dislike": "action != skip"}, "'action' with the number 1 and with the word 'skip'"),
     ],
-)
+)  # fmt: skip
 def test_bad_rules(spec: dict[str, str], message: str) -> None:
     check_refused(message, SignRule.parse, spec)
 

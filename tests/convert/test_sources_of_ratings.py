@@ -68,11 +68,8 @@ HEADER = "user_id,parent_asin,rating,timestamp"
         ("ratings_Beauty.csv.gz", "", lambda u, i, r, t: f"{i},{u},{r},{t}"),  # 2018
         ("ratings_Beauty.csv.gz", HEADER, lambda u, i, r, t: f"{u},{i},{r},{t}000"),  # 2023
         ("ratings_Beauty.csv", f"{HEADER},history", lambda u, i, r, t: f"{u},{i},{r},{t}000,B1 B2"),  # 2023, 5-core
-        (
-            "ratings_Beauty.json.gz",
-            "",
-            lambda u, i, r, t: json.dumps({"reviewerID": u, "asin": i, **TEXT, "overall": r, "unixReviewTime": t}),
-        ),
+        ("ratings_Beauty.json.gz", "",
+         lambda u, i, r, t: json.dumps({"reviewerID": u, "asin": i, **TEXT, "overall": r, "unixReviewTime": t})),
         (
             "ratings_Beauty.jsonl",
             "",
@@ -81,7 +78,7 @@ HEADER = "user_id,parent_asin,rating,timestamp"
             ),
         ),
     ],
-)
+)  # fmt: skip
 def test_editions_of_amazon(tmp_path: Path, name: str, header: str, line: Callable[..., str]) -> None:
     raw = Raw(tmp_path / "raw", "amazon", {name: csv(*([header] * bool(header)), *(line(*row) for row in AMAZON))})
     wanted = [f"{user}|{item}|{r:g}|{sign}|{t}" for (user, item, r, t), sign in zip(AMAZON, (1, 0, -1), strict=True)]

@@ -602,41 +602,25 @@ def test_signs_may_be_ignored_and_candidates_sampled(signed: str, signed_rows: l
         (["user_id:token", "item_id:token", "sign:token"], [(1, 1, 1)], {}, "write it as 'sign:float'"),
         (["user_id", "item_id:token", "sign:float"], [(1, 1, 1)], {}, "name columns as 'name:type'"),
         ([*COLUMNS, "sign:float"], [(1, 1, 1, 1, 1)], {}, "names the column 'sign' twice"),
-        (
-            RATED,
-            [(1, 1, 5, 1), (2, 2, 1, 2)],
-            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
-            "no user of 'bad' has both",
-        ),
-        (
-            RATED,
-            [(1, 1, 3, 1)],
-            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
-            "no row of 'bad' is a like",
-        ),
-        (
-            RATED,
-            [(1, 1, 3, 1)],
-            {"sign_rule": {"like": "ratng >= 4", "dislike": "rating <= 2"}},
-            "did you mean 'rating'",
-        ),
+        (RATED, [(1, 1, 5, 1), (2, 2, 1, 2)], {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
+         "no user of 'bad' has both"),
+        (RATED, [(1, 1, 3, 1)], {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
+         "no row of 'bad' is a like"),
+        (RATED, [(1, 1, 3, 1)], {"sign_rule": {"like": "ratng >= 4", "dislike": "rating <= 2"}},
+         "did you mean 'rating'"),
         (RATED, [(1, 1, 3, 1)], {"sign_rule": "rating >= 4"}, "write it as"),
         (RATED, [(1, 1, 3, 1)], {"SIGN_FIELD": "signs"}, "SIGN_FIELD is 'signs'"),
         (COLUMNS, [(1, 1, 1, 1)], {"duplicate_pairs": "latest"}, "did you mean 'last'"),
         (COLUMNS, [(1, 1, 1, 1)], {"mask_dislikes": 3}, "must be True or False"),
         (COLUMNS, [(1, 1, 1, 1)], {"threshold": {"sign": 1}}, "'threshold' is set too"),
-        (
-            COLUMNS,
-            [(1, 1, 1, 1)],
-            {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"},
-            "use 'full'",
-        ),
+        (COLUMNS, [(1, 1, 1, 1)], {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"},
+         "use 'full'"),
         (COLUMNS, [(1, 1, 1, 1)], {"protocol": "publishd"}, "did you mean 'published'"),
         (COLUMNS, [(1, 1, 1, 1)], {"learning_rat": 1}, "did you mean 'learning_rate'"),
         (COLUMNS, [(1, 1, 1, 1)], {"metrics": ["Recal"]}, "did you mean 'Recall'"),
         (COLUMNS[:3], [(1, 1, 1), (1, 2, -1)], {"eval_args": {"order": "TO"}}, "has no column 'timestamp'"),
     ],
-)
+)  # fmt: skip
 def test_wrong_input_is_one_sentence(columns: list, rows: list, config: dict, message: str, write_inter: Write) -> None:
     write_inter("bad", columns, rows)
     with pytest.raises(UsageError, match=message) as caught:

@@ -236,17 +236,15 @@ def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
     ("script", "reason"),
     [
         ("os.kill(os.getpid(), 9)", "the process was ended by SIGKILL (out of memory?)"),
-        (
-            "raise ValueError('too\\nmany')",
-            "it failed with ValueError (too many) under the settings metrics=[Recall, DislikeRecall]",
-        ),
+        ("raise ValueError('too\\nmany')",
+         "it failed with ValueError (too many) under the settings metrics=[Recall, DislikeRecall]"),
         ("os.environ['RECBOLE_SIGNED_TRACEBACK'] = '1'; raise ValueError('too\\nmany')", "many"),
         ("sys.exit(3)", "the process ended with status 3 and said nothing"),
         ("from recbole_signed.errors import UsageError; raise UsageError('wrong\\nkey')", "wrong key"),
         ("raise MemoryError('8 TB')", "there is not enough memory (8 TB); use a smaller model or batch, or a larger"),
         ("row = None", "the process ended with status 0 and said nothing"),
     ],
-)
+)  # fmt: skip
 def test_reasons_of_failures(write: Write, fake: Any, script: str, reason: str) -> None:
     fake(script)
     row = compare(write(TABLE), only=["GRU4Rec"]).rows[0]

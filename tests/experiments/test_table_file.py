@@ -121,12 +121,10 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
         ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
         ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
         ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
-        (
-            "extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
-            "is of no group of Pop's runs: users 0, users 1-5",
-        ),
+        ("extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
+         "is of no group of Pop's runs: users 0, users 1-5"),
     ],
-)
+)  # fmt: skip
 def test_bad_tables(write: Write, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         list(TableSpec.read(write(text)).requests())
@@ -325,13 +323,11 @@ def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str,
     [
         ("common: [1]", "'common' must be a mapping of RecBole keys, but is"),
         ("models: {Pop: {per_dataset: [again]}}", "Pop: 'per_dataset' must be a mapping"),
-        (
-            "models: {Pop: {per_dataset: {again: true}}}",
-            "Pop: 'per_dataset' must map data sets to RecBole keys, or to false",
-        ),
+        ("models: {Pop: {per_dataset: {again: true}}}",
+         "Pop: 'per_dataset' must map data sets to RecBole keys, or to false"),
         ("datasets: {again: {pool: [1]}}", "again: 'pool' must be a name"),
     ],
-)
+)  # fmt: skip
 def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, message: str) -> None:
     write(text, "third")
     check_refused(f"third.yaml: .*{message}", TableSpec.read, write("extends: third.yaml\n"))

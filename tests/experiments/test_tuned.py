@@ -265,13 +265,11 @@ def test_layers_are_joined_one_level_deep() -> None:
         ({"eval_args": {"mode": "full"}}, {"eval_args.order": "TO"}),
         ({"eval_args": None}, {}),
         ({"eval_args.order": "RO"}, {"eval_args.order": "RO", "eval_args.mode.valid": "uni10"}),
-        (
-            {"eval_args": {"order": "RO"}, "eval_args.order": "TO"},
-            {"eval_args.mode.valid": "uni10", "eval_args.order": "TO"},
-        ),
+        ({"eval_args": {"order": "RO"}, "eval_args.order": "TO"},
+         {"eval_args.mode.valid": "uni10", "eval_args.order": "TO"}),
         ({"eval_args_of_mine": 1}, {"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}),
     ],
-)
+)  # fmt: skip
 def test_a_mapping_is_above_the_dotted_keys_of_an_earlier_layer(later: dict[str, Any], left: dict[str, Any]) -> None:
     found = merged({"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}, later)
     assert {key: each for key, each in found.items() if "." in key} == left

@@ -292,24 +292,16 @@ def test_heads_divide_the_width(prepare_model: Callable[..., Any]) -> None:
         ({"metrics": ["Recall", "NDCG"]}, "valid_metric is MRR@10, but metrics are Recall, NDCG; add it to them."),
         ({"valid_metric": "NDCG@010"}, "valid_metric is NDCG@010, but topk is [10]; set it to NDCG@10, say."),
         ({"valid_metric": "NDCG"}, "valid_metric is NDCG, but topk is [10]; set it to NDCG@10, say."),
-        (
-            {"metrics": ["NDCG", "SignAUC"], "valid_metric": "SignAUC@10"},
-            "valid_metric is SignAUC@10, but SignAUC is of no length; set it to SignAUC.",
-        ),
-        (
-            {"metrics": ["ItemCoverage"], "valid_metric": "ItemCoverage"},
-            "valid_metric is ItemCoverage, but topk is [10]; set it to ItemCoverage@10, say.",
-        ),
-        (
-            {"metrics": ["GroupRecall"], "valid_metric": "GroupRecall@10"},
-            "valid_metric is GroupRecall@10, which has a value for each group; choose another one.",
-        ),
-        (
-            {"metrics": ["SignedNDCG"], "valid_metric": "SignedNDCG@10[gamma 3]", "signed_gamma": [1, 2]},
-            "valid_metric is SignedNDCG@10[gamma 3], but topk is [10]; set it to SignedNDCG@10, say.",
-        ),
+        ({"metrics": ["NDCG", "SignAUC"], "valid_metric": "SignAUC@10"},
+         "valid_metric is SignAUC@10, but SignAUC is of no length; set it to SignAUC."),
+        ({"metrics": ["ItemCoverage"], "valid_metric": "ItemCoverage"},
+         "valid_metric is ItemCoverage, but topk is [10]; set it to ItemCoverage@10, say."),
+        ({"metrics": ["GroupRecall"], "valid_metric": "GroupRecall@10"},
+         "valid_metric is GroupRecall@10, which has a value for each group; choose another one."),
+        ({"metrics": ["SignedNDCG"], "valid_metric": "SignedNDCG@10[gamma 3]", "signed_gamma": [1, 2]},
+         "valid_metric is SignedNDCG@10[gamma 3], but topk is [10]; set it to SignedNDCG@10, say."),
     ],
-)
+)  # fmt: skip
 def test_chosen_metrics_are_computed(settings: dict[str, Any], message: str, prepare_model: Callable[..., Any]) -> None:
     model, config, parts = prepare_model("BPR", epochs=1, state="ERROR", **settings)
     trainer = trainer_of(config, model)

@@ -217,10 +217,8 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         (["serve", "--state", "x", "rank=3"], "given with --init"),
         (["serve", "--demo", "--names", "title"], "leave out --init, --dataset and --names"),
         (["serve", "--state", "x", "--names", "title"], "--names goes with --init; PUT /v1/items/ID names"),
-        (
-            ["serve", "--state", "x", "--init", "SSF", "data_path=y"],
-            "serve takes no data_path=; give --dataset, the name",
-        ),
+        (["serve", "--state", "x", "--init", "SSF", "data_path=y"],
+         "serve takes no data_path=; give --dataset, the name"),
         (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
         (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
         (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
@@ -238,7 +236,7 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         (["simulate", "http://127.0.0.1:1"], "does not answer"),
         (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
     ],
-)
+)  # fmt: skip
 def test_wrong_words(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -382,14 +382,10 @@ def test_what_cannot_be_sent_names_its_line(imports: str, body: str, words: str,
     [
         ('A B et al. "A Title." in WWW 2019.', "WWW 2019", "WWW'19", ""),
         ('A B, C D. "Title?" 2024. https://arxiv.org/abs/1', "2024", "arXiv'24", "https://arxiv.org/abs/1"),
-        (
-            'A. "T." ACM TORS 3(2), 2025. https://d.org/1',
-            "ACM TORS 3(2), 2025",
-            "ACM TORS 3(2), 2025",
-            "https://d.org/1",
-        ),
+        ('A. "T." ACM TORS 3(2), 2025. https://d.org/1', "ACM TORS 3(2), 2025", "ACM TORS 3(2), 2025",
+         "https://d.org/1"),
     ],
-)
+)  # fmt: skip
 def test_citations_are_read(text: str, venue: str, short: str, link: str) -> None:
     found = Citation.parse(text)
     assert found is not None
