@@ -255,13 +255,16 @@ def test_a_run_on_other_data_than_was_asked_for_is_no_row(write: Write, fake: An
     assert "the files of the data set have changed since the table was begun" in str(found.rows[0].reason)
 
 
-def test_output_folders_that_take_rows_and_that_do_not(write: Write, fake: Any, tmp_path: Path) -> None:
+def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> None:
     fake()
     table = write(TABLE)
     compare(table, output=tmp_path / "results" / "new")
     written = sorted(path.name for path in (tmp_path / "results" / "new").iterdir())
     assert written == ["tiny.jsonl", "tiny.md", "tiny.view.json"]
     assert [path.name for path in table.parent.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_folder_that_takes_no_rows_is_refused_before_anything_runs(write: Write, fake: Any, tmp_path: Path) -> None:
     started, table = fake(), write(TABLE)
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="file"):

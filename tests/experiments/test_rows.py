@@ -70,7 +70,7 @@ def test_rows_come_back_and_a_cut_off_write_costs_only_the_last(tmp_path: Path, 
         assert again[-1].model == rows[0].model
 
 
-def test_a_truncated_line_is_reported_and_a_full_disk_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_truncated_line_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "rows.jsonl"
     append_row(file, RunRow("BPR", "toy", 1))
     with file.open("ab") as out:
@@ -78,6 +78,9 @@ def test_a_truncated_line_is_reported_and_a_full_disk_named(tmp_path: Path, capl
     with caplog.at_level(logging.WARNING):
         assert [row.model for row in read_rows(file)] == ["BPR"]
     assert "line 2" in caplog.text
+
+
+def test_a_row_that_does_not_fit_on_the_disk_is_the_disks_fault(tmp_path: Path) -> None:
     file, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
@@ -118,7 +121,7 @@ def test_the_latest_finished_row_of_a_key_counts(tmp_path: Path) -> None:
     assert latest([done, newer]).find(done.key, lambda row: row.test["recall@5"] == 0.5) == done
 
 
-def test_of_rows_that_failed_the_newest_is_told_and_none_hides_a_finished_one(tmp_path: Path) -> None:
+def test_a_row_that_failed_later_hides_no_finished_one(tmp_path: Path) -> None:
     done = RunRow("BPR", "toy", 1, request_hash="a", data_sha256="d")
     store = RowStore(tmp_path / "rows.jsonl")
     store.add(replace(done, status=FAILED, reason="no"))
@@ -126,6 +129,9 @@ def test_of_rows_that_failed_the_newest_is_told_and_none_hides_a_finished_one(tm
     store.add(replace(done, status=FAILED, reason="no memory"))
     assert store.find(done.key) == done
     assert store.by_id() == {done.id: done}
+
+
+def test_of_two_failures_the_newest_is_told(tmp_path: Path) -> None:
     failed = RunRow("BPR", "toy", 1, FAILED, "no data", request_hash="a", data_sha256="d")
     store = RowStore(tmp_path / "rows.jsonl")
     store.add(failed)
