@@ -88,12 +88,13 @@ def inode(path: Path) -> int:
     return path.stat().st_ino
 
 
-def test_a_file_and_a_folder_are_on_disk_before_their_names_and_the_names_before_they_count(
-    tmp_path: Path, on_disk: list[str | int]
-) -> None:
+def test_a_file_is_on_disk_before_its_name_and_the_name_first_too(tmp_path: Path, on_disk: list[str | int]) -> None:
     path = tmp_path / "a"
     replace_file(path, b"one")
     assert on_disk == [inode(path), "a:written", inode(tmp_path), "a:replaced"]
+
+
+def test_a_folder_is_on_disk_before_its_name_and_the_name_first_too(tmp_path: Path, on_disk: list[str | int]) -> None:
     folder = tmp_path / "v1"
     write_folder(folder, {"edges": {"a": np.zeros(3)}, "model": {}}, {}, "set")
     tensors = [each for name in ("edges", "model") for each in (inode(folder / f"{name}.safetensors"), "set:tensors")]

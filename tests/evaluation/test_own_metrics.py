@@ -241,12 +241,15 @@ def test_they_belong_to_their_users(tmp_path: Path, extra: dict[str, Any]) -> No
     assert dict(zip(found.users.tolist(), found.values["recall@3"], strict=True)) == pytest.approx(recalls)
 
 
-def test_candidates_and_rows_that_are_no_users(tmp_path: Path) -> None:
+def test_sampled_candidates_have_one_row_per_user_too(tmp_path: Path) -> None:
     settings = {"SIGN_FIELD": None, "eval_args": {"mode": "uni5"}, "metrics": ["Recall", "NDCG"], "topk": [3, 10]}
     found = evaluated(tmp_path, {**settings, "valid_metric": "NDCG@3"})
     assert means(found) == pytest.approx(found.result, abs=1e-9)
     held_out = found.test._dataset.inter_feat["user_id"].numpy()
     assert np.array_equal(np.sort(found.users), np.unique(held_out))
+
+
+def test_rows_that_are_no_users_have_no_values(tmp_path: Path) -> None:
     from recbole_signed.evaluation.per_user import Recorded
 
     assert evaluated(tmp_path, {"metrics": ["Recall"], "valid_metric": "Recall@3"}).values

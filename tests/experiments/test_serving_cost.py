@@ -57,11 +57,14 @@ def test_measuring_leaves_the_log_of_recbole_out(checkpoint: Any, capfd: pytest.
     assert "INFO" not in capfd.readouterr().err
 
 
-def test_what_a_checkpoint_keeps_is_counted_where_it_can_be_served(checkpoint: Any) -> None:
+def test_what_is_kept_is_counted_and_what_the_edges_give_is_not(checkpoint: Any) -> None:
     assert serving.serve(checkpoint("BPR"))["model_bytes"] == (N_USERS + N_ITEMS) * 8 * 4
     assert serving.serve(checkpoint("LightGCN"))["model_bytes"] == (N_USERS + N_ITEMS) * 8 * 4
     ssf = serving.serve(checkpoint("SSF", auto=False, rank=6, cutoff=3))["model_bytes"]
     assert N_ITEMS * (6 + 2) * 4 < ssf < N_ITEMS * (6 + 2) * 4 + 200
+
+
+def test_without_full_ranking_there_is_nothing_to_serve(checkpoint: Any) -> None:
     sampled = {"eval_args": {"mode": "uni10"}, "metrics": ["Recall"], "valid_metric": "Recall@5"}
     with pytest.raises(UsageError, match="without full ranking"):
         serving.serve(checkpoint("BPR", **sampled))

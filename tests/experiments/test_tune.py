@@ -160,13 +160,16 @@ def test_an_interrupted_tuning_leaves_no_process_and_goes_on_as_if_nothing_had_b
     assert tried[2] == tried[3], "the trial that was cut off"
 
 
-def test_several_workers_share_trials_and_one_that_dies_costs_one(toy: str) -> None:
+def test_a_worker_that_dies_costs_one_trial(toy: str) -> None:
     dies = "def trial(values): row(0.5) if len(open('tried').readlines()) != 2 else os.kill(os.getpid(), 9)"
     tuning = tuned(toy, dies, trials=4)
     assert [each.state for each in tuning.trials] == ["complete", "fail", "complete", "complete"]
     assert tuning.trials[1].about == {"reason": "the process was ended by SIGKILL (out of memory?)"}
     assert len(Path("tasks").read_text(encoding="utf-8").splitlines()) == 2
     assert read_tuned(tuning.file).how["failed"] == 1
+
+
+def test_several_workers_share_the_trials(toy: str) -> None:
     both = "def trial(values): time.sleep(0.05); row(0.5)"
     tuning = tuned(toy, both, trials=8, jobs=3)
     assert len(Path("tasks").read_text(encoding="utf-8").splitlines()) == 3

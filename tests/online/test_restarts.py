@@ -338,7 +338,7 @@ def test_a_pointer_that_moves_while_it_is_checked_is_whole(versions: Versions, m
     assert versions.names() == [versions.current()] != [first]
 
 
-def test_lost_pointers_and_what_a_crash_left(versions: Versions) -> None:
+def test_a_lost_or_damaged_pointer_means_the_newest(versions: Versions) -> None:
     names = save(versions, 2)
     for content in (b"", b"\xff\xfe", b"../../etc"):
         (versions.folder / "CURRENT").write_bytes(content)
@@ -346,6 +346,9 @@ def test_lost_pointers_and_what_a_crash_left(versions: Versions) -> None:
         assert versions.candidates() == names[::-1]
     (versions.folder / "CURRENT").unlink()
     assert versions.candidates() == names[::-1]
+
+
+def test_a_folder_that_takes_nothing_and_meta_that_is_no_json(versions: Versions) -> None:
     with pytest.raises(ValueError, match="JSON"):
         save(versions, meta={"loss": float("nan")})
     assert versions.names() == []

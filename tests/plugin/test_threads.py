@@ -23,7 +23,7 @@ def _two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_threads_by_size_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_data_gets_one_thread_large_what_torch_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small.inter").write_bytes(b"x" * 1000)
     set_threads(None, tmp_path)
     assert torch.get_num_threads() == 1
@@ -32,6 +32,9 @@ def test_threads_by_size_and_environment(tmp_path: Path, monkeypatch: pytest.Mon
     assert torch.get_num_threads() == 2
     set_threads(1, tmp_path)
     assert torch.get_num_threads() == 1
+
+
+def test_the_environment_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     (tmp_path / "small.inter").write_bytes(b"x")
     set_threads(None, tmp_path)

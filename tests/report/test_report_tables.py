@@ -115,17 +115,24 @@ def results() -> Results:
     return read_results(ROOT)
 
 
-def test_figures_repeat_and_need_results(results: Results, tmp_path: Path) -> None:
+def test_a_figure_is_written_as_png_and_pdf(results: Results, tmp_path: Path) -> None:
     png, pdf = draw_retention(results, tmp_path)
     assert (png.name, pdf.name) == ("retention.png", "retention.pdf")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert pdf.read_bytes().startswith(b"%PDF")
     assert png.stat().st_size > 20_000
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_same_results_give_the_same_file(results: Results, tmp_path: Path) -> None:
     few = replace(results, streams={"ml-100k": results.streams["ml-100k"]})
     first, second = (draw_retention(few, tmp_path / name, ("pdf",))[0].read_bytes() for name in "ab")
     assert first == second
-    assert draw_all(replace(results, tables={}, streams={}, statistics={}, kuairand={}, tradeoffs={}), tmp_path) == []
+
+
+def test_what_has_no_results_is_not_drawn(results: Results, tmp_path: Path) -> None:
+    nothing = replace(results, tables={}, streams={}, statistics={}, kuairand={}, tradeoffs={})
+    assert draw_all(nothing, tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
