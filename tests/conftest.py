@@ -1,7 +1,5 @@
 """What many tests share: where data lies, small signed data sets, and quiet runs that leave nothing behind."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -128,19 +126,14 @@ def signed(write_inter: Callable[..., Path], signed_rows: list) -> str:
 def quick() -> dict[str, Any]:
     """Settings for a run of a second or two."""
     return {
-        "epochs": 2,
-        "show_progress": False,
-        "state": "ERROR",
-        "topk": [10, 20],
-        "metrics": ["Recall", "NDCG"],
+        "epochs": 2, "show_progress": False, "state": "ERROR", "topk": [10, 20], "metrics": ["Recall", "NDCG"],
         "valid_metric": "NDCG@10",
-    }
+    }  # fmt: skip
 
 
 @pytest.fixture
 def prepare_model(write_inter: Callable[..., Path], signed_rows: list, tmp_path: Path) -> Callable[..., Any]:
     """Return a function of a model's name and RecBole's keys that gives the model, the configuration and the parts."""
-
     from prepared import prepared
     from recbole.utils import get_model
 

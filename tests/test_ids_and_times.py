@@ -1,7 +1,5 @@
 """One rule for ids and times, whatever they come in: raw files, atomic files, events."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.convert import convert
@@ -57,17 +56,10 @@ def test_what_is_no_id_is_said(value: Any, reason: str) -> None:
         id_text(value)
 
 
-@pytest.mark.parametrize(
-    "given_as",
-    [
-        np.array,
-        pl.Series,
-        torch.tensor,
-        tuple,
-        lambda ids: pl.Series(ids).to_arrow(),
-        lambda ids: pl.DataFrame({"user": ids}).to_arrow()["user"],
-    ],
-)
+@pytest.mark.parametrize("given_as", [
+    np.array, pl.Series, torch.tensor, tuple, lambda ids: pl.Series(ids).to_arrow(),
+    lambda ids: pl.DataFrame({"user": ids}).to_arrow()["user"],
+])  # fmt: skip
 def test_ids_may_come_in_any_array(given_as: Callable[[list[int]], Any]) -> None:
     assert [id_text(each) for each in listed(given_as([7, 9]), "user")] == ["7", "9"]
 
@@ -86,8 +78,7 @@ def test_one_name_typed_in_two_ways_is_one_id(write_inter: Callable[..., Path], 
     rows = [(COMPOSED, "x", 1, 5), (DECOMPOSED, "y", -1, 6), (f'"{DECOMPOSED}"', "z", 1, 7)]
     for chosen in (rows[:2], rows):  # without and with quotes, which two readers parse
         folder = write_inter("set", COLUMNS, chosen)
-        read = read_rows(folder)
-        assert read.n_users == 1
+        assert read_rows(folder).n_users == 1
         assert set(events_of(folder).user_id) == {COMPOSED}
     events, _ = parse_rows(
         [{"user_id": u, "item_id": i, "type": "like", "timestamp": t} for u, i, _, t in rows[:2]], "12"
@@ -95,12 +86,19 @@ def test_one_name_typed_in_two_ways_is_one_id(write_inter: Callable[..., Path], 
     assert events.user_id == [COMPOSED, COMPOSED]
     raw = tmp_path / "raw.csv"
     raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(",".join(map(str, row)) for row in rows[:2])]))
-    made = convert("csv", raw, tmp_path / "out", sign="sign")
-    assert read_rows(made).n_users == 1
+    assert read_rows(convert("csv", raw, tmp_path / "out", sign="sign")).n_users == 1
 
 
-def test_a_hash_depends_on_tokens_and_their_order() -> None:
+def test_hashes_follow_tokens_and_ids() -> None:
     assert len({hash_of(each) for each in ([], ["a"], ["a", "b"], ["b", "a"], ["ab"], ["a", "", "b"])}) == 6
+    names = np.array([f"u{number}" for number in range(500)])
+    ordered = names[order_of_hashes(names)]
+    assert sorted(ordered) == sorted(names)
+    assert ordered.tolist() != names.tolist()
+    for other in (names[::-1], names.astype(object)[::-1], np.random.default_rng(0).permutation(names)):
+        assert other[order_of_hashes(other)].tolist() == ordered.tolist()
+    numbers = np.arange(500)
+    assert numbers[::-1][order_of_hashes(numbers[::-1])].tolist() == numbers[order_of_hashes(numbers)].tolist()
 
 
 @given(
@@ -124,8 +122,7 @@ def test_mixed_units_are_refused_by_every_way_in(data: st.DataObject, usual: str
         assert list(fits(sizes, usual)) == [True] * len(seconds) + [usual == other]
     assert unit_of(int(times[-1])) == other
     if usual != other:
-        with pytest.raises(UsageError, match=f"in row {len(times)}, which counts .* most others"):
-            milliseconds(times, "the time")
+        check_refused(f"in row {len(times)}, which counts .* most others", milliseconds, times, "the time")
 
 
 def test_small_numbers_fit_every_unit() -> None:
@@ -135,32 +132,16 @@ def test_small_numbers_fit_every_unit() -> None:
     assert milliseconds(np.array([0.25, 1_650_812_741.5]), "the time").tolist() == [250, 1_650_812_741_500]
 
 
-def test_seconds_among_milliseconds_are_refused_in_files(write_inter: Callable[..., Path], tmp_path: Path) -> None:
+def test_milliseconds_are_replayed_and_not_mixed_with_seconds(write_inter: Callable[..., Path], tmp_path: Path) -> None:
     times = [1_650_812_741_000, 1_650_812_742_000, 1_650_812_743]
     folder = write_inter("set", COLUMNS, [("a", item, 1, time) for item, time in zip("xyz", times, strict=True)])
-    with pytest.raises(UsageError, match="set holds 1650812743 in row 3, which counts seconds by its size"):
-        events_of(folder)
+    check_refused("set holds 1650812743 in row 3, which counts seconds by its size", events_of, folder)
     raw = tmp_path / "raw.csv"
     raw.write_text("\n".join(["user_id,item_id,sign,timestamp", *(f"a,{t},1,{t}" for t in times)]))
     with pytest.raises(UsageError, match=r"time 1650812743 .* too small for unix time in ms .*counts seconds"):
         convert("csv", raw, tmp_path / "out", sign="sign")
-
-
-def test_a_data_set_in_milliseconds_is_replayed_in_milliseconds(write_inter: Callable[..., Path]) -> None:
-    rows = [("a", "x", 1, 1_650_812_741_436), ("a", "y", -1, 1_650_812_742_000)]
-    folder = write_inter("set", COLUMNS, rows)
+    folder = write_inter("set", COLUMNS, [("a", "x", 1, 1_650_812_741_436), ("a", "y", -1, 1_650_812_742_000)])
     assert events_of(folder).timestamp.tolist() == [1_650_812_741_436, 1_650_812_742_000]
-
-
-def test_the_order_of_hashes_follows_the_ids_alone() -> None:
-    names = np.array([f"u{number}" for number in range(500)])
-    ordered = names[order_of_hashes(names)]
-    assert sorted(ordered) == sorted(names)
-    assert ordered.tolist() != names.tolist()
-    for other in (names[::-1], names.astype(object)[::-1], np.random.default_rng(0).permutation(names)):
-        assert other[order_of_hashes(other)].tolist() == ordered.tolist()
-    numbers = np.arange(500)
-    assert numbers[::-1][order_of_hashes(numbers[::-1])].tolist() == numbers[order_of_hashes(numbers)].tolist()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Data and fitted models that the tests of the public API share."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,7 @@ def made_frame() -> pl.DataFrame:
     rng = np.random.default_rng(11)
     keys = rng.permutation(40 * 30)[:600]
     user, item = keys // 30, keys % 30
-    mine = user % 2 == item % 2
-    rating = np.where(mine, rng.choice([5, 4, 3], len(keys)), rng.choice([1, 2, 3], len(keys)))
+    rating = np.where(user % 2 == item % 2, rng.choice([5, 4, 3], len(keys)), rng.choice([1, 2, 3], len(keys)))
     return pl.DataFrame(
         {
             "who": [f"user {each}" for each in user],

@@ -1,19 +1,17 @@
 """The feedback of a live state, written to a file and read by what makes data sets."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import polars as pl
 import pytest
+from refusals import check_refused
 from small_recommender import NOW, begin
 
 import recbole_signed as rs
 from recbole_signed.api import bulk, write_feedback
 from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, OnlineRecommender
 
 
@@ -22,15 +20,12 @@ def state(tmp_path: Path) -> Path:
     live = begin(tmp_path / "state")
     live.update(
         [
-            Event("a", 'ж,"x', "a new, item", "dislike", NOW + 1),
-            Event("b", "u1", "i1", "like", NOW + 2),
-            Event("c", "u1", "i1", "dislike", NOW + 3),
-            Event("d", "u2", "i2", "like", NOW + 4),
-            Event("e", "u2", "i2", "unlike", NOW + 5),
-            Event("f", "u3", "", "forget_user", NOW + 6),
+            Event("a", 'ж,"x', "a new, item", "dislike", NOW + 1), Event("b", "u1", "i1", "like", NOW + 2),
+            Event("c", "u1", "i1", "dislike", NOW + 3), Event("d", "u2", "i2", "like", NOW + 4),
+            Event("e", "u2", "i2", "unlike", NOW + 5), Event("f", "u3", "", "forget_user", NOW + 6),
             Event("g", "u4", "met alone", "view", NOW + 7),
         ]
-    )
+    )  # fmt: skip
     live.close()
     return tmp_path / "state"
 
@@ -40,9 +35,7 @@ def read(path: Path) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("name", ["feedback.csv", "feedback.parquet"])
-def test_the_file_holds_the_edges_in_force(
-    state: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_holds_edges_in_force(state: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "_ROWS", 100)  # several pieces
     told = write_feedback(state, tmp_path / name, progress=False)
     rows = read(tmp_path / name)
@@ -65,12 +58,10 @@ def test_the_file_holds_the_edges_in_force(
 def test_one_user(state: Path, tmp_path: Path) -> None:
     everybody, one = tmp_path / "all.csv", tmp_path / "one.csv"
     write_feedback(state, everybody, progress=False)
-    told = write_feedback(state, one, "u1")
-    assert told["users"] == 1
+    assert write_feedback(state, one, "u1")["users"] == 1
     assert read(one).equals(read(everybody).filter(pl.col("user_id") == "u1"))
     for unknown in ("nobody", "u3"):
-        with pytest.raises(UsageError, match=f"knows no user '{unknown}'"):
-            write_feedback(state, one, unknown)
+        check_refused(f"knows no user '{unknown}'", write_feedback, state, one, unknown)
 
 
 def test_the_file_becomes_a_data_set(state: Path, tmp_path: Path) -> None:
@@ -84,11 +75,8 @@ def test_the_file_becomes_a_data_set(state: Path, tmp_path: Path) -> None:
     assert rs.fit("SSF", data).recommend("u1", k=3).height == 3
 
 
-def test_the_command_while_the_state_is_written(
-    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "feedback.csv"
-    live = OnlineRecommender.open(state)
+def test_the_command_while_a_state_is_written(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, live = tmp_path / "feedback.csv", OnlineRecommender.open(state)
     live.update([Event("z", "u9", "i9", "dislike", NOW + 9)])
     for words in ([], ["--user", "u9", "--json"]):
         with pytest.raises(SystemExit) as ended:
@@ -98,5 +86,4 @@ def test_the_command_while_the_state_is_written(
     text, _, document = capsys.readouterr().out.partition("\n")
     assert "up to seq 8" in text
     assert json.loads(document)["rows"] == read(output).height
-    with pytest.raises(UsageError, match=r"ends in \.parquet or \.csv"):
-        write_feedback(state, tmp_path / "feedback.txt")
+    check_refused(r"ends in \.parquet or \.csv", write_feedback, state, tmp_path / "feedback.txt")

@@ -1,6 +1,4 @@
-"""``from_frame``: the same rows, rules and complaints as ``convert csv``, from any kind of table."""
-
-from __future__ import annotations
+"""``from_frame``: tables of any kind become data as convert makes it, their columns features."""
 
 import builtins
 import gc
@@ -9,13 +7,17 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 import recbole_signed as rs
+from recbole_signed.errors import UsageError
+from recbole_signed.live.learners.ssf.live_features import _text
 
 RULE = {"like": "rating >= 4", "dislike": "rating <= 2"}
 COLUMNS = {"user": "who", "item": "what", "time": "when", **RULE}
@@ -82,12 +84,8 @@ def small(**columns: Any) -> pl.DataFrame:
 BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("no table", [1, 2], RULE, "a table was expected, a polars, pandas or Arrow one, not list."),
     ("no file", pl.scan_parquet("nowhere.parquet"), RULE, "the polars table can't be read ("),
-    (
-        "no such column",
-        small(),
-        {**RULE, "user": "usr"},
-        "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?",
-    ),
+    ("no such column", small(), {**RULE, "user": "usr"},
+     "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?"),
     ("no rule", small(), {}, "What is a like was not said"),
     ("a rule on nothing", small(), {"like": "stars >= 4"}, "the frame has no column 'stars'"),
     ("a rule of text", small(), {"like": "rating high"}, "rating high"),
@@ -106,56 +104,29 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("a name that no file has", small(), {**RULE, "name": "a\0b"}, "can't be the name of a data set"),
     ("a name that is no text", small(), {**RULE, "name": 5}, "can't be the name of a data set"),
     ("a name that is too long", small(), {**RULE, "name": "x" * 300}, "has 300 bytes; give name of 200 at most"),
-    (
-        "several columns in one",
-        pl.DataFrame({"user;item;rating": ["a;x;5"]}),
-        RULE,
-        "'user;item;rating' alone; that looks like several columns: read the file with the separator ';'.",
-    ),
-    (
-        "several columns in one, by name",
-        pl.DataFrame({"user\titem": ["a\tx"]}),
-        {**RULE, "user": "user", "item": "item"},
-        "read the file with the separator '\\t'.",
-    ),
-    (
-        "ids in the index",
-        small().to_pandas().set_index(["user", "item"]),
-        RULE,
-        "the frame has the column 'rating' alone; its index holds 'user', 'item': give the table with reset_index().",
-    ),
-    (
-        "a column of the rule in the index",
-        small().to_pandas().set_index("rating"),
-        RULE,
-        "no column 'rating'; it has 'user', 'item'; its index holds 'rating': give the table with reset_index().",
-    ),
-    (
-        "another index",
-        small().to_pandas().rename_axis("row"),
-        {**RULE, "user": "usr"},
-        "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?",
-    ),
-    (
-        "items whose ids are in the index",
-        small(),
-        {**RULE, "items": pd.DataFrame({"item": [1, 2], "genre": ["a", "b"]}).set_index("item")},
-        "the table of items has no column 'item' of ids; its index holds 'item': give the table with reset_index().",
-    ),
+    ("several columns in one", pl.DataFrame({"user;item;rating": ["a;x;5"]}), RULE,
+     "'user;item;rating' alone; that looks like several columns: read the file with the separator ';'."),
+    ("several columns in one, by name", pl.DataFrame({"user\titem": ["a\tx"]}),
+     {**RULE, "user": "user", "item": "item"}, "read the file with the separator '\\t'."),
+    ("ids in the index", small().to_pandas().set_index(["user", "item"]), RULE,
+     "the frame has the column 'rating' alone; its index holds 'user', 'item': give the table with reset_index()."),
+    ("a column of the rule in the index", small().to_pandas().set_index("rating"), RULE,
+     "no column 'rating'; it has 'user', 'item'; its index holds 'rating': give the table with reset_index()."),
+    ("another index", small().to_pandas().rename_axis("row"), {**RULE, "user": "usr"},
+     "'usr'; it has 'user', 'item', 'rating'; did you mean 'user'?"),
+    ("items whose ids are in the index", small(),
+     {**RULE, "items": pd.DataFrame({"item": [1, 2], "genre": ["a", "b"]}).set_index("item")},
+     "the table of items has no column 'item' of ids; its index holds 'item': give the table with reset_index()."),
     ("no item column", small().drop("item"), RULE, "give item= the one of the item ids."),
-    (
-        "one column of both",
-        small(),
-        {**RULE, "user": "item"},
-        "user= and item= are both 'item'; give the column of each.",
-    ),
+    ("one column of both", small(), {**RULE, "user": "item"},
+     "user= and item= are both 'item'; give the column of each."),
     ("no column to keep", small(), {**RULE, "keep": "price"}, "the frame has no column 'price'"),
     ("a number to keep", small(), {**RULE, "keep": 3}, "The option keep is 3; give names"),
     ("a wrong count", small(), {**RULE, "k_core": "many"}, "The option k_core is 'many'; give an integer"),
     ("no columns", pl.DataFrame(), RULE, "the table has no columns"),
     ("items without columns", small(), {**RULE, "items": pl.DataFrame()}, "the table has no columns"),
     ("no rows", small().head(0), RULE, "the frame holds no rows"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("table", "options", "message"), [each[1:] for each in BAD], ids=[each[0] for each in BAD])
@@ -177,24 +148,18 @@ NAMED = {"user": "userId", "item": "movieId", "rating": "stars", "time": "when",
 FIX = "; correct or drop the row, or leave out all bad rows with on_error=skip."
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        ("userId", None, "no value in column 'userId'" + FIX),
-        (
-            "movieId",
-            "NA",
-            "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX,
-        ),
-        ("movieId", "a\tb", r"'a\tb' in column 'movieId' holds a tab"),
-        ("stars", None, "no value in column 'stars', the rating needs one in every row" + FIX),
-        ("stars", "good", "the sign rule needs numbers in column 'stars', got 'good'" + FIX),
-        ("stars", float("inf"), "inf in column 'stars', the sign rule needs a finite number" + FIX),
-        ("when", None, "no time in column 'when'"),
-        ("when", "soon", "time 'soon' in column 'when'"),
-        ("when", 1.6e15, "time 1600000000000000.0 in column 'when' is too large"),
-    ],
-)
+@pytest.mark.parametrize(("column", "value", "message"), [
+    ("userId", None, "no value in column 'userId'" + FIX),
+    ("movieId", "NA",
+     "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX),
+    ("movieId", "a\tb", r"'a\tb' in column 'movieId' holds a tab"),
+    ("stars", None, "no value in column 'stars', the rating needs one in every row" + FIX),
+    ("stars", "good", "the sign rule needs numbers in column 'stars', got 'good'" + FIX),
+    ("stars", float("inf"), "inf in column 'stars', the sign rule needs a finite number" + FIX),
+    ("when", None, "no time in column 'when'"),
+    ("when", "soon", "time 'soon' in column 'when'"),
+    ("when", 1.6e15, "time 1600000000000000.0 in column 'when' is too large"),
+])  # fmt: skip
 @pytest.mark.parametrize("kind", ["polars", "pandas"])
 def test_a_bad_row_names_the_column_of_the_table(kind: str, column: str, value: Any, message: str) -> None:
     cells = {"userId": ["a"] * 3, "movieId": ["x"] * 3, "stars": [5.0] * 3, "when": [1.6e9] * 3}
@@ -202,14 +167,18 @@ def test_a_bad_row_names_the_column_of_the_table(kind: str, column: str, value: 
         cells[column] = [str(each) for each in cells[column]]
     cells[column][1] = value
     table = (pl.DataFrame if kind == "polars" else pd.DataFrame)(cells)
-    with pytest.raises(rs.UsageError, match=re.escape(f"the frame, row 2: {message}")):
-        rs.from_frame(table, **NAMED)
+    check_refused(re.escape(f"the frame, row 2: {message}"), rs.from_frame, table, **NAMED)
 
 
-def test_a_bad_row_of_features_names_the_column_of_its_table() -> None:
+def test_a_row_or_column_at_fault_is_named() -> None:
     items = pl.DataFrame({"item": [1, None], "genre": ["a", "b"]})
     with pytest.raises(rs.UsageError, match=r"item features, row 2: no value in column 'item'; correct or drop"):
         rs.from_frame(small(), **RULE, items=items)
+    table = pd.DataFrame({"item": [1, 2], "user": [2**70, 2**70 + 1], "rating": [5, 1]})
+    with pytest.raises(rs.UsageError, match=r"the column 'user' of the pandas table .*frame\['user'\]\.astype\(str\)"):
+        rs.from_frame(table, **RULE)
+    table = pd.DataFrame([[1, 1, 2, 5]], columns=["user", "item", "item", "rating"])
+    check_refused("the pandas table has several columns 'item'", rs.from_frame, table, **RULE)
 
 
 @pytest.mark.parametrize("with_arrow", [True, False])
@@ -223,29 +192,14 @@ def test_a_column_of_several_types_is_named(with_arrow: bool, monkeypatch: pytes
     assert rs.from_frame(table.assign(user=table["user"].astype(str)), **RULE).n_users == 3
 
 
-def test_integers_of_more_than_64_bits_are_named() -> None:
-    table = pd.DataFrame({"item": [1, 2], "user": [2**70, 2**70 + 1], "rating": [5, 1]})
-    with pytest.raises(rs.UsageError, match=r"the column 'user' of the pandas table .*frame\['user'\]\.astype\(str\)"):
-        rs.from_frame(table, **RULE)
-
-
-def test_a_column_that_is_there_twice_is_named() -> None:
-    table = pd.DataFrame([[1, 1, 2, 5]], columns=["user", "item", "item", "rating"])
-    with pytest.raises(rs.UsageError, match="the pandas table has several columns 'item'"):
-        rs.from_frame(table, **RULE)
-
-
 @pytest.mark.parametrize("keep", ["price", ["price"], ("price",), pd.Index(["price"])])
 def test_a_column_to_keep_is_one_name_or_several(keep: Any) -> None:
     assert "price:float" in inter_of(rs.from_frame(small(price=[1, 2, 3]), **RULE, keep=keep)).splitlines()[0]
 
 
-def test_what_convert_warns_about_is_a_warning() -> None:
+def test_what_is_warned_about_and_left_out() -> None:
     with pytest.warns(UserWarning, match="the last time, 2100-01-01T00:00:00Z, lies in the future"):
         rs.from_frame(small(time=["2020-01-01", "2020-01-02", "2100-01-01"]), **RULE)
-
-
-def test_bad_rows_can_be_left_out() -> None:
     with pytest.warns(UserWarning, match="bad rows|no dislikes") as told:
         data = rs.from_frame(small(item=[1.0, 2.5, 3.0]), **{"like": "rating >= 4", "on_error": "skip"})
     left_out, no_dislikes = (str(each.message) for each in told)
@@ -273,3 +227,122 @@ def test_cleaning_is_that_of_convert(frame: pl.DataFrame) -> None:
 def test_none_makes_no_dislikes(frame: pl.DataFrame) -> None:
     data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="None")
     assert (data.n_dislikes, data.n_neutral) == (0, frame.height - data.n_likes)
+
+
+def table(kind: str) -> pl.DataFrame:
+    """Users, or items, of two tastes: even and odd ones; the last cell of each column is blank."""
+    ids = [f"user {each}" for each in range(40)] if kind == "user" else [str(each + 100) for each in range(30)]
+    blank = [None]
+    return pl.DataFrame(
+        {
+            "who" if kind == "user" else "what": ids,
+            "taste": ["even", "odd"] * ((len(ids) - 1) // 2) + ["even"] + blank,
+            "size": [float(each) for each in range(len(ids) - 1)] + blank,
+            "tags": [["a", "b"], ["c"]] * (len(ids) // 2),
+            "vector": [[1.0, 0.0], [0.0, 1.0]] * (len(ids) // 2),
+        }
+    )
+
+
+@pytest.fixture
+def data(frame: pl.DataFrame) -> Any:
+    seen = frame.filter((pl.col("what") != 105) & (pl.col("who") != "user 7"))
+    one = pl.DataFrame({"who": ["user 7"], "what": [105], "rating": [3.0], "when": [1_600_000_000]})
+    return rs.from_frame(
+        pl.concat([seen, one]), user="who", item="what", like="rating >= 4", dislike="rating <= 2", time="when",
+        items=table("item"), users=table("user").to_pandas(),
+    )  # fmt: skip
+
+
+def test_columns_of_any_kind_become_features(data: Any) -> None:
+    header = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[0]
+    assert header == "item_id:token\ttaste:token\tsize:float\ttags:token_seq\tvector:float_seq"
+    assert (data.folder / f"{data.name}.user").read_text("utf-8").splitlines()[-1].count("\t") == 4
+    model = rs.fit("SSF", data, features={"item": "all", "user": "all"}, rank=8)
+    assert {"predict_items", "feature_ridge", "predict_users"} <= model.model.chosen.keys()
+
+
+def test_a_user_without_edges_ranks_by_features(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = {"features": {"user": ["taste"]}, "auto": False, "rank": 8, "cutoff": 4}
+    place = {"data_path": str(data.folder.parent)}
+    rs.run("SSF", data.name, (), {**keys, **place, "eval_args": {"split": {"CU": [0.7, 0.1, 0.2]}}})
+    (checkpoint,) = (tmp_path / "runs").glob("*.pth")
+    model = rs.load(checkpoint)
+    users = model.users.tokens[1:].to_list()
+    cold = [user for user, known in zip(users, model.knows(users), strict=True) if not known]
+    assert len(cold) > 5
+    for user in cold:
+        shown = model.recommend(user, k=3, include_seen=True)
+        assert not shown["known"].any()
+        for item, score in shown.select("item", "score").rows():
+            assert model.explain(user, item).score == pytest.approx(score, rel=1e-4)
+
+
+def test_an_item_and_a_user_without_edges_are_known_by_their_features(data: Any, tmp_path: Path) -> None:
+    given = {"item": ["taste", "tags"], "user": ["taste"]}
+    model = rs.fit("SSF", data, features=given, auto=False, rank=8, cutoff=4, dislike_aversion=0.5)
+    shown = model.recommend("user 7", k=29)
+    liked = [int(each) % 2 for each in shown["item"].to_list()[:10]]
+    assert np.mean(liked) > 0.5  # odd ones first
+    assert "105" in model.recommend("user 9", k=29)["item"].to_list()
+    told = model.explain("user 7", "105")
+    assert told.user_features != 0
+    total = told.edges["contribution"].sum() + told.user_features + told.popularity
+    assert told.score == pytest.approx(total, rel=1e-4, abs=1e-7)
+    of_user = told.features.filter(pl.col("of") == "user")["contribution"]
+    assert of_user.sum() == pytest.approx(told.user_features, rel=1e-4)
+    assert told.features["contribution"].abs().is_sorted(descending=True)
+    assert {tuple(row) for row in told.features.select("of", "column").rows()} >= {("user", "taste"), ("item", "tags")}
+    assert "Features of item 105 add most: " in told.sentence
+    model.save(tmp_path / "model.zip")
+    assert rs.load(tmp_path / "model.zip").recommend("user 7", k=5).equals(model.recommend("user 7", k=5))
+
+
+@pytest.mark.parametrize("side", ["item", "user"])
+def test_features_without_a_table_are_refused(side: str, frame: pl.DataFrame) -> None:
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2")
+    with pytest.raises(UsageError, match=rf"no table of {side}s; give one to from_frame\(\.\.\., {side}s=\.\.\.\)"):
+        rs.fit("SSF", data, features={side: "all"})
+
+
+def test_lists_are_words_and_lists_of_numbers_may_be_missing(frame: pl.DataFrame) -> None:
+    items = table("item").select("what", tags=pl.lit(["Science  fiction", " drama\t", None, ""]))
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)
+    cells = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()[1:]
+    assert {cell.partition("\t")[2] for cell in cells} == {"Science-fiction drama"}
+    assert _text(["Science  fiction", " drama\t", None]) == "Science-fiction drama"
+    lists = pl.Series("v", [[1.5, 2.0], None, []], dtype=pl.List(pl.Float32))
+    items = pl.DataFrame({"what": [100, 101, 102]}).with_columns(lists)
+    data = rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
+    lines = (data.folder / f"{data.name}.item").read_text("utf-8").splitlines()
+    assert sorted(line.replace('"', "") for line in lines[1:]) == ["100\t1.5 2.0", "101\t", "102\t"]
+
+
+@pytest.mark.parametrize(("column", "message"), [
+    (pl.Series("age", [timedelta(1)]),
+     r"column 'age' of the table of items holds Duration\(.*; give numbers, texts"),
+    (pl.Series("cover", [b"\xff"]), "column 'cover' of the table of items holds Binary"),
+    (pl.Series("tags", [[[1, 2]]]), r"column 'tags' of the table of items holds List\(List"),
+    (pl.Series("covers", [[b"\xff"]]), r"column 'covers' of the table of items holds List\(Binary\)"),
+    (pl.Series("size", [{"cm": 3}]), r"column 'size' of the table of items holds Struct"),
+    (pl.Series("v", [[None, 2.0]]), r"item features, row 1: the list in column 'v' has a place without a finite"),
+    (pl.Series("v", [[1.0, float("nan")]]), r"row 1: the list in column 'v' .* fill it, or give no list"),
+    (pl.Series("item_id", ["x"]), "the table of items has ids in the columns 'what' and 'item_id'; drop one"),
+])  # fmt: skip
+def test_a_column_that_is_no_feature_is_named(frame: pl.DataFrame, column: pl.Series, message: str) -> None:
+    items = pl.DataFrame({"what": ["100"]}).with_columns(column)
+    with pytest.raises(UsageError, match=message):
+        rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
+
+
+@pytest.mark.parametrize(("items", "message"), [
+    (table("item").drop("what"), "the table of items has no column 'what' of ids; it has taste"),
+    (table("item").with_columns(pl.format("item {}", "what").alias("what")),
+     "no id of the item features is in the interactions, whose first one is '100'"),
+    (pl.concat([table("item"), table("item").with_columns(pl.lit("third").alias("taste"))]),
+     r"'1?[0-9]+' has several rows, one was expected"),
+])  # fmt: skip
+def test_a_table_that_does_not_fit_is_refused(frame: pl.DataFrame, items: pl.DataFrame, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)

@@ -1,7 +1,5 @@
 """What ``import recbole_signed`` offers: lazily, documented, and without the weight of torch."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import subprocess
@@ -60,15 +58,13 @@ def test_ratings_read_by_polars_become_recommendations(shared_data: Callable[[st
     df = pl.read_parquet(shared_data("ml-latest-small") / "ratings.parquet")
     data = rs.from_frame(df, user="userId", item="movieId", like="rating >= 4", dislike="rating <= 2", time="timestamp")
     assert (data.n_likes, data.n_dislikes, data.n_neutral) == (48580, 13523, 38733)
-    model = rs.fit("SSF", data)
-    found = model.recommend([7, "9", "nobody"], k=5, exclude=[318], dislike_aversion=0.5)
+    found = rs.fit("SSF", data).recommend([7, "9", "nobody"], k=5, exclude=[318], dislike_aversion=0.5)
     assert found.columns == ["user", "item", "score", "rank", "known"]
     assert found["user"].to_list() == ["7"] * 5 + ["9"] * 5 + ["nobody"] * 5
     assert found["rank"].to_list() == [1, 2, 3, 4, 5] * 3
     assert found["known"].to_list() == [True] * 10 + [False] * 5
     assert "318" not in found["item"]
-    touched = set(df.filter(pl.col("userId") == 7)["movieId"].cast(pl.String))
-    assert not touched & set(found["item"][:5])
+    assert not set(df.filter(pl.col("userId") == 7)["movieId"].cast(pl.String)) & set(found["item"][:5])
     assert os.listdir() == []  # nothing is left in the current folder
 
 

@@ -1,7 +1,5 @@
 """Lists of users do not depend on the order of the rows that a model was fitted to, however many scores are equal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,8 +39,7 @@ def test_lists_of_users_without_edges_do_not_follow_the_order_of_rows(name: str)
     for seed in range(3):
         shuffled = rows().sample(fraction=1.0, shuffle=True, seed=seed)
         more = {"auto": False} if name.startswith("SSF") else {}
-        model = rs.fit(name, rs.from_frame(shuffled, **COLUMNS), seed=1, **more)
-        found = model.recommend("nobody", k=10)
+        found = rs.fit(name, rs.from_frame(shuffled, **COLUMNS), seed=1, **more).recommend("nobody", k=10)
         assert found["score"].n_unique() == 1  # all are equal, and the list is one of very many
         lists.append(found["item"].to_list())
     assert lists[0] == lists[1] == lists[2]
@@ -68,9 +65,7 @@ def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: st
     """SignedEASE and SignediALS score all items 0 for them, so their live lists were in an order by chance."""
     model = rs.fit(name, data, **({"auto": False} if name.startswith("SSF") else {}))
     few = ["100", "107", "113", "121"]
-    wanted = [
-        model.recommend("nobody", k=30, include_only=only, exclude=["107"])["item"].to_list() for only in (None, few)
-    ]
+    wanted = [model.recommend("nobody", k=30, include_only=o, exclude=["107"])["item"].to_list() for o in (None, few)]
     model.config["online_state"] = str(tmp_path / "state")
     trainer = rs.OnlineTrainer(model.config, model.model)
     trainer.start(model.dataset)
@@ -89,14 +84,11 @@ def test_a_live_state_ranks_for_users_without_edges_as_the_fitted_model(name: st
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "SGCN"])
-def test_live_users_of_the_data_set_who_only_looked_get_what_nobody_gets(
-    name: str, frame: pl.DataFrame, tmp_path: Path
-) -> None:
+def test_live_users_who_only_looked_get_what_nobody_gets(name: str, frame: pl.DataFrame, tmp_path: Path) -> None:
     """They were ranked for by the embedding that the model drew for them before it was trained."""
     who = pl.DataFrame({"who": ["looked"] * 2, "what": [100, 107], "rating": [3.0] * 2, "when": [1_600_000_000] * 2})
     rule: dict[str, Any] = {"like": "rating >= 4", "dislike": "rating <= 2"}
-    taken = rs.from_frame(pl.concat([frame, who]), user="who", item="what", time="when", **rule)
-    model = rs.fit(name, taken, epochs=1)
+    model = rs.fit(name, rs.from_frame(pl.concat([frame, who]), user="who", item="what", time="when", **rule), epochs=1)
     model.config["online_state"] = str(tmp_path / "state")
     trainer = rs.OnlineTrainer(model.config, model.model)
     trainer.start(model.dataset)
@@ -150,16 +142,13 @@ def test_columns_in_any_order_give_the_same_lists(table: list[list[int]], seed: 
     torch.testing.assert_close(scores.sort(dim=1, descending=True).values[:, :4], values)
 
 
-def test_equal_scores_on_both_sides_of_the_last_place_are_told_apart_by_the_order() -> None:
-    """The only ties of this row are those of the last place that is shown."""
+def test_lists_have_one_order_of_equal_scores() -> None:
+    # the only ties of this row are those of the last place that is shown
     scores = torch.tensor([[5.0, 4.0, 3.0, 3.0, 3.0, 0.0]])
     for last in (2, 3, 4):
         keys = torch.tensor([0, 1, *(-7 if each == last else 7 for each in (2, 3, 4)), 5])
         values, best = best_of_each(scores, 3, keys)
         assert (values.tolist(), best.tolist()) == ([[5.0, 4.0, 3.0]], [[0, 1, last]])
-
-
-def test_a_large_catalogue_has_the_same_order() -> None:
     ids = np.array([f"item {each}" for each in range(9_000)])
     scores = torch.randint(0, 40, (3, 9_000), generator=torch.Generator().manual_seed(0)).float()
     scores[0] = torch.randn(9_000, generator=torch.Generator().manual_seed(1))
@@ -209,9 +198,7 @@ def test_scores_hide_what_the_user_touched(name: str, prepare_model: Callable[..
 
 
 @pytest.mark.parametrize("name", [*sorted(SEQUENTIAL), "GRU4Rec"])
-def test_scores_of_a_sequential_model_hide_what_its_evaluation_hides(
-    name: str, prepare_model: Callable[..., Any]
-) -> None:
+def test_sequential_scores_hide_what_its_evaluation_hides(name: str, prepare_model: Callable[..., Any]) -> None:
     from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
     for mask_seen in (True, False):

@@ -1,9 +1,8 @@
 """The reader by columns against pandas' own, and what it hands to RecBole."""
 
-from __future__ import annotations
-
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,17 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from recbole.config import Config
+from recbole.data import create_dataset
+from refusals import check_refused
 
 from recbole_signed.atomic import inter_file, read_rows
 from recbole_signed.atomic.inter_file import MISSING, NotPlainError, RawRows, parsed_blocks
 from recbole_signed.data.columnar import concatenate, read_frame
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import normal
+from recbole_signed.live.events import sign_of
+from recbole_signed.live.replay.windows import events_of
 
 HEADER = "user_id:token\titem_id:token\tsign:float\ttimestamp:float"
 
@@ -99,9 +103,7 @@ LINES = st.one_of(
 @example(lines=[("a", "x", "1", "5"), ("b", "y")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5", "6"), ("b", "y", "1", "5")], end="\n", last=True)
 @example(lines=[("a", "x", "1", "5"), ("b", "y", "1", "5", "6")], end="\n", last=True)
-def test_reads_what_pandas_reads_and_refuses_what_it_refuses(
-    lines: list[tuple[str, ...]], end: str, last: bool, tmp_path: Path
-) -> None:
+def test_reads_and_refuses_as_pandas_does(lines: list[tuple[str, ...]], end: str, last: bool, tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     text = end.join([HEADER, *("\t".join(line) for line in lines)]) + end * last
     path.write_bytes(text.encode())
@@ -109,7 +111,7 @@ def test_reads_what_pandas_reads_and_refuses_what_it_refuses(
         assert outcome(lambda: read(path)) == outcome(lambda: by_pandas(path))
 
 
-def test_many_blocks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_blocks_give_what_one_gives_and_times_of_one_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     rows = [(f"u{u}", f"i{i}", s, t) for u, i, s, t in rng.integers(0, 50, (3000, 4))]
     path = tmp_path / "some.inter"
@@ -119,9 +121,6 @@ def test_many_blocks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.Mon
     pd.testing.assert_frame_equal(read(path), whole)
     assert whole["user_id"].tolist() == [row[0] for row in rows]
     assert whole["timestamp"].dtype == np.int64
-
-
-def test_time_is_float_from_the_first_fraction_on_in_any_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = [str(2**60 + row) for row in range(500)]
     times[400] = "0.5"
     path = tmp_path / "some.inter"
@@ -139,21 +138,17 @@ def test_quotes_within_fields_and_blank_lines_are_left_to_pandas(text: str, tmp_
     assert read(path)["user_id"].tolist() == by_pandas(path)["user_id"].tolist()
 
 
-def test_quoted_fields_need_no_pandas(tmp_path: Path) -> None:
+def test_quoted_fields_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     path.write_text(f'{HEADER}\n"a\tb"\tx\t1\t5\n"12"" vinyl"\t"y"\t"-1"\t"6"\n')
     kinds = {0: pl.String(), 1: pl.String(), 2: pl.Float64(), 3: pl.Int64()}
     ((frame, _),) = parsed_blocks(path, "\t", "utf-8", 4, kinds)
     assert frame.rows() == [("a\tb", "x", 1, 5), ('12" vinyl', "y", -1, 6)]
-
-
-def test_a_blank_line_before_the_rows_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "a.inter"
     path.write_text(f"{HEADER}\n\n1\t2\t1\t3\n")
     assert read(path)["timestamp"].tolist() == [3]
     path.write_text(f"{HEADER}\n\n\n")
-    with pytest.raises(UsageError, match="holds no rows"):
-        read(path)
+    check_refused("holds no rows", read, path)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -161,8 +156,7 @@ def test_any_end_of_line(end: str, tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     path.write_bytes(end.join([HEADER, "a\tx\t1\t5", " b\ty\t-1\t6", ""]).encode())
     frame = read(path)
-    assert frame["user_id"].tolist() == ["a", " b"]
-    assert frame["timestamp"].tolist() == [5, 6]
+    assert (frame["user_id"].tolist(), frame["timestamp"].tolist()) == (["a", " b"], [5, 6])
 
 
 def test_a_byte_order_mark_and_another_encoding(tmp_path: Path) -> None:
@@ -182,8 +176,7 @@ def test_files_of_one_data_set_share_their_tokens(tmp_path: Path) -> None:
         path.write_text("\n".join([HEADER, *rows]))
         frames.append(read(path, vocabularies=vocabularies))
     joined = concatenate(frames)
-    assert joined["user_id"].tolist() == ["b", "a", "c", "a"]
-    assert joined["item_id"].tolist() == ["x", "y", "x", "z"]
+    assert (joined["user_id"].tolist(), joined["item_id"].tolist()) == (["b", "a", "c", "a"], ["x", "y", "x", "z"])
     assert joined["user_id"].cat.categories.tolist() == ["b", "a", "c"]
     assert joined["timestamp"].tolist() == [5, 6, 7, 8]
 
@@ -191,15 +184,14 @@ def test_files_of_one_data_set_share_their_tokens(tmp_path: Path) -> None:
 def test_an_unknown_type_is_named(tmp_path: Path) -> None:
     path = tmp_path / "any.inter"
     path.write_text("user_id:tokn\titem_id:token\na\tb\n")
-    with pytest.raises(UsageError, match="'user_id:tokn' has an unknown type"):
-        read(path)
+    check_refused("'user_id:tokn' has an unknown type", read, path)
 
 
 COLUMNS = ("user_id:token", "item_id:token", "sign:float", "timestamp:float")
 Write = Callable[..., Path]
 
 
-def test_one_file(write_inter: Write) -> None:
+def test_one_file_and_the_shared_ids_of_parts(write_inter: Write) -> None:
     rows = read_rows(write_inter("a", COLUMNS, [("u1", "x", 1, 30), ("u2", "x", -1, 10), ("u1", '"y"', 0, 20.5)]))
     assert (rows.n_users, rows.n_items, len(rows), rows.parts) == (2, 2, 3, {})
     assert rows.users[0] == rows.users[2] != rows.users[1]
@@ -207,9 +199,6 @@ def test_one_file(write_inter: Write) -> None:
     assert rows.signs.tolist() == [1, -1, 0]
     assert rows.times is not None
     assert rows.times.tolist() == [30, 10, 20.5]
-
-
-def test_parts_share_their_ids(write_inter: Write) -> None:
     for part, row in (("train", ("1", "5", 1)), ("valid", ("01", "5", -1)), ("test", ("1", "6", 1))):
         folder = write_inter("split", COLUMNS[:3], [row], part)
     rows = read_rows(folder)
@@ -236,22 +225,19 @@ def test_a_rule_and_names_from_the_yaml(write_inter: Write) -> None:
     np.testing.assert_array_equal(rows.times, [9, 8, 7])
 
 
-@pytest.mark.parametrize(
-    ("columns", "rows", "message"),
-    [
-        (COLUMNS[:2], [(1, 2)], r"no column 'sign'; write a column .* or put a rule into .*a.yaml"),
-        (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id:token'; set .*; did you mean 'user'\?$"),
-        (COLUMNS[:3], [(1, 2, 1), (1, 3, 5)], r"'sign' of .*a\.inter holds 5 in row 2; it must hold -1 \(dislike\), 0"),
-        (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], r"a\.inter, line 3: the column 'item_id' is blank"),
-        (COLUMNS, [(1, 2, 1, "nan")], r"a\.inter, line 2: the column 'timestamp' is blank"),
-        (COLUMNS[:3], [(1, 2, "like")], "can't be read: row 1 of the column 'sign:float' holds 'like', not a number"),
-        (COLUMNS[:3], [(1, 2, "True"), (1, 3, "False")], "holds 'True', and a sign is .*; set sign_rule={like: 'sign"),
-        (COLUMNS[:3], [(1, 2, 1), (1, 2, 1, 4)], "can't be read: .*Expected 3 fields in line 3, saw 4"),
-        (COLUMNS[:3], [(1, 2, 1, 4), (1, 2, 1)], "can't be read"),
-        (COLUMNS[:3], [], "holds no rows"),
-        ((*COLUMNS[:3], "sign:float"), [(1, 2, 1, 1)], "names the column 'sign' twice"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("columns", "rows", "message"), [
+    (COLUMNS[:2], [(1, 2)], r"no column 'sign'; write a column .* or put a rule into .*a.yaml"),
+    (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id:token'; set .*; did you mean 'user'\?$"),
+    (COLUMNS[:3], [(1, 2, 1), (1, 3, 5)], r"'sign' of .*a\.inter holds 5 in row 2; it must hold -1 \(dislike\), 0"),
+    (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], r"a\.inter, line 3: the column 'item_id' is blank"),
+    (COLUMNS, [(1, 2, 1, "nan")], r"a\.inter, line 2: the column 'timestamp' is blank"),
+    (COLUMNS[:3], [(1, 2, "like")], "can't be read: row 1 of the column 'sign:float' holds 'like', not a number"),
+    (COLUMNS[:3], [(1, 2, "True"), (1, 3, "False")], "holds 'True', and a sign is .*; set sign_rule={like: 'sign"),
+    (COLUMNS[:3], [(1, 2, 1), (1, 2, 1, 4)], "can't be read: .*Expected 3 fields in line 3, saw 4"),
+    (COLUMNS[:3], [(1, 2, 1, 4), (1, 2, 1)], "can't be read"),
+    (COLUMNS[:3], [], "holds no rows"),
+    ((*COLUMNS[:3], "sign:float"), [(1, 2, 1, 1)], "names the column 'sign' twice"),
+])  # fmt: skip
 def test_what_does_not_fit_is_said(write_inter: Write, columns: list[str], rows: list[tuple], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_rows(write_inter("a", columns, rows))
@@ -259,19 +245,15 @@ def test_what_does_not_fit_is_said(write_inter: Write, columns: list[str], rows:
 
 def test_what_is_not_there_is_said(write_inter: Write, tmp_path: Path) -> None:
     folder = write_inter("movies", COLUMNS[:3], [(1, 2, 1)])
-    with pytest.raises(UsageError, match=r"no data set folder .*; did you mean 'movies'\?"):
-        read_rows(folder.parent / "movie")
+    check_refused(r"no data set folder .*; did you mean 'movies'\?", read_rows, folder.parent / "movie")
     with pytest.raises(UsageError, match=r"no data set folder .*; 'recbole-signed convert' makes one"):
         read_rows(tmp_path / "nowhere" / "movies")
     (folder / "movies.yaml").write_text("benchmark_filename: [train, later]", encoding="utf-8")
-    with pytest.raises(UsageError, match=re.escape("holds no movies.train.inter")):
-        read_rows(folder)
+    check_refused(re.escape("holds no movies.train.inter"), read_rows, folder)
     (folder / "movies.yaml").write_text("benchmark_filename: train", encoding="utf-8")
-    with pytest.raises(UsageError, match="benchmark_filename is 'train'; it must be a list, such as"):
-        read_rows(folder)
+    check_refused("benchmark_filename is 'train'; it must be a list, such as", read_rows, folder)
     (folder / "movies.yaml").write_text("a: [", encoding="utf-8")
-    with pytest.raises(UsageError, match="is not valid yaml"):
-        read_rows(folder)
+    check_refused("is not valid yaml", read_rows, folder)
 
 
 cells = st.text(st.characters(codec="utf-8"), max_size=6)
@@ -300,3 +282,105 @@ def test_anything_is_read_or_refused_in_a_sentence(
     else:
         assert len(rows) >= 1
         assert set(rows.signs.tolist()) <= {-1, 0, 1}
+
+
+Row = tuple[str, str, int, int]
+NAME = st.from_regex(r"[a-z][a-z_]{0,5}", fullmatch=True).filter(lambda name: name not in ("and", "or"))  # of rules
+NAMES = st.lists(NAME, min_size=5, max_size=5, unique=True)
+TOKENS = st.sampled_from(["u", "7", "007", "é", '"q"', "a b", "x-y"])
+VERDICTS = st.lists(st.tuples(TOKENS, TOKENS, st.sampled_from([1, -1, 0])), max_size=12)
+
+
+def by_run(name: str, root: Path) -> Counter[Row]:
+    settings = {"data_path": str(root), "state": "ERROR", "show_progress": False, "duplicate_pairs": "keep"}
+    data = create_dataset(Config(model="BPR", dataset=name, config_dict=settings))
+    data._change_feat_format()
+    rows: Counter[Row] = Counter()
+    for table, sign in (("inter_feat", 1), ("neg_feat", -1), ("neutral_feat", 0)):
+        feat, time = getattr(data, table), data._row_keys[table].time
+        users, items = (data.id2token(field, feat[field].numpy()) for field in (data.uid_field, data.iid_field))
+        rows.update((str(u), str(i), sign, int(t)) for u, i, t in zip(users, items, time, strict=True))
+    return rows
+
+
+def by_stats(folder: Path) -> Counter[Row]:
+    rows = read_rows(folder)
+    assert rows.tokens is not None
+    assert rows.times is not None
+    users, items = (rows.tokens[0].gather(rows.users), rows.tokens[1].gather(rows.items))
+    return Counter(zip(users, items, rows.signs.tolist(), rows.times.tolist(), strict=True))
+
+
+def by_replay(folder: Path) -> Counter[Row]:
+    batch = events_of(folder)
+    assert (np.diff(batch.timestamp) >= 0).all()
+    seconds = (batch.timestamp // 1000).tolist()
+    return Counter(zip(batch.user_id, batch.item_id, sign_of(batch.type).tolist(), seconds, strict=True))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=NAMES,
+    separator=st.sampled_from(["\t", ",", ";", "|"]),
+    encoding=st.sampled_from([None, "latin-1"]),
+    verdicts=VERDICTS,
+    by_rule=st.booleans(),
+    in_parts=st.booleans(),
+    order=st.permutations(range(5)),
+    data=st.data(),
+)
+def test_run_stats_and_replay_read_the_same_rows(
+    names: list[str],
+    separator: str,
+    encoding: str | None,
+    verdicts: list[tuple[str, str, int]],
+    by_rule: bool,
+    in_parts: bool,
+    order: list[int],
+    data: st.DataObject,
+    tmp_path: Path,
+) -> None:
+    name = f"set{len(list(tmp_path.iterdir()))}"
+    folder = tmp_path / name
+    folder.mkdir()
+    user, item, signal, time, other = names
+    # a user with both verdicts, in each of the parts
+    rows = [("u", "x", 1), ("u", "y", -1), *verdicts, ("u", "z", 1), ("u", "y", -1)]
+    times = data.draw(st.lists(st.integers(1_500_000_000, 1_600_000_000), min_size=len(rows), max_size=len(rows)))
+    value = {1: 5, 0: 3, -1: 1} if by_rule else {1: 1, 0: 0, -1: -1}
+    kinds = [f"{user}:token", f"{item}:token", f"{signal}:float", f"{time}:float", f"{other}:float"]
+    cells = [[u, i, str(value[s]), str(t), "0.5"] for (u, i, s), t in zip(rows, times, strict=True)]
+    lines = [separator.join(row[place] for place in order) for row in (kinds, *cells)]
+    pieces = {"": lines}
+    if in_parts:
+        pieces = {".train": lines[:-2], ".test": [lines[0], *lines[-2:]]}
+    for part, each in pieces.items():
+        (folder / f"{name}{part}.inter").write_text("\n".join(each) + "\n", encoding=encoding or "utf-8")
+    chosen: dict[str, Any] = {
+        "USER_ID_FIELD": user, "ITEM_ID_FIELD": item, "TIME_FIELD": time, "field_separator": separator,
+        "load_col": {"inter": names[:4]}, **({"encoding": encoding} if encoding else {}),
+        **({"benchmark_filename": ["train", "test"]} if in_parts else {}),
+    }  # fmt: skip
+    if by_rule:
+        chosen["sign_rule"] = {"like": f"{signal} >= 4", "dislike": f"{signal} <= 2"}
+    else:
+        chosen["SIGN_FIELD"] = signal
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    read = by_run(name, tmp_path)
+    assert read == by_stats(folder) == by_replay(folder)
+    assert sum(read.values()) == len(rows)
+
+
+def test_a_sign_that_is_ignored_is_ignored_everywhere(write_inter: Any) -> None:
+    folder = write_inter("set", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], [("a", "x", 1, 5)])
+    (folder / "set.yaml").write_text("SIGN_FIELD: ~\n")
+    for read in (read_rows, events_of):
+        check_refused("has no column 'sign'; write a column", read, folder)
+    assert events_of(folder, {"like": "sign == 1"}).type.tolist() == [1]
+
+
+def test_a_file_is_read_by_the_yaml_of_its_folder(write_inter: Any) -> None:
+    folder = write_inter("set", ["who:token", "what:token", "sign:float"], [("a", "x", 1)], part="train")
+    (folder / "set.yaml").write_text("USER_ID_FIELD: who\nITEM_ID_FIELD: what\n")
+    rows = read_rows(folder / "set.train.inter")
+    assert (len(rows), rows.parts) == (1, {})

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -21,17 +19,9 @@ from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
 from recbole_signed.cli.app import PANELS
 from recbole_signed.cli.output import names_in
-from recbole_signed.convert import convert
 from recbole_signed.runs import processes
 
 PACKAGE_ROOT = Path(cli.__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> str:
-    """The planted set, where the converters write."""
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
 
 
 def process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -112,13 +102,9 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     found = {each["name"]: each for each in json.loads(out)}
     assert found["LightGCN"] == {
-        "name": "LightGCN",
-        "origin": "recbole",
-        "family": "general",
-        "uses_dislikes": False,
-        "source": "",
+        "name": "LightGCN", "origin": "recbole", "family": "general", "uses_dislikes": False, "source": "",
         "refused": "",
-    }
+    }  # fmt: skip
     assert found["GRU4Rec"]["family"] == "sequential"
     assert not found["GRU4Rec"]["refused"]
     assert "predicts the label" in found["FM"]["refused"]
@@ -161,8 +147,7 @@ def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, out, _ = outcome(capsys, *words, "--json")
     assert status == 0
     document = json.loads(out)
-    assert document["path"] == "out/mine"
-    assert document["rows"] == {"total": 3, "like": 1, "dislike": 1, "neutral": 1}
+    assert (document["path"], document["rows"]) == ("out/mine", {"total": 3, "like": 1, "dislike": 1, "neutral": 1})
     assert Path("out/mine/mine.inter").is_file()
     status, _, err = outcome(capsys, *words)
     assert status == 2
@@ -215,7 +200,6 @@ TABLE = "datasets: [toy-signed]\nmodels: [Pop, EASE]\ncolumns: [recall@10]\n"
 @pytest.fixture
 def table(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A table whose runs take no time; EASE fails."""
-
     script = "if request.model == 'EASE': sys.exit('no luck')"
     monkeypatch.setattr(processes, "made", partial(scripted_run, script, "started", {"test": {"recall@10": 0.25}}))
     (tmp_path / "t.yaml").write_text(TABLE, encoding="utf-8")
@@ -246,43 +230,36 @@ def test_names_of_an_option_may_have_commas_in_quotes() -> None:
     assert names_in(None) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["fit"], "No such command 'fit'; '"),
-        (["state", "list"], " state --help' lists them."),
-        (["run", "-m", "BPRR", "-d", "toy-signed"], "there is no model named 'BPRR'; did you mean 'BPR'?"),
-        (["run", "-m", "BPR", "-d", "toy-signd"], "there is no data set 'toy-signd'"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "learnin_rate=1"], "did you mean 'learning_rate'?"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
-        (["stats", "nothing"], "there is no data set 'nothing' in dataset or atomic_files"),
-        (["experiment", "report", "a", "--state", "nothing"], "nothing holds no online state"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "tab.yaml"], "tab.yaml is not valid yaml: line 2 has a tab"),
-        (["run", "-m", "OwnModel", "-d", "toy-signed"], "no model named 'OwnModel'; 'recbole-signed models' lists"),
-        (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
-        (
-            ["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
-            "data_path is 'no/where', but there is no such",
-        ),
-        (["run", "-m", "BPR"], "--dataset"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
-        (["rum"], "rum"),
-        (["convert", "csw"], "did you mean 'csv'?"),
-        (["convert"], "convert needs a source"),
-        (["convert", "toy", "seed"], "expected option=value or --option value, got 'seed'"),
-        (["convert", "toy", "seed=1", "seed=2"], "'seed' is given twice"),
-        (["compare", "no.yaml"], "can't read no.yaml"),
-        (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_status_2(
-    toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
+@pytest.mark.parametrize(("words", "message"), [
+    (["fit"], "No such command 'fit'; '"),
+    (["state", "list"], " state --help' lists them."),
+    (["run", "-m", "BPRR", "-d", "toy-signed"], "there is no model named 'BPRR'; did you mean 'BPR'?"),
+    (["run", "-m", "BPR", "-d", "toy-signd"], "there is no data set 'toy-signd'"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "learnin_rate=1"], "did you mean 'learning_rate'?"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
+    (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
+    (["stats", "nothing"], "there is no data set 'nothing' in dataset or atomic_files"),
+    (["experiment", "report", "a", "--state", "nothing"], "nothing holds no online state"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "-c", "tab.yaml"], "tab.yaml is not valid yaml: line 2 has a tab"),
+    (["run", "-m", "OwnModel", "-d", "toy-signed"], "no model named 'OwnModel'; 'recbole-signed models' lists"),
+    (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
+     "data_path is 'no/where', but there is no such"),
+    (["run", "-m", "BPR"], "--dataset"),
+    (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
+    (["rum"], "rum"),
+    (["convert", "csw"], "did you mean 'csv'?"),
+    (["convert"], "convert needs a source"),
+    (["convert", "toy", "seed"], "expected option=value or --option value, got 'seed'"),
+    (["convert", "toy", "seed=1", "seed=2"], "'seed' is given twice"),
+    (["compare", "no.yaml"], "can't read no.yaml"),
+    (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
+])  # fmt: skip
+def test_bad_input_is_a_sentence(toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     Path("tab.yaml").write_text("sign_rule:\n\tlike: 'rating >= 4'\n")
     status, out, err = outcome(capsys, *words, "--json")
     assert status == 2
@@ -294,24 +271,22 @@ def test_bad_input_is_one_sentence_and_status_2(
     assert (status, out) == (2, "")
 
 
-def test_a_file_of_another_name_is_not_suggested_for_its_ending(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_is_not_suggested_for_its_ending_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("bin.yaml", "headline.yaml"):
         (tmp_path / name).touch()
     assert "did you mean" not in outcome(capsys, "compare", "nope.yaml")[2]
     assert "did you mean 'headline.yaml'?" in outcome(capsys, "compare", "hedline.yaml")[2]
 
 
-def test_a_yaml_file_without_a_key_changes_nothing(
-    toy: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_yaml_file_without_keys_changes_nothing(toy: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
     status, out, err = outcome(capsys, "run", "-m", "Pop", "-d", toy, "-c", "empty.yaml", "--no-save", "-q", "topk=[5]")
     assert (status, "Recall@5" in out) == (0, True), err
 
 
-def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_keep_their_traceback_and_interrupts_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken() -> None:
         raise ZeroDivisionError
 
@@ -319,8 +294,6 @@ def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ZeroDivisionError):
         cli.main(["models"])
 
-
-def test_interrupts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -339,7 +312,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert CliRunner().invoke(cli.app, [command, "--help"]).exit_code == 0
 
 
-def test_every_command_stands_in_one_panel_of_the_help() -> None:
+def test_options_and_arguments_are_written_alike_in_all_commands() -> None:
     group: Any = typer.main.get_command(cli.app)
     named = [name for names in PANELS.values() for name in names]
     assert sorted(named) == sorted(name for name, command in group.commands.items() if not command.hidden)
@@ -347,9 +320,6 @@ def test_every_command_stands_in_one_panel_of_the_help() -> None:
     assert set(group.list_commands(None)) == set(group.commands)
     assert group.get_command(None, "convert").rich_help_panel == "Data"
     assert group.get_command(None, "comparr") is None
-
-
-def test_an_option_has_the_same_letter_and_an_argument_its_capitals_in_every_command() -> None:
     letters: dict[str, dict[str, set[str]]] = {}
     for path, command in leaves(typer.main.get_command(cli.app)):
         for each in command.params:
@@ -364,30 +334,22 @@ def test_an_option_has_the_same_letter_and_an_argument_its_capitals_in_every_com
     assert "--data-path" in letters
 
 
-def test_help_in_a_narrow_terminal_has_whole_names() -> None:
+def test_help_and_output_in_any_terminal() -> None:
     page = process("run", "--help", COLUMNS="40")
     assert page.returncode == 0
     assert "--measure-serving" in page.stdout
     assert max(map(len, page.stdout.splitlines())) <= 40
-
-
-def test_output_is_utf8_whatever_the_locale() -> None:
     done = process("models", PYTHONIOENCODING="latin-1")
     assert done.returncode == 0
     assert "─" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["like=rating >= 4", "dislike=rating <= 2", "time=none"],
-        ["--like", "rating >= 4", "--dislike", "rating <= 2", "--time", "none"],
-        ["--like=rating >= 4", "dislike=rating <= 2", "--time=none"],
-    ],
-)
-def test_options_of_a_source_in_any_spelling(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
-) -> None:
+@pytest.mark.parametrize("words", [
+    ["like=rating >= 4", "dislike=rating <= 2", "time=none"],
+    ["--like", "rating >= 4", "--dislike", "rating <= 2", "--time", "none"],
+    ["--like=rating >= 4", "dislike=rating <= 2", "--time=none"],
+])  # fmt: skip
+def test_source_options_in_any_spelling(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "rated.csv").write_text("user_id,item_id,rating\n1,2,5\n1,3,1\n")
     status, out, _ = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words, "--json")
     assert status == 0

@@ -5,8 +5,6 @@ A hundred command lines run with the other tests; two thousand with::
     python -m pytest -m slow tests/cli/test_command_line.py
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import shlex
@@ -66,8 +64,7 @@ def _bounded() -> Iterator[None]:
         STOPPED.append(True)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, stop)
-    limits = resource.getrlimit(resource.RLIMIT_AS)
+    before, limits = signal.signal(signal.SIGALRM, stop), resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
     yield
@@ -101,8 +98,7 @@ def ends_well(words: list[str], folder: Path, capfd: pytest.CaptureFixture[str])
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    status = exit_.value.code
-    output = capfd.readouterr()
+    status, output = exit_.value.code, capfd.readouterr()
     allowed = {0, 2, INTERRUPTED} | ({1} if tuple(words[:1]) in MAY_FAIL or tuple(words[:2]) in MAY_FAIL else set())
     assert status in allowed, output.err
     assert STOPPED or "Traceback (most recent call last)" not in output.err, output.err
@@ -138,9 +134,7 @@ def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_bounded")
-def test_a_hundred_commands_end_in_a_result_or_a_sentence(
-    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_hundred_commands_end_as_they_should(world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     seen = _check(100, world, tmp_path / "here", capfd)
     assert seen.get(0, 0) > 0
     assert seen[2] > 20
@@ -151,5 +145,4 @@ def test_a_hundred_commands_end_in_a_result_or_a_sentence(
 def test_two_thousand_commands_end_in_a_result_or_a_sentence(
     world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    seen = _check(2000, world, tmp_path / "here", capfd)
-    assert seen[0] > 60
+    assert _check(2000, world, tmp_path / "here", capfd)[0] > 60

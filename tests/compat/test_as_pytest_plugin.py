@@ -1,7 +1,5 @@
 """``.ci/upstream``: RecBole's own tests run with ``pytest -p recbole_signed``, which imports the package first."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -20,18 +18,14 @@ def test_the_package_came_first():
 """
 
 
-def test_a_suite_of_recbole_is_run_with_the_package_imported_first(tmp_path: Path, repository: Path) -> None:
+def test_a_suite_of_recbole_is_run_with_the_package_and_by_schedule(tmp_path: Path, repository: Path) -> None:
     (tmp_path / "test_others.py").write_text(OTHERS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "recbole_signed", "-p", "no:cacheprovider", "test_others.py"]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
-
-
-def test_the_workflow_runs_them_by_schedule(repository: Path) -> None:
     workflow = yaml.safe_load((repository / ".github" / "workflows" / "upstream.yml").read_text(encoding="utf-8"))
     assert set(workflow[True]) == {"schedule", "workflow_dispatch"}  # YAML 1.1 reads the key 'on' as true
-    commands = [step["run"] for step in workflow["jobs"]["upstream"]["steps"] if "run" in step]
-    assert commands == ["bash .ci/upstream"]
+    assert [step["run"] for step in workflow["jobs"]["upstream"]["steps"] if "run" in step] == ["bash .ci/upstream"]
     assert "pytest -p recbole_signed " in (repository / ".ci" / "upstream").read_text(encoding="utf-8")

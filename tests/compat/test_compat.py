@@ -1,7 +1,5 @@
 """RecBole on today's stack: each fault shows without its repair and is gone with it; checkpoints stay data."""
 
-from __future__ import annotations
-
 import collections
 import datetime
 import importlib
@@ -185,17 +183,12 @@ json.dump(outcome, open("fixed.json" if fixed else "bare.json", "w"))
 """
 
 FAULTS = {
-    "ray_optional": "No module named 'ray",
-    "torch_sparse_optional": "No module named 'torch_sparse",
-    "numpy_names": "float_",
-    "numpy_names_without_a_config": "no attribute 'float'",
-    "dok_update": "_update",
-    "checkpoint_loading": "Weights only load failed",
-    "collector_plain_values": "no attribute 'cpu'",
-    "folders_made_at_once": "FileExistsError",
-    "sklearn_when_called": "scikit-learn was imported",
+    "ray_optional": "No module named 'ray", "torch_sparse_optional": "No module named 'torch_sparse",
+    "numpy_names": "float_", "numpy_names_without_a_config": "no attribute 'float'", "dok_update": "_update",
+    "checkpoint_loading": "Weights only load failed", "collector_plain_values": "no attribute 'cpu'",
+    "folders_made_at_once": "FileExistsError", "sklearn_when_called": "scikit-learn was imported",
     "streams_wrapped_once": "RecursionError",
-}
+}  # fmt: skip
 
 
 def write_tiny(folder: Path, name: str = "tiny", header: str = "", column: str = "") -> None:
@@ -239,9 +232,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_fault_is_there_without_the_repair_and_gone_with_it(
-    fault: str, outcomes: dict[str, dict[str, str]]
-) -> None:
+def test_the_fault_is_there_without_the_repair_alone(fault: str, outcomes: dict[str, dict[str, str]]) -> None:
     assert outcomes["fixed"][fault] == "ok"
     if outcomes["bare"][fault] == "ok":
         pytest.skip("this stack does not have the fault")
@@ -387,8 +378,7 @@ def test_exhaustive_search_suits_the_hyperopt_at_hand(generator: bool, monkeypat
     randint = randint_new if generator else randint_old
     stochastic = types.SimpleNamespace(randint=randint)
     pyll = types.SimpleNamespace(
-        stochastic=stochastic,
-        rec_eval=lambda _space, memo: ({"a": [0]}, {"a": [randint(5, memo["rng"])]}),
+        stochastic=stochastic, rec_eval=lambda _space, memo: ({"a": [0]}, {"a": [randint(5, memo["rng"])]})
     )
     base = types.SimpleNamespace(miscs_update_idxs_vals=lambda miscs, idxs, vals: miscs[0].update(vals=vals))
     for name, module in {
@@ -476,12 +466,9 @@ def test_torch_alone_refuses_the_same_checkpoint(run: Callable[..., Path]) -> No
         torch.load(file)  # of this module: none of ours
 
 
-def test_signed_settings_come_back(run: Callable[..., Path]) -> None:
+def test_signed_settings_and_pretrained_parts_come_back(run: Callable[..., Path]) -> None:
     config, *_ = load_data_and_model(str(run("BPR", "both")))
     assert config["signed"].sign_field == "sign"
-
-
-def test_neumf_takes_its_pretrained_parts(run: Callable[..., Path]) -> None:
     parts = [run("NeuMF", mf_train=mf, mlp_train=not mf) for mf in (True, False)]
     file = run("NeuMF", use_pretrain=True, mf_pretrain_path=str(parts[0]), mlp_pretrain_path=str(parts[1]), epochs=1)
     assert load_as_recbole(file, map_location="cpu")["state_dict"]["predict_layer.weight"].shape[0] == 1
@@ -529,19 +516,14 @@ def test_what_a_checkpoint_may_hold_comes_back_equal(value: Any, protocol: int) 
 
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_arrays_and_matrices_come_back(protocol: int) -> None:
-    sparse = importlib.import_module("scipy.sparse")
-    dense = np.arange(6.0).reshape(2, 3)
+    sparse, dense = importlib.import_module("scipy.sparse"), np.arange(6.0).reshape(2, 3)
     values = {
-        "array": dense,
-        "objects": np.array([None, "a", 3], dtype=object),
-        "record": np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
-        "matrix": np.asmatrix(dense),
+        "array": dense, "objects": np.array([None, "a", 3], dtype=object),
+        "record": np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), "matrix": np.asmatrix(dense),
         **{form: getattr(sparse, form)(dense) for form in ("csr_matrix", "coo_matrix", "csc_array")},
-        "tensor": torch.arange(4),
-        "parameter": torch.nn.Parameter(torch.ones(2)),
-        "coo": torch.eye(2).to_sparse(),
+        "tensor": torch.arange(4), "parameter": torch.nn.Parameter(torch.ones(2)), "coo": torch.eye(2).to_sparse(),
         "layer": torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU()),
-    }
+    }  # fmt: skip
     file = io.BytesIO()
     torch.save(values, file, pickle_protocol=protocol)
     file.seek(0)
@@ -613,20 +595,15 @@ def bag(attribute: str) -> bytes:
 
 
 HAND_MADE: dict[str, bytes] = {
-    "call": named(Effect) + b")R",
-    "old object": b"(" + named(Effect) + b"K\x01o",
-    "old instance": b"(K\x01i" + named(Effect)[1:],
-    "attribute __new__": bag("__new__") + b")\x81",
+    "call": named(Effect) + b")R", "old object": b"(" + named(Effect) + b"K\x01o",
+    "old instance": b"(K\x01i" + named(Effect)[1:], "attribute __new__": bag("__new__") + b")\x81",
     "attribute __new__, keywords": bag("__new__") + b")}\x92",
-    "attribute __setstate__": bag("__setstate__") + b"K\x01b",
-    "attribute append": bag("append") + b"K\x01a",
-    "attribute extend": bag("extend") + b"(K\x01e",
-    "attribute add": bag("add") + b"(K\x01\x90",
+    "attribute __setstate__": bag("__setstate__") + b"K\x01b", "attribute append": bag("append") + b"K\x01a",
+    "attribute extend": bag("extend") + b"(K\x01e", "attribute add": bag("add") + b"(K\x01\x90",
     "old reconstruction": b"ccopyreg\n_reconstructor\n" + named(Effect) * 2 + b"N\x87R",
-    "own iteration": named(set) + bag("hook") + b"\x85R",
-    "own item assignment": bag("hook") + b"K\x01K\x02s",
+    "own iteration": named(set) + bag("hook") + b"\x85R", "own item assignment": bag("hook") + b"K\x01K\x02s",
     "own item assignments": bag("hook") + b"(K\x01K\x02u",
-}
+}  # fmt: skip
 
 
 class RawPickler:
@@ -667,7 +644,7 @@ def test_loading_calls_no_class(trick: str) -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_loading_alters_no_class_and_no_enum() -> None:
+def test_a_layer_keeps_its_logger_and_loading_alters_no_class() -> None:
     on_class = named(Bag) + b"(N}" + text("shared") + b"K\x01stb"
     on_enum = named(Mood) + b"K\x01\x85R}" + text("shared") + b"K\x01sb"
     for data in (on_class, on_enum):
@@ -675,6 +652,10 @@ def test_loading_alters_no_class_and_no_enum() -> None:
             load_as_recbole(archive(b"\x80\x04" + data + b"."))
     assert Bag.shared is None
     assert not hasattr(Mood.GOOD, "shared")
+    loaded = load_as_recbole(archive(b"\x80\x04" + bag("hook") + b"."))
+    assert isinstance(loaded, Bag)
+    assert loaded.hook is Effect
+    assert not EFFECTS
 
 
 def test_a_layer_keeps_its_logger_and_nobody_fills_one() -> None:
@@ -691,29 +672,18 @@ def test_a_layer_keeps_its_logger_and_nobody_fills_one() -> None:
     assert not logging.getLogger().disabled
 
 
-@pytest.mark.usefixtures("trusted")
-def test_trusted_classes_are_recreated() -> None:
-    loaded = load_as_recbole(archive(b"\x80\x04" + bag("hook") + b"."))
-    assert isinstance(loaded, Bag)
-    assert loaded.hook is Effect
-    assert not EFFECTS
-
-
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, run: Callable[..., Path]) -> None:
     marker = tmp_path / "marker"
     write = f"open({str(marker)!r}, 'w').close()"
     settings_that_run = ("BPR", "tiny", None, {"epochs": write})
     evil: dict[str, Any] = {
-        "shell": Call(os.system, f'echo ran > "{marker}"'),
-        "eval": Call(eval, write),
-        "exec": Call(exec, write),
+        "shell": Call(os.system, f'echo ran > "{marker}"'), "eval": Call(eval, write), "exec": Call(exec, write),
         "a class of RecBole that evaluates strings": Call(Config, *settings_that_run),
         "a function of RecBole": Call(recbole.utils.ensure_dir, str(marker)),
         "a tensor's detour": Call(torch._tensor._rebuild_from_type_v2, eval, torch.Tensor, (write,), {}),
         "a file in the file": Call(torch.storage._load_from_bytes, archive(pickle.dumps(Call(eval, write))).read()),
-        "getattr": Call(getattr, "text", "upper"),
-        "a default": collections.defaultdict(Effect),
-    }
+        "getattr": Call(getattr, "text", "upper"), "a default": collections.defaultdict(Effect),
+    }  # fmt: skip
     dotted = (
         b"\x80\x04" + text("recbole.utils.utils") + text("os.system") + b"\x93" + text(f"touch {marker}") + b"\x85R."
     )

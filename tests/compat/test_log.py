@@ -1,7 +1,5 @@
 """What is warned of is said once, however often a model is fitted."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable
@@ -38,8 +36,7 @@ def test_a_warning_passes_once_in_its_thread(caplog: pytest.LogCaptureFixture) -
 
 def test_a_model_that_is_fitted_twice_says_once_what_it_lacks(caplog: pytest.LogCaptureFixture) -> None:
     rows = [(f"u{u}", f"i{i}", 1 if (u + i) % 3 else -1) for u in range(12) for i in range(12) if (u * i) % 5 != 1]
-    data = rs.from_frame(pd.DataFrame(rows, columns=["user_id", "item_id", "sign"]))
-    rs.fit("SSFT", data, rank=4, cutoff=2)
+    rs.fit("SSFT", rs.from_frame(pd.DataFrame(rows, columns=["user_id", "item_id", "sign"])), rank=4, cutoff=2)
     assert caplog.text.count("SSFT is SSF here") == 1
 
 
@@ -49,8 +46,7 @@ def test_a_run_that_fits_again_for_the_test_says_so_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    columns = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
-    write_inter("signed", columns, signed_rows)
+    write_inter("signed", ["user_id:token", "item_id:token", "sign:float", "timestamp:float"], signed_rows)
     fit, fits = SignedEASE.fit, []
 
     def warns(self: SignedEASE) -> None:

@@ -1,7 +1,5 @@
 """Bad input ends in one sentence with file and row, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import lzma
@@ -16,6 +14,7 @@ import pytest
 from converted import Raw, manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed import from_frame
 from recbole_signed.convert import convert, tables
@@ -28,32 +27,25 @@ GOOD = [f"u{n % 3},i{n},{n % 5 + 1},{n % 3 - 1},{1000 + n}" for n in range(9)]
 
 
 BAD_ROWS = {
-    "u1,i1,3,1": "4 columns where 5 were expected",
-    "u1,i1,3,1,5,6": "6 columns where 5 were expected",
-    "u1": "1 column where 5 were expected",
-    ",i1,3,1,5": "no value in column 'user'",
+    "u1,i1,3,1": "4 columns where 5 were expected", "u1,i1,3,1,5,6": "6 columns where 5 were expected",
+    "u1": "1 column where 5 were expected", ",i1,3,1,5": "no value in column 'user'",
     "u1,   ,3,1,5": "no value in column 'item'",
     "u1,NA,3,1,5": "'NA' in column 'item', which RecBole reads as no value",
-    "u1,null,3,1,5": "'null' in column 'item'",
-    'u1,"a\tb",3,1,5': r"'a\\tb' in column 'item' holds a tab",
+    "u1,null,3,1,5": "'null' in column 'item'", 'u1,"a\tb",3,1,5': r"'a\\tb' in column 'item' holds a tab",
     'u1,"a\nb",3,1,5': r"'a\\nb' in column 'item' holds a tab, a line end",
     "u1,a\0b,3,1,5": r"'a\\x00b' in column 'item'",
     "u1,i1,good,1,5": "the rating needs numbers in column 'rating', got 'good'",
-    "u1,i1,,1,5": "no value in column 'rating'",
-    "u1,i1,nan,1,5": "no value in column 'rating'",
+    "u1,i1,,1,5": "no value in column 'rating'", "u1,i1,nan,1,5": "no value in column 'rating'",
     "u1,i1,inf,1,5": "inf in column 'rating', the rating needs a finite number",
     "u1,i1,3,2,5": "sign 2 in column 'sign', it is 1 .like., -1 .dislike. or 0 .neutral.; .* rule such as",
-    "u1,i1,3,0.5,5": "sign 0.5 in column 'sign'",
-    "u1,i1,3,,5": "no value in column 'sign'",
+    "u1,i1,3,0.5,5": "sign 0.5 in column 'sign'", "u1,i1,3,,5": "no value in column 'sign'",
     "u1,i1,3,like,5": "the sign needs numbers in column 'sign', got 'like'",
     "u1,i1,3,1,": "no time in column 'time'",
     "u1,i1,3,1,soon": "time 'soon' in column 'time'|time '[0-9]+' in column 'time'",
-    "u1,i1,3,1,1e30": "too large for unix time",
-    'u1,i"1,3,1,5': "a quote .* is never closed",
-    'u1,i"1",3,1,5': "a quote .* inside a field",
-    'u1,"i1"x,3,1,5': "a quote .* inside a field",
+    "u1,i1,3,1,1e30": "too large for unix time", 'u1,i"1,3,1,5': "a quote .* is never closed",
+    'u1,i"1",3,1,5': "a quote .* inside a field", 'u1,"i1"x,3,1,5': "a quote .* inside a field",
     "u1,\udce9,3,1,5": "byte 0xe9 is not utf-8",
-}
+}  # fmt: skip
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -95,9 +87,7 @@ def test_lines_are_counted_alike_whatever_ends_them(log: Raw, monkeypatch: pytes
     header=st.booleans(),
     quote=st.sampled_from(['"', "none"]),
 )
-def test_junk_is_converted_or_refused_and_never_half_written(
-    junk: bytes, suffix: str, header: bool, quote: str
-) -> None:
+def test_junk_is_converted_or_refused_never_half_written(junk: bytes, suffix: str, header: bool, quote: str) -> None:
     data = (HEADER + "\n").encode() + junk if header else junk
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / f"raw{suffix}"
@@ -131,13 +121,15 @@ def test_truncated_archives(log: Raw, suffix: str) -> None:
     log.refuses(f"log.csv{suffix} is not a whole {suffix} file")
 
 
-def test_broken_json_lines(log: Raw) -> None:
+def test_broken_json_and_control_characters(log: Raw) -> None:
     good = '{"user": "a", "item": "x", "sign": 1}'
     for bad in ('{"user": "a", "item"', "[1, 2]", "5", "user,item", '{"user": "a"} x'):
         log([good, "", good, bad, good], "log.jsonl").refuses("log.jsonl, line 4: not a JSON object")
     log([good, good, '{"user": "a", "sign": 1}'], "log.jsonl").refuses("log.jsonl, line 3: no value in column 'item'")
     log(["[", good, "]"], "log.jsonl").refuses("log.jsonl, line 1: not a JSON object")
     log(["[]"], "log.jsonl").refuses("no line of its first 1 is a JSON object")
+    log(["a::x::1", "b::y\x1f::-1"], "log.dat")
+    log.refuses(r"log.dat, line 2: holds a control character \(0x1f\)", columns="user,item,sign")
 
 
 def test_broken_and_unfit_parquet(log: Raw) -> None:
@@ -199,7 +191,7 @@ def test_a_header_that_cannot_be_read_is_named(log: Raw, monkeypatch: pytest.Mon
     log.refuses("^log.csv, line 1: line contains NUL; the names of the columns cannot be read, fix them.$")
 
 
-def test_rules_that_leave_nothing(log: Raw) -> None:
+def test_rules_that_leave_nothing_or_no_dislikes(log: Raw) -> None:
     log(["user,item,rating", "a,x,3", "a,y,4"])
     log.refuses(r"the sign rule \(like: rating >= 5\) leaves no likes among 2 rows", like="rating >= 5")
     log.refuses("leaves no dislikes among 2 rows; change its dislike", like="rating >= 4", dislike="rating <= 1")
@@ -209,29 +201,21 @@ def test_rules_that_leave_nothing(log: Raw) -> None:
     log(["user,item,sign", "a,x,-1", "a,y,0"]).refuses("the sign column leaves no likes among 2 rows")
     log(["user,item,mood", "a,x,1", "a,y,happy"])
     log.refuses("log.csv, line 3: the sign rule needs numbers in column 'mood', got 'happy'", like="mood >= 1")
-
-
-def test_no_dislikes_are_fine_unless_they_were_asked_for_and_are_warned_about(log: Raw) -> None:
     made = log(["user,item,rating", "a,x,3", "a,y,4"]).made(like="rating >= 4")
     assert manifest_of(made)["warnings"][0].startswith("no dislikes")
     (warning,) = manifest_of(log(["user,item,sign", "a,x,1", "a,y,0"]).made())["warnings"]
     assert "where a sign of 0 means a dislike, give a rule for it" in warning
 
 
-def test_true_and_false_are_no_signs_but_a_rule_reads_them(log: Raw) -> None:
+def test_signs_that_are_words_or_truths_need_a_rule(log: Raw) -> None:
     remedy = r"holds true and false.*give the rule like='liked == 1' dislike='liked == 0'"
     log(["user,item,liked", "a,x,True", "a,y,False", "b,x,"]).refuses(remedy, sign="liked")
     frame = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "liked": [True, False, None]})
-    with pytest.raises(UsageError, match=remedy):
-        from_frame(frame, sign="liked")
+    check_refused(remedy, from_frame, frame, sign="liked")
     for like, dislike in (("== 1", "== 0"), ("== true", "== false"), ("== TRUE", "!= TRUE")):
         found = from_frame(frame, like=f"liked {like}", dislike=f"liked {dislike}")
         assert (found.n_likes, found.n_dislikes, found.n_neutral) == (1, 1, 1)
-    with pytest.raises(UsageError, match="compares column 'liked' with a word, but it holds Boolean"):
-        from_frame(frame, like="liked == yes")
-
-
-def test_words_in_place_of_signs_get_a_rule_as_the_remedy(log: Raw) -> None:
+    check_refused("compares column 'liked' with a word, but it holds Boolean", from_frame, frame, like="liked == yes")
     log(["user,item,mood", "a,x,like", "a,y,dislike"])
     log.refuses("got 'like'; .*for words give a rule such as like='mood == like' in place of sign=", sign="mood")
     log.refuses("words are compared letter by letter", like="mood == Like", dislike="mood == dislike")
@@ -253,19 +237,16 @@ def test_kept_columns_have_no_blanks(log: Raw) -> None:
     log.refuses("log.csv, line 3: an atomic file needs numbers in column 'price', got 'cheap'", keep="price:float")
 
 
-def test_zstd(log: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstd_with_and_without_a_reader(log: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     zstandard = pytest.importorskip("zstandard", reason="no zstandard to write a .zst file with")
     text = "\n".join([HEADER, *GOOD * 5000]).encode()
     half = text.index(b"\n", len(text) // 2) + 1
     frames = [zstandard.ZstdCompressor().compress(part) for part in (text[:half], text[half:])]
     monkeypatch.setattr(files, "BLOCK_BYTES", 1 << 16)
-    made = log(b"".join(frames), "log.csv.zst").made(time_unit="s")
-    assert manifest_of(made)["rows"]["total"] == len(GOOD) * 5000
+    assert manifest_of(log(b"".join(frames), "log.csv.zst").made(time_unit="s"))["rows"]["total"] == len(GOOD) * 5000
     for broken in (frames[0][:-9], frames[0] + frames[1][:20], text):
         log(broken, "log.csv.zst").refuses("log.csv.zst is not a whole .zst file .*; fetch it again", time_unit="s")
 
-
-def test_zstd_without_a_reader(log: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
@@ -273,15 +254,8 @@ def test_zstd_without_a_reader(log: Raw, monkeypatch: pytest.MonkeyPatch) -> Non
     log([HEADER], "log.csv.zst").refuses("compressed with zstd, .* pip install zstandard")
 
 
-def test_control_characters_where_a_long_separator_is_replaced(log: Raw) -> None:
-    log(["a::x::1", "b::y\x1f::-1"], "log.dat")
-    log.refuses(r"log.dat, line 2: holds a control character \(0x1f\)", columns="user,item,sign")
-
-
 @pytest.mark.parametrize("suffix", [".xz", ".gz"])
-def test_a_small_file_does_not_expand_without_limit(
-    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_file_expands_within_limits(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_EXPANDED", 1 << 20)
     path = tmp_path / f"ratings.csv{suffix}"
     with (lzma.open if suffix == ".xz" else gzip.open)(path, "wb") as file:

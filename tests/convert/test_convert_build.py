@@ -1,7 +1,5 @@
 """The common part of all sources: checking, sorting, counting, writing, renaming into place."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys
@@ -18,6 +16,7 @@ import yaml
 from converted import manifest_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.convert import Converter, base, cleaning, convert, option, register_source
 from recbole_signed.convert.base import Features, Part, all_sources, source
@@ -131,16 +130,12 @@ def test_parts_become_benchmark_files(tmp_path: Path) -> None:
     assert names == {"split.train.inter", "split.test.inter", "split.yaml", "dataset.json"}
     settings_ = yaml.safe_load((made / "split.yaml").read_text())
     assert settings_ == {
-        "USER_ID_FIELD": "user_id",
-        "ITEM_ID_FIELD": "item_id",
-        "SIGN_FIELD": "sign",
-        "load_col": {"inter": ["user_id", "item_id", "sign"]},
-        "benchmark_filename": ["train", "test"],
+        "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "SIGN_FIELD": "sign",
+        "load_col": {"inter": ["user_id", "item_id", "sign"]}, "benchmark_filename": ["train", "test"],
         "protocol": "published",
-    }
+    }  # fmt: skip
     record = manifest_of(made)
-    assert record["rows"]["total"] == 5
-    assert record["parts"]["train"]["rows"]["total"] == 4
+    assert (record["rows"]["total"], record["parts"]["train"]["rows"]["total"]) == (5, 4)
     assert record["parts"]["test"]["pairs_also_in"] == {"train": 1}
     assert "1 pair of 'test' is also in 'train'" in record["warnings"]
 
@@ -185,27 +180,29 @@ def test_features_of_those_who_occur(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"made"}
 
 
-@pytest.mark.parametrize(
-    ("frames", "types", "message"),
-    [
-        ([FRAME.drop("sign")], {}, "no column 'sign' was given, got user_id, item_id"),
-        ([FRAME, FRAME.drop("item_id")], {}, "the column 'item_id' is missing here, though earlier rows have it"),
-        ([FRAME.with_columns(a=pl.lit("x"))], {"a": "text"}, "Column 'a' has the type 'text', RecBole knows token"),
-        ([FRAME.with_columns(sign=pl.Series([1, 1, 1, 5]))], {}, "made-up, row 4: sign 5"),
-        ([FRAME, FRAME.with_columns(user_id=pl.lit(None))], {}, "made-up, row 5|holds Null"),
-        ([FRAME.clear()], {}, "made-up gives no interactions"),
-        ([], {}, "made-up gives no interactions"),
-    ],
-)
+@pytest.mark.parametrize(("frames", "types", "message"), [
+    ([FRAME.drop("sign")], {}, "no column 'sign' was given, got user_id, item_id"),
+    ([FRAME, FRAME.drop("item_id")], {}, "the column 'item_id' is missing here, though earlier rows have it"),
+    ([FRAME.with_columns(a=pl.lit("x"))], {"a": "text"}, "Column 'a' has the type 'text', RecBole knows token"),
+    ([FRAME.with_columns(sign=pl.Series([1, 1, 1, 5]))], {}, "made-up, row 4: sign 5"),
+    ([FRAME, FRAME.with_columns(user_id=pl.lit(None))], {}, "made-up, row 5|holds Null"),
+    ([FRAME.clear()], {}, "made-up gives no interactions"),
+    ([], {}, "made-up gives no interactions"),
+])  # fmt: skip
 def test_bad_frames_of_a_source(tmp_path: Path, frames: list, types: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         convert(source_of([Part(None, frames, types)]), None, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_source_without_parts(tmp_path: Path) -> None:
+def test_no_parts_and_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="made-up gives no interactions"):
         convert(source_of([]), None, tmp_path)
+    raw = tmp_path / "raw.csv"
+    raw.write_text("text", encoding="utf-8")
+    for output in (raw, raw / "sets"):
+        check_refused(r"raw.csv is a file, and .*; name another output folder", convert, "toy", None, output)
+    assert raw.read_text(encoding="utf-8") == "text"
 
 
 def test_hashes_and_bytes(tmp_path: Path) -> None:
@@ -215,8 +212,7 @@ def test_hashes_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     copy = tmp_path / "elsewhere" / "raw.csv"
     copy.write_bytes(raw.read_bytes())
-    again = convert("csv", copy, tmp_path / "two")
-    record = manifest_of(made)
+    again, record = convert("csv", copy, tmp_path / "two"), manifest_of(made)
     assert record["inputs"] == {"raw.csv": hashlib.sha256(raw.read_bytes()).hexdigest()}
     assert set(record["outputs"]) == {"raw.inter", "raw.yaml"}
     for name, digest in record["outputs"].items():
@@ -234,14 +230,12 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
     made = convert("csv", raw, tmp_path)
     before = (made / "raw.inter").read_bytes()
     raw.write_text("user,item,sign\nb,y,1\nb,z,1\n")
-    with pytest.raises(UsageError, match="raw is already there; give overwrite=True"):
-        convert("csv", raw, tmp_path)
+    check_refused("raw is already there; give overwrite=True", convert, "csv", raw, tmp_path)
     assert (made / "raw.inter").read_bytes() == before
     assert convert("csv", raw, tmp_path, overwrite=True) == made
     assert manifest_of(made)["rows"]["total"] == 2
     raw.write_text("user,item,sign\nb,y,1\nb,z,7\n")
-    with pytest.raises(UsageError, match="sign 7"):
-        convert("csv", raw, tmp_path, overwrite=True)
+    check_refused("sign 7", convert, "csv", raw, tmp_path, overwrite=True)
     assert manifest_of(made)["rows"]["total"] == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
@@ -254,18 +248,8 @@ def test_an_existing_data_set_is_only_replaced_when_asked(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\\b", " a", "a\tb"])
 def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="can't be the name of a data set"):
-        convert("toy", None, tmp_path, name=name)
+    check_refused("can't be the name of a data set", convert, "toy", None, tmp_path, name=name)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_file_in_place_of_the_folder_of_data_sets(tmp_path: Path) -> None:
-    raw = tmp_path / "raw.csv"
-    raw.write_text("text", encoding="utf-8")
-    for output in (raw, raw / "sets"):
-        with pytest.raises(UsageError, match=r"raw.csv is a file, and .*; name another output folder"):
-            convert("toy", None, output)
-    assert raw.read_text(encoding="utf-8") == "text"
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
@@ -294,9 +278,7 @@ def test_what_comes_to_be_meanwhile_is_not_replaced(tmp_path: Path, overwrite: b
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "first"]
 
 
-def test_a_data_set_that_appears_at_the_last_moment_is_not_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_set_that_appears_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = os.rename
 
     def late(old: Path, new: Path) -> None:
@@ -364,9 +346,7 @@ def test_spooling_to_disk_sorts_and_counts_as_in_memory(
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MEMORY_ROWS", 16), ("MEMORY_BYTES", 500)])
-def test_the_way_of_spooling_does_not_show_in_the_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
-) -> None:
+def test_spooling_shows_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
     times = [(n * 7919) % 97 for n in range(200)]
     users, items = ([n % each for n in range(200)] for each in (17, 29))
     frame = pl.DataFrame({"user_id": users, "item_id": items, "sign": 1, "timestamp": times})
@@ -386,24 +366,18 @@ def test_the_way_of_spooling_does_not_show_in_the_files(
     assert max(piece.height for piece in spooled.in_time_order()) < 100
 
 
-@pytest.mark.parametrize(
-    ("name", "where", "options", "message"),
-    [
-        ("movielens100k", None, {}, r"no source 'movielens100k'; there are .*; did you mean 'movielens-100k'\?$"),
-        ("toy", None, {"user": 3}, r"'toy' has no option 'user'; it has users, items.*; did you mean 'users'\?$"),
-        ("csv", None, {}, "The source 'csv' needs an input; give input=PATH"),
-        ("csv", "nowhere/x.csv", {}, r"There is no input .*nowhere"),
-        ("toy", ".", {}, "makes its data by itself; leave the input out"),
-        ("made-up", None, {"kcore": 5}, r"has no option 'kcore'; .*; did you mean 'k_core'"),
-        ("made-up", None, {"like": "x"}, r"has no option 'like'.*; it has none; every source has on_error"),
-    ],
-)
-def test_unknown_sources_and_options(
-    tmp_path: Path, name: str, where: str | None, options: dict[str, Any], message: str
-) -> None:
+@pytest.mark.parametrize(("name", "where", "options", "message"), [
+    ("movielens100k", None, {}, r"no source 'movielens100k'; there are .*; did you mean 'movielens-100k'\?$"),
+    ("toy", None, {"user": 3}, r"'toy' has no option 'user'; it has users, items.*; did you mean 'users'\?$"),
+    ("csv", None, {}, "The source 'csv' needs an input; give input=PATH"),
+    ("csv", "nowhere/x.csv", {}, r"There is no input .*nowhere"),
+    ("toy", ".", {}, "makes its data by itself; leave the input out"),
+    ("made-up", None, {"kcore": 5}, r"has no option 'kcore'; .*; did you mean 'k_core'"),
+    ("made-up", None, {"like": "x"}, r"has no option 'like'.*; it has none; every source has on_error"),
+])  # fmt: skip
+def test_unknown_options(tmp_path: Path, name: str, where: str | None, options: dict[str, Any], message: str) -> None:
     source_of([Part(None, [FRAME])])
-    with pytest.raises(UsageError, match=message):
-        convert(name, where and tmp_path / where, tmp_path / "out", **options)
+    check_refused(message, convert, name, where and tmp_path / where, tmp_path / "out", **options)
 
 
 def test_every_source_describes_itself() -> None:
@@ -446,25 +420,18 @@ def test_options_of_every_type_are_read_from_text_and_values(tmp_path: Path) -> 
     assert manifest_of(tmp_path / "text")["options"]["names"] == ["a", "b"]
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"signal": "clicks"}, "is 'clicks'; use one of click, view.*; did you mean 'click'.$"),
-        ({"count": "many"}, "is 'many'; give an integer"),
-        ({"count": 1.5}, "is 1.5; give an integer"),
-        ({"count": True}, "is True; give an integer"),
-        ({"count": -1}, "is -1; give an integer of 0 or more"),
-        ({"share": "half"}, "is 'half'; give a number"),
-        ({"share": "nan"}, "is 'nan'; give a number of 0 or more"),
+        ({"count": "many"}, "is 'many'; give an integer"), ({"count": 1.5}, "is 1.5; give an integer"),
+        ({"count": True}, "is True; give an integer"), ({"count": -1}, "is -1; give an integer of 0 or more"),
+        ({"share": "half"}, "is 'half'; give a number"), ({"share": "nan"}, "is 'nan'; give a number of 0 or more"),
         ({"share": float("inf")}, "is inf; give a number of 0 or more"),
-        ({"exact": "perhaps"}, "is 'perhaps'; give true or false"),
-        ({"names": 3}, "is 3; give names with commas"),
+        ({"exact": "perhaps"}, "is 'perhaps'; give true or false"), ({"names": 3}, "is 3; give names with commas"),
         ({"rule": 3}, "is 3; give a text"),
-    ]
+    ]  # fmt: skip
     for bad, message in wrong:
-        with pytest.raises(UsageError, match=message):
-            made("bad", **bad)
+        check_refused(message, made, "bad", **bad)
 
 
-def test_a_terminal_shows_how_many_rows_were_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Slow:
         def __iter__(self) -> Iterator[Any]:
             for each in (FRAME, FRAME):
@@ -477,8 +444,7 @@ def test_a_terminal_shows_how_many_rows_were_read(
     monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)  # else a step of so little time says nothing
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    made = convert(name, None, tmp_path / "shown")
-    output = capsys.readouterr()
+    made, output = convert(name, None, tmp_path / "shown"), capsys.readouterr()
     assert "reading made-up: 8 rows" in output.err
     assert output.out == ""
     assert manifest_of(made)["rows"]["total"] == 8

@@ -1,7 +1,5 @@
 """Cleaning: what is left, the order of its steps, what dataset.json says; spooling to disk changes nothing."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -76,6 +74,14 @@ def test_a_verdict_stands_against_a_later_look(tmp_path: Path) -> None:
     assert rows_of(made) == [("a", "x", "1", "1"), ("a", "y", "0", "3"), ("b", "x", "1", "5")]
 
 
+def test_repetitions_go_before_degrees_are_counted(tmp_path: Path) -> None:
+    rows = [*square(3), (8, 0, 1, 90), (8, 0, 1, 91), (8, 1, 0, 92), (8, 1, 1, 93)]
+    made = convert("csv", write(tmp_path, rows), tmp_path / "out", time_unit="s", k_core=3, dedup="last")
+    assert {row[0] for row in rows_of(made)} == {"0", "1", "2"}
+    assert dropped(made) == {"dedup": 2, "k_core": 2}
+    assert [step["step"] for step in manifest_of(made)["cleaning"]["steps"]] == ["dedup", "k_core"]
+
+
 def square(size: int = 5) -> list[tuple[Any, ...]]:
     """Everybody likes or dislikes everything, in order of time."""
     return [(u, i, 1 if (u + i) % 3 else -1, 10 * u + i) for u in range(size) for i in range(size)]
@@ -87,8 +93,7 @@ def test_k_core_and_min_likes_hold_together_and_each_step_is_counted(tmp_path: P
     rows += [(0, 50, 1, 200), (8, 0, 1, 201), (1, 0, 0, 202), (8, 50, 0, 203)]  # go by the core, but for (1, 0)
     raw = write(tmp_path, rows)
     made = convert("csv", raw, tmp_path / "out", time_unit="s", k_core=5, min_likes=3)
-    left = {(int(u), int(i)) for u, i, *_ in rows_of(made)}
-    assert left == {(u, i) for u in range(5) for i in range(5)}
+    assert {(int(u), int(i)) for u, i, *_ in rows_of(made)} == {(u, i) for u in range(5) for i in range(5)}
     assert ("1", "0", "0", "202") in rows_of(made), "a neutral row of those who stay"
     assert dropped(made) == {"min_likes": 7, "k_core": 1}
     record = manifest_of(made)
@@ -101,17 +106,8 @@ def test_k_core_and_min_likes_hold_together_and_each_step_is_counted(tmp_path: P
     assert {row[0] for row in rows_of(alone)} == {*"01234", "7"}
 
 
-def test_repetitions_go_before_degrees_are_counted(tmp_path: Path) -> None:
-    rows = [*square(3), (8, 0, 1, 90), (8, 0, 1, 91), (8, 1, 0, 92), (8, 1, 1, 93)]
-    made = convert("csv", write(tmp_path, rows), tmp_path / "out", time_unit="s", k_core=3, dedup="last")
-    assert {row[0] for row in rows_of(made)} == {"0", "1", "2"}
-    assert dropped(made) == {"dedup": 2, "k_core": 2}
-    assert [step["step"] for step in manifest_of(made)["cleaning"]["steps"]] == ["dedup", "k_core"]
-
-
 def test_numbers_without_gaps(tmp_path: Path) -> None:
-    rows = [(30, 7, 1, 1), (4, 100, -1, 2), (4, 7, 1, 3), (200, 8, 1, 4), (5, 7, -1, 5)]
-    raw = write(tmp_path, rows)
+    raw = write(tmp_path, [(30, 7, 1, 1), (4, 100, -1, 2), (4, 7, 1, 3), (200, 8, 1, 4), (5, 7, -1, 5)])
     made = convert("csv", raw, tmp_path / "out", time_unit="s", gap_filling=True, min_likes=1)
     assert rows_of(made) == [("1", "0", "1", "1"), ("0", "2", "-1", "2"), ("0", "0", "1", "3"), ("2", "1", "1", "4")]
     assert (made / "raw.user_ids.tsv").read_text() == "user_id\traw_user_id\n0\t4\n1\t30\n2\t200\n"
@@ -154,16 +150,13 @@ def test_parts_of_a_published_split(tmp_path: Path) -> None:
     raw.refuses("leaves nothing of the 1 row of 'valid'; give smaller numbers", k_core=2)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"k_core": 50}, r"Cleaning \(min_likes=0, k_core=50\) leaves nothing of 25 rows; give smaller numbers"),
-        ({"k_core": -1}, "k_core .* is -1; give an integer of 0 or more"),
-        ({"k_core": "many"}, "k_core .* is 'many'; give an integer"),
-        ({"dedup": "newest"}, "dedup .* is 'newest'.*; use one of none, last, first"),
-        ({"on_error": "ignore"}, "on_error .* is 'ignore'; use one of stop, skip"),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), [
+    ({"k_core": 50}, r"Cleaning \(min_likes=0, k_core=50\) leaves nothing of 25 rows; give smaller numbers"),
+    ({"k_core": -1}, "k_core .* is -1; give an integer of 0 or more"),
+    ({"k_core": "many"}, "k_core .* is 'many'; give an integer"),
+    ({"dedup": "newest"}, "dedup .* is 'newest'.*; use one of none, last, first"),
+    ({"on_error": "ignore"}, "on_error .* is 'ignore'; use one of stop, skip"),
+])  # fmt: skip
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         convert("csv", write(tmp_path, square()), tmp_path / "out", time_unit="s", **options)
@@ -237,7 +230,7 @@ def test_core_against_its_definition(events: list[tuple[int, int, int]], min_lik
         assert not (core.step_of_row == K_CORE).any()
 
 
-def test_it_goes_on_until_both_conditions_hold() -> None:
+def test_degrees_are_of_distinct_verdicts_until_both_conditions_hold() -> None:
     # a chain: each user has two items, the last item one user; a 2-core takes all of it, one link a round
     user = np.arange(100).repeat(2)
     item = (np.arange(100)[:, None] + np.array([0, 1])).ravel()
@@ -248,9 +241,6 @@ def test_it_goes_on_until_both_conditions_hold() -> None:
     core = signed_core(user, item % 100, np.ones(200, np.int8), (100, 100), k=2)
     assert not core.step_of_row.any()
     assert core.rounds == 1
-
-
-def test_repeated_rows_and_neutral_rows_add_no_degree() -> None:
     user, item = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 1])
     sign = np.array([1, 1, 0, 1, -1], np.int8)
     assert signed_core(user, item, sign, (2, 2), k=2).step_of_row.tolist() == [2, 2, 2, 2, 2]

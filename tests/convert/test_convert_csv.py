@@ -1,7 +1,5 @@
 """The source ``csv``: whatever is written out in any format comes back as the right rows, the way RecBole reads."""
 
-from __future__ import annotations
-
 import bz2
 import csv
 import gzip
@@ -23,6 +21,7 @@ import pytest
 from converted import Raw, manifest_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.convert import convert, tables
 from recbole_signed.convert import raw_files as files
@@ -34,8 +33,7 @@ def rows_of(folder: Path) -> list[tuple[Any, ...]]:
 
     Floats are parsed by Python: pandas' own parser may be off in the last digit.
     """
-    path = folder / f"{folder.name}.inter"
-    frame = pd.read_csv(path, delimiter="\t", dtype=str, encoding="utf-8", engine="python")
+    frame = pd.read_csv(folder / f"{folder.name}.inter", delimiter="\t", dtype=str, encoding="utf-8", engine="python")
     for field in frame.columns:
         if field.endswith(":float"):
             frame[field] = [float(text) for text in frame[field]]
@@ -53,19 +51,13 @@ interactions = st.lists(interaction, min_size=1, max_size=12).filter(lambda rows
 NAMES = ("who", "what", "stars", "verdict", "moment")
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 OPTIONS: dict[str, Any] = {
-    "user": "who",
-    "item": "what",
-    "rating": "stars",
-    "sign": "verdict",
-    "time": "moment",
-    "time_unit": "s",
-}
+    "user": "who", "item": "what", "rating": "stars", "sign": "verdict", "time": "moment", "time_unit": "s",
+}  # fmt: skip
 
 
 def as_delimited(rows: list[tuple[Any, ...]], separator: str, line_end: str, bom: bool, blank_lines: bool) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator=line_end)
-    writer.writerows([NAMES, *rows])
+    csv.writer(text, delimiter=separator, lineterminator=line_end).writerows([NAMES, *rows])
     if blank_lines:
         text.write(line_end)
     return text.getvalue().encode("utf-8-sig" if bom else "utf-8")
@@ -100,8 +92,7 @@ def test_rows_come_back(
             else:
                 separator = {"csv": ",", "tsv": "\t", "semicolon": ";"}[format]
                 data = as_delimited(rows, separator, line_end, bom, blank_lines)
-            path = path.with_name(path.name + compression)
-            data = COMPRESS[compression](data)
+            path, data = path.with_name(path.name + compression), COMPRESS[compression](data)
             path.write_bytes(data)
         separator_option = "semicolon" if format == "semicolon" else None
         made = convert("csv", path, Path(folder) / "out", separator=separator_option, **OPTIONS)
@@ -125,14 +116,21 @@ def test_a_rule_makes_the_sign_and_columns_are_found_by_their_usual_names(log: R
     )
 
 
-def test_of_columns_of_one_name_the_first_is_found_and_a_type_in_one_name_is_part_of_it(log: Raw) -> None:
+def test_columns_have_their_roles_with_and_without_a_header(log: Raw) -> None:
     assert log("User,user,item,sign,stars:float\na,b,x,1,5\n").rows(rating="stars:float") == ["a|x|5|1"]
+    log("user,item,rating,time\na,x,5,soon\nb,x,1,later\n")
+    assert log.rows(**RULE, rating="none", time="none") == ["a|x|1", "b|x|-1"]
+    log("1::0012::9::100\n2::0012::2::50\n", "ratings.dat")
+    rule = {"like": "rating >= 7", "dislike": "else"}
+    assert log.rows(columns="user,item,rating,time", **rule) == ["2|0012|2|-1|50", "1|0012|9|1|100"]
+    assert log("  1  7 \t1\n2 7   -1\n \n", "a.txt").rows(columns="user,item,sign") == ["1|7|1", "2|7|-1"]
+    log("user_id:token\titem_id:token\trating:float\na\tx\t4\na\ty\t1\n", "x.inter")
+    assert log.rows(like="rating >= 4", dislike="else") == ["a|x|4|1", "a|y|1|-1"]
 
 
 @pytest.mark.parametrize("name", ["date", "DateTime", "time"])
 def test_a_column_of_dates_is_found(log: Raw, name: str) -> None:
-    made = log(f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n").made()
-    text = (made / "log.inter").read_text()
+    text = (log(f"user,item,sign,{name}\na,x,1,2020-01-02\nb,x,-1,2020-01-01\n").made() / "log.inter").read_text()
     assert text.endswith("timestamp:float\nb\tx\t-1\t1577836800\na\tx\t1\t1577923200\n")
 
 
@@ -144,26 +142,11 @@ def test_without_rating_and_time_their_columns_are_left_out_and_the_order_stays(
     assert "TIME_FIELD" not in yaml
 
 
-def test_roles_can_be_declined(log: Raw) -> None:
-    log("user,item,rating,time\na,x,5,soon\nb,x,1,later\n")
-    assert log.rows(**RULE, rating="none", time="none") == ["a|x|1", "b|x|-1"]
-
-
-def test_files_without_header(log: Raw) -> None:
-    log("1::0012::9::100\n2::0012::2::50\n", "ratings.dat")
-    rule = {"like": "rating >= 7", "dislike": "else"}
-    assert log.rows(columns="user,item,rating,time", **rule) == ["2|0012|2|-1|50", "1|0012|9|1|100"]
-    assert log("  1  7 \t1\n2 7   -1\n \n", "a.txt").rows(columns="user,item,sign") == ["1|7|1", "2|7|-1"]
-
-
-@pytest.mark.parametrize(
-    ("header", "columns"),
-    [
-        ("user,item,action", "user,item,action"),
-        ("userId,track,Action", "who,song,action"),
-        ("a,Song,b", "who,song,did"),
-    ],
-)
+@pytest.mark.parametrize(("header", "columns"), [
+    ("user,item,action", "user,item,action"),
+    ("userId,track,Action", "who,song,action"),
+    ("a,Song,b", "who,song,did"),
+])  # fmt: skip
 def test_a_header_is_no_row_of_a_file_without_one(log: Raw, header: str, columns: str) -> None:
     """A rule of numbers refuses it by itself; of words, none is a number."""
     log(f"{header}\nu1,i1,like\nu2,i2,skip\nuser,item,skip\n")
@@ -174,11 +157,16 @@ def test_a_header_is_no_row_of_a_file_without_one(log: Raw, header: str, columns
     assert log.rows(on_error="skip", **given) == ["u1|i1|1", "u2|i2|-1", "user|item|-1"]
 
 
-def test_an_object_or_a_list_of_json_is_no_id(log: Raw) -> None:
+def test_values_of_json(log: Raw) -> None:
     first, second = '{"user": "[a]", "item": 1, "sign": 1}\n', '{"user": {"id": 7}, "item": 1, "sign": 1}\n'
     log(f'{first}{second}{{"user": "{{b", "item": ["x"], "sign": -1}}\n', "log.jsonl")
     log.refuses(r"line 2: column 'user' holds {.*7}, an id is a text or a number")
     assert log.rows(on_error="skip") == ["[a]|1|1"]
+    log("[" * 100_000 + '\n{"user": "a", "item": "x", "sign": 1}\n', "log.jsonl")
+    log.refuses(r"log.jsonl, line 1: not a JSON object")
+    first = '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}'
+    log(f'{first}\n{{"user": 1, "item": 2, "sign": -1.0}}', "log.jsonl")
+    assert log.rows() == ["12345678901234567890123|x|1", "1|2|-1"]
 
 
 def test_raw_columns_are_carried_over_with_their_types(log: Raw) -> None:
@@ -204,29 +192,22 @@ def test_a_guessed_type_is_that_of_all_blocks(log: Raw, monkeypatch: pytest.Monk
     assert (made / "log.inter").read_text().startswith("user_id:token\titem_id:token\tsign:float\tcode:token\n")
 
 
-def test_the_rule_reads_columns_of_the_file_or_those_of_the_roles(log: Raw) -> None:
+def test_the_rule_reads_columns_words_blanks_and_decimals(log: Raw) -> None:
     log("user,item,stars\na,x,5\na,y,1\n")
     assert log.rows(rating="stars", like="rating >= 4", dislike="stars <= 2") == ["a|x|5|1", "a|y|1|-1"]
     log("user,item,stars,rating\na,x,5,1\na,y,1,5\n")
     found = log.rows(rating="stars", like="rating >= 4", dislike="else")
     assert found == ["a|x|5|-1", "a|y|1|1"], "the column of that very name"
-
-
-def test_the_rule_reads_words(log: Raw) -> None:
     actions = (("x", "like"), ("y", "skip"), ("z", None))
     log("\n".join(json.dumps({"user": "a", "item": i, "action": action}) for i, action in actions), "log.jsonl")
     assert log.rows(like="action == like", dislike="action == skip") == ["a|x|1", "a|y|-1", "a|z|0"]
     assert log("user,item,action\na,x,Like\na,y,like\n").rows(like="action == Like") == ["a|x|1", "a|y|0"]
-
-
-def test_rule_columns_may_have_blanks_and_those_rows_are_neutral(log: Raw) -> None:
     log("user,item,ratio\na,x,2.5\na,y,0.1\nb,y,\nb,x,NaN\n")
     assert log.signs(like="ratio >= 2", dislike="else") == "1 -1 0 0"
-
-
-def test_recboles_own_files_are_read(log: Raw) -> None:
-    log("user_id:token\titem_id:token\trating:float\na\tx\t4\na\ty\t1\n", "x.inter")
-    assert log.rows(like="rating >= 4", dislike="else") == ["a|x|4|1", "a|y|1|-1"]
+    rating = pl.Series([0.7, 0.3, 0.5, 0.1], dtype=pl.Float32)
+    log(pl.DataFrame({"user": ["a", "b", "c", "d"], "item": ["x"] * 4, "rating": rating}), "log.parquet")
+    found = log.rows(like="rating >= 0.7", dislike="rating <= 0.3")
+    assert found == ["a|x|0.7|1", "b|x|0.3|-1", "c|x|0.5|0", "d|x|0.1|-1"]
 
 
 @pytest.mark.parametrize(
@@ -238,12 +219,9 @@ def test_numbers_that_a_spreadsheet_rounded_are_refused(log: Raw, cell: str, col
     log.refuses(rf"^log.csv, line 2: .*'{column}' is .*rounded; export the {what} as text")
 
 
-def test_exponents_that_say_all_digits_pass(log: Raw) -> None:
+def test_exponents_of_all_digits_and_encodings(log: Raw) -> None:
     log("user,item,sign,time,price\nE+V,1.5e9,1,1.593878903438E+12,4.5E+11\n")
     assert rows_of(log.made(keep="price")) == [("E+V", "1.5e9", 1, 1593878903.438, 450000000000)]
-
-
-def test_encodings(log: Raw) -> None:
     log(f"{SIGNED}José,x,1\n".encode("latin-1"))
     log.refuses(r"log.csv, line 2: byte 0xe9 is not utf-8; .*encoding=latin-1")
     assert log.rows(encoding="latin-1") == ["José|x|1"]
@@ -275,15 +253,14 @@ def test_the_header_of_a_joined_file_is_no_row(log: Raw, separator: str) -> None
     assert manifest_of(log.made(on_error="skip", **rule))["rejected"] == {"rows": 2, "files": {"log.csv": 2}}
 
 
-def test_the_header_within_quotes_is_text(log: Raw) -> None:
+def test_quotes_and_separators(log: Raw) -> None:
     assert log('user,item,sign,text\na,x,1,"\nuser,item,sign,text\n"\n').rows() == ["a|x|1"]
-
-
-def test_a_rule_on_single_precision_holds_for_the_decimals_it_was_made_of(log: Raw) -> None:
-    rating = pl.Series([0.7, 0.3, 0.5, 0.1], dtype=pl.Float32)
-    log(pl.DataFrame({"user": ["a", "b", "c", "d"], "item": ["x"] * 4, "rating": rating}), "log.parquet")
-    found = log.rows(like="rating >= 0.7", dislike="rating <= 0.3")
-    assert found == ["a|x|0.7|1", "b|x|0.3|-1", "c|x|0.5|0", "d|x|0.1|-1"]
+    log('user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n', "log.tsv")
+    log.refuses(r"log.tsv, line 2: a quote .* inside a field")
+    assert rows_of(log.made(quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
+    log('user§item§sign\n"a§b"§x§1\nc§y§-1\n', "log.txt")
+    assert log.rows(separator="§") == ["a§b|x|1", "c|y|-1"]
+    log.refuses("separator is empty; give any text, or one of tab, comma", separator="")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
@@ -299,12 +276,9 @@ def test_wide_encodings(log: Raw, encoding: str, mark: bool, suffix: str) -> Non
     assert sorted(rows_of(log.made(**named))) == sorted(rows)
 
 
-def test_a_broken_file_of_a_wide_encoding(log: Raw) -> None:
+def test_wide_encodings_that_are_broken_or_not_known(log: Raw) -> None:
     for broken in (b"\xff\xfeu\x00s", b"\xff\xfe\x00\xdca\x00"):
         log(broken).refuses(r"log.csv is not a whole file in utf-16 .*; save it as UTF-8, or give")
-
-
-def test_text_of_two_bytes_a_character_needs_its_byte_order(log: Raw) -> None:
     wide = f"{SIGNED}a,x,1\n".encode("utf-16-le")
     log(wide).refuses(r"log.csv is not a whole file in utf-16 \(.*BOM\).* encoding=utf-16-le", encoding="utf-16")
     for name in ("log.csv", "log.jsonl"):
@@ -333,47 +307,21 @@ def _saved(data: bytes, write: Callable[[pl.DataFrame, io.BytesIO], object]) -> 
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("name", "pack", "message"),
-    [
-        ("log.csv.zip", _zip, "is a zip archive; extract it, and give the file that is in it"),
-        ("log.tar.gz", _tar, "is a tar archive; extract it"),
-        ("log.csv.bz2", bz2.compress, "is compressed with bzip2, which is not read; decompress it"),
-        ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
-        ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
-        ("log.xlsx", _zip, "is a spreadsheet; save the sheet as CSV"),
-        ("log.xls", lambda data: bytes.fromhex("d0cf11e0a1b11ae1") + data, "is a document of an old Office program"),
-        ("log", lambda data: _saved(data, pl.DataFrame.write_parquet), "is a parquet file; give it a name"),
-        ("log.arrow", lambda data: _saved(data, pl.DataFrame.write_ipc), "is an Arrow or Feather file; save it as"),
-    ],
-)
+@pytest.mark.parametrize(("name", "pack", "message"), [
+    ("log.csv.zip", _zip, "is a zip archive; extract it, and give the file that is in it"),
+    ("log.tar.gz", _tar, "is a tar archive; extract it"),
+    ("log.csv.bz2", bz2.compress, "is compressed with bzip2, which is not read; decompress it"),
+    ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
+    ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
+    ("log.xlsx", _zip, "is a spreadsheet; save the sheet as CSV"),
+    ("log.xls", lambda data: bytes.fromhex("d0cf11e0a1b11ae1") + data, "is a document of an old Office program"),
+    ("log", lambda data: _saved(data, pl.DataFrame.write_parquet), "is a parquet file; give it a name"),
+    ("log.arrow", lambda data: _saved(data, pl.DataFrame.write_ipc), "is an Arrow or Feather file; save it as"),
+])  # fmt: skip
 def test_archives_are_told_from_text(log: Raw, name: str, pack: Callable[[bytes], bytes], message: str) -> None:
     log(pack(b"user,item,sign\nu,i,1\n" * 9), name)
     for encoding in ("utf-8", "latin-1"):  # in which any byte is a character
         log.refuses(f"^{name} {message}", encoding=encoding)
-
-
-def test_quotes_can_be_ordinary_characters(log: Raw) -> None:
-    log('user\titem\tsign\na\t5" disk\t1\nb\t7" disk\t-1\n', "log.tsv")
-    log.refuses(r"log.tsv, line 2: a quote .* inside a field")
-    assert rows_of(log.made(quote="none")) == [("a", '5" disk', 1), ("b", '7" disk', -1)]
-
-
-def test_separators_of_several_bytes(log: Raw) -> None:
-    log('user§item§sign\n"a§b"§x§1\nc§y§-1\n', "log.txt")
-    assert log.rows(separator="§") == ["a§b|x|1", "c|y|-1"]
-    log.refuses("separator is empty; give any text, or one of tab, comma", separator="")
-
-
-def test_json_that_is_nested_too_deeply(log: Raw) -> None:
-    log("[" * 100_000 + '\n{"user": "a", "item": "x", "sign": 1}\n', "log.jsonl")
-    log.refuses(r"log.jsonl, line 1: not a JSON object")
-
-
-def test_json_numbers_of_any_size_stay_what_they_are(log: Raw) -> None:
-    first = '{"user": 12345678901234567890123, "item": "x", "sign": 1, "extra": [1, {"a": 2}]}'
-    log(f'{first}\n{{"user": 1, "item": 2, "sign": -1.0}}', "log.jsonl")
-    assert log.rows() == ["12345678901234567890123|x|1", "1|2|-1"]
 
 
 def test_ids_of_parquet_files(log: Raw) -> None:
@@ -440,8 +388,7 @@ def test_a_key_of_json_lines_may_come_late(log: Raw, ascii: bool) -> None:
     objects: list[dict[str, Any]] = [{"user": f"u{row}", "item": "größe", "clicked": 1} for row in range(150)]
     objects[120] = {"user": "u120", "item": "x", "größe": "klein"}
     log("".join(json.dumps(each, ensure_ascii=ascii) + "\n" for each in objects), "log.jsonl")
-    signs = log.signs(like="clicked == 1", dislike="größe == klein").split()
-    assert signs == ["1"] * 120 + ["-1"] + ["1"] * 29
+    assert log.signs(like="clicked == 1", dislike="größe == klein").split() == ["1"] * 120 + ["-1"] + ["1"] * 29
     log.refuses("no column 'clickd'", like="clickd == 1")
 
 
@@ -451,3 +398,69 @@ def test_a_line_that_is_no_text_is_recorded_once_where_a_key_is_looked_for(log: 
     lines[140] = b'{"user": "v", "item": "x", "late": 1}'
     record = manifest_of(log(b"\n".join(lines) + b"\n", "log.jsonl").made(like="late == 1", on_error="skip"))
     assert (record["rejected"]["rows"], record["rows"]["like"], record["rows"]["total"]) == (1, 1, 149)
+
+
+RATINGS = "userId,movieId,rating\n1,10,5\n1,20,1\n2,10,2\n2,30,4\n"
+ITEMS = "movieId,title,year,genres\n10,Alien,1979,Horror|Science Fiction\n20,Jaws,,Thriller\n40,Unseen,1990,Drama\n"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "ratings.csv").write_text(RATINGS)
+    (tmp_path / "items.csv").write_text(ITEMS)
+    return tmp_path
+
+
+def converted(shop: Path, **options: Any) -> Path:
+    columns = {"user": "userId", "item": "movieId"}
+    return convert("csv", shop / "ratings.csv", shop / "out", overwrite=True, **columns, **RULE, **options)
+
+
+def lines(folder: Path, side: str) -> list[str]:
+    return (folder / f"ratings.{side}").read_text("utf-8").replace('""', "").splitlines()
+
+
+def test_items_and_users_have_files(shop: Path) -> None:
+    folder = converted(shop, items=shop / "items.csv", lists="genres")
+    assert lines(folder, "item") == [
+        "item_id:token\ttitle:token\tyear:float\tgenres:token_seq",
+        "10\tAlien\t1979\tHorror Science-Fiction",
+        "20\tJaws\t\tThriller",
+    ]
+    record = manifest_of(folder)
+    assert record["options"]["items"] == "items.csv"
+    assert set(record["inputs"]) == {"ratings.csv", "items.csv"}
+    (shop / "people.tsv").write_text("User ID\tcountry\tzip\n1.0\tNO\t0150\n2.0\t\t5003\n")
+    assert lines(converted(shop, users=str(shop / "people.tsv")), "user") == [
+        "user_id:token\tcountry:token\tzip:token",
+        "1\tNO\t0150",
+        "2\t\t5003",
+    ]
+
+
+def test_a_table_with_types_gives_what_from_frame_does(shop: Path) -> None:
+    pl.DataFrame({"movieId": [10, 20], "tags": [["a b", "c"], []], "price": [1.5, None]}).write_parquet(
+        shop / "items.parquet"
+    )
+    assert lines(converted(shop, items=shop / "items.parquet"), "item") == [
+        "item_id:token\ttags:token_seq\tprice:float",
+        "10\ta-b c\t1.5",
+        "20\t\t",
+    ]
+
+
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("id,title\n10,Alien\n", {}, "items.csv has no column 'movieId' of ids"),
+    ("movieId,title\n10,Alien\n10,Aliens\n", {}, "items.csv, line 3: movieId '10' has several rows"),
+    ("movieId,title\n99,Alien\n", {}, "no id of the item features is in the interactions"),
+    ("movieId,title\n10,Alien\n", {"lists": "genre"}, "no file of items or users has such a column"),
+    ("", {}, "items.csv is empty"),
+])  # fmt: skip
+def test_a_file_that_does_not_fit_is_refused(shop: Path, text: str, options: dict[str, Any], message: str) -> None:
+    (shop / "items.csv").write_text(text)
+    check_refused(message, converted, shop, items=shop / "items.csv", **options)
+
+
+def test_a_file_that_is_not_there_is_refused_before_the_ratings_are_read(shop: Path) -> None:
+    (shop / "ratings.csv").write_text("userId,movieId,rating\n1,10,bad\n")
+    check_refused(r"item\.csv.*did you mean 'items\.csv'", converted, shop, items=shop / "item.csv")

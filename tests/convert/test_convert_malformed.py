@@ -1,7 +1,5 @@
 """Every source on damaged files: correct output or one sentence, and nothing half-written."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
@@ -67,23 +65,9 @@ TEXT: dict[str, tuple[str, list[str]]] = {
 }
 LONGER = {".csv": ",1", ".dat": "::1", ".data": "\t1", ".json": "}"}
 PIECES = [
-    b"",
-    b",",
-    b"::",
-    b"\t",
-    b'"',
-    b"'",
-    b"\n",
-    b"\r",
-    b"\0",
-    b"nan",
-    b"-1",
-    b"1e30",
-    b"9" * 25,
-    b"x",
-    b"\xe9",
+    b"", b",", b"::", b"\t", b'"', b"'", b"\n", b"\r", b"\0", b"nan", b"-1", b"1e30", b"9" * 25, b"x", b"\xe9",
     b"{",
-]
+]  # fmt: skip
 USUAL: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
 
@@ -251,27 +235,20 @@ def test_a_bad_row_of_a_source(source: str, row: str, message: str) -> None:
 PARQUET = {
     "yambda": pl.DataFrame(
         {
-            "uid": [1, 2, 3],
-            "timestamp": [5, 10, 15],
-            "item_id": [10, 10, 11],
-            "is_organic": [1, 0, 1],
-            "event_type": ["like", "dislike", "listen"],
-            "played_ratio_pct": [None, None, 50],
+            "uid": [1, 2, 3], "timestamp": [5, 10, 15], "item_id": [10, 10, 11], "is_organic": [1, 0, 1],
+            "event_type": ["like", "dislike", "listen"], "played_ratio_pct": [None, None, 50],
         }
     ),
     "zvuk": pl.DataFrame(
         {
-            "user_id": [1, 2, 3],
-            "session_id": [1, 2, 3],
-            "datetime": [1679139837, 1679139838, 1679139839],
-            "track_id": [10, 10, 11],
-            "play_duration": [70.0, 5.0, 30.0],
+            "user_id": [1, 2, 3], "session_id": [1, 2, 3], "datetime": [1679139837, 1679139838, 1679139839],
+            "track_id": [10, 10, 11], "play_duration": [70.0, 5.0, 30.0],
         }
     ).with_columns(pl.from_epoch("datetime")),
     "movielens": pl.DataFrame(
         {"userId": [1, 2, 3], "movieId": [10, 10, 11], "rating": [5.0, 1.0, 3.0], "timestamp": [5, 6, 10**9]}
     ),
-}
+}  # fmt: skip
 AS_OTHER = {
     "text": lambda values: values.cast(pl.String),
     "float": lambda values: values.cast(pl.Float64, strict=False),

@@ -1,7 +1,5 @@
 """``on_error=skip``: bad rows go to a file and are counted, and the rest is what it would be without them."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -44,7 +42,6 @@ QUOTED = ("kuairand", "movielens csv", "kuairec", "amazon", "tenrec")
 """Sources whose text knows quotes."""
 BYTES = sorted(set(TEXT) - {"movielens"})
 """Sources whose text is UTF-8 (``ratings.dat`` may be Latin-1, in which every byte is a character; so may u.data)."""
-WIDTHS = sorted(set(TEXT) - {"yelp", "steam"})
 
 
 def bad_line(source: str, kind: str) -> bytes:
@@ -116,8 +113,7 @@ def test_good_rows_come_out_and_bad_ones_are_counted(source: str, data: st.DataO
         left = made(source, name, text, Path(folder) / "mixed", on_error="skip")
         assert (left / "made.inter").read_bytes() == (clean / "made.inter").read_bytes()
         wanted = [(name, str(row), as_cell(line)) for row, (line, bad) in enumerate(mixed, 1) if bad]
-        found = sorted(((row[0], row[1], row[4]) for row in rejected(left)), key=lambda row: int(row[1]))
-        assert found == wanted
+        assert sorted(((row[0], row[1], row[4]) for row in rejected(left)), key=lambda row: int(row[1])) == wanted
         assert all(row[3] for row in rejected(left))
         record = manifest_of(left)
         assert record["rejected"] == {"rows": len(wanted), "files": {name: len(wanted)}}
@@ -163,8 +159,7 @@ def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) ->
             assert "leaves no" in message or "gives no" in message
             return
         record = manifest_of(left)
-        rows = record["rows"]["total"]
-        bad = record["rejected"]["rows"]
+        rows, bad = record["rows"]["total"], record["rejected"]["rows"]
         assert len((left / "made.inter").read_text(encoding="utf-8").split("\n")) == rows + 2
         assert (left / "made.rejected.tsv").exists() == bool(bad)
         if bad:
@@ -173,7 +168,7 @@ def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) ->
         assert rows >= least - (source == "steam") * 9
 
 
-def test_rows_swallowed_by_an_open_quote_are_few(log: Raw) -> None:
+def test_rows_over_several_lines_and_open_quotes(log: Raw) -> None:
     # good rows with quotes of their own, even with a line end inside, on both sides of quotes that are wrong
     lines = ['u1,"a, b",1', 'u2,"say ""hi""",-1', "u3,plain,1"] * 40
     bad = ['u4,"open,1', 'u5,in"side,1', 'u6,"shut"x,-1']
@@ -182,9 +177,6 @@ def test_rows_swallowed_by_an_open_quote_are_few(log: Raw) -> None:
     assert manifest_of(left)["rows"] == {"total": 120, "like": 80, "dislike": 40, "neutral": 0}
     assert [row[4] for row in rejected(left)] == bad
     assert [row[1] for row in rejected(left)] == ["52", "83", "84"]
-
-
-def test_rows_over_several_lines_are_kept_as_they_stand(log: Raw) -> None:
     log('user,item,sign,note\nu1,i1,1,"two\nlines"\nu2,,1,"tab\t\nand more"\nu3,i3,1,plain\nu4,"x\ny",1,z\n')
     left = log.made(on_error="skip", name="made")
     assert (left / "made.inter").read_text().splitlines()[1:] == ["u1\ti1\t1", "u3\ti3\t1"]
@@ -200,23 +192,15 @@ def test_a_damaged_header_is_not_skipped(log: Raw, header: bytes) -> None:
     log(b"\n" + header + b"\na,x,1\nb,y,1\n").refuses("log.csv", on_error="skip")
 
 
-@pytest.mark.parametrize(
-    ("text", "options", "message"),
-    [
-        ("user,item,stars\na,x,1\n", {"like": "starz >= 3"}, "no column 'starz'"),
-        ("user,item,stars\na,x,3\n", {"like": "stars >= 3", "dislike": "stars <= 3"}, "line 2: a like and a dislike"),
-        (
-            "user,item,sign\na,x,9\nb,y,9\n",
-            {},
-            r"gives no interactions \(2 bad rows were left out, the first: log.csv, line 2: ",
-        ),
-        ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad row was left out, the first: log.csv, line 2"),
-        ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 row \(1 bad row was left out"),
-    ],
-)
-def test_what_is_wrong_with_the_whole_file_still_stops(
-    log: Raw, text: str, options: dict[str, str], message: str
-) -> None:
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("user,item,stars\na,x,1\n", {"like": "starz >= 3"}, "no column 'starz'"),
+    ("user,item,stars\na,x,3\n", {"like": "stars >= 3", "dislike": "stars <= 3"}, "line 2: a like and a dislike"),
+    ("user,item,sign\na,x,9\nb,y,9\n", {},
+     r"gives no interactions \(2 bad rows were left out, the first: log.csv, line 2: "),
+    ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad row was left out, the first: log.csv, line 2"),
+    ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 row \(1 bad row was left out"),
+])  # fmt: skip
+def test_a_fault_of_the_whole_file_still_stops(log: Raw, text: str, options: dict[str, str], message: str) -> None:
     log(text).refuses(message, on_error="skip", **options)
 
 

@@ -1,7 +1,5 @@
 """The sources ``signed-split`` and ``toy``, and the source ``csv`` on real files of others."""
 
-from __future__ import annotations
-
 import lzma
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +10,10 @@ import polars as pl
 import pytest
 import yaml
 from converted import Raw, manifest_of, tuples_of
+from refusals import check_refused
 
 from recbole_signed.convert import convert
 from recbole_signed.convert.sources.toy import Planted, planted
-from recbole_signed.errors import UsageError
 
 PARTS = ("train", "valid", "test")
 SIGFORMER = {
@@ -61,9 +59,7 @@ def test_rows_are_dealt_again(tmp_path: Path) -> None:
 
 def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path: Path) -> None:
     """The test part is that of the same seed, and the validation part keeps its rows and gets some of training."""
-    raw = dealt(
-        tmp_path / "raw", [f"{user} {item} {(user * item) % 3 // 2}" for user in range(30) for item in range(20)]
-    )
+    raw = dealt(tmp_path / "raw", [f"{u} {item} {(u * item) % 3 // 2}" for u in range(30) for item in range(20)])
     made = [raw.made(resplit=3, even=even) for even in (False, True)]
     assert [each.name for each in made] == ["raw-resplit3", "raw-resplit3-even"]
     plain, even = map(parts_of, made)
@@ -73,11 +69,14 @@ def test_a_resplit_may_have_a_validation_part_as_large_as_the_test_part(tmp_path
     assert sorted(row[2] for row in even["valid"]) == sorted(row[2] for row in even["test"])
 
 
-def test_even_parts_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
+def test_splits_that_cannot_be_made_or_are_judged_together(tmp_path: Path) -> None:
     files = {"train.txt": "1 1 1\n1 2 0\n", "valid.txt": "1 3 1\n", "test.txt": "1 4 1\n1 5 1\n"}
     raw = Raw(tmp_path / "raw", "signed-split", files)
     raw.refuses("give resplit=SEED, too", even=True)
     raw.refuses("2 of 4 are in the test part; leave even out", resplit=1, even=True)
+    # a test part of ones alone would look like likes, but the train part says that these are ratings
+    made = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n").made()
+    assert [row[-1] for row in tuples_of(made / "split.test.inter")] == ["-1", "-1"]
 
 
 @pytest.mark.parametrize("name", sorted(SIGFORMER))
@@ -94,11 +93,9 @@ def test_published_splits(tmp_path: Path, shared_data: Callable[[str], Path], na
         assert (train["repeated_rows"], train["contradicting_pairs"]) == (4_159, 226)
         assert record["parts"]["test"]["pairs_also_in"]["train"] == 2_263
     else:
-        assert record["repeated_rows"] == 0
-        assert record["warnings"] == []
+        assert (record["repeated_rows"], record["warnings"]) == (0, [])
     settings = yaml.safe_load((made / f"{name}.yaml").read_text())
-    assert settings["benchmark_filename"] == ["train", "valid", "test"]
-    assert settings["protocol"] == "published"
+    assert (settings["benchmark_filename"], settings["protocol"]) == (["train", "valid", "test"], "published")
     with lzma.open(shared_data(name) / "test.txt.xz", "rt") as file:
         published = [line.split() for line in file]
     written = tuples_of(made / f"{name}.test.inter")
@@ -111,30 +108,21 @@ def split(folder: Path, train: str, valid: str = "1 2 1\n", test: str = "2 1 1\n
     return Raw(folder, "signed-split", {"train.txt": train, "valid.txt.gz": valid, "test.txt.xz": test})
 
 
-@pytest.mark.parametrize(
-    ("train", "options", "signs", "header"),
-    [
-        ("1 1 1\n1 2 0\n1 2 0\n", {}, "1 -1 -1", "sign"),
-        ("1 1 1.00\n1 2 0.00\n", {}, "1 -1", "sign"),
-        ("1 1 1\n1 2 -1\n1 3 0\n", {}, "1 -1 0", "sign"),
-        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {}, "1 1 -1 -1", "rating sign"),
-        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"like": "label >= 5"}, "1 -1 -1 -1", "rating sign"),
-        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"dislike": "rating <= 2"}, "1 1 0 -1", "rating sign"),
-        ("1 1 9\n1 2 4\n1 3 6\n", {"like": "label >= 7", "dislike": "label <= 5"}, "1 -1 0", "rating sign"),
-    ],
-)
+@pytest.mark.parametrize(("train", "options", "signs", "header"), [
+    ("1 1 1\n1 2 0\n1 2 0\n", {}, "1 -1 -1", "sign"),
+    ("1 1 1.00\n1 2 0.00\n", {}, "1 -1", "sign"),
+    ("1 1 1\n1 2 -1\n1 3 0\n", {}, "1 -1 0", "sign"),
+    ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {}, "1 1 -1 -1", "rating sign"),
+    ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"like": "label >= 5"}, "1 -1 -1 -1", "rating sign"),
+    ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"dislike": "rating <= 2"}, "1 1 0 -1", "rating sign"),
+    ("1 1 9\n1 2 4\n1 3 6\n", {"like": "label >= 7", "dislike": "label <= 5"}, "1 -1 0", "rating sign"),
+])  # fmt: skip
 def test_labels(tmp_path: Path, train: str, options: dict[str, Any], signs: str, header: str) -> None:
     highest = max(line.split()[2] for line in train.splitlines())  # so that no part is without a like
     made = split(tmp_path / "split", train, f"1 2 {highest}\n").made(**options)
     assert " ".join(row[-1] for row in tuples_of(made / "split.train.inter")) == signs
     first = (made / "split.train.inter").read_text().splitlines()[0]
     assert [field.split(":")[0] for field in first.split("\t")][2:] == header.split()
-
-
-def test_labels_are_judged_over_all_parts_together(tmp_path: Path) -> None:
-    # a test part of ones alone would look like likes, but the train part says that these are ratings
-    made = split(tmp_path / "split", "1 1 5\n1 2 2\n", "1 3 3\n", "2 1 1\n2 2 1\n").made()
-    assert [row[-1] for row in tuples_of(made / "split.test.inter")] == ["-1", "-1"]
 
 
 def test_bad_splits(tmp_path: Path) -> None:
@@ -166,22 +154,18 @@ def test_other_real_files(tmp_path: Path, shared_data: Callable[[str], Path]) ->
     made = convert("csv", log, tmp_path, item="video_id", time="time_ms", like="is_click == 1", dislike="else")
     record = manifest_of(made)
     assert record["rows"] == {"total": 228_329, "like": 100_900, "dislike": 127_429, "neutral": 0}
-    assert record["repeated_rows"] == 7_441
-    assert record["contradicting_pairs"] == 287
+    assert (record["repeated_rows"], record["contradicting_pairs"]) == (7_441, 287)
 
 
 def test_the_committed_toy_set_is_what_its_generator_makes(tmp_path: Path, toy_root: Path) -> None:
-    made = convert("toy", None, tmp_path)
-    committed = toy_root / "toy-signed"
+    made, committed = convert("toy", None, tmp_path), toy_root / "toy-signed"
     assert {path.name for path in committed.iterdir()} == {"toy-signed.inter", "toy-signed.yaml", "dataset.json"}
     for name in ("toy-signed.inter", "toy-signed.yaml"):
         assert (committed / name).read_bytes() == (made / name).read_bytes()
     # the version is the one thing that changes from release to release
-    versions = [manifest_of(folder).pop("package_version") for folder in (committed, made)]
-    assert all(versions)
+    assert all(manifest_of(folder).pop("package_version") for folder in (committed, made))
     assert manifest_of(committed) | {"package_version": ""} == manifest_of(made) | {"package_version": ""}
-    digest = manifest_of(committed)["outputs"]["toy-signed.inter"]
-    assert digest in (toy_root / "README.md").read_text()
+    assert manifest_of(committed)["outputs"]["toy-signed.inter"] in (toy_root / "README.md").read_text()
 
 
 @pytest.mark.parametrize("arguments", [{}, {"users": 7, "items": 26, "communities": 3, "seed": 5}, {"communities": 4}])
@@ -210,15 +194,15 @@ def test_planted_truth(arguments: dict[str, int]) -> None:
     for level in (1, 0, -1):  # every user has something of each kind left to be ranked, and has events of each sign
         assert ((truth.verdict == level) & ~seen).any(axis=1).all()
         assert ((truth.verdict == level) & seen).any(axis=1).all()
-    back = truth.verdict_of(truth.users[::-1], truth.items[::-1])
-    assert (back == truth.verdict[::-1, ::-1]).all()
+    assert (truth.verdict_of(truth.users[::-1], truth.items[::-1]) == truth.verdict[::-1, ::-1]).all()
 
 
-def test_every_item_of_the_toy_set_is_known_to_somebody() -> None:
+def test_the_toy_set_depends_on_its_seed_and_is_known_to_somebody() -> None:
     truth = planted()
     assert truth.seen().any(axis=0).all()
-    disliked = truth.frame.filter(pl.col("sign") == -1)["item_id"].n_unique()
-    assert disliked >= truth.bad.sum()
+    assert truth.frame.filter(pl.col("sign") == -1)["item_id"].n_unique() >= truth.bad.sum()
+    assert planted(seed=1).frame.equals(planted(seed=1).frame)
+    assert not planted(seed=1).frame.equals(planted(seed=2).frame)
 
 
 def auc(scores: np.ndarray, truth: Planted, high: int, low: int) -> float:
@@ -242,16 +226,9 @@ def test_the_right_ranking_is_found_with_signs_and_not_without(seed: int) -> Non
     assert auc(paths["+"], truth, 1, 0) > 0.99
     assert auc(paths["+"], truth, 0, -1) == pytest.approx(0.5, abs=0.05)
     assert auc(paths["all"], truth, 0, -1) < 0.1
-    popularity = np.tile(likes.sum(axis=0), (len(truth.users), 1))
-    assert auc(popularity, truth, 1, 0) < 0.7
-
-
-def test_planted_depends_on_the_seed_alone() -> None:
-    assert planted(seed=1).frame.equals(planted(seed=1).frame)
-    assert not planted(seed=1).frame.equals(planted(seed=2).frame)
+    assert auc(np.tile(likes.sum(axis=0), (len(truth.users), 1)), truth, 1, 0) < 0.7
 
 
 @pytest.mark.parametrize("arguments", [{"communities": 2}, {"items": 23}, {"users": 5}])
 def test_planted_sets_that_are_too_small(arguments: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="is too small for a planted data set"):
-        planted(**arguments)
+    check_refused("is too small for a planted data set", planted, **arguments)

@@ -1,7 +1,5 @@
 """The source ``vk-lsvd`` on files in its raw format."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -64,34 +62,25 @@ def test_the_places_of_a_week_go_on_from_batch_to_batch(raw: Raw, monkeypatch: p
     assert raw.rows(subsample="ur0.01") == ROWS
 
 
-def test_parts_as_published(raw: Raw) -> None:
+def test_parts_weeks_and_verdicts_by_seconds(raw: Raw) -> None:
     made = raw.made(subsample="ur0.01", split="weeks", exposures="none")
     parts = [rows_of(made / f"VK-LSVD.{part}.inter") for part in ("train", "valid", "test")]
     signed = [row for row in ROWS if row.split("|")[2] != "0"]
     assert ["|".join(row) for part in parts for row in part] == signed
     assert [len(part) for part in parts] == [3, 1, 1]
     assert yaml.safe_load((made / "VK-LSVD.yaml").read_text())["benchmark_filename"] == ["train", "valid", "test"]
-
-
-def test_seconds_make_verdicts_where_there_is_none(raw: Raw) -> None:
     assert raw.signs(subsample="ur0.01", watched=20, skipped=3) == "1 1 -1 -1 -1 1 0 1"
     assert raw.signs(subsample="ur0.01", watched=38, skipped=1) == "1 1 -1 0 -1 1 0 1", "from, and below"
-
-
-def test_some_weeks(raw: Raw) -> None:
     rows = raw.rows(subsample="ur0.01", first_week=1, last_week=2)
     assert [row.split("|")[3] for row in rows] == ["0", "302400", "604800"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"subsample": "ur0.1"}, "There is no folder .*did you mean 'ur0.01'"),
-        ({"first_week": 5}, "holds 0 of the weeks 5 to 26"),
-        ({"split": "weeks", "first_week": 2}, "3 or more week_NN.parquet"),
-        ({"watched": 2, "skipped": 9}, "skipped=9 is above watched=2"),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), [
+    ({"subsample": "ur0.1"}, "There is no folder .*did you mean 'ur0.01'"),
+    ({"first_week": 5}, "holds 0 of the weeks 5 to 26"),
+    ({"split": "weeks", "first_week": 2}, "3 or more week_NN.parquet"),
+    ({"watched": 2, "skipped": 9}, "skipped=9 is above watched=2"),
+])  # fmt: skip
 def test_wrong_options(raw: Raw, options: dict[str, Any], message: str) -> None:
     raw.refuses(message, **{"subsample": "ur0.01", **options})
 

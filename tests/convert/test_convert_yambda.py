@@ -1,7 +1,5 @@
 """The source ``yambda`` on files in its raw format."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +47,7 @@ def rows_of(path: Path, columns: int = 4) -> list[tuple[str, ...]]:
     return [row[:columns] for row in tuples_of(path)]
 
 
-def test_states_of_pairs(flat: Raw) -> None:
+def test_states_of_pairs_and_listens(flat: Raw) -> None:
     made = flat.made(listens="none")
     assert made.name == "yambda-50m"
     assert rows_of(made / "yambda-50m.inter") == STATES
@@ -59,17 +57,13 @@ def test_states_of_pairs(flat: Raw) -> None:
     made = flat.made(listens="none", removed="neutral")
     gone = {("100", "2", "0", "25"), ("200", "6", "0", "100"), ("100", "9170134", "0", "7895900")}
     assert set(rows_of(made / "yambda-50m.inter")) == set(STATES) | gone
-
-
-def test_listens(flat: Raw) -> None:
     made = flat.made()
     listens = [(str(row[0]), str(row[2]), "0", str(row[1])) for row in LISTENS]
     assert sorted(rows_of(made / "yambda-50m.inter")) == sorted([*STATES, *listens])
     header = (made / "yambda-50m.inter").read_text().splitlines()[0].split("\t")
     assert header[4:] == ["event:token", "is_organic:float"]
     assert "100|8|0|16|listen|0" in flat.rows()
-    likes = [row[:9] for row in flat.rows(listens="like") if "|8|" in row]
-    assert likes == ["100|8|0|1", "200|8|1|1"]
+    assert [row[:9] for row in flat.rows(listens="like") if "|8|" in row] == ["100|8|0|1", "200|8|1|1"]
     assert "100|8|1|16|listen|0" in flat.rows(listens="like", listen_pct=40)
 
 
@@ -108,9 +102,7 @@ def test_the_parts_of_the_official_protocol(tmp_path: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from([*yambda._EXPLICIT])), max_size=20),
-)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from([*yambda._EXPLICIT])), max_size=20))
 def test_states_against_a_replay(events: list[tuple[int, int, str]]) -> None:
     held: dict[tuple[int, int], dict[int, int]] = {}
     for moment, (user, item, event) in enumerate(events):
@@ -151,8 +143,7 @@ def test_a_bad_row_is_recorded_once_whatever_the_parts(flat: Raw, layout: str, m
     flat.write({"multi_event.parquet": every})
     where = "" if layout == "flat" else "multi_event.parquet"
     made = flat.made(where, split="official", on_error="skip")
-    rejected = manifest_of(made)["rejected"]
-    assert rejected["rows"] == 2
+    assert manifest_of(made)["rejected"]["rows"] == 2
     assert len((made / f"{made.name}.rejected.tsv").read_text().splitlines()) == 3
 
 

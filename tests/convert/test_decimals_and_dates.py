@@ -1,7 +1,5 @@
 """Numbers with decimal commas and dates that are not ISO's: read by their options, and never guessed."""
 
-from __future__ import annotations
-
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -43,16 +41,13 @@ def test_a_sign_with_a_decimal_comma(log: Raw) -> None:
     assert lines_of(log.made(decimal=","))[1:] == ["a\tx\t1", "b\tx\t-1"]
 
 
-@pytest.mark.parametrize(
-    ("text", "options", "told"),
-    [
-        ("a;x;3,5\n", {}, r"log.csv, line 2: .*'3,5' \(where a comma stands before the decimals, give decimal=,\); "),
-        ("a;x;1.234\n", {"decimal": ","}, r"line 2: .*got '1.234' \(with decimal=, a number has no point\)"),
-        ("a;x;1.234,5\n", {"decimal": ","}, r"line 2: .*got '1.234,5' \(with decimal=,"),
-        ("a;x;1,234,5\n", {"decimal": ","}, r"line 2: .*got '1,234,5'; "),
-        ("a;x;5\n", {"decimal": ";"}, "decimal=';' is neither a point nor a comma"),
-    ],
-)
+@pytest.mark.parametrize(("text", "options", "told"), [
+    ("a;x;3,5\n", {}, r"log.csv, line 2: .*'3,5' \(where a comma stands before the decimals, give decimal=,\); "),
+    ("a;x;1.234\n", {"decimal": ","}, r"line 2: .*got '1.234' \(with decimal=, a number has no point\)"),
+    ("a;x;1.234,5\n", {"decimal": ","}, r"line 2: .*got '1.234,5' \(with decimal=,"),
+    ("a;x;1,234,5\n", {"decimal": ","}, r"line 2: .*got '1,234,5'; "),
+    ("a;x;5\n", {"decimal": ";"}, "decimal=';' is neither a point nor a comma"),
+])  # fmt: skip
 def test_what_is_no_number_is_refused_with_the_option(log: Raw, text: str, options: dict[str, Any], told: str) -> None:
     log("user;item;rating\n" + text).refuses(told, **RULE, **options)
 
@@ -61,56 +56,40 @@ def test_a_kept_column_that_may_be_numbers_or_text_needs_its_type(log: Raw) -> N
     log("user;item;rating;at\na;x;5;3,5\nb;x;1;2\n")
     options = {"decimal": ",", "rating": "rating", **RULE}
     log.refuses(r"line 2: '3,5' in column 'at' is a number or a text; .* keep='at:float' or", keep="at", **options)
-    made = log.made(keep="at:token", **options)
-    assert lines_of(made)[1] == "a\tx\t5\t1\t3,5"
+    assert lines_of(log.made(keep="at:token", **options))[1] == "a\tx\t5\t1\t3,5"
     log("user;item;rating;at\na;x;5;3.5 1\n")
     told = log.refuses(r"line 2: '3.5 1' in column 'at' has a point", keep="at:float_seq", **options)
     assert told.endswith("on_error=skip.")
 
 
-def test_dates_by_a_notation(log: Raw) -> None:
+def test_dates_by_a_notation_and_bad_ones(log: Raw) -> None:
     log("user,item,sign,date\na,x,1,05/07/2020\nb,x,-1,4/7/2020\n")
     made = log.made(time_format="%d/%m/%Y")
     assert lines_of(made)[1:] == ["b\tx\t-1\t1593820800", "a\tx\t1\t1593907200"]
     made = log.made(time_format="%m/%d/%Y")
     assert lines_of(made)[1:] == ["b\tx\t-1\t1586217600", "a\tx\t1\t1588809600"]
-
-
-@pytest.mark.parametrize(
-    ("date", "options", "told"),
-    [
-        (
-            "05/07/2020",
-            {},
-            r"line 2: time '05/07/2020' .* give time_format=, such as %d/%m/%Y where the day is first, or",
-        ),
-        (
-            "2020-07-05",
-            {"time_format": "%d/%m/%Y"},
-            r"'2020-07-05' in column 'date' is no date .* time_format=%d/%m/%Y",
-        ),
-        ("05/07/20", {"time_format": "%d/%m/%Y"}, "line 2: time '05/07/20'"),
-        ("31/02/2020", {"time_format": "%d/%m/%Y"}, "line 2: time '31/02/2020'"),
-        ("now", {"time_format": "%d/%m/%Y"}, "line 2: time 'now'"),
-        ("", {"time_format": "%d/%m/%Y"}, "line 2: no time in column 'date'; a date in the notation %d/%m/%Y was"),
-        ("05/07/2020", {"time_format": "%d/%m/%Y", "time_unit": "s"}, "Both time_unit= and time_format= were given"),
-        (
-            "05/07/2020",
-            {"time_format": "%d/%m/%Y", "time": "none"},
-            "time_format= was given, but log.csv has no column",
-        ),
-        ("05/07/2020", {"time_format": "mixed"}, "time_format='mixed' has no year"),
-    ],
-)
-def test_dates_are_not_guessed(log: Raw, date: str, options: dict[str, Any], told: str) -> None:
-    log(f"user,item,sign,date\na,x,1,{date}\n").refuses(told, **options)
-
-
-def test_bad_dates_and_numbers_are_left_out_with_the_others(log: Raw) -> None:
     log("user;item;rating;date\na;x;4,5;05/07/2020\nb;x;4.5;05/07/2020\nc;x;1;2020\n")
     made = log.made(decimal=",", time_format="%d/%m/%Y", on_error="skip", like="rating >= 4")
     assert lines_of(made)[1:] == ["a\tx\t4.5\t1\t1593907200"]
     assert manifest_of(made)["rejected"]["rows"] == 2
+
+
+@pytest.mark.parametrize(("date", "options", "told"), [
+    ("05/07/2020", {},
+     r"line 2: time '05/07/2020' .* give time_format=, such as %d/%m/%Y where the day is first, or"),
+    ("2020-07-05", {"time_format": "%d/%m/%Y"},
+     r"'2020-07-05' in column 'date' is no date .* time_format=%d/%m/%Y"),
+    ("05/07/20", {"time_format": "%d/%m/%Y"}, "line 2: time '05/07/20'"),
+    ("31/02/2020", {"time_format": "%d/%m/%Y"}, "line 2: time '31/02/2020'"),
+    ("now", {"time_format": "%d/%m/%Y"}, "line 2: time 'now'"),
+    ("", {"time_format": "%d/%m/%Y"}, "line 2: no time in column 'date'; a date in the notation %d/%m/%Y was"),
+    ("05/07/2020", {"time_format": "%d/%m/%Y", "time_unit": "s"}, "Both time_unit= and time_format= were given"),
+    ("05/07/2020", {"time_format": "%d/%m/%Y", "time": "none"},
+     "time_format= was given, but log.csv has no column"),
+    ("05/07/2020", {"time_format": "mixed"}, "time_format='mixed' has no year"),
+])  # fmt: skip
+def test_dates_are_not_guessed(log: Raw, date: str, options: dict[str, Any], told: str) -> None:
+    log(f"user,item,sign,date\na,x,1,{date}\n").refuses(told, **options)
 
 
 def seconds(notation: str, *texts: str) -> list[float | None]:
@@ -146,19 +125,13 @@ def test_offsets_halves_of_a_day_and_digits_without_a_separator() -> None:
     assert seconds("%d/%m/%Y") == []
 
 
-@pytest.mark.parametrize(
-    ("notation", "told"),
-    [
-        ("%d/%m/%Q", "has the code %Q; the codes are %Y, "),
-        ("%d/%m/%Y %", "has a single % at its end"),
-        ("%d/%m", r"has no year \(%Y or %y\)"),
-        ("%Y-%d", r"has no month \(%m or %b or %B\)"),
-        ("%m/%Y", r"has no day \(%d\)"),
-        ("%d/%m/%Y %y", "has %Y or its like twice"),
-        ("%d/%m/%Y %I:%M", "has %I, which means nothing without %p"),
-        ("%d/%m/%Y %M", "has %M, which means nothing without %H"),
-    ],
-)
+@pytest.mark.parametrize(("notation", "told"), [
+    ("%d/%m/%Q", "has the code %Q; the codes are %Y, "), ("%d/%m/%Y %", "has a single % at its end"),
+    ("%d/%m", r"has no year \(%Y or %y\)"), ("%Y-%d", r"has no month \(%m or %b or %B\)"),
+    ("%m/%Y", r"has no day \(%d\)"), ("%d/%m/%Y %y", "has %Y or its like twice"),
+    ("%d/%m/%Y %I:%M", "has %I, which means nothing without %p"),
+    ("%d/%m/%Y %M", "has %M, which means nothing without %H"),
+])  # fmt: skip
 def test_notations_that_are_none(notation: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         TimeFormat(notation)

@@ -1,7 +1,5 @@
 """Text as spreadsheets and people write it: a first line about the separator, and blanks around ids."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
@@ -29,32 +27,25 @@ def test_a_first_line_that_names_the_separator_is_followed(log: Raw, note: str) 
     assert pairs_of(made) == [("anna", "7"), ("bert", "8")]
 
 
-def test_the_separator_of_the_first_line_is_taken_where_a_guess_would_be_wrong(log: Raw) -> None:
+def test_the_separator_of_the_first_line_is_taken_and_its_rows_keep_their_numbers(log: Raw) -> None:
     log("sep=|\nuser|item|rating,of 5\nanna|7,1|5\nbert|8|1\n")
     rule = {"like": "'rating,of 5' >= 4", "dislike": "'rating,of 5' <= 2"}
     assert pairs_of(log.made(**rule)) == [("anna", "7,1"), ("bert", "8")]
-
-
-def test_lines_after_it_keep_their_numbers_and_are_needed(log: Raw) -> None:
     log("sep=;\n" + ROWS + "carl;9\n")
     log.refuses(r"log.csv, line 5: 2 columns where 3 were expected", decimal=",", **RULE)
     log("sep=;\n").refuses("log.csv holds no rows", **RULE)
 
 
-def test_blanks_around_ids_of_text_make_no_other_ids(log: Raw) -> None:
+def test_blanks_around_ids_and_numbers(log: Raw) -> None:
     log("user, item, rating\nanna , 7, 5\n\u00a0anna,007, 1\n bo b, 8.0, 1\n")
     assert pairs_of(log.made(**RULE)) == [("anna", "7"), ("anna", "007"), ("bo b", "8.0")]
     log("user, item, rating\nanna, 7, 5\nanna, 8.0, 1\n", "whole.csv")
     assert pairs_of(log.made(**RULE)) == [("anna", "7"), ("anna", "8")]
     log("user,item,rating\n  ,7,5\n", "none.csv").refuses(r"none.csv, line 2: no value in column 'user'", **RULE)
     assert read_users(log("user, age\n anna , 3\n", "users.csv").folder / "users.csv") == ["anna"]
-
-
-def test_blanks_around_numbers_make_no_text_of_a_column_to_keep(log: Raw) -> None:
     text = "user, item, rating, price, brand\nanna, 7, 5, 2.50, Acme\nbert, 8, 1, 3,  Bell \n"
     log(text)
-    made = log.made(keep="price,brand", **RULE)
-    header, *rows = (made / "log.inter").read_text().splitlines()
+    header, *rows = (log.made(keep="price,brand", **RULE) / "log.inter").read_text().splitlines()
     assert header.endswith("price:float\tbrand:token")
     assert [row.split("\t")[-2:] for row in rows] == [["2.50", "Acme"], ["3", "Bell"]]
 
@@ -64,8 +55,7 @@ def test_a_word_that_means_no_value_is_no_verdict_unless_it_is_compared_with(log
     log(text)
 
     def signs(**rule: str) -> list[float]:
-        made = log.made(**rule)
-        return pd.read_csv(made / "log.inter", sep="\t")["sign:float"].tolist()
+        return pd.read_csv(log.made(**rule) / "log.inter", sep="\t")["sign:float"].tolist()
 
     assert signs(like="answer == yes", dislike="else") == [1, 0, 0, -1, 0]
     assert signs(like="answer == yes", dislike="answer != yes") == [1, 0, 0, -1, 0]
@@ -84,13 +74,10 @@ def test_names_that_look_like_numbers_in_short_are_ids(log: Raw, user: str) -> N
     assert pairs_of(log.made(**RULE)) == [("a", "7"), (user, "7")]
 
 
-def test_large_ids_that_were_floats_are_refused_in_text_as_in_tables(log: Raw) -> None:
+def test_large_ids_blank_rows_and_names_with_blanks(log: Raw) -> None:
     log("user,item,rating\n1.0,7,5\n9007199254740992,7,1\n")
     assert pairs_of(log.made(**RULE)) == [("1", "7"), ("9007199254740992", "7")]
     log("user,item,rating\n1.0,7,5\n9007199254740992.0,7,1\n", "other.csv")
     log.refuses(r"line 3: the id '9007199254740992.0' .* make the ids text or integers", **RULE)
-
-
-def test_blank_rows_below_the_others_and_names_with_blanks(log: Raw) -> None:
     assert log("User ID;Item ID;rating\n1;10;5\n2;20;1\n;;\n ; ;\n").rows(**RULE) == ["1|10|5|1", "2|20|1|-1"]
     log("User ID;Item ID;rating\n;;\n1;;5\n").refuses("line 3: no value in column 'Item ID'", **RULE)

@@ -1,7 +1,8 @@
-"""RecBole's filter and ids, by columns, against its own on the same tables."""
+"""Columns and ids as RecBole's, the graph of a part, and the batches of edges."""
 
-from __future__ import annotations
-
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prepared import prepared
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureType
+from recbole.utils import FeatureType, InputType
+from refusals import check_refused
 
 from recbole_signed.data.columnar import ColumnarDataset, pair_keys, renumber, resolve
+from recbole_signed.data.dataloader import SignedTrainDataLoader
+from recbole_signed.errors import UsageError
+from recbole_signed.model import SignedRecommender
 
 
 def dataset(kind: type, users: list[str], items: list[str], categories: bool, **config: Any) -> Any:
@@ -75,14 +81,11 @@ def test_ids_equal_recboles(pairs: list, categories: bool, late: list[str]) -> N
         assert getattr(ours, table)["user_id"].tolist() == getattr(theirs, table)["user_id"].tolist()
 
 
-def test_one_long_id_does_not_give_all_others_its_room() -> None:
+def test_ids_of_sequences_and_a_long_id() -> None:
     tokens = [*map(str, range(20_000)), "x" * 16_384]
     (ids,), names = renumber([pd.Series(tokens)])
     assert names[ids].tolist() == tokens
     assert names.nbytes < 1 << 20
-
-
-def test_ids_of_sequences_are_recboles() -> None:
     made = dataset(ColumnarDataset, ["a", "b"], ["x", "y"], True)
     tags = pd.DataFrame({"tags": [np.array(["b", "z"]), np.array(["a"])]})
     made._remap([(made.inter_feat, "user_id", FeatureType.TOKEN), (tags, "tags", FeatureType.TOKEN_SEQ)])
@@ -94,8 +97,7 @@ def test_missing_tokens_are_padding_and_tables_share_a_vocabulary() -> None:
     tokens = pd.Index(["p", "q", "r"], dtype=object)
     first = pd.Series(pd.Categorical.from_codes([2, -1, 0], tokens))
     second = pd.Series(pd.Categorical.from_codes([1, 2, -1], tokens))
-    third = pd.Series(["s", None, "p"], dtype=object)
-    ids, known = renumber([first, second, third])
+    ids, known = renumber([first, second, pd.Series(["s", None, "p"], dtype=object)])
     assert [each.tolist() for each in ids] == [[1, 0, 2], [3, 1, 0], [4, 0, 2]]
     assert known.tolist() == ["[PAD]", "r", "p", "q", "s"]
 
@@ -161,3 +163,161 @@ def test_a_missing_part_is_named(write_inter: Any) -> None:
     settings = {"benchmark_filename": ["train", "valid", "test"], "state": "ERROR"}
     with pytest.raises(UsageError, match=r"split\.valid\.inter of benchmark_filename does not exist"):
         create_dataset(Config(model="BPR", dataset="split", config_dict=settings))
+
+
+def prepare(**config: Any) -> tuple[Any, ...]:
+    return prepared("signed", **config)[2]
+
+
+def test_a_part_builds_its_graph_once(signed: str) -> None:
+    train, valid, _ = prepare()
+    graph = train._dataset.signed_graph()
+    assert train._dataset.signed_graph() is graph
+    assert graph.n_edges == len(train._dataset.inter_feat) + len(train._dataset.neg_feat)
+    assert valid._dataset.signed_graph().n_edges == len(valid._dataset.inter_feat) + len(valid._dataset.neg_feat)
+    assert graph.neutrals is None
+    assert train._dataset.copy(valid._dataset.inter_feat).signed_graph().likes.nnz == len(valid._dataset.inter_feat)
+
+
+@pytest.mark.parametrize("weight", [0.2, -0.2])
+def test_neutral_rows_are_weak_edges_where_asked(weight: float, signed: str) -> None:
+    train, _, _ = prepare(neutral_weight=weight)
+    part = train._dataset
+    graph = part.signed_graph()
+    dense = np.zeros((part.user_num, part.item_num), dtype=np.float32)
+    for table, value in ((part.inter_feat, 1.0), (part.neg_feat, 0.5), (part.neutral_feat, weight)):
+        dense[table["user_id"].numpy(), table["item_id"].numpy()] = value
+    assert np.array_equal(graph.weighted(0.5).toarray(), dense)
+    users, items = graph.degrees(0.5)
+    assert np.allclose(users, np.abs(dense).sum(axis=1))
+    assert np.allclose(items, np.abs(dense).sum(axis=0))
+    assert np.array_equal(graph.rows([3, 1]).weighted(0.5).toarray(), dense[[3, 1]])
+
+
+@pytest.mark.parametrize("value", ["much", True, 2, -1.5, float("nan")])
+def test_a_wrong_weight_is_refused(value: Any, signed: str) -> None:
+    check_refused(r"neutral_weight is .* it must be a number from -1", prepare, neutral_weight=value)
+
+
+class EdgeModel(SignedRecommender):
+    input_type = InputType.PAIRWISE
+    batches = "edges"
+
+
+class LikeModel(EdgeModel):
+    batches = "likes"
+
+
+ROWS = [(f"u{u}", f"i{(3 * u + k) % 11}", (1, -1, 1, -1, 0)[k]) for u in range(12) for k in range(5)]
+
+
+@pytest.fixture
+def loader(write_inter: Callable[..., Path]) -> Callable[..., Any]:
+    parts = {"train": [*ROWS, ROWS[0]], "valid": [("u0", "i7", 1)], "test": [("u1", "i9", 1)]}
+    for part, rows in parts.items():
+        write_inter("edges", ["user_id:token", "item_id:token", "sign:float"], rows, part)
+
+    def make(model: type = EdgeModel, **config: Any) -> Any:
+        given = {
+            "benchmark_filename": list(parts), "load_col": {"inter": ["user_id", "item_id", "sign"]},
+            "duplicate_pairs": "keep", "train_batch_size": 10, "n_negatives": 3, **config,
+        }  # fmt: skip
+        return prepared("edges", model, **given)[2][0]
+
+    return make
+
+
+def epoch(loader: Any) -> list[Any]:
+    return list(loader)
+
+
+def rows_of(batches: list[Any], dataset: Any) -> Counter[tuple[str, str, int]]:
+    users, items, signs = (torch.cat([batch[key] for batch in batches]) for key in ("user_id", "item_id", "sign"))
+    tokens = dataset.id2token("user_id", users), dataset.id2token("item_id", items), signs.int().tolist()
+    return Counter(zip(*tokens, strict=True))
+
+
+def test_an_epoch_brings_each_row_in_batches_or_at_once(loader: Callable[..., Any]) -> None:
+    edges = loader()
+    assert isinstance(edges, SignedTrainDataLoader)
+    wanted = Counter(row for row in [*ROWS, ROWS[0]] if row[2])
+    assert rows_of(epoch(edges), edges._dataset) == wanted
+    assert len(edges) == 5
+    likes = loader(LikeModel)
+    assert rows_of(epoch(likes), likes._dataset) == Counter({row: n for row, n in wanted.items() if row[2] > 0})
+    whole = epoch(loader(train_batch_size=0, n_negatives=0))
+    assert len(whole) == 1
+    assert len(whole[0]) == 49
+    assert "neg_item_id" not in whole[0].columns
+
+
+def test_sampled_items_are_unknown_unless_a_model_says_so(loader: Callable[..., Any]) -> None:
+    for model, signs in ((EdgeModel, (1, -1)), (LikeModel, (1,))):
+        made = loader(model, negative_exponent=0.75)
+        known = {(row[0], row[1]) for row in ROWS if row[2] in signs}
+        for batch in epoch(made):
+            assert batch["neg_item_id"].shape == (len(batch), 3)
+            users = made._dataset.id2token("user_id", batch["user_id"].repeat_interleave(3))
+            items = made._dataset.id2token("item_id", batch["neg_item_id"].reshape(-1))
+            assert not known & set(zip(users, items, strict=True))
+    made = loader(LikeModel, sift_positives=False, n_negatives=200)
+    liked = {(row[0], row[1]) for row in ROWS if row[2] > 0}
+    batch = epoch(made)[0]
+    users = made._dataset.id2token("user_id", batch["user_id"].repeat_interleave(200))
+    items = made._dataset.id2token("item_id", batch["neg_item_id"].reshape(-1))
+    assert {item for item, _ in Counter(items).items()} == {f"i{number}" for number in range(11)}
+    share = sum(pair in liked for pair in zip(users, items, strict=True)) / len(items)
+    assert share == pytest.approx(2 / 11, abs=0.03), "each of a user's two likes is as likely as any other item"
+
+
+def test_epochs_and_batches_draw_by_their_numbers(loader: Callable[..., Any]) -> None:
+    first, second = loader(), loader()
+    third = [epoch(first) for _ in range(3)][-1]
+    torch.manual_seed(1)
+    second.set_epoch(2)
+    again = epoch(second)
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(third, again, strict=True) for key in a.columns)
+    assert not torch.equal(epoch(second)[0]["user_id"], again[0]["user_id"])
+    second.set_epoch(2)
+    assert torch.equal(epoch(second)[0]["neg_item_id"], again[0]["neg_item_id"])
+    made = loader(LikeModel, sift_positives=False, n_negatives=40)
+    first, second = (batch["neg_item_id"] for batch in epoch(made)[:2])
+    assert float((first == second).float().mean()) < 0.3  # by chance 1 in 11
+    other = epoch(loader(LikeModel, sift_positives=False, n_negatives=40, seed=77))[0]
+    assert float((first == other["neg_item_id"]).float().mean()) < 0.3
+    whole, turned = (epoch(loader(train_batch_size=0, seed=seed))[0]["user_id"] for seed in (7, 8))
+    assert not torch.equal(whole, turned)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 3.0])
+def test_items_are_sampled_by_a_power_of_their_edges(exponent: float, loader: Callable[..., Any]) -> None:
+    made = loader(train_batch_size=0, sift_positives=False, n_negatives=400, negative_exponent=exponent)
+    batch, n_items = epoch(made)[0], made._dataset.item_num
+    degrees = torch.bincount(batch["item_id"], minlength=n_items).double()
+    assert degrees[1:].max() > degrees[1:].min() > 0
+    wanted = degrees**exponent
+    wanted[0] = 0.0
+    found = torch.bincount(batch["neg_item_id"].reshape(-1), minlength=n_items).double()
+    torch.testing.assert_close(found / found.sum(), wanted / wanted.sum(), rtol=0.0, atol=0.01)
+
+
+@pytest.mark.parametrize("size", [-1, "all"])
+def test_a_wrong_batch_size_is_refused(loader: Callable[..., Any], size: Any) -> None:
+    with pytest.raises(UsageError, match=r"train_batch_size'? is"):
+        loader(train_batch_size=size)
+
+
+def test_recboles_sampling_key_is_not_ignored(loader: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    loader()
+    assert "train_neg_sample_args" not in caplog.text
+    loader(train_neg_sample_args={"sample_num": 5})
+    assert "train_neg_sample_args has no effect on EdgeModel: n_negatives and negative_exponent" in caplog.text
+
+
+def test_a_user_with_every_item_is_named_by_id(loader: Callable[..., Any], write_inter: Callable[..., Path]) -> None:
+    columns = ["user_id:token", "item_id:token", "sign:float"]
+    write_inter("edges", columns, [*ROWS, *(("u7", f"i{item}", 1 - 2 * (item % 2)) for item in range(11))], "train")
+    with pytest.raises(UsageError, match="the user 'u7' has an edge to every item that could be drawn"):
+        epoch(loader())
+    assert epoch(loader(sift_positives=False))
+    assert epoch(loader(n_negatives=0))

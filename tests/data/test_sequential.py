@@ -1,7 +1,5 @@
 """Sequences of signed data: those of a file of likes for RecBole's models, and all events for models that ask."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import tempfile
@@ -66,9 +64,7 @@ SPLITS = [{"LS": "valid_and_test"}, {"LS": "test_only"}, {"RS": [0.6, 0.2, 0.2]}
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=event_rows(), split=st.sampled_from(SPLITS), group=st.sampled_from(["user", "none"]))
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_rows_parts_and_masks_are_those_of_a_file_of_likes(
-    mask_seen: bool, rows: list[Row], split: dict, group: str
-) -> None:
+def test_rows_parts_and_masks_are_those_of_likes(mask_seen: bool, rows: list[Row], split: dict, group: str) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         written(folder, "signed", COLUMNS, rows)
@@ -118,15 +114,10 @@ def test_a_stock_model_learns_and_ranks_as_on_a_file_of_likes(
 
             patch.setattr(Trainer, "_train_epoch", watched)
             config = {
-                **quick,
-                "mask_seen": False,
-                "allow_unknown_keys": True,
-                "load_col": LOAD,
-                "loss_type": loss,
-                "train_neg_sample_args": negatives if loss == "BPR" else None,
-                "MAX_ITEM_LIST_LENGTH": 8,
+                **quick, "mask_seen": False, "allow_unknown_keys": True, "load_col": LOAD, "loss_type": loss,
+                "train_neg_sample_args": negatives if loss == "BPR" else None, "MAX_ITEM_LIST_LENGTH": 8,
                 "train_batch_size": 64,
-            }
+            }  # fmt: skip
             results.append(run_recbole(model=name, dataset=data, config_dict=config, saved=False))
         losses.append(mine)
     assert losses[0] == losses[1]
@@ -169,12 +160,9 @@ def test_the_first_likes_are_hidden_and_in_the_graph(signed: str, signed_rows: l
     assert parts[0].signed_graph().likes.nnz == len(parts[0].liked_pairs()[0])
 
 
-def test_the_first_likes_are_training_edges_of_groups_cold_items_and_like_rates(
-    write_inter: Write, signed_rows: list
-) -> None:
+def test_first_likes_are_training_edges_of_groups_and_rates(write_inter: Write, signed_rows: list) -> None:
     """So that these are what they are for general models: each user's likes are split alike, first to last."""
-    rows = [row for row in signed_rows if row[2] >= 0 or row[0] % 2]
-    write_inter("signed", COLUMNS, rows)
+    write_inter("signed", COLUMNS, [row for row in signed_rows if row[2] >= 0 or row[0] % 2])
     split = {"order": "TO", "group_by": "user", "split": {"LS": "valid_and_test"}, "mode": "full"}
     parts = [prepare("signed", model, eval_args=split)[2] for model in ("GRU4Rec", "BPR")]
     of_sequences, of_pairs = (train._dataset for train, _, _ in parts)
@@ -221,9 +209,7 @@ def test_first_likes_of_users_who_are_held_out_are_in_no_training_part(write_int
     assert np.bincount(test.liked_pairs()[0])[list(held)].tolist() == [4, 4], "the first ones, too"
 
 
-def test_where_the_test_part_alone_begins_at_a_moment_earlier_first_likes_are_training_edges(
-    write_inter: Write,
-) -> None:
+def test_where_only_the_test_part_begins_at_a_moment_first_likes_are_training_edges(write_inter: Write) -> None:
     """Also those of users who come after another one's validation likes."""
     rows = [(1, 10 + step, 1, step) for step in range(1, 11)]
     rows += [(2, 30 + step, 1, 20 + step) for step in range(11)]
@@ -320,8 +306,7 @@ def test_events_are_what_is_known_before_the_target(
             assert (loader._dataset.field2type[column], loader._dataset.field2seqlen[column]) == (kind, longest)
         for column in ("user_id", "item_id"):  # the rows and parts are those of the likes
             assert torch.equal(feat[column], likes[number]._dataset.inter_feat[column])
-        known = set().union(*dislikes[: max(number, 1)])
-        targets = tokens(*loader._dataset._pairs(feat))
+        known, targets = set().union(*dislikes[: max(number, 1)]), tokens(*loader._dataset._pairs(feat))
         for place, (user, target) in enumerate(targets):
             wanted = expected_events(rows, known, user, target, longest)
             length = int(feat["item_length"][place])
@@ -347,14 +332,12 @@ def test_windows_cover_all_events_with_few_rows(signed: str, readers: None) -> N
             covered.setdefault(user, set()).update(range(max(0, places[row] - 5), places[row] + 1))
     for user in np.unique(users):
         last = places[users == user].max()
-        likes = set(places[users == user].tolist())
-        assert likes <= covered[user]
+        assert set(places[users == user].tolist()) <= covered[user]
         assert last in covered[user]
     assert chosen < len(users) / 2
 
 
 def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch(signed: str, readers: None) -> None:
-
     def targets(loader: Any, epoch: int) -> list[tuple[int, int]]:
         loader.set_epoch(epoch)
         batches = list(loader)
@@ -396,12 +379,7 @@ def test_wrong_sequences_are_one_sentence(signed: str, write_inter: Write, signe
         write_inter("parts", COLUMNS, signed_rows, part)
     wrong: list[tuple[str, str, dict[str, Any], str]] = [
         (signed, "SASRec", {"eval_args": {"order": "RO"}}, "set eval_args.order to TO, it is RO"),
-        (
-            signed,
-            "SASRec",
-            {"eval_args": {"order": "TO", "split": {"CI": [8, 1, 1]}}},
-            "CI holds out all edges",
-        ),
+        (signed, "SASRec", {"eval_args": {"order": "TO", "split": {"CI": [8, 1, 1]}}}, "CI holds out all edges"),
         ("timeless", "SASRec", {"load_col": {"inter": ["user_id", "item_id"]}}, "has no column 'timestamp'"),
         ("parts", "SASRec", {"benchmark_filename": list(PARTS)}, "'parts' is split already"),
         (signed, "WrongReader", {}, "WrongReader.reads is 'dislikes'; it must be one of likes, events, windows"),

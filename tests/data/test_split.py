@@ -1,7 +1,5 @@
 """The vectorised splits against RecBole's own, row by row."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from refusals import check_refused
 
 from recbole_signed.data.split import (
     SplitRule,
@@ -24,24 +23,19 @@ from recbole_signed.data.split import (
     split_cold,
     split_rows,
 )
-from recbole_signed.errors import UsageError
 
 EVAL_ARGS = [
-    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"},
-    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
-    {"split": {"RS": [7, 1, 2]}, "group_by": "user"},
-    {"split": {"RS": [0.5, 0.5, 0.0]}, "group_by": "user"},
+    {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"}, {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
+    {"split": {"RS": [7, 1, 2]}, "group_by": "user"}, {"split": {"RS": [0.5, 0.5, 0.0]}, "group_by": "user"},
     {"split": {"RS": [0.34, 0.33, 0.33]}, "group_by": None},
-    {"split": {"LS": "valid_and_test"}, "group_by": "user"},
-    {"split": {"LS": "valid_only"}, "group_by": "user"},
+    {"split": {"LS": "valid_and_test"}, "group_by": "user"}, {"split": {"LS": "valid_only"}, "group_by": "user"},
     {"split": {"LS": "test_only"}, "group_by": "user"},
-]
+]  # fmt: skip
 
 
 def recbole_parts(users: np.ndarray, eval_args: dict) -> list[list[int]]:
     """Row numbers of each part by RecBole's own code, on rows that are in order already."""
-    dataset = Dataset.__new__(Dataset)
-    rows = torch.arange(len(users))
+    dataset, rows = Dataset.__new__(Dataset), torch.arange(len(users))
     dataset.__dict__.update(
         inter_feat=Interaction({"user_id": torch.as_tensor(users), "row": rows, "timestamp": rows.float()}),
         uid_field="user_id",
@@ -58,8 +52,7 @@ def recbole_parts(users: np.ndarray, eval_args: dict) -> list[list[int]]:
 @settings(max_examples=40, deadline=None)
 @given(users=st.lists(st.integers(1, 6), min_size=1, max_size=60))
 def test_equals_recbole_row_by_row(eval_args: dict, users: list[int]) -> None:
-    eval_args = {**eval_args, "order": "TO"}
-    array = np.array(users)
+    eval_args, array = {**eval_args, "order": "TO"}, np.array(users)
     rule = SplitRule.from_eval_args(eval_args)
     ours = [rows.tolist() for rows in rows_of_parts(array, part_of_rows(array, rule), rule)]
     assert ours == recbole_parts(array, eval_args)
@@ -111,14 +104,19 @@ def test_where_a_user_has_no_like_to_validate_by_the_test_like_is_the_cut() -> N
     assert cuts.part_of(np.ones(3, dtype=np.int64), np.array([4, 5, 9])).tolist() == [0, 2, 2]
 
 
-def test_the_test_part_of_a_global_cut_begins_for_all_at_once() -> None:
+def test_cuts_of_time_for_all_at_once() -> None:
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [0.6, 0.2, 0.2]}})
-    times = np.arange(10.0)
-    users = np.ones(10, dtype=np.int64)
+    times, users = np.arange(10.0), np.ones(10, dtype=np.int64)
     part = part_of_rows(users, rule, times)
     cuts = TimeCuts.from_likes(users, times, part, rule, 3)
     dislikes = part_of_others(np.full(10, 2), times, rule, cuts, np.random.default_rng(0))  # of a user without likes
     assert ((dislikes == 2) == (part == 2)).all()
+    # the rule would hold the last of them out, though all are earlier than the first held-out like
+    users, times = np.ones(20, dtype=np.int64), np.arange(20)
+    rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"})
+    rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times - 20}, rule, 2, seed=0)
+    assert [len(part) for part in rows["likes"]] == [16, 2, 2]
+    assert [len(part) for part in rows["dislikes"]] == [20, 0, 0]
 
 
 def test_dislikes_in_time_order_have_the_same_ratios_unless_the_cuts_alone_count() -> None:
@@ -127,29 +125,16 @@ def test_dislikes_in_time_order_have_the_same_ratios_unless_the_cuts_alone_count
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
     cuts = TimeCuts.from_likes(users, times, part_of_rows(users, rule), rule, 2)
     early, rng = np.random.default_rng(0).permutation(20) / 100, np.random.default_rng(0)
-    part = part_of_others(users, early, rule, cuts, rng)
-    assert part[np.argsort(early)].tolist() == [0] * 16 + [1] * 2 + [2] * 2
+    assert part_of_others(users, early, rule, cuts, rng)[np.argsort(early)].tolist() == [0] * 16 + [1] * 2 + [2] * 2
     assert not part_of_others(users, early, rule, cuts, rng, by_cut_alone=True).any()
 
 
-def test_without_groups_dislikes_follow_the_cuts_in_time_alone() -> None:
-    """The rule would hold the last of them out, though all are earlier than the first held-out like."""
-    users, times = np.ones(20, dtype=np.int64), np.arange(20)
-    rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"})
-    rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times - 20}, rule, 2, seed=0)
-    assert [len(part) for part in rows["likes"]] == [16, 2, 2]
-    assert [len(part) for part in rows["dislikes"]] == [20, 0, 0]
-
-
-def test_likes_of_one_moment_are_split_in_the_order_of_their_rows() -> None:
+def test_rows_of_one_moment_and_a_second_off_a_cut() -> None:
     users, times = np.ones(1000, dtype=np.int64), np.arange(1000.0) % 2
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
     parts = split_rows({"likes": users}, {"likes": times}, rule, 2, seed=0)["likes"]
     assert np.concatenate(parts).tolist() == [*range(0, 1000, 2), *range(1, 1000, 2)]
-
-
-def test_a_second_after_a_cut_is_after_it_and_a_second_before_it_is_not() -> None:
-    """A float32 holds seconds since 1970 in steps of 128."""
+    # a float32 holds seconds since 1970 in steps of 128
     users, times = np.ones(3, dtype=np.int64), 1_700_000_000 + np.arange(3)
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"LS": "valid_and_test"}})
     rows = split_rows({"likes": users, "dislikes": users}, {"likes": times, "dislikes": times}, rule, 2, 0, True)
@@ -173,50 +158,39 @@ def test_a_split_that_holds_nothing_out_is_told_from_others(split: dict, nothing
     assert holds_nothing_out({"split": split}) == nothing
 
 
-def test_random_order_gives_every_sign_the_same_ratios() -> None:
+def test_random_order_and_leave_one_out_give_every_sign_its_share() -> None:
     users = np.repeat(np.arange(1, 51), 20)
     rule = SplitRule.from_eval_args({"order": "RO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user"})
     part = part_of_others(users, None, rule, None, np.random.default_rng(1))
-    per_user = np.stack([np.bincount(part[users == user], minlength=3) for user in range(1, 51)])
-    assert (per_user == [16, 2, 2]).all()
-    again = part_of_others(users, None, rule, None, np.random.default_rng(2))
-    assert (part != again).any()
-
-
-def test_leave_one_out_holds_out_one_dislike_of_each_kind() -> None:
+    assert (np.stack([np.bincount(part[users == user], minlength=3) for user in range(1, 51)]) == [16, 2, 2]).all()
+    assert (part != part_of_others(users, None, rule, None, np.random.default_rng(2))).any()
     users = np.repeat(np.arange(1, 11), 5)
     rule = SplitRule.from_eval_args({"order": "RO", "split": {"LS": "valid_and_test"}, "group_by": "user"})
     part = part_of_others(users, None, rule, None, np.random.default_rng(1))
     assert all(np.bincount(part[users == user], minlength=3).tolist() == [3, 1, 1] for user in range(1, 11))
 
 
-@pytest.mark.parametrize(
-    ("eval_args", "message"),
-    [
-        ({"order": "XX", "split": {"RS": [8, 1, 1]}}, "eval_args.order is 'XX'"),
-        ({"order": "RO", "split": {"RS": [8, 1]}}, "three ratios"),
-        ({"order": "TO", "split": {"TS": ["a", 1, 1]}}, "three ratios"),
-        ({"order": "TO", "split": {"TS": [0.9, -0.1, 0.2]}}, "which are 0 or more"),
-        ({"order": "TO", "split": {"TS": [0, 0, 1]}}, "not all for the test"),
-        ({"order": "RO", "split": {"CI": [0.8, float("nan"), 0.2]}}, "three ratios"),
-        ({"order": "RO", "split": {"XS": 1}}, "must hold one of RS, LS and TS"),
-        ({"order": "RO", "split": None}, "must hold one of RS, LS and TS"),
-        ({"order": "RO", "split": {"LS": "valid_test"}}, "did you mean 'valid_and_test'"),
-        ({"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "item"}, "user or none"),
-        ({"order": "RO", "split": {"TS": [8, 1, 1]}}, "set eval_args.order to TO"),
-    ],
-)
+@pytest.mark.parametrize(("eval_args", "message"), [
+    ({"order": "XX", "split": {"RS": [8, 1, 1]}}, "eval_args.order is 'XX'"),
+    ({"order": "RO", "split": {"RS": [8, 1]}}, "three ratios"),
+    ({"order": "TO", "split": {"TS": ["a", 1, 1]}}, "three ratios"),
+    ({"order": "TO", "split": {"TS": [0.9, -0.1, 0.2]}}, "which are 0 or more"),
+    ({"order": "TO", "split": {"TS": [0, 0, 1]}}, "not all for the test"),
+    ({"order": "RO", "split": {"CI": [0.8, float("nan"), 0.2]}}, "three ratios"),
+    ({"order": "RO", "split": {"XS": 1}}, "must hold one of RS, LS and TS"),
+    ({"order": "RO", "split": None}, "must hold one of RS, LS and TS"),
+    ({"order": "RO", "split": {"LS": "valid_test"}}, "did you mean 'valid_and_test'"),
+    ({"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "item"}, "user or none"),
+    ({"order": "RO", "split": {"TS": [8, 1, 1]}}, "set eval_args.order to TO"),
+])  # fmt: skip
 def test_wrong_arguments_are_named(eval_args: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        SplitRule.from_eval_args(eval_args)
+    check_refused(message, SplitRule.from_eval_args, eval_args)
 
 
 def test_time_split_without_time_is_refused() -> None:
     rule = SplitRule.from_eval_args({"order": "TO", "split": {"TS": [8, 1, 1]}})
-    with pytest.raises(UsageError, match="needs a time column"):
-        part_of_rows(np.array([1, 2]), rule)
-    with pytest.raises(UsageError, match="needs a time column"):
-        part_of_others(np.array([1, 2]), None, rule, None, np.random.default_rng(0))
+    check_refused("needs a time column", part_of_rows, np.array([1, 2]), rule)
+    check_refused("needs a time column", part_of_others, np.array([1, 2]), None, rule, None, np.random.default_rng(0))
 
 
 def rule(mode: str, ratios: list[float], order: str = "RO") -> SplitRule:
@@ -230,8 +204,7 @@ def _seeded(split: Callable[[], Any]) -> Any:
 
 @given(st.integers(0, 2**31), st.sampled_from(["CI", "CU"]), st.sampled_from(["RO", "TO"]))
 def test_the_test_part_has_all_rows_of_its_items_and_no_other(seed: int, mode: str, order: str) -> None:
-    rng = np.random.default_rng(seed)
-    n = {"user": 12, "item": 30}
+    rng, n = np.random.default_rng(seed), {"user": 12, "item": 30}
     ids: dict[str, Any] = {
         side: {name: rng.integers(1, n[side], 200) for name in ("inter_feat", "neg_feat")} for side in n
     }
@@ -244,17 +217,18 @@ def test_the_test_part_has_all_rows_of_its_items_and_no_other(seed: int, mode: s
     assert 0 < len(cold) <= round(0.2 * (n[side] - 1))
     for name, parts in rows.items():
         assert sorted(np.concatenate(parts).tolist()) == list(range(200))
-        warm = {int(each) for part in parts[:2] for each in ids[side][name][part]}
-        assert not warm & cold
+        assert not {int(each) for part in parts[:2] for each in ids[side][name][part]} & cold
         assert len(parts[1])
         assert all((a == b).all() for a, b in zip(parts, again[name], strict=True))
 
 
-def test_one_item_at_least_is_held_out() -> None:
+def test_one_item_is_held_out_and_the_other_rows_keep_their_shares() -> None:
     ids: dict[str, Any] = {"user": {"inter_feat": np.ones(3, dtype=np.int64)}, "item": {"inter_feat": np.arange(1, 4)}}
     for seed in range(20):
         parts = split_cold(ids, {"inter_feat": None}, rule("CI", [0.9, 0, 0.1]), {"user": 2, "item": 4}, seed)
         assert [len(part) for part in parts["inter_feat"]] == [2, 0, 1]
+    # of 1000 rows of which 200 are held out, 700 and 100 are left
+    assert rule("CI", [0.7, 0.1, 0.2]).sizes(np.array([800])).tolist() == [[700, 100, 0]]
 
 
 def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
@@ -266,16 +240,9 @@ def test_dislikes_follow_the_cuts_in_time_alone_where_that_is_wanted() -> None:
     assert [len(each) > 0 for each in valid] == [True, False]  # all are earlier than the first held-out like
 
 
-def test_the_rows_that_are_not_held_out_keep_their_shares() -> None:
-    """Of 1000 rows of which 200 are held out, 700 and 100 are left."""
-    sizes = rule("CI", [0.7, 0.1, 0.2]).sizes(np.array([800]))
-    assert sizes.tolist() == [[700, 100, 0]]
-
-
 @pytest.mark.parametrize("ratios", [[1, 0, 0], [0, 0.5, 0.5]])
 def test_something_must_be_trained_on_and_something_tested(ratios: list[float]) -> None:
-    with pytest.raises(UsageError, match="the shares of train and test must be above 0"):
-        rule("CI", ratios)
+    check_refused("the shares of train and test must be above 0", rule, "CI", ratios)
 
 
 def test_a_model_never_sees_an_edge_of_a_cold_item(prepare_model: Callable[..., Any]) -> None:

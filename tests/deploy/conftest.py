@@ -1,7 +1,5 @@
 """A small service in a process of its own, with the settings that the tests of its deployment need."""
 
-from __future__ import annotations
-
 import ipaddress
 import itertools
 import os

@@ -5,8 +5,6 @@ of commands ends it. A block whose first line is ``# NAME.py`` or ``# NAME.yaml`
 if it is Python. ``<!-- not run: REASON -->`` above a block says that its commands are only parsed.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator
@@ -50,9 +48,7 @@ class Block:
 def blocks(text: str) -> list[Block]:
     """Return the code blocks of a page in order."""
     found = BLOCK.finditer(text)
-    return [
-        Block(each["language"], each["body"], each["skip"] is not None) for each in found if each["language"][:1] != "{"
-    ]
+    return [Block(e["language"], e["body"], e["skip"] is not None) for e in found if e["language"][:1] != "{"]
 
 
 def parse_command(words: list[str]) -> None:

@@ -1,7 +1,5 @@
 """Every code block of the README, of CONTRIBUTING and of the documentation runs, and so do the tutorials."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -109,11 +107,10 @@ def test_the_example_of_recbole_gnn_runs(examples: list[str], tmp_path: Path) ->
     assert "SignedEASE" in out
 
 
-def test_its_model_is_about_sixty_lines(examples: list[str], tmp_path: Path) -> None:
+def test_the_example_of_a_model_is_short_and_checked_by_ci(
+    examples: list[str], tmp_path: Path, repository: Path
+) -> None:
     assert len((tmp_path / "dislikemf.py").read_text(encoding="utf-8").splitlines()) <= 70
-
-
-def test_its_checks_are_those_of_ci(repository: Path) -> None:
     text = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
     block = text[text.index("## Run the checks") :]
     commands = block[block.index("```bash\n") + 8 :].partition("```")[0].splitlines()

@@ -1,7 +1,5 @@
 """What the README and the site say is so: commands, keys, and the figures of the result rows."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os
@@ -35,23 +33,22 @@ TABLE_PAGES = sorted((ROOT / "docs" / "tables").glob("*.md"))
 TABLES = sorted(ROOT / "yaml" / "bench" / f"{path.stem}.yaml" for path in (RESULTS / "bench").glob("*.md"))
 
 
-def test_ci_calls_the_test_command() -> None:
+def test_the_readme_is_short_and_ci_calls_its_command() -> None:
     command = re.search(r"\.venv/bin/(python -m pytest .*)$", README, re.MULTILINE)
     assert command is not None
     assert command[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-
-
-def test_the_readme_is_short() -> None:
     assert len(README.encode()) <= 8 * 1024
 
 
-def test_the_changelog_has_releases_and_no_diary() -> None:
+def test_the_changelog_is_short_and_the_version_has_one_source() -> None:
     parts = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     assert [part.partition("\n")[0] for part in parts][-1] == "0.1.0"
     for part in parts:
         assert part.count("\n") <= 220, "what was made and corrected between two releases has one line or none"
         kinds = re.findall(r"^### (.*)$", part, re.MULTILINE)
         assert kinds == [each for each in ("Breaking changes", "Added", "Changed", "Fixed") if each in kinds]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == recbole_signed.__version__
+    assert f"\n## {recbole_signed.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "atomic_files/README.md"])
@@ -62,12 +59,16 @@ def test_links_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_extracts_of_the_readme_and_of_the_results_are_those_of_the_rows() -> None:
-    """``python docs/_ext/generated_pages.py`` updates them."""
+def test_generated_extracts_and_links() -> None:
+    # ``python docs/_ext/generated_pages.py`` updates them
     pages = [ROOT / "README.md", ROOT / "docs" / "results.md"]
     marks = [each["what"] for page in pages for each in generated_pages.MARK.finditer(page.read_text(encoding="utf-8"))]
     assert sorted(marks) == sorted(readme_extract.EXTRACTS)
     assert [page for page in pages if generated_pages.written(page) != page.read_text(encoding="utf-8")] == []
+    for page in generated_pages.pages():
+        text = "".join(found[0] for found in generated_pages.MARK.finditer(page.read_text(encoding="utf-8")))
+        links = re.findall(r"\]\(([^)#:\s]+)\)", text)
+        assert [link for link in links if not (page.parent / link).exists()] == [], page
 
 
 @pytest.mark.parametrize("name", ["results", "limits"])
@@ -95,14 +96,7 @@ def test_what_is_generated_stands_in_the_repository(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == generated_pages.written(page)
 
 
-def test_the_links_of_what_is_generated_lead_somewhere() -> None:
-    for page in generated_pages.pages():
-        text = "".join(found[0] for found in generated_pages.MARK.finditer(page.read_text(encoding="utf-8")))
-        links = re.findall(r"\]\(([^)#:\s]+)\)", text)
-        assert [link for link in links if not (page.parent / link).exists()] == [], page
-
-
-def test_the_limits_say_how_many_settings_the_family_ranks() -> None:
+def test_the_limits_tell_settings_and_marks() -> None:
     ranked: dict[tuple[str, bool], list[int]] = {}
     for table in filter(None, map(stored_table, TABLES)):
         for _, _, row in table.results:
@@ -114,10 +108,7 @@ def test_the_limits_say_how_many_settings_the_family_ranks() -> None:
         f"SSF ranks {span['SSF', False]} settings on validation, SSF-L {span['SSFL', False]} and SSF-T "
         f"{span['SSFT', False]}, in `signed` SSF {span['SSF', True]} and SSF-L {span['SSFL', True]}."
     ) in page
-
-
-def test_the_limits_name_the_tables_with_marks_beside_the_family() -> None:
-    """The form of SSF was chosen with these test figures at hand, so p beside its marks says less than it seems to."""
+    # the form of SSF was chosen with these test figures at hand, so p beside its marks says less than it seems to
     page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     sentence = page.partition("‡")[2].partition(" is of such a test")[0]
     marks = {path.stem: view.marks for path in TABLES if (view := View.read(view_file(rows_file_of(path))))}
@@ -131,9 +122,7 @@ def test_the_page_of_results_says_how_many_fewer_dislikes_the_splits_have() -> N
     sentence = page.partition("At the same Recall SSF-L shows ")[2].partition("On the published splits")[0]
     for name in ("Amazon-Music", "KuaiRand", "Epinions"):
         document = json.loads((RESULTS / "bench" / "signed" / f"resplits-{name}.json").read_bytes())
-        of_model = [
-            [split["at_same_recall"]["difference"] for split in each["splits"]] for each in document["models"][1:]
-        ]
+        of_model = [[split["at_same_recall"]["difference"] for split in e["splits"]] for e in document["models"][1:]]
         # left out: a dash of the table, and Pop on Amazon-Music, which no point of the curve is level with
         means = [fmean(each) for each in of_model if None not in each and fmean(each) < 0]
         low, high = -max(means), -min(means)
@@ -155,22 +144,20 @@ def test_every_table_and_stream_is_on_a_page_of_tables() -> None:
     assert [title for title in titles if f"##{title}\n" not in page] == []
 
 
-def test_every_key_is_explained() -> None:
+def test_everything_is_in_the_reference() -> None:
     guide = (ROOT / "docs" / "guides" / "data.md").read_text(encoding="utf-8")
     assert [key for key in SETTING_KEYS if f"`{key}`" not in guide] == []
-
-
-def test_every_model_has_a_section_with_its_parameters() -> None:
     page = generated_pages.models()
     missing = [name for name in registry.models() if f"\n## {name}\n" not in page]
     assert missing == []
     assert page.count("| parameter | default | type | meaning |") == len(registry.models())
-
-
-def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     names = [name for name in recbole_signed.__all__ if not name.startswith("_")]
     assert [name for name in names if f":: recbole_signed.{name}\n" not in page] == []
+    page = generated_pages.commands()
+    assert "\n## run\n" in page
+    assert "\n## state versions list\n" in page
+    assert "`--measure-serving`" in page
 
 
 def test_no_attribute_of_the_reference_is_described_as_its_type() -> None:
@@ -197,19 +184,6 @@ def test_the_messages_that_troubleshooting_quotes_are_those_of_the_code() -> Non
     quoted = re.findall(r'^\*\*"([^"]+)"', page, re.MULTILINE)
     assert len(quoted) > 4
     assert [text for text in quoted if text not in code] == []
-
-
-def test_the_version_has_one_source() -> None:
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == recbole_signed.__version__
-    assert f"\n## {recbole_signed.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-
-
-def test_every_command_is_in_the_reference() -> None:
-    page = generated_pages.commands()
-    assert "\n## run\n" in page
-    assert "\n## state versions list\n" in page
-    assert "`--measure-serving`" in page
 
 
 def test_a_shell_completes_commands() -> None:

@@ -1,7 +1,5 @@
 """The calls of the page on serving run, in its order, against the demo."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

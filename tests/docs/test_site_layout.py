@@ -1,7 +1,5 @@
 """The pages of the site in a headless Chromium: nothing is wider than the window, at the widths of usual screens."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

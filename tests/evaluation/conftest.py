@@ -1,7 +1,5 @@
 """What tests of metrics share."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the collector of signed batches does to RecBole's own resources, and where it keeps ours."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import inspect
@@ -114,9 +112,7 @@ def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize("size", [1, 5, N_USERS])
-def test_recboles_resources_are_those_of_users_with_likes_alone(
-    stock: ModuleType, signed: ModuleType, size: int
-) -> None:
+def test_recboles_resources_are_those_of_users_with_likes(stock: ModuleType, signed: ModuleType, size: int) -> None:
     data = Data()
     everybody = [data.batch(rows) for rows in split(list(range(N_USERS)), size)]
     likers = [data.plain(rows) for rows in split(data.with_likes, size)]
@@ -139,8 +135,7 @@ def test_repeated_likes_count_in_denominators(signed: ModuleType) -> None:
     got = result(struct, ["Recall", "NDCG"])
     recalls, ndcgs = [], []
     for u in data.with_likes:
-        shown = data.scores[u].topk(10).indices.tolist()
-        n = len(data.likes[u]) + int(data.extra[u])
+        shown, n = data.scores[u].topk(10).indices.tolist(), len(data.likes[u]) + int(data.extra[u])
         recalls.append(sum(item in data.likes[u] for item in shown) / n)
         gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(shown) if item in data.likes[u])
         ndcgs.append(gain / sum(1 / math.log2(rank + 2) for rank in range(min(10, n))))
@@ -149,14 +144,11 @@ def test_repeated_likes_count_in_denominators(signed: ModuleType) -> None:
     assert data.extra.any()
 
 
-def test_a_batch_of_nothing_but_dislikes_adds_no_row(signed: ModuleType) -> None:
+def test_batches_without_likes_add_no_row_and_all_without_are_an_error(signed: ModuleType) -> None:
     data = Data(likeless=(0, 1, 2, 22, 23))
     split_up = [data.batch([0, 1, 2]), data.batch(list(range(3, 22))), data.batch([22, 23])]
     whole = [data.batch(list(range(N_USERS)))]
     assert_same(tensors(run(signed, split_up, STOCK + OURS)), tensors(run(signed, whole, STOCK + OURS)))
-
-
-def test_nobody_with_a_held_out_like_is_one_clear_error(signed: ModuleType) -> None:
     data = Data(likeless=tuple(range(N_USERS)))
     with pytest.raises(UsageError, match="no user of the data set 'toy' has a like"):
         run(signed, [data.batch(list(range(N_USERS)))], STOCK + OURS)
@@ -173,20 +165,21 @@ def test_batch_size_does_not_matter(signed: ModuleType, size: int) -> None:
     assert_same(tensors(run(signed, parts, STOCK + OURS)), tensors(run(signed, whole, STOCK + OURS)))
 
 
-def test_verdicts_and_counts_by_hand(signed: ModuleType) -> None:
+def test_verdicts_by_hand_and_repeated_likes(signed: ModuleType) -> None:
     scores = torch.tensor([[-math.inf, 5.0, 4.0, 3.0, 2.0, -math.inf], [-math.inf, 1.0, 2.0, 3.0, 4.0, 5.0]])
     likes, dislikes = torch.tensor([[0, 0, 1], [1, 4, 3]]), torch.tensor([[0, 0, 0], [2, 4, 5]])
     batch = SignedBatch(torch.tensor([7, 9]), dislikes, torch.tensor([3, 1]))
     collector = signed.Collector(config(["DislikeRecall"], topk=[5]))
     collector.eval_batch_collect(scores, batch, *likes)
-    wanted = [[1, 2, 0, 3, 0, 3, 3], [0, 0, 1, 0, 0, 1, 0]]
-    assert collector.get_data_struct()[VERDICTS].tolist() == wanted
+    assert collector.get_data_struct()[VERDICTS].tolist() == [[1, 2, 0, 3, 0, 3, 3], [0, 0, 1, 0, 0, 1, 0]]
+    batches = [Data(repeats=True).batch(rows) for rows in split(list(range(N_USERS)), 9)]
+    alone, beside = (run(signed, batches, metrics)["rec.topk"] for metrics in (["Recall"], ["Recall", "GAUC"]))
+    assert torch.equal(alone.long(), beside.long())
+    assert (alone[:, -1] > 6).any()  # nobody has so many distinct ones
 
 
 @pytest.mark.parametrize("with_gauc", [False, True])
-def test_a_masked_like_is_no_hit_where_the_list_is_longer_than_what_is_open(
-    signed: ModuleType, with_gauc: bool
-) -> None:
+def test_a_masked_like_is_no_hit_in_lists_longer_than_what_is_open(signed: ModuleType, with_gauc: bool) -> None:
     data = Data()
     data.scores[:, 4:] = -math.inf
     data.scores[:, 1:4] = 1.0
@@ -196,25 +189,14 @@ def test_a_masked_like_is_no_hit_where_the_list_is_longer_than_what_is_open(
     assert result(struct, ["Recall"])["recall@10"] == pytest.approx(1 / 3)
 
 
-def test_repeated_likes_count_beside_a_metric_that_recbole_collects_for(signed: ModuleType) -> None:
-    batches = [Data(repeats=True).batch(rows) for rows in split(list(range(N_USERS)), 9)]
-    alone, beside = (run(signed, batches, metrics)["rec.topk"] for metrics in (["Recall"], ["Recall", "GAUC"]))
-    assert torch.equal(alone.long(), beside.long())
-    assert (alone[:, -1] > 6).any()  # nobody has so many distinct ones
-
-
-def test_scores_and_batch_are_left_as_they_are(signed: ModuleType) -> None:
+def test_nothing_is_changed_or_left_by_an_evaluation(signed: ModuleType) -> None:
     scores, batch, like_u, like_i = Data().batch(list(range(N_USERS)))
     kept = [x.clone() for x in (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)]
     run(signed, [(scores, batch, like_u, like_i)], STOCK + OURS)
     after = (scores, batch.dislike_u, batch.dislike_i, batch.like_count, like_u, like_i)
     assert all(torch.equal(x, y) for x, y in zip(kept, after, strict=True))
-
-
-def test_nothing_is_left_for_the_next_evaluation(signed: ModuleType) -> None:
     data, other = Data(), Data(seed=1)
-    collector = signed.Collector(config(STOCK + OURS))
-    structs = []
+    collector, structs = signed.Collector(config(STOCK + OURS)), []
     for source in (data, other, data):
         for rows in split(list(range(N_USERS)), 7):
             collector.eval_batch_collect(*source.batch(rows))
@@ -232,9 +214,7 @@ def test_only_what_a_metric_needs_is_collected(signed: ModuleType) -> None:
     assert set(tensors(run(signed, [batch], ["Recall"]))) == {"rec.topk"}
 
 
-def test_lists_are_joined_once_and_not_at_every_batch(
-    stock: ModuleType, signed: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_are_joined_only_once(stock: ModuleType, signed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     data, metrics = Data(), ["Recall", "ShannonEntropy"]
     chosen = split(data.with_likes, 5)
     wanted = tensors(run(stock, [data.plain(rows) for rows in chosen], metrics))
@@ -250,9 +230,7 @@ def test_lists_are_joined_once_and_not_at_every_batch(
     assert torch.equal(found["rec.topk"][:, -1], wanted["rec.topk"][:, -1].int())
 
 
-def test_recboles_item_lists_are_used_where_it_collects_them(
-    signed: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recboles_item_lists_are_used_where_collected(signed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = [Data().batch(rows) for rows in split(list(range(N_USERS)), 9)]
     alone = run(signed, batches, ["DislikeRecall"])[VERDICTS]
     calls: list[int] = []
@@ -270,9 +248,7 @@ def test_recboles_item_lists_are_used_where_it_collects_them(
     assert torch.equal(collector.get_data_struct()[VERDICTS], alone)
 
 
-def test_equal_scores_of_a_large_catalogue_stand_in_one_order(
-    signed: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_scores_of_large_catalogues_have_one_order(signed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole makes its own lists for GAUC; by chunks other ones of the equal scores would come first."""
     monkeypatch.setattr(our_collector, "LONG", 0)
     scores = torch.randint(0, 5, (20, 3000), generator=torch.Generator().manual_seed(0)).float()
@@ -304,8 +280,7 @@ def test_an_unsigned_batch_reaches_recbole_untouched() -> None:
 
     module: Any = SimpleNamespace(Collector=Collector)
     our_collector.install(module)
-    batch = Data().plain([1, 2])
-    collector = Collector()
+    batch, collector = Data().plain([1, 2]), Collector()
     collector.eval_batch_collect(*batch[:3], positive_i=batch[3])
     (args, kwargs) = seen[0]
     assert all(x is y for x, y in zip((*args, kwargs["positive_i"]), batch, strict=True))
@@ -340,20 +315,17 @@ def test_contradicting_like_counts_are_refused(signed: ModuleType, count: list[i
         signed.Collector(config(STOCK)).eval_batch_collect(scores, batch, like_u, like_i)
 
 
-def test_a_diverged_model_has_no_sign_auc(signed: ModuleType) -> None:
+def test_diverged_models_and_a_second_installation(signed: ModuleType) -> None:
     scores, batch, like_u, like_i = Data().batch([1, 2])
     with pytest.raises(UsageError, match="not a number"):
         run(signed, [(scores * math.nan, batch, like_u, like_i)], ["SignAUC"])
-
-
-# ---- installing ----
-
-
-def test_installing_twice_wraps_once(signed: ModuleType) -> None:
     methods = [signed.Collector.eval_batch_collect, signed.Collector.get_data_struct]
     our_collector.install(signed)
     assert [signed.Collector.eval_batch_collect, signed.Collector.get_data_struct] == methods
     assert not hasattr(signed.Collector.eval_batch_collect.__wrapped__, "__wrapped__")
+
+
+# ---- installing ----
 
 
 def keep_plain_values(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -396,14 +368,11 @@ def test_another_wrapper_may_come_before_or_after(stock: ModuleType, ours_first:
         assert set(collector.data_struct._data_dict) == {"data.num_items"}
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import recbole.evaluator, recbole_signed",
-        "import recbole_signed.evaluation.metrics",
-        "import recbole_signed.evaluation.collector",
-    ],
-)
+@pytest.mark.parametrize("imports", [
+    "import recbole.evaluator, recbole_signed",
+    "import recbole_signed.evaluation.metrics",
+    "import recbole_signed.evaluation.collector",
+])  # fmt: skip
 def test_any_order_of_imports_works(imports: str, warm_python: WarmPython, tmp_path: Path) -> None:
     """RecBole's modules fire hooks that import ours, also while ours are importing RecBole's."""
     check = "import recbole.evaluator as e; assert 'signauc' in e.metrics_dict, e.metrics_dict"

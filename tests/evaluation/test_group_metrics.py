@@ -1,7 +1,5 @@
 """Metrics within groups of users and items, and of items without a training edge."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -57,8 +55,7 @@ class Trained:
 def evaluate(case: Trained, metrics: list[str], trained: bool = True, **other: Any) -> dict[str, float]:
     settings = config(metrics, KS, **{"USER_ID_FIELD": "user_id", **BOUNDS, **other})
     train = SimpleNamespace(_dataset=case.dataset(), dataset=case.dataset()) if trained else None
-    held = Case(case.scores, case.likes, [[] for _ in case.likes])
-    return result(collect(held, settings, train), settings)
+    return result(collect(Case(case.scores, case.likes, [[] for _ in case.likes]), settings, train), settings)
 
 
 def shown(case: Trained, user: int, k: int) -> list[int]:
@@ -100,7 +97,7 @@ def test_every_group_equals_the_slow_reference(seed: int) -> None:
         assert math.isnan(found[name]) if value is None else found[name] == pytest.approx(value), name
 
 
-def test_the_groups_of_users_make_up_recboles_recall_and_ndcg() -> None:
+def test_groups_make_up_recall_and_pairs_count_once() -> None:
     found = evaluate(Trained(1), ["Recall", "NDCG", "GroupRecall", "GroupNDCG", "GroupShare"])
     shares = {name: value for name, value in found.items() if name.startswith("groupshare[users")}
     assert sum(shares.values()) == pytest.approx(1)
@@ -108,25 +105,26 @@ def test_the_groups_of_users_make_up_recboles_recall_and_ndcg() -> None:
     for metric in ("recall@10", "ndcg@10"):
         parts = [share * found[name.replace("groupshare", metric)] for name, share in shares.items() if share]
         assert sum(parts) == pytest.approx(found[metric])
+    case = Trained(0)
+    case.trained = [(1, 1, 1), (1, 1, 1), (1, 1, -1), (1, 2, -1)]
+    groups = EdgeGroups.of_training(case.dataset(), config([], KS, **{**BOUNDS, "user_groups": [0, 1, 2]}))
+    assert (groups.user[:3].tolist(), groups.item[:4].tolist()) == ([0, 2, 0], [0, 0, 0, 0])
 
 
 def test_a_group_without_anybody_has_no_value() -> None:
     found = evaluate(Trained(0), ["GroupRecall", "GroupShare"], user_groups=[0, 1000])
     assert math.isnan(found["recall@5[users 1001+]"])
     assert found["groupshare[users 1001+]"] == 0
+    case = Trained(0)
+    case.trained += [(1, item, 1) for item in range(1, N_ITEMS)]
+    assert math.isnan(evaluate(case, ["ColdRecall"])["coldrecall@5"])
 
 
-def test_an_evaluation_that_saw_no_training_says_so() -> None:
+def test_an_evaluation_without_training_edges_is_refused() -> None:
     with pytest.raises(UsageError, match=r"GroupNDCG groups by training edges, .*data_collect"):
         evaluate(Trained(0), ["GroupNDCG"], trained=False)
-
-
-def test_a_pair_counts_once_with_whatever_signs() -> None:
-    case = Trained(0)
-    case.trained = [(1, 1, 1), (1, 1, 1), (1, 1, -1), (1, 2, -1)]
-    groups = EdgeGroups.of_training(case.dataset(), config([], KS, **{**BOUNDS, "user_groups": [0, 1, 2]}))
-    assert groups.user[:3].tolist() == [0, 2, 0]
-    assert groups.item[:4].tolist() == [0, 0, 0, 0]
+    with pytest.raises(UsageError, match="ColdRecall groups by training edges"):
+        evaluate(Trained(0), ["ColdRecall"], trained=False)
 
 
 def test_a_run_has_them_for_any_model_and_leaves_the_rest_alone(tmp_path: Any) -> None:
@@ -167,14 +165,3 @@ def test_they_are_those_of_the_cold_items_by_themselves(seed: int) -> None:
     for k in KS:
         assert found[f"coldrecall@{k}"] == pytest.approx(np.mean(recall[k]), abs=1e-9)
         assert found[f"coldndcg@{k}"] == pytest.approx(np.mean(ndcg[k]), abs=1e-9)
-
-
-def test_where_every_item_has_an_edge_there_is_no_value() -> None:
-    case = Trained(0)
-    case.trained += [(1, item, 1) for item in range(1, N_ITEMS)]
-    assert math.isnan(evaluate(case, ["ColdRecall"])["coldrecall@5"])
-
-
-def test_an_evaluation_without_a_training_part_is_refused() -> None:
-    with pytest.raises(UsageError, match="ColdRecall groups by training edges"):
-        evaluate(Trained(0), ["ColdRecall"], trained=False)

@@ -1,8 +1,6 @@
 """The dislike-aware metrics against a slow reference, from raw scores through RecBole's collector and
 evaluator."""
 
-from __future__ import annotations
-
 import importlib
 import lzma
 import math
@@ -112,9 +110,7 @@ def slow_auc_of_user(scores: list[float], likes: list[int], dislikes: list[int])
 
 
 def slow_auc(case: Case) -> float:
-    return slow_mean(
-        [slow_auc_of_user(*user) for user in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True)]
-    )
+    return slow_mean([slow_auc_of_user(*u) for u in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True)])
 
 
 # ---- values ----
@@ -165,16 +161,11 @@ def test_tied_scores_use_recboles_list_and_count_half_in_the_auc() -> None:
     )
 
 
-def test_masked_items_are_not_recommended_even_if_the_list_is_too_short() -> None:
+def test_masked_items_are_no_recommendation_and_no_win() -> None:
     scores = torch.tensor([[-math.inf, 3.0, 2.0, -math.inf, -math.inf]])
     got = evaluate(Case(scores, [[1, 4]], [[2, 3]]), list(METRICS), [5])
-    assert got["dislikerecall@5"] == 0.5
-    assert got["dislikeshare@5"] == 0.5
-    assert got["deltarecall@5"] == 0.0
+    assert (got["dislikerecall@5"], got["dislikeshare@5"], got["deltarecall@5"]) == (0.5, 0.5, 0.0)
     assert got["signauc"] == 1.0  # of the pair (1, 2) alone
-
-
-def test_a_masked_dislike_is_no_free_win_for_the_auc() -> None:
     scores = torch.tensor([[-math.inf, 1.0, 2.0, -math.inf], [-math.inf, 1.0, -math.inf, -math.inf]])
     struct = collect(Case(scores, [[1], [1]], [[2, 3], [2]]), config(["SignAUC"], [1]))
     values = METRICS["SignAUC"](config(["SignAUC"], [1])).per_user(struct)["signauc"]
@@ -183,16 +174,18 @@ def test_a_masked_dislike_is_no_free_win_for_the_auc() -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_no_user_who_counts_is_nan_and_not_zero(name: str) -> None:
-    scores = torch.tensor([[-math.inf, 1.0, 2.0, 3.0]] * 2)
-    got = evaluate(Case(scores, [[1], []], [[], [2]]), [name], [2])
+    got = evaluate(Case(torch.tensor([[-math.inf, 1.0, 2.0, 3.0]] * 2), [[1], []], [[], [2]]), [name], [2])
     assert list(got) == ["signauc" if name == "SignAUC" else f"{name.lower()}@2"]
     assert all(math.isnan(value) for value in got.values())
 
 
-def test_a_list_without_a_known_item_has_no_share_but_counts_elsewhere() -> None:
+def test_lists_without_known_items_and_data_without_dislikes() -> None:
     scores = torch.tensor([[-math.inf, 1.0, 2.0, 3.0], [-math.inf, 1.0, 2.0, 3.0]])
     got = evaluate(Case(scores, [[1], [1]], [[2], [3]]), ["DislikeShare", "DislikeHit"], [1])
     assert got == {"dislikeshare@1": 1.0, "dislikehit@1": 0.5}
+    struct = importlib.import_module("recbole.evaluator.collector").DataStruct()
+    with pytest.raises(UsageError, match=r"dislikehit can't be computed.*data set with a sign.*full"):
+        METRICS["DislikeHit"](config(["DislikeHit"], [1])).calculate_metric(struct)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -207,12 +200,6 @@ def test_values_per_user_average_to_the_printed_value(name: str) -> None:
         assert all(np.isnan(values[j]) for j, u in enumerate(rows) if not case.dislikes[u])
         assert metric.calculate_metric(struct)[key] == pytest.approx(np.nanmean(values), abs=1e-11)
     assert any(np.isnan(values).any() and (~np.isnan(values)).any() for values in per_user.values())
-
-
-def test_an_evaluation_without_dislikes_is_explained() -> None:
-    struct = importlib.import_module("recbole.evaluator.collector").DataStruct()
-    with pytest.raises(UsageError, match=r"dislikehit can't be computed.*data set with a sign.*full"):
-        METRICS["DislikeHit"](config(["DislikeHit"], [1])).calculate_metric(struct)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -236,12 +223,7 @@ def test_pairwise_auc_equals_scikit_learns(ties: bool) -> None:
 
 def test_registration_fills_recboles_tables_once() -> None:
     register = importlib.import_module("recbole.evaluator.register")
-    tables = [
-        register.metrics_dict,
-        register.metric_information,
-        register.metric_types,
-        register.smaller_metrics,
-    ]
+    tables = [register.metrics_dict, register.metric_information, register.metric_types, register.smaller_metrics]
     sizes = [len(table) for table in tables]
     our_metrics.register(register)
     assert [len(table) for table in tables] == sizes
@@ -344,14 +326,11 @@ def read_part(folder: Path, part: str, threshold: float) -> npt.NDArray[np.int64
     return np.column_stack([rows[:, :2].astype(np.int64), rows[:, 2] >= threshold])
 
 
-@pytest.mark.parametrize(
-    ("name", "threshold", "recall", "dislike_recall", "auc"),
-    [
-        ("amazon-music", 4, 0.0672, 0.0510, 0.561),
-        ("kuairand", 1, 0.0903, 0.0630, 0.551),
-        ("kuairec", 1, 0.0883, 0.0013, 0.924),
-    ],
-)
+@pytest.mark.parametrize(("name", "threshold", "recall", "dislike_recall", "auc"), [
+    ("amazon-music", 4, 0.0672, 0.0510, 0.561),
+    ("kuairand", 1, 0.0903, 0.0630, 0.551),
+    ("kuairec", 1, 0.0883, 0.0013, 0.924),
+])  # fmt: skip
 def test_popularity_on_published_splits(
     shared_data: Callable[[str], Path], name: str, threshold: float, recall: float, dislike_recall: float, auc: float
 ) -> None:
@@ -369,8 +348,7 @@ def test_popularity_on_published_splits(
     liked = np.unique(train[train[:, 2] == 1], axis=0)
     popularity = torch.from_numpy(np.bincount(liked[:, 1], minlength=n_items).astype(np.float32))
     users = np.unique(test[:, 0])
-    metrics = ["Recall", "DislikeRecall", "SignAUC"]
-    settings_ = config(metrics, [20], metric_decimal_place=5)
+    settings_ = config(["Recall", "DislikeRecall", "SignAUC"], [20], metric_decimal_place=5)
     collector = importlib.import_module("recbole.evaluator.collector").Collector(settings_)
     for part in np.array_split(users, max(1, len(users) // 1000)):
         mine, seen = (rows[np.isin(rows[:, 0], part)] for rows in (test, train))

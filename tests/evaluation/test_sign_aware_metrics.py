@@ -1,7 +1,5 @@
 """SignedRecall, SignedNDCG and SignedHit against a slow reference, and what chooses models by them."""
 
-from __future__ import annotations
-
 import logging
 import math
 import re
@@ -80,8 +78,7 @@ def test_every_metric_equals_the_slow_reference(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_gamma_0_is_recboles_metric_to_the_last_digit(seed: int) -> None:
-    case = made_up(seed)
-    found = evaluate(case, [*SIGN_AWARE_METRICS, "Recall", "NDCG", "Hit"], 0)
+    found = evaluate(made_up(seed), [*SIGN_AWARE_METRICS, "Recall", "NDCG", "Hit"], 0)
     for name in ("recall", "ndcg", "hit"):
         for k in KS:
             assert found[f"signed{name}@{k}"] == found[f"{name}@{k}"]

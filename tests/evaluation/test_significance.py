@@ -1,7 +1,5 @@
 """The paired tests against SciPy, against counting by hand, and by what must hold for any data."""
 
-from __future__ import annotations
-
 import itertools
 import tracemalloc
 from collections.abc import Callable
@@ -38,12 +36,19 @@ def with_gaps(seed: int, n_users: int = 60, n_comparisons: int = 4) -> FloatArra
     return differences
 
 
-def test_t_is_scipys_paired_test_of_better() -> None:
+def test_t_and_wilcoxon_are_scipys() -> None:
     rng = np.random.default_rng(3)
     mine, theirs = rng.normal(0.3, 1, 40), rng.normal(0, 1, 40)
     found = paired_t((mine - theirs)[:, None])
     assert found.better[0] == pytest.approx(stats.ttest_rel(mine, theirs, alternative="greater").pvalue, rel=1e-9)
     assert found.two_sided[0] == pytest.approx(stats.ttest_rel(mine, theirs).pvalue, rel=1e-9)
+    mine, theirs = np.random.default_rng(4).integers(0, 11, (2, 80)) / 10
+    differences = mine - theirs
+    for alternative, kind in (("greater", "better"), ("two-sided", "two_sided")):
+        expected = stats.wilcoxon(np.round(differences * 10), alternative=alternative).pvalue
+        kept = mine.astype(np.float32).astype(float) - theirs.astype(np.float32).astype(float)
+        assert len(np.unique(kept)) > len(np.unique(np.round(differences, 9))), "ties were lost on the way"
+        assert getattr(wilcoxon(kept[:, None]), kind)[0] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("test", TESTS, ids=IDS)
@@ -69,17 +74,6 @@ def test_users_who_do_not_count_are_left_out_of_every_test() -> None:
     for number, column in enumerate(few.T):  # exact on both sides
         known = column[~np.isnan(column)][:, None]
         assert sign_flip(few, 4096).better[number] == pytest.approx(sign_flip(known, 4096).better[0], rel=1e-12)
-
-
-def test_wilcoxon_is_scipys_and_float32_does_not_untie() -> None:
-    rng = np.random.default_rng(4)
-    mine, theirs = rng.integers(0, 11, (2, 80)) / 10
-    differences = mine - theirs
-    for alternative, kind in (("greater", "better"), ("two-sided", "two_sided")):
-        expected = stats.wilcoxon(np.round(differences * 10), alternative=alternative).pvalue
-        kept = mine.astype(np.float32).astype(float) - theirs.astype(np.float32).astype(float)
-        assert len(np.unique(kept)) > len(np.unique(np.round(differences, 9))), "ties were lost on the way"
-        assert getattr(wilcoxon(kept[:, None]), kind)[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_users_without_a_difference_change_nothing_for_wilcoxon() -> None:
@@ -112,25 +106,19 @@ def test_exact_permutation_is_counting_all_sign_patterns(seed: int) -> None:
         assert getattr(found, kind)[0] == pytest.approx(theirs.pvalue, rel=1e-12)
 
 
-def test_equal_sums_count_as_equal_though_kept_as_float32() -> None:
+def test_permutations_agree_with_exact_ones() -> None:
     mine, theirs = np.random.default_rng(2).integers(0, 11, (2, 10)) / 10
     kept = mine.astype(np.float32).astype(float) - theirs.astype(np.float32).astype(float)
     on_paper = np.round(mine - theirs, 9)
     assert not np.array_equal(kept, on_paper)
     for kind in ("better", "two_sided"):
         assert getattr(sign_flip(kept[:, None], 1024), kind)[0] == getattr(sign_flip(on_paper[:, None], 1024), kind)[0]
-
-
-def test_random_permutation_agrees_with_the_exact_one() -> None:
     differences = with_gaps(5, n_users=14)
     exact, drawn = sign_flip(differences, 2**14), sign_flip(differences, 10_000)
     for kind in ("better", "two_sided"):
         p = getattr(exact, kind)
         assert np.all(np.abs(getattr(drawn, kind) - p) < 4 * np.sqrt(p * (1 - p) / 10_000) + 2e-4)
     assert not np.array_equal(exact.better, drawn.better)
-
-
-def test_the_smallest_p_of_random_patterns_is_not_zero() -> None:
     found = sign_flip(np.full((200, 1), 0.1) + np.random.default_rng(0).normal(0, 0.01, (200, 1)), resamples=99)
     assert found.better[0] == found.two_sided[0] == 0.01
 
@@ -150,11 +138,9 @@ def test_resamples_depend_on_the_seed_alone(function: Callable[..., object], mon
 
 
 def test_intervals_are_those_of_scipy_and_of_the_normal_distribution() -> None:
-    rng = np.random.default_rng(8)
-    column = rng.exponential(1.0, 400)
+    column = np.random.default_rng(8).exponential(1.0, 400)
     column[::7] = np.nan
-    known = column[~np.isnan(column)]
-    found = bootstrap(column[:, None], level=0.9)
+    known, found = column[~np.isnan(column)], bootstrap(column[:, None], level=0.9)
     theirs = stats.bootstrap(
         (known,), np.mean, confidence_level=0.9, method="percentile", n_resamples=10_000, random_state=1
     ).confidence_interval
@@ -166,13 +152,19 @@ def test_intervals_are_those_of_scipy_and_of_the_normal_distribution() -> None:
     assert wide.low < found.low < narrow.low < narrow.high < found.high < wide.high
 
 
-def test_holm_by_hand() -> None:
+def test_holm_and_the_direction_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]).tolist() == [1.0, 1.0]
     found = holm([0.01, np.nan, 0.02])
     assert found[[0, 2]].tolist() == pytest.approx([0.02, 0.02]), "what was not tested does not count"
     assert np.isnan(found[1])
     assert len(holm([])) == 0
+    ours = 0.3 + np.random.default_rng(0).normal(0, 0.002, 10)
+    baseline = ours - 0.02 + np.random.default_rng(1).normal(0, 0.002, 10)
+    assert stats.ttest_rel(ours, baseline, alternative="less").pvalue > 0.999, "as RecBole's significance_test.py"
+    for test in TESTS:
+        assert test((ours - baseline)[:, None]).better[0] < 0.005
+        assert test((baseline - ours)[:, None]).better[0] > 0.99
 
 
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12), seed=st.integers(0, 99))
@@ -181,19 +173,9 @@ def test_holm_for_any_family(p: list[float], seed: int) -> None:
     found = holm(given_p)
     assert np.all(found >= given_p)
     assert np.all(found <= np.minimum(1.0, len(p) * given_p) + 1e-12), "never stricter than Bonferroni"
-    order = np.argsort(given_p, kind="stable")
-    assert np.all(np.diff(found[order]) >= 0)
+    assert np.all(np.diff(found[np.argsort(given_p, kind="stable")]) >= 0)
     shuffled = np.random.default_rng(seed).permutation(len(p))
     assert np.array_equal(holm(given_p[shuffled]), found[shuffled])
-
-
-def test_better_is_the_direction_that_recboles_script_does_not_test() -> None:
-    ours = 0.3 + np.random.default_rng(0).normal(0, 0.002, 10)
-    baseline = ours - 0.02 + np.random.default_rng(1).normal(0, 0.002, 10)
-    assert stats.ttest_rel(ours, baseline, alternative="less").pvalue > 0.999, "as RecBole's significance_test.py"
-    for test in TESTS:
-        assert test((ours - baseline)[:, None]).better[0] < 0.005
-        assert test((baseline - ours)[:, None]).better[0] > 0.99
 
 
 @pytest.mark.parametrize("test", TESTS, ids=IDS)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import shutil
 import sys
@@ -11,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from refusals import check_refused
 
 from recbole_signed import fit, from_frame
 from recbole_signed.convert import convert
@@ -38,15 +37,13 @@ def test_a_run_is_a_row_with_its_provenance(toy: str) -> None:
         for k in (10, 20)
     }
     assert set(row.test) == set(row.valid) == expected | {"signauc"}
-    assert row.valid_metric == "mrr@10"
-    assert row.epochs == 2
+    assert (row.valid_metric, row.epochs) == ("mrr@10", 2)
     assert row.n_parameters == (61 + 43) * 8, "users and items with their padding"
     assert 0 < row.fit_seconds < 60
     assert 0 < row.eval_seconds < 60
     assert row.fit_cpu_seconds > 0
     assert 50e6 < row.base_memory_bytes <= row.peak_memory_bytes < 10e9
-    assert row.settings == QUICK
-    assert row.split["order"] == "RO"
+    assert (row.settings, row.split["order"]) == (QUICK, "RO")
     assert row.data_sha256 == data_sha256(Path("atomic_files") / toy, toy)
     assert row.versions == versions()
     assert row.machine == machine()
@@ -89,7 +86,7 @@ def test_runs_within_one_second_keep_a_checkpoint_each(tmp_path: Path, monkeypat
     assert sorted(each.read_text(encoding="utf-8") for each in tmp_path.iterdir()) == ["0", "2"]
 
 
-def test_a_row_says_how_many_steps_and_settings_it_rests_on(toy: str) -> None:
+def test_it_agrees_with_run_recbole_and_counts_its_steps(toy: str) -> None:
     searched = run("SSF", toy, overrides={"state": "ERROR", "valid_metric": "NDCG@10"}, save=False)
     assert searched.settings_ranked == searched.n_ranked > 20
     fixed = run("SSF", toy, overrides={"state": "ERROR", "auto": False}, save=False)
@@ -97,6 +94,13 @@ def test_a_row_says_how_many_steps_and_settings_it_rests_on(toy: str) -> None:
     trained = run("SGCN", toy, overrides={**QUICK, "train_batch_size": 64, "eval_every_steps": 4, "max_steps": 6})
     assert (trained.steps, trained.stopped_by, len(trained.curve)) == (6, "budget", 2)
     assert trained.epochs == 1
+    from recbole.quick_start import run_recbole
+
+    settings = {**QUICK, "metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "seed": 11}
+    theirs = run_recbole("BPR", toy, config_dict={**settings, "show_progress": False})
+    ours = run("BPR", toy, overrides=settings)
+    assert ours.test == dict(theirs["test_result"])
+    assert ours.valid == dict(theirs["best_valid_result"])
 
 
 def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +113,7 @@ def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest
 
     original = BPR.calculate_loss
     monkeypatch.setattr(BPR, "calculate_loss", loss)
-    settings = {**QUICK, "epochs": 1}
-    waste_it = 0
+    settings, waste_it = {**QUICK, "epochs": 1}, 0
     run("BPR", toy, overrides=settings, save=False)  # what the first run of a process imports is not in question
     thrifty = run("BPR", toy, overrides=settings, save=False)
     waste_it = 1
@@ -121,9 +124,7 @@ def test_memory_of_training_is_what_training_added(toy: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("model", "reads"), [("SSF", 0), ("EASE", 0), ("BPR", 1)])
-def test_what_was_fitted_in_one_pass_is_not_read_again(
-    toy: str, model: str, reads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_pass_fits_are_not_read_again(toy: str, model: str, reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole.model.abstract_recommender import GeneralRecommender
 
     read: list[str] = []
@@ -139,19 +140,7 @@ def test_what_was_fitted_in_one_pass_is_not_read_again(
     assert row.test
 
 
-def test_it_agrees_with_run_recbole(toy: str) -> None:
-    from recbole.quick_start import run_recbole
-
-    settings = {**QUICK, "metrics": ["Recall", "NDCG"], "topk": [5], "valid_metric": "NDCG@5", "seed": 11}
-    theirs = run_recbole("BPR", toy, config_dict={**settings, "show_progress": False})
-    ours = run("BPR", toy, overrides=settings)
-    assert ours.test == dict(theirs["test_result"])
-    assert ours.valid == dict(theirs["best_valid_result"])
-
-
-def test_the_same_run_has_the_same_hash_in_any_folder(
-    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_has_the_same_hash_in_any_folder(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [run("EASE", toy, overrides={"state": "ERROR"}, save=False)]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -167,30 +156,38 @@ def test_the_same_run_has_the_same_hash_in_any_folder(
     assert not list(Path("x").glob("*.pth")), "nothing is kept"
 
 
-def test_what_the_user_sets_is_left_alone(toy: str) -> None:
+def test_what_the_user_sets_counts_and_the_command_line_does_not(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = run("Pop", toy, overrides={"metrics": ["Hit"], "topk": [3], "state": "ERROR"}, save=False)
     assert set(row.test) == {"hit@3"}
     assert row.valid_metric == "hit@3", "RecBole's MRR@10 is not evaluated"
     row = run("Pop", toy, overrides={"valid_metric": "NDCG@7", "state": "ERROR"}, save=False)
     assert {"ndcg@7", "ndcg@10", "ndcg@20"} < set(row.test)
     assert row.valid_metric == "ndcg@7"
+    monkeypatch.setattr(sys, "argv", ["recbole-signed", "--epochs=0", "--seed=5", "--json"])
+    row = run("BPR", toy, overrides=QUICK, save=False)
+    assert (row.epochs, row.seed) == (2, 2020)
+    assert sys.argv[1] == "--epochs=0"
 
 
-def test_files_dotted_keys_and_seed(toy: str, tmp_path: Path) -> None:
+def test_settings_from_files_words_and_folders(toy: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "eval_args: {split: {RS: [6, 2, 2]}}\nembedding_size: 4\nepochs: 1\n", encoding="utf-8"
     )
     (tmp_path / "b.yaml").write_text("embedding_size: 16\n", encoding="utf-8")
     overrides = {"eval_args.order": "TO", "seed": 3, "state": "ERROR"}
     row = run("BPR", toy, [tmp_path / "a.yaml", "b.yaml"], overrides, seed=4, save=False)
-    assert row.seed == 4
-    assert row.split["split"] == {"RS": [6, 2, 2]}
-    assert row.split["order"] == "TO"
+    assert (row.seed, row.split["split"], row.split["order"]) == (4, {"RS": [6, 2, 2]}, "TO")
     assert row.n_parameters == (61 + 43) * 16
     assert row.epochs == 1
+    assert data_folder(toy) == Path("atomic_files") / toy
+    assert data_folder(toy, str(tmp_path / "atomic_files")) == tmp_path / "atomic_files" / toy
+    assert data_folder("ml-100k").joinpath("ml-100k.inter").is_file()
+    check_refused("no data set 'toy-signd'", data_folder, "toy-signd", "atomic_files")
+    assert data_folder("ml-100k-signed") == Path("atomic_files/ml-100k-signed")
+    assert data_folder("ml-100k-signed").joinpath("ml-100k-signed.inter").is_file(), "it makes itself"
 
 
-def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction_holds(toy: str) -> None:
+def test_metrics_that_judge_and_that_are_undefined(toy: str) -> None:
     from recbole_signed.plugin import make_config
 
     given: dict[str, Any] = {"state": "ERROR", "metrics": ["DislikeRecall", "Recall"], "topk": [3, 7]}
@@ -200,6 +197,11 @@ def test_where_only_metrics_are_given_the_first_of_them_judges_and_its_direction
     assert (config["valid_metric"], config["valid_metric_bigger"]) == ("Recall@7", True)
     config = make_config("Pop", toy, overrides={**given, "metrics": ["GroupRecall", "Recall"]})
     assert config["valid_metric"] == "Recall@7", "one that has a result of its own name"
+    settings = {"metrics": ["Recall", "DislikeShare"], "topk": [1], "valid_metric": "DislikeShare@1", "state": "ERROR"}
+    settings["eval_args"] = {"split": {"RS": [98, 1, 1]}, "order": "TO", "group_by": "none"}
+    row = run("Pop", toy, overrides=settings, save=False)
+    assert row.test["dislikeshare@1"] is None or 0 <= row.test["dislikeshare@1"] <= 1
+    assert row.as_dict()["test"].keys() == {"recall@1", "dislikeshare@1"}
 
 
 @pytest.fixture
@@ -214,14 +216,11 @@ def published(tmp_path: Path) -> str:
     return "split"
 
 
-def test_a_published_split_brings_its_protocol(published: str) -> None:
+def test_a_published_split_brings_its_protocol_and_shows_sampled_candidates(published: str) -> None:
     row = run("Pop", published, overrides={"state": "ERROR"}, save=False)
     assert (row.split, row.protocol, row.valid_metric) == ("predefined", "published", "ndcg@20")
     assert {"recall@5", "recall@15", "dislikendcg@20", "signauc"} < set(row.test)
-
-
-def test_sampled_candidates_on_a_published_split_can_be_seen_in_its_row(published: str) -> None:
-    """Their figures are far higher, differ between seeds, and stood in one footnote with those of all items."""
+    # their figures are far higher, differ between seeds, and stood in one footnote with those of all items
     settings = {"state": "ERROR", "eval_args": {"mode": "uni5"}, "metrics": ["NDCG"], "topk": [5]}
     row = run("Pop", published, overrides=settings, save=False)
     assert row.split == {"split": "predefined", "mode": {"valid": "uni5", "test": "uni5"}}
@@ -229,71 +228,37 @@ def test_sampled_candidates_on_a_published_split_can_be_seen_in_its_row(publishe
     assert drawn_by_seed([row])
 
 
-def test_undefined_metrics_are_none(toy: str) -> None:
-    settings = {"metrics": ["Recall", "DislikeShare"], "topk": [1], "valid_metric": "DislikeShare@1", "state": "ERROR"}
-    settings["eval_args"] = {"split": {"RS": [98, 1, 1]}, "order": "TO", "group_by": "none"}
-    row = run("Pop", toy, overrides=settings, save=False)
-    assert row.test["dislikeshare@1"] is None or 0 <= row.test["dislikeshare@1"] <= 1
-    assert row.as_dict()["test"].keys() == {"recall@1", "dislikeshare@1"}
-
-
-def test_the_command_line_of_the_process_is_not_taken_for_recboles(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["recbole-signed", "--epochs=0", "--seed=5", "--json"])
-    row = run("BPR", toy, overrides=QUICK, save=False)
-    assert (row.epochs, row.seed) == (2, 2020)
-    assert sys.argv[1] == "--epochs=0"
-
-
-def test_what_is_no_model_or_no_name_of_a_data_set_is_refused_by_its_type(toy: str) -> None:
+def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
     data = from_frame(pl.DataFrame({"user": ["a"], "item": ["b"], "sign": [1]}), sign="sign")
-    with pytest.raises(UsageError, match="of type Interactions, is not the name of a data set; give the name of"):
-        run("Pop", data)
+    check_refused("of type Interactions, is not the name of a data set; give the name of", run, "Pop", data)
     with pytest.raises(UsageError, match="the model is of type Interactions; give a name, such as 'SSF'"):
         fit(data, "Pop")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("model", "overrides", "message"),
-    [
-        ("BPRR", {}, "no model named 'BPRR'; did you mean 'BPR'"),
-        ("BPR", {"metrics": ["Recal"]}, "no metric named 'Recal'; did you mean 'Recall'"),
-        ("BPR", {"learnin_rate": 1}, "unknown configuration key 'learnin_rate' .*; did you mean 'learning_rate'.$"),
-        ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
-        ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
-        ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is SignAUC@10"),
-        ("BPR", {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]}, "which has a value for each group"),
-        ("BPR", {"metrics": ["GroupNDCG"]}, "GroupNDCG@10, which has a value for each group"),
-        ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
-        ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
-        ("BPR", {"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),
-        ("BPR", {"topk": [43], "valid_metric": "NDCG@43"}, "topk is 43, but 'toy-signed' has only 42 items"),
-        ("BPR", {"protocol": "publishd"}, "did you mean 'published'"),
-        ("BPR", {"model": "EASE"}, "the model is 'BPR', but model=EASE is set as well"),
-    ],
-)
-def test_bad_input_is_named(toy: str, model: str, overrides: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        run(model, toy, overrides=overrides)
-
-
-def test_unknown_keys_are_refused_without_a_sign_too(toy: str) -> None:
-    with pytest.raises(UsageError, match="did you mean 'learning_rate'"):
-        run("BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
+    check_refused("did you mean 'learning_rate'", run, "BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
     row = run("BPR", toy, overrides={**QUICK, "SIGN_FIELD": None, "my_key": 1, "allow_unknown_keys": True}, save=False)
     assert "signauc" not in row.test
 
 
-def test_data_folders(toy: str, tmp_path: Path) -> None:
-    assert data_folder(toy) == Path("atomic_files") / toy
-    assert data_folder(toy, str(tmp_path / "atomic_files")) == tmp_path / "atomic_files" / toy
-    assert data_folder("ml-100k").joinpath("ml-100k.inter").is_file()
-    with pytest.raises(UsageError, match="no data set 'toy-signd'"):
-        data_folder("toy-signd", "atomic_files")
-    assert data_folder("ml-100k-signed") == Path("atomic_files/ml-100k-signed")
-    assert data_folder("ml-100k-signed").joinpath("ml-100k-signed.inter").is_file(), "it makes itself"
+@pytest.mark.parametrize(("model", "overrides", "message"), [
+    ("BPRR", {}, "no model named 'BPRR'; did you mean 'BPR'"),
+    ("BPR", {"metrics": ["Recal"]}, "no metric named 'Recal'; did you mean 'Recall'"),
+    ("BPR", {"learnin_rate": 1}, "unknown configuration key 'learnin_rate' .*; did you mean 'learning_rate'.$"),
+    ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
+    ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
+    ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is SignAUC@10"),
+    ("BPR", {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]}, "which has a value for each group"),
+    ("BPR", {"metrics": ["GroupNDCG"]}, "GroupNDCG@10, which has a value for each group"),
+    ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
+    ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
+    ("BPR", {"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),
+    ("BPR", {"topk": [43], "valid_metric": "NDCG@43"}, "topk is 43, but 'toy-signed' has only 42 items"),
+    ("BPR", {"protocol": "publishd"}, "did you mean 'published'"),
+    ("BPR", {"model": "EASE"}, "the model is 'BPR', but model=EASE is set as well"),
+])  # fmt: skip
+def test_bad_input_is_named(toy: str, model: str, overrides: dict[str, Any], message: str) -> None:
+    check_refused(message, run, model, toy, overrides=overrides)
 
 
-def test_the_data_checksum_follows_contents_and_names(tmp_path: Path) -> None:
+def test_checksums_and_digests_follow_contents(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
     (folder / "d.inter").write_text("a", encoding="utf-8")
@@ -305,9 +270,6 @@ def test_the_data_checksum_follows_contents_and_names(tmp_path: Path) -> None:
     changed = data_sha256(folder, "d")
     (folder / "d.inter").rename(folder / "d.train.inter")
     assert len({before, changed, data_sha256(folder, "d")}) == 3
-
-
-def test_digests_do_not_depend_on_order_or_container() -> None:
     assert digest({"a": (1, 2), "b": {"y", "x"}}) == digest({"b": {"x", "y"}, "a": [1, 2]})
     assert config_hash({"a": 1, "gpu_id": "0"}) == config_hash({"gpu_id": "1", "a": 1, "checkpoint_dir": "x"})
     assert config_hash({"a": 1}) != config_hash({"a": 2})
@@ -325,7 +287,7 @@ def change(folder: Path) -> None:
     path.write_text(text.replace("\t5\t1\t", "\t5\t0\t", 1))
 
 
-def test_the_row_has_the_version(folder: Path) -> None:
+def test_rows_have_a_version_where_there_is_a_manifest(folder: Path) -> None:
     from recbole_signed.runs import run
 
     row = run("BPR", "toy-signed", overrides=QUICK, save=False)
@@ -334,9 +296,6 @@ def test_the_row_has_the_version(folder: Path) -> None:
     assert row.data_sha256 is not None
     assert row.data_sha256.startswith(row.data_version)
     assert row.as_dict()["data_version"] == row.data_version
-
-
-def test_without_a_manifest_there_is_no_version(folder: Path) -> None:
     whole = data_sha256(folder, "toy-signed")
     (folder / "dataset.json").unlink()
     assert data_version(folder, "toy-signed") is None
@@ -352,12 +311,9 @@ def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> No
 
     change(folder)
     message = r"the data set 'toy-signed' has changed since it was made: .*recbole-signed data accept toy-signed"
-    with pytest.raises(UsageError, match=message):
-        run("BPR", "toy-signed", overrides=QUICK, save=False)
-    with pytest.raises(UsageError, match=message):
-        run_recbole("BPR", "toy-signed", config_dict=QUICK)
-    with pytest.raises(UsageError, match=message):
-        data_sha256(folder, "toy-signed")
+    check_refused(message, run, "BPR", "toy-signed", overrides=QUICK, save=False)
+    check_refused(message, run_recbole, "BPR", "toy-signed", config_dict=QUICK)
+    check_refused(message, data_sha256, folder, "toy-signed")
 
 
 def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,8 +337,7 @@ def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path)
     change(folder)
     table = tmp_path / "table.yaml"
     table.write_text("models: [BPR]\ndatasets: [toy-signed]\nseeds: [1]\n")
-    with pytest.raises(UsageError, match="has changed since it was made"):
-        compare(table, [], tmp_path / "out", 1)
+    check_refused("has changed since it was made", compare, table, [], tmp_path / "out", 1)
 
 
 def test_a_model_that_reads_other_files_has_other_rows(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 
@@ -36,16 +34,14 @@ def row(model: str, seed: int, recall: float | None, dislike: float | None = 0.1
 
 
 def table_of(*rows: RunRow, title: str = "Title", note: str | None = None):  # type: ignore[no-untyped-def]
-    return build_table(
-        title, ["recall@20", "dislikerecall@20"], [("toy", each.label or each.model, each) for each in rows], note
-    )
+    return build_table(title, ["recall@20", "dislikerecall@20"], [("toy", e.label or e.model, e) for e in rows], note)
 
 
 def marks(table, column: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
     return {line.label: line.cells[column].mark for line in table.sections[0].lines if line.cells}
 
 
-def test_mean_and_sample_standard_deviation() -> None:
+def test_means_deviations_and_reasons_of_failures() -> None:
     table = table_of(row("BPR", 1, 0.1), row("BPR", 2, 0.2), row("BPR", 3, 0.3), row("EASE", 1, 0.25))
     bpr, ease = table.sections[0].lines
     assert (bpr.head, ease.head) == (("BPR", "3"), ("EASE", "1"))
@@ -54,33 +50,10 @@ def test_mean_and_sample_standard_deviation() -> None:
     assert ease.cells[0].sd is None
     assert bpr.cells[0].text() == "0.2000 ± 0.1000"
     assert ease.cells[0].text() == "0.2500"
-
-
-def test_best_and_second_by_the_direction_of_the_metric() -> None:
-    table = table_of(row("A", 1, 0.1, 0.3, 9), row("B", 1, 0.3, 0.2, 1), row("C", 1, 0.2, 0.1, 5))
-    assert marks(table, 0) == {"A": "", "B": "best", "C": "second"}
-    assert marks(table, 1) == {"A": "", "B": "second", "C": "best"}
-    assert marks(table, 2) == {"A": "", "B": "best", "C": "second"}, "less time is better"
-
-
-def test_what_looks_equal_is_marked_equal() -> None:
-    table = table_of(row("A", 1, 0.30001), row("B", 1, 0.30002), row("C", 1, 0.2), row("D", 1, 0.1))
-    assert marks(table, 0) == {"A": "best", "B": "best", "C": "second", "D": ""}
-
-
-def test_sections_are_marked_by_themselves() -> None:
-    rows = [("one", "A", row("A", 1, 0.5)), ("one", "B", row("B", 1, 0.4)), ("two", "A", row("A", 1, 0.1))]
-    first, second = build_table("T", ["recall@20"], rows).sections
-    assert [line.cells[0].mark for line in first.lines] == ["best", "second"]
-    assert second.lines[0].cells[0].mark == "best"
-
-
-def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
     failed = replace(row("A", 2, None), status=FAILED, reason="out of\nmemory", test={})
     table = table_of(row("A", 1, 0.9), failed, row("B", 1, 0.1))
     line = table.sections[0].lines[0]
-    assert line.failure == "failed (seed 2): out of memory"
-    assert line.cells == ()
+    assert (line.failure, line.cells) == ("failed (seed 2): out of memory", ())
     assert marks(table, 0) == {"B": "best"}
     for how in ("text", "markdown", "latex"):
         printed = render(table, how)
@@ -88,31 +61,47 @@ def test_a_failed_run_has_no_numbers_but_a_reason() -> None:
         assert "0.9" not in printed
 
 
-def test_an_undefined_value_is_neither_zero_nor_left_out_of_the_mean() -> None:
+def test_marks_of_the_best() -> None:
+    table = table_of(row("A", 1, 0.1, 0.3, 9), row("B", 1, 0.3, 0.2, 1), row("C", 1, 0.2, 0.1, 5))
+    assert marks(table, 0) == {"A": "", "B": "best", "C": "second"}
+    assert marks(table, 1) == {"A": "", "B": "second", "C": "best"}
+    assert marks(table, 2) == {"A": "", "B": "best", "C": "second"}, "less time is better"
+    table = table_of(row("A", 1, 0.30001), row("B", 1, 0.30002), row("C", 1, 0.2), row("D", 1, 0.1))
+    assert marks(table, 0) == {"A": "best", "B": "best", "C": "second", "D": ""}
     table = table_of(row("A", 1, None), row("A", 2, 0.5), row("B", 1, 0.0))
     assert [line.cells[0].text() for line in table.sections[0].lines] == ["n/a", "0.0000"]
     assert marks(table, 0) == {"A": "", "B": "best"}
+    rows = [("one", "A", row("A", 1, 0.5)), ("one", "B", row("B", 1, 0.4)), ("two", "A", row("A", 1, 0.1))]
+    first, second = build_table("T", ["recall@20"], rows).sections
+    assert [line.cells[0].mark for line in first.lines] == ["best", "second"]
+    assert second.lines[0].cells[0].mark == "best"
 
 
-def test_small_print_names_data_split_protocol_and_machine() -> None:
+def test_splits_and_small_print_in_words() -> None:
     table = table_of(row("A", 1, 0.5), replace(row("A", 2, 0.5), machine="B, 4 cores"), note="Mind the gap.")
     assert "data sha256 0123456789ab; split RS [0.8, 0.1, 0.1] per user, random order" in table.sections[0].small_print
     assert "protocol recbole; best epoch by validation NDCG@10" in table.sections[0].small_print
     assert table.notes[0] == "Mind the gap."
     assert "Machine: A, 2 cores, 1 thread per run | B, 4 cores, 1 thread per run." in table.notes
     assert any("seeds 1, 2" in note for note in table.notes)
+    assert describe_split("predefined") == "predefined"
+    assert describe_split({"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None}) == (
+        "LS valid_and_test per user, time order"
+    )
+    assert describe_split({**SPLIT, "group_by": None}).startswith("RS [0.8, 0.1, 0.1] over all users, ")
+    assert describe_split(None) == ""
+    sampled = {**SPLIT, "mode": {"valid": "uni100", "test": "uni100"}}
+    assert describe_split(sampled).endswith("random order, mode uni100")
+    assert describe_split({**SPLIT, "mode": {"valid": "pop9", "test": "full"}}).endswith("order, mode pop9 in valid")
 
 
-def test_text_marks_with_signs_or_with_styles() -> None:
+def test_text_markdown_and_latex_have_marks() -> None:
     table = table_of(row("A", 1, 0.5), row("B", 1, 0.4), row("C", 1, 0.3))
     plain = to_text(table)
     assert "*0.5000" in plain
     assert "_0.4000" in plain
     assert "\x1b[" not in plain
     assert re.search(r"\x1b\[1m *0\.5000", to_text(table, width=200, color=True))
-
-
-def test_markdown_is_one_table_with_marks() -> None:
     text = to_markdown(table_of(row("A|B_c", 1, 0.5), row("B", 1, 0.4), title="T"))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     unescaped = [re.sub(r"\\\|", "", line).count("|") for line in lines]
@@ -121,9 +110,6 @@ def test_markdown_is_one_table_with_marks() -> None:
     assert "<u>0.4000</u>" in text
     assert r"A\|B\_c" in text
     assert "DislikeRecall@20 ↓" in text
-
-
-def test_latex_uses_booktabs_and_marks() -> None:
     text = to_latex(table_of(row("A & B_c", 1, 0.5), row("A & B_c", 2, 0.5), row("B", 1, 0.4), title="100% # of $"))
     assert r"\textbf{0.5000 $\pm$ 0.0000}" in text
     assert r"\underline{0.4000}" in text
@@ -147,28 +133,20 @@ def test_headers_and_directions() -> None:
         for name in ("recall@20", "NDCG@5", "dislikendcg@5", "deltarecall@1", "signauc", "giniindex@10")
     }
     assert list(headers.values()) == [
-        "Recall@20",
-        "NDCG@5",
-        "DislikeNDCG@5",
-        "DeltaRecall@1",
-        "SignAUC",
-        "GiniIndex@10",
-    ]
+        "Recall@20", "NDCG@5", "DislikeNDCG@5", "DeltaRecall@1", "SignAUC", "GiniIndex@10",
+    ]  # fmt: skip
     assert smaller_is_better("dislikeshare@20")
     assert smaller_is_better("RMSE")
     assert not smaller_is_better("deltandcg@20")
     assert not smaller_is_better("signauc")
 
 
-def test_the_directions_are_those_of_the_metrics() -> None:
+def test_directions_and_lengths_of_metrics() -> None:
     from recbole.evaluator.register import metrics_dict
 
     assert {name: smaller_is_better(name) for name in metrics_dict} == {
         name: bool(metric.smaller) for name, metric in metrics_dict.items()
     }
-
-
-def test_metrics_have_a_length_as_they_are_evaluated() -> None:
     from recbole.evaluator.register import metrics_dict
 
     from recbole_signed.evaluation.valid_metric import has_length
@@ -178,19 +156,7 @@ def test_metrics_have_a_length_as_they_are_evaluated() -> None:
     assert has_k("of another package") is None
 
 
-def test_splits_in_words() -> None:
-    assert describe_split("predefined") == "predefined"
-    assert describe_split({"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": None}) == (
-        "LS valid_and_test per user, time order"
-    )
-    assert describe_split({**SPLIT, "group_by": None}).startswith("RS [0.8, 0.1, 0.1] over all users, ")
-    assert describe_split(None) == ""
-    sampled = {**SPLIT, "mode": {"valid": "uni100", "test": "uni100"}}
-    assert describe_split(sampled).endswith("random order, mode uni100")
-    assert describe_split({**SPLIT, "mode": {"valid": "pop9", "test": "full"}}).endswith("order, mode pop9 in valid")
-
-
-def test_one_run_as_text() -> None:
+def test_one_run_as_text_and_cells_without_numbers() -> None:
     text = to_text(run_table(replace(row("A", 3, None, 0.25), valid={"recall@20": 0.125}, epochs=1)))
     assert "A on toy, seed 3" in text
     assert re.search(r"Recall@20 +0\.1250 +n/a", text)
@@ -199,9 +165,6 @@ def test_one_run_as_text() -> None:
     served = {"serve_seconds": 0.0125, "serve_memory_bytes": 20_000_000, "model_bytes": 1_500_000}
     text = to_text(run_table(replace(row("A", 3, 0.5), **served)))
     assert text.endswith("\nranking 1,000 users 12.5 ms, memory for it 20.00 MB, model 1.50 MB\n")
-
-
-def test_cells_without_numbers() -> None:
     assert Cell(None, None, 4).text() == "n/a"
 
 
@@ -241,7 +204,7 @@ def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:
     assert set(marks(table, 2).values()) == {""}, "the same order twice needs no marks"
 
 
-def test_a_line_that_failed_or_is_not_there_divides_nothing() -> None:
+def test_untrained_choices_and_costs_of_lines_are_told() -> None:
     failed = replace(row("C", 1, None), status=FAILED, reason="no", test={})
     table = build_table(
         "T",
@@ -250,9 +213,6 @@ def test_a_line_that_failed_or_is_not_there_divides_nothing() -> None:
         costs=cost_columns(["train"], ["best", "C", "D"]),
     )
     assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["1.00", "1.00", "n/a", "n/a"]
-
-
-def test_every_cost_has_a_column_that_reads_its_field() -> None:
     full = RunRow(
         "A", "toy", 1, fit_seconds=1, fit_cpu_seconds=1.5, eval_seconds=2, peak_memory_bytes=3_000_000,
         fit_memory_bytes=4_000_000, peak_gpu_memory_bytes=5_000_000, serve_seconds=0.006, serve_first_seconds=0.007,
@@ -262,7 +222,7 @@ def test_every_cost_has_a_column_that_reads_its_field() -> None:
     assert [column.value(RunRow("A", "toy", 1)) for column in COSTS.values()] == [None] * len(COSTS)
 
 
-def test_small_print_states_the_training_budgets() -> None:
+def test_budgets_and_trainings_without_an_epoch_are_told() -> None:
     def trained(model: str, budget: float | None, epochs: int | None = 9) -> RunRow:
         return replace(row(model, 1, 0.1), epochs=epochs, settings={"training_budget": budget} if budget else {})
 
@@ -274,6 +234,11 @@ def test_small_print_states_the_training_budgets() -> None:
     table = table_of(trained("A", None))
     assert "training budget none (early stopping or the last epoch ends it)" in table.sections[0].small_print
     assert "budget" not in table_of(trained("Fitted at once", 60, epochs=1)).sections[0].small_print
+    trained = replace(row("Trained", 1, 0.1), epochs=9, valid={})
+    chosen = replace(row("Chosen", 1, 0.1), epochs=9, valid={"ndcg@10": 0.1})
+    said = "best epoch by validation NDCG@10; of the last epoch, as that metric is not defined on validation: Trained"
+    assert said in small_print(trained, chosen, row("At once", 1, 0.1))
+    assert "of the last epoch" not in small_print(chosen, row("At once", 1, 0.1))
 
 
 def test_a_model_that_only_ranks_by_popularity_is_named() -> None:
@@ -295,14 +260,6 @@ def test_a_model_that_only_ranks_by_popularity_is_named() -> None:
 
 def small_print(*rows: RunRow) -> str:
     return table_of(*rows).sections[0].small_print
-
-
-def test_a_training_of_which_validation_chose_no_epoch_is_named() -> None:
-    trained = replace(row("Trained", 1, 0.1), epochs=9, valid={})
-    chosen = replace(row("Chosen", 1, 0.1), epochs=9, valid={"ndcg@10": 0.1})
-    said = "best epoch by validation NDCG@10; of the last epoch, as that metric is not defined on validation: Trained"
-    assert said in small_print(trained, chosen, row("At once", 1, 0.1))
-    assert "of the last epoch" not in small_print(chosen, row("At once", 1, 0.1))
 
 
 def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:

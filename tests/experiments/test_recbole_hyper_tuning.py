@@ -1,7 +1,5 @@
 """RecBole's own way to tune, ``HyperTuning`` with ``objective_function``, on models that only the plugin knows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

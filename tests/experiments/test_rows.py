@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import logging
 import math
@@ -82,20 +80,25 @@ def test_a_truncated_line_is_reported(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "line 2" in caplog.text
 
 
-def test_values_that_are_not_finite_are_null(tmp_path: Path) -> None:
+def test_a_row_that_does_not_fit_on_the_disk_is_the_disks_fault(tmp_path: Path) -> None:
+    file, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="only 100 of the") as refused:
+            append_row(file, RunRow("A", "toy", 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"{file}: only 100 of the" in str(outside_cause(refused.value, ["compare", "t.yaml"]))
+
+
+def test_rows_hold_null_for_what_is_not_finite_and_take_no_other_field(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     append_row(file, RunRow("BPR", "toy", 1, test={"recall@5": float("nan"), "ndcg@5": 0.5}))
     assert json.loads(file.read_text(encoding="utf-8"))["test"] == {"recall@5": None, "ndcg@5": 0.5}
-
-
-def test_no_file_no_rows_and_another_file_is_refused(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "none.jsonl") == []
     (tmp_path / "other.jsonl").write_text("[1]\nhello\n", encoding="utf-8")
     with pytest.raises(UsageError, match="no result rows"):
         read_rows(tmp_path / "other.jsonl")
-
-
-def test_fields_of_another_version_are_left_out() -> None:
     assert RunRow.from_dict({"model": "BPR", "dataset": "toy", "seed": 1, "new_field": 3}) == RunRow("BPR", "toy", 1)
 
 
@@ -138,8 +141,7 @@ def test_of_two_failures_the_newest_is_told(tmp_path: Path) -> None:
 
 def test_the_rows_of_the_table_itself_come_before_those_of_others(tmp_path: Path) -> None:
     own = RunRow("BPR", "toy", 1, test={"recall@5": 0.5}, request_hash="a", data_sha256="d")
-    other = replace(own, test={"recall@5": 0.75})
-    failed = replace(own, status=FAILED, reason="no")
+    other, failed = replace(own, test={"recall@5": 0.75}), replace(own, status=FAILED, reason="no")
     append_row(tmp_path / "a.jsonl", other)
     append_row(tmp_path / "rows.jsonl", failed)
     assert RowStore(tmp_path / "rows.jsonl").find(own.key) == other
@@ -152,20 +154,8 @@ def _append_many(file: Path, model: str) -> None:
         append_row(file, RunRow(model, "toy", seed, reason="x" * 3000))
 
 
-def test_a_row_that_does_not_fit_on_the_disk_is_the_disks_fault(tmp_path: Path) -> None:
-    file, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OSError, match="only 100 of the") as refused:
-            append_row(file, RunRow("A", "toy", 1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"{file}: only 100 of the" in str(outside_cause(refused.value, ["compare", "t.yaml"]))
-
-
 def test_processes_may_append_at_once(tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    context = multiprocessing.get_context("fork")
+    file, context = tmp_path / "rows.jsonl", multiprocessing.get_context("fork")
     writers = [context.Process(target=_append_many, args=(file, model)) for model in ("A", "B", "C")]
     for writer in writers:
         writer.start()
@@ -207,7 +197,7 @@ def test_a_run_keeps_the_values_of_its_users(tmp_path: Path, capsys: pytest.Capt
     assert 0 < kept["dislikeshare@10"].null_count() < kept.height, "not everybody counts"
 
 
-def test_a_run_without_such_metrics_keeps_nothing(tmp_path: Path) -> None:
+def test_values_count_as_written_and_are_not_kept_where_there_are_none(tmp_path: Path) -> None:
     from recbole_signed.runs import run
 
     convert("toy", None, tmp_path / "atomic_files")
@@ -216,9 +206,6 @@ def test_a_run_without_such_metrics_keeps_nothing(tmp_path: Path) -> None:
     assert (row.per_user, row.per_user_sha256) == ("", None)
     assert has_none(row)
     assert not (tmp_path / "x.parquet").exists()
-
-
-def test_a_file_counts_only_as_it_was_written(tmp_path: Path) -> None:
     rows_file = tmp_path / "t.jsonl"
     row = run_of(rows_file, "A", 1, {"u": 0.5})
     assert is_there(row, rows_file)
@@ -229,7 +216,7 @@ def test_a_file_counts_only_as_it_was_written(tmp_path: Path) -> None:
     assert not is_there(row, rows_file), "another run's values"
 
 
-def test_runs_are_lined_up_by_user(tmp_path: Path) -> None:
+def test_runs_are_lined_up_by_user_and_averaged_over_seeds(tmp_path: Path) -> None:
     rows_file = tmp_path / "t.jsonl"
     a = run_of(rows_file, "A", 1, {"u": 0.5, "v": 0.25, "w": NAN})
     b = run_of(rows_file, "B", 1, {"x": 1.0, "v": 0.75, "u": 0.0})
@@ -242,9 +229,6 @@ def test_runs_are_lined_up_by_user(tmp_path: Path) -> None:
     assert np.isnan(mine[:, 1]).all(), "B has no hit@5"
     assert values.means(0) == {"A": 0.375, "B": pytest.approx(1.75 / 3)}
     assert values.means(1) == {"A": 0.75}
-
-
-def test_seeds_are_averaged_and_a_random_split_needs_those_in_common(tmp_path: Path) -> None:
     rows_file = tmp_path / "t.jsonl"
     for split, expected in (("predefined", 0.5), (RANDOM_SPLIT, 0.25)):
         a = [run_of(rows_file, "A", seed, {"u": value}, split) for seed, value in ((1, 0.25), (2, 0.75))]
@@ -259,12 +243,9 @@ def test_seeds_are_averaged_and_a_random_split_needs_those_in_common(tmp_path: P
 
 
 @pytest.mark.parametrize(("split", "expected"), [("predefined", (0.5, 0.5)), (RANDOM_SPLIT, (0.25, 0.5))])
-def test_on_random_splits_a_value_without_a_partner_does_not_count(
-    tmp_path: Path, split: object, expected: tuple[float, float]
-) -> None:
+def test_values_without_a_partner_do_not_count(tmp_path: Path, split: object, expected: tuple[float, float]) -> None:
     """As in DislikeShare: a list without a rated item says nothing, and which lists have one depends on the model."""
-    rows_file = tmp_path / "t.jsonl"
-    of_both = {"A": (0.25, 0.75), "B": (0.5, NAN)}
+    rows_file, of_both = tmp_path / "t.jsonl", {"A": (0.25, 0.75), "B": (0.5, NAN)}
     rows = {
         model: [run_of(rows_file, model, seed, {"u": value}, split) for seed, value in enumerate(of_two)]
         for model, of_two in of_both.items()
@@ -291,22 +272,18 @@ def test_a_user_of_one_split_counts_in_the_pool_by_that_split(drawn_by_seed: boo
         return SectionValues(name, len(users), ("recall@5",), runs, drawn_by_seed, users=users)
 
     one = split("one", ("u", "v", "x"), [0.5, NAN, 0.2], [0.25, 0.5, 0.3])
-    two = split("two", ("v", "w", "x"), [0.1, 0.3, 0.4], [0.2, 0.4, 0.9])
-    pooled = pooled_sections("both", [one, two])
+    pooled = pooled_sections("both", [one, split("two", ("v", "w", "x"), [0.1, 0.3, 0.4], [0.2, 0.4, 0.9])])
     mine, theirs = pooled.pair("A", "B")
     found = dict(zip(pooled.users, zip(mine[:, 0], theirs[:, 0], strict=True), strict=True))
     expected = {"u": (0.5, 0.25), "v": (0.1, 0.2), "w": (0.3, 0.4), "x": (0.3, 0.6)}
     assert {user: pytest.approx(each) for user, each in expected.items()} == found
 
 
-def test_the_mean_of_a_model_is_that_of_its_seeds_as_in_the_table() -> None:
+def test_means_over_seeds_and_the_best_of_them() -> None:
     first, second = np.array([[0.5], [NAN], [NAN]]), np.array([[0.1], [0.2], [0.3]])
     runs = {"A": {1: first, 2: second}, "B": {1: second, 2: np.full((3, 1), NAN)}}
     values = SectionValues("d", 3, ("recall@5",), runs, False)
     assert values.means(0) == {"A": pytest.approx((0.5 + 0.2) / 2)}, "B has no number there"
-
-
-def test_the_best_by_the_direction_of_the_metric() -> None:
     means = {"A": 0.1, "B": 0.3, "C": 0.3}
     assert best_of(means, "recall@5") == "B"
     assert best_of(means, "dislikerecall@5") == "A"

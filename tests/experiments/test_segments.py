@@ -1,17 +1,15 @@
 """Segments of users and items, on planted groups."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from refusals import check_refused
 
 from recbole_signed.cli import app as cli
 from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.lab.analysis import user_segments as module
 from recbole_signed.lab.analysis.user_segments import centres, label_nodes
@@ -40,8 +38,7 @@ def test_planted_groups_are_found(rows: int, monkeypatch: pytest.MonkeyPatch) ->
     assert users[190] == items[60] == -1
     assert (users[:190] == np.repeat([0, 1, 2], [100, 60, 30])).mean() > 0.97, "largest first"
     assert (items[:60] == np.repeat([0, 1, 2], [30, 20, 10])).mean() > 0.97
-    again = label_nodes(fitted, graph, 3, 3, seed=0)
-    np.testing.assert_array_equal(again[0], users)
+    np.testing.assert_array_equal(label_nodes(fitted, graph, 3, 3, seed=0)[0], users)
 
 
 def test_a_sample_gives_the_centres(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,18 +90,14 @@ def test_the_best_of_several_starts_is_taken(monkeypatch: pytest.MonkeyPatch) ->
     assert (found[:, -1] < found[:, 0] - 1e-3).any()
 
 
-def test_more_segments_than_points() -> None:
+def test_few_points_and_no_edges() -> None:
     points = np.repeat(np.eye(2, dtype=np.float32), 5, axis=0)
     assert sorted(centres(points, 8, seed=0).tolist()) == [[0, 1], [1, 0]]
     assert centres(points, 1, seed=0).tolist() == [[0.5, 0.5]]
-
-
-def test_a_graph_without_edges_has_no_segments() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     graph = SignedGraph.from_edges((nothing, nothing), (nothing, nothing), 3, 2)
     fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=2, cutoff=1))
-    with pytest.raises(UsageError, match="no edge"):
-        label_nodes(fitted, graph, 2, 2, seed=0)
+    check_refused("no edge", label_nodes, fitted, graph, 2, 2, seed=0)
 
 
 def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,8 +112,7 @@ def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.Ca
         assert sizes[side] == sorted(sizes[side], reverse=True)
         assert sum(sizes[side]) <= at_most
         lines = Path(f"runs/segments/SSF-toy-signed-{side}.tsv").read_text().splitlines()[1:]
-        labels = [int(line.split("\t")[1]) for line in lines]
-        assert np.bincount(labels).tolist() == sizes[side]
+        assert np.bincount([int(line.split("\t")[1]) for line in lines]).tolist() == sizes[side]
     likes, dislikes = (sum(each[name] for each in found["users"]) for name in ("likes", "dislikes"))
     assert likes == sum(each["likes"] for each in found["items"])
     assert sum(map(sum, found["verdicts"])) == likes + dislikes
@@ -143,8 +135,7 @@ def test_rates_and_examples_are_those_of_the_training_part(tmp_path: Path, monke
     kept: list[Any] = []
     fit_once = fitting.fit_once
     monkeypatch.setattr(fitting, "fit_once", lambda *args, **words: kept.append(fit_once(*args, **words)) or kept[-1])
-    settings = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
-    found = module.segments("toy-signed", 3, 2, overrides=settings)
+    found = module.segments("toy-signed", 3, 2, overrides={"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"})
     graph, tokens = kept[0].model.graph, kept[0].data.field2id_token["item_id"]
     likes, dislikes = (each.toarray() for each in (graph.likes, graph.dislikes))
     for side, axis in (("users", 1), ("items", 0)):

@@ -1,7 +1,5 @@
 """What a trained model costs in use: measured on its checkpoint, in a process of its own."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys
@@ -66,6 +64,12 @@ def test_what_is_kept_is_counted_and_what_the_edges_give_is_not(checkpoint: Any)
     assert N_ITEMS * (6 + 2) * 4 < ssf < N_ITEMS * (6 + 2) * 4 + 200
 
 
+def test_without_full_ranking_there_is_nothing_to_serve(checkpoint: Any) -> None:
+    sampled = {"eval_args": {"mode": "uni10"}, "metrics": ["Recall"], "valid_metric": "Recall@5"}
+    with pytest.raises(UsageError, match="without full ranking"):
+        serving.serve(checkpoint("BPR", **sampled))
+
+
 def test_arrays_outside_the_state_count_for_recboles_one_pass_models() -> None:
     class Fitted(torch.nn.Module):
         type = serving.ModelType.TRADITIONAL
@@ -95,8 +99,7 @@ def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(serving, "_rank", remember)
     serving.serve(file)
-    n_users = sum(len(users) for users, _ in seen)
-    assert n_users == (1 + serving.REPEATS) * serving.N_USERS
+    assert sum(len(users) for users, _ in seen) == (1 + serving.REPEATS) * serving.N_USERS
     found = restored(read_checkpoint(file))
     model, (train_data, _, loader) = found.model, found.parts
     train = train_data._dataset
@@ -114,12 +117,6 @@ def test_the_ranking_is_the_evaluations(checkpoint: Any, monkeypatch: pytest.Mon
     by_pairs = rank(model, batch, history, loader, 5)
     place = {int(user): row for user, row in zip(users, items, strict=True)}
     assert [row.tolist() for row in by_pairs] == [place[int(user)].tolist() for user in batch["user_id"]]
-
-
-def test_without_full_ranking_there_is_nothing_to_serve(checkpoint: Any) -> None:
-    sampled = {"eval_args": {"mode": "uni10"}, "metrics": ["Recall"], "valid_metric": "Recall@5"}
-    with pytest.raises(UsageError, match="without full ranking"):
-        serving.serve(checkpoint("BPR", **sampled))
 
 
 def test_a_process_that_fails_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,13 +148,12 @@ def test_nothing_stays(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert logging.getLogger().handlers == handlers
 
 
-def test_keys_of_the_data_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warm_up_has_data_of_its_own_and_items_for_long_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     keys = {"data_path": "nowhere", "benchmark_filename": ["train", "valid", "test"], "sign_rule": "rating >= 9"}
     run_warm_up("SSF", {**keys, "user_inter_num_interval": "[1000,inf)", "auto": False})
-
-
-def test_long_lists_have_more_items_to_choose_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_warm_up("Pop", {"topk": [10, 150], "valid_metric": "NDCG@150"})
     run_warm_up("Pop", {"topk": 150, "valid_metric": "NDCG@150"})

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,79 +52,66 @@ def test_each_form_draws_what_it_says(write: Write) -> None:
     assert rank == IntDistribution(16, 512, log=True)
 
 
-def test_rounding_never_leaves_the_range(write: Write) -> None:
+def test_points_of_a_space(write: Write) -> None:
     space = Space.read(write("a: {uniform: [0.123462, 0.234568]}"))
     for value, tried in ((0.123463, 0.1235), (0.123449, 0.123462), (0.2, 0.2), (0.234568, 0.234568)):
         assert space.values({"a": value}) == {"a": tried}
-
-
-def test_steps_meet_round_numbers(write: Write) -> None:
     space = Space.read(write("a: {uniform: [-0.8, 0.8], step: 0.2}"))
     tried = [space.values({"a": -0.8 + step * 0.2})["a"] for step in range(9)]
     assert tried == [-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
     assert all(space.point({"a": value}) is not None for value in tried)
-
-
-def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
-    space = Space.read(write(ALL))
-    inside = {
-        "encoder": "LightGCN",
-        "mlp_hidden_size": [300],
-        "dropout_prob": 0.3,
-        "learning_rate": 1e-4,
-        "embedding_size": 48,
-        "rank": 17,
-    }
-    coded = space.point(inside)
-    assert coded is not None
-    assert space.values(coded) == inside
-    outside = {
-        "encoder": "GCN",
-        "mlp_hidden_size": 300,
-        "dropout_prob": 0.35,
-        "learning_rate": 0.02,
-        "embedding_size": 40,
-        "rank": 17.5,
-    }
-    for key, value in outside.items():
-        assert space.point({**inside, key: value}) is None, key
-    assert Space.read(write("auto: [0, 2]")).point({"auto": False}) is None, "False is not 0"
-
-
-def test_the_size_of_a_space(write: Write) -> None:
     space = Space.read(write("a: [1, 2, 3]\nb: {int: [1, 4]}\nc: {uniform: [0, 1], step: 0.1}"))
     assert len(list(space.points())) == 3 * 4 * 11
     assert list(Space.read(write("a: [1, 2, 3]\nb: {uniform: [0, 1]}")).points()) == [], "there are too many"
 
 
-def test_given_keys_leave_the_space(write: Write) -> None:
+def test_a_point_of_the_space_is_told_from_others(write: Write) -> None:
+    space = Space.read(write(ALL))
+    inside = {
+        "encoder": "LightGCN", "mlp_hidden_size": [300], "dropout_prob": 0.3, "learning_rate": 1e-4,
+        "embedding_size": 48, "rank": 17,
+    }  # fmt: skip
+    coded = space.point(inside)
+    assert coded is not None
+    assert space.values(coded) == inside
+    outside = {
+        "encoder": "GCN", "mlp_hidden_size": 300, "dropout_prob": 0.35, "learning_rate": 0.02, "embedding_size": 40,
+        "rank": 17.5,
+    }  # fmt: skip
+    for key, value in outside.items():
+        assert space.point({**inside, key: value}) is None, key
+    assert Space.read(write("auto: [0, 2]")).point({"auto": False}) is None, "False is not 0"
+
+
+def test_keys_that_are_given_or_have_no_default(write: Write) -> None:
     space = Space.read(write("a: [1]\nb: [2]"))
     assert set(space.without({"a": 5, "seed": 1}).parameters) == {"b"}
     with pytest.raises(UsageError, match=r"every key of .*Model.yaml is given a value"):
         space.without(["a", "b"])
+    Space.read(write("weight_decay: [0.0, 0.1]")).check("EASE", {"weight_decay": None}, set())
+    # a default of 1 is one of the choices 0.1, 1.0 and 10.0, and is coded as that one is
+    space = Space.read(write("w: [0.1, 1.0, 10.0]"))
+    assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "has no key to tune"),
-        ("a: 3", "write a list of choices, or a range such as"),
-        ("a: []", "has no choices"),
-        ("a: [1, 1.0]", "the choice 1.0 twice"),
-        ("a: [2020-01-01]", "that is no number, word, list or mapping"),
-        ("a: {loguniform: [1, 2]}", "with a 'step' or without); did you mean 'log_uniform'?"),
-        ("a: {step: 1}", "must have one of uniform, log_uniform, int, log_int, but has none"),
-        ("a: {uniform: [1, 2], int: [1, 2]}", "but has uniform, int"),
-        ("a: {uniform: [1]}", "must be the two ends of a range, numbers"),
-        ("a: {uniform: [.nan, 1]}", "must be the two ends of a range, numbers"),
-        ("a: {int: [1.5, 2]}", "must be the two ends of a range, whole numbers"),
-        ("a: {uniform: [2, 1]}", "the low end must be the smaller one"),
-        ("a: {log_uniform: [0, 1]}", "for a 'log' range above 0"),
-        ("a: {log_int: [1, 8], step: 2}", "only uniform and int have a step"),
-        ("a: {int: [1, 8], step: 0.5}", "above 0 and within the range"),
-        ("a: {uniform: [0, 1], step: 2}", "is {'uniform': [0, 1], 'step': 2}"),
-    ],
-)
+@pytest.mark.parametrize(("text", "said"), [
+    ("", "has no key to tune"),
+    ("a: 3", "write a list of choices, or a range such as"),
+    ("a: []", "has no choices"),
+    ("a: [1, 1.0]", "the choice 1.0 twice"),
+    ("a: [2020-01-01]", "that is no number, word, list or mapping"),
+    ("a: {loguniform: [1, 2]}", "with a 'step' or without); did you mean 'log_uniform'?"),
+    ("a: {step: 1}", "must have one of uniform, log_uniform, int, log_int, but has none"),
+    ("a: {uniform: [1, 2], int: [1, 2]}", "but has uniform, int"),
+    ("a: {uniform: [1]}", "must be the two ends of a range, numbers"),
+    ("a: {uniform: [.nan, 1]}", "must be the two ends of a range, numbers"),
+    ("a: {int: [1.5, 2]}", "must be the two ends of a range, whole numbers"),
+    ("a: {uniform: [2, 1]}", "the low end must be the smaller one"),
+    ("a: {log_uniform: [0, 1]}", "for a 'log' range above 0"),
+    ("a: {log_int: [1, 8], step: 2}", "only uniform and int have a step"),
+    ("a: {int: [1, 8], step: 0.5}", "above 0 and within the range"),
+    ("a: {uniform: [0, 1], step: 2}", "is {'uniform': [0, 1], 'step': 2}"),
+])  # fmt: skip
 def test_a_wrong_space_is_one_sentence(text: str, said: str, write: Write) -> None:
     with pytest.raises(UsageError) as error:
         Space.read(write(text))
@@ -134,25 +119,18 @@ def test_a_wrong_space_is_one_sentence(text: str, said: str, write: Write) -> No
     assert "Model.yaml" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("reg_wieght: [1.0]", "EASE has no key 'reg_wieght'; did you mean 'reg_weight'?"),
-        ("topk: [5, 10]", "'topk' decides how trials are judged"),
-        ("reg_weight: [small]", "'reg_weight' has the value 'small'; it must be a number"),
-        ("auto: [1, 0]", "'auto' has the value 1; it must be True or False"),
-        ("reg_weight: [True]", "it must be a number"),
-    ],
-)
+@pytest.mark.parametrize(("text", "said"), [
+    ("reg_wieght: [1.0]", "EASE has no key 'reg_wieght'; did you mean 'reg_weight'?"),
+    ("topk: [5, 10]", "'topk' decides how trials are judged"),
+    ("reg_weight: [small]", "'reg_weight' has the value 'small'; it must be a number"),
+    ("auto: [1, 0]", "'auto' has the value 1; it must be True or False"),
+    ("reg_weight: [True]", "it must be a number"),
+])  # fmt: skip
 def test_a_space_of_another_model_is_one_sentence(text: str, said: str, write: Write) -> None:
     space = Space.read(write(text))
     with pytest.raises(UsageError) as error:
         space.check("EASE", {"reg_weight": 250.0, "auto": True, "topk": [10], "weight_decay": None}, {"topk"})
     assert said in str(error.value)
-
-
-def test_a_key_without_a_default_takes_anything(write: Write) -> None:
-    Space.read(write("weight_decay: [0.0, 0.1]")).check("EASE", {"weight_decay": None}, set())
 
 
 def test_what_lies_on_an_edge(write: Write) -> None:
@@ -167,12 +145,6 @@ def test_what_lies_on_an_edge(write: Write) -> None:
     assert space.edges({"learning_rate": 7.5e-3}) == space.edges({"learning_rate": 1.3e-4}) == {}
     unordered = Space.read(write("w: [10.0, 0.1, 1.0]"))
     assert [unordered.edges({"w": each}).get("w") for each in (10.0, 0.1, 1.0)] == ["highest", "lowest", None]
-
-
-def test_a_whole_number_is_the_choice_of_the_same_value(write: Write) -> None:
-    """A default of 1 is one of the choices 0.1, 1.0 and 10.0, and is coded as that one is."""
-    space = Space.read(write("w: [0.1, 1.0, 10.0]"))
-    assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
 
 
 def test_the_points_of_a_space_are_those_that_can_be_drawn(write: Write) -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -10,8 +8,8 @@ from typing import Any
 
 import optuna
 import pytest
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.lab.tuning import study as module
 from recbole_signed.lab.tuning.space import Space
 from recbole_signed.lab.tuning.study import REDUCTION, Halving, Study
@@ -56,16 +54,13 @@ def tried(each: Study) -> list[dict[str, Any]]:
     return [one.values for one in each.tried()]
 
 
-def test_the_default_configuration_is_the_first_trial(tmp_path: Path) -> None:
+def test_seeds_and_the_default_as_the_first_trial(tmp_path: Path) -> None:
     run(first := study(tmp_path), 3)
     default, *others = first.tried()
     assert (default.number, default.is_default, default.values, default.value) == (0, True, {}, -9.0)
     assert not any(each.is_default for each in others)
     assert all({"rate", "layers"} == set(each.values) for each in others)
     assert default.about == {"epochs": 7}
-
-
-def test_a_seed_gives_the_same_trials_and_another_one_others(tmp_path: Path) -> None:
     n = RANDOM_TRIALS + 2
     for number, seed in enumerate((1, 1, 2)):
         run(study(tmp_path, name=str(number), seed=seed), n)
@@ -91,8 +86,7 @@ def test_a_study_that_was_cut_off_goes_on_with_the_trials_it_would_have_had(tmp_
 
 @pytest.mark.parametrize("bigger", [True, False])
 def test_the_sampler_learns_which_way_is_better(bigger: bool, tmp_path: Path) -> None:
-    each = study(tmp_path, bigger=bigger)
-    found = []
+    each, found = study(tmp_path, bigger=bigger), []
     for _ in range(16):
         asked = each.ask()
         found.append(value(asked.values))
@@ -156,8 +150,7 @@ def test_the_best_third_of_those_that_reached_a_rung_goes_on(bigger: bool, tmp_p
     assert play(0.26) == "pruned at rung 1"
     assert play(0.29) == "pruned at rung 2", "two of six go on from the first rung, one of four from the second"
     assert play(0.5) == "complete"
-    states = [one.state for one in each.tried()]
-    assert states.count("pruned") == 3
+    assert [one.state for one in each.tried()].count("pruned") == 3
     assert {one.value for one in each.tried() if one.state == "pruned"} == {None}
 
 
@@ -222,17 +215,14 @@ def test_the_start_is_kept_where_it_was_cut_off_too(tmp_path: Path) -> None:
     assert again.report(asked, 0.1, 1)
 
 
-@pytest.mark.parametrize(
-    ("limits", "reached"),
-    [
-        ({"cpu_seconds": 100.0}, {(1499, 90.0): 0, (1500, 24.0): 0, (1500, 25.0): 1, (1500, 50.0): 2, (9999, 99.0): 2}),
-        ({"max_steps": 8000}, {(1999, 1e9): 0, (2000, 1.0): 1, (4000, 1.0): 2}),
-        ({"max_steps": 4000, "min_steps": 2000}, {(1000, 1.0): 0, (2000, 1.0): 2}),
-        ({"cpu_seconds": 100.0, "max_steps": 8000}, {(2000, 1.0): 1, (1600, 50.0): 2}),
-        ({}, {(1499, 1.0): 0, (1500, 1.0): 1, (2999, 1.0): 1, (3000, 1.0): 2, (6000, 1.0): 3}),
-        ({"min_steps": 0, "cpu_seconds": 8.0}, {(1, 1.0): 0, (1, 2.0): 1}),
-    ],
-)
+@pytest.mark.parametrize(("limits", "reached"), [
+    ({"cpu_seconds": 100.0}, {(1499, 90.0): 0, (1500, 24.0): 0, (1500, 25.0): 1, (1500, 50.0): 2, (9999, 99.0): 2}),
+    ({"max_steps": 8000}, {(1999, 1e9): 0, (2000, 1.0): 1, (4000, 1.0): 2}),
+    ({"max_steps": 4000, "min_steps": 2000}, {(1000, 1.0): 0, (2000, 1.0): 2}),
+    ({"cpu_seconds": 100.0, "max_steps": 8000}, {(2000, 1.0): 1, (1600, 50.0): 2}),
+    ({}, {(1499, 1.0): 0, (1500, 1.0): 1, (2999, 1.0): 1, (3000, 1.0): 2, (6000, 1.0): 3}),
+    ({"min_steps": 0, "cpu_seconds": 8.0}, {(1, 1.0): 0, (1, 2.0): 1}),
+])  # fmt: skip
 def test_rungs(limits: dict[str, float], reached: dict[tuple[int, float], int]) -> None:
     halving = Halving(**limits)
     assert {at: halving.rung(*at) for at in reached} == reached
@@ -249,9 +239,7 @@ def test_a_failed_trial_counts_and_says_why(tmp_path: Path) -> None:
     assert [(one.state, one.value, one.about) for one in each.tried()] == [("fail", None, {"reason": "no luck"})]
 
 
-def test_the_last_points_of_a_small_space_are_tried_where_chance_misses_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_points_that_chance_misses_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DRAWS", 1)
     each = study(tmp_path, "a: {uniform: [0.0, 0.5], step: 0.1}\nb: [x, y]", a=0.3, b="y")
     while (asked := each.ask()) is not None:
@@ -268,11 +256,13 @@ def test_a_default_that_is_a_sum_of_steps_is_drawn_once(tmp_path: Path) -> None:
     assert sorted(one.values.get("a", 0.3) for one in each.tried()) == [0.0, 0.1, 0.2, 0.3]
 
 
-def test_a_study_may_lie_in_any_folder(tmp_path: Path) -> None:
+def test_a_study_may_lie_in_any_folder_and_another_file_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "what? {now} 100%"
     folder.mkdir()
     assert study(folder).ask() is not None
     assert (folder / "study.db").is_file()
+    (tmp_path / "study.db").write_text("not SQLite, but long enough to be looked at", encoding="utf-8")
+    check_refused(r"the trials in .*study\.db can't be used \(file is not a database\)", study, tmp_path)
 
 
 class _KilledError(BaseException):
@@ -303,8 +293,7 @@ def test_no_moment_of_its_death_costs_a_study_a_trial(tmp_path: Path) -> None:
     given: dict[str, Any] = {"start": start, "rate": 0.1, "layers": 1}
     n = 3
     run(whole := study(tmp_path, name="whole", **given), n)
-    storage = type(whole._file._storage)
-    expected = sorted(tried(whole), key=repr)
+    storage, expected = type(whole._file._storage), sorted(tried(whole), key=repr)
     for place in itertools.count(1):
         name = f"killed at {place}"
         with contextlib.suppress(_KilledError), _killed_at(place, storage) as made:
@@ -335,9 +324,3 @@ def test_of_trials_that_were_written_as_they_began_those_that_ended_count(tmp_pa
     asked = again.ask()
     assert asked is not None
     assert asked.values
-
-
-def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_text("not SQLite, but long enough to be looked at", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"the trials in .*study\.db can't be used \(file is not a database\)"):
-        study(tmp_path)

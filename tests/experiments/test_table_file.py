@@ -1,7 +1,5 @@
 """Tables that extend tables, share their runs, and say which costs they show."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import check_refused
 from scripted import scripted_run
 
 from recbole_signed.convert import convert
@@ -60,7 +59,6 @@ def write(tmp_path: Path) -> Write:
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[str]]:
     """Replace the runs by a script that gives a row; the function tells which were started since it was last asked."""
     told = tmp_path / "started"
-
     served = """if request.serving:
     row = RunRow(**{**vars(row), "serve_seconds": 0.5, "model_bytes": 4_000_000})
 """
@@ -81,30 +79,12 @@ def requests(path: Path) -> dict[str, RunSpec]:
 # ---- extends ----
 
 
-def test_what_is_not_said_is_that_of_the_other_table(write: Write) -> None:
+def test_names_and_keys_of_another_table(write: Write) -> None:
     spec = TableSpec.read(write("extends: base.yaml\ntitle: Mine\n"))
     assert (spec.title, spec.note, spec.seeds, spec.columns) == ("Mine", "Of the base.", (1, 2), ("recall@5",))
     base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
     assert requests(write("extends: base.yaml\n")) == base
     assert len(base) == 2 * 2 + 2 * 2 + 2 * 2 - 2
-
-
-def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write) -> None:
-    text = (
-        "extends: base.yaml\ncommon: {training_budget: 5}\ndatasets: [toy-signed]\n"
-        "models: {BPR: {embedding_size: 8}, 'EASE, less': {model: EASE}, Random: }\nseeds: [1]\n"
-    )
-    spec = TableSpec.read(write(text))
-    assert list(spec.models) == ["BPR", "EASE, less", "Random"]
-    found = requests(write(text))
-    common = {"metrics": ["Recall"], "topk": [5], "valid_metric": "Recall@5", "training_budget": 5, "epochs": 3}
-    bpr = found["BPR on toy-signed, seed 1"].settings
-    assert bpr == {**common, "learning_rate": 0.01, "embedding_size": 8}, "nothing of a data set that is not here"
-    assert found["EASE, less on toy-signed, seed 1"].settings == common
-    assert len(found) == 3
-
-
-def test_equal_requests_of_two_tables_have_one_key(write: Write) -> None:
     base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
     own = requests(write("extends: base.yaml\nmodels: [EASE, BPR]\ncolumns: [recall@5]\n"))
     assert own
@@ -113,55 +93,47 @@ def test_equal_requests_of_two_tables_have_one_key(write: Write) -> None:
     assert all(request.key != base[title].key for title, request in changed.items())
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("extends: other.yaml\n", "a table can't extend itself"),
-        ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
-        ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
-        ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
-        ("extends: base.yaml\ncosts: [trian]\n", r"'costs' has no 'trian' \(expected .*\); did you mean 'train'\?$"),
-        ("extends: base.yaml\ncosts: train\n", "'costs' must be a list of names"),
-        ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
-        ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
-        ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
-        ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
-        ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
-        (
-            "extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
-            "is of no group of Pop's runs: users 0, users 1-5",
-        ),
-    ],
-)
+def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write) -> None:
+    text = (
+        "extends: base.yaml\ncommon: {training_budget: 5}\ndatasets: [toy-signed]\n"
+        "models: {BPR: {embedding_size: 8}, 'EASE, less': {model: EASE}, Random: }\nseeds: [1]\n"
+    )
+    assert list(TableSpec.read(write(text)).models) == ["BPR", "EASE, less", "Random"]
+    found = requests(write(text))
+    common = {"metrics": ["Recall"], "topk": [5], "valid_metric": "Recall@5", "training_budget": 5, "epochs": 3}
+    bpr = found["BPR on toy-signed, seed 1"].settings
+    assert bpr == {**common, "learning_rate": 0.01, "embedding_size": 8}, "nothing of a data set that is not here"
+    assert found["EASE, less on toy-signed, seed 1"].settings == common
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("extends: other.yaml\n", "a table can't extend itself"),
+    ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
+    ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
+    ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
+    ("extends: base.yaml\ncosts: [trian]\n", r"'costs' has no 'trian' \(expected .*\); did you mean 'train'\?$"),
+    ("extends: base.yaml\ncosts: train\n", "'costs' must be a list of names"),
+    ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
+    ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
+    ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
+    ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
+    ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
+    ("extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
+     "is of no group of Pop's runs: users 0, users 1-5"),
+])  # fmt: skip
 def test_bad_tables(write: Write, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         list(TableSpec.read(write(text)).requests())
 
 
-def test_a_model_named_as_tables_print_it_is_that_of_its_class(write: Write) -> None:
+def test_names_of_models_and_seeds_of_what_draws_nothing(write: Write) -> None:
     named, written = (
         requests(write(f"extends: base.yaml\nmodels: {models}\n"))
         for models in ("[SSF-L, ssf-t]", "{SSF-L: {model: SSFL}, ssf-t: {model: SSFT}}")
     )
     assert named == written
     assert {each.model for each in named.values()} == {"SSFL", "SSFT"}
-
-
-def test_a_chain_that_leads_back_is_refused(write: Write) -> None:
-    write("extends: other.yaml\n", "third")
-    with pytest.raises(UsageError, match="a table can't extend itself"):
-        TableSpec.read(write("extends: third.yaml\n"))
-
-
-def test_columns_by_group_may_have_bounds_of_their_own(write: Write) -> None:
-    text = "extends: base.yaml\ncommon: {metrics: [GroupRecall], user_groups: [6]}\ncolumns: ['recall@5[users 0-6]']\n"
-    assert requests(write(text))
-
-
-# ---- seeds ----
-
-
-def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(write: Write) -> None:
     found = requests(write("extends: base.yaml\n"))
     assert [title for title in found if title.startswith("EASE on toy-signed")] == [
         "EASE on toy-signed, seed 1",
@@ -173,21 +145,26 @@ def test_models_that_draw_nothing_have_one_seed_where_the_split_draws_nothing(wr
     assert [request.seed for request in asked.values()] == [2, 3]
 
 
-@pytest.mark.parametrize(
-    ("eval_args", "n_seeds"),
-    [
-        ("{order: TO, split: {RS: [8, 1, 1]}}", 1),
-        ("{order: TO, split: {CI: [0.7, 0.1, 0.2]}}", 2),
-        ("{order: TO, split: {CU: [0.7, 0.1, 0.2]}}", 2),
-        ("{order: TO, mode: uni20}", 2),
-        ("{order: TO, mode: {valid: full, test: pop20}}", 2),
-        ("{split: {LS: valid_and_test}}", 2),
-    ],
-)
+def test_chains_columns_by_group_and_serving(write: Write) -> None:
+    write("extends: other.yaml\n", "third")
+    check_refused("a table can't extend itself", TableSpec.read, write("extends: third.yaml\n"))
+    text = "extends: base.yaml\ncommon: {metrics: [GroupRecall], user_groups: [6]}\ncolumns: ['recall@5[users 0-6]']\n"
+    assert requests(write(text))
+    assert all(each.serving for each in requests(write("extends: base.yaml\nserving: true\n")).values())
+    assert not any(each.serving for each in requests(write("extends: base.yaml\n")).values())
+
+
+# ---- seeds ----
+
+
+@pytest.mark.parametrize(("eval_args", "n_seeds"), [
+    ("{order: TO, split: {RS: [8, 1, 1]}}", 1), ("{order: TO, split: {CI: [0.7, 0.1, 0.2]}}", 2),
+    ("{order: TO, split: {CU: [0.7, 0.1, 0.2]}}", 2), ("{order: TO, mode: uni20}", 2),
+    ("{order: TO, mode: {valid: full, test: pop20}}", 2), ("{split: {LS: valid_and_test}}", 2),
+])  # fmt: skip
 def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_args: str, n_seeds: int) -> None:
     keys = f"{{dataset: toy-signed, eval_args: {eval_args}}}"
-    text = f"extends: base.yaml\nmodels: [EASE]\ndatasets: {{new: {keys}}}\n"
-    assert len(requests(write(text))) == n_seeds
+    assert len(requests(write(f"extends: base.yaml\nmodels: [EASE]\ndatasets: {{new: {keys}}}\n"))) == n_seeds
     assert drawn_by_seed([RunRow("EASE", "toy-signed", 1, split=yaml.safe_load(eval_args))]) == (n_seeds > 1)
 
 
@@ -246,9 +223,7 @@ def test_files_that_hold_no_rows_or_failed_ones_give_none(tmp_path: Path) -> Non
     assert RowStore(tmp_path / "own.jsonl").find(key) == RowStore(tmp_path / "x.jsonl").find(key)
 
 
-def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to_others(
-    write: Write, started: Any
-) -> None:
+def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own(write: Write, started: Any) -> None:
     text = "extends: base.yaml\nmodels: [EASE]\ndatasets: [again]\n"
     cost = write(f"{text}serving: true\ncosts: [serve, size]\nrelative_to: [best]\n", "cost")
     plain = write(text)
@@ -258,18 +233,11 @@ def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own_to
     assert len(started()) == 1
     assert compare(cost).n_new == 0
     headers = [column.header for column in comparison.table.columns]
-    assert headers == [
-        *("Recall@5", "Rank 1,000 users (ms)", "Rank 1,000 users / best", "Model (MB)", "Model / best"),
-    ]
+    assert headers == [*("Recall@5", "Rank 1,000 users (ms)", "Rank 1,000 users / best", "Model (MB)", "Model / best")]
     assert "| EASE | 1 | **0.5000** | **500.0** | 1.00 | **4.000** | 1.00 |" in to_markdown(comparison.table)
     plain.with_suffix(".jsonl").unlink()
     compare(plain)
     assert started() == [], "a row with more in it is as good"
-
-
-def test_serving_is_asked_for_by_the_table(write: Write) -> None:
-    assert all(each.serving for each in requests(write("extends: base.yaml\nserving: true\n")).values())
-    assert not any(each.serving for each in requests(write("extends: base.yaml\n")).values())
 
 
 SECOND = """
@@ -321,22 +289,19 @@ models: {LightGCN: {per_dataset: {toy-signed: false}}, EASE: }
     assert keys["data_path"] == "atomic_files"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("models: {BPR: {learning_rate: 0.02}}", "BPR runs as the tables under 'rows_from' say"),
-        ("models: {BPR: {per_dataset: {again: {epochs: 1}}}}", "BPR runs as the tables under 'rows_from' say"),
-        ("datasets: {again: {epochs: 8}}", "again runs as the tables under 'rows_from' say"),
-        ("common: {epochs: 8}", "'common' says how models run"),
-        ("models: [MultiVAE]", "no table under 'rows_from' has 'MultiVAE'"),
-        ("datasets: [agan]", "no table under 'rows_from' has 'agan'; did you mean 'again'"),
-        ("rows_from: [base.yaml, third.yaml]", "'again' in third.yaml is not the data set toy-signed"),
-        ("rows_from: base.yaml", "'rows_from' must name a list of tables' files"),
-        ("rows_from: [base.yaml]\nextends: base.yaml", "neither extends another nor is extended"),
-        ("rows_from: []", "'rows_from' must name a list of tables' files"),
-        ("rows_from: [base.yaml, other.yaml]", "'rows_from' leads back to other.yaml"),
-    ],
-)
+@pytest.mark.parametrize(("text", "message"), [
+    ("models: {BPR: {learning_rate: 0.02}}", "BPR runs as the tables under 'rows_from' say"),
+    ("models: {BPR: {per_dataset: {again: {epochs: 1}}}}", "BPR runs as the tables under 'rows_from' say"),
+    ("datasets: {again: {epochs: 8}}", "again runs as the tables under 'rows_from' say"),
+    ("common: {epochs: 8}", "'common' says how models run"),
+    ("models: [MultiVAE]", "no table under 'rows_from' has 'MultiVAE'"),
+    ("datasets: [agan]", "no table under 'rows_from' has 'agan'; did you mean 'again'"),
+    ("rows_from: [base.yaml, third.yaml]", "'again' in third.yaml is not the data set toy-signed"),
+    ("rows_from: base.yaml", "'rows_from' must name a list of tables' files"),
+    ("rows_from: [base.yaml]\nextends: base.yaml", "neither extends another nor is extended"),
+    ("rows_from: []", "'rows_from' must name a list of tables' files"),
+    ("rows_from: [base.yaml, other.yaml]", "'rows_from' leads back to other.yaml"),
+])  # fmt: skip
 def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str, message: str) -> None:
     write(SECOND, "second")
     write("datasets: {again: }\nmodels: [Random]\n", "third")
@@ -344,32 +309,23 @@ def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str,
         TableSpec.read(write(text if "rows_from" in text else f"rows_from: [base.yaml, second.yaml]\n{text}\n"))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("common: [1]", "'common' must be a mapping of RecBole keys, but is"),
-        ("models: {Pop: {per_dataset: [again]}}", "Pop: 'per_dataset' must be a mapping"),
-        (
-            "models: {Pop: {per_dataset: {again: true}}}",
-            "Pop: 'per_dataset' must map data sets to RecBole keys, or to false",
-        ),
-        ("datasets: {again: {pool: [1]}}", "again: 'pool' must be a name"),
-    ],
-)
+@pytest.mark.parametrize(("text", "message"), [
+    ("common: [1]", "'common' must be a mapping of RecBole keys, but is"),
+    ("models: {Pop: {per_dataset: [again]}}", "Pop: 'per_dataset' must be a mapping"),
+    ("models: {Pop: {per_dataset: {again: true}}}",
+     "Pop: 'per_dataset' must map data sets to RecBole keys, or to false"),
+    ("datasets: {again: {pool: [1]}}", "again: 'pool' must be a name"),
+])  # fmt: skip
 def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, message: str) -> None:
     write(text, "third")
-    with pytest.raises(UsageError, match=f"third.yaml: .*{message}"):
-        TableSpec.read(write("extends: third.yaml\n"))
-    with pytest.raises(UsageError, match=message):
-        TableSpec.read(write(f"extends: base.yaml\n{text}\n"))
+    check_refused(f"third.yaml: .*{message}", TableSpec.read, write("extends: third.yaml\n"))
+    check_refused(message, TableSpec.read, write(f"extends: base.yaml\n{text}\n"))
 
 
 @pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, second.yaml]", "{base.yaml: 1}"])
 def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
-    with pytest.raises(UsageError, match="'extends' must name"):
-        TableSpec.read(write(f"extends: {value}\n"))
-    with pytest.raises(UsageError, match="leads back"):
-        TableSpec.read(write("extends: other.yaml\n"))
+    check_refused("'extends' must name", TableSpec.read, write(f"extends: {value}\n"))
+    check_refused("leads back", TableSpec.read, write("extends: other.yaml\n"))
 
 
 # ---- the tables that come with the package ----
@@ -385,14 +341,11 @@ def test_every_table_can_be_read(path: Path) -> None:
     assert spec.title != path.stem
 
 
-def test_the_cold_table_runs_what_another_runs() -> None:
+def test_tables_run_what_others_run() -> None:
     mine, base = (TableSpec.read(TABLES / f"{name}.yaml") for name in ("cold", "temporal"))
     assert mine.datasets == base.datasets
     assert mine.common == base.common
     assert {label: base.models.get(label, each) for label, each in mine.models.items()} == mine.models
-
-
-def test_the_headline_runs_what_the_tables_of_full_searches_run() -> None:
     mine, *bases = (TableSpec.read(TABLES / f"{name}.yaml") for name in ("headline", "trained", "closed-forms"))
     theirs = [row for base in bases for section in base.datasets for row in base.planned_rows(section)]
     for section in mine.datasets:
@@ -417,8 +370,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable[[], list[str]]) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
-    with pytest.raises(UsageError, match="has no finished rows yet"):
-        compare(table, finished=True)
+    check_refused("has no finished rows yet", compare, table, finished=True)
     compare(table, only=["Pop"])
     started()
     table.write_text(
@@ -439,9 +391,7 @@ def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable
     assert to_markdown(stored.table) == table.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_a_table_shows_its_rows_without_its_data(
-    write: Write, started: Callable[[], list[str]], tmp_path: Path
-) -> None:
+def test_a_table_shows_rows_without_its_data(write: Write, started: Callable[[], list[str]], tmp_path: Path) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     printed = to_markdown(compare(table).table)
     shutil.rmtree(tmp_path / "atomic_files" / "toy-signed")
@@ -450,9 +400,7 @@ def test_a_table_shows_its_rows_without_its_data(
     assert (to_markdown(found.table), found.n_new, started()) == (printed, 0, [])
 
 
-def test_rows_of_older_defaults_are_shown_until_there_are_new_ones(
-    write: Write, started: Callable[[], list[str]]
-) -> None:
+def test_rows_of_older_defaults_are_shown_until_replaced(write: Write, started: Callable[[], list[str]]) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     compare(table)
     shown = table.with_suffix(".view.json").read_text(encoding="utf-8")
@@ -480,32 +428,26 @@ def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started
 # ---- names ----
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("common: {seed: 7}", "common: 'seed' is no key of a table; write 'seeds'"),
-        ("datasets: {toy-signed: {seed: 7}}", "toy-signed: 'seed' is no key"),
-        ("models: {Pop: {per_dataset: {toy-signed: {seed: 7}}}}", "Pop: 'seed' is no key"),
-        ("models: {Pop: {per_dataset: {toy-signed: {model: EASE}}}}", "Pop: 'model' can't be set here"),
-        ("models: {Pop: {dataset: again}}", "Pop: 'dataset' can't be set here"),
-        ("datasets: {toy-signed: {per_dataset: {}}}", "toy-signed: 'per_dataset' can't be set here"),
-    ],
-)
+@pytest.mark.parametrize(("text", "message"), [
+    ("common: {seed: 7}", "common: 'seed' is no key of a table; write 'seeds'"),
+    ("datasets: {toy-signed: {seed: 7}}", "toy-signed: 'seed' is no key"),
+    ("models: {Pop: {per_dataset: {toy-signed: {seed: 7}}}}", "Pop: 'seed' is no key"),
+    ("models: {Pop: {per_dataset: {toy-signed: {model: EASE}}}}", "Pop: 'model' can't be set here"),
+    ("models: {Pop: {dataset: again}}", "Pop: 'dataset' can't be set here"),
+    ("datasets: {toy-signed: {per_dataset: {}}}", "toy-signed: 'per_dataset' can't be set here"),
+])  # fmt: skip
 def test_keys_that_would_be_ignored_are_refused(write: Write, text: str, message: str) -> None:
     parts = {"datasets": "datasets: [toy-signed]", "models": "models: [Pop]", text.partition(":")[0]: text}
     with pytest.raises(UsageError, match=message):
         TableSpec.read(write("\n".join(parts.values())))
 
 
-def test_a_pool_or_data_set_that_is_left_empty_is_none(write: Write) -> None:
-    """``pool: ~`` takes a data set of another table out of its pool."""
+def test_parts_that_are_left_empty_go(write: Write) -> None:
+    # ``pool: ~`` takes a data set of another table out of its pool
     path = write("datasets: {toy-signed: {pool: ~, dataset: ~}, b: {pool: ~, dataset: toy-signed}}\nmodels: [Pop]\n")
     spec = TableSpec.read(path)
     assert spec.pools() == {"toy-signed": ["toy-signed"], "b": ["b"]}
     assert [cell.dataset for section in spec.datasets for cell in spec.planned_rows(section)] == ["toy-signed"] * 2
-
-
-def test_what_the_other_table_says_of_a_pool_that_is_left_out_goes_with_it(write: Write) -> None:
     write("datasets: {p: {pool: P}, toy-signed: }\nmodels: {SSF: {per_dataset: {P: {rank: 4}}}}\n", "pools")
     spec = TableSpec.read(write("extends: pools.yaml\ndatasets: [toy-signed]\n"))
     assert spec.models["SSF"]["per_dataset"] == {}
@@ -513,7 +455,7 @@ def test_what_the_other_table_says_of_a_pool_that_is_left_out_goes_with_it(write
     assert next(kept.planned_rows("q")).settings == {"rank": 4}
 
 
-def test_settings_on_a_part_are_its_own_where_a_pool_has_its_name(write: Write) -> None:
+def test_settings_on_parts_and_in_specifications(write: Write, tmp_path: Path) -> None:
     text = """
 datasets:
   a: {pool: toy-signed, dataset: none-such}
@@ -521,9 +463,6 @@ datasets:
 models: [BPR]
 """
     assert table_settings(write(text), "toy-signed") == {"BPR": {"epochs": 7}}
-
-
-def test_specifications_read_what_they_should(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(
         "models: {Pop: {seeds: 3, per_dataset: {a: ~, b: {tuned: {data: c}}}}}\n"
         "datasets: {a: {pool: p}, b: {tuned: {name: d}}}\ncommon: {tuned: false, start: {x: 1}}\n"

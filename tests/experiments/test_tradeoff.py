@@ -1,7 +1,5 @@
 """The command ``tradeoff``: one fit, several dislike aversions."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -48,8 +46,7 @@ def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.
     from recbole_signed.runs import run
     from recbole_signed.ssf import SpectralFilter
 
-    fits = []
-    fit = SpectralFilter.fit
+    fits, fit = [], SpectralFilter.fit
     monkeypatch.setattr(SpectralFilter, "fit", lambda *args, **words: fits.append(1) or fit(*args, **words))
     found = tradeoff("SSF", toy, (0.0, 1.5), 5, overrides=FIXED)
     assert len(fits) == 1
@@ -92,9 +89,15 @@ def test_without_matplotlib_the_numbers_still_come(
     assert Path("runs/tradeoff/SSF-toy-signed.json").is_file()
 
 
-def test_a_model_may_be_named_as_tables_print_it(toy: str) -> None:
+def test_models_are_named_and_chosen_as_tables_print_them(toy: str) -> None:
     assert list(asked_models(["ssf-t", "EASE", "SSF-L"], toy, bool)) == ["SSFT", "EASE", "SSFL"]
     assert tradeoff("ssf-l", toy, (0.0,), 5, overrides=FIXED)["model"] == "SSFL"
+    everything = asked_models(["all"], toy, can_trade_off)
+    assert {"SSF", "SSFL", "EASE", "LightGCN", "Pop", "SIGformer"} <= set(everything)
+    assert "Random" not in everything
+    assert list(asked_models(["SSF", "EASE", "SSF"], toy, can_trade_off)) == ["SSF", "EASE"]
+    first = asked_models(["Random", "EASE", "all"], toy, can_trade_off)
+    assert list(first) == ["Random", "EASE", *(name for name in everything if name != "EASE")]
 
 
 def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,15 +168,6 @@ def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -
     assert not list(Path("runs").glob("BPR*-0.pth"))
 
 
-def test_all_models_are_those_that_rank(toy: str) -> None:
-    everything = asked_models(["all"], toy, can_trade_off)
-    assert {"SSF", "SSFL", "EASE", "LightGCN", "Pop", "SIGformer"} <= set(everything)
-    assert "Random" not in everything
-    assert list(asked_models(["SSF", "EASE", "SSF"], toy, can_trade_off)) == ["SSF", "EASE"]
-    first = asked_models(["Random", "EASE", "all"], toy, can_trade_off)
-    assert list(first) == ["Random", "EASE", *(name for name in everything if name != "EASE")]
-
-
 TABLE = """
 datasets: {{toy-signed: {{tuned: full, reg_weight: 7}}, gamma 1: {{dataset: other}}, gamma 2: {{dataset: other}}}}
 models:
@@ -214,8 +208,7 @@ def test_models_and_settings_come_from_a_table(toy: str, capsys: pytest.CaptureF
 
 
 def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    table = Path("table.yaml")
-    table.write_text(TABLE.format(more="{model: Pop, tuned: false}"))
+    Path("table.yaml").write_text(TABLE.format(more="{model: Pop, tuned: false}"))
     for command in ("tradeoff", "respond"):
         for words, message in (
             (
@@ -299,9 +292,7 @@ def test_a_table_may_choose_by_another_length(toy: str, capsys: pytest.CaptureFi
     assert [each["signauc"] for each in kept["points"]] == [each["signauc"] for each in alone["points"]]
 
 
-def test_a_folder_of_data_that_a_file_names_is_that_of_what_is_kept(
-    toy: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_a_file_names_is_that_of_what_is_kept(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("s.yaml").write_text("data_path: elsewhere\nstate: ERROR\n")
     Path("t.yaml").write_text(f"title: T\ndatasets: [{toy}]\ncommon: {{data_path: elsewhere}}\nmodels: {{Pop: }}\n")
     convert("toy", None, "elsewhere", seed=3)
@@ -344,14 +335,11 @@ def test_what_is_kept_is_of_the_same_question_files_data_and_version(toy: str, m
     assert times(chosen, k=6) == 7
 
 
-def test_the_best_aversion_is_the_smallest_of_those_that_are_best_on_validation() -> None:
+def test_the_best_aversion_and_the_front() -> None:
     rows = [(0.0, 0.1, 0.9), (0.5, 0.4, 0.1), (1.0, 0.4, 0.2), (2.0, 0.3, 0.3)]
     name = "signedndcg@5"
     points = [{"dislike_aversion": g, name: test, "valid": {name: valid, "ndcg@5": -g}} for g, valid, test in rows]
     assert module._best_on_validation(points) == {name: 0.5}
-
-
-def test_the_front_has_equal_points_and_none_that_is_not_defined() -> None:
     places = [(0.2, 0.5), (0.2, 0.5), (0.2, 0.4), (0.3, 0.5), (0.3, 0.6), (None, 0.9), (0.1, None)]
     points = [{"dislikerecall@5": across, "recall@5": up, "ndcg@5": up} for across, up in places]
     module.mark_front([{"k": 5, "points": points[:3]}, {"k": 5, "points": points[3:]}])
@@ -435,9 +423,7 @@ def test_many_curves_have_the_colours_of_their_families(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(("tail", "told"), [(0.3, ["below: Pop (at most 0.100)"]), (0.05, [])])
-def test_a_figure_names_the_models_below_its_axis_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: float, told: list[str]
-) -> None:
+def test_models_below_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: float, told: list[str]) -> None:
     """The tail of a good model's curve may lower the axis to those that are far below, which are then to be seen."""
     curves = [curve("EASE", (0.4, 0.4, 0.3), (0.3, tail, 0.1)), curve("Pop", (0.1, 0.1, 0.2), (0.1, 0.08, 0.1))]
     for each in curves:
@@ -474,8 +460,7 @@ def test_what_holds_on_several_splits(toy: str, capsys: pytest.CaptureFixture[st
     status, out, err = outcome(capsys, *words, "-d", "Both", "-m", "EASE,Pop", "--json")
     assert status == 0, err
     found = json.loads(out)
-    assert found["name"] == "Both"
-    assert found["datasets"] == [toy, "toy-again"]
+    assert (found["name"], found["datasets"]) == ("Both", [toy, "toy-again"])
     assert [Path(file).name for file in found["files"]] == [
         *(f"{dataset}.{ending}" for dataset in (toy, "toy-again") for ending in ("json", "jsonl")),
         "Both.json",
@@ -493,7 +478,6 @@ def test_what_holds_on_several_splits(toy: str, capsys: pytest.CaptureFixture[st
     for dataset, split in zip(found["datasets"], theirs["splits"], strict=True):
         (alone,) = json.loads(Path(f"runs/tradeoff/{dataset}.json").read_text())["at_same_recall"]
         assert split["at_same_recall"] == {key: value for key, value in alone.items() if key != "model"}
-
     status, out, _ = outcome(capsys, *words, "-d", f"{toy},toy-again", "-m", "EASE,Pop")
     assert status == 0
     assert f"SignedNDCG and dislikes on {toy}+toy-again, 2 splits" in out
@@ -531,18 +515,12 @@ def test_dislikes_over_splits_have_their_range() -> None:
     ]
     found["models"][1]["splits"][0]["best"]["signedndcg@5"]["value"] = 0.11
     first = {
-        "model": "B",
-        "value": pytest.approx(0.305),
-        "second": "A",
-        "second_value": pytest.approx(0.3),
-        "splits": 1,
-    }
+        "model": "B", "value": pytest.approx(0.305), "second": "A", "second_value": pytest.approx(0.3), "splits": 1,
+    }  # fmt: skip
     assert standings(found) == {"": first}
 
 
-def test_a_death_while_a_curve_is_written_again_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_death_while_a_curve_is_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next call takes the curve from the file that the command writes its result to."""
 
     def half(path: Path, content: str | bytes, **_: Any) -> None:

@@ -1,7 +1,5 @@
 """The whole of a tuning, with workers that are scripts: they start in a moment, and do what a test needs."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import check_refused
 from scripted import scripted_trials
 
 from recbole_signed.convert import convert
@@ -105,20 +104,21 @@ def trial(values):
         assert sorted(each.values.get("dislike_aversion", 0.0) for each in tuning.trials) == sorted(
             SIGN_AWARE_AVERSIONS
         )
-    with pytest.raises(UsageError, match=r"there is no .*Pop\.yaml"):
-        tuned(toy, script, "Pop", settings={**priced, "signed_gamma": 0})
+    check_refused(r"there is no .*Pop\.yaml", tuned, toy, script, "Pop", settings={**priced, "signed_gamma": 0})
 
 
-def test_a_default_that_is_the_best_is_written_in_full(toy: str) -> None:
+def test_the_best_default_is_written_and_no_trial_begins_late(toy: str) -> None:
     tuning = tuned(toy, "def trial(values): row(0.5 if values else 0.9)")
     assert tuning.best.is_default
     assert tuning.values == {"reg_weight": 250.0}
     assert read_tuned(tuning.file).how["best_trial"] == 0
+    tuning = tuned(toy, "def trial(values): time.sleep(0.3); row(0.5)", trials=50, timeout=0.5)
+    assert 1 <= len(tuning.trials) < 50
+    assert read_tuned(tuning.file).how["trials"] == len(tuning.trials)
 
 
 def test_the_same_command_goes_on_and_another_question_begins_anew(toy: str) -> None:
-    first = tuned(toy, trials=3)
-    second = tuned(toy, trials=6, jobs=2)
+    first, second = tuned(toy, trials=3), tuned(toy, trials=6, jobs=2)
     assert second.n_new == 3
     assert values(second)[:3] == values(first)
     fewer = tuned(toy, trials=2)
@@ -264,12 +264,6 @@ def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> No
     assert "every point of the space was tried" in to_text(tuning_table(tuning))
 
 
-def test_no_trial_begins_after_the_timeout(toy: str) -> None:
-    tuning = tuned(toy, "def trial(values): time.sleep(0.3); row(0.5)", trials=50, timeout=0.5)
-    assert 1 <= len(tuning.trials) < 50
-    assert read_tuned(tuning.file).how["trials"] == len(tuning.trials)
-
-
 def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str, tmp_path: Path) -> None:
     Path("yaml/tune/BPR.yaml").write_text(
         "learning_rate: [0.1, 0.2]\nembedding_size: [8, 16]\nweight_decay: [0.0]\n", encoding="utf-8"
@@ -288,40 +282,31 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
     assert f"--seed 7 -c fixed.yaml -c {tuning.file} valid_metric=NDCG@10\n" in text
 
 
-@pytest.mark.parametrize(
-    ("model", "plan", "said"),
-    [
-        ("EASE", {"trials": 0}, "trials is 0; it must be 1 or more"),
-        ("EASE", {"jobs": 0}, "jobs is 0"),
-        ("EASE", {"name": "../x"}, "name is '../x'; it must be the plain name of a folder"),
-        ("EASE", {"budget": 1.0, "settings": {"training_budget": 2.0}}, "give one of the two"),
-        ("EASE", {"prune_after": -1}, "prune_after is -1; it must be 0 or more"),
-        ("EASE", {"budget": 0.0}, "budget is 0; it must be a number of seconds above 0"),
-        ("EASE", {"timeout": -1.0}, "timeout is -1"),
-        ("Pop", {}, "there is no yaml/tune/Pop.yaml that says what to tune of Pop"),
-        ("EASE", {"space": Path("none.yaml")}, "can't read none.yaml"),
-        ("EASE", {"space": Path("yaml/tune/BPR.yaml"), "settings": {"learning_rate": 0.1}}, "nothing to tune"),
-        ("EASY", {}, "there is no model named 'EASY'; did you mean 'EASE'?"),
-        ("EASE", {"settings": {"eval_step": 0}}, "eval_step is 0, so nothing is validated"),
-        ("EASE", {"settings": {"reg_wieght": 1.0}}, "did you mean 'reg_weight'"),
-        ("BPR", {"start": {"learning_rate": 0.01}, "settings": {"learning_rate": 0.1}}, "with learning_rate=0.01"),
-    ],
-)
-def test_a_wrong_question_is_one_sentence_before_anything_runs(
-    model: str, plan: dict[str, Any], said: str, toy: str
-) -> None:
+@pytest.mark.parametrize(("model", "plan", "said"), [
+    ("EASE", {"trials": 0}, "trials is 0; it must be 1 or more"),
+    ("EASE", {"jobs": 0}, "jobs is 0"),
+    ("EASE", {"name": "../x"}, "name is '../x'; it must be the plain name of a folder"),
+    ("EASE", {"budget": 1.0, "settings": {"training_budget": 2.0}}, "give one of the two"),
+    ("EASE", {"prune_after": -1}, "prune_after is -1; it must be 0 or more"),
+    ("EASE", {"budget": 0.0}, "budget is 0; it must be a number of seconds above 0"),
+    ("EASE", {"timeout": -1.0}, "timeout is -1"),
+    ("Pop", {}, "there is no yaml/tune/Pop.yaml that says what to tune of Pop"),
+    ("EASE", {"space": Path("none.yaml")}, "can't read none.yaml"),
+    ("EASE", {"space": Path("yaml/tune/BPR.yaml"), "settings": {"learning_rate": 0.1}}, "nothing to tune"),
+    ("EASY", {}, "there is no model named 'EASY'; did you mean 'EASE'?"),
+    ("EASE", {"settings": {"eval_step": 0}}, "eval_step is 0, so nothing is validated"),
+    ("EASE", {"settings": {"reg_wieght": 1.0}}, "did you mean 'reg_weight'"),
+    ("BPR", {"start": {"learning_rate": 0.01}, "settings": {"learning_rate": 0.1}}, "with learning_rate=0.01"),
+])  # fmt: skip
+def test_a_wrong_question_is_one_sentence_at_the_start(model: str, plan: dict[str, Any], said: str, toy: str) -> None:
     with pytest.raises(UsageError) as error:
         tuned(toy, model=model, **plan)
     assert said in str(error.value)
     assert not Path("tasks").exists()
 
 
-def test_a_worker_that_can_not_start_is_an_error(toy: str) -> None:
-    with pytest.raises(UsageError, match="ended before its first trial: no luck"):
-        tuned(toy, "sys.exit('no luck')")
-
-
-def test_trials_that_all_fail_are_an_error(toy: str) -> None:
+def test_workers_and_trials_that_all_fail_are_an_error(toy: str) -> None:
+    check_refused("ended before its first trial: no luck", tuned, toy, "sys.exit('no luck')")
     with pytest.raises(UsageError, match=r"none of 3 trials came to its end .* the first one: ValueError: bad"):
         tuned(toy, "def trial(values): say(failed='ValueError: bad')", trials=3)
     with pytest.raises(UsageError, match="NDCG@10 is not defined on the validation part"):
@@ -332,8 +317,7 @@ def test_one_tuning_of_a_model_on_a_data_set_at_a_time(toy: str) -> None:
     folder = Path("runs/tune/toy-signed/EASE")
     folder.mkdir(parents=True)
     lock = DirectoryLock(folder)
-    with pytest.raises(UsageError, match=f"is being written by process {os.getpid()}"):
-        tuned(toy)
+    check_refused(f"is being written by process {os.getpid()}", tuned, toy)
     lock.release()
     assert tuned(toy, trials=1).n_new == 1
 
@@ -371,8 +355,7 @@ def row(value):
     sums = {"data_sha256": "0" * 64} if len(open('tried').readlines()) == 2 else {}
     say(row={"model": task["model"], "dataset": task["dataset"], "seed": 1, "valid": {"ndcg@10": value}, **sums})
 """
-    with pytest.raises(UsageError, match="files of the data set have changed since the tuning was begun"):
-        tuned(toy, changed, trials=3)
+    check_refused("files of the data set have changed since the tuning was begun", tuned, toy, changed, trials=3)
     again = tuned(toy, trials=3)
     assert [each.state for each in again.trials] == ["complete"] * 3
     assert again.n_new == 2
@@ -406,14 +389,11 @@ TABLE: dict[str, Any] = {
     "datasets": {"toy-signed": {"training_budget": 9}, "late": {"dataset": "toy-signed", "tuned": "by-time"}},
     "common": {"tuned": True, "valid_metric": "NDCG@10", "state": "ERROR"},
     "models": {
-        "Pop": {},
-        "SSF": {"tuned": False},
-        "EASE": {"start": {"reg_weight": 777.0}},
-        "again": {"model": "EASE"},
+        "Pop": {}, "SSF": {"tuned": False}, "EASE": {"start": {"reg_weight": 777.0}}, "again": {"model": "EASE"},
         "BPR": {"embedding_size": 8, "per_dataset": {"late": {"start": {"learning_rate": 0.05}}}},
     },
     "seeds": [1, 2],
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -440,9 +420,7 @@ def done(*given: Any, **plan: Any) -> dict[str, Tuning]:
 
 def test_what_a_table_wants_tuned_is_tuned_once_where_it_looks_for_it(table: Path) -> None:
     found = done(table, budget=2.0)
-    assert list(found) == [
-        f"yaml/model/{name}/{model}.yaml" for name in ("toy-signed", "by-time") for model in ("EASE", "BPR")
-    ]
+    assert list(found) == [f"yaml/model/{name}/{m}.yaml" for name in ("toy-signed", "by-time") for m in ("EASE", "BPR")]
     assert all(len(each.trials) == 3 for each in found.values())
     requests = [each for each in TableSpec.read(table).requests() if each.model == "EASE"]
     assert {each.settings["reg_weight"] for each in requests} == {777.0}  # the best of three: the second trial
@@ -455,8 +433,7 @@ def test_the_search_begins_where_the_table_says_and_its_other_keys_are_fixed(tab
     assert [each.values for each in found["yaml/model/toy-signed/EASE.yaml"].trials[:2]] == [{}, {"reg_weight": 777.0}]
     early, late = (found[f"yaml/model/{name}/BPR.yaml"] for name in ("toy-signed", "by-time"))
     assert late.trials[1].values == {"learning_rate": 0.05}
-    assert early.start == {}
-    assert early.values["embedding_size"] == 8
+    assert (early.start, early.values["embedding_size"]) == ({}, 8)
     how = read_tuned(early.file).how
     assert how["training_budget"] == 9
     assert "--start" not in how["command"]
@@ -464,9 +441,7 @@ def test_the_search_begins_where_the_table_says_and_its_other_keys_are_fixed(tab
     assert done(table, budget=2.0)["yaml/model/toy-signed/BPR.yaml"].facts.fixed["training_budget"] == 2.0
 
 
-def test_of_two_rows_with_one_file_the_one_that_is_not_tuned_is_named(
-    table: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_of_two_rows_with_one_file_the_untuned_one_is_named(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = yaml.safe_load(table.read_text(encoding="utf-8"))
     content["models"]["wide"] = {"model": "BPR", "embedding_size": 16}
     content["models"]["own"] = {"model": "BPR", "embedding_size": 32, "tuned": "own"}
@@ -483,27 +458,21 @@ def test_models_and_data_sets_may_be_chosen(table: Path) -> None:
     assert list(done(table, ["BPR"], ["late"], 5)) == ["yaml/model/by-time/BPR.yaml"]
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ((["Pop", "SSF"],), "wants none of these models tuned: write 'tuned: true'"),
-        (([], ["early"]), "has no data set 'early'; it has toy-signed, late."),
-        ((["BPF"],), "the table has no model 'BPF'; it has Pop, SSF, EASE, again, BPR; did you mean 'BPR'?"),
-    ],
-)
+@pytest.mark.parametrize(("given", "said"), [
+    ((["Pop", "SSF"],), "wants none of these models tuned: write 'tuned: true'"),
+    (([], ["early"]), "has no data set 'early'; it has toy-signed, late."),
+    ((["BPF"],), "the table has no model 'BPF'; it has Pop, SSF, EASE, again, BPR; did you mean 'BPR'?"),
+])  # fmt: skip
 def test_a_wrong_wish_is_one_sentence(given: tuple[Any, ...], said: str, table: Path) -> None:
     with pytest.raises(UsageError) as error:
         done(table, *given)
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("start", "said"),
-    [
-        ({"reg_weight": 0.5}, "the search can't start where it never goes: yaml/tune/EASE.yaml does not have"),
-        ({"rank": 3}, "the search can't start with 'rank', which yaml/tune/EASE.yaml does not vary"),
-    ],
-)
+@pytest.mark.parametrize(("start", "said"), [
+    ({"reg_weight": 0.5}, "the search can't start where it never goes: yaml/tune/EASE.yaml does not have"),
+    ({"rank": 3}, "the search can't start with 'rank', which yaml/tune/EASE.yaml does not vary"),
+])  # fmt: skip
 def test_a_start_outside_the_space_is_refused(start: dict[str, Any], said: str, table: Path) -> None:
     with pytest.raises(UsageError) as error:
         tune("EASE", "toy-signed", overrides={"valid_metric": "NDCG@10", "state": "ERROR"}, plan=Plan(2), start=start)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import contextlib
 import copy
 from collections.abc import Iterable
@@ -73,8 +71,7 @@ def test_what_does_not_enter_the_matrix_is_tuned_on_one_decomposition(
 
 
 def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
-    task = Task("BPR", toy, settings=GRADIENT, seed=5)
-    said = served(task, [{}, {"learning_rate": 0.01}], going=[True] * 8)
+    said = served(Task("BPR", toy, settings=GRADIENT, seed=5), [{}, {"learning_rate": 0.01}], going=[True] * 8)
     first, second = (each["row"] for each in said if "row" in each)
     assert first.valid == run("BPR", toy, overrides=GRADIENT, seed=5, save=False).valid
     faster = run("BPR", toy, overrides={**GRADIENT, "learning_rate": 0.01}, seed=5, save=False)
@@ -87,13 +84,10 @@ def test_gradients_are_the_same_as_in_a_run_of_its_own(toy: str) -> None:
     assert 0 < seconds[0] < seconds[-1]
 
 
-def test_a_trial_that_is_not_to_go_on_ends_there(toy: str) -> None:
+def test_trials_end_where_they_are_told_and_say_why_they_fail(toy: str) -> None:
     said = served(Task("BPR", toy, settings=GRADIENT), [{}, {}], going=[True, False, True, True, True, True])
     assert [next(iter(each)) for each in said] == ["ready", *["score"] * 2, "pruned", *["score"] * 4, "row"]
     assert not list(Path("runs").glob("*.pth"))
-
-
-def test_a_trial_that_fails_says_why_and_the_next_one_is_run(toy: str) -> None:
     said = served(Task("EASE", toy, settings=SETTINGS), [{"reg_weight": "much"}, {"reg_weight": 3.0}])
     assert said[1]["failed"].startswith("UsageError: 'reg_weight' is 'much'; it must be a number")
     assert said[2]["row"].valid

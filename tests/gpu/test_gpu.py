@@ -78,8 +78,7 @@ class Prepared:
 def test_an_epoch_trains_and_its_scores_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
     """The trained state gives the same scores on both devices; a closed form is fitted on each."""
     if name in IN_EPOCHS:
-        here = Prepared(name, DEVICE, tmp_path).fit()
-        there = Prepared(name, "cpu", tmp_path)
+        here, there = Prepared(name, DEVICE, tmp_path).fit(), Prepared(name, "cpu", tmp_path)
         there.model.load_state_dict({key: value.cpu() for key, value in here.model.state_dict().items()})
         there.model.eval()
     else:

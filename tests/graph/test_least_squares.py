@@ -1,7 +1,5 @@
 """Least squares over likes and dislikes, and ridge regression from features, against dense solutions."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -106,7 +104,7 @@ def test_the_other_side_may_be_given_in_part() -> None:
     torch.testing.assert_close(part, problem.half_step(likes, dislikes, fixed)[[row]], rtol=1e-10, atol=1e-12)
 
 
-def test_the_item_side_is_the_transpose() -> None:
+def test_the_item_side_and_empty_matrices() -> None:
     likes, dislikes = edges(5)
     users = torch.randn(23, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     problem = SignedLeastSquares()
@@ -114,9 +112,6 @@ def test_the_item_side_is_the_transpose() -> None:
     wanted = reference(likes.toarray().T.astype(float), dislikes.toarray().T.astype(float), users.numpy(), problem)
     have = (likes + dislikes).getnnz(axis=0) > 0
     np.testing.assert_allclose(found.numpy()[have], wanted[have], rtol=1e-8, atol=1e-8)
-
-
-def test_no_rows_and_no_edges() -> None:
     nothing = sp.csr_matrix((0, 6), dtype=np.float32)
     assert SignedLeastSquares().half_step(nothing, nothing, torch.randn(6, 3)).shape == (0, 3)
     empty = sp.csr_matrix((4, 6), dtype=np.float32)
@@ -173,8 +168,7 @@ RIDGE = 3.0
 
 def matrix(seed: int, n_rows: int = 30, n_columns: int = 17) -> np.ndarray:
     """Values 1 and -0.5 in a third of the cells."""
-    rng = np.random.default_rng(seed)
-    return rng.choice([0.0, 1.0, -0.5], (n_rows, n_columns), p=[0.65, 0.2, 0.15])
+    return np.random.default_rng(seed).choice([0.0, 1.0, -0.5], (n_rows, n_columns), p=[0.65, 0.2, 0.15])
 
 
 def refit(X: np.ndarray) -> torch.Tensor:
@@ -218,15 +212,12 @@ def test_a_user_comes_or_goes(forgotten: bool) -> None:
         close(replace_rows(refit(X[1:]), nothing, row), refit(X))
 
 
-def test_a_row_that_does_not_change_changes_nothing() -> None:
+def test_rows_that_do_not_change_and_errors_that_do_not_build_up() -> None:
     X = matrix(4)
     row = sp.csr_matrix(X[:1])
     close(replace_rows(refit(X), row, row), refit(X))
     nothing = sp.csr_matrix((1, X.shape[1]))
     close(replace_rows(refit(X), nothing, nothing), refit(X))
-
-
-def test_errors_do_not_build_up() -> None:
     X = matrix(2)
     inverse, rng = refit(X), np.random.default_rng(3)
     for user in rng.integers(0, 30, 300):

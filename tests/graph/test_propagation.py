@@ -1,10 +1,12 @@
-"""Propagation and the linear filter against dense products."""
-
-from __future__ import annotations
+"""Propagation over normalised adjacencies, and random walks."""
 
 import copy
+import itertools
+import math
 import warnings
+from collections import Counter
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn import LGConv, SignedConv
 
-from recbole_signed.graph import SignedGraph, propagation, sparse_kernels
+from recbole_signed.graph import SignedGraph, propagation, random_walks, sparse_kernels
 from recbole_signed.graph.propagation import (
     BipartiteOperator,
     GramFilter,
@@ -23,6 +25,7 @@ from recbole_signed.graph.propagation import (
     sparse_tensor,
     symmetric,
 )
+from recbole_signed.graph.random_walks import WalkGraph, WalkPairs, n_path_types, path_attention
 from recbole_signed.graph.sparse_kernels import homophily_ratio
 
 SHAPE = (9, 12)
@@ -60,8 +63,7 @@ def between_all_nodes(matrix: sp.csr_matrix) -> torch.Tensor:
 
 
 def dense_reference(matrix: np.ndarray, smoothing: float, exponent: float) -> np.ndarray:
-    size = np.abs(matrix)
-    scales = []
+    size, scales = np.abs(matrix), []
     for degrees in (size.sum(1) + smoothing, size.sum(0) + smoothing):
         scales.append(np.array([degree**-exponent if degree > 0 else 0.0 for degree in degrees]))
     return scales[0][:, None] * matrix * scales[1]
@@ -81,8 +83,7 @@ def test_normalisation_is_that_of_the_formula(cells: list, smoothing: float, exp
 @given(MATRICES)
 def test_products_and_gradients_are_those_of_the_dense_matrix(cells: list) -> None:
     matrix = matrix_of(cells)
-    dense = torch.from_numpy(matrix.toarray())
-    operator = SparseOperator(matrix)
+    dense, operator = torch.from_numpy(matrix.toarray()), SparseOperator(matrix)
     users, items = tables()
     for found, wanted, argument in (
         (operator @ items, dense @ items, items),
@@ -95,7 +96,7 @@ def test_products_and_gradients_are_those_of_the_dense_matrix(cells: list) -> No
     assert (operator.shape, operator.T.shape) == (SHAPE, SHAPE[::-1])
 
 
-def test_gradcheck() -> None:
+def test_gradients_contiguous_or_not() -> None:
     graph = random_graph()
     users, items = tables(2)
     for operator in (BipartiteOperator.symmetric(graph.likes), BipartiteOperator.mean(graph.dislikes)):
@@ -103,15 +104,11 @@ def test_gradcheck() -> None:
         assert torch.autograd.gradcheck(
             lambda u, i, operator=operator: operator.mean_of_layers(u, i, 3), (users, items)
         )
-
-
-def test_a_gradient_that_is_not_contiguous_is_no_trouble() -> None:
     operator = SparseOperator(random_graph().likes)
     _, items = tables()
     product = operator @ items
     upstream = torch.randn(4, SHAPE[0], dtype=torch.float64).T
-    found = torch.autograd.grad(product, items, upstream)[0]
-    torch.testing.assert_close(found, operator.T @ upstream)
+    torch.testing.assert_close(torch.autograd.grad(product, items, upstream)[0], operator.T @ upstream)
 
 
 @pytest.mark.parametrize("n_layers", [0, 1, 4])
@@ -129,8 +126,7 @@ def test_symmetric_propagation_is_that_of_lgconv(n_layers: int) -> None:
     torch.testing.assert_close(torch.cat(found), mean, rtol=1e-6, atol=1e-7)
     upstream = torch.randn(mean.shape, dtype=torch.float64)
     ours = torch.autograd.grad(torch.cat(found), (users, items), upstream)
-    theirs = torch.autograd.grad(mean, (users, items), upstream)
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(ours, torch.autograd.grad(mean, (users, items), upstream), rtol=1e-6, atol=1e-7)
 
 
 def plain_signed_convolution(first: bool) -> SignedConv:
@@ -193,8 +189,7 @@ def test_sparse_and_dense_signals(monkeypatch: pytest.MonkeyPatch, cells: int) -
     monkeypatch.setattr(propagation, "CELLS", cells)
     matrix = sp.random(40, 25, 0.2, format="csr", dtype=np.float32, random_state=1)
     signals = sp.random(13, 25, 0.3, format="csr", dtype=np.float32, random_state=2)
-    linear = GramFilter(matrix)
-    dense = matrix.toarray().astype(float)
+    linear, dense = GramFilter(matrix), matrix.toarray().astype(float)
     wanted = signals.toarray() @ dense.T @ dense
     np.testing.assert_allclose(linear.rows(signals), wanted, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(linear.dense(torch.from_numpy(signals.toarray())).numpy(), wanted, rtol=1e-5, atol=1e-6)
@@ -216,3 +211,156 @@ def test_homophily_is_the_share_of_connected_pairs(seed: int, density: float, pa
         patch.setattr(sparse_kernels, "PATHS", paths)
         found = homophily_ratio(sp.csr_matrix(dense, dtype=np.float32))
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=0)
+
+
+N_USERS, N_ITEMS, LENGTH = 7, 6, 3
+
+
+def random_edges(seed: int, n_edges: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Edges with repeated pairs and pairs of both signs; user 0 and item 0 have none."""
+    generator = torch.Generator().manual_seed(seed)
+    users = torch.randint(1, N_USERS, (n_edges,), generator=generator)
+    items = torch.randint(1, N_ITEMS, (n_edges,), generator=generator)
+    return users, items, torch.rand(n_edges, generator=generator) < 0.6
+
+
+def path_numbers(length: int) -> dict[tuple[int, ...], int]:
+    """Shorter paths first, then in the order of binary numbers."""
+    paths = [path for n in range(1, length + 1) for path in itertools.product((0, 1), repeat=n)]
+    return {path: number for number, path in enumerate(paths)}
+
+
+def possible(edges: tuple[torch.Tensor, ...], length: int) -> set[tuple[int, int, int]]:
+    """All (start, end, type) of paths without a repeated node."""
+    signs: dict[tuple[int, int], set[int]] = {}
+    for user, item, like in zip(*(each.tolist() for each in edges), strict=True):
+        signs.setdefault((user, item + N_USERS), set()).add(int(like))
+        signs.setdefault((item + N_USERS, user), set()).add(int(like))
+    numbers, found = path_numbers(length), set()
+
+    def walk(nodes: tuple[int, ...], path: tuple[int, ...]) -> None:
+        if path:
+            found.add((nodes[0], nodes[-1], numbers[path]))
+        if len(path) < length:
+            for (source, target), kinds in signs.items():
+                if source == nodes[-1] and target not in nodes:
+                    for kind in kinds:
+                        walk((*nodes, target), (*path, kind))
+
+    for node in range(N_USERS + N_ITEMS):
+        walk((node,), ())
+    return found
+
+
+def triples(graph: WalkGraph, length: int, seed: int) -> list[tuple[int, int, int]]:
+    walks = graph.draw(length, torch.Generator().manual_seed(seed))
+    rows = walks.pairs.spread(torch.arange(walks.pairs.shape[0]))
+    assert walks.types.dtype == walks.pairs.columns.dtype == walks.pairs.indptr.dtype == torch.int32
+    return list(zip(rows.tolist(), walks.pairs.columns.tolist(), walks.types.tolist(), strict=True))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 14), st.integers(1, 5))
+def test_each_pair_is_joined_by_a_path_of_its_type(seed: int, n_edges: int, length: int) -> None:
+    edges = random_edges(seed, n_edges)
+    found = triples(WalkGraph.from_edges(*edges, N_USERS, N_ITEMS), length, seed)
+    assert set(found) <= possible(edges, length)
+    direct = Counter(
+        pair
+        for user, item, like in zip(*(each.tolist() for each in edges), strict=True)
+        for pair in ((user, item + N_USERS, int(like)), (item + N_USERS, user, int(like)))
+    )
+    assert Counter(each for each in found if each[2] < 2) == direct
+    assert all(kind < n_path_types(length) for _, _, kind in found)
+
+
+def test_every_path_is_walked_with_its_probability() -> None:
+    """A start on user 1 goes 1 - a - (1, 2, 2 again, 3), and the walk ends where it comes back."""
+    edges = (torch.tensor([1, 2, 2, 3]), torch.tensor([1, 1, 1, 1]), torch.tensor([True, False, False, True]))
+    graph = WalkGraph.from_edges(*edges, N_USERS, N_ITEMS)
+    drawn = Counter(each for seed in range(4000) for each in triples(graph, 2, seed) if each[0] == 1)
+    assert drawn.pop((1, N_USERS + 1, 1)) == 4000
+    to_two, to_three = drawn.pop((1, 2, 2 + 2)), drawn.pop((1, 3, 2 + 3))  # like-dislike, like-like
+    assert not drawn
+    assert to_two / 4000 == pytest.approx(1 / 2, abs=0.04)
+    assert to_three / 4000 == pytest.approx(1 / 4, abs=0.04)
+
+
+def test_a_walk_needs_a_step_and_gives_no_pair_twice() -> None:
+    # user 1 - item 1 is all of its component: each second step returns, and a third would find item 1 again
+    edges = (torch.tensor([1]), torch.tensor([1]), torch.tensor([True]))
+    found = triples(WalkGraph.from_edges(*edges, N_USERS, N_ITEMS), 6, 0)
+    assert sorted(found) == [(1, N_USERS + 1, 1), (N_USERS + 1, 1, 1)]
+    with pytest.raises(ValueError, match="one step or more"):
+        WalkGraph.from_edges(*random_edges(0, 5), N_USERS, N_ITEMS).draw(0)
+
+
+def test_the_order_of_edges_makes_no_difference_but_the_seed_does() -> None:
+    users, items, likes = random_edges(3, 12)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    first = WalkGraph.from_edges(users, items, likes, N_USERS, N_ITEMS)
+    second = WalkGraph.from_edges(users[order], items[order], likes[order], N_USERS, N_ITEMS)
+    assert triples(first, 4, 5) == triples(second, 4, 5)
+    assert triples(first, 4, 5) != triples(first, 4, 6)
+
+
+def test_more_pairs_than_int32_can_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = WalkGraph.from_edges(*random_edges(0, 12), N_USERS, N_ITEMS)
+    monkeypatch.setattr(random_walks, "np", SimpleNamespace(iinfo=lambda _: SimpleNamespace(max=4 * 24), int32=None))
+    assert len(graph.draw(3).types) > 24
+    with pytest.raises(ValueError, match="24 walks of 4 steps give more pairs than int32 can number"):
+        graph.draw(4)
+
+
+@pytest.fixture
+def walks() -> WalkPairs:
+    generator = torch.Generator().manual_seed(4)
+    users, items = (torch.randint(1, n, (22,), generator=generator) for n in (N_USERS, N_ITEMS))
+    likes = torch.rand(22, generator=generator) < 0.5
+    return WalkGraph.from_edges(users, items, likes, N_USERS, N_ITEMS).draw(LENGTH, generator)
+
+
+def inputs(scale: float = 1.0, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    generator, nodes = torch.Generator().manual_seed(9), N_USERS + N_ITEMS
+    shapes = ((nodes, 4), (1,), (n_path_types(LENGTH),), (nodes, 3))
+    made = [scale * torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    return [each.to(dtype).requires_grad_(place < 3) for place, each in enumerate(made)]
+
+
+def reference(
+    x: torch.Tensor, weight: torch.Tensor, phi: torch.Tensor, p: torch.Tensor, walks: WalkPairs
+) -> torch.Tensor:
+    """The formula, pair by pair."""
+    rows = walks.pairs.spread(torch.arange(len(x))).tolist()
+    out = [torch.zeros(x.shape[1], dtype=x.dtype) for _ in x]
+    for i in set(rows):
+        of_row = [place for place, row in enumerate(rows) if row == i]
+        ends = walks.pairs.columns[of_row].long()
+        by_content = (x[ends] @ x[i] / math.sqrt(x.shape[1]) + weight * (p[ends] @ p[i])).exp().clamp(max=5)
+        by_path = phi[walks.types[of_row].long()].exp().clamp(max=5)
+        share = (by_content / by_content.sum() + by_path / by_path.sum()) / 2
+        out[i] = share @ x[ends]
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5])
+def test_values_and_gradients_are_those_of_the_formula(walks: WalkPairs, scale: float) -> None:
+    """With the larger scale many weights are cut off at 5."""
+    found, wanted = inputs(scale), inputs(scale)
+    output, expected = path_attention(*found, walks), reference(*wanted, walks)
+    torch.testing.assert_close(output, expected)
+    direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    (output * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for ours, theirs in zip(found[:3], wanted[:3], strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    assert not output[0].any()  # starts no walk
+
+
+def test_gradients_and_precision(walks: WalkPairs) -> None:
+    *free, positions = inputs(0.4)
+    assert torch.autograd.gradcheck(lambda x, w, phi: path_attention(x, w, phi, positions, walks), free)
+    arguments = inputs(100.0, torch.float32)
+    path_attention(*arguments, walks).sum().backward()
+    assert all(torch.isfinite(each.grad).all() for each in arguments[:3])
+    single, double = (path_attention(*inputs(dtype=dtype), walks) for dtype in (torch.float32, torch.float64))
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-5)

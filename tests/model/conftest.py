@@ -1,7 +1,5 @@
 """What the tests of the closed forms share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

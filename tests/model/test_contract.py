@@ -1,7 +1,5 @@
 """What every model of this package must do, whatever it is."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,32 +13,31 @@ import torch
 from interrupted_training import interrupted
 from prepared import instance, prepared
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, get_model
+from recbole.utils import ModelType, get_model, init_seed
 
 from recbole_signed.convert.sources.toy import planted
 from recbole_signed.model import abstract_recommender
 from recbole_signed.plugin import registry
 
-OURS = sorted(
-    name
-    for name, entry in registry.models().items()
-    if entry.module.startswith("recbole_signed.") and get_model(name).type != ModelType.SEQUENTIAL
-)
-"""Those that read sequences have a suite of their own, ``test_sequential_contract.py``: it needs times."""
-COLUMNS = ["user_id:token", "item_id:token", "sign:float"]
+OURS = sorted(name for name, entry in registry.models().items() if entry.module.startswith("recbole_signed."))
+SEQUENTIAL = [name for name in OURS if get_model(name).type == ModelType.SEQUENTIAL]
+general = pytest.mark.parametrize("name", [name for name in OURS if name not in SEQUENTIAL])
+sequential = pytest.mark.parametrize("name", SEQUENTIAL)
+every = pytest.mark.parametrize("name", OURS)
+SHORT = {"hidden_size": 16, "inner_size": 32, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 8, "learning_rate": 0.01}
+COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 PARTS = ("train", "valid", "test")
 
 LIKES_ONLY = "likes only"
 """The model does not look at dislikes: with and without them it is the same."""
 
+LIKES = """
+BSPM ChebyCF ContentKNN DEQL DecayPop DirectAU EDLAE FeaturePop GFCF LightFM
+LightGCL PCTM SGFCF SLIST SVDAE SimGCL TALE TurboCF UltraGCN XSimGCL
+"""
 WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "ContentKNN": LIKES_ONLY,
-    "DFGNN": "test_without_dislikes_the_high_pass_filter_passes_everything",
-    "DecayPop": LIKES_ONLY,
-    "DirectAU": LIKES_ONLY,
-    "FeaturePop": LIKES_ONLY,
-    "LightFM": LIKES_ONLY,
-    "LightGCL": LIKES_ONLY,
+    **dict.fromkeys(LIKES.split(), LIKES_ONLY),
+    "DFGNN": "test_without_dislikes_or_likes_there_are_scores_and_losses",
     "LSGRec": "test_without_dislikes_scores_are_those_of_lightgcn",
     "PANEGNN": "test_without_dislikes_scores_are_those_of_lightgcn_filtered",
     "PoneGNN": "test_without_dislikes_disinterest_is_the_second_table",
@@ -49,31 +46,17 @@ WITHOUT_DISLIKES: dict[str, str | tuple[str, dict[str, Any], dict[str, Any]]] = 
     "SIGformer": ("SIGformer", {"alpha": 0.0, "beta": 0.0}, {"alpha": -0.5, "beta": -0.5}),
     "SLGNN": "test_without_dislikes_only_the_likes_are_summed",
     "SiGRec": "test_without_dislikes_it_is_lightgcn_and_a_factorisation",
-    "SimGCL": LIKES_ONLY,
-    "SiReN": "test_without_dislikes_the_loss_is_plain_bpr",
+    "SiReN": "test_few_users_and_no_dislikes_are_enough",
     # model: (parent, settings of the parent, settings of the model); the likes-only filter is SSF with w = 0
     "SSF": ("SSF", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
     "SSFL": ("SSFL", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
     "SSFT": ("SSFT", {"auto": False, "dislike_weight": 0.0}, {"auto": False, "dislike_aversion": 0.5}),
-    "UltraGCN": LIKES_ONLY,
-    "XSimGCL": LIKES_ONLY,
-    "BSPM": LIKES_ONLY,
-    "ChebyCF": LIKES_ONLY,
-    "DEQL": LIKES_ONLY,
     "DualSpectralCF": ("ChebyCF", {}, {}),
-    "EDLAE": LIKES_ONLY,
-    "GFCF": LIKES_ONLY,
-    "PCTM": LIKES_ONLY,
-    "SGFCF": LIKES_ONLY,
-    "SVDAE": LIKES_ONLY,
-    "SLIST": LIKES_ONLY,
-    "TALE": LIKES_ONLY,
     "SignedEASE": ("EASE", {"reg_weight": 50.0}, {"reg_weight": 50.0}),
     "SignedGFCF": ("GFCF", {}, {}),
     "SignedSGFCF": ("SGFCF", {}, {}),
     "SignedTurboCF": ("TurboCF", {}, {}),
-    "SignediALS": "test_without_dislikes_it_is_ials",
-    "TurboCF": LIKES_ONLY,
+    "SignediALS": "test_ials_without_dislikes_depends_on_no_seed",
 }
 """What each model is, on data without dislikes: a parent whose scores it equals, ``LIKES_ONLY``, or the name of the
 test in ``tests/model`` that holds it to the limit that its paper states."""
@@ -102,10 +85,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SiReN": {"dislike_coefficient": -1.0},  # the sign with which a dislike is one; the paper's ranks it above unknown
     "UltraGCN": {"learning_rate": 0.05},
     "XSimGCL": {"lambda": 0.01, "learning_rate": 0.05},
+    **dict.fromkeys(SEQUENTIAL, SHORT),
 }
 """Settings that fit data this small, by model."""
 
-Row = tuple[str, str, int]
+N_CIRCLE = 24
+Row = tuple[str, str, int, int]
 
 
 @dataclass
@@ -121,23 +106,44 @@ class Fitted:
         """Scores by tokens, ``[len(users), len(items)]``."""
         rows = torch.tensor([self.dataset.token2id("user_id", user) for user in users])
         columns = torch.tensor([self.dataset.token2id("item_id", item) for item in items])
-        flat = self.model.full_sort_predict(Interaction({"user_id": rows}))
-        return flat.view(len(users), -1)[:, columns].cpu()
+        batch = Interaction({"user_id": rows})
+        if self.model.type == ModelType.SEQUENTIAL:  # after all that the users did
+            latest = self.dataset.latest()
+            batch = latest[torch.argsort(latest["user_id"])[torch.argsort(torch.argsort(rows))]]
+            assert torch.equal(batch["user_id"], rows)
+        with torch.no_grad():
+            return self.model.full_sort_predict(batch).view(len(users), -1)[:, columns].cpu()
 
 
 Build = Callable[..., Fitted]
 
 
 @pytest.fixture
-def rows() -> dict[str, list[Row]]:
-    """Rows of 40 users and 30 items with a taste, each pair once, by part."""
+def rows(name: str) -> dict[str, list[Row]]:
+    """Rows of 40 users and 30 items with a taste, each pair once, by part; of a sequential model those of a walk."""
+    if name in SEQUENTIAL:
+        return {"train": walks()}
     rng = np.random.default_rng(11)
     keys = rng.permutation(40 * 30)[:700]
     liked = rng.random(len(keys)) < np.where(keys // 30 % 3 == keys % 3, 0.9, 0.3)
     found: dict[str, list[Row]] = {part: [] for part in PARTS}
     for place, (key, like) in enumerate(zip(keys, liked, strict=True)):
         part = "train" if place < 550 else "valid" if place < 625 else "test"
-        found[part].append((f"u{key // 30}", f"i{key % 30}", 1 if like else -1))
+        found[part].append((f"u{key // 30}", f"i{key % 30}", 1 if like else -1, place))
+    return found
+
+
+def walks() -> list[Row]:
+    """Walks around a circle of items: a user likes one item after the other, and dislikes the one three further on."""
+    rng = np.random.default_rng(3)
+    found: list[Row] = []
+    for user in range(40):
+        start, clock = int(rng.integers(N_CIRCLE)), 0
+        for step in range(9):
+            clock += 2
+            found.append((f"u{user}", f"i{(start + step) % N_CIRCLE:02}", 1, clock))
+            if step % 3 == 0:
+                found.append((f"u{user}", f"i{(start + step + 14) % N_CIRCLE:02}", -1, clock + 1))
     return found
 
 
@@ -150,17 +156,17 @@ def build(write_inter: Callable[..., Path]) -> Build:
         if name in LIBRARIES:
             pytest.importorskip(LIBRARIES[name])
         dataset_name = f"contract{next(names)}"
-        for part in PARTS:
-            write_inter(dataset_name, COLUMNS, by_part[part], part)
-        given = {
-            "benchmark_filename": list(PARTS),
-            "load_col": {"inter": ["user_id", "item_id", "sign"]},
-            "epochs": 5,
-            "show_progress": False,
-            **SETTINGS.get(name, {}),
-            **config,
-        }
+        columns = COLUMNS if name in SEQUENTIAL else COLUMNS[:3]
+        given: dict[str, Any] = {"load_col": {"inter": [each.partition(":")[0] for each in columns]}}
+        for part, rows in by_part.items():
+            cut = [row[: len(columns)] for row in rows]
+            write_inter(dataset_name, columns, cut, None if name in SEQUENTIAL else part)
+        if name not in SEQUENTIAL:
+            given["benchmark_filename"] = list(PARTS)
+        given |= {"epochs": 5, "show_progress": False, **SETTINGS.get(name, {}), **config}
         settings, data, parts = prepared(dataset_name, name, **given)
+        if name in SEQUENTIAL:
+            init_seed(settings["seed"], settings["reproducibility"])
         return Fitted(instance(settings, parts, fit=fit), settings, data, parts)
 
     return make
@@ -171,25 +177,22 @@ def tokens(by_part: dict[str, list[Row]]) -> tuple[list[str], list[str]]:
     return sorted({row[0] for row in by_part["train"]}), sorted({row[1] for row in by_part["train"]})
 
 
-pytestmark = pytest.mark.parametrize("name", OURS)
-
-
+@every
 def test_scores_untrained_and_survives_a_deep_copy(name: str, rows: dict, build: Build) -> None:
     fitted = build(name, rows, fit=False)
     users, items = tokens(rows)
-    before = fitted.scores(users, items)
-    assert torch.isfinite(before).all()
+    assert torch.isfinite(fitted.scores(users, items)).all()
     copied = copy.deepcopy(fitted.model)
-    pairs = fitted.dataset[torch.arange(3)]
+    pairs = fitted.parts[0]._dataset[torch.arange(3)]
     torch.testing.assert_close(copied.predict(pairs), fitted.model.predict(pairs))
     assert copied.predict(pairs).shape == (3,)
 
 
+@general
 def test_predict_is_the_gathered_full_sort(
     name: str, rows: dict, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted = build(name, rows)
-    rng = np.random.default_rng(0)
+    fitted, rng = build(name, rows), np.random.default_rng(0)
     users = torch.from_numpy(rng.integers(1, fitted.dataset.user_num, 200))
     items = torch.from_numpy(rng.integers(1, fitted.dataset.item_num, 200))
     full = fitted.model.full_sort_predict(Interaction({"user_id": users})).view(200, fitted.dataset.item_num)
@@ -197,10 +200,10 @@ def test_predict_is_the_gathered_full_sort(
     torch.testing.assert_close(pairs, full[torch.arange(200), items])
     assert torch.isfinite(pairs).all()
     monkeypatch.setattr(abstract_recommender, "CELLS", 7 * fitted.dataset.item_num)
-    blocks = fitted.model.predict(Interaction({"user_id": users, "item_id": items}))
-    torch.testing.assert_close(blocks, pairs)
+    torch.testing.assert_close(fitted.model.predict(Interaction({"user_id": users, "item_id": items})), pairs)
 
 
+@general
 def test_without_dislikes_it_is_what_it_should_be(name: str, rows: dict, build: Build) -> None:
     assert name in WITHOUT_DISLIKES, f"say in WITHOUT_DISLIKES what {name} is on data without dislikes"
     stated = WITHOUT_DISLIKES[name]
@@ -221,13 +224,14 @@ def test_without_dislikes_it_is_what_it_should_be(name: str, rows: dict, build: 
         assert any(f"\ndef {stated}(" in each for each in tests), f"no file of tests/model has the test {stated}"
 
 
+@general
 def test_turning_likes_into_dislikes_lowers_scores(name: str, rows: dict, build: Build) -> None:
     """One pair where the fit has no chance in it; all pairs of one item where it starts from a random place."""
     users, items = tokens(rows)
     trained = get_model(name).type != ModelType.TRADITIONAL
     before = build(name, rows, epochs=30).scores(users, items)
-    user, item, _ = next(row for row in rows["train"] if row[2] > 0)
-    turned = [(row[0], row[1], -1) if row[1] == item and (trained or row[0] == user) else row for row in rows["train"]]
+    user, item, *_ = next(row for row in rows["train"] if row[2] > 0)
+    turned = [(*r[:2], -1, r[3]) if r[1] == item and (trained or r[0] == user) else r for r in rows["train"]]
     after = build(name, {**rows, "train": turned}, epochs=30).scores(users, items)
     row, column = users.index(user), items.index(item)
     assert not torch.allclose(after[row], before[row])
@@ -242,6 +246,7 @@ def _mean_place(scores: torch.Tensor, column: int) -> float:
     return float((scores[:, [column]] > scores).float().mean())
 
 
+@general
 def test_permuting_ids_permutes_scores(name: str, rows: dict, build: Build) -> None:
     """RecBole numbers by first appearance: other orders of rows are other ids."""
     rng = np.random.default_rng(2)
@@ -272,6 +277,7 @@ def _renumbered(first: Fitted, second: Fitted) -> dict[str, torch.Tensor]:
     }
 
 
+@every
 def test_what_is_saved_is_what_is_loaded(name: str, rows: dict, build: Build, tmp_path: Path) -> None:
     fitted = build(name, rows)
     users, items = tokens(rows)
@@ -283,6 +289,7 @@ def test_what_is_saved_is_what_is_loaded(name: str, rows: dict, build: Build, tm
     assert torch.equal(other.scores(users, items), fitted.scores(users, items))
 
 
+@general
 def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
     if name in ONE_RANKING:
         pytest.skip(ONE_RANKING[name])
@@ -294,8 +301,7 @@ def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
     ]
     fitted = build(name, {"train": seen, "valid": unseen[::2], "test": unseen[1::2]}, epochs=PLANTED_EPOCHS)
     scores = fitted.scores(truth.users, truth.items).numpy()
-    hidden = truth.seen()
-    right = []
+    hidden, right = truth.seen(), []
     for row, verdict, known in zip(scores, truth.verdict, hidden, strict=True):
         good, bad = row[(verdict > 0) & ~known], row[(verdict < 0) & ~known]
         unknown = row[(verdict == 0) & ~known]
@@ -306,15 +312,45 @@ def test_the_planted_truth_is_ranked_right(name: str, build: Build) -> None:
     assert above_unknown > 0.9, hint
 
 
+@every
 def test_training_gives_no_warning(name: str, rows: dict, build: Build, recwarn: pytest.WarningsRecorder) -> None:
     build(name, rows, epochs=2)
     assert [str(each.message) for each in recwarn if not issubclass(each.category, DeprecationWarning)] == []
 
 
+@every
 def test_training_that_was_interrupted_gives_what_it_would_have_given(name: str, rows: dict, build: Build) -> None:
     if get_model(name).type == ModelType.TRADITIONAL:
         pytest.skip("it is fitted in one pass")
     users, items = tokens(rows)
     whole = build(name, rows, epochs=6).scores(users, items)
-    second = interrupted(partial(build, name, rows, fit=False))
-    assert torch.equal(second.scores(users, items), whole)
+    assert torch.equal(interrupted(partial(build, name, rows, fit=False)).scores(users, items), whole)
+
+
+@sequential
+def test_predict_of_a_sequence_is_the_gathered_full_sort(name: str, rows: dict, build: Build) -> None:
+    fitted = build(name, rows)
+    batch = fitted.parts[2]._dataset[torch.arange(10)]
+    full = fitted.model.full_sort_predict(batch).view(10, -1)
+    torch.testing.assert_close(fitted.model.predict(batch), full[torch.arange(10), batch["item_id"]])
+
+
+@sequential
+def test_what_comes_next_is_ranked_first_and_what_is_disliked_last(name: str, rows: dict, build: Build) -> None:
+    users, items = tokens(rows)
+    scores = build(name, rows, epochs=60).scores(users, items)
+    above_disliked, above_others = [], []
+    for place, user in enumerate(users):
+        last = int(max([row for row in rows["train"] if row[0] == user and row[2] > 0], key=lambda row: row[3])[1][1:])
+        following = scores[place, (last + 1) % N_CIRCLE]
+        above_disliked.append(float((following > scores[place, [(last + 14) % N_CIRCLE]]).float().mean()))
+        above_others.append(float((following > scores[place]).float().sum()) / (N_CIRCLE - 1))
+    assert np.mean(above_others) > 0.9
+    assert np.mean(above_disliked) > 0.9
+
+
+@sequential
+def test_signs_of_a_sequence_change_the_scores(name: str, rows: dict, build: Build) -> None:
+    turned = {"train": [(*row[:2], -row[2], row[3]) if row[3] == 9 else row for row in rows["train"]]}
+    one, other = (build(name, each).scores(*tokens(rows)) for each in (rows, turned))
+    assert not torch.allclose(one, other)

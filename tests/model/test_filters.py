@@ -1,19 +1,18 @@
 """The graph filters against their formulas in dense float64: of the likes, and of the weighted matrix P + wN."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.polynomial import chebyshev
 from recbole.quick_start import run_recbole
+from refusals import check_refused
 from small_signed import Small, dense, normalised, scores
 
-from recbole_signed.errors import UsageError
 from recbole_signed.model import turbocf
 from recbole_signed.model.chebycf import interpolation
 
@@ -25,9 +24,7 @@ def test_scores_of_gfcf_are_the_formula(small: Small, rank: int) -> None:
     R = normalised(P)
     _, _, Vt = np.linalg.svd(R, full_matrices=False)
     kept = min(rank, np.linalg.matrix_rank(R))
-    V = Vt[:kept].T
-    degrees = P.sum(0)
-    root = np.sqrt(degrees)
+    V, root = Vt[:kept].T, np.sqrt(P.sum(0))
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
     wanted = P @ (R.T @ R + 0.7 * (inverse[:, None] * V) @ (V.T * root))
     np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=2e-4)
@@ -123,8 +120,7 @@ def test_scores_of_turbocf_are_the_formula(small: Small, order: int, monkeypatch
 def test_a_filter_that_does_not_fit_into_memory_is_refused(small: Small) -> None:
     model = small("TurboCF", fit=False, filter_order=3)
     model.n_items = 10_000_000
-    with pytest.raises(UsageError, match=r"1200000\.0 GB of memory are needed for 3 item-item matrices of 10,000,000"):
-        model.fit()
+    check_refused(r"1200000\.0 GB of memory are needed for 3 item-item matrices of 10,000,000", model.fit)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 5, 8])
@@ -140,8 +136,7 @@ def test_the_polynomial_takes_the_values_of_the_plateau_at_the_nodes(order: int)
 
 @pytest.mark.parametrize(("order", "beta"), [(0, 0.0), (1, 0.3), (6, 0.3), (8, 0.0)])
 def test_scores_of_chebycf_are_the_formula(small: Small, order: int, beta: float) -> None:
-    settings = {"filter_order": order, "flatness": 4.0, "rank": 5, "alpha": 0.7, "beta": beta}
-    model = small("ChebyCF", **settings)
+    model = small("ChebyCF", filter_order=order, flatness=4.0, rank=5, alpha=0.7, beta=beta)
     P, _ = dense(model)
     R = normalised(P)
     V = np.linalg.svd(R, full_matrices=False)[2][:5].T
@@ -193,11 +188,9 @@ def test_scores_of_bspm_are_the_process(small: Small, solver: str, step: Callabl
     model = small("BSPM", rank=5, idl_beta=0.6, final_sharpening=final, **config)
     P, _ = dense(model)
     R = normalised(P)
-    F = R.T @ R
-    V = np.linalg.svd(R)[2][:5].T
+    F, V = R.T @ R, np.linalg.svd(R)[2][:5].T
     root = np.sqrt(P.sum(0))
-    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
-    Q = (inverse[:, None] * V) @ (V.T * root)
+    Q = (np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)[:, None] * V) @ (V.T * root)
 
     def solve(name: str, field: Callable[[np.ndarray], np.ndarray], y: np.ndarray) -> np.ndarray:
         time, steps = times[name]
@@ -223,9 +216,7 @@ def normalised_by_size(X: np.ndarray, user: float = 0.5, item: float = 0.5, smoo
 
 @pytest.mark.parametrize("name", ["GFCF", "SGFCF", "TurboCF"])
 def test_with_weight_zero_it_is_the_filter_of_the_likes(small: Small, name: str) -> None:
-    likes, both = (
-        small(each, fit=False, **more) for each, more in ((name, {}), (f"Signed{name}", {"dislike_weight": 0.0}))
-    )
+    likes, both = (small(e, fit=False, **more) for e, more in ((name, {}), (f"Signed{name}", {"dislike_weight": 0.0})))
     for model in (likes, both):
         model.fit()
     users = torch.arange(likes.n_users)
@@ -246,15 +237,13 @@ def test_signed_gfcf_is_the_formula(small: Small, weight: float) -> None:
 
 @pytest.mark.parametrize("weight", [-0.4, 0.6])
 def test_signed_turbocf_is_the_formula(small: Small, weight: float) -> None:
-    settings = {"alpha": 0.3, "power": 0.8, "filter_order": 2, "dislike_weight": weight}
-    model = small("SignedTurboCF", **settings)
+    model = small("SignedTurboCF", alpha=0.3, power=0.8, filter_order=2, dislike_weight=weight)
     X = weighted(model, weight)
     R = normalised_by_size(X, 0.3, 0.7)
     G = R.T @ R
     assert (G.min() < 0) == (weight < 0)
     B = np.sign(G) * abs(G) ** 0.8
-    wanted = X @ (2 * B - B @ B)
-    np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(scores(model), X @ (2 * B - B @ B), rtol=1e-3, atol=1e-5)
 
 
 def test_exponents_of_sgfcf_are_those_of_pairs_of_any_verdict(small: Small, signed_rows: list) -> None:
@@ -289,5 +278,159 @@ def test_signed_sgfcf_is_the_formula(small: Small, weight: float) -> None:
         for part, share in (((U[:, :6] * response) @ Vt[:6], 1.0), (R @ R.T @ R, 0.4))
     )
     have = abs(R).sum(1) > 0
-    found = scores(model)
-    np.testing.assert_allclose(found[have], wanted[have], rtol=2e-2, atol=2e-3)
+    np.testing.assert_allclose(scores(model)[have], wanted[have], rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("rank", [3, 9])
+def test_scores_are_the_truncated_least_squares_fit(small: Small, rank: int) -> None:
+    model = small("SVDAE", rank=rank)
+    P, _ = dense(model)
+    R = normalised(P)
+    values = np.linalg.svd(R, compute_uv=False)
+    wanted = R @ np.linalg.pinv(R, rcond=(values[rank - 1] + values[rank]) / 2 / values[0]) @ P
+    np.testing.assert_allclose(scores(model), wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [-0.4, 0.7])
+def test_it_minimises_the_squared_error_with_a_zero_diagonal(small: Small, weight: float) -> None:
+    model = small("SignedEASE", fit=False, dislike_weight=weight, reg_weight=20.0)
+    assert torch.equal(model.score(torch.arange(3)), torch.zeros(3, model.n_items))
+    model.fit()
+    P, N = dense(model)
+    X, B = P + weight * N, np.zeros((model.n_items, model.n_items))
+    for item in range(model.n_items):  # ridge regression on all other items
+        rest = np.arange(model.n_items) != item
+        A = X[:, rest]
+        B[rest, item] = np.linalg.solve(A.T @ A + 20.0 * np.eye(rest.sum()), A.T @ X[:, item])
+    weights = torch.stack([model.weights_of(item) for item in range(model.n_items)])
+    np.testing.assert_allclose(weights, B, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(scores(model), X @ B, rtol=1e-3, atol=1e-4)
+    assert model.inverse.dtype == torch.float32
+
+
+def test_it_needs_a_ridge(small: Small) -> None:
+    check_refused("reg_weight is 0", small, "SignedEASE", reg_weight=0)
+
+
+def minimiser(P: np.ndarray, p: float, b: float, ridge: float) -> np.ndarray:
+    r"""Return the W that minimises the expected loss plus ``ridge`` times the squared norm of W.
+
+    Entry i of the target weighs 1 where it was dropped and b where it was kept, so :math:`E[A_i^2 \Delta_j \Delta_k]`
+    is a sum over the two cases.
+    """
+    q, G = 1.0 - p, P.T @ P
+    n = len(G)
+    found = np.zeros((n, n))
+    for i in range(n):
+        moments = np.full((n, n), q * q)
+        np.fill_diagonal(moments, q)
+        dropped, kept = moments.copy(), moments.copy()
+        dropped[i], dropped[:, i] = 0.0, 0.0  # of the dropped target, nothing is in the input
+        kept[i], kept[:, i] = q, q
+        kept[i, i] = 1.0
+        hessian, first = (p * dropped + q * b * b * kept) * G, np.full(n, q)
+        of_dropped, of_kept = first.copy(), first.copy()
+        of_dropped[i], of_kept[i] = 0.0, 1.0
+        gradient = (p * of_dropped + q * b * b * of_kept) * G[:, i]
+        found[:, i] = np.linalg.solve(hessian + ridge * np.eye(n), gradient)
+    return found
+
+
+@pytest.mark.parametrize(("dropout", "ridge"), [(0.0, 20.0), (0.4, 2.0), (0.8, 30.0)])
+def test_edlae_is_the_minimiser_where_kept_entries_do_not_count(small: Small, dropout: float, ridge: float) -> None:
+    model = small("EDLAE", fit=False, dropout_prob=dropout, reg_weight=ridge)
+    assert torch.equal(model.score(torch.arange(3)), torch.zeros(3, model.n_items))
+    model.fit()
+    P, _ = dense(model)
+    if dropout:
+        q = 1.0 - dropout
+        W = q * minimiser(P, dropout, 0.0, dropout * q * q * ridge)
+    else:
+        G = np.linalg.inv(P.T @ P + ridge * np.eye(P.shape[1]))
+        W = -G / np.diag(G)
+        np.fill_diagonal(W, 0.0)
+    np.testing.assert_allclose(scores(model), P @ W, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("emphasis", [0.0, 0.3, 1.0, 1.7])
+@pytest.mark.parametrize(("dropout", "ridge"), [(0.4, 2.0), (0.8, 30.0)])
+def test_deql_is_the_minimiser(small: Small, emphasis: float, dropout: float, ridge: float) -> None:
+    model = small("DEQL", dropout_prob=dropout, reg_weight=ridge, emphasis=emphasis)
+    P, _ = dense(model)
+    q = 1.0 - dropout
+    W = minimiser(P, dropout, emphasis, (q * emphasis**2 + dropout) * q * q * ridge)
+    np.testing.assert_allclose(scores(model), P @ W, rtol=1e-3, atol=5e-4)
+
+
+def test_deql_without_dropout_and_emphasis_is_ease(small: Small) -> None:
+    settings = {"dropout_prob": 0.0, "reg_weight": 20.0}
+    first = small("DEQL", fit=False, emphasis=0.0, **settings)
+    second = small("EDLAE", fit=False, **settings)
+    for model in (first, second):
+        model.fit()
+    users = torch.arange(first.n_users)
+    torch.testing.assert_close(first.score(users), second.score(users))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"reg_weight": 0}, "reg_weight is 0"), ({"emphasis": -1}, "emphasis is -1")]
+)
+def test_wrong_values_are_refused(small: Small, settings: dict, message: str) -> None:
+    check_refused(message, small, "DEQL", **settings)
+
+
+# ---- signediALS: a stationary point of its dense objective, and iALS where there is no dislike ----
+
+
+CONFIG = {
+    "embedding_size": 4, "like_weight": 1.4, "dislike_weight": 0.6, "dislike_target": -0.3,
+    "unobserved_weight": 0.2, "reg_weight": 0.05, "reg_exponent": 0.7,
+}  # fmt: skip
+
+
+def objective(P: torch.Tensor, N: torch.Tensor, W: torch.Tensor, H: torch.Tensor, c: dict[str, Any]) -> torch.Tensor:
+    """The objective over all pairs, one by one."""
+    scores, edges = W @ H.T, P + N
+    fit = (P * (1 - scores) ** 2).sum() * c["like_weight"]
+    fit = fit + (N * (c["dislike_target"] - scores) ** 2).sum() * c["dislike_weight"]
+    fit = fit + c["unobserved_weight"] * (scores**2).sum()
+    for factors, axis in ((W, 1), (H, 0)):
+        counts = edges.sum(axis) + c["unobserved_weight"] * edges.shape[axis]
+        fit = fit + c["reg_weight"] * (counts ** c["reg_exponent"] * (factors**2).sum(1)).sum()
+    return fit
+
+
+def gradients(model: Any) -> tuple[float, float]:
+    P, N = (torch.from_numpy(each) for each in dense(model))
+    W, H = (each.double().clone().requires_grad_() for each in model.encode())
+    objective(P, N, W, H, CONFIG).backward()
+    return float(W.grad.abs().max()), float(H.grad.abs().max())
+
+
+def test_the_fit_ends_where_the_objective_is_flat(small: Small) -> None:
+    model = small("SignediALS", n_iterations=400, **CONFIG)
+    of_users, of_items = gradients(model)
+    assert of_users < 1e-3  # the last half-step is theirs: only rounding is left
+    assert of_items < 1e-2
+    assert float(model.item_factors.abs().max()) > 0.1
+    assert gradients(small("SignediALS", n_iterations=1, **CONFIG))[1] > 10 * of_items
+
+
+def test_ials_without_dislikes_depends_on_no_seed(small: Small, signed_rows: list) -> None:
+    likes = [row for row in signed_rows if row[2] > 0]
+    plain = {"like_weight": 1.0, "reg_exponent": 0.0}
+    model = small("SignediALS", rows=likes, n_iterations=3, **{**CONFIG, **plain})
+    P, _ = dense(model)
+    W, H = (each.double().numpy() for each in model.encode())
+    C = 0.2 + P  # the confidence of each pair (Hu et al., eq. 3): a zero has the weight 0.2, a like 1 more
+    for user in range(model.n_users):  # their eq. 4; the target of a like weighs 1 and is averaged with the zero's
+        A = H.T @ (C[user][:, None] * H) + 0.05 * np.eye(4)
+        np.testing.assert_allclose(W[user], np.linalg.solve(A, H.T @ P[user]), rtol=1e-3, atol=1e-5)
+    found = []
+    for seed in (1, 2):
+        model = small("SignediALS", fit=False, n_iterations=2, **CONFIG)
+        torch.manual_seed(seed)
+        model.fit()
+        found.append(model.score(torch.arange(5)))
+    assert torch.equal(found[0], found[1])
+    assert found[0].abs().max() > 0

@@ -1,7 +1,5 @@
 """SLIST, TALE and PCTM against dense solutions and loops, and cases worked out by hand."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable
@@ -11,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prepared import prepared
 from recbole.utils import get_model
+from refusals import check_refused
 from small_ordered import fitted_in_order, likes_of
 
-from recbole_signed.errors import UsageError
+from recbole_signed import UsageError
 from recbole_signed.model.ordered_likes import moments
 
-COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 Event = tuple[int, int, int]
 
 
@@ -47,8 +45,7 @@ def dense_solution(x: Any, s: Any, t: Any, alpha: float, ridge: float, limit: fl
     """Each column is a ridge regression; where its own weight would be above the limit, it is held there."""
     n = x.shape[1]
     gram = alpha * x.T @ x + (1 - alpha) * s.T @ s + ridge * np.eye(n)
-    target = alpha * x.T @ x + (1 - alpha) * s.T @ t
-    found = np.zeros((n, n))
+    target, found = alpha * x.T @ x + (1 - alpha) * s.T @ t, np.zeros((n, n))
     for j in range(n):
         column = np.linalg.solve(gram, target[:, j])
         if column[j] > limit:
@@ -66,18 +63,14 @@ def slist(write_inter: Callable[..., Path]) -> Callable[..., tuple[Any, Any]]:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("limit", [0.0, 0.2])
-def test_weights_are_the_dense_solution_of_slist(
-    alpha: float, limit: float, slist: Callable[..., Any], signed_rows: list
-) -> None:
+def test_weights_are_dense_slists(alpha: float, limit: float, slist: Callable[..., Any], signed_rows: list) -> None:
     rows = [(u, i, sign, t // 30_000) for u, i, sign, t in signed_rows]  # with ties
     model, dataset = slist(
         rows, alpha=alpha, diagonal_limit=limit, train_decay=1.5, inference_decay=2.5, reg_weight=3.0
     )
     users = {token: place for place, token in enumerate(dataset.field2id_token["user_id"])}
     places = {int(item): place for place, item in enumerate(model.liked)}
-    events = [
-        (users[str(u)], places[int(dataset.token2id("item_id", str(i)))], t) for u, i, sign, t in rows if sign > 0
-    ]
+    events = [(users[str(u)], places[int(dataset.token2id("item_id", str(i)))], t) for u, i, s, t in rows if s > 0]
     parts = dense_parts(events, 1.5, len(users), len(places))
     wanted = dense_solution(*parts, alpha, 3.0, limit)
     np.testing.assert_allclose(model.item_weights.numpy(), wanted, rtol=2e-2, atol=2e-3)  # weights below .001 are out
@@ -104,19 +97,12 @@ def test_with_all_similarity_it_is_ease(slist: Callable[..., Any], signed_rows: 
     np.testing.assert_allclose(model.item_weights, ease[np.ix_(liked, liked)], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("columns", "why"),
-    [
-        (["user_id:token", "item_id:token", "timestamp:float"], "exact times are read from data with a sign alone"),
-        (["user_id:token", "item_id:token", "sign:float"], "the data set has no timestamps"),
-    ],
-)
+@pytest.mark.parametrize(("columns", "why"), [
+    (["user_id:token", "item_id:token", "timestamp:float"], "exact times are read from data with a sign alone"),
+    (["user_id:token", "item_id:token", "sign:float"], "the data set has no timestamps"),
+])  # fmt: skip
 def test_it_says_why_there_is_no_order(
-    columns: list[str],
-    why: str,
-    write_inter: Callable[..., Path],
-    signed_rows: list,
-    caplog: pytest.LogCaptureFixture,
+    columns: list[str], why: str, write_inter: Callable[..., Path], signed_rows: list, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_inter("plain", columns, [(u, i, t if "timestamp:float" in columns else s) for u, i, s, t in signed_rows])
     config, _, (train, *_) = prepared("plain", "SLIST", state="INFO")
@@ -140,8 +126,7 @@ def test_moments_are_distinct_times(rows: list[tuple[int, int]]) -> None:
 def test_weights_that_do_not_fit_into_memory_are_refused(slist: Callable[..., Any], signed_rows: list) -> None:
     model, _ = slist(signed_rows)
     model.liked = torch.zeros(10_000_000, dtype=torch.int8)
-    with pytest.raises(UsageError, match="are needed for 2 item-item matrices of 10,000,000 items"):
-        model.fit()
+    check_refused("are needed for 2 item-item matrices of 10,000,000 items", model.fit)
 
 
 DAY = 86_400
@@ -153,9 +138,7 @@ def tale(write_inter: Callable[..., Path]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(("trend_days", "exponent"), [(30.0, 0.0), (2.0, -0.4), (30.0, 0.3)])
-def test_weights_are_the_dense_solution_of_tale(
-    trend_days: float, exponent: float, tale: Callable[..., Any], signed_rows: list
-) -> None:
+def test_weights_are_tales(trend_days: float, exponent: float, tale: Callable[..., Any], signed_rows: list) -> None:
     rows = [(u, i, sign, 1_500_000_000 + t // 60_000 * DAY // 2) for u, i, sign, t in signed_rows]  # with ties
     model, dataset = tale(
         rows, reg_weight=3.0, time_decay=4.0, smallest_weight=0.3, trend_days=trend_days, trend_exponent=exponent
@@ -191,8 +174,7 @@ def test_a_later_like_follows_by_hand(tale: Callable[..., Any]) -> None:
     model, dataset = tale(rows, inference_decay=2.0, **settings)
     seven, eight = (int(dataset.token2id("item_id", each)) for each in ("7", "8"))
     one, two = (int(dataset.token2id("user_id", each)) for each in ("1", "2"))
-    weight = math.exp(-1) / (math.exp(-2) + 0.5)
-    scores = model.score(torch.tensor([one, two]))
+    weight, scores = math.exp(-1) / (math.exp(-2) + 0.5), model.score(torch.tensor([one, two]))
     assert scores[:, eight].tolist() == pytest.approx([math.exp(-1 / 2.0) * weight, weight])
     assert not scores[:, seven].any()
 
@@ -210,8 +192,7 @@ def test_what_follows_an_item_by_hand(pctm: Callable[..., Any]) -> None:
     model, dataset = pctm(rows, max_distance=2, distance_decay=0.5, prior_count=5.0, popularity_weight=0.0)
     assert model.n_items == 5  # with RecBole's padding
     six, seven, eight, nine = (int(dataset.token2id("item_id", str(item))) for item in (6, 7, 8, 9))
-    scores = model.score(torch.tensor([int(dataset.token2id("user_id", "6"))]))[0]
-    probability = torch.softmax(scores, 0)
+    probability = torch.softmax(model.score(torch.tensor([int(dataset.token2id("user_id", "6"))]))[0], 0)
     assert probability[[six, seven, eight, nine]].tolist() == pytest.approx([1 / 10, 1 / 10, 5 / 10, 2 / 10])
 
 
@@ -247,3 +228,108 @@ def test_scores_are_the_formula(distance: int, decay: float, pctm: Callable[...,
     assert (found[:, unliked].max(1) <= found[:, liked].min(1)).all()
     row = model.weights_of(int(liked[0]))[liked]
     np.testing.assert_allclose(row, np.log1p(n_items * counts[liked[0], liked] / 20.0), rtol=1e-4, atol=1e-6)
+
+
+LENGTH = 5
+SETTINGS = {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": LENGTH}
+
+
+@pytest.fixture
+def model(prepare_model: Callable[..., Any]) -> Any:
+    return prepare_model("SignedSASRec", **SETTINGS)[0].eval()
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> dict[str, torch.Tensor]:
+    rows = draw(st.integers(1, 4))
+    lengths = draw(st.lists(st.integers(1, LENGTH), min_size=rows, max_size=rows))
+    items, signs = torch.zeros((rows, LENGTH), dtype=torch.int64), torch.zeros((rows, LENGTH), dtype=torch.int64)
+    for row, length in enumerate(lengths):
+        for place in range(length):
+            items[row, place] = draw(st.integers(1, 20))
+            signs[row, place] = draw(st.sampled_from([1, -1]))
+    targets = draw(st.lists(st.integers(1, 20), min_size=rows, max_size=rows))
+    return {
+        "item_id_list": items,
+        "sign_list": signs,
+        "item_length": torch.tensor(lengths),
+        "item_id": torch.tensor(targets),
+    }
+
+
+def loop_targets(batch: dict[str, torch.Tensor]) -> list[tuple[int, int, int, int | None]]:
+    """(row, place, next liked item, disliked next item if any) of each place."""
+    found = []
+    for row, length in enumerate(batch["item_length"].tolist()):
+        events = list(zip(batch["item_id_list"][row].tolist(), batch["sign_list"][row].tolist(), strict=True))[:length]
+        events.append((int(batch["item_id"][row]), 1))
+        for place in range(length):
+            following = events[place + 1 :]
+            like = next(item for item, sign in following if sign > 0)
+            found.append((row, place, like, following[0][0] if following[0][1] < 0 else None))
+    return found
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=batches(), weight=st.sampled_from([0.0, 0.7]))
+def test_the_loss_is_that_of_a_loop_over_places(model: Any, batch: dict, weight: float) -> None:
+    model.dislike_weight = weight
+    with torch.no_grad():
+        scores = model.forward(batch) @ model.item_embedding.weight.T
+        losses, pushes, targets = 0.0, 0.0, loop_targets(batch)
+        for row, place, like, dislike in targets:
+            here = scores[row, place].double()
+            losses += float(torch.logsumexp(here, 0) - here[like])
+            if dislike is not None:
+                pushes += math.log1p(math.exp(float(here[dislike] - here[like])))
+        wanted = (losses + weight * pushes) / len(targets)
+        assert float(model.calculate_loss(batch)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_place_sees_nothing_that_is_later(model: Any) -> None:
+    batch = {
+        "item_id_list": torch.tensor([[3, 4, 5, 6, 7]]),
+        "sign_list": torch.tensor([[1, -1, 1, 1, -1]]),
+        "item_length": torch.tensor([5]),
+    }
+    before = model.forward(batch)
+    batch["item_id_list"][0, 3], batch["sign_list"][0, 4] = 9, 1
+    after = model.forward(batch)
+    assert torch.equal(before[:, :3], after[:, :3])
+    assert not torch.allclose(before[:, 3:], after[:, 3:])
+
+
+def test_the_encoder_is_recboles_sasrec_with_signs_added_to_items(prepare_model: Callable[..., Any]) -> None:
+    """Each item occurs with one sign, so the sum of both embeddings is an item embedding of SASRec."""
+    keys = {"hidden_size": 8, "inner_size": 12, "n_layers": 2, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": LENGTH}
+    keys |= {"hidden_act": "relu", "layer_norm_eps": 1e-3, "initializer_range": 0.5}
+    keys |= {"hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.6}
+    ours = prepare_model("SignedSASRec", **keys)[0].eval()
+    theirs = prepare_model("SASRec", **keys, train_neg_sample_args=None)[0].eval()
+    items = torch.tensor([[3, 4, 5, 6, 7], [7, 8, 3, 0, 0]])
+    signs = torch.tensor([[1, -1, 1, 1, -1], [-1, -1, 1, 0, 0]])
+    lengths = torch.tensor([5, 3])
+    for own, other in ((ours.norm, theirs.LayerNorm), (ours.encoder, theirs.trm_encoder)):
+        other.load_state_dict(own.state_dict())
+    with torch.no_grad():
+        for each in (ours.sign_embedding.weight, ours.item_embedding.weight, ours.position_embedding.weight):
+            assert float(each.std()) == pytest.approx(0.5, rel=0.3)
+        theirs.position_embedding.weight.copy_(ours.position_embedding.weight)
+        theirs.item_embedding.weight.copy_(ours.item_embedding.weight)
+        liked, disliked = torch.tensor([3, 5, 6]), torch.tensor([4, 7, 8])
+        theirs.item_embedding.weight[disliked] += ours.sign_embedding.weight[0]
+        theirs.item_embedding.weight[liked] += ours.sign_embedding.weight[2]
+        batch = {"item_id_list": items, "sign_list": signs, "item_length": lengths}
+        wanted = theirs.forward(items, lengths)
+        torch.testing.assert_close(ours.forward(batch)[torch.arange(2), lengths - 1], wanted, rtol=1e-4, atol=1e-5)
+        scores, dropped = ours.full_sort_predict(batch), []
+        for each, given in ((ours.train(), (batch,)), (theirs.train(), (items, lengths))):
+            torch.manual_seed(3)
+            dropped.append(each.forward(*given))
+        torch.testing.assert_close(dropped[0][torch.arange(2), lengths - 1], dropped[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores, wanted @ ours.item_embedding.weight.T, rtol=1e-4, atol=1e-5)
+
+
+def test_a_negative_weight_of_dislikes_is_refused(prepare_model: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="dislike_weight is -1; it must be a number 0 or more"):
+        prepare_model("SignedSASRec", **SETTINGS, dislike_weight=-1)

@@ -3,8 +3,6 @@
 The checkout of https://github.com/RUCAIBox/RecBole-GNN is given by the environment variable RECBOLE_GNN.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import textwrap
@@ -19,21 +17,15 @@ from warm_python import WarmPython
 COLUMNS = ["user_id:token", "item_id:token", "timestamp:float"]
 SHARED_NAMES = ("DirectAU", "LightGCL", "SimGCL", "XSimGCL")
 QUICK = {
-    "epochs": 2,
-    "show_progress": False,
-    "state": "ERROR",
-    "topk": [10],
-    "valid_metric": "NDCG@10",
-    "enable_sparse": False,
-    "load_col": {"inter": ["user_id", "item_id"]},
-}
+    "epochs": 2, "show_progress": False, "state": "ERROR", "topk": [10], "valid_metric": "NDCG@10",
+    "enable_sparse": False, "load_col": {"inter": ["user_id", "item_id"]},
+}  # fmt: skip
 
 
 @pytest.fixture
 def script(tmp_path: Path, write_inter: Callable[..., Path], warm_python: WarmPython) -> Callable[..., Any]:
     """Run code in a fresh process with a folder on its path, beside an unsigned data set; returns its last line."""
-    rng = np.random.default_rng(3)
-    keys = rng.permutation(50 * 40)[:900]
+    keys = np.random.default_rng(3).permutation(50 * 40)[:900]
     write_inter("plain", COLUMNS, [(f"u{key // 40}", f"i{key % 40}", 1) for key in keys])
 
     def run(code: str, path: Path) -> Any:
@@ -110,8 +102,7 @@ LOOK_UP = """
 
 def _check(found: dict[str, Any]) -> None:
     assert found["theirs"] == "recbole_gnn.model.general_recommender.simgcl"
-    assert found["ours"] == "recbole_signed.model.simgcl"
-    assert found["their trainer"] == "Trainer"
+    assert (found["ours"], found["their trainer"]) == ("recbole_signed.model.simgcl", "Trainer")
     assert found["our trainer"] == "SSFTrainer"
     assert found["their negatives"] is None
     assert found["our negatives"] == 1
@@ -121,13 +112,10 @@ def test_each_package_finds_its_own(script: Callable[..., Any], stand_in: Path) 
     _check(script(LOOK_UP, stand_in))
 
 
-def test_recbole_gnn_finds_its_own(script: Callable[..., Any], checkout: Path) -> None:
+def test_recbole_gnn_finds_and_runs_its_own(script: Callable[..., Any], checkout: Path) -> None:
     found = script(LOOK_UP, checkout)
     _check(found)
     assert found["their layers"] == 2  # of its own yaml
-
-
-def test_recbole_gnn_runs_its_own(script: Callable[..., Any], checkout: Path) -> None:
     code = f"""
         import json
         from recbole_gnn.quick_start import run_recbole_gnn
@@ -216,16 +204,13 @@ CASES = [
 ]
 
 
-def test_both_compute_the_same(script: Callable[..., Any], checkout: Path) -> None:
+def test_both_compute_the_same_and_find_models_as_printed(script: Callable[..., Any], checkout: Path) -> None:
     found = script(f"CASES = {CASES!r}\n" + textwrap.dedent(BOTH), checkout)
     for (name, _), each in zip(CASES, found, strict=True):
         assert each["size"] > 1e-3
         assert each["apart"] < 1e-5 * max(each["size"], 1.0)
         ours, theirs = each["losses"]
         assert ours == pytest.approx(theirs, rel=1e-3 if name == "LightGCL" else 1e-5), name
-
-
-def test_its_configuration_finds_a_model_as_tables_print_it(script: Callable[..., Any], checkout: Path) -> None:
     code = """
     import json
     from recbole_gnn.config import Config

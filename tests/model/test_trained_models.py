@@ -1,7 +1,5 @@
 """What all models that are trained by gradients share: their start, their settings, embeddings encoded once."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 from typing import Any
@@ -21,20 +19,12 @@ JOINT = [math.sqrt(2.0 / (N_USERS + N_ITEMS + SIZE))] * 2
 PLAIN = [1.0, 1.0]
 """That of torch's embeddings."""
 STARTS = {
-    "DFGNN": (XAVIER, "uniform"),
-    "DirectAU": (XAVIER, "normal"),
-    "LSGRec": (XAVIER, "normal"),
-    "LightGCL": (XAVIER, "uniform"),
-    "PANEGNN": (XAVIER, "normal"),
-    "PoneGNN": (XAVIER, "normal"),
-    "SBGNN": (PLAIN, "normal"),
-    "SGCN": (XAVIER, "uniform"),
-    "SiGRec": (XAVIER, "normal"),
-    "SiReN": (JOINT, "normal"),
-    "SimGCL": (XAVIER, "uniform"),
-    "UltraGCN": ([0.03, 0.03], "normal"),
+    "DFGNN": (XAVIER, "uniform"), "DirectAU": (XAVIER, "normal"), "LSGRec": (XAVIER, "normal"),
+    "LightGCL": (XAVIER, "uniform"), "PANEGNN": (XAVIER, "normal"), "PoneGNN": (XAVIER, "normal"),
+    "SBGNN": (PLAIN, "normal"), "SGCN": (XAVIER, "uniform"), "SiGRec": (XAVIER, "normal"),
+    "SiReN": (JOINT, "normal"), "SimGCL": (XAVIER, "uniform"), "UltraGCN": ([0.03, 0.03], "normal"),
     "XSimGCL": (XAVIER, "uniform"),
-}
+}  # fmt: skip
 CHANGES = {"UltraGCN": {"initial_weight": 0.03, "show_progress": False}}
 
 
@@ -109,9 +99,7 @@ def signature(name: str, data: SmallData, config: dict[str, Any]) -> list[torch.
     return [*start, scores, *losses]
 
 
-KEYS = [
-    (name, key) for name in NAMES for key in properties(name) if key not in {*OF_TRAINING, *FIELDS, "show_progress"}
-]
+KEYS = [(n, key) for n in NAMES for key in properties(n) if key not in {*OF_TRAINING, *FIELDS, "show_progress"}]
 
 
 @pytest.mark.parametrize(("name", "key"), KEYS, ids=["-".join(each) for each in KEYS])

@@ -1,7 +1,5 @@
 """The models with a table of likes and one of dislikes, against their formulas in dense float64."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -47,8 +45,7 @@ def embeddings_of_siren(model: SiReN, data: Any) -> torch.Tensor:
 
 def loss_of_siren(model: SiReN, data: Any, batch: dict[str, torch.Tensor], coefficient: float = 2.0) -> torch.Tensor:
     u, i, n = rows_of(batch, embeddings_of_siren(model, data))
-    c = torch.where(batch["sign"] > 0, 1.0, coefficient)
-    margins = (c * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2)
+    margins = (torch.where(batch["sign"] > 0, 1.0, coefficient) * (u * i).sum(1))[:, None] - (u[:, None] * n).sum(2)
     return -logsigmoid(margins).sum() + 0.05 * (u.square().sum() + i.square().sum() + n.square().sum())
 
 
@@ -70,17 +67,13 @@ def test_settings_are_those_of_the_formulas(coefficient: float, layers: int) -> 
     assert_same_loss(model, batch, loss_of_siren(model, data, batch, coefficient))
 
 
-def test_a_batch_of_few_users_and_items_is_enough() -> None:
+def test_few_users_and_no_dislikes_are_enough() -> None:
     data = small_data()
     model = build(SiReN, data)
     batch = {name: column[:3] for name, column in data.batch(2).items()}
     assert_same_loss(model, batch, loss_of_siren(model, data, batch))
-
-
-def test_without_dislikes_the_loss_is_plain_bpr() -> None:
     data = small_data(dislikes=False)
-    model = build(SiReN, data)
-    batch = data.batch(3)
+    model, batch = build(SiReN, data), data.batch(3)
     assert_same_loss(model, batch, loss_of_siren(model, data, batch, coefficient=float("nan")))
 
 
@@ -170,8 +163,7 @@ def test_embeddings_and_loss_of_sigrec_are_those_of_the_formulas(n_negatives: in
 
 def test_a_batch_of_dislikes_alone_is_no_trouble() -> None:
     data = small_data()
-    model = build(SiGRec, data, **SIGREC_SETTINGS)
-    whole = data.batch(1)
+    model, whole = build(SiGRec, data, **SIGREC_SETTINGS), data.batch(1)
     batch = {name: column[whole["sign"] < 0] for name, column in whole.items()}
     assert_same_loss(model, batch, loss_of_sigrec(model, data, batch))
 
@@ -200,8 +192,7 @@ def loss_of_lsgrec(model: LSGRec, data: Any, batch: dict[str, torch.Tensor], n_l
     tables = streams_of_lsgrec(model, data, n_layers)
     total = bpr_of_both(batch, *tables, 2.0, 0.02)
     (u, i, _), (u_minus, i_minus, _) = (rows_of(batch, each) for each in tables)
-    predicted = model.rating(torch.cat([u, i], dim=1))[:, 0]
-    total = total + 0.6 * ((predicted - batch["sign"]) ** 2).mean()
+    total = total + 0.6 * ((model.rating(torch.cat([u, i], dim=1))[:, 0] - batch["sign"]) ** 2).mean()
     return total + 0.3 * (((u * u_minus).sum(1) ** 2).mean() + ((i * i_minus).sum(1) ** 2).mean())
 
 

@@ -1,7 +1,5 @@
 """Dislike aversion at evaluation time, for models that have none of their own."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -39,16 +37,12 @@ def test_a_lower_rate_never_helps_and_order_within_a_rate_stays(scores: list[flo
 def test_a_models_unit_or_zero_changes_no_ranking(scores: list[float], unit: float, shift: float, g: float) -> None:
     own = torch.tensor(scores, dtype=torch.float64)
     rates = torch.linspace(-2, 0.7, len(own), dtype=torch.float64).exp()
-    estimates = weighed(own * unit, rates, g, logits=False)
-    torch.testing.assert_close(estimates, weighed(own, rates, g, logits=False) * unit)
-    logits = weighed(own + shift, rates, g, logits=True)
-    torch.testing.assert_close(logits, weighed(own, rates, g, logits=True) + shift)
+    torch.testing.assert_close(weighed(own * unit, rates, g, logits=False), weighed(own, rates, g, logits=False) * unit)
+    torch.testing.assert_close(weighed(own + shift, rates, g, logits=True), weighed(own, rates, g, logits=True) + shift)
 
 
 @given(st.lists(floats, min_size=1, max_size=8), st.floats(0, 8), st.booleans())
-def test_a_rate_below_the_mean_raises_no_score_and_one_above_it_lowers_none(
-    scores: list[float], g: float, logits: bool
-) -> None:
+def test_low_rates_raise_no_score_and_high_ones_lower_none(scores: list[float], g: float, logits: bool) -> None:
     own = torch.tensor(scores, dtype=torch.float64)
     for rate, sign in ((0.2, -1), (0.999, -1), (1.0, 0), (1.4, 1)):
         moved = weighed(own, torch.tensor(rate, dtype=torch.float64), g, logits=logits) - own
@@ -56,14 +50,11 @@ def test_a_rate_below_the_mean_raises_no_score_and_one_above_it_lowers_none(
         assert sign or not moved.any()
 
 
-def test_scores_stay_finite_where_the_power_of_a_rate_is_not() -> None:
-    """A negative score over it was minus infinity, that of a masked item, which no list shows."""
+def test_scores_stay_finite_and_untouched_without_aversion() -> None:
+    # a negative score over it was minus infinity, that of a masked item, which no list shows
     found = weighed(torch.tensor([-1e-3, 0.0, 1e-3]), torch.tensor(0.05), 100.0, logits=False)
     assert found.isfinite().all()
     assert (found.diff() >= 0).all()
-
-
-def test_without_aversion_the_scores_are_not_touched() -> None:
     scores = torch.randn(3, 4)
     assert weighed(scores, torch.rand(4), 0.0, logits=True) is scores
 
@@ -81,9 +72,7 @@ def rows() -> list[tuple[int, int, int, int]]:
     [("EASE", False), ("Pop", False), ("SignedEASE", False), ("SGFCF", False), ("ItemKNN", False), ("LightGCN", True),
      ("BPR", True), ("SiReN", True)],
 )  # fmt: skip
-def test_scores_are_the_models_own_with_the_rates_in_them(
-    name: str, logits: bool, write_inter: Callable[..., Path], rows: list
-) -> None:
+def test_scores_are_own_ones_and_rates(name: str, logits: bool, write_inter: Callable[..., Path], rows: list) -> None:
     def made(**config: Any) -> Any:
         model = build(name, write_inter, rows, **config)
         if hasattr(model, "fit"):

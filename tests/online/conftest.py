@@ -1,7 +1,5 @@
 """The small recommender over the folder ``state``, and a replica of it; both are closed at the end of a test."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path

@@ -5,8 +5,6 @@ MODEL is ``small``, a few lines that depend on every batch, or a model of :data:
 version.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal
@@ -88,8 +86,7 @@ class Learned:
         edges = self.edges()
         learn = self.learner.refresh if self.fitted else self.learner.fit
         of_items = self.fitted and not self.learner.refresh_needs_times
-        arrays = edges.freeze(by_item=of_items).arrays(threading.RLock())
-        learn(arrays, edges.n_users, edges.n_items)
+        learn(edges.freeze(by_item=of_items).arrays(threading.RLock()), edges.n_users, edges.n_items)
         self.learner.attach(edges)
         self.fitted = True
 

@@ -1,7 +1,5 @@
 """Rows that grow in place: what they hold, what they take in memory, and copies made while they change."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from recbole_signed.live.store.adjacency import KEY, Adjacency, Frozen
@@ -11,8 +9,7 @@ Rows = list[dict[int, int]]
 
 def loaded(n_rows: int, degree: int) -> tuple[Adjacency, Rows]:
     """Return rows of even keys, each with its double as its value."""
-    rows = Adjacency({"value": np.int64})
-    keys = np.tile(2 * np.arange(degree), n_rows)
+    rows, keys = Adjacency({"value": np.int64}), np.tile(2 * np.arange(degree), n_rows)
     rows.load(np.arange(n_rows + 1) * degree, {KEY: keys.astype(np.int32), "value": 2 * keys})
     return rows, [dict(zip(keys[:degree].tolist(), (2 * keys[:degree]).tolist(), strict=True)) for _ in range(n_rows)]
 
@@ -32,7 +29,7 @@ def check(found: tuple[np.ndarray, list[np.ndarray]], wanted: Rows) -> None:
     np.testing.assert_array_equal(values, [row[key] for row in wanted for key in sorted(row)])
 
 
-def test_a_few_entries_more_in_every_row_take_no_more_memory() -> None:
+def test_memory_and_places_of_rows() -> None:
     rows, wanted = loaded(500, 50)
     before = rows._end
     assert before < 1.3 * rows.n_entries
@@ -40,9 +37,6 @@ def test_a_few_entries_more_in_every_row_take_no_more_memory() -> None:
         insert(rows, wanted, row, [1, 3, 5])
     assert rows._end == before
     check(rows.gather([KEY, "value"]), wanted)
-
-
-def test_rows_move_to_places_that_others_have_left() -> None:
     rows, wanted = loaded(40, 30)
     for row in range(40):
         for key in range(1, 801, 2):

@@ -1,7 +1,5 @@
 """Backups of a state that is being written, what is restored of them, and how users are erased from them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 from bare_state import ready
+from refusals import check_refused
 from small_recommender import NOW, begin, content, event
 from typer.testing import CliRunner
 from warm_python import WarmPython
@@ -107,19 +106,6 @@ def test_users_who_are_forgotten_one_after_the_other_go_from_a_backup(tmp_path: 
     recommender.close()
 
 
-def test_a_backup_that_can_not_be_reached_keeps_the_erasure_pending(
-    recommender: OnlineRecommender, tmp_path: Path
-) -> None:
-    recommender.update([event(1, "leaves", "i1", "like")])
-    recommender.back_up(tmp_path / "backup")
-    holder = OnlineState.open(tmp_path / "backup")
-    left = recommender.forget("leaves")
-    assert left.rows == 1
-    assert "is being written by process" in left.reasons[0]
-    holder.close()
-    assert recommender.erase().rows == 0
-
-
 def test_another_state_in_the_place_of_a_backup_keeps_its_users(tmp_path: Path) -> None:
     """Users are forgotten there by ids, which in another state, or in a backup of a copy of it, are of other users."""
     recommender = begin(tmp_path / "state")
@@ -166,7 +152,7 @@ def test_what_a_crash_left_of_a_backup_forgets_users(
     restore(backups / "one", tmp_path / "again")  # whole
 
 
-def test_a_new_backup_removes_what_a_crash_left(recommender: OnlineRecommender, tmp_path: Path) -> None:
+def test_backups_that_are_damaged_or_made_after_a_crash(recommender: OnlineRecommender, tmp_path: Path) -> None:
     for name in (".one.17.tmp", ".one.17.old", ".one.1.18.tmp"):  # the last one is of another backup, one.1
         (tmp_path / "backups" / name).mkdir(parents=True)
     recommender.back_up(tmp_path / "backups" / "one")
@@ -174,6 +160,13 @@ def test_a_new_backup_removes_what_a_crash_left(recommender: OnlineRecommender, 
     (tmp_path / ".again.17.tmp").mkdir()
     restore(tmp_path / "backups" / "one", tmp_path / "again")
     assert not (tmp_path / ".again.17.tmp").exists()
+    recommender.update([event(1, "leaves", "i1", "like")])
+    recommender.back_up(tmp_path / "backup")
+    holder, left = OnlineState.open(tmp_path / "backup"), recommender.forget("leaves")
+    assert left.rows == 1
+    assert "is being written by process" in left.reasons[0]
+    holder.close()
+    assert recommender.erase().rows == 0
 
 
 def test_an_erasure_waits_for_a_backup_that_is_being_made(
@@ -228,8 +221,7 @@ def test_an_erasure_waits_for_the_disk_of_a_backup(tmp_path: Path, monkeypatch: 
     assert left.rows == 1
     assert f"the backup {disk / deep / 'one'} can't be reached" in left.reasons[0]
     assert b"leaves-for-ever" not in content(here)  # the others do not wait
-    with pytest.raises(UsageError, match="can't be reached"):
-        recommender.back_up(disk / deep / "one")
+    check_refused("can't be reached", recommender.back_up, disk / deep / "one")
     assert not list(disk.iterdir())
     recommender.close()
     disk.rmdir()
@@ -426,8 +418,7 @@ def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
     log.execute("UPDATE events SET item = 5")
     log.commit()
     log.close()
-    with pytest.raises(UsageError, match="is damaged"):
-        restore(tmp_path / "backup", tmp_path / "again")
+    check_refused("is damaged", restore, tmp_path / "backup", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
@@ -450,8 +441,7 @@ def test_a_backup_with_a_damaged_version_or_base_is_not_restored(tmp_path: Path,
     recommender.close()
     (folder,) = (each for each in (tmp_path / "backup").iterdir() if each.is_dir() and each.name.startswith(part))
     spoil(folder)
-    with pytest.raises(UsageError, match="damaged"):
-        restore(tmp_path / "backup", tmp_path / "again")
+    check_refused("damaged", restore, tmp_path / "backup", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
@@ -464,8 +454,7 @@ def test_a_damaged_version_does_not_take_the_place_of_a_backup(tmp_path: Path, m
     recommender.close()
     spoil(tmp_path / "state" / "versions" / newest)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with pytest.raises(UsageError, match="could not be backed up"):
-        back_up(tmp_path / "state", tmp_path / "backup")
+    check_refused("could not be backed up", back_up, tmp_path / "state", tmp_path / "backup")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["backup", "state"]
     assert restore(tmp_path / "backup", tmp_path / "again") == first
 

@@ -1,7 +1,5 @@
 """Flipped bits, damaged and crafted files of a state, a full disk: found at opening, and refused in one sentence."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_state import ready
+from refusals import check_refused
 from small_recommender import begin, event
 from typer.testing import CliRunner
 
@@ -97,27 +96,20 @@ def test_every_flipped_bit_of_the_log_is_found_at_opening_or_changes_nothing(tmp
     assert refused > n_flips / 2
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE users SET token = CAST(token AS BLOB) WHERE id = 2",
-        "UPDATE items SET salt = CAST(salt AS TEXT) WHERE id = 2",
-        "UPDATE users SET tag = 5 WHERE id = 2",
-        "UPDATE meta SET key = CAST(key AS BLOB) WHERE key = 'format'",
-        "UPDATE meta SET value = 'x' WHERE key = 'base_seq'",
-        "UPDATE commits SET kept = 'x' WHERE first_seq = 1",
-        "UPDATE commits SET n_users = x'00' WHERE first_seq = 1",
-        "UPDATE events SET item = 'x' WHERE seq = 3",
-    ],
-)
+@pytest.mark.parametrize("change", [
+    "UPDATE users SET token = CAST(token AS BLOB) WHERE id = 2",
+    "UPDATE items SET salt = CAST(salt AS TEXT) WHERE id = 2", "UPDATE users SET tag = 5 WHERE id = 2",
+    "UPDATE meta SET key = CAST(key AS BLOB) WHERE key = 'format'",
+    "UPDATE meta SET value = 'x' WHERE key = 'base_seq'", "UPDATE commits SET kept = 'x' WHERE first_seq = 1",
+    "UPDATE commits SET n_users = x'00' WHERE first_seq = 1", "UPDATE events SET item = 'x' WHERE seq = 3",
+])  # fmt: skip
 def test_a_value_of_another_type_is_damage(tmp_path: Path, change: str) -> None:
     """As a flipped bit makes of the type of a value, which SQLite keeps beside it."""
     begin_log(tmp_path / "state")
     connection = sqlite3.connect(tmp_path / "state" / "log.sqlite", isolation_level=None)
     assert connection.execute(change).rowcount == 1
     connection.close()
-    with pytest.raises(UsageError, match="is damaged"):
-        seen_by(tmp_path / "state")
+    check_refused("is damaged", seen_by, tmp_path / "state")
 
 
 def begin_all(folder: Path) -> None:
@@ -148,9 +140,7 @@ def told_by(folder: Path) -> tuple[Any, ...]:
     return (*told, lists)
 
 
-def test_a_log_that_is_written_while_it_is_checked_is_not_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_written_while_checked_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ready(tmp_path) as state:
         numbers = itertools.count()
 
@@ -232,8 +222,7 @@ def test_every_flipped_bit_of_the_other_files_is_found_or_changes_nothing(tmp_pa
     [("flip", 25), ("cut", 25), ("gone", 1), *(pytest.param(how, 400, marks=MANY) for how in ("flip", "cut"))],
 )
 def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path, how: str, n_times: int) -> None:
-    rng = np.random.default_rng(6)
-    state = OnlineState.open(tmp_path / "state")
+    rng, state = np.random.default_rng(6), OnlineState.open(tmp_path / "state")
     state.recover()
     for n in range(40):
         state.ingest(EventBatch.of([event(n, f"user{n % 7}", f"item{n % 5}", "like")]))
@@ -243,8 +232,7 @@ def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path
     written = np.flatnonzero(np.frombuffer(content, dtype=np.uint8))
     refused = 0
     for _ in range(n_times):
-        damaged = bytearray(content)
-        place = int(rng.choice(written))
+        damaged, place = bytearray(content), int(rng.choice(written))
         damaged[place] ^= 1 << int(rng.integers(8))
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(tmp_path / "crashed", tmp_path / "copy")
@@ -273,8 +261,7 @@ def test_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path) -> None:
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Write a manifest as an attacker would, with a checksum that fits."""
-    path = folder / MANIFEST
-    manifest = read_manifest(folder)
+    path, manifest = folder / MANIFEST, read_manifest(folder)
     change(manifest)
     text = json.dumps(manifest, indent=1, sort_keys=True)
     path.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")
@@ -317,17 +304,13 @@ def test_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monke
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
-def test_a_full_disk_in_a_snapshot_is_one_sentence(
-    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-
+def test_a_full_disk_at_snapshots_is_told(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.safetensors")
 
     with monkeypatch.context() as patch:
         patch.setattr("recbole_signed.live.store.versions._write_tensors", full)
-        with pytest.raises(UsageError, match="Saving version v000002 failed: No space left on device"):
-            recommender.snapshot()
+        check_refused("Saving version v000002 failed: No space left on device", recommender.snapshot)
     assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
     assert recommender.snapshot() == "v000002"
 

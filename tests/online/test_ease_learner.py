@@ -1,7 +1,5 @@
 """SignedEASE under a stream is a refit at every moment."""
 
-from __future__ import annotations
-
 import copy
 import functools
 
@@ -11,8 +9,8 @@ import pytest
 import torch
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
@@ -45,8 +43,7 @@ def test_events_leave_what_a_refit_would(moves: list[list[streams.Move]]) -> Non
         learner.update(stream.edges, stream.take(batch))
         inverse, scores = dense(stream)
         assert np.abs(learner.inverse.numpy() - inverse).max() < 1e-5
-        found = learner.scores(stream.edges, stream.everyone).numpy()
-        assert np.abs(found - scores).max() < 1e-4
+        assert np.abs(learner.scores(stream.edges, stream.everyone).numpy() - scores).max() < 1e-4
 
 
 @settings(max_examples=40)
@@ -91,17 +88,14 @@ def test_rounding_adds_up_slowly_and_a_refresh_takes_it_away() -> None:
     inverse, _ = dense(stream)
     before = np.abs(learner.inverse.numpy() - inverse).max()
     assert before < 1e-4 * np.abs(inverse).max()
-    found = learner.refresh(stream.edges.export(), *stream.sizes)
-    assert 0 < found.staleness < 1e-4
-    after = np.abs(learner.inverse.numpy() - inverse).max()
-    assert after < before
+    assert 0 < learner.refresh(stream.edges.export(), *stream.sizes).staleness < 1e-4
+    assert np.abs(learner.inverse.numpy() - inverse).max() < before
     assert learner.refresh(stream.edges.export(), *stream.sizes).staleness == 0
 
 
 def test_a_few_users_are_updated_and_many_are_refitted(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base())
-    fits = []
-    fit = learner.fit
+    fits, fit = [], learner.fit
     monkeypatch.setattr(learner, "fit", lambda *args: (fits.append(1), fit(*args))[1])
     learner.update(stream.edges, stream.take([(1, 3, DISLIKE), (2, 5, LIKE)]))
     assert not fits
@@ -110,7 +104,10 @@ def test_a_few_users_are_updated_and_many_are_refitted(monkeypatch: pytest.Monke
     np.testing.assert_allclose(learner.inverse.numpy(), dense(stream)[0], atol=1e-6)
 
 
-def test_a_forgotten_user_leaves_nothing() -> None:
+def test_parameters_and_forgotten_users() -> None:
+    assert make_learner("SignedEASE", {"dislike_weight": 0.2, "reg_weight": 3}).reg_weight == 3.0
+    check_refused("reg_weigth", make_learner, "SignedEASE", {"reg_weigth": 3})
+    check_refused("reg_weight is 0; it must be a number above 0", make_learner, "SignedEASE", {"reg_weight": 0})
     moves = streams.random_moves(streams.N_USERS, streams.N_ITEMS - 1)
     stream, learner = streams.small_stream(), copy.deepcopy(base())
     learner.update(stream.edges, stream.take([(9, 0, FORGET_USER)]))
@@ -118,11 +115,3 @@ def test_a_forgotten_user_leaves_nothing() -> None:
     refit = streams.fitted(EaseLearner(WEIGHT, RIDGE), without)
     torch.testing.assert_close(learner.inverse, refit.inverse, atol=1e-5, rtol=1e-4)
     assert not learner.scores(stream.edges, np.array([9])).any()
-
-
-def test_parameters_are_those_of_the_yaml() -> None:
-    assert make_learner("SignedEASE", {"dislike_weight": 0.2, "reg_weight": 3}).reg_weight == 3.0
-    with pytest.raises(UsageError, match="reg_weigth"):
-        make_learner("SignedEASE", {"reg_weigth": 3})
-    with pytest.raises(UsageError, match="reg_weight is 0; it must be a number above 0"):
-        make_learner("SignedEASE", {"reg_weight": 0})

@@ -1,7 +1,5 @@
 """Edges against a slow reference that sorts all events of a pair and walks through them."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np
@@ -146,14 +144,12 @@ def test_a_forgotten_user_leaves_no_edge() -> None:
 
 
 def test_long_rows_and_a_growing_arena() -> None:
-    rng = np.random.default_rng(0)
-    state = EdgeState()
+    rng, state = np.random.default_rng(0), EdgeState()
     seen: dict[tuple[int, int], int] = {}
     for step in range(400):
         n = int(rng.integers(1, 12))
         user, item = rng.integers(1, 30 + step // 4, n), (rng.pareto(1.0, n) * 20).astype(int) + 1
-        kind = rng.choice([LIKE, DISLIKE, VIEW], n)
-        none = np.full(n, np.nan)
+        kind, none = rng.choice([LIKE, DISLIKE, VIEW], n), np.full(n, np.nan)
         state.apply(LogBatch(0, 0, user.max() + 1, item.max() + 1, none, user, item, kind, np.full(n, step), none))
         for u, i, k in zip(user.tolist(), item.tolist(), kind.tolist(), strict=True):
             if k != VIEW or seen.get((u, i), VIEW) == VIEW:
@@ -167,15 +163,38 @@ def test_long_rows_and_a_growing_arena() -> None:
     np.testing.assert_array_equal(sign_of(np.array([LIKE, DISLIKE, SKIP, VIEW])), [1, -1, 0, 0])
 
 
-def test_counts_can_not_be_written() -> None:
+def test_counts_rows_and_exports(edges: EdgeState) -> None:
     with pytest.raises(ValueError, match="read-only"):
         EdgeState(3, 3).item_likes[0] = 1
+    rows = edges.of_users(np.arange(40)).verdicts
+    assert set(rows.kind.tolist()) == {LIKE, DISLIKE}
+    np.testing.assert_array_equal(np.diff(rows.indptr), edges.user_likes + edges.user_dislikes)
+    rng = np.random.default_rng(7)
+    for n, many, one in ((40, edges.of_users, edges.of_user), (30, edges.of_items, edges.of_item)):
+        nodes = rng.integers(0, n, 60)
+        rows = many(nodes)
+        assert len(rows.indptr) == len(nodes) + 1
+        for place, node in enumerate(nodes.tolist()):
+            here = slice(rows.indptr[place], rows.indptr[place + 1])
+            np.testing.assert_array_equal(rows.ids[here], one(node).ids)
+            np.testing.assert_array_equal(rows.kind[here], one(node).kind)
+        assert many(np.zeros(0, dtype=np.int64)).indptr.tolist() == [0]
+    found = edges.export()
+    rows = [edges.of_user(user) for user in range(40)]
+    np.testing.assert_array_equal(found.user, np.repeat(np.arange(40), [len(row.ids) for row in rows]))
+    for name in ("ids", "kind", "timestamp"):
+        wanted = np.concatenate([getattr(row, name) for row in rows])
+        np.testing.assert_array_equal(getattr(found, "item" if name == "ids" else name), wanted)
+    wanted, found = edges.export(), edges.freeze(by_item=True).arrays(threading.RLock())
+    for name in ("user", "item", "kind"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+        assert getattr(found, name).dtype == getattr(wanted, name).dtype
+    assert not len(found.timestamp)
 
 
 def test_frozen_edges_are_those_of_their_moment() -> None:
     """Whatever changes while they are copied: rows that grow, move, shrink, vanish, or are all made again."""
-    rng = np.random.default_rng(3)
-    state = EdgeState()
+    rng, state = np.random.default_rng(3), EdgeState()
     seq = 0
 
     def apply(n: int, users: int, kinds: list[int]) -> None:
@@ -191,8 +210,7 @@ def test_frozen_edges_are_those_of_their_moment() -> None:
 
     apply(400, 30, [LIKE, DISLIKE, UNLIKE, SKIP])
     for sizes in ([(5, 30)] * 20, [(300, 60)], [(2000, 60)], [(1, 200)] * 30):
-        expected = state.to_tensors()
-        frozen = state.freeze()
+        expected, frozen = state.to_tensors(), state.freeze()
         for n, users in sizes:
             apply(n, users, [LIKE, DISLIKE, UNLIKE, UNDISLIKE, SKIP, FORGET_USER])
         found = frozen.tensors(threading.RLock())
@@ -205,8 +223,7 @@ def test_frozen_edges_are_those_of_their_moment() -> None:
 
 def test_recent_verdicts_are_counted_again_where_nearly_all_of_them_were_taken_back() -> None:
     """What is left of the others would be rounding: they are a hundred half-lives older."""
-    day = 86_400_000
-    state = EdgeState(N_USERS, N_ITEMS)
+    day, state = 86_400_000, EdgeState(N_USERS, N_ITEMS)
     state.apply(log_batch([(1, 1, LIKE, 0), (1, 2, DISLIKE, day)]))
     wanted = state.recent(1.0).counts
     state.apply(log_batch([(2, 3, LIKE, 100 * day)], 3))
@@ -219,8 +236,7 @@ def test_recent_verdicts_are_counted_again_where_nearly_all_of_them_were_taken_b
 @pytest.mark.parametrize("likes", [False, True])
 def test_recent_verdicts_follow_each_change(likes: bool, since: float) -> None:
     """Events of any age, retractions and forgettings: they are those of the edges in force, likes alone where asked."""
-    rng = np.random.default_rng(7)
-    state = EdgeState(N_USERS, N_ITEMS)
+    rng, state = np.random.default_rng(7), EdgeState(N_USERS, N_ITEMS)
     state.recent(2.0, likes=likes, since=since)  # of no edge yet; what follows is added and taken away
     for step in range(80):
         n = int(rng.integers(1, 6))
@@ -261,40 +277,3 @@ def edges(request: pytest.FixtureRequest) -> EdgeState:
         user, item, kind = user.astype(np.int32), item.astype(np.int32), kind.astype(np.int8)
         state.apply(LogBatch(seq - size, seq - 1, 40, 30, numbers, user, item, kind, numbers, values))
     return state
-
-
-def test_rows_of_many_are_those_of_each(edges: EdgeState) -> None:
-    rng = np.random.default_rng(7)
-    for n, many, one in ((40, edges.of_users, edges.of_user), (30, edges.of_items, edges.of_item)):
-        nodes = rng.integers(0, n, 60)
-        rows = many(nodes)
-        assert len(rows.indptr) == len(nodes) + 1
-        for place, node in enumerate(nodes.tolist()):
-            here = slice(rows.indptr[place], rows.indptr[place + 1])
-            np.testing.assert_array_equal(rows.ids[here], one(node).ids)
-            np.testing.assert_array_equal(rows.kind[here], one(node).kind)
-        none = many(np.zeros(0, dtype=np.int64))
-        assert none.indptr.tolist() == [0]
-
-
-def test_verdicts_are_likes_and_dislikes(edges: EdgeState) -> None:
-    rows = edges.of_users(np.arange(40)).verdicts
-    assert set(rows.kind.tolist()) == {LIKE, DISLIKE}
-    np.testing.assert_array_equal(np.diff(rows.indptr), edges.user_likes + edges.user_dislikes)
-
-
-def test_an_export_is_all_rows_in_order(edges: EdgeState) -> None:
-    found = edges.export()
-    rows = [edges.of_user(user) for user in range(40)]
-    np.testing.assert_array_equal(found.user, np.repeat(np.arange(40), [len(row.ids) for row in rows]))
-    for name in ("ids", "kind", "timestamp"):
-        wanted = np.concatenate([getattr(row, name) for row in rows])
-        np.testing.assert_array_equal(getattr(found, "item" if name == "ids" else name), wanted)
-
-
-def test_the_item_side_is_an_export_without_times(edges: EdgeState) -> None:
-    wanted, found = edges.export(), edges.freeze(by_item=True).arrays(threading.RLock())
-    for name in ("user", "item", "kind"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
-        assert getattr(found, name).dtype == getattr(wanted, name).dtype
-    assert not len(found.timestamp)

@@ -1,7 +1,5 @@
 """Gradient-trained models under a stream: exact where nothing moved, a function of the edges where something did."""
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Callable, Iterator
@@ -39,11 +37,9 @@ NOW = 1_700_000_000_000
 
 def planted(folder: Path) -> OnlineState:
     """Even users like even items and dislike odd ones, odd users the other way round; the last 6 items are rare."""
-    rng = np.random.default_rng(3)
-    user, item = np.divmod(rng.permutation(N_USERS * N_ITEMS)[: N_USERS * 12], N_ITEMS)
+    user, item = np.divmod(np.random.default_rng(3).permutation(N_USERS * N_ITEMS)[: N_USERS * 12], N_ITEMS)
     kind = np.where((user + item) % 2 == 0, LIKE, DISLIKE).astype(np.int8)
-    order = np.lexsort((item, user))
-    opened = OnlineState.open(folder)
+    order, opened = np.lexsort((item, user)), OnlineState.open(folder)
     opened.bulk_load(
         [f"u{n}" for n in range(N_USERS)],
         [f"i{n}" for n in range(N_ITEMS)],
@@ -106,12 +102,11 @@ def margin(scores: torch.Tensor, user: int, unseen: np.ndarray) -> float:
     """By how much the mean score of the user's own kind of items is above the others'."""
     items = np.arange(1, N_ITEMS + 1)
     items = items[~np.isin(items, unseen)]
-    own = items[(items + user) % 2 == 0]
-    other = items[(items + user) % 2 == 1]
+    own, other = items[(items + user) % 2 == 0], items[(items + user) % 2 == 1]
     return float(scores[own].mean() - scores[other].mean())
 
 
-def test_without_new_edges_scores_are_those_of_the_model(learner: Any, state: OnlineState) -> None:
+def test_users_without_new_edges_keep_their_scores(learner: Any, state: OnlineState) -> None:
     model = learner.recipe.build(state.edges.export(), state.edges.n_users, state.edges.n_items)
     learner.weights.move_to(model, {})
     users, items = embeddings_of(model)
@@ -119,6 +114,9 @@ def test_without_new_edges_scores_are_those_of_the_model(learner: Any, state: On
     torch.testing.assert_close(
         learner.scores(state.edges, known)[:, 1:], users[known] @ items[1:].T.float(), atol=1e-4, rtol=1e-4
     )
+    before = all_scores(learner, state)
+    take(learner, state, batch(("u1", "fresh", "like"), ("u2", "fresh", "like"), ("someone", "fresh", "like")))
+    torch.testing.assert_close(all_scores(learner, state)[10:41, : N_ITEMS + 1], before[10:])
 
 
 def test_a_trained_model_is_taken_over_once_with_all_its_users(state: OnlineState) -> None:
@@ -138,8 +136,7 @@ def test_a_trained_model_is_taken_over_once_with_all_its_users(state: OnlineStat
         each.fit(*given)
 
     def is_the_model(each: Any) -> bool:
-        found = each.scores(state.edges, np.arange(1, sizes[0]))[:, 1:]
-        return torch.allclose(found, wanted, atol=1e-4)
+        return torch.allclose(each.scores(state.edges, np.arange(1, sizes[0]))[:, 1:], wanted, atol=1e-4)
 
     assert is_the_model(learner)
     np.testing.assert_array_equal(learner.weights.values["user_embedding.weight"], model.user_embedding.weight.detach())
@@ -184,9 +181,7 @@ def test_a_new_item_is_recommended_to_those_who_are_like_its_users(learner: Any,
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_updates_make_is_a_function_of_the_edges(
-    learner: Any, state: OnlineState, tmp_path: Path, seed: int
-) -> None:
+def test_updates_make_a_function_of_the_edges(learner: Any, state: OnlineState, tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pairs = rng.permutation(50 * 34)[:60]
     rows = [(f"u{pair // 34}", f"i{pair % 34}", str(rng.choice(["like", "dislike"]))) for pair in pairs]
@@ -230,12 +225,6 @@ def test_a_like_that_is_taken_back_leaves_no_trace(learner: Any, state: OnlineSt
     torch.testing.assert_close(all_scores(learner, state)[:, : N_ITEMS + 1], before)
 
 
-def test_users_without_new_edges_keep_their_ranking_of_old_items(learner: Any, state: OnlineState) -> None:
-    before = all_scores(learner, state)
-    take(learner, state, batch(("u1", "fresh", "like"), ("u2", "fresh", "like"), ("someone", "fresh", "like")))
-    torch.testing.assert_close(all_scores(learner, state)[10:41, : N_ITEMS + 1], before[10:])
-
-
 def test_a_refresh_learns_what_is_new_and_keeps_what_is_old(learner: Any, state: OnlineState) -> None:
     before = learner.live.items.base.copy()
     rows = [(f"new{n}", f"i{k}", "like") for n in range(10) for k in range(n % 2, N_ITEMS, 4)]
@@ -253,13 +242,10 @@ def test_a_refresh_learns_what_is_new_and_keeps_what_is_old(learner: Any, state:
         assert moments[name].any()
     scores = all_scores(learner, state)
     users = state.users.ids([f"new{n}" for n in range(10)])
-    margins = [margin(scores[user], n + 1, np.zeros(0)) for n, user in enumerate(users)]
-    assert np.mean(np.array(margins) > 0) > 0.7
+    assert np.mean(np.array([margin(scores[user], n + 1, np.zeros(0)) for n, user in enumerate(users)]) > 0) > 0.7
 
 
-def test_refreshes_learn_from_what_is_new_and_from_other_old_edges_each(
-    state: OnlineState, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refreshes_learn_from_new_and_from_other_old_edges(state: OnlineState, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is sampled beside them is nothing that a user likes, whether it is learned from now or not."""
     made: list[Any] = []
 
@@ -321,9 +307,7 @@ def test_an_anchor_holds_the_parameters(learner: Any, state: OnlineState) -> Non
 
 
 @pytest.mark.parametrize(("model", "more"), [("BPR", {}), ("LSGRec", {}), ("LSGRec", {"negative_exponent": 0.75})])
-def test_a_user_who_knows_all_items_does_not_stop_a_stream(
-    model: str, more: dict[str, float], state: OnlineState
-) -> None:
+def test_a_user_who_knows_all_items_stops_no_stream(model: str, more: dict[str, float], state: OnlineState) -> None:
     learner = make_learner(model, {**MODELS[model], "epochs": 1, **more})
     learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
     learner.attach(state.edges)
@@ -333,7 +317,7 @@ def test_a_user_who_knows_all_items_does_not_stop_a_stream(
     assert all_scores(learner, state).isfinite().all()
 
 
-def test_gradients_are_clipped_as_in_training(state: OnlineState) -> None:
+def test_gradients_are_clipped_and_no_steps_change_nothing(state: OnlineState) -> None:
     edges = state.edges.export(), state.edges.n_users, state.edges.n_items
     moved = []
     for clip in (None, {"max_norm": 1e-12}):
@@ -343,32 +327,26 @@ def test_gradients_are_clipped_as_in_training(state: OnlineState) -> None:
         learner.refresh(*edges)
         moved.append(np.linalg.norm(learner.weights.values["item_embedding.weight"] - before))
     assert moved[1] < 0.01 * moved[0]
-
-
-def test_what_a_fit_and_a_refresh_do_is_among_the_parameters(state: OnlineState) -> None:
-    given = {**MODELS["BPR"], "clip_grad_norm": {"max_norm": 5.0}, "eval_step": 3, "stopping_step": 2}
-    learner = make_learner("BPR", given)
-    assert learner.parameters().items() >= given.items()
-    assert make_learner("BPR", learner.parameters()).parameters() == learner.parameters()
-
-
-def test_a_learner_made_of_its_description_sees_the_same_graph(state: OnlineState) -> None:
-    """Exposures too, which a service that starts from its state alone would lose at its next fit."""
-    learner = make_learner("LSGRec", {**MODELS["LSGRec"], "neutral_weight": -0.5})
-    edges = state.edges.export()
-    edges = EdgeArrays(edges.user, edges.item, np.where(edges.kind == DISLIKE, VIEW, edges.kind), edges.timestamp)
-    for each in (learner, learner_from(described(learner))):
-        graph = each.recipe.build(edges, N_USERS + 1, N_ITEMS + 1).graph  # type: ignore[attr-defined]
-        assert (graph.neutrals.nnz, graph.neutral_weight) == ((edges.kind == VIEW).sum(), -0.5)
-
-
-def test_no_steps_change_nothing_but_the_graph(state: OnlineState) -> None:
     learner = make_learner("BPR", {**MODELS["BPR"], "refresh_steps": 0})
     learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
     learner.attach(state.edges)
     before = all_scores(learner, state)
     assert refreshed(learner, state).staleness == 0
     torch.testing.assert_close(all_scores(learner, state)[1:], before[1:], atol=1e-5, rtol=1e-4)
+
+
+def test_parameters_describe_the_fit_and_the_graph(state: OnlineState) -> None:
+    given = {**MODELS["BPR"], "clip_grad_norm": {"max_norm": 5.0}, "eval_step": 3, "stopping_step": 2}
+    learner = make_learner("BPR", given)
+    assert learner.parameters().items() >= given.items()
+    assert make_learner("BPR", learner.parameters()).parameters() == learner.parameters()
+    # exposures too, which a service that starts from its state alone would lose at its next fit
+    learner = make_learner("LSGRec", {**MODELS["LSGRec"], "neutral_weight": -0.5})
+    edges = state.edges.export()
+    edges = EdgeArrays(edges.user, edges.item, np.where(edges.kind == DISLIKE, VIEW, edges.kind), edges.timestamp)
+    for each in (learner, learner_from(described(learner))):
+        graph = each.recipe.build(edges, N_USERS + 1, N_ITEMS + 1).graph  # type: ignore[attr-defined]
+        assert (graph.neutrals.nnz, graph.neutral_weight) == ((edges.kind == VIEW).sum(), -0.5)
 
 
 def test_a_saved_learner_goes_on_alike(learner: Any, state: OnlineState) -> None:
@@ -423,17 +401,11 @@ def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytes
     assert asked[0] in range(2, 42, 2)
 
 
-@pytest.mark.parametrize(
-    ("model", "settings", "message"),
-    [
-        ("GFCF", {}, "no embeddings of users and items"),
-        ("LightGNC", {}, "LightGCN"),
-        ("BPR", {"anker": 1.0}, "anker"),
-        ("BPR", {"anchor": -1.0}, "'anchor' must be 0 or more"),
-        ("BPR", {"anchor": float("nan")}, "'anchor' must be 0 or more"),
-        ("BPR", {"learner": "sgd"}, "Adam alone"),
-    ],
-)
+@pytest.mark.parametrize(("model", "settings", "message"), [
+    ("GFCF", {}, "no embeddings of users and items"), ("LightGNC", {}, "LightGCN"),
+    ("BPR", {"anker": 1.0}, "anker"), ("BPR", {"anchor": -1.0}, "'anchor' must be 0 or more"),
+    ("BPR", {"anchor": float("nan")}, "'anchor' must be 0 or more"), ("BPR", {"learner": "sgd"}, "Adam alone"),
+])  # fmt: skip
 def test_what_can_not_go_on_is_refused(model: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         EmbeddingLearner(model, settings)

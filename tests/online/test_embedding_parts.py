@@ -1,7 +1,5 @@
 """What the learner of embeddings is made of, against dense references."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -11,8 +9,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from recbole.model.general_recommender.lightgcn import LightGCN
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
@@ -29,8 +27,7 @@ def edges(n_users: int = 12, n_items: int = 9, n: int = 60, seed: int = 0) -> Ed
     rng = np.random.default_rng(seed)
     keys = np.sort(rng.permutation((n_users - 1) * (n_items - 1))[:n])
     user, item = (each.astype(np.int32) + 1 for each in np.divmod(keys, n_items - 1))
-    kind = rng.choice([LIKE, DISLIKE, VIEW], n).astype(np.int8)
-    return EdgeArrays(user, item, kind, np.arange(n, dtype=np.int64))
+    return EdgeArrays(user, item, rng.choice([LIKE, DISLIKE, VIEW], n).astype(np.int8), np.arange(n, dtype=np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +52,12 @@ def test_features_are_those_of_their_formula() -> None:
         np.testing.assert_allclose(found[row], np.concatenate([*parts, counts]), atol=1e-5)
 
 
-def test_a_linear_relation_is_found_and_a_constant_column_does_no_harm() -> None:
+def test_relations_are_found_with_a_ridge() -> None:
     rng = np.random.default_rng(2)
     inputs = rng.normal(size=(200, 6)).astype(np.float32)
     inputs[:, 4] = 3.0
     wanted = inputs @ rng.normal(size=(6, 5)) + rng.normal(size=5)
     np.testing.assert_allclose(RidgeMap.fit(inputs, wanted)(inputs), wanted, atol=2e-3)
-
-
-def test_noise_is_met_with_a_ridge() -> None:
     rng = np.random.default_rng(3)
     inputs, other = rng.normal(size=(60, 50)), rng.normal(size=(500, 50))
     weights = rng.normal(size=(50, 3)) * 0.1
@@ -124,17 +118,13 @@ def test_the_view_answers_as_a_data_set_does(recipes: dict[str, TrainingRecipe])
     seen[arrays.user, arrays.item] = arrays.kind == VIEW
     np.testing.assert_array_equal(graph.neutrals.toarray() != 0, seen)
     assert graph.neutral_weight == -0.5
-    with pytest.raises(UsageError, match="the field 'age'"):
-        view.num("age")
-    with pytest.raises(UsageError, match="no values of edges"):
-        view.inter_matrix("csr", "rating")
+    check_refused("the field 'age'", view.num, "age")
+    check_refused("no values of edges", view.inter_matrix, "csr", "rating")
 
 
 @given(st.integers(0, 2**31), st.integers(25, 40), st.sampled_from(["BPR", "LSGRec"]))
 @example(2, 88, "LSGRec")
-def test_a_pass_covers_the_pool_and_samples_nothing_known(
-    recipes: dict[str, TrainingRecipe], seed: int, n: int, name: str
-) -> None:
+def test_passes_cover_pools_and_nothing_known(recipes: dict[str, TrainingRecipe], seed: int, n: int, name: str) -> None:
     """But for users with a verdict on every item that could be drawn: there is none for them."""
     arrays, recipe = edges(n=n, seed=seed), recipes[name]
     known = Verdicts.of(arrays, recipe)
@@ -158,8 +148,7 @@ def test_a_pass_covers_the_pool_and_samples_nothing_known(
 def test_the_pool_of_a_refresh_is_all_that_is_new_and_a_sample_of_the_old(recipes: dict[str, TrainingRecipe]) -> None:
     arrays, recipe = edges(), recipes["LSGRec"]
     verdicts = Verdicts.of(arrays, recipe)
-    old = verdicts.take(np.arange(0, len(verdicts), 2))
-    changed = old.keys.copy()
+    changed = verdicts.take(np.arange(0, len(verdicts), 2)).keys.copy()
     changed[3] ^= 1  # a like that has become a dislike, or the other way round, is new
     pool = verdicts.new_and_old(np.sort(changed), 5, np.random.default_rng(0))
     new = set(verdicts.keys.tolist()) - set(changed.tolist())
@@ -177,8 +166,7 @@ def test_parameters_and_moments_move_to_a_larger_model(recipes: dict[str, Traini
         "user_dislikes.weight": "user",
         "item_dislikes.weight": "item",
     }
-    optimizer = adam(recipe, model)
-    known = Verdicts.of(edges(), recipe)
+    optimizer, known = adam(recipe, model), Verdicts.of(edges(), recipe)
     model.calculate_loss(next(Batches(recipe, known, known, 12, 0).epoch(0))).backward()
     optimizer.step()
     weights = Weights.of(model, optimizer)
@@ -216,8 +204,7 @@ def test_numbers_of_nodes_go_on_where_they_ended() -> None:
 
 
 def test_tables_double() -> None:
-    table = np.ones((5, 2), dtype=np.float32)
-    larger = grown(table, 6)
+    larger = grown(np.ones((5, 2), dtype=np.float32), 6)
     assert len(larger) == 10
     assert larger[:5].all()
     assert not larger[5:].any()
@@ -238,9 +225,7 @@ def stopped(
     return fine_tuning.best_epoch(recipe, arrays, 12, 9, 0.25, 0), asked
 
 
-def test_the_best_epoch_is_the_first_of_the_best_and_patience_counts_validations(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_first_best_epoch_counts_and_patience_counts_validations(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {"epochs": 20, "eval_step": 2, "stopping_step": 2}
     values = [0.1, 0.5, 0.5, 0.2, 0.1, 0.9, 0.0, 0.0, 0.0, 0.0]
     found, asked = stopped(monkeypatch, values, edges(), **keys)

@@ -1,7 +1,5 @@
 """A user who is forgotten is in no byte of the state."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -60,8 +58,7 @@ def keys_of(folder: Path) -> list[bytes]:
 
 def confirmed(folder: Path) -> list[str]:
     """Return which guesses the bytes of a directory confirm: ids, event ids, digests of both, edges."""
-    everything = content(folder)
-    found = []
+    everything, found = content(folder), []
     guesses = [WHO, WHO.upper(), TOLD["town"], *event_ids()]
     keys = keys_of(folder)
     for guess in guesses:
@@ -103,8 +100,7 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     recommender = open_with(folder, clock)
     recommender.update(events())
     recommender.refresh()
-    pinned = recommender.snapshot()
-    state = recommender.state
+    pinned, state = recommender.snapshot(), recommender.state
     state.versions.pin(pinned)
     state.compact()
     recommender.update([event(500, "u1", "i1", "like")])
@@ -117,7 +113,6 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     take_from(state, JsonLines(tmp_path / "bad.jsonl"))
     assert confirmed(folder)
     assert OTHER.encode() in content(folder)
-
     recommender.update([Event("", WHO, "", "forget_user", TIMES[7] + 1)])
     assert WHO not in state.users
     left = recommender.erase()
@@ -128,7 +123,6 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     assert (late.n_refused, late.n_duplicate, late.n_new) == (7, 2, 0)
     assert recommender.recommend(WHO, 5) == recommender.recommend("nobody", 5)
     recommender.close()
-
     assert {each for each in confirmed(folder) if "edge" in each or "rows" in each or "time" in each} == set()
     clock.now += 9 * 86_400  # the grace is over
     recommender = open_with(folder, clock)
@@ -331,9 +325,7 @@ def test_an_erasure_that_fails_unexpectedly_in_the_background_is_told_and_retrie
     recommender.close()
 
 
-def test_a_base_that_is_newer_than_a_pending_erasure_forgets_the_next_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_newer_than_an_erasure_forgets_the_next_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "somewhere")
 

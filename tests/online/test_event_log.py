@@ -1,7 +1,5 @@
 """The log: once, in order, durable, and erased where asked."""
 
-from __future__ import annotations
-
 import resource
 import shutil
 import sqlite3
@@ -11,12 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
 from recbole_signed.live.events import FORGET_USER
+from recbole_signed.live.store import Vocabulary
 from recbole_signed.live.store.database import WAL_BYTES, row_checksums, write_meta
 from recbole_signed.live.store.event_log import EventLog
+from recbole_signed.live.store.vocabulary import make_tag
 
 
 def batch(*rows: tuple[str, str, str, str, int], value: float | None = None) -> EventBatch:
@@ -47,8 +48,7 @@ def test_rows_come_back_as_they_were_appended(log: EventLog) -> None:
     assert rows.seq.tolist() == [1, 2, 3]
     assert log.users.tokens(rows.user) == ["u", "v", "u"]
     assert log.items.tokens(rows.item) == ["x", "x", "y"]
-    assert rows.type.tolist() == [1, 6, 4]
-    assert rows.timestamp.tolist() == [5, 3, 9]
+    assert (rows.type.tolist(), rows.timestamp.tolist()) == ([1, 6, 4], [5, 3, 9])
     np.testing.assert_array_equal(rows.value, [2.5, 2.5, np.nan])
     assert log.read(1, 1).seq.tolist() == [2]
     assert [(c.first_seq, c.last_seq, c.n_users, c.n_items) for c in log.commits(0)] == [(1, 2, 3, 2), (3, 3, 3, 3)]
@@ -105,8 +105,7 @@ def test_what_is_forgotten_and_what_is_doubled_is_the_same_live_and_on_reading(
         rows = opened.read(0, 1000)
         likes = rows.type == LIKE
         assert dict(zip(rows.seq[likes].tolist(), rows.user[likes].tolist(), strict=True)) == live
-        counts = {token: int((rows.user[likes] == opened.users.id_of(token)).sum()) for token in now}
-        assert counts == now
+        assert {token: int((rows.user[likes] == opened.users.id_of(token)).sum()) for token in now} == now
         assert {token for token in opened.users.tokens(range(1, len(opened.users))) if token} == set(now)
         list(opened.commits(0))  # each commit has the rows it should
         hashes.add((opened.users.hash(), opened.users.content_hash(), opened.items.hash()))
@@ -120,8 +119,7 @@ def test_a_forgotten_user_is_in_no_byte_of_the_files_and_comes_back_as_another(t
         log.append(
             batch(*((f"e{i}", names[int(rng.integers(60))], f"i{i % 9}", "like", i) for i in range(start, start + 50)))
         )
-    before = log.users.hash(30)
-    old = log.users.id_of(names[3])
+    before, old = log.users.hash(30), log.users.id_of(names[3])
     for i in range(0, 60, 3):
         log.append(batch((f"forget-{i}", names[i], "", "forget_user", 1), (f"also-{i}", names[i + 1], "x", "like", 1)))
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -158,8 +156,7 @@ def test_a_full_disk_loses_nothing_and_acknowledges_nothing(log: EventLog) -> No
     log.connection.execute(f"PRAGMA max_page_count={pages + 2}")
     sizes = len(log.users), len(log.items), log.last_seq
     large = batch(*((f"f{i}", f"new-user-{i}" * 50, f"j{i}", "like", i) for i in range(2000)))
-    with pytest.raises(UsageError, match=r"full.*nothing of it was acknowledged"):
-        log.append(large, "s", "9")
+    check_refused(r"full.*nothing of it was acknowledged", log.append, large, "s", "9")
     assert sizes == (len(log.users), len(log.items), log.last_seq)
     assert log.position("s") is None
     log.connection.execute("PRAGMA max_page_count=1000000")
@@ -205,8 +202,7 @@ def test_a_file_size_limit_is_a_full_disk(log: EventLog) -> None:
     large = batch(*((f"f{i}", f"user-{i}" * 50, "j", "like", i) for i in range(2000)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(UsageError, match="nothing of it was acknowledged"):
-            log.append(large)
+        check_refused("nothing of it was acknowledged", log.append, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(log.append(large)[0]) == 2000
@@ -227,11 +223,9 @@ def test_a_log_cut_short_is_refused(tmp_path: Path, log: EventLog, cut: int) -> 
 def test_every_flipped_byte_of_the_rows_is_found(tmp_path: Path, log: EventLog) -> None:
     """Any byte of the file: what is read is right, or it is refused; SQLite alone would let wrong numbers through."""
     log.append(some(400))
-    expected = log.read(0, 1000)
-    users = log.users.content_hash()
+    expected, users = log.read(0, 1000), log.users.content_hash()
     log.close()
-    content = log.path.read_bytes()
-    rng = np.random.default_rng(1)
+    content, rng = log.path.read_bytes(), np.random.default_rng(1)
     refused = 0
     for place in rng.choice(len(content), 150, replace=False).tolist():
         damaged = bytearray(content)
@@ -258,26 +252,24 @@ def test_every_flipped_byte_of_the_rows_is_found(tmp_path: Path, log: EventLog) 
     assert refused > 30  # the rest lies where nothing is written
 
 
-def test_no_database_at_all(tmp_path: Path) -> None:
-    (tmp_path / "log.sqlite").write_bytes(b"something else" * 1000)
-    with pytest.raises(UsageError, match="is damaged"):
-        EventLog(tmp_path / "log.sqlite")
-
-
-def test_a_newer_format_is_refused(log: EventLog) -> None:
+def test_a_log_of_another_kind_is_refused(tmp_path: Path, log: EventLog) -> None:
+    (tmp_path / "other.sqlite").write_bytes(b"something else" * 1000)
+    check_refused("is damaged", EventLog, tmp_path / "other.sqlite")
     write_meta(log.connection, {"format": 99})
-    with pytest.raises(UsageError, match="has format 99"):
-        reopen(log)
+    check_refused("has format 99", reopen, log)
 
 
-def test_missing_rows_are_found(log: EventLog) -> None:
+def test_missing_rows_and_checksums(log: EventLog) -> None:
     log.append(some(20))
     log.connection.execute("DELETE FROM events WHERE seq = 7")
     with pytest.raises(UsageError, match="20 rows belong to the commit of seq 20, 19 are there"):
         list(log.commits(0))
     log.connection.execute("DELETE FROM users WHERE id = 2")
-    with pytest.raises(UsageError, match="ids of users are missing"):
-        reopen(log)
+    check_refused("ids of users are missing", reopen, log)
+    columns = [np.array([1, 1, 1, 2]), np.array([5, 6, 5, 5]), np.array([np.nan, 1.0, -0.0, 0.0])]
+    assert len(set(row_checksums(columns).tolist())) == 4
+    odd = np.array([np.nan]).view(np.int64) + 1
+    np.testing.assert_array_equal(row_checksums([np.array([np.nan])]), row_checksums([odd.view(np.float64)]))
 
 
 def test_a_commit_is_read_whole_across_blocks(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,32 +280,21 @@ def test_a_commit_is_read_whole_across_blocks(log: EventLog, monkeypatch: pytest
     assert [(c.first_seq, len(c)) for c in log.commits(20)] == [(start + 1, 10) for start in range(20, 100, 10)]
 
 
-def test_checksums_differ_with_any_column() -> None:
-    columns = [np.array([1, 1, 1, 2]), np.array([5, 6, 5, 5]), np.array([np.nan, 1.0, -0.0, 0.0])]
-    assert len(set(row_checksums(columns).tolist())) == 4
-    odd = np.array([np.nan]).view(np.int64) + 1
-    np.testing.assert_array_equal(row_checksums([np.array([np.nan])]), row_checksums([odd.view(np.float64)]))
-
-
 def test_a_log_of_an_older_format_is_refused(tmp_path: Path) -> None:
     EventLog(tmp_path / "log.sqlite").close()
     connection = sqlite3.connect(tmp_path / "log.sqlite", isolation_level=None)
     write_meta(connection, {"format": 1})
     connection.execute("DROP TABLE sums")
     connection.close()
-    with pytest.raises(UsageError, match="has format 1, and this version of recbole-signed reads format 2"):
-        EventLog(tmp_path / "log.sqlite")
+    check_refused("has format 1, and this version of recbole-signed reads format 2", EventLog, tmp_path / "log.sqlite")
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        *("seen.seq", "seen.user", "events.seq", "events.user", "events.item", "events.type", "events.timestamp"),
-        *("commits.last_seq", "commits.first_seq", "commits.kept", "commits.n_users", "commits.n_items"),
-        *("erasures.user", "erasures.seq", "erasures.timestamp", "erasures.files", "graves.until", "graves.timestamp"),
-        *("grave_keys.until", "users.id", "items.id", "sums.value"),
-    ],
-)
+@pytest.mark.parametrize("column", [
+    *("seen.seq", "seen.user", "events.seq", "events.user", "events.item", "events.type", "events.timestamp"),
+    *("commits.last_seq", "commits.first_seq", "commits.kept", "commits.n_users", "commits.n_items"),
+    *("erasures.user", "erasures.seq", "erasures.timestamp", "erasures.files", "graves.until", "graves.timestamp"),
+    *("grave_keys.until", "users.id", "items.id", "sums.value"),
+])  # fmt: skip
 def test_a_number_that_is_not_what_was_written_is_damage(log: EventLog, column: str) -> None:
     log.append(some(9))
     log.append(batch(("", "u3", "", "forget_user", 20)))
@@ -329,3 +310,67 @@ def test_a_number_that_is_not_what_was_written_is_damage(log: EventLog, column: 
     connection.close()
     with pytest.raises(UsageError, match="is damaged"):
         EventLog(log.path).verify()
+
+
+def grown(tokens: list[str]) -> Vocabulary:
+    vocabulary = Vocabulary()
+    vocabulary.add(vocabulary.propose(tokens))
+    return vocabulary
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)))
+def test_ids_count_up_in_order_of_appearance(tokens: list[str]) -> None:
+    vocabulary, each_once = grown(tokens), list(dict.fromkeys(tokens))
+    assert vocabulary.tokens(range(len(vocabulary))) == [None, *each_once]
+    np.testing.assert_array_equal(vocabulary.ids(each_once), np.arange(1, len(each_once) + 1))
+    assert not vocabulary.propose(tokens).tokens
+
+
+def test_hashes_know_order_tokens_and_directory() -> None:
+    vocabulary = grown(["a", "b"])
+    assert vocabulary.ids(["b", "c", "a"]).tolist() == [2, 0, 1]
+    assert vocabulary.ids([]).dtype == np.int64
+    assert "c" not in vocabulary
+    assert grown(["a"]).hash() != grown(["a"]).hash()
+    assert grown(["a"]).content_hash() == grown(["a"]).content_hash()
+    rows = [(token, make_tag(token, b"salt")) for token in ("a", "b", "c")]
+    assert Vocabulary(rows).hash() == Vocabulary(rows).hash() != Vocabulary([rows[1], rows[0], rows[2]]).hash()
+    assert Vocabulary(rows).hash(3) == Vocabulary(rows[:2]).hash()
+    with pytest.raises(IndexError, match="has 4 ids, not 5"):
+        Vocabulary(rows).hash(5)
+
+
+def test_what_is_proposed_changes_nothing_until_it_is_added() -> None:
+    vocabulary = grown(["a"])
+    before, new = vocabulary.hash(), vocabulary.propose(["b", "a", "b", "c"])
+    assert (new.first, new.tokens) == (2, ["b", "c"])
+    assert len(vocabulary) == 2
+    assert vocabulary.hash() == before
+    vocabulary.add(new)
+    assert vocabulary.ids(["b", "c"]).tolist() == [2, 3]
+    assert vocabulary.hash(2) == before != vocabulary.hash()
+
+
+def test_a_forgotten_token_leaves_a_tombstone_and_the_hash() -> None:
+    vocabulary = grown(["a", "b", "c"])
+    before, content = vocabulary.hash(), vocabulary.content_hash()
+    vocabulary.forget(2)
+    assert vocabulary.hash() == before
+    assert vocabulary.content_hash() != content
+    assert vocabulary.tombstones.tolist() == [2]
+    assert vocabulary.tokens([2]) == [None]
+    assert "b" not in vocabulary
+    vocabulary.add(vocabulary.propose(["b"]))
+    assert vocabulary.ids(["b"]).tolist() == [4]
+
+
+def test_forgetting_an_old_id_leaves_the_new_one_of_a_token() -> None:
+    """A reader that is behind takes in the new id first."""
+    vocabulary = grown(["a", "b"])
+    vocabulary.extend([("b", make_tag("b", b"salt"))])
+    vocabulary.forget(2)
+    assert vocabulary.tokens([2, 3]) == [None, "b"]
+    assert vocabulary.id_of("b") == 3
+    vocabulary.forget(3)
+    assert "b" not in vocabulary
+    assert vocabulary.n_known == 1

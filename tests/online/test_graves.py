@@ -1,7 +1,5 @@
 """Late events of forgotten users are refused as long as the grace of their day lasts, and by nothing afterwards."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,7 @@ STEPS = st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.sampled_from((0,
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(STEPS, st.booleans()), max_size=25), st.sampled_from((0, DAY, 3 * DAY + 5)))
-def test_what_is_late_is_what_a_list_of_forgettings_says(
-    tmp_path_factory: Any, steps: list[tuple[tuple[str, int, int], bool]], grace: int
-) -> None:
+def test_late_as_a_list_says(tmp_path_factory: Any, steps: list[tuple[tuple[str, int, int], bool]], grace: int) -> None:
     clock = Clock(START)
     path: Path = tmp_path_factory.mktemp("log") / "log.sqlite"
     limits = StateSettings(grace=grace, clock=clock)
@@ -57,9 +53,7 @@ def test_what_is_late_is_what_a_list_of_forgettings_says(
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 6), st.booleans()), min_size=1, max_size=12))
 @settings(max_examples=20)
-def test_what_is_late_does_not_depend_on_how_events_are_cut_into_batches(
-    tmp_path_factory: Any, rows: list[tuple[str, int, bool]]
-) -> None:
+def test_lateness_does_not_depend_on_batches(tmp_path_factory: Any, rows: list[tuple[str, int, bool]]) -> None:
     """A forgetting counts for events that are on their way, though nothing is known of the user yet."""
     events = [
         Event("", user, "", "forget_user", START * 1000 + stamp)

@@ -1,7 +1,5 @@
 """A topic of a cluster that speaks Kafka's protocol, read by the client that reads real ones."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import sys
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from bare_state import ready, take_from
 from kafka_brokers import Brokers
+from refusals import check_refused
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.live.sources import KafkaSource, open_source
@@ -52,8 +51,7 @@ def read(state: OnlineState, source: KafkaSource, n: int, at_once: int = 100) ->
     updates: list[tuple[int, int, int]] = []
     deadline = time.monotonic() + 30
     while sum(map(sum, updates)) < n and time.monotonic() < deadline:
-        before = len(list(state.dead_letters))
-        update = take_from(state, source, at_once)
+        before, update = len(list(state.dead_letters)), take_from(state, source, at_once)
         counts = update.n_new, update.n_duplicate, len(list(state.dead_letters)) - before
         if any(counts):
             updates.append(counts)
@@ -82,10 +80,8 @@ def test_messages_of_all_partitions_become_events(tmp_path: Path, brokers: Broke
         reasons = [letter["reason"] for letter in state.dead_letters]
         assert sum("no JSON in UTF-8" in each for each in reasons) == 2
         assert "the message has a key twice" in reasons
-        edges = state.edges.of_user(state.users.id_of("ж"))
-        assert edges.timestamp.tolist() == [1_600_000_000_000]
-        nothing = take_from(state, source, 100)
-        assert nothing.n_new == 0
+        assert state.edges.of_user(state.users.id_of("ж")).timestamp.tolist() == [1_600_000_000_000]
+        assert take_from(state, source, 100).n_new == 0
 
 
 def test_each_partition_is_read_in_order(brokers: Brokers, topic: str) -> None:
@@ -108,8 +104,7 @@ def test_a_state_goes_on_where_its_log_ends(tmp_path: Path, brokers: Brokers, to
         brokers.send(topic, *(row(n) for n in range(6, 9)))
         with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
             assert [n_new for n_new, *_ in read(state, source, 3)] == [3]
-            read_twice = source.poll(100)
-            assert len(read_twice.batch) == 0
+            assert len(source.poll(100).batch) == 0
     # the group of Kafka is past these three, and the log of the backup is not
     restore(tmp_path / "backup", tmp_path / "restored")
     with ready(tmp_path / "restored") as state, closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
@@ -174,8 +169,7 @@ def test_how_far_the_topic_is_ahead(brokers: Brokers, topic: str) -> None:
         brokers.send(topic, *(row(n) for n in range(4)), partition=partition)
     with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
         assert source.behind() == 0  # nothing was fetched
-        deadline = time.monotonic() + 30
-        left = 12 - len(users(source, 5, at_once=1))
+        deadline, left = time.monotonic() + 30, 12 - len(users(source, 5, at_once=1))
         while source.behind() != left and time.monotonic() < deadline:
             left -= len(source.poll(1).batch)  # which lets the client take in what the brokers told
         assert 0 <= left == source.behind()
@@ -202,8 +196,7 @@ def test_lost_messages_are_told_of(brokers: Brokers, topic: str, skip: bool, cap
             assert re.search(f"{gone}; going on with the oldest", caplog.text)
             return
         for _ in range(2):  # also when it is tried again
-            with pytest.raises(UsageError, match=f"{gone}; .* write lost=skip"):
-                users(source, 1)
+            check_refused(f"{gone}; .* write lost=skip", users, source, 1)
 
 
 def test_brokers_that_went_away_are_an_error_until_they_are_back(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,15 +210,12 @@ def test_brokers_that_went_away_are_an_error_until_they_are_back(topic: str, mon
         while source._down is None and time.monotonic() < deadline:
             source.poll(10)
         for _ in range(2):
-            with pytest.raises(UsageError, match=f"topic '{topic}' can't be read"):
-                source.poll(10)
+            check_refused(f"topic '{topic}' can't be read", source.poll, 10)
         monkeypatch.setattr(source, "_partitions", lambda: [0])  # as if they answered again
         assert len(source.poll(10).batch) == 0
 
 
-def test_after_an_error_the_brokers_are_asked_once(
-    brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_error_brokers_are_asked_once(brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     brokers.send(topic, row(0))
     with closing(KafkaSource(brokers.address, topic, block=0.1)) as source:
         assert users(source, 1) == ["u0"]
@@ -237,9 +227,7 @@ def test_after_an_error_the_brokers_are_asked_once(
         assert next(asked) == 1
 
 
-def test_partitions_that_are_added_are_read_from_their_start(
-    brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_added_partitions_are_read_in_full(brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     brokers.send(topic, row(0), partition=0)
     with closing(KafkaSource(brokers.address, topic, block=0.2)) as source:
         with monkeypatch.context() as patch:
@@ -262,34 +250,28 @@ def test_addresses(brokers: Brokers, topic: str, tmp_path: Path) -> None:
     assert source.name == f"kafka:{topic}"
     source.close()
     for wrong in (f"{topic}/more", "", f"{topic}?grope=g", f"{topic}?lost=maybe"):
-        with pytest.raises(UsageError, match="names no topic or something unknown"):
-            open_source(f"kafka://{brokers.address}/{wrong}")
+        check_refused("names no topic or something unknown", open_source, f"kafka://{brokers.address}/{wrong}")
     with pytest.raises(UsageError, match="names no topic or something unknown") as caught:
         open_source(f"kafka://me:secret@{brokers.address}/{topic}")
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("group.id=mine", "other than bootstrap.servers, group.id"),
-        ("client.id", "write name=value"),
-        ("colour=red", 'No such configuration property: "colour"'),
-        (None, "can't read the settings of Kafka"),
-    ],
-)
+@pytest.mark.parametrize(("text", "said"), [
+    ("group.id=mine", "other than bootstrap.servers, group.id"),
+    ("client.id", "write name=value"),
+    ("colour=red", 'No such configuration property: "colour"'),
+    (None, "can't read the settings of Kafka"),
+])  # fmt: skip
 def test_settings_that_are_none(brokers: Brokers, topic: str, tmp_path: Path, text: str | None, said: str) -> None:
     settings = tmp_path / "settings"
     if text is not None:
         settings.write_text(text)
-    with pytest.raises(UsageError, match=said):
-        KafkaSource(brokers.address, topic, settings=settings)
+    check_refused(said, KafkaSource, brokers.address, topic, settings=settings)
 
 
 def test_what_can_not_be_read_is_one_sentence(brokers: Brokers, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_signed.live.sources.kafka_source._PATIENCE", 1.0)
-    with pytest.raises(UsageError, match=f"topic '{topic}' can't be read .*; see that the brokers run"):
-        KafkaSource("127.0.0.1:1", topic)
+    check_refused(f"topic '{topic}' can't be read .*; see that the brokers run", KafkaSource, "127.0.0.1:1", topic)
     brokers.send(topic, row(0))
     with closing(KafkaSource(brokers.address, topic)) as source, pytest.raises(UsageError, match="no offsets"):
         source.seek("byte 7")

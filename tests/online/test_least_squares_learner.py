@@ -1,7 +1,5 @@
 """SignediALS under a stream: half-steps of users and growing items, against dense ones."""
 
-from __future__ import annotations
-
 import copy
 import functools
 
@@ -11,8 +9,8 @@ import pytest
 import torch
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import growing_items as fold_in
@@ -111,8 +109,7 @@ def test_a_fit_is_at_its_minimum_and_passes_lead_back_to_it() -> None:
 def test_a_refresh_is_one_pass_of_dense_half_steps() -> None:
     stream, learner = streams.small_stream(), copy.deepcopy(base())
     streams.follow(learner, stream, [[(2, 30, LIKE), (3, 30, DISLIKE), (40, 5, LIKE), (4, 5, UNLIKE)]])
-    items = learner.items.vectors.astype(np.float64)
-    signs = stream.signs()
+    items, signs = learner.items.vectors.astype(np.float64), stream.signs()
     users = solve(signs, items, items.T @ items, len(items))
     wanted = solve(signs.T, users, users.T @ users, len(users))
     found = learner.refresh(stream.edges.export(), *stream.sizes)
@@ -133,14 +130,10 @@ def test_a_forgotten_user_leaves_nothing_but_what_the_last_refresh_learned() -> 
     check(learner, stream, base())
 
 
-def test_parameters_are_those_of_the_yaml() -> None:
+def test_parameters_and_unknown_users_and_items() -> None:
     made = make_learner("SignediALS", {"embedding_size": 5, "dislike_target": -1, "reg_exponent": 0.5})
     assert (made.size, made.problem.dislike_target, made.problem.regularisation_exponent) == (5, -1.0, 0.5)
-    with pytest.raises(UsageError, match="no parameter 'rank'"):
-        make_learner("SignediALS", {"rank": 3})
-
-
-def test_users_and_items_that_nobody_knows() -> None:
+    check_refused("no parameter 'rank'", make_learner, "SignediALS", {"rank": 3})
     stream, learner = streams.small_stream(), copy.deepcopy(base())
     scores = learner.scores(stream.edges, np.array([0, streams.N_USERS + 100]))
     assert scores.shape == (2, streams.N_ITEMS)
@@ -148,10 +141,8 @@ def test_users_and_items_that_nobody_knows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("embedding_size", -3), ("n_iterations", 2.5), ("reg_weight", -1), ("like_weight", float("nan"))],
+    ("key", "value"), [("embedding_size", -3), ("n_iterations", 2.5), ("reg_weight", -1), ("like_weight", float("nan"))]
 )
 def test_parameters_are_in_the_ranges_of_the_model(key: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{key} is {value}; it must be a"):
-        make_learner("SignediALS", {key: value})
+    check_refused(f"{key} is {value}; it must be a", make_learner, "SignediALS", {key: value})
     assert make_learner("SignediALS", {"embedding_size": np.int64(8)}).size == 8

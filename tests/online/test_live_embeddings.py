@@ -1,20 +1,21 @@
 """Embeddings that follow the edges, against loops over each user's and each item's own edges."""
 
-from __future__ import annotations
-
 import copy
 import functools
+from typing import Any
 
 import edge_streams as streams
 import numpy as np
 import pytest
+import torch
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
-from recbole_signed.live.events import DISLIKE, FORGET_USER, UNDISLIKE, UNLIKE
-from recbole_signed.live.learners import live_embeddings
+from recbole_signed.live.events import DISLIKE, FORGET_USER, UNDISLIKE, UNLIKE, VIEW
+from recbole_signed.live.learners import live_embeddings, make_learner
 from recbole_signed.live.learners.base import graph_of, rows_of
 from recbole_signed.live.learners.embedding import EmbeddingLearner
 from recbole_signed.live.learners.live_embeddings import RidgeMap
@@ -73,10 +74,8 @@ def check(learner: EmbeddingLearner, stream: Stream, gone: set[int]) -> None:
     user_degree[list(gone)] = 0.0
     item_degree[: streams.N_ITEMS] = first.items.degree[: streams.N_ITEMS]
     known = item_degree > 0
-    now = np.abs(signs).sum(axis=0)
-    start = np.array([first.items.nobody] * n_items)
+    now, start = np.abs(signs).sum(axis=0), np.array([first.items.nobody] * n_items)
     start[: streams.N_ITEMS] = first.items.base[: streams.N_ITEMS]
-
     sources, degrees = np.zeros((n_users, DIMENSIONS)), user_degree.copy()
     for user in range(n_users):
         if user_degree[user]:
@@ -84,20 +83,17 @@ def check(learner: EmbeddingLearner, stream: Stream, gone: set[int]) -> None:
         else:
             sources[user] = mapped(first.users.fold_in, signs[user] * known, start, item_degree, DIMENSIONS)
             degrees[user] = np.abs(signs[user]).sum()
-
     items, source = start.copy(), start.copy()
     for item in range(1, n_items):
         if now[item] > 1.25 * item_degree[item]:
             counted = signs[:, item].copy()
-            new = [user for user in np.flatnonzero(counted) if not user_degree[user]]
-            counted[new[NEW:]] = 0
+            counted[[user for user in np.flatnonzero(counted) if not user_degree[user]][NEW:]] = 0
             items[item] = mapped(first.items.fold_in, counted, sources, degrees, DIMENSIONS)
             if known[item]:
                 items[item] += first.items.rest[item]
             else:
                 source[item] = items[item]
     np.testing.assert_allclose(learner.live.vectors[:n_items], items, atol=1e-4)
-
     found = learner.live.of_users(stream.edges, stream.everyone)
     for user in range(n_users):
         if signs[user].any():
@@ -158,8 +154,8 @@ def test_a_version_is_the_models_own_where_nothing_moved() -> None:
         np.testing.assert_array_equal(live.items.nobody, live.items.map.offset)
 
 
-def test_an_item_without_edges_is_near_to_none() -> None:
-    """All such items have one vector, that of an item of which nothing is known."""
+def test_items_without_edges_and_users_who_are_not_known() -> None:
+    # all such items have one vector, that of an item of which nothing is known
     learner, n_items = copy.deepcopy(base()), version().sizes[1]
     learner.live.items.grow(n_items + 3)
     ids, cosines = learner.neighbours(np.arange(n_items + 3))
@@ -168,9 +164,6 @@ def test_an_item_without_edges_is_near_to_none() -> None:
     assert not ids[25].any()
     assert not cosines[n_items:].any()
     assert (ids[:n_items][some] > 0).any(axis=1).mean() > 0.9
-
-
-def test_users_who_are_not_known_yet_have_no_edges() -> None:
     stream = version()
     n_users, n_items = stream.sizes
     rows = rows_of(stream.edges, np.array([2, n_users, n_users + 7, 0]), n_items)
@@ -196,3 +189,49 @@ def test_new_users_and_items_start_from_their_fold_ins() -> None:
     for item, found in zip(items, of_items, strict=True):
         wanted = mapped(live.items.fold_in, signs[:, item], own, user_degree, 2 * DIMENSIONS)
         np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+N_USERS, N_ITEMS = 60, 45
+SSF = {"rank": 20, "cutoff": 6}
+MODELS: dict[str, dict[str, Any]] = {
+    "SSF": SSF, "SSFL": {**SSF, "learned_rank": 10}, "SSFT": SSF,
+    "SignediALS": {"embedding_size": 12, "n_iterations": 60}, "BPR": {"embedding_size": 8, "epochs": 1},
+    "LightGCN": {"embedding_size": 8, "epochs": 1},
+}  # fmt: skip
+
+
+def grown(model: str, n_users: int, n_items: int) -> tuple[Any, Stream]:
+    """Fit to the edges of the first users and items, let all others follow, and refresh."""
+    moves = streams.random_moves(N_USERS, N_ITEMS, share=0.3)
+    first = [move for move in moves if move[0] < n_users and move[1] < n_items]
+    stream = Stream(n_users, n_items, first or [(1, 1, VIEW)])
+    learner = streams.fitted(make_learner(model, MODELS[model]), stream)
+    rest = [move for move in moves if move not in first]
+    streams.follow(learner, stream, [rest[: len(rest) // 2], rest[len(rest) // 2 :]])
+    assert learner.scores(stream.edges, stream.everyone).isfinite().all()
+    for _ in range(3):
+        learner.refresh(stream.edges.export(), *stream.sizes)
+        learner.attach(stream.edges)
+    return learner, stream
+
+
+@pytest.mark.parametrize(("n_users", "n_items"), [(2, 2), (9, 7)])
+@pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT", "SignediALS"])
+def test_refreshes_lead_where_a_fit_leads(model: str, n_users: int, n_items: int) -> None:
+    learner, stream = grown(model, n_users, n_items)
+    refit = streams.fitted(make_learner(model, MODELS[model]), stream)
+    one, other = (each.scores(stream.edges, stream.everyone)[1:, 1:] for each in (learner, refit))
+    assert float((one - other).norm() / other.norm()) < 0.05
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN"])
+def test_refreshes_train_what_was_never_trained(model: str) -> None:
+    learner, stream = grown(model, 2, 2)
+    scores = learner.scores(stream.edges, stream.everyone)
+    likes = torch.from_numpy(stream.signs() > 0)
+    assert float(scores[1:][likes[1:]].mean()) > float(scores[1:][~likes[1:]].mean()) + 0.02
+
+
+@pytest.mark.parametrize("value", [None, "x", float("nan"), 4.5, float("inf"), [4]])
+def test_a_parameter_that_is_no_whole_number(value: Any) -> None:
+    check_refused(r"rank is .*; it must be a whole number", make_learner, "SSF", {"rank": value})

@@ -1,7 +1,5 @@
 """Which rows are events, and what is said of those that are none."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from collections.abc import Callable
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
@@ -22,7 +21,6 @@ from recbole_signed.live.store.line_files import DeadLetterFile
 
 GOOD = {"event_id": "e", "user_id": "u", "item_id": "i", "type": "like", "timestamp": 5}
 LIMITS = Limits(future_tolerance=100, now=lambda: 1000)
-LATER = Limits(now=lambda: 1_700_000_000_000)
 
 
 def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
@@ -30,38 +28,24 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
     return parse_rows([row], ["here"], LIMITS)
 
 
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({"type": "liek"}, "'liek' is not a type of event; the types are like.*did you mean 'like'"),
-        ({"type": None}, "^type is missing; the types are like"),
-        ({"type": ...}, "^type is missing; the types are like"),
-        ({"type": ["like"]}, "is not a type"),
-        ({"user_id": ""}, "user_id is empty"),
-        ({"item_id": ""}, "item_id is empty"),
-        ({"user_id": ...}, "user_id is missing"),
-        ({"item_id": None}, "item_id is missing"),
-        ({"user_id": True}, "neither text nor a whole number"),
-        ({"user_id": 1.5}, "neither text nor a whole number"),
-        ({"user_id": "a\x00b"}, "null character"),
-        ({"item_id": "\ud800"}, "lone surrogate"),
-        ({"event_id": "\udfff"}, "lone surrogate"),
-        ({"timestamp": 1101}, "is in the future"),
-        ({"timestamp": 10**30}, "is in the future"),
-        ({"timestamp": -1}, "before 1970"),
-        ({"timestamp": 1.5}, "whole milliseconds"),
-        ({"timestamp": float("nan")}, "whole milliseconds"),
-        ({"timestamp": "soon"}, "whole milliseconds"),
-        ({"timestamp": "1970-01-01T00:00:00.5"}, "or ISO 8601 with a time zone, such as"),
-        ({"timestamp": True}, "whole milliseconds"),
-        ({"timestamp": ...}, "timestamp is missing"),
-        ({"value": "much"}, "not a number"),
-        ({"value": float("inf")}, "infinite"),
-        ({"value": 10**400}, "infinite"),
-        ({"type": "user", "features": "{"}, "is not JSON"),
-        ({"type": "user", "features": "[" * 100_000}, "is not JSON"),
-    ],
-)
+@pytest.mark.parametrize(("changed", "reason"), [
+    ({"type": "liek"}, "'liek' is not a type of event; the types are like.*did you mean 'like'"),
+    ({"type": None}, "^type is missing; the types are like"),
+    ({"type": ...}, "^type is missing; the types are like"), ({"type": ["like"]}, "is not a type"),
+    ({"user_id": ""}, "user_id is empty"), ({"item_id": ""}, "item_id is empty"),
+    ({"user_id": ...}, "user_id is missing"), ({"item_id": None}, "item_id is missing"),
+    ({"user_id": True}, "neither text nor a whole number"),
+    ({"user_id": 1.5}, "neither text nor a whole number"), ({"user_id": "a\x00b"}, "null character"),
+    ({"item_id": "\ud800"}, "lone surrogate"), ({"event_id": "\udfff"}, "lone surrogate"),
+    ({"timestamp": 1101}, "is in the future"), ({"timestamp": 10**30}, "is in the future"),
+    ({"timestamp": -1}, "before 1970"), ({"timestamp": 1.5}, "whole milliseconds"),
+    ({"timestamp": float("nan")}, "whole milliseconds"), ({"timestamp": "soon"}, "whole milliseconds"),
+    ({"timestamp": "1970-01-01T00:00:00.5"}, "or ISO 8601 with a time zone, such as"),
+    ({"timestamp": True}, "whole milliseconds"), ({"timestamp": ...}, "timestamp is missing"),
+    ({"value": "much"}, "not a number"), ({"value": float("inf")}, "infinite"),
+    ({"value": 10**400}, "infinite"), ({"type": "user", "features": "{"}, "is not JSON"),
+    ({"type": "user", "features": "[" * 100_000}, "is not JSON"),
+])  # fmt: skip
 def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[str, Any], reason: str) -> None:
     batch, dead = one(**changed)
     assert len(batch) == 0
@@ -71,17 +55,11 @@ def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[s
     assert len(dead[0].reason) < 300
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"user_id": "x" * 10_000, "item_id": "ю" * 10_000, "event_id": "e" * 10_000},
-        {"user_id": "\U0001f600 \u202e\tא\n", "item_id": " "},
-        {"timestamp": 1100},
-        {"timestamp": 0},
-        {"value": 4.5},
-        {"unknown": "field"},
-    ],
-)
+@pytest.mark.parametrize("changed", [
+    {"user_id": "x" * 10_000, "item_id": "ю" * 10_000, "event_id": "e" * 10_000},
+    {"user_id": "\U0001f600 \u202e\tא\n", "item_id": " "}, {"timestamp": 1100}, {"timestamp": 0},
+    {"value": 4.5}, {"unknown": "field"},
+])  # fmt: skip
 def test_unusual_rows_are_events(changed: dict[str, Any]) -> None:
     batch, dead = one(**changed)
     assert not dead
@@ -114,10 +92,15 @@ def test_a_misspelt_field_is_told_where_the_row_lacks_the_one_that_is_meant(name
     assert len(batch) == 1
 
 
-def test_what_a_source_knows_takes_the_place_of_what_a_row_lacks() -> None:
+def test_a_source_fills_what_a_row_lacks_and_numpy_is_read() -> None:
     row = {"user_id": "u", "item_id": "i", "type": "like", "event_id": "own"}
     batch, dead = parse_rows([row], ["1"], LIMITS, instead=[{"event_id": "place", "timestamp": 7}])
     assert (batch.event_id, batch.timestamp.tolist(), dead) == (["own"], [7], [])
+    plain = one(event_id=..., user_id=12, timestamp=7, value=0.5)[0]
+    batch, dead = one(event_id=..., user_id=np.int32(12), timestamp=np.int64(7), value=np.float32(0.5))
+    assert not dead
+    assert list(batch.events()) == list(plain.events())
+    assert "expected whole milliseconds" in one(timestamp=np.bool_(True))[1][0].reason
 
 
 def test_a_row_that_is_answered_for_has_known_fields_alone() -> None:
@@ -152,33 +135,16 @@ def test_a_time_of_another_unit_is_not_mixed_in(stamp: int, unit: str) -> None:
     assert f"timestamp {stamp} looks like {unit}; events have milliseconds" in dead[0].reason
 
 
-def test_numbers_are_taken_as_text_and_text_as_numbers() -> None:
+def test_fields_in_other_notations() -> None:
     batch, dead = one(user_id=12, timestamp="7", value="3")
     assert not dead
     assert list(batch.events()) == [Event("e", "12", "i", "like", 7, 3.0)]
     assert one(timestamp="7.0")[0].timestamp.tolist() == [7]
-
-
-def test_a_time_may_be_iso_8601_with_a_time_zone() -> None:
     for text in ("1970-01-01T00:00:00.500Z", "1970-01-01 01:00:00.500+01:00", "1970-01-01T00:00:00.500000123Z"):
         assert one(timestamp=text)[0].timestamp.tolist() == [500]
-
-
-def test_numbers_of_numpy_are_numbers() -> None:
-    plain = one(event_id=..., user_id=12, timestamp=7, value=0.5)[0]
-    batch, dead = one(event_id=..., user_id=np.int32(12), timestamp=np.int64(7), value=np.float32(0.5))
-    assert not dead
-    assert list(batch.events()) == list(plain.events())
-    assert "expected whole milliseconds" in one(timestamp=np.bool_(True))[1][0].reason
-
-
-def test_forget_user_needs_no_item() -> None:
     batch, dead = one(type="forget_user", item_id=...)
     assert not dead
     assert batch.item_id == [""]
-
-
-def test_without_an_event_id_equal_content_is_one_event() -> None:
     a, b, other = (one(event_id=..., timestamp=t)[0].event_id[0] for t in (5, 5, 6))
     assert a == b != other
 
@@ -192,9 +158,7 @@ def test_without_an_event_id_other_content_is_another_event(changed: dict[str, A
 
 @pytest.mark.parametrize("side", ["item", "user"])
 def test_without_an_event_id_an_announcement_of_other_features_is_another_event(side: str) -> None:
-    first, same, other = (
-        one(event_id=..., type=side, features={"year": year})[0].event_id for year in (1990, 1990, 1991)
-    )
+    first, same, other = (one(event_id=..., type=side, features={"year": y})[0].event_id for y in (1990, 1990, 1991))
     assert first == same != other
 
 
@@ -206,18 +170,14 @@ def test_a_program_gets_an_error_for_a_bad_event() -> None:
         EventBatch.of([Event("e", "u", "i", "like", 5, features={"year": 1999})])
 
 
-@pytest.mark.parametrize(
-    ("events", "message"),
-    [
-        (Event("e", "u", "i", "like", 5), "the events are given as Event; give a list of Events."),
-        (None, "the events are given as NoneType; give a list of Events."),
-        ([vars(Event("e", "u", "i", "like", 5))], "Event 0 of the batch is of the type dict; give a list of Events."),
-        ("e", "Event 0 of the batch is of the type str; give a list of Events."),
-    ],
-)
+@pytest.mark.parametrize(("events", "message"), [
+    (Event("e", "u", "i", "like", 5), "the events are given as Event; give a list of Events."),
+    (None, "the events are given as NoneType; give a list of Events."),
+    ([vars(Event("e", "u", "i", "like", 5))], "Event 0 of the batch is of the type dict; give a list of Events."),
+    ("e", "Event 0 of the batch is of the type str; give a list of Events."),
+])  # fmt: skip
 def test_a_program_gets_an_error_for_what_is_no_event(events: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        EventBatch.of(events)
+    check_refused(message, EventBatch.of, events)
 
 
 anything = st.recursive(
@@ -231,8 +191,7 @@ anything = st.recursive(
 def test_no_row_whatever_stops_the_stream(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     batch, dead = parse_rows([*rows, GOOD], map(str, range(len(rows) + 1)), LIMITS)
     assert len(batch) + len(dead) == len(rows) + 1
-    assert batch.event_id[-1] == "e"
-    assert batch.type[-1] == LIKE
+    assert (batch.event_id[-1], batch.type[-1]) == ("e", LIKE)
     assert {len(column) for column in vars(batch).values()} == {len(batch)}
     for name in (*batch.user_id, *batch.item_id, *batch.event_id):
         assert name.encode().find(b"\x00") < 0
@@ -241,13 +200,19 @@ def test_no_row_whatever_stops_the_stream(tmp_path_factory: pytest.TempPathFacto
     assert [letter["position"] for letter in file] == [letter.position for letter in dead]
 
 
-def test_dead_letters_survive_half_a_line(tmp_path: Path) -> None:
+def test_half_lines_and_the_number_of_dead_letters(tmp_path: Path) -> None:
     file = DeadLetterFile(tmp_path / "dead.jsonl")
     file.write("s", [DeadLetter("why", "1", {"a": 1})])
     with file.path.open("a") as raw:
         raw.write('{"reason": "cut')
     file.write("s", [DeadLetter("why", "2", "line")])
     assert [(letter["position"], letter["raw"]) for letter in file] == [("1", {"a": 1}), ("2", "line")]
+    file = DeadLetterFile(tmp_path / "dead.jsonl", max_bytes=2000)
+    for number in range(200):
+        file.write("s", [DeadLetter("why", str(number), "row")])
+    left = [int(letter["position"]) for letter in file]
+    assert left == list(range(200 - len(left), 200))
+    assert 10 < len(left) < 100
 
 
 def test_a_forgotten_user_is_erased_from_dead_letters_in_any_spelling(tmp_path: Path) -> None:
@@ -279,15 +244,6 @@ def test_a_user_is_erased_whatever_normal_form_and_escapes_a_row_came_in(tmp_pat
     assert [letter["raw"] for letter in file] == [None] * len(raw) + ["other"]
 
 
-def test_of_too_many_dead_letters_the_oldest_go(tmp_path: Path) -> None:
-    file = DeadLetterFile(tmp_path / "dead.jsonl", max_bytes=2000)
-    for number in range(200):
-        file.write("s", [DeadLetter("why", str(number), "row")])
-    left = [int(letter["position"]) for letter in file]
-    assert left == list(range(200 - len(left), 200))
-    assert 10 < len(left) < 100
-
-
 def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) -> None:
     file = DeadLetterFile(tmp_path / "dead.jsonl")
     half = b'{"reason": "r", "raw": {"user_id": "leaves-for-ever", "it'
@@ -298,14 +254,11 @@ def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) ->
     assert [letter["raw"] for letter in file] == ["stays"]
 
 
-def test_a_user_is_forgotten_by_an_id_beyond_the_limit() -> None:
+def test_a_user_is_forgotten_beyond_the_limit_and_batches_are_sliced() -> None:
     rows = [{**GOOD, "user_id": "long", "type": name} for name in ("like", "forget_user")]
     batch, dead = parse_rows(rows, ["1", "2"], Limits(future_tolerance=None, max_id_length=3))
     assert batch.user_id == ["long"]
     assert [letter.reason for letter in dead] == ["user_id has 4 characters, and 3 are accepted"]
-
-
-def test_slices_of_a_batch() -> None:
     batch = EventBatch.of([Event(f"e{i}", f"u{i}", "i", "view", i, float(i)) for i in range(5)])
     assert list(batch[1:3].events()) == list(batch.events())[1:3]
     assert len(EventBatch.empty()) == 0
@@ -320,11 +273,10 @@ COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 
 @pytest.mark.parametrize("address", ["events.jsonl", "-", "http://host/events", "redis"])
 def test_what_is_no_stream(address: str) -> None:
-    with pytest.raises(UsageError, match=r"is no stream of events; .* rows of a file to OnlineRecommender.ingest"):
-        open_source(address)
+    check_refused(r"is no stream of events; .* rows of a file to OnlineRecommender.ingest", open_source, address)
 
 
-def test_a_data_set_is_replayed_in_the_order_of_time(write_inter: Callable[..., Path]) -> None:
+def test_a_data_set_is_replayed_in_time_with_a_sign(write_inter: Callable[..., Path]) -> None:
     rows = [("b", "x", -1, 30), ("a", "y", 1, 10.5), ("a", "x", 0, 30), ("c", "007", 1, 20)]
     batch = events_of(write_inter("set", COLUMNS, rows))
     assert [(e.user_id, e.item_id, e.type, e.timestamp) for e in batch.events()] == [
@@ -334,29 +286,22 @@ def test_a_data_set_is_replayed_in_the_order_of_time(write_inter: Callable[..., 
         ("a", "x", "view", 30_000),
     ]
     assert len(set(batch.event_id)) == 4
-
-
-def test_a_data_set_without_a_sign_needs_a_rule(write_inter: Callable[..., Path]) -> None:
     columns = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     folder = write_inter("set", columns, [("a", "x", 5, 1), ("a", "y", 1, 2), ("a", "z", 3, 3)])
-    with pytest.raises(UsageError, match=r"has no column 'sign'.*put a rule into .*set\.yaml"):
-        events_of(folder)
+    check_refused(r"has no column 'sign'.*put a rule into .*set\.yaml", events_of, folder)
     batch = events_of(folder, {"like": "rating >= 4", "dislike": "rating <= 2"})
     assert batch.type.tolist() == [LIKE, DISLIKE, VIEW]
 
 
 def test_a_data_set_in_parts_or_with_faults(write_inter: Callable[..., Path], tmp_path: Path) -> None:
     write_inter("set", COLUMNS, [("a", "x", 1, 2)], part="test")
-    folder = write_inter("set", COLUMNS, [("b", "x", 1, 1)], part="train")
-    assert events_of(folder).user_id == ["b", "a"]
+    assert events_of(write_inter("set", COLUMNS, [("b", "x", 1, 1)], part="train")).user_id == ["b", "a"]
     with pytest.raises(UsageError, match="row 2 of the column 'timestamp:float' holds 'late', not a number"):
         events_of(write_inter("bad", COLUMNS, [("a", "x", 1, 2), ("a", "y", 1, "late")]))
     with pytest.raises(UsageError, match=r"has no column of times.*set TIME_FIELD"):
         events_of(write_inter("short", COLUMNS[:3], [("a", "x", 1)]))
-    with pytest.raises(UsageError, match=r"there is no data set folder .*nothing"):
-        events_of(tmp_path / "nothing")
-    with pytest.raises(UsageError, match=r"there is no file .*nothing.inter"):
-        events_of(tmp_path / "nothing.inter")
+    check_refused(r"there is no data set folder .*nothing", events_of, tmp_path / "nothing")
+    check_refused(r"there is no file .*nothing.inter", events_of, tmp_path / "nothing.inter")
     with pytest.raises(UsageError, match=r"holds times before 1970"):  # which would be acknowledged and lost
         events_of(write_inter("old", COLUMNS, [("a", "x", 1, -30), ("a", "y", 1, 20)]))
 

@@ -5,8 +5,6 @@ Two dozen kills run with the other tests; more than two hundred with::
     python -m pytest -m slow tests/online/test_online_faults.py
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -25,31 +23,12 @@ from recbole_signed.live.store.line_files import DeadLetterFile
 
 CHILD = Path(__file__).with_name("online_fault_child.py")
 STEPS = [
-    "log:tokens",
-    "log:events",
-    "log:before commit",
-    "log:committed",
-    "dead:written",
-    "state:appended",
-    "snapshot:tensors",
-    "snapshot:written",
-    "snapshot:renamed",
-    "CURRENT:written",
-    "CURRENT:replaced",
-    "versions:trashed",
-    "base:tensors",
-    "base:written",
-    "base:renamed",
-    "base:switched",
-    "base:vacuumed",
-    "wal:emptied",
-    "versions:removed",
-    "backup:copied",
-    "backup:moved",
-    "backup:renamed",
-    "state:closing",
+    "log:tokens", "log:events", "log:before commit", "log:committed", "dead:written", "state:appended",
+    "snapshot:tensors", "snapshot:written", "snapshot:renamed", "CURRENT:written", "CURRENT:replaced",
+    "versions:trashed", "base:tensors", "base:written", "base:renamed", "base:switched", "base:vacuumed",
+    "wal:emptied", "versions:removed", "backup:copied", "backup:moved", "backup:renamed", "state:closing",
     "state:closed",
-]
+]  # fmt: skip
 
 
 def write_events(path: Path, n: int, seed: int) -> set[str]:
@@ -176,5 +155,4 @@ def test_a_model_that_is_killed_forty_times(tmp_path: Path, model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_killed_two_hundred_times(tmp_path: Path, seed: int) -> None:
-    steps = random.Random(seed).sample(STEPS, 8)
-    check(tmp_path, n_events=6000, seed=seed, n_kills=22, steps=steps)
+    check(tmp_path, n_events=6000, seed=seed, n_kills=22, steps=random.Random(seed).sample(STEPS, 8))

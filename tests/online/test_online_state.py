@@ -1,7 +1,5 @@
 """The state directory: recovery, forgetting, compaction, and what is refused."""
 
-from __future__ import annotations
-
 import errno
 import json
 import multiprocessing
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_state import JsonLines, ready, take_from
+from refusals import check_refused
 from small_recommender import content, event
 
 from recbole_signed import files
@@ -153,8 +152,7 @@ def test_a_version_of_something_else_is_refused(tmp_path: Path) -> None:
             state.ingest(stream(30))
             state.snapshot(TENSORS, {}, model="SSF")
     with OnlineState.open(tmp_path / "one") as state:
-        with pytest.raises(UsageError, match="of the model 'SSF', and 'LightGCN' was expected"):
-            state.recover("LightGCN")
+        check_refused("of the model 'SSF', and 'LightGCN' was expected", state.recover, "LightGCN")
         assert state.recover("SSF") is not None
     shutil.rmtree(tmp_path / "one" / "versions")
     shutil.copytree(tmp_path / "other" / "versions", tmp_path / "one" / "versions")
@@ -185,8 +183,7 @@ def test_versions_survive_forgetting(tmp_path: Path) -> None:
         state.snapshot(TENSORS, {}, model="m")
         state.compact()
         state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 61)]))
-        expected = state.hash()
-        gone = state.users.tombstones.tolist()
+        expected, gone = state.hash(), state.users.tombstones.tolist()
         assert len(gone) == 1
         assert not len(state.edges.of_user(gone[0]).ids)
     with ready(tmp_path) as state:
@@ -205,7 +202,6 @@ def test_a_forgotten_id_is_in_no_file_of_the_state(tmp_path: Path) -> None:
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + secret + "\n")
     folder = tmp_path / "state"
-
     spellings = (secret.encode(), json.dumps(secret)[1:-1].encode())
     with ready(folder) as state:
         update = take_from(state, JsonLines(tmp_path / "in.jsonl"))
@@ -235,8 +231,7 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
         bulk = state.edges.full_hash()
         state.ingest(stream(10))
         expected = state.hash()
-        with pytest.raises(UsageError, match="holds events already"):
-            state.bulk_load(users, items, user, item, kind, time)
+        check_refused("holds events already", state.bulk_load, users, items, user, item, kind, time)
     with ready(tmp_path / "bulk") as state:
         assert state.hash() == expected
         assert state.users.tokens([1, 20]) == ["u1", "u20"]
@@ -262,19 +257,16 @@ def test_edges_that_lie_in_the_future_are_told(tmp_path: Path, caplog: pytest.Lo
     assert f"{np.datetime64(ahead, 'ms').astype('datetime64[s]')}Z: until then" in told
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"user": np.array([3])}, "user ids lie from 3 to 3; 1 to 2 was expected"),
-        ({"item": np.array([0])}, "item ids lie from 0"),
-        ({"kind": np.array([5])}, "a like, a dislike, a skip or a view"),
-        ({"timestamp": np.array([-1])}, "time stamps lie from -1"),
-        ({"timestamp": np.array([1, 2])}, "differ in length"),
-        ({"user_tokens": ["a", "a"]}, "only 1 differ"),
-        ({"user_tokens": ["a", ""]}, "not empty"),
-        ({"item_tokens": ["\ud800"]}, "lone surrogate"),
-    ],
-)
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"user": np.array([3])}, "user ids lie from 3 to 3; 1 to 2 was expected"),
+    ({"item": np.array([0])}, "item ids lie from 0"),
+    ({"kind": np.array([5])}, "a like, a dislike, a skip or a view"),
+    ({"timestamp": np.array([-1])}, "time stamps lie from -1"),
+    ({"timestamp": np.array([1, 2])}, "differ in length"),
+    ({"user_tokens": ["a", "a"]}, "only 1 differ"),
+    ({"user_tokens": ["a", ""]}, "not empty"),
+    ({"item_tokens": ["\ud800"]}, "lone surrogate"),
+])  # fmt: skip
 def test_edges_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     good = {"user_tokens": ["a", "b"], "item_tokens": ["x"], "user": np.array([1]), "item": np.array([1])}
     with OnlineState.open(tmp_path) as state:
@@ -294,7 +286,7 @@ def _try_to_open(folder: Path, queue: Any) -> None:
         queue.put("opened")
 
 
-def test_there_is_one_writer(tmp_path: Path) -> None:
+def test_writers_and_failed_openings(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with ready(tmp_path) as state:
         queue = context.Queue()
@@ -302,25 +294,18 @@ def test_there_is_one_writer(tmp_path: Path) -> None:
         other.start()
         assert "is being written by process" in queue.get(timeout=60)
         other.join()
-        with pytest.raises(UsageError, match="one state directory has one writer"):
-            OnlineState.open(tmp_path)
+        check_refused("one state directory has one writer", OnlineState.open, tmp_path)
         assert state.ingest(stream(3)).n_new == 3
     ready(tmp_path).close()
-
-
-def test_a_failed_opening_lets_go_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "log.sqlite").write_bytes(b"nonsense" * 1000)
     for _ in range(2):
-        with pytest.raises(UsageError, match="is damaged"):
-            OnlineState.open(tmp_path)
+        check_refused("is damaged", OnlineState.open, tmp_path)
 
 
 def test_what_is_not_ready_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no online state"):
-        OnlineState.open(tmp_path / "none", create=False)
+    check_refused("holds no online state", OnlineState.open, tmp_path / "none", create=False)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UsageError, match=r"Opening the state directory .* failed"):
-        OnlineState.open(tmp_path / "file")
+    check_refused(r"Opening the state directory .* failed", OnlineState.open, tmp_path / "file")
     with OnlineState.open(tmp_path / "state") as state:
         for call in (
             lambda: state.ingest(stream(1)),
@@ -374,8 +359,7 @@ def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch:
             take_from(state, JsonLines(tmp_path / "in.jsonl"))
         assert state.last_seq == 0
         (tmp_path / "state" / "dead_letters.jsonl").rmdir()
-        update = take_from(state, JsonLines(tmp_path / "in.jsonl"))
-        assert (update.n_new, len(list(state.dead_letters))) == (1, 1)
+        assert (take_from(state, JsonLines(tmp_path / "in.jsonl")).n_new, len(list(state.dead_letters))) == (1, 1)
 
 
 @pytest.mark.parametrize("step", ["base:tensors", "base:written"])
@@ -389,8 +373,7 @@ def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch:
         expected = state.hash()
         with monkeypatch.context() as patch:
             patch.setattr(files, "reached", fail)
-            with pytest.raises(UsageError, match="Writing the base of the event log failed: No space"):
-                state.compact()
+            check_refused("Writing the base of the event log failed: No space", state.compact)
         assert not list(tmp_path.glob("base-*"))
         state.recover(from_log=True)
         assert len(list(state.replay())) == 1
@@ -406,8 +389,7 @@ def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
         update = take_from(state, JsonLines(path), 4)
         assert update.n_new == 4
     with ready(tmp_path / "state") as state:
-        source = JsonLines(path, Limits())
-        sizes = []
+        source, sizes = JsonLines(path, Limits()), []
         while (update := take_from(state, source, 4)) is not None:
             sizes.append((update.n_new, update.n_duplicate))
         assert sizes == [(4, 0), (2, 0)]
@@ -425,15 +407,12 @@ def test_ids_of_a_data_set_are_those_of_events_however_they_are_typed(tmp_path: 
         state.bulk_load(["jose\u0301", "jos\u00e9"], ["i"], one, one, kind, one)
 
 
-def test_edges_in_another_unit_are_refused(tmp_path: Path) -> None:
+def test_long_ids_and_other_units_are_refused(tmp_path: Path) -> None:
     one = np.array([1])
     with OnlineState.open(tmp_path) as state:
         for stamp in (1_700_000_000, 1_700_000_000_000_000):
             with pytest.raises(UsageError, match="milliseconds"):
                 state.bulk_load(["u"], ["i"], one, one, one.astype(np.int8), np.array([stamp]))
-
-
-def test_long_ids_and_large_batches_are_refused(tmp_path: Path) -> None:
     with ready(tmp_path, settings=StateSettings(max_batch=3)) as state:
         parsed = ParsedRows.of([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
         update = state.ingest(parsed.batch)
@@ -479,12 +458,10 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
 
 
 def test_times_of_the_size_of_seconds_are_taken_where_their_unit_is_known(tmp_path: Path) -> None:
-    seconds = 1_700_000_000
-    one = np.array([1])
+    seconds, one = 1_700_000_000, np.array([1])
     columns = ["u"], ["i"], one, one, np.array([DISLIKE], dtype=np.int8), np.array([seconds])
     with OnlineState.open(tmp_path) as state:
-        with pytest.raises(UsageError, match="looks like seconds"):
-            state.bulk_load(*columns)
+        check_refused("looks like seconds", state.bulk_load, *columns)
         state.bulk_load(*columns, unit_known=True)
         edges = state.edges.export()
         assert (edges.kind.tolist(), edges.timestamp.tolist()) == ([DISLIKE], [seconds])

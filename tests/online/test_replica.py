@@ -1,7 +1,5 @@
 """A replica gives the writer's lists for the same seq, whatever events come and whichever versions are saved."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 import time
@@ -9,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import check_refused
 from small_recommender import begin, event
 
 from recbole_signed.errors import UsageError
@@ -35,8 +34,7 @@ def lists(source: OnlineRecommender | OnlineReplica, users: list[str]) -> list[l
 def test_the_same_lists_for_the_same_seq(model: str, tmp_path: Path) -> None:
     settings = {"embedding_size": 6} if model == "SignediALS" else {}
     writer = begin(tmp_path / "state", model, **settings)
-    replica = OnlineReplica(tmp_path / "state")
-    users = [f"u{n}" for n in (1, 2, 3, 7, 99)]
+    replica, users = OnlineReplica(tmp_path / "state"), [f"u{n}" for n in (1, 2, 3, 7, 99)]
     rng = np.random.default_rng(3)
     kinds = ["like", "dislike", "view", "unlike", "undislike"]
     number = 0
@@ -85,9 +83,7 @@ def test_it_follows_in_a_thread_and_survives_compaction(writer: OnlineRecommende
     assert replica.users.id_of("n29") == writer.state.users.id_of("n29")  # type: ignore[union-attr]
 
 
-def test_an_open_replica_does_not_keep_users_from_being_forgotten(
-    writer: OnlineRecommender, replica: OnlineReplica
-) -> None:
+def test_an_open_replica_does_not_keep_forgotten_users(writer: OnlineRecommender, replica: OnlineReplica) -> None:
     started = time.perf_counter()
     writer.update([Event("f", "u3", "", "forget_user", NOW)])
     writer.update([event(2, "u4", "i4", "like")])
@@ -99,8 +95,7 @@ def test_an_open_replica_does_not_keep_users_from_being_forgotten(
 def test_a_replica_keeps_no_features_of_a_forgotten_user(writer: OnlineRecommender, tmp_path: Path) -> None:
     writer.update([Event("a", "u3", "", "user", NOW, features={"town": "Oslo"})])
     replica = OnlineReplica(tmp_path / "state")
-    number = replica.users.id_of("u3")
-    told = replica.announcements
+    number, told = replica.users.id_of("u3"), replica.announcements
     assert told.by_id(replica.users, replica.items)["user"] == {number: {"town": "Oslo"}}
     writer.update([Event("f", "u3", "", "forget_user", NOW + 1)])
     replica.follow()
@@ -108,9 +103,7 @@ def test_a_replica_keeps_no_features_of_a_forgotten_user(writer: OnlineRecommend
     replica.close()
 
 
-def test_a_user_who_is_forgotten_and_back_between_two_looks_is_known(
-    writer: OnlineRecommender, replica: OnlineReplica
-) -> None:
+def test_a_user_forgotten_and_back_between_looks_is_known(writer: OnlineRecommender, replica: OnlineReplica) -> None:
     """The replica reads the new id before it applies the forgetting of the old one."""
     number = 0
     for _ in range(2):  # the second time it is the new id that is forgotten
@@ -129,8 +122,7 @@ def test_users_who_were_forgotten_before_a_saved_version_are_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool, far: int
 ) -> None:
     monkeypatch.setattr("recbole_signed.live.replica.FAR", far)
-    writer = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+    writer, replica = begin(tmp_path / "state"), OnlineReplica(tmp_path / "state")
     writer.update([event(1, "new", "i1", "like")])
     replica.follow()
     writer.update([event(2, "u2", "", "forget_user"), event(3, "new", "", "forget_user")])
@@ -164,9 +156,7 @@ def test_a_user_who_is_erased_while_the_log_is_read(
     assert lists(replica, ["u1", "stays"]) == lists(writer, ["u1", "stays"])
 
 
-def test_a_log_that_is_compacted_while_it_is_read(
-    writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_is_compacted(writer: OnlineRecommender, replica: OnlineReplica, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.update([event(1, "u1", "i1", "dislike")])
     catch_up = replica.log.catch_up
 
@@ -206,8 +196,7 @@ def test_an_activated_version_has_one_name_on_writer_and_replica(writer: OnlineR
     writer.update([event(1, "u1", "i1", "dislike")])
     writer.refresh()
     writer.update([event(2, "u1", "i2", "dislike")])
-    name = writer.snapshot()
-    fitted = writer.version
+    name, fitted = writer.snapshot(), writer.version
     writer.refit().result()
     writer.snapshot()
     writer.activate(name)
@@ -247,9 +236,7 @@ def test_a_replica_hides_what_its_writer_hides(writer: OnlineRecommender, tmp_pa
     early.close()
 
 
-def test_a_replica_reads_what_is_withdrawn_again_where_it_has_changed(
-    writer: OnlineRecommender, replica: OnlineReplica
-) -> None:
+def test_a_replica_reads_what_is_withdrawn_after_changes(writer: OnlineRecommender, replica: OnlineReplica) -> None:
     table, empty = replica.log.withdrawn, replica.log.withdrawn.tokens
     replica.follow()
     assert table.tokens is empty, "it looks every few milliseconds"
@@ -268,14 +255,12 @@ def test_a_state_that_another_one_has_replaced_is_not_followed(tmp_path: Path) -
     replica = OnlineReplica(place)
     writer.close()
     place.rename(aside)
-    with pytest.raises(UsageError, match="moved or replaced while it was followed; put the directory back, or start"):
-        replica.follow()
+    check_refused("moved or replaced while it was followed; put the directory back, or start", replica.follow)
     restore(backup, place)
     restored = OnlineRecommender.open(place)
     restored.update([event(2, "somebody else", "i2", "like")])
     restored.snapshot()
-    with pytest.raises(UsageError, match="replaced while it was followed"):
-        replica.follow()
+    check_refused("replaced while it was followed", replica.follow)
     assert replica.users.id_of("came after the backup")
     restored.close()
     shutil.rmtree(place)
@@ -336,5 +321,4 @@ def test_a_follower_says_since_when_it_knows_all() -> None:
 
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no online state"):
-        OnlineReplica(tmp_path)
+    check_refused("holds no online state", OnlineReplica, tmp_path)

@@ -1,7 +1,5 @@
 """The plugin is found by stock code: in whatever order things are imported, and in other processes."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.quick_start import run_recbole
 from recbole.utils import get_model, get_trainer
+from refusals import check_refused
 from warm_python import WarmPython
 
 import recbole_signed
@@ -62,11 +61,7 @@ def script(tmp_path: Path, signed: str, warm_python: WarmPython) -> Callable[...
         file.write_text(textwrap.dedent(code))
         if cold:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "script.py"],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=240,
+                [sys.executable, "-W", "ignore", "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240
             )
             status, out, err = done.returncode, done.stdout, done.stderr
         else:
@@ -232,38 +227,26 @@ def test_ray_workers_know_the_plugin(script: Callable[..., str]) -> None:
     assert out.split()[-1] == "True"
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("LightGNC", "LightGCN"),
-        ("lightgcn", "LightGCN"),
-        ("bpr", "BPR"),
-        ("Poop", "Pop"),
-        ("XGBost", "XGBoost"),
-        ("SFF", "SSF"),
-    ],
-)
+@pytest.mark.parametrize(("name", "hint"), [
+    ("LightGNC", "LightGCN"), ("lightgcn", "LightGCN"), ("bpr", "BPR"), ("Poop", "Pop"), ("XGBost", "XGBoost"),
+    ("SFF", "SSF"),
+])  # fmt: skip
 def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, signed: str) -> None:
     with pytest.raises(UsageError, match=f"no model named '{name}'; did you mean '{hint}'"):
         run_recbole(model=name, dataset=signed, config_dict={"state": "ERROR"})
     if name.lower() != hint.lower():
-        with pytest.raises(UsageError, match=f"did you mean '{hint}'"):
-            get_model(name)
+        check_refused(f"did you mean '{hint}'", get_model, name)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("epochs: [1\ntopk: 5\n", "second.yaml is not valid yaml: .* line 2"),
-        ("epochs 1\n", "second.yaml must hold 'key: value' lines at its top, but holds str"),
-    ],
-)
+@pytest.mark.parametrize(("text", "message"), [
+    ("epochs: [1\ntopk: 5\n", "second.yaml is not valid yaml: .* line 2"),
+    ("epochs 1\n", "second.yaml must hold 'key: value' lines at its top, but holds str"),
+])  # fmt: skip
 def test_a_broken_configuration_file_is_named(text: str, message: str, tmp_path: Path) -> None:
     files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
     files[0].write_text("epochs: 1\n")
     files[1].write_text(text)
-    with pytest.raises(UsageError, match=message):
-        Config(model="BPR", dataset="toy-signed", config_file_list=[str(each) for each in files])
+    check_refused(message, Config, model="BPR", dataset="toy-signed", config_file_list=[str(each) for each in files])
 
 
 def test_a_configuration_finds_a_model_by_the_name_that_is_printed(signed: str) -> None:
@@ -274,9 +257,7 @@ def test_a_configuration_finds_a_model_by_the_name_that_is_printed(signed: str) 
         assert config.final_config_dict == by_class.final_config_dict
 
 
-def test_a_model_that_needs_a_sign_refuses_data_without(
-    script: Callable[..., str], tmp_path: Path, write_inter: Write
-) -> None:
+def test_a_model_of_signs_refuses_data_without(script: Callable[..., str], tmp_path: Path, write_inter: Write) -> None:
     write_inter("unsigned", COLUMNS[:2], [(1, 1), (2, 2)])
     (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
     out = script(
@@ -320,9 +301,7 @@ def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Calla
     assert script(code, theirs=MODEL.format(name="Theirs")).splitlines()[-2:] == ["[True]", "True"]
 
 
-def test_a_registered_module_that_is_not_there_is_named(
-    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_registered_module_is_named(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is imported when its model is first used; a module that is there and lacks another one is told by Python."""
     monkeypatch.setenv(registry.INHERITED, "{}")
     monkeypatch.syspath_prepend(tmp_path)
@@ -343,8 +322,7 @@ def test_a_registered_module_that_is_not_there_is_named(
 def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(registry.INHERITED, "{}")
     for taken in ("BPR", "SASRec", "DeepFM", "KGAT"):  # of each of RecBole's packages
-        with pytest.raises(UsageError, match=f"RecBole has a model of the name '{taken}'"):
-            recbole_signed.register_model(taken, "somewhere")
+        check_refused(f"RecBole has a model of the name '{taken}'", recbole_signed.register_model, taken, "somewhere")
     with pytest.raises(
         UsageError, match=r"'SSF' is registered already, by recbole_signed\.ssf\.ssf, and RecBole finds"
     ):
@@ -353,19 +331,21 @@ def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
         recbole_signed.register_model("Unheard", "somewhere", properties=tmp_path / "nothing.yaml")
     registry.register_model("UnheardOf", "first.module")
     try:
-        with pytest.raises(UsageError, match=r"registered already, by first\.module"):
-            registry.register_model("UnheardOf", "second.module")
+        check_refused(r"registered already, by first\.module", registry.register_model, "UnheardOf", "second.module")
         registry.register_model("UnheardOf", "first.module")
     finally:
         del registry._registry.models["UnheardOf"]
         del sys.modules["recbole.model.general_recommender.unheardof"]
 
 
-def test_every_default_yaml_leads_to_a_class_of_its_name() -> None:
+def test_default_yamls_and_trainers_lead_to_their_classes(signed: str, signed_rows: list) -> None:
     for name, entry in registry.models().items():
         if entry.module.startswith("recbole_signed."):
             assert get_model(name).__name__ == name
             assert entry.properties is not None
+    config: Any = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR"})
+    assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
+    assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)
 
 
 def test_unsigned_data_is_recboles_own(script: Callable[..., str], write_inter: Write, signed_rows: list) -> None:
@@ -413,9 +393,7 @@ class GeneralGraphDataset(RecBoleDataset):
 }
 
 
-def test_the_graph_data_set_of_recbole_gnn_becomes_signed(
-    script: Callable[..., str], tmp_path: Path, signed_rows: list
-) -> None:
+def test_recbole_gnns_data_set_becomes_signed(script: Callable[..., str], tmp_path: Path, signed_rows: list) -> None:
     package = tmp_path / "recbole_gnn"
     package.mkdir()
     for name, text in GNN.items():
@@ -437,12 +415,6 @@ def test_the_graph_data_set_of_recbole_gnn_becomes_signed(
     assert int(edges) == sum(row[2] > 0 for row in signed_rows) > int(train)
     assert int(dislikes) == sum(row[2] < 0 for row in signed_rows)
     assert (tmp_path / "saved" / "signed-GeneralGraphDataset.pth").is_file()
-
-
-def test_a_trainer_falls_back_to_recboles(signed: str, signed_rows: list) -> None:
-    config: Any = Config(model="BPR", dataset=signed, config_dict={"state": "ERROR"})
-    assert get_trainer(config["MODEL_TYPE"], "BPR").__name__ == "Trainer"
-    assert create_dataset(config).sign_report.likes == sum(row[2] > 0 for row in signed_rows)
 
 
 def test_a_model_that_is_given_as_a_class_has_its_trainer(signed: str, quick: dict) -> None:

@@ -1,7 +1,5 @@
 """Every general recommender that RecBole brings runs on signed data, on today's stack."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from pathlib import Path
@@ -28,15 +26,10 @@ def run(model: str, dataset: str, data_path: Path | str, **changes: Any) -> dict
     if model in NEEDS and importlib.util.find_spec(NEEDS[model]) is None:
         pytest.skip(f"{model} needs the package {NEEDS[model]}, which this package does not")
     settings = {
-        "data_path": str(data_path),
-        "epochs": 1,
-        "show_progress": False,
-        "state": "ERROR",
-        "topk": [10],
+        "data_path": str(data_path), "epochs": 1, "show_progress": False, "state": "ERROR", "topk": [10],
         "metrics": ["Recall", "NDCG", "DislikeRecall", "SignAUC", "ItemCoverage", "GiniIndex", "AveragePopularity"],
-        "valid_metric": "NDCG@10",
-        **changes,
-    }
+        "valid_metric": "NDCG@10", **changes,
+    }  # fmt: skip
     return run_recbole(model=model, dataset=dataset, config_dict=settings)["test_result"]
 
 

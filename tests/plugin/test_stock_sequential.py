@@ -1,7 +1,5 @@
 """Which of RecBole's sequential models run on signed data, on today's stack."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any
@@ -53,8 +51,7 @@ def test_runs_on_the_toy_set(model: str, toy_root: Path) -> None:
 @pytest.mark.parametrize("model", ["DIN", "DIEN"])
 def test_those_that_recbole_judges_by_auc_run(model: str, toy_root: Path, tmp_path: Path) -> None:
     config = settings(toy_root, checkpoint_dir=str(tmp_path / "saved"))
-    found = run_recbole(model=model, dataset="toy-signed", config_dict=config)
-    assert 0 <= found["test_result"]["auc"] <= 1
+    assert 0 <= run_recbole(model=model, dataset="toy-signed", config_dict=config)["test_result"]["auc"] <= 1
 
 
 @pytest.mark.parametrize("model", ["DIN", "DIEN"])
@@ -76,8 +73,7 @@ def test_embeddings_of_features_are_trained_after_a_resumption(model: str, toy_r
 
 @pytest.mark.parametrize("model", NO_PREDICT)
 def test_those_without_predict_run_where_no_flops_are_counted(model: str, toy_root: Path) -> None:
-    few_items = {"reranker_CAN_NUM": 10}
-    row = run(model, "toy-signed", overrides=settings(toy_root, **SIGNED, **few_items), save=False)
+    row = run(model, "toy-signed", overrides=settings(toy_root, **SIGNED, **{"reranker_CAN_NUM": 10}), save=False)
     assert 0 <= row.test["recall@10"] <= 1
 
 
@@ -93,16 +89,11 @@ def test_those_of_a_knowledge_graph_are_refused(model: str, toy_root: Path) -> N
         run_recbole(model=model, dataset="toy-signed", config_dict=settings(toy_root), saved=False)
 
 
-@pytest.mark.parametrize(
-    ("model", "changes", "message"),
-    [
-        ("GRU4Rec", {}, "GRU4Rec needs the order of time, but no column 'timestamp' of 'toy-signed' is loaded; set"),
-        ("Pop", {"eval_args": {"order": "TO"}}, "eval_args.order TO needs .*, or set eval_args.order to RO.$"),
-    ],
-)
-def test_data_without_times_or_signs_are_refused_in_one_sentence(
-    model: str, changes: dict[str, Any], message: str, toy_root: Path
-) -> None:
+@pytest.mark.parametrize(("model", "changes", "message"), [
+    ("GRU4Rec", {}, "GRU4Rec needs the order of time, but no column 'timestamp' of 'toy-signed' is loaded; set"),
+    ("Pop", {"eval_args": {"order": "TO"}}, "eval_args.order TO needs .*, or set eval_args.order to RO.$"),
+])  # fmt: skip
+def test_data_without_times_are_refused(model: str, changes: dict[str, Any], message: str, toy_root: Path) -> None:
     unsigned = {"SIGN_FIELD": None, "load_col": {"inter": ["user_id", "item_id"]}}
     with pytest.raises(UsageError, match=message):
         run_recbole(

@@ -1,7 +1,5 @@
 """How many threads torch gets, that they sleep at barriers, and that large tensors get large pages."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.plugin import configuration
 from recbole_signed.plugin.configuration import set_threads
 
@@ -25,9 +23,7 @@ def _two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_small_data_gets_one_thread_and_large_data_what_torch_chose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_data_gets_one_thread_large_what_torch_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small.inter").write_bytes(b"x" * 1000)
     set_threads(None, tmp_path)
     assert torch.get_num_threads() == 1
@@ -47,8 +43,7 @@ def test_the_environment_is_respected(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "two", True])
 def test_wrong_numbers_are_refused(wrong: object, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must be a whole number of 1 or more"):
-        set_threads(wrong, tmp_path)
+    check_refused("must be a whole number of 1 or more", set_threads, wrong, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """A small clone of the repository, whose results tests may change."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

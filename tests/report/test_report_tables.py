@@ -1,7 +1,5 @@
 """Rows of committed tables are found, placed and averaged without the data they came from."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace
@@ -69,8 +67,9 @@ def test_a_committed_row_lies_once(repository: Path) -> None:
     assert all(row.section and row.label for row in rows)
 
 
-def test_a_table_without_rows_is_none(table: Path) -> None:
+def test_without_rows_there_is_no_table_and_memory_may_be_unknown(table: Path) -> None:
     assert stored_table(table) is None
+    assert own_memory(RunRow("A", "d", 1, peak_memory_bytes=5_000_000)) is None
 
 
 def test_the_last_finished_row_of_a_seed_counts(table: Path) -> None:
@@ -100,14 +99,9 @@ def test_costs_and_what_stopped_a_training_come_along(table: Path) -> None:
     assert lines["Pop"]["budget"]
     assert lines["Pop"]["values"]["train"]["text"] == "2.00"
     assert lines["Pop"]["values"]["own memory"]["mean"] == pytest.approx(300)
-    assert lines["Pop"]["values"]["epochs"]["mean"] == 7
-    assert lines["EASE"]["failure"] == "failed: singular"
+    assert (lines["Pop"]["values"]["epochs"]["mean"], lines["EASE"]["failure"]) == (7, "failed: singular")
     assert lines["EASE"]["values"] == {}
     json.dumps(table_values(found), allow_nan=False)
-
-
-def test_memory_beyond_the_libraries_is_unknown_where_a_part_is() -> None:
-    assert own_memory(RunRow("A", "d", 1, peak_memory_bytes=5_000_000)) is None
 
 
 # ---- figures are drawn of the results that are there, and names in them do not cover each other ----
@@ -131,8 +125,7 @@ def test_a_figure_is_written_as_png_and_pdf(results: Results, tmp_path: Path) ->
 
 
 def test_the_same_results_give_the_same_file(results: Results, tmp_path: Path) -> None:
-    stream = {"ml-100k": results.streams["ml-100k"]}
-    few = replace(results, streams=stream)
+    few = replace(results, streams={"ml-100k": results.streams["ml-100k"]})
     first, second = (draw_retention(few, tmp_path / name, ("pdf",))[0].read_bytes() for name in "ab")
     assert first == second
 

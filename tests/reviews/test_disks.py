@@ -1,7 +1,5 @@
 """A service on a disk that loses its power, or that has no room for another file."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

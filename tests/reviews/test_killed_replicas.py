@@ -1,7 +1,5 @@
 """Read replicas that are killed, or stopped, under load: nothing that was acknowledged is lost, and they come back."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
@@ -88,8 +86,7 @@ class Caller(threading.Thread):
 
 
 def test_replicas_killed_and_stopped_under_load(port: int) -> None:
-    known = replicas(port)
-    stop = threading.Event()
+    known, stop = replicas(port), threading.Event()
     callers = [Caller(port, number, stop) for number in range(4)]
     for each in callers:
         each.start()

@@ -1,7 +1,5 @@
 """A service that is asked for more than it can answer goes on answering probes and new clients."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -52,8 +50,7 @@ def closed_loop(port: int, connections: int, seconds: float) -> subprocess.Popen
 
 def ask(port: int, path: str, found: list[tuple[str, int, float]]) -> None:
     """Note the status of an answer on a new connection, and its time; status 0 where there is none."""
-    began = time.monotonic()
-    status = 0
+    began, status = time.monotonic(), 0
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as made:
             made.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -84,7 +81,7 @@ def test_new_clients_are_answered_under_saturation(port: int, connections: int) 
     assert {status for _, status, _ in probes} == {200}
     assert slowest[0] < 2.5
     assert slowest[1] < 0.5
-    assert told["statuses"]["200"] > 100
+    assert told["200"] > 100
 
 
 @pytest.mark.parametrize("repeated", [b"X-A: b\r\n", b"a" * 8_000], ids=["many headers", "one header"])

@@ -4,8 +4,6 @@ Batches come in any order, and a fifth of the events twice. Kafka's brokers are 
 in memory: they hang, and are not killed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -108,14 +106,11 @@ def events(rng: random.Random) -> list[dict[str, Any]]:
     """Likes and dislikes of few pairs, each at a moment of its own; in no order, a fifth of them twice."""
     made = [
         {
-            "event_id": f"e{n}",
-            "user_id": f"n{rng.randrange(60)}",
-            "item_id": f"i{rng.randrange(1, 31)}",
-            "type": rng.choice(["like", "dislike"]),
-            "timestamp": NOW + n,
+            "event_id": f"e{n}", "user_id": f"n{rng.randrange(60)}", "item_id": f"i{rng.randrange(1, 31)}",
+            "type": rng.choice(["like", "dislike"]), "timestamp": NOW + n,
         }
         for n in range(N_EVENTS)
-    ]
+    ]  # fmt: skip
     sent = made + rng.sample(made, N_EVENTS // 5)
     rng.shuffle(sent)
     return sent

@@ -1,7 +1,5 @@
 """A service over a small SSF whose state begins with the rows of ``signed_rows``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

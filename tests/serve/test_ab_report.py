@@ -1,13 +1,12 @@
 """Statistics of experiments: false positives by simulation, also under continuous looking; power; interleaving."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from refusals import check_refused
 from scipy.stats import binom, binomtest, ttest_ind
 
 from recbole_signed.cli.service import report_text
@@ -28,17 +27,13 @@ def simulate(n: int, rng: np.random.Generator, effect: float = 0.0, share: float
     shown, before = rng.poisson(20, n) + 1, rng.poisson(20, n)
     return pl.DataFrame(
         {
-            "variant": np.where(treated, "treated", "control"),
-            "propensity": np.where(treated, share, 1 - share),
-            "first": np.arange(n),
-            "impressions": shown,
+            "variant": np.where(treated, "treated", "control"), "propensity": np.where(treated, share, 1 - share),
+            "first": np.arange(n), "impressions": shown,
             "likes": rng.binomial(shown, np.where(treated, rate * (1 + effect), rate)),
-            "dislikes": rng.binomial(shown, 0.05),
-            "impressions_before": before,
-            "likes_before": rng.binomial(before, rate),
-            "dislikes_before": rng.binomial(before, 0.05),
+            "dislikes": rng.binomial(shown, 0.05), "impressions_before": before,
+            "likes_before": rng.binomial(before, rate), "dislikes_before": rng.binomial(before, 0.05),
         }
-    )
+    )  # fmt: skip
 
 
 def like_rate(report: dict[str, object]) -> dict[str, float]:
@@ -46,8 +41,7 @@ def like_rate(report: dict[str, object]) -> dict[str, float]:
 
 
 def test_false_positives_of_a_thousand_tests_of_equal_variants() -> None:
-    rng = np.random.default_rng(11)
-    n_tests = 1000
+    rng, n_tests = np.random.default_rng(11), 1000
     wrong = any_wrong = 0
     for _ in range(n_tests):
         report = experiment_report(simulate(300, rng), "control", SHARES)
@@ -75,15 +69,12 @@ def test_p_corrected_keeps_its_promise_whoever_carries_the_outcome(kind: str, sh
             shown, rate = rng.poisson(20, n) + 1, rng.beta(3, 27, n)
         users = pl.DataFrame(
             {
-                "variant": np.where(rng.random(n) < share, "treated", "control"),
-                "propensity": 0.5,
-                "first": np.arange(n),
-                "impressions": shown,
-                "likes": rng.binomial(shown, rate),
+                "variant": np.where(rng.random(n) < share, "treated", "control"), "propensity": 0.5,
+                "first": np.arange(n), "impressions": shown, "likes": rng.binomial(shown, rate),
                 "dislikes": rng.binomial(shown, rate / 2),
                 **dict.fromkeys(("impressions_before", "likes_before", "dislikes_before"), 0),
             }
-        )
+        )  # fmt: skip
         report = experiment_report(users, "control", {"control": 1 - share, "treated": share})
         found = [each["pvalue_corrected"] for each in report["comparisons"]]
         assert all((each is None) is row["few_users"] for each, row in zip(found, report["comparisons"], strict=True))
@@ -98,8 +89,7 @@ def test_power_is_what_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     rate, effect, shown = 0.1, 0.15, 21.0
     # a user's rate varies: its variance over that of independent impressions
     monkeypatch.setattr(ab_report, "OVERDISPERSION", 1 + (shown - 1) / 31)
-    n = users_needed(rate, effect, shown)
-    found = 0
+    n, found = users_needed(rate, effect, shown), 0
     for _ in range(200):
         users = simulate(2 * n, rng, effect).with_columns(impressions_before=0, likes_before=0, dislikes_before=0)
         found += like_rate(experiment_report(users, "control", SHARES))["pvalue"] < 0.05
@@ -107,7 +97,7 @@ def test_power_is_what_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert low <= found <= high
 
 
-def test_the_period_before_narrows_the_interval() -> None:
+def test_the_period_before_and_dislikes() -> None:
     users = simulate(4000, np.random.default_rng(2), 0.05)
     blind = users.with_columns(impressions_before=0, likes_before=0, dislikes_before=0)
     with_before, without = (experiment_report(each, "control", SHARES) for each in (users, blind))
@@ -117,9 +107,6 @@ def test_the_period_before_narrows_the_interval() -> None:
     assert not experiment_report(alike, "control", SHARES)["cuped"]
     width = [like_rate(each)["high"] - like_rate(each)["low"] for each in (with_before, without)]
     assert width[0] < 0.95 * width[1]
-
-
-def test_dislikes_are_compared_as_likes_are() -> None:
     users = simulate(600, np.random.default_rng(2))
     names = {"likes": "dislikes", "dislikes": "likes"}
     names |= {f"{old}_before": f"{new}_before" for old, new in names.items()}
@@ -133,16 +120,13 @@ def test_dislikes_are_compared_as_likes_are() -> None:
 
 
 @pytest.mark.parametrize(("rate", "effect"), [(0.1, 0.6), (0.1, -0.6), (0.05, 2.0)])
-def test_power_is_what_was_planned_where_the_effect_changes_the_variance(
-    monkeypatch: pytest.MonkeyPatch, rate: float, effect: float
-) -> None:
+def test_power_is_as_planned_at_another_variance(monkeypatch: pytest.MonkeyPatch, rate: float, effect: float) -> None:
     """Against Welch's test of users with one impression each."""
     rng = np.random.default_rng(5)
     monkeypatch.setattr(ab_report, "OVERDISPERSION", 1.0)
     n = users_needed(rate, effect, 1)
     control, treated = (rng.binomial(1, each, (4000, n)) for each in (rate, rate * (1 + effect)))
-    found = (ttest_ind(treated, control, axis=1, equal_var=False).pvalue < 0.05).mean()
-    assert found == pytest.approx(0.8, abs=0.03)
+    assert (ttest_ind(treated, control, axis=1, equal_var=False).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.03)
 
 
 @pytest.mark.parametrize("earlier", [[1], [0, 2]])
@@ -190,16 +174,19 @@ def test_rates_are_those_of_all_impressions_of_a_variant() -> None:
         assert found == pytest.approx({**counted, **rates})
 
 
-def test_the_report_holds_an_always_valid_interval_around_the_difference() -> None:
+def test_an_always_valid_interval_and_the_planned_shares() -> None:
     found = like_rate(experiment_report(simulate(1000, np.random.default_rng(1)), "control", SHARES))
     low, high = found["always_valid"]  # type: ignore[misc]
     assert low < found["low"] < found["high"] < high
+    shares = {"control": 0.8, "treated": 0.2}
+    for share, suspicious in ((0.2, False), (0.5, True)):
+        report = experiment_report(simulate(3000, np.random.default_rng(3), share=share), "control", shares)
+        assert report["sample_ratio"]["suspicious"] == suspicious
 
 
 def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
     """Where nobody of it has liked anything yet, its own users would say that the rate is 0 for certain."""
-    rng = np.random.default_rng(2)
-    shares = {"control": 0.95, "treated": 0.05}
+    rng, shares = np.random.default_rng(2), {"control": 0.95, "treated": 0.05}
     missed = 0
     for _ in range(40):
         users = simulate(600, rng, share=0.05).with_columns(
@@ -212,27 +199,31 @@ def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
     assert missed <= binom.ppf(0.999, 40, 0.05)
 
 
-def test_an_assignment_that_one_of_thirty_experiments_has_by_chance_is_not_suspicious() -> None:
-    users = simulate(600, np.random.default_rng(3))
-    names = ["control"] * 274 + ["treated"] * 326
+def test_assignments_by_chance_and_of_many_variants() -> None:
+    users, names = simulate(600, np.random.default_rng(3)), ["control"] * 274 + ["treated"] * 326
     found = experiment_report(users.with_columns(variant=pl.Series(names)), "control", SHARES)["sample_ratio"]
     assert 0.03 < found["pvalue"] < 0.04
     assert not found["suspicious"]
+    # of many variants one has an odd number of users by chance more often
+    users = simulate(1000, np.random.default_rng(3))
+    names = ["control"] * 200 + ["a"] * 200 + ["b"] * 200 + ["c"] * 265
+    shares = dict.fromkeys(("control", "a", "b", "c"), 0.25)
+    users = users.head(len(names)).with_columns(variant=pl.Series(names), propensity=0.25)
+    found = experiment_report(users, "control", shares)["sample_ratio"]
+    assert found["pvalue"] == pytest.approx(3 * binomtest(265, 465).pvalue)
 
 
-def test_a_broken_assignment_is_noticed() -> None:
+def test_broken_assignments_are_noticed() -> None:
     report = experiment_report(simulate(3000, np.random.default_rng(3), share=0.42), "control", SHARES)
     assert report["sample_ratio"]["suspicious"]
     assert not experiment_report(simulate(3000, np.random.default_rng(3)), "control", SHARES)["sample_ratio"][
         "suspicious"
     ]
-
-
-def test_the_assignment_is_held_against_the_planned_shares() -> None:
-    shares = {"control": 0.8, "treated": 0.2}
-    for share, suspicious in ((0.2, False), (0.5, True)):
-        report = experiment_report(simulate(3000, np.random.default_rng(3), share=share), "control", shares)
-        assert report["sample_ratio"]["suspicious"] == suspicious
+    users = simulate(3000, np.random.default_rng(3))
+    few = users.filter(pl.col("variant") == "treated").head(900).with_columns(variant=pl.lit("few"))
+    users, few = (each.with_columns(propensity=1 / 3) for each in (users, few))
+    shares = dict.fromkeys(("control", "treated", "few"), 1 / 3)
+    assert experiment_report(pl.concat([users, few]), "control", shares)["sample_ratio"]["suspicious"]
 
 
 def test_shares_that_were_changed_are_told_and_break_no_assignment() -> None:
@@ -252,7 +243,7 @@ def test_shares_that_were_changed_are_told_and_break_no_assignment() -> None:
     assert experiment_report(users.filter(later), "control", SHARES)["sample_ratio"]["suspicious"]
 
 
-def test_users_of_a_variant_that_is_gone_are_left_out() -> None:
+def test_variants_that_are_gone_or_empty() -> None:
     users = simulate(600, np.random.default_rng(3))
     gone = users.head(200).with_columns(variant=pl.lit("gone"), propensity=0.2, first=pl.col("first") + 10_000)
     plain, found = (experiment_report(each, "control", SHARES) for each in (users, pl.concat([users, gone])))
@@ -261,24 +252,8 @@ def test_users_of_a_variant_that_is_gone_are_left_out() -> None:
         assert one.keys() == other.keys()
         assert all(one[key] == pytest.approx(other[key]) for key in one)
     assert found == plain
-
-
-def test_the_check_of_the_assignment_allows_for_the_number_of_variants() -> None:
-    """Of many variants one has an odd number of users by chance more often."""
-    users = simulate(1000, np.random.default_rng(3))
-    names = ["control"] * 200 + ["a"] * 200 + ["b"] * 200 + ["c"] * 265
-    shares = dict.fromkeys(("control", "a", "b", "c"), 0.25)
-    users = users.head(len(names)).with_columns(variant=pl.Series(names), propensity=0.25)
-    found = experiment_report(users, "control", shares)["sample_ratio"]
-    assert found["pvalue"] == pytest.approx(3 * binomtest(265, 465).pvalue)
-
-
-def test_one_variant_with_too_few_users_breaks_the_assignment() -> None:
-    users = simulate(3000, np.random.default_rng(3))
-    few = users.filter(pl.col("variant") == "treated").head(900).with_columns(variant=pl.lit("few"))
-    users, few = (each.with_columns(propensity=1 / 3) for each in (users, few))
-    shares = dict.fromkeys(("control", "treated", "few"), 1 / 3)
-    assert experiment_report(pl.concat([users, few]), "control", shares)["sample_ratio"]["suspicious"]
+    with pytest.raises(UsageError, match="the variant 'treated' has 0 users"):
+        experiment_report(simulate(50, np.random.default_rng(1), share=0.0), "control", SHARES)
 
 
 @pytest.mark.parametrize(("metric", "under"), [("like_rate", "impressions"), ("likes_per_user", None)])
@@ -341,23 +316,16 @@ def test_a_metric_that_does_not_vary_is_told_as_unknown_and_leaves_the_others_co
     pvalues = sorted(each["pvalue"] for each in found.values())
     corrected = sorted(each["pvalue_corrected"] for each in found.values())
     assert corrected == pytest.approx([min(1 - (1 - pvalues[0]) ** 2, pvalues[1]), pvalues[1]])
-    text = report_text({"experiment": "x", **report})
-    assert "dislike_rate         – [–, –]  p –" in text
+    assert "dislike_rate         – [–, –]  p –" in report_text({"experiment": "x", **report})
     silent = experiment_report(users.with_columns(likes=0), "control", SHARES)
     assert {each["pvalue_corrected"] for each in silent["comparisons"]} == {None}
-
-
-def test_a_variant_without_users_is_refused() -> None:
-    with pytest.raises(UsageError, match="the variant 'treated' has 0 users"):
-        experiment_report(simulate(50, np.random.default_rng(1), share=0.0), "control", SHARES)
 
 
 def test_interleaving() -> None:
     rows = {"user": [1, 1, 2, 2, 3, 4, 5, 5], "request": list("11223455"), "variant": list("ababbbab")}
     requests = pl.DataFrame({**rows, "likes": [0, 1, 1, 0, 1, 1, 1, 1], "dislikes": [0, 0, 0, 0, 0, 0, 0, 0]})
     found = interleaving_report(requests, ("a", "b"))
-    assert found["wins"] == {"a": 1, "b": 3}
-    assert found["ties"] == 1
+    assert (found["wins"], found["ties"]) == ({"a": 1, "b": 3}, 1)
     assert (found["request_wins"], found["request_ties"]) == (found["wins"], found["ties"])
     assert found["share"] == 0.75
     bounds = binomtest(3, 4).proportion_ci(0.95, method="wilson")
@@ -392,8 +360,7 @@ def test_one_user_of_many_requests_is_one_vote() -> None:
         {"user": [2, 3, 4, 4], "request": ["x", "y", "z", "w"], "variant": list("aaab"), "likes": [1] * 4}
     )
     found = interleaving_report(pl.concat([heavy, others]).with_columns(dislikes=0), ("a", "b"))
-    assert found["wins"] == {"a": 2, "b": 1}
-    assert found["ties"] == 1
+    assert (found["wins"], found["ties"]) == ({"a": 2, "b": 1}, 1)
     assert (found["request_wins"], found["request_ties"]) == ({"a": 3, "b": 101}, 0)
     assert found["share"] == pytest.approx(1 / 3)
     assert found["pvalue"] == 1
@@ -408,7 +375,5 @@ def test_a_dislike_speaks_against_a_ranking() -> None:
 
 @pytest.mark.parametrize("wrong", [(0.0, 0.1, 10.0), (0.1, 0.0, 10.0), (0.1, 0.1, 0.0)])
 def test_power_needs_sensible_values(wrong: tuple[float, float, float]) -> None:
-    with pytest.raises(UsageError, match="power needs"):
-        users_needed(*wrong)
-    with pytest.raises(UsageError, match=r"makes a rate of -0\.1 of 0\.1"):
-        users_needed(0.1, -2.0, 10.0)
+    check_refused("power needs", users_needed, *wrong)
+    check_refused(r"makes a rate of -0\.1 of 0\.1", users_needed, 0.1, -2.0, 10.0)

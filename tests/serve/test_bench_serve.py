@@ -1,7 +1,5 @@
 """The benchmark of the service gets lists from it, not refusals, whose latencies would look better."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

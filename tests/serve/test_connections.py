@@ -1,7 +1,5 @@
 """What a server does with connections that are too many, too slow, or send too much before a body."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -83,8 +81,7 @@ def answer(made: socket.socket) -> tuple[int, dict[str, str], bytes]:
 def problem(made: socket.socket) -> tuple[int, str]:
     """Return the status and the detail of a problem, after which the connection has to be closed."""
     status, headers, body = answer(made)
-    assert headers["content-type"] == "application/problem+json"
-    assert headers["connection"] == "close"
+    assert (headers["content-type"], headers["connection"]) == ("application/problem+json", "close")
     assert made.recv(10) == b""
     made.close()
     found = json.loads(body)
@@ -92,16 +89,12 @@ def problem(made: socket.socket) -> tuple[int, str]:
     return status, found["detail"]
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"GET /" + b"a" * 80_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        LIST + b"Cookie: " + b"a" * 80_000 + b"\r\n\r\n",
-        LIST + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)) + b"\r\n",
-        LIST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)),
-    ],
-    ids=["address", "header", "headers", "trailers"],
-)
+@pytest.mark.parametrize("head", [
+    b"GET /" + b"a" * 80_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    LIST + b"Cookie: " + b"a" * 80_000 + b"\r\n\r\n",
+    LIST + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)) + b"\r\n",
+    LIST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)),
+], ids=["address", "header", "headers", "trailers"])  # fmt: skip
 def test_a_head_beyond_64_kilobytes_is_refused(listen: Listen, head: bytes) -> None:
     port = listen(50)
     made = connected(port)
@@ -113,16 +106,12 @@ def test_a_head_beyond_64_kilobytes_is_refused(listen: Listen, head: bytes) -> N
     made.close()
 
 
-@pytest.mark.parametrize(
-    "begin",
-    [
-        b"GET /",
-        LIST + b"Cookie: ",
-        POST + b"Transfer-Encoding: chunked\r\n\r\n1;",
-        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
-    ],
-    ids=["address", "header", "chunk extension", "trailer"],
-)
+@pytest.mark.parametrize("begin", [
+    b"GET /",
+    LIST + b"Cookie: ",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n1;",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
+], ids=["address", "header", "chunk extension", "trailer"])  # fmt: skip
 def test_what_does_not_end_is_not_kept(listen: Listen, begin: bytes) -> None:
     made = connected(listen(50))
     made.sendall(begin)
@@ -134,7 +123,7 @@ def test_what_does_not_end_is_not_kept(listen: Listen, begin: bytes) -> None:
     made.close()
 
 
-def test_requests_that_are_sent_ahead_are_bounded(listen: Listen) -> None:
+def test_requests_sent_ahead_and_no_http(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     port = listen(50)
     made = connected(port)
     made.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 16)
@@ -145,9 +134,6 @@ def test_requests_that_are_sent_ahead_are_bounded(listen: Listen) -> None:
     made = connected(port)
     made.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
     assert problem(made) == (400, "More than 16 requests wait on one connection.")
-
-
-def test_a_request_that_is_no_http_is_a_problem(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     made = connected(listen(50))
     made.sendall(b"\x00\r\n\r\n")
     assert problem(made) == (400, "The request is not valid HTTP.")
@@ -164,14 +150,7 @@ def test_a_connection_without_a_request_is_closed(listen: Listen, sent: bytes) -
     made.close()
 
 
-@pytest.mark.parametrize(
-    "begin",
-    [
-        LIST + b"X-Slow: ",
-        POST + b"Content-Length: 1000\r\n\r\n{",
-    ],
-    ids=["head", "body"],
-)
+@pytest.mark.parametrize("begin", [LIST + b"X-Slow: ", POST + b"Content-Length: 1000\r\n\r\n{"], ids=["head", "body"])
 def test_a_request_that_comes_too_slowly_is_refused(listen: Listen, begin: bytes) -> None:
     made = connected(listen(50))
     made.sendall(begin)
@@ -247,9 +226,7 @@ def test_the_connection_that_waits_longest_makes_room(listen: Listen, monkeypatc
         each.close()
 
 
-def test_a_connection_beyond_those_that_are_busy_is_refused(
-    listen: Listen, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_beyond_busy_ones_are_refused(listen: Listen, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     monkeypatch.setattr("recbole_signed.live.serve.engine.Engine.popular", lambda *_: go_on.wait(60) and None)
     port = listen(3)
@@ -257,8 +234,7 @@ def test_a_connection_beyond_those_that_are_busy_is_refused(
     for each in busy:
         each.sendall(b"GET /v1/popular HTTP/1.1\r\nHost: localhost\r\n\r\n")
     time.sleep(0.3)
-    made = connected(port)
-    status, detail = problem(made)
+    status, detail = problem(connected(port))
     assert (status, "as many connections as it may have" in detail) == (503, True)
     go_on.set()
     for each in busy:

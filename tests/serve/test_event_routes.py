@@ -1,7 +1,5 @@
 """Events over HTTP: what is taken, in which order, and with which time."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -22,9 +20,7 @@ from recbole_signed.live.serve.writer import SET_BACK
 
 @pytest.mark.parametrize("kinds", [("like", "dislike"), ("dislike", "like")])
 @pytest.mark.parametrize("together", [True, False])
-def test_of_verdicts_with_one_time_stamp_the_last_to_arrive_holds(
-    client: TestClient, kinds: tuple[str, str], together: bool
-) -> None:
+def test_of_verdicts_with_one_time_the_last_holds(client: TestClient, kinds: tuple[str, str], together: bool) -> None:
     events = [{"user_id": "new", "item_id": "1", "type": kind, "timestamp": NOW} for kind in kinds]
     for part in [events] if together else [[each] for each in events]:
         assert client.post("/v1/events", json={"events": part}).json()["accepted"] == len(part)
@@ -51,7 +47,7 @@ def test_a_bad_event_does_not_spoil_its_batch(client: TestClient) -> None:
     assert client.post("/v1/events", json={"events": rows[:1]}).json()["duplicate"] == 1
 
 
-def test_a_field_that_no_event_has_is_refused(client: TestClient) -> None:
+def test_fields_and_ids_of_events_in_bodies(client: TestClient) -> None:
     good = {"user_id": "new", "item_id": "1", "type": "like"}
     answer = client.post(
         "/v1/events", json={"events": [{**good, "timestmap": NOW}, {**good, "note": "x"}, good]}
@@ -63,9 +59,6 @@ def test_a_field_that_no_event_has_is_refused(client: TestClient) -> None:
     sent = [{"FeedbackType": "like", "UserId": "new", "ItemId": "2", "Comment": "x", "Value": 1}]
     assert client.post("/api/feedback", json=sent).json() == {"RowAffected": 1}
 
-
-def test_ids_in_a_body_may_be_whole_numbers_as_in_events(client: TestClient) -> None:
-
     def lists(*users: Any, **body: Any) -> list[Any]:
         answer = client.post("/v1/recommendations", json={"users": users, "k": 5, **body})
         assert answer.status_code == 200, answer.text
@@ -75,14 +68,11 @@ def test_ids_in_a_body_may_be_whole_numbers_as_in_events(client: TestClient) -> 
     texts = lists({"user_id": "1"}, {"likes": ["3", "5"], "dislikes": ["7"]}, exclude=["2"], include_only=[*"12468"])
     assert numbers == texts
     for wrong in (1.5, True, None, ""):
-        refused = client.post("/v1/recommendations", json={"users": [{"likes": [wrong]}]})
-        assert refused.status_code == 422, wrong
+        assert client.post("/v1/recommendations", json={"users": [{"likes": [wrong]}]}).status_code == 422, wrong
 
 
 @pytest.mark.parametrize("erase", ["/v1/users/u", "/api/user/u", None])
-def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(
-    client: TestClient, erase: str | None
-) -> None:
+def test_a_user_back_under_a_clock_that_was_ahead_can_be_forgotten(client: TestClient, erase: str | None) -> None:
     recommender = client.engine.recommender  # type: ignore[attr-defined]
     ahead = round(time.time() * 1000) + 100_000
     send(client, "u", "1", "like", timestamp=ahead)
@@ -96,7 +86,7 @@ def test_a_user_who_came_back_under_a_clock_that_was_ahead_can_be_forgotten(
     assert not client.get("/v1/users/u/recommendations").json()["known_user"]
 
 
-def test_what_is_not_utf_8_is_no_id(client: TestClient) -> None:
+def test_ids_that_are_no_text_are_refused(client: TestClient) -> None:
     send(client, "a\ufffd", "1", "like")
     for path in ("/v1/users/a%FF", "/v1/users/a%ED%A0%80", "/v1/users/a%C3"):
         refused = client.delete(path)
@@ -104,18 +94,25 @@ def test_what_is_not_utf_8_is_no_id(client: TestClient) -> None:
         assert "percent-encoded UTF-8" in refused.json()["detail"]
     assert client.get("/v1/users/1/recommendations?exclude=%FF").status_code == 400
     assert client.get("/v1/users/a%EF%BF%BD/recommendations").json()["known_user"]
+    good = {"user_id": "1", "item_id": "2", "type": "view", "event_id": "good"}
+    bogus = [{"type": "bogus", "event_id": each} for each in ("\ud800", "b")]
+    rows = [good, {**good, "event_id": "\ud800"}, *bogus]
+    content = json.dumps({"events": rows})
+    answer = client.post("/v1/events", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [each["status"] for each in results] == ["accepted", "refused", "refused", "refused"]
+    assert "event_id holds a lone surrogate" in results[1]["reason"]
+    assert [each.get("event_id") for each in results] == ["good", None, None, "b"]
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("items/x", {"features": {"genre": "\ud800"}}),
-        ("users/x", {"features": {"\ud800": "drama"}}),
-        ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "\ud800"}),
-        ("experiments/x", {"variants": {"a": {"share": 0.5}, "\ud800": {"share": 0.5}}}),
-        ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"\ud800": 1}}}}),
-    ],
-)
+@pytest.mark.parametrize(("path", "body"), [
+    ("items/x", {"features": {"genre": "\ud800"}}),
+    ("users/x", {"features": {"\ud800": "drama"}}),
+    ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "\ud800"}),
+    ("experiments/x", {"variants": {"a": {"share": 0.5}, "\ud800": {"share": 0.5}}}),
+    ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"\ud800": 1}}}}),
+])  # fmt: skip
 def test_halves_of_utf_16_pairs_are_refused(path: str, body: dict[str, Any], client: TestClient) -> None:
     answer = client.put(f"/v1/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
@@ -139,9 +136,7 @@ def test_a_full_queue_answers_429(serve: Make, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_there_is_room_for_the_next_events_once_a_request_is_answered(
-    fails: bool, serve: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_room_returns_once_a_request_is_answered(fails: bool, serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = serve(limits={"queue": 2}).engine  # type: ignore[attr-defined]
     goes_on, ingest, waiting = threading.Event(), engine.recommender.ingest, Future[int]()
 
@@ -159,9 +154,7 @@ def test_there_is_room_for_the_next_events_once_a_request_is_answered(
     assert (answered.exception(60) is not None) == fails
 
 
-def test_what_the_disk_refuses_is_no_fault_of_the_request(
-    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_faults_are_no_fault_of_requests(serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(experiments=Experiments.read(tmp_path / "experiments.yaml"))
     engine = client.engine  # type: ignore[attr-defined]
 
@@ -245,9 +238,7 @@ def test_a_verdict_whose_clock_is_ahead_is_taken_back(client: TestClient, route:
     assert items(client, "1", k=50) == before
 
 
-def test_what_has_no_time_follows_what_came_with_a_clock_that_is_ahead(
-    client: TestClient, engine: Any, recommender: OnlineTrainer
-) -> None:
+def test_untimed_events_follow_those_from_ahead(client: TestClient, engine: Any, recommender: OnlineTrainer) -> None:
     ahead = int(time.time() * 1000) + 120_000
 
     def kinds(user: str = "u") -> list[str]:
@@ -301,9 +292,7 @@ def test_events_keep_their_order_where_the_clock_is_set_back(serve: Make, monkey
     assert arrivals.now() == clock[0]
 
 
-def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
-    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verdicts_under_a_late_clock(serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     client, clock = serve(), [time.time_ns()]
     monkeypatch.setattr(time, "time_ns", lambda: clock[0])
     send(client, "u", "5", "like")
@@ -329,9 +318,7 @@ def test_a_clock_set_back_by_hours_keeps_nobody_from_another_verdict(
     assert not client.get("/v1/users/u").json()["known"]
 
 
-def test_times_are_given_by_the_writer_in_the_order_of_the_request(
-    serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_writer_orders_the_times(serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     client, found, ahead = serve(), list[str](), int(time.time() * 1000) + 120_000
     look = recommender.times_to_follow
 
@@ -406,16 +393,3 @@ def test_an_id_may_hold_slashes(client: TestClient) -> None:
     assert not client.get("/v1/users/a%2Fb/recommendations").json()["known_user"]
     assert client.get("/v1/users/a%2Fb%00/recommendations").status_code == 422
     assert client.get("/v1/users/a/b/recommendations").status_code == 404
-
-
-def test_an_event_id_that_is_no_text_is_refused(client: TestClient) -> None:
-    good = {"user_id": "1", "item_id": "2", "type": "view", "event_id": "good"}
-    bogus = [{"type": "bogus", "event_id": each} for each in ("\ud800", "b")]
-    rows = [good, {**good, "event_id": "\ud800"}, *bogus]
-    content = json.dumps({"events": rows})
-    answer = client.post("/v1/events", content=content, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 200
-    results = answer.json()["results"]
-    assert [each["status"] for each in results] == ["accepted", "refused", "refused", "refused"]
-    assert "event_id holds a lone surrogate" in results[1]["reason"]
-    assert [each.get("event_id") for each in results] == ["good", None, None, "b"]

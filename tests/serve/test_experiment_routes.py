@@ -1,7 +1,5 @@
 """Experiments, impressions and live quality over HTTP."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,18 @@ from recbole_signed.live.serve.experiments import Assignment, Experiments, parse
 from recbole_signed.live.serve.traffic import Shown
 
 
-def test_a_parameter_of_a_request_takes_the_place_of_that_of_a_variant(serve: Make) -> None:
+def test_bulk_loads_are_sampled_and_parameters_replace_those_of_a_variant(serve: Make) -> None:
     held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
-    raw = {"variants": held, "status": "draft"}
-    client = serve(experiments=Experiments({"held": parse_experiment("held", raw)}))
+    client = serve(experiments=Experiments({"held": parse_experiment("held", {"variants": held, "status": "draft"})}))
     wanted, plain = items(client, "1", k=9, dislike_aversion=3.0), items(client, "1", k=9)
     client.engine.experiments.change("held", status="running")  # type: ignore[attr-defined]
     assert items(client, "1", k=9) != plain
     assert items(client, "1", k=9, dislike_aversion=3.0) == wanted
+    client = serve(quality={"per_commit": 3})
+    unseen = items(client, "2", k=9)
+    rows = [{"user_id": "2", "item_id": item, "type": "like"} for item in unseen]
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 9
+    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 3
 
 
 def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> None:
@@ -46,11 +48,8 @@ def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> No
 
 
 def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
-    experiments = Experiments.read(tmp_path / "experiments.yaml")
-    client = serve(experiments=experiments)
-    body = {
-        "variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}},
-    }
+    client = serve(experiments=Experiments.read(tmp_path / "experiments.yaml"))
+    body = {"variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}}}
     assert client.put("/v1/experiments/aversion", json=body).status_code == 200
     seen = {client.get(f"/v1/users/{user}/recommendations").json()["variant"] for user in range(1, 30)}
     assert seen == {"aversion=plain", "aversion=careful"}
@@ -83,9 +82,7 @@ def test_an_experiment_that_does_not_run_can_be_removed(serve: Make, tmp_path: P
     assert client.delete("/v1/experiments/old").status_code == 422
 
 
-def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
-    serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_writer_follows_its_experiments_file(serve: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_signed.live.serve.answers.SECOND", 0.0)
     path = tmp_path / "experiments.yaml"
     client = serve(experiments=Experiments.read(path))
@@ -95,14 +92,22 @@ def test_the_writer_follows_its_file_of_experiments_as_replicas_do(
     assert list(client.get("/v1/experiments").json()) == ["other"]
 
 
-def test_interleaved_lists(serve: Make) -> None:
+def test_interleaved_lists_with_parameters(serve: Make) -> None:
     variants = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
     mix = parse_experiment("mix", {"variants": variants, "interleave": True})
-    client = serve(experiments=Experiments({"mix": mix}))
-    answer = client.get("/v1/users/1/recommendations?k=10").json()
+    answer = serve(experiments=Experiments({"mix": mix})).get("/v1/users/1/recommendations?k=10").json()
     teams = [each["variant"] for each in answer["items"]]
     assert sorted(set(teams)) == ["ours", "popular"]
     assert abs(teams.count("ours") - teams.count("popular")) <= 1
+    variants = {"one": {"share": 0.5}, "same": {"share": 0.5}}
+    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
+    plain, mixed = serve(), serve(experiments=Experiments({"mix": mix}))
+    differ = 0
+    for user in ("1", "2", "3"):
+        careful = items(plain, user, k=10, dislike_aversion=5.0)
+        differ += careful != items(plain, user, k=10)
+        assert items(mixed, user, k=10, dislike_aversion=5.0) == careful
+    assert differ
 
 
 def test_items_of_an_interleaved_list_are_explained_by_the_variant_that_they_are_from(serve: Make) -> None:
@@ -119,9 +124,7 @@ def test_items_of_an_interleaved_list_are_explained_by_the_variant_that_they_are
         assert {each["variant"] for each in listed} == {"ours", "other"}
 
 
-def test_dislikes_are_held_against_the_impressions_of_all_processes(
-    client: TestClient, engine: Any, tmp_path: Path
-) -> None:
+def test_dislikes_count_against_impressions_of_all_processes(client: TestClient, engine: Any, tmp_path: Path) -> None:
     item = items(client, "1", k=2)[0]
     replica = TrafficLog(tmp_path / "state" / "traffic.sqlite")
     replica.write([Shown("r", "2", [f"i{i}" for i in range(8)], round(time.time() * 1000), "v", [[]])])
@@ -139,6 +142,13 @@ def test_a_list_that_is_looked_at_is_no_impression(client: TestClient, engine: A
     assert engine.traffic.added() == engine.telemetry.total(engine.telemetry.impressions) == 5
 
 
+def test_live_quality_counts_an_event_that_comes_twice_once(client: TestClient) -> None:
+    row = {"user_id": "1", "item_id": items(client, "1", k=1)[0], "type": "like", "event_id": "a"}
+    answer = client.post("/v1/events", json={"events": [row, row]}).json()
+    assert (answer["accepted"], answer["duplicate"]) == (1, 1)
+    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 1
+
+
 def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(client: TestClient, engine: Any) -> None:
     early, slow, prompt = items(client, "1", k=3)
     now = int(time.time() * 1000)
@@ -148,18 +158,6 @@ def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(client: TestCli
     engine.impressions.close()
     engine.impressions = None
     assert set(engine.traffic._query("SELECT item FROM impression WHERE like", ())) == {(slow,), (prompt,)}
-
-
-def test_parameters_of_a_request_hold_in_interleaved_lists(serve: Make) -> None:
-    variants = {"one": {"share": 0.5}, "same": {"share": 0.5}}
-    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
-    plain, mixed = serve(), serve(experiments=Experiments({"mix": mix}))
-    differ = 0
-    for user in ("1", "2", "3"):
-        careful = items(plain, user, k=10, dislike_aversion=5.0)
-        differ += careful != items(plain, user, k=10)
-        assert items(mixed, user, k=10, dislike_aversion=5.0) == careful
-    assert differ
 
 
 def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +187,7 @@ def test_live_quality_and_metrics(client: TestClient) -> None:
     for user in ("1", "2", "3"):
         send(client, user, items(client, user, k=1)[0], "like")
     quality = client.get("/v1/quality").json()
-    assert quality["windows"]["hour"]["all"]["recall"] == 1.0
-    assert quality["windows"]["hour"]["all"]["likes"] == 3
+    assert (quality["windows"]["hour"]["all"]["recall"], quality["windows"]["hour"]["all"]["likes"]) == (1.0, 3)
     assert set(client.get("/v1/quality?by=group").json()["windows"]["hour"]) <= {"new", "light", "heavy"}
     text = client.get("/metrics").text
     for name in (
@@ -207,14 +204,6 @@ def test_live_quality_and_metrics(client: TestClient) -> None:
     assert client.get("/readyz").json()["ready"]
     assert client.get("/healthz").text == "ok"
     assert "recbole-signed" in client.get("/").text
-
-
-def test_a_bulk_load_is_sampled_for_live_quality(serve: Make) -> None:
-    client = serve(quality={"per_commit": 3})
-    unseen = items(client, "2", k=9)
-    rows = [{"user_id": "2", "item_id": item, "type": "like"} for item in unseen]
-    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 9
-    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 3
 
 
 def test_a_variant_may_rank_by_trend(serve: Make) -> None:
@@ -268,13 +257,6 @@ def test_live_quality_holds_each_newcomer_of_a_batch_against_the_list_of_its_own
     assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 8
     found = client.get("/v1/quality?by=variant").json()["windows"]["hour"]
     assert {name: each["recall"] for name, each in found.items()} == {"held=plain": 1.0, "held=careful": 1.0}
-
-
-def test_live_quality_counts_an_event_that_comes_twice_once(client: TestClient) -> None:
-    row = {"user_id": "1", "item_id": items(client, "1", k=1)[0], "type": "like", "event_id": "a"}
-    answer = client.post("/v1/events", json={"events": [row, row]}).json()
-    assert (answer["accepted"], answer["duplicate"]) == (1, 1)
-    assert client.get("/v1/quality").json()["windows"]["hour"]["all"]["likes"] == 1
 
 
 def test_another_verdict_on_what_a_user_has_judged_says_nothing_of_its_list(client: TestClient) -> None:

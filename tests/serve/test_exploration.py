@@ -1,7 +1,5 @@
 """What is drawn is logged with its probability, from which the value of a policy that never ran follows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import answers
 from recbole_signed.live.serve.ab_report import policy_rates
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, parse_experiment
@@ -32,30 +30,33 @@ def test_probabilities(scores: list[float], temperature: float) -> None:
     assert len(probabilities(ordered[:0], temperature)) == 0
 
 
-def test_a_temperature_is_in_standard_deviations_of_the_scores() -> None:
+def test_temperatures_and_bonuses_are_in_deviations_of_the_scores() -> None:
     scores = np.array([3.0, 2.0, 2.0, 1.0])
     found = probabilities(scores, 0.5)
     assert np.log(found / found[0]) == pytest.approx((scores - 3) / (0.5 * scores.std()))
     assert probabilities(100 * scores - 7, 0.5) == pytest.approx(found)
     assert probabilities(scores, 0.0).tolist() == [1, 0, 0, 0]
+    scores, verdicts = np.array([3.0, 2.0, 1.0, UNKNOWN], dtype=np.float32), np.array([900, 9, 1, 0])
+    assert probabilities(scores, 0.5) == pytest.approx([*probabilities(scores[:3], 0.5), 0.0])
+    order, found = raised(scores, verdicts, 0.5)
+    known, wanted = raised(scores[:3], verdicts[:3], 0.5)
+    assert order.tolist() == [*known.tolist(), 3]
+    assert found[:3] == pytest.approx(wanted)
+    assert probabilities(scores[3:], 0.5).tolist() == [1]
 
 
 def make(**changes: Any) -> dict[str, Any]:
     return {"variants": VARIANTS, "policies": POLICIES, **changes}
 
 
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5}}), "set 'explore' of a variant"),
-        (make(interleave=True), "explores or interleaves, not both"),
-        (make(policies={"draws": {}}), "is a variant and a policy"),
-        (make(policies={"x": {"model": "random"}}), "'policies.x.model' has no 'random'"),
-    ],
-)
+@pytest.mark.parametrize(("raw", "message"), [
+    (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5}}), "set 'explore' of a variant"),
+    (make(interleave=True), "explores or interleaves, not both"),
+    (make(policies={"draws": {}}), "is a variant and a policy"),
+    (make(policies={"x": {"model": "random"}}), "'policies.x.model' has no 'random'"),
+])  # fmt: skip
 def test_wrong_policies_are_refused(raw: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse_experiment("x", raw)
+    check_refused(message, parse_experiment, "x", raw)
 
 
 @given(st.lists(st.tuples(st.floats(-50, 50), st.integers(0, 1000)), min_size=1, max_size=40), st.floats(0, 10))
@@ -67,16 +68,6 @@ def test_a_bonus_follows_what_is_not_known(items: list[tuple[float, int]], weigh
     assert (np.diff(found) <= 0).all()
     unit = weight * np.std(scores[:20])
     assert found == pytest.approx(scores[order] + unit * (3 / (3 + verdicts[order])) ** 0.5)
-
-
-def test_items_that_nobody_has_an_edge_to_do_not_stretch_the_scores() -> None:
-    scores, verdicts = np.array([3.0, 2.0, 1.0, UNKNOWN], dtype=np.float32), np.array([900, 9, 1, 0])
-    assert probabilities(scores, 0.5) == pytest.approx([*probabilities(scores[:3], 0.5), 0.0])
-    order, found = raised(scores, verdicts, 0.5)
-    known, wanted = raised(scores[:3], verdicts[:3], 0.5)
-    assert order.tolist() == [*known.tolist(), 3]
-    assert found[:3] == pytest.approx(wanted)
-    assert probabilities(scores[3:], 0.5).tolist() == [1]
 
 
 def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> tuple[list[list[str]], float]:
@@ -93,14 +84,12 @@ def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> 
 
 
 @pytest.mark.parametrize("explore", [0.0, 0.5])
-def test_young_items_are_shown_more_often_the_higher_their_bonus(
-    explore: float, serve: Callable[..., TestClient]
-) -> None:
+def test_the_higher_the_bonus_the_more_young_items(explore: float, serve: Callable[..., TestClient]) -> None:
     shares = [lists_of(serve, young, explore)[1] for young in (0.0, 2.0, 8.0)]
     assert shares[0] < shares[1] < shares[2]
 
 
-def test_a_dislike_is_a_verdict_as_a_like_is(serve: Callable[..., TestClient]) -> None:
+def test_dislikes_are_verdicts_and_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
     engine: Any = serve().engine  # type: ignore[attr-defined]
     filters = {"exclude": engine.hidden(), "include_only": None}
     young = [Assignment("newcomers", "young", 1.0, Policy(young=8.0))]
@@ -111,9 +100,6 @@ def test_a_dislike_is_a_verdict_as_a_like_is(serve: Callable[..., TestClient]) -
         assert order.tolist() != raised(scores, likes, 8.0)[0].tolist()
         found, _ = engine.rank(learner, state, 1, 10, filters, young)
     assert found.tolist() == items[order][:10].tolist()
-
-
-def test_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
     assert lists_of(serve, 2.0, 0.0) == lists_of(serve, 2.0, 0.0)
     assert lists_of(serve, 0.0, 0.0)[0] != lists_of(serve, 2.0, 0.0)[0]
 
@@ -154,8 +140,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     truth = dict(zip(map(str, range(1000)), rng.uniform(0.1, 0.9, 1000), strict=True))
     careful = {}
     for user in users:
-        listed = engine.recommend(user, 20, parameters={"dislike_aversion": 3.0}, log=False)
-        assert len(listed.items) == 20
+        assert len(engine.recommend(user, 20, parameters={"dislike_aversion": 3.0}, log=False).items) == 20
         answer = client.get(f"/v1/users/{user}/recommendations?k=5").json()
         assert answer["variant"] == "first=draws"
         assert len({each["item"] for each in answer["items"]}) == 5
@@ -178,8 +163,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
     engine.impressions.close()
     engine.impressions = None
     log = engine.traffic
-    rows = log.drawn("first", "careful")
-    assert len(rows) == 41 * len(users)
+    assert len(log.drawn("first", "careful")) == 41 * len(users)
     liked = np.array([each[2] for each in verdicts])
     # judged as logged, without learning from it: the state stays as it is
     found = engine.traffic._db.execute(
@@ -189,8 +173,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
         "UPDATE impression SET like = ? WHERE id = ?",
         [(int(like), number) for like, (number,) in zip(liked, found, strict=True)],
     )
-    first = [number for (number,) in engine.traffic._db.execute("SELECT min(impression) FROM draw").fetchall()]
-    assert first
+    assert [number for (number,) in engine.traffic._db.execute("SELECT min(impression) FROM draw").fetchall()]
     engine.traffic._db.execute("DELETE FROM impression WHERE id < ?", (found[0][0],))
     engine.traffic._db.commit()  # reports read by a connection of their own
     result = policy_rates(log.drawn("first", "careful"))
@@ -206,7 +189,7 @@ def drawn(like: Any, propensity: Any, probability: Any, user: Any) -> pl.DataFra
     return pl.DataFrame(columns).with_columns(dislike=1 - pl.col("like"))
 
 
-def test_rates_of_a_policy_by_hand() -> None:
+def test_policies_by_hand_and_parameters_of_requests(serve: Callable[..., TestClient]) -> None:
     found = policy_rates(drawn([1, 0, 1], [0.5, 0.25, 1.0], [0.125, 0.25, 0.25], [1, 2, 3]))  # weights 1/4, 1, 1/4
     assert (found["weight"], found["effective_size"]) == pytest.approx((0.5, 1.5**2 / 1.125))
     assert found["like_rate"]["value"] == pytest.approx(1 / 3)
@@ -220,6 +203,15 @@ def test_rates_of_a_policy_by_hand() -> None:
     assert one == {"value": 0.5, "low": None, "high": None}
     never = policy_rates(drawn([1, 0], [0.5] * 2, [0.0] * 2, [1, 2]))
     assert (never["like_rate"]["value"], never["effective_size"]) == (None, 0.0)
+    variants = {"draws": {"share": 1 - 1e-9, "explore": 2.0}, "none": {"share": 1e-9}}
+    raw = make(variants=variants, policies={"same": {"explore": 2.0}})
+    client = serve(experiments=Experiments({"first": parse_experiment("first", raw)}))
+    engine: Any = client.engine  # type: ignore[attr-defined]
+    for user in map(str, range(1, 20)):
+        shown = engine.recommend(user, 5, parameters={"dislike_aversion": 5.0}, log=False)
+        chances = {name: (propensity, probability) for _, name, propensity, probability in shown.draws}
+        assert chances["same"] == pytest.approx(chances["draws"])
+        assert chances["none"][1] in (0.0, 1.0)  # it draws nothing
 
 
 @pytest.mark.parametrize("lists", [1, 20])
@@ -227,10 +219,8 @@ def test_intervals_cover_the_truth_where_users_differ(lists: int) -> None:
     """Of three items, drawn by a skewed policy; the one in question prefers the last."""
     covered, users, target = 0, 4000 // lists, np.array([0.1, 0.2, 0.7])
     for seed in range(200):
-        rng = np.random.default_rng(seed)
-        user = np.repeat(np.arange(users), lists)
-        rates = rng.uniform(0.05, 0.6, (users, 3))[user]
-        logging = rng.dirichlet([16, 8, 6], len(user))
+        rng, user = np.random.default_rng(seed), np.repeat(np.arange(users), lists)
+        rates, logging = rng.uniform(0.05, 0.6, (users, 3))[user], rng.dirichlet([16, 8, 6], len(user))
         item = (rng.random(len(user))[:, None] > np.cumsum(logging, axis=1)).sum(axis=1).clip(max=2)
         rows = np.arange(len(user))
         like = (rng.random(len(user)) < rates[rows, item]).astype(int)
@@ -252,15 +242,3 @@ def test_equal_policies_have_equal_probabilities_whatever_the_length(
     for user in range(1, 40):
         for _, name, own, probability in engine.recommend(str(user), k, log=False).draws:
             assert probability == pytest.approx(own), name
-
-
-def test_a_parameter_of_a_request_holds_for_the_policies_too(serve: Callable[..., TestClient]) -> None:
-    variants = {"draws": {"share": 1 - 1e-9, "explore": 2.0}, "none": {"share": 1e-9}}
-    raw = make(variants=variants, policies={"same": {"explore": 2.0}})
-    client = serve(experiments=Experiments({"first": parse_experiment("first", raw)}))
-    engine: Any = client.engine  # type: ignore[attr-defined]
-    for user in map(str, range(1, 20)):
-        shown = engine.recommend(user, 5, parameters={"dislike_aversion": 5.0}, log=False)
-        chances = {name: (propensity, probability) for _, name, propensity, probability in shown.draws}
-        assert chances["same"] == pytest.approx(chances["draws"])
-        assert chances["none"][1] in (0.0, 1.0)  # it draws nothing

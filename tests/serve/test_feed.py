@@ -1,7 +1,5 @@
 """Services that follow one stream become the same, also after one of them was away."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import threading
@@ -47,8 +45,7 @@ class Stream:
 @pytest.fixture(params=["redis", "kafka"])
 def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
     if request.param == "kafka":
-        brokers = Brokers()
-        turn = itertools.count()
+        brokers, turn = Brokers(), itertools.count()
         brokers.send("events", b"{}")  # a topic comes to be with its first message
         address = f"kafka://{brokers.address}/events?group="
         yield Stream(address, lambda row: brokers.send("events", row, partition=next(turn) % 4))
@@ -100,9 +97,7 @@ def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:
     return found
 
 
-def test_a_misspelt_field_of_a_stream_is_told_and_others_are_passed_over(
-    service: Callable[[str], TestClient], stream: Stream
-) -> None:
+def test_a_misspelt_field_of_a_stream_is_told_others_pass(service: Callable[[str], TestClient], stream: Stream) -> None:
     one = service("one")
     row = {"user_id": "u1", "item_id": "i1", "type": "dislike"}
     stream.add({**row, "timestmap": NOW, "session": "a"})
@@ -150,9 +145,7 @@ def test_two_services_follow_one_stream(service: Callable[[str], TestClient], st
     assert behind in one.get("/metrics").text
 
 
-def test_a_state_of_yesterday_gets_what_came_since(
-    service: Callable[[str], TestClient], stream: Stream, tmp_path: Path
-) -> None:
+def test_a_state_of_yesterday_catches_up(service: Callable[[str], TestClient], stream: Stream, tmp_path: Path) -> None:
     one = service("one")
     add(stream, 0, 50)
     lists(one, 50)
@@ -251,9 +244,7 @@ def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monk
     assert [each["raw"] for each in engine.recommender.state.dead_letters] == [{"user_id": "u1", "type": "adore"}]
 
 
-def test_a_stream_that_does_not_tell_how_far_it_is_ahead_is_read(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_that_tells_no_lead_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.0)
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}])
@@ -289,14 +280,6 @@ def test_a_stream_announces_features(engine: Engine) -> None:
         }
 
 
-def test_events_of_a_stream_that_the_state_refuses_are_told(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
-    source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
-    engine.feed = Feed(source, engine.writer)
-    assert source.committed.wait(60)
-    assert "an event of rows is refused: it is not later than the forgetting of its user" in caplog.text
-
-
 @pytest.mark.parametrize("where", ["source", "writer"])
 def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     assert engine.writer is not None
@@ -319,7 +302,12 @@ def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: p
     assert client.get("/readyz").json()["ready"]
 
 
-def test_a_file_is_no_stream(tmp_path: Path) -> None:
+def test_streams_that_are_files_or_refused(tmp_path: Path, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "serve.yaml").write_text("source: events.jsonl\n")
     with pytest.raises(UsageError, match=r"'events.jsonl'; it must be the address of a Redis stream"):
         ServeSettings.read(tmp_path / "serve.yaml")
+    engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
+    source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
+    engine.feed = Feed(source, engine.writer)
+    assert source.committed.wait(60)
+    assert "an event of rows is refused: it is not later than the forgetting of its user" in caplog.text

@@ -1,7 +1,5 @@
 """The page of a service in a browser, with ids and names that are made to be taken for something else."""
 
-from __future__ import annotations
-
 from urllib.parse import quote
 
 import pytest

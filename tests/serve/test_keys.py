@@ -1,12 +1,14 @@
 """API keys, rate limits, settings."""
 
-from __future__ import annotations
-
+import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import keys as module
@@ -14,7 +16,7 @@ from recbole_signed.live.serve.keys import ApiKeys, RateLimit, hashed, make_key
 from recbole_signed.live.serve.settings import ServeSettings
 
 
-def test_roles(tmp_path: Path) -> None:
+def test_roles_and_threads(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     made = {role: make_key(path, role, f"for {role}") for role in ("read", "write", "admin")}
     assert path.stat().st_mode & 0o077 == 0
@@ -25,27 +27,25 @@ def test_roles(tmp_path: Path) -> None:
     assert keys.allows("wrong", "read") is None
     assert keys.allows(None, "read") is None
     assert ApiKeys(None).allows(None, "admin") is True
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=free, stdout=subprocess.PIPE, text=True, check=True)
+    counts = json.loads(done.stdout)
+    assert len(counts) > 2  # torch's own, and at least OpenMP's and one BLAS
+    assert set(counts) == {1}
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("boss abc", "no role 'boss'; the roles are read, write, admin"),
-        ("raed " + hashed("x"), "did you mean 'read'"),
-        ("read abc", "SHA-256 of a key"),
-        ("read " + "é" * 64, "SHA-256 of a key"),
-    ],
-)
+@pytest.mark.parametrize(("line", "message"), [
+    ("boss abc", "no role 'boss'; the roles are read, write, admin"),
+    ("raed " + hashed("x"), "did you mean 'read'"),
+    ("read abc", "SHA-256 of a key"),
+    ("read " + "é" * 64, "SHA-256 of a key"),
+])  # fmt: skip
 def test_wrong_key_files(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "keys").write_text(f"# keys\n\n{line}\n")
-    with pytest.raises(UsageError, match=message):
-        ApiKeys(tmp_path / "keys")
-    with pytest.raises(UsageError, match=r"can't read the API keys .*api-key admin --keys .*none' makes it"):
-        ApiKeys(tmp_path / "none")
-    with pytest.raises(UsageError, match=r"can't read the API keys .*Is a directory; name a file"):
-        ApiKeys(tmp_path)
-    with pytest.raises(UsageError, match="no role"):
-        make_key(tmp_path / "keys", "boss")
+    check_refused(message, ApiKeys, tmp_path / "keys")
+    check_refused(r"can't read the API keys .*api-key admin --keys .*none' makes it", ApiKeys, tmp_path / "none")
+    check_refused(r"can't read the API keys .*Is a directory; name a file", ApiKeys, tmp_path)
+    check_refused("no role", make_key, tmp_path / "keys", "boss")
 
 
 def test_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,25 +108,25 @@ def test_settings(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_a_key_is_added_behind_a_last_line_without_its_end(tmp_path: Path) -> None:
+def test_keys_are_added_to_any_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     first = make_key(path, "read", "the phone")
     path.write_text(path.read_text().rstrip("\n"))
-    second = make_key(path, "admin")
-    keys = ApiKeys(path)
+    second, keys = make_key(path, "admin"), ApiKeys(path)
     assert (keys.allows(first, "admin"), keys.allows(second, "admin")) == (False, True)
-
-
-def test_a_key_is_added_to_a_file_of_keys_alone(tmp_path: Path) -> None:
     for name, content in (("table.yaml", b"models: [Pop]\n"), ("noise.bin", bytes(range(256)))):
         path = tmp_path / name
         path.write_bytes(content)
-        with pytest.raises(UsageError, match=r"no role 'models:'|can't read the API keys"):
-            make_key(path, "read")
+        check_refused(r"no role 'models:'|can't read the API keys", make_key, path, "read")
         assert path.read_bytes() == content
+    path = tmp_path / "keys"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: make_key(path, "read"), range(40)))
+    keys = ApiKeys(path)
+    assert all(keys.allows(key, "read") for key in made)
 
 
-def test_a_file_of_keys_stays_readable_to_those_who_could_read_it(tmp_path: Path) -> None:
+def test_files_of_keys_stay_readable_or_are_named(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     make_key(path, "read")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -137,16 +137,14 @@ def test_a_file_of_keys_stays_readable_to_those_who_could_read_it(tmp_path: Path
     make_key(path, "read")
     after = path.stat()
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    check_refused(r"writing the API keys .* failed: No such file", make_key, tmp_path / "missing" / "keys", "read")
 
 
-def test_keys_that_are_made_at_a_time_are_all_there(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: make_key(path, "read"), range(40)))
-    keys = ApiKeys(path)
-    assert all(keys.allows(key, "read") for key in made)
-
-
-def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"writing the API keys .* failed: No such file"):
-        make_key(tmp_path / "missing" / "keys", "read")
+SCRIPT = """
+import json
+from recbole_signed.live.serve.start import compute_on_one_thread
+compute_on_one_thread()
+import torch
+from threadpoolctl import threadpool_info
+print(json.dumps([torch.get_num_threads(), *(each["num_threads"] for each in threadpool_info())]))
+"""

@@ -5,8 +5,6 @@ A few kills of a small state run with the other tests; a hundred of one with a m
     python -m pytest -n 0 -s -m slow tests/serve/test_kills.py
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -81,8 +79,7 @@ class Killed:
                 break
         else:
             pytest.fail(f"the service did not start: {said}")
-        address = line.split()[2]
-        self._port = int(address.rsplit(":", 1)[1])
+        self._port = int(line.split()[2].rsplit(":", 1)[1])
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         assert self.call(connection, "GET", "/v1/users/u1/recommendations")["items"]
         connection.close()
@@ -204,8 +201,7 @@ def run(folder: Path, n_kills: int, n_users: int, n_items: int) -> Killed:
 
 def test_a_killed_service_loses_nothing(tmp_path: Path) -> None:
     begin(tmp_path / "state", 3000, 200, 80, 8)
-    killed = run(tmp_path / "state", 3, 200, 80)
-    assert len(killed.acknowledged) > 3
+    assert len(run(tmp_path / "state", 3, 200, 80).acknowledged) > 3
 
 
 @pytest.mark.slow

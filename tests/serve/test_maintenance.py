@@ -1,7 +1,5 @@
 """Maintenance runs what is due, and a failure is told and tried again."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import multiprocessing
@@ -45,7 +43,6 @@ def test_tasks_run_by_their_schedule(client: TestClient, engine: Any) -> None:
 
 
 def test_a_failure_keeps_the_service(client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-
     def broken() -> None:
         raise RuntimeError("no memory")
 
@@ -60,7 +57,7 @@ def test_a_failure_keeps_the_service(client: TestClient, engine: Any, monkeypatc
         assert least < maintenance._due[task] - time.monotonic() <= most
 
 
-def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path: Path) -> None:
+def test_backups_by_schedule_hold_experiments_and_tags(serve: Callable[..., TestClient], tmp_path: Path) -> None:
     client = serve(backup=str(tmp_path / "copy"))
     engine = client.engine  # type: ignore[attr-defined]
     client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "dislike"}]})
@@ -72,9 +69,6 @@ def test_backups_are_made_by_schedule(serve: Callable[..., TestClient], tmp_path
     assert [item for item, _ in copy.recommend("1", 5)] == [each["item"] for each in listed["items"]]
     copy.close()
     assert "backup" not in Maintenance(serve().engine, ServeSettings().schedule)._tasks  # type: ignore[attr-defined]
-
-
-def test_experiments_and_tags_are_restored(serve: Callable[..., TestClient], tmp_path: Path) -> None:
     state = tmp_path / "state"
     client = serve(experiments=Experiments.read(state / "experiments.yaml"))
     body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "kept"}
@@ -137,9 +131,7 @@ def test_what_comes_while_a_task_runs_is_work_for_its_next_round(client: TestCli
     assert seen == [1, 2]
 
 
-def test_a_failed_round_is_tried_again_without_a_new_event(
-    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_rounds_are_tried_again(client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot, tries = engine.recommender.snapshot, [MemoryError(), OSError("disk full")]
 
     def broken() -> str:
@@ -159,9 +151,7 @@ def test_a_failed_round_is_tried_again_without_a_new_event(
     assert maintenance.rounds()["snapshot"]["error"] is None
 
 
-def test_a_refit_in_a_process_of_its_own_does_not_hold_up_the_end(
-    engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refits_delay_no_end(engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("recbole_signed.live.computing.LARGE", 0)
     caplog.set_level(logging.INFO)
     maintenance = Maintenance(engine, ServeSettings().schedule)
@@ -220,8 +210,7 @@ def test_a_refit_is_asked_for(engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_
     assert "a refit runs" in second.json()["detail"]
     go_on.set()
     until(lambda: client.get("/v1/status").json()["refit"]["state"] == "idle")
-    told = client.get("/v1/status").json()
-    assert told["maintenance"]["refit"]["error"] is None
+    assert client.get("/v1/status").json()["maintenance"]["refit"]["error"] is None
     assert client.get("/v1/models").json()["model"] != before["model"]
     until(lambda: client.get("/v1/status").json()["pending_erasure"]["factors"] == 0)
     maintenance.stop()
@@ -231,8 +220,7 @@ def test_a_refit_is_asked_for(engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_refit_that_waits_is_asked_for_once(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     began, go_on = threading.Event(), threading.Event()
     monkeypatch.setattr(engine.recommender, "compact", lambda: (began.set(), go_on.wait(20)))
-    schedule = ServeSettings.model_validate({"schedule": {**NEVER, "compact": 0.01}}).schedule
-    maintenance = Maintenance(engine, schedule)
+    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {**NEVER, "compact": 0.01}}).schedule)
     engine.recommender.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
     maintenance.start()
     assert began.wait(20)

@@ -3,8 +3,6 @@
 Where the variable SCREENSHOTS names a folder, pictures of the page go there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
@@ -97,14 +95,12 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     charts = browser.find_element(By.ID, "charts").text
     assert "DislikeRecall@20: 1.0000" in charts  # it was on top of the list
     assert "top line 1, bottom 0" in charts
-
     # a user, by the keyboard alone
     field = look_up(browser, "1")
     wait.until(lambda driver: "The newest dislike is that of" in driver.find_element(By.ID, "userresult").text)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult table:not(#said) tbody tr")) == 10
     browser.find_element(By.CSS_SELECTOR, "#userresult button[aria-label^=Why]").send_keys(Keys.ENTER)
     wait.until(lambda driver: "The like rate of item" in driver.find_element(By.ID, "why").text)
-
     # what the user said, and taking the newest back
     said = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "#said tbody tr")]
     assert 0 < len(said) <= 10
@@ -112,22 +108,18 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     browser.find_element(By.CSS_SELECTOR, "#said button[aria-label^=Take]").send_keys(Keys.ENTER)
     wait.until(lambda driver: "is taken back" in driver.find_element(By.ID, "why").text)
     assert browser.find_element(By.CSS_SELECTOR, "#said tbody tr").text != said[0]
-
     # an id is text, whatever it looks like
     field.clear()
     field.send_keys("<img src=x onerror=alert(1)>", Keys.ENTER)
     wait.until(lambda driver: "Not known" in driver.find_element(By.ID, "userresult").text)
-
     item = browser.find_element(By.ID, "itemid")
     item.send_keys("3", Keys.ENTER)
     wait.until(lambda driver: "Near it" in driver.find_element(By.ID, "itemresult").text)
     item.clear()
     item.send_keys("no such item", Keys.ENTER)
     wait.until(lambda driver: "there is no item 'no such item'" in driver.find_element(By.ID, "itemresult").text)
-
     photograph(browser, "desk")
-    errors = [each for each in browser.get_log("browser") if "422" not in each["message"]]
-    assert errors == []
+    assert [each for each in browser.get_log("browser") if "422" not in each["message"]] == []
 
 
 def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, address: str) -> None:
@@ -149,7 +141,6 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
     rows = "#userresult table:not(#said) tbody tr"
     wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, rows)) == 10)
     assert browser.find_element(By.ID, "userid").get_attribute("value") == user
-
     # nobody judges in the name of a user by accident
     assert not browser.find_elements(By.CSS_SELECTOR, "#userresult button[aria-label^=Dislike]")
     browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
@@ -159,7 +150,6 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
     assert browser.find_element(By.CSS_SELECTOR, "#said tbody tr").text.startswith(f"{item} dislike ")
     photograph(browser, "acting")
     assert browser.get_log("browser") == []
-
     # a replica may lag behind: the list asked for reflects the event
     asked = browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
     newest = {each.split("?")[0].rpartition("/")[2]: each for each in asked if "min_seq=" in each}
@@ -173,8 +163,7 @@ def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriv
         browser.set_window_size(1200, 1000)
         browser.get(url)
         wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
-        first = browser.find_element(By.CSS_SELECTOR, "main section:not([hidden])")
-        assert first.text.startswith("A user")
+        assert browser.find_element(By.CSS_SELECTOR, "main section:not([hidden])").text.startswith("A user")
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
         look_up(browser, "1")
         rows = "#userresult table:not(#said) tbody tr"
@@ -202,9 +191,7 @@ def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriv
         assert browser.get_log("browser") == []
 
 
-def test_less_of_a_genre_shows_its_reason_and_one_click_takes_it_back(
-    browser: webdriver.Chrome, serve: Callable[..., TestClient]
-) -> None:
+def test_less_of_a_genre_is_shown_and_undone(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
     client = serve()
     listed = client.get("/v1/users/1/recommendations?k=10").json()["items"]
     told = [{"item_id": each["item"], "type": "item", "features": {"genre": "<b>War</b>"}} for each in listed[:3]]
@@ -242,9 +229,7 @@ def test_less_of_a_genre_shows_its_reason_and_one_click_takes_it_back(
         assert browser.get_log("browser") == []
 
 
-def test_a_replica_without_a_writer_says_so(
-    browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path
-) -> None:
+def test_a_replica_alone_says_so(browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path) -> None:
     serve()
     folder = tmp_path / "state"
     replica = OnlineReplica(folder)
@@ -265,8 +250,7 @@ def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
     )
     browser.get(address)
-    wait = WebDriverWait(browser, PATIENCE)
-    wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
     width = browser.execute_script("return document.documentElement.scrollWidth")
     photograph(browser, "phone")
     assert width <= 390
@@ -348,7 +332,6 @@ def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Calla
         )
         gone = f"'<b>Heat</b> ({listed[0]})' was sent. Gone: "
         wait.until(lambda driver: gone in driver.find_element(By.ID, "why").text)
-
         # the name is as good as the id, and what is done to the item is seen
         field = browser.find_element(By.ID, "itemid")
         field.send_keys("heat", Keys.ENTER)

@@ -1,16 +1,19 @@
-"""Live quality against the metrics computed by hand."""
+"""Live quality, and the dashboard that shows it."""
 
-from __future__ import annotations
-
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 from sklearn.metrics import roc_auc_score
 
+import recbole_signed
 from recbole_signed.live.serve.quality import BINS, MINUTE, Case, LiveQuality, RecentShare
 
 CASES = st.lists(
@@ -52,7 +55,7 @@ def test_figures(cases: list[Case]) -> None:
         assert sum(part["likes"] for part in parts.values()) == len(likes)
 
 
-def test_windows_and_curve() -> None:
+def test_windows_curves_and_groups() -> None:
     quality = LiveQuality()
     hit, miss = (Case(1, position, 0.5, "v", "", 3) for position in (0, None))
     quality.add([miss], 0)
@@ -63,6 +66,7 @@ def test_windows_and_curve() -> None:
     assert [(each["time"], each["recall"]) for each in quality.curve(now)] == [(0, 0.0), (90 * MINUTE, 1.0)]
     quality.add([hit], 24 * 60 * MINUTE)  # a day later the first is gone
     assert quality.figures(24 * 60 * MINUTE)["day"]["all"]["likes"] == 2
+    assert [Case(1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]
 
 
 @pytest.mark.parametrize(("window", "minutes"), [("hour", 60), ("day", 24 * 60)])
@@ -86,10 +90,6 @@ def test_a_clock_that_was_ahead_leaves_nothing() -> None:
     for minute in range(5, 5000):
         quality.add([hit], minute * MINUTE)
     assert len(quality._buckets) == 24 * 60
-
-
-def test_groups() -> None:
-    assert [Case(1, None, 0, "", "", n).group for n in (0, 1, 9, 10)] == ["new", "light", "light", "heavy"]
 
 
 def test_a_share_is_that_of_the_last_hour() -> None:
@@ -129,3 +129,55 @@ def test_users_who_were_forgotten_are_not_counted(client: TestClient) -> None:
     client.delete("/v1/users/1").raise_for_status()
     assert client.get("/v1/status").json()["users"] == before
     assert f"recbole_signed_users {before}.0" in client.get("/metrics").text
+
+
+DASHBOARD = Path(recbole_signed.__file__).parents[1] / "docs" / "_static" / "grafana.json"
+OF_PROMETHEUS = {"instance", "le", "process"}
+"""Labels that Prometheus adds, those of a histogram's buckets, and what the processes of ``--workers`` add."""
+
+
+def test_it_names_only_metrics_that_exist(client: TestClient) -> None:
+    maintenance = client.engine.telemetry  # type: ignore[attr-defined]
+    maintenance.maintenance_seconds.labels("refit").set(1)
+    maintenance.maintenance_failed.labels("refit").set(0)
+    for user, kind in (("1", "like"), ("2", "dislike"), ("3", "like")):
+        item = client.get(f"/v1/users/{user}/recommendations?k=1").json()["items"][0]["item"]
+        client.post("/v1/events", json={"events": [{"user_id": user, "item_id": item, "type": kind}]})
+    client.engine.impressions.close()  # type: ignore[attr-defined]
+    client.engine.impressions = None  # type: ignore[attr-defined]
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        for sample in family.samples:
+            labels.setdefault(sample.name, set()).update(sample.labels)
+    content = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in content["panels"] for target in panel["targets"]]
+    asked.append(content["templating"]["list"][1]["query"]["query"])
+    assert len(asked) > 20
+    for expression in asked:
+        names = re.findall(r"recbole_signed_\w+", expression)
+        assert names, expression
+        for name in names:
+            assert name in labels, name
+            used = set(re.findall(r"(\w+)=~?\"", expression)) | {
+                each.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for each in group.split(",")
+            }
+            assert used - OF_PROMETHEUS <= labels[name], expression
+    for panel in content["panels"]:
+        for target in panel["targets"]:
+            shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            name = re.findall(r"recbole_signed_\w+", target["expr"])[0]
+            assert shown - OF_PROMETHEUS <= labels[name], target
+
+
+def test_legends_tell_instances_and_processes_apart() -> None:
+    content = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    for panel in content["panels"]:
+        for target in panel["targets"]:
+            summed = re.search(r"by \(([^)]*)\)", target["expr"])
+            shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            if summed is None:  # one curve a process
+                assert {"instance", "process"} <= shown, target
+            else:
+                assert {each.strip() for each in summed[1].split(",")} - {"le"} == shown, target
+        legends = [target["legendFormat"] for target in panel["targets"]]
+        assert len(set(legends)) == len(legends)

@@ -1,7 +1,5 @@
 """What a replica hands on to the writer, and how it tells that it lags."""
 
-from __future__ import annotations
-
 import asyncio
 import http.server
 import threading
@@ -12,11 +10,11 @@ from pathlib import Path
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
+from refusals import check_refused
 from service_calls import until
 from small_recommender import NOW, begin
 from starlette.types import Message, Receive, Scope, Send
 
-from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.live import Event
 from recbole_signed.live.replica import OnlineReplica
@@ -61,17 +59,10 @@ def writer() -> Iterator[Writer]:
     server.server_close()
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "/v1/users/a%2520b",
-        "/v1/users/a%20b",
-        "/v1/users/jos%C3%A9",
-        "/v1/users/a%25b",
-        "/v1/users/alice%3Fwork",
-        "/v1/users/u/verdicts/a%2526b?sign=dislike&note=a%26b%2520c",
-    ],
-)
+@pytest.mark.parametrize("target", [
+    "/v1/users/a%2520b", "/v1/users/a%20b", "/v1/users/jos%C3%A9", "/v1/users/a%25b", "/v1/users/alice%3Fwork",
+    "/v1/users/u/verdicts/a%2526b?sign=dislike&note=a%26b%2520c",
+])  # fmt: skip
 def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, target: str) -> None:
     forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}")
 
@@ -138,8 +129,7 @@ def test_what_the_writer_answers_is_counted_by_the_writer_alone(tmp_path: Path, 
     try:
 
         def counted(address: str) -> dict[tuple[str, str], float]:
-            client = TestClient(make_app(engine, writer=address))
-            client.delete("/v1/users/u1")
+            TestClient(make_app(engine, writer=address)).delete("/v1/users/u1")
             samples = [each for family in engine.telemetry.requests.collect() for each in family.samples]
             named = [each for each in samples if each.name.endswith("_count")]
             return {(each.labels["route"], each.labels["status"]): each.value for each in named}
@@ -179,9 +169,7 @@ def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypa
         replica.close()
 
 
-def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replica_follows_the_catalogue_for_any_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path / "state").close()
     replica = OnlineReplica(tmp_path / "state")
     engine = Engine(replica, folder=tmp_path / "state")
@@ -202,18 +190,13 @@ def test_a_replica_follows_the_catalogue_whatever_it_is_asked_for(
 
 
 def test_a_replica_does_not_measure_what_the_writer_alone_knows(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
-    replica = OnlineReplica(tmp_path / "state")
+    recommender, replica = begin(tmp_path / "state"), OnlineReplica(tmp_path / "state")
     writer, follower = Engine(recommender), Engine(replica)
     try:
         assert writer.gauges().keys() - follower.gauges().keys() == {
-            "unknown_item_share",
-            "dislikes_per_impression",
-            "alert_unknown_items",
-            "alert_dislike_rate",
-            "pending_erasures",
-            "pending_erasure_seconds",
-        }
+            "unknown_item_share", "dislikes_per_impression", "alert_unknown_items", "alert_dislike_rate",
+            "pending_erasures", "pending_erasure_seconds",
+        }  # fmt: skip
     finally:
         for each in (writer, follower, replica, recommender):
             each.close()
@@ -243,19 +226,15 @@ def test_equal_trends_stand_in_one_order_in_writer_and_replica(tmp_path: Path) -
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "redis://a", "http://", "http://a:99999", "http://a b"])
 def test_what_is_no_address_of_a_writer_is_refused(address: str) -> None:
-    with pytest.raises(UsageError, match="is not an address"):
-        Forwarder(address)
+    check_refused("is not an address", Forwarder, address)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "wanted"),
-    [
-        ("GET", "/v1/experiments/x/report", True),
-        ("GET", "/v1/items/report", False),
-        ("GET", "/api/recommend/report", False),
-        ("POST", "/v1/recommendations", False),
-        ("DELETE", "/v1/users/report", True),
-    ],
-)
+@pytest.mark.parametrize(("method", "path", "wanted"), [
+    ("GET", "/v1/experiments/x/report", True),
+    ("GET", "/v1/items/report", False),
+    ("GET", "/api/recommend/report", False),
+    ("POST", "/v1/recommendations", False),
+    ("DELETE", "/v1/users/report", True),
+])  # fmt: skip
 def test_what_a_replica_hands_on(method: str, path: str, wanted: bool) -> None:
     assert Forwarder(None).wants({"method": method, "path": path}) is wanted

@@ -1,7 +1,5 @@
 """What is refused over HTTP, and how it is said: bodies, paths, parameters, keys, hosts, load."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import json
@@ -28,8 +26,7 @@ from recbole_signed.live.serve.settings import ServeSettings
 
 
 def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
-    schema = serve().get("/openapi.json").json()
-    bodies = set()
+    schema, bodies = serve().get("/openapi.json").json(), set()
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             if "requestBody" in operation and path.startswith("/v1/"):
@@ -42,16 +39,13 @@ def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
     )
 
 
-def test_a_compressed_body_is_refused_as_what_it_is(client: TestClient) -> None:
+def test_bodies_that_are_compressed_or_no_object(client: TestClient) -> None:
     events = json.dumps({"events": [{"user_id": "3", "item_id": "1", "type": "like"}]}).encode()
     given = {"content-type": "application/json"}
     refused = client.post("/v1/events", content=gzip.compress(events), headers={**given, "content-encoding": "gzip"})
     assert (refused.status_code, refused.json()["title"]) == (415, "Unsupported Media Type")
     assert refused.json()["detail"] == "The body has the Content-Encoding 'gzip'; send it without one, not compressed."
     assert client.post("/v1/events", content=events, headers={**given, "content-encoding": "identity"}).is_success
-
-
-def test_what_is_no_json_object_is_said_in_words_of_json(client: TestClient) -> None:
 
     def detail(content: str, kind: str) -> str:
         answer = client.post("/v1/recommendations", content=content, headers={"content-type": kind})
@@ -69,10 +63,12 @@ def test_what_is_no_json_object_is_said_in_words_of_json(client: TestClient) -> 
     assert detail("[1,", "application/json") == "body: It is no JSON from character 3 on (Expecting value)."
 
 
-def test_what_is_not_allowed_names_what_is(client: TestClient) -> None:
+def test_what_is_not_there_names_what_is(client: TestClient) -> None:
     for path, allowed in (("users/1", "DELETE, GET, PUT"), ("models", "GET, POST"), ("popular", "GET")):
         refused = client.patch(f"/v1/{path}")
         assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+    assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
+    assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"events": [' + b"9" * 5000 + b"]}", b'{"events": ["\xff"]}'])
@@ -82,21 +78,13 @@ def test_a_body_that_the_reader_of_json_gives_up_is_refused(serve: Make, body: b
     assert refused.json()["title"] == "Bad Request"
 
 
-def test_no_page_loads_anything_of_a_foreign_host(client: TestClient) -> None:
+def test_pages_and_answers_stay_on_this_host(client: TestClient) -> None:
     for path in ("/", "/docs"):
         page = client.get(path)
         assert page.status_code == 200
         assert "default-src 'self'" in page.headers["content-security-policy"]
         assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page.text)
     assert client.get("/redoc").status_code == 404
-
-
-def test_a_path_or_method_that_is_not_there_names_the_page_of_those_that_are(client: TestClient) -> None:
-    assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
-    assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
-
-
-def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(client: TestClient) -> None:
     for path in ("/v1/users/1/recommendations", "/healthz", "/metrics", "/", "/nothing", "/v1/status/"):
         answer = client.get(path, headers={"host": "evil.example"}, follow_redirects=False)
         assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
@@ -105,8 +93,7 @@ def test_no_cache_keeps_an_answer_and_no_host_header_gets_a_redirect(client: Tes
 
 def test_limits_and_problems(serve: Make) -> None:
     client = serve(limits={"k": 10, "explained": 4, "batch": 2, "body_bytes": 2000, "requests_per_second": 1000})
-    too_many = client.post("/v1/events", json={"events": [{}, {}, {}]})
-    assert too_many.status_code == 413
+    assert client.post("/v1/events", json={"events": [{}, {}, {}]}).status_code == 413
     assert client.post("/v1/events", json={"events": [{}, {}]}).json()["refused"] == 2
     assert len(client.get("/v1/users/1/recommendations?k=10").json()["items"]) == 10
     large = client.post("/v1/events", json={"events": [{"user_id": "x" * 3000}]})
@@ -134,7 +121,7 @@ def test_limits_and_problems(serve: Make) -> None:
         assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
 
 
-def test_parameters_that_a_route_does_not_have_are_refused(client: TestClient) -> None:
+def test_parameters_that_are_unknown_or_given_twice_are_refused(client: TestClient) -> None:
     for path, name in (
         ("v1/users/1/recommendations?exclud=3", "'exclud' here; did you mean 'exclude'?"),
         ("v1/users/1/recommendations?tag=a&k=3", "'tag' here; did you mean 'tags'?"),
@@ -146,9 +133,6 @@ def test_parameters_that_a_route_does_not_have_are_refused(client: TestClient) -
         assert (refused.status_code, name in refused.json()["detail"]) == (422, True), refused.text
     assert len(client.get("/api/recommend/1?n=3&offset=0").json()) == 3
     assert client.get("/readyz?probe=1").status_code == client.get("/metrics?a=b").status_code == 200
-
-
-def test_a_parameter_that_is_given_twice_is_refused_unless_it_is_a_list(client: TestClient) -> None:
     for path, name in (
         ("v1/users/1/recommendations?k=3&k=4", "k"),
         ("v1/users/1/recommendations?k=3&exclude=2&explain=true&explain=false", "explain"),
@@ -163,21 +147,16 @@ def test_a_parameter_that_is_given_twice_is_refused_unless_it_is_a_list(client: 
         assert client.get(f"/v1/users/1/recommendations?{names}").status_code == 200, names
 
 
-def test_clients_are_not_told_where_files_of_the_service_are(
-    serve: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_clients_are_not_told_where_files_are(serve: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = tmp_path / "state" / "experiments.yaml"
     client = serve(experiments=Experiments.read(kept), backup=tmp_path / "copies" / "ratings")
     engine = client.engine  # type: ignore[attr-defined]
     maintenance = Maintenance(engine, engine.settings.schedule)
     told = TestClient(make_app(engine, maintenance=maintenance))
-
-    unknown = client.post("/v1/models/v99/activate")
-    assert unknown.json()["detail"].startswith("There is no version 'v99' in versions; ")
+    assert client.post("/v1/models/v99/activate").json()["detail"].startswith("There is no version 'v99' in versions; ")
     assert f"in {tmp_path}" in caplog.text
     kept.write_text("experiments: [")
-    body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
-    texts = [client.put("/v1/experiments/x", json=body).text]
+    texts = [client.put("/v1/experiments/x", json={"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}).text]
     (tmp_path / "copies").write_text("a file where the folder of backups would be")
     assert maintenance.run("backup").error is not None
     texts.append(told.get("/v1/status").text)
@@ -207,22 +186,19 @@ def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
         assert serve(allow_origins=origins).post("/v1/models", headers=foreign).status_code == 201
 
 
-@pytest.mark.parametrize(
-    ("host", "origin", "status"),
-    [
-        ("ratings.lan", "http://evil.example", 403),
-        ("ratings.lan:8080", "http://ratings.lan", 403),
-        ("ratings.lan:8080", "http://ratings.lan:9090", 403),
-        ("ratings.lan", "null", 403),
-        ("ratings.lan", "http://ratings.lan:x", 403),
-        ("ratings.lan", "http://other.example", 201),  # which is allowed
-        ("ratings.lan", None, 201),
-        ("ratings.lan:8080", "http://ratings.lan:8080", 201),
-        ("ratings.lan:80", "http://ratings.lan", 201),
-        ("RATINGS.lan", "https://ratings.lan", 201),
-        ("ratings.lan", "https://ratings.lan:8443", 201),  # a proxy that leaves the port out
-    ],
-)
+@pytest.mark.parametrize(("host", "origin", "status"), [
+    ("ratings.lan", "http://evil.example", 403),
+    ("ratings.lan:8080", "http://ratings.lan", 403),
+    ("ratings.lan:8080", "http://ratings.lan:9090", 403),
+    ("ratings.lan", "null", 403),
+    ("ratings.lan", "http://ratings.lan:x", 403),
+    ("ratings.lan", "http://other.example", 201),  # which is allowed
+    ("ratings.lan", None, 201),
+    ("ratings.lan:8080", "http://ratings.lan:8080", 201),
+    ("ratings.lan:80", "http://ratings.lan", 201),
+    ("RATINGS.lan", "https://ratings.lan", 201),
+    ("ratings.lan", "https://ratings.lan:8443", 201),  # a proxy that leaves the port out
+])  # fmt: skip
 def test_a_page_of_another_origin_changes_nothing(serve: Make, host: str, origin: str | None, status: int) -> None:
     """Browsers send no Sec-Fetch-Site to names that are not loopback, but through TLS."""
     client = serve(allow_hosts=["ratings.lan"], allow_origins=["http://other.example"])
@@ -231,31 +207,16 @@ def test_a_page_of_another_origin_changes_nothing(serve: Make, host: str, origin
     assert client.get("/v1/popular", headers=headers).status_code == 200
 
 
-def test_a_request_with_a_key_may_come_from_any_page(serve: Make, tmp_path: Path) -> None:
-    """No page of another site can send a key, and a gateway may hand on the origin of a page."""
+def test_a_key_comes_from_any_page_and_probes_need_none(serve: Make, tmp_path: Path) -> None:
+    # no page of another site can send a key, and a gateway may hand on the origin of a page
     headers = {"X-API-Key": make_key(tmp_path / "keys", "admin"), "Origin": "http://shop.example"}
     assert serve(keys=tmp_path / "keys").post("/v1/models", headers=headers).status_code == 201
-
-
-def test_probes_are_answered_whatever_the_rate_limit_says(serve: Make, tmp_path: Path) -> None:
     key = make_key(tmp_path / "keys", "read")
     client = serve(keys=tmp_path / "keys", limits={"requests_per_second": 0.01})
     assert [client.get("/v1/popular").status_code for _ in range(3)] == [401, 429, 429]
     for path in ("/healthz", "/readyz", "/api/health/live", "/api/health/ready"):
         assert [client.get(path).status_code for _ in range(3)] == [200, 200, 200]
-    asked = [client.get("/metrics", headers={"X-API-Key": key}).status_code for _ in range(2)]
-    assert asked == [200, 429]
-
-
-def test_a_failure_of_the_service_is_a_problem_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    def fail(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(client.engine, "popular", fail)  # type: ignore[attr-defined]
-    failed = TestClient(client.app, raise_server_exceptions=False).get("/v1/popular")
-    assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
-    assert failed.json()["detail"] == "The service failed; its log says why."
+    assert [client.get("/metrics", headers={"X-API-Key": key}).status_code for _ in range(2)] == [200, 429]
 
 
 def test_a_service_without_keys_answers_under_local_names_alone() -> None:
@@ -271,32 +232,21 @@ def test_a_service_without_keys_answers_under_local_names_alone() -> None:
         return TestClient(app).get("/", headers={"host": host}).status_code
 
     local = (
-        "localhost",
-        "localhost:8080",
-        "localhost.",
-        "LOCALHOST",
-        "127.0.0.1:8080",
-        "127.0.0.2",
-        "[::1]:8080",
+        "localhost", "localhost:8080", "localhost.", "LOCALHOST", "127.0.0.1:8080", "127.0.0.2", "[::1]:8080",
         "[::1]",
-    )
+    )  # fmt: skip
     assert {status(host) for host in local} == {200}
     foreign = (
-        "evil.example",
-        "evil.example:8080",
-        "127.0.0.1.evil.example",
-        "localhost.evil.example",
-        "[::1",
-        "1.2.3.4",
+        "evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "[::1", "1.2.3.4",
         "@",
-    )
+    )  # fmt: skip
     assert {status(host) for host in foreign} == {421}
     assert status("Ratings.example:80", ("ratings.Example",)) == 200
     assert status("evil.example", ("ratings.example",)) == 421
     assert status("evil.example", ("*",)) == 200
 
 
-def test_monitors_may_ask_probes_by_head(client: TestClient) -> None:
+def test_probes_by_head_and_failures_of_the_service(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"):
         found = client.head(path)
         assert (found.status_code, found.content) == (200, b"")
@@ -304,6 +254,14 @@ def test_monitors_may_ask_probes_by_head(client: TestClient) -> None:
     client.engine.writer.failure = "the disk is full"  # type: ignore[attr-defined]
     assert client.head("/readyz").status_code == 503
     assert client.head("/v1/users/1/recommendations").status_code == 405  # a list would be kept as shown
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(client.engine, "popular", fail)  # type: ignore[attr-defined]
+    failed = TestClient(client.app, raise_server_exceptions=False).get("/v1/popular")
+    assert (failed.status_code, failed.headers["content-type"]) == (500, "application/problem+json")
+    assert failed.json()["detail"] == "The service failed; its log says why."
 
 
 def test_roles(serve: Make, tmp_path: Path) -> None:
@@ -348,7 +306,7 @@ def test_a_body_is_counted_whatever_the_headers_say(serve: Make, tmp_path: Path)
     replica.close()
 
 
-def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> None:
+def test_a_key_is_checked_before_body_and_parameters(serve: Make, tmp_path: Path) -> None:
     make_key(tmp_path / "keys", "admin")
     client = serve(keys=tmp_path / "keys")
     for headers in ({}, {"X-API-Key": "wrong"}):
@@ -359,9 +317,6 @@ def test_a_key_is_checked_before_a_body_is_read(serve: Make, tmp_path: Path) -> 
             if method not in ("GET", "HEAD"):
                 path = route.path.replace("{", "").replace("}", "")
                 assert client.request(method, path, content=b"{").status_code == 401, route
-
-
-def test_a_key_is_checked_before_the_parameters_of_a_route(serve: Make, tmp_path: Path) -> None:
     keys = {role: {"X-API-Key": make_key(tmp_path / "keys", role)} for role in ("read", "write")}
     client = serve(keys=tmp_path / "keys")
     for route in client.app.routes:  # type: ignore[attr-defined]
@@ -417,9 +372,7 @@ def test_the_rate_limit_counts_addresses_where_keys_are_not_valid(serve: Make, t
 @pytest.mark.parametrize(
     ("name", "path"), [("recommend", "/v1/users/{}/recommendations"), ("similar", "/v1/items/{}/similar")]
 )
-def test_more_than_can_be_answered_is_refused_soon(
-    name: str, path: str, serve: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_much_is_refused_at_once(name: str, path: str, serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(limits={"wait": 0.3})
     engine = client.engine  # type: ignore[attr-defined]
     answer = getattr(engine, name)
@@ -448,9 +401,7 @@ def test_more_than_can_be_answered_is_refused_soon(
     assert client.get("/v1/users/1/recommendations").status_code == 200
 
 
-def test_a_probe_does_not_wait_for_the_lists_that_were_asked_for_before(
-    client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_waits_for_no_earlier_list(client: TestClient, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     recommend, made = engine.recommend, []
 
     def slow(*args: Any, **named: Any) -> Any:
@@ -473,9 +424,7 @@ def test_a_probe_does_not_wait_for_the_lists_that_were_asked_for_before(
     assert asyncio.run(ask()) < 10
 
 
-def test_a_request_is_refused_in_time_though_no_answer_before_it_ends(
-    serve: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_is_refused_in_time_while_others_go_on(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(limits={"wait": 0.2})
     engine = client.engine  # type: ignore[attr-defined]
     popular, go_on = engine.popular, threading.Event()

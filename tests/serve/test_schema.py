@@ -1,10 +1,9 @@
 """The whole API against its own schema: random requests get no 5xx and no answer that the schema does not allow."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -12,9 +11,11 @@ import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
+from recbole_signed.live.serve import schemas
 from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.keys import ROLES, make_key
 from recbole_signed.live.serve.maintenance import Maintenance
@@ -88,8 +89,7 @@ def test_the_schema_says_which_key_a_route_needs(serve: Callable[..., TestClient
 
 
 def test_a_service_without_keys_says_that_none_is_needed(serve: Callable[..., TestClient]) -> None:
-    schema = serve().get("/openapi.json").json()
-    operation = schema["paths"]["/v1/users/{user_id}"]["delete"]
+    operation = serve().get("/openapi.json").json()["paths"]["/v1/users/{user_id}"]["delete"]
     assert {} in operation["security"]
     assert "the role `admin`, where the service has keys" in operation["description"]
 
@@ -117,3 +117,36 @@ def test_errors_are_of_the_type_and_form_that_the_schema_says(client: TestClient
 @pytest.mark.slow
 def test_ten_thousand_requests(serve: Callable[..., TestClient]) -> None:
     assert run(serve, 10_000) >= 9_000
+
+
+USERS = [{"user_id": "1"}]
+
+
+@pytest.mark.parametrize(("body", "taken", "refused"), [
+    (schemas.EventsBody, {"events": [{}]}, {"events": []}),
+    (schemas.UserRequest, {"likes": ["1"] * 1000}, {"likes": ["1"] * 1001}),
+    (schemas.UserRequest, {"dislikes": ["1"] * 1000}, {"dislikes": ["1"] * 1001}),
+    (schemas.UserRequest, {"user_id": "1", "dislikes": []}, {"user_id": "1", "dislikes": ["2"]}),
+    (schemas.ManyBody, {"users": USERS, "k": 1}, {"users": USERS, "k": 0}),
+    (schemas.ManyBody, {"users": USERS}, {"users": []}),
+    *(
+        (schemas.ManyBody, {"users": USERS, "dislike_aversion": edge}, {"users": USERS, "dislike_aversion": wrong})
+        for edge, wrong in ((0.0, -0.1), (100.0, 100.1), (None, float("nan")))
+    ),
+    (schemas.ItemBody, {"tags": ["a"] * 100}, {"tags": ["a"] * 101}),
+])  # fmt: skip
+def test_a_body_holds_what_it_may_alone(body: type[BaseModel], taken: dict[str, Any], refused: dict[str, Any]) -> None:
+    body.model_validate(taken)
+    with pytest.raises(ValidationError):
+        body.model_validate(refused)
+
+
+def test_what_a_body_leaves_out() -> None:
+    """An experiment is for all users, a list is of twenty items of any kind."""
+    experiment = schemas.ExperimentBody.model_validate({"variants": {"a": {"share": 1.0}}})
+    assert (experiment.share, experiment.status, experiment.segment) == (1.0, "running", "all")
+    assert (experiment.salt, experiment.interleave, experiment.policies) == ("", False, {})
+    many = schemas.ManyBody.model_validate({"users": USERS})
+    assert (many.k, many.exclude, many.include_only, many.tags) == (20, [], None, None)
+    item = schemas.ItemBody.model_validate({})
+    assert (item.withdrawn, item.tags, item.features) == (False, [], None)

@@ -1,7 +1,5 @@
 """The commands: a service from nothing, driven by simulated users, and what is reported of it."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json
@@ -24,6 +22,7 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import outcome
+from refusals import check_refused
 from service_calls import until
 from small_recommender import begin
 
@@ -96,15 +95,13 @@ def test_serve_simulate_and_report(
     found = json.loads(out)
     assert found["shown"] >= 30
     assert found["likes"] + found["dislikes"] > 0
-    quality = get(f"{service}/v1/quality")["windows"]["hour"]["all"]
-    assert quality["likes"] > 0
+    assert get(f"{service}/v1/quality")["windows"]["hour"]["all"]["likes"] > 0
     convert("toy", None, "dataset", name="mine")  # where run looks, too
     status, out, _ = outcome(capsys, "simulate", service, "-d", "mine", "--rounds", "2", "--json")
     assert (status, json.loads(out)["shown"] > 0) == (0, True)
     status, _, err = outcome(capsys, "simulate", service, "-d", "nine")
     assert (status, "there is no data set 'nine' in dataset or atomic_files" in err) == (2, True)
-    planted = outcome(capsys, "simulate", service, "--rounds", "5")
-    assert "items looked at in 5 lists" in planted[1]
+    assert "items looked at in 5 lists" in outcome(capsys, "simulate", service, "--rounds", "5")[1]
     status, out, _ = outcome(capsys, "experiment", "report", "none", "--state", "state")
     assert status == 2
 
@@ -172,9 +169,7 @@ def test_sigterm_ends_a_service_in_order(service: str) -> None:
     assert not Path(f"/proc/{replica}").exists()
 
 
-def test_experiment_commands(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "state"
     state.mkdir()
@@ -190,8 +185,7 @@ def test_experiment_commands(
     assert "control is plain" in out
     assert "like_rate" in out
     report = json.loads(outcome(capsys, "experiment", "report", "aversion", "--state", "state", "--json")[1])
-    assert report["variants"]["plain"]["users"] == 30
-    assert report["policies"] == {}
+    assert (report["variants"]["plain"]["users"], report["policies"]) == (30, {})
     (state / "experiments.yaml").rename(tmp_path / "mine.yaml")
     words = ["experiment", "report", "aversion", "--state", "state"]
     assert outcome(capsys, *words, "--experiments", "none.yaml")[::2] == (
@@ -214,37 +208,32 @@ def test_experiment_commands(
     assert "users in each variant" in outcome(capsys, *power)[1]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["serve"], "needs --state"),
-        (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
-        (["serve", "--state", "x", "--init", "SSF"], "go together"),
-        (["serve", "--state", "x", "rank=3"], "given with --init"),
-        (["serve", "--demo", "--names", "title"], "leave out --init, --dataset and --names"),
-        (["serve", "--state", "x", "--names", "title"], "--names goes with --init; PUT /v1/items/ID names"),
-        (
-            ["serve", "--state", "x", "--init", "SSF", "data_path=y"],
-            "serve takes no data_path=; give --dataset, the name",
-        ),
-        (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
-        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
-        (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
-        (["serve", "--state", "x", "--init", "SSF", "-d", "z", "--model", "y"], "--model takes a fitted one"),
-        (["serve", "--state", "x", "--model", "y"], "there is no file y"),
-        (["serve", "--state", "x", "--items", "y"], "--items goes with --input"),
-        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "items=z"], "serve takes no items=; give --items FILE"),
-        (["serve", "--state", "nowhere"], "holds no online state"),
-        (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
-        (["serve", "--state", "x", "--writer", "http://y"], "give --follow too"),
-        (["simulate", "ftp://x"], "is not an address"),
-        (["simulate", "http://a b"], "is not an address"),
-        (["simulate", "http://"], "is not an address"),
-        (["simulate", "http://127.0.0.1:1", "--seed", "-1"], "--seed"),
-        (["simulate", "http://127.0.0.1:1"], "does not answer"),
-        (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
-    ],
-)
+@pytest.mark.parametrize(("words", "message"), [
+    (["serve"], "needs --state"),
+    (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
+    (["serve", "--state", "x", "--init", "SSF"], "go together"),
+    (["serve", "--state", "x", "rank=3"], "given with --init"),
+    (["serve", "--demo", "--names", "title"], "leave out --init, --dataset and --names"),
+    (["serve", "--state", "x", "--names", "title"], "--names goes with --init; PUT /v1/items/ID names"),
+    (["serve", "--state", "x", "--init", "SSF", "data_path=y"],
+     "serve takes no data_path=; give --dataset, the name"),
+    (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
+    (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
+    (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
+    (["serve", "--state", "x", "--init", "SSF", "-d", "z", "--model", "y"], "--model takes a fitted one"),
+    (["serve", "--state", "x", "--model", "y"], "there is no file y"),
+    (["serve", "--state", "x", "--items", "y"], "--items goes with --input"),
+    (["serve", "--state", "x", "--init", "SSF", "-i", "y", "items=z"], "serve takes no items=; give --items FILE"),
+    (["serve", "--state", "nowhere"], "holds no online state"),
+    (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
+    (["serve", "--state", "x", "--writer", "http://y"], "give --follow too"),
+    (["simulate", "ftp://x"], "is not an address"),
+    (["simulate", "http://a b"], "is not an address"),
+    (["simulate", "http://"], "is not an address"),
+    (["simulate", "http://127.0.0.1:1", "--seed", "-1"], "--seed"),
+    (["simulate", "http://127.0.0.1:1"], "does not answer"),
+    (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
+])  # fmt: skip
 def test_wrong_words(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,10 +267,14 @@ def test_a_folder_that_can_not_be_a_backup_is_refused_at_the_start(folder: str, 
         run_service(tmp_path / "state", port=0, settings=ServeSettings(backup=tmp_path / folder), ready=pytest.fail)
 
 
-def test_api_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_keys_are_made_and_answers_wait_for_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     key = json.loads(outcome(capsys, "api-key", "read", "--keys", str(tmp_path / "keys"), "--json")[1])["key"]
     assert ApiKeys(tmp_path / "keys").allows(key, "read")
     assert len(outcome(capsys, "api-key", "admin", "--keys", str(tmp_path / "keys"))[1].strip()) > 30
+    # asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms
+    bound = listening_socket("127.0.0.1", 0)
+    assert bound.proto == socket.IPPROTO_TCP
+    bound.close()
 
 
 def samples(service: str, name: str, first: Callable[[], Any] = lambda: None) -> dict[str, float]:
@@ -333,8 +326,7 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
 
     processes = both_answer()
     replica = processes["replica-1"]
-    parent = int(Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()[1])
-    assert parent == processes["writer"]
+    assert int(Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()[1]) == processes["writer"]
     os.kill(replica, signal.SIGKILL)
     assert both_answer(replica)["writer"] == processes["writer"]
     assert samples(service, "replica_restarts_total")["writer"] == 1.0
@@ -376,13 +368,10 @@ def test_replicas_that_end_at_once_are_started_again_later_and_later(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_replica_that_shows_no_sign_of_life_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_silent_replicas_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(replicas, "SILENT", 0.1)
     monkeypatch.setattr(replicas, "END", 0.2)
-    signs = itertools.count()
-    alive = threading.Event()
+    signs, alive = itertools.count(), threading.Event()
     alive.set()
     restarted = threading.Event()
     processes = replicas.ReplicaProcesses(
@@ -414,9 +403,7 @@ def test_replicas_that_end_with_the_service_are_not_started_again() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_replica_that_the_system_does_not_start_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unstarted_replica_is_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     real, answers = subprocess.Popen, chain([None, OSError(12, "Cannot allocate memory")], repeat(None))
 
     def popen(command: list[str]) -> Any:
@@ -433,13 +420,6 @@ def test_a_replica_that_the_system_does_not_start_is_tried_again(
     assert "can't be started: Cannot allocate memory" in caplog.text
 
 
-def test_answers_do_not_wait_for_acknowledgements() -> None:
-    """asyncio turns Nagle's algorithm off for sockets that name their protocol: beside delayed ACKs it costs 40 ms."""
-    bound = listening_socket("127.0.0.1", 0)
-    assert bound.proto == socket.IPPROTO_TCP
-    bound.close()
-
-
 @pytest.mark.parametrize("n_users", [1, 6])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
@@ -448,9 +428,7 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
     assert ((truth.like > 0.5) == (sign > 0)).all()
 
 
-def test_a_first_state_leaves_nothing_among_the_temporary_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_state_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert("toy", None, tmp_path / "data")
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -459,9 +437,7 @@ def test_a_first_state_leaves_nothing_among_the_temporary_files(
 
 
 @pytest.mark.parametrize("step", ["base:written", "snapshot:tensors", None])
-def test_a_state_whose_beginning_was_cut_off_begins_again(
-    step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_begins_again_after_a_cut(step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     convert("toy", None, tmp_path / "atomic_files")
     state, given = tmp_path / "state", ("SSF", "toy-signed")
@@ -479,16 +455,13 @@ def test_a_state_whose_beginning_was_cut_off_begins_again(
     if can_begin(state):
         init_state(*given, state, {"auto": False, "rank": 4})
     OnlineRecommender.open(state).close()
-    with pytest.raises(UsageError, match="is not empty; serve it without --init"):
-        init_state(*given, state)
+    check_refused("is not empty; serve it without --init", init_state, *given, state)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     assert not can_begin(tmp_path / "other")
 
 
-def test_a_folder_that_no_state_can_begin_in_is_refused_before_a_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_folder_of_state_is_refused_before_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "fit", lambda *_, **__: pytest.fail("a model is fitted"))
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"file can't be written by this user, so no state can begin in .*state"):
@@ -535,10 +508,8 @@ def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(start, name, lambda *_: None)
     with listening_socket("127.0.0.1", 0, shared=True) as taken:  # as a service with --workers has it
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match="can't listen on"):
-            run_service(tmp_path / "state", port=port, workers=2)
-        with pytest.raises(UsageError, match="can't listen on"):
-            start.run_replica(tmp_path / "state", port=port)
+        check_refused("can't listen on", run_service, tmp_path / "state", port=port, workers=2)
+        check_refused("can't listen on", start.run_replica, tmp_path / "state", port=port)
 
 
 def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,8 +524,7 @@ def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pyt
         rows = f"item_id:token\ttitle:token_seq\tyear:float\n{item}\tHeat, The\t1995\nx\t\t1996\n"
         (folder / "toy-signed.item").write_text(rows)
         (folder / "dataset.json").unlink()  # which does not know of the file
-        with pytest.raises(UsageError, match=r"no column 'titel' of features; did you mean 'title'\?"):
-            init_state(*given, "titel")
+        check_refused(r"no column 'titel' of features; did you mean 'title'\?", init_state, *given, "titel")
     init_state(*given, "title")
     catalogue = Catalogue(tmp_path / "state" / "catalogue.sqlite")
     try:

@@ -1,7 +1,5 @@
 """Impressions, their outcomes, and what an experiment gets of them."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 import threading
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from refusals import check_refused
 from service_calls import until
 
 from recbole_signed.errors import UsageError
@@ -51,8 +50,7 @@ def test_outcomes_go_to_the_newest_impression(log: TrafficLog) -> None:
     assert log.outcome([("u", "x", 1, 2000), ("u", "y", -1, 2000), ("u", "z", 1, 2000)]) == 2
     assert log.outcome([("u", "x", 1, ATTRIBUTION + 1001)]) == 0  # too late
     rows = log.logged("test")
-    assert rows["like"].to_list() == [0, 0, 1, 0]
-    assert rows["dislike"].to_list() == [0, 1, 0, 0]
+    assert (rows["like"].to_list(), rows["dislike"].to_list()) == ([0, 0, 1, 0], [0, 1, 0, 0])
     assert set(rows["propensity"]) == {0.5}
     assert log.outcome([("u", "x", -1, -SKEW - 1)]) == 0  # before it was shown
     assert log.outcome([("u", "x", -1, 500)]) == 1  # before it was shown again
@@ -103,16 +101,9 @@ def test_per_user_with_the_period_before(log: TrafficLog) -> None:
     log.outcome([("u", "x", 1, DAY + 5), ("u", "y", -1, DAY + 6), ("w", "x", -1, DAY + 7)])
     found = {row["variant"]: row for row in log.per_user("test").to_dicts()}
     assert found["a"] == {
-        "variant": "a",
-        "propensity": 0.5,
-        "first": DAY,
-        "impressions": 4,
-        "likes": 1,
-        "dislikes": 1,
-        "impressions_before": 2,
-        "likes_before": 1,
-        "dislikes_before": 0,
-    }
+        "variant": "a", "propensity": 0.5, "first": DAY, "impressions": 4, "likes": 1, "dislikes": 1,
+        "impressions_before": 2, "likes_before": 1, "dislikes_before": 0,
+    }  # fmt: skip
     assert (found["b"]["impressions"], found["b"]["dislikes"], found["b"]["impressions_before"]) == (1, 1, 1)
     assert log.per_user("nothing").height == 0
 
@@ -133,7 +124,7 @@ def test_rows_of_two_machines_are_those_of_one_that_showed_everything(tmp_path: 
     assert pvalues == pytest.approx([each["pvalue"] for each in whole["comparisons"]])
 
 
-def test_interleaved_lists(log: TrafficLog) -> None:
+def test_interleaved_lists_and_splits_of_one_name(log: TrafficLog) -> None:
     exposures = [[("mix", "a", 0.5)], [("mix", "b", 0.5)], [("mix", "a", 0.5)]]
     log.write([Shown("1", "u", ["x", "y", "z"], 0, "v1", exposures)])
     log.outcome([("u", "y", 1, 5), ("u", "z", -1, 5)])
@@ -142,6 +133,11 @@ def test_interleaved_lists(log: TrafficLog) -> None:
     rows = {row["variant"]: row for row in log.interleaved("mix").filter(pl.col("request") == "1").to_dicts()}
     assert (rows["a"]["user"], rows["b"]["user"], rows["a"]["request"]) == (1, 1, "1")
     assert (rows["a"]["likes"], rows["a"]["dislikes"], rows["b"]["likes"]) == (0, 1, 1)
+    log.write([shown("1", "u", "xy", 0), shown("2", "w", "xy", 0, variant="b")])
+    log.write([Shown("3", user, ["x", "y"], 5, "v1", [[("test", "a", 0.5)], [("test", "b", 0.5)]]) for user in "uvw"])
+    log.outcome([(user, item, 1, 6) for user in "uvw" for item in "xy"])
+    assert sorted(row[:5] for row in log.per_user("test").rows()) == [("a", 0.5, 0, 2, 0), ("b", 0.5, 0, 2, 0)]
+    assert set(log.interleaved("test")["request"]) == {"3"}
 
 
 def test_experiments_and_policies_on_the_same_answers_are_told_apart(log: TrafficLog) -> None:
@@ -161,14 +157,6 @@ def test_experiments_and_policies_on_the_same_answers_are_told_apart(log: Traffi
     for name, policy, probability in (("x", "this", 0.1), ("x", "that", 0.2), ("y", "this", 0.3)):
         assert log.drawn(name, policy).select("item", "probability").rows() == [("a", probability)] * 4
     assert log.drawn("y", "that").height == 0
-
-
-def test_lists_of_a_split_and_interleaved_ones_under_one_name_are_told_apart(log: TrafficLog) -> None:
-    log.write([shown("1", "u", "xy", 0), shown("2", "w", "xy", 0, variant="b")])
-    log.write([Shown("3", user, ["x", "y"], 5, "v1", [[("test", "a", 0.5)], [("test", "b", 0.5)]]) for user in "uvw"])
-    log.outcome([(user, item, 1, 6) for user in "uvw" for item in "xy"])
-    assert sorted(row[:5] for row in log.per_user("test").rows()) == [("a", 0.5, 0, 2, 0), ("b", 0.5, 0, 2, 0)]
-    assert set(log.interleaved("test")["request"]) == {"3"}
 
 
 def test_a_forgotten_user_is_in_no_byte(tmp_path: Path) -> None:
@@ -306,13 +294,10 @@ def test_a_report_holds_nothing_up(log: TrafficLog) -> None:
 
 
 def test_what_can_not_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not logged an impression yet"):
-        TrafficLog(tmp_path / "none.sqlite", read_only=True)
+    check_refused("not logged an impression yet", TrafficLog, tmp_path / "none.sqlite", read_only=True)
     (tmp_path / "text.sqlite").write_text("no database " * 100)
-    with pytest.raises(UsageError, match="can't open the log of impressions"):
-        TrafficLog(tmp_path / "text.sqlite")
-    with pytest.raises(UsageError, match=r"unable to open.*needs 'impressions: false'"):
-        TrafficLog(tmp_path / "no folder" / "traffic.sqlite")
+    check_refused("can't open the log of impressions", TrafficLog, tmp_path / "text.sqlite")
+    check_refused(r"unable to open.*needs 'impressions: false'", TrafficLog, tmp_path / "no folder" / "traffic.sqlite")
 
 
 def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
@@ -329,8 +314,7 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
     begun = sqlite3.connect(tmp_path / "begun.sqlite")  # and ended before the key was there
     begun.executescript(traffic._SCHEMA)
     begun.close()
-    with pytest.raises(UsageError, match="holds no impression yet"):
-        TrafficLog(tmp_path / "begun.sqlite", read_only=True)
+    check_refused("holds no impression yet", TrafficLog, tmp_path / "begun.sqlite", read_only=True)
     assert TrafficLog(tmp_path / "begun.sqlite").logged("test").height == 0
 
 
@@ -394,9 +378,7 @@ def test_likes_and_dislikes_that_were_found_are_counted(log: TrafficLog) -> None
     waiting.close()
 
 
-def test_what_waits_behind_an_answer_that_can_not_be_written_happens(
-    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waits_behind_a_failed_write_happens(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = ImpressionQueue(log)
     counted: Future[tuple[int, int]] = Future()
 
@@ -434,9 +416,7 @@ def test_a_full_disk_is_told_once_until_answers_are_written_again(
     assert "Traceback" not in caplog.text
 
 
-def test_many_old_impressions_go_at_once_where_nothing_happens(
-    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unlogged_answers_are_counted_in_the_log(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "STEP", 2)
     log.write([shown("1", "u", "abcdefg", traffic.now_ms() - 3 * DAY)])
     waiting = ImpressionQueue(log, 2 * DAY)
@@ -464,9 +444,7 @@ def test_answers_that_are_not_logged_are_counted_in_the_log_of_the_service(
     assert caplog.text.count("were not logged") == 1
 
 
-def test_an_erasure_that_fails_is_told_and_the_next_one_happens(
-    log: TrafficLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_erasure_is_told_and_the_next_one_happens(log: TrafficLog, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(user: str, seq: int) -> None:
         raise ValueError("no user")
 

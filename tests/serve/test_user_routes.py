@@ -1,7 +1,7 @@
 """Users and items over HTTP: announced, told, forgotten, taken back."""
 
-from __future__ import annotations
-
+import contextlib
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from refusals import check_refused
 from service_calls import NOW, Make, items, send, until
 
 from recbole_signed.live import Event, OnlineTrainer
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import TrafficLog
 from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.traffic import ImpressionQueue, Shown
@@ -29,8 +31,7 @@ def test_an_item_is_announced_with_its_features(client: TestClient) -> None:
         assert state.announced()["item"] == {state.items.id_of("new"): {"genre": ["drama", "crime"], "year": 1999}}
     refused = client.put("/v1/items/other", json={"features": {"genre": {"a": 1}}})
     assert refused.status_code == 422
-    known = items(client, "1")[0]
-    held = {"withdrawn": True, "tags": ["a"]}
+    known, held = items(client, "1")[0], {"withdrawn": True, "tags": ["a"]}
     assert client.put(f"/v1/items/{known}", json=held).json() == held
     again = client.put(f"/v1/items/{known}", json={"features": {"year": 2}})
     assert again.json() == {**held, "features": {"year": 2}}  # an announcement leaves the rest as it is, as by an event
@@ -62,9 +63,7 @@ def test_a_user_is_announced_with_its_features_and_forgotten(client: TestClient)
         assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
 
 
-def test_an_announced_user_gets_lists_and_explanations_by_its_features(
-    prepare_model: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_an_announced_user_gets_lists_by_its_features(prepare_model: Callable[..., Any], tmp_path: Path) -> None:
     folder = tmp_path / "dataset" / "small"
     folder.mkdir(parents=True)
     users = [f"{user}\tc{user % 5}" for user in range(60)]
@@ -129,25 +128,27 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(client: TestClient
     assert not any(client.get("/v1/status").json()["pending_erasure"].values())
     assert client.delete("/v1/users/a%2Fb").json()["accepted"] == 1
     assert client.get("/v1/users/a%2Fb").json() == {**stranger, "seq": engine.seq}
-    left = client.get("/v1/status").json()["pending_erasure"]
-    assert left["factors"] <= 1
+    assert client.get("/v1/status").json()["pending_erasure"]["factors"] <= 1
     engine.recommender.refit().result()
     engine.recommender.erase()
-    assert client.get("/v1/status").json()["pending_erasure"] == {
-        "rows": 0,
-        "factors": 0,
-        "reasons": [],
-        "since": None,
-    }
+    assert client.get("/v1/status").json()["pending_erasure"] == {"rows": 0, "factors": 0, "reasons": [], "since": None}
     assert "recbole_signed_pending_erasures 0.0" in client.get("/metrics").text
 
 
-def test_a_forgotten_user_is_unknown(client: TestClient, tmp_path: Path) -> None:
+def test_forgotten_users_are_unknown_at_any_length_of_their_id(client: TestClient, tmp_path: Path, serve: Make) -> None:
     client.get("/v1/users/1/recommendations")
     assert client.delete("/v1/users/1").json()["accepted"] == 1
     answer = client.get("/v1/users/1/recommendations").json()
     assert not answer["known_user"]
     assert [each["item"] for each in answer["items"]] == items(client, "nobody")
+    client, user = serve(limits={"id_length": 9}), "x" * 300
+    client.engine.recommender.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
+    assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
+    assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
+    for length, status in ((10, 422), (9, 200)):
+        assert client.put("/v1/items/" + "x" * length, json={"withdrawn": True}).status_code == status
+    assert client.delete(f"/v1/users/{user}").json()["accepted"] == 1
+    assert not client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
 
 
 def test_what_a_user_said_newest_first(client: TestClient) -> None:
@@ -179,17 +180,6 @@ def test_what_is_not_forgotten_or_taken_back_is_an_error(client: TestClient, mon
         assert "can't be forgotten: timestamp" in refused.json()["detail"]
 
 
-def test_a_user_whose_id_is_longer_than_the_limit_can_be_read_and_forgotten(serve: Make) -> None:
-    client, user = serve(limits={"id_length": 9}), "x" * 300
-    client.engine.recommender.update([Event("", user, "1", "like", 1_700_000_000_000)])  # type: ignore[attr-defined]
-    assert client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
-    assert client.put(f"/v1/users/{user}", json={"features": {}}).status_code == 422
-    for length, status in ((10, 422), (9, 200)):
-        assert client.put("/v1/items/" + "x" * length, json={"withdrawn": True}).status_code == status
-    assert client.delete(f"/v1/users/{user}").json()["accepted"] == 1
-    assert not client.get(f"/v1/users/{user}/recommendations").json()["known_user"]
-
-
 def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
     serve: Make, recommender: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,9 +193,7 @@ def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
     assert len(looked) == 2
 
 
-def test_an_answer_that_an_erasure_overtakes_is_not_logged(
-    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_overtaken_by_an_erasure(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[Shown] = []
     with monkeypatch.context() as patch:
         patch.setattr(ImpressionQueue, "put", lambda self, answer: held.append(answer))
@@ -253,16 +241,13 @@ def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Ma
 
 
 def test_what_was_shown_before_impressions_were_switched_off_grows_old(serve: Make, tmp_path: Path) -> None:
-    log = TrafficLog(tmp_path / "state" / "traffic.sqlite")
-    log.write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
+    TrafficLog(tmp_path / "state" / "traffic.sqlite").write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
     engine = serve(impressions=False).engine  # type: ignore[attr-defined]
     until(lambda: not engine.traffic.holding("1"), 30)
     assert not engine.traffic.holding("1")
 
 
-def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(
-    client: TestClient, engine: Any, tmp_path: Path
-) -> None:
+def test_an_erasure_under_another_spelling_takes_all(client: TestClient, engine: Any, tmp_path: Path) -> None:
     typed, kept = "jose\u0301", "jos\u00e9"
     for user in (typed, kept):
         client.get(f"/v1/users/{user}/recommendations")
@@ -272,3 +257,43 @@ def test_an_erasure_under_a_name_typed_otherwise_takes_all_impressions(
     engine.impressions = None
     log = engine.traffic
     assert log._query("SELECT DISTINCT user FROM impression", ()) == [(log._name("1"),)]
+
+
+def test_tags_and_names_are_kept(tmp_path: Path) -> None:
+    with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
+        catalogue.put("a/b", ["film", "new"])
+        catalogue.put("c", ["film"])
+        catalogue.put("a/b", ["new"])
+        assert (catalogue.with_tags(["film"]), catalogue.with_tags(["new"])) == (["c"], ["a/b"])
+    with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
+        assert (catalogue["a/b"], catalogue.with_tags(["film"]), catalogue["other"]) == (("new",), ["c"], ())
+    with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
+        catalogue.put("a", ["film"])
+        catalogue.put_names({"a": "Heat", "b": "Alien", "c": "Up"})
+        catalogue.put("a", ["old"])
+        catalogue.put_names({"b": "", "c": "Up!"})
+    with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
+        assert [catalogue.name(item) for item in "abcd"] == ["Heat", None, "Up!", None]
+        assert (catalogue["a"], catalogue["b"]) == (("old",), ())
+
+
+def test_a_catalogue_that_also_holds_withdrawals_is_refused(tmp_path: Path) -> None:
+    """One from before they were kept in the state was opened, and its withdrawn items were shown."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "tags")) as old, old:
+        old.execute("CREATE TABLE item (id TEXT PRIMARY KEY, withdrawn INTEGER NOT NULL, tags TEXT NOT NULL)")
+    check_refused(r"tags is of another version of this package, .*; move it away, ", Catalogue, tmp_path / "tags")
+
+
+def test_a_catalogue_without_names_is_read_and_gets_them(tmp_path: Path) -> None:
+    """A replica may read it before a writer that knows of names has written to it."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "tags")) as old, old:
+        old.execute("CREATE TABLE item (id TEXT PRIMARY KEY, tags TEXT NOT NULL)")
+        old.execute("""INSERT INTO item VALUES ('a', '["film"]')""")
+    with (
+        contextlib.closing(Catalogue(tmp_path / "tags")) as replica,
+        contextlib.closing(Catalogue(tmp_path / "tags")) as writer,
+    ):
+        assert (replica["a"], replica.name("a")) == (("film",), None)
+        writer.put_names({"a": "Heat"})
+        replica.reload()
+        assert (replica["a"], replica.name("a")) == (("film",), "Heat")

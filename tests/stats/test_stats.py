@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path
@@ -82,8 +80,7 @@ def test_whatever_the_rows_the_report_is_json_and_text(found: list[Event]) -> No
 
 
 def test_degrees_and_like_rates() -> None:
-    found = [(0, 0, 1, 0), (0, 1, 1, 1), (0, 2, -1, 2), (1, 0, -1, 3), (2, 0, 0, 4), (3, 1, 1, 5)]
-    report = analyse(rows_of(found))
+    report = analyse(rows_of([(0, 0, 1, 0), (0, 1, 1, 1), (0, 2, -1, 2), (1, 0, -1, 3), (2, 0, 0, 4), (3, 1, 1, 5)]))
     user, item = report["user"], report["item"]
     assert user["degree"]["all"]["max"] == 3
     assert user["degree"]["like"]["mean"] == 3 / 5
@@ -96,8 +93,7 @@ def test_degrees_and_like_rates() -> None:
 
 
 def test_numbers_of_degrees_and_signs_are_plain_counts() -> None:
-    rng = np.random.default_rng(0)
-    n_users = 250
+    rng, n_users = np.random.default_rng(0), 250
     users, items = (rng.integers(n_users, size=900) * rng.random(900)).astype(np.int32), rng.integers(6, size=900)
     signs = rng.choice([1, 0, -1], 900, p=[0.3, 0.5, 0.2]).astype(np.int8)
     found = analyse(RawRows(users, items.astype(np.int32), signs, None, n_users, 6, {}))["user"]
@@ -119,8 +115,7 @@ def test_numbers_of_degrees_and_signs_are_plain_counts() -> None:
 @settings(max_examples=30)
 @given(seed=st.integers(0, 9999), ties=st.booleans())
 def test_bins_are_those_of_a_plain_count(seed: int, ties: bool) -> None:
-    rng = np.random.default_rng(seed)
-    n = 700
+    rng, n = np.random.default_rng(seed), 700
     times = rng.integers(0, 12 if ties else 10**6, n)
     items = (rng.random(n) * (1 + 5 * times / times.max())).astype(np.int64)  # they come one after the other
     found = list(
@@ -171,8 +166,7 @@ def test_drift_is_seen() -> None:
     weights = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
     items = np.concatenate([rng.choice(6, half, p=weights), rng.choice(6, half, p=weights[::-1])])
     signs = np.where(rng.random(n) < np.where(np.arange(n) < half, 0.8, 0.2), 1, -1)
-    users = rng.integers(0, 5, n)
-    found = list(zip(users.tolist(), items.tolist(), signs.tolist(), range(n), strict=True))
+    found = list(zip(rng.integers(0, 5, n).tolist(), items.tolist(), signs.tolist(), range(n), strict=True))
     time = analyse(rows_of(found))["time"]
     rates = [each["like_rate"] for each in time["bins"]]
     assert rates[0] == pytest.approx(0.8, abs=0.1)
@@ -185,8 +179,7 @@ def test_drift_is_seen() -> None:
 
 
 def test_findings_are_sentences() -> None:
-    found = [(0, 0, 1, 0), (0, 0, -1, 1), (0, 0, -1, 2), (1, 1, 1, 3)]
-    said = findings(analyse(rows_of(found, cuts=(0.5, 0.75))))
+    said = findings(analyse(rows_of([(0, 0, 1, 0), (0, 0, -1, 1), (0, 0, -1, 2), (1, 1, 1, 3)], cuts=(0.5, 0.75))))
     assert said == [
         "train: 1 repeated row (of 1 pair)",
         "train: 1 pair with both signs",
@@ -255,12 +248,6 @@ def test_intraclass_is_that_of_the_analysis_of_variance(sizes: list[int], seed: 
         assert found == pytest.approx((between - within) / spread, abs=1e-9)
 
 
-def test_intraclass_recovers_a_planted_one() -> None:
-    rng = np.random.default_rng(0)
-    size, share = rng.integers(2, 40, 20_000), rng.beta(2, 3, 20_000)
-    assert intraclass(rng.binomial(size, share), size) == pytest.approx(1 / (2 + 3 + 1), abs=0.01)
-
-
 def test_similarity_does_not_depend_on_how_much_is_seen() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.lognormal(0, 1, (2, 100_000))
@@ -271,19 +258,19 @@ def test_similarity_does_not_depend_on_how_much_is_seen() -> None:
     assert similarity(np.array([1, 1]), np.array([1, 1])) is None
 
 
-def test_quantiles() -> None:
+def test_quantiles_and_a_planted_intraclass() -> None:
     found = quantiles(np.arange(101))
     assert found is not None
     assert (found["mean"], found["min"], found["p25"], found["median"], found["max"]) == (50, 0, 25, 50, 100)
     assert quantiles(np.array([])) is None
+    rng = np.random.default_rng(0)
+    size, share = rng.integers(2, 40, 20_000), rng.beta(2, 3, 20_000)
+    assert intraclass(rng.binomial(size, share), size) == pytest.approx(1 / (2 + 3 + 1), abs=0.01)
 
 
-def test_labels_name_every_number_of_edges_once() -> None:
+def test_labels_of_groups_and_names_of_results_in_them() -> None:
     assert labels_of("users", (0, 5, 20)) == ["users 0", "users 1-5", "users 6-20", "users 21+"]
     assert labels_of("items", (5, 6)) == ["items 0-5", "items 6", "items 7+"]
-
-
-def test_names_of_results_in_a_group_can_be_taken_apart() -> None:
     for label in labels_of("users", DEFAULT_BOUNDS["users"]) + labels_of("items", DEFAULT_BOUNDS["items"]):
         assert split_group(in_group("recall@20", label)) == ("recall@20", label)
     for name in ("recall@20", "recall@20[]", "recall@20[users]", "recall@20[people 0]", "[users 0]"):
@@ -307,17 +294,13 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_coverage_and_missing_values(folder: Path) -> None:
+def test_a_reader_is_told_coverage_and_missing_values(folder: Path) -> None:
     found = describe_features(folder, read_rows(folder))
     assert list(found) == ["item"]
     item = found["item"]
-    assert item["covered"] == 0.75
-    assert item["unknown_ids"] == 1
+    assert (item["covered"], item["unknown_ids"]) == (0.75, 1)
     assert item["columns"]["genre"] == {"kind": "token", "distinct": 2, "missing": pytest.approx(1 / 3)}
     assert item["columns"]["year"] == {"kind": "bins", "distinct": 1, "missing": pytest.approx(1 / 3)}
-
-
-def test_a_reader_is_told(folder: Path) -> None:
     rows = read_rows(folder)
     text = to_text(statistics_table("toy", analyse(rows) | {"features": describe_features(folder, rows)}))
     assert "features of items" in text

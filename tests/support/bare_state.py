@@ -1,7 +1,5 @@
 """A state without a model, and how it reads a source by itself."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import weakref

@@ -1,7 +1,5 @@
 """What a command does, in the process of the tests."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

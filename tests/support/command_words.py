@@ -4,8 +4,6 @@ All is drawn from one ``Random`` that Hypothesis makes: where it draws the parts
 parts of others.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json
@@ -107,48 +105,31 @@ TABLE: dict[str, Any] = {
     "note": "n",
 }
 STREAM: dict[str, Any] = {
-    "title": "t",
-    "dataset": "toy-signed",
-    "cut": 0.5,
-    "windows": 10,
+    "title": "t", "dataset": "toy-signed", "cut": 0.5, "windows": 10,
     "models": {"SSF": {"settings": {"rank": 4}, "arms": ["none", "online"], "auto": False}, "o": {"model": "EASE"}},
-    "sign_rule": None,
-    "cutoffs": [10, 20],
-    "timed_events": 2,
-    "max_windows": 10,
-    "freshness": [],
-    "seed": 1,
-}
+    "sign_rule": None, "cutoffs": [10, 20], "timed_events": 2, "max_windows": 10, "freshness": [], "seed": 1,
+}  # fmt: skip
 FORMS: dict[str, tuple[dict[str, Any], ...]] = {
     "table": (TABLE, {"models": ["Pop"], "datasets": ["toy-signed"], "seeds": [1], "columns": ["recall@10"]}),
     "space": ({"rank": [4, 8], "dislike_aversion": {"uniform": [0.0, 1.0]}, "learning_rate": {"log_uniform": [1, 2]}},),
     "file": (STREAM,),
     "service": (
         {
-            "limits": {"k": 5, "batch": 10},
-            "schedule": {"refit": 1.0},
-            "quality": {"sample": 0.5},
-            "impressions": True,
-            "keys": "keys.txt",
-            "source": "redis://127.0.0.1:9/x",
-            "allow_origins": ["http://a"],
-            "allow_hosts": ["recommendations.example"],
+            "limits": {"k": 5, "batch": 10}, "schedule": {"refit": 1.0}, "quality": {"sample": 0.5},
+            "impressions": True, "keys": "keys.txt", "source": "redis://127.0.0.1:9/x",
+            "allow_origins": ["http://a"], "allow_hosts": ["recommendations.example"],
         },
     ),
     "config": (
         {
-            "epochs": 1,
-            "topk": [5],
-            "metrics": ["Recall"],
+            "epochs": 1, "topk": [5], "metrics": ["Recall"],
             "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "mode": {"valid": "full", "test": "full"}},
-            "valid_metric": "NDCG@5",
-            "sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"},
+            "valid_metric": "NDCG@5", "sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"},
             "load_col": {"inter": ["user_id", "item_id", "sign", "timestamp"]},
-            "val_interval": {"timestamp": "[0,inf)"},
-            "features": {"item": ["class"], "user": "all"},
+            "val_interval": {"timestamp": "[0,inf)"}, "features": {"item": ["class"], "user": "all"},
         },
     ),
-}
+}  # fmt: skip
 """What a valid file of each kind looks like, with all that it may hold."""
 
 
@@ -231,26 +212,18 @@ OF_FILES = [each for each in COMMANDS if any(parameter.name in ("table", "file")
 _READ_AS = {"table": "table", "space": "space", "file": "file", "config": "config"}
 """Option -> the kind of file in :data:`FORMS` that it reads."""
 _LIKELY: dict[str, tuple[str, ...]] = {
-    "model": (*MODELS, "model.rs"),
-    "init": MODELS,
+    "model": (*MODELS, "model.rs"), "init": MODELS,
     "dataset": ("toy-signed", "toy-signed", "toy-signed", "bare", "nothing"),
-    "source": ("csv", "toy", "movielens", "kuairand", "amazon"),
-    "input_path": ("ratings.csv", "folder", "empty"),
+    "source": ("csv", "toy", "movielens", "kuairand", "amazon"), "input_path": ("ratings.csv", "folder", "empty"),
     "config": ("keys.yaml", "drawn.yaml", "drawn.yaml", *FILES),
     "table": ("table.yaml", "drawn.yaml", "drawn.yaml", "drawn.yaml"),
     "space": ("space.yaml", "drawn.yaml", "drawn.yaml"),
-    "file": ("stream.yaml", "drawn.yaml", "drawn.yaml", "drawn.yaml"),
-    "state": ("state", "folder", "new"),
-    "users": ("users.txt", "noise.bin", "4"),
-    "url": ("http://127.0.0.1:9", "127.0.0.1", "file:///etc/hostname"),
-    "edges": ("300", "1k"),
-    "trials": ("1",),
-    "jobs": ("1",),
-    "role": ("read", "write", "admin"),
-    "table_format": ("text", "markdown", "latex"),
-    "device": ("cpu", "cuda:7", "meta", "nonsense"),
+    "file": ("stream.yaml", "drawn.yaml", "drawn.yaml", "drawn.yaml"), "state": ("state", "folder", "new"),
+    "users": ("users.txt", "noise.bin", "4"), "url": ("http://127.0.0.1:9", "127.0.0.1", "file:///etc/hostname"),
+    "edges": ("300", "1k"), "trials": ("1",), "jobs": ("1",), "role": ("read", "write", "admin"),
+    "table_format": ("text", "markdown", "latex"), "device": ("cpu", "cuda:7", "meta", "nonsense"),
     "g": ("0,1", "a", ""),
-}
+}  # fmt: skip
 
 
 _NUMBERS = {"seed", "threads", "budget", "timeout", "prune_after", "dislike_aversion"} | {

@@ -1,7 +1,5 @@
 """Lists of edges between 6 users and 8 items, as Hypothesis draws them."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """Edges and events that tests of learners share."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
@@ -67,16 +65,14 @@ class Stream:
 
     def signs(self) -> np.ndarray:
         """Return the verdicts as a dense matrix of 1 and -1."""
-        dense = np.zeros(self.sizes)
-        edges = self.edges.export()
+        dense, edges = np.zeros(self.sizes), self.edges.export()
         dense[edges.user, edges.item] = np.select([edges.kind == LIKE, edges.kind == DISLIKE], [1.0, -1.0], 0.0)
         return dense
 
 
 def random_moves(n_users: int, n_items: int, share: float = 0.25, seed: int = 0, tastes: int = 4) -> list[Move]:
     """Draw a pair each with tastes: users like what is of their taste, and dislike much of the rest."""
-    rng = np.random.default_rng(seed)
-    found = []
+    rng, found = np.random.default_rng(seed), []
     for user in range(1, n_users):
         for item in np.flatnonzero(rng.random(n_items - 1) < share * rng.uniform(0.3, 1.7)) + 1:
             mine = user % tastes == item % tastes

@@ -1,7 +1,5 @@
 """The exposure matrix of a graph by itself, for tests of what is done with it."""
 
-from __future__ import annotations
-
 import scipy.sparse as sp
 
 from recbole_signed.graph import SignedGraph

@@ -1,7 +1,5 @@
 """Training that is interrupted, and goes on from its checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Brokers of a Kafka cluster for a test: librdkafka's own, which live in a producer and speak Kafka's protocol."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

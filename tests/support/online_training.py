@@ -1,7 +1,5 @@
 """A small model that RecBole trains and that then follows events, for tests of the online trainer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +16,10 @@ FIELDS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 def train_online(model: str, folder: Path, **config: Any) -> OnlineTrainer:
     """Train on ``folder/dataset/stream`` and go online from ``folder/state``; the parts are its ``.parts``."""
     given = {
-        "data_path": str(folder / "dataset"),
-        "load_col": {"inter": [field.split(":")[0] for field in FIELDS]},
+        "data_path": str(folder / "dataset"), "load_col": {"inter": [field.split(":")[0] for field in FIELDS]},
         "eval_args": {"order": "TO", "split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "mode": "full"},
-        "trainer": "OnlineTrainer",
-        "online_state": str(folder / "state"),
-        "checkpoint_dir": str(folder / "saved"),
-    }
+        "trainer": "OnlineTrainer", "online_state": str(folder / "state"), "checkpoint_dir": str(folder / "saved"),
+    }  # fmt: skip
     settings, _, parts = prepared("stream", model, **{**given, **config})
     trainer = new_trainer(settings, parts)
     trainer.fit(parts[0], parts[1], saved=False, show_progress=False)

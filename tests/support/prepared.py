@@ -1,7 +1,5 @@
 """What RecBole makes of a data set under ``dataset/`` of the current folder, up to a model that is trained on it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from recbole.config import Config

@@ -1,7 +1,5 @@
 """A real Redis server for a test, on a port that is free."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import socket

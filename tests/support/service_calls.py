@@ -1,7 +1,5 @@
 """What tests ask of a service over HTTP."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """What a collector is given in an evaluation on signed data, made of lists of items, and what comes out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -45,14 +43,9 @@ class Case:
 
 def config(metrics: list[str], topk: list[int], **other: Any) -> dict[str, Any]:
     return {
-        "metrics": metrics,
-        "topk": topk,
-        "eval_args": {"mode": "full"},
-        "device": torch.device("cpu"),
-        "metric_decimal_place": 12,
-        "dataset": "toy",
-        **other,
-    }
+        "metrics": metrics, "topk": topk, "eval_args": {"mode": "full"}, "device": torch.device("cpu"),
+        "metric_decimal_place": 12, "dataset": "toy", **other,
+    }  # fmt: skip
 
 
 def collect(case: Case, settings: dict[str, Any], train: Any = None) -> Any:

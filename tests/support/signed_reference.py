@@ -1,7 +1,5 @@
 """A small signed graph, models on it without RecBole's machinery, and the dense formulas they are compared with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -57,8 +55,7 @@ class SmallData:
 
 
 def small_data(dislikes: bool = True) -> SmallData:
-    rng = np.random.default_rng(3)
-    drawn = rng.choice([1, 0, -1], (N_USERS, N_ITEMS), p=[0.3, 0.5, 0.2])
+    drawn = np.random.default_rng(3).choice([1, 0, -1], (N_USERS, N_ITEMS), p=[0.3, 0.5, 0.2])
     drawn[:2], drawn[:, 0], drawn[:, 1] = 0, 0, 0
     drawn[2] = np.maximum(drawn[2], 0)
     drawn[3] = np.minimum(drawn[3], 0)

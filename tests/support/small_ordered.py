@@ -1,7 +1,5 @@
 """Small data in order of time, for the tests of models that are fitted to likes in their order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

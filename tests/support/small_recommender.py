@@ -1,7 +1,5 @@
 """A small model over a state directory, begun without a run of RecBole."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

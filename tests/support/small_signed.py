@@ -1,7 +1,5 @@
 """A small signed data set, for the tests of the models that are fitted in closed form."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

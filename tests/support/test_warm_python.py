@@ -1,7 +1,5 @@
 """Scripts run in forks as they would in processes of their own, and like the tests on one thread."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,23 +19,17 @@ def run(warm_python: WarmPython, tmp_path: Path) -> Callable[[str], Done]:
     return write_and_run
 
 
-def test_a_script_is_the_program_of_its_process(run: Callable[[str], Done], tmp_path: Path) -> None:
+def test_a_script_is_a_program_of_one_thread_and_its_end_is_told(run: Callable[[str], Done], tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("import sys\nsys.beside = 'imported'\n")
     done = run("import beside, os, sys\nprint(__name__, sys.beside, sys.argv == [__file__], os.getcwd())")
     assert (done.status, done.out.split(), done.err) == (0, ["__main__", "imported", "True", str(tmp_path)], "")
     done = run("import sys\nprint(hasattr(sys, 'beside'), 'recbole' in sys.modules, 'recbole_signed' in sys.modules)")
     assert done.out.split() == ["False"] * 3
-
-
-def test_how_a_script_ends_is_told(run: Callable[[str], Done]) -> None:
     failed = run("print('before')\nraise ValueError('no luck')")
     assert (failed.status, failed.out) == (1, "before\n")
     assert failed.err.splitlines()[-1] == "ValueError: no luck"
     assert run("raise SystemExit(3)").status == 3
     assert run("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)").status == -9
     assert run("print('still there')").out == "still there\n"
-
-
-def test_there_is_one_thread(run: Callable[[str], Done]) -> None:
     assert torch.get_num_threads() == 1
     assert run(THREADS).out == "1\n"

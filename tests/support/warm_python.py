@@ -4,8 +4,6 @@ What a script finds is what it would find in a process of its own, as long as it
 import, or whether it was imported. Run as a program this file is the process that forks; `WarmPython` talks to it.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Stock RecBole with exported models in it, and small data that it and this package split alike."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -30,14 +28,12 @@ def table(path: Path, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planted set in three parts: ``signed`` for this package, ``stock`` for RecBole; dislikes in training alone."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(7)
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(7)
     tastes, traits = rng.standard_normal((150, 3)), rng.standard_normal((100, 3))
     affinity = tastes @ traits.T + 0.3 * rng.standard_normal((150, 100))
     seen = rng.random((150, 100)) < 1 / (1 + np.exp(1.0 - 0.8 * np.abs(affinity)))
     pairs = [(f"u{u}", f"i{i}", 1 if affinity[u, i] > 0 else -1) for u, i in rng.permutation(np.argwhere(seen))]
-    likes = [pair for pair in pairs if pair[2] > 0]
-    dislikes = [pair for pair in pairs if pair[2] < 0]
+    likes, dislikes = [pair for pair in pairs if pair[2] > 0], [pair for pair in pairs if pair[2] < 0]
     part = np.random.default_rng(1).choice(3, len(likes), p=[0.7, 0.1, 0.2])
     for number, name in enumerate(("train", "valid", "test")):
         own = [pair for pair, each in zip(likes, part, strict=True) if each == number]
@@ -55,8 +51,7 @@ def timed_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Half of the users like the items with even numbers, the others those with odd ones.
     """
-    root = tmp_path_factory.mktemp("timed")
-    rng = np.random.default_rng(11)
+    root, rng = tmp_path_factory.mktemp("timed"), np.random.default_rng(11)
     likes, dislikes = [], []
     for user in range(150):
         items = rng.permutation(60)[: rng.integers(16, 40)]
@@ -79,8 +74,7 @@ def timed_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the installed RecBole, with stand-ins for the parts of its repository that are not in the wheel."""
-    folder = tmp_path_factory.mktemp("RecBole")
-    installed = registry.recbole_folder()
+    folder, installed = tmp_path_factory.mktemp("RecBole"), registry.recbole_folder()
     assert installed is not None
     shutil.copytree(installed, folder / "recbole", ignore=shutil.ignore_patterns("dataset_example"))
     for path, text in REPOSITORY.items():

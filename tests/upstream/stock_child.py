@@ -48,8 +48,7 @@ def run(job):
     result = {name: float(value) for name, value in trainer.evaluate(test, show_progress=False).items()}
     common = {"class": type(model).__module__, "result": result, "losses": losses}
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        signs = model.with_signs(train._dataset.inter_feat)["sign_list"]
-        return {**common, "dislikes": int((signs < 0).sum())}
+        return {**common, "dislikes": int((model.with_signs(train._dataset.inter_feat)["sign_list"] < 0).sum())}
     users = torch.arange(1, model.n_users)
     scores = model.full_sort_predict(Interaction({model.USER_ID: users})).reshape(len(users), -1)
     dataset = train._dataset

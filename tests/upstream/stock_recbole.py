@@ -1,21 +1,13 @@
 """Settings of runs that stock RecBole and this package make alike, and RecBole's repository in small."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
 COMMON = {
-    "benchmark_filename": ["train", "valid", "test"],
-    "metrics": ["Recall", "NDCG"],
-    "topk": [10],
-    "valid_metric": "NDCG@10",
-    "metric_decimal_place": 12,
-    "show_progress": False,
-    "state": "ERROR",
-    "eval_step": 1,
+    "benchmark_filename": ["train", "valid", "test"], "metrics": ["Recall", "NDCG"], "topk": [10],
+    "valid_metric": "NDCG@10", "metric_decimal_place": 12, "show_progress": False, "state": "ERROR", "eval_step": 1,
     "learner": "adam",
-}
+}  # fmt: skip
 LIKES = {"load_col": {"inter": ["user_id", "item_id"]}}
 DISLIKES = {
     "load_col": {"inter": ["user_id", "item_id"], "dislike": ["dislike_user_id", "dislike_item_id"]},

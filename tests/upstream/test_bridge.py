@@ -1,7 +1,5 @@
 """How an exported model reads signs and makes its batches in stock RecBole."""
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import partial
 from types import SimpleNamespace
@@ -86,8 +84,7 @@ def test_each_dislike_comes_once_an_epoch_and_nothing_known_is_sampled() -> None
             sampled = batch["neg_item_id"]
             assert sampled.shape == (len(batch["user_id"]), 3)
             known = {*LIKES, *DISLIKES}
-            pairs = {(int(u), int(i)) for u, row in zip(batch["user_id"], sampled, strict=True) for i in row}
-            assert not pairs & known
+            assert not {(int(u), int(i)) for u, row in zip(batch["user_id"], sampled, strict=True) for i in row} & known
     assert orders[0] != orders[1]
 
 
@@ -142,8 +139,7 @@ def test_a_users_own_items_are_sampled_where_the_setting_says_so(sifts: bool | N
 @pytest.mark.parametrize("hide", [None, True, False])
 def test_a_full_ranking_leaves_out_what_each_user_disliked(hide: bool | None) -> None:
     dataset = data(LIKES, [(1, 10), (1, 11), (4, 12)], **({} if hide is None else {"hide_dislikes": hide}))
-    users = torch.tensor([4, 2, 1])
-    scores = torch.rand(3, 20)
+    users, scores = torch.tensor([4, 2, 1]), torch.rand(3, 20)
     model = SimpleNamespace(
         USER_ID="user_id",
         score=lambda _: scores,
@@ -158,8 +154,7 @@ def test_a_full_ranking_leaves_out_what_each_user_disliked(hide: bool | None) ->
 
 
 def test_a_sign_column_is_read() -> None:
-    rows = [(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES] + [(1, 15, 0.0)]
-    dataset = data(rows)
+    dataset = data([(*pair, 1.0) for pair in LIKES] + [(*pair, -1.0) for pair in DISLIKES] + [(1, 15, 0.0)])
     graph = graph_of(signed_rows(dataset), dataset)
     assert (graph.likes.nnz, graph.dislikes.nnz) == (len(LIKES), len(DISLIKES))
     assert graph.dislikes[1, 10] == 1
@@ -193,8 +188,7 @@ def test_normalised_times_are_refused(how: dict[str, Any]) -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("predicts", [True, False])
 def test_a_sequence_holds_the_dislikes_that_are_earlier_than_its_target(seed: int, predicts: bool) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    draw = partial(torch.randint, generator=generator)
+    draw = partial(torch.randint, generator=torch.Generator().manual_seed(seed))
     n_rows, longest = 40, 5
     dislikes = [(u, i, float(t)) for u, i, t in zip(*draw(1, 6, (3, 30)).tolist(), strict=True)]
     dislikes = [(u if u != 3 else 2, i, t) for u, i, t in dislikes]  # user 3 dislikes nothing

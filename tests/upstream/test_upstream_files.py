@@ -1,7 +1,5 @@
 """What ``upstream`` writes: one file in RecBole's conventions, and lines in the right places of a checkout."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import itertools
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from refusals import check_refused
 from stock_recbole import REPOSITORY
 
 from recbole_signed.cli.app import main
@@ -32,8 +31,7 @@ MODELS = [name for name in sorted(registry.models()) if not recipe_of(name).refu
 @pytest.mark.parametrize("model", MODELS)
 def test_the_model_file_is_self_contained_python_38(model: str, exported: Callable[[str], Path]) -> None:
     text = exported(model).read_text(encoding="utf-8")
-    tree = ast.parse(text, feature_version=(3, 8))
-    roots = set()
+    tree, roots = ast.parse(text, feature_version=(3, 8)), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             roots.add((node.module or "").partition(".")[0])
@@ -123,7 +121,7 @@ def test_a_line_that_begins_another_one_is_put_in_too(tmp_path: Path) -> None:
     assert "We implement 96 " in (tmp_path / GUIDE).read_text(encoding="utf-8")
 
 
-def test_a_row_of_another_author_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+def test_lines_and_authors_of_files_stay(tmp_path: Path) -> None:
     (tmp_path / LIST).parent.mkdir()
     (tmp_path / LIST).write_text(REPOSITORY[LIST], encoding="utf-8")
     bundled = SourceModule.read("recbole_signed.ssf.ssf")
@@ -133,9 +131,6 @@ def test_a_row_of_another_author_takes_the_place_of_the_one_before(tmp_path: Pat
     rows = json.loads((tmp_path / LIST).read_text(encoding="utf-8"))["data"]
     assert [each["model"] for each in rows] == ["Pop", "SSF", "LR", "SASRec"]
     assert rows[1]["authors"] == "B. Author"
-
-
-def test_a_file_keeps_its_line_ends(tmp_path: Path) -> None:
     path = tmp_path / GENERAL.init
     path.parent.mkdir(parents=True)
     line = "from recbole.model.general_recommender.{0} import {0}"
@@ -196,8 +191,7 @@ def test_a_folder_gets_whole_files_and_lines_apart(tmp_path: Path, capsys: pytes
     note = (tmp_path / "out" / name).read_text(encoding="utf-8")
     assert [path for path in written["files"] if path != name and f"`{path}`" not in note] == []
     assert "def test_turbocf(self):" in (tmp_path / "out/insert/tests/model/test_model_auto.py").read_text()
-    with pytest.raises(UsageError, match="exists; overwrite=True replaces it"):
-        upstream("TurboCF", tmp_path / "out")
+    check_refused("exists; overwrite=True replaces it", upstream, "TurboCF", tmp_path / "out")
 
 
 def test_the_lines_of_several_models_stand_in_one_folder(tmp_path: Path) -> None:
@@ -220,8 +214,7 @@ def test_the_lines_of_several_models_stand_in_one_folder(tmp_path: Path) -> None
     [("LightGCN", "is RecBole's own model already"), ("GFCG", "there is no model named 'GFCG'; did you mean 'GFCF'?")],
 )
 def test_other_models_are_refused(model: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=re.escape(words)):
-        upstream(model, tmp_path)
+    check_refused(re.escape(words), upstream, model, tmp_path)
 
 
 def test_a_model_may_be_named_as_tables_print_it(tmp_path: Path) -> None:
@@ -231,8 +224,7 @@ def test_a_model_may_be_named_as_tables_print_it(tmp_path: Path) -> None:
 
 
 def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
-    entry = registry.models()["SSF"]
-    bundler = Bundler(entry.module, "SSF", recipe_of("SSF"))
+    bundler = Bundler(registry.models()["SSF"].module, "SSF", recipe_of("SSF"))
     text = "\n".join(code for _, code in bundler.bundle().sections)
     assert "def tune" not in text
     assert "self.auto" not in text
@@ -244,9 +236,7 @@ def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
     assert "class UnseenItems" not in text  # nothing is sampled
 
 
-def test_a_recbole_that_has_the_model_does_not_stop_this_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recbole_with_the_model_does_not_stop_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "model/general_recommender"
     place.mkdir(parents=True)
     for name in ("ssf", "mine"):
@@ -254,8 +244,7 @@ def test_a_recbole_that_has_the_model_does_not_stop_this_package(
     monkeypatch.setattr(registry, "recbole_folder", lambda: tmp_path)
     registry.register_own_models()
     assert registry.models()["SSF"].module == "recbole_signed.ssf.ssf"
-    with pytest.raises(UsageError, match="RecBole has a model of the name 'Mine'"):
-        registry.register_model("Mine", "somewhere.mine")
+    check_refused("RecBole has a model of the name 'Mine'", registry.register_model, "Mine", "somewhere.mine")
 
 
 @pytest.mark.parametrize("missing", ["black", "vermin"])
@@ -323,9 +312,7 @@ def test_two_helpers_of_one_name_are_told_apart(package: Callable[..., str]) -> 
     assert scope["two"](1) == 12  # type: ignore[operator]
 
 
-def test_a_helper_that_two_modules_define_alike_is_there_once_and_before_it_is_used(
-    package: Callable[..., str],
-) -> None:
+def test_a_helper_that_two_modules_define_is_there_once_and_before_use(package: Callable[..., str]) -> None:
     """And one that is called as something that another module imports keeps apart from it."""
     helper = "def _half(x: float) -> float:\n    return x / 2\n\n\n"
     text = package(
@@ -373,38 +360,26 @@ def test_what_python_38_lacks_is_replaced(package: Callable[..., str]) -> None:
     assert "type: ignore" not in text
 
 
-@pytest.mark.parametrize(
-    ("imports", "body", "words"),
-    [
-        ("import pandas as pd", "pd.Series(users)", "tiny.py:2 imports pandas, which RecBole does not need"),
-        ("from PACK import one", "one.f(users)", "tiny.py:2 imports the module 'one' as a whole"),
-        ("from PACK.one import lazy", "lazy(users)", "one.py:2 imports polars inside a function"),
-        ("", "users.removeprefix('a')", "'return users.removeprefix(\"a\")', is not Python 3.8"),
-        ("", "{**users} | {1: 2}", "is not Python 3.8, which RecBole needs: dict union"),
-        ("", "isinstance(users, int | str)", "a union of types at run time needs 3.10"),
-        ("", "list[int](users)", "list[...] at run time needs 3.9"),
-    ],
-)
-def test_what_cannot_be_sent_is_refused_with_its_line(
-    imports: str, body: str, words: str, package: Callable[..., str]
-) -> None:
+@pytest.mark.parametrize(("imports", "body", "words"), [
+    ("import pandas as pd", "pd.Series(users)", "tiny.py:2 imports pandas, which RecBole does not need"),
+    ("from PACK import one", "one.f(users)", "tiny.py:2 imports the module 'one' as a whole"),
+    ("from PACK.one import lazy", "lazy(users)", "one.py:2 imports polars inside a function"),
+    ("", "users.removeprefix('a')", "'return users.removeprefix(\"a\")', is not Python 3.8"),
+    ("", "{**users} | {1: 2}", "is not Python 3.8, which RecBole needs: dict union"),
+    ("", "isinstance(users, int | str)", "a union of types at run time needs 3.10"),
+    ("", "list[int](users)", "list[...] at run time needs 3.9"),
+])  # fmt: skip
+def test_what_cannot_be_sent_names_its_line(imports: str, body: str, words: str, package: Callable[..., str]) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         package(imports, body, one="def lazy(x):\n    import polars\n    return polars.Series(x)\n")
 
 
-@pytest.mark.parametrize(
-    ("text", "venue", "short", "link"),
-    [
-        ('A B et al. "A Title." in WWW 2019.', "WWW 2019", "WWW'19", ""),
-        ('A B, C D. "Title?" 2024. https://arxiv.org/abs/1', "2024", "arXiv'24", "https://arxiv.org/abs/1"),
-        (
-            'A. "T." ACM TORS 3(2), 2025. https://d.org/1',
-            "ACM TORS 3(2), 2025",
-            "ACM TORS 3(2), 2025",
-            "https://d.org/1",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("text", "venue", "short", "link"), [
+    ('A B et al. "A Title." in WWW 2019.', "WWW 2019", "WWW'19", ""),
+    ('A B, C D. "Title?" 2024. https://arxiv.org/abs/1', "2024", "arXiv'24", "https://arxiv.org/abs/1"),
+    ('A. "T." ACM TORS 3(2), 2025. https://d.org/1', "ACM TORS 3(2), 2025", "ACM TORS 3(2), 2025",
+     "https://d.org/1"),
+])  # fmt: skip
 def test_citations_are_read(text: str, venue: str, short: str, link: str) -> None:
     found = Citation.parse(text)
     assert found is not None
