@@ -1,7 +1,6 @@
-"""What an experiment says: rates per variant, differences with intervals, and whether they may be looked at early.
+"""Reports of experiments: rates per variant, differences with intervals, and bounds that hold however often one looks.
 
-Statistics come from tea-tasting; here are intervals that hold at every moment at once, the preference of interleaved
-lists, and rates of policies that never ran.
+Statistics come from tea-tasting; always-valid intervals, interleaving and policies that never ran are written here.
 """
 
 from __future__ import annotations
@@ -19,30 +18,20 @@ from recbole_signed.live.serve.experiments import SHARES, Experiment
 from recbole_signed.live.serve.traffic import TrafficLog
 
 FloatArray = npt.NDArray[np.float64]
+# rates by name: numerator and denominator
 METRICS = {"like_rate": ("likes", "impressions"), "dislike_rate": ("dislikes", "impressions")}
-"""Rates by name: numerator and denominator."""
 _COUNTS = ("impressions", "likes", "dislikes")
-_COLUMNS = ("variant", "propensity", "first", *_COUNTS, *(f"{name}_before" for name in _COUNTS))
-"""What is read of a user."""
+_COLUMNS = ("variant", "propensity", "first", *_COUNTS, *(f"{name}_before" for name in _COUNTS))  # read of a user
 _NOTHING = 1e-20  # variance of rounding, as a part of the squared mean
-SKEWED, CARRIERS = 0.2, 2.0  # skewness, or users over kurtosis, from which a p-value is not to be trusted
+# a p-value does not hold above this skewness of a difference, or with fewer users than this times their kurtosis
+SKEWED, CARRIERS = 0.2, 2.0
 SUSPICIOUS = 1e-3  # p-value of the sample-ratio check below which the assignment is broken
-
-
 CONFIDENCE, POWER = 0.95, 0.8  # of every interval and test; the probability that a planned experiment finds the effect
 OVERDISPERSION = 1.5  # variance of a user's rate over that of independent impressions, typically
 
 
 def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float]) -> dict[str, Any]:
-    """Compare the variants of an experiment with its control, by rows of :meth:`.TrafficLog.per_user`.
-
-    The p-values of all metrics and variants are corrected together: Hochberg's step-up procedure, Sidak's levels.
-
-    Returns:
-        ``variants``, ``sample_ratio`` (``other_shares``: users who came under other shares, left out), ``cuped`` and
-        ``comparisons``: difference to the control, interval, p-value, corrected p-value, ``always_valid`` bounds, and
-        ``few_users``: whether only these hold. What can't be told is None.
-    """
+    """Compare variants with the control, from rows as in `TrafficLog.per_user`; None for what can't be told."""
     missing = [name for name in _COLUMNS if name not in users.columns]
     if missing:
         raise UsageError(f"the users have no column '{missing[0]}'; give all columns of TrafficLog.per_user.")
@@ -83,6 +72,7 @@ def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float
         if each["pvalue"] is not None and not each["few_users"]:
             own = tested.setdefault((control, each["variant"]), tt.experiment.ExperimentResult())
             own[each["metric"]] = results[each["variant"]][each["metric"]]
+    # all metrics and variants together: Hochberg's step-up procedure with Sidak's levels
     corrected = tt.adjust_fwer(tested, alpha=1 - CONFIDENCE).to_dicts() if tested else ()
     adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
     for each in comparisons:
@@ -111,17 +101,14 @@ def report_of(log: TrafficLog, name: str, experiment: Experiment) -> dict[str, A
 
 
 def policy_rates(drawn: pl.DataFrame) -> dict[str, Any]:
-    r"""Estimate rates of the first place, had everybody got a policy, from :meth:`.TrafficLog.drawn` places of another.
-
-    The self-normalised estimate of Swaminathan & Joachims (NeurIPS 2015), :math:`\sum w_i r_i / \sum w_i` with
-    :math:`w_i = \pi_i / p_i`; intervals by the delta method, over users; ``effective_size`` is Kish's.
-    """
+    """Estimate rates had everybody got a policy, from the rows of `drawn` (Swaminathan & Joachims, NeurIPS 2015)."""
     weights = (drawn["probability"] / drawn["propensity"]).to_numpy()
+    # the intervals, by the delta method, take users as independent, not lists
     users, total = np.unique(drawn["user"].to_numpy(), return_inverse=True)[1], float(weights.sum())
     n_users = int(users.max()) + 1
     found: dict[str, Any] = {
-        "weight": total / len(weights),
-        "effective_size": total**2 / float(weights @ weights) if total else 0.0,
+        "weight": total / len(weights),  # about 1 where the draws cover what the policy does
+        "effective_size": total**2 / float(weights @ weights) if total else 0.0,  # Kish's number of lists
     }
     for outcome in ("like", "dislike"):
         value = low = high = None
@@ -215,7 +202,7 @@ def _always_valid_difference(
 
 
 def _few_carry(treated: pl.DataFrame, control: pl.DataFrame, metric: str) -> bool:
-    """Whether a metric's sum over the users is too far from normal for a t-test, by the tail of both variants."""
+    """Whether few users, of both variants together, carry most of a metric: a t-test then does not hold."""
     deviations = _shares(pl.concat([treated, control]), *METRICS.get(metric, ("likes", None)))[1]
     variance = (deviations**2).mean()
     if not variance > 0:
@@ -242,11 +229,8 @@ def _shares(group: pl.DataFrame, over: str, under: str | None) -> tuple[float, F
 
 
 def confidence_sequence(variance: float, n: int, tightest: int = 5000) -> float:
-    r"""Return half the width of an interval that holds at all sample sizes, tightest at ``tightest`` observations.
-
-    Waudby-Smith et al. (Annals of Statistics 2024, Theorem 2.2): :math:`\sigma \sqrt{\frac{2 (n \rho^2 + 1)}{n^2
-    \rho^2} \log \frac{\sqrt{n \rho^2 + 1}}{\alpha}}`, with ``variance`` :math:`\sigma^2 / n`.
-    """
+    """Return half the width of an interval for all n at once (Waudby-Smith et al., Ann. Stat. 2024, Theorem 2.2)."""
+    # variance: sigma^2 / n; rho^2 is such that the interval is narrowest at `tightest` observations
     alpha = 1 - CONFIDENCE
     log = -2 * np.log(alpha)
     rho2 = (log + np.log(log + 1)) / tightest
@@ -254,15 +238,12 @@ def confidence_sequence(variance: float, n: int, tightest: int = 5000) -> float:
 
 
 def interleaving_report(requests: pl.DataFrame, names: tuple[str, str]) -> dict[str, Any]:
-    """Tell which of two interleaved rankings users prefer, by :meth:`.TrafficLog.interleaved`; ``share``: the second's.
-
-    A request goes to the ranking with more likes minus dislikes, a user to the one that won more of its requests. The
-    binomial test and the interval count users, who are independent of each other.
-    """
+    """Tell which of two interleaved rankings users prefer: the second's ``share`` of users without a tie."""
     side = pl.when(pl.col("variant") == names[1]).then(1).otherwise(-1)
     by_request = requests.group_by("user", "request").agg(
         won=((pl.col("likes") - pl.col("dislikes")) * side).sum().sign()
     )
+    # requests of one user are not independent: the test and the interval count users
     by_user = by_request.group_by("user").agg(pl.col("won").sum().sign())
     request_wins, request_ties = _wins(by_request["won"], names)
     wins, ties = _wins(by_user["won"], names)
@@ -294,7 +275,7 @@ def _wins(won: pl.Series, names: tuple[str, str]) -> tuple[dict[str, int], int]:
 
 
 def users_needed(rate: float, relative_effect: float, impressions_per_user: float) -> int:
-    """Return how many users each of two variants needs to find a ``relative_effect`` on a rate per impression."""
+    """Return how many users each of two equal variants needs to find a relative effect on a rate per impression."""
     given = (rate, relative_effect, impressions_per_user)
     if not (np.isfinite(given).all() and 0 < rate < 1 and relative_effect and impressions_per_user > 0):
         raise UsageError("power needs a rate in (0, 1), an effect other than 0, and impressions per user above 0.")

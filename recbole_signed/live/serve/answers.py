@@ -31,12 +31,10 @@ from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import DAY, ImpressionQueue, Shown, TrafficLog, now_ms
 
+# gives the best items, so many, of a user under a policy, and their scores
 RankOfPolicy = Callable[[Policy, int], tuple[Any, Any]]
-"""Gives the best items, so many, with a policy in the place of a variant of the user, and their scores."""
-TRENDING = "trending"
-"""Name of the ranking by recent likes, beside ``popularity``."""
-SECOND = 1.0
-"""Seconds between looks at the files of catalogue and experiments."""
+TRENDING = "trending"  # name of the ranking by recent likes, beside `popularity`
+SECOND = 1.0  # seconds between looks at the files of catalogue and experiments
 
 
 class Answers:
@@ -80,10 +78,7 @@ class Answers:
     def learner_for(
         self, learner: Any, assignments: Sequence[Assignment], given: Mapping[str, float] | None = None
     ) -> Any:
-        """Return a learner with the service's parameters at query time, those of variants and those of a request.
-
-        Each takes the place of the one before.
-        """
+        """Return a learner with the parameters of the service, of variants, and of a request; the later ones hold."""
         strength = self.settings.dislike_strength
         own = {} if strength is None else {"dislike_strength": strength}
         return with_parameters(learner, {**own, **merged_parameters(assignments), **(given or {})})
@@ -148,24 +143,11 @@ class Answers:
         *,
         exclude: Sequence[str] = (),
         include_only: Sequence[str] | None = None,
-        tags: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,  # choose from items with any of these
         parameters: Mapping[str, float] | None = None,
-        log: bool = True,
+        log: bool = True,  # keep the answer as impressions, and count it
     ) -> Ranked:
-        """Rank for a user by its id; the experiments that it takes part in decide what is not asked for.
-
-        Args:
-            user: its id; one that is not known gets what a user without edges gets.
-            k: how many items; fewer where there are no more.
-            exclude: items that are left out.
-            include_only: items to choose from.
-            tags: choose from items with any of these tags.
-            parameters: of the request; they take the place of those of a variant.
-            log: keep the answer as impressions, and count it as such.
-
-        Raises:
-            UsageError: the model has no such parameter.
-        """
+        """Rank for a user by its id, under its variants; ``parameters`` of the request hold over theirs."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, known, assignments = self._variants_of(state, user)
@@ -227,22 +209,12 @@ class Answers:
         state: Any,
         user: int,
         k: int,
-        filters: dict[str, Any],
+        filters: dict[str, Any],  # `exclude` and `include_only`, ids, and `asked`, what the user asks for
         assignments: Sequence[Assignment],
         *,
         new_items: bool = True,
     ) -> tuple[Any, Any]:
-        """Return the best items under the variants of a user, and their scores; nothing is drawn or interleaved.
-
-        Args:
-            learner: with the parameters of the variants.
-            state: as it is now.
-            user: its number.
-            k: how many items.
-            filters: ``exclude`` and ``include_only``, numbers of items, and ``asked``, what the user asks for.
-            assignments: the variants.
-            new_items: keep places for them, where settings or variants say so.
-        """
+        """Return the best items under the variants of a user, and their scores; nothing is drawn or interleaved."""
         slots = self.new_slots(assignments) if new_items else 0
         if slots and k > 1:
             found = self.rank(learner, state, user, k, filters, assignments, new_items=False)
@@ -334,14 +306,7 @@ class Answers:
     def session(
         self, verdicts: Sequence[tuple[str, int]], k: int, *, exclude: Sequence[str] = (), **filters: Any
     ) -> Ranked:
-        """Rank for somebody without an id, given by verdicts, oldest first, which are kept nowhere.
-
-        Args:
-            verdicts: ids of items, each with LIKE or DISLIKE; unknown ones are left out.
-            k: how many items.
-            exclude: items that are left out.
-            **filters: ``include_only``, ``tags`` and ``parameters`` as in :meth:`recommend`.
-        """
+        """Rank for somebody without an id, given by likes and dislikes, oldest first, which are kept nowhere."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
             numbers = np.asarray(state.items.ids([item for item, _ in verdicts]), dtype=np.int64)
@@ -357,11 +322,7 @@ class Answers:
             return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=_request_id())
 
     def similar(self, item: str, k: int) -> Ranked:
-        """Return the items nearest to one, best first.
-
-        Raises:
-            UsageError: there is no such item.
-        """
+        """Return the items nearest to one, best first; UsageError for an unknown one."""
         with self.recommender.reading() as (state, learner):
             number = self._item(state, item)
             hidden = self.hidden()
@@ -392,10 +353,7 @@ class Answers:
         given: Mapping[str, float] | None = None,
         team: str | None = None,
     ) -> tuple[int, Any, list[Assignment]]:
-        """Return the number of a user, the learner as its variants have it, and these; of an interleaved one ``team``.
-
-        Without a team both are those of the variants that are not interleaved.
-        """
+        """Return a user's number, the learner as its variants have it, and these; of an interleaved one, ``team``."""
         number, _, assignments = self._variants_of(state, user)
         holding = []
         for each in assignments:
@@ -407,11 +365,7 @@ class Answers:
         return number, self.learner_for(learner, holding, given), holding
 
     def refuse_unexplained(self, user: str) -> None:
-        """Refuse a list with explanations before it is made and kept as shown.
-
-        Raises:
-            UsageError: the model, which is asked for that user, can't tell why a user gets an item.
-        """
+        """Raise UsageError, before a list is made and kept as shown, where the model asked for a user can't explain."""
         with self.recommender.reading() as (state, learner):
             if not _without_model(self._told_of(state, learner, user)[2]):
                 ranking.refuse_unexplained(learner)
@@ -419,17 +373,7 @@ class Answers:
     def explain(
         self, user: str, item: str, parameters: Mapping[str, float] | None = None, team: str | None = None
     ) -> dict[str, Any] | None:
-        """Return why a user gets an item, with the ids that events have; None where its variant does not ask the model.
-
-        Args:
-            user: its id.
-            item: its id.
-            parameters: of the request; they take the place of those of a variant.
-            team: the variant that the item is from in an interleaved list.
-
-        Raises:
-            UsageError: there is no such item, or the model can't tell.
-        """
+        """Return why a user gets an item, with the ids of events; None where its variant does not ask the model."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user, parameters, team)
@@ -528,8 +472,7 @@ class Answers:
         return number
 
 
-_ids = random.Random()
-"""Seeded by the system once: to ask it for each answer takes a good part of the answer's time on some systems."""
+_ids = random.Random()  # seeded by the system once: to ask it for each answer takes long on some systems
 
 
 def _request_id() -> str:

@@ -1,7 +1,6 @@
 """The HTTP routes: a FastAPI application over an :class:`~recbole_signed.live.serve.engine.Engine`.
 
-Errors are problem details (RFC 9457) with the sentence that the command line would give. Every answer carries the
-model's version, the seq that it reflects, and the variant.
+Errors are problem details (RFC 9457); answers carry the model's version, the seq that they reflect, and the variant.
 """
 
 from __future__ import annotations
@@ -71,17 +70,9 @@ def make_app(
     maintenance: Maintenance | None = None,
     writer: str | None = None,
     *,
-    hand_metrics_on: bool = False,
+    hand_metrics_on: bool = False,  # whether the writer has the metrics of this replica too
 ) -> FastAPI:
-    """Return the application.
-
-    Args:
-        engine: that answers.
-        keys: of callers; None lets everybody do everything.
-        maintenance: whose rounds the health routes tell of.
-        writer: address of the process that writes, to which a replica hands on what changes anything.
-        hand_metrics_on: whether the writer has the metrics of this replica too.
-    """
+    """Return the application; without ``keys`` everybody may do everything, ``writer`` gets what a replica hands on."""
     app = FastAPI(
         title="recbole-signed",
         version=__version__,

@@ -1,4 +1,4 @@
-"""Tags of items, by which a request can filter, and their names: a small SQLite file beside the state."""
+"""Tags and names of items in a SQLite file of the state's folder; withdrawn items are in the state itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "catalogue.sqlite"
 
 
 class Catalogue:
-    """Tags and names of items, in memory without a path; its methods may be called from several threads."""
+    """Tags and names of items, in memory where there is no path; its methods may be called from several threads."""
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.Lock()  # of the file

@@ -1,4 +1,7 @@
-"""The connections of a server, which uvicorn does not bound: how many, how long one waits, how long a head is."""
+"""The connections of a server: how many, how long one may wait, and how much may come before a body.
+
+The parser of httptools takes heads of any length, and uvicorn closes no connection on which no request has come yet.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from recbole_signed.live.serve.problems import ProblemError
 
 HEAD = 1 << 16  # bytes of an address and its headers, and of what else is no body
 PIPELINED = 16  # requests of a connection that may wait for the answers to earlier ones
-PATIENCE = 30.0  # seconds in which a request has to come to its end, and a caller has to take something of its answer
+PATIENCE = 30.0  # seconds for a request to come to its end, and without the caller taking any of its answer
 FILES = 1280  # files of the process that are no connections, or connections that are yet to be refused
 
 
@@ -30,7 +33,7 @@ def most_connections(wanted: int) -> int:
 
 
 class Waiting:
-    """The connections that wait for a request, the oldest first; beyond ``most`` the oldest is closed for a new one."""
+    """The connections that wait for a request, oldest first; beyond ``most`` the oldest is closed for a new one."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -180,9 +183,9 @@ class Connection(HttpToolsProtocol):
 
 
 class BeatingServer(uvicorn.Server):
-    """A server that shows that its event loop runs: ``beat`` grows some ten times a second."""
+    """A server that shows that its event loop runs."""
 
-    beat = 0
+    beat = 0  # grows some ten times a second
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is done at intervals."""

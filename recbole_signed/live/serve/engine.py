@@ -1,6 +1,6 @@
 """The engine of the service: answers, and what keeps them current and watches them.
 
-Before the writer (``writer.py``) takes events, each verdict is held against the list that its user would have got.
+Before the writer takes a verdict, it is held against the list that its user would have got (`VerdictWatch`).
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ RECOMMENDATIONS = "/v1/users/{user_id}/recommendations"
 
 
 class Engine(Answers):
-    """What the routes call, from any thread; without a folder tags are in memory and no impressions are kept."""
+    """What the routes call, from any thread; nobody else writes to ``recommender``, and a replica takes no events."""
 
     def __init__(
         self,
         recommender: OnlineRecommender | OnlineReplica,
         settings: ServeSettings | None = None,
         experiments: Experiments | None = None,
-        folder: Path | None = None,
+        folder: Path | None = None,  # of catalogue and impressions; None keeps the catalogue in memory
     ) -> None:
         self.recommender, self._folder = recommender, folder
         self.settings = settings or ServeSettings()
@@ -126,7 +126,7 @@ class Engine(Answers):
         return text
 
     def _paths(self) -> list[str]:
-        """Return the paths of this machine that may be in messages, the longest first, by the register of backups."""
+        """Return the paths that messages may begin with, longest first; looked up seldom, as a disk may hang."""
         register = _changed(self.recommender.directory / BACKUPS)
         if self._known_paths is None or self._known_paths[0] != register:
             self._known_paths = register, self._find_paths()
@@ -169,7 +169,7 @@ class Engine(Answers):
         }
 
     def _dislikes(self) -> tuple[float | None, float]:
-        """Return the dislikes of the last hour on shown items per item shown, and their number; none in a replica."""
+        """Return the last hour's dislikes per item shown, and the number of these; none in a replica."""
         if self.verdicts is None:
             return None, 0.0
         shown = 0 if self.traffic is None else self.traffic.added()  # outcomes too are those of all processes
@@ -246,17 +246,14 @@ class VerdictWatch:
 
     def __init__(self, answers: Answers, recommender: OnlineRecommender, impressions: ImpressionQueue | None) -> None:
         self._answers, self._recommender, self._impressions = answers, recommender, impressions
-        self.taken = self.unknown = 0  # verdicts that were looked up, and those on items not known before
+        self.taken = self.unknown = 0  # verdicts looked up, and those of them on items not known before
         self._random = random.Random()
+        # of the batch under way: places of verdicts, whether their items are known, and their cases
         self._judged: list[tuple[int, bool, Case | None]] = []
-        """Of the batch under way: places of verdicts, whether their items are known, and their cases."""
 
     def before(self, batch: EventBatch) -> None:
-        """Hold the verdicts of a batch against the lists that their users would get now; forget whom it forgets.
-
-        What was shown to those who are forgotten goes first: once their erasure is in the log, nobody could name them
-        any more.
-        """
+        """Hold verdicts against the lists that their users would get now; forget whom the batch forgets."""
+        # first what was shown to the forgotten: once the erasure is in the log, nobody could name them
         self._judged = []
         if self._impressions is not None and (batch.type == FORGET_USER).any():
             for i in self._recommender.current().forgettings(batch).tolist():
@@ -275,7 +272,7 @@ class VerdictWatch:
                 _logger.exception("a verdict could not be held against the list of its user")
 
     def _judge(self, state: Any, learner: Any, batch: EventBatch, i: int, lists: dict[str, Any]) -> None:
-        """Hold one verdict against its user's list, with and without places for new items, kept by the user's id."""
+        """Hold one verdict against its user's list, with and without places for new items; ``lists`` keeps both."""
         answers, edges = self._answers, state.edges
         user, item = int(state.users.ids([batch.user_id[i]])[0]), int(state.items.ids([batch.item_id[i]])[0])
         row = edges.of_user(user) if 0 < user < edges.n_users else None
@@ -284,9 +281,10 @@ class VerdictWatch:
             # nobody could have been shown an unknown item; a judged one is in no list
             self._judged.append((i, known, None))
             return
+        # of an interleaved experiment the one variant that is drawn for the user
         assignments = answers.experiments.assign(batch.user_id[i], row is not None and len(row.ids) > 0)
         changed = answers.learner_for(learner, assignments)
-        name = batch.user_id[i]
+        name = batch.user_id[i]  # unknown users have one number, and may have several variants
         if name not in lists:
             filters = {"exclude": answers.hidden(), "include_only": None, "asked": Asked.of(state, changed, user)}
             ranked = partial(answers.rank, changed, state, user, answers.quality.k, filters, assignments)

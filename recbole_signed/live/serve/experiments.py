@@ -1,6 +1,6 @@
 """Experiments on live traffic: variants, sticky assignment by a keyed hash, interleaving of two rankings.
 
-A user's variant follows from the experiment's salt and the user's id alone, so every process assigns alike.
+A variant follows from salt and user id alone: all processes assign alike, and different salts independently.
 """
 
 from __future__ import annotations
@@ -22,30 +22,21 @@ from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES, without_removed
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
 PARAMETERS = ("dislike_aversion", "dislike_strength")  # what a variant may change without a model of its own
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]  # pydantic refuses halves of UTF-16 pairs by a pattern
+# what a file can hold: with a pattern pydantic also refuses halves of UTF-16 pairs
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _logger = logging.getLogger(__name__)
 SHARES = 1e-9  # what shares may differ by and be the same
 _BITS = 53
 
 
 class Policy(Spec):
-    """How lists are made.
+    """How lists are made."""
 
-    Attributes:
-        parameters: what it changes at query time, by the names of :data:`PARAMETERS`.
-        model: name of the ranking; None is the model that the service runs, ``popularity`` the most liked items,
-            ``trending`` those liked now.
-        explore: temperature at which the first place of a list is drawn, see ``exploration.py``; 0: not at all.
-        young: weight of a bonus for items of whose like rate little is known, see ``exploration.py``; 0: none.
-        new_slots: places of each list for items with few verdicts, in place of ``new_items.slots`` of the settings
-            where that is lower.
-    """
-
-    parameters: dict[Text, float] = Field(default_factory=dict)
-    model: Literal["popularity", "trending"] | None = None
-    explore: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    young: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    new_slots: int = Field(default=0, ge=0, le=100)
+    parameters: dict[Text, float] = Field(default_factory=dict)  # at query time, by the names of PARAMETERS
+    model: Literal["popularity", "trending"] | None = None  # ranks by likes, or recent ones, in place of the model
+    explore: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # temperature of the first place's draw
+    young: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # weight of the bonus for uncertain like rates
+    new_slots: int = Field(default=0, ge=0, le=100)  # places for items with few verdicts, if more than in the settings
 
     @field_validator("parameters")
     @classmethod
@@ -60,35 +51,21 @@ class Policy(Spec):
 
 
 class Variant(Policy):
-    """One arm of an experiment.
+    """One arm of an experiment."""
 
-    Attributes:
-        share: part of the experiment's users that get it, above 0.
-    """
-
-    share: float = Field(gt=0, le=1)
+    share: float = Field(gt=0, le=1)  # of the experiment's users
 
 
 class Experiment(Spec):
-    """An experiment: who takes part, and what they get.
+    """Who takes part, and what they get."""
 
-    Attributes:
-        variants: by name; the first is the control. Their shares sum to 1.
-        share: part of all users that take part; raising it (a ramp) keeps those who were in.
-        salt: of the assignment; by default the experiment's name.
-        status: ``running``, ``stopped`` or ``draft``; only a running one assigns.
-        interleave: mix the lists of the two variants into one by team-draft instead of splitting users.
-        segment: ``all`` users, those with edges (``known``) or without (``new``).
-        policies: by name; they never run, and variants that explore log what they would have done.
-    """
-
-    variants: dict[Text, Variant] = Field(min_length=2)
-    share: float = Field(default=1.0, ge=0, le=1)
-    salt: Text = ""
+    variants: dict[Text, Variant] = Field(min_length=2)  # the first is the control; their shares sum to 1
+    share: float = Field(default=1.0, ge=0, le=1)  # of all users; raising it (a ramp) keeps those who were in
+    salt: Text = ""  # of the assignment; the experiment's name where empty
     status: Literal["draft", "running", "stopped"] = "running"
-    interleave: bool = False
-    segment: Literal["all", "known", "new"] = "all"
-    policies: dict[Text, Policy] = Field(default_factory=dict)
+    interleave: bool = False  # mix the lists of both variants by team-draft instead of splitting users
+    segment: Literal["all", "known", "new"] = "all"  # known: users with edges, new: those without
+    policies: dict[Text, Policy] = Field(default_factory=dict)  # never run; what they would draw is logged
 
     @property
     def all_policies(self) -> dict[str, Policy]:
@@ -115,16 +92,16 @@ class Experiment(Spec):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a user gets, and the ``propensity`` with which it was given this variant, had it taken part."""
+    """What a user gets."""
 
     experiment: str
     variant: str
-    propensity: float
+    propensity: float  # probability of this variant, given that the user takes part
     settings: Policy
 
 
 class Experiments:
-    """The experiments of a service, by name, kept in ``experiments.yaml``, or in memory without a path."""
+    """The experiments of a service, read from and kept in ``experiments.yaml``; in memory where there is no path."""
 
     def __init__(self, experiments: Mapping[str, Experiment] | None = None, path: Path | None = None) -> None:
         self._experiments = dict(experiments or {})
@@ -162,7 +139,7 @@ class Experiments:
         return {str(name): parse_experiment(str(name), each) for name, each in raw.items()}
 
     def reload(self) -> None:
-        """Read the file again where another changed it and no change is under way; an invalid one changes nothing."""
+        """Read a changed file again; one that is not valid changes nothing. It does not wait for a change under way."""
         if self._path is None or not self._changing.acquire(blocking=False):
             return
         try:
@@ -288,7 +265,7 @@ def _uniform(salt: str, purpose: str, user: str) -> float:
 
 
 def team_draft(lists: Sequence[Sequence[str]], k: int, rng: np.random.Generator) -> tuple[list[str], list[int]]:
-    """Interleave two rankings by team-draft (Radlinski et al., CIKM 2008): at most k items, and who picked each."""
+    """Interleave rankings by team-draft (Radlinski et al., CIKM 2008): at most k items, and each one's ranking."""
     items: list[str] = []
     teams: list[int] = []
     shown: set[str] = set()

@@ -1,8 +1,7 @@
 """Drawing the first place of a list, so that policies which never ran can be judged from what was logged.
 
-``explore`` draws the first item from the best :data:`CANDIDATES` by the softmax of the scores, and logs its probability
-under each policy; ``young`` adds an upper confidence bound's bonus for what is not known of an item's like rate;
-``new_slots`` keeps the last places for items with few verdicts, drawn once a day for a user.
+``explore`` draws it from the best :data:`CANDIDATES` and logs its probability under all policies of the experiment;
+``young`` raises scores by how little is known of items; ``new_slots`` draws last places, once a day for a user.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ POOL = 200  # best items by the model's score that a bonus for young ones can ra
 
 
 def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.NDArray[np.float64]:
-    """Return with which probability each candidate comes first; ``temperature`` in standard deviations of scores."""
+    """Return the probability that each of ``scores``, best first, comes first; 0 as temperature takes the best."""
     found = np.zeros(len(scores))
-    unit = temperature * _spread(scores)
+    unit = temperature * _spread(scores)  # the temperature is in standard deviations of the scores
     if len(scores) and not temperature:
         found[0] = 1.0
     elif len(scores):
@@ -38,22 +37,23 @@ def _spread(scores: npt.NDArray[np.floating]) -> float:
 
 
 def uncertainty(verdicts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    r"""Return how uncertain the like rates of items with n verdicts are, :math:`\sqrt{3 / (n + 3)}`."""
+    """Return how uncertain the like rates of items are, ``[n]``: sqrt(3 / (n + 3)), 1 for one without a verdict."""
+    # standard deviation of the beta distribution of evenly divided verdicts, over that of the uniform prior
     return np.sqrt(3 / (3 + verdicts.astype(np.float64)))
 
 
 def raised(
     scores: npt.NDArray[np.floating], verdicts: npt.NDArray[Any], weight: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the order of candidates with a bonus for what is not known of them, and their scores, ``[n]`` each."""
-    unit = weight * _spread(scores[:CANDIDATES])
+    """Return the order of ``scores``, best first, with a bonus for what is not known, and the raised ones, ``[n]``."""
+    unit = weight * _spread(scores[:CANDIDATES])  # of the bonus of an item without a verdict
     found = scores.astype(np.float64) + unit * uncertainty(verdicts)
     order = np.argsort(-found, kind="stable")
     return order, found[order]
 
 
 def drawn_few(scores: npt.NDArray[np.floating], n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Return ``n`` places of candidates, drawn one after the other as :func:`probabilities` at temperature 1 says."""
+    """Return n places of ``scores``, fewer if there are no more, drawn by :func:`probabilities` at temperature 1."""
     with np.errstate(divide="ignore"):
         likely = np.log(probabilities(scores, 1.0))
     return np.argsort(-(likely + rng.gumbel(size=len(scores))), kind="stable")[:n]

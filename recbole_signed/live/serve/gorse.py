@@ -1,9 +1,6 @@
 """Routes under ``/api`` that clients of gorse call for feedback and recommendation.
 
-Served: ``POST``, ``PUT /api/feedback``, ``DELETE /api/feedback/{type}/{user}/{item}``, ``GET /api/recommend/{user}``,
-``POST /api/session/recommend``, ``GET /api/item/{item}/neighbors``, ``GET /api/popular``, ``DELETE /api/user/{user}``,
-``GET /api/health/live`` and ``/ready``. Feedback types are names: those in :data:`POSITIVE` are likes, those in
-:data:`NEGATIVE` dislikes, ``skip`` is a skip, and every other name a view; so ``hide`` says that an item was seen.
+Feedback types are names: of :data:`POSITIVE` likes, of :data:`NEGATIVE` dislikes, ``skip`` a skip, any other a view.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class ApiKeys:
 
 
 def make_key(path: Path, role: str, comment: str = "") -> str:
-    """Make a key, add its hash to a file, private where it is new, and return the key, which is shown once."""
+    """Add a key's hash to a file and return the key; a new file is its owner's alone, an old one stays as readable."""
     if role not in ROLES:
         raise UsageError(_no_role(role))
     key = secrets.token_urlsafe(32)
@@ -93,7 +93,7 @@ def _no_role(name: str) -> str:
 
 
 class RateLimit:
-    """Token buckets, one a caller, of a second's worth of requests; 0 for no limit."""
+    """Token buckets, one a caller, of a second's worth of requests; 0 ``per_second`` for no limit."""
 
     def __init__(self, per_second: float) -> None:
         self._rate = per_second

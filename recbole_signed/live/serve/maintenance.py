@@ -28,10 +28,10 @@ class AlreadyRunsError(UsageError):
 
 @dataclass(frozen=True)
 class Refitting:
-    """Whether a refit runs: ``waiting``, ``running`` or ``idle``, and since when, in seconds since 1970."""
+    """Whether a refit runs."""
 
-    state: str = "idle"
-    since: float | None = None
+    state: str = "idle"  # `waiting` for the round of maintenance that runs, `running`, or `idle`
+    since: float | None = None  # when it was asked for, or began, seconds since 1970; None while idle
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Maintenance:
         return self._refitting
 
     def ask_for_refit(self) -> Refitting:
-        """Let a refit begin as soon as no other task runs; one that was asked for and has not begun is the same."""
+        """Let a refit begin once no task runs, or keep one that waits; UsageError if one runs or the service ends."""
         with self._lock:
             if not self._thread.is_alive() or self._stop.is_set():
                 raise UsageError("the service is ending, and begins no refit; ask again once it has started.")
@@ -178,5 +178,5 @@ class Maintenance:
             self._due[name] = time.monotonic() + pause
 
     def _has_work(self, name: str) -> bool:
-        """Return whether something has happened since a task was last done: since the last fit, for a refit."""
+        """Return whether events came since a task was last done (a refit: since the last fit); always for a backup."""
         return bool(self._engine.seq != self._done_at[name]) or name == "backup"

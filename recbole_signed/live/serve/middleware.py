@@ -42,25 +42,21 @@ from recbole_signed.live.serve.writer import BusyError
 
 _logger = logging.getLogger(__name__)
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
+# lists that are kept as shown: an image of a foreign page would be counted in experiments
 _KEPT = re.compile(r"/v1/users/[^/]+/recommendations|/api/recommend/[^/]+")
-"""Paths of lists that are kept as shown: an image of a foreign page would be counted in experiments."""
+# lists whose user has an id that is written as it is
 _PLAIN_PATH = re.compile(r"/v1/users/([\w-][\w.:-]{0,99})/recommendations", re.ASCII)
-"""Paths of lists whose user has an id that is written as it is."""
 _PLAIN_QUERY = re.compile(rb"(?:k=([1-9]\d{0,3}))?(?:(?:^|(?<=\d)&)min_seq=(\d{1,15}))?")
 _LIST = SimpleNamespace(path=RECOMMENDATIONS)
-DEFAULT_K = 20
-"""Items of a list for which no number was given."""
-SHORT = 100
-"""Items of a list that is made at once."""
+DEFAULT_K = 20  # items of a list for which no number was given
+SHORT = 100  # items of a list that is made at once
+# asked whether a process is well, and answered however late it is
 PROBES = frozenset(("/healthz", "/readyz", "/metrics", "/api/health/live", "/api/health/ready"))
-"""Routes that are asked whether a process is well, and are answered however late it is."""
+# they cost little: a caller without a valid key must not use up the limit of its address
 _UNLIMITED = PROBES - {"/metrics"}
-"""Probes that cost next to nothing: a caller without a valid key must not use up the limit of those at its address."""
+# of every answer; to a cache ``X-API-Key`` is no credential: it would give an answer to those without a key
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
-"""Of every answer. The next event changes it, and to a cache on the way ``X-API-Key`` is no credential: it would give
-what one key may read to those without one."""
-_OF_PAGES = frozenset((b"origin", b"sec-fetch-site"))
-"""Headers by which a request comes from a page."""
+_OF_PAGES = frozenset((b"origin", b"sec-fetch-site"))  # headers by which a request comes from a page
 _NOT_JSON = "It is not taken for JSON; send the header 'Content-Type: application/json'"
 
 
@@ -81,11 +77,7 @@ def no_key() -> ProblemError:
 
 
 class _Line:
-    """Lets one request begin in each turn of the event loop, first come, first served.
-
-    Lists are made on the event loop. If all requests that wait were answered in one turn, a new connection or a probe
-    would wait for all of them, and for as long again in each of the turns that it needs.
-    """
+    """Lets one request begin in each turn of the event loop: probes and new connections do not wait for all lists."""
 
     def __init__(self) -> None:
         # a test client has an event loop for each request
@@ -112,18 +104,7 @@ class _Line:
 
 
 class Watch:
-    """Holds requests against the limits, hands some to the writer, and measures how long they take.
-
-    Answers are computed one after the other. A request whose turn comes too late is refused, which costs little: where
-    more is asked for than can be answered, the queue stays short, and what is answered is answered in time.
-
-    Args:
-        app: what comes next.
-        engine: whose settings and telemetry are used.
-        keys: of callers.
-        limit: requests a second, of a caller with a key of its own, and of an address for all others.
-        forwarder: of a replica; None in the writer.
-    """
+    """Holds requests against the limits, hands some to the writer, and measures how long they take."""
 
     def __init__(
         self, app: ASGIApp, engine: Engine, keys: ApiKeys, limit: RateLimit, forwarder: Forwarder | None
@@ -161,6 +142,7 @@ class Watch:
             await send(message)
 
         try:
+            # refusing costs little: the queue stays short, and what is answered is answered in time
             if time.perf_counter() - started > self._patience and scope["path"] not in PROBES:
                 raise too_late()
             self._check(scope)
@@ -224,16 +206,7 @@ class Watch:
 
 
 class PlainLists:
-    """Answers requests for a short list of a user that have no parameter but ``k`` and ``min_seq``; the others go on.
-
-    What FastAPI does to find and check parameters takes half as long as the list. What is refused here, or has failed,
-    goes on too, and gets the answer of the route.
-
-    Args:
-        app: what comes next.
-        engine: that ranks.
-        keys: of callers.
-    """
+    """Answers requests for a user's short list with no parameter but ``k`` and ``min_seq``; the others go on."""
 
     def __init__(self, app: ASGIApp, engine: Engine, keys: ApiKeys) -> None:
         self._app, self._engine, self._keys = app, engine, keys
@@ -251,6 +224,7 @@ class PlainLists:
         await send({"type": "http.response.body", "body": body})
 
     def _answer(self, scope: Scope) -> bytes | None:
+        # FastAPI's way to parameters takes half as long as a list; what fails here gets the answer of the route
         path, query = _PLAIN_PATH.fullmatch(scope["path"]), _PLAIN_QUERY.fullmatch(scope["query_string"])
         if path is None or query is None:
             return None
@@ -267,21 +241,14 @@ class PlainLists:
 
 
 class LocalHosts:
-    """Refuses requests under a name that is not this machine's, in a service without keys.
-
-    A page can let its own name lead to 127.0.0.1 once it has been loaded (DNS rebinding). To the browser the service is
-    then of the page's own origin, so that neither CORS nor ``Sec-Fetch-Site`` stops it.
-
-    Args:
-        app: what comes next.
-        also: names that are answered beside those of the loopback interface.
-    """
+    """Refuses requests under a name that is not this machine's, nor in ``also``, in a service without keys."""
 
     def __init__(self, app: ASGIApp, also: Sequence[str] = ()) -> None:
         self._app, self._also = app, frozenset(name.lower() for name in also)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        # DNS rebinding: to the browser the service is of the page's own origin, so CORS and Sec-Fetch-Site stop nothing
         if scope["type"] == "http" and (given := Headers(scope=scope).get("host")):
             name = _host_name(given)
             if not (is_loopback(name) or name in self._also or "*" in self._also):
@@ -304,11 +271,8 @@ def _host_name(given: str) -> str:
 
 
 def _is_foreign(headers: Headers) -> bool:
-    """Whether a request comes from a page of another host.
-
-    Browsers send ``Sec-Fetch-Site`` to loopback addresses and through TLS alone; to other names they send the origin of
-    the page, but not with each GET.
-    """
+    """Whether a request comes from a page of another host."""
+    # browsers send Sec-Fetch-Site to loopback and through TLS alone; to others the origin, but not with each GET
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None or origin is None:
         return site == "cross-site"
@@ -421,12 +385,7 @@ class NeedsRole:
 
 
 def describe_keys(app: FastAPI, required: bool) -> None:
-    """Let the schema of an application tell of each route what key it needs, and what errors are.
-
-    Args:
-        app: with all of its routes.
-        required: whether the service has keys; without them each route can be asked without one.
-    """
+    """Let the schema of an application, with all its routes, tell what key each needs, and what errors are."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -38,7 +38,7 @@ THREADS = 4  # answers that are made at once beside those of the event loop; mor
 
 
 class Turns:
-    """Answers that are made in ``n`` threads; one whose turn has not come after ``wait`` seconds is refused."""
+    """Answers made in ``n`` threads of their own; one whose turn has not come after ``wait`` seconds is refused."""
 
     def __init__(self, wait: float, n: int = THREADS) -> None:
         self._wait, self._turns, self._threads = wait, CapacityLimiter(n), CapacityLimiter(n)

@@ -1,7 +1,7 @@
 """How good recommendations are right now: each verdict is held against the list that its user would have got.
 
-Test, then train: a like at position j of the top-k counts 1 for Recall@k and 1 / log2(j + 1) for NDCG@k, a dislike in
-it 1 for DislikeRecall@k. SignAUC: a random like of the window above a random dislike, by percentiles in their rankings.
+It is looked up in the user's top-k first, then learned from; in Recall and NDCG one like is relevant a case. SignAUC
+compares the percentiles of a random like and a random dislike of the window, each in its own user's ranking.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 MINUTE = 60_000  # milliseconds
 WINDOWS = {"hour": 60, "day": 24 * 60}  # minutes of each window
 BINS = 64  # of the histograms of percentiles; two verdicts in one bin count as a tie
-GROUPS = ("new", "light", "heavy")  # users without edges, with fewer than `HEAVY`, and the others
+GROUPS = ("new", "light", "heavy")  # users without edges, with fewer than HEAVY, and the others
 HEAVY = 10
 
 
@@ -26,13 +26,13 @@ HEAVY = 10
 class Case:
     """One verdict that was ranked before it was learned."""
 
-    sign: int
-    position: int | None  # of the item in the user's list, from 0; None where it is not in it
+    sign: int  # +1 or -1
+    position: int | None  # in the user's list, from 0; None where it is not in it
     percentile: float  # share of a sample of items that score below the item
-    version: str
-    variant: str  # ``experiment=variant``, or ""
-    edges: int  # of the user before
-    on_new_slot: bool = False  # whether the item has one of the places for new items
+    version: str  # of the model
+    variant: str  # of the user, `experiment=variant`, or empty
+    edges: int  # of the user, before
+    on_new_slot: bool = False  # in the list because places are kept for new items
 
     @property
     def group(self) -> str:
@@ -94,7 +94,7 @@ def _auc(likes: np.ndarray, dislikes: np.ndarray) -> float | None:
 
 
 class RecentShare:
-    """Share of one counter in another over the last hour, or since it was last asked for; noted each minute."""
+    """Share of one counter in another over the last hour, or since the last time it was asked for if that is longer."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
@@ -132,7 +132,7 @@ class LiveQuality:
                 sums.setdefault((case.version, case.variant, case.group), _Sums()).add(case)
 
     def figures(self, now: int, by: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return window -> value of ``by`` (``version``, ``variant``, ``group``) -> figures; None without cases."""
+        """Return window -> value of ``by`` (``all`` for None) -> figures; a figure without cases is None."""
         column = {"version": 0, "variant": 1, "group": 2}.get(by or "")
         found: dict[str, dict[str, _Sums]] = {}
         with self._lock:

@@ -1,7 +1,6 @@
 """Rankings for what a request asks: filters, parameters of a variant, sessions without an id, explanations.
 
-A learner ranks by the edges of a user as they are; what differs between requests is laid over it here, without a copy
-of anything large.
+What differs between requests is laid over a learner's edges here, without a copy of anything large.
 """
 
 from __future__ import annotations
@@ -27,14 +26,10 @@ from recbole_signed.live.store.edge_views import Row
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.ssf.item_counters import UNKNOWN
 
-SAMPLE = 256
-"""Items, evenly spaced, among which the percentile of an item's score is told."""
-AUDIENCE = 500
-"""Users among whom those that rank an item highest are looked for."""
-BITS = 36
-"""Of the 53 of a float: the others hold what was rounded in a sum of up to some ten thousand numbers."""
-SESSION = 2**31 - 2
-"""The id under which a session is asked for; no user has it, so a model knows nothing of it but the edges."""
+SAMPLE = 256  # items, evenly spaced, among which the percentile of an item's score is told
+AUDIENCE = 500  # users among whom those that rank an item highest are looked for
+BITS = 36  # of the 53 of a float: the others hold what was rounded in a sum of up to some ten thousand numbers
+SESSION = 2**31 - 2  # id of a session; no user has it, so a model knows nothing of it but the edges
 
 
 @dataclass(frozen=True)
@@ -44,13 +39,11 @@ class Ranked:
     items: list[tuple[str, float]]
     seq: int
     version: str
-    known: bool | None
-    """Whether something is known of the user; None of a list that is for nobody in particular."""
+    known: bool | None  # whether something is known of the user; None of a list that is for nobody in particular
     assignments: Sequence[Assignment] = ()
     teams: list[str] | None = None
     request_id: str = ""
-    draws: Sequence[tuple[str, str, float, float]] = ()
-    """See :class:`~recbole_signed.live.serve.traffic.Shown`."""
+    draws: Sequence[tuple[str, str, float, float]] = ()  # see `traffic.Shown`
 
     @property
     def variant(self) -> str:
@@ -60,12 +53,7 @@ class Ranked:
     def told(
         self, name: Callable[[str], str | None], why: Callable[[str, str | None], Any] | None = None
     ) -> dict[str, Any]:
-        """Return it as :class:`~.schemas.Answer` has it, without what is None.
-
-        Args:
-            name: gives what people call an item.
-            why: gives why an item of a variant is in the list.
-        """
+        """Return it as :class:`~.schemas.Answer` has it, without None; ``name`` and ``why`` tell of an item."""
         items: list[dict[str, Any]] = []
         for (item, score), team in zip(self.items, self.teams or itertools.repeat(None), strict=False):
             row: dict[str, Any] = {"item": item}
@@ -89,13 +77,7 @@ def known_score(score: float) -> float | None:
 
 
 def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeState:
-    """Return edges in which :data:`SESSION`, somebody without an id, has some of its own.
-
-    Args:
-        edges: of the state.
-        items: ids, those of the newest verdict last, ``[n]``.
-        kinds: LIKE or DISLIKE of each, int8 ``[n]``.
-    """
+    """Return edges in which :data:`SESSION` has edges ``items`` of ``kinds``, ``[n]``, the newest verdict last."""
     last = {int(item): place for place, item in enumerate(items)}  # a later verdict replaces an earlier one
     ids = np.array(sorted(last), dtype=np.int32)
     places = np.array([last[int(item)] for item in ids], dtype=np.int64)
@@ -104,13 +86,7 @@ def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeS
 
 
 def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
-    """Return edges in which a user, the only one that is asked for, lacks its edge to an item.
-
-    Args:
-        edges: as they are now.
-        user: its number.
-        item: its number.
-    """
+    """Return edges in which a user, the only one that is asked for, lacks its edge to an item."""
     row = edges.of_user(user)
     assert row.timestamp is not None
     stays = row.ids != item
@@ -118,15 +94,7 @@ def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:
-    """Return the share of a sample of items that score below ``item`` for a user, ties counting one half.
-
-    Args:
-        learner: that ranks.
-        edges: as they are now.
-        user: its number.
-        item: its number.
-        counts: what ranks in the place of the learner, ``[n_items]``.
-    """
+    """Return the share of a sample of items below ``item``; ``counts``, ``[n_items]``, rank in the learner's place."""
     items = _beside_others(edges, item)
     found = learner.pair_scores(edges, np.array([user]), items[None])[0] if counts is None else counts[items]
     others, own = found[:-1], found[-1]
@@ -140,17 +108,7 @@ def _beside_others(edges: EdgeState, item: int) -> IntArray:
 
 
 def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[IntArray, np.ndarray]:
-    """Return ``k`` users, among :data:`AUDIENCE` with edges and none to an item, in whose ranking it stands highest.
-
-    Args:
-        learner: that ranks.
-        edges: as they are now.
-        item: its number.
-        k: how many.
-
-    Returns:
-        The users, and the share of a sample of items that each ranks below the item.
-    """
+    """Return ``k`` users without an edge to an item that rank it highest, and the shares of items that are below it."""
     active = np.flatnonzero(edges.user_likes + edges.user_dislikes)
     active = active[~np.isin(active, edges.of_item(item).ids)]
     if not len(active):
@@ -164,11 +122,7 @@ def audience(learner: Learner, edges: EdgeState, item: int, k: int) -> tuple[Int
 
 
 def refuse_unexplained(learner: Learner) -> None:
-    """Refuse to ask a learner for explanations.
-
-    Raises:
-        UsageError: the model can't tell.
-    """
+    """Raise UsageError where a learner can't explain."""
     if not hasattr(learner, "explain"):
         raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSFL and SSFT can.")
 
@@ -181,21 +135,13 @@ def explain(
     keys: tuple[IntArray, IntArray] | None = None,
     asked: Asked | None = None,
 ) -> Any:
-    """Return why a user gets an item, see :class:`~recbole_signed.ssf.Explanation`.
-
-    Raises:
-        UsageError: the model can't tell.
-    """
+    """Return why a user gets an item, an :class:`~recbole_signed.ssf.Explanation`; UsageError if the model can't."""
     refuse_unexplained(learner)
     return explained(learner, edges, user, item, keys, asked)
 
 
 def without_rounding(counts: np.ndarray) -> np.ndarray:
-    """Return sums of floats, ``[n]``, to :data:`BITS` bits: what is left does not depend on the order of the summands.
-
-    Equal sums would else be ranked one way where likes were added as they came, and another way after a restart or in
-    a replica, which add them by user.
-    """
+    """Return sums, ``[n]``, to :data:`BITS` bits: without the order of the summands, which differs after a restart."""
     part, exponent = np.frexp(counts)
     found: np.ndarray = np.ldexp(np.rint(np.ldexp(part, BITS)), exponent - BITS)
     return found
@@ -204,15 +150,7 @@ def without_rounding(counts: np.ndarray) -> np.ndarray:
 def most_liked(
     counts: np.ndarray, k: int, keys: IntArray, hidden: IntArray, include_only: IntArray | None = None
 ) -> tuple[IntArray, np.ndarray]:
-    """Return the ``k`` items with the highest counts, and these, best first, items with equal ones by their keys.
-
-    Args:
-        counts: ``[n_items]`` likes of each item, whatever their weights.
-        k: how many; fewer where there are no more.
-        keys: of all items, see :attr:`~recbole_signed.live.store.Vocabulary.keys`, ``[>= n_items]``.
-        hidden: items that are left out.
-        include_only: items to choose from; all of them if None.
-    """
+    """Return the ``k`` items with the highest ``counts``, ``[n_items]``, and these; ties by the items' ``keys``."""
     shown = np.full(len(counts), include_only is None)
     shown[[] if include_only is None else include_only] = True
     counts = np.where(shown, counts.astype(np.float64), -np.inf)
@@ -226,17 +164,7 @@ def most_liked(
 def newest_edges(
     state: Any, user: str, kinds: Sequence[int] = (LIKE, DISLIKE, SKIP, VIEW), k: int | None = None
 ) -> tuple[list[tuple[str, str, int]], int]:
-    """Return the newest edges of a user, and how many it has.
-
-    Args:
-        state: that is being read.
-        user: its id.
-        kinds: of the edges.
-        k: how many; all of them if None.
-
-    Returns:
-        Item, type (like, dislike, skip or view) and time of each, newest first; and the number of all of these kinds.
-    """
+    """Return item, type and time of a user's newest ``k`` edges of ``kinds``, newest first, and how many it has."""
     number = state.users.id_of(user)
     if not 0 < number < state.edges.n_users:
         return [], 0

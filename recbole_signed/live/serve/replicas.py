@@ -19,8 +19,9 @@ from starlette.types import Scope
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve.problems import ProblemError, Turns
 
-READING = frozenset(("GET", "HEAD", "OPTIONS"))  # methods that change nothing; all others need a key
-READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))  # what a replica answers all the same
+READING = frozenset(("GET", "HEAD", "OPTIONS"))  # change nothing; every route of another method needs a key
+# a replica answers these itself although they are posted
+READING_POSTS = frozenset(("/v1/recommendations", "/api/session/recommend"))
 WRITER_ONLY = frozenset(("/v1/quality", "/v1/status", "/v1/models", "/v1/experiments"))  # what the writer alone knows
 HANDED_ON = 8  # requests that are handed on at once; the writer takes what waits together
 NO_WRITER = (
@@ -42,8 +43,9 @@ def connection_to(address: str) -> http.client.HTTPConnection:
 
 
 class Forwarder:
-    """Hands requests on to the process that writes; without its address such requests are refused."""
+    """Hands requests on to the writer; without an address it refuses them."""
 
+    # metrics: whether the writer has those of this process too; wait: seconds until it is handed on
     def __init__(self, address: str | None, metrics: bool = False, wait: float = 2.0) -> None:
         self._address, self._metrics, self._turns = address, metrics, Turns(wait, HANDED_ON)
         if address is not None:
@@ -91,21 +93,21 @@ _logger = logging.getLogger(__name__)
 LOOK = 0.5  # seconds between looks at the processes
 SILENT = 20.0  # seconds without a sign of life, after the first one, until a replica is killed
 END = 30.0  # seconds in which a replica has to end once it is told to
+# seconds until a replica is started again; twice as long after each that lived for less than the second
 PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds until a replica that ended is started again; twice as long after each that lived for less than the second."""
 
 
 class ReplicaProcesses:
-    """``n`` processes that run one command, restarted by a thread until ``stopping``; ``sign`` of life of each."""
+    """``n`` processes that run ``command``; a thread starts again those that end, and kills those that are silent."""
 
     def __init__(
         self,
         command: Sequence[str],
         n: int,
         restarted: Callable[[], None],
-        stopping: Callable[[], bool],
-        own: Callable[[int], Sequence[str]] = lambda _: (),
-        sign: Callable[[int], object] = lambda _: None,
+        stopping: Callable[[], bool],  # then none is started again: signals often reach all of them
+        own: Callable[[int], Sequence[str]] = lambda _: (),  # further words for each, by its number from 1
+        sign: Callable[[int], object] = lambda _: None,  # of life: changes while it answers; None before
     ) -> None:
         self._replicas = [_Replica([*command, *own(number)], partial(sign, number)) for number in range(1, n + 1)]
         self._restarted, self._stopping = restarted, stopping
@@ -162,7 +164,7 @@ class _Replica:
         self._newest, self._silent = self._sign(), -1
 
     def kill_silent(self) -> None:
-        """Kill the process if it showed no sign of life for too many looks, not seconds: all may have been stopped."""
+        """Kill the process after too long a silence; looks are counted, as the whole service may have been stopped."""
         assert self.process is not None
         newest = self._sign()
         if newest != self._newest:

@@ -61,7 +61,7 @@ class _Request(Request):
 
 
 class Route(APIRoute):
-    """A route whose dependencies, which take no parameters, come before its body is read, which has no key twice."""
+    """A route with dependencies before body and parameters, where FastAPI is slow, and no key twice in a body."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Return what answers a request."""
@@ -79,13 +79,13 @@ class Route(APIRoute):
 
 
 async def check_parameters(request: Request) -> None:
-    """Raise ProblemError (422) for a query parameter that a route lacks or gets twice, but for gorse's ``offset=0``."""
+    """Raise ProblemError (422) for a parameter that a route does not have, or takes once and gets twice."""
     route = request.scope.get("route")
     if not isinstance(route, Route) or not route.path.startswith(("/v1/", "/api/")):
         return  # probes and scrapers may add what they like
     known = route.parameters
     for name, value in request.query_params.multi_items():
-        if name not in known and (name, value) != ("offset", "0"):
+        if name not in known and (name, value) != ("offset", "0"):  # clients of gorse may send that
             near = nearest(name, known) or "; /docs lists those that are there."
             raise ProblemError(422, "Unprocessable Content", f"query: there is no parameter '{name}' here{near}")
         if (number := len(request.query_params.getlist(name))) > 1 and not _is_list(known.get(name)):

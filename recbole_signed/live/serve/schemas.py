@@ -19,13 +19,10 @@ from recbole_signed.ids_and_times import MAX_ID, id_text
 from recbole_signed.live.events import TYPES
 from recbole_signed.plugin.ranges import RANGES
 
+# an id as events have it: nothing behind the routes sees another form; held against `id_length` too
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID, pattern=r"^[^\x00]+$"), AfterValidator(id_text)]
-"""An id of a user or an item, in the form that events have: what is behind the routes sees no other. What is written is
-held against ``id_length`` too."""
-SLASH = "\x00"
-"""What a slash within an id is while a path is taken apart at its slashes: no id holds it."""
-PathId = Annotated[Id, BeforeValidator(lambda text: text.replace(SLASH, "/"))]
-"""The same in a path."""
+SLASH = "\x00"  # a slash within an id while a path is taken apart at its slashes: no id holds it
+PathId = Annotated[Id, BeforeValidator(lambda text: text.replace(SLASH, "/"))]  # the same in a path
 BodyId = Annotated[
     Id,
     BeforeValidator(lambda given: str(given) if type(given) is int else given),

@@ -15,121 +15,67 @@ from recbole_signed.yaml_spec import Spec, checked, read_yaml
 
 
 class RequestLimits(Spec):
-    """What a request may ask for.
-
-    Attributes:
-        body_bytes: largest request body.
-        connections: most of a process at once, or fewer where the system allows fewer open files; beyond it the one
-            that has waited longest for a request is closed, and where none waits new ones get 503.
-        id_length: longest id of an event, in characters; what is stored can be read and forgotten in any case.
-        k: longest list.
-        explained: longest list with explanations, each of which takes milliseconds.
-        batch: most events, or users, in one request.
-        items: most items in the lists of one request for several users: their number times the length of each list.
-        queue: most events that wait for the writer; beyond it requests get 429.
-        commit: most events that become durable together.
-        lag: seconds since a replica's last look at the log after which it says that it is not ready.
-        wait: seconds that a request may wait for its turn; beyond it the answer is 503.
-        requests_per_second: of one valid key, or of one address where a request has none; 0 for no limit.
-    """
+    """What a request may ask for."""
 
     body_bytes: int = Field(default=1 << 20, ge=1024)
-    connections: int = Field(default=2000, ge=1)
-    id_length: int = Field(default=256, ge=1, le=MAX_ID)
-    k: int = Field(default=1000, ge=1)
-    explained: int = Field(default=100, ge=1)
-    batch: int = Field(default=1000, ge=1)
-    items: int = Field(default=50_000, ge=1)
-    queue: int = Field(default=10_000, ge=1)
-    commit: int = Field(default=500, ge=1)
-    lag: float = Field(default=5.0, gt=0)
-    wait: float = Field(default=2.0, gt=0)
-    requests_per_second: float = Field(default=0.0, ge=0)
+    connections: int = Field(default=2000, ge=1)  # of a process; beyond it the one waiting longest is closed, or 503
+    id_length: int = Field(default=256, ge=1, le=MAX_ID)  # in characters; of what is stored any is read
+    k: int = Field(default=1000, ge=1)  # longest list
+    explained: int = Field(default=100, ge=1)  # longest list with explanations, which take milliseconds each
+    batch: int = Field(default=1000, ge=1)  # events, or users, in one request
+    items: int = Field(default=50_000, ge=1)  # in all lists of one request
+    queue: int = Field(default=10_000, ge=1)  # events that wait for the writer; beyond it 429
+    commit: int = Field(default=500, ge=1)  # most events that become durable together
+    lag: float = Field(default=5.0, gt=0)  # seconds behind the log from which a replica is not ready
+    wait: float = Field(default=2.0, gt=0)  # seconds that a request may wait for its turn; beyond it 503
+    requests_per_second: float = Field(default=0.0, ge=0)  # of one key, or address without one; 0 for no limit
 
 
 class Schedule(Spec):
-    """Seconds between rounds of maintenance; 0 switches one off.
+    """Seconds between rounds of maintenance; 0 switches one off."""
 
-    Attributes:
-        refresh: of the item side.
-        refit: from scratch, in the background.
-        snapshot: of the model and the edges; skipped where nothing happened.
-        compact: of the log.
-        backup: to the folder that the key ``backup`` names; counted from the copy that is there, also after a restart,
-            and due at once where there is none.
-    """
-
-    refresh: float = Field(default=600.0, ge=0)
-    refit: float = Field(default=86_400.0, ge=0)
-    snapshot: float = Field(default=3_600.0, ge=0)
-    compact: float = Field(default=86_400.0, ge=0)
-    backup: float = Field(default=86_400.0, ge=0)
+    refresh: float = Field(default=600.0, ge=0)  # of the item side
+    refit: float = Field(default=86_400.0, ge=0)  # from scratch, in the background
+    snapshot: float = Field(default=3_600.0, ge=0)  # of the model and the edges
+    compact: float = Field(default=86_400.0, ge=0)  # of the log
+    backup: float = Field(default=86_400.0, ge=0)  # counted from the copy that is there; due at once without one
 
 
 class Quality(Spec):
-    """Live quality.
+    """Live quality."""
 
-    Attributes:
-        k: length of the list that a verdict is looked up in.
-        sample: share of verdicts that are ranked before they are learned.
-        per_commit: most verdicts of one commit that are, drawn at random, so that bulk loads are not held up.
-        alert_dislike_rate: dislikes per impression above which the alert gauge is 1.
-        alert_unknown_items: share of events about unknown items above which it is 1.
-        alert_cases: impressions, or verdicts, of the last hour below which neither gauge is 1, whatever the share.
-    """
-
-    k: int = Field(default=20, ge=1)
-    sample: float = Field(default=1.0, ge=0, le=1)
-    per_commit: int = Field(default=20, ge=1)
-    alert_dislike_rate: float = Field(default=0.2, gt=0)
-    alert_unknown_items: float = Field(default=0.2, gt=0)
-    alert_cases: int = Field(default=50, ge=1)
+    k: int = Field(default=20, ge=1)  # length of the list that a verdict is looked up in
+    sample: float = Field(default=1.0, ge=0, le=1)  # share of verdicts that are ranked before they are learned
+    per_commit: int = Field(default=20, ge=1)  # most of them in one commit, so that bulk loads are not held up
+    alert_dislike_rate: float = Field(default=0.2, gt=0)  # dislikes per impression above which the alert is 1
+    alert_unknown_items: float = Field(default=0.2, gt=0)  # share of events above which it is 1
+    alert_cases: int = Field(default=50, ge=1)  # impressions or verdicts of the last hour below which none is 1
 
 
 class NewItems(Spec):
-    """Places of each list that are kept for new items.
+    """Places of each list that are kept for new items."""
 
-    Attributes:
-        slots: how many of each list, at its end; 0 for none.
-        verdicts: likes and dislikes from which on an item is no longer new.
-    """
-
-    slots: int = Field(default=0, ge=0, le=100)
-    verdicts: int = Field(default=20, ge=1)
+    slots: int = Field(default=0, ge=0, le=100)  # at the end of each list; 0 for none
+    verdicts: int = Field(default=20, ge=1)  # likes and dislikes from which on an item is no longer new
 
 
 class ServeSettings(Spec):
-    """Everything that ``serve --config FILE`` may hold.
-
-    Attributes:
-        new_items: places of each list for them.
-        keys: file of hashed API keys; without it the service listens on the loopback interface alone.
-        experiments: file of experiments; by default ``experiments.yaml`` in the state's folder.
-        impressions: whether answers are logged.
-        keep_impressions: days after which they are deleted; 0 keeps them.
-        backup: folder that the state is copied to by schedule, in the place of the copy before; none by default.
-        source: address of a Redis stream or a Kafka topic, from which events come in the place of requests.
-        dislike_strength: how far what is near to a dislike falls, from 0 to 1, for users whose variant says nothing of
-            it; None: as the state has it.
-        half_life: days after which a like counts half in ``/v1/trending``; that of DecayPop by default.
-        allow_origins: origins of pages that may call the service (CORS); none by default.
-        allow_hosts: names that a service without keys answers to, beside those of the loopback interface.
-    """
+    """Everything that ``serve --config FILE`` may hold."""
 
     limits: RequestLimits = RequestLimits()
     schedule: Schedule = Schedule()
     quality: Quality = Quality()
     new_items: NewItems = NewItems()
-    keys: Path | None = None
-    experiments: Path | None = None
+    keys: Path | None = None  # hashed API keys; without them the service listens on the loopback interface alone
+    experiments: Path | None = None  # by default `experiments.yaml` in the state's folder
     impressions: bool = True
-    keep_impressions: float = Field(default=90.0, ge=0, le=36_500)
-    backup: Path | None = None
-    source: str | None = None
-    dislike_strength: float | None = Field(default=None, ge=0, le=1)
-    half_life: float = Field(default=7.0, gt=0)
-    allow_origins: tuple[str, ...] = ()
-    allow_hosts: tuple[str, ...] = ()
+    keep_impressions: float = Field(default=90.0, ge=0, le=36_500)  # days; 0 keeps them
+    backup: Path | None = None  # folder of the copy by schedule, in the place of the one before
+    source: str | None = None  # Redis stream or Kafka topic whose events take the place of those of requests
+    dislike_strength: float | None = Field(default=None, ge=0, le=1)  # None: as the state has it; variants first
+    half_life: float = Field(default=7.0, gt=0)  # days after which a like counts half in `/v1/trending`
+    allow_origins: tuple[str, ...] = ()  # of pages that may call the service (CORS)
+    allow_hosts: tuple[str, ...] = ()  # answered without keys, beside those of the loopback interface
 
     @field_validator("allow_hosts")
     @classmethod
@@ -154,7 +100,7 @@ class ServeSettings(Spec):
 
     @classmethod
     def read(cls, path: Path | None) -> ServeSettings:
-        """Read a yaml file; None gives the defaults."""
+        """Read a yaml file; None gives the defaults; UsageError for a key or value that is not valid."""
         if path is None:
             return cls()
         return checked(cls, read_yaml(path), path)

@@ -1,6 +1,6 @@
 """Simulated users, who judge what they are shown by what held-out truth says: they drive a service in tests and demos.
 
-Truth is a low-rank model of a data set's likes and dislikes; a user goes down its list with a fixed probability.
+Truth is a low-rank model of a data set's likes and dislikes, so that it is known which variant is better.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Ask = Callable[[str, int], Sequence[str]]
 
 @dataclass(frozen=True)
 class Truth:
-    """What simulated users think: probabilities of a like ``[n_users, n_items]``, and of speaking ``[n_items]``."""
+    """What simulated users think."""
 
     users: list[str]
     items: list[str]
-    like: np.ndarray
-    speaks: np.ndarray
+    like: np.ndarray  # [n_users, n_items] float32: probability that a verdict is a like
+    speaks: np.ndarray  # [n_items] probability that a user who looks at an item judges it
 
     @classmethod
     def planted(cls, n_users: int, n_items: int, seed: int = 0, rank: int = 4) -> Truth:
-        """Draw tastes of a rank from a low-rank model, of users ``u1``... and items ``i1``..."""
+        """Draw tastes from a low-rank model; the ids are ``u1``, ``i1`` and so on."""
         rng = np.random.default_rng(seed)
         taste = rng.normal(size=(n_users, rank)) @ rng.normal(size=(rank, n_items)) / np.sqrt(rank)
         level = rng.normal(0.0, 1.0, n_items)
@@ -54,7 +54,7 @@ class Truth:
         sign: np.ndarray,
         rank: int = 16,
     ) -> Truth:
-        """Estimate tastes from verdicts of +1 and -1 by a truncated SVD over the items' smoothed like rates."""
+        """Estimate tastes from verdicts, ``[n]`` each, by a truncated SVD of residuals over smoothed like rates."""
         import scipy.sparse as sp
         from scipy.sparse.linalg import svds
 
@@ -75,12 +75,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a simulation saw; ``expected`` is the mean probability of a like of what was shown."""
+    """What a simulation saw."""
 
     shown: int
     likes: int
     dislikes: int
-    expected: float
+    expected: float  # mean probability of a like of what was shown, whether or not the user spoke
 
 
 PATIENCE = 0.85  # probability of looking at the next item; the first one is looked at in any case
@@ -153,7 +153,7 @@ def _detail(answer: Any, status: int) -> Any:
 
 
 def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: str | None = None) -> Outcome:
-    """Let simulated users of a data set's truth, or of planted tastes, look at lists of a service and judge them."""
+    """Let simulated users judge lists of a service; without a data set their tastes for popular items are planted."""
     client = Client(url, key)
     if dataset is None:
         items = client.items("/v1/popular?k=500")

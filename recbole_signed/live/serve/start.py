@@ -53,13 +53,15 @@ except ImportError:  # the extra 'serve', which run_service names
 
 _logger = logging.getLogger(__name__)
 EXPERIMENTS = "experiments.yaml"
-_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")  # of a state before its first version
-SWITCH = 0.0005  # seconds after which a thread hands the interpreter on; Python's 5 ms are long for an answer
+# a state has these files before its first version
+_BEGUN = re.compile(rf"{LOCK}|SEQ|{re.escape(LOG)}(-\w+)?|{VERSIONS}|base-.*")
+SWITCH = 0.0005  # seconds after which a thread hands the interpreter on: Python's 5 ms are much of an answer's time
 TELL = 2.0  # seconds between the metrics that a replica tells its writer
 BACKLOG = 1024  # connections that may wait to be accepted
-GRACE = 10  # seconds that requests under way have at the end; a body may never come
+GRACE = 10  # seconds that requests under way have at the end; one whose body never comes would hold it up
 
-_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)  # by default it ends no first process of a container
+# SIGTERM does not end a container's first process by default; the server takes it and raises it again
+_ends_by_sigterm = raised_by_sigterm(SystemExit, 0)
 
 
 @_ends_by_sigterm
@@ -68,9 +70,9 @@ def init_state(
     dataset: Any,
     directory: Path,
     parameters: Mapping[str, Any] | None = None,
-    names: str | None = None,
+    names: str | None = None,  # column of the `.item` file with what people call items; `title` or `name` if None
 ) -> None:
-    """Fit a model to all of a data set and begin a state with it; what ``parameters`` leave open is chosen first."""
+    """Fit a model to all of a data set and begin a state; open ``parameters`` are chosen on held-out likes first."""
     from recbole_signed import api  # imports RecBole, which a service of most states does without
 
     refuse_directory(directory)
@@ -80,7 +82,7 @@ def init_state(
 
 @_ends_by_sigterm
 def init_from_model(file: Path, directory: Path, names: str | None = None) -> None:
-    """Begin a state with a model that was saved before, or with a checkpoint of a recommender."""
+    """Begin a state with a fitted model that ``save`` wrote, or a checkpoint; ``names`` as in :func:`init_state`."""
     from recbole_signed import api
 
     refuse_directory(directory)
@@ -99,7 +101,7 @@ def _begin(fitted: Any, directory: Path, called: Mapping[str, str]) -> None:
 
 
 def can_begin(directory: Path) -> bool:
-    """Whether a state can begin in a folder: it is empty, or holds one without a first version, so without events."""
+    """Whether a state can begin in a folder: it is empty, or holds one without a first version, which took no event."""
     if not directory.exists():
         return True
     if not directory.is_dir() or any(not _BEGUN.fullmatch(each.name) for each in directory.iterdir()):
@@ -148,7 +150,7 @@ def _clear(directory: Path) -> None:
 
 
 def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:
-    """Return a socket that listens, on any free port for 0; ``shared`` with other processes of this user."""
+    """Return a socket that listens, with port 0 to any that is free; ``shared``: with other processes of this user."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # with the protocol named, asyncio turns Nagle's algorithm off, which costs 40 ms an answer beside delayed ACKs
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -174,10 +176,10 @@ def run_service(
     settings: ServeSettings | None = None,
     ready: Callable[[str], None] | None = None,
     *,
-    workers: int = 1,
-    config: Path | None = None,
+    workers: int = 1,  # processes behind the port: this one, and read replicas
+    config: Path | None = None,  # the yaml file of the settings, which replicas read too
 ) -> None:
-    """Write and answer until told to stop (Ctrl-C, SIGTERM), with ``workers - 1`` replicas; what waits is finished."""
+    """Write and answer until told to stop (Ctrl-C or SIGTERM, then SystemExit); what waits is finished first."""
     settings, keys = _checked(host, settings)
     if settings.backup is not None:  # else each round of the schedule would fail
         refuse_target(directory, settings.backup)
@@ -247,9 +249,9 @@ def run_replica(
     ready: Callable[[str], None] | None = None,
     writer: str | None = None,
     parent: int | None = None,
-    metrics: Path | None = None,
+    metrics: Path | None = None,  # from which the writer reads them; without one this process shows them
 ) -> None:
-    """Answer from a state that another process writes, until told to stop, or until the process ``parent`` ends."""
+    """Answer from a state that another process writes, until told to stop; no changes are taken without ``writer``."""
     settings, keys = _checked(host, settings)
     hold_memory_down()
     compute_on_one_thread()
@@ -377,6 +379,6 @@ def announce(address: str, keys: bool) -> None:
 
 
 def compute_on_one_thread() -> None:
-    """Let small products run on the thread that asks: waiting OpenBLAS threads spin (6.1 ms a request, not 2.8)."""
+    """Let matrix products run on the calling thread: a request took 6.1 ms of processor time with two, 2.8 with one."""
     torch.set_num_threads(1)
     threadpool_limits(limits=1)

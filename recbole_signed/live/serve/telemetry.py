@@ -17,11 +17,11 @@ BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.25
 
 
 class Telemetry:
-    """The metrics of one process, and of the read replicas that write theirs to the folder ``others``."""
+    """The metrics of one process, and in the writer those of the read replicas that it has started."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.others: Path | None = None
+        self.others: Path | None = None  # folder to which the replicas write theirs
         make: dict[str, Any] = {"registry": self.registry}
         self.requests = Histogram(
             f"{PREFIX}_request_seconds", "Time to answer.", ["route", "status"], buckets=BUCKETS, **make
@@ -45,7 +45,7 @@ class Telemetry:
         )
 
     def watch(self, gauges: Callable[[], dict[str, tuple[str, float | None]]]) -> None:
-        """Add gauges that are read when they are asked for: name -> help text and value, None for none."""
+        """Add gauges that are read when asked for: name -> help text and value; None is left out."""
         self.registry.register(_Gauges(gauges))
 
     def watch_quality(self, figures: Callable[[], dict[str, dict[str, dict[str, Any]]]]) -> None:

@@ -1,7 +1,7 @@
-"""What was shown to whom, by which variant, with which probability, and what came of it: a SQLite file of a state.
+"""What was shown to whom, by which variant, with which probability, and what came of it: a SQLite file by the state.
 
-Users are kept under a keyed hash, and forgotten ones deleted and overwritten. Answers that were made before the last
-erasure are not written after it: one of them may be for the user that is gone.
+Users are kept under a keyed hash whose key lies in the file; what is forgotten is deleted and overwritten. Answers from
+before the last erasure, in whatever process, are not written after it: one may be for the user that is gone.
 """
 
 from __future__ import annotations
@@ -81,20 +81,21 @@ def _frame(rows: Sequence[tuple[object, ...]], *names: str) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Shown:
-    """One answer, with ``draws``: experiment, policy, the probability of the first item, and that under the policy."""
+    """One answer."""
 
     request: str
     user: str
-    items: Sequence[str]
+    items: Sequence[str]  # best first
     time: int  # milliseconds since 1970
-    version: str
-    exposures: Sequence[Sequence[tuple[str, str, float]]]  # experiment, variant, propensity; of each item, or of all
+    version: str  # of the model
+    exposures: Sequence[Sequence[tuple[str, str, float]]]  # experiment, variant, propensity: by item, or one
     seq: int = 0  # that the answer reflects
+    # of a drawn first item: experiment, policy, probability of the draw, and of the policy to put it first
     draws: Sequence[tuple[str, str, float, float]] = ()
 
 
 class TrafficLog:
-    """The log of impressions; its methods may be called from several threads."""
+    """The log of impressions, for any thread; UsageError where the file can't be opened or is no such log."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock, self._path = threading.Lock(), path
@@ -169,10 +170,11 @@ class TrafficLog:
             self._empty_wal()
 
     def outcome(self, verdicts: Iterable[tuple[str, str, int, int]]) -> int:
-        """Count verdicts for the newest impression before each (or the first :data:`SKEW` after); return how many."""
+        """Count verdicts (user, item, sign, ms) for the newest impression before each; return how many had one."""
         found = 0
         with self._lock, self._db:
             for user, item, sign, at in verdicts:
+                # where none was in ATTRIBUTION before it, the first of up to SKEW after it counts
                 column = "like" if sign > 0 else "dislike"
                 cursor = self._db.execute(
                     f"UPDATE impression SET {column} = 1 WHERE id = (SELECT id FROM impression "
@@ -184,7 +186,7 @@ class TrafficLog:
         return found
 
     def forget(self, user: str, seq: int) -> None:
-        """Delete what was shown to a user, overwrite it, and write no answer from before the erasure's seq any more."""
+        """Overwrite a user's impressions and write no answer from before ``seq``; UsageError where that fails."""
         try:
             with self._lock:
                 with self._db:
@@ -222,11 +224,7 @@ class TrafficLog:
         return int(self._db.execute(f"SELECT coalesce({newest}").fetchone()[0])
 
     def per_user(self, experiment: str) -> pl.DataFrame:
-        """Return one row a user of an experiment, without interleaved lists; of several variants the first counts.
-
-        Covariates are of :data:`BEFORE`, which ends :data:`ATTRIBUTION` before a user's first exposure, so that none of
-        the verdicts came after it.
-        """
+        """Return one row a user of an experiment, for its first variant; lists that were interleaved are left out."""
         rows = self._query(
             """
             WITH shown AS (
@@ -253,13 +251,14 @@ class TrafficLog:
             LEFT JOIN before b ON b.user = o.user
             GROUP BY o.user ORDER BY o.first, o.user
             """,
+            # covariates end ATTRIBUTION before a user's first exposure: none of their verdicts came after it
             (experiment, ATTRIBUTION, ATTRIBUTION + BEFORE),
         )
         counts = ("impressions", "likes", "dislikes")
         return _frame(rows, "variant", "propensity", "first", *counts, *(f"{name}_before" for name in counts))
 
     def interleaved(self, experiment: str) -> pl.DataFrame:
-        """Return ``user``, ``request``, ``variant``, ``likes``, ``dislikes`` per request of interleaved lists."""
+        """Return likes and dislikes per request and variant; users as in `logged`, lists of one variant left out."""
         rows = self._query(
             """
             WITH part AS (
@@ -277,7 +276,7 @@ class TrafficLog:
         return _frame(rows, "user", "request", "variant", "likes", "dislikes")
 
     def logged(self, experiment: str) -> pl.DataFrame:
-        """Return every impression of an experiment; ``user`` counts the users from 1, another way in each answer."""
+        """Return every impression of an experiment; users are numbers from 1, others in each answer."""
         rows = self._query(
             """
             SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
@@ -290,7 +289,7 @@ class TrafficLog:
         return _frame(rows, "item", "position", "variant", "propensity", "like", "dislike", "time", "user")
 
     def drawn(self, experiment: str, policy: str) -> pl.DataFrame:
-        """Return the first places that were drawn: ``propensity``, and ``probability`` under another policy."""
+        """Return the drawn first places with the probability of the draw, and of the policy; users as in `logged`."""
         rows = self._query(
             """
             SELECT i.item, d.propensity, d.probability, i.like, i.dislike, dense_rank() OVER (ORDER BY i.user)
@@ -311,7 +310,7 @@ class TrafficLog:
 
 
 class ImpressionQueue:
-    """Writes to a log in a thread of its own, in order, and deletes impressions after ``keep`` milliseconds."""
+    """Writes to a log in a thread, in the order of things; ``keep`` ms after which impressions go, None keeps them."""
 
     def __init__(self, log: TrafficLog, keep: int | None = None) -> None:
         self._log, self._keep = log, keep
@@ -324,7 +323,7 @@ class ImpressionQueue:
         self._thread.start()
 
     def put(self, answer: Shown) -> None:
-        """Hand an answer over; where :data:`WAITING` things wait it is dropped, and counted in the service's log."""
+        """Hand an answer over, or drop it where :data:`WAITING` things wait: answers do not wait for the disk."""
         if self._queue.qsize() < WAITING:
             self._queue.put(answer)
         else:
@@ -395,7 +394,7 @@ class ImpressionQueue:
                 job = self._next()
 
     def _attempt(self, write: Callable[[], None]) -> bool:
-        """Write, and return whether it was; a failure ends nothing, and is told once until it works again."""
+        """Return whether a write went well; a failure ends nothing and is logged once until one goes well again."""
         try:
             write()
         except Exception as error:

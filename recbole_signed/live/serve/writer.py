@@ -1,7 +1,7 @@
-"""One writer: events wait in a bounded queue, and become durable and visible in groups.
+"""One writer: a thread takes what waits in a bounded queue, makes it durable, and lets the learner follow, in groups.
 
-A thread takes as many events as wait, a commit's worth at most, from callers, or from a stream that several services
-follow, each with a state of its own, in the place of ``POST /v1/events``.
+A caller's future is done when answers reflect its events. Services that follow one stream in place of
+``POST /v1/events`` read all events in one order, so their states become the same and answer alike.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _logger = logging.getLogger(__name__)
 _STOP = object()
 PROBE = 5.0  # seconds after a failure in which no event came until it is seen whether the log can be written again
 Before = Callable[[EventBatch], None]  # what is done before a batch is taken in; some of its events may be duplicates
-After = Callable[[EventBatch, np.ndarray], None]  # the second: which events were accepted, bool `[n]`
+# done after a batch, also a failed one; which events were accepted, bool [n]
+After = Callable[[EventBatch, np.ndarray], None]
 
 
 class BusyError(Exception):
@@ -58,7 +59,7 @@ class _Job:
 
 
 class Writer:
-    """The thread that writes; nobody else writes to the recommender. ``before`` and ``after`` get each batch."""
+    """The thread that writes; nobody else writes to ``recommender``, and each batch is passed to before and after."""
 
     def __init__(
         self,
@@ -66,8 +67,8 @@ class Writer:
         telemetry: Telemetry,
         before: Before,
         after: After,
-        queue_size: int,
-        commit: int,
+        queue_size: int,  # most events that wait
+        commit: int,  # most events that become durable together
     ) -> None:
         self._recommender, self._telemetry = recommender, telemetry
         self._before, self._after = before, after
@@ -95,7 +96,7 @@ class Writer:
         return self._recommender.position(source)
 
     def submit(self, rows: Sequence[Any], read_to: tuple[str, str] | None = None) -> Future[Written]:
-        """Hand events over, with the position of their stream; the future is done when answers reflect them."""
+        """Hand events over; the future is done when answers reflect them. ``read_to``: name and place of the stream."""
         with self._room:
             if self.waiting and self.waiting + len(rows) > self.queue_size:
                 raise BusyError
@@ -131,7 +132,7 @@ class Writer:
                 tell()
 
     def _next(self) -> Any:
-        """Return the next job; meanwhile see whether what failed still would: an unready service may get no event."""
+        """Return the next job; meanwhile probe what failed, as a service that is not ready may be sent nothing."""
         while self.failure is not None:
             try:
                 return self._queue.get(timeout=PROBE)
@@ -215,11 +216,12 @@ def _event_id(row: Any) -> str | None:
         return None
 
 
-SET_BACK = 240_000  # milliseconds of a clock set back that change no order; less than events may lie ahead
+# milliseconds the clock may be set back without changing the order; less than an event may lie ahead
+SET_BACK = 240_000
 
 
 class Arrivals:
-    """Gives times in the order of events, though the clock is set back: a verdict is later than what it ends."""
+    """Gives times in the order of events, also if the clock is set back: a taking back must not look too old."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -231,7 +233,7 @@ class Arrivals:
         return self._last
 
     def times(self, rows: Sequence[Any], recommender: OnlineRecommender) -> dict[int, int]:
-        """Return the times of rows without one, by place: later than all that was taken of their user and item."""
+        """Return the times of rows that have none, by place: later than all of their user and item, whatever clock."""
         untimed = [place for place, row in enumerate(rows) if isinstance(row, dict) and row.get("timestamp") is None]
         if not untimed:  # nothing is looked up
             return {}
@@ -277,7 +279,7 @@ class Feed:
     def __init__(self, source: EventSource, writer: Writer) -> None:
         self._source, self._writer = source, writer
         self.failure: str | None = None  # why the last try failed; None where it did not
-        self.behind: int | None = None  # events of the stream not read a moment ago; None: not known
+        self.behind: int | None = None  # events of the stream that were not read yet a moment ago, where that is known
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
