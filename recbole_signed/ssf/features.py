@@ -33,7 +33,7 @@ MAP_USERS = 5_000
 
 @dataclass(frozen=True)
 class FeatureSettings(NumberSettings):
-    """The parameters of predictions from features, by their letters; a value out of its range is a UsageError."""
+    """The parameters of predictions from features, by their letters; a value out of its range is refused."""
 
     predict_items: int = 1
     """1: items without an edge get what their features predict; 0: features of items are not used."""

@@ -32,7 +32,7 @@ SHARES = (0.3, 0.6, 1.0, 1.5)
 
 @dataclass(frozen=True)
 class LearnedSettings(NumberSettings):
-    """The parameters of the learned items; a value out of its range is a UsageError."""
+    """The parameters of the learned items; a value out of its range is refused."""
 
     learned_rank: int = 64
     """Number of factors; fewer where the filter has fewer singular vectors."""

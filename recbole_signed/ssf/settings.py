@@ -21,7 +21,7 @@ class NumberSettings:
 
     @classmethod
     def from_mapping(cls, values: Any) -> Self:
-        """Read the settings from ``values[name]``, None for the default; raise UsageError for a wrong value."""
+        """Read the settings from ``values[name]``, None for the default; a wrong value is refused."""
         given: dict[str, Any] = {}
         for name, kind in cls._kinds().items():
             value = values[name]
@@ -31,7 +31,7 @@ class NumberSettings:
 
     @classmethod
     def split(cls, given: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Return the settings that are given by their names, and the rest; raise UsageError for a wrong value."""
+        """Return the settings that are given by their names, and the rest; a wrong value is refused."""
         kinds = cls._kinds()
         own = {name: number_of(name, kinds[name], value) for name, value in given.items() if name in kinds}
         return cls(**own), {name: value for name, value in given.items() if name not in kinds}
@@ -58,7 +58,7 @@ class NumberSettings:
 
 
 def number_of(name: str, kind: Any, value: Any) -> Any:
-    """Return the value of a parameter as a float or int; raise UsageError where it is not such a number."""
+    """Return the value of a parameter as a float or int; any other value is refused."""
     try:
         number = kind(value)
         fits = number == number and (kind is not int or number == float(value))
