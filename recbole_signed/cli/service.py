@@ -99,20 +99,20 @@ def serve(
             parameters = {"auto": False, "features": {"item": ["class"]}, **parameters}
     if state is None:
         raise UsageError("serve needs --state DIR, the folder of an online state, or --demo.")
-    wrong = {
-        "--dataset and --input are two kinds of data for --init; give one of them.": dataset and input_path,
-        "--init MODEL and --dataset NAME or --input FILE go together.": bool(init) != bool(dataset or input_path),
-        "--init fits a model, and --model takes a fitted one; give one of them.": init and model,
-        "parameters of the model are given with --init; a state that is there keeps its own.": parameters and not init,
-        "--names goes with --init; PUT /v1/items/ID names the items of a state that is there.": names
-        and not (init or model),
-        "--writer is the address that a read replica hands events to; give --follow too.": writer is not None
-        and not follow,
-        "--follow reads a state that another process writes; leave out --init and --workers.": follow
-        and (init or model or workers > 1),
-    }
-    for message in (each for each, is_so in wrong.items() if is_so):
-        raise UsageError(message)
+    if dataset and input_path:
+        raise UsageError("--dataset and --input are two kinds of data for --init; give one of them.")
+    if bool(init) != bool(dataset or input_path):
+        raise UsageError("--init MODEL and --dataset NAME or --input FILE go together.")
+    if init and model:
+        raise UsageError("--init fits a model, and --model takes a fitted one; give one of them.")
+    if parameters and not init:
+        raise UsageError("parameters of the model are given with --init; a state that is there keeps its own.")
+    if names and not (init or model):
+        raise UsageError("--names goes with --init; PUT /v1/items/ID names the items of a state that is there.")
+    if writer is not None and not follow:
+        raise UsageError("--writer is the address that a read replica hands events to; give --follow too.")
+    if follow and (init or model or workers > 1):
+        raise UsageError("--follow reads a state that another process writes; leave out --init and --workers.")
     if init or model:
         start.refuse_address(host, port, given)
         start.refuse_directory(state)

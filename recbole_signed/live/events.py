@@ -42,8 +42,18 @@ from recbole_signed.live.event_fields import (
 ABSENT = 0
 LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE, FORGET_USER, ITEM, USER = range(1, 10)
 TYPES: dict[str, int] = {
-    **{"like": LIKE, "dislike": DISLIKE, "skip": SKIP, "view": VIEW, "unlike": UNLIKE, "undislike": UNDISLIKE},
-    **{"forget_user": FORGET_USER, "item": ITEM, "user": USER, "less": LESS, "more": MORE, "undo": UNDO},
+    "like": LIKE,
+    "dislike": DISLIKE,
+    "skip": SKIP,
+    "view": VIEW,
+    "unlike": UNLIKE,
+    "undislike": UNDISLIKE,
+    "forget_user": FORGET_USER,
+    "item": ITEM,
+    "user": USER,
+    "less": LESS,
+    "more": MORE,
+    "undo": UNDO,
 }
 NO_ITEM = frozenset((FORGET_USER, USER, LESS, MORE, UNDO))
 ANNOUNCED = {ITEM: "item", USER: "user"}  # what events of a type announce
@@ -164,10 +174,15 @@ class EventBatch:
     @classmethod
     def of_rows(cls, rows: Sequence[tuple[str, str, str, int, int, float]]) -> EventBatch:
         """Make a batch of valid rows (event id, user, item, type code, time stamp, value)."""
-        event, user, item, *numbers = zip(*rows, strict=True) if rows else ((),) * 6
-        kinds = (np.int8, np.int64, np.float64)
-        columns: Any = (np.array(each, dtype=kind) for each, kind in zip(numbers, kinds, strict=True))
-        return cls(list(event), list(user), list(item), *columns)
+        event, user, item, kind, stamp, value = zip(*rows, strict=True) if rows else ((), (), (), (), (), ())
+        return cls(
+            list(event),
+            list(user),
+            list(item),
+            np.array(kind, dtype=np.int8),
+            np.array(stamp, dtype=np.int64),
+            np.array(value, dtype=np.float64),
+        )
 
     def __len__(self) -> int:
         return len(self.event_id)

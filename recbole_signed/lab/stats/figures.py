@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 _LIKE, _DISLIKE, _NEUTRAL, _ALL = "#007a5a", "#c24a00", "#767676", "#333333"  # told apart without red and green
 _USER, _ITEM = "#2166ac", "#e08214"
 _STYLE: dict[Any, Any] = {
-    **{"font.size": 9, "axes.titlesize": 10, "legend.fontsize": 8, "legend.frameon": False, "grid.alpha": 0.25},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True},
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
 }
 _CURVE_POINTS = 400
 

@@ -34,8 +34,15 @@ from recbole_signed.yaml_spec import read_yaml
 DECIMALS = 6  # default `metric_decimal_place` of trials: RecBole's 4 makes many of them look equal
 
 _HOW_TO_TRAIN = (
-    *("dislike_aversion", "verdict_smoothing", "weight_decay", "n_negatives", "negative_exponent", "lr_milestones"),
-    *("lr_gamma", "neutral_weight", "sift_positives"),
+    "dislike_aversion",
+    "verdict_smoothing",
+    "weight_decay",
+    "n_negatives",
+    "negative_exponent",
+    "lr_milestones",
+    "lr_gamma",
+    "neutral_weight",
+    "sift_positives",
 )
 """Keys without a default that a model's training or its graph reads, so that they can be tuned."""
 
