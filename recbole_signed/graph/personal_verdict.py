@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from recbole_signed.arrays import contains, spans
+from recbole_signed.arrays import begins, contains, spans
 
 IntArray = npt.NDArray[np.int64]
 
@@ -109,18 +109,16 @@ class Verdicts:
     def held_back(self, leads: bool) -> npt.NDArray[np.bool_]:
         """Return which events no score is made of yet: the last run, but its first if ``leads`` or there are more."""
         run = self.last_run
-        first = run.copy()
-        first[1:] &= ~run[:-1] | (self.user[1:] != self.user[:-1])
+        first = run & begins(self.user, run)
         return run & ~(first if leads else first & (self._later(run) > 0))
 
     @cached_property
     def strengths(self) -> npt.NDArray[np.float64]:
         """What each dislike counts, ``[n_events]``; 0 of likes, and of dislikes that are too old to act."""
-        begins = ~self.like
-        begins[1:] &= self.like[:-1] | (self.user[1:] != self.user[:-1])
+        run_begins = ~self.like & begins(self.user, self.like)
         open_ = self.last_run
         # the run that is going on makes none fade: a dislike must not raise what an earlier one keeps down
-        age = self._later(begins & ~open_)
+        age = self._later(run_begins & ~open_)
         found = np.where(self.timed, np.maximum(2.0 ** (-age / HALF_LIFE), FLOOR), FLOOR)
         newer = self._later(open_), self._later(~self.like & ~open_)
         return np.where(np.where(open_, newer[0] < LONGEST_RUN, ~self.like & (newer[1] < NEWEST)), found, 0.0)
@@ -306,8 +304,8 @@ class Demotions:
         order = len(key) - 1 - np.argsort(key[::-1], kind="stable")  # of each pair the newest event first
         event, key, nearness = event[order], key[order], nearness[order]
         like = verdicts.like[event]
-        begins = np.append(True, key[1:] != key[:-1])
-        pair = np.cumsum(begins) - 1
+        new = begins(key)
+        pair = np.cumsum(new) - 1
         pull = np.where(like, 0.0, strengths[event] * nearness)
         if like.any():
             # the largest protection by a newer like: a running maximum within each pair, which the offset keeps apart;
@@ -318,8 +316,8 @@ class Demotions:
             offset = pair * len(by_size)
             strongest = by_size[np.maximum.accumulate(rank + offset) - offset]
             pull *= np.clip(1.0 - np.where(like, nearness, 0.0)[strongest], 0.0, 1.0)
-        best = np.lexsort((-pull, pair))[begins]
-        starts = np.flatnonzero(begins)
+        best = np.lexsort((-pull, pair))[new]
+        starts = np.flatnonzero(new)
         in_last_run = np.logical_or.reduceat(verdicts.last_run[event] & (pull > 0), starts)
         falls = pull[best] > 0
         best = best[falls]

@@ -47,8 +47,10 @@ def spend(
             if best - found <= half:
                 break
         else:
-            strength, found = (STRENGTHS[-1], found) if price else (0.0, best)
-            least = min(least, found - half)
+            if price:
+                least = min(least, found - half)
+            else:
+                strength = 0.0
     if "dislike_aversion" not in fixed and not validation.gamma:
         for each in (each for each in AVERSIONS if each > start.dislike_aversion):
             if value(dislike_strength=strength, dislike_aversion=each) < least:

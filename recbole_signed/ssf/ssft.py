@@ -118,7 +118,7 @@ class SSFT(SSF):
         lowers = self.settings.dislike_strength if "dislike_strength" in self.given else self.accuracy_price
         if personal is not None and lowers:
             verdicts = personal.verdicts(numbers)
-            own = without(own, verdicts, verdicts.held_back(leads=True))
+            own = without(own, verdicts, verdicts.held_back(personal.leads))
         return self._edges(own, numbers)
 
     def fit(self) -> None:

@@ -22,6 +22,7 @@ import scipy.linalg
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.arrays import begins
 from recbole_signed.graph.shards import all_reduced
 from recbole_signed.sequences import IntArray, Sequences
 
@@ -66,7 +67,7 @@ def sources(
             found[:, number, each] = (
                 sp.csr_matrix((weight, sequences.item[own], indptr), shape=(n_rows, n_items)) @ vectors
             )
-    first = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]]))
+    first = np.flatnonzero(begins(user))
     follows = np.arange(n_rows) - np.repeat(first, np.diff(np.append(first, n_rows)))  # which row of its user it is
     for number in range(1, int(follows.max()) + 1):
         rows = np.flatnonzero(follows == number)

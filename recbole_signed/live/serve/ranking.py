@@ -5,7 +5,6 @@ What differs between requests is laid over a learner's edges here, without a cop
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +54,8 @@ class Ranked:
     ) -> dict[str, Any]:
         """Return it as :class:`~.schemas.Answer` has it, without None; ``name`` and ``why`` tell of an item."""
         items: list[dict[str, Any]] = []
-        for (item, score), team in zip(self.items, self.teams or itertools.repeat(None), strict=False):
+        teams: Sequence[str | None] = self.teams or [None] * len(self.items)
+        for (item, score), team in zip(self.items, teams, strict=True):
             row: dict[str, Any] = {"item": item}
             if (called := name(item)) is not None:
                 row["name"] = called

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from recbole_signed.arrays import begins
 from recbole_signed.files import DamagedError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
@@ -277,7 +278,7 @@ class EdgeState:
         known = _key(user, item)
         touched = _key(events.user, events.item)
         key = np.sort(np.concatenate([known, touched]), kind="stable")  # two sorted runs, merged in one pass
-        key = key[np.concatenate([[True], key[1:] != key[:-1]])]
+        key = key[begins(key)]
         merged = Registers.none(len(key))
         merged.put(np.searchsorted(key, known), registers)
         places = np.searchsorted(key, touched)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_signed.arrays import begins
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, SKIP, UNDISLIKE, UNLIKE, VIEW
 
@@ -114,7 +115,7 @@ class PairEvents:
         key = (user.astype(np.int64) << 32) | item.astype(np.int64)
         order = np.lexsort((time, key))  # stable: equal times stay in the order of seq
         key, kind, time = key[order], kind[order].astype(np.int8), time[order]
-        first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+        first = np.flatnonzero(begins(key))
         places = np.arange(len(key))
 
         def last(chosen: np.ndarray) -> np.ndarray:

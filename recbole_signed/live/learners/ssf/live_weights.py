@@ -67,16 +67,17 @@ def refitted_weights(
     )
     earlier = fitted.following(vectors, ItemCounters.of(likes, dislikes))
     sequences = Sequences.of(user[old], item[old], like[old], time[old], n_users)
-    own = old & np.isin(user, chosen)
-    all_verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users)
+    theirs = validation.users
+    if lowers:
+        own = old & np.isin(user, chosen)
+        verdicts = Verdicts.of(user[own], item[own], like[own], time[own], n_users).rows(chosen)
+        theirs = without(theirs, verdicts, verdicts.held_back(leads=True))
     recent = recent_of(item[old], time[old], like[old], n_items, since)
     made = OrderFilter(earlier, Order(weights_of(None), PairCounts.of(sequences, n_items), recent, transition))
 
     def edges_of(rows: slice) -> UserEdges:
-        edges, verdicts = validation.users.rows(rows), all_verdicts.rows(chosen[rows])
-        if lowers:
-            edges = without(edges, verdicts, verdicts.held_back(leads=True))
-        return UserEdges.of(edges, fitted.settings.dislike_weight, of_edges(sequences.of_users(chosen[rows]), edges))
+        some = theirs.rows(rows)
+        return UserEdges.of(some, fitted.settings.dislike_weight, of_edges(sequences.of_users(chosen[rows]), some))
 
     new = Likes.of(made, edges_of, validation)
     if before.information is not None:
