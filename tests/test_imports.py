@@ -128,18 +128,23 @@ def test_the_core_knows_neither_wing_and_the_wings_do_not_know_each_other() -> N
     assert crossing == set()
 
 
-@pytest.mark.parametrize(("code", "heavy"), [
-    ("import recbole_signed.cli.app", {"torch", "recbole", "polars", "pandas", "optuna"}),
-    ("import recbole_signed.compat.repairs",
-     {"torch", "recbole", "numpy", "scipy", "pandas", "ray", "hyperopt", "torch_geometric"}),
-    (
-        "from recbole_signed.atomic import read_rows; from pathlib import Path; "
-        f"read_rows(Path({str(ROOT.parent / 'atomic_files' / 'toy-signed')!r}))",
-        {"torch", "recbole"},
-    ),
-    ("from recbole_signed.lab.synth import generate, write", {"torch", "pandas", "scipy.stats"}),
-    ("from recbole_signed.lab.stats import analyse, statistics_table", {"torch", "scipy.stats"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import recbole_signed.cli.app", {"torch", "recbole", "polars", "pandas", "optuna"}),
+        (
+            "import recbole_signed.compat.repairs",
+            {"torch", "recbole", "numpy", "scipy", "pandas", "ray", "hyperopt", "torch_geometric"},
+        ),
+        (
+            "from recbole_signed.atomic import read_rows; from pathlib import Path; "
+            f"read_rows(Path({str(ROOT.parent / 'atomic_files' / 'toy-signed')!r}))",
+            {"torch", "recbole"},
+        ),
+        ("from recbole_signed.lab.synth import generate, write", {"torch", "pandas", "scipy.stats"}),
+        ("from recbole_signed.lab.stats import analyse, statistics_table", {"torch", "scipy.stats"}),
+    ],
+)
 def test_what_is_quick_imports_no_more_than_it_needs(code: str, heavy: set[str]) -> None:
     code = f"import sys; {code}; print({heavy} & set(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}

@@ -148,18 +148,24 @@ NAMED = {"user": "userId", "item": "movieId", "rating": "stars", "time": "when",
 FIX = "; correct or drop the row, or leave out all bad rows with on_error=skip."
 
 
-@pytest.mark.parametrize(("column", "value", "message"), [
-    ("userId", None, "no value in column 'userId'" + FIX),
-    ("movieId", "NA",
-     "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX),
-    ("movieId", "a\tb", r"'a\tb' in column 'movieId' holds a tab"),
-    ("stars", None, "no value in column 'stars', the rating needs one in every row" + FIX),
-    ("stars", "good", "the sign rule needs numbers in column 'stars', got 'good'" + FIX),
-    ("stars", float("inf"), "inf in column 'stars', the sign rule needs a finite number" + FIX),
-    ("when", None, "no time in column 'when'"),
-    ("when", "soon", "time 'soon' in column 'when'"),
-    ("when", 1.6e15, "time 1600000000000000.0 in column 'when' is too large"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("userId", None, "no value in column 'userId'" + FIX),
+        (
+            "movieId",
+            "NA",
+            "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX,
+        ),
+        ("movieId", "a\tb", r"'a\tb' in column 'movieId' holds a tab"),
+        ("stars", None, "no value in column 'stars', the rating needs one in every row" + FIX),
+        ("stars", "good", "the sign rule needs numbers in column 'stars', got 'good'" + FIX),
+        ("stars", float("inf"), "inf in column 'stars', the sign rule needs a finite number" + FIX),
+        ("when", None, "no time in column 'when'"),
+        ("when", "soon", "time 'soon' in column 'when'"),
+        ("when", 1.6e15, "time 1600000000000000.0 in column 'when' is too large"),
+    ],
+)
 @pytest.mark.parametrize("kind", ["polars", "pandas"])
 def test_a_bad_row_names_the_column_of_the_table(kind: str, column: str, value: Any, message: str) -> None:
     cells = {"userId": ["a"] * 3, "movieId": ["x"] * 3, "stars": [5.0] * 3, "when": [1.6e9] * 3}
@@ -319,30 +325,42 @@ def test_lists_are_words_and_lists_of_numbers_may_be_missing(frame: pl.DataFrame
     assert sorted(line.replace('"', "") for line in lines[1:]) == ["100\t1.5 2.0", "101\t", "102\t"]
 
 
-@pytest.mark.parametrize(("column", "message"), [
-    (pl.Series("age", [timedelta(1)]),
-     r"column 'age' of the table of items holds Duration\(.*; give numbers, texts"),
-    (pl.Series("cover", [b"\xff"]), "column 'cover' of the table of items holds Binary"),
-    (pl.Series("tags", [[[1, 2]]]), r"column 'tags' of the table of items holds List\(List"),
-    (pl.Series("covers", [[b"\xff"]]), r"column 'covers' of the table of items holds List\(Binary\)"),
-    (pl.Series("size", [{"cm": 3}]), r"column 'size' of the table of items holds Struct"),
-    (pl.Series("v", [[None, 2.0]]), r"item features, row 1: the list in column 'v' has a place without a finite"),
-    (pl.Series("v", [[1.0, float("nan")]]), r"row 1: the list in column 'v' .* fill it, or give no list"),
-    (pl.Series("item_id", ["x"]), "the table of items has ids in the columns 'what' and 'item_id'; drop one"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            pl.Series("age", [timedelta(1)]),
+            r"column 'age' of the table of items holds Duration\(.*; give numbers, texts",
+        ),
+        (pl.Series("cover", [b"\xff"]), "column 'cover' of the table of items holds Binary"),
+        (pl.Series("tags", [[[1, 2]]]), r"column 'tags' of the table of items holds List\(List"),
+        (pl.Series("covers", [[b"\xff"]]), r"column 'covers' of the table of items holds List\(Binary\)"),
+        (pl.Series("size", [{"cm": 3}]), r"column 'size' of the table of items holds Struct"),
+        (pl.Series("v", [[None, 2.0]]), r"item features, row 1: the list in column 'v' has a place without a finite"),
+        (pl.Series("v", [[1.0, float("nan")]]), r"row 1: the list in column 'v' .* fill it, or give no list"),
+        (pl.Series("item_id", ["x"]), "the table of items has ids in the columns 'what' and 'item_id'; drop one"),
+    ],
+)
 def test_a_column_that_is_no_feature_is_named(frame: pl.DataFrame, column: pl.Series, message: str) -> None:
     items = pl.DataFrame({"what": ["100"]}).with_columns(column)
     with pytest.raises(UsageError, match=message):
         rs.from_frame(frame, user="who", item="what", like="rating >= 4", items=items)
 
 
-@pytest.mark.parametrize(("items", "message"), [
-    (table("item").drop("what"), "the table of items has no column 'what' of ids; it has taste"),
-    (table("item").with_columns(pl.format("item {}", "what").alias("what")),
-     "no id of the item features is in the interactions, whose first one is '100'"),
-    (pl.concat([table("item"), table("item").with_columns(pl.lit("third").alias("taste"))]),
-     r"'1?[0-9]+' has several rows, one was expected"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (table("item").drop("what"), "the table of items has no column 'what' of ids; it has taste"),
+        (
+            table("item").with_columns(pl.format("item {}", "what").alias("what")),
+            "no id of the item features is in the interactions, whose first one is '100'",
+        ),
+        (
+            pl.concat([table("item"), table("item").with_columns(pl.lit("third").alias("taste"))]),
+            r"'1?[0-9]+' has several rows, one was expected",
+        ),
+    ],
+)
 def test_a_table_that_does_not_fit_is_refused(frame: pl.DataFrame, items: pl.DataFrame, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         rs.from_frame(frame, user="who", item="what", like="rating >= 4", dislike="rating <= 2", items=items)

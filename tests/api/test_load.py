@@ -62,10 +62,13 @@ def test_a_checkpoint_of_run_recbole_recommends(name: str, trained: Any, signed_
     np.testing.assert_allclose(found.filter(pl.col("user") == "3")["score"], expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("name", "fits"), [
-    ("EASE", "recbole.model.general_recommender.ease.np.linalg.inv"),
-    ("ItemKNN", "recbole.model.general_recommender.itemknn.ComputeSimilarity"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("EASE", "recbole.model.general_recommender.ease.np.linalg.inv"),
+        ("ItemKNN", "recbole.model.general_recommender.itemknn.ComputeSimilarity"),
+    ],
+)
 def test_a_fit_at_making_is_not_repeated(name: str, fits: str, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     file = trained(name)
     before = rs.load(file).recommend(["3", "7"], k=10)

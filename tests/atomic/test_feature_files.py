@@ -181,15 +181,21 @@ def test_a_million_distinct_tokens_leave_the_most_frequent() -> None:
     assert {name for name, _ in made.space.names[1:]} == {"shared"}
 
 
-@pytest.mark.parametrize(("rows", "wanted", "message"), [
-    ([*ROWS, "1\tcrime drama\tbob\t1990\tHeat and dust\t1 0"], "all", "'1' has rows with 'ann' and with 'bob' in"),
-    (ROWS, ["gender"], "no column 'gender' of features; did you mean 'genre'"),
-    (ROWS, ["genre:colour"], "can't be read as 'colour'; use one of token, tokens, bins, levels, text, vector"),
-    (ROWS, ["title:bins"], "holds 'Heat and dust', but a finite number was expected; read it as 'title:token'"),
-    (["1\ta\tb\t1\tt\t1 2", "2\ta\tb\t1\tt\t1"], ["vector"],
-     "a vector of 'vector' has 1 numbers, but others have 2"),
-    (["\ta\tb\t1\tt\t1"], "all", "row 1: the column 'item_id' is blank"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "wanted", "message"),
+    [
+        ([*ROWS, "1\tcrime drama\tbob\t1990\tHeat and dust\t1 0"], "all", "'1' has rows with 'ann' and with 'bob' in"),
+        (ROWS, ["gender"], "no column 'gender' of features; did you mean 'genre'"),
+        (ROWS, ["genre:colour"], "can't be read as 'colour'; use one of token, tokens, bins, levels, text, vector"),
+        (ROWS, ["title:bins"], "holds 'Heat and dust', but a finite number was expected; read it as 'title:token'"),
+        (
+            ["1\ta\tb\t1\tt\t1 2", "2\ta\tb\t1\tt\t1"],
+            ["vector"],
+            "a vector of 'vector' has 1 numbers, but others have 2",
+        ),
+        (["\ta\tb\t1\tt\t1"], "all", "row 1: the column 'item_id' is blank"),
+    ],
+)
 def test_what_does_not_fit_is_refused(write: Write, rows: list[str], wanted: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Features.of(read_feature_file(write(*rows), "item_id", wanted), ["1", "2", "3", "4"])
@@ -209,12 +215,15 @@ class Settings(dict[str, Any]):
         return None
 
 
-@pytest.mark.parametrize(("features", "message"), [
-    ("genre", "features must look like"),
-    ({"items": "all"}, "features has the key 'items'; did you mean 'item'"),
-    ({"item": 3}, "features.item is 3"),
-    ({"user": "all"}, "toy.user does not exist; remove it, or write that file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("genre", "features must look like"),
+        ({"items": "all"}, "features has the key 'items'; did you mean 'item'"),
+        ({"item": 3}, "features.item is 3"),
+        ({"user": "all"}, "toy.user does not exist; remove it, or write that file"),
+    ],
+)
 def test_the_configuration_is_checked(write: Write, features: Any, message: str) -> None:
     settings = Settings(features=features, data_path=str(write(*ROWS).parent), dataset="toy")
     side = "user" if isinstance(features, dict) and "user" in features else "item"

@@ -225,19 +225,22 @@ def test_a_rule_and_names_from_the_yaml(write_inter: Write) -> None:
     np.testing.assert_array_equal(rows.times, [9, 8, 7])
 
 
-@pytest.mark.parametrize(("columns", "rows", "message"), [
-    (COLUMNS[:2], [(1, 2)], r"no column 'sign'; write a column .* or put a rule into .*a.yaml"),
-    (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id:token'; set .*; did you mean 'user'\?$"),
-    (COLUMNS[:3], [(1, 2, 1), (1, 3, 5)], r"'sign' of .*a\.inter holds 5 in row 2; it must hold -1 \(dislike\), 0"),
-    (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], r"a\.inter, line 3: the column 'item_id' is blank"),
-    (COLUMNS, [(1, 2, 1, "nan")], r"a\.inter, line 2: the column 'timestamp' is blank"),
-    (COLUMNS[:3], [(1, 2, "like")], "can't be read: row 1 of the column 'sign:float' holds 'like', not a number"),
-    (COLUMNS[:3], [(1, 2, "True"), (1, 3, "False")], "holds 'True', and a sign is .*; set sign_rule={like: 'sign"),
-    (COLUMNS[:3], [(1, 2, 1), (1, 2, 1, 4)], "can't be read: .*Expected 3 fields in line 3, saw 4"),
-    (COLUMNS[:3], [(1, 2, 1, 4), (1, 2, 1)], "can't be read"),
-    (COLUMNS[:3], [], "holds no rows"),
-    ((*COLUMNS[:3], "sign:float"), [(1, 2, 1, 1)], "names the column 'sign' twice"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("columns", "rows", "message"),
+    [
+        (COLUMNS[:2], [(1, 2)], r"no column 'sign'; write a column .* or put a rule into .*a.yaml"),
+        (("user:token", *COLUMNS[1:3]), [(1, 2, 1)], r"no column 'user_id:token'; set .*; did you mean 'user'\?$"),
+        (COLUMNS[:3], [(1, 2, 1), (1, 3, 5)], r"'sign' of .*a\.inter holds 5 in row 2; it must hold -1 \(dislike\), 0"),
+        (COLUMNS[:3], [(1, 2, 1), (1, "", 1)], r"a\.inter, line 3: the column 'item_id' is blank"),
+        (COLUMNS, [(1, 2, 1, "nan")], r"a\.inter, line 2: the column 'timestamp' is blank"),
+        (COLUMNS[:3], [(1, 2, "like")], "can't be read: row 1 of the column 'sign:float' holds 'like', not a number"),
+        (COLUMNS[:3], [(1, 2, "True"), (1, 3, "False")], "holds 'True', and a sign is .*; set sign_rule={like: 'sign"),
+        (COLUMNS[:3], [(1, 2, 1), (1, 2, 1, 4)], "can't be read: .*Expected 3 fields in line 3, saw 4"),
+        (COLUMNS[:3], [(1, 2, 1, 4), (1, 2, 1)], "can't be read"),
+        (COLUMNS[:3], [], "holds no rows"),
+        ((*COLUMNS[:3], "sign:float"), [(1, 2, 1, 1)], "names the column 'sign' twice"),
+    ],
+)
 def test_what_does_not_fit_is_said(write_inter: Write, columns: list[str], rows: list[tuple], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_rows(write_inter("a", columns, rows))

@@ -230,35 +230,40 @@ def test_names_of_an_option_may_have_commas_in_quotes() -> None:
     assert names_in(None) == []
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["fit"], "No such command 'fit'; '"),
-    (["state", "list"], " state --help' lists them."),
-    (["run", "-m", "BPRR", "-d", "toy-signed"], "there is no model named 'BPRR'; did you mean 'BPR'?"),
-    (["run", "-m", "BPR", "-d", "toy-signd"], "there is no data set 'toy-signd'"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "learnin_rate=1"], "did you mean 'learning_rate'?"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
-    (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
-    (["stats", "nothing"], "there is no data set 'nothing' in dataset or atomic_files"),
-    (["experiment", "report", "a", "--state", "nothing"], "nothing holds no online state"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "-c", "tab.yaml"], "tab.yaml is not valid yaml: line 2 has a tab"),
-    (["run", "-m", "OwnModel", "-d", "toy-signed"], "no model named 'OwnModel'; 'recbole-signed models' lists"),
-    (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
-     "data_path is 'no/where', but there is no such"),
-    (["run", "-m", "BPR"], "--dataset"),
-    (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
-    (["rum"], "rum"),
-    (["convert", "csw"], "did you mean 'csv'?"),
-    (["convert"], "convert needs a source"),
-    (["convert", "toy", "seed"], "expected option=value or --option value, got 'seed'"),
-    (["convert", "toy", "seed=1", "seed=2"], "'seed' is given twice"),
-    (["compare", "no.yaml"], "can't read no.yaml"),
-    (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit"], "No such command 'fit'; '"),
+        (["state", "list"], " state --help' lists them."),
+        (["run", "-m", "BPRR", "-d", "toy-signed"], "there is no model named 'BPRR'; did you mean 'BPR'?"),
+        (["run", "-m", "BPR", "-d", "toy-signd"], "there is no data set 'toy-signd'"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "learnin_rate=1"], "did you mean 'learning_rate'?"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
+        (["stats", "nothing"], "there is no data set 'nothing' in dataset or atomic_files"),
+        (["experiment", "report", "a", "--state", "nothing"], "nothing holds no online state"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "tab.yaml"], "tab.yaml is not valid yaml: line 2 has a tab"),
+        (["run", "-m", "OwnModel", "-d", "toy-signed"], "no model named 'OwnModel'; 'recbole-signed models' lists"),
+        (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
+        (
+            ["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
+            "data_path is 'no/where', but there is no such",
+        ),
+        (["run", "-m", "BPR"], "--dataset"),
+        (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
+        (["rum"], "rum"),
+        (["convert", "csw"], "did you mean 'csv'?"),
+        (["convert"], "convert needs a source"),
+        (["convert", "toy", "seed"], "expected option=value or --option value, got 'seed'"),
+        (["convert", "toy", "seed=1", "seed=2"], "'seed' is given twice"),
+        (["compare", "no.yaml"], "can't read no.yaml"),
+        (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
+    ],
+)
 def test_bad_input_is_a_sentence(toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     Path("tab.yaml").write_text("sign_rule:\n\tlike: 'rating >= 4'\n")
     status, out, err = outcome(capsys, *words, "--json")
@@ -344,11 +349,14 @@ def test_help_and_output_in_any_terminal() -> None:
     assert "─" in done.stdout
 
 
-@pytest.mark.parametrize("words", [
-    ["like=rating >= 4", "dislike=rating <= 2", "time=none"],
-    ["--like", "rating >= 4", "--dislike", "rating <= 2", "--time", "none"],
-    ["--like=rating >= 4", "dislike=rating <= 2", "--time=none"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["like=rating >= 4", "dislike=rating <= 2", "time=none"],
+        ["--like", "rating >= 4", "--dislike", "rating <= 2", "--time", "none"],
+        ["--like=rating >= 4", "dislike=rating <= 2", "--time=none"],
+    ],
+)
 def test_source_options_in_any_spelling(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "rated.csv").write_text("user_id,item_id,rating\n1,2,5\n1,3,1\n")
     status, out, _ = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words, "--json")

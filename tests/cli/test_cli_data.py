@@ -328,11 +328,14 @@ def test_a_table_is_tuned_by_one_command(tmp_path: Path, capfd: pytest.CaptureFi
     assert (status, "2 trials (2 complete, 0 pruned), 0 now" in out) == (0, True)
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (("-m", "EASE"), "say what to tune: a model (-m) on a data set (-d), or a table (--table)."),
-    (("--table", "t.yaml", "epochs=3"), "KEY=VALUE cannot be combined with --table"),
-    (("--table", "t.yaml", "--start", "epochs=3"), "--start cannot be combined with --table"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-m", "EASE"), "say what to tune: a model (-m) on a data set (-d), or a table (--table)."),
+        (("--table", "t.yaml", "epochs=3"), "KEY=VALUE cannot be combined with --table"),
+        (("--table", "t.yaml", "--start", "epochs=3"), "--start cannot be combined with --table"),
+    ],
+)
 def test_clashes_are_one_sentence(words: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]) -> None:
     status, _, err = outcome(capfd, "tune", *words)
     assert status == 2

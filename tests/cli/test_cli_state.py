@@ -196,19 +196,26 @@ def test_this_installation_is_well(tmp_path: Path) -> None:
     assert all(f"{name} " in text for name in ("recbole", "torch", "planted AUC", *report.repairs))
 
 
-@pytest.mark.parametrize(("changes", "python", "level", "words"), [
-    ({"pandas": "3.1.1"}, (3, 11), "error", "pandas 3.1.1 corrupts"),
-    ({"recbole": None}, (3, 11), "error", "RecBole is not installed"),
-    ({"recbole": "1.1.1"}, (3, 11), "error", "RecBole 1.1.1 is not supported"),
-    ({"recbole": "1.3"}, (3, 11), "error", "RecBole 1.3 is not supported"),
-    ({"recbole": "1.2.0"}, (3, 12), "warning", "AsymKNN"),
-    ({"recbole": "1.2.0", "kmeans-pytorch": None}, (3, 12), "error", "imports kmeans-pytorch"),
-    ({"recbole": "1.2.0", "psutil": None}, (3, 13), "error", "imports psutil"),
-    ({"setuptools": None}, (3, 12), "error", "distutils"), ({}, (3, 9), "error", "Python 3.9"),
-    ({}, (3, 14), "error", "Python 3.14"), ({"hyperopt": None}, (3, 11), "info", "HyperTuning"),
-    ({"hyperopt": "0.3.0"}, (3, 11), "info", "exhaustive search"), ({"faiss": None}, (3, 11), "info", "NCL"),
-    ({"lightgbm": None}, (3, 11), "info", "LightGBM"), ({"xgboost": None}, (3, 11), "info", "XGBoost"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "python", "level", "words"),
+    [
+        ({"pandas": "3.1.1"}, (3, 11), "error", "pandas 3.1.1 corrupts"),
+        ({"recbole": None}, (3, 11), "error", "RecBole is not installed"),
+        ({"recbole": "1.1.1"}, (3, 11), "error", "RecBole 1.1.1 is not supported"),
+        ({"recbole": "1.3"}, (3, 11), "error", "RecBole 1.3 is not supported"),
+        ({"recbole": "1.2.0"}, (3, 12), "warning", "AsymKNN"),
+        ({"recbole": "1.2.0", "kmeans-pytorch": None}, (3, 12), "error", "imports kmeans-pytorch"),
+        ({"recbole": "1.2.0", "psutil": None}, (3, 13), "error", "imports psutil"),
+        ({"setuptools": None}, (3, 12), "error", "distutils"),
+        ({}, (3, 9), "error", "Python 3.9"),
+        ({}, (3, 14), "error", "Python 3.14"),
+        ({"hyperopt": None}, (3, 11), "info", "HyperTuning"),
+        ({"hyperopt": "0.3.0"}, (3, 11), "info", "exhaustive search"),
+        ({"faiss": None}, (3, 11), "info", "NCL"),
+        ({"lightgbm": None}, (3, 11), "info", "LightGBM"),
+        ({"xgboost": None}, (3, 11), "info", "XGBoost"),
+    ],
+)
 def test_bad_combinations(changes: dict[str, str | None], python: tuple[int, int], level: str, words: str) -> None:
     assert doctor.check(GOOD, (3, 11)) == []
     findings = doctor.check({**GOOD, **changes}, python)

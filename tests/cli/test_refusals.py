@@ -37,18 +37,28 @@ def said(toy: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["--seed", "-1"], "seed is -1"), (["--seed", "99999999999999"], "seed is 99999999999999"),
-    (["training_budget=abc"], "training_budget is 'abc'"), (["weight_decay=-1"], "weight_decay is -1"),
-    (["worker=-1"], "worker is -1"), (["epochs=2.7"], "epochs is 2.7"), (["metrics=[]"], "metrics is empty"),
-    (["embedding_size=0"], "embedding_size is 0"), (["nproc=2"], "nproc is 2"),
-    (["resume=nothing.pth"], "there is no file nothing.pth"),
-    (["resume=cut.pth"], "cut.pth can't be read as a checkpoint"),
-    (["-c", "noise.yaml"], "noise.yaml is not valid yaml"),
-    (["-c", "empty.yaml", "user_inter_num_interval=[1000,inf)"], "check the filtering settings"),
-    (["checkpoint_dir=empty.yaml"], "empty.yaml"), (["--per-user", "folder"], "folder"),
-    (["eval_args.split={RS: [.5, .5, -.1]}"], "the ratios of the split RS are"),
-], ids=lambda each: each if isinstance(each, str) else None)  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seed", "-1"], "seed is -1"),
+        (["--seed", "99999999999999"], "seed is 99999999999999"),
+        (["training_budget=abc"], "training_budget is 'abc'"),
+        (["weight_decay=-1"], "weight_decay is -1"),
+        (["worker=-1"], "worker is -1"),
+        (["epochs=2.7"], "epochs is 2.7"),
+        (["metrics=[]"], "metrics is empty"),
+        (["embedding_size=0"], "embedding_size is 0"),
+        (["nproc=2"], "nproc is 2"),
+        (["resume=nothing.pth"], "there is no file nothing.pth"),
+        (["resume=cut.pth"], "cut.pth can't be read as a checkpoint"),
+        (["-c", "noise.yaml"], "noise.yaml is not valid yaml"),
+        (["-c", "empty.yaml", "user_inter_num_interval=[1000,inf)"], "check the filtering settings"),
+        (["checkpoint_dir=empty.yaml"], "empty.yaml"),
+        (["--per-user", "folder"], "folder"),
+        (["eval_args.split={RS: [.5, .5, -.1]}"], "the ratios of the split RS are"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else None,
+)
 def test_runs_that_are_refused(words: list[str], sentence: str, said: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04" + bytes(50))
     (tmp_path / "noise.yaml").write_bytes(bytes(range(256)))
@@ -135,28 +145,31 @@ def test_evaluation_on_samples_and_users_who_have_all_items(
     assert "interacted with all items" in said("run", "-m", "BPR", "-d", "whole", "data_path=dataset", "--no-save")
 
 
-@pytest.mark.parametrize(("models", "datasets", "more", "sentence"), [
-    ("[Pop]", "{a: {dataset: 0.5}}", "", "a: 'dataset' must be a name, but is 0.5"),
-    ("[Pop]", "{toy-signed: {pool: [1]}}", "", "toy-signed: 'pool' must be a name"),
-    ("[Pop]", "{a: {dataset: ../b}}", "", "'../b' is not the name of a data set"),
-    ("[Pop]", "{toy-signed: {data_path: [1]}}", "", "data_path is [1]"),
-    ("[Pop]", "{toy-signed: {eval_args: {order: 2020-01-01}}}", "", "toy-signed: 'eval_args"),
-    ("{Pop: {model: [Pop]}}", "[toy-signed]", "", "Pop: 'model' must be a valid string"),
-    ("{Pop: {start: 3}}", "[toy-signed]", "", "Pop: 'start' must be a mapping of the keys"),
-    ("{Pop: {tuned: 5}}", "[toy-signed]", "", "Pop: 'tuned' is 5"),
-    ("{Pop: {tuned: ..}}", "[toy-signed]", "", "Pop: 'tuned' is '..'"),
-    ("{Pop: {tuned: {name: a/b, data: c}}}", "[toy-signed]", "", "Pop: 'tuned' is"),
-    ("{Pop: {seeds: [1, x]}}", "[toy-signed]", "", "Pop: 'seeds' must be different whole numbers"),
-    ("{Pop: {per_dataset: {toy-signed: true}}}", "[toy-signed]", "", "Pop: 'per_dataset' must map data sets"),
-    ("{Pop: {per_dataset: {toy-signed: {start: 1}}}}", "[toy-signed]", "", "'per_dataset.toy-signed.start' must"),
-    ("[SSF]", "[toy-signed]", "common: {eval_args: 3, topk: 5}", "the column 'recall@10' is not evaluated"),
-    ("[Pop]", "[toy-signed]", "common: {metrics: {a: 1}}", "Pop: 'metrics' must be"),
-    ("[Pop]", "[toy-signed]", "common: {topk: [x]}", "Pop: 'topk' must be"),
-    ("[Pop]", "[toy-signed]", "common: {1: 2}", "must be a valid string, but is 1"),
-    ("[Pop]", "[toy-signed]", "columns: ['recall@\u00b2']", "the column 'recall@\u00b2' must read like"),
-    ("[Pop]", "[toy-signed]", 'extends: "\\0"', "has a character that no text in UTF-8 or file name holds"),
-    ("[Pop]", "[toy-signed]", "extends: a", "can't read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("models", "datasets", "more", "sentence"),
+    [
+        ("[Pop]", "{a: {dataset: 0.5}}", "", "a: 'dataset' must be a name, but is 0.5"),
+        ("[Pop]", "{toy-signed: {pool: [1]}}", "", "toy-signed: 'pool' must be a name"),
+        ("[Pop]", "{a: {dataset: ../b}}", "", "'../b' is not the name of a data set"),
+        ("[Pop]", "{toy-signed: {data_path: [1]}}", "", "data_path is [1]"),
+        ("[Pop]", "{toy-signed: {eval_args: {order: 2020-01-01}}}", "", "toy-signed: 'eval_args"),
+        ("{Pop: {model: [Pop]}}", "[toy-signed]", "", "Pop: 'model' must be a valid string"),
+        ("{Pop: {start: 3}}", "[toy-signed]", "", "Pop: 'start' must be a mapping of the keys"),
+        ("{Pop: {tuned: 5}}", "[toy-signed]", "", "Pop: 'tuned' is 5"),
+        ("{Pop: {tuned: ..}}", "[toy-signed]", "", "Pop: 'tuned' is '..'"),
+        ("{Pop: {tuned: {name: a/b, data: c}}}", "[toy-signed]", "", "Pop: 'tuned' is"),
+        ("{Pop: {seeds: [1, x]}}", "[toy-signed]", "", "Pop: 'seeds' must be different whole numbers"),
+        ("{Pop: {per_dataset: {toy-signed: true}}}", "[toy-signed]", "", "Pop: 'per_dataset' must map data sets"),
+        ("{Pop: {per_dataset: {toy-signed: {start: 1}}}}", "[toy-signed]", "", "'per_dataset.toy-signed.start' must"),
+        ("[SSF]", "[toy-signed]", "common: {eval_args: 3, topk: 5}", "the column 'recall@10' is not evaluated"),
+        ("[Pop]", "[toy-signed]", "common: {metrics: {a: 1}}", "Pop: 'metrics' must be"),
+        ("[Pop]", "[toy-signed]", "common: {topk: [x]}", "Pop: 'topk' must be"),
+        ("[Pop]", "[toy-signed]", "common: {1: 2}", "must be a valid string, but is 1"),
+        ("[Pop]", "[toy-signed]", "columns: ['recall@\u00b2']", "the column 'recall@\u00b2' must read like"),
+        ("[Pop]", "[toy-signed]", 'extends: "\\0"', "has a character that no text in UTF-8 or file name holds"),
+        ("[Pop]", "[toy-signed]", "extends: a", "can't read"),
+    ],
+)
 def test_a_table_with_a_value_of_another_type(
     said: Callable[..., str], models: str, datasets: str, more: str, sentence: str
 ) -> None:
@@ -164,50 +177,64 @@ def test_a_table_with_a_value_of_another_type(
     assert sentence in said("compare", "table.yaml")
 
 
-@pytest.mark.parametrize(("key", "value", "sentence"), [
-    ("dataset", "../toy-signed", "is not the name of a data set"),
-    ("dataset", "5", "'dataset' must be a valid string"), ("windows", "-5", "windows is -5"),
-    ("windows", "9999999999", "windows is 9999999999"), ("windows", "'\u00b2d'", "windows is '\u00b2d'"),
-    ("windows", "[1]", "windows is [1]"), ("max_windows", "0", "'max_windows' must be a whole number above 0"),
-    ("freshness", "['\u00b2s']", "'freshness' holds '\u00b2s'"),
-    ("seed", "-1", "'seed' must be a whole number"),
-    ("models", "{SSF: {settings: {a: {18: 1, null: 2}}}}", "the model 'SSF': 'settings.a"),
-    ("models", "{SSF: {settings: {a: 2020-01-01}}}", "the model 'SSF': 'settings.a"),
-    ("models", "{SSF: {settings: {rank: null}, arms: [online]}}", "rank is None; it must be a whole number"),
-    ("models", "{SSF: {settings: {rank: 4.5}, arms: [online]}}", "rank is 4.5; it must be a whole number"),
-    ("models", "{BPR: {settings: {refresh_steps: x}, arms: [online]}}", "BPR can't follow a stream with"),
-    ("models", "{EASE: {settings: {reg_weight: [1]}, arms: [online]}}", "'reg_weight' is [1]; it must be a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("dataset", "../toy-signed", "is not the name of a data set"),
+        ("dataset", "5", "'dataset' must be a valid string"),
+        ("windows", "-5", "windows is -5"),
+        ("windows", "9999999999", "windows is 9999999999"),
+        ("windows", "'\u00b2d'", "windows is '\u00b2d'"),
+        ("windows", "[1]", "windows is [1]"),
+        ("max_windows", "0", "'max_windows' must be a whole number above 0"),
+        ("freshness", "['\u00b2s']", "'freshness' holds '\u00b2s'"),
+        ("seed", "-1", "'seed' must be a whole number"),
+        ("models", "{SSF: {settings: {a: {18: 1, null: 2}}}}", "the model 'SSF': 'settings.a"),
+        ("models", "{SSF: {settings: {a: 2020-01-01}}}", "the model 'SSF': 'settings.a"),
+        ("models", "{SSF: {settings: {rank: null}, arms: [online]}}", "rank is None; it must be a whole number"),
+        ("models", "{SSF: {settings: {rank: 4.5}, arms: [online]}}", "rank is 4.5; it must be a whole number"),
+        ("models", "{BPR: {settings: {refresh_steps: x}, arms: [online]}}", "BPR can't follow a stream with"),
+        ("models", "{EASE: {settings: {reg_weight: [1]}, arms: [online]}}", "'reg_weight' is [1]; it must be a number"),
+    ],
+)
 def test_a_stream_with_a_value_of_another_type(said: Callable[..., str], key: str, value: str, sentence: str) -> None:
     content = {"title": "t", "dataset": "toy-signed", "cut": "0.5", "windows": "10", "models": "[Pop]", key: value}
     Path("stream.yaml").write_text("".join(f"{name}: {each}\n" for name, each in content.items()), encoding="utf-8")
     assert sentence in said("replay", "stream.yaml")
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
-    ("experiment power --rate 0.5 --effect nan --impressions 1", "power needs a rate in (0, 1)"),
-    ("experiment power --rate 0.5 --effect 1e-320 --impressions 1", "no number of users is enough"),
-    ("experiment power --rate 0.5 --effect 0.1 --impressions inf", "power needs a rate in (0, 1)"),
-    ("experiment power --rate 0.5 --effect 0.1 --impressions 9 --users-per-day nan --json",
-     "--users-per-day is nan"),
-    ("synth -e 300 --name ../x", "--name is '../x'"),
-    ("synth -e 300 --name .", "--name is '.'"),
-    ("stats ../toy-signed", "is not the name of a data set"),
-    ("data accept ../atomic_files/toy-signed", "there is no data set"),
-    ("tune -m SSF -d toy-signed --name ..", "--name is '..'"),
-    ("run -m Pop -d toy-signed --per-user . epochs=1 --no-save", "Is a directory"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("experiment power --rate 0.5 --effect nan --impressions 1", "power needs a rate in (0, 1)"),
+        ("experiment power --rate 0.5 --effect 1e-320 --impressions 1", "no number of users is enough"),
+        ("experiment power --rate 0.5 --effect 0.1 --impressions inf", "power needs a rate in (0, 1)"),
+        (
+            "experiment power --rate 0.5 --effect 0.1 --impressions 9 --users-per-day nan --json",
+            "--users-per-day is nan",
+        ),
+        ("synth -e 300 --name ../x", "--name is '../x'"),
+        ("synth -e 300 --name .", "--name is '.'"),
+        ("stats ../toy-signed", "is not the name of a data set"),
+        ("data accept ../atomic_files/toy-signed", "there is no data set"),
+        ("tune -m SSF -d toy-signed --name ..", "--name is '..'"),
+        ("run -m Pop -d toy-signed --per-user . epochs=1 --no-save", "Is a directory"),
+    ],
+)
 def test_words_out_of_range(said: Callable[..., str], words: str, sentence: str) -> None:
     assert sentence in said(*words.split())
 
 
-@pytest.mark.parametrize(("word", "sentence"), [
-    ("input=ratings.csv", "convert takes no input=; give --input PATH."),
-    ("output=out", "convert takes no output=; give --output FOLDER."),
-    ("name=mine", "convert takes no name=; give --name NAME."),
-    ("overwrite=true", "convert takes no overwrite=; give --overwrite."),
-    ("source=csv", "convert takes no source=; give the source as the first word."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("input=ratings.csv", "convert takes no input=; give --input PATH."),
+        ("output=out", "convert takes no output=; give --output FOLDER."),
+        ("name=mine", "convert takes no name=; give --name NAME."),
+        ("overwrite=true", "convert takes no overwrite=; give --overwrite."),
+        ("source=csv", "convert takes no source=; give the source as the first word."),
+    ],
+)
 def test_options_of_convert_are_no_options_of_a_source(said: Callable[..., str], word: str, sentence: str) -> None:
     assert sentence in said("convert", "csv", word, "like=rating >= 4")
 
@@ -249,33 +276,45 @@ def test_arguments_of_other_types_are_named(tmp_path: Path) -> None:
 FAILING = ("run", "-m", "SGCN", "hidden=3", "-c", "a.yaml")
 
 
-@pytest.mark.parametrize(("error", "words", "said"), [
-    (OSError(errno.ENOSPC, "No space left on device", "runs/a.pth"), ("convert",),
-     "the file system refuses runs/a"),
-    (PermissionError(errno.EACCES, "Permission denied", b"runs"), ("stats",), "refuses runs: Permission denied."),
-    (OSError(errno.ENOSPC, "No space left on device"), ("stats",), "refuses to write: No space left on device"),
-    (OSError("No space left on device (os error 28)"), ("convert",), "refuses to write: No space left on device"),
-    (pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)"), ("recommend",),
-     "refuses to write: No space left on device; make room."),
-    (MemoryError("Unable to allocate 8 TiB"), ("synth",), "not enough memory (Unable to allocate 8 TiB)"),
-    (RuntimeError("[enforce fail] can't allocate memory: you tried 8 TB"), ("models",), "not enough memory"),
-    (ModuleNotFoundError("No module named 'faiss'", name="faiss"), ("run",), "needs the Python module 'faiss'"),
-    (KeyError("nproc"), FAILING, "KeyError ('nproc') under the settings hidden=3 of a.yaml; correct them"),
-    (ImportError("please install wandb"), ("run", "log_wandb=True"), "ImportError (please install wandb) under"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "words", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a.pth"),
+            ("convert",),
+            "the file system refuses runs/a",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", b"runs"), ("stats",), "refuses runs: Permission denied."),
+        (OSError(errno.ENOSPC, "No space left on device"), ("stats",), "refuses to write: No space left on device"),
+        (OSError("No space left on device (os error 28)"), ("convert",), "refuses to write: No space left on device"),
+        (
+            pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)"),
+            ("recommend",),
+            "refuses to write: No space left on device; make room.",
+        ),
+        (MemoryError("Unable to allocate 8 TiB"), ("synth",), "not enough memory (Unable to allocate 8 TiB)"),
+        (RuntimeError("[enforce fail] can't allocate memory: you tried 8 TB"), ("models",), "not enough memory"),
+        (ModuleNotFoundError("No module named 'faiss'", name="faiss"), ("run",), "needs the Python module 'faiss'"),
+        (KeyError("nproc"), FAILING, "KeyError ('nproc') under the settings hidden=3 of a.yaml; correct them"),
+        (ImportError("please install wandb"), ("run", "log_wandb=True"), "ImportError (please install wandb) under"),
+    ],
+)
 def test_causes_outside(error: Exception, words: tuple[str, ...], said: str) -> None:
     sentence = outside_cause(error, words)
     assert sentence is not None
     assert said in sentence
 
 
-@pytest.mark.parametrize(("error", "words"), [
-    (ZeroDivisionError(), ("models",)),
-    (KeyError("nproc"), ("run", "-m", "SGCN")),
-    (OSError("no number"), ("stats",)),
-    (RuntimeError("No space left on device (os error 28)"), ("stats",)),
-    (ModuleNotFoundError("No module", name="recbole_signed.nowhere"), ("run",)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ZeroDivisionError(), ("models",)),
+        (KeyError("nproc"), ("run", "-m", "SGCN")),
+        (OSError("no number"), ("stats",)),
+        (RuntimeError("No space left on device (os error 28)"), ("stats",)),
+        (ModuleNotFoundError("No module", name="recbole_signed.nowhere"), ("run",)),
+    ],
+)
 def test_faults_of_this_package(error: Exception, words: tuple[str, ...]) -> None:
     assert outside_cause(error, words) is None
 

@@ -180,15 +180,18 @@ def test_features_of_those_who_occur(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"made"}
 
 
-@pytest.mark.parametrize(("frames", "types", "message"), [
-    ([FRAME.drop("sign")], {}, "no column 'sign' was given, got user_id, item_id"),
-    ([FRAME, FRAME.drop("item_id")], {}, "the column 'item_id' is missing here, though earlier rows have it"),
-    ([FRAME.with_columns(a=pl.lit("x"))], {"a": "text"}, "Column 'a' has the type 'text', RecBole knows token"),
-    ([FRAME.with_columns(sign=pl.Series([1, 1, 1, 5]))], {}, "made-up, row 4: sign 5"),
-    ([FRAME, FRAME.with_columns(user_id=pl.lit(None))], {}, "made-up, row 5|holds Null"),
-    ([FRAME.clear()], {}, "made-up gives no interactions"),
-    ([], {}, "made-up gives no interactions"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frames", "types", "message"),
+    [
+        ([FRAME.drop("sign")], {}, "no column 'sign' was given, got user_id, item_id"),
+        ([FRAME, FRAME.drop("item_id")], {}, "the column 'item_id' is missing here, though earlier rows have it"),
+        ([FRAME.with_columns(a=pl.lit("x"))], {"a": "text"}, "Column 'a' has the type 'text', RecBole knows token"),
+        ([FRAME.with_columns(sign=pl.Series([1, 1, 1, 5]))], {}, "made-up, row 4: sign 5"),
+        ([FRAME, FRAME.with_columns(user_id=pl.lit(None))], {}, "made-up, row 5|holds Null"),
+        ([FRAME.clear()], {}, "made-up gives no interactions"),
+        ([], {}, "made-up gives no interactions"),
+    ],
+)
 def test_bad_frames_of_a_source(tmp_path: Path, frames: list, types: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         convert(source_of([Part(None, frames, types)]), None, tmp_path)
@@ -366,15 +369,18 @@ def test_spooling_shows_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert max(piece.height for piece in spooled.in_time_order()) < 100
 
 
-@pytest.mark.parametrize(("name", "where", "options", "message"), [
-    ("movielens100k", None, {}, r"no source 'movielens100k'; there are .*; did you mean 'movielens-100k'\?$"),
-    ("toy", None, {"user": 3}, r"'toy' has no option 'user'; it has users, items.*; did you mean 'users'\?$"),
-    ("csv", None, {}, "The source 'csv' needs an input; give input=PATH"),
-    ("csv", "nowhere/x.csv", {}, r"There is no input .*nowhere"),
-    ("toy", ".", {}, "makes its data by itself; leave the input out"),
-    ("made-up", None, {"kcore": 5}, r"has no option 'kcore'; .*; did you mean 'k_core'"),
-    ("made-up", None, {"like": "x"}, r"has no option 'like'.*; it has none; every source has on_error"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "where", "options", "message"),
+    [
+        ("movielens100k", None, {}, r"no source 'movielens100k'; there are .*; did you mean 'movielens-100k'\?$"),
+        ("toy", None, {"user": 3}, r"'toy' has no option 'user'; it has users, items.*; did you mean 'users'\?$"),
+        ("csv", None, {}, "The source 'csv' needs an input; give input=PATH"),
+        ("csv", "nowhere/x.csv", {}, r"There is no input .*nowhere"),
+        ("toy", ".", {}, "makes its data by itself; leave the input out"),
+        ("made-up", None, {"kcore": 5}, r"has no option 'kcore'; .*; did you mean 'k_core'"),
+        ("made-up", None, {"like": "x"}, r"has no option 'like'.*; it has none; every source has on_error"),
+    ],
+)
 def test_unknown_options(tmp_path: Path, name: str, where: str | None, options: dict[str, Any], message: str) -> None:
     source_of([Part(None, [FRAME])])
     check_refused(message, convert, name, where and tmp_path / where, tmp_path / "out", **options)

@@ -150,13 +150,16 @@ def test_parts_of_a_published_split(tmp_path: Path) -> None:
     raw.refuses("leaves nothing of the 1 row of 'valid'; give smaller numbers", k_core=2)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"k_core": 50}, r"Cleaning \(min_likes=0, k_core=50\) leaves nothing of 25 rows; give smaller numbers"),
-    ({"k_core": -1}, "k_core .* is -1; give an integer of 0 or more"),
-    ({"k_core": "many"}, "k_core .* is 'many'; give an integer"),
-    ({"dedup": "newest"}, "dedup .* is 'newest'.*; use one of none, last, first"),
-    ({"on_error": "ignore"}, "on_error .* is 'ignore'; use one of stop, skip"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k_core": 50}, r"Cleaning \(min_likes=0, k_core=50\) leaves nothing of 25 rows; give smaller numbers"),
+        ({"k_core": -1}, "k_core .* is -1; give an integer of 0 or more"),
+        ({"k_core": "many"}, "k_core .* is 'many'; give an integer"),
+        ({"dedup": "newest"}, "dedup .* is 'newest'.*; use one of none, last, first"),
+        ({"on_error": "ignore"}, "on_error .* is 'ignore'; use one of stop, skip"),
+    ],
+)
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         convert("csv", write(tmp_path, square()), tmp_path / "out", time_unit="s", **options)

@@ -142,11 +142,14 @@ def test_without_rating_and_time_their_columns_are_left_out_and_the_order_stays(
     assert "TIME_FIELD" not in yaml
 
 
-@pytest.mark.parametrize(("header", "columns"), [
-    ("user,item,action", "user,item,action"),
-    ("userId,track,Action", "who,song,action"),
-    ("a,Song,b", "who,song,did"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("user,item,action", "user,item,action"),
+        ("userId,track,Action", "who,song,action"),
+        ("a,Song,b", "who,song,did"),
+    ],
+)
 def test_a_header_is_no_row_of_a_file_without_one(log: Raw, header: str, columns: str) -> None:
     """A rule of numbers refuses it by itself; of words, none is a number."""
     log(f"{header}\nu1,i1,like\nu2,i2,skip\nuser,item,skip\n")
@@ -307,17 +310,20 @@ def _saved(data: bytes, write: Callable[[pl.DataFrame, io.BytesIO], object]) -> 
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("name", "pack", "message"), [
-    ("log.csv.zip", _zip, "is a zip archive; extract it, and give the file that is in it"),
-    ("log.tar.gz", _tar, "is a tar archive; extract it"),
-    ("log.csv.bz2", bz2.compress, "is compressed with bzip2, which is not read; decompress it"),
-    ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
-    ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
-    ("log.xlsx", _zip, "is a spreadsheet; save the sheet as CSV"),
-    ("log.xls", lambda data: bytes.fromhex("d0cf11e0a1b11ae1") + data, "is a document of an old Office program"),
-    ("log", lambda data: _saved(data, pl.DataFrame.write_parquet), "is a parquet file; give it a name"),
-    ("log.arrow", lambda data: _saved(data, pl.DataFrame.write_ipc), "is an Arrow or Feather file; save it as"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "pack", "message"),
+    [
+        ("log.csv.zip", _zip, "is a zip archive; extract it, and give the file that is in it"),
+        ("log.tar.gz", _tar, "is a tar archive; extract it"),
+        ("log.csv.bz2", bz2.compress, "is compressed with bzip2, which is not read; decompress it"),
+        ("log.csv", gzip.compress, "is compressed with gzip; give it a name that ends in .gz"),
+        ("log.txt", lzma.compress, "is compressed with xz; give it a name that ends in .xz"),
+        ("log.xlsx", _zip, "is a spreadsheet; save the sheet as CSV"),
+        ("log.xls", lambda data: bytes.fromhex("d0cf11e0a1b11ae1") + data, "is a document of an old Office program"),
+        ("log", lambda data: _saved(data, pl.DataFrame.write_parquet), "is a parquet file; give it a name"),
+        ("log.arrow", lambda data: _saved(data, pl.DataFrame.write_ipc), "is an Arrow or Feather file; save it as"),
+    ],
+)
 def test_archives_are_told_from_text(log: Raw, name: str, pack: Callable[[bytes], bytes], message: str) -> None:
     log(pack(b"user,item,sign\nu,i,1\n" * 9), name)
     for encoding in ("utf-8", "latin-1"):  # in which any byte is a character
@@ -449,13 +455,16 @@ def test_a_table_with_types_gives_what_from_frame_does(shop: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "options", "message"), [
-    ("id,title\n10,Alien\n", {}, "items.csv has no column 'movieId' of ids"),
-    ("movieId,title\n10,Alien\n10,Aliens\n", {}, "items.csv, line 3: movieId '10' has several rows"),
-    ("movieId,title\n99,Alien\n", {}, "no id of the item features is in the interactions"),
-    ("movieId,title\n10,Alien\n", {"lists": "genre"}, "no file of items or users has such a column"),
-    ("", {}, "items.csv is empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("id,title\n10,Alien\n", {}, "items.csv has no column 'movieId' of ids"),
+        ("movieId,title\n10,Alien\n10,Aliens\n", {}, "items.csv, line 3: movieId '10' has several rows"),
+        ("movieId,title\n99,Alien\n", {}, "no id of the item features is in the interactions"),
+        ("movieId,title\n10,Alien\n", {"lists": "genre"}, "no file of items or users has such a column"),
+        ("", {}, "items.csv is empty"),
+    ],
+)
 def test_a_file_that_does_not_fit_is_refused(shop: Path, text: str, options: dict[str, Any], message: str) -> None:
     (shop / "items.csv").write_text(text)
     check_refused(message, converted, shop, items=shop / "items.csv", **options)

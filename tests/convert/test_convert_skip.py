@@ -192,14 +192,20 @@ def test_a_damaged_header_is_not_skipped(log: Raw, header: bytes) -> None:
     log(b"\n" + header + b"\na,x,1\nb,y,1\n").refuses("log.csv", on_error="skip")
 
 
-@pytest.mark.parametrize(("text", "options", "message"), [
-    ("user,item,stars\na,x,1\n", {"like": "starz >= 3"}, "no column 'starz'"),
-    ("user,item,stars\na,x,3\n", {"like": "stars >= 3", "dislike": "stars <= 3"}, "line 2: a like and a dislike"),
-    ("user,item,sign\na,x,9\nb,y,9\n", {},
-     r"gives no interactions \(2 bad rows were left out, the first: log.csv, line 2: "),
-    ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad row was left out, the first: log.csv, line 2"),
-    ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 row \(1 bad row was left out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("user,item,stars\na,x,1\n", {"like": "starz >= 3"}, "no column 'starz'"),
+        ("user,item,stars\na,x,3\n", {"like": "stars >= 3", "dislike": "stars <= 3"}, "line 2: a like and a dislike"),
+        (
+            "user,item,sign\na,x,9\nb,y,9\n",
+            {},
+            r"gives no interactions \(2 bad rows were left out, the first: log.csv, line 2: ",
+        ),
+        ("user,item,sign\na\n", {}, r"gives no interactions \(1 bad row was left out, the first: log.csv, line 2"),
+        ("user,item,sign\na,x,-1\nb\n", {}, r"leaves no likes among 1 row \(1 bad row was left out"),
+    ],
+)
 def test_a_fault_of_the_whole_file_still_stops(log: Raw, text: str, options: dict[str, str], message: str) -> None:
     log(text).refuses(message, on_error="skip", **options)
 

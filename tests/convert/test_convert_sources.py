@@ -108,15 +108,18 @@ def split(folder: Path, train: str, valid: str = "1 2 1\n", test: str = "2 1 1\n
     return Raw(folder, "signed-split", {"train.txt": train, "valid.txt.gz": valid, "test.txt.xz": test})
 
 
-@pytest.mark.parametrize(("train", "options", "signs", "header"), [
-    ("1 1 1\n1 2 0\n1 2 0\n", {}, "1 -1 -1", "sign"),
-    ("1 1 1.00\n1 2 0.00\n", {}, "1 -1", "sign"),
-    ("1 1 1\n1 2 -1\n1 3 0\n", {}, "1 -1 0", "sign"),
-    ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {}, "1 1 -1 -1", "rating sign"),
-    ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"like": "label >= 5"}, "1 -1 -1 -1", "rating sign"),
-    ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"dislike": "rating <= 2"}, "1 1 0 -1", "rating sign"),
-    ("1 1 9\n1 2 4\n1 3 6\n", {"like": "label >= 7", "dislike": "label <= 5"}, "1 -1 0", "rating sign"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("train", "options", "signs", "header"),
+    [
+        ("1 1 1\n1 2 0\n1 2 0\n", {}, "1 -1 -1", "sign"),
+        ("1 1 1.00\n1 2 0.00\n", {}, "1 -1", "sign"),
+        ("1 1 1\n1 2 -1\n1 3 0\n", {}, "1 -1 0", "sign"),
+        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {}, "1 1 -1 -1", "rating sign"),
+        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"like": "label >= 5"}, "1 -1 -1 -1", "rating sign"),
+        ("1 1 5\n1 2 4\n1 3 3\n1 4 1\n", {"dislike": "rating <= 2"}, "1 1 0 -1", "rating sign"),
+        ("1 1 9\n1 2 4\n1 3 6\n", {"like": "label >= 7", "dislike": "label <= 5"}, "1 -1 0", "rating sign"),
+    ],
+)
 def test_labels(tmp_path: Path, train: str, options: dict[str, Any], signs: str, header: str) -> None:
     highest = max(line.split()[2] for line in train.splitlines())  # so that no part is without a like
     made = split(tmp_path / "split", train, f"1 2 {highest}\n").made(**options)

@@ -75,12 +75,15 @@ def test_parts_weeks_and_verdicts_by_seconds(raw: Raw) -> None:
     assert [row.split("|")[3] for row in rows] == ["0", "302400", "604800"]
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"subsample": "ur0.1"}, "There is no folder .*did you mean 'ur0.01'"),
-    ({"first_week": 5}, "holds 0 of the weeks 5 to 26"),
-    ({"split": "weeks", "first_week": 2}, "3 or more week_NN.parquet"),
-    ({"watched": 2, "skipped": 9}, "skipped=9 is above watched=2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"subsample": "ur0.1"}, "There is no folder .*did you mean 'ur0.01'"),
+        ({"first_week": 5}, "holds 0 of the weeks 5 to 26"),
+        ({"split": "weeks", "first_week": 2}, "3 or more week_NN.parquet"),
+        ({"watched": 2, "skipped": 9}, "skipped=9 is above watched=2"),
+    ],
+)
 def test_wrong_options(raw: Raw, options: dict[str, Any], message: str) -> None:
     raw.refuses(message, **{"subsample": "ur0.01", **options})
 

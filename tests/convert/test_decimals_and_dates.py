@@ -41,13 +41,16 @@ def test_a_sign_with_a_decimal_comma(log: Raw) -> None:
     assert lines_of(log.made(decimal=","))[1:] == ["a\tx\t1", "b\tx\t-1"]
 
 
-@pytest.mark.parametrize(("text", "options", "told"), [
-    ("a;x;3,5\n", {}, r"log.csv, line 2: .*'3,5' \(where a comma stands before the decimals, give decimal=,\); "),
-    ("a;x;1.234\n", {"decimal": ","}, r"line 2: .*got '1.234' \(with decimal=, a number has no point\)"),
-    ("a;x;1.234,5\n", {"decimal": ","}, r"line 2: .*got '1.234,5' \(with decimal=,"),
-    ("a;x;1,234,5\n", {"decimal": ","}, r"line 2: .*got '1,234,5'; "),
-    ("a;x;5\n", {"decimal": ";"}, "decimal=';' is neither a point nor a comma"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        ("a;x;3,5\n", {}, r"log.csv, line 2: .*'3,5' \(where a comma stands before the decimals, give decimal=,\); "),
+        ("a;x;1.234\n", {"decimal": ","}, r"line 2: .*got '1.234' \(with decimal=, a number has no point\)"),
+        ("a;x;1.234,5\n", {"decimal": ","}, r"line 2: .*got '1.234,5' \(with decimal=,"),
+        ("a;x;1,234,5\n", {"decimal": ","}, r"line 2: .*got '1,234,5'; "),
+        ("a;x;5\n", {"decimal": ";"}, "decimal=';' is neither a point nor a comma"),
+    ],
+)
 def test_what_is_no_number_is_refused_with_the_option(log: Raw, text: str, options: dict[str, Any], told: str) -> None:
     log("user;item;rating\n" + text).refuses(told, **RULE, **options)
 
@@ -74,20 +77,32 @@ def test_dates_by_a_notation_and_bad_ones(log: Raw) -> None:
     assert manifest_of(made)["rejected"]["rows"] == 2
 
 
-@pytest.mark.parametrize(("date", "options", "told"), [
-    ("05/07/2020", {},
-     r"line 2: time '05/07/2020' .* give time_format=, such as %d/%m/%Y where the day is first, or"),
-    ("2020-07-05", {"time_format": "%d/%m/%Y"},
-     r"'2020-07-05' in column 'date' is no date .* time_format=%d/%m/%Y"),
-    ("05/07/20", {"time_format": "%d/%m/%Y"}, "line 2: time '05/07/20'"),
-    ("31/02/2020", {"time_format": "%d/%m/%Y"}, "line 2: time '31/02/2020'"),
-    ("now", {"time_format": "%d/%m/%Y"}, "line 2: time 'now'"),
-    ("", {"time_format": "%d/%m/%Y"}, "line 2: no time in column 'date'; a date in the notation %d/%m/%Y was"),
-    ("05/07/2020", {"time_format": "%d/%m/%Y", "time_unit": "s"}, "Both time_unit= and time_format= were given"),
-    ("05/07/2020", {"time_format": "%d/%m/%Y", "time": "none"},
-     "time_format= was given, but log.csv has no column"),
-    ("05/07/2020", {"time_format": "mixed"}, "time_format='mixed' has no year"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("date", "options", "told"),
+    [
+        (
+            "05/07/2020",
+            {},
+            r"line 2: time '05/07/2020' .* give time_format=, such as %d/%m/%Y where the day is first, or",
+        ),
+        (
+            "2020-07-05",
+            {"time_format": "%d/%m/%Y"},
+            r"'2020-07-05' in column 'date' is no date .* time_format=%d/%m/%Y",
+        ),
+        ("05/07/20", {"time_format": "%d/%m/%Y"}, "line 2: time '05/07/20'"),
+        ("31/02/2020", {"time_format": "%d/%m/%Y"}, "line 2: time '31/02/2020'"),
+        ("now", {"time_format": "%d/%m/%Y"}, "line 2: time 'now'"),
+        ("", {"time_format": "%d/%m/%Y"}, "line 2: no time in column 'date'; a date in the notation %d/%m/%Y was"),
+        ("05/07/2020", {"time_format": "%d/%m/%Y", "time_unit": "s"}, "Both time_unit= and time_format= were given"),
+        (
+            "05/07/2020",
+            {"time_format": "%d/%m/%Y", "time": "none"},
+            "time_format= was given, but log.csv has no column",
+        ),
+        ("05/07/2020", {"time_format": "mixed"}, "time_format='mixed' has no year"),
+    ],
+)
 def test_dates_are_not_guessed(log: Raw, date: str, options: dict[str, Any], told: str) -> None:
     log(f"user,item,sign,date\na,x,1,{date}\n").refuses(told, **options)
 
@@ -125,13 +140,19 @@ def test_offsets_halves_of_a_day_and_digits_without_a_separator() -> None:
     assert seconds("%d/%m/%Y") == []
 
 
-@pytest.mark.parametrize(("notation", "told"), [
-    ("%d/%m/%Q", "has the code %Q; the codes are %Y, "), ("%d/%m/%Y %", "has a single % at its end"),
-    ("%d/%m", r"has no year \(%Y or %y\)"), ("%Y-%d", r"has no month \(%m or %b or %B\)"),
-    ("%m/%Y", r"has no day \(%d\)"), ("%d/%m/%Y %y", "has %Y or its like twice"),
-    ("%d/%m/%Y %I:%M", "has %I, which means nothing without %p"),
-    ("%d/%m/%Y %M", "has %M, which means nothing without %H"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("notation", "told"),
+    [
+        ("%d/%m/%Q", "has the code %Q; the codes are %Y, "),
+        ("%d/%m/%Y %", "has a single % at its end"),
+        ("%d/%m", r"has no year \(%Y or %y\)"),
+        ("%Y-%d", r"has no month \(%m or %b or %B\)"),
+        ("%m/%Y", r"has no day \(%d\)"),
+        ("%d/%m/%Y %y", "has %Y or its like twice"),
+        ("%d/%m/%Y %I:%M", "has %I, which means nothing without %p"),
+        ("%d/%m/%Y %M", "has %M, which means nothing without %H"),
+    ],
+)
 def test_notations_that_are_none(notation: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         TimeFormat(notation)

@@ -75,29 +75,34 @@ def test_faults_of_columns_are_named() -> None:
     check_refused("differ in length", rule.apply, {"a": np.array([1, 2]), "b": np.array([1])})
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ({"like": "rating = 4"}, "Unknown operator '='.*did you mean '=='"),
-    ({"like": "rating => 4"}, "did you mean '>='"),
-    ({"like": "rating =! 4"}, "Unknown operator '=!'"),
-    ({"like": "rating >= four"}, "Expected a number after '>='.*got 'four'"),
-    ({"like": "rating >= nan"}, "Expected a number"),
-    ({"like": "rating"}, "Expected COLUMN OP NUMBER"),
-    ({"like": "rating >= 4 and"}, "got nothing"),
-    ({"like": "or rating >= 4"}, "got nothing"),
-    ({"like": "(a >= 4 or b >= 1) and c >= 1"}, "has parentheses, which are not supported"),
-    ({"like": "4 <= rating <= 5"}, "Expected COLUMN OP NUMBER"),
-    ({"like": ""}, "is a text"),
-    ({"like": 4}, "is a text, got 4"),
-    ({"like": "else"}, "Only dislikes can be 'else'"),
-    ({"like": "rating >= 4", "dislike": ""}, "is a text"),
-    ({"dislike": "rating <= 2"}, "needs a condition for likes"),
-    ({}, "needs a condition for likes"),
-    ({"like": "rating >= 4", "dislikes": "rating <= 2"}, "got 'dislikes'; did you mean 'dislike'"),
-    ("rating >= 4", "is a mapping"),
-    ({"like": "stars >= 4 or stars == good"},
-     "compares column 'stars' with the number 4 and with the word 'good'; a column holds one of the two"),
-    ({"like": "action == 1", "dislike": "action != skip"}, "'action' with the number 1 and with the word 'skip'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"like": "rating = 4"}, "Unknown operator '='.*did you mean '=='"),
+        ({"like": "rating => 4"}, "did you mean '>='"),
+        ({"like": "rating =! 4"}, "Unknown operator '=!'"),
+        ({"like": "rating >= four"}, "Expected a number after '>='.*got 'four'"),
+        ({"like": "rating >= nan"}, "Expected a number"),
+        ({"like": "rating"}, "Expected COLUMN OP NUMBER"),
+        ({"like": "rating >= 4 and"}, "got nothing"),
+        ({"like": "or rating >= 4"}, "got nothing"),
+        ({"like": "(a >= 4 or b >= 1) and c >= 1"}, "has parentheses, which are not supported"),
+        ({"like": "4 <= rating <= 5"}, "Expected COLUMN OP NUMBER"),
+        ({"like": ""}, "is a text"),
+        ({"like": 4}, "is a text, got 4"),
+        ({"like": "else"}, "Only dislikes can be 'else'"),
+        ({"like": "rating >= 4", "dislike": ""}, "is a text"),
+        ({"dislike": "rating <= 2"}, "needs a condition for likes"),
+        ({}, "needs a condition for likes"),
+        ({"like": "rating >= 4", "dislikes": "rating <= 2"}, "got 'dislikes'; did you mean 'dislike'"),
+        ("rating >= 4", "is a mapping"),
+        (
+            {"like": "stars >= 4 or stars == good"},
+            "compares column 'stars' with the number 4 and with the word 'good'; a column holds one of the two",
+        ),
+        ({"like": "action == 1", "dislike": "action != skip"}, "'action' with the number 1 and with the word 'skip'"),
+    ],
+)
 def test_bad_rules(spec: dict[str, str], message: str) -> None:
     check_refused(message, SignRule.parse, spec)
 

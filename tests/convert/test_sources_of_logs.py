@@ -75,13 +75,16 @@ def test_zvuk(tmp_path: Path) -> None:
     Raw(tmp_path / "empty", "zvuk", {}).refuses("holds no interactions of Zvuk, zvuk-interactions.parquet was expected")
 
 
-@pytest.mark.parametrize(("column", "message"), [
-    ({"play_duration": [1.0, None, 2.0, 3.0, 4.0, 100.0]}, "row 2: no value in column 'play_duration'"),
-    ({"play_duration": [1.0, 2.0, -2.0, 3.0, 4.0, 100.0]}, "row 3: play_duration -2, seconds were expected"),
-    ({"play_duration": ["long"] * 6}, "row 1: the sign rule needs numbers in column 'play_duration'"),
-    ({"datetime": [None, *[START] * 5]}, "row 1: no time in column 'datetime'"),
-    ({"track_id": [1, 2, 3, 4, 5, None]}, "row 6: no value in column 'item_id'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"play_duration": [1.0, None, 2.0, 3.0, 4.0, 100.0]}, "row 2: no value in column 'play_duration'"),
+        ({"play_duration": [1.0, 2.0, -2.0, 3.0, 4.0, 100.0]}, "row 3: play_duration -2, seconds were expected"),
+        ({"play_duration": ["long"] * 6}, "row 1: the sign rule needs numbers in column 'play_duration'"),
+        ({"datetime": [None, *[START] * 5]}, "row 1: no time in column 'datetime'"),
+        ({"track_id": [1, 2, 3, 4, 5, None]}, "row 6: no value in column 'item_id'"),
+    ],
+)
 def test_bad_rows_of_zvuk(tmp_path: Path, column: dict[str, list[Any]], message: str) -> None:
     frame = ZVUK.with_columns(**{name: pl.Series(values) for name, values in column.items()})
     Raw(tmp_path / "raw", "zvuk", {"zvuk-interactions.parquet": frame}).refuses(f"zvuk-interactions.parquet, {message}")
@@ -136,21 +139,24 @@ def test_steam(tmp_path: Path, suffix: str) -> None:
     assert (made.name, manifest_of(made)["sign_rule"]["dislike"]) == ("steam", "recommend == 0")
 
 
-@pytest.mark.parametrize(("bad", "message"), [
-    ("{'user_id': 'a', 'reviews': [", "not a Python dict"),
-    ("__import__('os').getcwd()", "not a Python dict"),
-    ('{"user_id": "a", "reviews": [{"item_id": "1", "recommend": true, "posted": ""}]}', "not a Python dict"),
-    ("[1, 2]", "a dict with 'user_id' and a list of 'reviews' was expected"),
-    (repr({"user_id": "a"}), "a dict with 'user_id' and a list"),
-    (player("a", ("1", "yes", "Posted July 15, 2011.")), "'recommend' of a review is 'yes'; reviews have"),
-    (player("a", (None, True, "Posted July 15, 2011.")), "'item_id' of a review is None"),
-    (player("a", ("1", True, "Posted Juli 15, 2011.")), "posted 'Posted Juli 15, 2011.', a date like"),
-    (player("a", ("1", True, "")), "posted '', a date like"),
-    (player("a", ("", True, "Posted July 15, 2011.")), "no value in column 'item_id'"),
-    (repr({"user_id": "a", "reviews": [5]}), "'user_id' of a review is 5; reviews have"),
-    ("{'user_id': 'a', 'reviews': [{[]: 1}]}", "not a Python dict"),
-    (player("a\ud800", ("1", True, "Posted July 15, 2011.")), r"'user_id' of a review is 'a\\ud800'; reviews have"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("{'user_id': 'a', 'reviews': [", "not a Python dict"),
+        ("__import__('os').getcwd()", "not a Python dict"),
+        ('{"user_id": "a", "reviews": [{"item_id": "1", "recommend": true, "posted": ""}]}', "not a Python dict"),
+        ("[1, 2]", "a dict with 'user_id' and a list of 'reviews' was expected"),
+        (repr({"user_id": "a"}), "a dict with 'user_id' and a list"),
+        (player("a", ("1", "yes", "Posted July 15, 2011.")), "'recommend' of a review is 'yes'; reviews have"),
+        (player("a", (None, True, "Posted July 15, 2011.")), "'item_id' of a review is None"),
+        (player("a", ("1", True, "Posted Juli 15, 2011.")), "posted 'Posted Juli 15, 2011.', a date like"),
+        (player("a", ("1", True, "")), "posted '', a date like"),
+        (player("a", ("", True, "Posted July 15, 2011.")), "no value in column 'item_id'"),
+        (repr({"user_id": "a", "reviews": [5]}), "'user_id' of a review is 5; reviews have"),
+        ("{'user_id': 'a', 'reviews': [{[]: 1}]}", "not a Python dict"),
+        (player("a\ud800", ("1", True, "Posted July 15, 2011.")), r"'user_id' of a review is 'a\\ud800'; reviews have"),
+    ],
+)
 def test_bad_lines_of_steam(tmp_path: Path, bad: str, message: str) -> None:
     Raw(tmp_path / "raw", "steam", {STEAM: csv(*PLAYERS, "", bad)}).refuses(f"{STEAM}, line 5: {message}")
 
@@ -195,12 +201,15 @@ def pure(tmp_path: Path) -> Raw:
     return Raw(tmp_path / "KuaiRand-Pure", "kuairand", files)
 
 
-@pytest.mark.parametrize(("signal", "signs"), [
-    ("click", "1 1 -1 -1 1 -1"),
-    ("long_view", "1 -1 -1 -1 -1 -1"),
-    ("explicit", "0 1 0 -1 0 0"),
-    ("explicit+skip", "0 1 -1 -1 0 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("signal", "signs"),
+    [
+        ("click", "1 1 -1 -1 1 -1"),
+        ("long_view", "1 -1 -1 -1 -1 -1"),
+        ("explicit", "0 1 0 -1 0 0"),
+        ("explicit+skip", "0 1 -1 -1 0 0"),
+    ],
+)
 def test_signals_of_kuairand(pure: Raw, signal: str, signs: str) -> None:
     assert pure.signs(signal=signal) == signs
     pairs = ["|".join(row.split("|")[:2]) for row in pure.rows(signal=signal)]

@@ -61,21 +61,27 @@ TEXT = {"helpful": [0, 1], "reviewText": 'a "b",\tc', "images": [], "title": "x"
 HEADER = "user_id,parent_asin,rating,timestamp"
 
 
-@pytest.mark.parametrize(("name", "header", "line"), [
-    ("ratings_Beauty.csv", "", lambda u, i, r, t: f"{u},{i},{r},{t}"),  # 2014
-    ("ratings_Beauty.csv.gz", "", lambda u, i, r, t: f"{i},{u},{r},{t}"),  # 2018
-    ("ratings_Beauty.csv.gz", HEADER, lambda u, i, r, t: f"{u},{i},{r},{t}000"),  # 2023
-    ("ratings_Beauty.csv", f"{HEADER},history", lambda u, i, r, t: f"{u},{i},{r},{t}000,B1 B2"),  # 2023, 5-core
-    ("ratings_Beauty.json.gz", "",
-     lambda u, i, r, t: json.dumps({"reviewerID": u, "asin": i, **TEXT, "overall": r, "unixReviewTime": t})),
-    (
-        "ratings_Beauty.jsonl",
-        "",
-        lambda u, i, r, t: json.dumps(
-            {"rating": r, **TEXT, "asin": "B1", "parent_asin": i, "user_id": u, "timestamp": t * 1000}
+@pytest.mark.parametrize(
+    ("name", "header", "line"),
+    [
+        ("ratings_Beauty.csv", "", lambda u, i, r, t: f"{u},{i},{r},{t}"),  # 2014
+        ("ratings_Beauty.csv.gz", "", lambda u, i, r, t: f"{i},{u},{r},{t}"),  # 2018
+        ("ratings_Beauty.csv.gz", HEADER, lambda u, i, r, t: f"{u},{i},{r},{t}000"),  # 2023
+        ("ratings_Beauty.csv", f"{HEADER},history", lambda u, i, r, t: f"{u},{i},{r},{t}000,B1 B2"),  # 2023, 5-core
+        (
+            "ratings_Beauty.json.gz",
+            "",
+            lambda u, i, r, t: json.dumps({"reviewerID": u, "asin": i, **TEXT, "overall": r, "unixReviewTime": t}),
         ),
-    ),
-])  # fmt: skip
+        (
+            "ratings_Beauty.jsonl",
+            "",
+            lambda u, i, r, t: json.dumps(
+                {"rating": r, **TEXT, "asin": "B1", "parent_asin": i, "user_id": u, "timestamp": t * 1000}
+            ),
+        ),
+    ],
+)
 def test_editions_of_amazon(tmp_path: Path, name: str, header: str, line: Callable[..., str]) -> None:
     raw = Raw(tmp_path / "raw", "amazon", {name: csv(*([header] * bool(header)), *(line(*row) for row in AMAZON))})
     wanted = [f"{user}|{item}|{r:g}|{sign}|{t}" for (user, item, r, t), sign in zip(AMAZON, (1, 0, -1), strict=True)]
@@ -137,16 +143,19 @@ def changed(row: int, column: int, value: float) -> np.ndarray:
     return matrix
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ({"trust": EPINIONS}, "has the variables trust; rating or rating_with_timestamp was expected"),
-    ({"rating": EPINIONS[:, :3]}, r"holds int32 of shape \[3, 3\]; numbers in 5 or 6 columns"),
-    ({"rating": "text"}, "holds <U4 of shape"),
-    ({"rating": changed(0, 3, 0)}, "row 1: rating 0, ratings here go from 1 to 5"),
-    ({"rating": changed(1, 3, 6)}, "row 2: rating 6, ratings here go from 1 to 5"),
-    ({"rating": changed(2, 3, np.nan)}, "row 3: no value in column 'rating'"),
-    ({"rating": changed(1, 0, 1.5)}, "row 2: the id 1.5 in column 'user_id' is not a whole number"),
-    ({"rating": changed(0, 5, np.nan)}, "row 1: no time in column 'timestamp'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"trust": EPINIONS}, "has the variables trust; rating or rating_with_timestamp was expected"),
+        ({"rating": EPINIONS[:, :3]}, r"holds int32 of shape \[3, 3\]; numbers in 5 or 6 columns"),
+        ({"rating": "text"}, "holds <U4 of shape"),
+        ({"rating": changed(0, 3, 0)}, "row 1: rating 0, ratings here go from 1 to 5"),
+        ({"rating": changed(1, 3, 6)}, "row 2: rating 6, ratings here go from 1 to 5"),
+        ({"rating": changed(2, 3, np.nan)}, "row 3: no value in column 'rating'"),
+        ({"rating": changed(1, 0, 1.5)}, "row 2: the id 1.5 in column 'user_id' is not a whole number"),
+        ({"rating": changed(0, 5, np.nan)}, "row 1: no time in column 'timestamp'"),
+    ],
+)
 def test_bad_matrices(tmp_path: Path, content: dict[str, Any], message: str) -> None:
     Raw(tmp_path / "raw", "epinions", {"rating.mat": content}).refuses(f"rating.mat,? {message}")
 

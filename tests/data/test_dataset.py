@@ -179,11 +179,14 @@ REPEATED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("rule", "likes", "dislikes"), [
-    ("last", {("a", "y"), ("c", "y")}, {("a", "x"), ("b", "x"), ("b", "y")}),
-    ("first", {("a", "x"), ("a", "y"), ("b", "x"), ("c", "y")}, {("b", "y")}),
-    ("keep", {("a", "x"), ("a", "y"), ("b", "x"), ("c", "y")}, {("a", "x"), ("b", "x"), ("b", "y")}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rule", "likes", "dislikes"),
+    [
+        ("last", {("a", "y"), ("c", "y")}, {("a", "x"), ("b", "x"), ("b", "y")}),
+        ("first", {("a", "x"), ("a", "y"), ("b", "x"), ("c", "y")}, {("b", "y")}),
+        ("keep", {("a", "x"), ("a", "y"), ("b", "x"), ("c", "y")}, {("a", "x"), ("b", "x"), ("b", "y")}),
+    ],
+)
 def test_repeated_pairs_follow_the_rule_by_time(rule: str, likes: set, dislikes: set, write_inter: Write) -> None:
     write_inter("repeated", COLUMNS, REPEATED)
     config = Config(model="BPR", dataset="repeated", config_dict={"duplicate_pairs": rule, "state": "ERROR"})
@@ -552,13 +555,16 @@ def test_rows_without_time_and_a_broken_yaml_are_refused(write_inter: Write, sig
         Config("BPR", "signed", config_dict={"state": "ERROR", "encoding": "utf-9"})
 
 
-@pytest.mark.parametrize(("text", "given", "told"), [
-    ("learning_rate: -1\n", {}, "signed.yaml: learning_rate is -1; it must be a number above 0"),
-    ("learning_rate: fast\n", {}, r"signed.yaml: 'learning_rate' is 'fast'; it must be a number \(the default is"),
-    ("topk: [0]\n", {}, r"signed.yaml: topk is \[0\]"),
-    ("learning_rate: fast\n", {"learning_rate": "slow"}, "^'learning_rate' is 'slow'"),
-    ("mask_dislike: False\n", {}, "signed.yaml: unknown configuration key 'mask_dislike' .* 'mask_dislikes'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "given", "told"),
+    [
+        ("learning_rate: -1\n", {}, "signed.yaml: learning_rate is -1; it must be a number above 0"),
+        ("learning_rate: fast\n", {}, r"signed.yaml: 'learning_rate' is 'fast'; it must be a number \(the default is"),
+        ("topk: [0]\n", {}, r"signed.yaml: topk is \[0\]"),
+        ("learning_rate: fast\n", {"learning_rate": "slow"}, "^'learning_rate' is 'slow'"),
+        ("mask_dislike: False\n", {}, "signed.yaml: unknown configuration key 'mask_dislike' .* 'mask_dislikes'"),
+    ],
+)
 def test_values_beside_are_checked(text: str, given: dict, told: str, write_inter: Write, signed_rows: list) -> None:
     (write_inter("signed", COLUMNS, signed_rows) / "signed.yaml").write_text(text)
     check_refused(told, Config, "BPR", "signed", config_dict={"state": "ERROR", **given})
@@ -582,36 +588,55 @@ def test_signs_may_be_ignored_and_candidates_sampled(signed: str, signed_rows: l
     assert found["test_result"] == {"recall@6": 1.0}  # of one like and five other items
 
 
-@pytest.mark.parametrize(("columns", "rows", "config", "message"), [
-    (COLUMNS, [(1, 1, 1, 1), (1, 2, 2, 2)], {}, "holds 2 in row 2"),
-    (COLUMNS, [(1, 1, 1, 1), (1, 2, "", 2)], {}, "holds nan in row 2"),
-    (COLUMNS, [(1, 1, -1, 1), (1, 2, 0, 2)], {}, "no row of 'bad' is a like"),
-    (COLUMNS, [(1, 1, 1, 1), ("", 2, 1, 2)], {}, "line 3: the column 'user_id' is blank"),
-    (COLUMNS, [(1, 1, "yes", 1)], {}, "can't be read"),
-    (COLUMNS, [(1, 1, "true", 1), (1, 2, "false", 2)], {}, "the sign column 'sign' of .*bad.inter holds 'true'"),
-    (COLUMNS, [], {}, "holds no rows"),
-    (["user_id:float", *COLUMNS[1:]], [(1, 1, 1, 1)], {}, "has the type 'float'; write 'user_id:token'"),
-    (["user_id:token", "item_id:token", "sign:token"], [(1, 1, 1)], {}, "write it as 'sign:float'"),
-    (["user_id", "item_id:token", "sign:float"], [(1, 1, 1)], {}, "name columns as 'name:type'"),
-    ([*COLUMNS, "sign:float"], [(1, 1, 1, 1, 1)], {}, "names the column 'sign' twice"),
-    (RATED, [(1, 1, 5, 1), (2, 2, 1, 2)], {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
-     "no user of 'bad' has both"),
-    (RATED, [(1, 1, 3, 1)], {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
-     "no row of 'bad' is a like"),
-    (RATED, [(1, 1, 3, 1)], {"sign_rule": {"like": "ratng >= 4", "dislike": "rating <= 2"}},
-     "did you mean 'rating'"),
-    (RATED, [(1, 1, 3, 1)], {"sign_rule": "rating >= 4"}, "write it as"),
-    (RATED, [(1, 1, 3, 1)], {"SIGN_FIELD": "signs"}, "SIGN_FIELD is 'signs'"),
-    (COLUMNS, [(1, 1, 1, 1)], {"duplicate_pairs": "latest"}, "did you mean 'last'"),
-    (COLUMNS, [(1, 1, 1, 1)], {"mask_dislikes": 3}, "must be True or False"),
-    (COLUMNS, [(1, 1, 1, 1)], {"threshold": {"sign": 1}}, "'threshold' is set too"),
-    (COLUMNS, [(1, 1, 1, 1)], {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"},
-     "use 'full'"),
-    (COLUMNS, [(1, 1, 1, 1)], {"protocol": "publishd"}, "did you mean 'published'"),
-    (COLUMNS, [(1, 1, 1, 1)], {"learning_rat": 1}, "did you mean 'learning_rate'"),
-    (COLUMNS, [(1, 1, 1, 1)], {"metrics": ["Recal"]}, "did you mean 'Recall'"),
-    (COLUMNS[:3], [(1, 1, 1), (1, 2, -1)], {"eval_args": {"order": "TO"}}, "has no column 'timestamp'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("columns", "rows", "config", "message"),
+    [
+        (COLUMNS, [(1, 1, 1, 1), (1, 2, 2, 2)], {}, "holds 2 in row 2"),
+        (COLUMNS, [(1, 1, 1, 1), (1, 2, "", 2)], {}, "holds nan in row 2"),
+        (COLUMNS, [(1, 1, -1, 1), (1, 2, 0, 2)], {}, "no row of 'bad' is a like"),
+        (COLUMNS, [(1, 1, 1, 1), ("", 2, 1, 2)], {}, "line 3: the column 'user_id' is blank"),
+        (COLUMNS, [(1, 1, "yes", 1)], {}, "can't be read"),
+        (COLUMNS, [(1, 1, "true", 1), (1, 2, "false", 2)], {}, "the sign column 'sign' of .*bad.inter holds 'true'"),
+        (COLUMNS, [], {}, "holds no rows"),
+        (["user_id:float", *COLUMNS[1:]], [(1, 1, 1, 1)], {}, "has the type 'float'; write 'user_id:token'"),
+        (["user_id:token", "item_id:token", "sign:token"], [(1, 1, 1)], {}, "write it as 'sign:float'"),
+        (["user_id", "item_id:token", "sign:float"], [(1, 1, 1)], {}, "name columns as 'name:type'"),
+        ([*COLUMNS, "sign:float"], [(1, 1, 1, 1, 1)], {}, "names the column 'sign' twice"),
+        (
+            RATED,
+            [(1, 1, 5, 1), (2, 2, 1, 2)],
+            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
+            "no user of 'bad' has both",
+        ),
+        (
+            RATED,
+            [(1, 1, 3, 1)],
+            {"sign_rule": {"like": "rating >= 4", "dislike": "rating <= 2"}},
+            "no row of 'bad' is a like",
+        ),
+        (
+            RATED,
+            [(1, 1, 3, 1)],
+            {"sign_rule": {"like": "ratng >= 4", "dislike": "rating <= 2"}},
+            "did you mean 'rating'",
+        ),
+        (RATED, [(1, 1, 3, 1)], {"sign_rule": "rating >= 4"}, "write it as"),
+        (RATED, [(1, 1, 3, 1)], {"SIGN_FIELD": "signs"}, "SIGN_FIELD is 'signs'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"duplicate_pairs": "latest"}, "did you mean 'last'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"mask_dislikes": 3}, "must be True or False"),
+        (COLUMNS, [(1, 1, 1, 1)], {"threshold": {"sign": 1}}, "'threshold' is set too"),
+        (
+            COLUMNS,
+            [(1, 1, 1, 1)],
+            {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"},
+            "use 'full'",
+        ),
+        (COLUMNS, [(1, 1, 1, 1)], {"protocol": "publishd"}, "did you mean 'published'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"learning_rat": 1}, "did you mean 'learning_rate'"),
+        (COLUMNS, [(1, 1, 1, 1)], {"metrics": ["Recal"]}, "did you mean 'Recall'"),
+        (COLUMNS[:3], [(1, 1, 1), (1, 2, -1)], {"eval_args": {"order": "TO"}}, "has no column 'timestamp'"),
+    ],
+)
 def test_wrong_input_is_one_sentence(columns: list, rows: list, config: dict, message: str, write_inter: Write) -> None:
     write_inter("bad", columns, rows)
     with pytest.raises(UsageError, match=message) as caught:

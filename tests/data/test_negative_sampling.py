@@ -269,10 +269,14 @@ def test_wrong_use_is_named() -> None:
         Sampler(list(PHASES), data)
 
 
-@pytest.mark.parametrize("sampling", [
-    {"distribution": "popularity", "sample_num": 2, "alpha": 0.7, "dynamic": False, "candidate_num": 0},
-    {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": True, "candidate_num": 4},
-], ids=["popularity", "dynamic"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"distribution": "popularity", "sample_num": 2, "alpha": 0.7, "dynamic": False, "candidate_num": 0},
+        {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": True, "candidate_num": 4},
+    ],
+    ids=["popularity", "dynamic"],
+)
 def test_recboles_sampling_arguments_give_the_metrics_of_a_file_of_likes(
     sampling: dict, signed: str, write_inter: Write, signed_rows: list, quick: dict
 ) -> None:

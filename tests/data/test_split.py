@@ -170,19 +170,22 @@ def test_random_order_and_leave_one_out_give_every_sign_its_share() -> None:
     assert all(np.bincount(part[users == user], minlength=3).tolist() == [3, 1, 1] for user in range(1, 11))
 
 
-@pytest.mark.parametrize(("eval_args", "message"), [
-    ({"order": "XX", "split": {"RS": [8, 1, 1]}}, "eval_args.order is 'XX'"),
-    ({"order": "RO", "split": {"RS": [8, 1]}}, "three ratios"),
-    ({"order": "TO", "split": {"TS": ["a", 1, 1]}}, "three ratios"),
-    ({"order": "TO", "split": {"TS": [0.9, -0.1, 0.2]}}, "which are 0 or more"),
-    ({"order": "TO", "split": {"TS": [0, 0, 1]}}, "not all for the test"),
-    ({"order": "RO", "split": {"CI": [0.8, float("nan"), 0.2]}}, "three ratios"),
-    ({"order": "RO", "split": {"XS": 1}}, "must hold one of RS, LS and TS"),
-    ({"order": "RO", "split": None}, "must hold one of RS, LS and TS"),
-    ({"order": "RO", "split": {"LS": "valid_test"}}, "did you mean 'valid_and_test'"),
-    ({"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "item"}, "user or none"),
-    ({"order": "RO", "split": {"TS": [8, 1, 1]}}, "set eval_args.order to TO"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("eval_args", "message"),
+    [
+        ({"order": "XX", "split": {"RS": [8, 1, 1]}}, "eval_args.order is 'XX'"),
+        ({"order": "RO", "split": {"RS": [8, 1]}}, "three ratios"),
+        ({"order": "TO", "split": {"TS": ["a", 1, 1]}}, "three ratios"),
+        ({"order": "TO", "split": {"TS": [0.9, -0.1, 0.2]}}, "which are 0 or more"),
+        ({"order": "TO", "split": {"TS": [0, 0, 1]}}, "not all for the test"),
+        ({"order": "RO", "split": {"CI": [0.8, float("nan"), 0.2]}}, "three ratios"),
+        ({"order": "RO", "split": {"XS": 1}}, "must hold one of RS, LS and TS"),
+        ({"order": "RO", "split": None}, "must hold one of RS, LS and TS"),
+        ({"order": "RO", "split": {"LS": "valid_test"}}, "did you mean 'valid_and_test'"),
+        ({"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "item"}, "user or none"),
+        ({"order": "RO", "split": {"TS": [8, 1, 1]}}, "set eval_args.order to TO"),
+    ],
+)
 def test_wrong_arguments_are_named(eval_args: dict, message: str) -> None:
     check_refused(message, SplitRule.from_eval_args, eval_args)
 

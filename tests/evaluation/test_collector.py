@@ -368,11 +368,14 @@ def test_another_wrapper_may_come_before_or_after(stock: ModuleType, ours_first:
         assert set(collector.data_struct._data_dict) == {"data.num_items"}
 
 
-@pytest.mark.parametrize("imports", [
-    "import recbole.evaluator, recbole_signed",
-    "import recbole_signed.evaluation.metrics",
-    "import recbole_signed.evaluation.collector",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import recbole.evaluator, recbole_signed",
+        "import recbole_signed.evaluation.metrics",
+        "import recbole_signed.evaluation.collector",
+    ],
+)
 def test_any_order_of_imports_works(imports: str, warm_python: WarmPython, tmp_path: Path) -> None:
     """RecBole's modules fire hooks that import ours, also while ours are importing RecBole's."""
     check = "import recbole.evaluator as e; assert 'signauc' in e.metrics_dict, e.metrics_dict"

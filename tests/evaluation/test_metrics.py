@@ -326,11 +326,14 @@ def read_part(folder: Path, part: str, threshold: float) -> npt.NDArray[np.int64
     return np.column_stack([rows[:, :2].astype(np.int64), rows[:, 2] >= threshold])
 
 
-@pytest.mark.parametrize(("name", "threshold", "recall", "dislike_recall", "auc"), [
-    ("amazon-music", 4, 0.0672, 0.0510, 0.561),
-    ("kuairand", 1, 0.0903, 0.0630, 0.551),
-    ("kuairec", 1, 0.0883, 0.0013, 0.924),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "threshold", "recall", "dislike_recall", "auc"),
+    [
+        ("amazon-music", 4, 0.0672, 0.0510, 0.561),
+        ("kuairand", 1, 0.0903, 0.0630, 0.551),
+        ("kuairec", 1, 0.0883, 0.0013, 0.924),
+    ],
+)
 def test_popularity_on_published_splits(
     shared_data: Callable[[str], Path], name: str, threshold: float, recall: float, dislike_recall: float, auc: float
 ) -> None:

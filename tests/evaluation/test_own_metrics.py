@@ -118,23 +118,29 @@ def test_what_a_process_would_not_know_is_refused_before_it_starts(folder: Path,
     assert not Path("runs").exists(), "no log of a run"
 
 
-@pytest.mark.parametrize(("column", "remedy"), [
-    ("train_cpu", r"the column 'train_cpu' is a cost of a run; name it under 'costs'\."),
-    ("recal@5", "the column 'recal@5' is not evaluated for Pop: there is no metric named 'recal'; did you"),
-    ("mrr@5", "the column 'mrr@5' is not evaluated for Pop: add mrr to 'metrics'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "remedy"),
+    [
+        ("train_cpu", r"the column 'train_cpu' is a cost of a run; name it under 'costs'\."),
+        ("recal@5", "the column 'recal@5' is not evaluated for Pop: there is no metric named 'recal'; did you"),
+        ("mrr@5", "the column 'mrr@5' is not evaluated for Pop: add mrr to 'metrics'"),
+    ],
+)
 def test_the_remedy_for_a_column_works(folder: Path, column: str, remedy: str) -> None:
     (folder / "t.yaml").write_text(TABLE.replace("firstdislikes@5", column), encoding="utf-8")
     with pytest.raises(UsageError, match=remedy):
         list(TableSpec.read(folder / "t.yaml").requests())
 
 
-@pytest.mark.parametrize(("name", "text", "said"), [
-    ("none.py", None, "none.py is not a Python file that can be imported"),
-    ("bad.py", "import nowhere", r"bad.py can't be imported \(ModuleNotFoundError: No module named 'nowhere'\)"),
-    ("json.py", "", "json.py has the name of another module"),
-    ("wrong.py", "import recbole_signed\nrecbole_signed.register_metric(int)", "<class 'int'> is not a class of a"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("none.py", None, "none.py is not a Python file that can be imported"),
+        ("bad.py", "import nowhere", r"bad.py can't be imported \(ModuleNotFoundError: No module named 'nowhere'\)"),
+        ("json.py", "", "json.py has the name of another module"),
+        ("wrong.py", "import recbole_signed\nrecbole_signed.register_metric(int)", "<class 'int'> is not a class of a"),
+    ],
+)
 def test_a_file_that_can_not_be_imported_is_refused(
     name: str, text: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

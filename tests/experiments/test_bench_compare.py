@@ -183,14 +183,17 @@ def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, 
     assert run("status", "--porcelain", "yaml", "results") == ""
 
 
-@pytest.mark.parametrize(("before", "after", "n_new"), [
-    ("  Pop: {}", "  Pop: {shrink: 2}", 2),
-    ("state: ERROR", "state: ERROR, epochs: 7", 3),
-    ("seeds: [1, 2]", "seeds: [1, 2, 3]", 1),
-    ("title: Tiny", "title: Other", 0),
-    ("  Pop: {}", '  "Most popular": {model: Pop}', 0),
-    ("columns: [recall@5, dislikerecall@5]", "columns: [recall@5]", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "after", "n_new"),
+    [
+        ("  Pop: {}", "  Pop: {shrink: 2}", 2),
+        ("state: ERROR", "state: ERROR, epochs: 7", 3),
+        ("seeds: [1, 2]", "seeds: [1, 2, 3]", 1),
+        ("title: Tiny", "title: Other", 0),
+        ("  Pop: {}", '  "Most popular": {model: Pop}', 0),
+        ("columns: [recall@5, dislikerecall@5]", "columns: [recall@5]", 0),
+    ],
+)
 def test_what_changed_is_run_again(write: Write, fake: Any, before: str, after: str, n_new: int) -> None:
     fake()
     compare(write(TABLE))
@@ -229,16 +232,21 @@ def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
     assert len(started()) == len(comparison.rows) == 7, "in the order of time nothing of Pop depends on the seed"
 
 
-@pytest.mark.parametrize(("script", "reason"), [
-    ("os.kill(os.getpid(), 9)", "the process was ended by SIGKILL (out of memory?)"),
-    ("raise ValueError('too\\nmany')",
-     "it failed with ValueError (too many) under the settings metrics=[Recall, DislikeRecall]"),
-    ("os.environ['RECBOLE_SIGNED_TRACEBACK'] = '1'; raise ValueError('too\\nmany')", "many"),
-    ("sys.exit(3)", "the process ended with status 3 and said nothing"),
-    ("from recbole_signed.errors import UsageError; raise UsageError('wrong\\nkey')", "wrong key"),
-    ("raise MemoryError('8 TB')", "there is not enough memory (8 TB); use a smaller model or batch, or a larger"),
-    ("row = None", "the process ended with status 0 and said nothing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("os.kill(os.getpid(), 9)", "the process was ended by SIGKILL (out of memory?)"),
+        (
+            "raise ValueError('too\\nmany')",
+            "it failed with ValueError (too many) under the settings metrics=[Recall, DislikeRecall]",
+        ),
+        ("os.environ['RECBOLE_SIGNED_TRACEBACK'] = '1'; raise ValueError('too\\nmany')", "many"),
+        ("sys.exit(3)", "the process ended with status 3 and said nothing"),
+        ("from recbole_signed.errors import UsageError; raise UsageError('wrong\\nkey')", "wrong key"),
+        ("raise MemoryError('8 TB')", "there is not enough memory (8 TB); use a smaller model or batch, or a larger"),
+        ("row = None", "the process ended with status 0 and said nothing"),
+    ],
+)
 def test_reasons_of_failures(write: Write, fake: Any, script: str, reason: str) -> None:
     fake(script)
     row = compare(write(TABLE), only=["GRU4Rec"]).rows[0]
@@ -315,24 +323,27 @@ compare({str(table)!r}, only=["Pop"])
     assert not list(tmp_path.glob("runs/**/*.json"))
 
 
-@pytest.mark.parametrize(("before", "after", "message"), [
-    ("title:", "titel:", r"unknown key 'titel' \(.*\); did you mean 'title'\?$"),
-    ("  Pop:", "  Popp:", "no model named 'Popp'; did you mean 'Pop'"),
-    ("[toy-signed]", "[toy-signd]", "no data set 'toy-signd'"),
-    ("[toy-signed]", "7", "'datasets' must be a list of names"),
-    ("[toy-signed]", "[toy-signed, toy-signed]", "'datasets' names toy-signed twice"),
-    ("[toy-signed]", "[]", "a table needs 'datasets'"),
-    ("seeds: [1, 2]", "seeds: [1, 1]", "'seeds' must be different whole numbers"),
-    ("seeds: [1]", "seeds: x", "GRU4Rec: 'seeds' must be"),
-    ("seeds: [1, 2]", "seeds: [1, -1]", "'seeds' holds -1; each must be a whole number 0 or more"),
-    ("seeds: [1]", "seeds: 4294967296", "GRU4Rec: 'seeds' holds 4294967296; each"),
-    ("seeds: [1, 2]", "<<<<<<< HEAD\nseeds: [1, 2]\n=======\nseeds: [2]\n>>>>>>> b", "merge conflict in line"),
-    ("[recall@5, dislikerecall@5]", "[ndcg@5]", "add ndcg to 'metrics'"),
-    ("[recall@5, dislikerecall@5]", "[recall@10]", "add 10 to 'topk'"),
-    ("[recall@5, dislikerecall@5]", "[recall@]", "must read like recall@20"),
-    ("[recall@5, dislikerecall@5]", "recall", "'columns' must be a list"),
-    ("common: {metrics", "common: [a]\nx: {metrics", "unknown key 'x'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("title:", "titel:", r"unknown key 'titel' \(.*\); did you mean 'title'\?$"),
+        ("  Pop:", "  Popp:", "no model named 'Popp'; did you mean 'Pop'"),
+        ("[toy-signed]", "[toy-signd]", "no data set 'toy-signd'"),
+        ("[toy-signed]", "7", "'datasets' must be a list of names"),
+        ("[toy-signed]", "[toy-signed, toy-signed]", "'datasets' names toy-signed twice"),
+        ("[toy-signed]", "[]", "a table needs 'datasets'"),
+        ("seeds: [1, 2]", "seeds: [1, 1]", "'seeds' must be different whole numbers"),
+        ("seeds: [1]", "seeds: x", "GRU4Rec: 'seeds' must be"),
+        ("seeds: [1, 2]", "seeds: [1, -1]", "'seeds' holds -1; each must be a whole number 0 or more"),
+        ("seeds: [1]", "seeds: 4294967296", "GRU4Rec: 'seeds' holds 4294967296; each"),
+        ("seeds: [1, 2]", "<<<<<<< HEAD\nseeds: [1, 2]\n=======\nseeds: [2]\n>>>>>>> b", "merge conflict in line"),
+        ("[recall@5, dislikerecall@5]", "[ndcg@5]", "add ndcg to 'metrics'"),
+        ("[recall@5, dislikerecall@5]", "[recall@10]", "add 10 to 'topk'"),
+        ("[recall@5, dislikerecall@5]", "[recall@]", "must read like recall@20"),
+        ("[recall@5, dislikerecall@5]", "recall", "'columns' must be a list"),
+        ("common: {metrics", "common: [a]\nx: {metrics", "unknown key 'x'"),
+    ],
+)
 def test_bad_tables(write: Write, before: str, after: str, message: str) -> None:
     changed = TABLE.replace(before, after)
     assert changed != TABLE
@@ -362,15 +373,18 @@ def test_columns_may_come_from_defaults_and_protocols(write: Write) -> None:
         list(TableSpec.read(write(text.replace("COLUMN", "dislikendcg@15"))).requests())
 
 
-@pytest.mark.parametrize(("column", "message"), [
-    ("recall", "'recall' has no length; write recall@10"),
-    ("signauc@10", "'signauc@10' has a length; write signauc"),
-    ("grouprecall@10", r"'grouprecall@10' must name a group, such as recall@10\[users 1-5\]"),
-    ("groupshare", r"'groupshare' must name a group, such as groupshare\[users 1-5\]"),
-    ("groupndcg@10[users 1-5]", r"must name a group, such as ndcg@10\[users 1-5\]"),
-    ("groupshare[users 1-5]", "add groupshare to 'metrics'"),
-    ("recall@10[users 1-5]", "add grouprecall to 'metrics'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("recall", "'recall' has no length; write recall@10"),
+        ("signauc@10", "'signauc@10' has a length; write signauc"),
+        ("grouprecall@10", r"'grouprecall@10' must name a group, such as recall@10\[users 1-5\]"),
+        ("groupshare", r"'groupshare' must name a group, such as groupshare\[users 1-5\]"),
+        ("groupndcg@10[users 1-5]", r"must name a group, such as ndcg@10\[users 1-5\]"),
+        ("groupshare[users 1-5]", "add groupshare to 'metrics'"),
+        ("recall@10[users 1-5]", "add grouprecall to 'metrics'"),
+    ],
+)
 def test_a_column_that_no_run_fills_is_refused(write: Write, column: str, message: str) -> None:
     table = f"datasets: [toy-signed]\nmodels: [Pop]\ncolumns: ['{column}']\n"
     with pytest.raises(UsageError, match=message):
@@ -468,12 +482,15 @@ def test_a_cut_off_row_is_run_again(write: Write, fake: Any) -> None:
     assert compare(table).n_new == 0
 
 
-@pytest.mark.parametrize(("key", "message"), [
-    ("topkk: [5]", r"GRU4Rec on toy-signed: unknown configuration key 'topkk' .*; did you mean 'topk'\?$"),
-    ("eval_args: {ordr: TO}", "GRU4Rec on toy-signed: 'eval_args' has no entry 'ordr'; did you mean 'order'"),
-    ("eval_args.ordr: TO", "GRU4Rec on toy-signed: 'eval_args' has no entry 'ordr'; did you mean 'order'"),
-    ("allow_unknown_keys: true, topkk: [5]", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("topkk: [5]", r"GRU4Rec on toy-signed: unknown configuration key 'topkk' .*; did you mean 'topk'\?$"),
+        ("eval_args: {ordr: TO}", "GRU4Rec on toy-signed: 'eval_args' has no entry 'ordr'; did you mean 'order'"),
+        ("eval_args.ordr: TO", "GRU4Rec on toy-signed: 'eval_args' has no entry 'ordr'; did you mean 'order'"),
+        ("allow_unknown_keys: true, topkk: [5]", None),
+    ],
+)
 def test_a_misspelt_key_is_refused_before_any_run(write: Write, fake: Any, key: str, message: str | None) -> None:
     started = fake()
     table = write(TABLE.replace("{seeds: [1], ", f"{{seeds: [1], {key}, "))

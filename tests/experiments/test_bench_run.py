@@ -238,22 +238,25 @@ def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
     assert "signauc" not in row.test
 
 
-@pytest.mark.parametrize(("model", "overrides", "message"), [
-    ("BPRR", {}, "no model named 'BPRR'; did you mean 'BPR'"),
-    ("BPR", {"metrics": ["Recal"]}, "no metric named 'Recal'; did you mean 'Recall'"),
-    ("BPR", {"learnin_rate": 1}, "unknown configuration key 'learnin_rate' .*; did you mean 'learning_rate'.$"),
-    ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
-    ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
-    ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is SignAUC@10"),
-    ("BPR", {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]}, "which has a value for each group"),
-    ("BPR", {"metrics": ["GroupNDCG"]}, "GroupNDCG@10, which has a value for each group"),
-    ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
-    ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
-    ("BPR", {"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),
-    ("BPR", {"topk": [43], "valid_metric": "NDCG@43"}, "topk is 43, but 'toy-signed' has only 42 items"),
-    ("BPR", {"protocol": "publishd"}, "did you mean 'published'"),
-    ("BPR", {"model": "EASE"}, "the model is 'BPR', but model=EASE is set as well"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "overrides", "message"),
+    [
+        ("BPRR", {}, "no model named 'BPRR'; did you mean 'BPR'"),
+        ("BPR", {"metrics": ["Recal"]}, "no metric named 'Recal'; did you mean 'Recall'"),
+        ("BPR", {"learnin_rate": 1}, "unknown configuration key 'learnin_rate' .*; did you mean 'learning_rate'.$"),
+        ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
+        ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
+        ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is SignAUC@10"),
+        ("BPR", {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]}, "which has a value for each group"),
+        ("BPR", {"metrics": ["GroupNDCG"]}, "GroupNDCG@10, which has a value for each group"),
+        ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
+        ("BPR", {"show_progress": "maybe"}, "it must be True or False"),
+        ("BPR", {"topk": 0}, "topk is 0; it must be a list of whole numbers of 1 or more"),
+        ("BPR", {"topk": [43], "valid_metric": "NDCG@43"}, "topk is 43, but 'toy-signed' has only 42 items"),
+        ("BPR", {"protocol": "publishd"}, "did you mean 'published'"),
+        ("BPR", {"model": "EASE"}, "the model is 'BPR', but model=EASE is set as well"),
+    ],
+)
 def test_bad_input_is_named(toy: str, model: str, overrides: dict[str, Any], message: str) -> None:
     check_refused(message, run, model, toy, overrides=overrides)
 

@@ -162,11 +162,14 @@ def test_a_lead_over_a_mean_below_0_has_no_share_of_it(finish: Finish) -> None:
     assert found["relative"] is None
 
 
-@pytest.mark.parametrize(("given", "models"), [
-    ({"against": "EASE"}, {"EASE"}),
-    ({"only": ["Pop", "EASE"]}, {"EASE"}),
-    ({"only": ["Pop", "EASE"], "metrics": ["dislikerecall@5"]}, {"Pop"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "models"),
+    [
+        ({"against": "EASE"}, {"EASE"}),
+        ({"only": ["Pop", "EASE"]}, {"EASE"}),
+        ({"only": ["Pop", "EASE"], "metrics": ["dislikerecall@5"]}, {"Pop"}),
+    ],
+)
 def test_which_model_the_others_are_compared_with(finish: Finish, given: dict[str, Any], models: set[str]) -> None:
     assert {each["model"] for each in significance(finish(), **given)["comparisons"]} == models
 
@@ -386,15 +389,18 @@ def test_what_can_not_be_tested_is_named(finish: Finish, tmp_path: Path) -> None
     check_refused(r"tiny.significance.json is damaged; remove it", significance, table)
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"metrics": ["recal@5"]}, "'recal@5', which no run of the table evaluated; did you mean 'recall@5'"),
-    ({"against": "SFF"}, "'SFF', which the table does not have; did you mean 'SSF'"),
-    ({"only": ["SFF"]}, "no model 'SFF'"),
-    ({"alpha": 0.0}, "alpha is 0; it must be between"),
-    ({"resamples": 0}, "resamples is 0"),
-    ({"seed": -1}, "seed is -1; it must be 0 or more"),
-    ({"only": ["SSF"]}, "nothing to compare"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"metrics": ["recal@5"]}, "'recal@5', which no run of the table evaluated; did you mean 'recall@5'"),
+        ({"against": "SFF"}, "'SFF', which the table does not have; did you mean 'SSF'"),
+        ({"only": ["SFF"]}, "no model 'SFF'"),
+        ({"alpha": 0.0}, "alpha is 0; it must be between"),
+        ({"resamples": 0}, "resamples is 0"),
+        ({"seed": -1}, "seed is -1; it must be 0 or more"),
+        ({"only": ["SSF"]}, "nothing to compare"),
+    ],
+)
 def test_bad_requests(finish: Finish, given: dict[str, Any], message: str) -> None:
     check_refused(message, significance, finish(), **given)
 

@@ -31,15 +31,20 @@ def test_the_refit_is_a_fit_to_all_that_is_before_the_test(name: str, signed: st
     assert found.test != run(name, signed, overrides=without, save=False).test
 
 
-@pytest.mark.parametrize(("name", "settings", "message"), [
-    ("SignedEASE", {"eval_args": {"order": "TO", "split": {"RS": [8, 1, 1]}}}, "refit_for_test needs the split"),
-    ("SignedEASE", {"dislike_split": "rule"}, "refit_for_test needs 'dislike_split: time'"),
-    ("SignedEASE",
-     {"eval_args": {"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "user"}, "refit_for_test": False},
-     r"dislike_split is 'time', but eval_args.order is RO"),
-    ("ItemKNN", {"refit_for_test": "histories"}, "refit_for_test: histories is not known for ItemKNN"),
-    ("ItemKNN", {"refit_for_test": "some"}, "refit_for_test is 'some'; give true, false or histories"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("SignedEASE", {"eval_args": {"order": "TO", "split": {"RS": [8, 1, 1]}}}, "refit_for_test needs the split"),
+        ("SignedEASE", {"dislike_split": "rule"}, "refit_for_test needs 'dislike_split: time'"),
+        (
+            "SignedEASE",
+            {"eval_args": {"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "user"}, "refit_for_test": False},
+            r"dislike_split is 'time', but eval_args.order is RO",
+        ),
+        ("ItemKNN", {"refit_for_test": "histories"}, "refit_for_test: histories is not known for ItemKNN"),
+        ("ItemKNN", {"refit_for_test": "some"}, "refit_for_test is 'some'; give true, false or histories"),
+    ],
+)
 def test_what_can_not_be_refitted_is_refused(name: str, settings: dict[str, Any], message: str, signed: str) -> None:
     check_refused(message, run, name, signed, overrides={**NEXT_LIKE, **settings}, save=False)
 

@@ -94,24 +94,27 @@ def test_keys_that_are_given_or_have_no_default(write: Write) -> None:
     assert space.point({"w": 1}) == space.point({"w": 1.0}) == {"w": "1.0"}
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("", "has no key to tune"),
-    ("a: 3", "write a list of choices, or a range such as"),
-    ("a: []", "has no choices"),
-    ("a: [1, 1.0]", "the choice 1.0 twice"),
-    ("a: [2020-01-01]", "that is no number, word, list or mapping"),
-    ("a: {loguniform: [1, 2]}", "with a 'step' or without); did you mean 'log_uniform'?"),
-    ("a: {step: 1}", "must have one of uniform, log_uniform, int, log_int, but has none"),
-    ("a: {uniform: [1, 2], int: [1, 2]}", "but has uniform, int"),
-    ("a: {uniform: [1]}", "must be the two ends of a range, numbers"),
-    ("a: {uniform: [.nan, 1]}", "must be the two ends of a range, numbers"),
-    ("a: {int: [1.5, 2]}", "must be the two ends of a range, whole numbers"),
-    ("a: {uniform: [2, 1]}", "the low end must be the smaller one"),
-    ("a: {log_uniform: [0, 1]}", "for a 'log' range above 0"),
-    ("a: {log_int: [1, 8], step: 2}", "only uniform and int have a step"),
-    ("a: {int: [1, 8], step: 0.5}", "above 0 and within the range"),
-    ("a: {uniform: [0, 1], step: 2}", "is {'uniform': [0, 1], 'step': 2}"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no key to tune"),
+        ("a: 3", "write a list of choices, or a range such as"),
+        ("a: []", "has no choices"),
+        ("a: [1, 1.0]", "the choice 1.0 twice"),
+        ("a: [2020-01-01]", "that is no number, word, list or mapping"),
+        ("a: {loguniform: [1, 2]}", "with a 'step' or without); did you mean 'log_uniform'?"),
+        ("a: {step: 1}", "must have one of uniform, log_uniform, int, log_int, but has none"),
+        ("a: {uniform: [1, 2], int: [1, 2]}", "but has uniform, int"),
+        ("a: {uniform: [1]}", "must be the two ends of a range, numbers"),
+        ("a: {uniform: [.nan, 1]}", "must be the two ends of a range, numbers"),
+        ("a: {int: [1.5, 2]}", "must be the two ends of a range, whole numbers"),
+        ("a: {uniform: [2, 1]}", "the low end must be the smaller one"),
+        ("a: {log_uniform: [0, 1]}", "for a 'log' range above 0"),
+        ("a: {log_int: [1, 8], step: 2}", "only uniform and int have a step"),
+        ("a: {int: [1, 8], step: 0.5}", "above 0 and within the range"),
+        ("a: {uniform: [0, 1], step: 2}", "is {'uniform': [0, 1], 'step': 2}"),
+    ],
+)
 def test_a_wrong_space_is_one_sentence(text: str, said: str, write: Write) -> None:
     with pytest.raises(UsageError) as error:
         Space.read(write(text))
@@ -119,13 +122,16 @@ def test_a_wrong_space_is_one_sentence(text: str, said: str, write: Write) -> No
     assert "Model.yaml" in str(error.value)
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("reg_wieght: [1.0]", "EASE has no key 'reg_wieght'; did you mean 'reg_weight'?"),
-    ("topk: [5, 10]", "'topk' decides how trials are judged"),
-    ("reg_weight: [small]", "'reg_weight' has the value 'small'; it must be a number"),
-    ("auto: [1, 0]", "'auto' has the value 1; it must be True or False"),
-    ("reg_weight: [True]", "it must be a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("reg_wieght: [1.0]", "EASE has no key 'reg_wieght'; did you mean 'reg_weight'?"),
+        ("topk: [5, 10]", "'topk' decides how trials are judged"),
+        ("reg_weight: [small]", "'reg_weight' has the value 'small'; it must be a number"),
+        ("auto: [1, 0]", "'auto' has the value 1; it must be True or False"),
+        ("reg_weight: [True]", "it must be a number"),
+    ],
+)
 def test_a_space_of_another_model_is_one_sentence(text: str, said: str, write: Write) -> None:
     space = Space.read(write(text))
     with pytest.raises(UsageError) as error:

@@ -94,11 +94,14 @@ def test_by_the_event_too(data: Path, spec: Callable[..., StreamSpec], tmp_path:
     assert {row["model"] for row in found["pooled"]} >= {"plain", "told"}
 
 
-@pytest.mark.parametrize(("features", "of", "said"), [
-    ({"item": ["gruop"]}, "SSF", "gruop"),
-    ({"user": "all"}, "SSF", "features of a replayed model"),
-    ({"item": "all"}, "Pop", "does not use any"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("features", "of", "said"),
+    [
+        ({"item": ["gruop"]}, "SSF", "gruop"),
+        ({"user": "all"}, "SSF", "features of a replayed model"),
+        ({"item": "all"}, "Pop", "does not use any"),
+    ],
+)
 def test_what_can_not_be_told_is_refused(
     features: Any, of: str, said: str, data: Path, spec: Callable[..., StreamSpec], tmp_path: Path
 ) -> None:

@@ -215,14 +215,17 @@ def test_the_start_is_kept_where_it_was_cut_off_too(tmp_path: Path) -> None:
     assert again.report(asked, 0.1, 1)
 
 
-@pytest.mark.parametrize(("limits", "reached"), [
-    ({"cpu_seconds": 100.0}, {(1499, 90.0): 0, (1500, 24.0): 0, (1500, 25.0): 1, (1500, 50.0): 2, (9999, 99.0): 2}),
-    ({"max_steps": 8000}, {(1999, 1e9): 0, (2000, 1.0): 1, (4000, 1.0): 2}),
-    ({"max_steps": 4000, "min_steps": 2000}, {(1000, 1.0): 0, (2000, 1.0): 2}),
-    ({"cpu_seconds": 100.0, "max_steps": 8000}, {(2000, 1.0): 1, (1600, 50.0): 2}),
-    ({}, {(1499, 1.0): 0, (1500, 1.0): 1, (2999, 1.0): 1, (3000, 1.0): 2, (6000, 1.0): 3}),
-    ({"min_steps": 0, "cpu_seconds": 8.0}, {(1, 1.0): 0, (1, 2.0): 1}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limits", "reached"),
+    [
+        ({"cpu_seconds": 100.0}, {(1499, 90.0): 0, (1500, 24.0): 0, (1500, 25.0): 1, (1500, 50.0): 2, (9999, 99.0): 2}),
+        ({"max_steps": 8000}, {(1999, 1e9): 0, (2000, 1.0): 1, (4000, 1.0): 2}),
+        ({"max_steps": 4000, "min_steps": 2000}, {(1000, 1.0): 0, (2000, 1.0): 2}),
+        ({"cpu_seconds": 100.0, "max_steps": 8000}, {(2000, 1.0): 1, (1600, 50.0): 2}),
+        ({}, {(1499, 1.0): 0, (1500, 1.0): 1, (2999, 1.0): 1, (3000, 1.0): 2, (6000, 1.0): 3}),
+        ({"min_steps": 0, "cpu_seconds": 8.0}, {(1, 1.0): 0, (1, 2.0): 1}),
+    ],
+)
 def test_rungs(limits: dict[str, float], reached: dict[tuple[int, float], int]) -> None:
     halving = Halving(**limits)
     assert {at: halving.rung(*at) for at in reached} == reached

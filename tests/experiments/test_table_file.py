@@ -107,21 +107,26 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
     assert len(found) == 3
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("extends: other.yaml\n", "a table can't extend itself"),
-    ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
-    ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
-    ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
-    ("extends: base.yaml\ncosts: [trian]\n", r"'costs' has no 'trian' \(expected .*\); did you mean 'train'\?$"),
-    ("extends: base.yaml\ncosts: train\n", "'costs' must be a list of names"),
-    ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
-    ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
-    ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
-    ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
-    ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
-    ("extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
-     "is of no group of Pop's runs: users 0, users 1-5"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: other.yaml\n", "a table can't extend itself"),
+        ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
+        ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
+        ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
+        ("extends: base.yaml\ncosts: [trian]\n", r"'costs' has no 'trian' \(expected .*\); did you mean 'train'\?$"),
+        ("extends: base.yaml\ncosts: train\n", "'costs' must be a list of names"),
+        ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
+        ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
+        ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
+        ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
+        ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
+        (
+            "extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
+            "is of no group of Pop's runs: users 0, users 1-5",
+        ),
+    ],
+)
 def test_bad_tables(write: Write, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         list(TableSpec.read(write(text)).requests())
@@ -157,11 +162,17 @@ def test_chains_columns_by_group_and_serving(write: Write) -> None:
 # ---- seeds ----
 
 
-@pytest.mark.parametrize(("eval_args", "n_seeds"), [
-    ("{order: TO, split: {RS: [8, 1, 1]}}", 1), ("{order: TO, split: {CI: [0.7, 0.1, 0.2]}}", 2),
-    ("{order: TO, split: {CU: [0.7, 0.1, 0.2]}}", 2), ("{order: TO, mode: uni20}", 2),
-    ("{order: TO, mode: {valid: full, test: pop20}}", 2), ("{split: {LS: valid_and_test}}", 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("eval_args", "n_seeds"),
+    [
+        ("{order: TO, split: {RS: [8, 1, 1]}}", 1),
+        ("{order: TO, split: {CI: [0.7, 0.1, 0.2]}}", 2),
+        ("{order: TO, split: {CU: [0.7, 0.1, 0.2]}}", 2),
+        ("{order: TO, mode: uni20}", 2),
+        ("{order: TO, mode: {valid: full, test: pop20}}", 2),
+        ("{split: {LS: valid_and_test}}", 2),
+    ],
+)
 def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_args: str, n_seeds: int) -> None:
     keys = f"{{dataset: toy-signed, eval_args: {eval_args}}}"
     assert len(requests(write(f"extends: base.yaml\nmodels: [EASE]\ndatasets: {{new: {keys}}}\n"))) == n_seeds
@@ -289,19 +300,22 @@ models: {LightGCN: {per_dataset: {toy-signed: false}}, EASE: }
     assert keys["data_path"] == "atomic_files"
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("models: {BPR: {learning_rate: 0.02}}", "BPR runs as the tables under 'rows_from' say"),
-    ("models: {BPR: {per_dataset: {again: {epochs: 1}}}}", "BPR runs as the tables under 'rows_from' say"),
-    ("datasets: {again: {epochs: 8}}", "again runs as the tables under 'rows_from' say"),
-    ("common: {epochs: 8}", "'common' says how models run"),
-    ("models: [MultiVAE]", "no table under 'rows_from' has 'MultiVAE'"),
-    ("datasets: [agan]", "no table under 'rows_from' has 'agan'; did you mean 'again'"),
-    ("rows_from: [base.yaml, third.yaml]", "'again' in third.yaml is not the data set toy-signed"),
-    ("rows_from: base.yaml", "'rows_from' must name a list of tables' files"),
-    ("rows_from: [base.yaml]\nextends: base.yaml", "neither extends another nor is extended"),
-    ("rows_from: []", "'rows_from' must name a list of tables' files"),
-    ("rows_from: [base.yaml, other.yaml]", "'rows_from' leads back to other.yaml"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: {BPR: {learning_rate: 0.02}}", "BPR runs as the tables under 'rows_from' say"),
+        ("models: {BPR: {per_dataset: {again: {epochs: 1}}}}", "BPR runs as the tables under 'rows_from' say"),
+        ("datasets: {again: {epochs: 8}}", "again runs as the tables under 'rows_from' say"),
+        ("common: {epochs: 8}", "'common' says how models run"),
+        ("models: [MultiVAE]", "no table under 'rows_from' has 'MultiVAE'"),
+        ("datasets: [agan]", "no table under 'rows_from' has 'agan'; did you mean 'again'"),
+        ("rows_from: [base.yaml, third.yaml]", "'again' in third.yaml is not the data set toy-signed"),
+        ("rows_from: base.yaml", "'rows_from' must name a list of tables' files"),
+        ("rows_from: [base.yaml]\nextends: base.yaml", "neither extends another nor is extended"),
+        ("rows_from: []", "'rows_from' must name a list of tables' files"),
+        ("rows_from: [base.yaml, other.yaml]", "'rows_from' leads back to other.yaml"),
+    ],
+)
 def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str, message: str) -> None:
     write(SECOND, "second")
     write("datasets: {again: }\nmodels: [Random]\n", "third")
@@ -309,13 +323,18 @@ def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str,
         TableSpec.read(write(text if "rows_from" in text else f"rows_from: [base.yaml, second.yaml]\n{text}\n"))
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("common: [1]", "'common' must be a mapping of RecBole keys, but is"),
-    ("models: {Pop: {per_dataset: [again]}}", "Pop: 'per_dataset' must be a mapping"),
-    ("models: {Pop: {per_dataset: {again: true}}}",
-     "Pop: 'per_dataset' must map data sets to RecBole keys, or to false"),
-    ("datasets: {again: {pool: [1]}}", "again: 'pool' must be a name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("common: [1]", "'common' must be a mapping of RecBole keys, but is"),
+        ("models: {Pop: {per_dataset: [again]}}", "Pop: 'per_dataset' must be a mapping"),
+        (
+            "models: {Pop: {per_dataset: {again: true}}}",
+            "Pop: 'per_dataset' must map data sets to RecBole keys, or to false",
+        ),
+        ("datasets: {again: {pool: [1]}}", "again: 'pool' must be a name"),
+    ],
+)
 def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, message: str) -> None:
     write(text, "third")
     check_refused(f"third.yaml: .*{message}", TableSpec.read, write("extends: third.yaml\n"))
@@ -428,14 +447,17 @@ def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started
 # ---- names ----
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("common: {seed: 7}", "common: 'seed' is no key of a table; write 'seeds'"),
-    ("datasets: {toy-signed: {seed: 7}}", "toy-signed: 'seed' is no key"),
-    ("models: {Pop: {per_dataset: {toy-signed: {seed: 7}}}}", "Pop: 'seed' is no key"),
-    ("models: {Pop: {per_dataset: {toy-signed: {model: EASE}}}}", "Pop: 'model' can't be set here"),
-    ("models: {Pop: {dataset: again}}", "Pop: 'dataset' can't be set here"),
-    ("datasets: {toy-signed: {per_dataset: {}}}", "toy-signed: 'per_dataset' can't be set here"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("common: {seed: 7}", "common: 'seed' is no key of a table; write 'seeds'"),
+        ("datasets: {toy-signed: {seed: 7}}", "toy-signed: 'seed' is no key"),
+        ("models: {Pop: {per_dataset: {toy-signed: {seed: 7}}}}", "Pop: 'seed' is no key"),
+        ("models: {Pop: {per_dataset: {toy-signed: {model: EASE}}}}", "Pop: 'model' can't be set here"),
+        ("models: {Pop: {dataset: again}}", "Pop: 'dataset' can't be set here"),
+        ("datasets: {toy-signed: {per_dataset: {}}}", "toy-signed: 'per_dataset' can't be set here"),
+    ],
+)
 def test_keys_that_would_be_ignored_are_refused(write: Write, text: str, message: str) -> None:
     parts = {"datasets": "datasets: [toy-signed]", "models": "models: [Pop]", text.partition(":")[0]: text}
     with pytest.raises(UsageError, match=message):

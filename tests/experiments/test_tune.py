@@ -282,22 +282,25 @@ def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str,
     assert f"--seed 7 -c fixed.yaml -c {tuning.file} valid_metric=NDCG@10\n" in text
 
 
-@pytest.mark.parametrize(("model", "plan", "said"), [
-    ("EASE", {"trials": 0}, "trials is 0; it must be 1 or more"),
-    ("EASE", {"jobs": 0}, "jobs is 0"),
-    ("EASE", {"name": "../x"}, "name is '../x'; it must be the plain name of a folder"),
-    ("EASE", {"budget": 1.0, "settings": {"training_budget": 2.0}}, "give one of the two"),
-    ("EASE", {"prune_after": -1}, "prune_after is -1; it must be 0 or more"),
-    ("EASE", {"budget": 0.0}, "budget is 0; it must be a number of seconds above 0"),
-    ("EASE", {"timeout": -1.0}, "timeout is -1"),
-    ("Pop", {}, "there is no yaml/tune/Pop.yaml that says what to tune of Pop"),
-    ("EASE", {"space": Path("none.yaml")}, "can't read none.yaml"),
-    ("EASE", {"space": Path("yaml/tune/BPR.yaml"), "settings": {"learning_rate": 0.1}}, "nothing to tune"),
-    ("EASY", {}, "there is no model named 'EASY'; did you mean 'EASE'?"),
-    ("EASE", {"settings": {"eval_step": 0}}, "eval_step is 0, so nothing is validated"),
-    ("EASE", {"settings": {"reg_wieght": 1.0}}, "did you mean 'reg_weight'"),
-    ("BPR", {"start": {"learning_rate": 0.01}, "settings": {"learning_rate": 0.1}}, "with learning_rate=0.01"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "plan", "said"),
+    [
+        ("EASE", {"trials": 0}, "trials is 0; it must be 1 or more"),
+        ("EASE", {"jobs": 0}, "jobs is 0"),
+        ("EASE", {"name": "../x"}, "name is '../x'; it must be the plain name of a folder"),
+        ("EASE", {"budget": 1.0, "settings": {"training_budget": 2.0}}, "give one of the two"),
+        ("EASE", {"prune_after": -1}, "prune_after is -1; it must be 0 or more"),
+        ("EASE", {"budget": 0.0}, "budget is 0; it must be a number of seconds above 0"),
+        ("EASE", {"timeout": -1.0}, "timeout is -1"),
+        ("Pop", {}, "there is no yaml/tune/Pop.yaml that says what to tune of Pop"),
+        ("EASE", {"space": Path("none.yaml")}, "can't read none.yaml"),
+        ("EASE", {"space": Path("yaml/tune/BPR.yaml"), "settings": {"learning_rate": 0.1}}, "nothing to tune"),
+        ("EASY", {}, "there is no model named 'EASY'; did you mean 'EASE'?"),
+        ("EASE", {"settings": {"eval_step": 0}}, "eval_step is 0, so nothing is validated"),
+        ("EASE", {"settings": {"reg_wieght": 1.0}}, "did you mean 'reg_weight'"),
+        ("BPR", {"start": {"learning_rate": 0.01}, "settings": {"learning_rate": 0.1}}, "with learning_rate=0.01"),
+    ],
+)
 def test_a_wrong_question_is_one_sentence_at_the_start(model: str, plan: dict[str, Any], said: str, toy: str) -> None:
     with pytest.raises(UsageError) as error:
         tuned(toy, model=model, **plan)
@@ -458,21 +461,27 @@ def test_models_and_data_sets_may_be_chosen(table: Path) -> None:
     assert list(done(table, ["BPR"], ["late"], 5)) == ["yaml/model/by-time/BPR.yaml"]
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    ((["Pop", "SSF"],), "wants none of these models tuned: write 'tuned: true'"),
-    (([], ["early"]), "has no data set 'early'; it has toy-signed, late."),
-    ((["BPF"],), "the table has no model 'BPF'; it has Pop, SSF, EASE, again, BPR; did you mean 'BPR'?"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((["Pop", "SSF"],), "wants none of these models tuned: write 'tuned: true'"),
+        (([], ["early"]), "has no data set 'early'; it has toy-signed, late."),
+        ((["BPF"],), "the table has no model 'BPF'; it has Pop, SSF, EASE, again, BPR; did you mean 'BPR'?"),
+    ],
+)
 def test_a_wrong_wish_is_one_sentence(given: tuple[Any, ...], said: str, table: Path) -> None:
     with pytest.raises(UsageError) as error:
         done(table, *given)
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize(("start", "said"), [
-    ({"reg_weight": 0.5}, "the search can't start where it never goes: yaml/tune/EASE.yaml does not have"),
-    ({"rank": 3}, "the search can't start with 'rank', which yaml/tune/EASE.yaml does not vary"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ({"reg_weight": 0.5}, "the search can't start where it never goes: yaml/tune/EASE.yaml does not have"),
+        ({"rank": 3}, "the search can't start with 'rank', which yaml/tune/EASE.yaml does not vary"),
+    ],
+)
 def test_a_start_outside_the_space_is_refused(start: dict[str, Any], said: str, table: Path) -> None:
     with pytest.raises(UsageError) as error:
         tune("EASE", "toy-signed", overrides={"valid_metric": "NDCG@10", "state": "ERROR"}, plan=Plan(2), start=start)

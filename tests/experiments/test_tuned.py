@@ -92,11 +92,14 @@ def test_what_was_chosen_lies_under_the_tables_own_keys(tuned: Callable[..., Pat
     assert requests(models)["EASE"].request_hash != before
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"tuned": "yes/no"}, "'tuned' is 'yes/no'; it must be true, false, the name of a folder in yaml/model"),
-    ({"tuned": 3}, "'tuned' is 3"),
-    ({"tuned": "other"}, "'recbole-signed tune --table tables/tiny.yaml -m EASE -d toy-signed' makes it"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tuned": "yes/no"}, "'tuned' is 'yes/no'; it must be true, false, the name of a folder in yaml/model"),
+        ({"tuned": 3}, "'tuned' is 3"),
+        ({"tuned": "other"}, "'recbole-signed tune --table tables/tiny.yaml -m EASE -d toy-signed' makes it"),
+    ],
+)
 def test_a_wrong_wish_is_one_sentence(change: dict[str, Any], said: str, tuned: Callable[..., Path]) -> None:
     tuned("EASE", {"reg_weight": 1.0})
     with pytest.raises(UsageError) as error:
@@ -204,12 +207,15 @@ def test_values_are_yaml() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["epochs"], "expected key=value, got 'epochs'"),
-    (["=3"], "expected key=value"),
-    (["a=1", "a=2"], "'a' is given twice"),
-    (["a=[1"], "'a' is not valid yaml"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["epochs"], "expected key=value, got 'epochs'"),
+        (["=3"], "expected key=value"),
+        (["a=1", "a=2"], "'a' is given twice"),
+        (["a=[1"], "'a' is not valid yaml"),
+    ],
+)
 def test_bad_words(words: list[str], message: str) -> None:
     check_refused(message, parse_assignments, words)
 
@@ -231,12 +237,15 @@ def test_dotted_keys_change_one_entry_of_the_nearest_base() -> None:
     assert files["eval_args"]["order"] == "RO", "bases stay as they are"
 
 
-@pytest.mark.parametrize(("key", "message"), [
-    ("eval_args.ordr", "no entry 'ordr'; did you mean 'order'"),
-    ("seed.x", "seed is 2020 and has no entries"),
-    ("eval_args.mode.valid", "eval_args.mode is 'full'"),
-    ("eval_args.", "is not a key"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("eval_args.ordr", "no entry 'ordr'; did you mean 'order'"),
+        ("seed.x", "seed is 2020 and has no entries"),
+        ("eval_args.mode.valid", "eval_args.mode is 'full'"),
+        ("eval_args.", "is not a key"),
+    ],
+)
 def test_dotted_keys_that_lead_nowhere(key: str, message: str) -> None:
     check_refused(message, with_dotted, {key: 1}, {"seed": 2020, "eval_args": {"mode": "full"}})
 
@@ -249,15 +258,20 @@ def test_layers_are_joined_one_level_deep() -> None:
     }
 
 
-@pytest.mark.parametrize(("later", "left"), [
-    ({"eval_args": {"order": "RO", "group_by": "none"}}, {"eval_args.mode.valid": "uni10"}),
-    ({"eval_args": {"mode": "full"}}, {"eval_args.order": "TO"}),
-    ({"eval_args": None}, {}),
-    ({"eval_args.order": "RO"}, {"eval_args.order": "RO", "eval_args.mode.valid": "uni10"}),
-    ({"eval_args": {"order": "RO"}, "eval_args.order": "TO"},
-     {"eval_args.mode.valid": "uni10", "eval_args.order": "TO"}),
-    ({"eval_args_of_mine": 1}, {"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [
+        ({"eval_args": {"order": "RO", "group_by": "none"}}, {"eval_args.mode.valid": "uni10"}),
+        ({"eval_args": {"mode": "full"}}, {"eval_args.order": "TO"}),
+        ({"eval_args": None}, {}),
+        ({"eval_args.order": "RO"}, {"eval_args.order": "RO", "eval_args.mode.valid": "uni10"}),
+        (
+            {"eval_args": {"order": "RO"}, "eval_args.order": "TO"},
+            {"eval_args.mode.valid": "uni10", "eval_args.order": "TO"},
+        ),
+        ({"eval_args_of_mine": 1}, {"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}),
+    ],
+)
 def test_a_mapping_is_above_the_dotted_keys_of_an_earlier_layer(later: dict[str, Any], left: dict[str, Any]) -> None:
     found = merged({"eval_args.order": "TO", "eval_args.mode.valid": "uni10"}, later)
     assert {key: each for key, each in found.items() if "." in key} == left
@@ -266,12 +280,15 @@ def test_a_mapping_is_above_the_dotted_keys_of_an_earlier_layer(later: dict[str,
     }
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("a: 1\na: 2\n", "'a' is there twice"),
-    ("- 1\n", "holds list"),
-    ("a: [1\n", "not valid yaml"),
-    ("1: 2\n", "must hold"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", "'a' is there twice"),
+        ("- 1\n", "holds list"),
+        ("a: [1\n", "not valid yaml"),
+        ("1: 2\n", "must hold"),
+    ],
+)
 def test_bad_yaml_files(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
     check_refused(message, read_yaml, tmp_path / "x.yaml")
@@ -299,10 +316,25 @@ ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
 )
 
 
-@pytest.mark.parametrize("text", [
-    'a: "\\0"', 'a: "\\ud800"', '"\\0": 1', "a: 99999999999999999999", "a: &a [*a]", "a: !!int x", "a: !!bool x",
-    "a: !!set [a]", "a: !!timestamp x", "a: !!map 3", "a: 0b_", f"a: {'9' * 5000}", "a: 2020-13-41", ALIASES,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a: "\\0"',
+        'a: "\\ud800"',
+        '"\\0": 1',
+        "a: 99999999999999999999",
+        "a: &a [*a]",
+        "a: !!int x",
+        "a: !!bool x",
+        "a: !!set [a]",
+        "a: !!timestamp x",
+        "a: !!map 3",
+        "a: 0b_",
+        f"a: {'9' * 5000}",
+        "a: 2020-13-41",
+        ALIASES,
+    ],
+)
 def test_yaml_that_holds_no_values(tmp_path: Path, text: str) -> None:
     """What PyYAML fails on with other errors than its own, and a text that grows a billion times when it is read."""
     (tmp_path / "file.yaml").write_text(text, encoding="utf-8")

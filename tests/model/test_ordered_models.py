@@ -97,10 +97,13 @@ def test_with_all_similarity_it_is_ease(slist: Callable[..., Any], signed_rows: 
     np.testing.assert_allclose(model.item_weights, ease[np.ix_(liked, liked)], atol=1e-4)
 
 
-@pytest.mark.parametrize(("columns", "why"), [
-    (["user_id:token", "item_id:token", "timestamp:float"], "exact times are read from data with a sign alone"),
-    (["user_id:token", "item_id:token", "sign:float"], "the data set has no timestamps"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        (["user_id:token", "item_id:token", "timestamp:float"], "exact times are read from data with a sign alone"),
+        (["user_id:token", "item_id:token", "sign:float"], "the data set has no timestamps"),
+    ],
+)
 def test_it_says_why_there_is_no_order(
     columns: list[str], why: str, write_inter: Callable[..., Path], signed_rows: list, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -75,11 +75,18 @@ def test_the_features_of_an_earlier_version_go_into_the_log(tmp_path: Path) -> N
         assert b"bob" not in content(path)  # who could not be forgotten
 
 
-@pytest.mark.parametrize("line", [
-    '{"item": 5, "features": {}}', '{"user": "a", "features": [1]}',
-    '{"user": "a", "item": "b", "features": {}}', '{"features": {}}', "[]", "nonsense",
-    '{"item": "a", "features": {}, "sum": 1}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"item": 5, "features": {}}',
+        '{"user": "a", "features": [1]}',
+        '{"user": "a", "item": "b", "features": {}}',
+        '{"features": {}}',
+        "[]",
+        "nonsense",
+        '{"item": "a", "features": {}, "sum": 1}',
+    ],
+)
 def test_a_file_of_an_earlier_version_with_another_line_is_damaged(tmp_path: Path, line: str) -> None:
     ready(tmp_path).close()
     of_earlier_versions(tmp_path, line)

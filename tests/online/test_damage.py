@@ -96,13 +96,19 @@ def test_every_flipped_bit_of_the_log_is_found_at_opening_or_changes_nothing(tmp
     assert refused > n_flips / 2
 
 
-@pytest.mark.parametrize("change", [
-    "UPDATE users SET token = CAST(token AS BLOB) WHERE id = 2",
-    "UPDATE items SET salt = CAST(salt AS TEXT) WHERE id = 2", "UPDATE users SET tag = 5 WHERE id = 2",
-    "UPDATE meta SET key = CAST(key AS BLOB) WHERE key = 'format'",
-    "UPDATE meta SET value = 'x' WHERE key = 'base_seq'", "UPDATE commits SET kept = 'x' WHERE first_seq = 1",
-    "UPDATE commits SET n_users = x'00' WHERE first_seq = 1", "UPDATE events SET item = 'x' WHERE seq = 3",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE users SET token = CAST(token AS BLOB) WHERE id = 2",
+        "UPDATE items SET salt = CAST(salt AS TEXT) WHERE id = 2",
+        "UPDATE users SET tag = 5 WHERE id = 2",
+        "UPDATE meta SET key = CAST(key AS BLOB) WHERE key = 'format'",
+        "UPDATE meta SET value = 'x' WHERE key = 'base_seq'",
+        "UPDATE commits SET kept = 'x' WHERE first_seq = 1",
+        "UPDATE commits SET n_users = x'00' WHERE first_seq = 1",
+        "UPDATE events SET item = 'x' WHERE seq = 3",
+    ],
+)
 def test_a_value_of_another_type_is_damage(tmp_path: Path, change: str) -> None:
     """As a flipped bit makes of the type of a value, which SQLite keeps beside it."""
     begin_log(tmp_path / "state")

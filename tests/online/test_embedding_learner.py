@@ -401,11 +401,17 @@ def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytes
     assert asked[0] in range(2, 42, 2)
 
 
-@pytest.mark.parametrize(("model", "settings", "message"), [
-    ("GFCF", {}, "no embeddings of users and items"), ("LightGNC", {}, "LightGCN"),
-    ("BPR", {"anker": 1.0}, "anker"), ("BPR", {"anchor": -1.0}, "'anchor' must be 0 or more"),
-    ("BPR", {"anchor": float("nan")}, "'anchor' must be 0 or more"), ("BPR", {"learner": "sgd"}, "Adam alone"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("GFCF", {}, "no embeddings of users and items"),
+        ("LightGNC", {}, "LightGCN"),
+        ("BPR", {"anker": 1.0}, "anker"),
+        ("BPR", {"anchor": -1.0}, "'anchor' must be 0 or more"),
+        ("BPR", {"anchor": float("nan")}, "'anchor' must be 0 or more"),
+        ("BPR", {"learner": "sgd"}, "Adam alone"),
+    ],
+)
 def test_what_can_not_go_on_is_refused(model: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         EmbeddingLearner(model, settings)

@@ -289,12 +289,15 @@ def test_a_log_of_an_older_format_is_refused(tmp_path: Path) -> None:
     check_refused("has format 1, and this version of recbole-signed reads format 2", EventLog, tmp_path / "log.sqlite")
 
 
-@pytest.mark.parametrize("column", [
-    *("seen.seq", "seen.user", "events.seq", "events.user", "events.item", "events.type", "events.timestamp"),
-    *("commits.last_seq", "commits.first_seq", "commits.kept", "commits.n_users", "commits.n_items"),
-    *("erasures.user", "erasures.seq", "erasures.timestamp", "erasures.files", "graves.until", "graves.timestamp"),
-    *("grave_keys.until", "users.id", "items.id", "sums.value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "column",
+    [
+        *("seen.seq", "seen.user", "events.seq", "events.user", "events.item", "events.type", "events.timestamp"),
+        *("commits.last_seq", "commits.first_seq", "commits.kept", "commits.n_users", "commits.n_items"),
+        *("erasures.user", "erasures.seq", "erasures.timestamp", "erasures.files", "graves.until", "graves.timestamp"),
+        *("grave_keys.until", "users.id", "items.id", "sums.value"),
+    ],
+)
 def test_a_number_that_is_not_what_was_written_is_damage(log: EventLog, column: str) -> None:
     log.append(some(9))
     log.append(batch(("", "u3", "", "forget_user", 20)))

@@ -256,12 +256,15 @@ def test_addresses(brokers: Brokers, topic: str, tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("group.id=mine", "other than bootstrap.servers, group.id"),
-    ("client.id", "write name=value"),
-    ("colour=red", 'No such configuration property: "colour"'),
-    (None, "can't read the settings of Kafka"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("group.id=mine", "other than bootstrap.servers, group.id"),
+        ("client.id", "write name=value"),
+        ("colour=red", 'No such configuration property: "colour"'),
+        (None, "can't read the settings of Kafka"),
+    ],
+)
 def test_settings_that_are_none(brokers: Brokers, topic: str, tmp_path: Path, text: str | None, said: str) -> None:
     settings = tmp_path / "settings"
     if text is not None:

@@ -28,24 +28,38 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
     return parse_rows([row], ["here"], LIMITS)
 
 
-@pytest.mark.parametrize(("changed", "reason"), [
-    ({"type": "liek"}, "'liek' is not a type of event; the types are like.*did you mean 'like'"),
-    ({"type": None}, "^type is missing; the types are like"),
-    ({"type": ...}, "^type is missing; the types are like"), ({"type": ["like"]}, "is not a type"),
-    ({"user_id": ""}, "user_id is empty"), ({"item_id": ""}, "item_id is empty"),
-    ({"user_id": ...}, "user_id is missing"), ({"item_id": None}, "item_id is missing"),
-    ({"user_id": True}, "neither text nor a whole number"),
-    ({"user_id": 1.5}, "neither text nor a whole number"), ({"user_id": "a\x00b"}, "null character"),
-    ({"item_id": "\ud800"}, "lone surrogate"), ({"event_id": "\udfff"}, "lone surrogate"),
-    ({"timestamp": 1101}, "is in the future"), ({"timestamp": 10**30}, "is in the future"),
-    ({"timestamp": -1}, "before 1970"), ({"timestamp": 1.5}, "whole milliseconds"),
-    ({"timestamp": float("nan")}, "whole milliseconds"), ({"timestamp": "soon"}, "whole milliseconds"),
-    ({"timestamp": "1970-01-01T00:00:00.5"}, "or ISO 8601 with a time zone, such as"),
-    ({"timestamp": True}, "whole milliseconds"), ({"timestamp": ...}, "timestamp is missing"),
-    ({"value": "much"}, "not a number"), ({"value": float("inf")}, "infinite"),
-    ({"value": 10**400}, "infinite"), ({"type": "user", "features": "{"}, "is not JSON"),
-    ({"type": "user", "features": "[" * 100_000}, "is not JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"type": "liek"}, "'liek' is not a type of event; the types are like.*did you mean 'like'"),
+        ({"type": None}, "^type is missing; the types are like"),
+        ({"type": ...}, "^type is missing; the types are like"),
+        ({"type": ["like"]}, "is not a type"),
+        ({"user_id": ""}, "user_id is empty"),
+        ({"item_id": ""}, "item_id is empty"),
+        ({"user_id": ...}, "user_id is missing"),
+        ({"item_id": None}, "item_id is missing"),
+        ({"user_id": True}, "neither text nor a whole number"),
+        ({"user_id": 1.5}, "neither text nor a whole number"),
+        ({"user_id": "a\x00b"}, "null character"),
+        ({"item_id": "\ud800"}, "lone surrogate"),
+        ({"event_id": "\udfff"}, "lone surrogate"),
+        ({"timestamp": 1101}, "is in the future"),
+        ({"timestamp": 10**30}, "is in the future"),
+        ({"timestamp": -1}, "before 1970"),
+        ({"timestamp": 1.5}, "whole milliseconds"),
+        ({"timestamp": float("nan")}, "whole milliseconds"),
+        ({"timestamp": "soon"}, "whole milliseconds"),
+        ({"timestamp": "1970-01-01T00:00:00.5"}, "or ISO 8601 with a time zone, such as"),
+        ({"timestamp": True}, "whole milliseconds"),
+        ({"timestamp": ...}, "timestamp is missing"),
+        ({"value": "much"}, "not a number"),
+        ({"value": float("inf")}, "infinite"),
+        ({"value": 10**400}, "infinite"),
+        ({"type": "user", "features": "{"}, "is not JSON"),
+        ({"type": "user", "features": "[" * 100_000}, "is not JSON"),
+    ],
+)
 def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[str, Any], reason: str) -> None:
     batch, dead = one(**changed)
     assert len(batch) == 0
@@ -55,11 +69,17 @@ def test_a_row_that_is_no_event_is_a_dead_letter_with_its_reason(changed: dict[s
     assert len(dead[0].reason) < 300
 
 
-@pytest.mark.parametrize("changed", [
-    {"user_id": "x" * 10_000, "item_id": "ю" * 10_000, "event_id": "e" * 10_000},
-    {"user_id": "\U0001f600 \u202e\tא\n", "item_id": " "}, {"timestamp": 1100}, {"timestamp": 0},
-    {"value": 4.5}, {"unknown": "field"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"user_id": "x" * 10_000, "item_id": "ю" * 10_000, "event_id": "e" * 10_000},
+        {"user_id": "\U0001f600 \u202e\tא\n", "item_id": " "},
+        {"timestamp": 1100},
+        {"timestamp": 0},
+        {"value": 4.5},
+        {"unknown": "field"},
+    ],
+)
 def test_unusual_rows_are_events(changed: dict[str, Any]) -> None:
     batch, dead = one(**changed)
     assert not dead
@@ -170,12 +190,15 @@ def test_a_program_gets_an_error_for_a_bad_event() -> None:
         EventBatch.of([Event("e", "u", "i", "like", 5, features={"year": 1999})])
 
 
-@pytest.mark.parametrize(("events", "message"), [
-    (Event("e", "u", "i", "like", 5), "the events are given as Event; give a list of Events."),
-    (None, "the events are given as NoneType; give a list of Events."),
-    ([vars(Event("e", "u", "i", "like", 5))], "Event 0 of the batch is of the type dict; give a list of Events."),
-    ("e", "Event 0 of the batch is of the type str; give a list of Events."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        (Event("e", "u", "i", "like", 5), "the events are given as Event; give a list of Events."),
+        (None, "the events are given as NoneType; give a list of Events."),
+        ([vars(Event("e", "u", "i", "like", 5))], "Event 0 of the batch is of the type dict; give a list of Events."),
+        ("e", "Event 0 of the batch is of the type str; give a list of Events."),
+    ],
+)
 def test_a_program_gets_an_error_for_what_is_no_event(events: Any, message: str) -> None:
     check_refused(message, EventBatch.of, events)
 

@@ -257,16 +257,19 @@ def test_edges_that_lie_in_the_future_are_told(tmp_path: Path, caplog: pytest.Lo
     assert f"{np.datetime64(ahead, 'ms').astype('datetime64[s]')}Z: until then" in told
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"user": np.array([3])}, "user ids lie from 3 to 3; 1 to 2 was expected"),
-    ({"item": np.array([0])}, "item ids lie from 0"),
-    ({"kind": np.array([5])}, "a like, a dislike, a skip or a view"),
-    ({"timestamp": np.array([-1])}, "time stamps lie from -1"),
-    ({"timestamp": np.array([1, 2])}, "differ in length"),
-    ({"user_tokens": ["a", "a"]}, "only 1 differ"),
-    ({"user_tokens": ["a", ""]}, "not empty"),
-    ({"item_tokens": ["\ud800"]}, "lone surrogate"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"user": np.array([3])}, "user ids lie from 3 to 3; 1 to 2 was expected"),
+        ({"item": np.array([0])}, "item ids lie from 0"),
+        ({"kind": np.array([5])}, "a like, a dislike, a skip or a view"),
+        ({"timestamp": np.array([-1])}, "time stamps lie from -1"),
+        ({"timestamp": np.array([1, 2])}, "differ in length"),
+        ({"user_tokens": ["a", "a"]}, "only 1 differ"),
+        ({"user_tokens": ["a", ""]}, "not empty"),
+        ({"item_tokens": ["\ud800"]}, "lone surrogate"),
+    ],
+)
 def test_edges_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     good = {"user_tokens": ["a", "b"], "item_tokens": ["x"], "user": np.array([1]), "item": np.array([1])}
     with OnlineState.open(tmp_path) as state:

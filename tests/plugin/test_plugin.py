@@ -227,10 +227,17 @@ def test_ray_workers_know_the_plugin(script: Callable[..., str]) -> None:
     assert out.split()[-1] == "True"
 
 
-@pytest.mark.parametrize(("name", "hint"), [
-    ("LightGNC", "LightGCN"), ("lightgcn", "LightGCN"), ("bpr", "BPR"), ("Poop", "Pop"), ("XGBost", "XGBoost"),
-    ("SFF", "SSF"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("LightGNC", "LightGCN"),
+        ("lightgcn", "LightGCN"),
+        ("bpr", "BPR"),
+        ("Poop", "Pop"),
+        ("XGBost", "XGBoost"),
+        ("SFF", "SSF"),
+    ],
+)
 def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, signed: str) -> None:
     with pytest.raises(UsageError, match=f"no model named '{name}'; did you mean '{hint}'"):
         run_recbole(model=name, dataset=signed, config_dict={"state": "ERROR"})
@@ -238,10 +245,13 @@ def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, signed: str) -> N
         check_refused(f"did you mean '{hint}'", get_model, name)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("epochs: [1\ntopk: 5\n", "second.yaml is not valid yaml: .* line 2"),
-    ("epochs 1\n", "second.yaml must hold 'key: value' lines at its top, but holds str"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: [1\ntopk: 5\n", "second.yaml is not valid yaml: .* line 2"),
+        ("epochs 1\n", "second.yaml must hold 'key: value' lines at its top, but holds str"),
+    ],
+)
 def test_a_broken_configuration_file_is_named(text: str, message: str, tmp_path: Path) -> None:
     files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
     files[0].write_text("epochs: 1\n")

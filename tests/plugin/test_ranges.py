@@ -115,12 +115,18 @@ def test_sentences_of_ranges_and_defaults_in_them() -> None:
                 assert declared_for(RANGES[key], default).holds(default), f"{path.stem}: {key}"
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("[0, inf)", Interval(float, 0)), ("(0, 1]", Interval(float, 0, 1, open="low")),
-    ("int [1, 16]", Interval(int, 1, 16)), ("(-1, inf)", Interval(float, -1, open="low")),
-    ("(0, 1)", Interval(float, 0, 1, open="both")), ("(-inf, inf)", Interval(float)),
-    ("MF | LightGCN", Words(("MF", "LightGCN"))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[0, inf)", Interval(float, 0)),
+        ("(0, 1]", Interval(float, 0, 1, open="low")),
+        ("int [1, 16]", Interval(int, 1, 16)),
+        ("(-1, inf)", Interval(float, -1, open="low")),
+        ("(0, 1)", Interval(float, 0, 1, open="both")),
+        ("(-inf, inf)", Interval(float)),
+        ("MF | LightGCN", Words(("MF", "LightGCN"))),
+    ],
+)
 def test_a_declaration_is_an_interval_or_words(text: str, expected: Interval | Words) -> None:
     assert Interval.of(text) == expected
 
@@ -189,15 +195,18 @@ def rated(write_inter: Callable[..., Path]) -> None:
 
 
 @pytest.mark.usefixtures("rated")
-@pytest.mark.parametrize(("given", "warns"), [
-    ([], True),
-    (["SIGN_FIELD=null"], False),
-    (["SIGN_FIELD=~"], False),
-    ([f"SIGN_FIELD={Path.home()}"], False),  # what a shell makes of the line above
-    (["sign_rule={like: rating >= 4, dislike: rating <= 2}"], False),
-    (["threshold={rating: 4}"], False),
-    (["val_interval={rating: '[4,inf)'}"], False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "warns"),
+    [
+        ([], True),
+        (["SIGN_FIELD=null"], False),
+        (["SIGN_FIELD=~"], False),
+        ([f"SIGN_FIELD={Path.home()}"], False),  # what a shell makes of the line above
+        (["sign_rule={like: rating >= 4, dislike: rating <= 2}"], False),
+        (["threshold={rating: 4}"], False),
+        (["val_interval={rating: '[4,inf)'}"], False),
+    ],
+)
 def test_ratings_without_a_sign_are_named(given: list[str], warns: bool, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         make_config("BPR", "rated", overrides={"data_path": "dataset", **parse_assignments(given)})
@@ -206,11 +215,20 @@ def test_ratings_without_a_sign_are_named(given: list[str], warns: bool, caplog:
     assert all("counts as a like" in each and "sign_rule" in each and "SIGN_FIELD=null" in each for each in found)
 
 
-@pytest.mark.parametrize("given", [
-    "val_interval={rating: 5}", "val_interval={rating: '4,5'}", "val_interval={rating: '[4;5]'}",
-    "val_interval={rating: '[5,4]'}", "val_interval={rating: '[4,five]'}", "val_interval={rating: '[4,5];'}",
-    "val_interval=5", "user_inter_num_interval=5", "item_inter_num_interval=5,inf",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        "val_interval={rating: 5}",
+        "val_interval={rating: '4,5'}",
+        "val_interval={rating: '[4;5]'}",
+        "val_interval={rating: '[5,4]'}",
+        "val_interval={rating: '[4,five]'}",
+        "val_interval={rating: '[4,5];'}",
+        "val_interval=5",
+        "user_inter_num_interval=5",
+        "item_inter_num_interval=5,inf",
+    ],
+)
 @pytest.mark.usefixtures("rated")
 def test_what_recbole_reads_as_no_interval_is_refused(given: str) -> None:
     name = given.partition("=")[0]
@@ -276,20 +294,31 @@ def test_heads_divide_the_width(prepare_model: Callable[..., Any]) -> None:
         prepare_model("SignedSASRec", n_heads=3, state="ERROR")
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"topk": [20]}, "valid_metric is MRR@10, but topk is [20]; set it to MRR@20, say."),
-    ({"metrics": ["Recall", "NDCG"]}, "valid_metric is MRR@10, but metrics are Recall, NDCG; add it to them."),
-    ({"valid_metric": "NDCG@010"}, "valid_metric is NDCG@010, but topk is [10]; set it to NDCG@10, say."),
-    ({"valid_metric": "NDCG"}, "valid_metric is NDCG, but topk is [10]; set it to NDCG@10, say."),
-    ({"metrics": ["NDCG", "SignAUC"], "valid_metric": "SignAUC@10"},
-     "valid_metric is SignAUC@10, but SignAUC is of no length; set it to SignAUC."),
-    ({"metrics": ["ItemCoverage"], "valid_metric": "ItemCoverage"},
-     "valid_metric is ItemCoverage, but topk is [10]; set it to ItemCoverage@10, say."),
-    ({"metrics": ["GroupRecall"], "valid_metric": "GroupRecall@10"},
-     "valid_metric is GroupRecall@10, which has a value for each group; choose another one."),
-    ({"metrics": ["SignedNDCG"], "valid_metric": "SignedNDCG@10[gamma 3]", "signed_gamma": [1, 2]},
-     "valid_metric is SignedNDCG@10[gamma 3], but topk is [10]; set it to SignedNDCG@10, say."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"topk": [20]}, "valid_metric is MRR@10, but topk is [20]; set it to MRR@20, say."),
+        ({"metrics": ["Recall", "NDCG"]}, "valid_metric is MRR@10, but metrics are Recall, NDCG; add it to them."),
+        ({"valid_metric": "NDCG@010"}, "valid_metric is NDCG@010, but topk is [10]; set it to NDCG@10, say."),
+        ({"valid_metric": "NDCG"}, "valid_metric is NDCG, but topk is [10]; set it to NDCG@10, say."),
+        (
+            {"metrics": ["NDCG", "SignAUC"], "valid_metric": "SignAUC@10"},
+            "valid_metric is SignAUC@10, but SignAUC is of no length; set it to SignAUC.",
+        ),
+        (
+            {"metrics": ["ItemCoverage"], "valid_metric": "ItemCoverage"},
+            "valid_metric is ItemCoverage, but topk is [10]; set it to ItemCoverage@10, say.",
+        ),
+        (
+            {"metrics": ["GroupRecall"], "valid_metric": "GroupRecall@10"},
+            "valid_metric is GroupRecall@10, which has a value for each group; choose another one.",
+        ),
+        (
+            {"metrics": ["SignedNDCG"], "valid_metric": "SignedNDCG@10[gamma 3]", "signed_gamma": [1, 2]},
+            "valid_metric is SignedNDCG@10[gamma 3], but topk is [10]; set it to SignedNDCG@10, say.",
+        ),
+    ],
+)
 def test_chosen_metrics_are_computed(settings: dict[str, Any], message: str, prepare_model: Callable[..., Any]) -> None:
     model, config, parts = prepare_model("BPR", epochs=1, state="ERROR", **settings)
     trainer = trainer_of(config, model)

@@ -89,10 +89,13 @@ def test_those_of_a_knowledge_graph_are_refused(model: str, toy_root: Path) -> N
         run_recbole(model=model, dataset="toy-signed", config_dict=settings(toy_root), saved=False)
 
 
-@pytest.mark.parametrize(("model", "changes", "message"), [
-    ("GRU4Rec", {}, "GRU4Rec needs the order of time, but no column 'timestamp' of 'toy-signed' is loaded; set"),
-    ("Pop", {"eval_args": {"order": "TO"}}, "eval_args.order TO needs .*, or set eval_args.order to RO.$"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("GRU4Rec", {}, "GRU4Rec needs the order of time, but no column 'timestamp' of 'toy-signed' is loaded; set"),
+        ("Pop", {"eval_args": {"order": "TO"}}, "eval_args.order TO needs .*, or set eval_args.order to RO.$"),
+    ],
+)
 def test_data_without_times_are_refused(model: str, changes: dict[str, Any], message: str, toy_root: Path) -> None:
     unsigned = {"SIGN_FIELD": None, "load_col": {"inter": ["user_id", "item_id"]}}
     with pytest.raises(UsageError, match=message):

@@ -89,12 +89,16 @@ def problem(made: socket.socket) -> tuple[int, str]:
     return status, found["detail"]
 
 
-@pytest.mark.parametrize("head", [
-    b"GET /" + b"a" * 80_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    LIST + b"Cookie: " + b"a" * 80_000 + b"\r\n\r\n",
-    LIST + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)) + b"\r\n",
-    LIST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)),
-], ids=["address", "header", "headers", "trailers"])  # fmt: skip
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 80_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        LIST + b"Cookie: " + b"a" * 80_000 + b"\r\n\r\n",
+        LIST + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)) + b"\r\n",
+        LIST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(8_000)),
+    ],
+    ids=["address", "header", "headers", "trailers"],
+)
 def test_a_head_beyond_64_kilobytes_is_refused(listen: Listen, head: bytes) -> None:
     port = listen(50)
     made = connected(port)
@@ -106,12 +110,16 @@ def test_a_head_beyond_64_kilobytes_is_refused(listen: Listen, head: bytes) -> N
     made.close()
 
 
-@pytest.mark.parametrize("begin", [
-    b"GET /",
-    LIST + b"Cookie: ",
-    POST + b"Transfer-Encoding: chunked\r\n\r\n1;",
-    POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
-], ids=["address", "header", "chunk extension", "trailer"])  # fmt: skip
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET /",
+        LIST + b"Cookie: ",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1;",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
+    ],
+    ids=["address", "header", "chunk extension", "trailer"],
+)
 def test_what_does_not_end_is_not_kept(listen: Listen, begin: bytes) -> None:
     made = connected(listen(50))
     made.sendall(begin)

@@ -106,13 +106,16 @@ def test_ids_that_are_no_text_are_refused(client: TestClient) -> None:
     assert [each.get("event_id") for each in results] == ["good", None, None, "b"]
 
 
-@pytest.mark.parametrize(("path", "body"), [
-    ("items/x", {"features": {"genre": "\ud800"}}),
-    ("users/x", {"features": {"\ud800": "drama"}}),
-    ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "\ud800"}),
-    ("experiments/x", {"variants": {"a": {"share": 0.5}, "\ud800": {"share": 0.5}}}),
-    ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"\ud800": 1}}}}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("items/x", {"features": {"genre": "\ud800"}}),
+        ("users/x", {"features": {"\ud800": "drama"}}),
+        ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "\ud800"}),
+        ("experiments/x", {"variants": {"a": {"share": 0.5}, "\ud800": {"share": 0.5}}}),
+        ("experiments/x", {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"\ud800": 1}}}}),
+    ],
+)
 def test_halves_of_utf_16_pairs_are_refused(path: str, body: dict[str, Any], client: TestClient) -> None:
     answer = client.put(f"/v1/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 422

@@ -49,12 +49,15 @@ def make(**changes: Any) -> dict[str, Any]:
     return {"variants": VARIANTS, "policies": POLICIES, **changes}
 
 
-@pytest.mark.parametrize(("raw", "message"), [
-    (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5}}), "set 'explore' of a variant"),
-    (make(interleave=True), "explores or interleaves, not both"),
-    (make(policies={"draws": {}}), "is a variant and a policy"),
-    (make(policies={"x": {"model": "random"}}), "'policies.x.model' has no 'random'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (make(variants={"a": {"share": 0.5}, "b": {"share": 0.5}}), "set 'explore' of a variant"),
+        (make(interleave=True), "explores or interleaves, not both"),
+        (make(policies={"draws": {}}), "is a variant and a policy"),
+        (make(policies={"x": {"model": "random"}}), "'policies.x.model' has no 'random'"),
+    ],
+)
 def test_wrong_policies_are_refused(raw: dict[str, Any], message: str) -> None:
     check_refused(message, parse_experiment, "x", raw)
 

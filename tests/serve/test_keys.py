@@ -34,12 +34,15 @@ def test_roles_and_threads(tmp_path: Path) -> None:
     assert set(counts) == {1}
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ("boss abc", "no role 'boss'; the roles are read, write, admin"),
-    ("raed " + hashed("x"), "did you mean 'read'"),
-    ("read abc", "SHA-256 of a key"),
-    ("read " + "é" * 64, "SHA-256 of a key"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("boss abc", "no role 'boss'; the roles are read, write, admin"),
+        ("raed " + hashed("x"), "did you mean 'read'"),
+        ("read abc", "SHA-256 of a key"),
+        ("read " + "é" * 64, "SHA-256 of a key"),
+    ],
+)
 def test_wrong_key_files(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "keys").write_text(f"# keys\n\n{line}\n")
     check_refused(message, ApiKeys, tmp_path / "keys")

@@ -59,10 +59,17 @@ def writer() -> Iterator[Writer]:
     server.server_close()
 
 
-@pytest.mark.parametrize("target", [
-    "/v1/users/a%2520b", "/v1/users/a%20b", "/v1/users/jos%C3%A9", "/v1/users/a%25b", "/v1/users/alice%3Fwork",
-    "/v1/users/u/verdicts/a%2526b?sign=dislike&note=a%26b%2520c",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/users/a%2520b",
+        "/v1/users/a%20b",
+        "/v1/users/jos%C3%A9",
+        "/v1/users/a%25b",
+        "/v1/users/alice%3Fwork",
+        "/v1/users/u/verdicts/a%2526b?sign=dislike&note=a%26b%2520c",
+    ],
+)
 def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, target: str) -> None:
     forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}")
 
@@ -229,12 +236,15 @@ def test_what_is_no_address_of_a_writer_is_refused(address: str) -> None:
     check_refused("is not an address", Forwarder, address)
 
 
-@pytest.mark.parametrize(("method", "path", "wanted"), [
-    ("GET", "/v1/experiments/x/report", True),
-    ("GET", "/v1/items/report", False),
-    ("GET", "/api/recommend/report", False),
-    ("POST", "/v1/recommendations", False),
-    ("DELETE", "/v1/users/report", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("GET", "/v1/experiments/x/report", True),
+        ("GET", "/v1/items/report", False),
+        ("GET", "/api/recommend/report", False),
+        ("POST", "/v1/recommendations", False),
+        ("DELETE", "/v1/users/report", True),
+    ],
+)
 def test_what_a_replica_hands_on(method: str, path: str, wanted: bool) -> None:
     assert Forwarder(None).wants({"method": method, "path": path}) is wanted

@@ -186,19 +186,22 @@ def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
         assert serve(allow_origins=origins).post("/v1/models", headers=foreign).status_code == 201
 
 
-@pytest.mark.parametrize(("host", "origin", "status"), [
-    ("ratings.lan", "http://evil.example", 403),
-    ("ratings.lan:8080", "http://ratings.lan", 403),
-    ("ratings.lan:8080", "http://ratings.lan:9090", 403),
-    ("ratings.lan", "null", 403),
-    ("ratings.lan", "http://ratings.lan:x", 403),
-    ("ratings.lan", "http://other.example", 201),  # which is allowed
-    ("ratings.lan", None, 201),
-    ("ratings.lan:8080", "http://ratings.lan:8080", 201),
-    ("ratings.lan:80", "http://ratings.lan", 201),
-    ("RATINGS.lan", "https://ratings.lan", 201),
-    ("ratings.lan", "https://ratings.lan:8443", 201),  # a proxy that leaves the port out
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("ratings.lan", "http://evil.example", 403),
+        ("ratings.lan:8080", "http://ratings.lan", 403),
+        ("ratings.lan:8080", "http://ratings.lan:9090", 403),
+        ("ratings.lan", "null", 403),
+        ("ratings.lan", "http://ratings.lan:x", 403),
+        ("ratings.lan", "http://other.example", 201),  # which is allowed
+        ("ratings.lan", None, 201),
+        ("ratings.lan:8080", "http://ratings.lan:8080", 201),
+        ("ratings.lan:80", "http://ratings.lan", 201),
+        ("RATINGS.lan", "https://ratings.lan", 201),
+        ("ratings.lan", "https://ratings.lan:8443", 201),  # a proxy that leaves the port out
+    ],
+)
 def test_a_page_of_another_origin_changes_nothing(serve: Make, host: str, origin: str | None, status: int) -> None:
     """Browsers send no Sec-Fetch-Site to names that are not loopback, but through TLS."""
     client = serve(allow_hosts=["ratings.lan"], allow_origins=["http://other.example"])

@@ -122,19 +122,22 @@ def test_ten_thousand_requests(serve: Callable[..., TestClient]) -> None:
 USERS = [{"user_id": "1"}]
 
 
-@pytest.mark.parametrize(("body", "taken", "refused"), [
-    (schemas.EventsBody, {"events": [{}]}, {"events": []}),
-    (schemas.UserRequest, {"likes": ["1"] * 1000}, {"likes": ["1"] * 1001}),
-    (schemas.UserRequest, {"dislikes": ["1"] * 1000}, {"dislikes": ["1"] * 1001}),
-    (schemas.UserRequest, {"user_id": "1", "dislikes": []}, {"user_id": "1", "dislikes": ["2"]}),
-    (schemas.ManyBody, {"users": USERS, "k": 1}, {"users": USERS, "k": 0}),
-    (schemas.ManyBody, {"users": USERS}, {"users": []}),
-    *(
-        (schemas.ManyBody, {"users": USERS, "dislike_aversion": edge}, {"users": USERS, "dislike_aversion": wrong})
-        for edge, wrong in ((0.0, -0.1), (100.0, 100.1), (None, float("nan")))
-    ),
-    (schemas.ItemBody, {"tags": ["a"] * 100}, {"tags": ["a"] * 101}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "taken", "refused"),
+    [
+        (schemas.EventsBody, {"events": [{}]}, {"events": []}),
+        (schemas.UserRequest, {"likes": ["1"] * 1000}, {"likes": ["1"] * 1001}),
+        (schemas.UserRequest, {"dislikes": ["1"] * 1000}, {"dislikes": ["1"] * 1001}),
+        (schemas.UserRequest, {"user_id": "1", "dislikes": []}, {"user_id": "1", "dislikes": ["2"]}),
+        (schemas.ManyBody, {"users": USERS, "k": 1}, {"users": USERS, "k": 0}),
+        (schemas.ManyBody, {"users": USERS}, {"users": []}),
+        *(
+            (schemas.ManyBody, {"users": USERS, "dislike_aversion": edge}, {"users": USERS, "dislike_aversion": wrong})
+            for edge, wrong in ((0.0, -0.1), (100.0, 100.1), (None, float("nan")))
+        ),
+        (schemas.ItemBody, {"tags": ["a"] * 100}, {"tags": ["a"] * 101}),
+    ],
+)
 def test_a_body_holds_what_it_may_alone(body: type[BaseModel], taken: dict[str, Any], refused: dict[str, Any]) -> None:
     body.model_validate(taken)
     with pytest.raises(ValidationError):

@@ -208,32 +208,37 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "users in each variant" in outcome(capsys, *power)[1]
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["serve"], "needs --state"),
-    (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
-    (["serve", "--state", "x", "--init", "SSF"], "go together"),
-    (["serve", "--state", "x", "rank=3"], "given with --init"),
-    (["serve", "--demo", "--names", "title"], "leave out --init, --dataset and --names"),
-    (["serve", "--state", "x", "--names", "title"], "--names goes with --init; PUT /v1/items/ID names"),
-    (["serve", "--state", "x", "--init", "SSF", "data_path=y"],
-     "serve takes no data_path=; give --dataset, the name"),
-    (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
-    (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
-    (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
-    (["serve", "--state", "x", "--init", "SSF", "-d", "z", "--model", "y"], "--model takes a fitted one"),
-    (["serve", "--state", "x", "--model", "y"], "there is no file y"),
-    (["serve", "--state", "x", "--items", "y"], "--items goes with --input"),
-    (["serve", "--state", "x", "--init", "SSF", "-i", "y", "items=z"], "serve takes no items=; give --items FILE"),
-    (["serve", "--state", "nowhere"], "holds no online state"),
-    (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
-    (["serve", "--state", "x", "--writer", "http://y"], "give --follow too"),
-    (["simulate", "ftp://x"], "is not an address"),
-    (["simulate", "http://a b"], "is not an address"),
-    (["simulate", "http://"], "is not an address"),
-    (["simulate", "http://127.0.0.1:1", "--seed", "-1"], "--seed"),
-    (["simulate", "http://127.0.0.1:1"], "does not answer"),
-    (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serve"], "needs --state"),
+        (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
+        (["serve", "--state", "x", "--init", "SSF"], "go together"),
+        (["serve", "--state", "x", "rank=3"], "given with --init"),
+        (["serve", "--demo", "--names", "title"], "leave out --init, --dataset and --names"),
+        (["serve", "--state", "x", "--names", "title"], "--names goes with --init; PUT /v1/items/ID names"),
+        (
+            ["serve", "--state", "x", "--init", "SSF", "data_path=y"],
+            "serve takes no data_path=; give --dataset, the name",
+        ),
+        (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
+        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
+        (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
+        (["serve", "--state", "x", "--init", "SSF", "-d", "z", "--model", "y"], "--model takes a fitted one"),
+        (["serve", "--state", "x", "--model", "y"], "there is no file y"),
+        (["serve", "--state", "x", "--items", "y"], "--items goes with --input"),
+        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "items=z"], "serve takes no items=; give --items FILE"),
+        (["serve", "--state", "nowhere"], "holds no online state"),
+        (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
+        (["serve", "--state", "x", "--writer", "http://y"], "give --follow too"),
+        (["simulate", "ftp://x"], "is not an address"),
+        (["simulate", "http://a b"], "is not an address"),
+        (["simulate", "http://"], "is not an address"),
+        (["simulate", "http://127.0.0.1:1", "--seed", "-1"], "--seed"),
+        (["simulate", "http://127.0.0.1:1"], "does not answer"),
+        (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
+    ],
+)
 def test_wrong_words(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -360,26 +360,36 @@ def test_what_python_38_lacks_is_replaced(package: Callable[..., str]) -> None:
     assert "type: ignore" not in text
 
 
-@pytest.mark.parametrize(("imports", "body", "words"), [
-    ("import pandas as pd", "pd.Series(users)", "tiny.py:2 imports pandas, which RecBole does not need"),
-    ("from PACK import one", "one.f(users)", "tiny.py:2 imports the module 'one' as a whole"),
-    ("from PACK.one import lazy", "lazy(users)", "one.py:2 imports polars inside a function"),
-    ("", "users.removeprefix('a')", "'return users.removeprefix(\"a\")', is not Python 3.8"),
-    ("", "{**users} | {1: 2}", "is not Python 3.8, which RecBole needs: dict union"),
-    ("", "isinstance(users, int | str)", "a union of types at run time needs 3.10"),
-    ("", "list[int](users)", "list[...] at run time needs 3.9"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("imports", "body", "words"),
+    [
+        ("import pandas as pd", "pd.Series(users)", "tiny.py:2 imports pandas, which RecBole does not need"),
+        ("from PACK import one", "one.f(users)", "tiny.py:2 imports the module 'one' as a whole"),
+        ("from PACK.one import lazy", "lazy(users)", "one.py:2 imports polars inside a function"),
+        ("", "users.removeprefix('a')", "'return users.removeprefix(\"a\")', is not Python 3.8"),
+        ("", "{**users} | {1: 2}", "is not Python 3.8, which RecBole needs: dict union"),
+        ("", "isinstance(users, int | str)", "a union of types at run time needs 3.10"),
+        ("", "list[int](users)", "list[...] at run time needs 3.9"),
+    ],
+)
 def test_what_cannot_be_sent_names_its_line(imports: str, body: str, words: str, package: Callable[..., str]) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         package(imports, body, one="def lazy(x):\n    import polars\n    return polars.Series(x)\n")
 
 
-@pytest.mark.parametrize(("text", "venue", "short", "link"), [
-    ('A B et al. "A Title." in WWW 2019.', "WWW 2019", "WWW'19", ""),
-    ('A B, C D. "Title?" 2024. https://arxiv.org/abs/1', "2024", "arXiv'24", "https://arxiv.org/abs/1"),
-    ('A. "T." ACM TORS 3(2), 2025. https://d.org/1', "ACM TORS 3(2), 2025", "ACM TORS 3(2), 2025",
-     "https://d.org/1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "venue", "short", "link"),
+    [
+        ('A B et al. "A Title." in WWW 2019.', "WWW 2019", "WWW'19", ""),
+        ('A B, C D. "Title?" 2024. https://arxiv.org/abs/1', "2024", "arXiv'24", "https://arxiv.org/abs/1"),
+        (
+            'A. "T." ACM TORS 3(2), 2025. https://d.org/1',
+            "ACM TORS 3(2), 2025",
+            "ACM TORS 3(2), 2025",
+            "https://d.org/1",
+        ),
+    ],
+)
 def test_citations_are_read(text: str, venue: str, short: str, link: str) -> None:
     found = Citation.parse(text)
     assert found is not None
