@@ -13,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from recbole_signed.arrays import spans
 from recbole_signed.sequences import IntArray, Sequences
+from recbole_signed.sparse_rows import add_rows
 
 WINDOW = 5  # moments between the verdicts of a pair, at most
 REACH = 2 * WINDOW  # verdicts between them, at most
 WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)  # of a pair by distance: 16 times .8 to the distance less 1
 EVENTS = 2_000_000  # verdicts whose pairs are counted at a time
 MOST = 20_000_000  # verdicts counted at most: the newest of each user, the same number of all
-FEW = 2_000_000  # entries, and cells of the result, up to which a product is summed without making matrices
 LEVELS = 8  # least ratio of each part of the counts to the next: changes are merged as they add up
 
 FloatTable = npt.NDArray[np.float32]
@@ -84,44 +83,36 @@ class PairCounts:
 
     def follow(self, rows: sp.csr_matrix, smoothing: float, *, before: bool = False) -> FloatTable:
         r"""Return :math:`\sum_i x_{ui} C_{ij} / (\sum_k C_{ik} + \alpha)`; ``before`` takes C transposed."""
-        return self._summed(_per_pair(rows, self.totals[int(before)], smoothing), before)
+        totals = self.totals[int(before)]
+        return self._summed(rows, totals, smoothing, [each.before if before else each.after for each in self.parts])
 
     def around(self, rows: sp.csr_matrix, smoothing: float) -> FloatTable:
         """Return :meth:`follow` with the counts of both directions, float32 ``[n, n_items]``."""
-        scaled = _per_pair(rows, self.totals.sum(axis=0), smoothing)
-        return self._summed(scaled, False) + self._summed(scaled, True)
+        both = [side for each in self.parts for side in (each.after, each.before)]
+        return self._summed(rows, self.totals.sum(axis=0), smoothing, both)
 
     def after(self, items: npt.NDArray[np.integer], smoothing: float) -> sp.csr_matrix:
         r"""Return :math:`C_{ij} / (\sum_k C_{ik} + \alpha)` of some items i, CSR ``[len(items), n_items]``."""
+        counts = [part.after for part in self.parts]
+        some = [each[items] for each in counts if (each.indptr[items + 1] > each.indptr[items]).any()]
         none = sp.csr_matrix((len(items), self.n_items), dtype=np.float32)
-        rows = sum((part.after[items] for part in self.parts), none)
+        rows = sum(some[1:], some[0] if some else none)
         rows.data /= np.repeat(_smoothed(self.totals[0, items], smoothing), np.diff(rows.indptr))
         return rows
 
-    def _summed(self, rows: sp.csr_matrix, before: bool) -> FloatTable:
-        sides = [part.before if before else part.after for part in self.parts]
+    @staticmethod
+    def _summed(
+        rows: sp.csr_matrix, totals: npt.NDArray[np.float64], smoothing: float, counts: list[sp.csr_matrix]
+    ) -> FloatTable:
+        weights = rows.data / _smoothed(totals[rows.indices], smoothing)
         found = np.zeros(rows.shape, dtype=np.float32)
-        for side in sides:
-            start = side.indptr[rows.indices]
-            count = side.indptr[rows.indices + 1] - start
-            if max(int(count.sum()), found.size) > FEW:
-                found += (rows @ side).toarray()
-                continue
-            # of one user: without the cost of making matrices
-            entry = spans(start, count)
-            key = np.repeat(np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), count) * self.n_items
-            values = side.data[entry] * np.repeat(rows.data, count)
-            found += np.bincount(key + side.indices[entry], values, found.size).reshape(found.shape)
+        for each in counts:
+            add_rows(found, rows.indptr, rows.indices, weights, each)
         return found
 
 
 def _smoothed(totals: npt.NDArray[np.float64], smoothing: float) -> FloatTable:
     return (totals + smoothing * WEIGHTS[1]).astype(np.float32)
-
-
-def _per_pair(rows: sp.csr_matrix, totals: npt.NDArray[np.float64], smoothing: float) -> sp.csr_matrix:
-    data = rows.data / _smoothed(totals[rows.indices], smoothing)
-    return sp.csr_matrix((data, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def pairs(sequences: Sequences) -> tuple[IntArray, IntArray, FloatTable]:

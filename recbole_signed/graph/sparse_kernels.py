@@ -5,8 +5,6 @@ Bags of embeddings are two to four times as fast as SciPy's and torch's own prod
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +18,8 @@ import torch
 from torch.nn.functional import embedding_bag
 from tqdm import tqdm
 
-kernels: Any = None
-with contextlib.suppress(ImportError):  # moved: slower, with more memory, and right
-    kernels = importlib.import_module("scipy.sparse._sparsetools")
+from recbole_signed.sparse_rows import kernels
+
 IndexArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Panel = npt.NDArray[np.float32]  # float32 `[n, some columns]`, contiguous by rows
 ROWS = 4_096  # rows of a product that are worked out at a time

@@ -14,7 +14,7 @@ processes add up, over the last likes of each user. Without signs and scales: SL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -51,22 +51,20 @@ def sources(
     # in one pass: each event is added to the first row that it lies before, and a row takes the one before it over;
     # rows are sorted by user and end
     n_rows, (n_items, k) = len(user), vectors.shape
-    found = np.zeros((n_rows, 2, len(scales), k), dtype=np.float32)
     if not n_rows:
-        return found.reshape(n_rows, -1)
+        return np.zeros((0, 2 * len(scales) * k), dtype=np.float32)
     place = np.arange(len(sequences.item))
     row = np.searchsorted(end, place, side="right")
     inside = row < n_rows
     inside[inside] = user[row[inside]] == sequences.owner[inside]
-    for number, sign in enumerate((True, False)):
-        own = np.flatnonzero(inside & (sequences.like == sign))
-        age = end[row[own]] - sequences.end[own]
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(row[own], minlength=n_rows))])
-        for each, scale in enumerate(scales):
-            weight = np.exp(-age / scale).astype(np.float32)
-            found[:, number, each] = (
-                sp.csr_matrix((weight, sequences.item[own], indptr), shape=(n_rows, n_items)) @ vectors
-            )
+    own = np.flatnonzero(inside)
+    age = end[row[own]] - sequences.end[own]
+    weight = np.exp(-age[:, None] / np.asarray(scales)).astype(np.float32)
+    slot = 2 * row[own] + ~sequences.like[own]
+    places = slot[:, None] * len(scales) + np.arange(len(scales))
+    items = np.repeat(sequences.item[own], len(scales))
+    summed = sp.csr_matrix((weight.ravel(), (places.ravel(), items)), shape=(2 * len(scales) * n_rows, n_items))
+    found = (summed @ vectors).reshape(n_rows, 2, len(scales), k)
     first = np.flatnonzero(begins(user))
     follows = np.arange(n_rows) - np.repeat(first, np.diff(np.append(first, n_rows)))  # which row of its user it is
     for number in range(1, int(follows.max()) + 1):
@@ -170,7 +168,9 @@ class Transition:
 
     def moved(self, sequences: Sequences, vectors: torch.Tensor) -> torch.Tensor:
         """Return :func:`sources_moved`, ``[n_users, k']``, from the vectors of items ``[n_items, >= k']``."""
-        return sources_moved(sequences, leading(vectors, self.operator.shape[1]), SCALES, self.operator)
+        items, place = np.unique(sequences.item, return_inverse=True)  # of all items a copy would be made
+        own = leading(vectors[torch.from_numpy(items)], self.operator.shape[1])
+        return sources_moved(replace(sequences, item=place), own, SCALES, self.operator)
 
     def contributions(self, sequences: Sequences, vectors: torch.Tensor, item: int) -> Float64Table:
         """Return what each event of one user adds to the product of :meth:`moved` and an item, ``[n_events]``."""

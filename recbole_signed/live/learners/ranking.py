@@ -7,7 +7,7 @@ the user's taste is, where the learner does not tell, the median of the user's s
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -57,7 +57,7 @@ class Judged:
         self.left_out: IntArray = np.zeros(0, dtype=np.int64)
         if not learner.dislike_strength:
             return
-        known = np.where(users < edges.n_users, users, 0)
+        self._known = known = np.where(users < edges.n_users, users, 0)
         rows = edges.of_users(known, times=True)
         if not (rows.kind == DISLIKE).any():
             return
@@ -73,42 +73,54 @@ class Judged:
         self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), n_items)
         held_back, run = verdicts.held_back(learner.dislikes_lead), verdicts.last_run
         self.left_out = verdicts.item[held_back]
-        self.edges = self.before = self._without(known, owner, rows, verdicts, held_back)
+        self.edges = self.before = self._without(owner, rows, verdicts, held_back)
         if not np.array_equal(held_back, run):
-            self.before = self._without(known, owner, rows, verdicts, run)
+            self.before = self._without(owner, rows, verdicts, run)
 
-    def _without(
-        self, known: IntArray, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray
-    ) -> EdgeState:
+    def _without(self, owner: IntArray, rows: Rows, verdicts: Verdicts, left_out: np.ndarray) -> EdgeState:
         """Return edges in which the users lack some of their verdicts."""
         if left_out.any():
             n_items = self.before.n_items
             keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
             stays = ~contains(keys, owner * n_items + rows.ids)
             rows = Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)
-        return cast(EdgeState, _Without(self.before, known, rows))
+        return cast(EdgeState, _Without(self.before, self._known, rows))
 
     def scores(self) -> torch.Tensor:
         """Return what all items are ranked by, ``[len(users), n_items]``."""
-        found = self.learner.scores(self.edges, self.users)
-        if len(self.fallen):
-            found.numpy()[self.fallen.user, self.fallen.item] = self.lowered(found)
+        fallen = self.fallen
+        if not len(fallen):
+            return self.learner.scores(self.edges, self.users)
+        if self.before is self.edges:
+            found = self.learner.scores(self.edges, self.users)
+            own, before = found.numpy()[fallen.user, fallen.item], None
+        else:  # both at once: for few users most of the time does not depend on their number
+            both = self.learner.scores(_both(self.edges, self.before, self._known), np.tile(self.users, 2))
+            found, alone = both[: len(self.users)], both[len(self.users) :]
+            own, before = (each.numpy()[fallen.user, fallen.item] for each in (found, alone))
+        found.numpy()[fallen.user, fallen.item] = self._lowered(own, before, lambda sample: found[:, sample].numpy())
         return found
 
-    def lowered(self, scores: torch.Tensor | None = None) -> np.ndarray:
-        """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``; ``scores`` of all items are looked up."""
-        learner, fallen = self.learner, self.fallen
-        neutral = learner.without_taste(fallen.item)
-        own = self._of_pairs(self.edges) if scores is None else scores.numpy()[fallen.user, fallen.item]
+    def lowered(self) -> np.ndarray:
+        """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``."""
+
+        def scores_of(sample: IntArray) -> np.ndarray:
+            items = np.tile(sample, (len(self.users), 1))
+            return np.asarray(self.learner.pair_scores(self.edges, self.users, items))
+
+        before = None if self.before is self.edges else self._of_pairs(self.before)
+        return self._lowered(self._of_pairs(self.edges), before, scores_of)
+
+    def _lowered(
+        self, own: np.ndarray, before: np.ndarray | None, scores_of: Callable[[IntArray], np.ndarray]
+    ) -> np.ndarray:
+        """Return them from their scores, those without the last run, and what gives all users' scores of items."""
+        fallen = self.fallen
+        neutral = self.learner.without_taste(fallen.item)
         if neutral is None:
             sample = middle_items(self.edges.n_items, self.edges.have_edges)
-            if scores is None:
-                others = learner.pair_scores(self.edges, self.users, np.tile(sample, (len(self.users), 1)))
-            else:
-                others = scores[:, sample].numpy()
-            neutral = np.median(others, axis=1)[fallen.user]
-        alone = None if self.before is self.edges else self._of_pairs(self.before)
-        return fallen.lowered(own, alone, neutral, learner.dislike_strength)
+            neutral = np.median(scores_of(sample), axis=1)[fallen.user]
+        return fallen.lowered(own, before, neutral, self.learner.dislike_strength)
 
     def _of_pairs(self, edges: EdgeState) -> np.ndarray:
         """Return the scores of the pairs of :attr:`fallen`, ``[n]``."""
@@ -298,6 +310,18 @@ def _scores_of(judged: Judged, items: IntArray) -> np.ndarray:
         row, place = np.nonzero(items[:, None] == judged.fallen.item)
         values[row] = judged.lowered()[place]
     return values
+
+
+def _both(edges: EdgeState, before: EdgeState, users: IntArray) -> EdgeState:
+    """Return edges in which ``users``, asked for twice, have first those of one, then those of the other."""
+    now, then = (each.of_users(users, times=True) for each in (edges, before))
+    assert now.timestamp is not None
+    assert then.timestamp is not None
+    indptr = np.concatenate([now.indptr, now.indptr[-1] + then.indptr[1:]])
+    columns = zip((now.ids, now.kind, now.timestamp), (then.ids, then.kind, then.timestamp), strict=True)
+    return cast(
+        EdgeState, _Without(edges, np.tile(users, 2), Rows(indptr, *(np.concatenate(each) for each in columns)))
+    )
 
 
 class _Without:
