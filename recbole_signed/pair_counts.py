@@ -58,16 +58,28 @@ class PairCounts:
 
     def add(self, sequences: Sequences, times: int = 1) -> None:
         """Add the pairs of users; ``times`` -1: take them away."""
+        self._add(*self._pairs(sequences, times))
+
+    def replace(self, old: Sequences, new: Sequences) -> None:
+        """Take the pairs of users away as they were, and add them as they are."""
+        (*gone, less), (*come, more) = self._pairs(old, -1), self._pairs(new, 1)
+        first, second = (np.concatenate(each) for each in zip(gone, come, strict=True))
+        self._add(first, second, np.concatenate([less, more]))
+
+    def _pairs(self, sequences: Sequences, times: int) -> tuple[IntArray, IntArray, FloatTable]:
         if self.limit is not None:
             later = sequences.indptr[1:][sequences.owner] - np.arange(len(sequences.item))
             sequences = sequences.only(later <= self.limit)
         first, second, weight = pairs(sequences)
+        return first, second, (times * weight).astype(np.float32)
+
+    def _add(self, first: IntArray, second: IntArray, weight: FloatTable) -> None:
         if not len(first):
             return
-        shape = self.n_items, self.n_items
-        changed = sp.csr_matrix((times * weight, (first, second)), shape=shape)
+        changed = sp.csr_matrix((weight, (first, second)), shape=(self.n_items, self.n_items))
+        changed.eliminate_zeros()  # most pairs of a user stay as they were
         for side, item in zip(self.totals, (first, second), strict=True):
-            side += times * np.bincount(item, weights=weight, minlength=self.n_items)
+            np.add.at(side, item, weight)
         while self.parts and self.parts[-1].after.nnz < LEVELS * changed.nnz:
             changed = changed + self.parts.pop().after
         self.parts.append(Part.of(changed))

@@ -153,7 +153,8 @@ def like_rates(likes: torch.Tensor, dislikes: torch.Tensor, smoothing: float, me
 def aversion_factors(rates: torch.Tensor, mean: float, aversion: float) -> torch.Tensor:
     """Return :math:`v_i = x_i^g` with :math:`x_i = r_i / m`; where :math:`x_i > 1` the exponent is at most 1/4."""
     ratio = rates / max(mean, SMALLEST)
-    return torch.where(ratio < 1, ratio**aversion, ratio ** min(aversion, MOST_PUSH)).clamp_(min=SMALLEST)
+    above = ratio.clamp(min=1.0).pow_(min(aversion, MOST_PUSH))
+    return ratio.clamp_(max=1.0).pow_(aversion).mul_(above).clamp_(min=SMALLEST)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def recent_of(
     """Return what is left of exposures since ``since`` (ms, as ``time``) by :data:`TRENDS`, ``[n_trends, n_items]``."""
     kinds = {True: (item[like], time[like]), False: (item, time)}
     counts = [RecentCounts.of(*kinds[likes], life, n_items, since or -np.inf).counts for life, likes in TRENDS]
-    return torch.from_numpy(np.stack(counts))
+    return torch.from_numpy(np.stack(counts).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Order:
     """w by :data:`WEIGHTS`, float64 ``[n_weights]``."""
     pairs: PairCounts
     recent: torch.Tensor
-    """Exposures of items that forget, by :data:`TRENDS`, float64 ``[n_trends, n_items]``."""
+    """Exposures of items that forget, by :data:`TRENDS`, float32 ``[n_trends, n_items]``."""
     transition: Transition | None
     """None where there is nothing to learn from."""
 
@@ -124,21 +124,23 @@ class OrderFilter:
     # ---- features ----
 
     @cached_property
-    def _likes(self) -> torch.Tensor:
-        """Likes of items, with those that features let expect, smoothed, float64 ``[n_items]``."""
-        return self.taste.counters.believed_likes().double() + COUNT
+    def _shares(self) -> torch.Tensor:
+        """Shares of items in the likes, with those that features let expect, and in the trends, smoothed."""
+        likes = self.taste.counters.believed_likes()
+        found = torch.cat([likes[None], self.order.recent.to(likes)])  # float32 `[1 + n_trends, n_items]`
+        found[:1] += COUNT
+        found[1:] += PRESENT_COUNT
+        return found.div_(found.sum(dim=1, keepdim=True, dtype=torch.float64).float())
 
     @cached_property
     def _per_item(self) -> FloatArray:
         """What counts of pairs are multiplied by for each item, float32 ``[n_items]``."""
-        likes = self._likes.cpu().numpy()
-        return (LIFT / np.sqrt(likes / likes.sum())).astype(np.float32)
+        return (LIFT / self._shares[0].sqrt()).cpu().numpy()
 
     @cached_property
     def item_features(self) -> torch.Tensor:
         """The features that are the same for all users, float32 ``[n, n_items]``."""
-        rows = [self._likes, *(each.to(self._likes) + PRESENT_COUNT for each in self.order.recent)]
-        return torch.stack([(each / each.sum()).float().log() for each in rows])
+        return self._shares.log()
 
     @cached_property
     def items(self) -> torch.Tensor:
@@ -160,29 +162,34 @@ class OrderFilter:
         return torch.where(alone[:, None], self._items_alone, self.items)
 
     def _weighted(self, weights: Weights) -> torch.Tensor:
-        found = torch.from_numpy(weights).float().to(self._likes.device) @ self.item_features
+        found = torch.from_numpy(weights).float().to(self.item_features.device) @ self.item_features
         if self.taste.aversion is not None:
             found = found + self.taste.aversion.clamp(min=1e-30).log()
         found[self.taste.counters.unknown] = UNKNOWN
         return found
 
-    def taste_scores(self, users: UserEdges) -> torch.Tensor:
-        """Return e over its root mean square, ``[n_users, n_items]``: 0 for users without edges."""
-        found = self.taste.exposure(users)
-        return found.div_((found.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5).clamp_(min=1e-30))
+    def dense_scores(self, users: UserEdges) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return e and t over their root mean squares, ``[n_users, n_items]`` each: 0 for users without edges."""
+        factors, n_users = self.taste.fold_in(users), users.n_users
+        moved = self._moved(users)
+        if moved is None:
+            taste = self.taste.exposure_of(factors)
+            transition = torch.zeros_like(taste)
+        else:  # in one product, as most of its time goes into reading the vectors
+            both = factors.new_zeros(2 * n_users, max(factors.shape[1], moved.shape[1]))
+            both[:n_users, : factors.shape[1]], both[n_users:, : moved.shape[1]] = factors, moved
+            taste, transition = self.taste.exposure_of(both).split(n_users)
+        size = taste.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
+        return taste.div_(size.clamp_(min=1e-30)), transition
 
-    def transition_scores(self, users: UserEdges) -> torch.Tensor:
-        """Return t over its root mean square, ``[n_users, n_items]``."""
-        transition, sequences = self.order.transition, users.sequences
-        if transition is None or sequences is None:
-            return torch.zeros(users.n_users, self.taste.counters.n_items, device=self.taste.vectors.device)
-        return self._over_mean(transition.moved(sequences, self.taste.vectors), self.taste.vectors)
-
-    def _over_mean(self, factors: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    def _moved(self, users: UserEdges) -> torch.Tensor | None:
+        """Return the factors of t over its root mean square, ``[n_users, k']``; None where there is no order."""
+        if self.order.transition is None or users.sequences is None or not len(users.sequences.item):
+            return None
+        found = self.order.transition.moved(users.sequences, self.taste.vectors)
         # the vectors are orthonormal, so the mean square of the scores is that of the factors
-        scale = factors.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
-        factors = factors / scale.clamp(min=1e-30)
-        return factors @ vectors[:, : factors.shape[1]].T
+        scale = found.norm(dim=1, keepdim=True) / self.taste.counters.n_items**0.5
+        return found.div_(scale.clamp_(min=1e-30))
 
     def paired(self, sequences: Sequences) -> Iterator[FloatArray]:
         """Give the features that are made of pairs, in the order of :data:`PAIRED`, ``[n_users, n_items]`` each."""
@@ -214,7 +221,10 @@ class OrderFilter:
             yield np.zeros(recent.shape, dtype=np.float32)
             return
         step = counts.around(long, SMOOTHING)
-        yield counts.around(sp.csr_matrix(step * (_largest(step) if through is None else through)), SMOOTHING)
+        kept = np.flatnonzero((_largest(step) if through is None else through) & (step > 0))
+        bounds = np.searchsorted(kept, np.arange(len(step) + 1) * self._n_items)
+        items = kept % self._n_items
+        yield counts.around(sp.csr_matrix((step.ravel()[kept], items, bounds), shape=step.shape), SMOOTHING)
 
     def _lift(self, found: FloatArray) -> FloatArray:
         torch.from_numpy(found).mul_(torch.from_numpy(self._per_item)).log1p_()  # at an eighth of the time of NumPy
@@ -232,8 +242,9 @@ class OrderFilter:
         n_items = self.taste.counters.n_items
         found = torch.empty(users.n_users, len(FEATURES), n_items)
         found[:, : len(ITEM)] = self.item_features.cpu()
-        found[:, len(ITEM)] = _log(self.taste_scores(users), TASTE_SCALE).cpu()
-        found[:, len(ITEM) + 1] = _log(self.transition_scores(users), TRANSITION_SCALE).cpu()
+        taste, transition = self.dense_scores(users)
+        found[:, len(ITEM)] = _log(taste, TASTE_SCALE).cpu()
+        found[:, len(ITEM) + 1] = _log(transition, TRANSITION_SCALE).cpu()
         for number, each in enumerate(self.paired(users.sequences), len(ITEM) + len(DENSE)):
             found[:, number] = torch.from_numpy(each)
         return found
@@ -251,9 +262,10 @@ class OrderFilter:
 
     def of_users(self, users: UserEdges) -> torch.Tensor:
         """Return the part of the scores that depends on the users, ``[n_users, n_items]``."""
-        found = _log(self.taste_scores(users), TASTE_SCALE).mul_(self.order.weight("taste"))
+        taste, transition = self.dense_scores(users)
+        found = _log(taste, TASTE_SCALE).mul_(self.order.weight("taste"))
         if users.sequences is not None:
-            found.add_(_log(self.transition_scores(users), TRANSITION_SCALE), alpha=self.order.weight("transition"))
+            found.add_(_log(transition, TRANSITION_SCALE), alpha=self.order.weight("transition"))
             for name, each in zip(PAIRED, self.paired(users.sequences), strict=True):
                 found.add_(torch.from_numpy(each).to(found), alpha=self.order.weight(name))
         return found
@@ -272,7 +284,7 @@ class OrderFilter:
         edges = self.edges(user) if edges is None else edges
         told = self.taste.explain(user, item, edges)
         taste = _divided(told.contributions, float(told.contributions.sum()) + told.from_features)
-        value = float(_log(self.taste_scores(edges)[:, item], TASTE_SCALE)) * self.order.weight("taste")
+        value = float(_log(self.dense_scores(edges)[0][:, item], TASTE_SCALE)) * self.order.weight("taste")
         from_features = value * (1.0 - taste.sum()) if told.from_features else 0.0
         order = np.zeros(len(told.items))
         sequences = edges.sequences
@@ -304,7 +316,7 @@ class OrderFilter:
         """Return what each event of one user adds to the score of an item by way of the order, ``[n_events]``."""
         found, weight = np.zeros(len(sequences.item)), self.order.weight
         if self.order.transition is not None:
-            value = float(_log(self.transition_scores(edges)[:, item], TRANSITION_SCALE)) * weight("transition")
+            value = float(_log(self.dense_scores(edges)[1][:, item], TRANSITION_SCALE)) * weight("transition")
             found += _divided(self.order.transition.contributions(sequences, self.taste.vectors, item)) * value
         *whole, _ = (float(each[0, item]) for each in self.paired(sequences))
         bounds, ages, long, through = np.arange(len(found) + 1), ages_of(sequences), None, None

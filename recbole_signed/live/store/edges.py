@@ -238,10 +238,9 @@ class EdgeState:
             self._pairs = None
             yield
             return
-        counts = self._pairs
-        counts.add(self.of_users(users, times=True).verdicts.sequences, -1)
+        counts, before = self._pairs, self.of_users(users, times=True).verdicts.sequences
         yield
-        counts.add(self.of_users(users, times=True).verdicts.sequences)
+        counts.replace(before, self.of_users(users, times=True).verdicts.sequences)
 
     def _change(self, events: PairEvents) -> tuple[Registers, Registers]:
         """Change the rows that events touch; give the registers before and after."""

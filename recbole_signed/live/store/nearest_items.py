@@ -97,7 +97,7 @@ class NearestItems:
 
     def _make(self, edges: Any, item: int, keys: np.ndarray) -> None:
         common = self._common_likes(edges, item)
-        near = np.flatnonzero(common)
+        near = np.flatnonzero(common > 0)  # of truth values at a tenth of the time
         near = near[near != item]
         cosine = common[near] / np.sqrt(edges.item_likes[near])
         slot = self._new_slot()

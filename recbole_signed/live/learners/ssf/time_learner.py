@@ -158,7 +158,7 @@ class TimeLearner(SpectralLearner):
         return Transition(torch.from_numpy(self.operator)) if self.operator.size else None
 
     def _made_filter(self) -> OrderFilter:
-        recent = torch.from_numpy(np.stack([each.counts for each in self._recent]))
+        recent = torch.from_numpy(np.stack([each.counts.astype(np.float32) for each in self._recent]))
         return OrderFilter(super()._made_filter(), Order(self.weights, self._pairs, recent, self._transition))
 
     @property
