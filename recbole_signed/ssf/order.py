@@ -130,7 +130,7 @@ class OrderFilter:
         found = torch.cat([likes[None], self.order.recent.to(likes)])  # float32 `[1 + n_trends, n_items]`
         found[:1] += COUNT
         found[1:] += PRESENT_COUNT
-        return found.div_(found.sum(dim=1, keepdim=True, dtype=torch.float64).float())
+        return found.div_(found.sum(dim=1, keepdim=True))
 
     @cached_property
     def _per_item(self) -> FloatArray:
