@@ -276,11 +276,13 @@ class Demotions:
         entry = spans(found.indptr[place], length)
         item = found.items[entry]
         key = verdicts.user[event] * n_items + item
-        dislikes = verdicts.user[~verdicts.like] * n_items + verdicts.item[~verdicts.like]
         # a like has its places for what is disliked, too: another dislike must not make it protect more
         new = (item > 0) & ~contains(seen, key)
         of_likes = np.flatnonzero(verdicts.like[event] & (item > 0))
-        new[of_likes] |= contains(np.sort(dislikes), key[of_likes])
+        if len(of_likes):
+            dislikes = np.flatnonzero(~verdicts.like)
+            keys = np.sort(verdicts.user[dislikes] * n_items + verdicts.item[dislikes])
+            new[of_likes] |= contains(keys, key[of_likes])
         number = np.append(0, np.cumsum(new))  # of the new items up to each entry
         ends = np.cumsum(length)
         kept = np.flatnonzero(new & (number[1:] - np.repeat(number[ends - length], length) <= NEAR))

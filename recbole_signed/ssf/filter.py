@@ -6,6 +6,7 @@ item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i`. What is kep
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,10 @@ from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.user_edges import UserEdges
 
+FEW_USERS = 2
+"""Users whose edges are summed one by one."""
+RESPONSES = 4096
+"""Degrees of which the response is kept."""
 USERS, ITEMS = 128, 16_384
 """Users and items whose scores are held at a time when the best items are looked for: they fit into the cache."""
 
@@ -125,7 +130,8 @@ class SpectralFilter:
     def following(self, vectors: torch.Tensor, counters: ItemCounters) -> SpectralFilter:
         """Return the filter for items that have changed since the fit; what follows from the fit alone is kept."""
         made = replace(self, vectors=vectors, counters=counters)
-        vars(made).update(user_energy=self.user_energy, _band=self._band)  # where cached_property puts them
+        kept = {"user_energy": self.user_energy, "_band": self._band, "_responses": self._responses}
+        vars(made).update(kept)  # where cached_property puts them
         return made
 
     # ---- users ----
@@ -152,9 +158,11 @@ class SpectralFilter:
         return users.prior.added(found, torch.from_numpy(users.degrees).float()).to(found)
 
     def _own_projection(self, users: UserEdges) -> torch.Tensor:
-        if users.n_users == 1 and self.vectors.device.type == "cpu":  # without the cost of making a matrix
-            found = users.entries(self.counters, self.settings) @ self.vectors.numpy()[users.items]
-            return torch.from_numpy(found[None, : self.k])
+        if 0 < users.n_users <= FEW_USERS and self.vectors.device.type == "cpu":  # without the cost of making a matrix
+            entries, table = users.entries(self.counters, self.settings), self.vectors.numpy()
+            rows = [slice(*bounds) for bounds in itertools.pairwise(users.indptr.tolist())]
+            found = [entries[row] @ table[users.items[row]] for row in rows]
+            return torch.from_numpy(np.stack(found)[:, : self.k])
         return rows_product(self.rows(users), self.vectors)[:, : self.k]
 
     def fold_in(self, users: SignedGraph | UserEdges) -> torch.Tensor:
@@ -168,10 +176,21 @@ class SpectralFilter:
         A Butterworth low-pass filter of the singular values over the largest one; its band widens with the degree
         :math:`d_u` of a user over the median :math:`\tilde d`.
         """
+        one = float(degrees[0]) if len(degrees) == 1 else None
+        if one in self._responses:
+            return self._responses[one]
         # by logarithms, which neither overflow nor divide by 0
         gain, passes = self._band
         activity = (degrees.clamp(min=0.5) / self.median_degree).log_()[:, None]
-        return torch.sigmoid(passes + self.settings.activity_exponent * activity).mul_(gain)
+        found = torch.sigmoid(passes + self.settings.activity_exponent * activity).mul_(gain)
+        if one is not None and len(self._responses) < RESPONSES:
+            self._responses[one] = found
+        return found
+
+    @cached_property
+    def _responses(self) -> dict[float | None, torch.Tensor]:
+        """Of one user by its degree, as a service asks for them again and again."""
+        return {}
 
     @cached_property
     def _band(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -268,7 +287,7 @@ class SpectralFilter:
         """Return the scores that exposure scores, of all items or ``items``, come to; ``out`` may be ``exposure``."""
         every = slice(None) if items is None else items
         prior = self.prior_for(strangers, every)
-        if isinstance(every, slice):
+        if isinstance(every, slice) or {"factor", "aversion"} <= vars(self).keys():
             factor, aversion = (None if each is None else each[every] for each in (self.factor, self.aversion))
         else:  # not worked out for all items
             factor, aversion = self.counters.factor(self.settings, every), self.counters.aversion(self.settings, every)

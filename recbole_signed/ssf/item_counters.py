@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class ItemCounters:
         """Number of items."""
         return self.likes.shape[0]
 
-    @property
+    @cached_property
     def n_known(self) -> int:
         """Number of items with an edge."""
         if self.expected is None:

@@ -62,14 +62,15 @@ class Judged:
         if not (rows.kind == DISLIKE).any():
             return
         assert rows.timestamp is not None
-        owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+        length = np.diff(rows.indptr)
+        owner = np.repeat(np.arange(len(users)), length)
         verdict = (rows.kind == LIKE) | (rows.kind == DISLIKE)
         columns = owner, rows.ids, rows.kind == LIKE, rows.timestamp
         user, item, like, time = (each[verdict] for each in columns)
         verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
         n_items = edges.n_items
-        seen = distinct(owner * n_items + rows.ids)
-        most = min(NEAR + int(np.diff(rows.indptr).max()), WIDE)  # after what the user has an edge to, enough are left
+        seen = owner * n_items + rows.ids  # ascending, as rows are
+        most = min(NEAR + int(length.max()), WIDE)  # after what the user has an edge to, enough are left
         self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), n_items)
         held_back, run = verdicts.held_back(learner.dislikes_lead), verdicts.last_run
         self.left_out = verdicts.item[held_back]
