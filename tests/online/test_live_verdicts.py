@@ -26,6 +26,7 @@ from recbole_signed.graph.personal_verdict import Neighbourhoods
 from recbole_signed.live import LIKE, Event, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
+from recbole_signed.live.learners.asked import OwnEdges
 from recbole_signed.live.learners.make import described, learner_from, learner_of
 from recbole_signed.live.learners.ranking import Judged, neighbourhoods, ranked_scores
 from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
@@ -402,3 +403,16 @@ def test_a_configuration_with_a_push_goes_online_with_one_warning(
     with caplog.at_level(logging.WARNING):
         assert learner_of(model, config).dislike_strength == 0.4
     assert sum("dislike_push" in record.message for record in caplog.records) == 1
+
+
+def test_edges_in_which_users_have_others_are_given_for_all_of_these_or_for_none() -> None:
+    edges = Stream(6, 9, [(user, user + 1, LIKE) for user in range(1, 6)]).edges
+    users, rows = np.array([2, 4]), edges.of_users(np.array([1, 5]), times=True)
+    own: Any = OwnEdges(edges, users, rows)
+    assert own.of_users(users).ids.tolist() == rows.ids.tolist()
+    assert own.of_user(4).ids.tolist() == [6]
+    assert own.of_users(np.array([1, 3])).ids.tolist() == [2, 4]
+    one: Any = OwnEdges.of(edges, 2, edges.of_user(5))
+    assert one.of_users(np.array([2, 2])).ids.tolist() == [6, 6]
+    with pytest.raises(ValueError, match="all must be asked for"):
+        own.of_users(np.array([4]))

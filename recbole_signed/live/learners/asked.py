@@ -31,31 +31,47 @@ from recbole_signed.ssf.item_counters import UNKNOWN
 
 
 class OwnEdges:
-    """Edges in which one user has those of a row; all else is as in the state."""
+    """Edges in which some users have those of ``rows``, one after the other; all else is as in the state."""
 
-    def __init__(self, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> None:
-        assert row.timestamp is not None
-        self._edges, self._user, self._row, self._times = edges, user, row, row.timestamp
+    def __init__(self, edges: EdgeState, users: np.ndarray, rows: Rows, n_users: int | None = None) -> None:
+        self._edges, self._users, self._rows = edges, users, rows
         self.n_users = edges.n_users if n_users is None else n_users
         self.n_items, self.of_all = edges.n_items, edges.of_all
+
+    @classmethod
+    def of(cls, edges: EdgeState, user: int, row: Row, n_users: int | None = None) -> EdgeState:
+        """Return edges in which one user has those of a row."""
+        rows = Rows(np.array([0, len(row.ids)]), row.ids, row.kind, row.timestamp)
+        return cast(EdgeState, cls(edges, np.array([user]), rows, n_users))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._edges, name)
 
     def of_user(self, user: int) -> Row:
         """Return the edges of a user."""
-        return self._row if user == self._user else self._edges.of_user(user)
+        place = np.flatnonzero(self._users == user)
+        if not len(place):
+            return self._edges.of_user(user)
+        rows, here = self._rows, slice(*self._rows.indptr[place[0] : place[0] + 2])
+        assert rows.timestamp is not None
+        return Row(rows.ids[here], rows.kind[here], rows.timestamp[here])
 
     def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
-        """Return the edges of users: of the one, however often, or of others."""
-        if not (users == self._user).all():  # such as those whose likes tell what is near to an item
-            return self._edges.of_users(users, times=times)
-        n = len(users)
-        if n == 1:
-            indptr = np.array([0, len(self._row.ids)])
-            return Rows(indptr, self._row.ids, self._row.kind, self._times if times else None)
-        ids, kinds, stamps = (np.tile(each, n) for each in (self._row.ids, self._row.kind, self._times))
-        return Rows(np.arange(n + 1) * len(self._row.ids), ids, kinds, stamps if times else None)
+        """Return the edges of all the users that have rows, of one of them however often, or of others.
+
+        Raises:
+            ValueError: ``users`` are some of those that have rows, and not all of them in their order.
+        """
+        rows = self._rows
+        if not np.array_equal(users, self._users):
+            if len(self._users) != 1 or not (users == self._users).all():
+                if np.isin(users, self._users).any():
+                    raise ValueError("of users with edges of their own all must be asked for, in their order.")
+                return self._edges.of_users(users, times=times)  # such as those whose likes tell what is near an item
+            assert rows.timestamp is not None
+            ids, kinds, stamps = (np.tile(each, len(users)) for each in (rows.ids, rows.kind, rows.timestamp))
+            rows = Rows(np.arange(len(users) + 1) * len(self._rows.ids), ids, kinds, stamps)
+        return rows if times else Rows(rows.indptr, rows.ids, rows.kind)
 
 
 class ItemValues:
@@ -156,7 +172,7 @@ class Asked:
         kinds = np.concatenate([row.kind[stays], np.full(len(own), DISLIKE, dtype=row.kind.dtype)])
         times = np.concatenate([row.timestamp[stays], [each.timestamp for each in disliked]])
         order = np.argsort(ids)
-        return cast(EdgeState, OwnEdges(edges, self.user, Row(ids[order], kinds[order], times[order].astype(np.int64))))
+        return OwnEdges.of(edges, self.user, Row(ids[order], kinds[order], times[order].astype(np.int64)))
 
     def moved(self, scores: np.ndarray, items: IntArray | None, middle: float, strength: float) -> np.ndarray:
         """Return what items are ranked by, ``[n]``; ``middle`` is that of the user's scores of unseen items."""

@@ -85,7 +85,7 @@ class Judged:
             keys = np.sort(verdicts.user[left_out] * n_items + verdicts.item[left_out])
             stays = ~contains(keys, owner * n_items + rows.ids)
             rows = Rows.where(stays, rows.indptr, rows.ids, rows.kind, rows.timestamp)
-        return cast(EdgeState, _Without(self.before, self._known, rows))
+        return cast(EdgeState, OwnEdges(self.before, self._known, rows))
 
     def scores(self) -> torch.Tensor:
         """Return what all items are ranked by, ``[len(users), n_items]``."""
@@ -227,7 +227,7 @@ def best_items(
     edges = edges if asked is None else asked.over(edges)
     row = edges.of_user(user if 0 < user < edges.n_users else 0)
     if 0 < user < edges.n_users:
-        edges = cast(EdgeState, OwnEdges(edges, user, row, edges.n_users))  # which is read once
+        edges = OwnEdges.of(edges, user, row)  # which is read once
     hidden = np.concatenate([row.ids, _PADDING, *([] if exclude is None else [exclude])])
     hidden = hidden if asked is None else np.concatenate([hidden, asked.hidden])
     if not sign_of(row.kind).any() and not learner.knows(user):
@@ -318,22 +318,8 @@ def _both(edges: EdgeState, before: EdgeState, users: IntArray) -> EdgeState:
     now, then = (each.of_users(users, times=True) for each in (edges, before))
     assert now.timestamp is not None
     assert then.timestamp is not None
-    indptr = np.concatenate([now.indptr, now.indptr[-1] + then.indptr[1:]])
-    columns = zip((now.ids, now.kind, now.timestamp), (then.ids, then.kind, then.timestamp), strict=True)
-    return cast(
-        EdgeState, _Without(edges, np.tile(users, 2), Rows(indptr, *(np.concatenate(each) for each in columns)))
+    ids, kinds, times = (
+        np.concatenate(each) for each in ((now.ids, then.ids), (now.kind, then.kind), (now.timestamp, then.timestamp))
     )
-
-
-class _Without:
-    """Edges in which some users have the edges of ``rows``; all else is as in the state."""
-
-    def __init__(self, edges: EdgeState, users: IntArray, rows: Rows) -> None:
-        self._edges, self._users, self._rows = edges, users, rows
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._edges, name)
-
-    def of_users(self, users: np.ndarray, *, times: bool = False) -> Rows:
-        rows = self._rows if np.array_equal(users, self._users) else self._edges.of_users(users, times=True)
-        return rows if times else Rows(rows.indptr, rows.ids, rows.kind)
+    indptr = np.concatenate([now.indptr, now.indptr[-1] + then.indptr[1:]])
+    return cast(EdgeState, OwnEdges(edges, np.tile(users, 2), Rows(indptr, ids, kinds, times)))

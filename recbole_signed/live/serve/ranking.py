@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def session_edges(edges: EdgeState, items: IntArray, kinds: np.ndarray) -> EdgeS
     ids = np.array(sorted(last), dtype=np.int32)
     places = np.array([last[int(item)] for item in ids], dtype=np.int64)
     row = Row(ids, kinds[places], time.time_ns() // 1_000_000 - len(items) + places)
-    return cast(EdgeState, OwnEdges(edges, SESSION, row, SESSION + 1))
+    return OwnEdges.of(edges, SESSION, row, SESSION + 1)
 
 
 def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
@@ -90,7 +90,7 @@ def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
     row = edges.of_user(user)
     assert row.timestamp is not None
     stays = row.ids != item
-    return cast(EdgeState, OwnEdges(edges, user, Row(row.ids[stays], row.kind[stays], row.timestamp[stays])))
+    return OwnEdges.of(edges, user, Row(row.ids[stays], row.kind[stays], row.timestamp[stays]))
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:
