@@ -52,26 +52,25 @@ class Judged:
     """Some users, of which unknown ids have no edges, with their edges as they are, and what falls for them."""
 
     def __init__(self, learner: Learner, edges: EdgeState, users: IntArray, keys: Keys | None = None) -> None:
-        self.learner, self.users, self.edges = learner, users, edges
+        self.learner, self.users, self.state, self.edges = learner, users, edges, edges
         self.fallen, self.before = Demotions.none(), edges
         self.left_out: IntArray = np.zeros(0, dtype=np.int64)
         if not learner.dislike_strength:
             return
         self._known = known = np.where(users < edges.n_users, users, 0)
-        rows = edges.of_users(known, times=True)
+        all_rows = edges.of_users(known, times=True)
+        rows = all_rows.verdicts
         if not (rows.kind == DISLIKE).any():
             return
-        assert rows.timestamp is not None
-        length = np.diff(rows.indptr)
-        owner = np.repeat(np.arange(len(users)), length)
-        verdict = (rows.kind == LIKE) | (rows.kind == DISLIKE)
-        columns = owner, rows.ids, rows.kind == LIKE, rows.timestamp
-        user, item, like, time = (each[verdict] for each in columns)
-        verdicts = Verdicts.of(user, item, like, time, len(users), None if keys is None else keys[1])
-        n_items = edges.n_items
-        seen = owner * n_items + rows.ids  # ascending, as rows are
+        length = np.diff(all_rows.indptr)
+        seen = np.repeat(np.arange(len(users)) * edges.n_items, length) + all_rows.ids  # ascending, as rows are
+        owner = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+        item_keys = None if keys is None else keys[1]
+        verdicts = Verdicts.of(owner, rows.ids, rows.kind == LIKE, rows.timestamp, len(users), item_keys)
         most = min(NEAR + int(length.max()), WIDE)  # after what the user has an edge to, enough are left
-        self.fallen = Demotions.of(verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), n_items)
+        self.fallen = Demotions.of(
+            verdicts, seen, lambda items: neighbourhoods(edges, items, keys, most), edges.n_items
+        )
         held_back, run = verdicts.held_back(learner.dislikes_lead), verdicts.last_run
         self.left_out = verdicts.item[held_back]
         self.edges = self.before = self._without(owner, rows, verdicts, held_back)
@@ -286,7 +285,7 @@ def _ranked(
 
 def _middle(judged: Judged, scores: np.ndarray | None = None) -> float:
     """Return the middle of what items are ranked by that one user has no edge to; ``scores`` of all are looked up."""
-    edges, user = judged.edges, int(judged.users[0])
+    edges, user = judged.state, int(judged.users[0])
     own = edges.of_user(user if user < edges.n_users else 0).ids
     sample = middle_items(edges.n_items, lambda items: edges.have_edges(items) & ~np.isin(items, own))
     return float(np.median(_scores_of(judged, sample) if scores is None else scores[sample]))

@@ -50,7 +50,7 @@ class Rows:
     def verdicts(self) -> Rows:
         """The likes and dislikes."""
         verdict = (self.kind == LIKE) | (self.kind == DISLIKE)
-        return Rows.where(verdict, self.indptr, self.ids, self.kind, self.timestamp)
+        return self if verdict.all() else Rows.where(verdict, self.indptr, self.ids, self.kind, self.timestamp)
 
     @property
     def sequences(self) -> Sequences:
