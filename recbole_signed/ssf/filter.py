@@ -6,7 +6,6 @@ item: :math:`(z_u V_i^T + \text{prior}_i)\, \bar d_i^{\,\pi}\, v_i`. What is kep
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -160,7 +159,7 @@ class SpectralFilter:
     def _own_projection(self, users: UserEdges) -> torch.Tensor:
         if 0 < users.n_users <= FEW_USERS and self.vectors.device.type == "cpu":  # without the cost of making a matrix
             entries, table = users.entries(self.counters, self.settings), self.vectors.numpy()
-            rows = [slice(*bounds) for bounds in itertools.pairwise(users.indptr.tolist())]
+            rows = [slice(*users.indptr[user : user + 2].tolist()) for user in range(users.n_users)]
             found = [entries[row] @ table[users.items[row]] for row in rows]
             return torch.from_numpy(np.stack(found)[:, : self.k])
         return rows_product(self.rows(users), self.vectors)[:, : self.k]
