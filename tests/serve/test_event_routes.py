@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import NOW, Make, items, send, until
+from service_calls import NOW, Make, items, send
+from waiting import until
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender, OnlineTrainer

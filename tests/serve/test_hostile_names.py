@@ -12,7 +12,8 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from test_page import PATIENCE, answering, browser  # noqa: F401
+from service_calls import answering
+from test_page import PATIENCE, browser  # noqa: F401
 
 HOSTILE = [
     '<img src=x onerror="window.hit=1">',

@@ -3,24 +3,18 @@
 Where the variable SCREENSHOTS names a folder, pictures of the page go there.
 """
 
-import contextlib
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
+from service_calls import answering, experiments_of, serving
 
 from recbole_signed.live.replica import OnlineReplica
-from recbole_signed.live.serve.app import make_app
-from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.experiments import Experiments, parse_experiment
-from recbole_signed.live.serve.start import listening_socket
 
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 
@@ -56,17 +50,6 @@ def address(serve: Callable[..., TestClient]) -> Iterator[str]:
     client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": listed, "type": "dislike"}]})
     with answering(client.app) as url:
         yield url
-
-
-@contextlib.contextmanager
-def answering(app: Any) -> Iterator[str]:
-    bound = listening_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(20)
 
 
 def look_up(browser: webdriver.Chrome, user: str) -> Any:
@@ -231,18 +214,11 @@ def test_less_of_a_genre_is_shown_and_undone(browser: webdriver.Chrome, serve: C
 
 def test_a_replica_alone_says_so(browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path) -> None:
     serve()
-    folder = tmp_path / "state"
-    replica = OnlineReplica(folder)
-    engine = Engine(replica, None, Experiments.read(folder / "experiments.yaml"), folder)
-    try:
-        with answering(make_app(engine)) as url:
-            browser.get(url)
-            state = browser.find_element(By.ID, "state")
-            WebDriverWait(browser, PATIENCE).until(lambda _: "read replica without a writer" in state.text)
-            assert "NaN" not in browser.find_element(By.TAG_NAME, "main").text
-    finally:
-        engine.close()
-        replica.close()
+    with serving(OnlineReplica(tmp_path / "state"), tmp_path / "state") as reader, answering(reader.app) as url:
+        browser.get(url)
+        state = browser.find_element(By.ID, "state")
+        WebDriverWait(browser, PATIENCE).until(lambda _: "read replica without a writer" in state.text)
+        assert "NaN" not in browser.find_element(By.TAG_NAME, "main").text
 
 
 def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:
@@ -292,7 +268,7 @@ def test_the_page_of_routes_needs_no_foreign_host(browser: webdriver.Chrome, add
 
 def test_the_report_of_an_experiment(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}}
-    client = serve(experiments=Experiments({"aversion": parse_experiment("aversion", {"variants": variants})}))
+    client = serve(experiments=experiments_of(aversion={"variants": variants}))
     for user in range(1, 30):
         item = client.get(f"/v1/users/{user}/recommendations?k=1").json()["items"][0]["item"]
         verdict = {"user_id": str(user), "item_id": item, "type": "like" if user % 3 else "dislike"}

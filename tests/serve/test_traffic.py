@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from refusals import check_refused
-from service_calls import until
+from waiting import until
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live.serve import TrafficLog, experiment_report, traffic
