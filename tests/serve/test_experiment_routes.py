@@ -4,15 +4,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import NOW, Make, all_written, experiments_of, items, send, serving
+from service_calls import Make, all_written, experiments_of, items, send, serving
 from small_recommender import begin
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import LIKE, OnlineRecommender
-from recbole_signed.live.learners import make_learner
 from recbole_signed.live.serve import TrafficLog
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.experiments import Assignment, Experiments
@@ -150,10 +147,7 @@ def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(client: TestCli
 
 
 def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    users, things = [f"u{i}" for i in range(1, 13)], [f"i{i}" for i in range(1, 9)]
-    user, item = np.divmod(np.arange(60), 5)
-    edges = (user + 1, item + 1, np.full(60, LIKE, dtype=np.int8), NOW + np.arange(60))
-    recommender = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
+    recommender = begin(tmp_path / "ease", "SignedEASE")
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 1.0}}}
     careful = experiments_of(careful={"variants": variants})
     with pytest.raises(UsageError, match="'careful' of the experiment 'careful' does not fit the model: SignedEASE"):
@@ -165,7 +159,7 @@ def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.Monk
         assert client.get("/v1/experiments").json() == {}
         # whatever goes wrong with the list of one user, events are taken
         monkeypatch.setattr(client.engine.experiments, "assign", lambda user, known: [variant])  # type: ignore[attr-defined]
-        events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in users]
+        events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in ("u1", "u2", "new")]
         assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
 
 

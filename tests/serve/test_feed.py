@@ -190,7 +190,6 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
-    assert engine.writer is not None
     rows = [
         {"user_id": "u1", "type": "adore"},
         {"user_id": "u2", "item_id": "i2", "type": "like", "timestamp": NOW},
@@ -220,7 +219,6 @@ def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
 
 
 def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.0)
     write, refused = engine.recommender.state.dead_letters.write, []
 
@@ -238,7 +236,6 @@ def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monk
 
 
 def test_a_stream_that_tells_no_lead_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.0)
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}])
     asked = threading.Event()
@@ -275,7 +272,6 @@ def test_a_stream_announces_features(engine: Engine) -> None:
 
 @pytest.mark.parametrize("where", ["source", "writer"])
 def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.01)
     rows = [{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}]
     source = Rows(rows, RuntimeError("broken") if where == "source" else None)

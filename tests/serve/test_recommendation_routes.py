@@ -150,7 +150,7 @@ def test_sessions_and_many_users(client: TestClient) -> None:
     assert len(session) == 5
     assert not {"3", "5", "7"} & set(session)
     assert not answers[2]["known_user"]
-    assert answers[3] == answers[2]
+    assert (answers[3]["items"], answers[3]["known_user"]) == (answers[2]["items"], False)
     # folded in as a user with the same edges would be
     for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
         send(client, "same", item, kind)
@@ -204,19 +204,13 @@ def test_the_last_feedback_of_a_session_counts(client: TestClient) -> None:
     assert session(("dislike", "3"), ("like", "5")) != session(("like", "5"), ("dislike", "3"))
 
 
+@pytest.mark.usefixtures("countries")
 @pytest.mark.parametrize("name", ["SSF", "BPR"])
 def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
-    name: str, prepare_model: Callable[..., Any], tmp_path: Path
+    name: str, begun: Callable[..., OnlineTrainer]
 ) -> None:
-    folder = tmp_path / "dataset" / "small"
-    folder.mkdir(parents=True)
-    users = [f"{user}\tc{user % 5}" for user in range(60)]
-    (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
     more = {"auto": False, "rank": 8, "features": {"user": "all"}} if name == "SSF" else {"epochs": 2}
-    model, config, parts = prepare_model(name, online_state=str(tmp_path / "state"), **more)
-    recommender = OnlineTrainer(config, model)
-    recommender.fit(parts[0], saved=False, show_progress=False)
-    with serving(recommender) as client:
+    with serving(begun(name, **more)) as client:
         for item, kind in (("3", "like"), ("5", "like"), ("7", "dislike")):
             send(client, "somebody", item, kind)
         engine = client.engine  # type: ignore[attr-defined]

@@ -25,6 +25,8 @@ from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.problems import ProblemError
 from recbole_signed.live.serve.replicas import HANDED_ON, Forwarder
 
+DELETE = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+
 
 class Writer(http.server.ThreadingHTTPServer):
     """Notes the targets of requests, as they come."""
@@ -89,9 +91,8 @@ def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writ
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
     with pytest.raises(ProblemError) as refused:
-        asyncio.run(forwarder.send(Request(scope, receive)))
+        asyncio.run(forwarder.send(Request(DELETE, receive)))
     assert refused.value.status_code == 400
     assert writer.targets == []
 
@@ -112,9 +113,8 @@ def test_requests_that_wait_for_a_slow_writer_are_bounded(writer: Writer, monkey
         async def receive() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        scope = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
         try:
-            return (await forwarder.send(Request(scope, receive))).status_code
+            return (await forwarder.send(Request(DELETE, receive))).status_code
         except ProblemError as refused:
             return refused.status_code
 

@@ -23,8 +23,8 @@ from recbole_signed.live.serve.maintenance import Maintenance
 from recbole_signed.live.serve.problems import THREADS
 
 
-def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
-    schema, bodies = serve().get("/openapi.json").json(), set()
+def test_every_other_body_refuses_what_it_does_not_have(client: TestClient) -> None:
+    schema, bodies = client.get("/openapi.json").json(), set()
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             if "requestBody" in operation and path.startswith("/v1/"):
@@ -32,9 +32,8 @@ def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
     assert len(bodies) >= 6
     for name in bodies:
         assert schema["components"]["schemas"][name]["additionalProperties"] is False, name
-    assert (
-        schema["components"]["schemas"]["EventsBody"]["properties"]["events"]["items"]["additionalProperties"] is False
-    )
+    of_events = schema["components"]["schemas"]["EventsBody"]["properties"]["events"]
+    assert of_events["items"]["additionalProperties"] is False
 
 
 def test_bodies_that_are_compressed_or_no_object(client: TestClient) -> None:
@@ -166,8 +165,7 @@ def test_clients_are_not_told_where_files_are(serve: Make, tmp_path: Path, caplo
     assert named.startswith(f"there is no item 'a{tmp_path}/state/b'")  # an id is told as it was given
 
 
-def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
-    client = serve()
+def test_a_page_of_another_site_changes_nothing(client: TestClient, serve: Make) -> None:
     foreign = {"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"}
     refused = client.post("/v1/models", headers=foreign)
     assert (refused.status_code, "allow_origins" in refused.json()["detail"]) == (403, True)
