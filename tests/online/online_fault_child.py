@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from bare_state import JsonLines
+from bare_state import JsonLines, ready
 
 from recbole_signed import files
 from recbole_signed.live import Event, EventBatch
@@ -100,10 +100,7 @@ def refit(snapshot: Snapshot, edges: EdgeState, forgotten: np.ndarray) -> tuple[
 
 
 def forget_in_backup(path: Path, users: dict[int, bytes], timestamp: int) -> None:
-    with OnlineState.open(path) as backup:
-        backup.recover()
-        for _ in backup.replay():
-            pass
+    with ready(path) as backup:
         known = backup.users.tokens(user for user in users if user < len(backup.users))
         gone = [Event("", token, "", "forget_user", timestamp) for token in known if token is not None]
         backup.ingest(EventBatch.of(gone))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from refusals import check_refused
 from small_recommender import content
 
-from recbole_signed.errors import UsageError
 from recbole_signed.files import DamagedError
 from recbole_signed.live import Event, EventBatch
 from recbole_signed.live.store import backup
@@ -120,9 +119,8 @@ def test_features_of_a_forgotten_user_are_in_no_file(tmp_path: Path) -> None:
     assert number > 2
     assert state.announced()["user"] == {number: {"town": "Kyiv"}}
     state.close()
-    state = ready(folder)
-    assert state.announced() == {"item": {}, "user": {number: {"town": "Kyiv"}}}
-    state.close()
+    with ready(folder) as state:
+        assert state.announced() == {"item": {}, "user": {number: {"town": "Kyiv"}}}
 
 
 @pytest.mark.parametrize("side", ["item", "user"])
@@ -131,14 +129,12 @@ def test_an_event_that_is_delivered_again_does_not_bring_older_features_back(tmp
         who = ("", "new") if side == "item" else ("new", "")
         return Event(name, *who, side, NOW, features={"year": year})
 
-    state = ready(tmp_path / "state")
-    for batch in ([event("1", 1)], [event("2", 2)], [event("1", 1)], [event("2", 2), event("1", 1)]):
-        state.ingest(EventBatch.of(batch))
-    assert state.announced()[side] == {1: {"year": 2}}
-    state.close()
-    state = ready(tmp_path / "state")
-    assert state.announced()[side] == {1: {"year": 2}}
-    state.close()
+    with ready(tmp_path / "state") as state:
+        for batch in ([event("1", 1)], [event("2", 2)], [event("1", 1)], [event("2", 2), event("1", 1)]):
+            state.ingest(EventBatch.of(batch))
+        assert state.announced()[side] == {1: {"year": 2}}
+    with ready(tmp_path / "state") as state:
+        assert state.announced()[side] == {1: {"year": 2}}
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -153,16 +149,14 @@ def test_what_the_log_refuses_is_not_announced(tmp_path: Path, known: bool) -> N
     before = state.announced()
     state.log.connection.execute("PRAGMA query_only=ON")  # as on a full disk
     for year in (1, 2):
-        with pytest.raises(UsageError, match="nothing of it was acknowledged"):
-            state.ingest(events(year))
+        check_refused("nothing of it was acknowledged", state.ingest, events(year))
         assert state.announced() == before
     state.log.connection.execute("PRAGMA query_only=OFF")
     state.ingest(events(3))
     assert state.announced() != before
     state.close()
-    state = ready(tmp_path / "state")
-    assert {told["year"] for told in state.announced()["item"].values()} == ({3} if known else {0, 3})
-    state.close()
+    with ready(tmp_path / "state") as state:
+        assert {told["year"] for told in state.announced()["item"].values()} == ({3} if known else {0, 3})
 
 
 @pytest.mark.parametrize("cause", ["disk", "duplicate"])
@@ -178,9 +172,8 @@ def test_a_forgetting_that_the_log_refuses_erases_no_features(tmp_path: Path, ca
         assert state.ingest(batch).n_new == 0
     assert state.announced() == before
     state.close()
-    state = ready(tmp_path / "state")
-    assert state.announced() == before
-    state.close()
+    with ready(tmp_path / "state") as state:
+        assert state.announced() == before
 
 
 def test_an_announcement_gives_an_item_an_id_and_nobody_an_edge(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_state import ready
+from faults import no_room
 from refusals import check_refused
 from small_recommender import begin, event
 from typer.testing import CliRunner
@@ -298,8 +299,7 @@ CRAFTED: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("what", list(CRAFTED))
-def test_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_crafted_version_ends_in_one_sentence_and_is_listed(tmp_path: Path, what: str) -> None:
     begin(tmp_path / "state").close()
     CRAFTED[what](tmp_path / "state" / "versions" / "v000001")
     with pytest.raises(UsageError):
@@ -308,23 +308,14 @@ def test_a_crafted_version_ends_in_one_sentence(tmp_path: Path, what: str, monke
     done = CliRunner().invoke(app, ["state", "verify", str(tmp_path / "state")])
     assert done.exit_code in (0, 1)
     assert done.exception is None or isinstance(done.exception, SystemExit)
-
-
-def test_a_full_disk_at_snapshots_is_told(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device", "model.safetensors")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.live.store.versions._write_tensors", full)
-        check_refused("Saving version v000002 failed: No space left on device", recommender.snapshot)
-    assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
-    assert recommender.snapshot() == "v000002"
-
-
-@pytest.mark.parametrize("what", list(CRAFTED))
-def test_crafted_versions_are_listed(tmp_path: Path, what: str) -> None:
-    begin(tmp_path / "state").close()
-    CRAFTED[what](tmp_path / "state" / "versions" / "v000001")
     done = CliRunner().invoke(app, ["state", "versions", "list", str(tmp_path / "state"), "--json"])
     assert done.exit_code == 0
     assert json.loads(done.stdout)[0]["name"] == "v000001"
+
+
+def test_a_full_disk_at_snapshots_is_told(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_signed.live.store.versions._write_tensors", no_room)
+        check_refused("Saving version v000002 failed: No space left on device", recommender.snapshot)
+    assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
+    assert recommender.snapshot() == "v000002"

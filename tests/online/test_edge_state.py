@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from edge_streams import Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -260,20 +261,12 @@ def test_recent_verdicts_follow_each_change(likes: bool, since: float) -> None:
 # ---- rows of many nodes at once are those of each of them ----
 
 
-KINDS = [LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE]
-
-
 @pytest.fixture(params=[0, 1])
 def edges(request: pytest.FixtureRequest) -> EdgeState:
     """Edges after batches that move rows about, take pairs back and leave nodes without any."""
-    rng = np.random.default_rng(request.param)
-    state, seq = EdgeState(40, 30), 0
+    rng, stream = np.random.default_rng(request.param), Stream(40, 30, [(1, 1, VIEW)])
     for size in (400, *[3] * 150):
-        numbers = np.arange(seq, seq + size)
-        user, item = rng.integers(1, 39, size), rng.integers(1, 29, size)
-        kind = rng.choice(KINDS, size)
-        seq += size
-        values = np.full(size, np.nan)
-        user, item, kind = user.astype(np.int32), item.astype(np.int32), kind.astype(np.int8)
-        state.apply(LogBatch(seq - size, seq - 1, 40, 30, numbers, user, item, kind, numbers, values))
-    return state
+        kinds = rng.choice([LIKE, DISLIKE, SKIP, VIEW, UNLIKE, UNDISLIKE], size)
+        columns = rng.integers(1, 39, size), rng.integers(1, 29, size), kinds
+        stream.take(list(zip(*(each.tolist() for each in columns), strict=True)))
+    return stream.edges

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from refusals import check_refused
 from tqdm import tqdm
 
 from recbole_signed.errors import UsageError
@@ -65,7 +66,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     def fit(name: str) -> Any:
         made = make_learner(name, MODELS[name])
         with planted(tmp_path_factory.mktemp(name)) as opened:
-            made.fit(opened.edges.export(), opened.edges.n_users, opened.edges.n_items)
+            made.fit(*given_by(opened))
         return made
 
     return lambda name: copy.deepcopy(fit(name))
@@ -88,12 +89,24 @@ def take(learner: Any, state: OnlineState, events: EventBatch) -> None:
     learner.update(state.edges, state.ingest(events).changes)
 
 
+def given_by(state: OnlineState) -> tuple[EdgeArrays, int, int]:
+    """Return what a fit, a refresh and a new model are given."""
+    return state.edges.export(), state.edges.n_users, state.edges.n_items
+
+
+def short(state: OnlineState, name: str = "BPR", **settings: Any) -> Any:
+    """Return a learner that was trained for one epoch, if no other number is given."""
+    learner = make_learner(name, {**MODELS[name], "epochs": 1, **settings})
+    learner.fit(*given_by(state))
+    return learner
+
+
 def all_scores(learner: Any, state: OnlineState) -> torch.Tensor:
     return learner.scores(state.edges, np.arange(state.edges.n_users))
 
 
 def refreshed(learner: Any, state: OnlineState) -> Any:
-    found = learner.refresh(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    found = learner.refresh(*given_by(state))
     learner.attach(state.edges)
     return found
 
@@ -107,7 +120,7 @@ def margin(scores: torch.Tensor, user: int, unseen: np.ndarray) -> float:
 
 
 def test_users_without_new_edges_keep_their_scores(learner: Any, state: OnlineState) -> None:
-    model = learner.recipe.build(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    model = learner.recipe.build(*given_by(state))
     learner.weights.move_to(model, {})
     users, items = embeddings_of(model)
     known = np.arange(1, N_USERS + 1)
@@ -253,8 +266,7 @@ def test_refreshes_learn_from_new_and_from_other_old_edges(state: OnlineState, m
         made.append((set(pool.keys.tolist()), known.keys.tolist()))
         return Batches(recipe, pool, known, *rest)
 
-    learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1, "reservoir": 40, "refresh_steps": 1})
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner = short(state, reservoir=40, refresh_steps=1)
     old = learner.known.tolist()
     take(learner, state, batch(*((f"new{n}", f"i{n}", "like") for n in range(3))))
     monkeypatch.setattr("recbole_signed.live.learners.embedding.Batches", spied)
@@ -270,18 +282,16 @@ def test_refreshes_learn_from_new_and_from_other_old_edges(state: OnlineState, m
 
 @pytest.mark.parametrize(("rate", "moves"), [(1e-7, False), (0.0, True)])
 def test_a_refresh_has_its_own_rate_or_that_of_the_training(rate: float, moves: bool, state: OnlineState) -> None:
-    learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1, "refresh_rate": rate})
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
-    assert (refreshed(learner, state).staleness > 1e-3) == moves
+    assert (refreshed(short(state, refresh_rate=rate), state).staleness > 1e-3) == moves
 
 
 def test_a_live_model_of_disinterest_ranks_as_the_model_before_and_after_it_is_saved(state: OnlineState) -> None:
     """By its own score: the inner product of its embeddings takes disinterest for interest."""
     settings = {**COMMON, "epochs": 1, "train_batch_size": 512, "n_negatives": 4}
     learner, other = (make_learner("PANEGNN", settings) for _ in range(2))
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner.fit(*given_by(state))
     other.load(*learner.state())
-    model = learner.recipe.build(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    model = learner.recipe.build(*given_by(state))
     learner.weights.move_to(model, {})
     users = np.arange(1, N_USERS + 1)
     wanted = scores_of(model, torch.from_numpy(users))
@@ -299,7 +309,7 @@ def test_an_anchor_holds_the_parameters(learner: Any, state: OnlineState) -> Non
     for anchor in (0.0, 20.0):
         held = copy.deepcopy(learner)
         held.settings = type(held.settings)(refresh_steps=20, reservoir=300, anchor=anchor)
-        held.refresh(state.edges.export(), state.edges.n_users, state.edges.n_items)
+        held.refresh(*given_by(state))
         name = next(iter(held.weights.tables))
         old = learner.weights.values[name]
         moved.append(np.linalg.norm(held.weights.values[name][: len(old)] - old))
@@ -308,27 +318,23 @@ def test_an_anchor_holds_the_parameters(learner: Any, state: OnlineState) -> Non
 
 @pytest.mark.parametrize(("model", "more"), [("BPR", {}), ("LSGRec", {}), ("LSGRec", {"negative_exponent": 0.75})])
 def test_a_user_who_knows_all_items_stops_no_stream(model: str, more: dict[str, float], state: OnlineState) -> None:
-    learner = make_learner(model, {**MODELS[model], "epochs": 1, **more})
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner = short(state, model, **more)
     learner.attach(state.edges)
     take(learner, state, batch(*(("u1", f"i{n}", "like") for n in range(N_ITEMS))))
     assert refreshed(learner, state).passes == COMMON["refresh_steps"]
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner.fit(*given_by(state))
     assert all_scores(learner, state).isfinite().all()
 
 
 def test_gradients_are_clipped_and_no_steps_change_nothing(state: OnlineState) -> None:
-    edges = state.edges.export(), state.edges.n_users, state.edges.n_items
     moved = []
     for clip in (None, {"max_norm": 1e-12}):
-        learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1, "clip_grad_norm": clip})
-        learner.fit(*edges)
+        learner = short(state, clip_grad_norm=clip)
         before = learner.weights.values["item_embedding.weight"]
-        learner.refresh(*edges)
+        learner.refresh(*given_by(state))
         moved.append(np.linalg.norm(learner.weights.values["item_embedding.weight"] - before))
     assert moved[1] < 0.01 * moved[0]
-    learner = make_learner("BPR", {**MODELS["BPR"], "refresh_steps": 0})
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner = short(state, refresh_steps=0)
     learner.attach(state.edges)
     before = all_scores(learner, state)
     assert refreshed(learner, state).staleness == 0
@@ -379,7 +385,7 @@ def test_a_fit_leaves_nothing_in_the_rows_of_users_without_edges(state: OnlineSt
     """Those who were forgotten while it went on are among them, and their rows would be saved."""
     learner = make_learner("BPR", {**MODELS["BPR"], "epochs": 1})
     take(learner, state, EventBatch.of([Event("f", "u7", "", "forget_user", NOW)]))
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner.fit(*given_by(state))
     rows = learner.weights.values["user_embedding.weight"]
     assert rows.any(axis=1).tolist() == [user not in (0, 8) for user in range(len(rows))]
 
@@ -396,7 +402,7 @@ def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytes
     original: Callable[..., int] = module.best_epoch
     monkeypatch.setattr(module, "best_epoch", spy)
     learner = make_learner("BPR", {**MODELS["BPR"], "valid_share": 0.2, "eval_step": 2, "stopping_step": 2})
-    learner.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+    learner.fit(*given_by(state))
     assert len(asked) == 1
     assert asked[0] in range(2, 42, 2)
 
@@ -413,8 +419,7 @@ def test_a_fit_can_find_how_long_to_train(state: OnlineState, monkeypatch: pytes
     ],
 )
 def test_what_can_not_go_on_is_refused(model: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        EmbeddingLearner(model, settings)
+    check_refused(message, EmbeddingLearner, model, settings)
 
 
 def test_a_fit_writes_no_progress_into_a_log(

@@ -5,14 +5,17 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bare_state import JsonLines, ready, take_from
+from faults import no_room, no_room_at
+from refusals import check_refused
 from small_recommender import NOW, Clock, begin, content, event
+from waiting import until
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
@@ -22,7 +25,7 @@ from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.versions import Versions, read_manifest, read_tensors
 
-WHO = "maria.berger@example.org"
+WHO = "mária.berger@example.org"
 OTHER = "somebody-else@example.org"
 TOLD = {"town": "Wanne-Eickel"}
 TIMES = [NOW + 77_000_001 + 13 * n for n in range(8)]
@@ -87,6 +90,14 @@ def open_with(folder: Path, clock: Clock, **settings: Any) -> OnlineRecommender:
     return OnlineRecommender.open(folder, settings=StateSettings(clock=clock, **settings))
 
 
+@pytest.fixture
+def recommender(tmp_path: Path) -> Iterator[OnlineRecommender]:
+    """One whose clock stands still, soon before the events of the user."""
+    begin(tmp_path / "state").close()
+    with contextlib.closing(open_with(tmp_path / "state", Clock())) as opened:
+        yield opened
+
+
 def wait_for_the_background(recommender: OnlineRecommender) -> None:
     """Wait until the erasure is over that the event of a forgetting begins by itself."""
     recommender._forgetting._pool.submit(int).result(60)
@@ -133,27 +144,18 @@ def test_nothing_in_the_directory_confirms_a_forgotten_user(tmp_path: Path, mode
     assert OTHER.encode() in content(folder)
 
 
-def test_a_refit_ends_by_itself_what_was_left_of_an_erasure(tmp_path: Path) -> None:
-    begin(tmp_path / "state").close()
-    recommender = open_with(tmp_path / "state", Clock())
+def test_a_refit_ends_by_itself_what_was_left_of_an_erasure(recommender: OnlineRecommender) -> None:
     recommender.update(events())
     recommender.refit().result(60)
     recommender.snapshot()
     assert recommender.forget(WHO, TIMES[7]).factors == 1
     wait_for_the_background(recommender)
     recommender.refit().result(60)
-    for _ in range(600):
-        if not recommender.pending_erasure:
-            break
-        time.sleep(0.05)
-    assert not recommender.pending_erasure
-    recommender.close()
+    until(lambda: not recommender.pending_erasure, 30)
 
 
-def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> None:
+def test_no_version_keeps_factors_that_know_a_forgotten_user(recommender: OnlineRecommender) -> None:
     """Nor does one that was saved without the rows of the user, and is pinned."""
-    begin(tmp_path / "state").close()
-    recommender = open_with(tmp_path / "state", Clock())
     recommender.update(events())
     recommender.refit().result(60)
     assert recommender.forget(WHO, TIMES[7]).factors == 1
@@ -168,7 +170,6 @@ def test_no_version_keeps_factors_that_know_a_forgotten_user(tmp_path: Path) -> 
     assert not recommender.erase()
     assert pinned in state.versions.names()
     assert all(state.versions.load(name).meta["scratch_seq"] == state.last_seq for name in state.versions.names())
-    recommender.close()
 
 
 @pytest.mark.parametrize("what", ["refresh", "refit"])
@@ -270,71 +271,56 @@ def test_without_a_grace_no_grave_is_dug(tmp_path: Path) -> None:
     assert confirmed(tmp_path / "state") == []
 
 
-def test_an_erasure_of_files_that_fails_is_pending_and_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("at", "told"), [("base", "No space left"), ("write-ahead file", "-wal can't be emptied")])
+def test_an_erasure_of_files_that_fails_is_pending_and_retried(
+    recommender: OnlineRecommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, told: str
+) -> None:
     folder = tmp_path / "state"
-    begin(folder).close()
-    recommender = open_with(folder, Clock())
     recommender.update(events())
     recommender.snapshot()
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device", "somewhere")
-
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.live.store.compaction.write_folder", full)
+        if at == "base":
+            patch.setattr("recbole_signed.live.store.compaction.write_folder", no_room)
+        else:
+            patch.setattr("recbole_signed.files.reached", no_room_at("wal:emptied"))
         left = recommender.forget(WHO, TIMES[7])
         assert left.rows == 1
-        assert "No space left" in left.reasons[0]
+        assert told in left.reasons[0]
         recommender.update([event(600, "u1", "i1", "like")])  # the state works
         assert recommender.recommend("u1", 3)
+        recommender.snapshot()
         assert recommender.pending_erasure.rows == 1
         recommender.close()
+        open_with(folder, Clock()).close()  # a failed retry does not keep it closed
     recommender = open_with(folder, Clock())  # tried again at opening, in the background
-    for _ in range(200):
-        if not recommender.pending_erasure.rows:
-            break
-        time.sleep(0.05)
-    assert recommender.pending_erasure.rows == 0
+    until(lambda: not recommender.pending_erasure.rows, 10)
     recommender.close()
 
 
 def test_an_erasure_that_fails_unexpectedly_in_the_background_is_told_and_retried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    begin(tmp_path / "state").close()
-    recommender = open_with(tmp_path / "state", Clock())
     recommender.update(events())
 
     def short_of_memory(*_: Any, **__: Any) -> None:
         raise MemoryError("no room for the edges")
 
-    def wait_until(done: Callable[[], bool]) -> None:
-        for _ in range(400):
-            if done():
-                return
-            time.sleep(0.05)
-        pytest.fail("nothing happened")
-
     with monkeypatch.context() as patch:
         patch.setattr(OnlineState, "save", short_of_memory)  # of the version without the user
         recommender.update([event(599, WHO, "", "forget_user")])
-        wait_until(lambda: "An erasure is pending: no room for the edges" in caplog.text)
+        until(lambda: "An erasure is pending: no room for the edges" in caplog.text)
     time.sleep(2.1)  # until it is due
     recommender.update([event(600, "u1", "i1", "like")])
-    wait_until(lambda: not recommender.pending_erasure.rows)
-    recommender.close()
+    until(lambda: not recommender.pending_erasure.rows)
 
 
-def test_a_base_newer_than_an_erasure_forgets_the_next_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device", "somewhere")
-
+def test_a_base_newer_than_an_erasure_forgets_the_next_user(
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("recbole_signed.live.renewal.RETRY", 1e9)
-    begin(tmp_path / "state").close()
-    recommender = open_with(tmp_path / "state", Clock())
     recommender.update(events())
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.live.store.compaction.write_folder", full)
+        patch.setattr("recbole_signed.live.store.compaction.write_folder", no_room)
         assert recommender.forget(WHO, TIMES[7]).rows == 1
         wait_for_the_background(recommender)
     state = recommender.state
@@ -344,13 +330,14 @@ def test_a_base_newer_than_an_erasure_forgets_the_next_user(tmp_path: Path, monk
     assert len(state.base.load().of_user(other).ids)
     assert recommender.forget(OTHER, TIMES[7]).rows == 0
     assert not len(state.base.load().of_user(other).ids)
-    recommender.close()
 
 
-def test_an_erasure_waits_for_whoever_reads_the_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["erase", "the next update"])
+def test_an_erasure_waits_for_whoever_reads_the_log_and_no_update_does(
+    recommender: OnlineRecommender, tmp_path: Path, by: str
+) -> None:
     """Until then the write-ahead file holds what was erased."""
     folder = tmp_path / "state"
-    recommender = begin(folder)
     recommender.update([event(1, WHO, "i1", "like")])
     with contextlib.closing(sqlite3.connect(folder / "log.sqlite", isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -358,12 +345,20 @@ def test_an_erasure_waits_for_whoever_reads_the_log(tmp_path: Path) -> None:
         left = recommender.forget(WHO)
         assert left.rows == 1
         assert "-wal can't be emptied" in left.reasons[0]
+        started = time.perf_counter()
+        for n in range(2, 12):
+            recommender.update([event(n, "u2", f"i{n}", "like")])
+            recommender.recommend("u2")
+        assert time.perf_counter() - started < 3  # it was five seconds for each
         assert recommender.pending_erasure.rows == 1
         assert WHO.encode() in content(folder)
         reader.execute("COMMIT")
-        assert recommender.erase().rows == 0
+        if by == "erase":
+            assert recommender.erase().rows == 0
+        else:
+            recommender.update([event(20, "u2", "i20", "like")])
+            assert not recommender.state.log.erasure_pending
         assert WHO.encode() not in content(folder)
-    recommender.close()
 
 
 def test_only_letters_of_the_user_are_blanked(tmp_path: Path) -> None:
@@ -391,7 +386,8 @@ def test_a_stream_that_is_read_again_brings_no_letter_of_the_user_back(tmp_path:
             state.dead_letters.write("events", polled.rejected)
             state.ingest(polled.batch)
             assert WHO not in state.users
-            assert WHO.encode() not in content(tmp_path / "state")
+            left = content(tmp_path / "state")
+            assert not any(each in left for each in (WHO.encode(), json.dumps(WHO)[1:-1].encode()))
             assert len(list(state.dead_letters)) > 0
 
 
@@ -405,5 +401,4 @@ def test_dead_letters_do_not_grow_without_end(tmp_path: Path) -> None:
         letters = list(state.dead_letters)
         assert letters[-1]["raw"]["user_id"] == "u1999"
         assert 20 < len(letters) < 400
-    with pytest.raises(UsageError, match="'dead_letter_bytes' of a state is -1"):
-        StateSettings(dead_letter_bytes=-1)
+    check_refused("'dead_letter_bytes' of a state is -1", StateSettings, dead_letter_bytes=-1)

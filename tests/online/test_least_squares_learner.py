@@ -69,11 +69,6 @@ def check(learner: LeastSquaresLearner, stream: Stream, first: LeastSquaresLearn
 def test_events_leave_what_the_dense_half_steps_give(moves: list[list[streams.Move]]) -> None:
     stream = streams.small_stream()
     check(streams.follow(copy.deepcopy(base()), stream, moves), stream, base())
-
-
-@settings(max_examples=40)
-@given(streams.batches)
-def test_the_way_to_the_edges_does_not_matter(moves: list[list[streams.Move]]) -> None:
     streams.check_every_way_is_the_same(base(), moves, 1e-4)
 
 

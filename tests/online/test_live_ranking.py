@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from edge_streams import Stream
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, UNLIKE
 from recbole_signed.live.learners import make_learner, neighbours
@@ -160,8 +160,7 @@ def test_without_strength_scores_are_those_of_the_model(learner: Any) -> None:
 @pytest.mark.parametrize("value", [-1, 1.5, "much", float("inf"), float("nan")])
 @pytest.mark.parametrize("model", ["SignedEASE", "Pop"])
 def test_what_is_no_strength_is_refused(model: str, value: Any) -> None:
-    with pytest.raises(UsageError, match="dislike_strength"):
-        make_learner(model, {"dislike_strength": value})
+    check_refused("dislike_strength", make_learner, model, {"dislike_strength": value})
     assert make_learner(model, {"dislike_strength": 0.3}).dislike_strength == 0.3
 
 

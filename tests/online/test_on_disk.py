@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from bare_state import JsonLines, ready, take_from
 from small_recommender import begin, event
+from waiting import held_calls
 
 from recbole_signed import files
 from recbole_signed.live import Event, EventBatch, OnlineRecommender
@@ -144,19 +145,8 @@ def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_answers_go_on_while_a_version_is_read(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, began, goes_on, read = (
-        recommender.snapshot(),
-        threading.Event(),
-        threading.Event(),
-        recommender.state.versions.existing,
-    )
-
-    def slow(name: str) -> Any:
-        began.set()
-        assert goes_on.wait(60)
-        return read(name)
-
-    monkeypatch.setattr(recommender.state.versions, "existing", slow)
+    name = recommender.snapshot()
+    began, goes_on = held_calls(monkeypatch, recommender.state.versions, "existing")
     with ThreadPoolExecutor(2) as pool:
         activated = pool.submit(recommender.activate, name)
         assert began.wait(60)
@@ -218,8 +208,9 @@ def test_compactions_leave_half_the_time(recommender: OnlineRecommender, monkeyp
     assert min(pauses) >= 0.019
 
 
-def held_commits(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
-    """Let a commit wait, once it is written; return the events of that and of its end."""
+def test_a_ranking_waits_neither_for_the_disk_nor_for_a_snapshot(
+    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     append, written, go_on = EventLog.append, threading.Event(), threading.Event()
 
     def slow(self: EventLog, *args: Any) -> Any:
@@ -228,39 +219,21 @@ def held_commits(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, thre
         assert go_on.wait(60)
         return result
 
-    monkeypatch.setattr(EventLog, "append", slow)
-    return written, go_on
-
-
-def test_a_ranking_does_not_wait_for_the_disk(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     before = recommender.recommend("u1", 5)
-    written, go_on = held_commits(monkeypatch)
-    thread = threading.Thread(target=recommender.update, args=([event(1, "u1", before[0][0], "dislike")],))
-    thread.start()
-    assert written.wait(60)
-    assert recommender.recommend("u1", 5) == before
-    assert recommender.recommend("nobody", 5)
-    go_on.set()
-    thread.join(60)
+    monkeypatch.setattr(EventLog, "append", slow)
+    with ThreadPoolExecutor(3) as pool:
+        update = pool.submit(recommender.update, [event(1, "u1", before[0][0], "dislike")])
+        assert written.wait(60)
+        try:
+            assert pool.submit(recommender.recommend, "u1", 5).result(20) == before
+            snapshot = pool.submit(recommender.snapshot)
+            wait([snapshot], 0.2)  # it gets as far as it can
+            assert pool.submit(recommender.recommend, "nobody", 5).result(20)
+        finally:
+            go_on.set()
+        for each in (update, snapshot):
+            each.result(60)
     assert before[0][0] not in dict(recommender.recommend("u1", 50))
-
-
-def test_rankings_do_not_wait_for_snapshots(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, go_on = held_commits(monkeypatch)
-    update = threading.Thread(target=recommender.update, args=([event(1, "u1", "i1", "dislike")],))
-    update.start()
-    assert written.wait(60)
-    snapshot = threading.Thread(target=recommender.snapshot)
-    snapshot.start()
-    snapshot.join(0.2)  # it gets as far as it can
-    found: list[Any] = []
-    ranking = threading.Thread(target=lambda: found.append(recommender.recommend("u2", 5)))
-    ranking.start()
-    ranking.join(20)
-    assert found
-    go_on.set()
-    for each in (update, snapshot, ranking):
-        each.join(60)
     assert recommender.versions.describe()[-1].applied_seq == 1
 
 
@@ -268,14 +241,7 @@ def test_rankings_do_not_wait_for_snapshots(recommender: OnlineRecommender, monk
 def test_a_ranking_does_not_wait_until_edges_are_copied(
     method: str, recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrays, copying, go_on = FrozenEdges.arrays, threading.Event(), threading.Event()
-
-    def slow(self: FrozenEdges, *args: Any) -> Any:
-        copying.set()
-        assert go_on.wait(60)
-        return arrays(self, *args)
-
-    monkeypatch.setattr(FrozenEdges, "arrays", slow)
+    copying, go_on = held_calls(monkeypatch, FrozenEdges, "arrays")
     renewed = threading.Thread(target=getattr(recommender, method))
     renewed.start()
     assert copying.wait(60)
@@ -309,36 +275,3 @@ def test_what_fails_in_the_process_is_raised_here(recommender: OnlineRecommender
         edges = state.edges.export()
         with pytest.raises(AttributeError, match="no_such_method"):
             compute_apart(learner, "no_such_method", edges, state.edges.n_users, state.edges.n_items)
-
-
-def test_a_refit_learns_what_a_refresh_brought_meanwhile(recommender: OnlineRecommender) -> None:
-    done: list[tuple[str, int]] = []
-
-    def compute(learner: Any, method: str, edges: Any, *sizes: int) -> Any:
-        done.append((method, len(edges.item)))
-        if method == "fit":
-            recommender.update([event(1, "u1", "new", "like"), event(2, "u2", "new", "like")])
-            recommender.refresh()
-        return compute_here(learner, method, edges, *sizes)
-
-    recommender.compute = compute
-    recommender.refit().result(60)
-    (_, before), *refreshes = done
-    assert refreshes == [("refresh", before + 2)] * 2
-    assert recommender.version.endswith("@2")
-
-
-def test_a_refresh_is_done_again_on_what_a_refit_brought_meanwhile(recommender: OnlineRecommender) -> None:
-    done: list[str] = []
-
-    def compute(learner: Any, method: str, edges: Any, *sizes: int) -> Any:
-        done.append(method)
-        if len(done) == 1:
-            recommender.update([event(1, "u1", "new", "like")])
-            recommender.refit().result(60)
-        return compute_here(learner, method, edges, *sizes)
-
-    recommender.compute = compute
-    recommender.refresh()
-    assert done == ["refresh", "fit", "refresh"]
-    assert recommender.version.endswith("@1")

@@ -238,33 +238,19 @@ def test_half_lines_and_the_number_of_dead_letters(tmp_path: Path) -> None:
     assert 10 < len(left) < 100
 
 
-def test_a_forgotten_user_is_erased_from_dead_letters_in_any_spelling(tmp_path: Path) -> None:
-    file = DeadLetterFile(tmp_path / "dead.jsonl")
-    letters = [
-        DeadLetter("no type", "1", {"user_id": "жанна", "type": "x"}),
-        DeadLetter("no JSON", "2", json.dumps({"user_id": "жанна"}) + "..."),
-        DeadLetter("no JSON", "3", '{"user_id": "жанна'),
-        DeadLetter("no type", "4", {"user_id": "other"}),
-    ]
-    file.write("s", letters)
-    file.erase(["жанна"])
-    assert [letter["raw"] for letter in file] == [None, None, None, {"user_id": "other"}]
-    content = file.path.read_bytes()
-    assert "жанна".encode() not in content
-    assert json.dumps("жанна")[1:-1].encode() not in content
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-@pytest.mark.parametrize("user", ["jos\u00e9phine", "\u00e9", "\u00e9\U0001f600", 'l"\u00e9'])
+@pytest.mark.parametrize("user", ["jos\u00e9phine", "\u00e9", "\u00e9\U0001f600", 'l"\u00e9', "жанна"])
 def test_a_user_is_erased_whatever_normal_form_and_escapes_a_row_came_in(tmp_path: Path, user: str) -> None:
     file = DeadLetterFile(tmp_path / "dead.jsonl")
     raw: list[Any] = []
     for form in (user, unicodedata.normalize("NFD", user)):
         for text in (json.dumps({"u": form}), json.dumps({"u": form}, ensure_ascii=False)):
-            raw += [{"user_id": form}, {form: 1}, text, text.replace("\\u00e9", "\\u00E9"), text[:-2]]
+            raw += [{"user_id": form}, {form: 1}, text, f"{text}...", text.replace("\\u00e9", "\\u00E9"), text[:-2]]
     file.write("s", [DeadLetter("why", str(place), each) for place, each in enumerate([*raw, "other"])])
     file.erase([user])
     assert [letter["raw"] for letter in file] == [None] * len(raw) + ["other"]
+    content = file.path.read_bytes()
+    assert not any(text.encode() in content for text in (user, json.dumps(user)[1:-1]))
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_half_a_line_of_a_dead_letter_is_erased_with_any_user(tmp_path: Path) -> None:

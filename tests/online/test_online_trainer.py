@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,8 @@ import torch
 from online_training import FEW_STEPS, FIELDS, online_trainers
 from prepared import prepared
 from recbole.utils import get_model, get_trainer
+from refusals import check_refused
+from waiting import held_calls
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import Event, OnlineTrainer
@@ -150,15 +151,7 @@ def test_events_during_a_renewal_are_in_force_at_once_and_after_it(
     start: Callable[..., Any], how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = start()
-    copied, go_on = threading.Event(), threading.Event()
-    renew = getattr(type(trainer.learner), how)
-
-    def held(learner: Any, *args: Any) -> Any:
-        copied.set()
-        assert go_on.wait(60)
-        return renew(learner, *args)
-
-    monkeypatch.setattr(type(trainer.learner), how, held)
+    copied, go_on = held_calls(monkeypatch, type(trainer.learner), how)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(trainer.refresh) if how == "refresh" else trainer.refit()
         assert copied.wait(60)
@@ -206,17 +199,8 @@ def test_times_that_count_from_nought_are_milliseconds_once_they_are_converted(
     trainer.close()
 
 
-def test_another_vocabulary_is_refused(start: Callable[..., Any], write_inter: Callable[..., Path]) -> None:
-    start().close()
-    rows = [(f"u{60 - n % 60}", f"i{n % 50}", 1 if n % 3 else -1, 1_600_000_000 + n) for n in range(1500)]
-    write_inter("stream", FIELDS, rows)
-    with pytest.raises(UsageError, match="another vocabulary"):
-        start()
-
-
 def test_an_unknown_trainer_is_refused(start: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match="no trainer 'Online' to choose"):
-        start(trainer="Online")
+    check_refused("no trainer 'Online' to choose", start, trainer="Online")
 
 
 def test_neutral_edges_that_a_live_learner_does_not_know_are_refused(
@@ -238,7 +222,6 @@ def test_what_can_not_go_on_learning_is_refused_before_the_training(
     trained: list[Any] = []
     base = get_trainer(config["MODEL_TYPE"], name)
     monkeypatch.setattr(base, "fit", lambda *args, **kwargs: trained.append(args))
-    with pytest.raises(UsageError, match="NeuMF can't go on learning" if name == "NeuMF" else "'no such key'"):
-        trainer.fit(parts[0], parts[1])
+    check_refused("NeuMF can't go on learning" if name == "NeuMF" else "'no such key'", trainer.fit, parts[0], parts[1])
     assert not trained
     assert not (tmp_path / "state").exists()

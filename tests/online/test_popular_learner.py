@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import Learner
@@ -64,5 +64,4 @@ def test_no_item_is_near_another_and_nothing_is_stale() -> None:
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
 def test_a_half_life_is_a_time(value: float) -> None:
-    with pytest.raises(UsageError, match=r"half_life is .*; it must be a number above 0"):
-        make_learner("DecayPop", {"half_life": value})
+    check_refused(r"half_life is .*; it must be a number above 0", make_learner, "DecayPop", {"half_life": value})

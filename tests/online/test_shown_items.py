@@ -156,12 +156,13 @@ def test_what_is_hidden_follows_from_the_edges_in_force(tmp_path: Path, end: str
     assert "two" not in hidden(("grown", "i2", "dislike"))
     assert "two" not in hidden(("grown", "i2", "like"))
     assert "two" in hidden(("grown", "i2", "unlike"))
+    recommender.withdraw("i3")
+    assert {"i3", "two"} <= hidden()
     early.close()
     recommender.close()
 
 
-def test_what_an_undo_alone_has_named_is_not_shown(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_what_an_undo_alone_has_named_is_not_shown(recommender: OnlineRecommender, tmp_path: Path) -> None:
     shown = set(ids(recommender, "stranger"))
     names = ["mistyped", "liked", "announced", "taken back"]
     recommender.update([Event(f"e{n}", "u1", name, "unlike", NOW) for n, name in enumerate(names)])
@@ -194,8 +195,7 @@ def test_what_an_undo_alone_has_named_is_not_shown(tmp_path: Path) -> None:
     recommender.close()
 
 
-def test_a_withdrawn_item_is_never_shown_and_returns(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state")
+def test_a_withdrawn_item_is_never_shown_and_returns(recommender: OnlineRecommender, tmp_path: Path) -> None:
     first = ids(recommender, "u1")
     recommender.withdraw([first[0], first[3], "not there yet"])
     assert ids(recommender, "u1") == [each for each in first if each not in (first[0], first[3])]

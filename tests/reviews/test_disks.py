@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service_calls import until
 from service_process import served
 from small_recommender import N_ITEMS, begin
+from waiting import until
 
 from recbole_signed.live import OnlineRecommender
 

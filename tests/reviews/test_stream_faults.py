@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_calls import until
 from service_process import begun
 from small_recommender import NOW, begin
+from waiting import until
 
 from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.events import NAMES

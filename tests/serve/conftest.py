@@ -1,6 +1,7 @@
 """A service over a small SSF whose state begins with the rows of ``signed_rows``."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,31 @@ from recbole_signed.live.serve.settings import ServeSettings
 
 
 @pytest.fixture
-def recommender(prepare_model: Callable[..., Any], tmp_path: Path) -> Iterator[OnlineTrainer]:
-    model, config, parts = prepare_model("SSF", auto=False, rank=8, cutoff=4, online_state=str(tmp_path / "state"))
-    recommender = OnlineTrainer(config, model)
-    recommender.fit(parts[0], saved=False, show_progress=False)
-    yield recommender
-    recommender.close()
+def begun(prepare_model: Callable[..., Any], tmp_path: Path) -> Callable[..., OnlineTrainer]:
+    """Begin the state with a model by its name, and the model's settings as keywords."""
+
+    def start(name: str, **settings: Any) -> OnlineTrainer:
+        model, config, parts = prepare_model(name, online_state=str(tmp_path / "state"), **settings)
+        recommender = OnlineTrainer(config, model)
+        recommender.fit(parts[0], saved=False, show_progress=False)
+        return recommender
+
+    return start
+
+
+@pytest.fixture
+def recommender(begun: Callable[..., OnlineTrainer]) -> Iterator[OnlineTrainer]:
+    with closing(begun("SSF", auto=False, rank=8, cutoff=4)) as recommender:
+        yield recommender
+
+
+@pytest.fixture
+def countries(tmp_path: Path) -> None:
+    """Give the data set a country of each user."""
+    folder = tmp_path / "dataset" / "small"
+    folder.mkdir(parents=True)
+    users = [f"{user}\tc{user % 5}" for user in range(60)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
 
 
 @pytest.fixture

@@ -174,14 +174,10 @@ def test_rates_are_those_of_all_impressions_of_a_variant() -> None:
         assert found == pytest.approx({**counted, **rates})
 
 
-def test_an_always_valid_interval_and_the_planned_shares() -> None:
+def test_an_always_valid_interval_is_the_wider_one() -> None:
     found = like_rate(experiment_report(simulate(1000, np.random.default_rng(1)), "control", SHARES))
     low, high = found["always_valid"]  # type: ignore[misc]
     assert low < found["low"] < found["high"] < high
-    shares = {"control": 0.8, "treated": 0.2}
-    for share, suspicious in ((0.2, False), (0.5, True)):
-        report = experiment_report(simulate(3000, np.random.default_rng(3), share=share), "control", shares)
-        assert report["sample_ratio"]["suspicious"] == suspicious
 
 
 def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
@@ -214,11 +210,10 @@ def test_assignments_by_chance_and_of_many_variants() -> None:
 
 
 def test_broken_assignments_are_noticed() -> None:
-    report = experiment_report(simulate(3000, np.random.default_rng(3), share=0.42), "control", SHARES)
-    assert report["sample_ratio"]["suspicious"]
-    assert not experiment_report(simulate(3000, np.random.default_rng(3)), "control", SHARES)["sample_ratio"][
-        "suspicious"
-    ]
+    for planned, share in ((0.5, 0.5), (0.5, 0.42), (0.2, 0.2), (0.2, 0.5)):
+        users = simulate(3000, np.random.default_rng(3), share=share)
+        shares = {"control": 1 - planned, "treated": planned}
+        assert experiment_report(users, "control", shares)["sample_ratio"]["suspicious"] == (planned != share)
     users = simulate(3000, np.random.default_rng(3))
     few = users.filter(pl.col("variant") == "treated").head(900).with_columns(variant=pl.lit("few"))
     users, few = (each.with_columns(propensity=1 / 3) for each in (users, few))

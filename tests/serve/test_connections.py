@@ -59,8 +59,10 @@ def listen(
         stop()
 
 
-def connected(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+def connected(port: int, sent: bytes = b"") -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", port), timeout=20)
+    made.sendall(sent)
+    return made
 
 
 def answer(made: socket.socket) -> tuple[int, dict[str, str], bytes]:
@@ -101,11 +103,9 @@ def problem(made: socket.socket) -> tuple[int, str]:
 )
 def test_a_head_beyond_64_kilobytes_is_refused(listen: Listen, head: bytes) -> None:
     port = listen(50)
-    made = connected(port)
-    made.sendall(head)
+    made = connected(port, head)
     assert problem(made) == (431, "The address and the headers of a request may have at most 65536 bytes.")
-    made = connected(port)
-    made.sendall(LIST + b"Cookie: " + b"a" * 60_000 + b"\r\n\r\n")
+    made = connected(port, LIST + b"Cookie: " + b"a" * 60_000 + b"\r\n\r\n")
     assert answer(made)[0] == 200
     made.close()
 
@@ -121,8 +121,7 @@ def test_a_head_beyond_64_kilobytes_is_refused(listen: Listen, head: bytes) -> N
     ids=["address", "header", "chunk extension", "trailer"],
 )
 def test_what_does_not_end_is_not_kept(listen: Listen, begin: bytes) -> None:
-    made = connected(listen(50))
-    made.sendall(begin)
+    made = connected(listen(50), begin)
     sent, until = 0, time.monotonic() + 20
     with contextlib.suppress(ConnectionError):  # it is closed, whatever is still sent
         while time.monotonic() < until:
@@ -133,24 +132,20 @@ def test_what_does_not_end_is_not_kept(listen: Listen, begin: bytes) -> None:
 
 def test_requests_sent_ahead_and_no_http(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     port = listen(50)
-    made = connected(port)
-    made.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 16)
+    made = connected(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 16)
     received = b""
     while received.count(b"HTTP/1.1 200") < 16:
         received += made.recv(65536)
     made.close()
-    made = connected(port)
-    made.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
+    made = connected(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
     assert problem(made) == (400, "More than 16 requests wait on one connection.")
-    made = connected(listen(50))
-    made.sendall(b"\x00\r\n\r\n")
+    made = connected(listen(50), b"\x00\r\n\r\n")
     assert problem(made) == (400, "The request is not valid HTTP.")
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "an empty line"])
 def test_a_connection_without_a_request_is_closed(listen: Listen, sent: bytes) -> None:
-    made = connected(listen(50))
-    made.sendall(sent)
+    made = connected(listen(50), sent)
     before = time.monotonic()
     with contextlib.suppress(ConnectionResetError):
         assert made.recv(10) == b"" or sent
@@ -160,8 +155,7 @@ def test_a_connection_without_a_request_is_closed(listen: Listen, sent: bytes) -
 
 @pytest.mark.parametrize("begin", [LIST + b"X-Slow: ", POST + b"Content-Length: 1000\r\n\r\n{"], ids=["head", "body"])
 def test_a_request_that_comes_too_slowly_is_refused(listen: Listen, begin: bytes) -> None:
-    made = connected(listen(50))
-    made.sendall(begin)
+    made = connected(listen(50), begin)
     stop = time.monotonic() + 10
 
     def dribble() -> None:
@@ -184,8 +178,7 @@ def test_an_answer_that_is_taken_slowly_is_sent_to_its_end(listen: Listen, monke
     """One that is not taken is dropped."""
     port = listen(50)
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    once = connected(port)
-    once.sendall(ask)
+    once = connected(port, ask)
     length = len(answer(once)[2])
     once.close()
 
@@ -220,8 +213,7 @@ def test_the_connection_that_waits_longest_makes_room(listen: Listen, monkeypatc
     silent = [connected(port) for _ in range(5)]
     time.sleep(0.2)
     for _ in range(3):
-        made = connected(port)
-        made.sendall(LIST + b"\r\n")
+        made = connected(port, LIST + b"\r\n")
         assert answer(made)[0] == 200
         silent.append(made)
     for each in silent[:3]:
@@ -238,9 +230,7 @@ def test_connections_beyond_busy_ones_are_refused(listen: Listen, serve: Any, mo
     go_on = threading.Event()
     monkeypatch.setattr("recbole_signed.live.serve.engine.Engine.popular", lambda *_: go_on.wait(60) and None)
     port = listen(3)
-    busy = [connected(port) for _ in range(3)]
-    for each in busy:
-        each.sendall(b"GET /v1/popular HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    busy = [connected(port, b"GET /v1/popular HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(3)]
     time.sleep(0.3)
     status, detail = problem(connected(port))
     assert (status, "as many connections as it may have" in detail) == (503, True)
@@ -253,10 +243,7 @@ def test_requests_whose_bodies_do_not_come_end_quietly_with_the_service(
     listen: Listen, stops: list[Callable[[], None]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "PATIENCE", 60.0)
-    made = connected(listen(50))
-    made.sendall(
-        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
-    )
+    made = connected(listen(50), POST + b"Content-Length: 9\r\n\r\n")
     time.sleep(0.2)
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
         stops.pop()()

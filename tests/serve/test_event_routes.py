@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import NOW, Make, items, send, until
+from faults import no_room
+from service_calls import NOW, Make, items, send
+from waiting import until
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender, OnlineTrainer
@@ -171,9 +173,6 @@ def test_disk_faults_are_no_fault_of_requests(serve: Make, tmp_path: Path, monke
         assert "No space left" in refused.json()["detail"]
         assert client.put("/v1/users/x", json={"features": {}}).status_code == 503
 
-    def no_room(step: str) -> None:
-        raise OSError(28, "No space left on device")
-
     body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}
     assert client.put("/v1/experiments/kept", json=body).status_code == 200
     with monkeypatch.context() as patch:
@@ -203,10 +202,7 @@ def test_a_service_is_ready_again_once_its_disk_is(serve: Make, monkeypatch: pyt
     time.sleep(0.2)
     assert client.get("/readyz").status_code == 503
     log.connection.execute("PRAGMA query_only = OFF")
-    deadline = time.monotonic() + 30
-    while client.get("/readyz").status_code == 503:  # nothing is sent to a service that is not ready
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: client.get("/readyz").status_code != 503, 30)  # nothing is sent to a service that is not ready
     assert log.position("") is None
     assert client.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
 
@@ -319,6 +315,12 @@ def test_verdicts_under_a_late_clock(serve: Make, recommender: OnlineTrainer, mo
     assert send(client, "u", "5", "like")["accepted"] == 1
     recommender.forget("u")
     assert not client.get("/v1/users/u").json()["known"]
+    kinds = [("1", "like"), ("", "forget_user"), ("2", "like")]  # all within a millisecond
+    rows = [{"user_id": "v", "item_id": item, "type": kind} for item, kind in kinds]
+    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 3
+    assert [edge["item"] for edge in client.get("/v1/users/v").json()["edges"]] == ["2"]
+    assert client.delete("/v1/users/v").json()["accepted"] == 1
+    assert send(client, "v", "3", "like")["accepted"] == 1
 
 
 def test_the_writer_orders_the_times(serve: Make, recommender: OnlineTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,20 +346,6 @@ def test_the_writer_orders_the_times(serve: Make, recommender: OnlineTrainer, mo
     assert (second["item"], second["sign"]) == ("6", "dislike")
     assert second["timestamp"] < ahead
     assert found == ["writer"]  # which may wait for the state: the thread that answers may not
-
-
-def test_what_comes_after_a_forgetting_without_a_time_is_taken(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, clock = serve(), time.time_ns()
-    monkeypatch.setattr(time, "time_ns", lambda: clock)  # all within a millisecond
-    rows: list[dict[str, Any]] = [
-        {"user_id": "u", "item_id": "1", "type": "like"},
-        {"user_id": "u", "type": "forget_user"},
-        {"user_id": "u", "item_id": "2", "type": "like"},
-    ]
-    assert client.post("/v1/events", json={"events": rows}).json()["accepted"] == 3
-    assert [edge["item"] for edge in client.get("/v1/users/u").json()["edges"]] == ["2"]
-    assert client.delete("/v1/users/u").json()["accepted"] == 1
-    assert send(client, "u", "3", "like")["accepted"] == 1
 
 
 def test_an_id_typed_in_two_ways_is_one_id(client: TestClient) -> None:

@@ -4,25 +4,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import NOW, Make, items, send
+from service_calls import Make, all_written, experiments_of, items, send, serving
 from small_recommender import begin
 
 from recbole_signed.errors import UsageError
-from recbole_signed.live import LIKE, OnlineRecommender
-from recbole_signed.live.learners import make_learner
 from recbole_signed.live.serve import TrafficLog
-from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.experiments import Assignment, Experiments, parse_experiment
+from recbole_signed.live.serve.experiments import Assignment, Experiments
 from recbole_signed.live.serve.traffic import Shown
 
 
 def test_bulk_loads_are_sampled_and_parameters_replace_those_of_a_variant(serve: Make) -> None:
     held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
-    client = serve(experiments=Experiments({"held": parse_experiment("held", {"variants": held, "status": "draft"})}))
+    client = serve(experiments=experiments_of(held={"variants": held, "status": "draft"}))
     wanted, plain = items(client, "1", k=9, dislike_aversion=3.0), items(client, "1", k=9)
     client.engine.experiments.change("held", status="running")  # type: ignore[attr-defined]
     assert items(client, "1", k=9) != plain
@@ -35,16 +31,12 @@ def test_bulk_loads_are_sampled_and_parameters_replace_those_of_a_variant(serve:
 
 
 def test_a_list_that_can_not_be_explained_is_no_impression(tmp_path: Path) -> None:
-    recommender = begin(tmp_path / "state", "Pop")
-    engine = Engine(recommender, folder=tmp_path / "state")
-    refused = TestClient(make_app(engine)).get("/v1/users/u1/recommendations?k=5&explain=true")
-    assert (refused.status_code, "can't explain" in refused.json()["detail"]) == (422, True)
-    assert engine.telemetry.total(engine.telemetry.impressions) == 0
-    engine.impressions.close()
-    engine.impressions = None
-    assert engine.traffic.added() == 0
-    engine.close()
-    recommender.close()
+    with serving(begin(tmp_path / "state", "Pop"), tmp_path / "state") as client:
+        refused = client.get("/v1/users/u1/recommendations?k=5&explain=true")
+        assert (refused.status_code, "can't explain" in refused.json()["detail"]) == (422, True)
+        engine = client.engine  # type: ignore[attr-defined]
+        all_written(engine)
+        assert engine.telemetry.total(engine.telemetry.impressions) == engine.traffic.added() == 0
 
 
 def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
@@ -55,12 +47,11 @@ def test_experiments_through_the_api(serve: Make, tmp_path: Path) -> None:
     assert seen == {"aversion=plain", "aversion=careful"}
     for user in range(1, 30):
         send(client, str(user), items(client, str(user), k=1)[0], "like" if user % 3 else "dislike")
-    client.engine.impressions.close()  # type: ignore[attr-defined]
+    all_written(client.engine)  # type: ignore[attr-defined]
     report = client.get("/v1/experiments/aversion/report").json()
     assert report["control"] == "plain"
     assert sum(each["users"] for each in report["variants"].values()) == 29
     assert sum(each["likes"] + each["dislikes"] for each in report["variants"].values()) > 20
-    client.engine.impressions = None  # type: ignore[attr-defined]
     assert client.patch("/v1/experiments/aversion", json={"status": "stopped"}).json()["status"] == "stopped"
     assert client.get("/v1/users/1/recommendations").json()["variant"] == ""
     assert Experiments.read(tmp_path / "experiments.yaml")["aversion"].status == "stopped"
@@ -94,14 +85,13 @@ def test_the_writer_follows_its_experiments_file(serve: Make, tmp_path: Path, mo
 
 def test_interleaved_lists_with_parameters(serve: Make) -> None:
     variants = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
-    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
-    answer = serve(experiments=Experiments({"mix": mix})).get("/v1/users/1/recommendations?k=10").json()
+    client = serve(experiments=experiments_of(mix={"variants": variants, "interleave": True}))
+    answer = client.get("/v1/users/1/recommendations?k=10").json()
     teams = [each["variant"] for each in answer["items"]]
     assert sorted(set(teams)) == ["ours", "popular"]
     assert abs(teams.count("ours") - teams.count("popular")) <= 1
     variants = {"one": {"share": 0.5}, "same": {"share": 0.5}}
-    mix = parse_experiment("mix", {"variants": variants, "interleave": True})
-    plain, mixed = serve(), serve(experiments=Experiments({"mix": mix}))
+    plain, mixed = serve(), serve(experiments=experiments_of(mix={"variants": variants, "interleave": True}))
     differ = 0
     for user in ("1", "2", "3"):
         careful = items(plain, user, k=10, dislike_aversion=5.0)
@@ -113,8 +103,7 @@ def test_interleaved_lists_with_parameters(serve: Make) -> None:
 def test_items_of_an_interleaved_list_are_explained_by_the_variant_that_they_are_from(serve: Make) -> None:
     for other in ({"model": "popularity"}, {"parameters": {"dislike_aversion": 5.0}}):
         variants = {"ours": {"share": 0.5}, "other": {"share": 0.5, **other}}
-        mix = parse_experiment("mix", {"variants": variants, "interleave": True})
-        client = serve(experiments=Experiments({"mix": mix}))
+        client = serve(experiments=experiments_of(mix={"variants": variants, "interleave": True}))
         listed = client.get("/v1/users/1/recommendations?k=10&explain=true").json()["items"]
         for each in listed:
             if "model" in other and each["variant"] == "other":
@@ -130,15 +119,13 @@ def test_dislikes_count_against_impressions_of_all_processes(client: TestClient,
     replica.write([Shown("r", "2", [f"i{i}" for i in range(8)], round(time.time() * 1000), "v", [[]])])
     replica.close()
     send(client, "1", item, "dislike")
-    engine.impressions.close()
-    engine.impressions = None
+    all_written(engine)
     assert engine.gauges()["dislikes_per_impression"][1] == 1 / 10
 
 
 def test_a_list_that_is_looked_at_is_no_impression(client: TestClient, engine: Any) -> None:
     assert items(client, "1", k=5, log=False) == items(client, "1", k=5)
-    engine.impressions.close()
-    engine.impressions = None
+    all_written(engine)
     assert engine.traffic.added() == engine.telemetry.total(engine.telemetry.impressions) == 5
 
 
@@ -155,32 +142,25 @@ def test_a_verdict_from_before_an_impression_is_no_outcome_of_it(client: TestCli
     send(client, "1", early, "like", timestamp=now - 120_000)
     send(client, "1", slow, "like", timestamp=now - 5_000)  # by a clock that lags
     send(client, "1", prompt, "like")
-    engine.impressions.close()
-    engine.impressions = None
+    all_written(engine)
     assert set(engine.traffic._query("SELECT item FROM impression WHERE like", ())) == {(slow,), (prompt,)}
 
 
 def test_experiments_must_fit_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    users, things = [f"u{i}" for i in range(1, 13)], [f"i{i}" for i in range(1, 9)]
-    user, item = np.divmod(np.arange(60), 5)
-    edges = (user + 1, item + 1, np.full(60, LIKE, dtype=np.int8), NOW + np.arange(60))
-    recommender = OnlineRecommender.begin(tmp_path / "ease", make_learner("SignedEASE"), users, things, edges)
+    recommender = begin(tmp_path / "ease", "SignedEASE")
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 1.0}}}
-    careful = parse_experiment("careful", {"variants": variants})
+    careful = experiments_of(careful={"variants": variants})
     with pytest.raises(UsageError, match="'careful' of the experiment 'careful' does not fit the model: SignedEASE"):
-        Engine(recommender, experiments=Experiments({"careful": careful}))
-    engine = Engine(recommender)
-    client = TestClient(make_app(engine))
-    refused = client.put("/v1/experiments/careful", json={"variants": variants})
-    assert (refused.status_code, "no parameter 'dislike_aversion'" in refused.json()["detail"]) == (422, True)
-    assert client.get("/v1/experiments").json() == {}
-    # whatever goes wrong with the list of one user, events are taken
-    monkeypatch.setattr(engine.experiments, "assign", lambda user, known: [Assignment("x", "y", 1.0, variant)])
-    variant = careful.variants["careful"]
-    events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in users]
-    assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
-    engine.close()
-    recommender.close()
+        Engine(recommender, experiments=careful)
+    variant = Assignment("x", "y", 1.0, careful["careful"].variants["careful"])
+    with serving(recommender) as client:
+        refused = client.put("/v1/experiments/careful", json={"variants": variants})
+        assert (refused.status_code, "no parameter 'dislike_aversion'" in refused.json()["detail"]) == (422, True)
+        assert client.get("/v1/experiments").json() == {}
+        # whatever goes wrong with the list of one user, events are taken
+        monkeypatch.setattr(client.engine.experiments, "assign", lambda user, known: [variant])  # type: ignore[attr-defined]
+        events = [{"user_id": user, "item_id": "i8", "type": "like"} for user in ("u1", "u2", "new")]
+        assert client.post("/v1/events", json={"events": events}).json()["accepted"] == len(events)
 
 
 def test_live_quality_and_metrics(client: TestClient) -> None:
@@ -208,7 +188,7 @@ def test_live_quality_and_metrics(client: TestClient) -> None:
 
 def test_a_variant_may_rank_by_trend(serve: Make) -> None:
     variants = {"ours": {"share": 0.5}, "trend": {"share": 0.5, "model": "trending"}}
-    client = serve(experiments=Experiments({"trend": parse_experiment("trend", {"variants": variants})}))
+    client = serve(experiments=experiments_of(trend={"variants": variants}))
     trending = [each["item"] for each in client.get("/v1/trending?k=60").json()["items"]]
     for user in map(str, range(1, 20)):
         answer = client.get(f"/v1/users/{user}/recommendations?k=5").json()
@@ -225,8 +205,7 @@ def test_a_variant_may_rank_by_trend(serve: Make) -> None:
 
 def test_live_quality_holds_verdicts_against_the_list_of_the_variant(serve: Make) -> None:
     variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
-    raw = {"variants": variants, "status": "draft"}
-    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}), quality={"k": 3})
+    client = serve(experiments=experiments_of(rank={"variants": variants, "status": "draft"}), quality={"k": 3})
     by_model = {user: items(client, user, k=3) for user in map(str, range(1, 60))}
     client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
     for user in map(str, range(1, 60)):
@@ -242,9 +221,7 @@ def test_live_quality_holds_verdicts_against_the_list_of_the_variant(serve: Make
 def test_live_quality_holds_each_newcomer_of_a_batch_against_the_list_of_its_own_variant(serve: Make) -> None:
     """To the state they are all nobody."""
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 50.0}}}
-    client = serve(
-        experiments=Experiments({"held": parse_experiment("held", {"variants": variants})}), quality={"k": 3}
-    )
+    client = serve(experiments=experiments_of(held={"variants": variants}), quality={"k": 3})
     lists: dict[str, tuple[str, list[str]]] = {}
     for user in (f"new {n}" for n in range(8)):
         answer = client.get(f"/v1/users/{user}/recommendations?k=3").json()
@@ -269,8 +246,7 @@ def test_another_verdict_on_what_a_user_has_judged_says_nothing_of_its_list(clie
 
 def test_what_is_told_of_a_list_by_popularity_does_not_come_from_the_model(serve: Make) -> None:
     variants = {"ours": {"share": 1e-9}, "popular": {"share": 1 - 1e-9, "model": "popularity"}}
-    raw = {"variants": variants, "status": "draft"}
-    client = serve(experiments=Experiments({"rank": parse_experiment("rank", raw)}))
+    client = serve(experiments=experiments_of(rank={"variants": variants, "status": "draft"}))
     item = items(client, "1", k=1)[0]
     assert client.get("/v1/users/1/recommendations?k=1&explain=true").json()["items"][0]["why"]["item"] == item
     client.engine.experiments.change("rank", status="running")  # type: ignore[attr-defined]
@@ -289,7 +265,7 @@ def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
     mix = {"ours": {"share": 0.5}, "popular": {"share": 0.5, "model": "popularity"}}
     held = {"plain": {"share": 1e-9}, "careful": {"share": 1 - 1e-9, "parameters": {"dislike_aversion": 50.0}}}
     raw = {"mix": {"variants": mix, "interleave": True}, "held": {"variants": held, "status": "draft"}}
-    client = serve(experiments=Experiments({name: parse_experiment(name, each) for name, each in raw.items()}))
+    client = serve(experiments=experiments_of(**raw))
     engine = client.engine  # type: ignore[attr-defined]
     aware = client.get("/v1/users/1/recommendations?k=9&dislike_aversion=50").json()["items"]
     engine.experiments.change("held", status="running")
@@ -302,7 +278,6 @@ def test_an_experiment_goes_on_beside_an_interleaved_one(serve: Make) -> None:
     assert both
     assert [scores[0][item] for item in both] == [scores[1][item] for item in both]
     assert answer["variant"].endswith(",held=careful")
-    engine.impressions.close()
-    engine.impressions = None
+    all_written(engine)
     assert engine.traffic.logged("held")["variant"].to_list() == ["careful"] * 9
     assert set(engine.traffic.logged("mix")["variant"].tail(9)) == {"ours", "popular"}

@@ -1,19 +1,18 @@
 """What is drawn is logged with its probability, from which the value of a policy that never ran follows."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import check_refused
+from service_calls import Make, all_written, experiments_of, items, send
 
 from recbole_signed.live.serve import answers
 from recbole_signed.live.serve.ab_report import policy_rates
-from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, parse_experiment
+from recbole_signed.live.serve.experiments import Assignment, Policy, parse_experiment
 from recbole_signed.live.serve.exploration import POOL, probabilities, raised
 from recbole_signed.ssf.item_counters import UNKNOWN
 
@@ -73,11 +72,10 @@ def test_a_bonus_follows_what_is_not_known(items: list[tuple[float, int]], weigh
     assert found == pytest.approx(scores[order] + unit * (3 / (3 + verdicts[order])) ** 0.5)
 
 
-def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> tuple[list[list[str]], float]:
+def lists_of(serve: Make, young: float, explore: float) -> tuple[list[list[str]], float]:
     """Return a list for each user, and the share of places that items with fewer verdicts than the median have."""
     variants = {"all": {"share": 1 - 1e-9, "young": young, "explore": explore}, "none": {"share": 1e-9}}
-    client = serve(experiments=Experiments({"newcomers": parse_experiment("newcomers", {"variants": variants})}))
-    engine: Any = client.engine  # type: ignore[attr-defined]
+    engine: Any = serve(experiments=experiments_of(newcomers={"variants": variants})).engine  # type: ignore[attr-defined]
     lists = [[item for item, _ in engine.recommend(str(user), 10, log=False).items] for user in range(1, 60)]
     with engine.recommender.reading() as (state, _):
         verdicts = state.edges.item_likes + state.edges.item_dislikes
@@ -87,13 +85,12 @@ def lists_of(serve: Callable[..., TestClient], young: float, explore: float) -> 
 
 
 @pytest.mark.parametrize("explore", [0.0, 0.5])
-def test_the_higher_the_bonus_the_more_young_items(explore: float, serve: Callable[..., TestClient]) -> None:
+def test_the_higher_the_bonus_the_more_young_items(explore: float, serve: Make) -> None:
     shares = [lists_of(serve, young, explore)[1] for young in (0.0, 2.0, 8.0)]
     assert shares[0] < shares[1] < shares[2]
 
 
-def test_dislikes_are_verdicts_and_a_bonus_draws_nothing(serve: Callable[..., TestClient]) -> None:
-    engine: Any = serve().engine  # type: ignore[attr-defined]
+def test_dislikes_are_verdicts_and_a_bonus_draws_nothing(serve: Make, engine: Any) -> None:
     filters = {"exclude": engine.hidden(), "include_only": None}
     young = [Assignment("newcomers", "young", 1.0, Policy(young=8.0))]
     with engine.recommender.reading() as (state, learner):
@@ -107,36 +104,32 @@ def test_dislikes_are_verdicts_and_a_bonus_draws_nothing(serve: Callable[..., Te
     assert lists_of(serve, 0.0, 0.0)[0] != lists_of(serve, 2.0, 0.0)[0]
 
 
-def test_the_last_places_are_kept_for_new_items_and_measured(serve: Callable[..., TestClient]) -> None:
-    client = serve(new_items={"slots": 3, "verdicts": 5})
-    engine: Any = client.engine  # type: ignore[attr-defined]
+def test_the_last_places_are_kept_for_new_items_and_measured(serve: Make) -> None:
+    plain, client = serve(), serve(new_items={"slots": 3, "verdicts": 5})
     rows = [{"user_id": str(user), "item_id": f"fresh{n}", "type": "like"} for user in (2, 3) for n in range(6)]
     client.post("/v1/events", json={"events": rows}).raise_for_status()
-    plain = serve()
     lists, new = [], [f"fresh{n}" for n in range(6)]
     for user in map(str, range(10, 30)):
-        own = [each["item"] for each in plain.get(f"/v1/users/{user}/recommendations?k=10").json()["items"]]
-        lists.append([each["item"] for each in client.get(f"/v1/users/{user}/recommendations?k=10").json()["items"]])
+        own = items(plain, user, k=10)
+        lists.append(items(client, user, k=10))
         stay = own[: 10 - 3 + sum(each in new for each in own)]
         assert lists[-1][: len(stay)] == stay
         assert len(set(lists[-1])) == 10
     assert np.mean([sum(each in new for each in listed) for listed in lists]) == 3
     assert len({frozenset(listed[-3:]) & frozenset(new) for listed in lists}) > 3, "drawn for each user"
-    again = [each["item"] for each in client.get("/v1/users/10/recommendations?k=10").json()["items"]]
-    assert again == lists[0], "and not for each request"
-    engine.quality.k = 10
+    assert items(client, "10", k=10) == lists[0], "and not for each request"
+    client.engine.quality.k = 10  # type: ignore[attr-defined]
     (first,) = [each for each in lists[0][-1:] if each in new]
-    client.post("/v1/events", json={"events": [{"user_id": "10", "item_id": first, "type": "like"}]})
-    client.post("/v1/events", json={"events": [{"user_id": "11", "item_id": lists[1][0], "type": "dislike"}]})
+    send(client, "10", first, "like")
+    send(client, "11", lists[1][0], "dislike")
     told = client.get("/v1/quality").json()["windows"]["hour"]["all"]
     assert (told["new_slot_likes"], told["new_slot_dislikes"], told["dislike_recall"]) == (1, 0, 1.0)
 
 
 @pytest.mark.parametrize("young", [0.0, 0.5])
-def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[..., TestClient]) -> None:
+def test_the_value_of_a_policy_that_never_ran(young: float, serve: Make) -> None:
     drawn = {"share": 0.5, "explore": 2.0, "young": young}
-    experiment = parse_experiment("first", make(variants={**VARIANTS, "draws": drawn}))
-    client = serve(experiments=Experiments({"first": experiment}))
+    client = serve(experiments=experiments_of(first=make(variants={**VARIANTS, "draws": drawn})))
     engine: Any = client.engine  # type: ignore[attr-defined]
     users = [str(user) for user in range(1, 60) if engine.experiments.assign(str(user), True)[0].variant == "draws"]
     rng = np.random.default_rng(0)
@@ -163,8 +156,7 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
             assert own_draw[2] == own_draw[3] > 0
             assert {draw[1] for draw in shown.draws} == {"control", "draws", "careful", "popular"}
             verdicts.append((user, item, rng.random() < truth[item]))
-    engine.impressions.close()
-    engine.impressions = None
+    all_written(engine)
     log = engine.traffic
     assert len(log.drawn("first", "careful")) == 41 * len(users)
     liked = np.array([each[2] for each in verdicts])
@@ -176,7 +168,6 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Callable[...,
         "UPDATE impression SET like = ? WHERE id = ?",
         [(int(like), number) for like, (number,) in zip(liked, found, strict=True)],
     )
-    assert [number for (number,) in engine.traffic._db.execute("SELECT min(impression) FROM draw").fetchall()]
     engine.traffic._db.execute("DELETE FROM impression WHERE id < ?", (found[0][0],))
     engine.traffic._db.commit()  # reports read by a connection of their own
     result = policy_rates(log.drawn("first", "careful"))
@@ -192,7 +183,7 @@ def drawn(like: Any, propensity: Any, probability: Any, user: Any) -> pl.DataFra
     return pl.DataFrame(columns).with_columns(dislike=1 - pl.col("like"))
 
 
-def test_policies_by_hand_and_parameters_of_requests(serve: Callable[..., TestClient]) -> None:
+def test_policies_by_hand_and_parameters_of_requests(serve: Make) -> None:
     found = policy_rates(drawn([1, 0, 1], [0.5, 0.25, 1.0], [0.125, 0.25, 0.25], [1, 2, 3]))  # weights 1/4, 1, 1/4
     assert (found["weight"], found["effective_size"]) == pytest.approx((0.5, 1.5**2 / 1.125))
     assert found["like_rate"]["value"] == pytest.approx(1 / 3)
@@ -208,8 +199,7 @@ def test_policies_by_hand_and_parameters_of_requests(serve: Callable[..., TestCl
     assert (never["like_rate"]["value"], never["effective_size"]) == (None, 0.0)
     variants = {"draws": {"share": 1 - 1e-9, "explore": 2.0}, "none": {"share": 1e-9}}
     raw = make(variants=variants, policies={"same": {"explore": 2.0}})
-    client = serve(experiments=Experiments({"first": parse_experiment("first", raw)}))
-    engine: Any = client.engine  # type: ignore[attr-defined]
+    engine: Any = serve(experiments=experiments_of(first=raw)).engine  # type: ignore[attr-defined]
     for user in map(str, range(1, 20)):
         shown = engine.recommend(user, 5, parameters={"dislike_aversion": 5.0}, log=False)
         chances = {name: (propensity, probability) for _, name, propensity, probability in shown.draws}
@@ -234,13 +224,12 @@ def test_intervals_cover_the_truth_where_users_differ(lists: int) -> None:
 
 @pytest.mark.parametrize("k", [5, 50])
 def test_equal_policies_have_equal_probabilities_whatever_the_length(
-    k: int, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+    k: int, serve: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "POOL", 10)
     monkeypatch.setattr(answers, "CANDIDATES", 5)
     arm = {"share": 0.5, "explore": 0.5, "young": 20.0}
-    experiment = parse_experiment("first", make(variants={"control": arm, "same": arm}, policies={}))
-    client = serve(experiments=Experiments({"first": experiment}))
+    client = serve(experiments=experiments_of(first=make(variants={"control": arm, "same": arm}, policies={})))
     engine: Any = client.engine  # type: ignore[attr-defined]
     for user in range(1, 40):
         for _, name, own, probability in engine.recommend(str(user), k, log=False).draws:

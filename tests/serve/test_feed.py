@@ -3,7 +3,6 @@
 import itertools
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from kafka_brokers import Brokers
 from redis_server import redis_server
-from service_calls import until
+from service_calls import serving
 from small_recommender import NOW, begin
+from waiting import until
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import EventBatch, OnlineRecommender
@@ -105,13 +105,11 @@ def test_a_misspelt_field_of_a_stream_is_told_others_pass(service: Callable[[str
     stream.add({**row, "timestamp": NOW, "session": "a"})
     lists(one, 1)
     letters, wanted = one.engine.recommender.state.dead_letters, ("eventid", "timestmap")  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 60
 
     def told() -> list[str]:
         return sorted(each["reason"] for each in letters if any(name in each["raw"] for name in wanted))
 
-    while len(told()) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: len(told()) >= 2, 60)
     assert told() == [
         "there is no field 'eventid'; did you mean 'event_id'?",
         "there is no field 'timestmap'; did you mean 'timestamp'?",
@@ -140,9 +138,7 @@ def test_two_services_follow_one_stream(service: Callable[[str], TestClient], st
     refused = one.post("/v1/events", json={"events": [{"user_id": "u1", "item_id": "i1", "type": "like"}]})
     assert (refused.status_code, "from the stream" in refused.json()["detail"]) == (409, True)
     assert one.get("/readyz").json()["ready"]
-    behind = "recbole_signed_stream_behind_events 0.0"
-    until(lambda: behind in one.get("/metrics").text, 30)
-    assert behind in one.get("/metrics").text
+    until(lambda: "recbole_signed_stream_behind_events 0.0" in one.get("/metrics").text, 30)
 
 
 def test_a_state_of_yesterday_catches_up(service: Callable[[str], TestClient], stream: Stream, tmp_path: Path) -> None:
@@ -189,15 +185,11 @@ class Rows(EventSource):
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    recommender = begin(tmp_path / "state")
-    engine = Engine(recommender, folder=tmp_path / "state")
-    yield engine
-    engine.close()
-    recommender.close()
+    with serving(begin(tmp_path / "state"), tmp_path / "state") as client:
+        yield client.engine  # type: ignore[attr-defined]
 
 
 def test_rows_that_are_no_events_are_counted_as_refused(engine: Engine) -> None:
-    assert engine.writer is not None
     rows = [
         {"user_id": "u1", "type": "adore"},
         {"user_id": "u2", "item_id": "i2", "type": "like", "timestamp": NOW},
@@ -227,7 +219,6 @@ def test_rows_that_are_no_events_alone_are_read_once(engine: Engine) -> None:
 
 
 def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.0)
     write, refused = engine.recommender.state.dead_letters.write, []
 
@@ -245,7 +236,6 @@ def test_rows_that_are_no_events_are_kept_after_a_full_disk(engine: Engine, monk
 
 
 def test_a_stream_that_tells_no_lead_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.0)
     source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}])
     asked = threading.Event()
@@ -282,7 +272,6 @@ def test_a_stream_announces_features(engine: Engine) -> None:
 
 @pytest.mark.parametrize("where", ["source", "writer"])
 def test_any_error_is_told_and_the_stream_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    assert engine.writer is not None
     monkeypatch.setattr(writer, "PAUSE", 0.01)
     rows = [{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW}]
     source = Rows(rows, RuntimeError("broken") if where == "source" else None)

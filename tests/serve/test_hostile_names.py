@@ -8,11 +8,10 @@ from fastapi.testclient import TestClient
 pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
-from test_page import PATIENCE, answering, browser  # noqa: F401
+from service_calls import answering
+from test_page import browser, on_page  # noqa: F401
 
 HOSTILE = [
     '<img src=x onerror="window.hit=1">',
@@ -45,9 +44,7 @@ def test_hostile_names_are_text(browser: webdriver.Chrome, client: TestClient) -
     variants = {"a": {"share": 0.5}, "b": {"share": 0.5, "parameters": {"dislike_aversion": 2.0}}}
     assert client.put("/v1/experiments/constructor", json={"variants": variants}).status_code == 200
     with answering(client.app) as url:
-        browser.set_window_size(1200, 1000)
-        browser.get(url)
-        wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+        wait = on_page(browser, url)
         wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
         if not browser.find_element(By.ID, "acting").is_selected():
             browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)

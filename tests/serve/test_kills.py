@@ -10,7 +10,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,13 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from service_process import begun
 
-import recbole_signed
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, NAMES
 from recbole_signed.live.learners import make_learner
-
-ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 
 
 def begin(folder: Path, n_edges: int, n_users: int, n_items: int, rank: int) -> None:
@@ -41,7 +38,7 @@ class Killed:
     """A service that is killed and started again, and callers who remember what it acknowledged.
 
     Args:
-        folder: of the state.
+        folder: where the folder ``state`` is.
         n_users, n_items: whom and what the events are about.
     """
 
@@ -64,22 +61,7 @@ class Killed:
     def start(self) -> subprocess.Popen[str]:
         """Start the service and wait for its first list."""
         began = time.perf_counter()
-        words = ["serve", "--state", str(self._folder), "--port", "0"]
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "recbole_signed", *words],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )
-        assert process.stderr is not None
-        said = ""
-        for line in process.stderr:
-            said += line
-            if line.startswith("Serving on "):
-                break
-        else:
-            pytest.fail(f"the service did not start: {said}")
-        self._port = int(line.split()[2].rsplit(":", 1)[1])
+        process, self._port = begun(self._folder)
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         assert self.call(connection, "GET", "/v1/users/u1/recommendations")["items"]
         connection.close()
@@ -188,7 +170,7 @@ def run(folder: Path, n_kills: int, n_users: int, n_items: int) -> Killed:
         killed.round()
         if n % 10 == 9:
             print(f"{n + 1} kills, {len(killed.acknowledged)} acknowledged events", flush=True)
-    left = OnlineRecommender.open(folder)
+    left = OnlineRecommender.open(folder / "state")
     with left.reading() as (state, _):
         assert all(state.log.known(event) for event in killed.acknowledged)
         for event in killed.acknowledged.values():  # each about another pair
@@ -201,14 +183,14 @@ def run(folder: Path, n_kills: int, n_users: int, n_items: int) -> Killed:
 
 def test_a_killed_service_loses_nothing(tmp_path: Path) -> None:
     begin(tmp_path / "state", 3000, 200, 80, 8)
-    assert len(run(tmp_path / "state", 3, 200, 80).acknowledged) > 3
+    assert len(run(tmp_path, 3, 200, 80).acknowledged) > 3
 
 
 @pytest.mark.slow
 def test_a_hundred_kills_at_a_million_edges(tmp_path: Path) -> None:
     begin(tmp_path / "state", 1_000_000, 20_000, 7_500, 64)
     load = os.getloadavg()[0]
-    killed = run(tmp_path / "state", int(os.environ.get("KILLS", "100")), 20_000, 7_500)
+    killed = run(tmp_path, int(os.environ.get("KILLS", "100")), 20_000, 7_500)
     seconds, cpu = np.array(killed.seconds), np.array(killed.cpu)
     print(
         f"\n{len(seconds)} kills, {len(killed.acknowledged)} acknowledged events, none lost; back after "

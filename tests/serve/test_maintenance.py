@@ -4,7 +4,6 @@ import contextlib
 import logging
 import multiprocessing
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import until
+from service_calls import items, send
+from waiting import held_calls, until
 
 from recbole_signed.live import Event, OnlineRecommender
 from recbole_signed.live.serve.app import make_app
@@ -23,18 +23,21 @@ from recbole_signed.live.serve.maintenance import Maintenance
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.store.backup import restore
 
+NEVER = dict.fromkeys(("refresh", "refit", "snapshot", "compact", "backup"), 0)
+
+
+def by_schedule(engine: Any, **seconds: float) -> Maintenance:
+    """Return maintenance that has not begun, with the default seconds for tasks that are not named."""
+    return Maintenance(engine, ServeSettings.model_validate({"schedule": seconds}).schedule)
+
 
 def test_tasks_run_by_their_schedule(client: TestClient, engine: Any) -> None:
-    schedule = ServeSettings.model_validate(
-        {"schedule": {"refresh": 0.05, "refit": 0.2, "snapshot": 0.05, "compact": 0}}
-    ).schedule
-    maintenance = Maintenance(engine, schedule)
+    maintenance = by_schedule(engine, refresh=0.05, refit=0.2, snapshot=0.05, compact=0)
     maintenance.start()
-    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
-    until(lambda: set(maintenance.rounds()) == {"refresh", "refit", "snapshot"}, 20)
+    send(client, "1", "2", "like")
+    until(lambda: set(maintenance.rounds()) == {"refresh", "refit", "snapshot"})
     maintenance.stop()
     rounds = maintenance.rounds()
-    assert set(rounds) == {"refresh", "refit", "snapshot"}
     assert all(each["error"] is None for each in rounds.values())
     assert engine.version != "SSF@0"
     done = int(engine.telemetry.total(engine.telemetry.maintenance, result="done"))
@@ -47,11 +50,11 @@ def test_a_failure_keeps_the_service(client: TestClient, engine: Any, monkeypatc
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(engine.recommender, "refresh", broken)
-    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {"refresh": 86_400}}).schedule)
+    maintenance = by_schedule(engine, refresh=86_400)
     assert maintenance.run("refresh").error == "no memory"
     assert 'maintenance_failed{task="refresh"} 1.0' in engine.telemetry.text().decode()
     assert client.get("/v1/users/1/recommendations").status_code == 200
-    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+    send(client, "1", "2", "like")
     for task, least, most in (("refresh", 0, 600), ("refit", 86_000, 86_400)):  # what failed does not wait for a day
         maintenance._round(task, asked=False)
         assert least < maintenance._due[task] - time.monotonic() <= most
@@ -60,15 +63,14 @@ def test_a_failure_keeps_the_service(client: TestClient, engine: Any, monkeypatc
 def test_backups_by_schedule_hold_experiments_and_tags(serve: Callable[..., TestClient], tmp_path: Path) -> None:
     client = serve(backup=str(tmp_path / "copy"))
     engine = client.engine  # type: ignore[attr-defined]
-    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "dislike"}]})
-    listed = client.get("/v1/users/1/recommendations?k=5").json()
-    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {"backup": 0.05}}).schedule)
+    send(client, "1", "2", "dislike")
+    maintenance = by_schedule(engine, backup=0.05)
     for _ in range(2):  # the second takes the place of the first
         assert maintenance.run("backup").error is None
     copy = OnlineRecommender.open(tmp_path / "copy")
-    assert [item for item, _ in copy.recommend("1", 5)] == [each["item"] for each in listed["items"]]
+    assert [item for item, _ in copy.recommend("1", 5)] == items(client, "1", k=5)
     copy.close()
-    assert "backup" not in Maintenance(serve().engine, ServeSettings().schedule)._tasks  # type: ignore[attr-defined]
+    assert "backup" not in by_schedule(serve().engine)._tasks  # type: ignore[attr-defined]
     state = tmp_path / "state"
     client = serve(experiments=Experiments.read(state / "experiments.yaml"))
     body = {"variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}, "salt": "kept"}
@@ -86,17 +88,17 @@ def test_a_backup_needs_no_event(serve: Callable[..., TestClient], tmp_path: Pat
     engine = serve(backup=str(tmp_path / "copy")).engine  # type: ignore[attr-defined]
     (item,) = (item for item, _ in engine.recommender.recommend("1", 1))
 
-    def copied(schedule: dict[str, float], wanted: Callable[[], bool]) -> Maintenance:
-        maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": schedule}).schedule)
+    def copied(wanted: Callable[[], bool], **seconds: float) -> Maintenance:
+        maintenance = by_schedule(engine, **seconds)
         maintenance.start()
-        until(lambda: wanted(), 20)
+        until(wanted)
         maintenance.stop()
         assert wanted()
         return maintenance
 
-    first = copied({}, (tmp_path / "copy" / "BACKUP").exists)  # daily, and none is there
+    first = copied((tmp_path / "copy" / "BACKUP").exists)  # daily, and none is there
     assert set(first.rounds()) == {"backup"}
-    later = Maintenance(engine, ServeSettings().schedule)  # after a restart
+    later = by_schedule(engine)  # after a restart
     assert 86_000 < later._due["backup"] - time.monotonic() <= 86_400
     engine.put_item(item, True, [])
 
@@ -109,21 +111,19 @@ def test_a_backup_needs_no_event(serve: Callable[..., TestClient], tmp_path: Pat
             return log.execute("SELECT token FROM withdrawn").fetchall() == [(item,)]
         return False
 
-    copied({"backup": 0.05}, withdrawn)
+    copied(withdrawn, backup=0.05)
 
 
 def test_what_comes_while_a_task_runs_is_work_for_its_next_round(client: TestClient, engine: Any) -> None:
-    event = {"user_id": "1", "item_id": "2", "type": "like"}
     seen: list[int] = []
 
     def task() -> None:
         seen.append(engine.seq)
         if len(seen) == 1:
-            client.post("/v1/events", json={"events": [event]}).raise_for_status()
+            send(client, "1", "2", "like")
 
-    client.post("/v1/events", json={"events": [event]}).raise_for_status()
-    only = {"refresh": 0, "refit": 0, "snapshot": 0.02, "compact": 0}
-    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": only}).schedule)
+    send(client, "1", "2", "like")
+    maintenance = by_schedule(engine, **{**NEVER, "snapshot": 0.02})
     maintenance._done_at["snapshot"] = 0
     maintenance._tasks["snapshot"] = task
     for _ in range(3):
@@ -140,9 +140,8 @@ def test_failed_rounds_are_tried_again(client: TestClient, engine: Any, monkeypa
         return snapshot()
 
     monkeypatch.setattr(engine.recommender, "snapshot", broken)
-    only = {"refresh": 0, "refit": 0, "snapshot": 0.02, "compact": 0}
-    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": only}).schedule)
-    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+    maintenance = by_schedule(engine, **{**NEVER, "snapshot": 0.02})
+    send(client, "1", "2", "like")
     maintenance.start()
     total, counter = engine.telemetry.total, engine.telemetry.maintenance
     until(lambda: total(counter, result="done"), 20)
@@ -154,7 +153,7 @@ def test_failed_rounds_are_tried_again(client: TestClient, engine: Any, monkeypa
 def test_refits_delay_no_end(engine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("recbole_signed.live.computing.LARGE", 0)
     caplog.set_level(logging.INFO)
-    maintenance = Maintenance(engine, ServeSettings().schedule)
+    maintenance = by_schedule(engine)
     before = engine.recommender.scratch_time
     maintenance.start()
     maintenance.ask_for_refit()
@@ -166,28 +165,17 @@ def test_refits_delay_no_end(engine: Any, monkeypatch: pytest.MonkeyPatch, caplo
     assert not multiprocessing.active_children()
 
 
-NEVER = dict.fromkeys(("refresh", "refit", "snapshot", "compact", "backup"), 0)
-
-
 def test_a_refit_is_asked_for(engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    recommender, began, go_on = engine.recommender, threading.Event(), threading.Event()
-    refit = recommender.refit
-
-    def slow() -> Any:
-        began.set()
-        go_on.wait(20)
-        return refit()
-
-    monkeypatch.setattr(recommender, "refit", slow)
+    began, go_on = held_calls(monkeypatch, engine.recommender, "refit")
     keys = tmp_path / "keys"
     write, admin = (make_key(keys, role) for role in ("write", "admin"))
-    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": NEVER}).schedule)
+    maintenance = by_schedule(engine, **NEVER)
     client = TestClient(make_app(engine, ApiKeys(keys), maintenance))
     assert client.post("/v1/refit", headers={"X-API-Key": write}).status_code == 403
     client.headers["X-API-Key"] = admin
     assert client.post("/v1/refit").status_code == 503  # maintenance has not begun
     maintenance.start()
-    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": "2", "type": "like"}]})
+    send(client, "1", "2", "like")
     began_at = time.time()
     assert client.delete("/v1/users/1").status_code == 200
     until(lambda: client.get("/v1/status").json()["pending_erasure"]["rows"] == 0)
@@ -218,9 +206,8 @@ def test_a_refit_is_asked_for(engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_refit_that_waits_is_asked_for_once(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    began, go_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(engine.recommender, "compact", lambda: (began.set(), go_on.wait(20)))
-    maintenance = Maintenance(engine, ServeSettings.model_validate({"schedule": {**NEVER, "compact": 0.01}}).schedule)
+    began, go_on = held_calls(monkeypatch, engine.recommender, "compact")
+    maintenance = by_schedule(engine, **{**NEVER, "compact": 0.01})
     engine.recommender.update([Event("e", "1", "2", "like", 1_700_000_000_000)])
     maintenance.start()
     assert began.wait(20)
@@ -240,11 +227,11 @@ def test_a_refit_is_due_by_the_age_of_the_model_over_a_restart(engine: Any) -> N
     directory = engine.recommender.directory
     engine.recommender.close()
     engine.recommender = OnlineRecommender.open(directory)
-    later = Maintenance(engine, ServeSettings().schedule)
+    later = by_schedule(engine)
     assert 6_000 < later._due["refit"] - time.monotonic() <= 6_400
     assert later._has_work("refit")  # the event came before this start, and after the fit
     engine.recommender.refit().result()
-    again = Maintenance(engine, ServeSettings().schedule)
+    again = by_schedule(engine)
     assert 86_000 < again._due["refit"] - time.monotonic() <= 86_400
     assert not again._has_work("refit")
     engine.recommender.close()
@@ -253,8 +240,7 @@ def test_a_refit_is_due_by_the_age_of_the_model_over_a_restart(engine: Any) -> N
 def test_what_was_learned_from_the_forgotten_goes_without_a_new_event(engine: Any) -> None:
     engine.recommender.forget("1")
     assert engine.recommender.pending_erasure.factors == 1
-    schedule = ServeSettings.model_validate({"schedule": {**NEVER, "refit": 0.02}}).schedule
-    maintenance = Maintenance(engine, schedule)  # after a restart
+    maintenance = by_schedule(engine, **{**NEVER, "refit": 0.02})  # after a restart
     maintenance.start()
     until(lambda: not engine.recommender.pending_erasure)
     maintenance.stop()

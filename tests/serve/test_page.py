@@ -3,24 +3,18 @@
 Where the variable SCREENSHOTS names a folder, pictures of the page go there.
 """
 
-import contextlib
 import os
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
+from service_calls import Make, answering, experiments_of, items, send, serving
 
 from recbole_signed.live.replica import OnlineReplica
-from recbole_signed.live.serve.app import make_app
-from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.experiments import Experiments, parse_experiment
-from recbole_signed.live.serve.start import listening_socket
 
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium, which the extra dev installs")
 
@@ -34,6 +28,7 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 QUIET = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
 PATIENCE = 60
+ROWS = "#userresult table:not(#said):not(#asked) tbody tr"
 
 
 @pytest.fixture
@@ -45,28 +40,22 @@ def browser(tmp_path: Any) -> Iterator[webdriver.Chrome]:
     for each in (*QUIET, "disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'browser'}"):
         options.add_argument(f"--{each}")
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_window_size(1200, 1000)
     yield driver
     driver.quit()
 
 
+def on_page(browser: webdriver.Chrome, url: str) -> WebDriverWait[webdriver.Chrome]:
+    """Open a page, and return what waits for what it shows."""
+    browser.get(url)
+    return WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+
+
 @pytest.fixture
-def address(serve: Callable[..., TestClient]) -> Iterator[str]:
-    client = serve()
-    listed = client.get("/v1/users/1/recommendations?k=1").json()["items"][0]["item"]
-    client.post("/v1/events", json={"events": [{"user_id": "1", "item_id": listed, "type": "dislike"}]})
+def address(client: TestClient) -> Iterator[str]:
+    send(client, "1", items(client, "1", k=1)[0], "dislike")
     with answering(client.app) as url:
         yield url
-
-
-@contextlib.contextmanager
-def answering(app: Any) -> Iterator[str]:
-    bound = listening_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(20)
 
 
 def look_up(browser: webdriver.Chrome, user: str) -> Any:
@@ -79,15 +68,20 @@ def look_up(browser: webdriver.Chrome, user: str) -> Any:
     return field
 
 
+def reasons(browser: webdriver.Chrome) -> dict[str, str]:
+    """Return the items of the list that is shown, in its order, and their reasons; nothing until all have one."""
+    cells = [row.find_elements(By.TAG_NAME, "td") for row in browser.find_elements(By.CSS_SELECTOR, ROWS)]
+    found = {each[1].text: each[2].text for each in cells}
+    return found if all(found.values()) else {}
+
+
 def photograph(browser: webdriver.Chrome, name: str) -> None:
     if folder := os.environ.get("SCREENSHOTS"):
         browser.save_screenshot(os.path.join(folder, f"{name}.png"))
 
 
 def test_the_page(browser: webdriver.Chrome, address: str) -> None:
-    browser.set_window_size(1200, 1000)
-    browser.get(address)
-    wait = WebDriverWait(browser, PATIENCE)
+    wait = on_page(browser, address)
     wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
     tiles = browser.find_element(By.ID, "tiles").text
     assert "Users" in tiles
@@ -98,7 +92,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
     # a user, by the keyboard alone
     field = look_up(browser, "1")
     wait.until(lambda driver: "The newest dislike is that of" in driver.find_element(By.ID, "userresult").text)
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#userresult table:not(#said) tbody tr")) == 10
+    assert len(browser.find_elements(By.CSS_SELECTOR, ROWS)) == 10
     browser.find_element(By.CSS_SELECTOR, "#userresult button[aria-label^=Why]").send_keys(Keys.ENTER)
     wait.until(lambda driver: "The like rate of item" in driver.find_element(By.ID, "why").text)
     # what the user said, and taking the newest back
@@ -123,9 +117,7 @@ def test_the_page(browser: webdriver.Chrome, address: str) -> None:
 
 
 def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, address: str) -> None:
-    browser.set_window_size(1200, 1000)
-    browser.get(address)
-    wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+    wait = on_page(browser, address)
 
     def press(selector: str) -> str:
         found = wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
@@ -138,13 +130,12 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
     assert press("#itemresult button.link").startswith("Look up item ")
     wait.until(lambda driver: "Who would get it" in driver.find_element(By.ID, "itemresult").text)
     user = press("#itemresult button[aria-label^='Look up user']").removeprefix("Look up user ")
-    rows = "#userresult table:not(#said) tbody tr"
-    wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, rows)) == 10)
+    wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, ROWS)) == 10)
     assert browser.find_element(By.ID, "userid").get_attribute("value") == user
     # nobody judges in the name of a user by accident
     assert not browser.find_elements(By.CSS_SELECTOR, "#userresult button[aria-label^=Dislike]")
     browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
-    item = press(f"{rows} button[aria-label^=Dislike]").removeprefix("Dislike ")
+    item = press(f"{ROWS} button[aria-label^=Dislike]").removeprefix("Dislike ")
     change = rf"The new list was here \d+ ms after the dislike of '{item}' was sent\. Gone: .*\b{item}\b.*New: "
     wait.until(lambda driver: re.search(change, driver.find_element(By.ID, "why").text))
     assert browser.find_element(By.CSS_SELECTOR, "#said tbody tr").text.startswith(f"{item} dislike ")
@@ -160,24 +151,16 @@ def test_what_is_named_can_be_looked_up_and_judged(browser: webdriver.Chrome, ad
 def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriver.Chrome, client: TestClient) -> None:
     """The page said which items went, not why others moved, and operations stood before the list."""
     with answering(client.app) as url:
-        browser.set_window_size(1200, 1000)
-        browser.get(url)
-        wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+        wait = on_page(browser, url)
         assert browser.find_element(By.CSS_SELECTOR, "main section:not([hidden])").text.startswith("A user")
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
         look_up(browser, "1")
-        rows = "#userresult table:not(#said) tbody tr"
-
-        def listed() -> dict[str, str]:
-            cells = [row.find_elements(By.TAG_NAME, "td") for row in browser.find_elements(By.CSS_SELECTOR, rows)]
-            return {each[1].text: each[2].text for each in cells}
-
-        before = wait.until(lambda _: len(found := listed()) == 10 and all(found.values()) and found)
+        before = wait.until(lambda _: len(found := reasons(browser)) == 10 and found)
         assert any(reason.startswith("you liked ") for reason in before.values())
         item = next(iter(before))
-        browser.find_element(By.CSS_SELECTOR, f"{rows} button[aria-label='Dislike {item}']").send_keys(Keys.ENTER)
+        browser.find_element(By.CSS_SELECTOR, f"{ROWS} button[aria-label='Dislike {item}']").send_keys(Keys.ENTER)
         reason = f"▼ lower: near what you disliked: {item}"
-        after = wait.until(lambda _: item not in (found := listed()) and all(found.values()) and found)
+        after = wait.until(lambda _: item not in (found := reasons(browser)) and found)
         effect = client.get("/v1/users/1/last-dislike?k=10").json()
         now = {each["item"]: each for each in effect["lowered"] if each["now"] is not None}
         assert now
@@ -187,36 +170,28 @@ def test_a_dislike_shows_its_reason_and_one_click_takes_it_back(browser: webdriv
                 assert told == reason + f"; without it number {now[each]['before']}" * bool(now[each]["before"])
         photograph(browser, "felt")
         browser.find_element(By.CSS_SELECTOR, "#effect button").send_keys(Keys.ENTER)
-        assert wait.until(lambda _: item in (found := listed()) and all(found.values()) and found) == before
+        assert wait.until(lambda _: item in (found := reasons(browser)) and found) == before
         assert browser.get_log("browser") == []
 
 
-def test_less_of_a_genre_is_shown_and_undone(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
-    client = serve()
+def test_less_of_a_genre_is_shown_and_undone(browser: webdriver.Chrome, client: TestClient) -> None:
     listed = client.get("/v1/users/1/recommendations?k=10").json()["items"]
     told = [{"item_id": each["item"], "type": "item", "features": {"genre": "<b>War</b>"}} for each in listed[:3]]
     client.post("/v1/events", json={"events": told}).raise_for_status()
     with answering(client.app) as url:
-        browser.set_window_size(1200, 1000)
-        browser.get(url)
-        wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
+        wait = on_page(browser, url)
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
         look_up(browser, "1")
-        rows = "#userresult table:not(#said):not(#asked) tbody tr"
-
-        def shown() -> dict[str, str]:
-            cells = [row.find_elements(By.TAG_NAME, "td") for row in browser.find_elements(By.CSS_SELECTOR, rows)]
-            return {each[1].text: each[2].text for each in cells}
 
         def press(selector: str) -> None:
             wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector)).send_keys(Keys.ENTER)
 
-        before = wait.until(lambda _: len(found := shown()) == 10 and all(found.values()) and found)
-        press(f"{rows} button[aria-label='Less or more like {listed[0]['item']}']")
+        before = wait.until(lambda _: len(found := reasons(browser)) == 10 and found)
+        press(f"{ROWS} button[aria-label='Less or more like {listed[0]['item']}']")
         press("#why button")
         wait.until(lambda driver: "after less of genre <b>War</b> was sent" in driver.find_element(By.ID, "why").text)
         reason = "▼ lower: you asked for less of genre <b>War</b>"
-        after = wait.until(lambda _: reason in " ".join((found := shown()).values()) and all(found.values()) and found)
+        after = wait.until(lambda _: reason in " ".join((found := reasons(browser)).values()) and found)
         assert list(after) != list(before)
         war = {each["item"] for each in listed[:3]}
         assert {each for each, why in after.items() if why.endswith(reason)} == war & after.keys()
@@ -224,42 +199,32 @@ def test_less_of_a_genre_is_shown_and_undone(browser: webdriver.Chrome, serve: C
         photograph(browser, "less")
         press("#asked button")
         wait.until(lambda driver: "is taken back" in driver.find_element(By.ID, "why").text)
-        assert wait.until(lambda _: all((found := shown()).values()) and found) == before
+        assert wait.until(lambda _: reasons(browser)) == before
         assert not browser.find_elements(By.ID, "asked")
         assert browser.get_log("browser") == []
 
 
-def test_a_replica_alone_says_so(browser: webdriver.Chrome, serve: Callable[..., TestClient], tmp_path: Path) -> None:
+def test_a_replica_alone_says_so(browser: webdriver.Chrome, serve: Make, tmp_path: Path) -> None:
     serve()
-    folder = tmp_path / "state"
-    replica = OnlineReplica(folder)
-    engine = Engine(replica, None, Experiments.read(folder / "experiments.yaml"), folder)
-    try:
-        with answering(make_app(engine)) as url:
-            browser.get(url)
-            state = browser.find_element(By.ID, "state")
-            WebDriverWait(browser, PATIENCE).until(lambda _: "read replica without a writer" in state.text)
-            assert "NaN" not in browser.find_element(By.TAG_NAME, "main").text
-    finally:
-        engine.close()
-        replica.close()
+    with serving(OnlineReplica(tmp_path / "state"), tmp_path / "state") as reader, answering(reader.app) as url:
+        wait = on_page(browser, url)
+        wait.until(lambda driver: "read replica without a writer" in driver.find_element(By.ID, "state").text)
+        assert "NaN" not in browser.find_element(By.TAG_NAME, "main").text
 
 
 def test_it_fits_a_phone(browser: webdriver.Chrome, address: str) -> None:
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
     )
-    browser.get(address)
-    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
+    wait = on_page(browser, address)
+    wait.until(lambda driver: driver.find_element(By.ID, "state").text == "● ready")
     width = browser.execute_script("return document.documentElement.scrollWidth")
     photograph(browser, "phone")
     assert width <= 390
 
 
 def test_the_page_of_routes_needs_no_foreign_host(browser: webdriver.Chrome, address: str) -> None:
-    browser.set_window_size(1200, 1000)
-    browser.get(f"{address}docs")
-    wait = WebDriverWait(browser, PATIENCE)
+    wait = on_page(browser, f"{address}docs")
     wait.until(lambda driver: "/v1/users/{user_id}/recommendations" in driver.find_element(By.ID, "routes").text)
     assert browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)") == [
         f"{address}openapi.json"
@@ -290,17 +255,13 @@ def test_the_page_of_routes_needs_no_foreign_host(browser: webdriver.Chrome, add
     photograph(browser, "routes")
 
 
-def test_the_report_of_an_experiment(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
+def test_the_report_of_an_experiment(browser: webdriver.Chrome, serve: Make) -> None:
     variants = {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 4.0}}}
-    client = serve(experiments=Experiments({"aversion": parse_experiment("aversion", {"variants": variants})}))
+    client = serve(experiments=experiments_of(aversion={"variants": variants}))
     for user in range(1, 30):
-        item = client.get(f"/v1/users/{user}/recommendations?k=1").json()["items"][0]["item"]
-        verdict = {"user_id": str(user), "item_id": item, "type": "like" if user % 3 else "dislike"}
-        client.post("/v1/events", json={"events": [verdict]}).raise_for_status()
+        send(client, str(user), items(client, str(user), k=1)[0], "like" if user % 3 else "dislike")
     with answering(client.app) as url:
-        browser.set_window_size(1200, 1000)
-        browser.get(url)
-        wait = WebDriverWait(browser, PATIENCE)
+        wait = on_page(browser, url)
         button = wait.until(element_to_be_clickable((By.CSS_SELECTOR, "#variants button")))  # its part is shown later
         button.send_keys(Keys.ENTER)
         report = browser.find_element(By.ID, "report")
@@ -310,19 +271,16 @@ def test_the_report_of_an_experiment(browser: webdriver.Chrome, serve: Callable[
         photograph(browser, "report")
 
 
-def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Callable[..., TestClient]) -> None:
+def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Make) -> None:
     client = serve(limits={"k": 10})  # no look-up asks for more at once
-    listed = [each["item"] for each in client.get("/v1/users/1/recommendations?k=2").json()["items"]]
+    listed = items(client, "1", k=2)
     client.put(f"/v1/items/{listed[0]}", json={"name": "<b>Heat</b>"}).raise_for_status()
     with answering(client.app) as url:
-        browser.set_window_size(1200, 1000)
-        browser.get(url)
+        wait = on_page(browser, url)
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
         look_up(browser, "1")
-        wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
-        rows = "#userresult table:not(#said) tbody tr"
-        wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, rows)) == 10)
-        links = [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"{rows} button.link")]
+        wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, ROWS)) == 10)
+        links = [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"{ROWS} button.link")]
         assert links[:2] == [f"<b>Heat</b> ({listed[0]})", listed[1]]
         asked = browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
         counts = [each.count("id=") for each in asked if "/v1/items?" in each]

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from service_calls import all_written, items, send
 from sklearn.metrics import roc_auc_score
 
 import recbole_signed
@@ -141,10 +142,8 @@ def test_it_names_only_metrics_that_exist(client: TestClient) -> None:
     maintenance.maintenance_seconds.labels("refit").set(1)
     maintenance.maintenance_failed.labels("refit").set(0)
     for user, kind in (("1", "like"), ("2", "dislike"), ("3", "like")):
-        item = client.get(f"/v1/users/{user}/recommendations?k=1").json()["items"][0]["item"]
-        client.post("/v1/events", json={"events": [{"user_id": user, "item_id": item, "type": kind}]})
-    client.engine.impressions.close()  # type: ignore[attr-defined]
-    client.engine.impressions = None  # type: ignore[attr-defined]
+        send(client, user, items(client, user, k=1)[0], kind)
+    all_written(client.engine)  # type: ignore[attr-defined]
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:

@@ -5,25 +5,27 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 from refusals import check_refused
-from service_calls import until
+from service_calls import serving
 from small_recommender import NOW, begin
 from starlette.types import Message, Receive, Scope, Send
+from waiting import held_calls, until
 
 from recbole_signed.ids_and_times import order_of_hashes
 from recbole_signed.live import Event
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.catalogue import Catalogue
-from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError
 from recbole_signed.live.serve.replicas import HANDED_ON, Forwarder
-from recbole_signed.live.serve.settings import ServeSettings
+
+DELETE = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
 
 
 class Writer(http.server.ThreadingHTTPServer):
@@ -89,9 +91,8 @@ def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writ
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
     with pytest.raises(ProblemError) as refused:
-        asyncio.run(forwarder.send(Request(scope, receive)))
+        asyncio.run(forwarder.send(Request(DELETE, receive)))
     assert refused.value.status_code == 400
     assert writer.targets == []
 
@@ -112,9 +113,8 @@ def test_requests_that_wait_for_a_slow_writer_are_bounded(writer: Writer, monkey
         async def receive() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        scope = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
         try:
-            return (await forwarder.send(Request(scope, receive))).status_code
+            return (await forwarder.send(Request(DELETE, receive))).status_code
         except ProblemError as refused:
             return refused.status_code
 
@@ -130,59 +130,43 @@ def test_requests_that_wait_for_a_slow_writer_are_bounded(writer: Writer, monkey
 
 
 def test_what_the_writer_answers_is_counted_by_the_writer_alone(tmp_path: Path, writer: Writer) -> None:
+    def counted(address: str) -> dict[tuple[str, str], float]:
+        TestClient(make_app(engine, writer=address)).delete("/v1/users/u1")
+        samples = [each for family in engine.telemetry.requests.collect() for each in family.samples]
+        named = [each for each in samples if each.name.endswith("_count")]
+        return {(each.labels["route"], each.labels["status"]): each.value for each in named}
+
     begin(tmp_path / "state").close()
-    replica = OnlineReplica(tmp_path / "state")
-    engine = Engine(replica, folder=tmp_path / "state")
-    try:
-
-        def counted(address: str) -> dict[tuple[str, str], float]:
-            TestClient(make_app(engine, writer=address)).delete("/v1/users/u1")
-            samples = [each for family in engine.telemetry.requests.collect() for each in family.samples]
-            named = [each for each in samples if each.name.endswith("_count")]
-            return {(each.labels["route"], each.labels["status"]): each.value for each in named}
-
+    with serving(OnlineReplica(tmp_path / "state"), tmp_path / "state") as client:
+        engine = client.engine  # type: ignore[attr-defined]
         assert counted(f"http://127.0.0.1:{writer.server_port}") == {}
         assert writer.targets == ["/v1/users/u1"]
         assert counted("http://127.0.0.1:9") == {("other", "503"): 1}  # nobody answers there
-    finally:
-        engine.close()
-        replica.close()
 
 
 def test_a_replica_whose_looks_do_not_end_tells_its_lag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path / "state").close()
     replica = OnlineReplica(tmp_path / "state")
-    stalled, go_on = threading.Event(), threading.Event()
-    follow = replica.follow
-
-    def stall() -> int:
-        stalled.set()
-        assert go_on.wait(60)
-        return follow()
-
-    monkeypatch.setattr(replica, "follow", stall)
-    engine = Engine(replica, ServeSettings.model_validate({"limits": {"lag": 1e-6}}))
-    try:
-        assert stalled.wait(60)
-        started = time.monotonic()
-        assert time.monotonic() - started <= engine.lag
-        assert any("behind the log" in reason for reason in engine.reasons_not_ready())
-        go_on.set()
-        until(lambda: engine.follower.looked >= started, 60)  # type: ignore[union-attr]
+    stalled, go_on = held_calls(monkeypatch, replica, "follow")
+    with serving(replica, limits={"lag": 1e-6}) as client:
+        engine = client.engine  # type: ignore[attr-defined]
+        try:
+            assert stalled.wait(60)
+            started = time.monotonic()
+            assert time.monotonic() - started <= engine.lag
+            assert any("behind the log" in reason for reason in engine.reasons_not_ready())
+        finally:
+            go_on.set()
+        until(lambda: engine.follower.looked >= started, 60)
         assert engine.lag < time.monotonic() - started
-    finally:
-        go_on.set()
-        engine.close()
-        replica.close()
 
 
 def test_a_replica_follows_the_catalogue_for_any_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path / "state").close()
-    replica = OnlineReplica(tmp_path / "state")
-    engine = Engine(replica, folder=tmp_path / "state")
     monkeypatch.setattr("recbole_signed.live.serve.answers.SECOND", 0.0)
-    written = Catalogue(tmp_path / "state" / "catalogue.sqlite")
-    try:
+    reads = serving(OnlineReplica(tmp_path / "state"), tmp_path / "state")
+    with reads as client, closing(Catalogue(tmp_path / "state" / "catalogue.sqlite")) as written:
+        engine = client.engine  # type: ignore[attr-defined]
         item = engine.popular(1).items[0][0]
         written.put(item, ["new"])
         assert engine.item(item) == (False, ("new",))
@@ -190,29 +174,12 @@ def test_a_replica_follows_the_catalogue_for_any_question(tmp_path: Path, monkey
         assert [name for name, _ in engine.session([], 3, tags=["newer"]).items] == [item]
         written.put_names({item: "Heat"})
         assert engine.name(item) == "Heat"
-    finally:
-        written.close()
-        engine.close()
-        replica.close()
 
 
-def test_a_replica_does_not_measure_what_the_writer_alone_knows(tmp_path: Path) -> None:
-    recommender, replica = begin(tmp_path / "state"), OnlineReplica(tmp_path / "state")
-    writer, follower = Engine(recommender), Engine(replica)
-    try:
-        assert writer.gauges().keys() - follower.gauges().keys() == {
-            "unknown_item_share", "dislikes_per_impression", "alert_unknown_items", "alert_dislike_rate",
-            "pending_erasures", "pending_erasure_seconds",
-        }  # fmt: skip
-    finally:
-        for each in (writer, follower, replica, recommender):
-            each.close()
-
-
-def test_equal_trends_stand_in_one_order_in_writer_and_replica(tmp_path: Path) -> None:
+def test_a_replica_measures_less_than_its_writer_and_ranks_equal_trends_alike(tmp_path: Path) -> None:
     """Each item is liked at the same moments, by users in another order."""
     recommender = begin(tmp_path / "state")
-    writer, names, n = Engine(recommender), [f"new{i}" for i in range(9)], 30
+    names, n = [f"new{i}" for i in range(9)], 30
     for at in range(n):
         events = [
             Event(f"{name}-{at}", f"u{(at * 7 + 11 * i) % n + 1}", name, "like", NOW + at * 100_003)
@@ -220,15 +187,15 @@ def test_equal_trends_stand_in_one_order_in_writer_and_replica(tmp_path: Path) -
         ]
         recommender.update(events)
     recommender.snapshot()
-    replica = OnlineReplica(tmp_path / "state")
-    follower = Engine(replica)
-    try:
+    with serving(recommender) as one, serving(OnlineReplica(tmp_path / "state")) as other:
+        writer, follower = one.engine, other.engine  # type: ignore[attr-defined]
         lists = [[item for item, _ in each.popular(9, "trending").items] for each in (writer, follower)]
         wanted = [names[place] for place in order_of_hashes(names)]
         assert lists == [wanted, wanted]
-    finally:
-        for each in (writer, follower, replica, recommender):
-            each.close()
+        assert writer.gauges().keys() - follower.gauges().keys() == {
+            "unknown_item_share", "dislikes_per_impression", "alert_unknown_items", "alert_dislike_rate",
+            "pending_erasures", "pending_erasure_seconds",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "redis://a", "http://", "http://a:99999", "http://a b"])

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import re
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,19 @@ from urllib.parse import quote
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from service_calls import Make
+from service_calls import Make, serving
+from waiting import held_calls
 
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve.app import make_app
-from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.experiments import Experiments
 from recbole_signed.live.serve.keys import make_key
 from recbole_signed.live.serve.maintenance import Maintenance
 from recbole_signed.live.serve.problems import THREADS
-from recbole_signed.live.serve.settings import ServeSettings
 
 
-def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
-    schema, bodies = serve().get("/openapi.json").json(), set()
+def test_every_other_body_refuses_what_it_does_not_have(client: TestClient) -> None:
+    schema, bodies = client.get("/openapi.json").json(), set()
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             if "requestBody" in operation and path.startswith("/v1/"):
@@ -34,9 +32,8 @@ def test_every_other_body_refuses_what_it_does_not_have(serve: Make) -> None:
     assert len(bodies) >= 6
     for name in bodies:
         assert schema["components"]["schemas"][name]["additionalProperties"] is False, name
-    assert (
-        schema["components"]["schemas"]["EventsBody"]["properties"]["events"]["items"]["additionalProperties"] is False
-    )
+    of_events = schema["components"]["schemas"]["EventsBody"]["properties"]["events"]
+    assert of_events["items"]["additionalProperties"] is False
 
 
 def test_bodies_that_are_compressed_or_no_object(client: TestClient) -> None:
@@ -67,8 +64,10 @@ def test_what_is_not_there_names_what_is(client: TestClient) -> None:
     for path, allowed in (("users/1", "DELETE, GET, PUT"), ("models", "GET, POST"), ("popular", "GET")):
         refused = client.patch(f"/v1/{path}")
         assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
-    assert client.get("/v1/user/1").json()["detail"] == "Not Found; /docs lists the routes."
-    assert client.get("/v1/events").json()["detail"] == "Method Not Allowed; /docs lists the routes."
+    for path, status, title in (("user/1", 404, "Not Found"), ("events", 405, "Method Not Allowed")):
+        refused = client.get(f"/v1/{path}")
+        told = {"status": status, "title": title, "detail": f"{title}; /docs lists the routes."}
+        assert (refused.status_code, refused.json()) == (status, {"type": "about:blank", **told})
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"events": [' + b"9" * 5000 + b"]}", b'{"events": ["\xff"]}'])
@@ -111,11 +110,6 @@ def test_limits_and_problems(serve: Make) -> None:
     told = client.get("/v1/users/1/recommendations?k=5&explain=true")
     assert (told.status_code, told.json()["detail"]) == (422, "k is 5; at most 4 are served with explanations.")
     assert client.post("/v1/events", content=b"{").status_code == 422
-    for found, status, title in (  # of "about:blank" the title is the phrase of the status
-        (client.get("/v1/nothing"), 404, "Not Found"),
-        (client.patch("/v1/status"), 405, "Method Not Allowed"),
-    ):
-        assert (found.status_code, found.json()["status"], found.json()["title"]) == (status, status, title)
     for route in ("recommendations", "last-dislike"):
         behind = client.get(f"/v1/users/1/{route}?k=5&min_seq=999999")
         assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
@@ -171,8 +165,7 @@ def test_clients_are_not_told_where_files_are(serve: Make, tmp_path: Path, caplo
     assert named.startswith(f"there is no item 'a{tmp_path}/state/b'")  # an id is told as it was given
 
 
-def test_a_page_of_another_site_changes_nothing(serve: Make) -> None:
-    client = serve()
+def test_a_page_of_another_site_changes_nothing(client: TestClient, serve: Make) -> None:
     foreign = {"Origin": "http://other.example", "Sec-Fetch-Site": "cross-site"}
     refused = client.post("/v1/models", headers=foreign)
     assert (refused.status_code, "allow_origins" in refused.json()["detail"]) == (403, True)
@@ -272,12 +265,8 @@ def test_roles(serve: Make, tmp_path: Path) -> None:
     made = {role: make_key(path, role) for role in ("read", "write", "admin")}
     client = serve(keys=path)
     event = {"events": [{"user_id": "1", "item_id": "1", "type": "like"}]}
-    assert client.get("/v1/popular").status_code == 401
-    assert client.get("/healthz").status_code == 200
-    read = {"X-API-Key": made["read"]}
-    assert client.get("/v1/popular", headers=read).status_code == 200
+    read, bearer = {"X-API-Key": made["read"]}, {"Authorization": f"Bearer {made['write']}"}
     assert client.post("/v1/events", json=event, headers=read).status_code == 403
-    bearer = {"Authorization": f"Bearer {made['write']}"}
     assert client.post("/v1/events", json=event, headers=bearer).status_code == 200
     assert client.delete("/v1/users/1", headers=bearer).status_code == 403
     erasure = {"events": [*event["events"], {"user_id": "1", "type": "forget_user"}]}
@@ -301,12 +290,9 @@ def test_a_body_is_counted_whatever_the_headers_say(serve: Make, tmp_path: Path)
         assert (refused.status_code, refused.json()["title"]) == (413, "Content Too Large")
         assert refused.json()["detail"] == "A body may have at most 2000 bytes."
         assert post(3, **{"Transfer-Encoding": coding}).status_code == 200
-    replica = OnlineReplica(tmp_path / "state")
-    engine = Engine(replica, ServeSettings.model_validate({"limits": {"body_bytes": 2000}}))
-    client = TestClient(make_app(engine, writer="http://127.0.0.1:9"))
-    assert post(30).status_code == 413  # before it is handed on
-    engine.close()
-    replica.close()
+    with serving(OnlineReplica(tmp_path / "state"), limits={"body_bytes": 2000}) as reader:
+        client = TestClient(make_app(reader.engine, writer="http://127.0.0.1:9"))  # type: ignore[attr-defined]
+        assert post(30).status_code == 413  # before it is handed on
 
 
 def test_a_key_is_checked_before_body_and_parameters(serve: Make, tmp_path: Path) -> None:
@@ -316,16 +302,14 @@ def test_a_key_is_checked_before_body_and_parameters(serve: Make, tmp_path: Path
         json_body = {"Content-Type": "application/json", **headers}
         assert client.post("/v1/events", content=b"{", headers=json_body).status_code == 401
     for route in client.app.routes:  # type: ignore[attr-defined]
+        path = route.path.replace("{", "").replace("}", "")
         for method in getattr(route, "methods", None) or ():
             if method not in ("GET", "HEAD"):
-                path = route.path.replace("{", "").replace("}", "")
                 assert client.request(method, path, content=b"{").status_code == 401, route
+            elif method == "GET" and path.startswith(("/v1/", "/api/")) and "health" not in path:
+                assert client.get(path, params={"x": 1, "k": "x"}).status_code == 401, path
     keys = {role: {"X-API-Key": make_key(tmp_path / "keys", role)} for role in ("read", "write")}
     client = serve(keys=tmp_path / "keys")
-    for route in client.app.routes:  # type: ignore[attr-defined]
-        path, methods = route.path, getattr(route, "methods", None) or ()
-        if "GET" in methods and path.startswith(("/v1/", "/api/")) and "health" not in path:
-            assert client.get(path, params={"x": 1, "k": "x"}).status_code == 401, path
     assert client.get("/v1/popular", params={"x": 1}, headers=keys["read"]).status_code == 422
     assert client.post("/v1/models", params={"x": 1}, headers=keys["write"]).status_code == 403
     assert client.post("/v1/events", params={"x": 1}, headers=keys["write"], json={"events": [1]}).status_code == 422
@@ -430,8 +414,7 @@ def test_a_probe_waits_for_no_earlier_list(client: TestClient, engine: Any, monk
 def test_a_request_is_refused_in_time_while_others_go_on(serve: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     client = serve(limits={"wait": 0.2})
     engine = client.engine  # type: ignore[attr-defined]
-    popular, go_on = engine.popular, threading.Event()
-    monkeypatch.setattr(engine, "popular", lambda *_: go_on.wait(60) and popular(*_))
+    _, go_on = held_calls(monkeypatch, engine, "popular")
 
     async def ask() -> list[httpx.Response]:
         transport = httpx.ASGITransport(client.app)

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -22,15 +21,18 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import outcome
+from faults import no_room_at
 from refusals import check_refused
-from service_calls import until
+from service_process import served
 from small_recommender import begin
+from waiting import until
 
 import recbole_signed
 from recbole_signed import api, files
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender
+from recbole_signed.live.learners.asked import Asked
 from recbole_signed.live.serve import TrafficLog, replicas, run_service, start
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.keys import ApiKeys, make_key
@@ -39,7 +41,6 @@ from recbole_signed.live.serve.simulator import Truth
 from recbole_signed.live.serve.start import can_begin, init_state, listening_socket
 from recbole_signed.live.serve.traffic import Shown
 
-ROOT = Path(recbole_signed.__file__).resolve().parents[1]
 EXPERIMENTS = """
 experiments:
   aversion:
@@ -50,27 +51,11 @@ experiments:
 
 
 @pytest.fixture
-def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def service(tmp_path: Path, toy: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a service over the toy set, in a process of its own; a parameter is more words."""
-    convert("toy", None, tmp_path / "atomic_files")
-    command = [sys.executable, "-W", "ignore", "-m", "recbole_signed", "serve"]
-    words = ["--init", "SSF", "-d", "toy-signed", "--state", "state", "--port", "0", "auto=False", "rank=8"]
-    words += getattr(request, "param", [])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [*command, *words], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if line.startswith("Serving on "):
-            yield line.split()[2]
-            break
-    else:
-        pytest.fail("".join(lines))
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    words = ["--init", "SSF", "-d", toy, "auto=False", "rank=8", *getattr(request, "param", [])]
+    with served(tmp_path, *words) as port:
+        yield f"http://127.0.0.1:{port}"
     assert not list((tmp_path / "state").glob("log.sqlite-*"))  # SQLite removes them where the log is closed
 
 
@@ -81,15 +66,16 @@ def get(url: str, body: Any = None, method: str | None = None) -> Any:
         return json.loads(answer.read())
 
 
-def test_serve_simulate_and_report(
-    service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_serve_simulate_and_report(service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert get(f"{service}/readyz")["ready"]
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(service, headers={"Host": "evil.example"}), timeout=30)
     assert refused.value.code == 421
     assert not (tmp_path / "log_tensorboard").exists()
+    events = [{"user_id": "x" * n, "item_id": "i", "type": "like"} for n in (256, 257)]
+    results = get(f"{service}/v1/events", {"events": events})["results"]
+    assert [each.get("reason") for each in results] == [None, "user_id has 257 characters, and 256 are accepted"]
+    assert get(f"{service}/v1/users/{'x' * 257}", method="DELETE")["accepted"] == 1
     status, out, _ = outcome(capsys, "simulate", service, "-d", "toy-signed", "--rounds", "30", "--json")
     assert status == 0
     found = json.loads(out)
@@ -107,35 +93,16 @@ def test_serve_simulate_and_report(
 
 
 @pytest.fixture
-def with_keys(tmp_path: Path) -> None:
+def configured(tmp_path: Path) -> None:
     make_key(tmp_path / "keys.txt", "admin")
-    (tmp_path / "keyed.yaml").write_text("keys: keys.txt\n")
+    (tmp_path / "service.yaml").write_text("keys: keys.txt\nlimits: {connections: 20}\n")
 
 
-@pytest.mark.parametrize("service", [["--config", "keyed.yaml"]], indirect=True)
-@pytest.mark.usefixtures("with_keys")
-def test_simulate_says_how_to_give_a_key(service: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = outcome(capsys, "simulate", service)
-    assert (status, err.count("\n")) == (2, 1)
-    assert err.endswith("X-API-Key; there was none, or another. Give one by --key or RECBOLE_SIGNED_KEY.\n")
-
-
-def test_the_service_takes_no_event_whose_id_is_too_long(service: str) -> None:
-    events = [{"user_id": "x" * n, "item_id": "i", "type": "like"} for n in (256, 257)]
-    results = get(f"{service}/v1/events", {"events": events})["results"]
-    assert [each["status"] for each in results] == ["accepted", "refused"]
-    assert results[1]["reason"] == "user_id has 257 characters, and 256 are accepted"
-    assert get(f"{service}/v1/users/{'x' * 257}", method="DELETE")["accepted"] == 1
-
-
-@pytest.fixture
-def few_connections(tmp_path: Path) -> None:
-    (tmp_path / "few.yaml").write_text("limits: {connections: 20}\n")
-
-
-@pytest.mark.parametrize("service", [["--config", "few.yaml"]], indirect=True)
-@pytest.mark.usefixtures("few_connections")
-def test_the_service_bounds_heads_and_connections(service: str) -> None:
+@pytest.mark.parametrize("service", [["--config", "service.yaml"]], indirect=True)
+@pytest.mark.usefixtures("configured")
+def test_the_service_bounds_heads_and_connections_and_asks_for_keys(
+    service: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(service, headers={"X-Long": "a" * 70_000}), timeout=30)
     assert refused.value.code == 431
@@ -145,14 +112,16 @@ def test_the_service_bounds_heads_and_connections(service: str) -> None:
     assert held[0].recv(10) == b""  # the first ones made room
     for each in held:
         each.close()
+    status, _, err = outcome(capsys, "simulate", service)
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.endswith("X-API-Key; there was none, or another. Give one by --key or RECBOLE_SIGNED_KEY.\n")
 
 
 @pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
 def test_sigterm_ends_a_service_in_order(service: str) -> None:
     """Also while a client holds a request open: its replicas have ended by then, and the status is 0."""
-    deadline = time.monotonic() + 240
-    while "replica-1" not in (found := pids(service)) and time.monotonic() < deadline:
-        time.sleep(0.5)
+    until(lambda: len(pids(service)) >= 2, 240)
+    found = pids(service)
     writer, replica = found["writer"], found["replica-1"]
     host, port = service.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as stalled:
@@ -169,8 +138,7 @@ def test_sigterm_ends_a_service_in_order(service: str) -> None:
     assert not Path(f"/proc/{replica}").exists()
 
 
-def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = tmp_path / "state"
     state.mkdir()
     (state / "experiments.yaml").write_text(EXPERIMENTS)
@@ -180,14 +148,14 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         log.write([Shown(f"r{user}", f"u{user}", ["x", "y", "z"], user, "v", [[("aversion", variant, 0.5)]])])
         log.outcome([(f"u{user}", "x" if user % 3 else "y", 1 if user % 5 else -1, user + 1)])
     log.close()
-    status, out, _ = outcome(capsys, "experiment", "report", "aversion", "--state", "state")
+    words = ["experiment", "report", "aversion", "--state", "state"]
+    status, out, _ = outcome(capsys, *words)
     assert status == 0
     assert "control is plain" in out
     assert "like_rate" in out
-    report = json.loads(outcome(capsys, "experiment", "report", "aversion", "--state", "state", "--json")[1])
+    report = json.loads(outcome(capsys, *words, "--json")[1])
     assert (report["variants"]["plain"]["users"], report["policies"]) == (30, {})
     (state / "experiments.yaml").rename(tmp_path / "mine.yaml")
-    words = ["experiment", "report", "aversion", "--state", "state"]
     assert outcome(capsys, *words, "--experiments", "none.yaml")[::2] == (
         2,
         "recbole-signed: there is no file none.yaml; did you mean 'mine.yaml'?\n",
@@ -201,8 +169,6 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "60 effective lists, mean weight 0.50" in drawn
     report = json.loads(outcome(capsys, *words, "--experiments", "mine.yaml", "--json")[1])
     assert report["policies"]["careful"]["weight"] == 0.5
-    elsewhere = ["experiment", "report", "aversion", "--state", "state", "--experiments", "mine.yaml", "--json"]
-    assert json.loads(outcome(capsys, *elsewhere)[1]) == report
     power = ["experiment", "power", "--rate", "0.1", "--effect", "0.05", "--impressions", "20"]
     assert json.loads(outcome(capsys, *power, "--users-per-day", "100", "--json")[1])["days"] > 10
     assert "users in each variant" in outcome(capsys, *power)[1]
@@ -239,10 +205,7 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
     ],
 )
-def test_wrong_words(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_wrong_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = outcome(capsys, *words)
     assert status == 2
     assert message in err
@@ -253,7 +216,6 @@ def test_wrong_words(
 def test_an_address_is_refused_before_a_state_is_made(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("recbole_signed.live.serve.start.init_state", lambda *_: pytest.fail("a model is fitted"))
     status, _, err = outcome(capsys, "serve", *words, "--host", "0.0.0.0")
     assert (status, "without API keys" in err) == (2, True)
@@ -302,21 +264,8 @@ def lists(service: str) -> None:
 
 @pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
 def test_two_processes_behind_one_port(service: str) -> None:
-    """Every answer is current, whichever process gives it."""
-    until(lambda: len(pids(service)) >= 2, 240)  # it is no test of speed, and the machine may do other things
-    assert set(pids(service)) == {"writer", "replica-1"}
-    for turn in range(10):
-        first = get(f"{service}/v1/users/2/recommendations?k=1")["items"][0]["item"]
-        event = {"user_id": "2", "item_id": first, "type": "dislike" if turn % 2 else "like"}
-        seq = get(f"{service}/v1/events", {"events": [event]})["seq"]
-        for _ in range(4):
-            after = get(f"{service}/v1/users/2/recommendations?k=1&min_seq={seq}")
-            assert after["seq"] >= seq
-            assert after["items"][0]["item"] != first
+    """Every answer is current, whichever process gives it; a replica that was killed or hangs is started again."""
 
-
-@pytest.mark.parametrize("service", [["--workers", "2"]], indirect=True)
-def test_a_killed_replica_is_started_again(service: str) -> None:
     def both_answer(known: int = 0) -> dict[str, int]:
         """Numbers of the two processes, none of which is `known`."""
         found: dict[str, int] = {}
@@ -330,6 +279,14 @@ def test_a_killed_replica_is_started_again(service: str) -> None:
         return found
 
     processes = both_answer()
+    for turn in range(10):
+        first = get(f"{service}/v1/users/2/recommendations?k=1")["items"][0]["item"]
+        event = {"user_id": "2", "item_id": first, "type": "dislike" if turn % 2 else "like"}
+        seq = get(f"{service}/v1/events", {"events": [event]})["seq"]
+        for _ in range(4):
+            after = get(f"{service}/v1/users/2/recommendations?k=1&min_seq={seq}")
+            assert after["seq"] >= seq
+            assert after["items"][0]["item"] != first
     replica = processes["replica-1"]
     assert int(Path(f"/proc/{replica}/stat").read_text().rpartition(")")[2].split()[1]) == processes["writer"]
     os.kill(replica, signal.SIGKILL)
@@ -433,32 +390,23 @@ def test_simulated_users_who_all_think_alike(sign: int, n_users: int) -> None:
     assert ((truth.like > 0.5) == (sign > 0)).all()
 
 
-def test_a_first_state_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert("toy", None, tmp_path / "data")
+@pytest.mark.parametrize("step", ["base:written", "snapshot:tensors", None])
+def test_a_state_begins_again_after_a_cut(
+    step: str | None, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, given = tmp_path / "state", ("SSF", toy)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    init_state("SSF", str(tmp_path / "data" / "toy-signed"), tmp_path / "state", {"auto": False, "rank": 4})
-    assert list((tmp_path / "temporary").iterdir()) == []
-
-
-@pytest.mark.parametrize("step", ["base:written", "snapshot:tensors", None])
-def test_a_state_begins_again_after_a_cut(step: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    convert("toy", None, tmp_path / "atomic_files")
-    state, given = tmp_path / "state", ("SSF", "toy-signed")
-
-    def killed(reached: str) -> None:
-        if reached == step:
-            raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "reached", killed)
+        patch.setattr(files, "reached", no_room_at(str(step)))
         with contextlib.suppress(UsageError):
             init_state(*given, state, {"auto": False, "rank": 4})
     assert any(state.iterdir())
     assert can_begin(state) is (step is not None)
     if can_begin(state):
         init_state(*given, state, {"auto": False, "rank": 4})
+    assert list((tmp_path / "temporary").iterdir()) == []
     OnlineRecommender.open(state).close()
     check_refused("is not empty; serve it without --init", init_state, *given, state)
     (tmp_path / "other").mkdir()
@@ -517,9 +465,8 @@ def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.Mo
         check_refused("can't listen on", start.run_replica, tmp_path / "state", port=port)
 
 
-def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert("toy", None, tmp_path / "data")
-    folder = tmp_path / "data" / "toy-signed"
+def test_a_first_state_takes_the_names_of_items(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "atomic_files" / toy
     item = (folder / "toy-signed.inter").read_text().splitlines()[1].split("\t")[1]
     given = ("SSF", str(folder), tmp_path / "state", {"auto": False, "rank": 4})
     with monkeypatch.context() as patch:
@@ -531,24 +478,19 @@ def test_a_first_state_takes_the_names_of_items(tmp_path: Path, monkeypatch: pyt
         (folder / "dataset.json").unlink()  # which does not know of the file
         check_refused(r"no column 'titel' of features; did you mean 'title'\?", init_state, *given, "titel")
     init_state(*given, "title")
-    catalogue = Catalogue(tmp_path / "state" / "catalogue.sqlite")
-    try:
+    with contextlib.closing(Catalogue(tmp_path / "state" / "catalogue.sqlite")) as catalogue:
         assert [catalogue.name(each) for each in (item, "x")] == ["Heat, The", None]
-    finally:
-        catalogue.close()
+
+
+RATINGS = [(f"u{user}", item, 5 if user % 2 == item % 2 else 1) for user in range(12) for item in range(user % 3, 14)]
 
 
 def test_a_first_state_begins_with_files_of_ratings_and_items(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One command: the rule and columns are options of ``convert csv``, ``rank`` is one of the model."""
-    from recbole_signed.live import OnlineRecommender
-    from recbole_signed.live.learners.asked import Asked
-    from recbole_signed.live.serve.catalogue import Catalogue
-
-    monkeypatch.chdir(tmp_path)
-    rows = [f"u{user},{item},{5 if user % 2 == item % 2 else 1}" for user in range(12) for item in range(user % 3, 14)]
-    (tmp_path / "ratings.csv").write_text("\n".join(["who,movieId,rating", *rows]) + "\n")
+    rows = "".join(f"{user},{item},{rating}\n" for user, item, rating in RATINGS)
+    (tmp_path / "ratings.csv").write_text(f"who,movieId,rating\n{rows}")
     (tmp_path / "items.csv").write_text("movieId,name,genre\n" + "".join(f"{i},Film {i},g{i % 2}\n" for i in range(14)))
     monkeypatch.setattr("recbole_signed.live.serve.run_service", lambda *_, **__: None)
     monkeypatch.setattr("recbole_signed.progress.AFTER", 0.0)
@@ -580,12 +522,7 @@ def test_a_first_state_begins_with_files_of_ratings_and_items(
 def test_a_first_state_begins_with_a_saved_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    frame = pl.DataFrame(
-        [(f"u{user}", item, 5 if user % 2 == item % 2 else 1) for user in range(12) for item in range(user % 3, 14)],
-        schema=["user", "item", "rating"],
-        orient="row",
-    )
+    frame = pl.DataFrame(RATINGS, schema=["user", "item", "rating"], orient="row")
     items = pl.DataFrame({"item": range(14), "title": [f"Film {item}" for item in range(14)]})
     data = recbole_signed.from_frame(frame, like="rating >= 4", dislike="rating <= 2", items=items)
     fitted = recbole_signed.fit("SSF", data, auto=False, rank=4)

@@ -2,7 +2,6 @@
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from refusals import check_refused
-from service_calls import NOW, Make, items, send, until
+from service_calls import NOW, Make, all_written, items, send, serving
+from waiting import until
 
 from recbole_signed.live import Event, OnlineTrainer
 from recbole_signed.live.replica import OnlineReplica
 from recbole_signed.live.serve import TrafficLog
-from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.catalogue import Catalogue
-from recbole_signed.live.serve.engine import Engine
-from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.traffic import ImpressionQueue, Shown
 from recbole_signed.live.serve.writer import Arrivals
 from recbole_signed.live.store.backup import noted
@@ -63,37 +60,27 @@ def test_a_user_is_announced_with_its_features_and_forgotten(client: TestClient)
         assert state.announced()["user"] == {state.users.id_of("third"): {"age": 1}}
 
 
-def test_an_announced_user_gets_lists_by_its_features(prepare_model: Callable[..., Any], tmp_path: Path) -> None:
-    folder = tmp_path / "dataset" / "small"
-    folder.mkdir(parents=True)
-    users = [f"{user}\tc{user % 5}" for user in range(60)]
-    (folder / "small.user").write_text("\n".join(["user_id:token\tcountry:token", *users]) + "\n")
+@pytest.mark.usefixtures("countries")
+def test_an_announced_user_gets_lists_by_its_features(begun: Callable[..., OnlineTrainer]) -> None:
     given = {"auto": False, "rank": 8, "cutoff": 4, "features": {"user": "all"}, "dislike_aversion": 0.5}
-    model, config, parts = prepare_model("SSF", online_state=str(tmp_path / "state"), **given)
-    recommender = OnlineTrainer(config, model)
-    recommender.fit(parts[0], saved=False, show_progress=False)
-    engine = Engine(recommender)
-    client = TestClient(make_app(engine))
-    strangers = client.get("/v1/users/new/recommendations").json()
-    assert not strangers["known_user"]
-    client.put("/v1/users/new", json={"features": {"country": "c3"}}).raise_for_status()
-    answer = client.get("/v1/users/new/recommendations").json()
-    assert answer["known_user"]
-    assert [each["item"] for each in answer["items"]] != [each["item"] for each in strangers["items"]]
-    best = answer["items"][0]
-    why = client.get(f"/v1/users/new/explain/{best['item']}").json()
-    assert why["contributions"] == []
-    assert why["from_features"]
-    assert why["score"] == pytest.approx((why["from_features"] + why["prior"]) * why["factor"], rel=1e-4)
-    assert why["score"] == pytest.approx(best["score"], rel=1e-4)
-    assert "country c3" in why["sentence"]
-    refused = client.put("/v1/users/other", json={"features": {"cuntry": "c3"}}).json()
-    assert "no feature 'cuntry' of users; did you mean 'country'?" in refused["detail"]
-    client.delete("/v1/users/new").raise_for_status()
-    again = client.get("/v1/users/new/recommendations").json()
-    assert [each["item"] for each in again["items"]] == [each["item"] for each in strangers["items"]]
-    engine.close()
-    recommender.close()
+    with serving(begun("SSF", **given)) as client:
+        strangers = client.get("/v1/users/new/recommendations").json()
+        assert not strangers["known_user"]
+        client.put("/v1/users/new", json={"features": {"country": "c3"}}).raise_for_status()
+        answer = client.get("/v1/users/new/recommendations").json()
+        assert answer["known_user"]
+        assert [each["item"] for each in answer["items"]] != [each["item"] for each in strangers["items"]]
+        best = answer["items"][0]
+        why = client.get(f"/v1/users/new/explain/{best['item']}").json()
+        assert why["contributions"] == []
+        assert why["from_features"]
+        assert why["score"] == pytest.approx((why["from_features"] + why["prior"]) * why["factor"], rel=1e-4)
+        assert why["score"] == pytest.approx(best["score"], rel=1e-4)
+        assert "country c3" in why["sentence"]
+        refused = client.put("/v1/users/other", json={"features": {"cuntry": "c3"}}).json()
+        assert "no feature 'cuntry' of users; did you mean 'country'?" in refused["detail"]
+        client.delete("/v1/users/new").raise_for_status()
+        assert items(client, "new") == [each["item"] for each in strangers["items"]]
 
 
 def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(client: TestClient, engine: Any, tmp_path: Path) -> None:
@@ -119,12 +106,9 @@ def test_what_is_held_of_a_user_is_told_until_it_is_forgotten(client: TestClient
         "seq": engine.seq,
     }
     assert client.get("/v1/users/a%2Fb").json() == expected
-    replica = OnlineReplica(tmp_path / "state")
-    reader = Engine(replica, folder=tmp_path / "state")
-    assert TestClient(make_app(reader)).get("/v1/users/a%2Fb").json() == expected
-    assert reader.status()["pending_erasure"] is None
-    reader.close()
-    replica.close()
+    with serving(OnlineReplica(tmp_path / "state"), tmp_path / "state") as reader:
+        assert reader.get("/v1/users/a%2Fb").json() == expected
+        assert "pending_erasure" not in reader.get("/v1/status").json()
     assert not any(client.get("/v1/status").json()["pending_erasure"].values())
     assert client.delete("/v1/users/a%2Fb").json()["accepted"] == 1
     assert client.get("/v1/users/a%2Fb").json() == {**stranger, "seq": engine.seq}
@@ -181,9 +165,9 @@ def test_what_is_not_forgotten_or_taken_back_is_an_error(client: TestClient, mon
 
 
 def test_folders_are_looked_up_again_where_the_register_of_backups_has_changed(
-    serve: Make, recommender: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Any, recommender: OnlineTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, looked = serve().engine, list[Path]()  # type: ignore[attr-defined]
+    looked = list[Path]()
     monkeypatch.setattr("recbole_signed.live.serve.engine.noted", lambda state: looked.append(state) or noted(state))
     for _ in range(3):
         assert engine.without_folders(f"{tmp_path}/state/SEQ; {tmp_path}/copy/SEQ") == f"SEQ; {tmp_path}/copy/SEQ"
@@ -204,10 +188,7 @@ def test_an_answer_overtaken_by_an_erasure(client: TestClient, tmp_path: Path, m
     name = log._name("1")
     assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
     client.get("/v1/users/2/recommendations")  # others are logged as before
-    deadline = time.monotonic() + 30
-    while not (rows := log._query("SELECT count(*) FROM impression", ())[0][0]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert rows
+    until(lambda: log.holding("2"), 30)
 
 
 def test_a_forgetting_that_comes_late_leaves_what_was_shown_since(client: TestClient) -> None:
@@ -219,8 +200,9 @@ def test_a_forgetting_that_comes_late_leaves_what_was_shown_since(client: TestCl
     until(lambda: client.get("/v1/users/1").json()["impressions"] == 5)  # they are written by a thread
 
 
-def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Make, tmp_path: Path) -> None:
-    engine = serve().engine  # type: ignore[attr-defined]
+def test_what_was_shown_before_impressions_were_switched_off_is_erased(
+    serve: Make, engine: Any, tmp_path: Path
+) -> None:
     name = engine.traffic._name("1")
     for user in ("1", "2"):
         engine.recommend(user, 5)
@@ -229,12 +211,9 @@ def test_what_was_shown_before_impressions_were_switched_off_is_erased(serve: Ma
     later = serve(impressions=False)
     items(later, "1", k=5)  # is not kept
     assert later.get("/v1/users/1").json()["impressions"] == 5
-    replica = OnlineReplica(tmp_path / "state")
-    reader = Engine(replica, ServeSettings(impressions=False), None, tmp_path / "state")
-    assert reader.user("1")["impressions"] == 5
-    assert reader.impressions is None  # it may not be allowed to write the file
-    reader.close()
-    replica.close()
+    with serving(OnlineReplica(tmp_path / "state"), tmp_path / "state", impressions=False) as reader:
+        assert reader.get("/v1/users/1").json()["impressions"] == 5
+        assert reader.engine.impressions is None  # type: ignore[attr-defined]  # it may not write the file
     assert later.delete("/v1/users/1").json()["accepted"] == 1
     assert not any(name in each.read_bytes() for each in (tmp_path / "state").glob("traffic*"))
     assert TrafficLog(tmp_path / "state" / "traffic.sqlite")._query("SELECT count(*) FROM impression", ()) == [(5,)]
@@ -244,7 +223,6 @@ def test_what_was_shown_before_impressions_were_switched_off_grows_old(serve: Ma
     TrafficLog(tmp_path / "state" / "traffic.sqlite").write([Shown("1", "1", ["3", "5"], NOW, "v1", [])])
     engine = serve(impressions=False).engine  # type: ignore[attr-defined]
     until(lambda: not engine.traffic.holding("1"), 30)
-    assert not engine.traffic.holding("1")
 
 
 def test_an_erasure_under_another_spelling_takes_all(client: TestClient, engine: Any, tmp_path: Path) -> None:
@@ -253,8 +231,7 @@ def test_an_erasure_under_another_spelling_takes_all(client: TestClient, engine:
         client.get(f"/v1/users/{user}/recommendations")
     assert client.delete(f"/v1/users/{typed}").json()["accepted"] == 1
     client.get("/v1/users/1/recommendations")
-    engine.impressions.close()
-    engine.impressions = None
+    all_written(engine)
     log = engine.traffic
     assert log._query("SELECT DISTINCT user FROM impression", ()) == [(log._name("1"),)]
 
@@ -267,7 +244,6 @@ def test_tags_and_names_are_kept(tmp_path: Path) -> None:
         assert (catalogue.with_tags(["film"]), catalogue.with_tags(["new"])) == (["c"], ["a/b"])
     with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         assert (catalogue["a/b"], catalogue.with_tags(["film"]), catalogue["other"]) == (("new",), ["c"], ())
-    with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         catalogue.put("a", ["film"])
         catalogue.put_names({"a": "Heat", "b": "Alien", "c": "Up"})
         catalogue.put("a", ["old"])

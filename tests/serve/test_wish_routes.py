@@ -99,12 +99,3 @@ def test_a_dislike_about_a_feature_hides_and_is_taken_back_as_any_dislike(client
     assert f"user 1 disliked the genre {genre(item)} of item {item} on 20" in sentence
     assert client.delete(f"/v1/users/1/verdicts/{item}?sign=dislike").json()["accepted"] == 1
     assert scores(client) == before
-
-
-def test_hide_says_nothing_of_taste_to_clients_of_gorse(client: TestClient) -> None:
-    before = scores(client, dislike_strength=0)  # else the next item near a dislike falls in its place
-    item = next(iter(before))
-    feedback = {"FeedbackType": "hide", "UserId": "1", "ItemId": item}
-    assert client.post("/api/feedback", json=[feedback]).json() == {"RowAffected": 1}
-    assert scores(client, dislike_strength=0) == {each: score for each, score in before.items() if each != item}
-    assert client.get("/v1/users/1").json()["edges"][0]["type"] == "view"

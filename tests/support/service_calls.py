@@ -1,10 +1,19 @@
 """What tests ask of a service over HTTP."""
 
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi.testclient import TestClient
+
+from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.experiments import Experiments, parse_experiment
+from recbole_signed.live.serve.settings import ServeSettings
+from recbole_signed.live.serve.start import listening_socket
 
 Make = Callable[..., TestClient]
 """The fixture ``serve``: makes a client of a service, with settings and experiments as keywords."""
@@ -23,9 +32,38 @@ def send(client: TestClient, user: str, item: str, kind: str, **fields: Any) -> 
     return answer.json()
 
 
-def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something, and fail where it has not come in time."""
-    deadline = time.monotonic() + seconds
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert what()
+@contextmanager
+def serving(source: Any, folder: Path | None = None, **settings: Any) -> Iterator[TestClient]:
+    """Give a client of a service over a recommender or a replica, which is closed with it."""
+    engine = Engine(source, ServeSettings.model_validate(settings), folder=folder)
+    client = TestClient(make_app(engine))
+    client.engine = engine  # type: ignore[attr-defined]
+    try:
+        yield client
+    finally:
+        engine.close()
+        source.close()
+
+
+@contextmanager
+def answering(app: Any) -> Iterator[str]:
+    """Answer at a port of this machine, and give the address."""
+    bound = listening_socket("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(20)
+
+
+def experiments_of(**raw: dict[str, Any]) -> Experiments:
+    """Return experiments by name, as they stand in a file."""
+    return Experiments({name: parse_experiment(name, each) for name, each in raw.items()})
+
+
+def all_written(engine: Engine) -> None:
+    """Wait until what was shown is in the log of impressions; what is shown later is not logged."""
+    assert engine.impressions is not None
+    engine.impressions.close()
+    engine.impressions = None
