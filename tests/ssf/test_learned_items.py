@@ -80,23 +80,6 @@ def test_the_start_is_the_raw_matrix_in_few_directions() -> None:
     assert start_of(filter_, 500).shape[1] == filter_.k
 
 
-def test_the_unit_makes_both_scores_equally_large() -> None:
-    edges = graph()
-    filter_, learned, _ = fitted(edges)
-    assert learned.unit > 0
-    users = learned.fold_in(edges) / learned.unit
-    size = float((users @ learned.factors.T).square().sum() / filter_.n_users)
-    # the unit is that of the users whom the items came from, one half-step before these
-    assert learned.unit == pytest.approx((filter_.user_energy / size) ** 0.5, rel=0.5)
-
-
-def test_it_can_be_fitted_again_and_gives_the_same() -> None:
-    edges = graph()
-    first, second = fitted(edges)[1], fitted(edges)[1]
-    assert torch.equal(first.factors, second.factors)
-    assert first.unit == second.unit
-
-
 @pytest.mark.parametrize("weight", [-0.4, 0.6])
 def test_contributions_add_up(weight: float) -> None:
     edges = graph()
