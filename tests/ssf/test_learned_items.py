@@ -102,15 +102,6 @@ def test_any_graph_gives_numbers(seed: int, weight: float, density: float) -> No
         assert (scores[:, 3] < scores[:, others].amin(dim=1)).all()
 
 
-def test_a_graph_without_edges_gives_numbers() -> None:
-    nothing = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    edges = SignedGraph.from_edges(nothing, nothing, 4, 5)
-    filter_, _ = SpectralFilter.fit(edges, FilterSettings(rank=3, degree_smoothing=0.0))
-    learned = LearnedItems.fit(edges, filter_, LearnedSettings(learned_rank=2))
-    assert learned.unit == 0.0
-    assert learned.fold_in(edges).shape[0] == 4
-
-
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

@@ -14,9 +14,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 import recbole_signed.ssf.transition as transition
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
@@ -268,10 +268,8 @@ def test_half_lives_are_days_whatever_the_unit_of_the_file(
 
 
 def test_a_half_life_must_be_above_zero(prepare_model: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match="half_life is 0"):
-        make_learner("DecayPop", {"half_life": 0})
-    with pytest.raises(UsageError, match="half_life is 0"):
-        prepare_model("DecayPop", half_life=0)
+    check_refused("half_life is 0", make_learner, "DecayPop", {"half_life": 0})
+    check_refused("half_life is 0", prepare_model, "DecayPop", half_life=0)
 
 
 SCRIPT = """
