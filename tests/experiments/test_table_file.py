@@ -107,7 +107,7 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("extends: other.yaml\n", "a table can't extend itself"),
+        ("extends: other.yaml\n", "leads back.*a table can't extend itself"),
         ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
         ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
         ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
@@ -116,7 +116,6 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
         ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
         ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
         ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
-        ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
         ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
         (
             "extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
@@ -339,7 +338,6 @@ def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, messag
 @pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, second.yaml]", "{base.yaml: 1}"])
 def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
     check_refused("'extends' must name", TableSpec.read, write(f"extends: {value}\n"))
-    check_refused("leads back", TableSpec.read, write("extends: other.yaml\n"))
 
 
 # ---- the tables that come with the package ----

@@ -34,6 +34,7 @@ from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 
 N_USERS, N_ITEMS, N_GROUPS = 80, 60, 5
+COLD = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 SETTINGS = FilterSettings(rank=12, cutoff=8, dislike_aversion=0.5, popularity_exponent=0.2, popularity_floor=0.1)
 
 
@@ -326,7 +327,7 @@ def prepare(prepare_model: Callable[..., Any], tmp_path: Path) -> Callable[..., 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
 @pytest.mark.parametrize("split", ["CI", "CU"])
 def test_cold_items_and_users_are_ranked_by_their_features(model: str, split: str, prepare: Callable[..., Any]) -> None:
-    eval_args = {"split": {split: [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+    eval_args = {**COLD, "split": {split: [0.7, 0.1, 0.2]}}
     made, _, parts = prepare(model, eval_args=eval_args)
     plain, _, _ = prepare(model, eval_args=eval_args, features=None)
     for each in (made, plain):
@@ -345,9 +346,8 @@ def test_cold_items_and_users_are_ranked_by_their_features(model: str, split: st
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
 def test_explanations_add_up_and_name_features(model: str, prepare: Callable[..., Any]) -> None:
-    eval_args = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
     weights = {"feature_weight": 4.0, "user_feature_weight": 2.0}
-    made, _, parts = prepare(model, eval_args=eval_args, dislike_aversion=0.5, **weights)
+    made, _, parts = prepare(model, eval_args=COLD, dislike_aversion=0.5, **weights)
     made.fit()
     item = int(parts[2]._dataset.inter_feat["item_id"][0])
     for user in (1, 2, 30):
@@ -367,7 +367,7 @@ def test_it_runs_saves_and_loads(prepare: Callable[..., Any], tmp_path: Path, qu
         "data_path": str(tmp_path / "dataset"),
         "checkpoint_dir": str(tmp_path / "saved"),
         "features": {"item": ["group"], "user": "all"},
-        "eval_args": {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"},
+        "eval_args": COLD,
         "rank": 12,
         **quick,
         "metrics": ["Recall", "ColdRecall", "ColdNDCG"],
@@ -399,7 +399,6 @@ def test_checkpoints_without_features_are_as_before(prepare: Callable[..., Any])
 
 # ---- under a stream
 
-COLD = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 BOTH = {"eval_args": COLD, "feature_weight": 3.0, "user_feature_weight": 2.0, "dislike_aversion": 0.5}
 
 
