@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -493,19 +492,3 @@ def test_no_key_that_a_run_takes_is_refused(toy: str) -> None:
         keys = make_config(model, toy).internal_config_dict
         settings = {key: value for key, value in keys.items() if key != "MODEL_TYPE"}  # which RecBole adds
         RunSpec(model, toy, model, toy, 1, settings, "", "").refuse_unknown_keys()
-
-
-def test_the_parent_imports_neither_torch_nor_recbole(write: Write, fake: Any) -> None:
-    fake()
-    table = write(TABLE)
-    compare(table)
-    script = (
-        "import sys; sys.argv = ['x', 'compare', sys.argv[1], '--json']\n"
-        "import contextlib\n"
-        "from recbole_signed.cli.app import main\n"
-        "with contextlib.suppress(SystemExit): main()\n"
-        "print([name for name in ('torch', 'recbole', 'pandas') if name in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(table)], capture_output=True, env=ENVIRONMENT, check=True)
-    assert len(json.loads(done.stdout)) == 3
-    assert done.stderr.decode().strip() == "[]"

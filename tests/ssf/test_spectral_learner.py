@@ -243,15 +243,6 @@ def test_explanations_add_up_to_the_scores_that_are_ranked_by() -> None:
     streams.check_explanations(base())
 
 
-def test_a_forgotten_user_has_no_influence() -> None:
-    stream, learner = streams.small_stream(), copy.deepcopy(base())
-    streams.follow(learner, stream, [[(8, 30, LIKE), (9, 30, LIKE), (10, 30, DISLIKE)]])
-    streams.follow(learner, stream, [[(9, 0, FORGET_USER)]])
-    nobody, forgotten = learner.scores(stream.edges, np.array([0, 9]))
-    torch.testing.assert_close(forgotten, nobody)
-    check(learner, stream, base())
-
-
 def test_an_event_costs_nothing_that_grows_with_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pass over all edges, and no fold-in of an item that did not grow."""
     stream = streams.large_stream()

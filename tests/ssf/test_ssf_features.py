@@ -456,38 +456,6 @@ def test_a_live_explanation_names_features_as_that_of_the_model_does(model: str,
         assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-5)
 
 
-def on_disk(folder: Path, number: int) -> list[int]:
-    """Return how many features a user has in each file below a folder that reaches to its number."""
-    files = [load_file(path) for path in sorted(folder.rglob("*.safetensors"))]
-    lengths = [np.diff(each["features_user_indptr"]) for each in files if "features_user_indptr" in each]
-    return [int(each[number]) for each in lengths if len(each) > number]
-
-
-def test_a_forgotten_user_leaves_no_features(live: Callable[..., Any], tmp_path: Path) -> None:
-    online, _, parts = live("SSFT", **BOTH)
-    number = parts[0]._dataset.token2id("user_id", "7")
-
-    def in_memory() -> int:
-        with online.reading() as (_, learner):
-            return int(np.diff(learner.features.matrices["user"].indptr)[number])
-
-    online.snapshot()
-    assert in_memory() > 0
-    assert 0 not in on_disk(tmp_path / "state", number)
-    under_way = online.refit()  # copies the features before the user goes
-    online.forget("7")
-    under_way.result()
-    assert in_memory() == 0
-    online.refit().result()
-    online.snapshot()
-    assert not online.erase()
-    assert set(on_disk(tmp_path / "state", number)) == {0}
-    online.close()
-    online = OnlineRecommender.open(tmp_path / "state")
-    assert in_memory() == 0
-    online.close()
-
-
 def test_a_pinned_version_that_is_fitted_again_keeps_its_features(live: Callable[..., Any]) -> None:
     """Those of items and of other users; what it predicts from them is that of a fit that never knew the user."""
     online, _, parts = live("SSFT", **BOTH)
@@ -689,37 +657,53 @@ def test_a_replica_ranks_what_is_announced_as_the_writer_does(
         each.close()
 
 
-def test_a_forgotten_user_leaves_nothing_of_what_was_announced(live: Callable[..., Any], tmp_path: Path) -> None:
-    """Not in memory, the log, the register, versions, a pinned one among them, or a backup."""
-    online, *_ = live("SSF", **BOTH)
+@pytest.mark.parametrize("model", ["SSF", "SSFT"])
+def test_a_forgotten_user_leaves_no_features(model: str, live: Callable[..., Any], tmp_path: Path) -> None:
+    """Announced or of the data: not in memory, the log, the register, versions, also a pinned one, or a backup."""
+    online, *_ = live(model, **BOTH)
     online.update([told("maria-7731", country="c1"), told("else-9915", country="c2")])
     with online.reading() as (state, _):
-        number = state.users.id_of("maria-7731")
+        numbers = state.users.ids(["maria-7731", "7"])
     online.versions.pin(online.snapshot())
     online.back_up(tmp_path / "backup")
+
+    def in_memory() -> list[int]:
+        with online.reading() as (_, learner):
+            return np.diff(learner.features._grown("user", max(numbers) + 1).indptr)[numbers].tolist()
+
+    def on_disk() -> list[int]:
+        files = [load_file(path) for path in sorted(tmp_path.rglob("*.safetensors"))]
+        lengths = [np.diff(each["features_user_indptr"]) for each in files if "features_user_indptr" in each]
+        return [int(each[number]) for each in lengths for number in numbers if len(each) > number]
 
     def content() -> bytes:
         return b"".join(path.read_bytes() for path in sorted(tmp_path.glob("*/**/*")) if path.is_file())
 
     assert b"maria-7731" in content()
-    assert sum(map(bool, on_disk(tmp_path, number))) == 2
-    pending = online.forget("maria-7731")
-    assert not pending.rows, pending
-    np.testing.assert_array_equal(scores_of(online, "maria-7731"), scores_of(online, "nobody"))
+    assert all(in_memory())
+    assert len(on_disk()) > 3
+    assert all(on_disk())
+    under_way = online.refit()  # copies the features before the users go
+    for user in ("maria-7731", "7"):
+        pending = online.forget(user)
+        assert not pending.rows, pending
+        np.testing.assert_array_equal(scores_of(online, user), scores_of(online, "nobody"))
+    under_way.result()
+    assert not any(in_memory())
     online.refit().result()
     online.snapshot()
     assert not online.erase()
     assert b"maria-7731" not in content()
     assert b"else-9915" in content()
-    assert set(on_disk(tmp_path, number)) == {0}
-    with online.reading() as (_, learner):
-        assert np.diff(learner.features._grown("user", number + 1).indptr)[number] == 0
+    assert not any(on_disk())
     online.close()
     for folder in ("state", "backup"):
-        again = OnlineRecommender.open(tmp_path / folder)
-        np.testing.assert_array_equal(scores_of(again, "maria-7731"), scores_of(again, "nobody"))
-        assert not np.allclose(scores_of(again, "else-9915"), scores_of(again, "nobody"))
-        again.close()
+        online = OnlineRecommender.open(tmp_path / folder)
+        assert not any(in_memory())
+        for user in ("maria-7731", "7"):
+            np.testing.assert_array_equal(scores_of(online, user), scores_of(online, "nobody"))
+        assert not np.allclose(scores_of(online, "else-9915"), scores_of(online, "nobody"))
+        online.close()
 
 
 def test_many_announced_users_are_those_of_one_matrix(live: Callable[..., Any]) -> None:

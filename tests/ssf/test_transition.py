@@ -14,7 +14,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import check_refused
 
 import recbole_signed.ssf.transition as transition
 from recbole_signed.live import LIKE
@@ -265,11 +264,6 @@ def test_half_lives_are_days_whatever_the_unit_of_the_file(
         found.append(model.score(torch.tensor([1])))
     torch.testing.assert_close(found[1], found[0])
     torch.testing.assert_close(found[2], found[0])
-
-
-def test_a_half_life_must_be_above_zero(prepare_model: Callable[..., Any]) -> None:
-    check_refused("half_life is 0", make_learner, "DecayPop", {"half_life": 0})
-    check_refused("half_life is 0", prepare_model, "DecayPop", half_life=0)
 
 
 SCRIPT = """
