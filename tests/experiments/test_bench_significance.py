@@ -259,20 +259,16 @@ def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish)
     assert "n/a" in to_text(pairwise_table(found))
 
 
-def test_a_failed_run_is_left_out(finish: Finish) -> None:
-    for label, seed, other in (("EASE", 1, "Pop"), ("Pop", 2, "EASE")):  # of the latter one of two seeds
-        table = finish()
-
-        def failed(row: RunRow, of: tuple[str, int] = (label, seed)) -> RunRow:
-            without = {"status": FAILED, "reason": "no", "test": {}, "per_user": None, "per_user_sha256": None}
-            return replace(row, **without) if (row.label, row.seed) == of else row
-
-        rewrite(table, failed)
-        found = significance(table, resamples=50)
-        assert {each["other"] for each in found["comparisons"]} == {other}
-        assert f"{label} on toy-signed (seed {seed})" in found["notes"][0]
-        assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
-        table.with_suffix(".jsonl").unlink()
+@pytest.mark.parametrize(("label", "seed", "other"), [("EASE", 1, "Pop"), ("Pop", 2, "EASE")])
+def test_a_failed_run_is_left_out(finish: Finish, label: str, seed: int, other: str) -> None:
+    """Also one of two seeds."""
+    table = finish()
+    without = {"status": FAILED, "reason": "no", "test": {}, "per_user": None, "per_user_sha256": None}
+    rewrite(table, lambda row: replace(row, **without) if (row.label, row.seed) == (label, seed) else row)
+    found = significance(table, resamples=50)
+    assert {each["other"] for each in found["comparisons"]} == {other}
+    assert f"{label} on toy-signed (seed {seed})" in found["notes"][0]
+    assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
 
 
 # ---- what is missing ----

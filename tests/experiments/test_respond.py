@@ -39,9 +39,6 @@ def test_the_overlap_is_the_papers(one: list[int], other: list[int], k: int) -> 
     assert 0 <= found <= 1 + 1e-12
     assert overlap(one, one) == pytest.approx(1)
     assert overlap(one[:6], [item + 100 for item in other[:6]]) == 0
-
-
-def test_lists_without_items_do_not_differ() -> None:
     assert overlap([], []) == 1.0
 
 

@@ -82,7 +82,6 @@ def test_names_and_keys_of_another_table(write: Write) -> None:
     base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
     assert requests(write("extends: base.yaml\n")) == base
     assert len(base) == 2 * 2 + 2 * 2 + 2 * 2 - 2
-    base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
     own = requests(write("extends: base.yaml\nmodels: [EASE, BPR]\ncolumns: [recall@5]\n"))
     assert own
     assert all(request.key == base[title].key for title, request in own.items())
