@@ -31,6 +31,12 @@ from recbole_signed.runs import fitted as fitting
 from recbole_signed.runs.spec import asked_models
 from recbole_signed.table import to_text
 
+MEASURED: dict[str, Any] = {
+    "metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"],
+    "topk": [5],
+    "valid_metric": "NDCG@5",
+    "metric_decimal_place": 6,
+}
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
 
@@ -44,10 +50,9 @@ def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.
     found = tradeoff("SSF", toy, (0.0, 1.5), 5, overrides=FIXED)
     assert len(fits) == 1
     assert found["chosen"] == 0
-    measured = {"metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"], "topk": [5]}
     for point in found["points"]:
-        alone = {**FIXED, **measured, "valid_metric": "NDCG@5", "metric_decimal_place": 6}
-        row = run("SSF", toy, overrides={**alone, "dislike_aversion": point["dislike_aversion"]}, save=False)
+        alone = {**FIXED, **MEASURED, "dislike_aversion": point["dislike_aversion"]}
+        row = run("SSF", toy, overrides=alone, save=False)
         assert row.test == {name: value for name, value in point.items() if name != "dislike_aversion"}
     first, last = found["points"]
     assert last["dislikerecall@5"] <= first["dislikerecall@5"]
@@ -106,10 +111,7 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = (
-        *("tradeoff", "--models", "EASE,Pop,BPR", "-d", toy, "--g"),
-        *("0,1,4", "--k", "5", "state=ERROR", "epochs=3", "--json"),
-    )
+    words = f"tradeoff --models EASE,Pop,BPR -d {toy} --g 0,1,4 --k 5 state=ERROR epochs=3 --json".split()
     document = json.loads(printed(capsys, *words))
     assert [Path(file).name for file in document["files"]] == [f"{toy}.{ending}" for ending in ("json", "png", "jsonl")]
     rows = [json.loads(line) for line in Path(f"runs/tradeoff/{toy}.jsonl").read_text().splitlines()]
@@ -143,8 +145,7 @@ def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -
 
     fixed = {"state": "ERROR", "epochs": 8, "learning_rate": 0.05, "stopping_step": 2}
     found = tradeoff("BPR", toy, (0.0, 2.0), 5, overrides=fixed)
-    measured = {"metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"], "topk": [5]}
-    plain = run("BPR", toy, overrides={**fixed, **measured, "valid_metric": "NDCG@5", "metric_decimal_place": 6})
+    plain = run("BPR", toy, overrides={**fixed, **MEASURED})
     first, last = ({k: v for k, v in each.items() if k != "dislike_aversion"} for each in found["points"])
     assert first == plain.test
     assert last["dislikerecall@5"] < first["dislikerecall@5"]
@@ -205,10 +206,7 @@ def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixtur
 
 
 def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = (
-        *("tradeoff", "-m", "EASE,Pop", "-d", toy, "--g"),
-        *("0,2,8", "--k", "5", "--choose", "state=ERROR", "eval_step=1"),
-    )
+    words = f"tradeoff -m EASE,Pop -d {toy} --g 0,2,8 --k 5 --choose state=ERROR eval_step=1".split()
     out = printed(capsys, *words, "signed_gamma=[0.5,2]")
     assert "with the g that is best by it on validation" in out
     assert f"Dislikes shown by EASE on {toy} with the Recall of each other model" in out

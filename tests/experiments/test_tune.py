@@ -130,7 +130,7 @@ def test_the_same_command_goes_on_and_another_question_begins_anew(toy: str) -> 
     assert len(Path("tried").read_text(encoding="utf-8").splitlines()) == 6
     assert tuned(toy, trials=2, seed=8).n_new == 2
     assert tuned(toy, trials=2, budget=5.0).n_new == 2
-    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [1.0, 2.0, 3.0]\n", encoding="utf-8")
+    write_spaces(EASE="reg_weight: [1.0, 2.0, 3.0]")
     assert tuned(toy, trials=2).n_new == 2
 
 
@@ -253,7 +253,7 @@ def trial(values):
 
 
 def test_a_chosen_value_on_the_edge_of_its_space_is_reported(toy: str) -> None:
-    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [10.0, 20.0, 30.0]\n", encoding="utf-8")
+    write_spaces(EASE="reg_weight: [10.0, 20.0, 30.0]")
     highest = tuned(toy, "def trial(values): row(values['reg_weight'] if values else 0.0)", trials=20)
     assert highest.edges == highest.as_dict()["edges"] == {"reg_weight": "highest"}
     assert read_tuned(highest.file).how["edges"] == {"reg_weight": "highest"}
@@ -265,7 +265,7 @@ def test_a_chosen_value_on_the_edge_of_its_space_is_reported(toy: str) -> None:
 
 
 def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> None:
-    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [50.0, 100.0]\n", encoding="utf-8")
+    write_spaces(EASE="reg_weight: [50.0, 100.0]")
     tuning = tuned(toy, trials=20)
     assert tuning.exhausted
     assert len(tuning.trials) == 3
@@ -275,9 +275,7 @@ def test_a_small_space_that_was_tried_in_full_has_had_its_budget(toy: str) -> No
 
 
 def test_what_is_given_is_not_tuned_and_is_kept_where_it_is_the_models(toy: str, tmp_path: Path) -> None:
-    Path("yaml/tune/BPR.yaml").write_text(
-        "learning_rate: [0.1, 0.2]\nembedding_size: [8, 16]\nweight_decay: [0.0]\n", encoding="utf-8"
-    )
+    write_spaces(BPR="learning_rate: [0.1, 0.2]\nembedding_size: [8, 16]\nweight_decay: [0.0]")
     (tmp_path / "fixed.yaml").write_text("embedding_size: 32\nweight_decay: 0.5\n", encoding="utf-8")
     script = "def trial(values): row(0.5 if values else 0.1)"
     tuning = tuned(toy, script, model="BPR", trials=2, files=["fixed.yaml"], budget=3.0, name="other")
@@ -374,7 +372,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_model_that_extends_one_of_this_package_keeps_its_keys(toy: str, own: Path) -> None:
-    Path("yaml/tune/OwnSSF.yaml").write_text("dislike_aversion: [0.0, 1.0, 2.0]\n", encoding="utf-8")
+    write_spaces(OwnSSF="dislike_aversion: [0.0, 1.0, 2.0]")
     script = "def trial(values): row(0.5)"
     tuning = tuned(toy, script, "OwnSSF", trials=2, settings={"rank": 4})
     assert tuning.values == read_tuned(tuning.file).values
@@ -474,7 +472,7 @@ def test_a_start_outside_the_space_is_refused(start: dict[str, Any], said: str, 
 
 
 def test_a_start_that_a_setting_overrides_is_refused(table: Path) -> None:
-    Path("yaml/tune/EASE.yaml").write_text("reg_weight: [1.0, 2.0]\nlearner: [adam, sgd]\n", encoding="utf-8")
+    write_spaces(EASE="reg_weight: [1.0, 2.0]\nlearner: [adam, sgd]")
     settings = {"valid_metric": "NDCG@10", "state": "ERROR", "reg_weight": 2.0}
     question = ("EASE", "toy-signed", (), settings, None, Plan(2))
     said = r"can't start with reg_weight=1\.0: reg_weight is set to 2\.0"
