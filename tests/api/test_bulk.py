@@ -10,12 +10,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from command_line import outcome, printed
+from refusals import check_refused
 
-import recbole_signed as rs
 from recbole_signed.api import recommender
 from recbole_signed.api.bulk import read_users, write_recommendations
-from recbole_signed.cli.app import main
-from recbole_signed.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +26,6 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(path: str) -> pl.DataFrame:
     is_csv = path.lower().endswith(".csv")
     return pl.read_csv(path, schema=recommender.SCHEMA) if is_csv else pl.read_parquet(path)
-
-
-def command(*words: str) -> int:
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    assert isinstance(end.value.code, int)
-    return end.value.code
 
 
 @pytest.mark.parametrize("name", ["recs.csv", "recs.parquet", "RECS.PARQUET"])
@@ -67,8 +59,8 @@ def test_users_come_from_a_file(kind: str, ssf: Any, capsys: pytest.CaptureFixtu
         (frame if kind == "csv" else frame.select(who="user")).write_csv("users.csv")
     (file,) = Path().glob("users.*")
     words = ["recommend", "--model", "model.rs", "--users", str(file), "-k", "4", "--output", "out.parquet", "--json"]
-    assert command(*words, "--dislike-aversion", "0.5", "--dislike-strength", "0.2", "--include-seen") == 0
-    told = json.loads(capsys.readouterr().out)
+    words += ["--dislike-aversion", "0.5", "--dislike-strength", "0.2", "--include-seen"]
+    told = json.loads(printed(capsys, *words))
     assert (told["users"], told["unknown_users"], told["rows"]) == (3, 1, 12)
     assert read("out.parquet").equals(
         ssf.recommend(users, 4, dislike_aversion=0.5, dislike_strength=0.2, include_seen=True)
@@ -88,31 +80,28 @@ def test_the_first_line_of_a_text_file_is_a_user_whatever_its_suffix_looks_like(
     Path("users.csv").write_text("user\n7.0\n8\n")  # as pandas writes a column that had a gap
     assert read_users(Path("users.csv")) == ["7", "8"]
     Path("users.csv").write_text("user\n7.65612E+16\n")
-    with pytest.raises(UsageError, match="a number that was rounded; export the ids as text"):
-        read_users(Path("users.csv"))
+    check_refused("a number that was rounded; export the ids as text", read_users, Path("users.csv"))
 
 
 def test_an_id_in_place_of_a_header_is_refused() -> None:
     Path("users.csv").write_text("7\n8\n")
-    with pytest.raises(UsageError, match=r"the first line of users.csv, 7, is an id, and a table has a header"):
-        read_users(Path("users.csv"))
+    said = "the first line of users.csv, 7, is an id, and a table has a header"
+    check_refused(said, read_users, Path("users.csv"))
     Path("users.csv").write_text("who\n8\n")
     assert read_users(Path("users.csv")) == ["8"]
 
 
 def test_users_as_floats_are_refused() -> None:
     pl.DataFrame({"user": [3.0, None]}).write_parquet("users.parquet")
-    with pytest.raises(UsageError, match=r"the column 'user' of users.parquet has the type Float64; ids are text or"):
-        read_users(Path("users.parquet"))
+    said = "the column 'user' of users.parquet has the type Float64; ids are text or"
+    check_refused(said, read_users, Path("users.parquet"))
 
 
-def test_a_checkpoint_of_a_run_recommends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rs.convert("toy", None, tmp_path / "atomic_files")
-    split = "eval_args.split={RS: [1, 0, 0]}"
-    assert command("run", "-m", "SSF", "-d", "toy-signed", split, "auto=False", "--quiet") == 0
+def test_a_checkpoint_of_a_run_recommends(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "run", "-m", "SSF", "-d", toy, "eval_args.split={RS: [1, 0, 0]}", "auto=False", "--quiet")
     (file,) = Path("runs").glob("*.pth")
-    assert command("recommend", "--model", str(file), "--all", "-k", "5", "--output", "out.csv") == 0
-    assert "300 recommendations for 60 users" in capsys.readouterr().out
+    out = printed(capsys, "recommend", "--model", file, "--all", "-k", "5", "--output", "out.csv")
+    assert "300 recommendations for 60 users" in out
     assert read("out.csv").height == 300
 
 
@@ -142,8 +131,7 @@ def test_wrong_input_ends_in_one_sentence(
     before = sorted(os.listdir())
     given = {"--model": "model.rs", "--output": "out.csv"}
     options = [word for name, value in given.items() if name not in words for word in (name, value)]
-    assert command("recommend", *options, *words) == 2
-    said = capsys.readouterr()
-    assert message in said.err.splitlines()[-1]
-    assert said.out == ""
+    status, out, err = outcome(capsys, "recommend", *options, *words)
+    assert (status, out) == (2, "")
+    assert message in err.splitlines()[-1]
     assert sorted(os.listdir()) == before

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from command_line import printed
 from refusals import check_refused
 from small_recommender import NOW, begin
 
 import recbole_signed as rs
 from recbole_signed.api import bulk, write_feedback
-from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.live import Event, OnlineRecommender
 
@@ -78,12 +78,9 @@ def test_the_file_becomes_a_data_set(state: Path, tmp_path: Path) -> None:
 def test_the_command_while_a_state_is_written(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output, live = tmp_path / "feedback.csv", OnlineRecommender.open(state)
     live.update([Event("z", "u9", "i9", "dislike", NOW + 9)])
-    for words in ([], ["--user", "u9", "--json"]):
-        with pytest.raises(SystemExit) as ended:
-            main(["state", "export", str(state), str(output), *words])
-        assert not ended.value.code
+    text = printed(capsys, "state", "export", state, output)
+    document = json.loads(printed(capsys, "state", "export", state, output, "--user", "u9", "--json"))
     live.close()
-    text, _, document = capsys.readouterr().out.partition("\n")
     assert "up to seq 8" in text
-    assert json.loads(document)["rows"] == read(output).height
+    assert document["rows"] == read(output).height
     check_refused(r"ends in \.parquet or \.csv", write_feedback, state, tmp_path / "feedback.txt")

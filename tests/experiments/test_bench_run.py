@@ -13,8 +13,7 @@ from refusals import check_refused
 
 from recbole_signed import fit, from_frame
 from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
-from recbole_signed.runs import RunRow, data_sha256
+from recbole_signed.runs import RunRow, TableSpec, data_sha256
 from recbole_signed.runs.building import run_table
 from recbole_signed.runs.provenance import config_hash, data_folder, data_version, digest, machine, versions
 from recbole_signed.runs.user_values import drawn_by_seed
@@ -231,8 +230,7 @@ def test_a_published_split_brings_its_protocol_and_shows_sampled_candidates(publ
 def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
     data = from_frame(pl.DataFrame({"user": ["a"], "item": ["b"], "sign": [1]}), sign="sign")
     check_refused("of type Interactions, is not the name of a data set; give the name of", run, "Pop", data)
-    with pytest.raises(UsageError, match="the model is of type Interactions; give a name, such as 'SSF'"):
-        fit(data, "Pop")  # type: ignore[arg-type]
+    check_refused("the model is of type Interactions; give a name, such as 'SSF'", fit, data, "Pop")
     check_refused("did you mean 'learning_rate'", run, "BPR", toy, overrides={"SIGN_FIELD": None, "learnin_rate": 1})
     row = run("BPR", toy, overrides={**QUICK, "SIGN_FIELD": None, "my_key": 1, "allow_unknown_keys": True}, save=False)
     assert "signauc" not in row.test
@@ -279,8 +277,8 @@ def test_checksums_and_digests_follow_contents(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return convert("toy", None, tmp_path / "atomic_files")
+def folder(toy: str, tmp_path: Path) -> Path:
+    return tmp_path / "atomic_files" / toy
 
 
 def change(folder: Path) -> None:
@@ -291,8 +289,6 @@ def change(folder: Path) -> None:
 
 
 def test_rows_have_a_version_where_there_is_a_manifest(folder: Path) -> None:
-    from recbole_signed.runs import run
-
     row = run("BPR", "toy-signed", overrides=QUICK, save=False)
     record = json.loads((folder / "dataset.json").read_text())
     assert row.data_version == record["version"] == data_version(folder, "toy-signed")
@@ -309,8 +305,6 @@ def test_rows_have_a_version_where_there_is_a_manifest(folder: Path) -> None:
 
 def test_changed_files_are_refused_by_run_and_by_run_recbole(folder: Path) -> None:
     from recbole.quick_start import run_recbole
-
-    from recbole_signed.runs import run
 
     change(folder)
     message = r"the data set 'toy-signed' has changed since it was made: .*recbole-signed data accept toy-signed"
@@ -330,22 +324,11 @@ def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder: Path, monkeyp
         return data
 
     monkeypatch.setattr(module, "create_dataset", late)
-    with pytest.raises(UsageError, match=r"has changed since it was made: .*toy-signed.inter differs"):
-        module.run("BPR", "toy-signed", overrides=QUICK, save=False)
-
-
-def test_a_table_refuses_them_before_anything_runs(folder: Path, tmp_path: Path) -> None:
-    from recbole_signed.runs import compare
-
-    change(folder)
-    table = tmp_path / "table.yaml"
-    table.write_text("models: [BPR]\ndatasets: [toy-signed]\nseeds: [1]\n")
-    check_refused("has changed since it was made", compare, table, [], tmp_path / "out", 1)
+    message = r"has changed since it was made: .*toy-signed.inter differs"
+    check_refused(message, run, "BPR", "toy-signed", overrides=QUICK, save=False)
 
 
 def test_a_model_that_reads_other_files_has_other_rows(folder: Path, tmp_path: Path) -> None:
-    from recbole_signed.runs import TableSpec
-
     other = tmp_path / "other" / folder.name
     shutil.copytree(folder, other)
     change(other)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import outcome, printed
 from refusals import check_refused
 from result_tables import leads_table
 from scipy import stats
 from scripted import scripted_run
 
-from recbole_signed.cli.app import main
 from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.significance import TESTS
@@ -41,6 +41,7 @@ seeds: [1, 2]
 columns: [recall@5, dislikerecall@5]
 models: {Pop: , SSF: {seeds: [1]}, EASE: {seeds: [1]}}
 """
+POOLED = TABLE.replace("[toy-signed]", "{first: {dataset: toy-signed, pool: both}, second: {pool: both}}")
 N_USERS = 300
 LEVELS = {"Pop": 0.2, "SSF": 0.5, "EASE": 0.5}
 """How many of ten likes each model finds; and as many dislikes, so that there Pop is the best."""
@@ -68,9 +69,8 @@ def row_of(request: RunSpec, values: Mapping[str, Any] | None, rows_file: Path, 
 
 
 @pytest.fixture
-def finish(tmp_path: Path) -> Finish:
+def finish(toy: str, tmp_path: Path) -> Finish:
     """Write a table with rows and values as if it had been run."""
-    convert("toy", None, tmp_path / "atomic_files")
 
     def finished(values: Values | None = drawn, text: str = TABLE, split: Any = "predefined") -> Path:
         table = tmp_path / "tables" / "tiny.yaml"
@@ -187,11 +187,9 @@ def test_the_best_of_foreign_models_is_that_of_the_mean_over_seeds(finish: Finis
 
 def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
     """A user counts once, by its mean over the splits that both models have and in which it has test items."""
-    splits = {"first": {"dataset": "toy-signed", "pool": "both"}, "second": {"pool": "both"}}
     convert("toy", None, Path("atomic_files"), name="second")
-    text = TABLE.replace("datasets: [toy-signed]", f"datasets: {json.dumps(splits)}")
     there = {"toy-signed": slice(0, 200), "second": slice(100, 300)}
-    table = finish(text=text)
+    table = finish(text=POOLED)
     rows_file = table.with_suffix(".jsonl")
     rows_file.unlink()
     for request in TableSpec.read(table).requests():
@@ -222,9 +220,8 @@ def test_splits_of_one_data_set_are_tested_together(finish: Finish) -> None:
 
 
 def test_a_split_without_two_finished_models_has_no_part_in_its_pool(finish: Finish) -> None:
-    splits = {"first": {"dataset": "toy-signed", "pool": "both"}, "second": {"pool": "both"}}
     convert("toy", None, Path("atomic_files"), name="second")
-    table = finish(text=TABLE.replace("datasets: [toy-signed]", f"datasets: {json.dumps(splits)}"))
+    table = finish(text=POOLED)
     rewrite(table, lambda row: replace(row, stopped_by="budget") if row.dataset == "second" else row)
     told = significance(table)
     assert {each["section"] for each in told["comparisons"]} == {"both"}
@@ -262,20 +259,16 @@ def test_seeds_are_said_and_a_random_split_pairs_the_common_ones(finish: Finish)
     assert "n/a" in to_text(pairwise_table(found))
 
 
-def test_a_failed_run_is_left_out(finish: Finish) -> None:
-    for label, seed, other in (("EASE", 1, "Pop"), ("Pop", 2, "EASE")):  # of the latter one of two seeds
-        table = finish()
-
-        def failed(row: RunRow, of: tuple[str, int] = (label, seed)) -> RunRow:
-            without = {"status": FAILED, "reason": "no", "test": {}, "per_user": None, "per_user_sha256": None}
-            return replace(row, **without) if (row.label, row.seed) == of else row
-
-        rewrite(table, failed)
-        found = significance(table, resamples=50)
-        assert {each["other"] for each in found["comparisons"]} == {other}
-        assert f"{label} on toy-signed (seed {seed})" in found["notes"][0]
-        assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
-        table.with_suffix(".jsonl").unlink()
+@pytest.mark.parametrize(("label", "seed", "other"), [("EASE", 1, "Pop"), ("Pop", 2, "EASE")])
+def test_a_failed_run_is_left_out(finish: Finish, label: str, seed: int, other: str) -> None:
+    """Also one of two seeds."""
+    table = finish()
+    without = {"status": FAILED, "reason": "no", "test": {}, "per_user": None, "per_user_sha256": None}
+    rewrite(table, lambda row: replace(row, **without) if (row.label, row.seed) == (label, seed) else row)
+    found = significance(table, resamples=50)
+    assert {each["other"] for each in found["comparisons"]} == {other}
+    assert f"{label} on toy-signed (seed {seed})" in found["notes"][0]
+    assert "over the 2 comparisons" in compare(table, finished=True).table.notes[-1]
 
 
 # ---- what is missing ----
@@ -328,17 +321,14 @@ def test_a_table_may_keep_no_values(finish: Finish) -> None:
 
 
 def test_a_table_whose_columns_are_no_means_over_users_names_the_metrics_that_are(finish: Finish) -> None:
-    table = finish()
-    columns = "metrics: [Recall, DislikeRecall, ItemCoverage]", "columns: [itemcoverage@5]"
-    text = TABLE.replace("metrics: [Recall, DislikeRecall]", columns[0])
-    table = finish(text=text.replace("columns: [recall@5, dislikerecall@5]", columns[1]))
+    text = TABLE.replace("[Recall, DislikeRecall]", "[Recall, DislikeRecall, ItemCoverage]")
+    table = finish(text=text.replace("[recall@5, dislikerecall@5]", "[itemcoverage@5]"))
     check_refused(r"no column .*; name one of recall@5, dislikerecall@5 with --metric", significance, table)
     assert len(significance(table, ["recall@5"])["comparisons"]) == 2
 
 
-def test_a_table_without_a_mean_over_users_is_not_told_to_run_again(tmp_path: Path) -> None:
+def test_a_table_without_a_mean_over_users_is_not_told_to_run_again(toy: str, tmp_path: Path) -> None:
     """Its runs were repeated by each ``compare --per-user``, which ``significance`` asked for again and again."""
-    convert("toy", None, tmp_path / "atomic_files")
     table = tmp_path / "pooled.yaml"
     table.write_text(
         "{datasets: [toy-signed], models: {Pop: , Random: }, seeds: [1], columns: [pooledndcg@5], "
@@ -352,9 +342,8 @@ def test_a_table_without_a_mean_over_users_is_not_told_to_run_again(tmp_path: Pa
     check_refused(r"^Pop on toy-signed, Random .* no values per user", significance, table)
 
 
-def test_a_model_that_ranks_likes_one_by_one_says_so_and_leaves_the_others_comparable(tmp_path: Path) -> None:
+def test_a_model_that_ranks_likes_one_by_one_says_so_and_leaves_the_others_comparable(toy: str, tmp_path: Path) -> None:
     """In a cut in time a sequential model refused the tests of the whole table, and no footnote told it apart."""
-    convert("toy", None, tmp_path / "atomic_files")
     table = tmp_path / "time.yaml"
     table.write_text(
         "{datasets: [toy-signed], models: {Pop: , SSF: {auto: false, rank: 8}, GRU4Rec: {epochs: 1}}, "
@@ -490,13 +479,15 @@ def test_a_finished_table_is_printed_without_torch(finish: Finish) -> None:
     table = finish()
     compare(table)
     script = (
-        "import sys; from pathlib import Path; from recbole_signed.runs.comparison import compare\n"
-        "assert compare(Path(sys.argv[1])).table.notes[-1].startswith(chr(0x2021))\n"
-        "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules])"
+        "import contextlib, sys; from recbole_signed.cli.app import main\n"
+        "with contextlib.suppress(SystemExit): main(['compare', sys.argv[1]])\n"
+        "print([name for name in ('torch', 'recbole', 'pandas', 'scipy') if name in sys.modules], file=sys.stderr)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", script, table], capture_output=True, env=environment, check=True)
-    assert done.stdout.decode().strip() == "[]"
+    words = [sys.executable, "-c", script, table]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    assert "‡" in done.stdout
+    assert done.stderr.strip() == "[]"
 
 
 def test_families_of_parts_and_of_other_columns(finish: Finish) -> None:
@@ -565,22 +556,16 @@ def test_tables_without_values_are_as_before(finish: Finish) -> None:
 
 def test_the_command(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
     table = finish()
-    with pytest.raises(SystemExit) as exit_status:
-        main(["significance", str(table), "--metric", "recall@5", "--resamples", "200", "--json"])
-    assert exit_status.value.code == 0
-    found = json.loads(capsys.readouterr().out)
+    words = ("significance", table, "--resamples", "200")
+    found = json.loads(printed(capsys, *words, "--metric", "recall@5", "--json"))
     assert (found["n_comparisons"], found["resamples"]) == (2, 200)
     for how, start in (("text", "Tiny: significance"), ("markdown", "# Tiny: significance"), ("latex", "% needs")):
-        with pytest.raises(SystemExit):
-            main(["significance", str(table), "--format", how, "--resamples", "200", "--against", "SSF"])
-        out = capsys.readouterr().out
+        out = printed(capsys, *words, "--format", how, "--against", "SSF")
         assert out.startswith(start)
         for piece in ("toy-signed, Recall@5: SSF against", "not told apart", "worse", "better", "4 comparisons"):
             assert piece in out
         assert out.count("Pop") == 3 if how == "text" else "Pop" in out
-    with pytest.raises(SystemExit) as exit_status:
-        main(["significance", str(table), "--format", "html"])
-    assert exit_status.value.code == 2
+    assert outcome(capsys, "significance", table, "--format", "html")[0] == 2
 
 
 def test_the_table_of_comparisons_has_the_corrected_p(finish: Finish) -> None:
@@ -640,6 +625,8 @@ def without_users(table: Path) -> Path:
 def test_an_outcome_is_read_where_the_values_per_user_are_not_there(finish: Finish) -> None:
     table = finish()
     assert compare(table).n_new == 0
+    significance(table, only=["SSF", "Pop"])
+    assert not table.with_suffix(".significance.json").exists(), "a question on a part is not kept"
     first, other = significance(table), significance(table, against="EASE")
     without_users(table)
     for found, against in ((first, None), (other, "EASE")):
@@ -684,7 +671,7 @@ def test_one_more_model_takes_its_values_and_those_of_the_reference_alone(finish
     check_refused(r"values per user of 5 of 5 runs .*--per-user'", significance, table, ["recall@5"])
 
 
-def test_a_comparison_does_not_outlive_the_values_of_its_models(finish: Finish) -> None:
+def test_a_comparison_outlives_neither_the_values_of_its_models_nor_its_rows(finish: Finish) -> None:
     table = finish()
     significance(table)
     significance(table, against="Pop")
@@ -696,22 +683,11 @@ def test_a_comparison_does_not_outlive_the_values_of_its_models(finish: Finish) 
     significance(table)
     kept = json.loads(table.with_suffix(".significance.json").read_text(encoding="utf-8"))
     assert list(kept) == ["first"], "what fits no row is not kept"
-
-
-def test_an_outcome_does_not_outlive_its_rows(finish: Finish) -> None:
-    table = finish()
-    significance(table)
-    finish(lambda label, seed: drawn(label, seed + 1))  # the same runs again, with other values
+    finish(lambda label, seed: drawn(label, seed + 2))
     compare(table)
     without_users(table)
     assert kept_outcomes(table) == {}
     check_refused("values per user", significance, table)
-
-
-def test_a_question_on_a_part_of_a_table_is_not_kept(finish: Finish) -> None:
-    table = finish()
-    significance(table, only=["SSF", "Pop"])
-    assert not table.with_suffix(".significance.json").exists()
 
 
 def test_of_two_outcomes_kept_at_a_time_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

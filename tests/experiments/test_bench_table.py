@@ -144,13 +144,11 @@ def test_headers_and_directions() -> None:
 def test_directions_and_lengths_of_metrics() -> None:
     from recbole.evaluator.register import metrics_dict
 
+    from recbole_signed.evaluation.valid_metric import has_length
+
     assert {name: smaller_is_better(name) for name in metrics_dict} == {
         name: bool(metric.smaller) for name, metric in metrics_dict.items()
     }
-    from recbole.evaluator.register import metrics_dict
-
-    from recbole_signed.evaluation.valid_metric import has_length
-
     plain = [name for name in metrics_dict if not name.startswith("group")]
     assert {name: has_k(name) for name in plain} == {name: has_length(name) for name in plain}
     assert has_k("of another package") is None

@@ -10,24 +10,21 @@ pytest.importorskip("hyperopt", reason="RecBole's HyperTuning stands on hyperopt
 from recbole.quick_start import objective_function
 from recbole.trainer import HyperTuning
 
-from recbole_signed.convert import convert
 from recbole_signed.runs import run
 
 FIXED = "metrics: [Recall, NDCG, DislikeRecall]\ntopk: [5]\nvalid_metric: NDCG@5\nstate: ERROR\nshow_progress: False\n"
 
 
 @pytest.fixture
-def fixed(tmp_path: Path) -> Any:
-    convert("toy", None, tmp_path / "atomic_files")
-
+def fixed(toy: str) -> Any:
     def write(model: str) -> list[str]:
-        Path("fixed.yaml").write_text(f"model: {model}\ndataset: toy-signed\n{FIXED}", encoding="utf-8")
+        Path("fixed.yaml").write_text(f"model: {model}\ndataset: {toy}\n{FIXED}", encoding="utf-8")
         return ["fixed.yaml"]
 
     return write
 
 
-def test_an_exhaustive_search_over_a_file_of_parameters(fixed: Any, tmp_path: Path) -> None:
+def test_an_exhaustive_search_over_a_file_of_parameters(fixed: Any) -> None:
     Path("hyper.test").write_text("reg_weight choice [1.0,10.0]\ndislike_weight choice [-0.5,0.5]\n", encoding="utf-8")
     tuning = HyperTuning(
         objective_function,

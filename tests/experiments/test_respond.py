@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import printed
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import check_refused
 from small_recommender import N_ITEMS, N_USERS, begin, small_edges
 
 from recbole_signed import run
-from recbole_signed.cli import app as cli
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, OnlineRecommender
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.respond import respond, responsiveness
@@ -39,9 +39,6 @@ def test_the_overlap_is_the_papers(one: list[int], other: list[int], k: int) -> 
     assert 0 <= found <= 1 + 1e-12
     assert overlap(one, one) == pytest.approx(1)
     assert overlap(one[:6], [item + 100 for item in other[:6]]) == 0
-
-
-def test_lists_without_items_do_not_differ() -> None:
     assert overlap([], []) == 1.0
 
 
@@ -286,15 +283,7 @@ def test_the_command_prints_a_table_keeps_rows_and_goes_on(
     toy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["respond", "-m", "SSF,Pop", "-d", toy, "--users", "4", "--k", "5", "state=ERROR", "topk=[5]"]
-
-    def outcome(*more: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main([*words, *more])
-        output = capsys.readouterr()
-        return int(exit_.value.code or 0), output.out, output.err
-
-    status, out, err = outcome()
-    assert status == 0, err
+    out = printed(capsys, *words)
     assert "to the bit" in out
     heads = [line.split()[0] for line in out.splitlines() if line.strip()]
     assert [head for head in heads if head in ("SSF", "Pop")] == ["SSF", "Pop"]
@@ -303,27 +292,18 @@ def test_the_command_prints_a_table_keeps_rows_and_goes_on(
     assert [row["model"] for row in rows] == ["SSF", "Pop"]
     kept = json.loads(Path(f"runs/respond/Pop-{toy}.json").read_text())
     monkeypatch.setattr("recbole_signed.live.respond.responsiveness.respond", None)  # nothing is audited again
-    status, out, _ = outcome("--json")
-    assert status == 0
-    assert json.loads(out)["audits"][1] == kept
+    assert json.loads(printed(capsys, *words, "--json"))["audits"][1] == kept
     assert {**rows[1], "probes": kept["probes"]} == kept
-
-
-def test_what_cannot_be_audited_is_refused(toy: str) -> None:
-    with pytest.raises(UsageError):
-        respond("GFCF", toy, overrides=QUICK)
-    with pytest.raises(UsageError, match="n_users is 0"):
-        respond("SSF", toy, overrides=QUICK, n_users=0)
-    named = asked_models(["all"], toy, has_learner)
-    assert {"SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop", "LightGCN", "BPR", "SiReN"} <= set(named)
-    assert not {"EASE", "GFCF", "SGFCF", "ItemKNN", "Random"} & set(named)
 
 
 def test_what_cannot_be_audited_is_refused_before_anything_is_trained(
     toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    check_refused("GFCF", respond, "GFCF", toy, overrides=QUICK)
+    check_refused("n_users is 0", respond, "SSF", toy, overrides=QUICK, n_users=0)
+    named = asked_models(["all"], toy, has_learner)
+    assert {"SSF", "SSFL", "SSFT", "SignedEASE", "SignediALS", "Pop", "LightGCN", "BPR", "SiReN"} <= set(named)
+    assert not {"EASE", "GFCF", "SGFCF", "ItemKNN", "Random"} & set(named)
     monkeypatch.setattr("recbole_signed.live.respond.responsiveness.respond", None)
-    with pytest.raises(UsageError, match="GFCF"):
-        respond_all({"SSF": {}, "GFCF": {}}, toy, tmp_path)
-    with pytest.raises(UsageError, match="'SSFLL'; did you mean 'SSFL'"):
-        asked_models(["SSF", "SSFLL"], toy, has_learner)
+    check_refused("GFCF", respond_all, {"SSF": {}, "GFCF": {}}, toy, tmp_path)
+    check_refused("'SSFLL'; did you mean 'SSFL'", asked_models, ["SSF", "SSFLL"], toy, has_learner)

@@ -5,15 +5,15 @@ import multiprocessing
 import resource
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from command_line import printed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_signed.cli.app import main
-from recbole_signed.convert import convert
 from recbole_signed.errors import UsageError, outside_cause
 from recbole_signed.runs import RowStore, RunRow
 from recbole_signed.runs.rows import FAILED, append_row, read_rows
@@ -102,41 +102,31 @@ def test_rows_hold_null_for_what_is_not_finite_and_take_no_other_field(tmp_path:
     assert RunRow.from_dict({"model": "BPR", "dataset": "toy", "seed": 1, "new_field": 3}) == RunRow("BPR", "toy", 1)
 
 
-def test_the_latest_finished_row_of_a_key_counts(tmp_path: Path) -> None:
-    def latest(rows: list[RunRow]) -> RowStore:
-        file = tmp_path / "rows.jsonl"
+def test_the_latest_finished_row_of_a_key_counts_and_of_failures_the_latest(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+
+    def find(rows: list[RunRow], key: tuple[Any, ...], *fits: Any) -> RunRow | None:
+        """Return what is found by the store that the rows were added to, as by one that reads them."""
         file.unlink(missing_ok=True)
+        store = RowStore(file)
         for row in rows:
-            append_row(file, row)
-        return RowStore(file)
+            store.add(row)
+        found = store.find(key, *fits)
+        assert RowStore(file).find(key, *fits) == found
+        assert RowStore(file).by_id() == store.by_id()
+        return found
 
     failed = RunRow("BPR", "toy", 1, FAILED, "no", request_hash="a", data_sha256="d")
     done = RunRow("BPR", "toy", 1, test={"recall@5": 0.5}, request_hash="a", data_sha256="d")
     other = RunRow("BPR", "toy", 1, request_hash="b", data_sha256="d")
-    newer = replace(done, test={"recall@5": 0.75})
-    assert latest([failed, other, done]).find(done.key) == done
-    assert latest([done, newer, failed]).find(done.key) == newer
-    assert latest([failed]).find(done.key) == failed
-    assert latest([done]).find(other.key) is None
-    assert latest([done, newer]).find(done.key, lambda row: row.test["recall@5"] == 0.5) == done
-
-
-def test_a_row_that_failed_later_hides_no_finished_one(tmp_path: Path) -> None:
-    done = RunRow("BPR", "toy", 1, request_hash="a", data_sha256="d")
-    store = RowStore(tmp_path / "rows.jsonl")
-    store.add(replace(done, status=FAILED, reason="no"))
-    store.add(done)
-    store.add(replace(done, status=FAILED, reason="no memory"))
-    assert store.find(done.key) == done
-    assert store.by_id() == {done.id: done}
-
-
-def test_of_two_failures_the_newest_is_told(tmp_path: Path) -> None:
-    failed = RunRow("BPR", "toy", 1, FAILED, "no data", request_hash="a", data_sha256="d")
-    store = RowStore(tmp_path / "rows.jsonl")
-    store.add(failed)
-    store.add(newest := replace(failed, reason="no memory"))
-    assert store.find(failed.key) == RowStore(store.file).find(failed.key) == newest
+    newer, no_memory = replace(done, test={"recall@5": 0.75}), replace(failed, reason="no memory")
+    assert find([failed, other, done], done.key) == done
+    assert find([done, newer, failed], done.key) == newer
+    assert find([failed, no_memory], failed.key) == no_memory
+    assert find([done], other.key) is None
+    assert find([done, newer], done.key, lambda row: row.test["recall@5"] == 0.5) == done
+    assert find([failed, done, no_memory], done.key) == done
+    assert RowStore(file).by_id() == {done.id: done}
 
 
 def test_the_rows_of_the_table_itself_come_before_those_of_others(tmp_path: Path) -> None:
@@ -178,13 +168,9 @@ def run_of(rows_file: Path, model: str, seed: int, values: dict[str, float], spl
     return RunRow(model, "d", seed, per_user=f"t.users/{path.name}", per_user_sha256=checksum, split=split)
 
 
-def test_a_run_keeps_the_values_of_its_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
-    words = ["run", "-m", "Pop", "-d", "toy-signed", "--no-save", "--json", "--per-user", "kept/pop.parquet"]
-    with pytest.raises(SystemExit) as exit_status:
-        main([*words, "state=ERROR", "metric_decimal_place=6"])
-    assert exit_status.value.code == 0
-    row = RunRow.from_dict(json.loads(capsys.readouterr().out))
+def test_a_run_keeps_the_values_of_its_users(toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "-m", "Pop", "-d", toy, "--no-save", "--json", "--per-user", "kept/pop.parquet"]
+    row = RunRow.from_dict(json.loads(printed(capsys, *words, "state=ERROR", "metric_decimal_place=6")))
     assert row.per_user == "kept/pop.parquet"
     assert is_there(row, tmp_path / "rows.jsonl")
     kept = pl.read_parquet("kept/pop.parquet")
@@ -197,10 +183,9 @@ def test_a_run_keeps_the_values_of_its_users(tmp_path: Path, capsys: pytest.Capt
     assert 0 < kept["dislikeshare@10"].null_count() < kept.height, "not everybody counts"
 
 
-def test_values_count_as_written_and_are_not_kept_where_there_are_none(tmp_path: Path) -> None:
+def test_values_count_as_written_and_are_not_kept_where_there_are_none(toy: str, tmp_path: Path) -> None:
     from recbole_signed.runs import run
 
-    convert("toy", None, tmp_path / "atomic_files")
     overrides = {"state": "ERROR", "metrics": ["GAUC"], "valid_metric": "GAUC"}
     row = run("Pop", "toy-signed", overrides=overrides, save=False, per_user=tmp_path / "x.parquet")
     assert (row.per_user, row.per_user_sha256) == ("", None)

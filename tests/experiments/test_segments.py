@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import check_command_refused, printed
 from refusals import check_refused
 
-from recbole_signed.cli import app as cli
-from recbole_signed.convert import convert
 from recbole_signed.graph import SignedGraph
 from recbole_signed.lab.analysis import user_segments as module
 from recbole_signed.lab.analysis.user_segments import centres, label_nodes
+from recbole_signed.runs import TableSpec
 from recbole_signed.runs import fitted as fitting
 from recbole_signed.ssf import FilterSettings, SpectralFilter
 
@@ -100,13 +100,9 @@ def test_few_points_and_no_edges() -> None:
     check_refused("no edge", label_nodes, fitted, graph, 2, 2, seed=0)
 
 
-def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
+def test_the_command_counts_every_verdict_once(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["segments", "-d", "toy-signed", "--users", "3", "--items", "2", *WORDS]
-    with pytest.raises(SystemExit) as exit_:
-        cli.main([*words, "--json"])
-    assert not exit_.value.code
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(printed(capsys, *words, "--json"))
     sizes = {side: [each["size"] for each in found[side]] for side in ("users", "items")}
     for side, at_most in (("users", 60), ("items", 42)):
         assert sizes[side] == sorted(sizes[side], reverse=True)
@@ -125,13 +121,10 @@ def test_the_command_counts_every_verdict_once(tmp_path: Path, capsys: pytest.Ca
     assert sum(weighted) == pytest.approx(likes, rel=1e-4)
     assert "assigned" not in found
     assert Path("runs/segments/SSF-toy-signed.png").stat().st_size > 5_000
-    with pytest.raises(SystemExit):
-        cli.main(words)
-    assert "Like rate of user segment (row)" in capsys.readouterr().out
+    assert "Like rate of user segment (row)" in printed(capsys, *words)
 
 
-def test_rates_and_examples_are_those_of_the_training_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
+def test_rates_and_examples_are_those_of_the_training_part(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
     fit_once = fitting.fit_once
     monkeypatch.setattr(fitting, "fit_once", lambda *args, **words: kept.append(fit_once(*args, **words)) or kept[-1])
@@ -150,18 +143,12 @@ def test_rates_and_examples_are_those_of_the_training_part(tmp_path: Path, monke
                 assert each["examples"] == [str(tokens[item]) for item in best]
 
 
-def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
+def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in ((("--users", "0"), "--users is 0"), (("-m", "BPR"), "BPR has no 'filter'")):
-        with pytest.raises(SystemExit) as exit_:
-            cli.main(["segments", "-d", "toy-signed", *words, "state=ERROR"])
-        assert exit_.value.code == 2
-        assert message in capsys.readouterr().err
+        check_command_refused(message, capsys, "segments", "-d", toy, *words, "state=ERROR")
 
 
 def test_the_ablation_table_is_one(repository: Path) -> None:
-    from recbole_signed.runs import TableSpec
-
     spec = TableSpec.read(repository / "yaml" / "bench" / "ssf-ablation.yaml")
     fixed = spec.common
     assert {"w = -1", "w = 0", "w = +1", "without dislikes", "without degree normalisation"} < set(spec.models)

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from refusals import check_refused
 
-from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 from recbole_signed.runs import run, serving_cost
 from recbole_signed.runs import serving_cost as serving
 from recbole_signed.runs.serving_cost import run_warm_up
@@ -25,9 +24,8 @@ N_USERS, N_ITEMS = 61, 43
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Any:
+def checkpoint(toy: str) -> Any:
     """Train a model on the planted set and return its checkpoint."""
-    convert("toy", None, tmp_path / "atomic_files")
 
     def train(model: str, **settings: Any) -> Path:
         run(model, "toy-signed", overrides={**QUICK, **settings})
@@ -37,8 +35,7 @@ def checkpoint(tmp_path: Path) -> Any:
     return train
 
 
-def test_a_run_measures_its_checkpoint_in_another_process(tmp_path: Path) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
+def test_a_run_measures_its_checkpoint_in_another_process(toy: str) -> None:
     plain = run("EASE", "toy-signed", overrides=QUICK, save=False)
     assert plain.serve_seconds is plain.model_bytes is plain.serve_memory_bytes is None
     served = run("EASE", "toy-signed", overrides=QUICK, save=False, serve=True)
@@ -66,8 +63,7 @@ def test_what_is_kept_is_counted_and_what_the_edges_give_is_not(checkpoint: Any)
 
 def test_without_full_ranking_there_is_nothing_to_serve(checkpoint: Any) -> None:
     sampled = {"eval_args": {"mode": "uni10"}, "metrics": ["Recall"], "valid_metric": "Recall@5"}
-    with pytest.raises(UsageError, match="without full ranking"):
-        serving.serve(checkpoint("BPR", **sampled))
+    check_refused("without full ranking", serving.serve, checkpoint("BPR", **sampled))
 
 
 def test_arrays_outside_the_state_count_for_recboles_one_pass_models() -> None:
@@ -138,7 +134,6 @@ def test_the_first_ranking_is_no_part_of_the_median(checkpoint: Any, monkeypatch
 
 @pytest.mark.parametrize("model", ["SSF", "LightGCN", "EASE"])
 def test_nothing_stays(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(serving_cost.tempfile, "tempdir", str(temporary))
@@ -148,25 +143,19 @@ def test_nothing_stays(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert logging.getLogger().handlers == handlers
 
 
-def test_a_warm_up_has_data_of_its_own_and_items_for_long_lists(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_warm_up_has_data_of_its_own_and_items_for_long_lists() -> None:
     keys = {"data_path": "nowhere", "benchmark_filename": ["train", "valid", "test"], "sign_rule": "rating >= 9"}
     run_warm_up("SSF", {**keys, "user_inter_num_interval": "[1000,inf)", "auto": False})
-    monkeypatch.chdir(tmp_path)
     run_warm_up("Pop", {"topk": [10, 150], "valid_metric": "NDCG@150"})
     run_warm_up("Pop", {"topk": 150, "valid_metric": "NDCG@150"})
 
 
-def test_a_model_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"^LightGCN fails on the 120 users .* measured \(UsageError: "):
-        run_warm_up("LightGCN", {"embedding_size": "wide"})
+def test_a_model_that_fails_is_named() -> None:
+    said = r"^LightGCN fails on the 120 users .* measured \(UsageError: "
+    check_refused(said, run_warm_up, "LightGCN", {"embedding_size": "wide"})
 
 
-def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
+def test_only_runs_that_measure_serving_begin_with_it(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
         "recbole_signed.runs.serving_cost.run_warm_up", lambda model, settings: seen.append((model, settings))
@@ -179,8 +168,7 @@ def test_only_runs_that_measure_serving_begin_with_it(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is reset on Linux alone")
-def test_it_takes_the_libraries_out_of_the_memory_of_a_model(tmp_path: Path) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
+def test_it_takes_the_libraries_out_of_the_memory_of_a_model(toy: str) -> None:
     code = (
         "import sys, recbole_signed; from recbole_signed.runs import runner as m;"
         "m._serve = lambda trainer: {}; serve = sys.argv[1] == 'serve';"

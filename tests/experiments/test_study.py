@@ -94,25 +94,29 @@ def test_the_sampler_learns_which_way_is_better(bigger: bool, tmp_path: Path) ->
     assert sum(found[-6:]) / 6 > sum(found[1:4]) / 3 + 0.3
 
 
-def test_no_values_are_tried_twice_and_a_small_space_comes_to_its_end(tmp_path: Path) -> None:
-    each = study(tmp_path, "a: [1, 2, 3]\nb: [x, y]", a=2, b="y")
+@pytest.mark.parametrize(
+    ("text", "default", "n_points"),
+    [
+        ("a: [1, 2, 3]\nb: [x, y]", {"a": 2, "b": "y"}, 6),  # the default is one of the six
+        ("a: [1, 2]", {"a": 7}, 3),  # here it is no point of the space
+        # 0.3 is 3 times 0.1, which Optuna draws as 0.30000000000000004
+        ("a: {uniform: [0.0, 0.3], step: 0.1}", {"a": 0.3}, 4),
+        ("a: {uniform: [0.0, 0.5], step: 0.1}\nb: [x, y]", {"a": 0.3, "b": "y"}, 12),
+    ],
+)
+@pytest.mark.parametrize("draws", [1, module._DRAWS], ids=["chance misses points", ""])
+def test_each_point_of_a_small_space_is_tried_once(
+    text: str, default: dict[str, Any], n_points: int, draws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DRAWS", draws)
+    each = study(tmp_path, text, **default)
     while (asked := each.ask()) is not None:
         each.complete(asked, 1.0, {})
-    found = [{"a": 2, "b": "y"} | one.values for one in each.tried()]
-    assert len(found) == 6, "the default is one of the six"
+    assert each.tried()[0].values == {}
+    found = [default | one.values for one in each.tried()]
+    assert len(found) == n_points
     assert all(one not in found[:number] for number, one in enumerate(found))
-    assert study(tmp_path, "a: [1, 2, 3]\nb: [x, y]", a=2, b="y").ask() is None
-
-
-def test_a_default_outside_the_space_is_no_point_of_it(tmp_path: Path) -> None:
-    each = study(tmp_path, "a: [1, 2]", a=7)
-    asked = each.ask()
-    assert asked is not None
-    assert asked.values == {}
-    each.complete(asked, 1.0, {})
-    while (asked := each.ask()) is not None:
-        each.complete(asked, 1.0, {})
-    assert sorted(one.values["a"] for one in each.tried()[1:]) == [1, 2]
+    assert study(tmp_path, text, **default).ask() is None
 
 
 def test_what_was_cut_off_is_repeated_even_where_the_space_is_exhausted(tmp_path: Path) -> None:
@@ -240,23 +244,6 @@ def test_a_failed_trial_counts_and_says_why(tmp_path: Path) -> None:
     each = study(tmp_path)
     each.fail(each.ask(), "no luck")
     assert [(one.state, one.value, one.about) for one in each.tried()] == [("fail", None, {"reason": "no luck"})]
-
-
-def test_the_last_points_that_chance_misses_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_DRAWS", 1)
-    each = study(tmp_path, "a: {uniform: [0.0, 0.5], step: 0.1}\nb: [x, y]", a=0.3, b="y")
-    while (asked := each.ask()) is not None:
-        each.complete(asked, 1.0, {})
-    found = [{"a": 0.3, "b": "y"} | one.values for one in each.tried()]
-    assert len({(one["a"], one["b"]) for one in found}) == len(found) == 12
-
-
-def test_a_default_that_is_a_sum_of_steps_is_drawn_once(tmp_path: Path) -> None:
-    """0.3 is 3 times 0.1, which Optuna draws as 0.30000000000000004."""
-    each = study(tmp_path, "a: {uniform: [0.0, 0.3], step: 0.1}", a=0.3)
-    while (asked := each.ask()) is not None:
-        each.complete(asked, 1.0, {})
-    assert sorted(one.values.get("a", 0.3) for one in each.tried()) == [0.0, 0.1, 0.2, 0.3]
 
 
 def test_a_study_may_lie_in_any_folder_and_another_file_is_named(tmp_path: Path) -> None:

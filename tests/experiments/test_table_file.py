@@ -11,8 +11,6 @@ import yaml
 from refusals import check_refused
 from scripted import scripted_run
 
-from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 from recbole_signed.live.replay.stream_spec import StreamSpec
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of
@@ -41,9 +39,8 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(toy: str, tmp_path: Path) -> Write:
     """Write tables into one folder, beside the planted set."""
-    convert("toy", None, tmp_path / "atomic_files")
     folder = tmp_path / "tables"
     folder.mkdir()
 
@@ -85,7 +82,6 @@ def test_names_and_keys_of_another_table(write: Write) -> None:
     base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
     assert requests(write("extends: base.yaml\n")) == base
     assert len(base) == 2 * 2 + 2 * 2 + 2 * 2 - 2
-    base = requests(write("extends: base.yaml\n").with_name("base.yaml"))
     own = requests(write("extends: base.yaml\nmodels: [EASE, BPR]\ncolumns: [recall@5]\n"))
     assert own
     assert all(request.key == base[title].key for title, request in own.items())
@@ -110,7 +106,7 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("extends: other.yaml\n", "a table can't extend itself"),
+        ("extends: other.yaml\n", "leads back.*a table can't extend itself"),
         ("extends: bse.yaml\n", "can't read .*did you mean 'base.yaml'"),
         ("extends: base.yaml\nmodels: {EASE: {per_dataset: {toy: {epochs: 1}}}}\n", "has settings on 'toy'"),
         ("extends: base.yaml\nmodels: [Popp]\n", "no model named 'Popp'"),
@@ -119,7 +115,6 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
         ("extends: base.yaml\nrelative_to: [SSF]\n", "'relative_to' has no 'SSF'"),
         ("extends: base.yaml\ncosts: [serve]\n", "the costs serve are measured under 'serving: true' alone"),
         ("extends: base.yaml\nserving: 1\n", "'serving' must be true or false, but is 1"),
-        ("extends: base.yaml\ncolumns: ['recall@5[users 0]']\n", "add grouprecall to 'metrics'"),
         ("extends: base.yaml\ncolumns: ['recall@5[users]']\n", "must read like recall@20"),
         (
             "extends: base.yaml\ncommon: {metrics: [GroupRecall]}\ncolumns: ['recall@5[users 1-6]']\n",
@@ -128,8 +123,7 @@ def test_listed_names_are_the_tables_own_with_the_keys_of_the_other(write: Write
     ],
 )
 def test_bad_tables(write: Write, text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        list(TableSpec.read(write(text)).requests())
+    check_refused(message, requests, write(text))
 
 
 def test_names_of_models_and_seeds_of_what_draws_nothing(write: Write) -> None:
@@ -180,10 +174,9 @@ def test_what_a_split_draws_whatever_its_order_has_all_seeds(write: Write, eval_
 
 
 @pytest.mark.parametrize("model", [each for each in registry.known_model_names() if facts_of(each).seedless])
-def test_seedless_models_give_the_same_with_any_seed(model: str, tmp_path: Path) -> None:
+def test_seedless_models_give_the_same_with_any_seed(model: str, toy: str) -> None:
     from recbole_signed.runs import run
 
-    convert("toy", None, tmp_path / "atomic_files")
     settings = {"state": "ERROR", "eval_args": {"order": "TO"}, "topk": [5], "valid_metric": "NDCG@5"}
     settings |= {"metrics": ["Recall", "NDCG", "SignAUC"], "metric_decimal_place": 6}
     rows = [run(model, "toy-signed", overrides=settings, seed=seed, save=False) for seed in (1, 77)]
@@ -319,8 +312,8 @@ models: {LightGCN: {per_dataset: {toy-signed: false}}, EASE: }
 def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str, message: str) -> None:
     write(SECOND, "second")
     write("datasets: {again: }\nmodels: [Random]\n", "third")
-    with pytest.raises(UsageError, match=message):
-        TableSpec.read(write(text if "rows_from" in text else f"rows_from: [base.yaml, second.yaml]\n{text}\n"))
+    whole = text if "rows_from" in text else f"rows_from: [base.yaml, second.yaml]\n{text}\n"
+    check_refused(message, TableSpec.read, write(whole))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +337,6 @@ def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, messag
 @pytest.mark.parametrize("value", ["[]", "7", "[base.yaml, second.yaml]", "{base.yaml: 1}"])
 def test_what_is_extended_must_be_named(write: Write, value: str) -> None:
     check_refused("'extends' must name", TableSpec.read, write(f"extends: {value}\n"))
-    check_refused("leads back", TableSpec.read, write("extends: other.yaml\n"))
 
 
 # ---- the tables that come with the package ----
@@ -379,8 +371,6 @@ def test_a_model_may_be_left_out_of_a_data_set(write: Write, started: Callable[[
     found = stored_table(table)
     assert found is not None
     assert (list(found.places["again"]), found.not_run) == (["Pop", "EASE"], {})
-    with pytest.raises(UsageError, match="RecBole keys, or to false"):
-        TableSpec.read(write(BASE.replace("{again: {epochs: 9}}", "{again: true}"), "wrong"))
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -460,8 +450,7 @@ def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started
 )
 def test_keys_that_would_be_ignored_are_refused(write: Write, text: str, message: str) -> None:
     parts = {"datasets": "datasets: [toy-signed]", "models": "models: [Pop]", text.partition(":")[0]: text}
-    with pytest.raises(UsageError, match=message):
-        TableSpec.read(write("\n".join(parts.values())))
+    check_refused(message, TableSpec.read, write("\n".join(parts.values())))
 
 
 def test_parts_that_are_left_empty_go(write: Write) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import outcome
+from command_line import check_command_refused, outcome, printed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -24,7 +24,6 @@ from recbole_signed.lab.analysis.tradeoff_curve import (
     draw_tradeoff,
     parse_aversions,
     read_curves,
-    tradeoffs,
 )
 from recbole_signed.lab.analysis.tradeoff_tables import matched_table, splits_table, standings, tradeoff_table
 from recbole_signed.runs import data_sha256
@@ -32,14 +31,14 @@ from recbole_signed.runs import fitted as fitting
 from recbole_signed.runs.spec import asked_models
 from recbole_signed.table import to_text
 
+MEASURED: dict[str, Any] = {
+    "metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"],
+    "topk": [5],
+    "valid_metric": "NDCG@5",
+    "metric_decimal_place": 6,
+}
 FIXED = {"auto": False, "rank": 8, "cutoff": 4, "state": "ERROR"}
 WORDS = ("auto=False", "rank=8", "cutoff=4", "state=ERROR")
-
-
-@pytest.fixture(autouse=True)
-def toy(tmp_path: Path) -> str:
-    convert("toy", None, tmp_path / "atomic_files")
-    return "toy-signed"
 
 
 def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,10 +50,9 @@ def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.
     found = tradeoff("SSF", toy, (0.0, 1.5), 5, overrides=FIXED)
     assert len(fits) == 1
     assert found["chosen"] == 0
-    measured = {"metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"], "topk": [5]}
     for point in found["points"]:
-        alone = {**FIXED, **measured, "valid_metric": "NDCG@5", "metric_decimal_place": 6}
-        row = run("SSF", toy, overrides={**alone, "dislike_aversion": point["dislike_aversion"]}, save=False)
+        alone = {**FIXED, **MEASURED, "dislike_aversion": point["dislike_aversion"]}
+        row = run("SSF", toy, overrides=alone, save=False)
         assert row.test == {name: value for name, value in point.items() if name != "dislike_aversion"}
     first, last = found["points"]
     assert last["dislikerecall@5"] <= first["dislikerecall@5"]
@@ -63,16 +61,12 @@ def test_each_point_is_the_run_with_that_aversion(toy: str, monkeypatch: pytest.
 
 def test_the_table_the_document_and_the_curve(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("tradeoff", "-m", "SSF", "-d", toy, "--g", "1,0,0.5", "--k", "5", *WORDS, "dislike_aversion=0.5")
-    status, out, err = outcome(capsys, *words)
-    assert status == 0, err
-    lines = out.splitlines()
+    lines = printed(capsys, *words).splitlines()
     head = next(number for number, line in enumerate(lines) if line.split()[:1] == ["g"])
     assert lines[head].split()[:3] == ["g", "recall@5", "ndcg@5"]
     assert [line.split()[0] for line in lines[head + 2 : head + 5]] == ["0", "0.5*", "1"]
     assert Path("runs/tradeoff/SSF-toy-signed.png").stat().st_size > 5_000
-    status, out, _ = outcome(capsys, *words, "--json", "--no-figures", "--output", "there")
-    document = json.loads(out)
-    assert status == 0
+    document = json.loads(printed(capsys, *words, "--json", "--no-figures", "--output", "there"))
     assert document["files"] == ["there/SSF-toy-signed.json"]
     assert json.loads(Path("there/SSF-toy-signed.json").read_text())["points"] == document["points"]
     assert [point["dislike_aversion"] for point in document["points"]] == [0, 0.5, 1]
@@ -113,19 +107,12 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
         (("--k", "1000"), "only 42 items; set a smaller topk and valid_metric, or --k of a trade-off"),
         (("--choose", "--k", "5", *WORDS[:3], "eval_args.split={RS: [1, 0, 1]}"), "nothing of 'toy-signed' to"),
     ):
-        status, _, err = outcome(capsys, "tradeoff", "-d", toy, *words, "state=ERROR")
-        assert status == 2
-        assert message in err
+        check_command_refused(message, capsys, "tradeoff", "-d", toy, *words, "state=ERROR")
 
 
 def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = (
-        *("tradeoff", "--models", "EASE,Pop,BPR", "-d", toy, "--g"),
-        *("0,1,4", "--k", "5", "state=ERROR", "epochs=3", "--json"),
-    )
-    status, out, err = outcome(capsys, *words)
-    assert status == 0, err
-    document = json.loads(out)
+    words = f"tradeoff --models EASE,Pop,BPR -d {toy} --g 0,1,4 --k 5 state=ERROR epochs=3 --json".split()
+    document = json.loads(printed(capsys, *words))
     assert [Path(file).name for file in document["files"]] == [f"{toy}.{ending}" for ending in ("json", "png", "jsonl")]
     rows = [json.loads(line) for line in Path(f"runs/tradeoff/{toy}.jsonl").read_text().splitlines()]
     assert [(row["model"], row["dislike_aversion"]) for row in rows] == [
@@ -138,9 +125,7 @@ def test_curves_of_several_models_share_a_figure_rows_and_a_front(toy: str, caps
             assert (up in row["front"]) is not beaten
     assert any(row["front"] for row in rows)
     assert read_curves(Path(f"runs/tradeoff/{toy}.jsonl")) == document["curves"]
-    status, out, _ = outcome(capsys, *words[:-1])
-    assert status == 0
-    assert "on the front" in out
+    assert "on the front" in printed(capsys, *words[:-1])
 
 
 def test_what_takes_long_says_which_model_it_is_at(
@@ -160,8 +145,7 @@ def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -
 
     fixed = {"state": "ERROR", "epochs": 8, "learning_rate": 0.05, "stopping_step": 2}
     found = tradeoff("BPR", toy, (0.0, 2.0), 5, overrides=fixed)
-    measured = {"metrics": ["Recall", "NDCG", "DislikeRecall", "DislikeShare", "SignAUC", "SignedNDCG"], "topk": [5]}
-    plain = run("BPR", toy, overrides={**fixed, **measured, "valid_metric": "NDCG@5", "metric_decimal_place": 6})
+    plain = run("BPR", toy, overrides={**fixed, **MEASURED})
     first, last = ({k: v for k, v in each.items() if k != "dislike_aversion"} for each in found["points"])
     assert first == plain.test
     assert last["dislikerecall@5"] < first["dislikerecall@5"]
@@ -188,9 +172,8 @@ def test_models_and_settings_come_from_a_table(toy: str, capsys: pytest.CaptureF
     table = Path("table.yaml")
     words = ("tradeoff", "-d", toy, "--table", "table.yaml", "--g", "0,1", "--k", "5", "--no-figures", "--json")
     table.write_text(TABLE.format(more="{per_dataset: {toy-signed: {dislike_aversion: 1.0}}}"))
-    status, out, err = outcome(capsys, *words, "-m", "all", "rank=4")
-    assert status == 0, err
-    curves = {each["model"]: each for each in json.loads(out)["curves"]}
+    found = json.loads(printed(capsys, *words, "-m", "all", "rank=4"))
+    curves = {each["model"]: each for each in found["curves"]}
     assert list(curves) == ["SSF", "EASE", "Pop"]
     assert curves["SSF"]["settings"]["rank"] == 4  # the command line is above the table
     assert curves["EASE"]["settings"]["reg_weight"] == 7  # and the table above what was chosen
@@ -198,9 +181,7 @@ def test_models_and_settings_come_from_a_table(toy: str, capsys: pytest.CaptureF
     assert list(asked_models(["EASE", "all"], toy, can_trade_off, table)) == ["EASE", "SSF", "Pop"]
     assert list(asked_models(["Pop", "Filter"], toy, can_trade_off, table)) == ["Pop", "SSF"]
     table.write_text(TABLE.replace(", reg_weight: 7", "").format(more=""))
-    status, out, err = outcome(capsys, *words, "-m", "EASE")
-    assert status == 0, err
-    found = json.loads(out)
+    found = json.loads(printed(capsys, *words, "-m", "EASE"))
     assert found["settings"]["reg_weight"] == 3.5
     alone = tradeoff("EASE", toy, (0.0, 1.0), 5, overrides={"reg_weight": 3.5, "state": "ERROR"})
     for ours, theirs in zip(found["points"], alone["points"], strict=True):
@@ -221,18 +202,12 @@ def test_what_a_table_cannot_give_is_said(toy: str, capsys: pytest.CaptureFixtur
             (("-d", toy, "-m", "all"), "EASE and Pop are both Pop; name one of them with --model"),
             (("-d", toy, "-m", "Pop", "--tuned", "full"), "--tuned cannot be combined with --table"),
         ):
-            status, _, err = outcome(capsys, command, "--table", "table.yaml", *words)
-            assert status == 2
-            assert message in err
+            check_command_refused(message, capsys, command, "--table", "table.yaml", *words)
 
 
 def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = (
-        *("tradeoff", "-m", "EASE,Pop", "-d", toy, "--g"),
-        *("0,2,8", "--k", "5", "--choose", "state=ERROR", "eval_step=1"),
-    )
-    status, out, err = outcome(capsys, *words, "signed_gamma=[0.5,2]")
-    assert status == 0, err
+    words = f"tradeoff -m EASE,Pop -d {toy} --g 0,2,8 --k 5 --choose state=ERROR eval_step=1".split()
+    out = printed(capsys, *words, "signed_gamma=[0.5,2]")
     assert "with the g that is best by it on validation" in out
     assert f"Dislikes shown by EASE on {toy} with the Recall of each other model" in out
     (pop,) = json.loads(Path(f"runs/tradeoff/{toy}.json").read_text())["at_same_recall"]
@@ -259,15 +234,6 @@ def test_a_fit_before_the_test_is_refused(toy: str) -> None:
         tradeoff("Pop", toy, (0.0,), 5, overrides={"state": "ERROR", "refit_for_test": True, **last_likes})
 
 
-def test_a_curve_of_other_settings_of_the_data_is_measured_again(toy: str) -> None:
-    settings = Path(f"atomic_files/{toy}/{toy}.yaml")
-    question: dict[str, Any] = {"aversions": (0.0, 2.0), "k": 5, "overrides": {"state": "ERROR"}}
-    [first] = tradeoffs({"Pop": {}}, toy, Path("runs"), **question)
-    settings.write_text(settings.read_text() + "\nverdict_smoothing: 500\n")
-    [second] = tradeoffs({"Pop": {}}, toy, Path("runs"), **question)
-    assert second["points"] == tradeoff("Pop", toy, **question)["points"] != first["points"]
-
-
 def test_files_are_above_what_the_command_and_a_table_say(toy: str) -> None:
     Path("s.yaml").write_text("valid_metric: Recall@10\ndislike_aversion: 0.5\nepochs: 2\nseed: 7\n")
     values = {"epochs": 1, "embedding_size": 8}
@@ -283,7 +249,7 @@ def test_a_table_may_choose_by_another_length(toy: str, capsys: pytest.CaptureFi
     models = "models: {BPR: {epochs: 3}}\ncolumns: [recall@10]\n"
     Path("t.yaml").write_text(f"title: T\ndatasets: [{toy}]\ncommon: {{{common}}}\n{models}")
     words = ["-m", "BPR", "-d", toy, "--g", "0,1", "-k", "5", "--choose", "--no-figures", "--output", "kept"]
-    assert outcome(capsys, "tradeoff", *words, "--table", "t.yaml")[0] == 0
+    printed(capsys, "tradeoff", *words, "--table", "t.yaml")
     kept = json.loads(Path(f"kept/BPR-{toy}.json").read_text())
     assert kept["settings"]["valid_metric"] == "Recall@10"
     lengths = {name.partition("@")[2] for point in kept["points"] for name in (*point, *point["valid"]) if "@" in name}
@@ -300,12 +266,12 @@ def test_a_folder_that_a_file_names_is_that_of_what_is_kept(toy: str, capsys: py
     for source in (["-c", "s.yaml"], ["--table", "t.yaml", "state=ERROR"]):
         for seed in (3, 5):
             convert("toy", None, "elsewhere", overwrite=True, seed=seed)
-            assert outcome(capsys, "tradeoff", *words, *source)[0] == 0
+            printed(capsys, "tradeoff", *words, *source)
             kept = json.loads(Path(f"kept/Pop-{toy}.json").read_text())
             assert kept["data_sha256"] == data_sha256(Path("elsewhere") / toy, toy), "and not that of atomic_files"
     convert("toy", None, "alone", name="other")
     Path("s.yaml").write_text("data_path: alone\nstate: ERROR\n")
-    assert outcome(capsys, "respond", "-m", "SSF", "-d", "other", "--users", 2, "-c", "s.yaml")[0] == 0
+    printed(capsys, "respond", "-m", "SSF", "-d", "other", "--users", 2, "-c", "s.yaml")
 
 
 def test_what_is_kept_is_of_the_same_question_files_data_and_version(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,8 +297,11 @@ def test_what_is_kept_is_of_the_same_question_files_data_and_version(toy: str, m
     assert times(chosen, k=6) == 5
     convert("toy", None, "atomic_files", overwrite=True, seed=3)
     assert times(chosen, k=6) == 6
-    monkeypatch.setattr(fitting, "__version__", "another")
+    with Path(f"atomic_files/{toy}/{toy}.yaml").open("a") as settings:
+        settings.write("\nverdict_smoothing: 500\n")
     assert times(chosen, k=6) == 7
+    monkeypatch.setattr(fitting, "__version__", "another")
+    assert times(chosen, k=6) == 8
 
 
 def test_the_best_aversion_and_the_front() -> None:
@@ -352,12 +321,14 @@ def curve(model: str, *points: tuple[float | None, float, float | None]) -> dict
         {
             "dislike_aversion": float(g),
             "recall@5": recall,
+            "ndcg@5": recall,
             "dislikerecall@5": dislikes,
             "valid": {"recall@5": valid, "dislikerecall@5": 0.5},
+            "front": ["recall"],
         }
         for g, (valid, recall, dislikes) in enumerate(points)
     ]
-    return {"model": model, "dataset": "d", "k": 5, "points": made}
+    return {"model": model, "dataset": "d", "seed": 1, "k": 5, "chosen": 0.0, "points": made}
 
 
 def test_dislikes_are_compared_where_recall_on_validation_is_equal() -> None:
@@ -383,10 +354,6 @@ def test_dislikes_are_compared_where_recall_on_validation_is_equal() -> None:
 
 def test_tables_and_figures_have_the_display_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     curves = [curve("SSFL", (0.4, 0.41, 0.30)), curve("SSFT", (0.3, 0.31, 0.25)), curve("EASE", (0.2, 0.1, 0.2))]
-    for each in curves:
-        each.update(seed=1, chosen=0.0)
-        for point in each["points"]:
-            point.update({"ndcg@5": point["recall@5"], "front": ["recall"]})
     tables = [
         *(to_text(make(curves)) for make in (tradeoff_table, matched_table, front_table)),
         to_text(tradeoff_table(curves[:1])),
@@ -401,9 +368,6 @@ def test_tables_and_figures_have_the_display_names(tmp_path: Path, monkeypatch: 
 def test_many_curves_have_the_colours_of_their_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = ["EASE", "SSF", "SIGformer", "SignedEASE", "GFCF", "LightGCN", "SGFCF", "SSFL", "Pop", "SiReN", "BSPM"]
     curves = [curve(model, (0.4, 0.41, 0.30 + place / 100)) for place, model in enumerate(models)]
-    for each in curves:
-        for point in each["points"]:
-            point.update({"ndcg@5": point["recall@5"], "front": []})
     drawn: list[tuple[str, object]] = []
 
     def recorded(page: Figure, lines: list[Line2D], labels: list[str], **words: object) -> Legend:
@@ -426,9 +390,6 @@ def test_many_curves_have_the_colours_of_their_families(tmp_path: Path, monkeypa
 def test_models_below_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: float, told: list[str]) -> None:
     """The tail of a good model's curve may lower the axis to those that are far below, which are then to be seen."""
     curves = [curve("EASE", (0.4, 0.4, 0.3), (0.3, tail, 0.1)), curve("Pop", (0.1, 0.1, 0.2), (0.1, 0.08, 0.1))]
-    for each in curves:
-        for point in each["points"]:
-            point.update({"ndcg@5": point["recall@5"], "front": []})
     written: list[str] = []
     monkeypatch.setattr(Axes, "text", lambda _, x, y, text, **words: written.append(text))
     draw_tradeoff(curves, tmp_path / "figure.png")
@@ -457,9 +418,7 @@ def test_what_holds_on_several_splits(toy: str, capsys: pytest.CaptureFixture[st
     convert("toy", None, "atomic_files", name="toy-again", seed=5)
     Path("table.yaml").write_text(POOLED)
     words = ("tradeoff", "--table", "table.yaml", "--g", "0,2,8", "--k", "5", "--no-figures")
-    status, out, err = outcome(capsys, *words, "-d", "Both", "-m", "EASE,Pop", "--json")
-    assert status == 0, err
-    found = json.loads(out)
+    found = json.loads(printed(capsys, *words, "-d", "Both", "-m", "EASE,Pop", "--json"))
     assert (found["name"], found["datasets"]) == ("Both", [toy, "toy-again"])
     assert [Path(file).name for file in found["files"]] == [
         *(f"{dataset}.{ending}" for dataset in (toy, "toy-again") for ending in ("json", "jsonl")),
@@ -478,19 +437,15 @@ def test_what_holds_on_several_splits(toy: str, capsys: pytest.CaptureFixture[st
     for dataset, split in zip(found["datasets"], theirs["splits"], strict=True):
         (alone,) = json.loads(Path(f"runs/tradeoff/{dataset}.json").read_text())["at_same_recall"]
         assert split["at_same_recall"] == {key: value for key, value in alone.items() if key != "model"}
-    status, out, _ = outcome(capsys, *words, "-d", f"{toy},toy-again", "-m", "EASE,Pop")
-    assert status == 0
+    out = printed(capsys, *words, "-d", f"{toy},toy-again", "-m", "EASE,Pop")
     assert f"SignedNDCG and dislikes on {toy}+toy-again, 2 splits" in out
     values = [[split["best"][name]["value"] for split in each["splits"]] for each in (ours, theirs)]
     ahead = [a - b for a, b in zip(*values, strict=True)]
     assert f"{sum(ahead) / 2:+.4f} ({sum(each > 0 for each in ahead)} of 2)" in out
     assert f"{sum(values[1]) / 2:.4f}" in out
-    status, _, err = outcome(capsys, *words, "-d", "Both", "-m", "EASE,all")
-    assert status == 2
-    assert "GFCF: on one of 'toy-signed' and 'toy-again' alone" in err
-    status, _, err = outcome(capsys, *words, "-d", ",", "-m", "EASE")
-    assert status == 2
-    assert "--dataset names no data set" in err
+    alone = "GFCF: on one of 'toy-signed' and 'toy-again' alone"
+    check_command_refused(alone, capsys, *words, "-d", "Both", "-m", "EASE,all")
+    check_command_refused("--dataset names no data set", capsys, *words, "-d", ",", "-m", "EASE")
 
 
 def test_dislikes_over_splits_have_their_range() -> None:

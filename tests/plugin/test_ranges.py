@@ -154,7 +154,10 @@ OF_MODELS = [
     ("SignedEASE", "reg_weight", 0, "a number above 0"),
     ("SiGRec", "dislike_margin", 2, "a number -1 or more and at most 1"),
     ("SiReN", "dropout_prob", 1, "a number 0 or more and below 1"),
+    ("SSF", "degree_smoothing", -2, "a number 0 or more"),
+    ("SSF", "rank", 0, "a whole number 1 or more"),
     ("SSFL", "cutoff", -1, "a whole number 0 or more"),
+    ("SSFL", "learned_rank", 0, "a whole number 1 or more"),
     ("TurboCF", "filter_order", 4, "a whole number 1 or more and at most 3"),
 ]
 

@@ -80,23 +80,6 @@ def test_the_start_is_the_raw_matrix_in_few_directions() -> None:
     assert start_of(filter_, 500).shape[1] == filter_.k
 
 
-def test_the_unit_makes_both_scores_equally_large() -> None:
-    edges = graph()
-    filter_, learned, _ = fitted(edges)
-    assert learned.unit > 0
-    users = learned.fold_in(edges) / learned.unit
-    size = float((users @ learned.factors.T).square().sum() / filter_.n_users)
-    # the unit is that of the users whom the items came from, one half-step before these
-    assert learned.unit == pytest.approx((filter_.user_energy / size) ** 0.5, rel=0.5)
-
-
-def test_it_can_be_fitted_again_and_gives_the_same() -> None:
-    edges = graph()
-    first, second = fitted(edges)[1], fitted(edges)[1]
-    assert torch.equal(first.factors, second.factors)
-    assert first.unit == second.unit
-
-
 @pytest.mark.parametrize("weight", [-0.4, 0.6])
 def test_contributions_add_up(weight: float) -> None:
     edges = graph()
@@ -117,15 +100,6 @@ def test_any_graph_gives_numbers(seed: int, weight: float, density: float) -> No
     others = [each for each in range(N_ITEMS) if bool(filter_.known()[each])]
     if others:
         assert (scores[:, 3] < scores[:, others].amin(dim=1)).all()
-
-
-def test_a_graph_without_edges_gives_numbers() -> None:
-    nothing = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    edges = SignedGraph.from_edges(nothing, nothing, 4, 5)
-    filter_, _ = SpectralFilter.fit(edges, FilterSettings(rank=3, degree_smoothing=0.0))
-    learned = LearnedItems.fit(edges, filter_, LearnedSettings(learned_rank=2))
-    assert learned.unit == 0.0
-    assert learned.fold_in(edges).shape[0] == 4
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
-from recbole_signed.live.events import DISLIKE, UNDISLIKE
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.base import graph_of, rows_of
 from recbole_signed.live.learners.ssf.learned_learner import LearnedSpectralLearner
@@ -70,16 +69,6 @@ def test_a_user_is_the_fold_in_of_its_edges_at_once() -> None:
     pairs = learner.pair_scores(stream.edges, np.array([4, 9]), np.array([[1, item], [2, 3]]))
     full = learner.scores(stream.edges, np.array([4, 9])).numpy()
     np.testing.assert_allclose(pairs, [full[0, [1, item]], full[1, [2, 3]]], rtol=1e-4, atol=1e-6)
-
-
-def test_what_is_taken_back_leaves_no_trace() -> None:
-    stream, learner = streams.small_stream(), copy.deepcopy(base())
-    item = int(np.flatnonzero(stream.signs()[6] == 0)[5])
-    before = learner.scores(stream.edges, stream.everyone)
-    streams.follow(learner, stream, [[(6, item, DISLIKE)]])
-    assert not torch.allclose(learner.scores(stream.edges, stream.everyone), before)
-    streams.follow(learner, stream, [[(6, item, UNDISLIKE)]])
-    torch.testing.assert_close(learner.scores(stream.edges, stream.everyone), before, atol=1e-5, rtol=1e-3)
 
 
 def test_a_refresh_leads_where_retraining_leads() -> None:

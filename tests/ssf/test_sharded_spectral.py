@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import Shards, SignedGraph, write_shards
@@ -133,28 +134,22 @@ def test_a_graph_without_edges(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_shards_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UsageError, match=r"no shards\.json"):
-        Shards(tmp_path)
+    check_refused(r"no shards\.json", Shards, tmp_path)
     users, items, signs = edges()
     with pytest.raises(UsageError, match="item ids go from 0 to 69; they must go from 0 to 59"):
         write_shards(tmp_path / "a", [(users, items, signs)], USERS, 60)
     assert list(tmp_path.iterdir()) == [], "nothing half written is left"
     write_shards(tmp_path / "b", [(users, items, signs)], USERS, ITEMS)
-    with pytest.raises(UsageError, match="users_per_shard is 0"):
-        write_shards(tmp_path / "c", [], USERS, ITEMS, 0)
-    with pytest.raises(UsageError, match="2,147,483,648 items"):
-        write_shards(tmp_path / "c", [], USERS, 2**31)
-    with pytest.raises(UsageError, match="exists"):
-        write_shards(tmp_path / "b", [], USERS, ITEMS)
+    check_refused("users_per_shard is 0", write_shards, tmp_path / "c", [], USERS, ITEMS, 0)
+    check_refused("2,147,483,648 items", write_shards, tmp_path / "c", [], USERS, 2**31)
+    check_refused("exists", write_shards, tmp_path / "b", [], USERS, ITEMS)
     (tmp_path / "b" / "00000-likes-items.npy").unlink()
     assert main([str(tmp_path / "b"), "--output", str(tmp_path / "f")]) == 2
     assert "00000-likes-items.npy is missing" in capsys.readouterr().err
     (tmp_path / "b" / "shards.json").write_text("{}")
-    with pytest.raises(UsageError, match="not a record"):
-        Shards(tmp_path / "b")
+    check_refused("not a record", Shards, tmp_path / "b")
     weak = SignedGraph.from_edges((users, items), (users, items), USERS, ITEMS, (users[:1], items[:1] * 0 + 5), 0.2)
-    with pytest.raises(UsageError, match="neutral"):
-        fit_graph(weak, SETTINGS)
+    check_refused("neutral", fit_graph, weak, SETTINGS)
 
 
 def test_a_filter_survives_its_file(tmp_path: Path) -> None:
@@ -166,8 +161,7 @@ def test_a_filter_survives_its_file(tmp_path: Path) -> None:
     assert torch.equal(again.scores(users), fitted.scores(users))
     (tmp_path / "other").write_bytes(b"nothing of the kind")
     for wrong in ("other", "absent"):
-        with pytest.raises(UsageError, match="can't read a filter"):
-            load_filter(tmp_path / wrong)
+        check_refused("can't read a filter", load_filter, tmp_path / wrong)
 
 
 @pytest.mark.parametrize(("users", "items", "chunk"), [(1, 16, 2), (7, 24, 2), (128, 16, 3), (128, 16_384, 64)])

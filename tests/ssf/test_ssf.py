@@ -14,6 +14,7 @@ import pytest
 import torch
 from prepared import trainer_of
 from recbole.quick_start import load_data_and_model, run_recbole
+from refusals import check_refused
 
 from recbole_signed.errors import UsageError
 from recbole_signed.graph import SignedGraph
@@ -23,12 +24,12 @@ from recbole_signed.ssf import search as ssf_tuning
 from recbole_signed.ssf import ssf as ssf_module
 from recbole_signed.ssf import validation as validation_module
 from recbole_signed.ssf.item_counters import ItemCounters
+from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings
 from recbole_signed.ssf.search import FIRST_WEIGHT, WEIGHT_STEPS, candidate, tune
 from recbole_signed.ssf.shortlist import Candidate, Pieces
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Standing, Validation, part_of
 
-COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {
     "rank": 20,
     "cutoff": 6,
@@ -138,8 +139,9 @@ def test_scores_are_the_formula(prepare: Callable[..., Any], weight: float) -> N
     np.testing.assert_allclose(found[:, known], wanted[:, known], rtol=1e-3, atol=1e-5)
 
 
-def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(auto=False, **SETTINGS)
+@pytest.mark.parametrize(("name", "loose"), [("SSF", 1e-5), ("SSFL", 1e-4)])
+def test_a_fitted_user_folded_in_anew_has_its_score(name: str, loose: float, prepare_model: Callable[..., Any]) -> None:
+    model, _, _ = prepare_model(name, auto=False, **SETTINGS)
     model.fit()
     for user in (1, 7, 30):
         likes, dislikes = (each[user].indices.tolist() for each in (model.graph.likes, model.graph.dislikes))
@@ -147,32 +149,33 @@ def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any])
             model.dislike_strength = strength
             folded = model.fold_in(likes[::-1] + likes[:2], dislikes[::-1])
             if not strength or not dislikes:
-                torch.testing.assert_close(folded, model.score(torch.tensor([user]))[0], rtol=1e-5, atol=1e-7)
+                torch.testing.assert_close(folded, model.score(torch.tensor([user]))[0], rtol=loose, atol=loose / 100)
             else:
                 assert (folded < model.score(torch.tensor([user]))[0])[1:].any()
-    with pytest.raises(UsageError, match="no item with the id 4000"):
-        model.fold_in([1, 4000])
+    assert torch.isfinite(model.fold_in([])).all()
+    check_refused("no item with the id 4000", model.fold_in, [1, 4000])
 
 
-def test_an_explanation_adds_up(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(auto=False, **SETTINGS)
+@pytest.mark.parametrize(("name", "loose"), [("SSF", 1e-4), ("SSFL", 1e-3)])
+def test_an_explanation_adds_up(name: str, loose: float, prepare_model: Callable[..., Any]) -> None:
+    model, _, _ = prepare_model(name, auto=False, **SETTINGS)
     model.fit()
     scores = model.judged(torch.tensor([4]))[0]
     for item in (2, 9, 17):
         told = model.explain(4, item)
         assert told.items.tolist() == [*model.graph.likes[4].indices, *model.graph.dislikes[4].indices]
         assert told.signs.tolist() == [1] * model.graph.likes[4].nnz + [-1] * model.graph.dislikes[4].nnz
-        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
-        assert told.ranked == pytest.approx(float(scores[item]), rel=1e-6)
+        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=loose)
+        assert told.ranked == pytest.approx(float(scores[item]), rel=loose / 100)
         assert 0 < told.verdict < 1
     both = (np.zeros(2, dtype=np.int64), np.array([3, 8]))  # a pair may carry both signs
     contrary = SignedGraph.from_edges(both, both, 1, model.n_items)
     told = model.filter.explain(contrary, 9)
     assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-4)
-    with pytest.raises(UsageError, match="no user"):
-        model.explain(0, 2)
-    with pytest.raises(UsageError, match="no item"):
-        model.explain(4, model.n_items)
+    check_refused("no user", model.explain, 0, 2)
+    check_refused("no item", model.explain, 4, model.n_items)
+    for user, item in ((1.5, 2), ("196", "50"), (1, None), (True, 1)):
+        check_refused("ids are whole numbers", model.explain, user, item)
 
 
 def test_users_and_items_without_edges(prepare: Callable[..., Any]) -> None:
@@ -203,6 +206,8 @@ def test_a_graph_without_edges_gives_numbers() -> None:
     graph = SignedGraph.from_edges(nothing, nothing, 4, 5)
     fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=3, degree_smoothing=0.0))
     assert torch.isfinite(fitted.scores(graph)).all()
+    learned = LearnedItems.fit(graph, fitted, LearnedSettings(learned_rank=2))
+    assert (learned.unit, len(learned.fold_in(graph))) == (0.0, 4)
 
 
 @pytest.mark.parametrize("likes", [[], [(1, 1), (2, 1), (2, 2)]])
@@ -378,22 +383,12 @@ def test_the_test_part_is_never_read(prepare: Callable[..., Any]) -> None:
     assert chosen[0] == chosen[1]
 
 
-def test_chosen_values_given_in_the_yaml_give_the_same_model(prepare: Callable[..., Any]) -> None:
-    model, config, parts = prepare()
-    trainer = trainer_of(config, model)
-    assert type(trainer).__module__ == "recbole_signed.ssf.trainer"
-    trainer.fit(parts[0], parts[1], saved=False)
-    again, config, parts = prepare(auto=False, **model.chosen)
-    trainer_of(config, again).fit(parts[0], parts[1], saved=False)
-    users = torch.arange(again.n_users)
-    assert torch.equal(again.score(users), model.score(users))
-
-
 def test_without_validation_the_configured_values_hold(
     prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     model, config, parts = prepare(dislike_weight=0.33)
     trainer = trainer_of(config, model)
+    assert type(trainer).__module__ == "recbole_signed.ssf.trainer"
     with caplog.at_level(logging.WARNING):
         trainer.fit(parts[0], None, saved=False)
     assert model.chosen["dislike_weight"] == 0.33
@@ -417,20 +412,20 @@ def test_another_trainer_fits_it_in_its_first_batch(prepare: Callable[..., Any])
     assert model.item_factors is factors
 
 
-def test_it_keeps_k_plus_two_floats_per_item(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(auto=False, rank=10)
+@pytest.mark.parametrize(
+    ("name", "given", "floats", "more"),
+    [("SSF", {"rank": 10}, 10 + 2, 30), ("SSFL", {"rank": 10, "learned_rank": 8}, 10 + 8 + 2, 40)],
+)
+def test_it_keeps_k_plus_two_floats_per_item(
+    name: str, given: dict[str, int], floats: int, more: int, prepare_model: Callable[..., Any]
+) -> None:
+    """SSF-L keeps its learned factors too."""
+    model, _, _ = prepare_model(name, auto=False, **given)
     model.fit()
-    size = sum(each.numel() for each in model.state_dict().values())
-    assert size <= model.n_items * (10 + 2) + 30
+    assert sum(each.numel() for each in model.state_dict().values()) <= model.n_items * floats + more
 
 
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"dislike_weight": "much"}, {"degree_smoothing": -2}])
-def test_wrong_settings_are_refused_by_name(prepare: Callable[..., Any], wrong: dict) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
-        prepare(auto=False, **wrong)
-
-
-@pytest.mark.parametrize("name", ["SSF", "SSFL"])
+@pytest.mark.parametrize("name", ["SSF", "SSFL", "SSFT"])
 def test_it_runs_saves_and_loads_through_recbole(name: str, toy_root: Path, tmp_path: Path, quick: dict) -> None:
     settings = {**quick, "data_path": str(toy_root), "checkpoint_dir": str(tmp_path / "saved")}
     result = run_recbole(model=name, dataset="toy-signed", config_dict=settings)
@@ -448,12 +443,3 @@ def test_it_runs_saves_and_loads_through_recbole(name: str, toy_root: Path, tmp_
     trainer.fit(train_data, valid_data, saved=False)  # nothing is left to do
     assert fresh.chosen == model.chosen
     assert torch.equal(fresh.score(torch.arange(10)), model.score(torch.arange(10)))
-
-
-def test_explain_refuses_what_is_no_id(prepare_model: Callable[..., Any]) -> None:
-    model, *_ = prepare_model("SSF", auto=False, rank=4)
-    model.fit()
-    for user, item in ((1.5, 2), ("196", "50"), (1, None), (True, 1)):
-        with pytest.raises(UsageError, match="ids are whole numbers"):
-            model.explain(user, item)
-    model.explain(1, 2)

@@ -34,6 +34,7 @@ from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 
 N_USERS, N_ITEMS, N_GROUPS = 80, 60, 5
+COLD = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 SETTINGS = FilterSettings(rank=12, cutoff=8, dislike_aversion=0.5, popularity_exponent=0.2, popularity_floor=0.1)
 
 
@@ -54,6 +55,21 @@ def grouped_graph(seed: int = 0, n_users: int = N_USERS, n_items: int = N_ITEMS)
     return SignedGraph.from_edges((user[like], item[like]), (user[~like], item[~like]), n_users, n_items)
 
 
+ITEM_FEATURES = features_of(np.arange(N_ITEMS) % N_GROUPS)
+
+
+def predicted(fitted: SpectralFilter, ridge: float = 1.0, **settings: float) -> SpectralFilter:
+    """Return a filter with what the groups of items predict in it."""
+    learned = item_sums(fitted, ITEM_FEATURES).solve(ridge)
+    return ItemPrediction.of(fitted, ITEM_FEATURES, learned, FeatureSettings(**settings)).applied(fitted)
+
+
+def nobody() -> UserEdges:
+    """Return one user without an edge."""
+    none = np.zeros(0, dtype=np.int32)
+    return UserEdges(np.zeros(2, dtype=np.int32), none, none.astype(np.float32), np.zeros(1))
+
+
 def without(graph: SignedGraph, items: list[int]) -> SignedGraph:
     likes, dislikes = graph.likes.tolil(), graph.dislikes.tolil()
     likes[:, items] = 0
@@ -62,12 +78,10 @@ def without(graph: SignedGraph, items: list[int]) -> SignedGraph:
 
 
 def test_predictions_are_the_ridge_regression_of_the_dense_formula() -> None:
-    graph, features = without(grouped_graph(), [3, 4]), features_of(np.arange(N_ITEMS) % N_GROUPS)
-    fitted, _ = SpectralFilter.fit(graph, SETTINGS)
-    s = FeatureSettings(feature_weight=3.0, feature_ridge=2.0, feature_gain=0.5)
-    made = ItemPrediction.of(fitted, features, item_sums(fitted, features).solve(2.0), s).applied(fitted)
+    fitted, _ = SpectralFilter.fit(without(grouped_graph(), [3, 4]), SETTINGS)
+    made = predicted(fitted, 2.0, feature_weight=3.0, feature_gain=0.5)
     known = fitted.known().numpy()
-    F, V = features.toarray().astype(float), fitted.vectors.numpy().astype(float)
+    F, V = ITEM_FEATURES.toarray().astype(float), fitted.vectors.numpy().astype(float)
     penalty = np.diag([1e-3, *[2.0] * N_GROUPS])
     W = np.linalg.solve(F[known].T @ F[known] + penalty, F[known].T @ V[known])
     degrees = (fitted.counters.likes + fitted.counters.dislikes).numpy()[:, None]
@@ -92,10 +106,9 @@ def test_nothing_is_learned_of_users_who_are_left_out() -> None:
 
 
 def test_without_a_weight_items_with_edges_stay_as_they_are() -> None:
-    graph, features = without(grouped_graph(), [3, 4]), features_of(np.arange(N_ITEMS) % N_GROUPS)
+    graph = without(grouped_graph(), [3, 4])
     fitted, _ = SpectralFilter.fit(graph, SETTINGS)
-    learned = item_sums(fitted, features).solve(10.0)
-    made = ItemPrediction.of(fitted, features, learned, FeatureSettings()).applied(fitted)
+    made = predicted(fitted, 10.0)
     old, new = fitted.scores(graph), made.scores(graph)
     warm = [item for item in range(N_ITEMS) if item not in (3, 4)]
     assert (old[:, [3, 4]] <= UNKNOWN).all()
@@ -105,10 +118,9 @@ def test_without_a_weight_items_with_edges_stay_as_they_are() -> None:
 
 
 def test_a_new_item_of_a_group_is_ranked_for_those_who_like_the_group() -> None:
-    graph, features = without(grouped_graph(), [3]), features_of(np.arange(N_ITEMS) % N_GROUPS)
+    graph = without(grouped_graph(), [3])
     fitted, _ = SpectralFilter.fit(graph, FilterSettings(rank=12, cutoff=8, dislike_weight=0.0))
-    learned = item_sums(fitted, features).solve(10.0)
-    scores = ItemPrediction.of(fitted, features, learned, FeatureSettings()).applied(fitted).scores(graph)[:, 3]
+    scores = predicted(fitted, 10.0).scores(graph)[:, 3]
     own = np.arange(N_USERS) % N_GROUPS == 3
     assert scores[own].mean() > 1.2 * scores[~own].mean()
 
@@ -141,27 +153,18 @@ def test_a_user_moves_from_its_features_to_its_edges(degree: int, weight: float)
 def test_a_user_without_features_and_edges_gets_popularity() -> None:
     graph = grouped_graph()
     fitted, _ = SpectralFilter.fit(graph, SETTINGS)
-    none = np.zeros(0, dtype=np.int32)
-    nobody = UserEdges(np.zeros(2, dtype=np.int32), none, none.astype(np.float32), np.zeros(1))
     prior = UserPrior(torch.ones(1, fitted.k), torch.tensor([False]), 5.0)
-    assert fitted.scores(replace(nobody, prior=prior)).equal(fitted.scores(nobody))
+    assert fitted.scores(replace(nobody(), prior=prior)).equal(fitted.scores(nobody()))
 
 
 def test_predicted_popularity_is_not_above_all_others_for_a_user_without_edges() -> None:
     graph = without(grouped_graph(), [3, 7])
     fitted, _ = SpectralFilter.fit(graph, replace(SETTINGS, popularity_floor=1e-4))
-    features = features_of(np.arange(N_ITEMS) % N_GROUPS)
-    learned = item_sums(fitted, features).solve(1.0)
-    made, plain = (
-        ItemPrediction.of(fitted, features, learned, FeatureSettings(feature_popularity=share)).applied(fitted)
-        for share in (0.3, 0.0)
-    )
-    none = np.zeros(0, dtype=np.int32)
-    nobody = UserEdges(np.zeros(2, dtype=np.int32), none, none.astype(np.float32), np.zeros(1))
-    assert made.scores(nobody).equal(plain.scores(nobody))
+    made, plain = (predicted(fitted, feature_popularity=share) for share in (0.3, 0.0))
+    assert made.scores(nobody()).equal(plain.scores(nobody()))
     assert (made.scores(graph)[:, [3, 7]] > plain.scores(graph)[:, [3, 7]]).all()
     pairs = torch.arange(N_ITEMS)[None]
-    assert made.pair_scores(nobody, pairs).numpy() == pytest.approx(plain.scores(nobody).numpy(), abs=1e-9)
+    assert made.pair_scores(nobody(), pairs).numpy() == pytest.approx(plain.scores(nobody()).numpy(), abs=1e-9)
 
 
 def test_a_users_edges_say_whether_it_is_a_stranger_not_the_items_that_are_looked_at(
@@ -170,10 +173,7 @@ def test_a_users_edges_say_whether_it_is_a_stranger_not_the_items_that_are_looke
     """In blocks and in pairs of items without factors the exposure scores are 0 for everybody."""
     graph = grouped_graph()
     fitted, _ = SpectralFilter.fit(without(graph, [3, 7, 11]), replace(SETTINGS, popularity_floor=1e-4))
-    features = features_of(np.arange(N_ITEMS) % N_GROUPS)
-    learned = item_sums(fitted, features).solve(1.0)
-    told = FeatureSettings(feature_popularity=0.3)
-    made = ItemPrediction.of(fitted, features, learned, told).applied(fitted)
+    made = predicted(fitted, feature_popularity=0.3)
     made.vectors[[3, 7, 11]] = 0.0  # nothing but predicted popularity is known of them
     users = SignedGraph(graph.likes[:20], graph.dislikes[:20])
     users = without(users, [3, 7, 11])
@@ -275,12 +275,9 @@ def test_a_lift_multiplies_the_scores_of_predicted_items_alone(aversion: float) 
     graph = without(grouped_graph(), [3, 7])
     settings = replace(SETTINGS, dislike_aversion=aversion, popularity_exponent=0.0)
     fitted, _ = SpectralFilter.fit(graph, settings)
-    features = features_of(np.arange(N_ITEMS) % N_GROUPS)
-    learned = item_sums(fitted, features).solve(1.0)
 
     def scores(lift: float, weight: float = 0.0) -> torch.Tensor:
-        s = FeatureSettings(feature_lift=lift, feature_weight=weight)
-        return ItemPrediction.of(fitted, features, learned, s).applied(fitted).scores(graph)
+        return predicted(fitted, feature_lift=lift, feature_weight=weight).scores(graph)
 
     plain, lifted = scores(1.0), scores(3.0)
     known = [item for item in range(N_ITEMS) if item not in (3, 7)]
@@ -330,7 +327,7 @@ def prepare(prepare_model: Callable[..., Any], tmp_path: Path) -> Callable[..., 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
 @pytest.mark.parametrize("split", ["CI", "CU"])
 def test_cold_items_and_users_are_ranked_by_their_features(model: str, split: str, prepare: Callable[..., Any]) -> None:
-    eval_args = {"split": {split: [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+    eval_args = {**COLD, "split": {split: [0.7, 0.1, 0.2]}}
     made, _, parts = prepare(model, eval_args=eval_args)
     plain, _, _ = prepare(model, eval_args=eval_args, features=None)
     for each in (made, plain):
@@ -349,9 +346,8 @@ def test_cold_items_and_users_are_ranked_by_their_features(model: str, split: st
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
 def test_explanations_add_up_and_name_features(model: str, prepare: Callable[..., Any]) -> None:
-    eval_args = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
     weights = {"feature_weight": 4.0, "user_feature_weight": 2.0}
-    made, _, parts = prepare(model, eval_args=eval_args, dislike_aversion=0.5, **weights)
+    made, _, parts = prepare(model, eval_args=COLD, dislike_aversion=0.5, **weights)
     made.fit()
     item = int(parts[2]._dataset.inter_feat["item_id"][0])
     for user in (1, 2, 30):
@@ -371,7 +367,7 @@ def test_it_runs_saves_and_loads(prepare: Callable[..., Any], tmp_path: Path, qu
         "data_path": str(tmp_path / "dataset"),
         "checkpoint_dir": str(tmp_path / "saved"),
         "features": {"item": ["group"], "user": "all"},
-        "eval_args": {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"},
+        "eval_args": COLD,
         "rank": 12,
         **quick,
         "metrics": ["Recall", "ColdRecall", "ColdNDCG"],
@@ -403,7 +399,6 @@ def test_checkpoints_without_features_are_as_before(prepare: Callable[..., Any])
 
 # ---- under a stream
 
-COLD = {"split": {"CI": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 BOTH = {"eval_args": COLD, "feature_weight": 3.0, "user_feature_weight": 2.0, "dislike_aversion": 0.5}
 
 
@@ -435,10 +430,16 @@ def all_scores(online: OnlineRecommender) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
-def test_a_live_learner_scores_as_the_model_does(model: str, live: Callable[..., Any]) -> None:
+def test_a_live_learner_scores_as_the_model_does_and_after_a_restart_the_same(
+    model: str, live: Callable[..., Any], tmp_path: Path
+) -> None:
     online, made, _ = live(model, iterations=8, **BOTH, fit=True)
-    live, own = all_scores(online)[:, 1:], made.score(torch.arange(1, made.n_users))[:, 1:]
-    assert live.numpy() == pytest.approx(own.numpy(), rel=1e-3, abs=1e-5)
+    found, own = all_scores(online), made.score(torch.arange(1, made.n_users))
+    assert found[:, 1:].numpy() == pytest.approx(own[:, 1:].numpy(), rel=1e-3, abs=1e-5)
+    online.close()
+    again = OnlineRecommender.open(tmp_path / "state")
+    assert all_scores(again).equal(found)
+    again.close()
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFT"])
@@ -453,44 +454,6 @@ def test_a_live_explanation_names_features_as_that_of_the_model_does(model: str,
             found, own = (sum(part.contribution for part in getattr(each, side)) for each in (told, wanted))
             assert found == pytest.approx(own, rel=1e-2, abs=1e-4)
         assert sum(part.contribution for part in told.user_features) == pytest.approx(told.from_features, abs=1e-5)
-
-
-def test_predictions_survive_a_restart(live: Callable[..., Any], tmp_path: Path) -> None:
-    online, *_ = live("SSFT", **BOTH)
-    before = all_scores(online)
-    online.close()
-    again = OnlineRecommender.open(tmp_path / "state")
-    assert all_scores(again).equal(before)
-    again.close()
-
-
-def test_a_forgotten_user_leaves_no_features(live: Callable[..., Any], tmp_path: Path) -> None:
-    online, _, parts = live("SSFT", **BOTH)
-    number = parts[0]._dataset.token2id("user_id", "7")
-
-    def in_memory() -> int:
-        with online.reading() as (_, learner):
-            return int(np.diff(learner.features.matrices["user"].indptr)[number])
-
-    def on_disk() -> list[int]:
-        files = [load_file(path) for path in sorted((tmp_path / "state").rglob("*.safetensors"))]
-        return [int(np.diff(each["features_user_indptr"])[number]) for each in files if "features_user_indptr" in each]
-
-    online.snapshot()
-    assert in_memory() > 0
-    assert 0 not in on_disk()
-    under_way = online.refit()  # copies the features before the user goes
-    online.forget("7")
-    under_way.result()
-    assert in_memory() == 0
-    online.refit().result()
-    online.snapshot()
-    assert not online.erase()
-    assert set(on_disk()) == {0}
-    online.close()
-    online = OnlineRecommender.open(tmp_path / "state")
-    assert in_memory() == 0
-    online.close()
 
 
 def test_a_pinned_version_that_is_fitted_again_keeps_its_features(live: Callable[..., Any]) -> None:
@@ -580,39 +543,6 @@ def test_an_announced_item_is_in_answers_at_once_and_after_a_restart(live: Calla
     again.close()
 
 
-@pytest.mark.parametrize("model", ["SSF", "SSFT"])
-def test_a_replica_shows_announced_items_as_the_writer_does(
-    model: str, live: Callable[..., Any], tmp_path: Path
-) -> None:
-    writer, *_ = live(model, eval_args=COLD)
-    replica = OnlineReplica(tmp_path / "state")
-
-    def scores(of: OnlineRecommender | OnlineReplica) -> Any:
-        with of.reading() as (state, learner):
-            return learner.scores(state.edges, np.arange(1, state.edges.n_users)).numpy()
-
-    for turn, events in enumerate(
-        (
-            [announced("new", group="g1", year=21)],
-            [Event("e1", "3", "new", "like", 1_700_000_000_001), announced("newer", group="g2", year=21)],
-            [announced("new", group="g2", year=20)],
-            [announced("newest", group="g1", year=20)],
-        )
-    ):
-        writer.update(events)
-        if turn == 2:  # the replica puts this version in force
-            writer.refresh()
-            writer.snapshot()
-        replica.follow()
-        found = scores(replica)
-        assert (found[:, replica.items.id_of("new")] > UNKNOWN).all()
-        np.testing.assert_allclose(found, scores(writer), rtol=1e-4, atol=1e-6)
-    late = OnlineReplica(tmp_path / "state")
-    np.testing.assert_allclose(scores(late), scores(writer), rtol=1e-4, atol=1e-6)
-    for each in (late, replica):
-        each.close()
-
-
 def told(user: str, **features: Any) -> Event:
     return Event(f"announce {user} {features}", user, "", "user", 1_700_000_000_000, features=features)
 
@@ -625,10 +555,8 @@ def scores_of(of: OnlineRecommender | OnlineReplica, *users: str) -> npt.NDArray
 def from_features_of(of: OnlineRecommender, user: str) -> npt.NDArray[np.float32]:
     """What the features of a user alone predict, ``[1, n_items]``."""
     with of.reading() as (state, learner):
-        none = np.zeros(0, dtype=np.int32)
-        alone = UserEdges(np.zeros(2, dtype=np.int32), none, none.astype(np.float32), np.zeros(1))
         prior = learner.features.prior(state.users.ids([user]))
-        return learner.filter.scores(replace(alone, prior=prior)).numpy()
+        return learner.filter.scores(replace(nobody(), prior=prior)).numpy()
 
 
 @pytest.mark.parametrize("model", ["SSF", "SSFL", "SSFT"])
@@ -667,9 +595,7 @@ def test_edges_of_an_announced_user_take_over_as_they_do_at_a_fit(edges: int, li
     """A user with the features and the verdicts of another one gets the same scores, live and after a refit."""
     online, *_ = live("SSF", **BOTH)
     online.update([told("one", country="c3"), told("other", country="c3")])
-    given = [
-        Event(f"{user}{item}", user, str(item), "like", 10**12 + item) for user in ("one",) for item in range(edges)
-    ]
+    given = [Event(f"one{item}", "one", str(item), "like", 10**12 + item) for item in range(edges)]
     online.update(given)
     with online.reading() as (state, learner):
         users = learner._users(state.edges, state.users.ids(["one"]))
@@ -691,69 +617,93 @@ def test_edges_of_an_announced_user_take_over_as_they_do_at_a_fit(edges: int, li
     np.testing.assert_allclose(pair[0], pair[1], rtol=1e-6)
 
 
+TURNS_OF_ITEMS = [
+    [announced("new", group="g1", year=21)],
+    [Event("e1", "3", "new", "like", 1_700_000_000_001), announced("newer", group="g2", year=21)],
+    [announced("new", group="g2", year=20)],
+    [announced("newest", group="g1", year=20)],
+]
+TURNS_OF_USERS = [
+    [told("new", country="c1")],
+    [Event("e1", "new", "3", "like", 1_700_000_000_001), told("newer", country="c2")],
+    [told("new", country="c4")],
+    [Event("", "new", "", "forget_user", 1_700_000_000_002), told("newest", country="c1")],
+    [Event("back", "new", "", "user", 1_700_000_000_003, features={"country": "c0"})],
+]
+
+
 @pytest.mark.parametrize("model", ["SSF", "SSFT"])
-def test_a_replica_ranks_for_announced_users_as_the_writer_does(
-    model: str, live: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("turns", "given"), [(TURNS_OF_ITEMS, {"eval_args": COLD}), (TURNS_OF_USERS, BOTH)], ids=["items", "users"]
+)
+def test_a_replica_ranks_what_is_announced_as_the_writer_does(
+    model: str, turns: list[list[Event]], given: dict[str, Any], live: Callable[..., Any], tmp_path: Path
 ) -> None:
-    writer, *_ = live(model, **BOTH)
+    writer, *_ = live(model, **given)
     replica = OnlineReplica(tmp_path / "state")
-    turns: list[list[Event]] = [
-        [told("new", country="c1")],
-        [Event("e1", "new", "3", "like", 1_700_000_000_001), told("newer", country="c2")],
-        [told("new", country="c4")],
-        [Event("", "new", "", "forget_user", 1_700_000_000_002), told("newest", country="c1")],
-        [Event("back", "new", "", "user", 1_700_000_000_003, features={"country": "c0"})],
-    ]
-    users = ("new", "newer", "newest", "7", "nobody")
+    users = (*map(str, range(60)), "new", "newer", "newest", "nobody")
     for turn, events in enumerate(turns):
         writer.update(events)
         if turn == 2:  # the replica puts this version in force
             writer.refresh()
             writer.snapshot()
         replica.follow()
-        np.testing.assert_allclose(scores_of(replica, *users), scores_of(writer, *users), rtol=1e-4, atol=1e-6)
+        found = scores_of(replica, *users)
+        np.testing.assert_allclose(found, scores_of(writer, *users), rtol=1e-4, atol=1e-6)
+        assert turns is TURNS_OF_USERS or (found[:, replica.items.id_of("new")] > UNKNOWN).all()
     late = OnlineReplica(tmp_path / "state")
     np.testing.assert_allclose(scores_of(late, *users), scores_of(writer, *users), rtol=1e-4, atol=1e-6)
     for each in (late, replica):
         each.close()
 
 
-def test_a_forgotten_user_leaves_nothing_of_what_was_announced(live: Callable[..., Any], tmp_path: Path) -> None:
-    """Not in memory, the log, the register, versions, a pinned one among them, or a backup."""
-    online, *_ = live("SSF", **BOTH)
+@pytest.mark.parametrize("model", ["SSF", "SSFT"])
+def test_a_forgotten_user_leaves_no_features(model: str, live: Callable[..., Any], tmp_path: Path) -> None:
+    """Announced or of the data: not in memory, the log, the register, versions, also a pinned one, or a backup."""
+    online, *_ = live(model, **BOTH)
     online.update([told("maria-7731", country="c1"), told("else-9915", country="c2")])
     with online.reading() as (state, _):
-        number = state.users.id_of("maria-7731")
+        numbers = state.users.ids(["maria-7731", "7"])
     online.versions.pin(online.snapshot())
     online.back_up(tmp_path / "backup")
 
-    def content() -> bytes:
-        return b"".join(path.read_bytes() for path in sorted(tmp_path.glob("*/**/*")) if path.is_file())
+    def in_memory() -> list[int]:
+        with online.reading() as (_, learner):
+            return np.diff(learner.features._grown("user", max(numbers) + 1).indptr)[numbers].tolist()
 
     def on_disk() -> list[int]:
         files = [load_file(path) for path in sorted(tmp_path.rglob("*.safetensors"))]
         lengths = [np.diff(each["features_user_indptr"]) for each in files if "features_user_indptr" in each]
-        return [int(each[number]) for each in lengths if len(each) > number]
+        return [int(each[number]) for each in lengths for number in numbers if len(each) > number]
+
+    def content() -> bytes:
+        return b"".join(path.read_bytes() for path in sorted(tmp_path.glob("*/**/*")) if path.is_file())
 
     assert b"maria-7731" in content()
-    assert sum(map(bool, on_disk())) == 2
-    pending = online.forget("maria-7731")
-    assert not pending.rows, pending
-    np.testing.assert_array_equal(scores_of(online, "maria-7731"), scores_of(online, "nobody"))
+    assert all(in_memory())
+    assert len(on_disk()) > 3
+    assert all(on_disk())
+    under_way = online.refit()  # copies the features before the users go
+    for user in ("maria-7731", "7"):
+        pending = online.forget(user)
+        assert not pending.rows, pending
+        np.testing.assert_array_equal(scores_of(online, user), scores_of(online, "nobody"))
+    under_way.result()
+    assert not any(in_memory())
     online.refit().result()
     online.snapshot()
     assert not online.erase()
     assert b"maria-7731" not in content()
     assert b"else-9915" in content()
-    assert set(on_disk()) == {0}
-    with online.reading() as (_, learner):
-        assert np.diff(learner.features._grown("user", number + 1).indptr)[number] == 0
+    assert not any(on_disk())
     online.close()
     for folder in ("state", "backup"):
-        again = OnlineRecommender.open(tmp_path / folder)
-        np.testing.assert_array_equal(scores_of(again, "maria-7731"), scores_of(again, "nobody"))
-        assert not np.allclose(scores_of(again, "else-9915"), scores_of(again, "nobody"))
-        again.close()
+        online = OnlineRecommender.open(tmp_path / folder)
+        assert not any(in_memory())
+        for user in ("maria-7731", "7"):
+            np.testing.assert_array_equal(scores_of(online, user), scores_of(online, "nobody"))
+        assert not np.allclose(scores_of(online, "else-9915"), scores_of(online, "nobody"))
+        online.close()
 
 
 def test_many_announced_users_are_those_of_one_matrix(live: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""SSF-L: the sum of its two parts, folding in, explanations, its choice of parameters, and its life inside RecBole."""
+"""SSF-L: the sum of its two parts, and its choice of parameters; what it has in common with SSF is in test_ssf."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ import pytest
 import torch
 from prepared import trainer_of
 
-from recbole_signed.errors import UsageError
 from recbole_signed.ssf import SpectralFilter
 from recbole_signed.ssf.learned_items import REGULARISATIONS, SHARES, LearnedItems
 
-COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 SETTINGS = {"auto": False, "rank": 20, "cutoff": 6, "learned_rank": 8, "dislike_aversion": 0.5, "popularity_floor": 0.1}
 
 
@@ -46,30 +44,6 @@ def test_without_a_share_it_is_the_filter(prepare: Callable[..., Any]) -> None:
     assert torch.equal(model.score(users), model.filter.scores(model.graph))
     assert model.explain(4, 2).score == float(model.score(torch.tensor([4]))[0, 2])
     assert model.learned_factors.shape[1] == 0
-
-
-def test_a_fitted_user_folded_in_anew_has_its_score(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(**SETTINGS, dislike_strength=0.0)
-    model.fit()
-    for user in (1, 7, 30):
-        likes, dislikes = (each[user].indices.tolist() for each in (model.graph.likes, model.graph.dislikes))
-        folded = model.fold_in(likes[::-1] + likes[:2], dislikes[::-1])
-        torch.testing.assert_close(folded, model.score(torch.tensor([user]))[0], rtol=1e-4, atol=1e-6)
-    nobody = model.fold_in([])
-    assert torch.isfinite(nobody).all()
-    with pytest.raises(UsageError, match="no item with the id 4000"):
-        model.fold_in([1, 4000])
-
-
-def test_an_explanation_adds_up(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(**SETTINGS)
-    model.fit()
-    scores = model.judged(torch.tensor([4]))[0]
-    for item in (2, 9, 17):
-        told = model.explain(4, item)
-        assert told.items.tolist() == [*model.graph.likes[4].indices, *model.graph.dislikes[4].indices]
-        assert (told.contributions.sum() + told.prior) * told.factor == pytest.approx(told.score, rel=1e-3)
-        assert told.ranked == pytest.approx(float(scores[item]), rel=1e-5)
 
 
 def test_the_gram_matrix_follows_fits_and_checkpoints_and_is_made_once(prepare: Callable[..., Any]) -> None:
@@ -127,16 +101,3 @@ def test_a_fit_takes_over_what_the_choice_left_as_long_as_nothing_is_set(prepare
     model.tune(parts[1])
     model.chosen_settings = replace(model.settings, degree_smoothing=90.0).to_tensor()
     assert not torch.allclose(kept, of_fit(passes=1))
-
-
-@pytest.mark.parametrize("wrong", [{"learned_rank": 0}, {"learned_share": "much"}, {"rank": 0}])
-def test_wrong_settings_are_refused_by_name(prepare: Callable[..., Any], wrong: dict) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
-        prepare(**{**SETTINGS, **wrong})
-
-
-def test_it_keeps_k_and_d_plus_two_floats_per_item(prepare: Callable[..., Any]) -> None:
-    model, _, _ = prepare(**{**SETTINGS, "rank": 10})
-    model.fit()
-    size = sum(each.numel() for each in model.state_dict().values())
-    assert size <= model.n_items * (10 + 8 + 2) + 40

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from prepared import trainer_of
-from recbole.quick_start import run_recbole
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import SSF, SpectralFilter, TransitionSums
@@ -166,32 +165,17 @@ def test_its_weights_are_those_of_maximum_likelihood_on_validation_sharpened(
     torch.testing.assert_close(model.score(everyone(model)), scores, rtol=1e-3, atol=1e-3)
 
 
-def test_weights_that_are_given_hold(prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    model, *_ = trained(prepare, order_weights=WEIGHTS, cutoff=5)
-    assert model.chosen["order_weights"] == WEIGHTS
-    assert model.chosen["cutoff"] == 5
-    assert re.search(r"given, not chosen: cutoff, order_weights, rank", caplog.text)
-    assert model.live_settings == {"choose_again": 0}
+def test_weights_that_are_null_are_the_preset_ones_and_wrong_ones_are_refused(prepare: Callable[..., Any]) -> None:
     fixed, *_ = prepare(**{**FIXED, "order_weights": None})
     assert fixed.chosen["order_weights"] == weights_of(None).tolist()
-    assert fixed.live_settings == {"choose_again": 0}, "nothing is chosen where auto is off"
-    with pytest.raises(UsageError, match="give 20 numbers"):
-        prepare(order_weights=[1, 2, 3])
+    check_refused("give 20 numbers", prepare, order_weights=[1, 2, 3])
 
 
 def test_users_who_are_new_are_among_those_whose_likes_the_weights_are_fitted_to(prepare: Callable[..., Any]) -> None:
     """Their next likes tell of popularity and trends."""
-    asked = []
-    real = Validation.from_loader.__func__  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Validation,
-            "from_loader",
-            classmethod(lambda *args, **more: asked.append(more.get("new")) or real(*args, **more)),
-        )
+    with patch.object(Validation, "from_loader", side_effect=Validation.from_loader) as asked:
         model, *_ = trained(prepare)
-    assert True in asked
+    assert any(each.kwargs.get("new") for each in asked.call_args_list)
     assert model.chooses_in_time
 
 
@@ -207,12 +191,6 @@ def test_what_is_kept_of_scores_changes_no_choice(prepare: Callable[..., Any]) -
         assert model._known is None
     assert chosen[0] == chosen[1]
     assert chosen[0][0]["dislike_strength"] > 0
-
-
-def test_it_runs_saves_and_loads_through_recbole(tmp_path: Any, toy_root: Any) -> None:
-    settings = {"data_path": str(toy_root), "checkpoint_dir": str(tmp_path), "rank": 8, "topk": [5], "state": "ERROR"}
-    result = run_recbole(model="SSFT", dataset="toy-signed", config_dict={**settings, "valid_metric": "NDCG@5"})
-    assert 0 < result["test_result"]["ndcg@5"] <= 1
 
 
 def test_a_checkpoint_holds_all_of_it(prepare: Callable[..., Any], fitted: Any) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners.ssf import stream_choice
@@ -74,16 +74,6 @@ def test_users_are_measured_who_have_a_verdict_before_and_a_like_after() -> None
         assert _measured(edges, first, 5).tolist() == [3] * measured, kinds
 
 
-def test_what_is_given_stays_and_the_rest_is_chosen() -> None:
-    rng = np.random.default_rng(3)
-    user = np.repeat(np.arange(60), 20)
-    edges = edges_of(user, rng.permutation(len(user)))
-    found = chosen_settings("SSF", edges, 60, 40, {"rank": 8, "dislike_aversion": 0.7})
-    assert found["rank"] == 8
-    assert found["dislike_aversion"] == 0.7
-    assert {"dislike_weight", "cutoff", "popularity_floor"} <= found.keys()
-
-
 @pytest.mark.parametrize(
     ("model", "given"),
     [
@@ -93,7 +83,7 @@ def test_what_is_given_stays_and_the_rest_is_chosen() -> None:
         ("SSFT", {"dislike_weight": 2.5, "order_weights": weights_of(None).tolist()}),
     ],
 )
-def test_the_rest_is_chosen_for_what_is_given(
+def test_what_is_given_stays_and_the_rest_is_chosen_for_it(
     model: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is returned is what was measured."""
@@ -114,6 +104,8 @@ def test_the_rest_is_chosen_for_what_is_given(
     found = chosen_settings(model, edges, 60, 40, {"rank": 8, **paid, **given})
     assert {name: found[name] for name in measured} == measured
     assert {name: found[name] for name in given} == given
+    assert found["rank"] == 8
+    assert {"dislike_weight", "cutoff", "popularity_floor"} <= measured.keys()
 
 
 def test_weights_are_fitted_to_what_comes_after_each_of_some_moments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,16 +153,14 @@ def test_a_price_on_dislikes_is_taken_into_account() -> None:
         for metric in ("NDCG@5", "SignedNDCG@5")
     )
     assert for_free == by_likes
-    with pytest.raises(UsageError, match="valid_metric is 'MRR@5'"):
-        chosen_settings("SSF", edges, 300, 40, {"rank": 8, "valid_metric": "MRR@5"})
+    wrong = {"rank": 8, "valid_metric": "MRR@5"}
+    check_refused("valid_metric is 'MRR@5'", chosen_settings, "SSF", edges, 300, 40, wrong)
 
 
 def test_a_base_without_a_user_to_measure_on_is_refused() -> None:
     edges = edges_of(np.arange(30), np.arange(30))
-    with pytest.raises(UsageError, match="has no user to choose settings on"):
-        chosen_settings("SSF", edges, 30, 40, {})
-    with pytest.raises(UsageError, match="LightGCN can't choose"):
-        chosen_settings("LightGCN", edges, 30, 40, {})
+    check_refused("has no user to choose settings on", chosen_settings, "SSF", edges, 30, 40, {})
+    check_refused("LightGCN can't choose", chosen_settings, "LightGCN", edges, 30, 40, {})
 
 
 @pytest.mark.parametrize("model", ["DecayPop", "SSFT"])
@@ -179,10 +169,8 @@ def test_a_trend_is_not_chosen_where_nothing_comes_next(model: str, at_once: boo
     time = np.random.default_rng(0).integers(0, 100, 2000) * 86_400_000
     edges = edges_of(np.arange(2000) % 100, np.zeros(2000, dtype=np.int64) if at_once else time)
     edges.kind[edges.timestamp >= np.quantile(edges.timestamp, 0.55)] = LIKE if at_once else DISLIKE
-    with pytest.raises(
-        UsageError, match=r"has no (events before its last tenth|likes that come after|user).*auto: False"
-    ):
-        chosen_settings(model, edges, 100, 40, {})
+    said = r"has no (events before its last tenth|likes that come after|user).*auto: False"
+    check_refused(said, chosen_settings, model, edges, 100, 40, {})
 
 
 def test_a_trend_is_chosen_on_the_last_tenth_in_time() -> None:

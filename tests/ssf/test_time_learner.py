@@ -12,8 +12,8 @@ import pytest
 import torch
 from edge_streams import Stream
 from hypothesis import given, settings
+from refusals import check_refused
 
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER
 from recbole_signed.live.learners import make_learner
@@ -204,13 +204,11 @@ def test_it_is_made_by_name() -> None:
         ({"order_weights": [1, 2]}, f"give {len(WEIGHTS)} numbers"),
         ({"choose_again": -1}, "choose_again is -1"),
     ):
-        with pytest.raises(UsageError, match=message):
-            make_learner("SSFT", wrong)
+        check_refused(message, make_learner, "SSFT", wrong)
     for name in ("choose_again", "iterations", "passes"):
         assert make_learner("SSFT", {name: 4.0}).parameters()[name] == 4
         for value in (2.5, "many", None):
-            with pytest.raises(UsageError, match=f"{name} is {value!r}; it must be a whole number"):
-                make_learner("SSFT", {name: value})
+            check_refused(f"{name} is {value!r}; it must be a whole number", make_learner, "SSFT", {name: value})
 
 
 def test_another_aversion_shares_all_else() -> None:

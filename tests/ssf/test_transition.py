@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recbole_signed.ssf.transition as transition
-from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, FORGET_USER, UNLIKE
 from recbole_signed.live.learners import make_learner
@@ -265,13 +264,6 @@ def test_half_lives_are_days_whatever_the_unit_of_the_file(
         found.append(model.score(torch.tensor([1])))
     torch.testing.assert_close(found[1], found[0])
     torch.testing.assert_close(found[2], found[0])
-
-
-def test_a_half_life_must_be_above_zero(prepare_model: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match="half_life is 0"):
-        make_learner("DecayPop", {"half_life": 0})
-    with pytest.raises(UsageError, match="half_life is 0"):
-        prepare_model("DecayPop", half_life=0)
 
 
 SCRIPT = """

@@ -22,6 +22,22 @@ def outcome(capture: pytest.CaptureFixture[str], *words: Any, commands: Any = ap
     return exit_.value.code, output.out, output.err
 
 
+def printed(capture: pytest.CaptureFixture[str], *words: Any) -> str:
+    """Standard output of a command that ends well."""
+    __tracebackhide__ = True
+    status, out, err = outcome(capture, *words)
+    assert status == 0, err
+    return out
+
+
+def check_command_refused(message: str, capture: pytest.CaptureFixture[str], *words: Any) -> None:
+    """Check that a command ends with status 2 and says a message."""
+    __tracebackhide__ = True
+    status, _, err = outcome(capture, *words)
+    assert status == 2
+    assert message in err
+
+
 def end_by_sigterm(*words: Any, once: Callable[[], Any], **environment: str) -> None:
     """Run a command in a process of its own and end it by SIGTERM once something is true; it ends as after Ctrl-C."""
     given = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
