@@ -13,7 +13,7 @@ import psutil
 import pytest
 from refusals import check_refused
 from scripted import scripted_run
-from service_calls import until
+from waiting import until
 
 from recbole_signed.convert.manifest import accept
 from recbole_signed.plugin import make_config

@@ -383,6 +383,15 @@ def test_the_test_part_is_never_read(prepare: Callable[..., Any]) -> None:
     assert chosen[0] == chosen[1]
 
 
+def test_chosen_values_given_in_the_yaml_give_the_same_model(prepare: Callable[..., Any]) -> None:
+    model, config, parts = prepare()
+    trainer_of(config, model).fit(parts[0], parts[1], saved=False)
+    again, config, parts = prepare(auto=False, **model.chosen)
+    trainer_of(config, again).fit(parts[0], parts[1], saved=False)
+    users = torch.arange(again.n_users)
+    assert torch.equal(again.score(users), model.score(users))
+
+
 def test_without_validation_the_configured_values_hold(
     prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
