@@ -101,6 +101,16 @@ def pooled(summary: dict[str, Any], arm: str, subset: str = "all") -> dict[str, 
     return next(row for row in summary["pooled"] if (row["arm"], row["subset"]) == (arm, subset))
 
 
+def test_popularity_is_that_without_a_personal_verdict(data: Path, run: Run) -> None:
+    """The baseline is as it is published: near a dislike nothing falls."""
+    models = {
+        f"strength {strength}": {"model": "Pop", "settings": {"dislike_strength": strength}, "arms": ["online"]}
+        for strength in (0.0, 0.7)
+    }
+    rows = {row["model"]: row for row in summarise(run(data, models=models))["pooled"] if row["subset"] == "all"}
+    assert rows["Pop"]["ndcg@20"] == rows["strength 0.0"]["ndcg@20"] != rows["strength 0.7"]["ndcg@20"]
+
+
 def test_updates_keep_what_retraining_has(data: Path, spec: Callable[..., StreamSpec], tmp_path: Path) -> None:
     experiment = spec()
     out = run_stream(experiment, data, tmp_path / "work", progress=False)
