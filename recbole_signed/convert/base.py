@@ -144,12 +144,9 @@ class Converter:
     def file(self) -> Path:
         """What is read, the input or the one file in it that is called as ``files`` say."""
         assert self.input is not None
-        return self.the_file(self.files, self.what, self.below) if self.files else self.input
-
-    def the_file(self, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
-        """Give the input if it is a file, else the one file in it that :func:`find_one` finds."""
-        assert self.input is not None
-        return self.input if self.input.is_file() else find_one(self.input, patterns, what, below)
+        if not self.files or self.input.is_file():
+            return self.input
+        return find_one(self.input, self.files, self.what, self.below)
 
     def beside(self, *patterns: str, folder: Path | None = None) -> Path | None:
         """Return the first file of these names in a folder (that of the ratings by default); None for a single file."""

@@ -8,7 +8,8 @@ import io
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -117,49 +118,13 @@ class _Bounded(io.RawIOBase):
 
 
 def _open_zstd(path: Path) -> IO[bytes]:
-    try:
-        return import_module("compression.zstd").open(path, "rb")  # Python 3.14's own
-    except ModuleNotFoundError:
-        pass
-    try:
-        return cast(IO[bytes], _ZstdFile(path, import_module("zstandard").ZstdDecompressor().decompressobj))
-    except ModuleNotFoundError:
-        raise UsageError(
-            f"{path.name} is compressed with zstd, which this Python cannot read; "
-            "run pip install zstandard, or decompress it with the zstd command."
-        ) from None
-
-
-class _ZstdFile(io.RawIOBase):
-    """Reads with the zstandard package, whose own file object takes a truncated file for a whole one."""
-
-    def __init__(self, path: Path, new_frame: Callable[[], Any]) -> None:
-        self._file = path.open("rb")
-        self._new_frame = new_frame
-        self._frame: Any = None
-        self._ready = bytearray()
-
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._ready) < size:
-            data = self._file.read(1 << 16)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("its last frame is cut off")
-                break
-            while data:
-                self._frame = self._frame or self._new_frame()
-                self._ready += self._frame.decompress(data)
-                if not self._frame.eof:
-                    break
-                data, self._frame = self._frame.unused_data, None
-        size = len(self._ready) if size < 0 else size
-        done = bytes(self._ready[:size])
-        del self._ready[:size]
-        return done
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    for name in ("compression.zstd", "backports.zstd"):  # Python 3.14's own, and the same for older ones
+        with suppress(ModuleNotFoundError):
+            return cast(IO[bytes], import_module(name).open(path, "rb"))
+    raise UsageError(
+        f"{path.name} is compressed with zstd, which this Python cannot read; run pip install backports.zstd, or "
+        "decompress it with the zstd command."
+    )
 
 
 class _Recoded:

@@ -33,7 +33,9 @@ class _Frame(RawTable):
     is_text = False
 
     def hint(self, column: str | None = None) -> str:
-        return _index_hint(self.index, column) or super().hint(column)
+        if self.index and column in (None, *self.index):
+            return f"; its index holds {', '.join(map(repr, self.index))}: give the table with reset_index()."
+        return super().hint(column)
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
         for start in range(0, self.frame.height, BATCH_ROWS):
@@ -108,13 +110,6 @@ def _index_of(table: Any) -> tuple[str, ...]:
     """Return the names of the index of a pandas table; none of other tables."""
     names = getattr(getattr(table, "index", None), "names", ())
     return tuple(str(name) for name in names if name is not None)
-
-
-def _index_hint(index: tuple[str, ...], column: str | None) -> str:
-    """Return how a missing column, None for one under a usual name, comes out of the index; ``""`` where it can't."""
-    if not index or column not in (None, *index):
-        return ""
-    return f"; its index holds {', '.join(map(repr, index))}: give the table with reset_index()."
 
 
 def _reason(error: Exception) -> str:
