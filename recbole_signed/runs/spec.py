@@ -212,7 +212,6 @@ class TableSpec(TableParts):
         """Yield the runs, data set by data set; ``possible`` leaves out what has no data or was not tuned."""
         checksums: dict[Path, str] = {}
         for section in self.datasets:
-            how: dict[str, dict[str, Any] | None] = {}
             for cell in self.planned_rows(section):
                 model, dataset = cell.model, cell.dataset
                 try:
@@ -225,7 +224,6 @@ class TableSpec(TableParts):
                         continue
                     raise
                 beside = folder / f"{dataset}.yaml"
-                how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 seeds = seeds_in(settings.pop("seeds", self._seeds_of(model, beside, settings)))
                 code = registry.metric_code(self._check_columns(cell.label, beside, settings))
@@ -248,7 +246,7 @@ class TableSpec(TableParts):
                         settings,
                         digest(asked),
                         checksum,
-                        tuned=how[cell.label],
+                        tuned=how_in_row(tuned),
                         serving=self.serving,
                     )
 
