@@ -8,7 +8,7 @@ import io
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,7 +25,6 @@ from recbole_signed.files import require_file
 BLOCK_BYTES = 32 << 20  # text is read and parsed in blocks of about this size
 _MAX_RECORD_BLOCKS = 8  # a record longer than this many blocks is a quote that is never closed
 MAX_EXPANDED, MAX_RATIO = 1 << 28, 200  # see `open_bytes`
-COMPRESSIONS = (".gz", ".xz", ".zst")
 _STRAY_QUOTE = (
     "a quote ({}) stands inside a field that does not begin and end with one; double it and quote the field, or read "
     "the file with quote=none"
@@ -72,23 +71,15 @@ def plain_suffix(path: Path) -> str:
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading, decompressed according to its suffix; what grows beyond `MAX_RATIO` is refused."""
     suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return _bounded(cast(IO[bytes], gzip.open(path, "rb")), path)
-    if suffix == ".xz":
-        return _bounded(lzma.open(path, "rb"), path)
-    if suffix == ".zst":
-        return _bounded(_open_zstd(path), path)
-    return path.open("rb")
+    if suffix not in _OPENERS:
+        return path.open("rb")
+    return cast(IO[bytes], io.BufferedReader(_Bounded(_OPENERS[suffix](path), path), 1 << 18))
 
 
 def check_expanded(path: Path, size: int) -> None:
     """Refuse an archive whose content, ``size`` bytes, is larger than what such a file can honestly hold."""
     if size > max(MAX_EXPANDED, MAX_RATIO * path.stat().st_size):
         raise UsageError(f"{path} expands to {size:,} bytes, more than {MAX_RATIO} times its size; it was not read.")
-
-
-def _bounded(file: IO[bytes], path: Path) -> IO[bytes]:
-    return cast(IO[bytes], io.BufferedReader(_Bounded(file, path), 1 << 18))
 
 
 class _Bounded(io.RawIOBase):
@@ -127,33 +118,25 @@ def _open_zstd(path: Path) -> IO[bytes]:
     )
 
 
-class _Recoded:
-    """A file of UTF-16, UTF-32 or another encoding that does not write ASCII as it is, as UTF-8."""
+_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _open_zstd}
+COMPRESSIONS = tuple(_OPENERS)
 
-    def __init__(self, file: IO[bytes], encoding: str, path: Path) -> None:
-        self._text, self._encoding, self._path = io.TextIOWrapper(file, encoding, newline=""), encoding, path
 
-    def read(self, size: int) -> bytes:
-        """Return the next ``size`` characters; nothing at the end."""
+def _recoder(file: IO[bytes], encoding: str, path: Path) -> Callable[[int], bytes]:
+    """Return what reads the next characters of a file that does not write ASCII as it is, such as UTF-16, as UTF-8."""
+    text = io.TextIOWrapper(file, encoding, newline="")
+
+    def read(size: int) -> bytes:
         try:
-            return self._text.read(size).encode()
+            return text.read(size).encode()
         except UnicodeError as error:  # its subclass for what can't be decoded, or that the byte order is open
             reason = error.reason if isinstance(error, UnicodeDecodeError) else error
             raise UsageError(
-                f"{self._path.name} is not a whole file in {self._encoding} ({reason}); save it as UTF-8, or give its "
-                "encoding, for example encoding=utf-16-le."
+                f"{path.name} is not a whole file in {encoding} ({reason}); save it as UTF-8, or give its encoding, "
+                "for example encoding=utf-16-le."
             ) from error
 
-
-def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _Recoded, str]:
-    """Return a file and its encoding; one of UTF-16 or UTF-32, which is known by its first bytes, comes as UTF-8."""
-    buffered = io.BufferedReader(cast(io.RawIOBase, file))
-    begin = buffered.peek(4)
-    _refuse_packed(begin, path)
-    wide = next((name for mark, name in _WIDE.items() if begin.startswith(mark)), None)
-    if wide is None and _writes_ascii(encoding):
-        return buffered, encoding
-    return _Recoded(buffered, wide or encoding, path), "utf-8"
+    return read
 
 
 def _writes_ascii(encoding: str) -> bool:
@@ -187,9 +170,15 @@ def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]
     """Decompressed pieces of about ``size`` bytes in which every line ends in a plain newline, and their encoding."""
     try:
         with open_bytes(path) as opened:
-            file, encoding = _as_text(opened, path, encoding)
-            while chunk := file.read(size):
-                while chunk.endswith(b"\r") and (more := file.read(1)):
+            file = io.BufferedReader(cast(io.RawIOBase, opened))
+            begin = file.peek(4)
+            _refuse_packed(begin, path)
+            encoding = next((name for mark, name in _WIDE.items() if begin.startswith(mark)), encoding)
+            read: Callable[[int], bytes] = file.read
+            if not _writes_ascii(encoding):
+                read, encoding = _recoder(file, encoding, path), "utf-8"
+            while chunk := read(size):
+                while chunk.endswith(b"\r") and (more := read(1)):
                     chunk += more  # its newline, if it is half of a pair
                 if b"\r" in chunk:
                     chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
