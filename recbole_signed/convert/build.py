@@ -18,7 +18,7 @@ from recbole_signed.convert.base import Converter, Features
 from recbole_signed.convert.base import source as find_source
 from recbole_signed.convert.batch import as_batches
 from recbole_signed.convert.cleaning import Cleaned, Spool, clean
-from recbole_signed.convert.options import COMMON_NAMES, Common, as_json, read, split
+from recbole_signed.convert.options import Common, as_json, read
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.files import path_of, replacing_folder, sha256
@@ -69,9 +69,8 @@ def convert(
     if not isinstance(overwrite, bool):  # the text "no" counts as true
         raise UsageError(f"overwrite is {overwrite!r}; give True or False.")
     converter_class = find_source(source)
-    shared, own = split(options, converter_class.options_class, source)
-    parsed = read(converter_class.options_class, own, source, also=COMMON_NAMES)
-    converter = converter_class(None if input is None else path_of(input, "input"), parsed)
+    shared, own = read(converter_class.options_class, options, source)
+    converter = converter_class(None if input is None else path_of(input, "input"), own)
     name = name if name is not None else converter.default_name()
     check_name(name)
     return write_dataset(converter, source, path_of(output, "output") / name, shared, overwrite)
