@@ -365,18 +365,19 @@ def table_settings(
         )
     if data_path is not None:
         spec = spec.model_copy(update={"common": {**spec.common, "data_path": data_path}})
-    found_of: dict[str, tuple[str, dict[str, Any]]] = {}
     # a pool may have the name of the part, so it is not named to only()
     part = spec.only(labels).model_copy(update={"datasets": {parts[0]: spec.datasets[parts[0]]}})
-    for each in part.requests():
-        label, _ = found_of.setdefault(each.model, (each.label, each.settings))
-        if label != each.label:
-            raise UsageError(f"{path}: {label} and {each.label} are both {each.model}; name one of them with --model.")
-    for label in labels:
-        if label not in (name for name, _ in found_of.values()):
+    runs = {each.label: each for each in part.requests()}
+    found: dict[str, RunSpec] = {}
+    for label in labels or runs:
+        if label not in runs:
             raise UsageError(f"{path} leaves {label} out on '{dataset}'; take it from the list of --model.")
-    order = sorted(found_of, key=lambda model: labels.index(found_of[model][0])) if labels else found_of
-    return {model: found_of[model][1] for model in order}
+        first = found.setdefault(runs[label].model, runs[label])
+        if first.label != label:
+            raise UsageError(
+                f"{path}: {first.label} and {label} are both {first.model}; name one of them with --model."
+            )
+    return {model: each.settings for model, each in found.items()}
 
 
 ALL = "all"
