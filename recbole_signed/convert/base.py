@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 
 from recbole_signed.convert.batch import Batch, Frame
 from recbole_signed.convert.options import NoOptions
-from recbole_signed.convert.raw_files import COMPRESSIONS
+from recbole_signed.convert.raw_files import COMPRESSIONS, plain_name
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, argument, ending
 from recbole_signed.files import names_beside
@@ -209,11 +209,6 @@ def source(name: str) -> type[Converter]:
 def all_sources() -> dict[str, type[Converter]]:
     """All sources by name; each class has ``summary``, ``licence`` and ``options_class``."""
     return {name: source(name) for name in source_names()}
-
-
-def plain_name(path: Path) -> str:
-    """Name of a file without the suffix of its compression: ``ratings.csv`` for ``ratings.csv.xz``."""
-    return path.stem if path.suffix.lower() in COMPRESSIONS else path.name
 
 
 def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) -> list[Path]:

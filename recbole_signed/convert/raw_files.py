@@ -63,9 +63,14 @@ def existing_file(path: Path) -> Path:
     return path
 
 
+def plain_name(path: Path) -> str:
+    """Name of a file without the suffix of its compression: ``ratings.csv`` for ``ratings.csv.xz``."""
+    return path.stem if path.suffix.lower() in COMPRESSIONS else path.name
+
+
 def plain_suffix(path: Path) -> str:
-    """Lower-case suffix of the name without its compression: ``.csv`` for ``ratings.csv.xz``."""
-    return (Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path).suffix.lower()
+    """Lower-case suffix of the :func:`plain_name`."""
+    return Path(plain_name(path)).suffix.lower()
 
 
 def open_bytes(path: Path) -> IO[bytes]:

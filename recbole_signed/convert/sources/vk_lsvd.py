@@ -156,4 +156,4 @@ def _checked(batch: Batch) -> Batch:
             raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, true and false were expected.")
     batch = batch.with_columns(*(pl.col(each).cast(pl.Boolean).fill_null(False) for each in _REACTIONS))
     batch = number(batch, "timespent", purpose="the sign")
-    return require_value(require_value(batch, "user_id"), "item_id")
+    return require_value(batch, "user_id", "item_id")
