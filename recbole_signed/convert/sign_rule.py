@@ -143,14 +143,13 @@ class SignRule:
 
     def _refuse_two_kinds(self) -> None:
         """Refuse a column that is compared with words and with numbers: as text it equals no number."""
-        for number in self._comparisons:
-            if isinstance(number.value, str) or number.column not in self.text_columns:
-                continue
-            word = next(c for c in self._comparisons if c.column == number.column and isinstance(c.value, str))
-            raise UsageError(
-                f"The sign rule compares column {number.column!r} with the number {number.text} and with the word "
-                f"{word.text!r}; a column holds one of the two, so compare it with one kind."
-            )
+        for column in self.columns:
+            first = {isinstance(c.value, str): c.text for c in reversed(self._comparisons) if c.column == column}
+            if len(first) > 1:
+                raise UsageError(
+                    f"The sign rule compares column {column!r} with the number {first[False]} and with the word "
+                    f"{first[True]!r}; a column holds one of the two, so compare it with one kind."
+                )
 
     @property
     def has_dislikes(self) -> bool:
