@@ -118,9 +118,8 @@ def _clean_text(batch: Batch, name: str, blank: bool = False) -> Batch:
     )
 
 
-def write_atomic(path: Path, frames: Iterable[pl.DataFrame], fields: Mapping[str, str]) -> int:
-    """Write an atomic file, text quoted as in CSV, floats as the shortest text; return the number of rows."""
-    rows = 0
+def write_atomic(path: Path, frames: Iterable[pl.DataFrame], fields: Mapping[str, str]) -> None:
+    """Write an atomic file, text quoted as in CSV, floats as the shortest text."""
     with path.open("wb") as file:
         file.write(("\t".join(f"{name}:{type_}" for name, type_ in fields.items()) + "\n").encode())
         for frame in frames:
@@ -128,8 +127,6 @@ def write_atomic(path: Path, frames: Iterable[pl.DataFrame], fields: Mapping[str
                 frame.select(_as_text(frame[name]) for name in fields).write_csv(
                     file, include_header=False, separator="\t", quote_style="necessary"
                 )
-                rows += frame.height
-    return rows
 
 
 def _as_text(values: pl.Series) -> pl.Series:

@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 
 from recbole_signed.convert.batch import Batch, Frame
 from recbole_signed.convert.options import NoOptions
-from recbole_signed.convert.raw_files import COMPRESSIONS
+from recbole_signed.convert.raw_files import COMPRESSIONS, plain_name
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.errors import UsageError, argument, ending
 from recbole_signed.files import names_beside
@@ -144,12 +144,9 @@ class Converter:
     def file(self) -> Path:
         """What is read, the input or the one file in it that is called as ``files`` say."""
         assert self.input is not None
-        return self.the_file(self.files, self.what, self.below) if self.files else self.input
-
-    def the_file(self, patterns: Iterable[str], what: str, below: str | None = None) -> Path:
-        """Give the input if it is a file, else the one file in it that :func:`find_one` finds."""
-        assert self.input is not None
-        return self.input if self.input.is_file() else find_one(self.input, patterns, what, below)
+        if not self.files or self.input.is_file():
+            return self.input
+        return find_one(self.input, self.files, self.what, self.below)
 
     def beside(self, *patterns: str, folder: Path | None = None) -> Path | None:
         """Return the first file of these names in a folder (that of the ratings by default); None for a single file."""
@@ -212,11 +209,6 @@ def source(name: str) -> type[Converter]:
 def all_sources() -> dict[str, type[Converter]]:
     """All sources by name; each class has ``summary``, ``licence`` and ``options_class``."""
     return {name: source(name) for name in source_names()}
-
-
-def plain_name(path: Path) -> str:
-    """Name of a file without the suffix of its compression: ``ratings.csv`` for ``ratings.csv.xz``."""
-    return path.stem if path.suffix.lower() in COMPRESSIONS else path.name
 
 
 def find_files(folder: Path, patterns: Iterable[str], below: str | None = None) -> list[Path]:

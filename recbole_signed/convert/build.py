@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -17,9 +16,9 @@ from recbole_signed.convert import manifest, rejects
 from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
 from recbole_signed.convert.base import Converter, Features
 from recbole_signed.convert.base import source as find_source
-from recbole_signed.convert.batch import Batch, as_batches
+from recbole_signed.convert.batch import as_batches
 from recbole_signed.convert.cleaning import Cleaned, Spool, clean
-from recbole_signed.convert.options import COMMON_NAMES, Common, as_json, read, split
+from recbole_signed.convert.options import Common, as_json, read
 from recbole_signed.convert.rejects import Rejects
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.files import path_of, replacing_folder, sha256
@@ -70,9 +69,8 @@ def convert(
     if not isinstance(overwrite, bool):  # the text "no" counts as true
         raise UsageError(f"overwrite is {overwrite!r}; give True or False.")
     converter_class = find_source(source)
-    shared, own = split(options, converter_class.options_class, source)
-    parsed = read(converter_class.options_class, own, source, also=COMMON_NAMES)
-    converter = converter_class(None if input is None else path_of(input, "input"), parsed)
+    shared, own = read(converter_class.options_class, options, source)
+    converter = converter_class(None if input is None else path_of(input, "input"), own)
     name = name if name is not None else converter.default_name()
     check_name(name)
     return write_dataset(converter, source, path_of(output, "output") / name, shared, overwrite)
@@ -80,10 +78,15 @@ def convert(
 
 def write_dataset(converter: Converter, source: str, target: Path, shared: Common, overwrite: bool = False) -> Path:
     """Write what a converter gives as the data set folder ``target``, at once or not at all."""
-    with _rename_into(target, overwrite) as folder:
-        taker = Rejects(folder / f"{target.name}{versions.REJECTED}") if shared.on_error == "skip" else None
-        with rejects.using(taker):
-            _build(converter, source, target.name, folder, shared)
+    may_replace(target, overwrite)
+    try:
+        with replacing_folder(target, overwrite=overwrite) as folder:
+            taker = Rejects(folder / f"{target.name}{versions.REJECTED}") if shared.on_error == "skip" else None
+            with rejects.using(taker):
+                _build(converter, source, target.name, folder, shared)
+            may_replace(target, overwrite)  # it may have come meanwhile
+    except FileExistsError as error:
+        raise AlreadyThere(f"{target} is already there; another process made it just now.") from error
     return target
 
 
@@ -96,18 +99,6 @@ def check_name(name: str) -> None:
         raise UsageError(
             f"the name of the data set has {size} bytes; give {argument('name')} of {_LONGEST_NAME} at most."
         )
-
-
-@contextlib.contextmanager
-def _rename_into(target: Path, overwrite: bool) -> Iterator[Path]:
-    """As :func:`replacing_folder`, for a data set that may be there already."""
-    may_replace(target, overwrite)
-    try:
-        with replacing_folder(target, overwrite=overwrite) as folder:
-            yield folder
-            may_replace(target, overwrite)
-    except FileExistsError as error:
-        raise AlreadyThere(f"{target} is already there; another process made it just now.") from error
 
 
 def may_replace(target: Path, overwrite: bool) -> None:
@@ -186,16 +177,11 @@ def _read(converter: Converter, schema: Schema, folder: Path) -> dict[str | None
                 spool.add(schema.conform(batch, part.types).frame)
                 say(f"{spool.rows:,} rows")
         if spool.rows == 0:
-            raise UsageError(
-                f"{converter.input or converter.name} gives no interactions{_in_part(part.name)}{_left_out()}."
-            )
+            of_part = "" if part.name is None else f" for the part '{part.name}'"
+            raise UsageError(f"{converter.input or converter.name} gives no interactions{of_part}{_left_out()}.")
     if not spools:
         raise UsageError(f"{converter.input or converter.name} gives no interactions.")
     return spools
-
-
-def _in_part(name: str | None) -> str:
-    return "" if name is None else f" for the part '{name}'"
 
 
 def _left_out() -> str:
@@ -244,13 +230,14 @@ def _write_features(
     """Write the features of those who have interactions, by their ``new_ids``; return the types of the fields."""
     id_column = f"{kind}_id"
     schema = Schema({id_column: "token"}, needed=[id_column], blanks=features.blanks)
-    used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect()
-    if new_ids is not None:
-        used = used.join(new_ids.rename({"new": id_column}), on=id_column).select(pl.col("raw").alias(id_column))
-    rows = pl.concat(_used_rows(schema, features, kind, id_column, used), how="vertical")
+    if new_ids is None:
+        used = pl.concat([spool.scan().select(id_column) for spool in spools.values()]).unique().collect().to_series()
+    else:
+        used = new_ids["raw"]
+    rows = pl.concat(_used_rows(schema, features, kind, id_column, used))
     if not rows.height:
         raise UsageError(
-            f"no id of the {kind} features is in the interactions, whose first one is {used[id_column].min()!r}; give "
+            f"no id of the {kind} features is in the interactions, whose first one is {used.min()!r}; give "
             f"features of the same {kind}s, or none."
         )
     if new_ids is not None:
@@ -260,20 +247,15 @@ def _write_features(
 
 
 def _used_rows(
-    schema: Schema, features: Features, kind: str, id_column: str, used: pl.DataFrame
+    schema: Schema, features: Features, kind: str, id_column: str, used: pl.Series
 ) -> Iterator[pl.DataFrame]:
     """Rows of used ids, the first of each; a second one is refused, or left out where bad rows are."""
     seen = used.clear()
     for raw in as_batches(features.frame, f"{kind} features"):
         batch = schema.conform(raw, features.types)
-        batch = batch.keep(_is_in(batch, used, id_column))
-        first = batch.frame[id_column].is_first_distinct() & ~_is_in(batch, seen, id_column)
+        batch = batch.keep(batch.frame[id_column].is_in(used.implode()))
+        ids = batch.frame[id_column]
+        first = ids.is_first_distinct() & ~ids.is_in(seen.implode())
         batch = batch.require(first, "{column} {value!r} has several rows, one was expected", id_column)
-        seen = pl.concat([seen, batch.frame.select(id_column)])
+        seen = pl.concat([seen, batch.frame[id_column]])
         yield batch.frame
-
-
-def _is_in(batch: Batch, ids: pl.DataFrame, id_column: str) -> pl.Series:
-    known = ids.with_columns(pl.lit(True).alias("\0known"))
-    joined = batch.frame.select(id_column).join(known, on=id_column, how="left", maintain_order="left")
-    return joined["\0known"].fill_null(False)

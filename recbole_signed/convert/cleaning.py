@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recbole_signed.arrays import begins, distinct
+from recbole_signed.arrays import distinct
 from recbole_signed.convert.options import Common
 from recbole_signed.errors import UsageError, counted
 
@@ -111,22 +111,18 @@ def _encode(spools: Spools, *, timed: bool) -> _Rows:
     return _Rows(code["user_id"], code["item_id"], sign, time, part, users, items)
 
 
-def _one_of_each_pair(rows: _Rows, part: slice, which: str) -> np.ndarray:
+def _one_of_each_pair(rows: _Rows, part: slice, which: Literal["last", "first"]) -> np.ndarray:
     """Bool ``[n of the part]``: the row of each pair that stays, by time, ties and undated rows by their order."""
-    key = rows.user[part].astype(np.int64) * rows.items.len() + rows.item[part]
-    stays = ~pl.Series(key).is_duplicated().to_numpy()
+    pair = pl.Series("pair", rows.user[part].astype(np.int64) * rows.items.len() + rows.item[part])
+    stays = ~pair.is_duplicated().to_numpy()
     repeated = np.flatnonzero(~stays)
-    if not repeated.size:
-        return stays
     verdict = rows.sign[part][repeated] != 0
-    # the row to be kept is brought to the end of its pair, or to the beginning
-    columns = {"key": key[repeated], "rank": verdict if which == "last" else ~verdict}
+    # the row to be kept is brought behind all others of its pair, or before them
+    order = {"rank": verdict if which == "last" else ~verdict}
     if rows.time is not None:
-        columns["time"] = rows.time[part][repeated]
-    order = pl.DataFrame(columns).with_row_index("row").sort(*columns, maintain_order=True)
-    keys = order["key"].to_numpy()
-    edge = np.append(keys[1:] != keys[:-1], True) if which == "last" else begins(keys)
-    stays[repeated[order["row"].to_numpy()[edge]]] = True
+        order["time"] = rows.time[part][repeated]
+    frame = pl.DataFrame({"pair": pair.gather(repeated), "row": repeated, **order}).sort(*order, maintain_order=True)
+    stays[frame.unique("pair", keep=which)["row"].to_numpy()] = True
     return stays
 
 
@@ -246,12 +242,11 @@ def signed_core(
 
 
 class Spool:
-    """Takes frames of equal columns in file order, gives them back by time; more than ``memory_rows`` go to disk."""
+    """Takes frames of equal columns in file order, gives them back by time; more than ``MEMORY_ROWS`` go to disk."""
 
-    def __init__(self, folder: Path, memory_rows: int | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.rows = 0
         self._folder = folder
-        self._limit = memory_rows or MEMORY_ROWS
         self._pending: list[pl.DataFrame] = []
         self._pending_rows = self._pending_bytes = self._bytes = 0
         self._segments: list[Path] = []
@@ -264,7 +259,7 @@ class Spool:
         self._pending_bytes += size
         self.rows += frame.height
         self._bytes += size
-        if self._pending_rows > self._limit or self._pending_bytes > MEMORY_BYTES:
+        if self._pending_rows > MEMORY_ROWS or self._pending_bytes > MEMORY_BYTES:
             self._folder.mkdir(parents=True, exist_ok=True)
             segment = self._folder / f"{len(self._segments):05d}.parquet"
             pl.concat(self._pending).write_parquet(segment, compression="lz4")
@@ -293,15 +288,14 @@ class Spool:
 
     @property
     def pieces(self) -> int:
-        """How many pieces of ``memory_rows``, or of ``MEMORY_BYTES``, the rows make."""
-        return max(1, -(-self.rows // self._limit), -(-self._bytes // MEMORY_BYTES))
+        """How many pieces of ``MEMORY_ROWS``, or of ``MEMORY_BYTES``, the rows make."""
+        return max(1, -(-self.rows // MEMORY_ROWS), -(-self._bytes // MEMORY_BYTES))
 
     def in_time_order(self) -> Iterator[pl.DataFrame]:
         """Yield the rows sorted by ``timestamp``, ties as they came; all as they came where there is none."""
         scan = self.scan()
-        timed = "timestamp" in scan.collect_schema().names()
-        if not timed:
-            yield from self.frames() if self.pieces > 1 else [scan.collect()]
+        if "timestamp" not in scan.collect_schema():
+            yield from self.frames()
             return
         time = pl.col("timestamp")
         bounds = self._bounds(scan) if self.pieces > 1 else []
@@ -311,7 +305,7 @@ class Spool:
             yield piece.collect().sort("timestamp", maintain_order=True)
 
     def _bounds(self, scan: pl.LazyFrame) -> list[float]:
-        """Moments between which there are about ``memory_rows`` rows each, from every n-th row."""
+        """Moments between which there are about ``MEMORY_ROWS`` rows each, from every n-th row."""
         sample = scan.select("timestamp").gather_every(max(1, self.rows // _SAMPLE)).collect()["timestamp"].sort()
         cuts = {sample[sample.len() * piece // self.pieces] for piece in range(1, self.pieces)}
         return sorted(cuts)

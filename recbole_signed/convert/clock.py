@@ -21,7 +21,6 @@ _ISO = (
     r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9})[0-9]*)?)?)?"
     r"\s*(?:Z|UTC|(?P<side>[+-])(?P<off_hours>[0-9]{2}):?(?P<off_minutes>[0-9]{2})?)?\s*$"
 )
-_WHOLE = "\0whole"  # no column of a raw file is called so
 _WANTED = "unix time or a date like 2020-07-05 or 2020-07-05T00:08:23Z was expected"
 _NO_TIME = f"no time in column {{column!r}}; {_WANTED}"
 
@@ -222,15 +221,13 @@ class Clock:
             self._dates = False if numeric.all() else _mostly_dates(numeric, _from_iso(text).is_not_null())
         seconds = numbers if not self._dates else _from_iso(text)
         known = numeric if not self._dates else seconds.is_not_null()
-        batch = batch.with_columns(seconds.alias(column), whole.alias(_WHOLE)).require(
+        batch = batch.with_columns(seconds.alias(column)).require(
             known,
             lambda i: f"time {text[i]!r} in column {shown!r}; {_WANTED}, and one kind in the whole column",
             column,
             remedy=self._remedy,
         )
-        rest, whole = batch.frame[column], batch.frame[_WHOLE]
-        batch = batch.select(pl.exclude(_WHOLE))
-        return batch if self._dates else self._from_numbers(batch, column, rest, whole)
+        return batch if self._dates else self._from_numbers(batch, column, batch.frame[column], whole.filter(known))
 
 
 def _mostly_dates(numeric: pl.Series, dated: pl.Series) -> bool:

@@ -129,9 +129,11 @@ def filled(batch: Batch, *columns: str, word: str = "unknown") -> Batch:
     return batch.with_columns(*made)
 
 
-def require_value(batch: Batch, column: str) -> Batch:
-    """Go on with the rows that have a value in a column."""
-    return batch.require(batch.frame[column].is_not_null(), "no value in column {column!r}", column)
+def require_value(batch: Batch, *columns: str) -> Batch:
+    """Go on with the rows that have a value in each of these columns."""
+    for column in columns:
+        batch = batch.require(batch.frame[column].is_not_null(), "no value in column {column!r}", column)
+    return batch
 
 
 def require_flag(batch: Batch, column: str, shown: str) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import time as now
@@ -202,15 +202,8 @@ def _fields(folder: Path, name: str, interactions: Path) -> dict[str, dict[str, 
 
 
 def _spooled(path: Path, folder: Path) -> Spool:
-    spool = Spool(folder)
-    for frame in _frames(path):
-        spool.add(frame)
-    return spool
-
-
-def _frames(path: Path) -> Iterator[pl.DataFrame]:
-    table = open_table(path, separator="tab")
-    schema = Schema()
+    spool, schema, table = Spool(folder), Schema(), open_table(path, separator="tab")
     columns = [name for name in table.columns if name in ("user_id", "item_id", "sign", "timestamp")]
     for batch in table.batches(columns):
-        yield schema.conform(batch, {}).frame
+        spool.add(schema.conform(batch, {}).frame)
+    return spool

@@ -44,8 +44,18 @@ def describe(options_class: type) -> list[OptionInfo]:
     ]
 
 
-def read(options_class: type, given: Mapping[str, Any], source: str | None, also: Iterable[str] = ()) -> Any:
-    """Make the options of a source from values or their text; None and absent mean the default."""
+def read(options_class: type, given: Mapping[str, Any], source: str | None) -> tuple[Common, Any]:
+    """Make the common options and those of a source from values or their text; None and absent mean the default.
+
+    An option that the source has itself is the source's.
+    """
+    own = [field.name for field in dataclasses.fields(options_class)]
+    shared = [key for key in given if (name := key.replace("-", "_")) in COMMON_NAMES and name not in own]
+    rest = {key: value for key, value in given.items() if key not in shared}
+    return _read(Common, {key: given[key] for key in shared}, source), _read(options_class, rest, source)
+
+
+def _read(options_class: type, given: Mapping[str, Any], source: str | None) -> Any:
     hints = get_type_hints(options_class)
     owner, of = ("from_frame", "") if source is None else (f"The source '{source}'", f" of the source '{source}'")
     names = [field.name for field in dataclasses.fields(options_class)]
@@ -54,9 +64,8 @@ def read(options_class: type, given: Mapping[str, Any], source: str | None, also
         key = name.replace("-", "_")
         if key not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
-            every = f"; every source has {', '.join(also)}" if also else ""
-            hint = nearest(key, names) or ending(key, also)
-            raise UsageError(f"{owner} has no option {name!r}; {has}{every}{hint}")
+            hint = nearest(key, names) or ending(key, COMMON_NAMES)
+            raise UsageError(f"{owner} has no option {name!r}; {has}; every source has {', '.join(COMMON_NAMES)}{hint}")
         if value is not None:
             values[key] = _read_value(hints[key], value, f"The option {key}{of}")
     return options_class(**values)
@@ -148,10 +157,3 @@ class Common:
 
 
 COMMON_NAMES = tuple(field.name for field in dataclasses.fields(Common))
-
-
-def split(given: Mapping[str, Any], options_class: type, source: str | None) -> tuple[Common, dict[str, Any]]:
-    """Take the common options out of those given; an option that the source has itself stays the source's."""
-    own = {field.name for field in dataclasses.fields(options_class)}
-    mine = {key: value for key, value in given.items() if key.replace("-", "_") in COMMON_NAMES and key not in own}
-    return read(Common, mine, source), {key: value for key, value in given.items() if key not in mine}

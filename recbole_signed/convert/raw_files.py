@@ -9,6 +9,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,6 @@ from recbole_signed.files import require_file
 BLOCK_BYTES = 32 << 20  # text is read and parsed in blocks of about this size
 _MAX_RECORD_BLOCKS = 8  # a record longer than this many blocks is a quote that is never closed
 MAX_EXPANDED, MAX_RATIO = 1 << 28, 200  # see `open_bytes`
-COMPRESSIONS = (".gz", ".xz", ".zst")
 _STRAY_QUOTE = (
     "a quote ({}) stands inside a field that does not begin and end with one; double it and quote the field, or read "
     "the file with quote=none"
@@ -63,31 +63,28 @@ def existing_file(path: Path) -> Path:
     return path
 
 
+def plain_name(path: Path) -> str:
+    """Name of a file without the suffix of its compression: ``ratings.csv`` for ``ratings.csv.xz``."""
+    return path.stem if path.suffix.lower() in COMPRESSIONS else path.name
+
+
 def plain_suffix(path: Path) -> str:
-    """Lower-case suffix of the name without its compression: ``.csv`` for ``ratings.csv.xz``."""
-    return (Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path).suffix.lower()
+    """Lower-case suffix of the :func:`plain_name`."""
+    return Path(plain_name(path)).suffix.lower()
 
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading, decompressed according to its suffix; what grows beyond `MAX_RATIO` is refused."""
     suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return _bounded(cast(IO[bytes], gzip.open(path, "rb")), path)
-    if suffix == ".xz":
-        return _bounded(lzma.open(path, "rb"), path)
-    if suffix == ".zst":
-        return _bounded(_open_zstd(path), path)
-    return path.open("rb")
+    if suffix not in _OPENERS:
+        return path.open("rb")
+    return cast(IO[bytes], io.BufferedReader(_Bounded(_OPENERS[suffix](path), path), 1 << 18))
 
 
 def check_expanded(path: Path, size: int) -> None:
     """Refuse an archive whose content, ``size`` bytes, is larger than what such a file can honestly hold."""
     if size > max(MAX_EXPANDED, MAX_RATIO * path.stat().st_size):
         raise UsageError(f"{path} expands to {size:,} bytes, more than {MAX_RATIO} times its size; it was not read.")
-
-
-def _bounded(file: IO[bytes], path: Path) -> IO[bytes]:
-    return cast(IO[bytes], io.BufferedReader(_Bounded(file, path), 1 << 18))
 
 
 class _Bounded(io.RawIOBase):
@@ -117,78 +114,34 @@ class _Bounded(io.RawIOBase):
 
 
 def _open_zstd(path: Path) -> IO[bytes]:
-    try:
-        return import_module("compression.zstd").open(path, "rb")  # Python 3.14's own
-    except ModuleNotFoundError:
-        pass
-    try:
-        return cast(IO[bytes], _ZstdFile(path, import_module("zstandard").ZstdDecompressor().decompressobj))
-    except ModuleNotFoundError:
-        raise UsageError(
-            f"{path.name} is compressed with zstd, which this Python cannot read; "
-            "run pip install zstandard, or decompress it with the zstd command."
-        ) from None
+    for name in ("compression.zstd", "backports.zstd"):  # Python 3.14's own, and the same for older ones
+        with suppress(ModuleNotFoundError):
+            return cast(IO[bytes], import_module(name).open(path, "rb"))
+    raise UsageError(
+        f"{path.name} is compressed with zstd, which this Python cannot read; run pip install backports.zstd, or "
+        "decompress it with the zstd command."
+    )
 
 
-class _ZstdFile(io.RawIOBase):
-    """Reads with the zstandard package, whose own file object takes a truncated file for a whole one."""
-
-    def __init__(self, path: Path, new_frame: Callable[[], Any]) -> None:
-        self._file = path.open("rb")
-        self._new_frame = new_frame
-        self._frame: Any = None
-        self._ready = bytearray()
-
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._ready) < size:
-            data = self._file.read(1 << 16)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("its last frame is cut off")
-                break
-            while data:
-                self._frame = self._frame or self._new_frame()
-                self._ready += self._frame.decompress(data)
-                if not self._frame.eof:
-                    break
-                data, self._frame = self._frame.unused_data, None
-        size = len(self._ready) if size < 0 else size
-        done = bytes(self._ready[:size])
-        del self._ready[:size]
-        return done
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _open_zstd}
+COMPRESSIONS = tuple(_OPENERS)
 
 
-class _Recoded:
-    """A file of UTF-16, UTF-32 or another encoding that does not write ASCII as it is, as UTF-8."""
+def _recoder(file: IO[bytes], encoding: str, path: Path) -> Callable[[int], bytes]:
+    """Return what reads the next characters of a file that does not write ASCII as it is, such as UTF-16, as UTF-8."""
+    text = io.TextIOWrapper(file, encoding, newline="")
 
-    def __init__(self, file: IO[bytes], encoding: str, path: Path) -> None:
-        self._text, self._encoding, self._path = io.TextIOWrapper(file, encoding, newline=""), encoding, path
-
-    def read(self, size: int) -> bytes:
-        """Return the next ``size`` characters; nothing at the end."""
+    def read(size: int) -> bytes:
         try:
-            return self._text.read(size).encode()
+            return text.read(size).encode()
         except UnicodeError as error:  # its subclass for what can't be decoded, or that the byte order is open
             reason = error.reason if isinstance(error, UnicodeDecodeError) else error
             raise UsageError(
-                f"{self._path.name} is not a whole file in {self._encoding} ({reason}); save it as UTF-8, or give its "
-                "encoding, for example encoding=utf-16-le."
+                f"{path.name} is not a whole file in {encoding} ({reason}); save it as UTF-8, or give its encoding, "
+                "for example encoding=utf-16-le."
             ) from error
 
-
-def _as_text(file: IO[bytes], path: Path, encoding: str) -> tuple[IO[bytes] | _Recoded, str]:
-    """Return a file and its encoding; one of UTF-16 or UTF-32, which is known by its first bytes, comes as UTF-8."""
-    buffered = io.BufferedReader(cast(io.RawIOBase, file))
-    begin = buffered.peek(4)
-    _refuse_packed(begin, path)
-    wide = next((name for mark, name in _WIDE.items() if begin.startswith(mark)), None)
-    if wide is None and _writes_ascii(encoding):
-        return buffered, encoding
-    return _Recoded(buffered, wide or encoding, path), "utf-8"
+    return read
 
 
 def _writes_ascii(encoding: str) -> bool:
@@ -222,9 +175,15 @@ def _chunks(path: Path, size: int, encoding: str) -> Iterator[tuple[bytes, str]]
     """Decompressed pieces of about ``size`` bytes in which every line ends in a plain newline, and their encoding."""
     try:
         with open_bytes(path) as opened:
-            file, encoding = _as_text(opened, path, encoding)
-            while chunk := file.read(size):
-                while chunk.endswith(b"\r") and (more := file.read(1)):
+            file = io.BufferedReader(cast(io.RawIOBase, opened))
+            begin = file.peek(4)
+            _refuse_packed(begin, path)
+            encoding = next((name for mark, name in _WIDE.items() if begin.startswith(mark)), encoding)
+            read: Callable[[int], bytes] = file.read
+            if not _writes_ascii(encoding):
+                read, encoding = _recoder(file, encoding, path), "utf-8"
+            while chunk := read(size):
+                while chunk.endswith(b"\r") and (more := read(1)):
                     chunk += more  # its newline, if it is half of a pair
                 if b"\r" in chunk:
                     chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -81,10 +81,6 @@ class _Condition:
     any_of: tuple[tuple[_Comparison, ...], ...]
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(c.column for c in self.comparisons))
-
-    @property
     def comparisons(self) -> tuple[_Comparison, ...]:
         return tuple(itertools.chain.from_iterable(self.any_of))
 
@@ -122,20 +118,15 @@ class SignRule:
             raise UsageError("A sign rule needs a condition for likes; write for example like: 'rating >= 4'.")
         like = _parse_condition("like", spec["like"])
         dislike = spec.get("dislike")
-        if dislike is None:
-            rule = cls(like, None)
-        elif isinstance(dislike, str) and dislike.strip().lower() == _ELSE:
-            rule = cls(like, None, dislike_is_rest=True)
-        else:
-            rule = cls(like, _parse_condition("dislike", dislike))
+        rest = isinstance(dislike, str) and dislike.strip().lower() == _ELSE
+        rule = cls(like, None if dislike is None or rest else _parse_condition("dislike", dislike), rest)
         rule._refuse_two_kinds()
         return rule
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns the rule reads, each once, in order of appearance."""
-        dislike = self.dislike.columns if self.dislike else ()
-        return tuple(dict.fromkeys(self.like.columns + dislike))
+        return tuple(dict.fromkeys(c.column for c in self._comparisons))
 
     @property
     def text_columns(self) -> frozenset[str]:
@@ -152,14 +143,13 @@ class SignRule:
 
     def _refuse_two_kinds(self) -> None:
         """Refuse a column that is compared with words and with numbers: as text it equals no number."""
-        for number in self._comparisons:
-            if isinstance(number.value, str) or number.column not in self.text_columns:
-                continue
-            word = next(c for c in self._comparisons if c.column == number.column and isinstance(c.value, str))
-            raise UsageError(
-                f"The sign rule compares column {number.column!r} with the number {number.text} and with the word "
-                f"{word.text!r}; a column holds one of the two, so compare it with one kind."
-            )
+        for column in self.columns:
+            first = {isinstance(c.value, str): c.text for c in reversed(self._comparisons) if c.column == column}
+            if len(first) > 1:
+                raise UsageError(
+                    f"The sign rule compares column {column!r} with the number {first[False]} and with the word "
+                    f"{first[True]!r}; a column holds one of the two, so compare it with one kind."
+                )
 
     @property
     def has_dislikes(self) -> bool:
@@ -181,7 +171,7 @@ class SignRule:
         used = self._check(columns)
         like = self.like.holds(used)
         if self.dislike_is_rest:
-            known = ~np.logical_or.reduce([_missing(used[name]) for name in self.like.columns])
+            known = ~np.logical_or.reduce([_missing(used[c.column]) for c in self.like.comparisons])
             return like, ~like & known
         if self.dislike is None:
             return like, np.zeros_like(like)

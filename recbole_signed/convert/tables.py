@@ -92,8 +92,7 @@ class _Delimited(RawTable):
                 records = records.only(np.arange(records.lines.size) > 0)
             records = self._of_right_width(records, raw)
             if header:
-                again = _places_of(header, records)
-                records = self._without(again, records, raw, lambda _: _HEADER_AGAIN)
+                records = _without(_places_of(header, records), records, raw, name, lambda _: _HEADER_AGAIN)
             if not records.lines.size:
                 continue
             frame = pl.read_csv(
@@ -124,13 +123,14 @@ class _Delimited(RawTable):
                 "fix the line, or give another separator"
             )
 
-        return self._without(np.flatnonzero(records.fields != wanted), records, raw, problem)
+        return _without(np.flatnonzero(records.fields != wanted), records, raw, self.path.name, problem)
 
-    def _without(self, bad: np.ndarray, records: Records, raw: RawText, problem: Callable[[int], str]) -> Records:
-        """Refuse or leave out the records at these places (int64 ``[n]``)."""
-        for index in bad.tolist():
-            refuse(self.path.name, int(records.lines[index]), problem(index), raw)
-        return records.only(~np.isin(np.arange(records.lines.size), bad)) if bad.size else records
+
+def _without(bad: np.ndarray, records: Records, raw: RawText, origin: str, problem: Callable[[int], str]) -> Records:
+    """Refuse or leave out the records at these places (int64 ``[n]``)."""
+    for index in bad.tolist():
+        refuse(origin, int(records.lines[index]), problem(index), raw)
+    return records.only(~np.isin(np.arange(records.lines.size), bad)) if bad.size else records
 
 
 def _places_of(text: bytes, records: Records) -> np.ndarray:
@@ -295,22 +295,17 @@ class JsonLines(RawTable):
         name = self.path.name
         for block, first_line in blocks(self.path, encoding=self.encoding):
             records = scan_records(block, first_line, _UNIT, None, name)
-            if not records.lines.size:
-                continue
             raw = RawText(block, first_line)
-            frame = _parse_json(records.block, records.lines.size, columns)
-            if isinstance(frame, str):
+            while isinstance(frame := _parse_json(records.block, records.lines.size, columns), str):
                 records = _without_broken_json(records, raw, columns, name, frame)
-                if not records.lines.size:
-                    continue
-                frame = _parse_json(records.block, records.lines.size, columns)
-            if isinstance(frame, str):
-                raise UsageError(f"{name}, lines {first_line} to {records.lines[-1]}: {frame}.")
-            yield Batch(frame.select(pl.col(columns).fill_null("")), name, records.lines, "line", raw)
+            if frame.height:
+                yield Batch(frame.select(pl.col(columns).fill_null("")), name, records.lines, "line", raw)
 
 
 def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | str:
     """Rows of a block of JSON lines as text, or what is wrong with it."""
+    if not rows:
+        return pl.DataFrame()
     try:
         frame = pl.read_ndjson(block, schema=dict.fromkeys(columns, pl.String))
     except _JSON_ERRORS as error:
@@ -321,18 +316,14 @@ def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | s
 def _without_broken_json(records: Records, raw: RawText, columns: list[str], origin: str, problem: str) -> Records:
     """Refuse or leave out the lines of a block that are not JSON objects, or none that the parser takes."""
     texts = [text + b"\n" for text in records.block.split(b"\n")[:-1]]
-    objects = np.array([_object(text) is not None for text in texts])
-    broken = np.flatnonzero(~objects).tolist() or _unparsable(texts, 0, len(texts), columns)
-    for index in broken:
-        reason = problem if objects[index] else "not a JSON object; every line is one object like {...}"
-        refuse(origin, int(records.lines[index]), reason, raw)
-    stay = np.ones(len(texts), bool)
-    stay[broken] = False
-    rest = records.only(stay)
-    if objects.all() or not rest.lines.size:
-        return rest
-    left = _parse_json(rest.block, rest.lines.size, columns)
-    return _without_broken_json(rest, raw, columns, origin, left) if isinstance(left, str) else rest
+    broken = [index for index, text in enumerate(texts) if _object(text) is None]
+    if broken:
+        problem = "not a JSON object; every line is one object like {...}"
+    else:
+        broken = _unparsable(texts, 0, len(texts), columns)
+    if not broken:
+        raise UsageError(f"{origin}, lines {records.lines[0]} to {records.lines[-1]}: {problem}.")
+    return _without(np.array(broken), records, raw, origin, lambda _: problem)
 
 
 def without_nested(batch: Batch, column: str) -> Batch:

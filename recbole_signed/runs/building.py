@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ Result = tuple[str, str, RunRow]  # part of the table (a data set), line of the 
 BUDGET, CUT_SHORT = "budget", "†"  # what `stopped_by` says of a training that its budget ended, and its mark in a table
 PLATEAU = 1.05  # what a trained model reaches at most, as a share of popularity's value, if it only ranks by popularity
 _LONGEST_REASON = 140
+_MARKS: tuple[Mark, ...] = ("best", "second")
 
 
 def build_table(
@@ -44,22 +45,10 @@ def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
 
 
 def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column], n_metrics: int) -> Section:
-    made = [_line(label, rows, columns) for label, rows in lines.items()]
-    made = _divided(dict(zip(lines, made, strict=True)), columns)
-
-    def ranked(line: Line, rows: Sequence[RunRow], number: int) -> Cell | None:
-        """Return the cell if it may be the best: an unfinished training has no claim on quality."""
-        unfinished = number < n_metrics and was_cut_short(rows)
-        return line.cells[number] if line.cells and not columns[number].relative_to and not unfinished else None
-
-    marks = [
-        _marks([ranked(*each, number) for each in zip(made, lines.values(), strict=True)], column.smaller)
-        for number, column in enumerate(columns)
-    ]
-    marked = tuple(
-        replace(line, cells=tuple(replace(cell, mark=marks[n][index]) for n, cell in enumerate(line.cells)))
-        for index, line in enumerate(made)
-    )
+    whole = {label: rows for label, rows in lines.items() if all(row.ok for row in rows)}
+    trained = {label for label, rows in lines.items() if not was_cut_short(rows)}  # no others have a claim on quality
+    cells = [_cells(column, whole, trained if n < n_metrics else whole) for n, column in enumerate(columns)]
+    made = tuple(_line(label, rows, cells) for label, rows in lines.items())
     rows_of_all = [row for rows in lines.values() for row in rows if row.ok]
     print_ = [
         _small_print(rows_of_all),
@@ -73,7 +62,7 @@ def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column
         _by_like(lines),
         group_shares(rows_of_all),
     ]
-    return Section(name, marked, "; ".join(filter(None, print_)))
+    return Section(name, made, "; ".join(filter(None, print_)))
 
 
 def _tested_users(rows: Sequence[RunRow]) -> str:
@@ -117,7 +106,7 @@ def was_cut_short(rows: Sequence[RunRow]) -> bool:
     return any(row.stopped_by == BUDGET for row in rows)
 
 
-def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line:
+def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Mapping[str, Cell]]) -> Line:
     failed = [row for row in rows if not row.ok]
     if failed:
         of = f" (seed {', '.join(str(row.seed) for row in failed)})" if len(failed) < len(rows) else ""
@@ -125,32 +114,22 @@ def _line(label: str, rows: Sequence[RunRow], columns: Sequence[Column]) -> Line
         reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
         return Line((label, str(len(rows))), (), f"failed{of}: {reason}")
     shown = f"{label} {CUT_SHORT}" if was_cut_short(rows) else label
-    cells = tuple(_cell([column.value(row) for row in rows], column.decimals) for column in columns)
-    return Line((shown, str(len(rows))), cells)
+    return Line((shown, str(len(rows))), tuple(cells[label] for cells in columns))
 
 
-def _divided(lines: dict[str, Line], columns: Sequence[Column]) -> list[Line]:
-    """Divide the means of relative columns by that of the line they name, or by the smallest."""
-    divisors: dict[int, float | None] = {}
-    for number, column in enumerate(columns):
-        if column.relative_to is not None:
-            known = {label: line.cells[number].mean for label, line in lines.items() if line.cells}
-            means = [mean for mean in known.values() if mean is not None]
-            divisors[number] = min(means, default=None) if column.relative_to == BEST else known.get(column.relative_to)
-    return [
-        replace(
-            line,
-            cells=tuple(
-                _quotient(cell, divisors[number]) if number in divisors else cell
-                for number, cell in enumerate(line.cells)
-            ),
-        )
-        for line in lines.values()
-    ]
-
-
-def _quotient(cell: Cell, divisor: float | None) -> Cell:
-    return Cell(cell.mean / divisor if divisor and cell.mean is not None else None, None, cell.decimals)
+def _cells(column: Column, lines: Mapping[str, Sequence[RunRow]], ranked: Container[str]) -> dict[str, Cell]:
+    """Return the cells of a column by line: the best two of the ``ranked`` ones marked, or all divided by a mean."""
+    cells = {label: _cell([column.value(row) for row in rows], column.decimals) for label, rows in lines.items()}
+    means = {label: cell.mean for label, cell in cells.items() if cell.mean is not None}
+    if column.relative_to is not None:
+        divisor = min(means.values(), default=None) if column.relative_to == BEST else means.get(column.relative_to)
+        shares = {label: mean / divisor for label, mean in means.items()} if divisor else {}
+        return {label: Cell(shares.get(label), None, column.decimals) for label in cells}
+    # as printed: numbers that look equal are marked alike
+    shown = {label: round(mean, column.decimals) for label, mean in means.items() if label in ranked}
+    ranking = sorted(set(shown.values()), reverse=not column.smaller)
+    marks: dict[float | None, Mark] = dict(zip(ranking, _MARKS, strict=False))
+    return {label: replace(cell, mark=marks.get(shown.get(label), "")) for label, cell in cells.items()}
 
 
 def _cell(values: Sequence[float | None], decimals: int) -> Cell:
@@ -158,15 +137,6 @@ def _cell(values: Sequence[float | None], decimals: int) -> Cell:
     if len(known) < len(values):
         return Cell(None, None, decimals)
     return Cell(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, decimals)
-
-
-def _marks(cells: Sequence[Cell | None], smaller: bool) -> list[Mark]:
-    """Mark the best and the second best, as printed: numbers that look equal are marked alike."""
-    seen = [None if cell is None or cell.mean is None else round(cell.mean, cell.decimals) for cell in cells]
-    ranking = sorted({value for value in seen if value is not None}, reverse=not smaller)
-    marks: list[Mark] = ["best", "second"]
-    by_value = dict(zip(ranking, marks, strict=False))
-    return ["" if value is None else by_value.get(value, "") for value in seen]
 
 
 def _small_print(rows: Sequence[RunRow]) -> str:

@@ -8,11 +8,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from recbole_signed.errors import UsageError, argument, raised_by_sigterm
@@ -175,7 +174,7 @@ def _run(requests: Sequence[RunSpec], answers: Callable[[RunSpec, RunRow], bool]
     store.open()
     with (
         raised_by_sigterm(KeyboardInterrupt),
-        Claims(store.file.parent) as claims,
+        closing(Claims(store.file.parent)) as claims,
         run_progress(len(missing), store) as progress,
     ):
 
@@ -213,12 +212,8 @@ class Claims:
         self._file = (Path(tempfile.gettempdir()) / name).open("ab")
         self.taken: set[str] = set()
 
-    def __enter__(self) -> Claims:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Let other processes take on all runs."""
         self._file.close()
 
     def take(self, name: str, *, wait: bool = False) -> bool:

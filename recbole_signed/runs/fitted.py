@@ -105,24 +105,18 @@ def kept_or_made(
     make: Callable[..., dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return an analysis of each model, made by ``make`` where ``folder`` keeps none of the same question and data."""
-    return [
-        _kept_or_made(folder / f"{model}-{dataset}.json", model, dataset, {**question, "values": values}, make)
-        for model, values in models.items()
-    ]
-
-
-def _kept_or_made(
-    file: Path, model: str, dataset: str, question: Mapping[str, Any], make: Callable[..., dict[str, Any]]
-) -> dict[str, Any]:
     files = question.get("config_files", ())
-    in_force = layered(question.get("values"), files, question.get("overrides"))
-    data = data_folder(dataset, in_force.get("data_path"))
-    asked = {**question, "config_files": [read_yaml(Path(file)) for file in files]}  # what they hold, not their names
-    request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
-    defaults = digest(default_settings(model, data / f"{dataset}.yaml"))
-    kept = _kept(file)
-    if kept.get("request") == request and kept.get("defaults", defaults) == defaults:  # older ones do not say
-        return dict(kept)
-    found = {"request": request, "defaults": defaults, **make(model, dataset, **question)}
-    replace_text(file, json.dumps(found, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-    return found
+    contents = [read_yaml(Path(file)) for file in files]  # what is asked is what they hold, not their names
+    analyses = []
+    for model, values in models.items():
+        data = data_folder(dataset, layered(values, files, question.get("overrides")).get("data_path"))
+        asked = {**question, "values": values, "config_files": contents}
+        request = digest([model, dataset, asked, data_sha256(data, dataset), __version__])
+        defaults = digest(default_settings(model, data / f"{dataset}.yaml"))
+        file = folder / f"{model}-{dataset}.json"
+        kept = _kept(file)
+        if kept.get("request") != request or kept.get("defaults", defaults) != defaults:  # older ones do not say
+            kept = {"request": request, "defaults": defaults, **make(model, dataset, **{**question, "values": values})}
+            replace_text(file, json.dumps(kept, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        analyses.append(kept)
+    return analyses

@@ -50,6 +50,20 @@ class Validated:
     cpu_seconds: float  # processor time since the training began
 
 
+class _Spent:
+    """Wall and processor time, in seconds, of all that is counted."""
+
+    wall = cpu = 0.0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Add the time of the block."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+
 @each_warning_once()
 def run(
     model: str,
@@ -128,9 +142,9 @@ def run(
         reset_peak_memory()
         init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
 
-        started, started_cpu = time.perf_counter(), time.process_time()
-        recommender = kind(config, train_data._dataset).to(config["device"])
-        built, built_cpu = time.perf_counter(), time.process_time()
+        fitting, testing = _Spent(), _Spent()
+        with fitting.counted():
+            recommender = kind(config, train_data._dataset).to(config["device"])
         logger.info(recommender)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
 
@@ -138,33 +152,31 @@ def run(
         checkpointed = save or (test and in_epochs)
         progress: dict[str, Any] = {"show_progress": config["show_progress"]}
         with own_checkpoint(trainer, config, keep=save):
-            before_fit, before_fit_cpu = time.perf_counter(), time.process_time()
+            begun = time.process_time()
 
             def watch(epoch: int, score: float) -> None:
                 assert on_validation is not None
                 steps = getattr(trainer, "steps", (epoch + 1) * len(train_data))
                 passed = round(steps / len(train_data), 4)
-                on_validation(Validated(passed, float(score), steps, time.process_time() - before_fit_cpu))
+                on_validation(Validated(passed, float(score), steps, time.process_time() - begun))
 
             watched = {"callback_fn": watch} if on_validation is not None and in_epochs else {}
-            _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, **progress, **watched)
-            after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
+            with fitting.counted():
+                _, valid = trainer.fit(train_data, valid_data, saved=checkpointed, **progress, **watched)
             fit_peak = memory_bytes()[1]
             trained = Path(trainer.saved_model_file).is_file()
             if refits:
                 file = trainer.saved_model_file
                 trainer.tensorboard.close()
-                trainer, test_data = refitted(config, data, recommender)
+                with fitting.counted():
+                    trainer, test_data = refitted(config, data, recommender)
                 trainer.saved_model_file, trained = file, False
                 if checkpointed:
                     trainer._save_checkpoint(0, verbose=False)
-                after_fit, after_fit_cpu = time.perf_counter(), time.process_time()
-            before_test = time.perf_counter()
-            with recorded(trainer) as seen:
+            with recorded(trainer) as seen, testing.counted():
                 # what was fitted in one pass is what the checkpoint holds: read again it would be there twice
                 best = trained and in_epochs
                 tested = trainer.evaluate(test_data, load_best_model=best, **progress) if test else {}
-            after_test = time.perf_counter()
             # the kernel counts the size now and the peak in different ways
             peak_memory = max(base_memory, data_peak, memory_bytes()[1])
             served = _serve(trainer) if serve else {}
@@ -185,9 +197,9 @@ def run(
         test=plain_result(tested),
         **(_tested(seen, train_data._dataset) if test else {}),
         valid_metric=config["valid_metric"].lower(),
-        fit_seconds=round(built - started + after_fit - before_fit, 3),
-        fit_cpu_seconds=round(built_cpu - started_cpu + after_fit_cpu - before_fit_cpu, 3),
-        eval_seconds=round(after_test - before_test, 3) if test else None,
+        fit_seconds=round(fitting.wall, 3),
+        fit_cpu_seconds=round(fitting.cpu, 3),
+        eval_seconds=round(testing.wall, 3) if test else None,
         peak_memory_bytes=peak_memory,
         base_memory_bytes=base_memory,
         fit_memory_bytes=max(0, fit_peak - at_rest),

@@ -212,7 +212,6 @@ class TableSpec(TableParts):
         """Yield the runs, data set by data set; ``possible`` leaves out what has no data or was not tuned."""
         checksums: dict[Path, str] = {}
         for section in self.datasets:
-            how: dict[str, dict[str, Any] | None] = {}
             for cell in self.planned_rows(section):
                 model, dataset = cell.model, cell.dataset
                 try:
@@ -225,7 +224,6 @@ class TableSpec(TableParts):
                         continue
                     raise
                 beside = folder / f"{dataset}.yaml"
-                how[cell.label] = how_in_row(tuned)
                 settings = cell.settings if tuned is None else merged(tuned.values, cell.settings)
                 seeds = seeds_in(settings.pop("seeds", self._seeds_of(model, beside, settings)))
                 code = registry.metric_code(self._check_columns(cell.label, beside, settings))
@@ -248,7 +246,7 @@ class TableSpec(TableParts):
                         settings,
                         digest(asked),
                         checksum,
-                        tuned=how[cell.label],
+                        tuned=how_in_row(tuned),
                         serving=self.serving,
                     )
 
@@ -367,18 +365,19 @@ def table_settings(
         )
     if data_path is not None:
         spec = spec.model_copy(update={"common": {**spec.common, "data_path": data_path}})
-    found_of: dict[str, tuple[str, dict[str, Any]]] = {}
     # a pool may have the name of the part, so it is not named to only()
     part = spec.only(labels).model_copy(update={"datasets": {parts[0]: spec.datasets[parts[0]]}})
-    for each in part.requests():
-        label, _ = found_of.setdefault(each.model, (each.label, each.settings))
-        if label != each.label:
-            raise UsageError(f"{path}: {label} and {each.label} are both {each.model}; name one of them with --model.")
-    for label in labels:
-        if label not in (name for name, _ in found_of.values()):
+    runs = {each.label: each for each in part.requests()}
+    found: dict[str, RunSpec] = {}
+    for label in labels or runs:
+        if label not in runs:
             raise UsageError(f"{path} leaves {label} out on '{dataset}'; take it from the list of --model.")
-    order = sorted(found_of, key=lambda model: labels.index(found_of[model][0])) if labels else found_of
-    return {model: found_of[model][1] for model in order}
+        first = found.setdefault(runs[label].model, runs[label])
+        if first.label != label:
+            raise UsageError(
+                f"{path}: {first.label} and {label} are both {first.model}; name one of them with --model."
+            )
+    return {model: each.settings for model, each in found.items()}
 
 
 ALL = "all"

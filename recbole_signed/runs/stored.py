@@ -41,9 +41,8 @@ class View:
     @classmethod
     def of(cls, spec: TableSpec, results: Sequence[Result], table: Table, marks: Marks | None) -> View:
         """Return the view of a table that was just made."""
-        rows: dict[str, dict[str, list[str]]] = {}
-        for section, label, row in results:
-            rows.setdefault(section, {}).setdefault(label, []).append(row.id)
+        places = places_of(results).items()
+        rows = {section: {label: [row.id for row in of[label]] for label in of} for section, of in places}
         return cls(rows, _figures(spec, results, table), marks)
 
     @classmethod
@@ -109,20 +108,21 @@ def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable 
     if view is None:
         return None
     spec, rows = TableSpec.read(yaml_file), RowStore(rows_file).by_id()
-    places: Places = {}
-    for section in spec.datasets:
-        for label in spec.models:
-            found = [rows[each] for each in view.rows.get(section, {}).get(label, ()) if each in rows]
-            if found:
-                places.setdefault(section, {})[label] = found
-    if not places:
-        return None
-    not_run = {
-        section: [cell.label for cell in spec.planned_rows(section) if cell.label not in places.get(section, {})]
+    results = [
+        (section, label, rows[each])
         for section in spec.datasets
-    }
-    results = [(section, label, row) for section, of in places.items() for label in of for row in of[label]]
-    not_run = {section: labels for section, labels in not_run.items() if labels}
+        for label in spec.models
+        for each in view.rows.get(section, {}).get(label, ())
+        if each in rows
+    ]
+    if not results:
+        return None
+    places = places_of(results)
+    not_run: dict[str, list[str]] = {}
+    for section in spec.datasets:
+        for cell in spec.planned_rows(section):
+            if cell.label not in places.get(section, {}):
+                not_run.setdefault(section, []).append(cell.label)
     return StoredTable(yaml_file.stem, spec, places, results, table_of(spec, results, view.marks), not_run)
 
 

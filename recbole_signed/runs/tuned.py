@@ -105,18 +105,16 @@ def how_in_row(tuned: Tuned | None) -> dict[str, Any] | None:
 
 def budgets_text(how: Mapping[str, Mapping[str, Any] | None]) -> str:
     """Return the sentence of a table's small print on the models (label -> how) of one data set; empty without any."""
-    tuned = {label: each for label, each in how.items() if each is not None}
-    if not tuned:
-        return ""
     budgets: dict[str, list[str]] = {}
-    for label, each in tuned.items():
-        budgets.setdefault(_budget(each), []).append(label)
-    rest = [label for label in how if label not in tuned]
+    for label, each in how.items():
+        budgets.setdefault("" if each is None else _budget(each), []).append(label)
+    rest = f", without tuning: {', '.join(budgets.pop(''))}" if "" in budgets else ""
+    if not budgets:
+        return ""
     if len(budgets) == 1:
-        text = f"tuned on validation with {next(iter(budgets))} for each model"
-    else:
-        text = f"tuned on validation with {'; '.join(f'{what} ({_names(who)})' for what, who in budgets.items())}"
-    return f"{text}{f', without tuning: {_names(rest)}' if rest else ''}"
+        return f"tuned on validation with {next(iter(budgets))} for each model{rest}"
+    listed = "; ".join(f"{what} ({', '.join(labels)})" for what, labels in budgets.items())
+    return f"tuned on validation with {listed}{rest}"
 
 
 def _budget(how: Mapping[str, Any]) -> str:
@@ -125,7 +123,3 @@ def _budget(how: Mapping[str, Any]) -> str:
     limits += [f"{steps} steps"] if steps else []
     trials = f"{how['trials']} trial{'s' if how['trials'] != 1 else ''}"
     return trials + (f" of at most {' and '.join(limits)}" if limits else "")
-
-
-def _names(labels: list[str]) -> str:
-    return ", ".join(labels)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from recbole_signed.files import replacing, sha256
 from recbole_signed.plugin.assignments import draws
 from recbole_signed.runs.metric_columns import smaller_is_better
-from recbole_signed.runs.rows import NO_VALUES, RunRow, request_id
+from recbole_signed.runs.rows import NO_VALUES, RunRow
 
 if TYPE_CHECKING:
     from recbole_signed.runs.spec import RunSpec
@@ -30,8 +30,7 @@ def users_folder(rows_file: Path) -> Path:
 
 def file_name(request: RunSpec) -> str:
     """Return the name of the file of a run: it changes with everything that changes the run."""
-    short = request_id(request.request_hash, request.data_sha256)
-    return f"{request.model}-{request.dataset}-{request.seed}-{short}.parquet".replace(os.sep, "_")
+    return f"{request.model}-{request.dataset}-{request.seed}-{request.id}.parquet".replace(os.sep, "_")
 
 
 def write(path: Path, users: Sequence[str], values: Mapping[str, FloatArray]) -> str:

@@ -320,12 +320,16 @@ event = st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([-1, 0, 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(st.lists(event, min_size=1, max_size=6), min_size=1, max_size=6), limit=st.integers(1, 8))
 def test_spooling_to_disk_sorts_and_counts_as_in_memory(
-    tmp_path_factory: pytest.TempPathFactory, events: list[list[tuple[int, ...]]], limit: int
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[list[tuple[int, ...]]],
+    limit: int,
 ) -> None:
+    monkeypatch.setattr(cleaning, "MEMORY_ROWS", limit)
     columns = ["user_id", "item_id", "sign", "timestamp"]
     flat = [row for rows in events for row in rows]
     for timed in (True, False):
-        spooled = Spool(tmp_path_factory.mktemp("spool") / "segments", memory_rows=limit)
+        spooled = Spool(tmp_path_factory.mktemp("spool") / "segments")
         for rows in events:
             frame = pl.DataFrame(rows, schema=columns, orient="row").with_columns(
                 pl.col("user_id", "item_id").cast(pl.String), pl.col("timestamp").cast(pl.Float64)

@@ -137,7 +137,7 @@ def test_bad_splits(tmp_path: Path) -> None:
     raw = split(tmp_path / "b", "1 1 1\n", valid="1 1 x\n")
     raw.refuses("valid.txt.gz, line 1: the label needs numbers .* got 'x'")
     (raw.folder / "valid.txt.gz").rename(raw.folder / "validation.txt.gz")
-    raw.refuses("holds no valid.txt .or .gz, .xz, .zst of it.; did you mean")
+    raw.refuses("holds no valid part, valid.txt was expected .or .gz, .xz, .zst of it.; did you mean")
     raw = split(tmp_path / "c", "1 1 9\n1 1 0\n")
     raw.refuses("labels from 0 to 9 are neither 0/1 nor ratings of 1 to 5; give like=")
     raw.write({"test.txt.xz": ""})

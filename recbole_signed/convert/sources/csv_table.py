@@ -112,7 +112,7 @@ class CsvTable(Converter):
 
     def inputs(self) -> list[Path]:
         """Give the file of interactions, and those of items and users."""
-        return [*super().inputs(), *(path for path in self._feature_files.values() if path is not None)]
+        return [*super().inputs(), *(table.path for table in self._feature_tables.values())]
 
     def item_features(self) -> Features | None:
         """The items, if they were given."""
@@ -122,19 +122,14 @@ class CsvTable(Converter):
         """The users, if they were given."""
         return self._features_in("user")
 
-    @property
-    def _feature_files(self) -> dict[str, Path | None]:
-        return {kind: getattr(self.options, f"{kind}s", None) for kind in ("item", "user")}
-
     def _opened(self) -> dict[str, RawTable]:
         """Return the opened files of features."""
-        tables = {
-            kind: open_table(path, encoding=self.options.encoding)
-            for kind, path in self._feature_files.items()
-            if path is not None
-        }
+        if not isinstance(self.options, FileOptions):
+            return {}
+        files = {"item": self.options.items, "user": self.options.users}
+        tables = {kind: open_table(path, encoding=self.options.encoding) for kind, path in files.items() if path}
         columns = [column for table in tables.values() for column in table.columns]
-        for name in getattr(self.options, "lists", ()):
+        for name in self.options.lists:
             if name not in columns:
                 raise UsageError(
                     f"lists names {name!r}, but no file of items or users has such a column{ending(name, columns)}"

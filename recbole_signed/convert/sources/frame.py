@@ -13,7 +13,7 @@ import polars as pl
 from recbole_signed.convert.base import Features
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import write_dataset
-from recbole_signed.convert.options import COMMON_NAMES, read, split
+from recbole_signed.convert.options import read
 from recbole_signed.convert.sources.csv_table import CsvTable, Options, features_of
 from recbole_signed.convert.tables import RawTable
 from recbole_signed.errors import UsageError
@@ -33,7 +33,9 @@ class _Frame(RawTable):
     is_text = False
 
     def hint(self, column: str | None = None) -> str:
-        return _index_hint(self.index, column) or super().hint(column)
+        if self.index and column in (None, *self.index):
+            return f"; its index holds {', '.join(map(repr, self.index))}: give the table with reset_index()."
+        return super().hint(column)
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
         for start in range(0, self.frame.height, BATCH_ROWS):
@@ -71,50 +73,35 @@ def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None
     for name in _FILE_OPTIONS:
         if name in options:
             raise UsageError(f"The option {name!r} is about reading a file; leave it out for a table in memory.")
-    shared, own = split(options, Options, None)
-    converter = FrameTable(frame, read(Options, own, None, also=COMMON_NAMES), items, users)
-    return write_dataset(converter, "csv", target, shared)
+    shared, own = read(Options, options, None)
+    return write_dataset(FrameTable(frame, own, items, users), "csv", target, shared)
 
 
 def as_polars(frame: Any) -> pl.DataFrame:
     """Return a polars, pandas or Arrow table as a polars frame, without a copy where that is possible."""
-    found = _as_polars(frame)
-    if not found.width:
-        raise UsageError("the table has no columns; give one with a column of ids.")
-    return found
-
-
-def _as_polars(frame: Any) -> pl.DataFrame:
-    if isinstance(frame, pl.DataFrame):
-        return frame
-    root = type(frame).__module__.partition(".")[0]
+    found, root = frame, type(frame).__module__.partition(".")[0]
     try:
         if isinstance(frame, pl.LazyFrame):
-            return frame.collect()
-        if root == "pandas" and hasattr(frame, "columns"):
-            return _from_pandas(frame)
-        if hasattr(frame, "__arrow_c_stream__") or root == "pyarrow":
+            found = frame.collect()
+        elif root == "pandas" and hasattr(frame, "columns"):
+            found = _from_pandas(frame)
+        elif root == "pyarrow" or (hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pl.DataFrame)):
             found = pl.from_arrow(frame)
-            if isinstance(found, pl.DataFrame):
-                return found
     except UsageError:
         raise
     except _UNREADABLE as error:
         raise UsageError(f"the {root} table can't be read ({_reason(error)}).") from error
-    raise UsageError(f"a table was expected, a polars, pandas or Arrow one, not {type(frame).__name__}.")
+    if not isinstance(found, pl.DataFrame):
+        raise UsageError(f"a table was expected, a polars, pandas or Arrow one, not {type(frame).__name__}.")
+    if not found.width:
+        raise UsageError("the table has no columns; give one with a column of ids.")
+    return found
 
 
 def _index_of(table: Any) -> tuple[str, ...]:
     """Return the names of the index of a pandas table; none of other tables."""
     names = getattr(getattr(table, "index", None), "names", ())
     return tuple(str(name) for name in names if name is not None)
-
-
-def _index_hint(index: tuple[str, ...], column: str | None) -> str:
-    """Return how a missing column, None for one under a usual name, comes out of the index; ``""`` where it can't."""
-    if not index or column not in (None, *index):
-        return ""
-    return f"; its index holds {', '.join(map(repr, index))}: give the table with reset_index()."
 
 
 def _reason(error: Exception) -> str:

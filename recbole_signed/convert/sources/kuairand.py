@@ -15,11 +15,12 @@ from typing import Literal
 
 import polars as pl
 
-from recbole_signed.convert.base import Converter, Features, find_files, find_one, plain_name
+from recbole_signed.convert.base import Converter, Features, find_files, find_one
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
 from recbole_signed.convert.columns import filled, require_flag, require_value, sign_by_rule
 from recbole_signed.convert.options import option
+from recbole_signed.convert.raw_files import plain_name
 from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.tables import open_table

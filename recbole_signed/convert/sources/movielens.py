@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import polars as pl
 
-from recbole_signed.convert.base import Features, find_files, plain_name
+from recbole_signed.convert.base import Features, find_files
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import AlreadyThere, convert
 from recbole_signed.convert.columns import filled, require_flag
 from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import blocks, open_bytes, plain_suffix
+from recbole_signed.convert.raw_files import blocks, open_bytes, plain_name, plain_suffix
 from recbole_signed.convert.rejects import using
 from recbole_signed.convert.sources.ratings import Rated, RatingOptions
 from recbole_signed.convert.tables import RawTable, open_table

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert.base import Converter, Part
+from recbole_signed.convert.base import Converter, Part, find_one
 from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.columns import number, sign_by_rule
 from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import COMPRESSIONS
 from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.tables import WHITESPACE, RawTable, open_table
-from recbole_signed.errors import UsageError, ending
+from recbole_signed.errors import UsageError
 
 PARTS = ("train", "valid", "test")
 _COLUMNS = ("user_id", "item_id", "label")
@@ -58,19 +57,7 @@ class SignedSplit(Converter):
     @cached_property
     def _parts(self) -> dict[str, Path]:
         assert self.input is not None
-        names = [path.name for path in sorted(self.input.iterdir())]
-        files: dict[str, Path] = {}
-        for part in PARTS:
-            wanted = [f"{part}.txt{suffix}" for suffix in ("", *COMPRESSIONS)]
-            found = [name for name in wanted if name in names]
-            if len(found) > 1:
-                raise UsageError(f"{self.input} holds {' and '.join(found)}; keep one of them.")
-            if not found:
-                raise UsageError(
-                    f"{self.input} holds no {part}.txt (or .gz, .xz, .zst of it){ending(wanted[0], names)}"
-                )
-            files[part] = self.input / found[0]
-        return files
+        return {part: find_one(self.input, [f"{part}.txt"], f"{part} part") for part in PARTS}
 
     def inputs(self) -> list[Path]:
         """The three files."""

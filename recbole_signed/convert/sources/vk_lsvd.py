@@ -81,13 +81,13 @@ class VkLsvd(Converter):
             if int(found[1]) in weeks:
                 raise UsageError(f"{weeks[int(found[1])]} and {path} are the same week; keep one of them.")
             weeks[int(found[1])] = path
-        chosen = {week: weeks[week] for week in sorted(weeks)}
-        chosen = {w: path for w, path in chosen.items() if self.options.first_week <= w <= self.options.last_week}
+        first, last = self.options.first_week, self.options.last_week
+        chosen = {week: weeks[week] for week in sorted(weeks) if first <= week <= last}
         needed = 3 if self.options.split == "weeks" else 1
         if len(chosen) < needed:
             raise UsageError(
-                f"{self.input} holds {len(chosen)} of the weeks {self.options.first_week} to {self.options.last_week}; "
-                f"{needed} or more week_NN.parquet were expected in train/, validation/ and test/."
+                f"{self.input} holds {len(chosen)} of the weeks {first} to {last}; {needed} or more week_NN.parquet "
+                "were expected in train/, validation/ and test/."
             )
         return chosen
 
@@ -156,4 +156,4 @@ def _checked(batch: Batch) -> Batch:
             raise UsageError(f"{batch.origin}: column {column!r} holds {dtype}, true and false were expected.")
     batch = batch.with_columns(*(pl.col(each).cast(pl.Boolean).fill_null(False) for each in _REACTIONS))
     batch = number(batch, "timespent", purpose="the sign")
-    return require_value(require_value(batch, "user_id"), "item_id")
+    return require_value(batch, "user_id", "item_id")
