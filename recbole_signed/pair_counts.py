@@ -74,10 +74,10 @@ class PairCounts:
         return first, second, (times * weight).astype(np.float32)
 
     def _add(self, first: IntArray, second: IntArray, weight: FloatTable) -> None:
-        if not len(first):
-            return
         changed = sp.csr_matrix((weight, (first, second)), shape=(self.n_items, self.n_items))
         changed.eliminate_zeros()  # most pairs of a user stay as they were
+        if not changed.nnz:
+            return
         for side, item in zip(self.totals, (first, second), strict=True):
             np.add.at(side, item, weight)
         while self.parts and self.parts[-1].after.nnz < LEVELS * changed.nnz:

@@ -126,6 +126,17 @@ def test_parts_fall_in_size_and_items_may_grow() -> None:
     np.testing.assert_array_equal(dense(counts), looped(rows, 60))
 
 
+def test_what_changes_no_pair_makes_no_part() -> None:
+    own = sequences([(0, item, item) for item in range(6)])
+    counts = PairCounts.of(own, 6)
+    for _ in range(3):
+        counts.replace(own, own)
+        counts.add(sequences([]))
+    assert [part.after.nnz for part in counts.parts] == [15]
+    counts.replace(own, sequences([]))
+    assert not dense(counts).any()
+
+
 def test_users_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     rows = [(user, int(item), int(rng.integers(20))) for user in range(40) for item in rng.permutation(N_ITEMS)[:7]]
