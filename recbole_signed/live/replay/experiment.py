@@ -92,7 +92,7 @@ def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list
             arm.learner.attach(arm.frozen or state.edges)
             arms.append(arm)
     popular = make_learner("Pop")
-    popular.dislike_strength = 0.0  # the baseline, as everybody knows it
+    popular.dislike_strength = 0.0  # the baseline is popularity alone
     popular.fit(base, *sizes)
     arms.append(Arm("Pop", "Pop", POP, popular))
     (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
