@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,21 +139,28 @@ def measure_shards(folder: Path, n_users: int, n_items: int, threads: int, overs
         return found | clock.read("fit") | {"peak": memory("VmHWM")}
 
 
+def random_filter(rng: np.random.Generator, n_items: int) -> Any:
+    """Return a filter of random factors and degrees."""
+    import torch
+
+    from recbole_signed.ssf import FilterSettings, SpectralFilter
+    from recbole_signed.ssf.item_counters import ItemCounters
+
+    vectors = torch.from_numpy(rng.standard_normal((n_items, K), dtype=np.float32))
+    likes, dislikes = (torch.from_numpy(rng.integers(0, 50, n_items)).float() for _ in range(2))
+    settings = FilterSettings(rank=K, cutoff=16, dislike_aversion=0.5)
+    return SpectralFilter(vectors, torch.linspace(1, 0.1, K), ItemCounters.of(likes, dislikes), 1e6, 10.0, settings)
+
+
 def measure_serving(n_items: int, batch: int, threads: int) -> dict[str, float]:
     """Rank for some users, on random factors and degrees: time does not depend on their values."""
     import torch
 
     from recbole_signed.graph import SignedGraph
-    from recbole_signed.ssf import FilterSettings, SpectralFilter
-    from recbole_signed.ssf.item_counters import ItemCounters
 
     torch.set_num_threads(threads)
     rng = np.random.default_rng(0)
-    vectors = torch.from_numpy(rng.standard_normal((n_items, K), dtype=np.float32))
-    likes, dislikes = (torch.from_numpy(rng.integers(0, 50, n_items)).float() for _ in range(2))
-    settings = FilterSettings(rank=K, cutoff=16, dislike_aversion=0.5)
-    counters = ItemCounters.of(likes, dislikes)
-    fitted = SpectralFilter(vectors, torch.linspace(1, 0.1, K), counters, 1e6, 10.0, settings)
+    fitted = random_filter(rng, n_items)
     edges = [(np.repeat(np.arange(batch), 8), rng.integers(0, n_items, 8 * batch)) for _ in range(2)]
     users = SignedGraph.from_edges(edges[0], edges[1], batch, n_items)
     times = []
@@ -170,8 +178,6 @@ def measure_serving_ordered(n_items: int, threads: int) -> dict[str, float]:
     from recbole_signed.graph.top_scores import best_of_each
     from recbole_signed.pair_counts import PairCounts
     from recbole_signed.sequences import Sequences
-    from recbole_signed.ssf import FilterSettings, SpectralFilter
-    from recbole_signed.ssf.item_counters import ItemCounters
     from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, weights_of
     from recbole_signed.ssf.transition import SCALES, Transition
     from recbole_signed.ssf.user_edges import UserEdges
@@ -182,21 +188,16 @@ def measure_serving_ordered(n_items: int, threads: int) -> dict[str, float]:
     item = (rng.random(len(user)) ** 2 * n_items).astype(np.int64)
     like, moment = rng.random(len(user)) < 0.7, rng.integers(0, 1 << 30, len(user))
     sequences = Sequences.of(user, item, like, moment, len(user) // length)
-    vectors = torch.from_numpy(rng.standard_normal((n_items, K), dtype=np.float32))
-    likes, dislikes = (torch.from_numpy(rng.integers(0, 50, n_items)).float() for _ in range(2))
-    settings = FilterSettings(rank=K, cutoff=16, dislike_aversion=0.5)
+    fitted = random_filter(rng, n_items)
     transition = Transition(torch.randn(2 * len(SCALES) * K, K))
     order = Order(weights_of(None), PairCounts.of(sequences, n_items), torch.rand(len(TRENDS), n_items), transition)
     own = sequences.of_users(np.array([0]))
     indptr, edges = np.array([0, length]), np.argsort(own.item)
-    weights = np.where(own.like[edges], 1.0, settings.dislike_weight)
+    weights = np.where(own.like[edges], 1.0, fitted.settings.dislike_weight)
     one = UserEdges(indptr, own.item[edges], weights, np.abs(weights).sum(keepdims=True), sequences=own)
     found: dict[str, list[float]] = {name: [] for name in ("top_s", "top_cpu_s", "again_s", "again_cpu_s")}
     for _ in range(7):
-        taste = SpectralFilter(
-            vectors, torch.linspace(1, 0.1, K), ItemCounters.of(likes, dislikes), 1e6, 10.0, settings
-        )
-        made = OrderFilter(taste, order)
+        made = OrderFilter(replace(fitted), order)  # of which nothing is worked out yet
         for name in ("again", "top"):  # the second time what items have for all users is known
             clock = Clock()
             best_of_each(made.scores(one), 20, torch.arange(n_items))
