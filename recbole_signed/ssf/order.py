@@ -284,13 +284,15 @@ class OrderFilter:
         edges = self.edges(user) if edges is None else edges
         told = self.taste.explain(user, item, edges)
         taste = _divided(told.contributions, float(told.contributions.sum()) + told.from_features)
-        value = float(_log(self.dense_scores(edges)[0][:, item], TASTE_SCALE)) * self.order.weight("taste")
+        exposed, moved = (each[:, item] for each in self.dense_scores(edges))
+        value = float(_log(exposed, TASTE_SCALE)) * self.order.weight("taste")
         from_features = value * (1.0 - taste.sum()) if told.from_features else 0.0
         order = np.zeros(len(told.items))
         sequences = edges.sequences
         if sequences is not None and len(sequences.item):
             place = self._places(user, sequences)
-            np.add.at(order, place, self._order_parts(edges, sequences, item))
+            by_transition = float(_log(moved, TRANSITION_SCALE)) * self.order.weight("transition")
+            np.add.at(order, place, self._order_parts(sequences, item, by_transition))
         score = float(self.scores(edges)[0, item])
         return replace(
             told,
@@ -312,12 +314,11 @@ class OrderFilter:
         likes, dislikes = (np.searchsorted(each.indices, sequences.item) for each in (user.likes, user.dislikes))
         return np.where(sequences.like, likes, user.likes.nnz + dislikes)
 
-    def _order_parts(self, edges: UserEdges, sequences: Sequences, item: int) -> Weights:
+    def _order_parts(self, sequences: Sequences, item: int, by_transition: float) -> Weights:
         """Return what each event of one user adds to the score of an item by way of the order, ``[n_events]``."""
         found, weight = np.zeros(len(sequences.item)), self.order.weight
         if self.order.transition is not None:
-            value = float(_log(self.dense_scores(edges)[1][:, item], TRANSITION_SCALE)) * weight("transition")
-            found += _divided(self.order.transition.contributions(sequences, self.taste.vectors, item)) * value
+            found += _divided(self.order.transition.contributions(sequences, self.taste.vectors, item)) * by_transition
         *whole, _ = (float(each[0, item]) for each in self.paired(sequences))
         bounds, ages, long, through = np.arange(len(found) + 1), ages_of(sequences), None, None
         if weight("around"):
