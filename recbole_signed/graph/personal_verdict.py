@@ -5,8 +5,9 @@ A model reads a dislike as a sign of what its user comes across, so that items n
 .. math:: s'_i = b_i - \lambda\, n_{ui} \max(0, b_i - m_i), \qquad
     n_{ui} = \max_d \varphi_d\, \kappa_{di} \bigl(1 - \max_l \kappa_{li}\bigr)
 
-over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` what an
-item has without the user's taste. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
+over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` where a
+score tells nothing: 0 of an exposure, what an item has without the user's taste in a model of order, else the middle of
+the user's scores. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
 :data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a
 like: nor any but a dislike); 0 else. The strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the
 number r of later runs of dislikes that a like has ended, at least :data:`FLOOR`, which a dislike without a time has.
@@ -37,7 +38,7 @@ NEAR = 10
 """Items that a dislike makes fall."""
 WIDE = 64
 """Nearest items that are known of one: those that the user has an edge to are passed over."""
-HALF_LIFE = 4.0
+HALF_LIFE = 2.0
 """[h] Later runs of dislikes after which a dislike counts half."""
 FLOOR = 0.1
 """What a dislike counts at least."""
@@ -51,8 +52,8 @@ LIKERS = 1_024
 """Those who are asked there: the users with the smallest keys."""
 SAMPLE = 256
 """Items of which the middle of a user's scores is taken, about."""
-STRENGTH = 0.7
-"""[lambda] Default strength: on three published splits it prevents at least 80 % of similar items."""
+STRENGTH = 0.85
+"""[lambda] Default strength: on three published splits it prevents at least 85 % of similar items."""
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ class PersonalVerdicts:
         strength: float,
         of: tuple[SignedGraph, Verdicts] | None = None,
     ) -> torch.Tensor:
-        """Return what users are ranked by, ``[n_users, n_items]``; ``neutral``: scores without a taste, broadcast."""
+        """Return what users are ranked by, ``[n_users, n_items]``; ``neutral``: m, to be broadcast to that."""
         # of: their edges and verdicts, if not those of the training part
         users, verdicts = of or (self._graph.rows(numbers), self.verdicts(numbers))
         held_back = verdicts.held_back(self.leads)

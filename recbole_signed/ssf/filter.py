@@ -296,6 +296,10 @@ class SpectralFilter:
         # a product would raise what is below 0, so that there it is a quotient
         return scores if aversion is None else scores.div_(torch.where(scores < 0, aversion.square(), 1.0))
 
+    def without_taste(self, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """Return 0 of items, of all ``[n_items]``: the score of what a user does not meet."""
+        return torch.zeros_like(self.counters.likes[items])
+
     def scores(self, users: SignedGraph | UserEdges, added: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores of all items for any users, with ``added`` exposure scores, ``[n_users, n_items]``."""
         factors = self.fold_in(users)

@@ -274,9 +274,9 @@ class OrderFilter:
         """Return the scores of some items for each user, ``[n_users, m]``."""
         return self.scores(users).gather(1, items)
 
-    def finished(self, exposure: torch.Tensor, items: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the scores without a taste, of all items or some, in the shape of ``exposure``, which is 0."""
-        return (self.items if items is None else self.items[items]).expand_as(exposure).clone()
+    def without_taste(self, items: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """Return what items, of all ``[n_items]``, have for a user without a taste: their popularity and trends."""
+        return self.items[items]
 
     def explain(self, user: SignedGraph, item: int, edges: UserEdges | None = None) -> Explanation:
         """Return what each edge of a user adds to the score of ``item``; ``edges``: the user as the filter reads it."""

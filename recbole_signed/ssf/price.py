@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from logging import getLogger
@@ -11,7 +12,7 @@ from recbole_signed.ssf.settings import FilterSettings
 from recbole_signed.ssf.shortlist import Candidate
 from recbole_signed.ssf.validation import Validation
 
-STRENGTHS = (0.7, 0.5, 0.35, 0.2, 0.1, 0.05)
+STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.12, 0.1, 0.05)
 """What is tried of the personal verdict's strength, the strongest first."""
 AVERSIONS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 """What is tried of the dislike aversion above the one that is best."""
@@ -32,30 +33,36 @@ def spend(
     fixed: Collection[str] = (),
 ) -> FilterSettings:
     """Return settings with the strongest verdicts whose metric is at most ``price`` of it below that without."""
-    # half is for the personal verdict, where timed dislikes tell what a new one costs, the rest for the aversion; with
-    # any price the strength is the least of STRENGTHS or more, as a dislike must lift nothing near it; a metric that
-    # counts dislikes has chosen, and nothing is spent
+    # the personal verdict comes first, where timed dislikes tell what a new one costs, and the aversion has the rest;
+    # with any price the strength is the least of STRENGTHS or more, as a dislike must lift nothing near it; a metric
+    # that counts dislikes has chosen, and nothing is spent
 
     def value(**changes: Any) -> float:
         return float(validation.values([at(replace(start, **changes))]).mean())
 
     best, strength, aversion = value(dislike_strength=0.0), start.dislike_strength, start.dislike_aversion
-    least, half = best - price * abs(best), 0.5 * price * abs(best)
+    least = best - price * abs(best)
     if timed and "dislike_strength" not in fixed:
         for strength in STRENGTHS:
             found = value(dislike_strength=strength)
-            if best - found <= half:
+            if found >= least:
                 break
         else:
             if price:
-                least = min(least, found - half)
+                least = found - 0.5 * price * abs(best)
             else:
                 strength = 0.0
     if "dislike_aversion" not in fixed and not validation.gamma:
-        for each in (each for each in AVERSIONS if each > start.dislike_aversion):
-            if value(dislike_strength=strength, dislike_aversion=each) < least:
-                break
-            aversion = each
+        stronger = [start.dislike_aversion, *(each for each in AVERSIONS if each > start.dislike_aversion)]
+        aversion = stronger[
+            bisect_left(
+                stronger,
+                True,
+                lo=1,
+                key=lambda each: value(dislike_strength=strength, dislike_aversion=each) < least,
+            )
+            - 1
+        ]
     if not strength and "dislike_strength" not in fixed:
         also = "" if aversion else ", and what many dislike is not held back"
         getLogger().warning(

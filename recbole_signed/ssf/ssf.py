@@ -281,8 +281,8 @@ class SSF(TrainingFreeRecommender):
 
     @property
     def _without_taste(self) -> torch.Tensor:
-        """The scores of a user of whom nothing is known, ``[1, n_items]``."""
-        return self.filter.finished(self.item_factors.new_zeros(1, self.n_items))
+        """Where a score tells nothing of a user's taste, ``[n_items]``."""
+        return self.filter.without_taste()
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, ``[batch, n_items]``: the fold-in of the users' own training edges."""

@@ -192,13 +192,12 @@ def test_unknown_items_come_last_and_users_without_edges_get_popularity_and_tren
     assert (scores[:, unknown] == UNKNOWN).all()
     assert (scores[:, : world.n_items - 1] > -100).all()
     alone = (
-        filter_.finished(torch.zeros(world.n_items))
+        filter_.without_taste()
         - filter_.item_features.T @ torch.from_numpy(WEIGHTS[:N_ITEM] - WEIGHTS[len(FEATURES) :]).float()
     )
     torch.testing.assert_close(scores[0, :-1], alone[:-1], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(filter_.finished(torch.zeros(2, world.n_items))[1], filter_.items)
-    some = torch.tensor([[3, 0], [7, 24]])
-    torch.testing.assert_close(filter_.finished(torch.zeros(2, 2), some), filter_.items[some])
+    some = torch.tensor([3, 0, 7, 24])
+    torch.testing.assert_close(filter_.without_taste(some), filter_.items[some])
 
 
 def test_pairs_of_users_and_items_have_the_scores_of_all() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,15 +46,15 @@ def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
     found = spent(value, price)
     least = best - price * abs(best)
     if (
-        steep * STRENGTHS[-1] > price / 2 and price and abs(best) > 1e-6
-    ):  # a dislike lifts nothing near it, whatever that costs
+        steep * STRENGTHS[-1] > price and price and abs(best) > 1e-6
+    ):  # a dislike lifts nothing near it, whatever it costs
         assert found.dislike_strength == STRENGTHS[-1]
-        least = min(least, best - abs(best) * (steep * STRENGTHS[-1] + price / 2))
+        least = best - abs(best) * (steep * STRENGTHS[-1] + price / 2)
     assert value(found) >= least - 1e-9
     assert found.dislike_strength in (*STRENGTHS, *([] if price else [0.0]))
     assert found.dislike_aversion in (0.25, *AVERSIONS)
     stronger = [each for each in STRENGTHS if each > found.dislike_strength]
-    assert all(steep * each > price / 2 - 1e-9 for each in stronger) or abs(best) < 1e-6
+    assert all(steep * each > price - 1e-9 for each in stronger) or abs(best) < 1e-6
     more = next((each for each in AVERSIONS if each > found.dislike_aversion), None)
     if more is not None and abs(best) > 1e-6:
         assert best - abs(best) * (steep * found.dislike_strength + steeper * (more - 0.25)) < least + 1e-9
@@ -61,7 +62,7 @@ def test_what_is_chosen_is_within_the_price_and_nothing_stronger_is(
 
 def test_what_is_given_or_not_measurable_stays(caplog: pytest.LogCaptureFixture) -> None:
     free = lambda s: 0.5  # noqa: E731
-    assert spent(free, 0.01) == FilterSettings(dislike_aversion=4.0, dislike_strength=0.7)
+    assert spent(free, 0.01) == FilterSettings(dislike_aversion=4.0, dislike_strength=1.0)
     start = FilterSettings(dislike_strength=0.3)
     assert spent(free, 0.01, start=start, timed=False).dislike_strength == 0.3
     assert spent(free, 0.01, start=start, fixed={"dislike_strength"}).dislike_strength == 0.3
@@ -90,15 +91,15 @@ def test_a_fit_spends_its_price_on_fewer_disliked_items(prepare_model: Callable[
         model, _, parts = prepare_model("SSF", rank=12, accuracy_price=price, valid_metric="NDCG@20", topk=[20])
         model.tune(parts[1])
         model.fit()
+        before = replace(model.settings, dislike_strength=0.0)
         model.spend()
         part = Validation.from_loader(parts[1], model.graph, "NDCG@20", 10_000)
         assert part is not None
         at = model._at(part)
         settings = model.settings
-        value = float(part.values([at(settings)]).mean())
-        model.dislike_strength = 0.0
-        chosen[price] = settings.dislike_strength + settings.dislike_aversion, value
-    (least, most), (middle, _), (strongest, _) = chosen.values()
+        value, plain = (float(part.values([at(each)]).mean()) for each in (settings, before))
+        chosen[price] = settings.dislike_strength + settings.dislike_aversion, value / plain
+    least, middle, strongest = (each for each, _ in chosen.values())
     assert least <= middle <= strongest
     assert strongest > least
-    assert chosen[0.05][1] >= 0.95 * most - 1e-6
+    assert chosen[0.05][1] >= 0.95 - 1e-6

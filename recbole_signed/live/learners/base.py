@@ -30,6 +30,10 @@ class Refreshed:
     passes: int  # passes over the edges
 
 
+WISH_STRENGTH = 0.7
+"""Default of :attr:`Learner.wish_strength`; at 1 the items with a value would no longer differ."""
+
+
 class Learner:
     """A model under a stream. Ids are those of the vocabularies, 0 is padding; tables grow with them.
 
@@ -40,7 +44,7 @@ class Learner:
     name: str
     dislike_strength: float = STRENGTH
     """How far what is near to a dislike falls, from 0 to 1, see ``ranking.py``. Can be changed any time."""
-    wish_strength: float = STRENGTH
+    wish_strength: float = WISH_STRENGTH
     """How far an item moves if a user asked for less or more of one of its values, from 0 to 1. No fit chooses it."""
     dislikes_lead: bool = False
     """Whether what comes after a dislike is told from it at once, but for what is near it."""
@@ -92,7 +96,7 @@ class Learner:
         raise NotImplementedError
 
     def without_taste(self, items: IntArray) -> np.ndarray | None:
-        """Return the scores of items for somebody of whom nothing is known, ``[n]``; None: the middle of a user's."""
+        """Return where the scores of items tell nothing of a user's taste, ``[n]``; None: the middle of a user's."""
         return None
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:

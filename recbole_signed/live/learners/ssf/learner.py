@@ -301,8 +301,8 @@ class SpectralLearner(LearnerDefaults):
         return self.filter.pair_scores(self._users(edges, users), torch.from_numpy(items)).numpy()
 
     def without_taste(self, items: IntArray) -> np.ndarray:
-        """Return the scores of items for somebody of whom nothing is known, ``[n]``."""
-        return self.filter.finished(torch.zeros(1, len(items)), torch.from_numpy(items)[None])[0].numpy()
+        """Return where the scores of items tell nothing of a user's taste, ``[n]``."""
+        return self.filter.without_taste(torch.from_numpy(items)).numpy()
 
     def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
         """Return the nearest neighbours of items as they were at the last refresh."""

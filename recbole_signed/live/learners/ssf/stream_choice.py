@@ -153,7 +153,7 @@ def _spent(edges: EdgeArrays, tuned: _Tuned, given: dict[str, Any]) -> FilterSet
 
     def at(settings: FilterSettings) -> Candidate:
         filter_ = replace(fitted, settings=settings)
-        neutral = filter_.finished(torch.zeros(1, graph.n_items))
+        neutral = filter_.without_taste()
 
         def score(pieces: Pieces) -> torch.Tensor:
             if not settings.dislike_strength:
