@@ -3,14 +3,16 @@ r"""The personal verdict: what is near to what a user disliked falls, and a disl
 A model reads a dislike as a sign of what its user comes across, so that items near it may rise. Their scores s become
 
 .. math:: s'_i = b_i - \lambda\, n_{ui} \max(0, b_i - m_i), \qquad
-    n_{ui} = \max_d \varphi_d\, \kappa_{di} \bigl(1 - \max_l \kappa_{li}\bigr)
+    n_{ui} = \max_d \varphi_d\, \kappa_{di}\, \sigma_{di} \bigl(1 - \max_l \kappa_{li}\bigr)
 
 over the user's dislikes d and the likes l that are later than d. :math:`\lambda` is the strength, :math:`m_i` where a
 score tells nothing: 0 of an exposure, what an item has without the user's taste in a model of order, else the middle of
-the user's scores. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the
-:data:`NEAR` items with the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a
-like: nor any but a dislike); 0 else. The strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the
-number r of later runs of dislikes that a like has ended, at least :data:`FLOOR`, which a dislike without a time has.
+the user's scores. :math:`\kappa_{di} = (c_{di} / \max_j c_{dj})^{1/2}` is the nearness of the :data:`NEAR` items with
+the largest cosines :math:`c_{di}` of likes, among those that the user has no edge to (near a like: nor any but a
+dislike); 0 else. A dislike of what would not have been shown tells little of what is:
+:math:`\sigma_{di} = (\frac32 (b_d - m_d) / (b_i - m_i))^2`, from :data:`LEAST_STOOD` to 1, without the last run. The
+strength fades by later dislikes alone: :math:`\varphi_d = 2^{-r/h}` with the number r of later runs of dislikes that a
+like has ended, at least :data:`FLOOR`, which a dislike without a time has.
 
 The score b is that of the edges without the newest verdict, where that is a dislike. Of the last run, the dislikes that
 are later than all likes, the first enters b with the second (in a model of order at once), the others with the next
@@ -38,6 +40,10 @@ NEAR = 10
 """Items that a dislike makes fall."""
 WIDE = 64
 """Nearest items that are known of one: those that the user has an edge to are passed over."""
+LEAST_STOOD = 0.1
+"""What a dislike counts at least that the user would not have been shown."""
+STOOD = 2 / 3
+"""A dislike counts in full if its item had that part of the score of the one that falls."""
 HALF_LIFE = 2.0
 """[h] Later runs of dislikes after which a dislike counts half."""
 FLOOR = 0.1
@@ -52,8 +58,8 @@ LIKERS = 1_024
 """Those who are asked there: the users with the smallest keys."""
 SAMPLE = 256
 """Items of which the middle of a user's scores is taken, about."""
-STRENGTH = 0.85
-"""[lambda] Default strength: on three published splits it prevents at least 85 % of similar items."""
+STRENGTH = 1.0
+"""[lambda] Default strength: on three published splits it costs less than 1 % of NDCG."""
 
 
 @dataclass(frozen=True)
@@ -239,24 +245,40 @@ class Fall:
 
 
 @dataclass(frozen=True)
+class Heights:
+    """The scores that falls depend on: of n pairs of a user and an item, and of the m dislikes near to them."""
+
+    scores: npt.NDArray[np.floating]
+    """Of edges without the dislikes that are held back, ``[n]``."""
+    alone: npt.NDArray[np.floating]
+    """Without the last run, ``[n]``."""
+    neutral: npt.NDArray[np.floating]
+    """m, ``[n]``."""
+    disliked: npt.NDArray[np.floating]
+    """:math:`b_d - m_d` without the last run, ``[m]``."""
+
+
+@dataclass(frozen=True)
 class Demotions:
     """What falls: one entry for each pair of a user and an item that is near a dislike of it."""
 
     user: IntArray
     """``[n]``, the place of the user among those asked for."""
     item: IntArray
-    nearness: npt.NDArray[np.float64]
-    """:math:`n_{ui}`, above 0 and at most 1."""
-    cause: IntArray
-    """The dislike that it comes from."""
     in_last_run: npt.NDArray[np.bool_]
     """Whether it is near a dislike of the last run."""
+    first: IntArray
+    """``[n + 1]``: the dislikes of a pair are at ``first[i]:first[i + 1]``."""
+    dislike: IntArray
+    """``[m]``, the dislikes that it is near to."""
+    pull: npt.NDArray[np.float64]
+    """What each of them counts, but for how far it stood out, above 0 and at most 1."""
 
     @classmethod
     def none(cls) -> Demotions:
         """Return those of users for whom nothing falls."""
         none = np.zeros(0, dtype=np.int64)
-        return cls(none, none, np.zeros(0), none, np.zeros(0, dtype=bool))
+        return cls(none, none, np.zeros(0, dtype=bool), np.zeros(1, dtype=np.int64), none, np.zeros(0))
 
     @classmethod
     def of(cls, verdicts: Verdicts, seen: IntArray, near: NeighbourhoodsOf, n_items: int) -> Demotions:
@@ -289,10 +311,10 @@ class Demotions:
         kept = np.flatnonzero(new & (number[1:] - np.repeat(number[ends - length], length) <= NEAR))
         event, key, cosine = event[kept], key[kept], found.cosines[entry[kept]]
         first = np.searchsorted(event, event)
-        return cls._strongest(verdicts, strengths, event, key, np.sqrt(cosine / cosine[first]), n_items)
+        return cls._by_pair(verdicts, strengths, event, key, np.sqrt(cosine / cosine[first]), n_items)
 
     @classmethod
-    def _strongest(
+    def _by_pair(
         cls,
         verdicts: Verdicts,
         strengths: npt.NDArray[np.float64],
@@ -301,14 +323,12 @@ class Demotions:
         nearness: npt.NDArray[np.float64],
         n_items: int,
     ) -> Demotions:
-        """Return the strongest demotion of each pair, from what each event is near to."""
+        """Return the demotions of each pair, from what each event is near to."""
         if not len(key):
             return cls.none()
         order = len(key) - 1 - np.argsort(key[::-1], kind="stable")  # of each pair the newest event first
         event, key, nearness = event[order], key[order], nearness[order]
         like = verdicts.like[event]
-        new = begins(key)
-        pair = np.cumsum(new) - 1
         pull = np.where(like, 0.0, strengths[event] * nearness)
         if like.any():
             # the largest protection by a newer like: a running maximum within each pair, which the offset keeps apart;
@@ -316,48 +336,49 @@ class Demotions:
             by_size = np.argsort(np.where(like, nearness, 0.0), kind="stable")
             rank = np.empty_like(by_size)
             rank[by_size] = np.arange(len(by_size))
-            offset = pair * len(by_size)
+            offset = (np.cumsum(begins(key)) - 1) * len(by_size)
             strongest = by_size[np.maximum.accumulate(rank + offset) - offset]
             pull *= np.clip(1.0 - np.where(like, nearness, 0.0)[strongest], 0.0, 1.0)
-        best = np.lexsort((-pull, pair))[new]
-        starts = np.flatnonzero(new)
-        in_last_run = np.logical_or.reduceat(verdicts.last_run[event] & (pull > 0), starts)
-        falls = pull[best] > 0
-        best = best[falls]
-        return cls(
-            key[best] // n_items,
-            key[best] % n_items,
-            pull[best],
-            verdicts.item[event[best]],
-            in_last_run[falls],
-        )
+        acts = pull > 0
+        event, key, pull = event[acts], key[acts], pull[acts]
+        if not len(key):
+            return cls.none()
+        starts = np.flatnonzero(begins(key))
+        in_last_run = np.logical_or.reduceat(verdicts.last_run[event], starts)
+        first = np.append(starts, len(key))
+        return cls(key[starts] // n_items, key[starts] % n_items, in_last_run, first, verdicts.item[event], pull)
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def only(self, item: int) -> Demotions:
-        """Return those of one item."""
-        rows = self.item == item
-        columns = self.user, self.item, self.nearness, self.cause, self.in_last_run
-        return Demotions(*(each[rows] for each in columns))
+    @property
+    def pair(self) -> IntArray:
+        """Of which pair each dislike is, ``[m]``."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
 
-    def fall(self, by: float, strength: float, likers: Callable[[int], IntArray]) -> Fall:
-        """Return the first of them, which falls ``by``, with its reason; ``likers`` gives the likers of an item."""
-        item, cause = int(self.item[0]), int(self.cause[0])
-        common = len(np.intersect1d(likers(item), likers(cause), assume_unique=True))
-        return Fall(cause, max(by, 0.0), strength, float(self.nearness[0]), common)
+    def fall(
+        self, item: int, score: float, heights: Heights, strength: float, likers: Callable[[int], IntArray]
+    ) -> Fall | None:
+        """Return why one user's item is ranked lower than its score, if it is; ``likers`` gives those of an item."""
+        place = np.flatnonzero(self.item == item)
+        if not len(place):
+            return None
+        by = score - float(self.lowered(heights, strength)[place[0]])
+        nearness, cause = (each[place[0]] for each in self.strongest(heights))
+        common = len(np.intersect1d(likers(item), likers(int(cause)), assume_unique=True))
+        return Fall(int(cause), max(by, 0.0), strength, float(nearness), common)
 
-    def lowered(
-        self,
-        scores: npt.NDArray[np.floating],
-        without_run: npt.NDArray[np.floating] | None,
-        neutral: npt.NDArray[np.floating],
-        strength: float,
-    ) -> npt.NDArray[np.floating]:
+    def strongest(self, heights: Heights) -> tuple[npt.NDArray[np.float64], IntArray]:
+        """Return :math:`n_{ui}` of each pair, and the dislike that it comes from, the newest of equal ones, ``[n]``."""
+        of_pair = np.maximum(heights.alone - heights.neutral, 0.0)[self.pair]
+        stood = np.divide(heights.disliked, of_pair, out=np.ones(len(self.pull)), where=of_pair > 0)
+        counts = self.pull * np.maximum(np.clip(stood / STOOD, 0.0, 1.0) ** 2, LEAST_STOOD)
+        best = np.lexsort((-counts, self.pair))[self.first[:-1]]
+        return counts[best], self.dislike[best]
+
+    def lowered(self, heights: Heights, strength: float) -> npt.NDArray[np.floating]:
         """Return the scores of the pairs after their fall, ``[n]``."""
-        # scores: of edges without the held-back dislikes; without_run: without the last run, None where no user has a
-        # run of several; neutral: what each item has without the user's taste
-        base = scores
-        if without_run is not None:
-            base = np.where(self.in_last_run, np.minimum(scores, without_run), scores)
-        return (base - strength * self.nearness * np.maximum(base - neutral, 0.0)).astype(scores.dtype)
+        scores, neutral = heights.scores, heights.neutral
+        base = np.where(self.in_last_run, np.minimum(scores, heights.alone), scores)
+        nearness, _ = self.strongest(heights)
+        return (base - strength * nearness * np.maximum(base - neutral, 0.0)).astype(scores.dtype)

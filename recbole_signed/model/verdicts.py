@@ -23,6 +23,7 @@ from recbole_signed.graph import SignedGraph, aversion_factors, like_rates
 from recbole_signed.graph.personal_verdict import (
     LARGE,
     Demotions,
+    Heights,
     IntArray,
     Neighbourhoods,
     Verdicts,
@@ -165,15 +166,11 @@ class PersonalVerdicts:
         seen = distinct(np.concatenate(keys).astype(np.int64))
         return Demotions.of(verdicts, seen, self.near, self.n_items)
 
-    def of_user(self, own: SignedGraph, number: int) -> tuple[SignedGraph, IntArray, Demotions]:
-        """Return the edges that a user's score is made of, of its ``own``, the dislikes left out, and what falls."""
+    def exposing(self, own: SignedGraph, number: int) -> tuple[SignedGraph, IntArray]:
+        """Return the edges that a user's score is made of, of its ``own``, and the dislikes left out."""
         verdicts = self.verdicts(np.array([number]))
         held_back = verdicts.held_back(self.leads)
-        return (
-            without(own, verdicts, held_back),
-            verdicts.item[held_back],
-            self.demotions(verdicts, [*sides_of(own), self._views[[number]]]),
-        )
+        return without(own, verdicts, held_back), verdicts.item[held_back]
 
     def likers(self, item: int) -> IntArray:
         """Return the users that like an item."""
@@ -189,6 +186,20 @@ class PersonalVerdicts:
     ) -> torch.Tensor:
         """Return what users are ranked by, ``[n_users, n_items]``; ``neutral``: m, to be broadcast to that."""
         # of: their edges and verdicts, if not those of the training part
+        scores, fallen, heights = self.falls(numbers, scores_of, neutral, of)
+        if len(fallen):
+            lowered = torch.from_numpy(fallen.lowered(heights, strength)).to(scores)
+            scores[torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)] = lowered
+        return scores
+
+    def falls(
+        self,
+        numbers: IntArray,
+        scores_of: ScoresOf,
+        neutral: torch.Tensor,
+        of: tuple[SignedGraph, Verdicts] | None = None,
+    ) -> tuple[torch.Tensor, Demotions, Heights]:
+        """Return the scores before any fall, ``[n_users, n_items]``, what falls, and what this depends on."""
         users, verdicts = of or (self._graph.rows(numbers), self.verdicts(numbers))
         held_back = verdicts.held_back(self.leads)
         scores = scores_of(without(users, verdicts, held_back), numbers)
@@ -198,26 +209,36 @@ class PersonalVerdicts:
             views = [] if of else [self._views[numbers]]
             known[key] = self.demotions(verdicts, [*sides_of(users), *views])
         fallen = known[key]
-        if not len(fallen):
-            return scores
-        place = torch.from_numpy(fallen.user), torch.from_numpy(fallen.item)
-        own = scores[place].cpu().numpy()
+        pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
+        own, of_dislikes = at(scores, *pairs), at(scores, *dislikes)
+        alone = own
         again = distinct(verdicts.user[verdicts.last_run & ~held_back])
-        alone = None
-        if len(again):  # the first of the run is in the scores
+        if len(again) and len(fallen):  # the first of the run is in the scores
             some = verdicts.rows(again)
             before = scores_of(without(users.rows(again), some, some.last_run), numbers[again])
-            alone, inside = own.copy(), contains(again, fallen.user)
-            row = np.searchsorted(again, fallen.user[inside])
-            alone[inside] = before[torch.from_numpy(row), torch.from_numpy(fallen.item[inside])].cpu().numpy()
-        lowered = fallen.lowered(own, alone, neutral.expand_as(scores)[place].cpu().numpy(), strength)
-        scores[place] = torch.from_numpy(lowered).to(scores)
-        return scores
+            alone, of_dislikes = (_replaced(*each, again, before) for each in ((own, *pairs), (of_dislikes, *dislikes)))
+        neutral = neutral.expand_as(scores)
+        return scores, fallen, Heights(own, alone, at(neutral, *pairs), of_dislikes - at(neutral, *dislikes))
 
 
 def sides_of(graph: SignedGraph) -> list[sp.csr_matrix]:
     """Return the matrices of a graph's edges."""
     return [each for each in (graph.likes, graph.dislikes, graph.neutrals) if each is not None]
+
+
+def at(scores: torch.Tensor, user: IntArray, item: IntArray) -> npt.NDArray[np.floating]:
+    """Return the scores of pairs, ``[n]``."""
+    found: npt.NDArray[np.floating] = scores[torch.from_numpy(user), torch.from_numpy(item)].cpu().numpy()
+    return found
+
+
+def _replaced(
+    own: npt.NDArray[np.floating], user: IntArray, item: IntArray, again: IntArray, before: torch.Tensor
+) -> npt.NDArray[np.floating]:
+    """Return the scores of pairs, those of the users ``again``, rising, from ``before``, ``[len(again), n_items]``."""
+    found, inside = own.copy(), contains(again, user)
+    found[inside] = at(before, np.searchsorted(again, user[inside]), item[inside])
+    return found
 
 
 def without(users: SignedGraph, verdicts: Verdicts, left_out: npt.NDArray[np.bool_]) -> SignedGraph:

@@ -281,7 +281,7 @@ class SSF(TrainingFreeRecommender):
 
     @property
     def _without_taste(self) -> torch.Tensor:
-        """Where a score tells nothing of a user's taste, ``[n_items]``."""
+        """Where a score tells nothing of a user's taste, to be broadcast to ``[n_users, n_items]``."""
         return self.filter.without_taste()
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
@@ -353,12 +353,11 @@ class SSF(TrainingFreeRecommender):
         own = self.graph.rows(one)
         if self._judging is None:
             return self._explained(own, user, item)
-        exposed, left_out, fallen = self._judging.of_user(own, user)
+        exposed, left_out = self._judging.exposing(own, user)
         told = self._explained(exposed, user, item)
-        if len(fallen := fallen.only(item)):
-            by = told.score - float(self.judged(torch.from_numpy(one))[0, item])
-            told = replace(told, fall=fallen.fall(by, self.dislike_strength, self._judging.likers))
-        return told.beside(left_out)
+        _, fallen, heights = self._judging.falls(one, self._scores, self._without_taste)
+        fall = fallen.fall(item, told.score, heights, self.dislike_strength, self._judging.likers)
+        return replace(told, fall=fall).beside(left_out)
 
     def _explained(self, own: SignedGraph, user: int, item: int) -> Explanation:
         """Return why one user, by its edges and its number, has the score of an item."""

@@ -51,14 +51,14 @@ def demotions_of(people: list[Person], asked: list[int] | None = None) -> Demoti
 def test_what_falls_is_what_loops_find(widths: dict[str, int], people: list[Person]) -> None:
     with patch.multiple(personal_verdict, **widths):
         found = demotions_of(people)
-        wanted = [slow.nearness(people, user, N_ITEMS) for user in people]
+        wanted = [slow.pulls(people, user, N_ITEMS) for user in people]
     pairs = list(zip(found.user.tolist(), found.item.tolist(), strict=True))
     assert pairs == sorted((user, item) for user, each in enumerate(wanted) for item in each)
-    for (user, item), near, cause, run in zip(pairs, found.nearness, found.cause, found.in_last_run, strict=True):
-        value, causes, in_run = wanted[user][item]
-        assert near == pytest.approx(value, rel=1e-9)
-        assert int(cause) in causes
-        assert bool(run) == in_run
+    for place, ((user, item), run) in enumerate(zip(pairs, found.in_last_run, strict=True)):
+        mine = slice(*found.first[place : place + 2])
+        pulled = {event[1]: pull for event, pull in wanted[user][item].items()}
+        assert dict(zip(found.dislike[mine].tolist(), found.pull[mine], strict=True)) == pytest.approx(pulled, rel=1e-9)
+        assert bool(run) == any(event in people[user].last_run for event in wanted[user][item])
 
 
 @settings(max_examples=25)
@@ -85,8 +85,10 @@ def test_what_falls_for_a_user_does_not_depend_on_who_else_is_asked_for(people: 
     together = demotions_of(people, asked)
     for place, user in enumerate(asked):
         alone, mine = demotions_of(people, [user]), together.user == place
-        for name in ("item", "nearness", "cause", "in_last_run"):
+        for name in ("item", "in_last_run"):
             np.testing.assert_array_equal(getattr(together, name)[mine], getattr(alone, name))
+        for name in ("dislike", "pull"):
+            np.testing.assert_array_equal(getattr(together, name)[mine[together.pair]], getattr(alone, name))
 
 
 def test_protection_is_exact_however_many_users_are_asked_for() -> None:
@@ -98,8 +100,8 @@ def test_protection_is_exact_however_many_users_are_asked_for() -> None:
     ]
     people = [user, *others]
     alone, many = demotions_of(people, [0]), demotions_of(people, [0] * 3000)
-    assert ((alone.nearness > 0) & (alone.nearness < 0.9)).any()
-    np.testing.assert_array_equal(many.nearness, np.tile(alone.nearness, 3000))
+    assert ((alone.pull > 0) & (alone.pull < 0.9)).any()
+    np.testing.assert_array_equal(many.pull, np.tile(alone.pull, 3000))
 
 
 def test_a_long_run_leaves_an_earlier_dislike_in_force() -> None:

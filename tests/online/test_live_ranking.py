@@ -12,6 +12,7 @@ import torch
 from edge_streams import Stream
 from refusals import check_refused
 
+from recbole_signed.graph.personal_verdict import LEAST_STOOD, STOOD
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, UNLIKE
 from recbole_signed.live.learners import make_learner, neighbours
@@ -63,13 +64,16 @@ def test_what_is_near_to_a_dislike_is_ranked_by_the_formula(learner: Any) -> Non
     neutral = learner.without_taste(np.arange(len(found)))
     if neutral is None:
         neutral = np.full(len(found), np.median(before[1:]))  # there are fewer items than the sample takes
-    fallen = Judged(learner, stream.edges, user).fallen
-    assert item in fallen.cause
+    judged = Judged(learner, stream.edges, user)
+    nearness, causes = judged.fallen.strongest(judged.heights)
+    assert item in causes
     wanted = learner.scores(stream.edges, user)[0].double() if learner.dislikes_lead else before.clone()
-    columns = (each.tolist() for each in (fallen.item, fallen.nearness, fallen.in_last_run))
-    for j, nearness, new in zip(*columns, strict=True):
+    columns = (each.tolist() for each in (judged.fallen.item, nearness, causes, judged.fallen.in_last_run))
+    for j, near, cause, new in zip(*columns, strict=True):
+        stood = float(before[cause] - neutral[cause]) / max(float(before[j] - neutral[j]), 1e-9) / STOOD
+        assert cause != item or near <= max(stood, 0.0) ** 2 + LEAST_STOOD + 1e-5
         wanted[j] = min(wanted[j], before[j]) if new else wanted[j]
-        wanted[j] -= learner.dislike_strength * nearness * max(0.0, float(wanted[j]) - neutral[j])
+        wanted[j] -= learner.dislike_strength * near * max(0.0, float(wanted[j]) - neutral[j])
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
     assert (wanted < before).sum() >= 5
 

@@ -67,7 +67,7 @@ def test_what_a_request_lays_over_the_edges_is_judged_as_an_event_would_be(laid_
     found = Judged(learner, edges, np.array([who])).fallen
     assert len(wanted) > 5
     assert found.item.tolist() == wanted.item.tolist()
-    np.testing.assert_allclose(found.nearness, wanted.nearness, rtol=0.05)
+    np.testing.assert_allclose(found.pull, wanted.pull, rtol=0.05)
     without = ranking.edges_without(stream.edges, 301, 14)
     assert not len(Judged(learner, without, np.array([301])).fallen)
 

@@ -85,22 +85,15 @@ def kappa(people: list[Person], user: Person, item: int, n_items: int) -> dict[i
     return {other: float(np.sqrt(value / near[0][0])) for value, other in near[: constants.NEAR]}
 
 
-def nearness(people: list[Person], user: Person, n_items: int) -> dict[int, tuple[float, set[int], bool]]:
-    """Return n of each item where it is above 0, the dislikes it may come from, and whether one of the last run is."""
-    order, found = user.ordered, dict[int, tuple[float, set[int], bool]]()
+def pulls(people: list[Person], user: Person, n_items: int) -> dict[int, dict[Event, float]]:
+    """Return what each dislike counts for each item that it is near to, but for how far it stood out."""
+    order, found = user.ordered, dict[int, dict[Event, float]]()
     protection = [(order.index(like), kappa(people, user, like[1], n_items)) for like in user.protecting()]
     for event, fade in user.strengths().items():
         for item, near in kappa(people, user, event[1], n_items).items():
             shield = max((each.get(item, 0.0) for place, each in protection if place > order.index(event)), default=0.0)
-            pull = fade * near * (1 - shield)
-            if pull <= 0:
-                continue
-            best, causes, run = found.get(item, (0.0, set(), False))
-            if pull > best + 1e-12:
-                causes = set()
-            if pull >= best - 1e-12:
-                causes = causes | {event[1]}
-            found[item] = max(best, pull), causes, run or event in user.last_run
+            if (pull := fade * near * (1 - shield)) > 0:
+                found.setdefault(item, {})[event] = pull
     return found
 
 
@@ -115,9 +108,15 @@ def ranked(
     """Return what a user is ranked by, from what a model scores for any verdicts of the user."""
     without = [[event for event in user.events if event not in left] for left in (user.held_back(leads), user.last_run)]
     score, alone = (scores_of(each) for each in without)
-    found = score.copy()
-    for item, (near, _, run) in nearness(people, user, len(score)).items():
-        base = min(score[item], alone[item]) if run else score[item]
+    found, height = score.copy(), alone - neutral
+    for item, pulled in pulls(people, user, len(score)).items():
+        base = score[item]
+        if any(event in user.last_run for event in pulled):
+            base = min(base, alone[item])
+        near = 0.0
+        for event, pull in pulled.items():
+            stood = height[event[1]] / height[item] / constants.STOOD if height[item] > 0 else 1.0
+            near = max(near, pull * max(min(max(stood, 0.0), 1.0) ** 2, constants.LEAST_STOOD))
         found[item] = base - strength * near * max(0.0, base - neutral[item])
     return found
 

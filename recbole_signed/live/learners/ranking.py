@@ -22,6 +22,7 @@ from recbole_signed.graph.personal_verdict import (
     NEAR,
     WIDE,
     Demotions,
+    Heights,
     Neighbourhoods,
     Verdicts,
     first_likers,
@@ -92,44 +93,64 @@ class Judged:
         if not len(fallen):
             return self.learner.scores(self.edges, self.users)
         if self.before is self.edges:
-            found = self.learner.scores(self.edges, self.users)
-            own, before = found.numpy()[fallen.user, fallen.item], None
+            found = alone = self.learner.scores(self.edges, self.users)
         else:  # both at once: for few users most of the time does not depend on their number
             both = self.learner.scores(_both(self.edges, self.before, self._known), np.tile(self.users, 2))
             found, alone = both[: len(self.users)], both[len(self.users) :]
-            own, before = (each.numpy()[fallen.user, fallen.item] for each in (found, alone))
-        found.numpy()[fallen.user, fallen.item] = self._lowered(own, before, lambda sample: found[:, sample].numpy())
+        own, before = found.numpy(), alone.numpy()
+        heights = self._heights(
+            own[fallen.user, fallen.item],
+            before[fallen.user, fallen.item],
+            before[fallen.user[fallen.pair], fallen.dislike],
+            lambda sample: own[:, sample],
+        )
+        own[fallen.user, fallen.item] = fallen.lowered(heights, self.learner.dislike_strength)
         return found
 
-    def lowered(self) -> np.ndarray:
-        """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``."""
+    @property
+    def heights(self) -> Heights:
+        """The scores that the falls depend on, without those of all items."""
+        fallen = self.fallen
+        pairs, dislikes = (fallen.user, fallen.item), (fallen.user[fallen.pair], fallen.dislike)
+        alone = self._of_pairs(self.before, *(np.concatenate(each) for each in zip(pairs, dislikes, strict=True)))
+        before, of_dislikes = np.split(alone, [len(fallen)])
 
         def scores_of(sample: IntArray) -> np.ndarray:
             items = np.tile(sample, (len(self.users), 1))
             return np.asarray(self.learner.pair_scores(self.edges, self.users, items))
 
-        before = None if self.before is self.edges else self._of_pairs(self.before)
-        return self._lowered(self._of_pairs(self.edges), before, scores_of)
+        own = before if self.before is self.edges else self._of_pairs(self.edges, *pairs)
+        return self._heights(own, before, of_dislikes, scores_of)
 
-    def _lowered(
-        self, own: np.ndarray, before: np.ndarray | None, scores_of: Callable[[IntArray], np.ndarray]
-    ) -> np.ndarray:
-        """Return them from their scores, those without the last run, and what gives all users' scores of items."""
+    def lowered(self) -> np.ndarray:
+        """Return what the pairs of :attr:`fallen` are ranked by, ``[n]``."""
+        return self.fallen.lowered(self.heights, self.learner.dislike_strength)
+
+    def _heights(
+        self,
+        own: np.ndarray,
+        before: np.ndarray,
+        of_dislikes: np.ndarray,
+        scores_of: Callable[[IntArray], np.ndarray],
+    ) -> Heights:
+        """Return them from the scores of pairs and of dislikes, and what gives all users' scores of some items."""
         fallen = self.fallen
-        neutral = self.learner.without_taste(fallen.item)
-        if neutral is None:
+        neutral, neutral_disliked = (self.learner.without_taste(each) for each in (fallen.item, fallen.dislike))
+        if neutral is None or neutral_disliked is None:
             sample = middle_items(self.edges.n_items, self.edges.have_edges)
-            neutral = np.median(scores_of(sample), axis=1)[fallen.user]
-        return fallen.lowered(own, before, neutral, self.learner.dislike_strength)
+            middle = np.median(scores_of(sample), axis=1)
+            neutral, neutral_disliked = middle[fallen.user], middle[fallen.user[fallen.pair]]
+        return Heights(own, before, neutral, of_dislikes - neutral_disliked)
 
-    def _of_pairs(self, edges: EdgeState) -> np.ndarray:
-        """Return the scores of the pairs of :attr:`fallen`, ``[n]``."""
-        fallen = self.fallen
-        count = np.bincount(fallen.user, minlength=len(self.users))
+    def _of_pairs(self, edges: EdgeState, user: IntArray, item: IntArray) -> np.ndarray:
+        """Return the scores of pairs of a user, by its place, and an item, ``[n]``."""
+        order = np.argsort(user, kind="stable")
+        count = np.bincount(user, minlength=len(self.users))
         items = np.ones((len(self.users), count.max(initial=1)), dtype=np.int64)
-        place = spans(np.zeros_like(count), count)
-        items[fallen.user, place] = fallen.item
-        return np.asarray(self.learner.pair_scores(edges, self.users, items))[fallen.user, place]
+        place = np.empty(len(user), dtype=np.int64)
+        place[order] = spans(np.zeros_like(count), count)
+        items[user, place] = item
+        return np.asarray(self.learner.pair_scores(edges, self.users, items))[user, place]
 
 
 def with_parameters(learner: Learner, parameters: Mapping[str, float]) -> Learner:
@@ -160,15 +181,14 @@ def explained(
     judged = Judged(learner, edges, np.array([user]), keys)
     told = learner.explain(judged.edges, user, item)
     middle = 0.0 if asked is None or not asked.moves else _middle(judged)
-    judged.fallen = judged.fallen.only(item)
     if len(judged.fallen):
 
         def likers(of: int) -> IntArray:
             row = edges.of_item(of)
             return row.ids[row.kind == LIKE].astype(np.int64)
 
-        by = told.score - float(judged.lowered()[0])
-        told = replace(told, fall=judged.fallen.fall(by, learner.dislike_strength, likers))
+        fall = judged.fallen.fall(item, told.score, judged.heights, learner.dislike_strength, likers)
+        told = replace(told, fall=fall)
     if asked is not None and (reasons := asked.reasons(item)):
         (now,) = asked.moved(np.array([told.ranked]), np.array([item]), middle, learner.wish_strength)
         told = replace(told, moved=float(now) - told.ranked, reasons=tuple(reasons))
@@ -179,8 +199,11 @@ def explained(
 
 def lowered_by(learner: Learner, edges: EdgeState, user: int, dislike: int, keys: Keys | None = None) -> list[int]:
     """Return the items that a dislike of a user lowers: of several dislikes that are near, one lowers an item."""
-    fallen = Judged(learner, edges, np.array([user]), keys).fallen
-    return [int(item) for item in fallen.item[fallen.cause == dislike]]
+    judged = Judged(learner, edges, np.array([user]), keys)
+    if not len(judged.fallen):
+        return []
+    _, causes = judged.fallen.strongest(judged.heights)
+    return [int(item) for item in judged.fallen.item[causes == dislike]]
 
 
 def neighbourhoods(edges: EdgeState, items: IntArray, keys: Keys | None = None, most: int = WIDE) -> Neighbourhoods:
