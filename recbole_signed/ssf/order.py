@@ -60,7 +60,7 @@ SMOOTHING = 5.0
 """Pairs of no item that are added to those of each item."""
 RECENT, LONG, LAST = (0.8, 20), (0.9, 50), (0.5, 8)
 """Weight of a verdict against one a moment later, and how many count: in next and before, in around, in last."""
-STEPS = 256
+STEPS = 128
 """Items that ``around`` goes on from at most: those with most of the first step."""
 COUNT, PRESENT_COUNT = 0.5, 0.05
 """Likes, and present exposures, that are added to those of each item."""
