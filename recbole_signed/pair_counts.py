@@ -1,7 +1,7 @@
 r"""How often one item comes shortly after another: sparse, exact, and additive over users.
 
-:math:`C_{ij} = \sum 0.8^{d - 1}` over pairs of a verdict on i and a later one on j of the same user, d moments apart,
-up to :data:`WINDOW` and :data:`REACH` verdicts, in whole numbers. After PCTM (arXiv 2608.19833), of both signs alike.
+:math:`C_{ij} = \sum 1 / d` over pairs of a verdict on i and a later one on j of the same user, d moments apart, up to
+:data:`WINDOW` and :data:`REACH` verdicts, in whole numbers. After PCTM (arXiv 2608.19833), of both signs alike.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import scipy.sparse as sp
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.sparse_rows import add_rows
 
-WINDOW = 5  # moments between the verdicts of a pair, at most
-REACH = 2 * WINDOW  # verdicts between them, at most
-WEIGHTS = np.array([0, 16, 13, 10, 8, 7], dtype=np.float32)  # of a pair by distance: 16 times .8 to the distance less 1
+WINDOW = 10  # moments between the verdicts of a pair, at most
+REACH = 10  # verdicts between them, at most
+WEIGHTS = np.array([0, 16, 8, 5, 4, 3, 3, 2, 2, 2, 2], dtype=np.float32)  # of a pair by distance: 16 over it
 EVENTS = 2_000_000  # verdicts whose pairs are counted at a time
-MOST = 20_000_000  # verdicts counted at most: the newest of each user, the same number of all
+MOST = 10_000_000  # verdicts counted at most: the newest of each user, the same number of all
 LEVELS = 8  # least ratio of each part of the counts to the next: changes are merged as they add up
 
 FloatTable = npt.NDArray[np.float32]

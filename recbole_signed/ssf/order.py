@@ -8,6 +8,7 @@ features x, each a logarithm, are counters or fold-ins of the user's own verdict
 * ``next``, ``before``, ``around``: :math:`\log(1 + 10\, q_{ui} / \sqrt{p_i})`, where q sums
   :math:`C_{ji} / \sum_k C_{jk}` over the user's verdicts j, each weighted by its age, with the counts C of
   ``pair_counts.py``, their transpose, and the square of both together (what users of similar items met);
+* ``next_sharp``, ``around_sharp``: :math:`\log(1 + q_{ui} / \sqrt{p_i})` of the same q, which tells large q apart;
 * ``last``: the sum of :math:`\log(1 + 10\, q_{ji} / \sqrt{p_i})` over the last verdicts j, each by itself;
 * ``popularity`` and the trends: logarithms of the likes of i, and of its exposures or likes that forget at several
   half-lives.
@@ -44,19 +45,22 @@ TRENDS = ((0.25, False), (3.0, False), (30.0, False), (300.0, False), (30.0, Tru
 """Half-lives of the trends, in days, and whether they are of likes alone, and not of all exposures."""
 ITEM = ("popularity", *(f"{'liked' if likes else 'trend'}_{life:g}d" for life, likes in TRENDS))
 DENSE = ("taste", "transition")
-PAIRED = ("next", "before", "around", "last")
+SHARP = ("next_sharp", "around_sharp")
+PAIRED = ("next", "before", "around", "last", *SHARP)
 FEATURES = (*ITEM, *DENSE, *PAIRED)
 WEIGHTS = (*FEATURES, *(f"{name}_alone" for name in ITEM))
 """The last ones are those of users without a verdict, of whom nothing but :data:`ITEM` is known."""
+AROUND = [place for place, name in enumerate(FEATURES) if name.startswith("around")]
+"""Places of the features of two steps."""
 
 TASTE_SCALE, TRANSITION_SCALE = 5.0, 1.0
-LIFT = 10.0
-"""What counts of pairs are multiplied by inside of the logarithm."""
+LIFT, SHARPER = 10.0, 0.1
+"""What counts of pairs are multiplied by inside of the logarithm, and how much less in the features that are sharp."""
 SMOOTHING = 5.0
 """Pairs of no item that are added to those of each item."""
 RECENT, LONG, LAST = (0.8, 20), (0.9, 50), (0.5, 8)
 """Weight of a verdict against one a moment later, and how many count: in next and before, in around, in last."""
-STEPS = 256
+STEPS = 128
 """Items that ``around`` goes on from at most: those with most of the first step."""
 COUNT, PRESENT_COUNT = 0.5, 0.05
 """Likes, and present exposures, that are added to those of each item."""
@@ -66,7 +70,7 @@ Weights = npt.NDArray[np.float64]
 
 PRESET = (
     *(0.0, 0.0, 0.1, 0.4, -0.4, 0.0, 0.0),
-    *(1.0, 0.5, 0.4, 0.2, 0.1, 0.2),
+    *(1.0, 0.5, 0.4, 0.2, 0.1, 0.2, 0.0, 0.0),
     *(0.4, 0.1, 0.1, 0.3, 0.0, 0.2, 0.6),
 )
 """Weights without a fit: of items, of the other features, and of items for users without a verdict."""
@@ -75,12 +79,20 @@ PRESET = (
 def weights_of(given: Any) -> Weights:
     """Return weights that are given as a list, :data:`PRESET` for None; raise UsageError for a wrong list."""
     try:
-        found = np.asarray(PRESET if given is None else given, dtype=np.float64)
+        found = with_sharp(np.asarray(PRESET if given is None else given, dtype=np.float64))
     except (TypeError, ValueError):
         found = np.zeros(0)
     if found.shape != (len(WEIGHTS),) or not np.isfinite(found).all():
         raise UsageError(f"order_weights is {given!r}; give {len(WEIGHTS)} numbers: {', '.join(WEIGHTS)}.")
     return found
+
+
+def with_sharp(weights: Weights) -> Weights:
+    """Return weights, or what is known of them ``[n_weights, n_weights]``, with 0 for :data:`SHARP` if these lack."""
+    for axis in range(weights.ndim):  # in states and checkpoints that are older
+        if weights.shape[axis] == len(WEIGHTS) - len(SHARP):
+            weights = np.insert(weights, [len(FEATURES) - len(SHARP)] * len(SHARP), 0.0, axis=axis)
+    return weights
 
 
 def recent_of(
@@ -111,6 +123,11 @@ class Order:
     def weight(self, feature: str) -> float:
         """Return the weight of a feature."""
         return float(self.weights[WEIGHTS.index(feature)])
+
+    @property
+    def goes_around(self) -> bool:
+        """Whether the features of two steps, which take most time, have a weight."""
+        return bool(self.weights[AROUND].any())
 
 
 @dataclass(frozen=True)
@@ -194,13 +211,18 @@ class OrderFilter:
     def paired(self, sequences: Sequences) -> Iterator[FloatArray]:
         """Give the features that are made of pairs, in the order of :data:`PAIRED`, ``[n_users, n_items]`` each."""
         ages = ages_of(sequences)
-        long = self._history(sequences, ages, *LONG) if self.order.weight("around") else None
-        for each in self._sums(self._history(sequences, ages, *RECENT), long):
-            yield self._lift(each)
+        long = self._history(sequences, ages, *LONG) if self.order.goes_around else None
+        sharp = []
+        for name, each in zip(PAIRED, self._sums(self._history(sequences, ages, *RECENT), long), strict=False):
+            scaled = torch.from_numpy(each).mul_(torch.from_numpy(self._per_item))
+            if f"{name}_sharp" in SHARP:
+                sharp.append((SHARPER * scaled).log1p_().numpy())
+            yield scaled.log1p_().numpy()  # at an eighth of the time of NumPy
         last = self._history(sequences, ages, *LAST)
         items, place = np.unique(last.indices, return_inverse=True)
         weights = sp.csr_matrix((last.data, place, last.indptr), shape=(sequences.n_users, len(items)))
         yield (weights @ self._after(items)).toarray()
+        yield from sharp
 
     @property
     def _n_items(self) -> int:
@@ -225,10 +247,6 @@ class OrderFilter:
         bounds = np.searchsorted(kept, np.arange(len(step) + 1) * self._n_items)
         items = kept % self._n_items
         yield counts.around(sp.csr_matrix((step.ravel()[kept], items, bounds), shape=step.shape), SMOOTHING)
-
-    def _lift(self, found: FloatArray) -> FloatArray:
-        torch.from_numpy(found).mul_(torch.from_numpy(self._per_item)).log1p_()  # at an eighth of the time of NumPy
-        return found
 
     def _after(self, items: npt.NDArray[np.integer]) -> sp.csr_matrix:
         """Return the logarithms of ``last`` for some items, CSR ``[len(items), n_items]``."""
@@ -319,14 +337,16 @@ class OrderFilter:
         found, weight = np.zeros(len(sequences.item)), self.order.weight
         if self.order.transition is not None:
             found += _divided(self.order.transition.contributions(sequences, self.taste.vectors, item)) * by_transition
-        *whole, _ = (float(each[0, item]) for each in self.paired(sequences))
+        adds = {
+            name: float(each[0, item]) * weight(name) for name, each in zip(PAIRED, self.paired(sequences), strict=True)
+        }
         bounds, ages, long, through = np.arange(len(found) + 1), ages_of(sequences), None, None
-        if weight("around"):
+        if self.order.goes_around:
             long = _rows(sequences.item, bounds, self._n_items, faded(ages, *LONG))
             through = _largest(self.order.pairs.around(self._history(sequences, ages, *LONG), SMOOTHING))[0]
         sums = self._sums(_rows(sequences.item, bounds, self._n_items, faded(ages, *RECENT)), long, through)
-        for name, value, parts in zip(PAIRED, whole, sums, strict=False):
-            found += _divided(parts[:, item]) * value * weight(name)
+        for name, parts in zip(PAIRED, sums, strict=False):
+            found += _divided(parts[:, item]) * (adds[name] + adds.get(f"{name}_sharp", 0.0))
         alone = self._after(sequences.item)[:, [item]].toarray()[:, 0]
         return found + weight("last") * faded(ages, *LAST) * alone
 

@@ -1,11 +1,11 @@
-"""The weights of SSF-T's score: of maximum likelihood of held-out likes, times factors chosen by NDCG.
+"""The weights of SSF-T's score: of maximum likelihood of held-out likes, then of those among each user's best items.
 
-The negative log-likelihood is convex in them, so there is one minimum for each data set.
+Both negative log-likelihoods are convex in them, so each has one minimum for each data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,7 @@ import scipy.linalg
 import scipy.optimize
 import torch
 
-from recbole_signed.evaluation.metrics import ndcg_at
-from recbole_signed.ssf.order import DENSE, FEATURES, ITEM, OrderFilter, Weights, weights_of
+from recbole_signed.ssf.order import AROUND, FEATURES, ITEM, OrderFilter, Weights, weights_of
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
 
@@ -29,11 +28,11 @@ ENOUGH = 30
 RIDGE = 1e-3
 """Of the weights of features with a standard deviation of 1, against those that they are held near to."""
 GAIN = 0.003
-"""How much more likely, in the logarithm, ``around`` has to make a like."""
+"""How much more likely, in the logarithm, the features of two steps have to make a like."""
 SMALLEST = 1e-6
 """Standard deviation of a feature below which it says nothing, and keeps the weight it had."""
-FACTORS = (0.5, 0.7, 1.4, 2.0)
-"""What weights are multiplied by, one after the other, in :func:`sharpened`."""
+BEST = 200
+"""Candidates of a user that weights are fitted to again, in :func:`sharpened`: those with the highest scores."""
 ROWS = 32
 """Users whose features are worked on at a time."""
 
@@ -87,6 +86,17 @@ class Likes:
         own = self.features[users], self.offset[users], number[self.user[theirs]], self.place[theirs]
         return Likes(*own, self.alone[users])
 
+    def best(self, weights: Weights) -> Likes:
+        """Return the candidates with the highest scores alone, by weights of the first features, and these features."""
+        features = self.features[:, : len(weights)]
+        scores = torch.from_numpy(weights).float() @ features + self.offset
+        best = scores.topk(min(BEST, scores.shape[1]), dim=1).indices
+        place = torch.full(scores.shape, -1).scatter_(1, best, torch.arange(best.shape[1]).expand_as(best))
+        place = place[self.user, self.place]
+        there = place >= 0
+        own = features.gather(2, best[:, None].expand(-1, len(weights), -1)), self.offset.gather(1, best)
+        return Likes(*own, self.user[there], place[there], self.alone)
+
 
 def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
     """Return the items that a likelihood is of, ascending, and the logarithm of how many each stands for."""
@@ -120,16 +130,16 @@ class Fit:
 
 def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) -> Fit:
     """Return the weights of maximum likelihood of ``likes`` and, by Laplace's approximation, of those before."""
-    # those without a verdict: of such users, or of all where these are few; around, which is slow, is 0 if not worth it
+    # those without a verdict: of such users, or of all where these are few; what is slow is 0 if not worth it
     # worth: as how many users with a curvature of 1 a weight counts whose certainty is unknown
-    split, around = len(FEATURES), FEATURES.index("around")
+    split = len(FEATURES)
     start = Fit(weights_of(None)) if before is None else before
     first, last = start.part(slice(split)), start.part(slice(split, None))
     likes = likes.only(torch.bincount(likes.user, minlength=len(likes.alone)) > 0)
     with_verdicts = likes.only(~likes.alone) if bool((~likes.alone).any()) else likes
-    without_it = replace(first, weights=first.weights * (np.arange(split) != around))
-    found, known, loss = _most_likely(with_verdicts, without_it, worth, around)
-    if first.weights[around]:
+    without_it = replace(first, weights=np.where(np.isin(np.arange(split), AROUND), 0.0, first.weights))
+    found, known, loss = _most_likely(with_verdicts, without_it, worth, AROUND)
+    if first.weights[AROUND].any():
         *with_it, less = _most_likely(with_verdicts, first, worth)
         found, known = with_it if less < loss - GAIN or not len(with_verdicts.alone) else (found, known)
     few = int(likes.alone.sum()) < ENOUGH and start.information is None
@@ -139,8 +149,14 @@ def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) 
     return Fit(np.concatenate([found, other]), scipy.linalg.block_diag(known, known_alone))
 
 
+def spread_of(features: torch.Tensor) -> Weights:
+    """Return the standard deviation of each feature, float64 ``[n_features]``."""
+    spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
+    return np.asarray((spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt())
+
+
 def _most_likely(
-    likes: Likes, before: Fit, worth: float, left_out: int | None = None
+    likes: Likes, before: Fit, worth: float, left_out: Sequence[int] = (), spread: Weights | None = None
 ) -> tuple[Weights, npt.NDArray[np.float64], float]:
     """Return the weights of the features, their information, and the loss, by Newton's method; all users have likes."""
     features, offset, n = likes.features, likes.offset, len(likes.features)
@@ -149,9 +165,8 @@ def _most_likely(
         return before.weights, known, 0.0
     share = torch.zeros(offset.shape)
     share.index_put_((likes.user, likes.place), 1.0 / torch.bincount(likes.user)[likes.user], accumulate=True)
-    spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
-    scale = (spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt().numpy()
-    scale = np.where((scale > SMALLEST) & (np.arange(len(scale)) != left_out), scale, np.inf)
+    scale = spread_of(features) if spread is None else spread
+    scale = np.where((scale > SMALLEST) & ~np.isin(np.arange(len(scale)), left_out), scale, np.inf)
     liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
     middle = before.weights * np.where(np.isfinite(scale), scale, 0.0)
     unknown = np.where(known.diagonal() == 0, 2 * worth / n, 0.0)
@@ -195,46 +210,18 @@ def _most_likely(
     return np.where(speaks, result.x / scale, before.weights), information, float(result.fun)
 
 
-def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
-    """Return the weights with some multiplied by what ranks the likes best by NDCG@20, and how many were tried."""
-    # items and pairs against products with vectors; trends against popularity for users without a verdict; a factor is
-    # taken where its gain is above its standard error
-    found, tried = weights.copy(), 0
-    pairs, end = len(ITEM) + len(DENSE), len(FEATURES)
-    alone = likes.alone if int(likes.alone.sum()) >= ENOUGH else torch.zeros_like(likes.alone)
-    for users, start, kinds in (
-        (~likes.alone, 0, (slice(0, len(ITEM)), slice(pairs, end))),
-        (alone, end, (slice(1, len(ITEM)),)),
-    ):
-        if not bool(users.any()):
-            continue
-        own, there = likes.only(users), found[start : start + (len(ITEM) if start else end)]
-        scores = own.offset + _products(own, there, slice(0, len(there)))
-        best = _ndcg(own, scores)
-        for kind in kinds:
-            part, before, chosen = _products(own, there, kind), scores, 1.0
-            for factor in FACTORS:
-                tried += 1
-                now = _ndcg(own, tried_scores := before + (factor - 1.0) * part)
-                gain = now - best
-                if gain.mean() > gain.std() / max(len(gain), 1) ** 0.5:
-                    best, chosen, scores = now, factor, tried_scores
-            there[kind] *= chosen
-    return found, tried
-
-
-def _products(likes: Likes, weights: Weights, kind: slice) -> torch.Tensor:
-    return torch.einsum(
-        "f,ufi->ui", torch.from_numpy(weights[kind]).float(), likes.features[:, : len(weights)][:, kind]
-    )
-
-
-def _ndcg(likes: Likes, scores: torch.Tensor) -> npt.NDArray[np.float64]:
-    """Return the NDCG@20 of each user with a like, ``[n]``."""
-    liked = torch.zeros(scores.shape, dtype=torch.bool)
-    liked[likes.user, likes.place] = True
-    count = liked.sum(dim=1)
-    some = count > 0
-    best = scores[some].topk(min(20, scores.shape[1]), dim=1).indices
-    shown = liked[some].gather(1, best).numpy()
-    return np.asarray(ndcg_at(shown, count[some].numpy())[:, -1], dtype=np.float64)
+def sharpened(likes: Likes, weights: Weights) -> Weights:
+    """Return the weights that make likes most likely among the :data:`BEST` candidates of each user by ``weights``."""
+    found, split = weights.copy(), len(FEATURES)
+    parts = [(~likes.alone, slice(split), [] if weights[AROUND].any() else AROUND)]
+    if int(likes.alone.sum()) >= ENOUGH:
+        parts.append((likes.alone, slice(split, None), []))
+    for users, part, left_out in parts:
+        before = Fit(weights[part])
+        own = likes.only(users)
+        best = own.best(before.weights)
+        best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
+        if len(best.alone):
+            spread = spread_of(own.features[:, : len(before.weights)])  # of the best some features hardly differ
+            found[part], *_ = _most_likely(best, before, 0.0, left_out, spread)
+    return found

@@ -19,7 +19,7 @@ from recbole_signed.model.verdicts import without
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, recent_of, weights_of
+from recbole_signed.ssf.order import TRENDS, WEIGHTS, Order, OrderFilter, recent_of, weights_of, with_sharp
 from recbole_signed.ssf.order_weights import CELLS, Likes, fitted_weights, sharpened
 from recbole_signed.ssf.search import SearchResult
 from recbole_signed.ssf.ssf import SSF, Derived
@@ -33,7 +33,7 @@ class SSFT(SSF):
 
     Score of item i for user u: :math:`\sum_f w_f x_f(u, i)` over the features of ``ssf/order.py``, all of which are
     fold-ins or counters. With ``auto`` SSF's own parameters are chosen first, then the weights: those of maximum
-    likelihood on the validation likes, a convex problem, times factors that rank these better.
+    likelihood on the validation likes, and then of those among the best items of each user.
 
     Scores are those right after the last event of the training part: a trend depends on nothing else, and an event
     counts by how many moments of its user are later. Without timestamps it is SSF.
@@ -107,10 +107,10 @@ class SSFT(SSF):
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
         likes = Likes.of(self._ordered(), lambda rows: self._ranked_edges(numbers[rows]), everyone)
-        weights, tried = sharpened(likes, fitted_weights(likes).weights)
+        weights = sharpened(likes, fitted_weights(likes).weights)
         self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
-        return found.followed(fitted, found.value, tried)
+        return found.followed(fitted, found.value, 0)
 
     def _ranked_edges(self, numbers: IntArray) -> UserEdges:
         """Return the edges that users are ranked by: without the dislikes that are held back, where any are."""
@@ -137,10 +137,15 @@ class SSFT(SSF):
         self.recent_counts = self._recent()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Read checkpoints of older versions too, whose score was another: with the preset weights."""
-        if state_dict.pop(f"{prefix}chosen_time", None) is not None:
-            state_dict[f"{prefix}order_weights"] = self.order_weights
+        """Read checkpoints of older versions too, whose score was another: with preset weights, or with fewer."""
+        name = f"{prefix}order_weights"
+        older = state_dict.pop(f"{prefix}chosen_time", None) is not None
+        if older:
+            state_dict[name] = self.order_weights
             state_dict[f"{prefix}recent_counts"] = self._recent()
+        elif len(saved := state_dict.get(name, self.order_weights)) < len(WEIGHTS):
+            older, state_dict[name] = True, torch.from_numpy(with_sharp(saved.cpu().numpy()))
+        if older:
             getLogger().warning("The checkpoint is of an older SSF-T: its score has other weights now; fit it again.")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

@@ -273,8 +273,8 @@ def test_an_explanation_adds_up(averse: Any, user: int, item: int, g: float | No
 def test_the_part_that_order_has_in_a_contribution_is_that_of_its_edge(data: Any) -> None:
     """The rest of it is what the edge contributes where order has no weight."""
     shared: dict[str, Any] = {"auto": False, "dislike_aversion": 0.5, "rank": 16, "cutoff": 8}
-    order = [0.5] * 5
-    weights = ([0.1] * 8 + each + [0.1] * 7 for each in (order, [0.0] * 5))
+    order = [0.5] * 7
+    weights = ([0.1] * 8 + each + [0.1] * 7 for each in (order, [0.0] * 7))
     ordered, plain = (rs.fit("SSFT", data, **shared, order_weights=each) for each in weights)
     told, without = (model.explain("user 3", 104).edges for model in (ordered, plain))
     assert (told["recency"] != 0).any()

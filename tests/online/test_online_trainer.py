@@ -24,7 +24,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "SSF": {"auto": False, "rank": 8},
     "SSFL": {"auto": False, "rank": 8, "learned_rank": 6},
     # the events come years after the training part: to a trend they would be all that is recent
-    "SSFT": {"auto": False, "rank": 8, "order_weights": [0.2, *[0] * 6, 1.0, 0.7, 0.6, 0.3, 0, 0.1, 0.2, *[0] * 6]},
+    "SSFT": {
+        "auto": False,
+        "rank": 8,
+        "order_weights": [0.2, *[0] * 6, 1.0, 0.7, 0.6, 0.3, 0, 0.1, 0.1, 0, 0.2, *[0] * 6],
+    },
     "SignedEASE": {},
     "SignediALS": {"embedding_size": 8},
     "BPR": {"embedding_size": 8, **FEW_STEPS},

@@ -27,10 +27,18 @@ from recbole_signed.ssf.validation import Validation
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=8, cutoff=4, dislike_weight=0.4, dislike_aversion=0.6)
 WEIGHTS = np.array(
-    [*(0.3, -0.2, 0.1, 0.25, 0.15, 0.2, -0.1), *(0.9, 0.6, 0.5, -0.2, 0.3, 0.2), *(0.6, 0.1, -0.1, 0.3, -0.2, 0.2, 0.1)]
+    [
+        *(0.3, -0.2, 0.1, 0.25, 0.15, 0.2, -0.1),
+        *(0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.4, 0.5),
+        *(0.6, 0.1, -0.1, 0.3, -0.2, 0.2, 0.1),
+    ]
 )
 PARAMETERS = dict(zip(order.WEIGHTS, WEIGHTS, strict=True))
-N_ITEM, AROUND = len(order.ITEM), FEATURES.index("around")
+N_ITEM, AROUND, TWO_STEPS = (
+    len(order.ITEM),
+    FEATURES.index("around"),
+    np.isin(order.WEIGHTS, ["around", "around_sharp"]),
+)
 
 
 @dataclass
@@ -139,14 +147,14 @@ def written_out(world: World, filter_: OrderFilter, steps: int = 256) -> dict[st
             decay = np.exp(-n_later / np.array([2.0, 10.0, 50.0]))[:, None] * vectors[i]
             source[user] += np.stack([decay * liked, decay * (not liked)]).ravel()
             for j, _, later in events[place + 1 : place + 11]:
-                c[i, j] += {1: 16, 2: 13, 3: 10, 4: 8, 5: 7}.get(int(later - moment), 0)
+                c[i, j] += [0, 16, 8, 5, 4, 3, 3, 2, 2, 2, 2][int(later - moment)]
     found["transition"] = positive_logs(source @ operator @ vectors.T, 1.0)
 
     def share(counts: np.ndarray) -> np.ndarray:
         return counts / (counts.sum(axis=1, keepdims=True) + 5 * 16)
 
-    def lifted(q: np.ndarray) -> np.ndarray:
-        return np.log1p(10 * q / np.sqrt((likes + 0.5) / (likes + 0.5).sum()))
+    def lifted(q: np.ndarray, lift: float = 10.0) -> np.ndarray:
+        return np.log1p(lift * q / np.sqrt((likes + 0.5) / (likes + 0.5).sum()))
 
     recent, long, last = (np.where(ages < most, ratio**ages, 0) for ratio, most in ((0.8, 20), (0.9, 50), (0.5, 8)))
     step = long @ share(c + c.T)
@@ -154,6 +162,7 @@ def written_out(world: World, filter_: OrderFilter, steps: int = 256) -> dict[st
         step[step < np.sort(step, axis=1)[:, [-steps]]] = 0
     found["next"], found["before"] = lifted(recent @ share(c)), lifted(recent @ share(c.T))
     found["around"], found["last"] = lifted(step @ share(c + c.T)), last @ lifted(share(c))
+    found["next_sharp"], found["around_sharp"] = lifted(recent @ share(c), 1.0), lifted(step @ share(c + c.T), 1.0)
     return {name: np.broadcast_to(found[name], shape) for name in FEATURES}
 
 
@@ -180,7 +189,7 @@ def test_of_a_long_history_the_last_moments_count() -> None:
     filter_ = world.made()
     wanted, found = written_out(world, filter_), filter_.features(world.everyone).numpy()
     assert np.bincount(world.user).max() > 45
-    for name in ("next", "before", "around", "last"):
+    for name in order.PAIRED:
         np.testing.assert_allclose(found[:, FEATURES.index(name)], wanted[name], rtol=2e-4, atol=2e-4, err_msg=name)
 
 
@@ -226,7 +235,7 @@ def test_explanations_sum_to_the_score_and_recency_is_the_part_of_the_order(
     monkeypatch.setattr(order, "STEPS", steps)
     world, filter_ = small(), made()
     features, scores = filter_.features(world.everyone).double().numpy(), filter_.scores(world.everyone).numpy()
-    ordered = [FEATURES.index(name) for name in ("transition", "next", "before", "around", "last")]
+    ordered = [FEATURES.index(name) for name in ("transition", *order.PAIRED)]
     for user in (0, 1, 5, 12):
         for item in range(0, world.n_items - 1, 4):
             told = filter_.explain(world.graph.rows([user]), item, world.edges(np.array([user])))
@@ -248,7 +257,7 @@ def test_an_explanation_tells_which_edge_it_was() -> None:
     world = small()
     rows = (world.user != 4) | (np.arange(len(world.user)) == np.flatnonzero(world.user == 4)[0])
     only = world.where(rows)
-    filter_ = world.made(weights=np.array([0.0] * (N_ITEM + 2) + [1.0, 0.5, 0.5, 0.5] + [0.0] * N_ITEM))
+    filter_ = world.made(weights=np.array([0.0] * (N_ITEM + 2) + [1.0, 0.5, 0.5, 0.5, 0.2, 0.2] + [0.0] * N_ITEM))
     (item,) = only.item[only.user == 4]
     users = UserEdges.of(only.graph.rows([4]), 0.4, only.sequences.of_users(np.array([4])))
     target = int((filter_.scores(users)[0] - filter_.items).argmax())
@@ -363,14 +372,15 @@ def test_without_likes_weights_stay_as_they_were() -> None:
 
 def test_around_is_left_out_where_it_gains_little_and_stays_out() -> None:
     likes, start = random_likes(n_users=300), weights_of(None)
-    out = np.where(np.arange(len(WEIGHTS)) == AROUND, 0.0, start)
+    out = np.where(TWO_STEPS, 0.0, start)
     assert fitted_weights(likes).weights[AROUND] > 0.1
-    assert fitted_weights(likes, Fit(out)).weights[AROUND] == 0.0
-    noise = likes.features.clone()
-    noise[:, AROUND] = torch.from_numpy(np.random.default_rng(1).normal(size=noise[:, AROUND].shape))
+    assert (fitted_weights(likes, Fit(out)).weights[TWO_STEPS] == 0.0).all()
+    noise, two = likes.features.clone(), TWO_STEPS[: len(FEATURES)]
+    noise[:, two] = torch.from_numpy(np.random.default_rng(1).normal(size=noise[:, two].shape)).float()
     found = fitted_weights(replace(likes, features=noise)).weights
-    assert found[AROUND] == 0.0
-    noise[:, AROUND] = 0.0  # whatever it says then
+    assert (found[TWO_STEPS] == 0.0).all()
+    assert (sharpened(replace(likes, features=noise), found)[TWO_STEPS] == 0.0).all()
+    noise[:, two] = 0.0  # whatever they say then
     np.testing.assert_allclose(found, fitted_weights(replace(likes, features=noise), Fit(out)).weights, atol=1e-6)
 
 
@@ -546,37 +556,49 @@ def test_fitted_weights_rank_what_comes_next_better_than_preset_ones_and_taste_a
     assert fitted > alone
 
 
-@pytest.mark.parametrize("value", [[1.0] * 11, "many", [1.0] * 19 + [float("nan")], [[1.0] * 20], 3.0, ["a"] * 20])
+@pytest.mark.parametrize("value", [[1.0] * 11, "many", [1.0] * 21 + [float("nan")], [[1.0] * 22], 3.0, ["a"] * 22])
 def test_weights_that_are_no_numbers_of_all_features_are_refused(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"order_weights is .*; give 20 numbers: popularity, trend_0\.25d, "):
+    with pytest.raises(UsageError, match=r"order_weights is .*; give 22 numbers: popularity, trend_0\.25d, "):
         weights_of(value)
 
 
 def test_weights_that_are_given_hold() -> None:
     assert weights_of(WEIGHTS.tolist()).tolist() == WEIGHTS.tolist()
     assert weights_of(None).tolist() == list(order.PRESET)
+    older = np.delete(WEIGHTS, [order.WEIGHTS.index(name) for name in order.SHARP])  # these had no weight
+    assert weights_of(older).tolist() == np.where(np.isin(order.WEIGHTS, order.SHARP), 0.0, WEIGHTS).tolist()
     made = Order(WEIGHTS, PairCounts(1), torch.zeros(4, 1), None)
     assert {name: made.weight(name) for name in order.WEIGHTS} == PARAMETERS
 
 
-def test_sharpening_takes_the_factor_that_ranks_the_likes_best_and_leaves_the_others() -> None:
-    """Items that all users like are told by popularity alone, whose weight maximum likelihood has far too low."""
-    generator = torch.Generator().manual_seed(3)
-    n_users, n_items = 60, 40
-    features = torch.rand(n_users, len(FEATURES), n_items, generator=generator)
-    popularity = torch.linspace(0, 1, n_items)
-    features[:, 0] = popularity
-    user, place = torch.arange(n_users).repeat_interleave(3), torch.tensor([37, 38, 39]).repeat(n_users)
-    likes = Likes(features, torch.zeros(n_users, n_items), user, place, torch.zeros(n_users, dtype=torch.bool))
-    weights = np.zeros(len(WEIGHTS))
-    weights[[0, FEATURES.index("taste")]] = 1.0
-    found, tried = sharpened(likes, weights)
-    assert found[0] == max(order_weights.FACTORS)
-    assert tried == 2 * len(order_weights.FACTORS)
-    untouched = np.arange(len(WEIGHTS)) >= len(FEATURES)
-    np.testing.assert_array_equal(found[untouched], weights[untouched])
-    assert found[FEATURES.index("taste")] == 1.0
-    # where popularity says nothing, no factor of it is better
-    nothing = Likes(features.clone(), likes.offset, user, place, likes.alone)
-    nothing.features[:, 0] = 0.5
-    assert sharpened(nothing, weights)[0][0] == 1.0
+def mean_loss(likes: Likes, weights: np.ndarray) -> float:
+    """Return the negative log-likelihood of the likes of a user, which count the same in all."""
+    scores = np.einsum("f,ufi->ui", weights, likes.features[:, : len(weights)]) + likes.offset.numpy()
+    each = logsumexp(scores, axis=1)[likes.user] - scores[likes.user, likes.place]
+    return float((each / np.bincount(likes.user)[likes.user]).sum() / len(likes.alone))
+
+
+def test_sharpened_weights_are_those_of_the_likes_among_the_best_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_weights, "BEST", 8)
+    likes, split = replace(random_likes(n_users=200), alone=torch.arange(200) % 4 == 0), len(FEATURES)
+    start = fitted_weights(likes).weights
+    found = sharpened(likes, start)
+    for users, part in ((~likes.alone, slice(split)), (likes.alone, slice(split, None))):
+        own = likes.only(users)
+        scores = np.einsum("f,ufi->ui", start[part], own.features[:, : len(start[part])]) + own.offset.numpy()
+        last = np.sort(scores, axis=1)[:, [-8]]
+        place = (scores[own.user, own.place] >= last[own.user, 0]).nonzero()[0]
+        best = replace(
+            own,
+            offset=torch.where(torch.from_numpy(scores >= last), own.offset, -torch.inf),
+            user=own.user[place],
+            place=own.place[place],
+        )
+        assert len(place) < len(own.user)
+        best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
+        reached = mean_loss(best, found[part])
+        assert reached < mean_loss(best, start[part]) - 0.005
+        shifts = 0.05 * np.eye(len(start[part]))
+        assert min(mean_loss(best, found[part] + sign * each) for each in shifts for sign in (1, -1)) > reached - 1e-3
+    few = replace(likes, alone=torch.arange(200) < order_weights.ENOUGH - 1)
+    np.testing.assert_array_equal(sharpened(few, start)[split:], start[split:])

@@ -17,7 +17,7 @@ from refusals import check_refused
 
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
-from recbole_signed.ssf import SSF, SpectralFilter, TransitionSums
+from recbole_signed.ssf import SSF, SpectralFilter, TransitionSums, order
 from recbole_signed.ssf.order import FEATURES, Order, OrderFilter, recent_of, weights_of
 from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
 from recbole_signed.ssf.ssft import SSFT
@@ -25,7 +25,30 @@ from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
 
-WEIGHTS = [0.3, -0.2, 0.1, 0.25, 0.15, 0.2, -0.1, 0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.6, 0.1, -0.1, 0.3, -0.2, 0.2, 0.1]
+WEIGHTS = [
+    0.3,
+    -0.2,
+    0.1,
+    0.25,
+    0.15,
+    0.2,
+    -0.1,
+    0.9,
+    0.6,
+    0.5,
+    -0.2,
+    0.3,
+    0.2,
+    0.4,
+    0.5,
+    0.6,
+    0.1,
+    -0.1,
+    0.3,
+    -0.2,
+    0.2,
+    0.1,
+]
 FIXED: dict[str, Any] = {
     "auto": False,
     "rank": 12,
@@ -157,7 +180,7 @@ def test_its_weights_are_those_of_maximum_likelihood_on_validation_sharpened(
         return UserEdges.of(model.graph.rows(numbers[rows]), model.settings.dislike_weight, own)
 
     likes = Likes.of(made_of(model, columns), edges, validation)
-    wanted, _ = sharpened(likes, fitted_weights(likes).weights)
+    wanted = sharpened(likes, fitted_weights(likes).weights)
     np.testing.assert_allclose(model.order_weights, wanted, rtol=1e-2, atol=1e-3)
     assert model.chosen["order_weights"] == model.order_weights.tolist()
     assert model.live_settings == {"choose_again": 300}
@@ -168,7 +191,7 @@ def test_its_weights_are_those_of_maximum_likelihood_on_validation_sharpened(
 def test_weights_that_are_null_are_the_preset_ones_and_wrong_ones_are_refused(prepare: Callable[..., Any]) -> None:
     fixed, *_ = prepare(**{**FIXED, "order_weights": None})
     assert fixed.chosen["order_weights"] == weights_of(None).tolist()
-    check_refused("give 20 numbers", prepare, order_weights=[1, 2, 3])
+    check_refused("give 22 numbers", prepare, order_weights=[1, 2, 3])
 
 
 def test_users_who_are_new_are_among_those_whose_likes_the_weights_are_fitted_to(prepare: Callable[..., Any]) -> None:
@@ -198,6 +221,16 @@ def test_a_checkpoint_holds_all_of_it(prepare: Callable[..., Any], fitted: Any) 
     again.load_state_dict(fitted.state_dict())
     assert again.chosen == fitted.chosen
     torch.testing.assert_close(again.score(everyone(again)), fitted.score(everyone(fitted)))
+
+
+def test_a_checkpoint_from_before_two_features_opens_without_them(
+    prepare: Callable[..., Any], fitted: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    again, *_ = prepare(**FIXED)
+    sharp = np.isin(order.WEIGHTS, order.SHARP)
+    again.load_state_dict(fitted.state_dict() | {"order_weights": torch.tensor(WEIGHTS)[~sharp].double()})
+    assert again.chosen["order_weights"] == pytest.approx(np.where(sharp, 0.0, WEIGHTS))
+    assert "older SSF-T" in caplog.text
 
 
 def test_a_second_fit_gives_the_same(fitted: Any) -> None:

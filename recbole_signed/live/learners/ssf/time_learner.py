@@ -23,7 +23,7 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, Weights, weights_of
+from recbole_signed.ssf.order import TRENDS, Order, OrderFilter, Weights, weights_of, with_sharp
 from recbole_signed.ssf.order_weights import Fit
 from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.transition import Transition, TransitionSums, leading
@@ -197,5 +197,7 @@ class TimeLearner(SpectralLearner):
         self.operator = np.array(tensors["operator"])
         # an older state has none of these
         weights, information = tensors.get("order_weights", self.start), tensors.get("order_information")
-        self.known = Fit(np.array(weights), None if information is None else np.array(information))
+        self.known = Fit(
+            with_sharp(np.array(weights)), None if information is None else with_sharp(np.array(information))
+        )
         self.until = -np.inf if meta.get("until") is None else float(meta["until"])
