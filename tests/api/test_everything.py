@@ -15,7 +15,7 @@ from refusals import check_refused
 
 import recbole_signed as rs
 from recbole_signed.live.learners.make import learner_of
-from recbole_signed.ssf.order import WEIGHTS, weights_of
+from recbole_signed.ssf.order import PAIRED, WEIGHTS, weights_of
 
 COLUMNS = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
 EVERYTHING = {"eval_args": {"split": {"RS": [1, 0, 0]}}}
@@ -192,7 +192,7 @@ def test_what_knows_time_chooses_on_the_last_likes() -> None:
     timed = rs.fit("SSFT", data, **given)
     weights = dict(zip(WEIGHTS, timed.model.chosen["order_weights"], strict=True))
     assert weights["trend_30d"] + weights["liked_30d"] > 0.5
-    assert max(weights[name] for name in ("transition", "next", "around", "last")) > 0.1
+    assert max(weights[name] for name in ("transition", *PAIRED)) > 0.1
     assert n_edges(timed) == data.n_likes + data.n_dislikes, "nothing is held out in the end"
     untimed = rs.from_frame(frame.drop("time"), sign="sign", dedup="last")
     assert rs.fit("SSFT", untimed, **given).model.chosen["order_weights"] == weights_of(None).tolist()
