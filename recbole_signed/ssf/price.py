@@ -53,16 +53,12 @@ def spend(
             else:
                 strength = 0.0
     if "dislike_aversion" not in fixed and not validation.gamma:
-        stronger = [start.dislike_aversion, *(each for each in AVERSIONS if each > start.dislike_aversion)]
-        aversion = stronger[
-            bisect_left(
-                stronger,
-                True,
-                lo=1,
-                key=lambda each: value(dislike_strength=strength, dislike_aversion=each) < least,
-            )
-            - 1
-        ]
+        stronger = [each for each in AVERSIONS if each > start.dislike_aversion]
+
+        def too_dear(each: float) -> bool:
+            return value(dislike_strength=strength, dislike_aversion=each) < least
+
+        aversion = [aversion, *stronger][bisect_left(stronger, True, key=too_dear)]
     if not strength and "dislike_strength" not in fixed:
         also = "" if aversion else ", and what many dislike is not held back"
         getLogger().warning(
