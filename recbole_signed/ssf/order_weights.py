@@ -15,6 +15,7 @@ import scipy.linalg
 import scipy.optimize
 import torch
 
+from recbole_signed.evaluation.metrics import ndcg_at
 from recbole_signed.ssf.order import AROUND, FEATURES, ITEM, OrderFilter, Weights, weights_of
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
@@ -24,13 +25,15 @@ CELLS = 8_000_000
 MOST_ITEMS = 50_000
 """Items that a likelihood is of at most: of a larger catalogue, the half with most exposures, and others by chance."""
 ENOUGH = 30
-"""Users without a verdict that weights are fitted to at least."""
+"""Users that weights are fitted to at least: without a verdict, and with one in the second fit."""
 RIDGE = 1e-3
 """Of the weights of features with a standard deviation of 1, against those that they are held near to."""
 GAIN = 0.003
 """How much more likely, in the logarithm, the features of two steps have to make a like."""
 SMALLEST = 1e-6
 """Standard deviation of a feature below which it says nothing, and keeps the weight it had."""
+FACTORS = (0.5, 0.7, 1.4, 2.0)
+"""What the weights of trends are multiplied by for users without a verdict."""
 BEST = 200
 """Candidates of a user that weights are fitted to again, in :func:`sharpened`: those with the highest scores."""
 ROWS = 32
@@ -210,18 +213,44 @@ def _most_likely(
     return np.where(speaks, result.x / scale, before.weights), information, float(result.fun)
 
 
-def sharpened(likes: Likes, weights: Weights) -> Weights:
+def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
     """Return the weights that make likes most likely among the :data:`BEST` candidates of each user by ``weights``."""
-    found, split = weights.copy(), len(FEATURES)
-    parts = [(~likes.alone, slice(split), [] if weights[AROUND].any() else AROUND)]
+    # and how many factors were tried; the trends of users without a verdict, who all get one list, are only multiplied
+    found, split, tried = weights.copy(), len(FEATURES), 0
+    own = likes.only(~likes.alone)
+    best = own.best(weights[:split])
+    best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
+    if len(best.alone) >= ENOUGH:
+        left_out = [] if weights[AROUND].any() else AROUND
+        spread = spread_of(own.features)  # of the best some features hardly differ
+        found[:split], *_ = _most_likely(best, Fit(weights[:split]), 0.0, left_out, spread)
     if int(likes.alone.sum()) >= ENOUGH:
-        parts.append((likes.alone, slice(split, None), []))
-    for users, part, left_out in parts:
-        before = Fit(weights[part])
-        own = likes.only(users)
-        best = own.best(before.weights)
-        best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
-        if len(best.alone):
-            spread = spread_of(own.features[:, : len(before.weights)])  # of the best some features hardly differ
-            found[part], *_ = _most_likely(best, before, 0.0, left_out, spread)
-    return found
+        tried = len(FACTORS)
+        found[split + 1 :] *= _factor_of_trends(likes.only(likes.alone), weights[split:])
+    return found, tried
+
+
+def _factor_of_trends(likes: Likes, weights: Weights) -> float:
+    """Return what the weights of trends are multiplied by: by NDCG@20, if its gain is above its standard error."""
+    popularity, trends = (
+        torch.einsum("f,ufi->ui", torch.from_numpy(weights[part]).float(), likes.features[:, part])
+        for part in (slice(1), slice(1, len(ITEM)))
+    )
+    best, chosen = _ndcg(likes, likes.offset + popularity + trends), 1.0
+    for factor in FACTORS:
+        now = _ndcg(likes, likes.offset + popularity + factor * trends)
+        gain = now - best
+        if gain.mean() > gain.std() / max(len(gain), 1) ** 0.5:
+            best, chosen = now, factor
+    return chosen
+
+
+def _ndcg(likes: Likes, scores: torch.Tensor) -> npt.NDArray[np.float64]:
+    """Return the NDCG@20 of each user with a like, ``[n]``."""
+    liked = torch.zeros(scores.shape, dtype=torch.bool)
+    liked[likes.user, likes.place] = True
+    count = liked.sum(dim=1)
+    some = count > 0
+    best = scores[some].topk(min(20, scores.shape[1]), dim=1).indices
+    shown = liked[some].gather(1, best).numpy()
+    return np.asarray(ndcg_at(shown, count[some].numpy())[:, -1], dtype=np.float64)

@@ -107,10 +107,10 @@ class SSFT(SSF):
         fitted = self._found = found.fit(self.graph, self.iterations)
         self.fit()
         likes = Likes.of(self._ordered(), lambda rows: self._ranked_edges(numbers[rows]), everyone)
-        weights = sharpened(likes, fitted_weights(likes).weights)
+        weights, tried = sharpened(likes, fitted_weights(likes).weights)
         self.order_weights = torch.from_numpy(weights).to(self.device)
         self._ready = self.features is None
-        return found.followed(fitted, found.value, 0)
+        return found.followed(fitted, found.value, tried)
 
     def _ranked_edges(self, numbers: IntArray) -> UserEdges:
         """Return the edges that users are ranked by: without the dislikes that are held back, where any are."""

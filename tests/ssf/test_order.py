@@ -379,7 +379,7 @@ def test_around_is_left_out_where_it_gains_little_and_stays_out() -> None:
     noise[:, two] = torch.from_numpy(np.random.default_rng(1).normal(size=noise[:, two].shape)).float()
     found = fitted_weights(replace(likes, features=noise)).weights
     assert (found[TWO_STEPS] == 0.0).all()
-    assert (sharpened(replace(likes, features=noise), found)[TWO_STEPS] == 0.0).all()
+    assert (sharpened(replace(likes, features=noise), found)[0][TWO_STEPS] == 0.0).all()
     noise[:, two] = 0.0  # whatever they say then
     np.testing.assert_allclose(found, fitted_weights(replace(likes, features=noise), Fit(out)).weights, atol=1e-6)
 
@@ -582,23 +582,60 @@ def test_sharpened_weights_are_those_of_the_likes_among_the_best_candidates(monk
     monkeypatch.setattr(order_weights, "BEST", 8)
     likes, split = replace(random_likes(n_users=200), alone=torch.arange(200) % 4 == 0), len(FEATURES)
     start = fitted_weights(likes).weights
-    found = sharpened(likes, start)
-    for users, part in ((~likes.alone, slice(split)), (likes.alone, slice(split, None))):
-        own = likes.only(users)
-        scores = np.einsum("f,ufi->ui", start[part], own.features[:, : len(start[part])]) + own.offset.numpy()
-        last = np.sort(scores, axis=1)[:, [-8]]
-        place = (scores[own.user, own.place] >= last[own.user, 0]).nonzero()[0]
-        best = replace(
-            own,
-            offset=torch.where(torch.from_numpy(scores >= last), own.offset, -torch.inf),
-            user=own.user[place],
-            place=own.place[place],
-        )
-        assert len(place) < len(own.user)
-        best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
-        reached = mean_loss(best, found[part])
-        assert reached < mean_loss(best, start[part]) - 0.005
-        shifts = 0.05 * np.eye(len(start[part]))
-        assert min(mean_loss(best, found[part] + sign * each) for each in shifts for sign in (1, -1)) > reached - 1e-3
+    found, tried = sharpened(likes, start)
+    assert tried == len(order_weights.FACTORS)
+    own, part = likes.only(~likes.alone), slice(split)
+    scores = np.einsum("f,ufi->ui", start[part], own.features) + own.offset.numpy()
+    last = np.sort(scores, axis=1)[:, [-8]]
+    place = (scores[own.user, own.place] >= last[own.user, 0]).nonzero()[0]
+    best = replace(
+        own,
+        offset=torch.where(torch.from_numpy(scores >= last), own.offset, -torch.inf),
+        user=own.user[place],
+        place=own.place[place],
+    )
+    assert len(place) < len(own.user)
+    best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
+    reached = mean_loss(best, found[part])
+    assert reached < mean_loss(best, start[part]) - 0.005
+    shifts = 0.05 * np.eye(split)
+    assert min(mean_loss(best, found[part] + sign * each) for each in shifts for sign in (1, -1)) > reached - 1e-3
+
+
+def test_trends_of_users_without_a_verdict_are_multiplied_by_what_ranks_best() -> None:
+    likes, split = replace(random_likes(n_users=200), alone=torch.arange(200) % 2 == 0), len(FEATURES)
+    start = fitted_weights(likes).weights
+    start[split + 1 :] *= 0.5  # so that twice as much is best again
+    found, tried = sharpened(likes, start)
+    assert tried == len(order_weights.FACTORS)
+    assert found[split] == start[split]
+    factor = found[split + 1] / start[split + 1]
+    np.testing.assert_allclose(found[split + 1 :], factor * start[split + 1 :])
+    alone = likes.only(likes.alone)
+
+    def ndcg(times: float) -> np.ndarray:
+        weights = np.concatenate([start[[split]], times * start[split + 1 :]])
+        scores = np.einsum("f,ufi->ui", weights, alone.features[:, : len(weights)]) + alone.offset.numpy()
+        place = (-scores).argsort(axis=1, kind="stable").argsort(axis=1)
+        values = []
+        for user in np.unique(alone.user):
+            rank = place[user, np.unique(alone.place[alone.user == user])]
+            ideal = (1 / np.log2(np.arange(min(len(rank), 20)) + 2)).sum()
+            values.append((1 / np.log2(rank[rank < 20] + 2)).sum() / ideal)
+        return np.array(values)
+
+    best, chosen = ndcg(1.0), 1.0
+    for each in order_weights.FACTORS:
+        gain = ndcg(each) - best
+        if gain.mean() > gain.std() / len(gain) ** 0.5:
+            best, chosen = ndcg(each), each
+    assert factor == pytest.approx(chosen)
+
+
+def test_of_few_users_weights_stay_as_they_are() -> None:
+    likes, split = random_likes(n_users=200), len(FEATURES)
+    start = fitted_weights(likes).weights
     few = replace(likes, alone=torch.arange(200) < order_weights.ENOUGH - 1)
-    np.testing.assert_array_equal(sharpened(few, start)[split:], start[split:])
+    np.testing.assert_array_equal(sharpened(few, start)[0][split:], start[split:])
+    few = replace(likes, alone=torch.arange(200) >= order_weights.ENOUGH - 1)
+    np.testing.assert_array_equal(sharpened(few, start)[0][:split], start[:split])

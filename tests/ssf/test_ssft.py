@@ -180,7 +180,7 @@ def test_its_weights_are_those_of_maximum_likelihood_on_validation_sharpened(
         return UserEdges.of(model.graph.rows(numbers[rows]), model.settings.dislike_weight, own)
 
     likes = Likes.of(made_of(model, columns), edges, validation)
-    wanted = sharpened(likes, fitted_weights(likes).weights)
+    wanted, _ = sharpened(likes, fitted_weights(likes).weights)
     np.testing.assert_allclose(model.order_weights, wanted, rtol=1e-2, atol=1e-3)
     assert model.chosen["order_weights"] == model.order_weights.tolist()
     assert model.live_settings == {"choose_again": 300}
