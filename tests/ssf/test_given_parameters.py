@@ -7,34 +7,11 @@ from logging import INFO
 from typing import Any
 
 import pytest
+from given_weights import WEIGHTS
 
 from recbole_signed.ssf.search import tune
 from recbole_signed.ssf.validation import Validation
 
-WEIGHTS = [
-    0.3,
-    -0.2,
-    0.1,
-    0.25,
-    0.15,
-    0.2,
-    -0.1,
-    0.9,
-    0.6,
-    0.5,
-    -0.2,
-    0.3,
-    0.2,
-    0.4,
-    0.5,
-    0.6,
-    0.1,
-    -0.1,
-    0.3,
-    -0.2,
-    0.2,
-    0.1,
-]
 GIVEN: list[dict[str, Any]] = [
     {"dislike_aversion": 2.0, "dislike_weight": 0.9, "cutoff": 8},
     {"dislike_weight": -0.7},

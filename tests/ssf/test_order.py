@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
+import given_weights
 import numpy as np
 import pytest
 import scipy.optimize
@@ -26,13 +27,7 @@ from recbole_signed.ssf.validation import Validation
 
 DAY = 86_400_000
 SETTINGS = FilterSettings(rank=8, cutoff=4, dislike_weight=0.4, dislike_aversion=0.6)
-WEIGHTS = np.array(
-    [
-        *(0.3, -0.2, 0.1, 0.25, 0.15, 0.2, -0.1),
-        *(0.9, 0.6, 0.5, -0.2, 0.3, 0.2, 0.4, 0.5),
-        *(0.6, 0.1, -0.1, 0.3, -0.2, 0.2, 0.1),
-    ]
-)
+WEIGHTS = np.array(given_weights.WEIGHTS)
 PARAMETERS = dict(zip(order.WEIGHTS, WEIGHTS, strict=True))
 N_ITEM, AROUND, TWO_STEPS = (
     len(order.ITEM),

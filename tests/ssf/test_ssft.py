@@ -12,6 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from given_weights import WEIGHTS
 from prepared import trainer_of
 from refusals import check_refused
 
@@ -25,30 +26,6 @@ from recbole_signed.ssf.transition import Transition, leading
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
 
-WEIGHTS = [
-    0.3,
-    -0.2,
-    0.1,
-    0.25,
-    0.15,
-    0.2,
-    -0.1,
-    0.9,
-    0.6,
-    0.5,
-    -0.2,
-    0.3,
-    0.2,
-    0.4,
-    0.5,
-    0.6,
-    0.1,
-    -0.1,
-    0.3,
-    -0.2,
-    0.2,
-    0.1,
-]
 FIXED: dict[str, Any] = {
     "auto": False,
     "rank": 12,

@@ -7,6 +7,7 @@ import functools
 from dataclasses import replace
 
 import edge_streams as streams
+import given_weights
 import numpy as np
 import pytest
 import torch
@@ -30,32 +31,7 @@ from recbole_signed.ssf.user_edges import UserEdges
 SETTINGS = FilterSettings(dislike_weight=0.4, rank=7, cutoff=4, dislike_aversion=0.7)
 SINCE = 100
 """Milliseconds; a good part of the stream's events are from before."""
-WEIGHTS = np.array(
-    [
-        0.3,
-        -0.2,
-        0.1,
-        0.25,
-        0.15,
-        0.2,
-        -0.1,
-        0.9,
-        0.6,
-        0.5,
-        -0.2,
-        0.3,
-        0.2,
-        0.4,
-        0.5,
-        0.6,
-        0.1,
-        -0.1,
-        0.3,
-        -0.2,
-        0.2,
-        0.1,
-    ]
-)
+WEIGHTS = np.array(given_weights.WEIGHTS)
 
 
 @pytest.fixture(scope="module", autouse=True)
