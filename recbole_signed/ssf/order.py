@@ -143,8 +143,12 @@ class OrderFilter:
     @cached_property
     def _shares(self) -> torch.Tensor:
         """Shares of items in the likes, with those that features let expect, and in the trends, smoothed."""
-        likes = self.taste.counters.believed_likes()
+        counters = self.taste.counters
+        likes = counters.believed_likes()
         found = torch.cat([likes[None], self.order.recent.to(likes)])  # float32 `[1 + n_trends, n_items]`
+        if counters.expected is not None:  # what is expected of an item has the trends of an average one
+            part = found[1:].sum(dim=1, keepdim=True) / max(counters.n_likes, 1)
+            found[1:] += part * (likes - counters.likes)
         found[:1] += COUNT
         found[1:] += PRESENT_COUNT
         return found.div_(found.sum(dim=1, keepdim=True))

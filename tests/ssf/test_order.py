@@ -18,7 +18,7 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import FilterSettings, SpectralFilter, TransitionSums, order, order_weights
-from recbole_signed.ssf.item_counters import UNKNOWN
+from recbole_signed.ssf.item_counters import UNKNOWN, ExpectedCounts, ItemCounters
 from recbole_signed.ssf.order import FEATURES, TRENDS, Order, OrderFilter, recent_of, weights_of
 from recbole_signed.ssf.order_weights import Fit, Likes, fitted_weights, sharpened
 from recbole_signed.ssf.transition import Transition, leading
@@ -202,6 +202,25 @@ def test_unknown_items_come_last_and_users_without_edges_get_popularity_and_tren
     torch.testing.assert_close(scores[0, :-1], alone[:-1], rtol=1e-4, atol=1e-4)
     some = torch.tensor([3, 0, 7, 24])
     torch.testing.assert_close(filter_.without_taste(some), filter_.items[some])
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_of_a_new_item_what_is_expected_is_popular_and_present(sign: float) -> None:
+    # trends have most of the weight that popularity has alone, so that of popularity itself may be below 0
+    world, filter_ = small(), made()
+    counters = filter_.taste.counters
+    new = world.n_items - 1
+    weights = np.where(np.arange(len(WEIGHTS)) == 0, -0.1 * sign, np.where(np.arange(len(WEIGHTS)) < N_ITEM, sign, 0.0))
+
+    def score(likes: float) -> float:
+        given = torch.arange(world.n_items) == new
+        expected = ExpectedCounts(likes * given, 0.0 * given, given, 0.0, 0.0)
+        taste = replace(filter_.taste, counters=ItemCounters.of(counters.likes, counters.dislikes, expected))
+        found = OrderFilter(taste, replace(filter_.order, weights=weights))
+        return float(found.scores(world.everyone)[1, new])
+
+    scores = np.array([score(likes) for likes in (0.5, 2.0, 10.0, 50.0)])
+    assert (np.diff(sign * scores) > 0.1).all()
 
 
 def test_pairs_of_users_and_items_have_the_scores_of_all() -> None:
