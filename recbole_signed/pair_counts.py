@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from recbole_signed.arrays import add_at
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.sparse_rows import add_rows
 
@@ -79,7 +80,7 @@ class PairCounts:
         if not changed.nnz:
             return
         for side, item in zip(self.totals, (first, second), strict=True):
-            np.add.at(side, item, weight)
+            add_at(side, item, weight)
         while self.parts and self.parts[-1].after.nnz < LEVELS * changed.nnz:
             changed = changed + self.parts.pop().after
         self.parts.append(Part.of(changed))

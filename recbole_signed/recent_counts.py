@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from recbole_signed.arrays import add_at
+
 DAY = 86_400_000.0  # milliseconds
 FAR = 400.0  # half-lives after the origin at which it is moved, since squares of weights would overflow later
 WORN = 1e-6  # share of the largest sum ever, below which what is left is mostly rounding
@@ -76,7 +78,7 @@ class RecentCounts:
             self._squares, self._most_squares = self._squares * shift**2, self._most_squares * shift**2
             self.origin = newest
         weight = np.exp2((np.asarray(time, dtype=np.float64) - self.origin) / (self.half_life * DAY))
-        np.add.at(self._counts, item, times * weight)
+        add_at(self._counts, item, times * weight)
         self._total += times * float(weight.sum())
         self._squares += times * float(np.square(weight).sum())
         self._peak, self._most_squares = max(self._peak, float(weight.max())), max(self._most_squares, self._squares)

@@ -18,7 +18,7 @@ from refusals import check_refused
 
 import recbole_signed
 from recbole_signed import files, progress
-from recbole_signed.arrays import contains, distinct, first_rows, spans
+from recbole_signed.arrays import add_at, contains, distinct, first_rows, spans
 from recbole_signed.cli.app import main
 from recbole_signed.errors import argument, ending, nearest, options_named
 from recbole_signed.files import replace_file, replace_text, replacing, replacing_folder
@@ -334,3 +334,11 @@ def test_a_terminal_has_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> N
     shown = terminal.getvalue()
     assert "fit: reading [set-b], 0 s" in shown
     assert "done" not in shown
+
+
+@given(places=st.lists(st.integers(0, 4), max_size=20))
+def test_what_is_added_at_places_that_repeat_adds_up(places: list[int]) -> None:
+    values = np.arange(1, len(places) + 1, dtype=np.float32)
+    found = np.full(5, 0.5)
+    add_at(found, np.array(places, dtype=np.int64), values)
+    assert found.tolist() == [0.5 + sum(values[j] for j in range(len(places)) if places[j] == at) for at in range(5)]

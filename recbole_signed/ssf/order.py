@@ -36,7 +36,7 @@ from recbole_signed.pair_counts import PairCounts
 from recbole_signed.recent_counts import RecentCounts
 from recbole_signed.sequences import IntArray, Sequences
 from recbole_signed.ssf.explanation import Explanation
-from recbole_signed.ssf.filter import SpectralFilter
+from recbole_signed.ssf.filter import FEW_USERS, SpectralFilter
 from recbole_signed.ssf.item_counters import UNKNOWN
 from recbole_signed.ssf.transition import Transition
 from recbole_signed.ssf.user_edges import UserEdges
@@ -196,6 +196,8 @@ class OrderFilter:
         if moved is None:
             taste = self.taste.exposure_of(factors)
             transition = torch.zeros_like(taste)
+        elif n_users > FEW_USERS:
+            taste, transition = self.taste.exposure_of(factors), self.taste.exposure_of(moved)
         else:  # in one product, as most of its time goes into reading the vectors
             both = factors.new_zeros(2 * n_users, max(factors.shape[1], moved.shape[1]))
             both[:n_users, : factors.shape[1]], both[n_users:, : moved.shape[1]] = factors, moved
