@@ -19,6 +19,7 @@ which multiplies one such term by popularity.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -184,9 +185,12 @@ class OrderFilter:
 
     def _weighted(self, weights: Weights) -> torch.Tensor:
         found = torch.from_numpy(weights).float().to(self.item_features.device) @ self.item_features
+        counters = self.taste.counters
         if self.taste.aversion is not None:
             found = found + self.taste.aversion.clamp(min=1e-30).log()
-        found[self.taste.counters.unknown] = UNKNOWN
+        if counters.expected is not None:
+            found = found + math.log(counters.expected.lift) * counters.share()
+        found[counters.unknown] = UNKNOWN
         return found
 
     def dense_scores(self, users: UserEdges) -> tuple[torch.Tensor, torch.Tensor]:

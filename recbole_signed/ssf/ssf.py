@@ -150,7 +150,9 @@ class SSF(TrainingFreeRecommender):
         self._found = found.fitted if found.alone else None
         if self.features is not None:
             fitted = found.fitted
-            said = self.features.tune(self.graph, validation, self.settings, self.iterations, self.given, fitted)
+            # the lift is of the exposure score in the ranking of all items, where that is the score
+            fixed = self.given | {"feature_lift"} if self.taste_alone else self.given
+            said = self.features.tune(self.graph, validation, self.settings, self.iterations, fixed, fitted)
             getLogger().info(f"{name}: {said}")
         self.settings_ranked = found.evaluations
         if self._personal is not None:

@@ -212,15 +212,16 @@ def test_of_a_new_item_what_is_expected_is_popular_and_present(sign: float) -> N
     new = world.n_items - 1
     weights = np.where(np.arange(len(WEIGHTS)) == 0, -0.1 * sign, np.where(np.arange(len(WEIGHTS)) < N_ITEM, sign, 0.0))
 
-    def score(likes: float) -> float:
+    def score(likes: float, lift: float = 1.0) -> float:
         given = torch.arange(world.n_items) == new
-        expected = ExpectedCounts(likes * given, 0.0 * given, given, 0.0, 0.0)
+        expected = ExpectedCounts(likes * given, 0.0 * given, given, 0.0, 0.0, lift)
         taste = replace(filter_.taste, counters=ItemCounters.of(counters.likes, counters.dislikes, expected))
         found = OrderFilter(taste, replace(filter_.order, weights=weights))
         return float(found.scores(world.everyone)[1, new])
 
     scores = np.array([score(likes) for likes in (0.5, 2.0, 10.0, 50.0)])
     assert (np.diff(sign * scores) > 0.1).all()
+    assert score(2.0, 3.0) - score(2.0) == pytest.approx(np.log(3.0), abs=1e-4)
 
 
 def test_pairs_of_users_and_items_have_the_scores_of_all() -> None:
