@@ -5,7 +5,7 @@ Both negative log-likelihoods are convex in them, so each has one minimum for ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,15 +45,17 @@ class Likes:
     """Held-out likes of some users: the features of items, and which of these were liked."""
 
     features: torch.Tensor
-    """float32 ``[n_users, n_features, n_candidates]``."""
+    """float32 ``[n, n_features, n_candidates]``."""
     offset: torch.Tensor
-    """``[n_users, n_candidates]``: -inf for what is hidden, else the log of how many items one stands for."""
+    """``[n, n_candidates]``: -inf for what is hidden, else the log of how many items one stands for."""
     user: torch.Tensor
     """int64 ``[n_likes]``."""
     place: torch.Tensor
     """int64 ``[n_likes]``: which candidate."""
     alone: torch.Tensor
     """Which users have no verdict, bool ``[n_users]``."""
+    rows: torch.Tensor
+    """int64 ``[n_users]``: where a user's features and offset are; these are large, and never copied as a whole."""
 
     @classmethod
     def of(cls, made: OrderFilter, users: Callable[[slice], UserEdges], validation: Validation) -> Likes:
@@ -78,27 +80,37 @@ class Likes:
         open_ = (user < n_users) & (place[item] >= 0)
         like_user, like_place = torch.from_numpy(user[open_]), torch.from_numpy(place[item[open_]])
         shown = ~offsets[like_user, like_place].isneginf()
-        return cls(features, offsets, like_user[shown], like_place[shown], alone)
+        return cls(features, offsets, like_user[shown], like_place[shown], alone, torch.arange(n_users))
 
     def only(self, users: torch.Tensor) -> Likes:
         """Return those of some users, by a mask ``[n_users]``."""
-        if bool(users.all()):
-            return self
         number = users.cumsum(0) - 1
         theirs = users[self.user]
-        own = self.features[users], self.offset[users], number[self.user[theirs]], self.place[theirs]
-        return Likes(*own, self.alone[users])
+        user, place = number[self.user[theirs]], self.place[theirs]
+        return replace(self, user=user, place=place, alone=self.alone[users], rows=self.rows[users])
+
+    def blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Give features and offsets of a few users at a time, in their order."""
+        for rows in self.rows.split(ROWS):
+            yield self.features[rows], self.offset[rows]
+
+    def sums(self, weights: Weights, part: slice) -> torch.Tensor:
+        """Return the weighted sums of some of the features, ``[n_users, n_candidates]``."""
+        w = torch.from_numpy(weights).float()
+        none = self.offset[:0]
+        return torch.cat([none, *((w @ features[:, part]) for features, _ in self.blocks())])
 
     def best(self, weights: Weights) -> Likes:
         """Return the candidates with the highest scores alone, by weights of the first features, and these features."""
-        features = self.features[:, : len(weights)]
-        scores = torch.from_numpy(weights).float() @ features + self.offset
+        scores = self.sums(weights, slice(len(weights))) + self.offset[self.rows]
         best = scores.topk(min(BEST, scores.shape[1]), dim=1).indices
         place = torch.full(scores.shape, -1).scatter_(1, best, torch.arange(best.shape[1]).expand_as(best))
         place = place[self.user, self.place]
         there = place >= 0
-        own = features.gather(2, best[:, None].expand(-1, len(weights), -1)), self.offset.gather(1, best)
-        return Likes(*own, self.user[there], place[there], self.alone)
+        row = self.rows[:, None]
+        features = self.features[row, : len(weights), best].transpose(1, 2)
+        user, rows = self.user[there], torch.arange(len(self.rows))
+        return Likes(features, self.offset[row, best], user, place[there], self.alone, rows)
 
 
 def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
@@ -147,14 +159,15 @@ def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) 
         found, known = with_it if less < loss - GAIN or not len(with_verdicts.alone) else (found, known)
     few = int(likes.alone.sum()) < ENOUGH and start.information is None
     alone = likes if few else likes.only(likes.alone)
-    of_items = replace(alone, features=alone.features[:, : len(ITEM)])
+    of_items = replace(alone, features=alone.features[:, : len(ITEM)])  # a view
     other, known_alone, _ = _most_likely(of_items, last, worth)
     return Fit(np.concatenate([found, other]), scipy.linalg.block_diag(known, known_alone))
 
 
-def spread_of(features: torch.Tensor) -> Weights:
+def spread_of(likes: Likes) -> Weights:
     """Return the standard deviation of each feature, float64 ``[n_features]``."""
-    spread, mean_of = (each.double() for each in torch.var_mean(features, dim=2, correction=0))
+    each = [torch.var_mean(features, dim=2, correction=0) for features, _ in likes.blocks()]
+    spread, mean_of = (torch.cat(part).double() for part in zip(*each, strict=True))
     return np.asarray((spread.mean(dim=0) + mean_of.var(dim=0, correction=0)).sqrt())
 
 
@@ -162,15 +175,14 @@ def _most_likely(
     likes: Likes, before: Fit, worth: float, left_out: Sequence[int] = (), spread: Weights | None = None
 ) -> tuple[Weights, npt.NDArray[np.float64], float]:
     """Return the weights of the features, their information, and the loss, by Newton's method; all users have likes."""
-    features, offset, n = likes.features, likes.offset, len(likes.features)
-    known = np.zeros((features.shape[1],) * 2) if before.information is None else before.information
+    n = len(likes.rows)
+    known = np.zeros((likes.features.shape[1],) * 2) if before.information is None else before.information
     if not n:
         return before.weights, known, 0.0
-    share = torch.zeros(offset.shape)
-    share.index_put_((likes.user, likes.place), 1.0 / torch.bincount(likes.user)[likes.user], accumulate=True)
-    scale = spread_of(features) if spread is None else spread
+    scale = spread_of(likes) if spread is None else spread
     scale = np.where((scale > SMALLEST) & ~np.isin(np.arange(len(scale)), left_out), scale, np.inf)
-    liked = torch.einsum("ufi,ui->f", features, share).double().numpy() / scale / n
+    share = 1.0 / torch.bincount(likes.user)[likes.user].double()
+    liked = (share @ likes.features[likes.rows[likes.user], :, likes.place].double()).numpy() / scale / n
     middle = before.weights * np.where(np.isfinite(scale), scale, 0.0)
     unknown = np.where(known.diagonal() == 0, 2 * worth / n, 0.0)
     hold = known / np.outer(scale, scale) / n + np.diag(2 * RIDGE + unknown)
@@ -179,9 +191,8 @@ def _most_likely(
         """Return value, gradient and Hessian."""
         value, mean, square = 0.0, np.zeros(len(scale)), np.zeros((len(scale), len(scale)))
         w = torch.from_numpy(weights / scale).float()
-        for first in range(0, n, ROWS):
-            x = features[first : first + ROWS]
-            scores = (w @ x) + offset[first : first + ROWS]
+        for x, offset in likes.blocks():
+            scores = (w @ x) + offset
             value += float(scores.logsumexp(dim=1).double().sum())
             weighted = x * scores.softmax(dim=1)[:, None]
             own = weighted.sum(dim=2)
@@ -222,7 +233,7 @@ def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
     best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
     if len(best.alone) >= ENOUGH:
         left_out = [] if weights[AROUND].any() else AROUND
-        spread = spread_of(own.features)  # of the best some features hardly differ
+        spread = spread_of(own)  # of the best some features hardly differ
         found[:split], *_ = _most_likely(best, Fit(weights[:split]), 0.0, left_out, spread)
     if int(likes.alone.sum()) >= ENOUGH:
         tried = len(FACTORS)
@@ -232,13 +243,11 @@ def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
 
 def _factor_of_trends(likes: Likes, weights: Weights) -> float:
     """Return what the weights of trends are multiplied by: by NDCG@20, if its gain is above its standard error."""
-    popularity, trends = (
-        torch.einsum("f,ufi->ui", torch.from_numpy(weights[part]).float(), likes.features[:, part])
-        for part in (slice(1), slice(1, len(ITEM)))
-    )
-    best, chosen = _ndcg(likes, likes.offset + popularity + trends), 1.0
+    popularity, trends = (likes.sums(weights[part], part) for part in (slice(1), slice(1, len(ITEM))))
+    popularity += likes.offset[likes.rows]
+    best, chosen = _ndcg(likes, popularity + trends), 1.0
     for factor in FACTORS:
-        now = _ndcg(likes, likes.offset + popularity + factor * trends)
+        now = _ndcg(likes, popularity + factor * trends)
         gain = now - best
         if gain.mean() > gain.std() / max(len(gain), 1) ** 0.5:
             best, chosen = now, factor

@@ -92,6 +92,7 @@ def test_weights_are_fitted_to_new_likes_with_features_as_they_were(since: float
         torch.from_numpy(row[open_]),
         torch.from_numpy(place[open_]),
         torch.from_numpy(edges.degrees == 0),
+        torch.arange(len(users)),
     )
     start = made.weights
     refresh(made, stream)
