@@ -136,6 +136,15 @@ def open_like(path: Path, before: os.stat_result | None, mode: int) -> None:
     path.chmod(mode)
 
 
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what is another one once a file was changed; None where it is not there."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a new file and wait until it is on the disk."""
     with path.open("wb") as file:

@@ -138,11 +138,10 @@ def _raw_options(
     words: list[str], path: Path | None, items: Path | None, users: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the options of ``convert csv`` that are among some words, and the other words."""
-    files = {"items": items, "users": users}
+    files = {side: str(file) for side, file in (("items", items), ("users", users)) if file is not None}
     if path is None:
-        for side, file in files.items():
-            if file is not None:
-                raise UsageError(f"--{side} goes with --input, the file of interactions.")
+        for side in files:
+            raise UsageError(f"--{side} goes with --input, the file of interactions.")
         return {}, words
     from recbole_signed.cli.sources_text import describe_common, parse_options
     from recbole_signed.convert.base import source
@@ -151,12 +150,10 @@ def _raw_options(
     known = {each.name for each in describe(source("csv").options_class)} | {each["name"] for each in describe_common()}
     mine = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in known]
     given = parse_options(mine)
-    for side, file in files.items():
+    for side in ("items", "users"):
         if side in given:
             raise UsageError(f"serve takes no {side}=; give --{side} FILE.")
-        if file is not None:
-            given[side] = str(file)
-    return given, [word for word in words if word not in mine]
+    return {**given, **files}, [word for word in words if word not in mine]
 
 
 def api_key(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,17 +60,24 @@ def pin(
     _print({"version": version, "pinned": not undo}, as_json, f"{version} is {'no longer ' if undo else ''}pinned.")
 
 
-@versions.command()
-def rollback(state: State, version: Name, as_json: Json = False) -> None:
-    """Start from an older version the next time; events since then are replayed on it, none is lost."""
+@contextlib.contextmanager
+def _held_versions(state: Path) -> Iterator[Any]:
+    """Give the versions of a state that nobody writes meanwhile."""
     from recbole_signed.files import DirectoryLock
 
     found = _versions(state)
     lock = DirectoryLock(state)
     try:
-        found.rollback(version)
+        yield found
     finally:
         lock.release()
+
+
+@versions.command()
+def rollback(state: State, version: Name, as_json: Json = False) -> None:
+    """Start from an older version the next time; events since then are replayed on it, none is lost."""
+    with _held_versions(state) as found:
+        found.rollback(version)
     _print({"current": version}, as_json, f"{version} is the version to start from.")
 
 
@@ -80,14 +88,8 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Throw old versions away."""
-    from recbole_signed.files import DirectoryLock
-
-    found = _versions(state)
-    lock = DirectoryLock(state)
-    try:
+    with _held_versions(state) as found:
         gone = found.collect(keep)
-    finally:
-        lock.release()
     _print({"removed": gone}, as_json, f"Removed: {', '.join(gone)}." if gone else "Nothing to remove.")
 
 
@@ -118,13 +120,9 @@ def refit(state: State, as_json: Json = False) -> None:
     """
     from recbole_signed.live import OnlineRecommender
 
-    opened = OnlineRecommender.open(state)
-    try:
+    with contextlib.closing(OnlineRecommender.open(state)) as opened:
         opened.refit().result()
-        name, left = opened.snapshot(), opened.erase()
-        version = opened.version
-    finally:
-        opened.close()
+        name, left, version = opened.snapshot(), opened.erase(), opened.version
     lines = [f"{name} is the version to start from: {version}, from scratch."]
     if left:
         lines.append(f"Something of forgotten users is left: {left}.")
@@ -206,8 +204,7 @@ def inspect(
     from recbole_signed.live.store.owner import existing_log
     from recbole_signed.live.store.state import DEAD_LETTERS
 
-    opened = EventLog(existing_log(state), read_only=True)
-    try:
+    with contextlib.closing(EventLog(existing_log(state), read_only=True)) as opened:
         opened.verify()
         rows = opened.read(max(after, opened.base_seq), limit)
         shown = [
@@ -234,8 +231,6 @@ def inspect(
         }
         if event_id is not None:
             summary["event_known"] = opened.known(id_of(event_id, "event_id"))
-    finally:
-        opened.close()
     lines = [f"{key.replace('_', ' ')}: {value}" for key, value in summary.items()]
     lines += [
         f"{row['seq']:>10}  {row['type']:11} {row['user_id'] or '-'}  {row['item_id'] or '-'}  {row['timestamp']}"
@@ -278,12 +273,9 @@ def _damage(state: Path, log_file: Path) -> tuple[dict[str, str], int]:
             return None
 
     def base_of_log() -> str | None:
-        log = EventLog(log_file, read_only=True)
-        try:
+        with contextlib.closing(EventLog(log_file, read_only=True)) as log:
             log.verify()
             return log.base
-        finally:
-            log.close()
 
     def read_base(folder: Path) -> None:
         read_tensors(folder, read_manifest(folder), "edges")

@@ -35,27 +35,20 @@ RETRY, LONGEST_RETRY = 1.0, 300.0  # seconds until a failed erasure is tried aga
 class RenewableModel:
     """State and learner under one lock, and what brings a new model in force: start, refresh, refit or version."""
 
-    directory: Path
-    model_name: str
-    state: OnlineState | None
-    learner: Learner | None
-    scratch_seq: int
-    """Seq of the newest event that the last fit from scratch has seen."""
-    scratch_time: float
-    """When that fit began, in seconds since 1970; 0 for a version that was saved before this was kept."""
-    closed: bool
-    wanted: Learner | None
-    """Unfitted, of the parameters that the next refit brings in force; None where these are in force."""
-    _configured: Learner | None
-    """Unfitted, of the parameters of a configuration; None: those of the version in force hold."""
     _forgetting: Forgetting
 
     def _prepare(self, directory: Path, model_name: str) -> None:
         self.directory, self.model_name = directory, model_name
-        self.state = self.learner = self.wanted = self._configured = None
+        self.state: OnlineState | None = None
+        self.learner: Learner | None = None
+        # unfitted, of the parameters that the next refit brings in force; None where these are in force
+        self.wanted: Learner | None = None
+        # unfitted, of the parameters of a configuration; None: those of the version in force hold
+        self._configured: Learner | None = None
         self.closed = self._behind = False
         self._n_fits = self._n_refreshes = self._fitted_seq = 0
-        self.scratch_seq, self.scratch_time = 0, time.time()
+        # of the last fit from scratch: seq of the newest event that it has seen, and when it began, seconds since 1970
+        self.scratch_seq, self.scratch_time = 0, time.time()  # 0 for a version that was saved before this was kept
         self._lock = threading.RLock()
         self._updating = threading.Lock()  # held, before `_lock`, by the one update or snapshot under way
         self.compute: Compute = compute_here

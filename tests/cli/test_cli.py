@@ -230,52 +230,6 @@ def test_names_of_an_option_may_have_commas_in_quotes() -> None:
     assert names_in(None) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["fit"], "No such command 'fit'; '"),
-        (["state", "list"], " state --help' lists them."),
-        (["run", "-m", "BPRR", "-d", "toy-signed"], "there is no model named 'BPRR'; did you mean 'BPR'?"),
-        (["run", "-m", "BPR", "-d", "toy-signd"], "there is no data set 'toy-signd'"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "metrics=[Recal]"], "did you mean 'Recall'?"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "learnin_rate=1"], "did you mean 'learning_rate'?"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--sede", "3"], "run has no option '--sede'; did you mean '--seed'?"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs", "3"], "training is given as epochs=3."),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--epochs"], "training is given as epochs=VALUE."),
-        (["stats", "nothing"], "there is no data set 'nothing' in dataset or atomic_files"),
-        (["experiment", "report", "a", "--state", "nothing"], "nothing holds no online state"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "tab.yaml"], "tab.yaml is not valid yaml: line 2 has a tab"),
-        (["run", "-m", "OwnModel", "-d", "toy-signed"], "no model named 'OwnModel'; 'recbole-signed models' lists"),
-        (["stats", "nothing", "--data-path", "."], "there is no data set 'nothing' in . ('recbole-signed convert'"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "epochs"], "expected key=value, got 'epochs'"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "-c", "no.yaml"], "can't read no.yaml"),
-        (
-            ["run", "-m", "BPR", "-d", "toy-signed", "data_path=no/where"],
-            "data_path is 'no/where', but there is no such",
-        ),
-        (["run", "-m", "BPR"], "--dataset"),
-        (["run", "-m", "BPR", "-d", "toy-signed", "--seed", "x"], "--seed"),
-        (["rum"], "rum"),
-        (["convert", "csw"], "did you mean 'csv'?"),
-        (["convert"], "convert needs a source"),
-        (["convert", "toy", "seed"], "expected option=value or --option value, got 'seed'"),
-        (["convert", "toy", "seed=1", "seed=2"], "'seed' is given twice"),
-        (["compare", "no.yaml"], "can't read no.yaml"),
-        (["compare", "t.yaml", "--format", "html"], "--format is 'html'"),
-    ],
-)
-def test_bad_input_is_a_sentence(toy: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    Path("tab.yaml").write_text("sign_rule:\n\tlike: 'rating >= 4'\n")
-    status, out, err = outcome(capsys, *words, "--json")
-    assert status == 2
-    assert message in json.loads(out)["error"]
-    assert err.splitlines()[-1].startswith("recbole-signed: ")
-    assert message in err.splitlines()[-1]
-    assert "Traceback" not in err
-    status, out, _ = outcome(capsys, *words)
-    assert (status, out) == (2, "")
-
-
 def test_a_file_is_not_suggested_for_its_ending_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("bin.yaml", "headline.yaml"):
         (tmp_path / name).touch()
@@ -363,10 +317,3 @@ def test_source_options_in_any_spelling(capsys: pytest.CaptureFixture[str], tmp_
     assert status == 0
     rows = json.loads(out)["rows"]
     assert (rows["like"], rows["dislike"]) == (1, 1)
-
-
-@pytest.mark.parametrize("words", [["--like"], ["--like", "--time"], ["words"], ["like=a", "--like", "b"]])
-def test_options_without_a_value_are_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    status, _, error = outcome(capsys, "convert", "csv", "--input", "rated.csv", *words)
-    assert status == 2
-    assert "option" in error

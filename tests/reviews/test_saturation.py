@@ -12,28 +12,18 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from service_process import served
-
-from recbole_signed.live import LIKE, OnlineRecommender
-from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.learners import make_learner
+from small_recommender import begin_large
 
 pytestmark = pytest.mark.slow
-USERS, ITEMS = 1_000, 1_700
 LIST = "/v1/users/u7/recommendations?k=20"
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     """A service of the size of MovieLens 100K in a process of its own."""
-    rng = np.random.default_rng(0)
-    pairs = np.unique(rng.integers(USERS * ITEMS, size=100_000))
-    kinds = rng.choice([LIKE, DISLIKE], len(pairs), p=[0.7, 0.3]).astype(np.int8)
-    edges = pairs // ITEMS + 1, pairs % ITEMS + 1, kinds, 1_700_000_000_000 - len(pairs) + np.arange(len(pairs))
-    ids = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
-    OnlineRecommender.begin(tmp_path / "state", make_learner("SSF", {"rank": 64}), *ids, edges).close()
+    begin_large(tmp_path / "state", 100_000, 1_000, 1_700)
     with served(tmp_path) as port:
         yield port
 

@@ -174,12 +174,6 @@ def test_rates_are_those_of_all_impressions_of_a_variant() -> None:
         assert found == pytest.approx({**counted, **rates})
 
 
-def test_an_always_valid_interval_is_the_wider_one() -> None:
-    found = like_rate(experiment_report(simulate(1000, np.random.default_rng(1)), "control", SHARES))
-    low, high = found["always_valid"]  # type: ignore[misc]
-    assert low < found["low"] < found["high"] < high
-
-
 def test_a_small_variant_that_has_few_likes_by_chance_is_no_evidence() -> None:
     """Where nobody of it has liked anything yet, its own users would say that the rate is 0 for certain."""
     rng, shares = np.random.default_rng(2), {"control": 0.95, "treated": 0.05}

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi.testclient import TestClient
+from service_calls import Make, answering
 
 from recbole_signed.live.serve import connections
-from recbole_signed.live.serve.start import listening_socket
 
 LIST = b"GET /v1/users/1/recommendations HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -23,40 +21,23 @@ Listen = Callable[[int], int]
 
 
 @pytest.fixture
-def stops() -> list[Callable[[], None]]:
-    """What ends the servers that run."""
-    return []
+def running() -> Iterator[contextlib.ExitStack]:
+    """The servers that run, which end with it."""
+    with contextlib.ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
-def listen(
-    serve: Callable[..., TestClient], stops: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Listen]:
+def listen(serve: Make, running: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch) -> Listen:
     """Serve with so many connections at most; returns the port."""
     monkeypatch.setattr(connections, "PATIENCE", 0.5)
 
     def start(most: int) -> int:
-        bound = listening_socket("127.0.0.1", 0)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)  # what is not taken waits in the server
-        http = connections.bounded(most)
-        config = uvicorn.Config(
-            serve().app, http=http, loop="asyncio", log_level="error", lifespan="off", timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
-        thread.start()
+        config = {"http": connections.bounded(most), "loop": "asyncio", "log_level": "error"}
+        address = running.enter_context(answering(serve().app, timeout_graceful_shutdown=1, **config))
+        return int(address.rpartition(":")[2].rstrip("/"))
 
-        def stop() -> None:
-            server.should_exit = True
-            thread.join(20)
-            assert not thread.is_alive()
-
-        stops.append(stop)
-        return int(bound.getsockname()[1])
-
-    yield start
-    for stop in stops:
-        stop()
+    return start
 
 
 def connected(port: int, sent: bytes = b"") -> socket.socket:
@@ -240,13 +221,13 @@ def test_connections_beyond_busy_ones_are_refused(listen: Listen, serve: Any, mo
 
 
 def test_requests_whose_bodies_do_not_come_end_quietly_with_the_service(
-    listen: Listen, stops: list[Callable[[], None]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    listen: Listen, running: contextlib.ExitStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "PATIENCE", 60.0)
     made = connected(listen(50), POST + b"Content-Length: 9\r\n\r\n")
     time.sleep(0.2)
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
-        stops.pop()()
+        running.close()
     assert answer(made)[0] == 503
     assert "Traceback" not in caplog.text
 

@@ -13,7 +13,7 @@ from service_calls import Make, all_written, experiments_of, items, send
 from recbole_signed.live.serve import answers
 from recbole_signed.live.serve.ab_report import policy_rates
 from recbole_signed.live.serve.experiments import Assignment, Policy, parse_experiment
-from recbole_signed.live.serve.exploration import POOL, probabilities, raised
+from recbole_signed.live.serve.ranking import POOL, probabilities, raised
 from recbole_signed.ssf.item_counters import UNKNOWN
 
 VARIANTS = {"control": {"share": 0.5}, "draws": {"share": 0.5, "explore": 1.0}}
@@ -146,7 +146,8 @@ def test_the_value_of_a_policy_that_never_ran(young: float, serve: Make) -> None
         for user in users:
             number = int(state.users.ids([user])[0])
             filters = {"exclude": engine.hidden(), "include_only": None}
-            careful[user] = engine._named(state, *engine.rank(changed, state, number, 1, filters, own[user]))[0][0]
+            (best,), _ = engine.rank(changed, state, number, 1, filters, own[user])
+            careful[user] = state.items.tokens([int(best)])[0]
     verdicts = []
     for _ in range(40):
         for user in users:

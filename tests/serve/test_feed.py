@@ -1,5 +1,6 @@
 """Services that follow one stream become the same, also after one of them was away."""
 
+import contextlib
 import itertools
 import shutil
 import threading
@@ -66,24 +67,17 @@ def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
 @pytest.fixture
 def service(tmp_path: Path, stream: Stream) -> Iterator[Callable[[str], TestClient]]:
     begin(tmp_path / "origin").close()
-    opened: list[Any] = []
+    with contextlib.ExitStack() as running:
 
-    def make(name: str) -> TestClient:
-        if not (tmp_path / name).exists():
-            shutil.copytree(tmp_path / "origin", tmp_path / name)
-        recommender = OnlineRecommender.open(tmp_path / name)
-        settings = ServeSettings.model_validate({"source": f"{stream.address}{name}"})
-        engine = Engine(recommender, settings, folder=tmp_path / name)
-        opened.append((engine, recommender))
-        client = TestClient(make_app(engine))
-        client.engine = engine  # type: ignore[attr-defined]
-        client.stop = lambda: (engine.close(), recommender.close(), opened.remove((engine, recommender)))  # type: ignore[attr-defined]
-        return client
+        def make(name: str) -> TestClient:
+            if not (tmp_path / name).exists():
+                shutil.copytree(tmp_path / "origin", tmp_path / name)
+            own, opened = running.enter_context(contextlib.ExitStack()), OnlineRecommender.open(tmp_path / name)
+            client = own.enter_context(serving(opened, tmp_path / name, source=f"{stream.address}{name}"))
+            client.stop = own.close  # type: ignore[attr-defined]
+            return client
 
-    yield make
-    for engine, recommender in opened:
-        engine.close()
-        recommender.close()
+        yield make
 
 
 def lists(client: TestClient, seq: int) -> list[list[tuple[str, float]]]:

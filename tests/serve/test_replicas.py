@@ -1,7 +1,6 @@
 """What a replica hands on to the writer, and how it tells that it lags."""
 
 import asyncio
-import http.server
 import threading
 import time
 from collections.abc import Iterator
@@ -9,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.testclient import TestClient
 from refusals import check_refused
-from service_calls import serving
+from service_calls import answering, serving
 from small_recommender import NOW, begin
 from starlette.types import Message, Receive, Scope, Send
 from waiting import held_calls, until
@@ -28,37 +27,32 @@ from recbole_signed.live.serve.replicas import HANDED_ON, Forwarder
 DELETE = {"type": "http", "method": "DELETE", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
 
 
-class Writer(http.server.ThreadingHTTPServer):
-    """Notes the targets of requests, as they come."""
+class Writer:
+    """Notes the targets of requests, as they come, and from whom; none is answered while ``go_on`` is not set."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = ""
         self.targets: list[str] = []
         self.callers: list[str | None] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
 
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_DELETE(self) -> None:
-        assert isinstance(self.server, Writer)
-        self.server.targets.append(self.path)
-        self.server.callers.append(self.headers.get("X-Forwarded-For"))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        self.targets.append(
+            f"{scope['raw_path'].decode()}{'?' * bool(request.url.query)}{scope['query_string'].decode()}"
+        )
+        self.callers.append(request.headers.get("X-Forwarded-For"))
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.01)
+        await Response()(scope, receive, send)
 
 
 @pytest.fixture
 def writer() -> Iterator[Writer]:
-    server = Writer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    made = Writer()
+    with answering(made) as made.address:
+        yield made
 
 
 @pytest.mark.parametrize(
@@ -73,7 +67,7 @@ def writer() -> Iterator[Writer]:
     ],
 )
 def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, target: str) -> None:
-    forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}")
+    forwarder = Forwarder(writer.address)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         response = await forwarder.send(Request(scope, receive))
@@ -86,7 +80,7 @@ def test_a_request_is_handed_on_to_the_target_that_it_came_with(writer: Writer, 
 
 
 def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writer: Writer) -> None:
-    forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}")
+    forwarder = Forwarder(writer.address)
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
@@ -97,17 +91,9 @@ def test_a_client_that_goes_away_within_its_body_is_no_error_of_the_replica(writ
     assert writer.targets == []
 
 
-def test_requests_that_wait_for_a_slow_writer_are_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, under_way = threading.Event(), []
-
-    def slow(handler: Handler) -> None:
-        under_way.append(1)
-        assert go_on.wait(60)
-        delete(handler)
-
-    delete = Handler.do_DELETE
-    monkeypatch.setattr(Handler, "do_DELETE", slow)
-    forwarder = Forwarder(f"http://127.0.0.1:{writer.server_port}", wait=0.5)
+def test_requests_that_wait_for_a_slow_writer_are_bounded(writer: Writer) -> None:
+    writer.go_on.clear()
+    forwarder = Forwarder(writer.address, wait=0.5)
 
     async def one() -> int:
         async def receive() -> Message:
@@ -122,11 +108,11 @@ def test_requests_that_wait_for_a_slow_writer_are_bounded(writer: Writer, monkey
         asked = [asyncio.create_task(one()) for _ in range(HANDED_ON + 5)]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(0.2)
-        go_on.set()
+        writer.go_on.set()
         return await asyncio.gather(*asked)
 
     assert sorted(asyncio.run(ask())) == [*[200] * HANDED_ON, *[503] * 5]
-    assert len(under_way) == HANDED_ON
+    assert len(writer.targets) == HANDED_ON
 
 
 def test_what_the_writer_answers_is_counted_by_the_writer_alone(tmp_path: Path, writer: Writer) -> None:
@@ -139,7 +125,7 @@ def test_what_the_writer_answers_is_counted_by_the_writer_alone(tmp_path: Path, 
     begin(tmp_path / "state").close()
     with serving(OnlineReplica(tmp_path / "state"), tmp_path / "state") as client:
         engine = client.engine  # type: ignore[attr-defined]
-        assert counted(f"http://127.0.0.1:{writer.server_port}") == {}
+        assert counted(writer.address) == {}
         assert writer.targets == ["/v1/users/u1"]
         assert counted("http://127.0.0.1:9") == {("other", "503"): 1}  # nobody answers there
 
@@ -169,11 +155,11 @@ def test_a_replica_follows_the_catalogue_for_any_question(tmp_path: Path, monkey
         engine = client.engine  # type: ignore[attr-defined]
         item = engine.popular(1).items[0][0]
         written.put(item, ["new"])
-        assert engine.item(item) == (False, ("new",))
+        assert (engine.item(item).withdrawn, engine.item(item).tags) == (False, ["new"])
         written.put(item, ["newer"])
         assert [name for name, _ in engine.session([], 3, tags=["newer"]).items] == [item]
         written.put_names({item: "Heat"})
-        assert engine.name(item) == "Heat"
+        assert engine.item(item).name == "Heat"
 
 
 def test_a_replica_measures_less_than_its_writer_and_ranks_equal_trends_alike(tmp_path: Path) -> None:

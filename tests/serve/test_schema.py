@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from recbole_signed.live.serve import schemas
 from recbole_signed.live.serve.app import make_app
+from recbole_signed.live.serve.experiments import Experiment
 from recbole_signed.live.serve.keys import ROLES, make_key
 from recbole_signed.live.serve.maintenance import Maintenance
 from recbole_signed.live.serve.schemas import Problem, Readiness
@@ -146,7 +147,8 @@ def test_a_body_holds_what_it_may_alone(body: type[BaseModel], taken: dict[str, 
 
 def test_what_a_body_leaves_out() -> None:
     """An experiment is for all users, a list is of twenty items of any kind."""
-    experiment = schemas.ExperimentBody.model_validate({"variants": {"a": {"share": 1.0}}})
+    shares = {"a": {"share": 0.5}, "b": {"share": 0.5}}
+    experiment = Experiment.model_validate({"variants": shares})
     assert (experiment.share, experiment.status, experiment.segment) == (1.0, "running", "all")
     assert (experiment.salt, experiment.interleave, experiment.policies) == ("", False, {})
     many = schemas.ManyBody.model_validate({"users": USERS})

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -174,44 +173,6 @@ def test_ab_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "users in each variant" in outcome(capsys, *power)[1]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["serve"], "needs --state"),
-        (["serve", "--demo", "--init", "SSF"], "--demo brings its own"),
-        (["serve", "--state", "x", "--init", "SSF"], "go together"),
-        (["serve", "--state", "x", "rank=3"], "given with --init"),
-        (["serve", "--demo", "--names", "title"], "leave out --init, --dataset and --names"),
-        (["serve", "--state", "x", "--names", "title"], "--names goes with --init; PUT /v1/items/ID names"),
-        (
-            ["serve", "--state", "x", "--init", "SSF", "data_path=y"],
-            "serve takes no data_path=; give --dataset, the name",
-        ),
-        (["serve", "--state", "x", "--init", "SSF", "-d", "y", "model=z"], "serve takes no model=; give --init MODEL"),
-        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "-d", "z"], "two kinds of data for --init"),
-        (["serve", "--state", "x", "--init", "SSF", "-i", "y"], "There is no input y"),
-        (["serve", "--state", "x", "--init", "SSF", "-d", "z", "--model", "y"], "--model takes a fitted one"),
-        (["serve", "--state", "x", "--model", "y"], "there is no file y"),
-        (["serve", "--state", "x", "--items", "y"], "--items goes with --input"),
-        (["serve", "--state", "x", "--init", "SSF", "-i", "y", "items=z"], "serve takes no items=; give --items FILE"),
-        (["serve", "--state", "nowhere"], "holds no online state"),
-        (["serve", "--state", "nowhere", "--host", "0.0.0.0"], "without API keys"),
-        (["serve", "--state", "x", "--writer", "http://y"], "give --follow too"),
-        (["simulate", "ftp://x"], "is not an address"),
-        (["simulate", "http://a b"], "is not an address"),
-        (["simulate", "http://"], "is not an address"),
-        (["simulate", "http://127.0.0.1:1", "--seed", "-1"], "--seed"),
-        (["simulate", "http://127.0.0.1:1"], "does not answer"),
-        (["api-key", "boss", "--keys", "keys"], "no role 'boss'"),
-    ],
-)
-def test_wrong_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = outcome(capsys, *words)
-    assert status == 2
-    assert message in err
-    assert len(err.splitlines()) == 1
-
-
 @pytest.mark.parametrize("words", [["--demo"], ["--init", "SSF", "-d", "toy-signed", "--state", "state"]])
 def test_an_address_is_refused_before_a_state_is_made(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -302,70 +263,66 @@ def test_two_processes_behind_one_port(service: str) -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def supervise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[float]]]:
+    """Look after a replica, and return the moments at which it is started again."""
     monkeypatch.setattr(replicas, "LOOK", 0.005)
     monkeypatch.setattr(replicas, "PAUSE", 0.01)
+    running: list[replicas.ReplicaProcesses] = []
+
+    def start(*command: str, stopping: bool = False) -> list[float]:
+        restarts: list[float] = []
+
+        def restarted() -> None:
+            restarts.append(time.monotonic())
+
+        running.append(replicas.ReplicaProcesses(command, [tmp_path / "metrics"], restarted, lambda: stopping))
+        running[0].start()
+        return restarts
+
+    yield start
+    running[0].stop()
 
 
-@pytest.mark.usefixtures("quick")
 def test_replicas_that_end_at_once_are_started_again_later_and_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    supervise: Callable[..., list[float]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(replicas, "PAUSE", 0.1)
-    started = tmp_path / "started"
-    command = ["sh", "-c", f"echo x >> {started}; exit 3"]
-    restarts = []
-    processes = replicas.ReplicaProcesses(command, 1, lambda: restarts.append(time.monotonic()), lambda: False)
-    processes.start()
+    restarts = supervise("sh", "-c", "exit 3")
     until(lambda: len(restarts) >= 3, 30)
-    processes.stop()
-    assert len(restarts) == 3
     assert restarts[1] - restarts[0] >= 0.2
     assert restarts[2] - restarts[1] >= 0.4
-    assert len(started.read_text().split()) >= 3  # the last one may have been ended before it wrote
     assert "a read replica ended with status 3; it is started again in" in caplog.text
-    before = len(restarts)
-    time.sleep(0.2)
-    assert len(restarts) == before  # none after the stop
 
 
-@pytest.mark.usefixtures("quick")
-def test_silent_replicas_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(replicas, "SILENT", 0.1)
-    monkeypatch.setattr(replicas, "END", 0.2)
-    signs, alive = itertools.count(), threading.Event()
-    alive.set()
-    restarted = threading.Event()
-    processes = replicas.ReplicaProcesses(
-        ["sh", "-c", "trap '' TERM; sleep 60 & wait; wait"],
-        1,
-        restarted.set,
-        lambda: False,
-        sign=lambda _: next(signs) if alive.is_set() else -1,
-    )
-    processes.start()
-    assert not restarted.wait(0.5)
-    alive.clear()
-    assert restarted.wait(30)
+def test_silent_replicas_go(
+    supervise: Callable[..., list[float]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(replicas, "SILENT", 0.3)
+    monkeypatch.setattr(replicas, "END", 0.2)  # it does not end when it is told to
+    restarts = supervise("sh", "-c", "trap '' TERM; sleep 60 & wait; wait")
+    for number in range(50):
+        (tmp_path / "metrics").write_text("x" * number)
+        time.sleep(0.01)
+    assert not restarts
+    until(lambda: restarts, 30)
     assert "a read replica does not answer any more; it is killed" in caplog.text
-    restarted.clear()
-    assert not restarted.wait(0.5)  # one that begins may take as long as it needs
-    processes.stop()  # though it does not end when it is told to
+    time.sleep(0.6)
+    assert len(restarts) == 1  # one that begins may take as long as it needs
 
 
-@pytest.mark.usefixtures("quick")
-def test_replicas_that_end_with_the_service_are_not_started_again() -> None:
+def test_replicas_that_end_with_the_service_are_not_started_again(supervise: Callable[..., list[float]]) -> None:
     """Ctrl-C and systemd send the signal to all processes of a service."""
-    restarts = []
-    processes = replicas.ReplicaProcesses(["sleep", "0"], 2, lambda: restarts.append(1), lambda: True)
-    processes.start()
+    restarts = supervise("true", stopping=True)
     time.sleep(0.3)
-    processes.stop()
     assert not restarts
 
 
-@pytest.mark.usefixtures("quick")
-def test_an_unstarted_replica_is_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unstarted_replica_is_tried_again(
+    supervise: Callable[..., list[float]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     real, answers = subprocess.Popen, chain([None, OSError(12, "Cannot allocate memory")], repeat(None))
 
     def popen(command: list[str]) -> Any:
@@ -374,11 +331,8 @@ def test_an_unstarted_replica_is_tried_again(monkeypatch: pytest.MonkeyPatch, ca
         return real(command)
 
     monkeypatch.setattr(replicas.subprocess, "Popen", popen)
-    restarted = threading.Event()
-    processes = replicas.ReplicaProcesses(["sleep", "0"], 1, restarted.set, lambda: False)
-    processes.start()
-    assert restarted.wait(30)
-    processes.stop()
+    restarts = supervise("true")
+    until(lambda: restarts, 30)
     assert "can't be started: Cannot allocate memory" in caplog.text
 
 
@@ -432,14 +386,22 @@ def test_replicas_have_the_settings_of_the_writer(tmp_path: Path) -> None:
         run_service(tmp_path / "state", port=0, settings=settings, workers=2, config=tmp_path / "service.yaml")
 
 
-def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes that make the log of impressions at once get in each other's way."""
+@pytest.fixture
+def unserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state whose services end as soon as they would answer."""
     begin(tmp_path / "state").close()
+    for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
+        monkeypatch.setattr(start, name, lambda *_: None)
+    return tmp_path / "state"
+
+
+def test_replicas_find_the_files_of_the_writer(unserved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that make the log of impressions at once get in each other's way."""
     found: list[bool] = []
 
     class Replica:
         def __init__(self, command: list[str]) -> None:
-            found.append((tmp_path / "state" / "traffic.sqlite").is_file())
+            found.append((unserved / "traffic.sqlite").is_file())
 
         def poll(self, *_: object) -> None:
             pass
@@ -447,22 +409,17 @@ def test_replicas_find_the_files_of_the_writer(tmp_path: Path, monkeypatch: pyte
         terminate = wait = poll
 
     monkeypatch.setattr(replicas.subprocess, "Popen", Replica)
-    for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
-        monkeypatch.setattr(start, name, lambda *_: None)
-    start.run_service(tmp_path / "state", port=0, workers=3)
+    start.run_service(unserved, port=0, workers=3)
     assert found == [True, True]
 
 
-def test_two_services_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_services_do_not_share_a_port(unserved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would get a part of the events."""
-    begin(tmp_path / "state").close()
     monkeypatch.setattr(replicas.ReplicaProcesses, "start", lambda _: pytest.fail("a replica starts"))
-    for name in ("_run", "hold_memory_down", "compute_on_one_thread"):
-        monkeypatch.setattr(start, name, lambda *_: None)
     with listening_socket("127.0.0.1", 0, shared=True) as taken:  # as a service with --workers has it
         port = taken.getsockname()[1]
-        check_refused("can't listen on", run_service, tmp_path / "state", port=port, workers=2)
-        check_refused("can't listen on", start.run_replica, tmp_path / "state", port=port)
+        check_refused("can't listen on", run_service, unserved, port=port, workers=2)
+        check_refused("can't listen on", start.run_replica, unserved, port=port)
 
 
 def test_a_first_state_takes_the_names_of_items(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,8 @@ def test_tags_and_names_are_kept(tmp_path: Path) -> None:
     with contextlib.closing(Catalogue(tmp_path / "tags")) as catalogue:
         assert [catalogue.name(item) for item in "abcd"] == ["Heat", None, "Up!", None]
         assert (catalogue["a"], catalogue["b"]) == (("old",), ())
+    (tmp_path / "text").write_text("no database " * 100)
+    check_refused("can't open the catalogue .*text: file is not a database", Catalogue, tmp_path / "text")
 
 
 def test_a_catalogue_that_also_holds_withdrawals_is_refused(tmp_path: Path) -> None:
@@ -261,7 +263,6 @@ def test_a_catalogue_that_also_holds_withdrawals_is_refused(tmp_path: Path) -> N
 
 
 def test_a_catalogue_without_names_is_read_and_gets_them(tmp_path: Path) -> None:
-    """A replica may read it before a writer that knows of names has written to it."""
     with contextlib.closing(sqlite3.connect(tmp_path / "tags")) as old, old:
         old.execute("CREATE TABLE item (id TEXT PRIMARY KEY, tags TEXT NOT NULL)")
         old.execute("""INSERT INTO item VALUES ('a', '["film"]')""")

@@ -1,5 +1,6 @@
 """What tests ask of a service over HTTP."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ def send(client: TestClient, user: str, item: str, kind: str, **fields: Any) -> 
 
 
 @contextmanager
-def serving(source: Any, folder: Path | None = None, **settings: Any) -> Iterator[TestClient]:
+def serving(source: Any, folder: Path | None = None, /, **settings: Any) -> Iterator[TestClient]:
     """Give a client of a service over a recommender or a replica, which is closed with it."""
     engine = Engine(source, ServeSettings.model_validate(settings), folder=folder)
     client = TestClient(make_app(engine))
@@ -46,15 +47,17 @@ def serving(source: Any, folder: Path | None = None, **settings: Any) -> Iterato
 
 
 @contextmanager
-def answering(app: Any) -> Iterator[str]:
-    """Answer at a port of this machine, and give the address."""
+def answering(app: Any, **config: Any) -> Iterator[str]:
+    """Answer at a port of this machine, and give the address; ``config`` is that of uvicorn."""
     bound = listening_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)  # what is not taken waits in the server
+    server = uvicorn.Server(uvicorn.Config(app, **{"log_level": "warning", "lifespan": "off", **config}))
     thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
     server.should_exit = True
     thread.join(20)
+    assert not thread.is_alive()
 
 
 def experiments_of(**raw: dict[str, Any]) -> Experiments:

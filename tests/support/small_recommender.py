@@ -41,6 +41,16 @@ def begin(directory: Path, model: str = "SSF", learner: Learner | None = None, *
     return OnlineRecommender.begin(directory, made, users, items, small_edges())
 
 
+def begin_large(directory: Path, n_edges: int, n_users: int, n_items: int) -> None:
+    """Begin a state of random edges with users ``u0..`` and items ``i0..``."""
+    rng = np.random.default_rng(0)
+    pairs = np.unique(rng.integers(n_users * n_items, size=n_edges))
+    kinds = rng.choice([LIKE, DISLIKE], len(pairs), p=[0.7, 0.3]).astype(np.int8)
+    edges = pairs // n_items + 1, pairs % n_items + 1, kinds, NOW - len(pairs) + np.arange(len(pairs))
+    users, items = [f"u{n}" for n in range(n_users)], [f"i{n}" for n in range(n_items)]
+    OnlineRecommender.begin(directory, make_learner("SSF", {"rank": 64}), users, items, edges).close()
+
+
 def event(number: int, user: str, item: str, kind: str) -> Event:
     """Return an event, later than all edges."""
     return Event(f"e{number}", user, item, kind, NOW + number)

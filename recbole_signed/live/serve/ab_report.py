@@ -41,37 +41,29 @@ def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float
     if few:
         there = counted(groups[few[0]].height, "user")
         raise UsageError(f"the variant '{few[0]}' has {there}; a comparison needs 2 or more.")
-    variants = {name: _summary(group) for name, group in groups.items()}
     comparisons: list[dict[str, Any]] = []
-    results = {}
-    use_before, used_before = bool((users["impressions_before"] > 0).any()), False
+    tested: dict[Any, Any] = {}  # a metric that does not vary has no p-value, and would break the order of the others
+    cuped = False
     for name in shares:
         if name == control:
             continue
         pair = pl.concat([groups[control], groups[name]])
-        covariates: dict[str, str | None] = dict.fromkeys(("numer_covariate", "denom_covariate"))
-        metrics: dict[str, Any] = {}
-        for metric, (over, under) in METRICS.items():
-            if use_before:
-                covariates = {"numer_covariate": f"{over}_before", "denom_covariate": f"{under}_before"}
-            usable = _usable(pair, covariates)
-            used_before = used_before or usable["numer_covariate"] is not None
-            metrics[metric] = tt.RatioOfMeans(over, under, **usable, confidence_level=CONFIDENCE)
+        covariates = {metric: _covariates(pair, *parts) for metric, parts in METRICS.items()}
+        cuped = cuped or any(covariates.values())
+        metrics: dict[str, Any] = {
+            metric: tt.RatioOfMeans(over, under, **covariates[metric], confidence_level=CONFIDENCE)
+            for metric, (over, under) in METRICS.items()
+        }
         metrics["likes_per_user"] = tt.Mean("likes", confidence_level=CONFIDENCE)
         with np.errstate(divide="ignore", invalid="ignore"):  # of a metric that does not vary: it is None below
-            results[name] = tt.Experiment(metrics).analyze(pair, control=control)
-        for metric in (*METRICS, "likes_per_user"):
-            found = results[name][metric]
-            bounds = _always_valid_difference(groups[name], groups[control], metric)
-            carried = _few_carry(groups[name], groups[control], metric)
-            comparisons.append(
-                {"variant": name, "metric": metric, **_numbers(found), "always_valid": bounds, "few_users": carried}
-            )
-    tested: dict[Any, Any] = {}  # a metric that does not vary has no p-value, and would break the order of the others
-    for each in comparisons:
-        if each["pvalue"] is not None and not each["few_users"]:
-            own = tested.setdefault((control, each["variant"]), tt.experiment.ExperimentResult())
-            own[each["metric"]] = results[each["variant"]][each["metric"]]
+            results = tt.Experiment(metrics).analyze(pair, control=control)
+        for metric in metrics:
+            told: dict[str, Any] = {"variant": name, "metric": metric, **_numbers(results[metric])}
+            told["always_valid"] = _always_valid_difference(groups[name], groups[control], metric)
+            told["few_users"] = _few_carry(groups[name], groups[control], metric)
+            comparisons.append(told)
+            if told["pvalue"] is not None and not told["few_users"]:
+                tested.setdefault((control, name), tt.experiment.ExperimentResult())[metric] = results[metric]
     # all metrics and variants together: Hochberg's step-up procedure with Sidak's levels
     corrected = tt.adjust_fwer(tested, alpha=1 - CONFIDENCE).to_dicts() if tested else ()
     adjusted = {(row["comparison"], row["metric"]): float(row["pvalue_adj"]) for row in corrected}
@@ -79,10 +71,10 @@ def experiment_report(users: pl.DataFrame, control: str, shares: dict[str, float
         each["pvalue_corrected"] = adjusted.get((str((control, each["variant"])), each["metric"]))
     return {
         "control": control,
-        "variants": variants,
+        "variants": {name: _summary(group) for name, group in groups.items()},
         "sample_ratio": _sample_ratio(users, control, shares),
         "comparisons": comparisons,
-        "cuped": used_before,
+        "cuped": cuped,
     }
 
 
@@ -163,12 +155,12 @@ def _sample_ratio(users: pl.DataFrame, control: str, shares: dict[str, float]) -
     return {"pvalue": worst, "suspicious": worst < SUSPICIOUS, "other_shares": before.height}
 
 
-def _usable(pair: pl.DataFrame, covariates: dict[str, str | None]) -> dict[str, str | None]:
-    """Leave out covariates that do not vary, by which nothing can be explained, or without a rate in a variant."""
-    names = [name for name in covariates.values() if name is not None]
-    varying = all(pair[name].n_unique() > 1 for name in names)
-    rated = all((pair.group_by("variant").agg(pl.col(name).sum())[name] > 0).all() for name in names[1:])
-    return covariates if varying and rated else dict.fromkeys(covariates)
+def _covariates(pair: pl.DataFrame, over: str, under: str) -> dict[str, str]:
+    """Return a rate's columns before the experiment; none that do not vary, or leave a variant without a rate."""
+    names = {"numer_covariate": f"{over}_before", "denom_covariate": f"{under}_before"}
+    varying = all(pair[name].n_unique() > 1 for name in names.values())
+    rated = (pair.group_by("variant").agg(pl.col(names["denom_covariate"]).sum())[names["denom_covariate"]] > 0).all()
+    return names if varying and rated else {}
 
 
 def _numbers(found: Any) -> dict[str, float | None]:

@@ -18,15 +18,26 @@ from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import day
 from recbole_signed.live import LIKE, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, TYPES
-from recbole_signed.live.learners.asked import Asked
+from recbole_signed.live.learners.asked import Asked, ItemValues
 from recbole_signed.live.learners.ranking import best_items, lowered_by, with_parameters
+from recbole_signed.live.learners.ranking import explained as explained_by
 from recbole_signed.live.replica import OnlineReplica
-from recbole_signed.live.serve import ranking
+from recbole_signed.live.serve import ranking, schemas
 from recbole_signed.live.serve.catalogue import Catalogue
 from recbole_signed.live.serve.experiments import Assignment, Experiments, Policy, merged_parameters, team_draft
-from recbole_signed.live.serve.exploration import CANDIDATES, POOL, drawn_few, probabilities, raised, to_the_front
 from recbole_signed.live.serve.quality import LiveQuality
-from recbole_signed.live.serve.ranking import Ranked, announced_features, asked_by, known_score, newest_edges
+from recbole_signed.live.serve.ranking import (
+    CANDIDATES,
+    POOL,
+    Ranked,
+    announced_features,
+    asked_by,
+    drawn_few,
+    known_score,
+    newest_edges,
+    probabilities,
+    raised,
+)
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
 from recbole_signed.live.serve.traffic import DAY, ImpressionQueue, Shown, TrafficLog, now_ms
@@ -83,29 +94,20 @@ class Answers:
         own = {} if strength is None else {"dislike_strength": strength}
         return with_parameters(learner, {**own, **merged_parameters(assignments), **(given or {})})
 
-    def _apply(self, policy: Policy) -> None:
-        """Raise UsageError where the model has not all the parameters of a policy."""
-        with self.recommender.reading() as (_, learner):
-            with_parameters(learner, policy.parameters)
-
     def hidden(self) -> Any:
         """Return the ids of items that are shown to nobody: the withdrawn, and those of ``hidden_items.py``."""
         return self._state.hidden_items()
 
-    def item(self, item: str) -> tuple[bool, tuple[str, ...]]:
-        """Return whether an item is withdrawn, and its tags."""
+    def item(self, item: str) -> schemas.CatalogueItem:
+        """Return whether an item is withdrawn, its tags, and what people call it."""
         self._look_again()
-        return item in self._state.withdrawn, self.catalogue[item]
+        tags, name = list(self.catalogue[item]), self.catalogue.name(item)
+        return schemas.CatalogueItem(item=item, withdrawn=item in self._state.withdrawn, tags=tags, name=name)
 
     def item_features(self, item: str) -> dict[str, Any] | None:
         """Return the features that were announced of an item; None without an announcement."""
         with self.recommender.reading() as (state, _):
             return announced_features(state, "item", item)
-
-    def name(self, item: str) -> str | None:
-        """Return what people call an item; None where nobody has said."""
-        self._look_again()
-        return self.catalogue.name(item)
 
     def items_named(self, text: str, k: int) -> list[str]:
         """Return at most ``k`` items whose name holds a text."""
@@ -119,22 +121,34 @@ class Answers:
             (writer.withdraw if withdrawn else writer.put_back)([item])
         self.catalogue.put(item, tags)
 
-    def user(self, user: str) -> dict[str, Any]:
-        """Return what is held of a user, as :class:`~recbole_signed.live.serve.schemas.UserInfo` has it."""
+    def user(self, user: str) -> schemas.UserInfo:
+        """Return what is held of a user."""
         with self.recommender.reading() as (state, learner):
-            wishes = asked_by(state, Asked.of(state, learner, int(state.users.id_of(user))))
-            seq, features = int(state.applied_seq), announced_features(state, "user", user)
-            edges = [{"item": item, "type": kind, "timestamp": at} for item, kind, at in newest_edges(state, user)[0]]
-        shown = None if self.traffic is None else self.traffic.holding(user)
-        known = bool(edges) or features is not None
-        held = {"edges": edges, "features": features, "wishes": wishes or None, "impressions": shown}
-        return {"user": user, "known": known, **held, "seq": seq}
+            wishes = asked_by(state, learner, user)
+            features, edges = announced_features(state, "user", user), newest_edges(state, user)[0]
+            found = schemas.UserInfo(
+                user=user,
+                known=bool(edges) or features is not None,
+                edges=[schemas.Edge(item=item, type=kind, timestamp=at) for item, kind, at in edges],
+                features=features,
+                wishes=wishes or None,
+                seq=self.seq,
+            )
+        found.impressions = None if self.traffic is None else self.traffic.holding(user)
+        return found
 
-    def _ids(self, items: Sequence[str]) -> Any:
-        """Return the ids of known items; the others are in no list anyway."""
-        state = self._state
-        ids = np.asarray(state.items.ids(list(items)), dtype=np.int64)
-        return ids[(ids > 0) & (ids < state.edges.n_items)]
+    def wishes_of(self, user: str) -> schemas.WishList:
+        """Return what a user asks for beside verdicts and has not taken back."""
+        with self.recommender.reading() as (state, learner):
+            return schemas.WishList(wishes=asked_by(state, learner, user), seq=self.seq)
+
+    def values_of(self, item: str) -> dict[str, list[str]]:
+        """Return the values of an item by their column."""
+        found: dict[str, list[str]] = {}
+        with self.recommender.reading() as (state, learner):
+            for column, value in ItemValues(state, learner).of(int(state.items.id_of(item))):
+                found.setdefault(column, []).append(value)
+        return found
 
     def recommend(
         self,
@@ -167,7 +181,7 @@ class Answers:
                 if exploring is not None and len(items):
                     order, draws = self._explored(exploring, partial(rank, exploring), items, values, request)
                     items, values = items[order][:k], values[order][:k]
-                found, teams = self._named(state, items, values), None
+                found, teams = self._named(state.items, items, values), None
             else:
                 found, teams = self._interleaved(mixed, partial(rank, mixed), state, k, request)
             told = known or learner.knows(number)
@@ -202,6 +216,11 @@ class Answers:
             chosen = tagged if chosen is None else np.intersect1d(chosen, tagged)
         hidden = self.hidden()
         return {"exclude": np.concatenate([hidden, self._ids(exclude)]) if exclude else hidden, "include_only": chosen}
+
+    def _ids(self, items: Sequence[str]) -> Any:
+        """Return the ids of known items; the others are in no list anyway."""
+        ids = np.asarray(self._state.items.ids(items), dtype=np.int64)
+        return ids[(ids > 0) & (ids < self._state.edges.n_items)]
 
     def rank(
         self,
@@ -286,21 +305,21 @@ class Answers:
                 theirs, scores = rank(policy, CANDIDATES)
                 probability = float(probabilities(scores, policy.explore)[theirs == items[place]].sum())
             draws.append((exploring.experiment, name, float(own[place]), probability))
-        return to_the_front(place, len(items)), draws
+        return np.r_[place, 0:place, place + 1 : len(items)], draws
 
     def _interleaved(
         self, mixed: Assignment, rank: RankOfPolicy, state: Any, k: int, request: str
     ) -> tuple[list[tuple[str, float]], list[str]]:
         variants = self.experiments[mixed.experiment].variants
-        lists = [dict(self._named(state, *rank(variant, k))) for variant in variants.values()]
+        lists = [dict(self._named(state.items, *rank(variant, k))) for variant in variants.values()]
         drawn = np.random.default_rng(int(request, 16) % 2**63)
         items, teams = team_draft([list(each) for each in lists], k, drawn)
         picks = list(zip(items, teams, strict=True))
         return [(item, lists[team][item]) for item, team in picks], [list(variants)[team] for team in teams]
 
     @staticmethod
-    def _named(state: Any, items: Any, values: Any) -> list[tuple[str, float]]:
-        tokens = state.items.tokens(items.tolist())
+    def _named(vocabulary: Any, ids: Any, values: Any) -> list[tuple[str, float]]:
+        tokens = vocabulary.tokens(ids.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
 
     def session(
@@ -319,7 +338,7 @@ class Answers:
                 changed, edges, ranking.SESSION, k, state.items.keys, user_keys=state.users.keys, **chosen
             )
             told = bool(known.any())
-            return Ranked(self._named(state, *found), self.seq, self.version, told, request_id=_request_id())
+            return Ranked(self._named(state.items, *found), self.seq, self.version, told, request_id=_request_id())
 
     def similar(self, item: str, k: int) -> Ranked:
         """Return the items nearest to one, best first; UsageError for an unknown one."""
@@ -328,14 +347,14 @@ class Answers:
             hidden = self.hidden()
             ids, cosines = learner.similar(number, k + len(hidden), state.items.keys)
             stays = ~np.isin(ids, hidden) & (ids > 0)
-            named = self._named(state, ids[stays][:k], cosines[stays][:k])
+            named = self._named(state.items, ids[stays][:k], cosines[stays][:k])
             return Ranked(named, self.seq, self.version, None, request_id=_request_id())
 
     def popular(self, k: int, name: str = "popularity") -> Ranked:
         """Return the most liked items; with the name ``trending`` those whose likes are recent."""
         with self.recommender.reading() as (state, _):
             named = self._named(
-                state, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
+                state.items, *ranking.most_liked(self._likes(state, name), k, state.items.keys, self.hidden())
             )
             return Ranked(named, self.seq, self.version, None, request_id=_request_id())
 
@@ -372,8 +391,8 @@ class Answers:
 
     def explain(
         self, user: str, item: str, parameters: Mapping[str, float] | None = None, team: str | None = None
-    ) -> dict[str, Any] | None:
-        """Return why a user gets an item, with the ids of events; None where its variant does not ask the model."""
+    ) -> schemas.Why | None:
+        """Return why a user gets an item; None where its variant does not ask the model."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user, parameters, team)
@@ -381,7 +400,8 @@ class Answers:
                 return None
             keys = state.users.keys, state.items.keys
             asked = Asked.of(state, learner, number)
-            told = ranking.explain(learner, state.edges, number, self._item(state, item), keys, asked)
+            ranking.refuse_unexplained(learner)
+            told = explained_by(learner, state.edges, number, self._item(state, item), keys, asked)
             tokens = [token or "" for token in state.items.tokens(np.asarray(told.items).tolist())]
             settings, seq, version = learner.settings, self.seq, self.version
             dates = {edge: day(at) for edge, _, at in newest_edges(state, user)[0] if at}
@@ -393,32 +413,27 @@ class Answers:
         here = replace(told, items=np.arange(len(tokens)), fall=fall, reasons=reasons)
         shown = explained(here, settings, user, item, pl.Series(tokens, dtype=pl.String), self.called, dates.get)
         edges = shown.edges.with_columns(pl.col("contribution") / told.factor if told.factor else 0.0)
-        return {
-            "user": user,
-            "item": item,
-            "score": known_score(shown.score),
-            "contributions": edges.select("item", "sign", "contribution").to_dicts(),
-            "from_features": float(told.from_features),
-            "prior": known_score(float(told.prior)),
-            "verdict": float(told.verdict),
-            "factor": float(told.factor),
-            "lowered": shown.lowered,
-            "cause": shown.cause,
-            "common_likes": shown.common_likes,
-            "moved": shown.moved,
-            "asked": list(shown.asked),
-            "sentence": shown.sentence,
-            "seq": seq,
-            "model": version,
-        }
+        rows = edges.select("item", "sign", "contribution").rows(named=True)
+        return schemas.Why(
+            user=user,
+            item=item,
+            score=known_score(shown.score),
+            contributions=[schemas.Contribution(**each) for each in rows],
+            prior=known_score(float(told.prior)),
+            asked=list(shown.asked),
+            seq=seq,
+            model=version,
+            **{name: getattr(told, name) for name in ("from_features", "verdict", "factor")},
+            **{name: getattr(shown, name) for name in ("lowered", "cause", "common_likes", "moved", "sentence")},
+        )
 
     def called(self, item: str) -> str:
         """Return an item as a sentence names it: by its id, and by its name where it has one."""
         name = self.catalogue.name(item)
         return item if name is None else f"{item} ({name})"
 
-    def last_dislike(self, user: str, k: int) -> dict[str, Any]:
-        """Return the item of a user's newest dislike, and what it changes in the list, as DislikeEffect has it."""
+    def last_dislike(self, user: str, k: int) -> schemas.DislikeEffect:
+        """Return the item of a user's newest dislike, and what it changes in the list."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user)
@@ -426,43 +441,38 @@ class Answers:
             asked = Asked.of(state, learner, number)
             newest, _ = newest_edges(state, user, (DISLIKE,), 1)
             if not newest:
-                return {"item": None, "gone": [], "come": [], "lowered": []}
+                return schemas.DislikeEffect(item=None, gone=[], come=[], lowered=[])
             (name, _, _), filters = newest[0], {**self._filters((), None, None), "asked": asked}
             item = self._item(state, name)
             earlier = ranking.edges_without(edges, number, item)
             states = (state, SimpleNamespace(edges=earlier, items=state.items, users=state.users))
             found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
-            now, before = ([each for each, _ in self._named(state, *ranked)] for ranked in found)
+            now, before = ([each for each, _ in self._named(state.items, *ranked)] for ranked in found)
             keys = state.users.keys, state.items.keys
             near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item, keys)
             lowered = [each for each in state.items.tokens(list(near)) if each in now or each in before]
-        places = [{each: place for place, each in enumerate(ranked, 1)} for ranked in (before, now)]
-        return {
-            "item": name,
-            "gone": [each for each in before if each not in now],
-            "come": [each for each in now if each not in before],
-            "lowered": [{"item": each, "before": places[0].get(each), "now": places[1].get(each)} for each in lowered],
-        }
+        was, place = ({each: number for number, each in enumerate(ranked, 1)} for ranked in (before, now))
+        return schemas.DislikeEffect(
+            item=name,
+            gone=[each for each in before if each not in place],
+            come=[each for each in now if each not in was],
+            lowered=[schemas.LoweredItem(item=each, before=was.get(each), now=place.get(each)) for each in lowered],
+        )
 
-    def verdicts_of(self, user: str, k: int, sign: str | None = None) -> dict[str, Any]:
+    def verdicts_of(self, user: str, k: int, sign: str | None = None) -> schemas.Verdicts:
         """Return the likes and dislikes of a user, newest first; those of one sign where it is given."""
         kinds = (LIKE, DISLIKE) if sign is None else (TYPES[sign],)
         with self.recommender.reading() as (state, _):
             found, total = newest_edges(state, user, kinds, k)
-            seq = self.seq
-        listed = [{"item": item, "sign": kind, "timestamp": time} for item, kind, time in found]
-        return {"verdicts": listed, "total": total, "seq": seq}
+            listed = [schemas.Verdict(item=item, sign=kind, timestamp=at) for item, kind, at in found]  # type: ignore[arg-type]
+            return schemas.Verdicts(verdicts=listed, total=total, seq=self.seq)
 
-    def audience(self, item: str, k: int) -> list[dict[str, Any]]:
+    def audience(self, item: str, k: int) -> schemas.Audience:
         """Return the users, among a sample of those with edges and none to the item, that rank it highest."""
         with self.recommender.reading() as (state, learner):
             users, below = ranking.audience(learner, state.edges, self._item(state, item), k)
-            tokens = state.users.tokens(users.tolist())
-            return [
-                {"user": token, "percentile": float(value)}
-                for token, value in zip(tokens, below, strict=True)
-                if token is not None
-            ]
+            found = self._named(state.users, users, below)
+            return schemas.Audience(users=[schemas.Listener(user=user, percentile=value) for user, value in found])
 
     @staticmethod
     def _item(state: Any, item: str) -> int:

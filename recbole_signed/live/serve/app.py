@@ -6,7 +6,6 @@ Errors are problem details (RFC 9457); answers carry the model's version, the se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -16,14 +15,14 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from recbole_signed import __version__
 from recbole_signed.errors import UsageError
-from recbole_signed.live import LIKE, OnlineRecommender
+from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE
-from recbole_signed.live.serve import gorse, schemas, wishes
+from recbole_signed.live.serve import gorse, schemas
 from recbole_signed.live.serve.answers import TRENDING
 from recbole_signed.live.serve.engine import RECOMMENDATIONS, Engine
-from recbole_signed.live.serve.experiments import parse_experiment
+from recbole_signed.live.serve.experiments import Experiment
 from recbole_signed.live.serve.keys import ApiKeys, RateLimit
-from recbole_signed.live.serve.maintenance import AlreadyRunsError, Maintenance, Refitting
+from recbole_signed.live.serve.maintenance import AlreadyRunsError, Maintenance
 from recbole_signed.live.serve.middleware import (
     DEFAULT_K,
     SHORT,
@@ -35,13 +34,12 @@ from recbole_signed.live.serve.middleware import (
 )
 from recbole_signed.live.serve.problems import PROBLEM, ProblemError, Turns
 from recbole_signed.live.serve.ranking import Ranked
-from recbole_signed.live.serve.replicas import NO_WRITER, Forwarder
+from recbole_signed.live.serve.replicas import Forwarder
 from recbole_signed.live.serve.requests import (
     Route,
     announce,
     check_k,
     check_length,
-    check_parameters,
     disk,
     erase,
     keep_item,
@@ -57,6 +55,8 @@ VersionName = Annotated[str, Path(pattern=r"^v\d{1,12}$", description="Name of a
 ExperimentName = Annotated[str, Path(pattern=r"^[\w.-]{1,64}$", description="Name of an experiment.")]
 K = Annotated[int, Query(ge=1, description="How many items; fewer where the catalogue has no more.")]
 Ids = Annotated[list[schemas.Id], Query()]
+MinSeq = Annotated[int | None, Query(ge=0)]
+Sign = Literal["like", "dislike"]
 PAGE_SOURCES = "default-src 'self' 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {PROBLEM: {}}}
@@ -98,7 +98,7 @@ def make_app(
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
     def needs(role: str) -> Any:
-        return [Depends(NeedsRole(keys, role)), Depends(check_parameters)]
+        return [Depends(NeedsRole(keys, role))]
 
     turns = Turns(engine.settings.limits.wait)
     _add_events(app, engine, needs, turns)
@@ -108,7 +108,6 @@ def make_app(
     _add_experiments(app, engine, needs)
     _add_health(app, engine, needs, maintenance)
     _add_pages(app)
-    wishes.add_routes(app, engine, needs, turns)
     gorse.add_routes(app, engine, needs, turns)
     describe_keys(app, keys.required)
     return app
@@ -117,7 +116,7 @@ def make_app(
 def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
     write = {"tags": ["events"], "dependencies": needs("write")}
 
-    erasing, _ = needs("admin")
+    (erasing,) = needs("admin")
 
     @app.post("/v1/events", response_model_exclude_none=True, **write)
     async def post_events(body: schemas.EventsBody, request: Request) -> schemas.EventsAnswer:
@@ -130,16 +129,20 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
         return await submit(engine, body.events)
 
     @app.delete("/v1/users/{user_id}/verdicts/{item_id}", response_model_exclude_none=True, **write)
-    async def delete_verdict(
-        user_id: UserId, item_id: ItemId, sign: Literal["like", "dislike"]
-    ) -> schemas.EventsAnswer:
+    async def delete_verdict(user_id: UserId, item_id: ItemId, sign: Sign) -> schemas.EventsAnswer:
         """Take a like or a dislike back."""
         return await take_back(engine, user_id, item_id, sign)
+
+    @app.delete("/v1/users/{user_id}/wishes/{feature}/{value}", response_model_exclude_none=True, **write)
+    async def delete_wish(user_id: UserId, feature: schemas.PathId, value: schemas.PathId) -> schemas.EventsAnswer:
+        """Take back what was asked for of a value; a dislike is taken back as any other."""
+        check_length(engine, user_id)
+        return await submit(engine, [{"user_id": user_id, "type": "undo", "features": {feature: value}}])
 
     @app.get("/v1/users/{user_id}", tags=["users"], dependencies=needs("read"), response_model_exclude_none=True)
     async def get_user(user_id: UserId) -> schemas.UserInfo:
         """Return what is held of a user: edges, announced features, what it asks for, and how much was shown."""
-        return await turns.take(lambda: schemas.UserInfo(**engine.user(user_id)))
+        return await turns.take(lambda: engine.user(user_id))
 
     @app.put("/v1/users/{user_id}", tags=["users"], dependencies=needs("write"))
     async def put_user(user_id: UserId, body: schemas.UserBody) -> schemas.UserBody:
@@ -155,7 +158,7 @@ def _add_events(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns
 
 
 def _answer(
-    engine: Engine, ranked: Ranked, why: Callable[[str, str | None], dict[str, Any] | None] | None = None
+    engine: Engine, ranked: Ranked, why: Callable[[str, str | None], schemas.Why | None] | None = None
 ) -> schemas.Answer:
     return schemas.Answer(**ranked.told(engine.catalogue.name, why))
 
@@ -179,7 +182,7 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         dislike_strength: Annotated[schemas.Strength | None, Query()] = None,
         explain: bool = False,
         log: Annotated[bool, Query(description="False: it is looked at, not shown to the user.")] = True,
-        min_seq: Annotated[int | None, Query(ge=0)] = None,
+        min_seq: MinSeq = None,
     ) -> schemas.Answer:
         """Return the best items that the user has no edge to, none of them withdrawn."""
         check_k(engine, k, explain)
@@ -204,13 +207,13 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         check_k(engine, body.k)
         limits = engine.settings.limits
         if len(body.users) > limits.batch:
-            raise ProblemError(413, "Content Too Large", f"A request holds at most {limits.batch} users.")
+            raise ProblemError(413, f"A request holds at most {limits.batch} users.")
         if len(body.users) * body.k > limits.items:
-            detail = (
+            raise ProblemError(
+                413,
                 f"{len(body.users)} lists of {body.k} items are asked for; the lists of a request hold at most "
-                f"{limits.items} items. Ask for shorter ones, or for fewer users at once."
+                f"{limits.items} items. Ask for shorter ones, or for fewer users at once.",
             )
-            raise ProblemError(413, "Content Too Large", detail)
         filters: Any = {
             "include_only": body.include_only,
             "tags": body.tags,
@@ -236,32 +239,33 @@ def _add_recommendations(app: FastAPI, engine: Engine, needs: Callable[[str], An
         given = _parameters(dislike_aversion, dislike_strength)
         why = await turns.take(lambda: engine.explain(user_id, item_id, given))
         if why is None:
-            detail = (
-                f"The variant of user '{user_id}' ranks by likes of all users; no edge of the user adds to a score."
+            raise ProblemError(
+                422,
+                f"The variant of user '{user_id}' ranks by likes of all users; no edge of the user adds to a score.",
             )
-            raise ProblemError(422, "Unprocessable Content", detail)
-        return schemas.Why(**why)
+        return why
 
     @app.get("/v1/users/{user_id}/verdicts", **read)
     async def get_verdicts(
-        user_id: UserId,
-        k: K = 100,
-        sign: Literal["like", "dislike"] | None = None,
-        min_seq: Annotated[int | None, Query(ge=0)] = None,
+        user_id: UserId, k: K = 100, sign: Sign | None = None, min_seq: MinSeq = None
     ) -> schemas.Verdicts:
         """Return what a user likes and dislikes, newest first: each can be taken back."""
         check_k(engine, k)
         await wait_for(engine, min_seq)
-        return schemas.Verdicts(**engine.verdicts_of(user_id, k, sign))
+        return engine.verdicts_of(user_id, k, sign)
+
+    @app.get("/v1/users/{user_id}/wishes", **read)
+    async def get_wishes(user_id: UserId, min_seq: MinSeq = None) -> schemas.WishList:
+        """Return what a user asks for beside verdicts and has not taken back: each can be."""
+        await wait_for(engine, min_seq)
+        return await turns.take(lambda: engine.wishes_of(user_id))
 
     @app.get("/v1/users/{user_id}/last-dislike", **read)
-    async def get_last_dislike(
-        user_id: UserId, k: K = 20, min_seq: Annotated[int | None, Query(ge=0)] = None
-    ) -> schemas.DislikeEffect:
+    async def get_last_dislike(user_id: UserId, k: K = 20, min_seq: MinSeq = None) -> schemas.DislikeEffect:
         """Return what the newest dislike of a user changes in its list, and which items it lowers."""
         check_k(engine, k)
         await wait_for(engine, min_seq)
-        return await turns.take(lambda: schemas.DislikeEffect(**engine.last_dislike(user_id, k)))
+        return await turns.take(lambda: engine.last_dislike(user_id, k))
 
 
 def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns: Turns) -> None:
@@ -289,12 +293,15 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
     async def get_audience(item_id: ItemId, k: K = 10) -> schemas.Audience:
         """Return the users, among a sample, in whose ranking an item stands highest."""
         check_k(engine, k)
-        found = await turns.take(lambda: engine.audience(item_id, k))
-        return schemas.Audience(users=[schemas.Listener(**each) for each in found])
+        return await turns.take(lambda: engine.audience(item_id, k))
 
-    def held(item: str) -> dict[str, Any]:
-        withdrawn, tags = engine.item(item)
-        return {"withdrawn": withdrawn, "tags": list(tags), "name": engine.name(item)}
+    @app.get("/v1/items/{item_id}/values", **read)
+    async def get_values(item_id: ItemId) -> schemas.Values:
+        """Return the values of an item that less or more can be asked for of."""
+        return await turns.take(lambda: schemas.Values(values=engine.values_of(item_id)))
+
+    def held(item: str, features: dict[str, Any] | None) -> schemas.ItemBody:
+        return schemas.ItemBody(**engine.item(item).model_dump(exclude={"item"}), features=features)
 
     @app.get("/v1/items", response_model_exclude_none=True, **read)
     async def get_items(
@@ -305,21 +312,19 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         """Return what the catalogue holds of several items: `id=a&id=b`, or those whose name holds a text: `search`."""
         check_k(engine, k)
         if bool(id) == (search is not None):
-            raise ProblemError(422, "Unprocessable Content", "Give ids of items, or a text to search for.")
+            raise ProblemError(422, "Give ids of items, or a text to search for.")
         if len(id) > (most := engine.settings.limits.k):
-            detail = f"{len(id)} ids are given; at most {most} are looked up."
-            raise ProblemError(422, "Unprocessable Content", detail)
+            raise ProblemError(422, f"{len(id)} ids are given; at most {most} are looked up.")
 
         def work() -> list[schemas.CatalogueItem]:
-            items = id if search is None else engine.items_named(search, k)
-            return [schemas.CatalogueItem(item=each, **held(each)) for each in items]
+            return [engine.item(each) for each in (id if search is None else engine.items_named(search, k))]
 
         return schemas.CatalogueItems(items=await turns.take(work))
 
     @app.get("/v1/items/{item_id}", response_model_exclude_none=True, **read)
     async def get_item(item_id: ItemId) -> schemas.ItemBody:
         """Return what the catalogue holds of an item, and its announced features."""
-        return await turns.take(lambda: schemas.ItemBody(**held(item_id), features=engine.item_features(item_id)))
+        return await turns.take(lambda: held(item_id, engine.item_features(item_id)))
 
     @app.put("/v1/items/{item_id}", tags=["items"], dependencies=needs("write"), response_model_exclude_none=True)
     async def put_item(item_id: ItemId, body: schemas.ItemBody) -> schemas.ItemBody:
@@ -328,17 +333,12 @@ def _add_items(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         A body with features or a name alone leaves withdrawal and tags as they are; any other sets both.
         """
         await keep_item(engine, item_id, body)
-        return schemas.ItemBody(**held(item_id), features=body.features)
-
-
-def _recommender(engine: Engine) -> OnlineRecommender:
-    if not isinstance(engine.recommender, OnlineRecommender):
-        raise ProblemError(503, "Service Unavailable", NO_WRITER)
-    return engine.recommender
+        return held(item_id, body.features)
 
 
 def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maintenance: Maintenance | None) -> None:
     admin = {"tags": ["models"], "dependencies": needs("admin")}
+    recommender: Any = engine.recommender  # a replica hands all of these requests on
 
     def models() -> schemas.Models:
         versions = [
@@ -350,7 +350,7 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
                 current=each.current,
                 damage=None if each.damage is None else engine.without_folders(each.damage),
             )
-            for each in engine.recommender.versions.describe()
+            for each in recommender.versions.describe()
         ]
         return schemas.Models(model=engine.version, seq=engine.seq, versions=versions)
 
@@ -363,19 +363,19 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
     def post_model() -> schemas.Models:
         """Save the model as a version."""
         with disk():
-            _recommender(engine).snapshot()
+            recommender.snapshot()
         return models()
 
     @app.post("/v1/models/{name}/activate", response_model_exclude_none=True, **admin)
     def activate(name: VersionName) -> schemas.Models:
         """Serve an older (or newer) version; events since then stay in force."""
-        _recommender(engine).activate(name)
+        recommender.activate(name)
         return models()
 
     @app.put("/v1/models/{name}/pin", response_model_exclude_none=True, **admin)
     def pin(name: VersionName, pinned: bool = True) -> schemas.Models:
         """Keep a version from being removed, or no longer."""
-        engine.recommender.versions.pin(name, pinned)
+        recommender.versions.pin(name, pinned)
         return models()
 
     @app.post("/v1/refit", status_code=202, **admin)
@@ -386,38 +386,33 @@ def _add_models(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
         (`maintenance.refit`). The factors that were learned from users who were erased go with it.
         """
         if maintenance is None:
-            raise ProblemError(503, "Service Unavailable", "This process has no maintenance, and begins no refit.")
+            raise ProblemError(503, "This process has no maintenance, and begins no refit.")
         try:
-            return schemas.Refit(**asdict(maintenance.ask_for_refit()))
+            return maintenance.ask_for_refit()
         except AlreadyRunsError as error:
-            raise ProblemError(409, "Conflict", str(error)) from error
+            raise ProblemError(409, str(error)) from error
         except UsageError as error:
-            raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
+            raise ProblemError(503, str(error), 1.0) from error
 
 
 def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) -> None:
     admin = {"tags": ["experiments"], "dependencies": needs("admin")}
 
-    def body_of(name: str) -> schemas.ExperimentBody:
-        return schemas.ExperimentBody(**engine.experiments[name].model_dump())
-
     @app.get("/v1/experiments", tags=["experiments"], dependencies=needs("read"))
-    def get_experiments() -> dict[str, schemas.ExperimentBody]:
+    def get_experiments() -> dict[str, Experiment]:
         """Return all experiments."""
         engine.experiments.reload()
-        return {name: body_of(name) for name, _ in engine.experiments}
+        return dict(engine.experiments)
 
     @app.put("/v1/experiments/{name}", **admin)
-    def put_experiment(name: ExperimentName, body: schemas.ExperimentBody) -> schemas.ExperimentBody:
+    def put_experiment(name: ExperimentName, body: Experiment) -> Experiment:
         """Make or replace an experiment."""
-        engine.experiments.put(name, parse_experiment(name, body.model_dump()))
-        return body_of(name)
+        return engine.experiments.put(name, body)
 
     @app.patch("/v1/experiments/{name}", **admin)
-    def patch_experiment(name: ExperimentName, body: schemas.ExperimentChange) -> schemas.ExperimentBody:
+    def patch_experiment(name: ExperimentName, body: schemas.ExperimentChange) -> Experiment:
         """Start, stop or ramp an experiment."""
-        engine.experiments.change(name, **body.model_dump(exclude_none=True))
-        return body_of(name)
+        return engine.experiments.change(name, **body.model_dump(exclude_none=True))
 
     @app.delete("/v1/experiments/{name}", status_code=204, **admin)
     def delete_experiment(name: ExperimentName) -> None:
@@ -430,7 +425,7 @@ def _add_experiments(app: FastAPI, engine: Engine, needs: Callable[[str], Any]) 
         from recbole_signed.live.serve.ab_report import report_of
 
         if engine.traffic is None:
-            raise ProblemError(404, "Not Found", "The service keeps no impressions, so there is nothing to report.")
+            raise ProblemError(404, "The service keeps no impressions, so there is nothing to report.")
         engine.experiments.reload()
         return report_of(engine.traffic, name, engine.experiments[name])
 
@@ -465,9 +460,9 @@ def _add_health(app: FastAPI, engine: Engine, needs: Callable[[str], Any], maint
     @app.get("/v1/status", tags=["health"], dependencies=needs("read"))
     def status() -> dict[str, Any]:
         """Return the figures of the page: sizes, rates, whether a refit runs, and the last rounds of maintenance."""
-        refitting = Refitting() if maintenance is None else maintenance.refitting
+        refitting = schemas.Refit() if maintenance is None else maintenance.refitting
         rounds = {} if maintenance is None else maintenance.rounds()
-        return {**engine.status(), "refit": asdict(refitting), "maintenance": rounds}
+        return {**engine.status(), "refit": refitting, "maintenance": rounds}
 
 
 def _add_pages(app: FastAPI) -> None:

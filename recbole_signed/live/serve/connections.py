@@ -174,10 +174,14 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            phrase = HTTPStatus(status).phrase
-            response = ProblemError(status, phrase, detail).response()
+            response = ProblemError(status, detail).response()
             headers = [*response.raw_headers, (b"cache-control", b"no-store"), (b"connection", b"close")]
-            lines = [f"HTTP/1.1 {status} {phrase}".encode(), *(b"%b: %b" % each for each in headers), b"", b""]
+            lines = [
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
+                *(b"%b: %b" % each for each in headers),
+                b"",
+                b"",
+            ]
             self.transport.write(b"\r\n".join(lines) + bytes(response.body))
         self.transport.close()
 

@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import stamp
 from recbole_signed.live import LIKE, EventBatch, OnlineRecommender
 from recbole_signed.live.events import DISLIKE, FORGET_USER
 from recbole_signed.live.learners.asked import Asked
+from recbole_signed.live.learners.ranking import with_parameters
 from recbole_signed.live.replica import Follower, OnlineReplica
 from recbole_signed.live.serve import catalogue, ranking, traffic
 from recbole_signed.live.serve.answers import TRENDING, Answers
 from recbole_signed.live.serve.catalogue import Catalogue
-from recbole_signed.live.serve.experiments import Experiments
+from recbole_signed.live.serve.experiments import Experiments, Policy
 from recbole_signed.live.serve.quality import Case, LiveQuality, RecentShare
 from recbole_signed.live.serve.settings import ServeSettings
 from recbole_signed.live.serve.telemetry import Telemetry
@@ -54,7 +56,7 @@ class Engine(Answers):
         self.recommender, self._folder = recommender, folder
         self.settings = settings or ServeSettings()
         self.experiments = experiments or Experiments()
-        self.experiments.refuse_by(self._apply)
+        self.experiments.refuse_by(self._refuse_unfit)
         self.telemetry = Telemetry()
         self.quality = LiveQuality(self.settings.quality.k)
         self.catalogue = Catalogue(None if folder is None else folder / catalogue.FILE)
@@ -85,8 +87,12 @@ class Engine(Answers):
             self.writer = Writer(recommender, self.telemetry, watch.before, watch.after, limits.queue, limits.commit)
             if self.settings.source is not None:
                 self.feed = Feed(open_source(self.settings.source), self.writer)
-        self.telemetry.watch(self.gauges)
-        self.telemetry.watch_quality(lambda: self.quality.figures(now_ms(), "version"))
+        self.telemetry.watch(self.gauges, lambda: self.quality.figures(now_ms(), "version"))
+
+    def _refuse_unfit(self, policy: Policy) -> None:
+        """Raise UsageError where the model has not all the parameters of a policy."""
+        with self.recommender.reading() as (_, learner):
+            with_parameters(learner, policy.parameters)
 
     def close(self) -> None:
         """Finish what waits, then stop; the recommender stays open."""
@@ -127,7 +133,7 @@ class Engine(Answers):
 
     def _paths(self) -> list[str]:
         """Return the paths that messages may begin with, longest first; looked up seldom, as a disk may hang."""
-        register = _changed(self.recommender.directory / BACKUPS)
+        register = stamp(self.recommender.directory / BACKUPS)
         if self._known_paths is None or self._known_paths[0] != register:
             self._known_paths = register, self._find_paths()
         return self._known_paths[1]
@@ -182,11 +188,11 @@ class Engine(Answers):
 
     def _disk(self) -> tuple[float | None, float | None]:
         """Return the size of the file system that the state is on, and what is free of it."""
-        try:
-            usage = None if self._folder is None else shutil.disk_usage(self._folder)
-        except OSError:  # gone, or not reached
-            usage = None
-        return (None, None) if usage is None else (float(usage.total), float(usage.free))
+        if self._folder is not None:
+            with contextlib.suppress(OSError):  # gone, or not reached
+                size, _, free = shutil.disk_usage(self._folder)
+                return size, free
+        return None, None
 
     def _pending_erasure(self) -> dict[str, Any] | None:
         """Return what is left of users who were forgotten; None in a replica, which does not know."""
@@ -230,15 +236,6 @@ class Engine(Answers):
             "pending_erasures": ("Forgotten users of whom something is left.", max(left["rows"], left["factors"])),
             "pending_erasure_seconds": ("How long ago the first of them was forgotten.", waits),
         }
-
-
-def _changed(path: Path) -> tuple[int, int, int] | None:
-    """Return what is another one once a file was changed; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class VerdictWatch:
@@ -312,13 +309,9 @@ class VerdictWatch:
             return
         if (batch.type == FORGET_USER).any():
             self._impressions.reach(self._recommender.current().applied_seq)  # what the log holds, also after a failure
-        verdicts = []
-        for i in np.flatnonzero(accepted).tolist():
-            kind = int(batch.type[i])
-            if kind in (LIKE, DISLIKE):
-                sign, time = 1 if kind == LIKE else -1, int(batch.timestamp[i])
-                verdicts.append((batch.user_id[i], batch.item_id[i], sign, time))
-        if verdicts:
+        found = np.flatnonzero(accepted & ((batch.type == LIKE) | (batch.type == DISLIKE)))
+        signs, times = np.where(batch.type == LIKE, 1, -1).tolist(), batch.timestamp.tolist()
+        if verdicts := [(batch.user_id[i], batch.item_id[i], signs[i], times[i]) for i in found.tolist()]:
             self._impressions.outcomes(verdicts, self._count_outcomes)
 
     def _count_outcomes(self, likes: int, dislikes: int) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from recbole_signed.errors import UsageError, nearest
-from recbole_signed.files import refusing, replace_file
+from recbole_signed.files import refusing, replace_file, stamp
 from recbole_signed.plugin.ranges import NOT_NEGATIVE, RANGES, without_removed
 from recbole_signed.yaml_spec import Spec, checked, read_yaml, yaml_text
 
@@ -27,6 +27,12 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _logger = logging.getLogger(__name__)
 SHARES = 1e-9  # what shares may differ by and be the same
 _BITS = 53
+
+
+_EXAMPLE: Any = {
+    "share": 0.1,
+    "variants": {"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 3.0}}},
+}
 
 
 class Policy(Spec):
@@ -58,6 +64,8 @@ class Variant(Policy):
 
 class Experiment(Spec):
     """Who takes part, and what they get."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     variants: dict[Text, Variant] = Field(min_length=2)  # the first is the control; their shares sum to 1
     share: float = Field(default=1.0, ge=0, le=1)  # of all users; raising it (a ramp) keeps those who were in
@@ -105,9 +113,7 @@ class Experiments:
 
     def __init__(self, experiments: Mapping[str, Experiment] | None = None, path: Path | None = None) -> None:
         self._experiments = dict(experiments or {})
-        self._path = path
-        self._seen = None if path is None else _stamp(path)
-        self._taken = True  # whether the experiments are those of the file as it was then
+        self._path, self._seen = path, None if path is None else stamp(path)
         self._check: Callable[[Policy], object] = lambda _: None
         self._changing = threading.RLock()
         self._refuse(self._experiments)
@@ -121,40 +127,29 @@ class Experiments:
     @classmethod
     def read(cls, path: Path) -> Experiments:
         """Read a file; one that is not there holds no experiment."""
-        seen = _stamp(path)
-        made = cls(cls._read(path), path)
-        made._seen = seen  # what is written while it is read is read again
+        made = cls(path=path)
+        made._take_file()
         return made
-
-    @staticmethod
-    def _read(path: Path) -> dict[str, Experiment]:
-        if not path.exists():
-            return {}
-        content = read_yaml(path)
-        if set(content) - {"experiments"}:
-            raise UsageError(f"{path} must hold one key, 'experiments', with an experiment by name under it.")
-        raw = content.get("experiments") or {}
-        if not isinstance(raw, dict):
-            raise UsageError(f"'experiments' in {path} must map names to experiments, got {type(raw).__name__}.")
-        return {str(name): parse_experiment(str(name), each) for name, each in raw.items()}
 
     def reload(self) -> None:
         """Read a changed file again; one that is not valid changes nothing. It does not wait for a change under way."""
         if self._path is None or not self._changing.acquire(blocking=False):
             return
         try:
-            if _stamp(self._path) != self._seen:
-                self._take_file(self._path)
+            if stamp(self._path) != self._seen:
+                self._take_file()
         except UsageError as error:
             _logger.warning("The experiments stay as they were: %s", error)
         finally:
             self._changing.release()
 
-    def _take_file(self, path: Path) -> None:
-        self._seen, self._taken = _stamp(path), False
-        read = self._read(path)
-        self._refuse(read)
-        self._experiments, self._taken = read, True
+    def _take_file(self) -> None:
+        """Take what is in the file, where another process or a person may have changed it."""
+        if self._path is not None:
+            self._seen = stamp(self._path)  # what is written while it is read is read again
+            read = _read(self._path)
+            self._refuse(read)
+            self._experiments = read
 
     def __getitem__(self, name: str) -> Experiment:
         if name not in self._experiments:
@@ -165,24 +160,26 @@ class Experiments:
     def __iter__(self) -> Any:
         return iter(self._experiments.items())
 
-    def put(self, name: str, experiment: Experiment) -> None:
-        """Add or change an experiment, and keep it in the file."""
+    def put(self, name: str, experiment: Experiment) -> Experiment:
+        """Add or change an experiment, keep it in the file, and return it."""
         with self._changing:
-            self._take_what_was_written()
+            self._take_file()
             self._keep({**self._experiments, name: experiment})
+        return experiment
+
+    def change(self, name: str, **fields: Any) -> Experiment:
+        """Change fields of an experiment, such as ``status`` or ``share``."""
+        with self._changing:
+            self._take_file()
+            return self.put(name, parse_experiment(name, {**self[name].model_dump(), **fields}))
 
     def remove(self, name: str) -> None:
         """Take an experiment out of the file; what its users were shown stays in the log of impressions."""
         with self._changing:
-            self._take_what_was_written()
+            self._take_file()
             if self[name].status == "running":
                 raise UsageError(f"the experiment '{name}' is running; stop it first.")
             self._keep({key: each for key, each in self._experiments.items() if key != name})
-
-    def _take_what_was_written(self) -> None:
-        """Take what another process or a person has written to the file, which would else be lost."""
-        if self._path is not None and not (self._taken and _stamp(self._path) == self._seen):
-            self._take_file(self._path)
 
     def _keep(self, changed: dict[str, Experiment]) -> None:
         self._refuse(changed)
@@ -190,16 +187,8 @@ class Experiments:
             content = {"experiments": {key: each.model_dump(exclude_defaults=True) for key, each in changed.items()}}
             with refusing(f"Keeping the experiments in {self._path}"):
                 replace_file(self._path, yaml_text(content).encode())
-            self._seen = _stamp(self._path)
+            self._seen = stamp(self._path)
         self._experiments = changed
-
-    def change(self, name: str, **fields: Any) -> Experiment:
-        """Change fields of an experiment, such as ``status`` or ``share``."""
-        with self._changing:
-            self.reload()
-            made = parse_experiment(name, {**self[name].model_dump(), **fields})
-            self.put(name, made)
-        return made
 
     def assign(self, user: str, known: bool) -> list[Assignment]:
         """Return the variants of a user in the running experiments."""
@@ -243,19 +232,23 @@ class Experiments:
                 changed[key] = name
 
 
+def _read(path: Path) -> dict[str, Experiment]:
+    if not path.exists():
+        return {}
+    content = read_yaml(path)
+    if set(content) - {"experiments"}:
+        raise UsageError(f"{path} must hold one key, 'experiments', with an experiment by name under it.")
+    raw = content.get("experiments") or {}
+    if not isinstance(raw, dict):
+        raise UsageError(f"'experiments' in {path} must map names to experiments, got {type(raw).__name__}.")
+    return {str(name): parse_experiment(str(name), each) for name, each in raw.items()}
+
+
 def parse_experiment(name: str, raw: Any) -> Experiment:
     """Make an experiment of what a yaml or a request holds."""
     if not isinstance(raw, dict):
         raise UsageError(f"experiment '{name}' must be a mapping with variants, got {type(raw).__name__}.")
     return checked(Experiment, raw, f"experiment '{name}'")
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_mtime_ns, about.st_size
 
 
 def _uniform(salt: str, purpose: str, user: str) -> float:

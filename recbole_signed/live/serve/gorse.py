@@ -96,8 +96,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
             return RowAffected(RowAffected=0)
         answer = await submit(engine, rows)
         if answer.refused == len(rows):
-            detail = f"No feedback was taken; of the first: {answer.results[0].reason}."
-            raise ProblemError(422, "Unprocessable Content", detail)
+            raise ProblemError(422, f"No feedback was taken; of the first: {answer.results[0].reason}.")
         return RowAffected(RowAffected=answer.accepted)
 
     @app.delete("/api/feedback/{feedback_type}/{user_id}/{item_id}", dependencies=needs("write"), **tag)

@@ -7,7 +7,6 @@ import hmac
 import ipaddress
 import re
 import secrets
-import threading
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -93,26 +92,24 @@ def _no_role(name: str) -> str:
 
 
 class RateLimit:
-    """Token buckets, one a caller, of a second's worth of requests; 0 ``per_second`` for no limit."""
+    """Token buckets, one a caller, of a second's worth of requests; 0 ``per_second`` for no limit. For one thread."""
 
     def __init__(self, per_second: float) -> None:
-        self._rate = per_second
+        self._rate, self._full = per_second, max(per_second, 1.0)
         self._buckets: dict[str, tuple[float, float]] = {}
         self._most = MOST
-        self._lock = threading.Lock()
 
     def wait(self, caller: str) -> float:
         """Take a token; return 0, or the seconds after which there is one."""
         if not self._rate:
             return 0.0
         now = time.monotonic()
-        with self._lock:
-            tokens, before = self._buckets.get(caller, (max(self._rate, 1.0), now))
-            tokens = min(max(self._rate, 1.0), tokens + (now - before) * self._rate)
-            if len(self._buckets) > self._most:
-                full = max(self._rate, 1.0) / self._rate  # seconds of silence after which a bucket is like a new one
-                self._buckets = {key: each for key, each in self._buckets.items() if now - each[1] < full}
-                self._most = max(MOST, 2 * len(self._buckets))  # else each request would go through all of them
-            enough = tokens >= 1
-            self._buckets[caller] = (tokens - 1 if enough else tokens, now)
+        tokens, before = self._buckets.get(caller, (self._full, now))
+        tokens = min(self._full, tokens + (now - before) * self._rate)
+        if len(self._buckets) > self._most:
+            silence = self._full / self._rate  # seconds after which a bucket is like a new one
+            self._buckets = {key: each for key, each in self._buckets.items() if now - each[1] < silence}
+            self._most = max(MOST, 2 * len(self._buckets))  # else each request would go through all of them
+        enough = tokens >= 1
+        self._buckets[caller] = (tokens - 1 if enough else tokens, now)
         return 0.0 if enough else (1 - tokens) / self._rate

@@ -14,6 +14,7 @@ from recbole_signed.errors import UsageError
 from recbole_signed.live import OnlineRecommender
 from recbole_signed.live.computing import ComputeBySize, ComputingEndedError
 from recbole_signed.live.serve.engine import Engine
+from recbole_signed.live.serve.schemas import Refit
 from recbole_signed.live.serve.settings import Schedule
 from recbole_signed.live.store.backup import BACKUP
 from recbole_signed.memory import give_memory_back
@@ -24,14 +25,6 @@ PAUSE = 600.0  # seconds until a task that failed is tried again, where its next
 
 class AlreadyRunsError(UsageError):
     """What is asked for runs already, and does not know what happened since it began."""
-
-
-@dataclass(frozen=True)
-class Refitting:
-    """Whether a refit runs."""
-
-    state: str = "idle"  # `waiting` for the round of maintenance that runs, `running`, or `idle`
-    since: float | None = None  # when it was asked for, or began, seconds since 1970; None while idle
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Maintenance:
             self._due["refit"] = now + self._until("refit", self._recommender.scratch_time)
         self._last: dict[str, Round] = {}
         self._done_at = {**dict.fromkeys(self._tasks, engine.seq), "refit": self._recommender.scratch_seq}
-        self._refitting, self._lock = Refitting(), threading.Lock()
+        self._refitting, self._lock = Refit(), threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
@@ -110,11 +103,11 @@ class Maintenance:
         return found
 
     @property
-    def refitting(self) -> Refitting:
+    def refitting(self) -> Refit:
         """Whether a refit runs, or was asked for."""
         return self._refitting
 
-    def ask_for_refit(self) -> Refitting:
+    def ask_for_refit(self) -> Refit:
         """Let a refit begin once no task runs, or keep one that waits; UsageError if one runs or the service ends."""
         with self._lock:
             if not self._thread.is_alive() or self._stop.is_set():
@@ -125,7 +118,7 @@ class Maintenance:
                     "says that 'refit' is idle."
                 )
             if self._refitting.state == "idle":
-                self._refitting = Refitting("waiting", time.time())
+                self._refitting = Refit(state="waiting", since=time.time())
             asked = self._refitting
         self._wake.set()
         return asked
@@ -135,7 +128,7 @@ class Maintenance:
         telemetry, started = self._engine.telemetry, time.perf_counter()
         if name == "refit":
             with self._lock:
-                self._refitting = Refitting("running", time.time())
+                self._refitting = Refit(state="running", since=time.time())
         error: str | None = None
         try:
             self._tasks[name]()
@@ -154,7 +147,7 @@ class Maintenance:
         telemetry.maintenance_failed.labels(name).set(1 if error else 0)
         if name == "refit":
             with self._lock:  # once its outcome is told
-                self._refitting = Refitting()
+                self._refitting = Refit()
         return found
 
     def _run(self) -> None:

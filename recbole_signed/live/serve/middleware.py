@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
-from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
@@ -22,7 +21,6 @@ from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic_core import to_json
 from starlette.datastructures import Headers
@@ -38,7 +36,6 @@ from recbole_signed.live.serve.keys import ROLES, ApiKeys, RateLimit, is_loopbac
 from recbole_signed.live.serve.problems import PROBLEM, ProblemError, too_late
 from recbole_signed.live.serve.replicas import READING, Forwarder
 from recbole_signed.live.serve.schemas import SLASH
-from recbole_signed.live.serve.writer import BusyError
 
 _logger = logging.getLogger(__name__)
 _SLASH = re.compile(b"%2f", re.IGNORECASE)
@@ -72,8 +69,9 @@ def key_of(scope: Scope) -> str | None:
 
 def no_key() -> ProblemError:
     """Return the error of a request that needs a key and has none, or a wrong one."""
-    detail = "This route needs an API key of this service in the header X-API-Key; there was none, or another."
-    return ProblemError(401, "Unauthorized", detail)
+    return ProblemError(
+        401, "This route needs an API key of this service in the header X-API-Key; there was none, or another."
+    )
 
 
 class _Line:
@@ -131,7 +129,7 @@ class Watch:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._largest:  # whatever the headers say
-                raise self._too_large()
+                raise ProblemError(413, f"A body may have at most {self._largest} bytes.")
             return message
 
         async def watched(message: Message) -> None:
@@ -155,7 +153,7 @@ class Watch:
         except ProblemError as refused:
             await refused.response()(scope, receive, watched)
         except asyncio.CancelledError:  # the service ends, and has waited for this one as long as it does
-            await ProblemError(503, "Service Unavailable", "The service ends.", 1.0).response()(scope, receive, watched)
+            await ProblemError(503, "The service ends.", 1.0).response()(scope, receive, watched)
         finally:
             if not handed_on:  # else the writer has counted it
                 route = getattr(scope.get("route"), "path", "other")
@@ -165,44 +163,37 @@ class Watch:
         """Refuse what can be refused before a body is read; keep slashes in ids apart from those of the path."""
         raw = scope.get("raw_path") or b""
         if b"%00" in raw:
-            raise ProblemError(422, "Unprocessable Content", "The path holds a null character, which no id has.")
+            raise ProblemError(422, "The path holds a null character, which no id has.")
         for part, name in ((raw, "path"), (scope["query_string"], "query")):
             if b"%" not in part and part.isascii():
                 continue
             try:  # what follows would take each such sequence for one and the same character
                 unquote_to_bytes(part).decode()
             except UnicodeDecodeError:
-                raise ProblemError(400, "Bad Request", f"The {name} is not percent-encoded UTF-8.") from None
+                raise ProblemError(400, f"The {name} is not percent-encoded UTF-8.") from None
         if _SLASH.search(raw):
             scope["path"] = unquote(_SLASH.sub(quote(SLASH).encode(), raw).decode())
         key = key_of(scope) if self._keys.required else None
         known = key is not None and self._keys.allows(key, ROLES[0]) is not None
         address = scope["client"][0] if scope.get("client") else ""
         if scope["path"] not in _UNLIMITED and (wait := self._limit.wait(key if known and key else address)):
-            raise ProblemError(429, "Too Many Requests", "The rate limit is reached.", wait)
+            raise ProblemError(429, "The rate limit is reached.", wait)
         if self._keys.required and not known and scope["method"] not in READING:
             raise no_key()
         given = dict(reversed(scope["headers"]))  # of two of one name the first
         # browsers send what needs no body and no key for any page, without asking first
         changes = scope["method"] not in READING or _KEPT.fullmatch(scope["path"])
-        if changes and not known and not _OF_PAGES.isdisjoint(given) and self._is_foreign(Headers(scope=scope)):
-            detail = "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
-            raise ProblemError(403, "Forbidden", detail)
+        if changes and not known and not _OF_PAGES.isdisjoint(given):
+            headers = Headers(scope=scope)
+            if _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}:
+                raise ProblemError(
+                    403, "A page of another site asks for a change or a list; 'allow_origins' in the settings lets it."
+                )
         encoding = given.get(b"content-encoding", b"").decode("latin-1") or "identity"
         if encoding.lower() != "identity":
-            detail = f"The body has the Content-Encoding {encoding!a}; send it without one, not compressed."
-            raise ProblemError(415, "Unsupported Media Type", detail)
-        length = given.get(b"content-length", b"0").decode("latin-1")
-        if not length.isdecimal():
-            raise ProblemError(400, "Bad Request", "Content-Length is not a number.")
-        if int(length) > self._largest:
-            raise self._too_large()
-
-    def _is_foreign(self, headers: Headers) -> bool:
-        return _is_foreign(headers) and not self._origins & {"*", headers.get("origin")}
-
-    def _too_large(self) -> ProblemError:
-        return ProblemError(413, "Content Too Large", f"A body may have at most {self._largest} bytes.")
+            raise ProblemError(
+                415, f"The body has the Content-Encoding {encoding!a}; send it without one, not compressed."
+            )
 
 
 class PlainLists:
@@ -256,7 +247,7 @@ class LocalHosts:
                     "A service without API keys answers to localhost alone; name the host of this request under "
                     "'allow_hosts' in the settings, or make keys."
                 )
-                await ProblemError(421, "Misdirected Request", detail).response()(scope, receive, send)
+                await ProblemError(421, detail).response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -310,29 +301,26 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
         if error.detail not in (told, logged):  # what a full disk refuses, it refuses again and again
             logged = error.detail
             _logger.warning("%s", " ".join(logged.split()))  # in one line, whatever it quotes
-        return ProblemError(error.status_code, error.title, told, error.retry_after).response()
+        return ProblemError(error.status_code, told, error.retry_after).response()
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:
-        return ProblemError(500, "Internal Server Error", "The service failed; its log says why.").response()
+        return ProblemError(500, "The service failed; its log says why.").response()
 
     @app.exception_handler(UsageError)
     async def usage(request: Request, error: UsageError) -> Response:
         # what the disk refuses is no fault of the request, which may be sent again; what is damaged stays so
         if isinstance(error.__cause__, (OSError, sqlite3.Error)) and not isinstance(error, DamagedError):
-            return await problem(request, ProblemError(503, "Service Unavailable", str(error), 1.0))
-        return await problem(request, ProblemError(422, "Unprocessable Content", str(error)))
-
-    @app.exception_handler(BusyError)
-    async def busy(_: Request, error: BusyError) -> Response:
-        detail = "Too many events wait to be written; send these again later."
-        return ProblemError(429, "Too Many Requests", detail, error.retry_after).response()
+            return await problem(request, ProblemError(503, str(error), 1.0))
+        return await problem(request, ProblemError(422, str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first: Any = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
+        if first["type"] == "value_error":
+            first["msg"] = str(first["ctx"]["error"])
+        elif first["type"] == "extra_forbidden":
             first["msg"] = "There is no such key here; /docs lists them"
         elif first["type"] == "json_invalid":
             where, place = first["loc"]
@@ -343,7 +331,8 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
             first["msg"] = (
                 f"An object was expected{example}; /docs shows it" if not whole or _is_json(request) else _NOT_JSON
             )
-        return ProblemError(422, "Unprocessable Content", f"{where}: {first['msg']}.").response()
+        end = "" if first["msg"].endswith("?") else "."
+        return ProblemError(422, f"{where}: {first['msg']}{end}").response()
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
@@ -352,7 +341,7 @@ def answer_errors(app: FastAPI, engine: Engine) -> None:
             detail = "The body is no JSON in UTF-8, is nested too deeply, or has a number of thousands of digits."
         if error.status_code in (404, 405):  # of a path, or a method, that no route has
             detail = f"{error.detail}; /docs lists the routes."
-        response = ProblemError(error.status_code, HTTPStatus(error.status_code).phrase, detail).response()
+        response = ProblemError(error.status_code, detail).response()
         if error.status_code == 405:  # Starlette names the methods of one route alone
             here = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
             methods = {method for route in here for method in getattr(route, "methods", None) or ()}
@@ -381,24 +370,24 @@ class NeedsRole:
         if allowed is None:
             raise no_key()
         if not allowed:
-            raise ProblemError(403, "Forbidden", f"This key may not do what needs the role '{self.role}'.")
+            raise ProblemError(403, f"This key may not do what needs the role '{self.role}'.")
 
 
 def describe_keys(app: FastAPI, required: bool) -> None:
     """Let the schema of an application, with all its routes, tell what key each needs, and what errors are."""
 
+    plain = app.openapi
+
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _schema(app, required)
-        return app.openapi_schema
+        made, schema = app.openapi_schema is not None, plain()  # which keeps it
+        if not made:
+            _describe(app, schema, required)
+        return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _schema(app: FastAPI, required: bool) -> dict[str, Any]:
-    schema = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
-    )
+def _describe(app: FastAPI, schema: dict[str, Any], required: bool) -> None:
     schema.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for route in app.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
@@ -418,4 +407,3 @@ def _schema(app: FastAPI, required: bool) -> dict[str, Any]:
             operation["security"] = [{HEADER: [role]}, {BEARER: [role]}, *([] if required else [{}])]
             told = f"Needs a key with the role `{role}`{'' if required else ', where the service has keys'}."
             operation["description"] = f"{operation.get('description', '')}\n\n{told}".strip()
-    return schema

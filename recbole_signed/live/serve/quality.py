@@ -10,11 +10,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+FloatArray = npt.NDArray[np.float64]
 MINUTE = 60_000  # milliseconds
 WINDOWS = {"hour": 60, "day": 24 * 60}  # minutes of each window
 BINS = 64  # of the histograms of percentiles; two verdicts in one bin count as a tie
@@ -40,51 +42,34 @@ class Case:
         return GROUPS[0] if not self.edges else GROUPS[1] if self.edges < HEAVY else GROUPS[2]
 
 
-@dataclass
-class _Sums:
-    likes: int = 0
-    dislikes: int = 0
-    hits: int = 0
-    gain: float = 0.0
-    bad_hits: int = 0
-    new_hits: int = 0
-    new_bad_hits: int = 0
-    high: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS), dtype=np.int64))
-
-    def add(self, case: Case) -> None:
-        row = 0 if case.sign > 0 else 1
-        self.high[row, min(int(case.percentile * BINS), BINS - 1)] += 1
-        if case.on_new_slot:
-            self.new_hits += case.sign > 0
-            self.new_bad_hits += case.sign < 0
-        if case.sign > 0:
-            self.likes += 1
-            if case.position is not None:
-                self.hits += 1
-                self.gain += 1 / np.log2(case.position + 2)
-        else:
-            self.dislikes += 1
-            self.bad_hits += case.position is not None
-
-    def merge(self, other: _Sums) -> None:
-        for name in ("likes", "dislikes", "hits", "gain", "bad_hits", "new_hits", "new_bad_hits"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.high += other.high
-
-    def figures(self) -> dict[str, float | int | None]:
-        return {
-            "likes": self.likes,
-            "dislikes": self.dislikes,
-            "recall": self.hits / self.likes if self.likes else None,
-            "ndcg": self.gain / self.likes if self.likes else None,
-            "dislike_recall": self.bad_hits / self.dislikes if self.dislikes else None,
-            "new_slot_likes": self.new_hits,
-            "new_slot_dislikes": self.new_bad_hits,
-            "sign_auc": _auc(self.high[0], self.high[1]),
-        }
+_COUNTS = 7  # sums of counts; behind them stand the histograms of likes and of dislikes
 
 
-def _auc(likes: np.ndarray, dislikes: np.ndarray) -> float | None:
+def _sums(case: Case) -> FloatArray:
+    """Return what a case adds to the sums, ``[_COUNTS + 2 * BINS]``."""
+    like, hit, new = case.sign > 0, case.position is not None, case.on_new_slot
+    gain = 1 / np.log2(case.position + 2) if like and case.position is not None else 0.0
+    found = np.zeros(_COUNTS + 2 * BINS)
+    found[:_COUNTS] = like, not like, like and hit, gain, hit and not like, new and like, new and not like
+    found[_COUNTS + BINS * (not like) + min(int(case.percentile * BINS), BINS - 1)] = 1
+    return found
+
+
+def _figures(sums: FloatArray) -> dict[str, float | int | None]:
+    likes, dislikes, hits, gain, bad_hits, new_likes, new_dislikes = sums[:_COUNTS].tolist()
+    return {
+        "likes": int(likes),
+        "dislikes": int(dislikes),
+        "recall": hits / likes if likes else None,
+        "ndcg": gain / likes if likes else None,
+        "dislike_recall": bad_hits / dislikes if dislikes else None,
+        "new_slot_likes": int(new_likes),
+        "new_slot_dislikes": int(new_dislikes),
+        "sign_auc": _auc(*np.split(sums[_COUNTS:], 2)),
+    }
+
+
+def _auc(likes: FloatArray, dislikes: FloatArray) -> float | None:
     """Return the probability that a like lies in a higher bin than a dislike, ties counting one half."""
     pairs = float(likes.sum()) * float(dislikes.sum())
     if not pairs:
@@ -118,7 +103,7 @@ class LiveQuality:
 
     def __init__(self, k: int = 20) -> None:
         self.k = k
-        self._buckets: dict[int, dict[tuple[str, str, str], _Sums]] = {}
+        self._buckets: dict[int, dict[tuple[str, str, str], FloatArray]] = {}
         self._lock = threading.Lock()
 
     def add(self, cases: Iterable[Case], now: int) -> None:
@@ -127,34 +112,30 @@ class LiveQuality:
         with self._lock:
             if minute not in self._buckets:  # also of a clock that was ahead for a while: what it left is of no minute
                 self._buckets = {each: sums for each, sums in self._buckets.items() if abs(each - minute) < longest}
-            sums = self._buckets.setdefault(minute, {})
+            bucket = self._buckets.setdefault(minute, {})
             for case in cases:
-                sums.setdefault((case.version, case.variant, case.group), _Sums()).add(case)
+                key = case.version, case.variant, case.group
+                bucket[key] = bucket.get(key, 0.0) + _sums(case)
+
+    def _merged(self, now: int, minutes: int, name: Callable[[int, tuple[str, str, str]], Any]) -> dict[Any, Any]:
+        """Return the figures of the last minutes by what ``name`` returns of a minute and a key, in its order."""
+        last, merged = now // MINUTE, dict[Any, Any]()
+        with self._lock:
+            for minute, bucket in self._buckets.items():
+                if 0 <= last - minute < minutes:
+                    for key, sums in bucket.items():
+                        merged[name(minute, key)] = merged.get(name(minute, key), 0.0) + sums
+        return {each: _figures(sums) for each, sums in sorted(merged.items())}
 
     def figures(self, now: int, by: str | None = None) -> dict[str, dict[str, dict[str, Any]]]:
         """Return window -> value of ``by`` (``all`` for None) -> figures; a figure without cases is None."""
-        column = {"version": 0, "variant": 1, "group": 2}.get(by or "")
-        found: dict[str, dict[str, _Sums]] = {}
-        with self._lock:
-            for window, minutes in WINDOWS.items():
-                merged: dict[str, _Sums] = {}
-                for minute, sums in self._buckets.items():
-                    if 0 <= now // MINUTE - minute < minutes:
-                        for key, each in sums.items():
-                            merged.setdefault("all" if column is None else key[column], _Sums()).merge(each)
-                found[window] = merged
+        column = None if by is None else ("version", "variant", "group").index(by)
         return {
-            window: {name: each.figures() for name, each in sorted(merged.items())} for window, merged in found.items()
+            window: self._merged(now, minutes, lambda _, key: "all" if column is None else key[column])
+            for window, minutes in WINDOWS.items()
         }
 
     def curve(self, now: int, step: int = 10) -> list[dict[str, Any]]:
         """Return the figures of all users in steps of ``step`` minutes over the last day, oldest first."""
-        last = now // MINUTE
-        merged: dict[int, _Sums] = {}
-        with self._lock:
-            for minute, sums in self._buckets.items():
-                if 0 <= last - minute < WINDOWS["day"]:
-                    target = merged.setdefault(minute // step * step, _Sums())
-                    for each in sums.values():
-                        target.merge(each)
-        return [{"time": minute * MINUTE, **each.figures()} for minute, each in sorted(merged.items())]
+        found = self._merged(now, WINDOWS["day"], lambda minute, _: minute // step * step)
+        return [{"time": minute * MINUTE, **each} for minute, each in found.items()]

@@ -19,8 +19,8 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, NAMES, SKIP, VIEW
 from recbole_signed.live.learners.asked import Asked, OwnEdges
 from recbole_signed.live.learners.base import IntArray, Learner
-from recbole_signed.live.learners.ranking import explained
 from recbole_signed.live.serve.experiments import Assignment
+from recbole_signed.live.serve.schemas import WishInfo
 from recbole_signed.live.store.edge_views import Row
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.ssf.item_counters import UNKNOWN
@@ -29,6 +29,8 @@ SAMPLE = 256  # items, evenly spaced, among which the percentile of an item's sc
 AUDIENCE = 500  # users among whom those that rank an item highest are looked for
 BITS = 36  # of the 53 of a float: the others hold what was rounded in a sum of up to some ten thousand numbers
 SESSION = 2**31 - 2  # id of a session; no user has it, so a model knows nothing of it but the edges
+CANDIDATES = 20  # items that the first place is drawn from
+POOL = 200  # best items by the model's score that a bonus for young ones can raise
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Ranked:
             if team is not None:
                 row["variant"] = team
             if why is not None and (reason := why(item, team)) is not None:
-                row["why"] = reason
+                row["why"] = reason.model_dump()
             items.append(row)
         told = {"items": items, "model": self.version, "seq": self.seq, "variant": self.variant}
         known_user = {} if self.known is None else {"known_user": self.known}
@@ -127,19 +129,6 @@ def refuse_unexplained(learner: Learner) -> None:
         raise UsageError(f"{learner.name} can't explain its recommendations; SSF, SSFL and SSFT can.")
 
 
-def explain(
-    learner: Any,
-    edges: EdgeState,
-    user: int,
-    item: int,
-    keys: tuple[IntArray, IntArray] | None = None,
-    asked: Asked | None = None,
-) -> Any:
-    """Return why a user gets an item, an :class:`~recbole_signed.ssf.Explanation`; UsageError if the model can't."""
-    refuse_unexplained(learner)
-    return explained(learner, edges, user, item, keys, asked)
-
-
 def without_rounding(counts: np.ndarray) -> np.ndarray:
     """Return sums, ``[n]``, to :data:`BITS` bits: without the order of the summands, which differs after a restart."""
     part, exponent = np.frexp(counts)
@@ -181,12 +170,52 @@ def announced_features(state: Any, kind: str, id: str) -> dict[str, Any] | None:
     return found.get(int((state.users if kind == "user" else state.items).id_of(id)))
 
 
-def asked_by(state: Any, asked: Asked | None) -> list[dict[str, Any]]:
-    """Return what is in force of a user, with the ids that events have, as :class:`~.schemas.WishInfo` has it."""
+def asked_by(state: Any, learner: Learner, user: str) -> list[WishInfo]:
+    """Return what a user asks for beside verdicts and has not taken back, the newest first."""
+    asked = Asked.of(state, learner, int(state.users.id_of(user)))
     found: dict[Any, list[str]] = {}
     for wish, value, _ in [] if asked is None else asked.moves:
         found.setdefault(wish, []).append(value)
     for wish in [] if asked is None else asked.wishes:
         found.setdefault(wish, [])
     listed = sorted(found.items(), key=lambda each: -each[0].timestamp)
-    return [{**wish.told(state.items), "values": values} for wish, values in listed]
+    return [WishInfo(**wish.told(state.items), values=values) for wish, values in listed]
+
+
+# ---- drawing places, so that policies which never ran can be judged from what was logged
+
+
+def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the probability that each of ``scores``, best first, comes first; 0 as temperature takes the best."""
+    found = np.zeros(len(scores))
+    unit = temperature * _spread(scores)  # the temperature is in standard deviations of the scores
+    if len(scores) and not temperature:
+        found[0] = 1.0
+    elif len(scores):
+        with np.errstate(over="ignore"):  # of a tiny unit: the best comes first
+            found = np.exp((scores - np.max(scores)).astype(np.float64) / (unit or 1.0))
+        found /= found.sum()
+    return found
+
+
+def _spread(scores: np.ndarray) -> float:
+    """Return the standard deviation of scores, less those of items that nobody has an edge to, which are far below."""
+    known = scores[scores > UNKNOWN].astype(np.float64)
+    return float(np.std(known)) if len(known) else 0.0
+
+
+def raised(scores: np.ndarray, verdicts: np.ndarray, weight: float) -> tuple[IntArray, np.ndarray]:
+    """Return the order of ``scores``, best first, with a bonus for what is not known, and the raised ones, ``[n]``."""
+    unit = weight * _spread(scores[:CANDIDATES])  # of the bonus of an item without a verdict
+    # standard deviation of the beta distribution of evenly divided verdicts, over that of the uniform prior
+    uncertain = np.sqrt(3 / (3 + verdicts.astype(np.float64)))
+    found = scores.astype(np.float64) + unit * uncertain
+    order = np.argsort(-found, kind="stable")
+    return order, found[order]
+
+
+def drawn_few(scores: np.ndarray, n: int, rng: np.random.Generator) -> IntArray:
+    """Return n places of ``scores``, fewer if there are no more, drawn by :func:`probabilities` at temperature 1."""
+    with np.errstate(divide="ignore"):
+        likely = np.log(probabilities(scores, 1.0))
+    return np.argsort(-(likely + rng.gumbel(size=len(scores))), kind="stable")[:n]

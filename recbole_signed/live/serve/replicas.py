@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request, Response
@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from recbole_signed.errors import UsageError
+from recbole_signed.files import stamp
 from recbole_signed.live.serve.problems import ProblemError, Turns
 
 READING = frozenset(("GET", "HEAD", "OPTIONS"))  # change nothing; every route of another method needs a key
@@ -61,11 +62,11 @@ class Forwarder:
     async def send(self, request: Request) -> Response:
         """Return the writer's response."""
         if self._address is None:
-            raise ProblemError(503, "Service Unavailable", NO_WRITER)
+            raise ProblemError(503, NO_WRITER)
         try:
             body = await request.body()
         except ClientDisconnect:  # nobody waits for the answer, which is the one of other routes then
-            raise ProblemError(400, "Bad Request", "The body did not come to its end.") from None
+            raise ProblemError(400, "The body did not come to its end.") from None
         scope = request.scope
         raw = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         target = quote(raw, safe=string.punctuation)  # as it came: 'a%2520b' and 'a%20b' are two ids
@@ -76,7 +77,7 @@ class Forwarder:
         try:
             return await self._turns.take(lambda: self._exchange(request.method, target, body, headers))
         except (OSError, http.client.HTTPException) as error:
-            raise ProblemError(503, "Service Unavailable", f"The writer does not answer: {error}.", 1.0) from error
+            raise ProblemError(503, f"The writer does not answer: {error}.", 1.0) from error
 
     def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Response:
         connection = connection_to(str(self._address))
@@ -98,18 +99,16 @@ PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 class ReplicaProcesses:
-    """``n`` processes that run ``command``; a thread starts again those that end, and kills those that are silent."""
+    """Replicas, each with a file for its metrics; a thread starts again those that end, and kills the silent ones."""
 
     def __init__(
         self,
         command: Sequence[str],
-        n: int,
+        files: Sequence[Path],  # written again and again by each while it answers
         restarted: Callable[[], None],
         stopping: Callable[[], bool],  # then none is started again: signals often reach all of them
-        own: Callable[[int], Sequence[str]] = lambda _: (),  # further words for each, by its number from 1
-        sign: Callable[[int], object] = lambda _: None,  # of life: changes while it answers; None before
     ) -> None:
-        self._replicas = [_Replica([*command, *own(number)], partial(sign, number)) for number in range(1, n + 1)]
+        self._replicas = [_Replica([*command, "--metrics", str(file)], file) for file in files]
         self._restarted, self._stopping = restarted, stopping
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="replicas", daemon=True)
@@ -138,48 +137,51 @@ class ReplicaProcesses:
     def _watch(self) -> None:
         while not (self._stop.wait(LOOK) or self._stopping()):
             for each in self._replicas:
-                if each.process is None:
-                    if time.monotonic() >= each.due:
-                        try:
-                            each.start()
-                        except OSError as error:
-                            each.postpone(f"can't be started: {error.strerror or error}")
-                        else:
-                            self._restarted()
-                elif each.process.poll() is not None:
-                    each.postpone(f"ended with status {each.process.returncode}")
-                else:
-                    each.kill_silent()
+                if each.look():
+                    self._restarted()
 
 
 class _Replica:
-    def __init__(self, command: Sequence[str], sign: Callable[[], object]) -> None:
-        self._command, self._pause, self._started = list(command), PAUSE, 0.0
-        self._sign, self._newest, self._silent = sign, sign(), 0
+    def __init__(self, command: Sequence[str], file: Path) -> None:
+        self._command, self._file, self._pause = command, file, PAUSE
+        self._started = self._due = 0.0  # by the monotonic clock; the second counts where there is no process
         self.process: subprocess.Popen[bytes] | None = None
-        self.due = 0.0  # when it is started again, by the monotonic clock, where there is no process
 
     def start(self) -> None:
         self.process, self._started = subprocess.Popen(self._command), time.monotonic()
-        self._newest, self._silent = self._sign(), -1
+        self._newest, self._silent = stamp(self._file), -1  # looks without a sign of life since the first one
 
-    def kill_silent(self) -> None:
-        """Kill the process after too long a silence; looks are counted, as the whole service may have been stopped."""
-        assert self.process is not None
-        newest = self._sign()
+    def look(self) -> bool:
+        """Look after the process; return whether it was started again."""
+        if self.process is None:
+            if time.monotonic() >= self._due:
+                try:
+                    self.start()
+                    return True
+                except OSError as error:
+                    self._postpone(f"can't be started: {error.strerror or error}")
+        elif self.process.poll() is not None:
+            self._postpone(f"ended with status {self.process.returncode}")
+        else:
+            self._kill_silent(self.process)
+        return False
+
+    def _kill_silent(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill a process after too long a silence; looks are counted, as the whole service may have been stopped."""
+        newest = stamp(self._file)
         if newest != self._newest:
             self._newest, self._silent = newest, 0
         elif self._silent >= 0:  # else it has shown none yet: a large state takes long to open
             self._silent += 1
         if self._silent * LOOK >= SILENT:
             _logger.error("a read replica does not answer any more; it is killed")
-            self.process.kill()
+            process.kill()
             self._silent = -1
 
-    def postpone(self, why: str) -> None:
+    def _postpone(self, why: str) -> None:
         now = time.monotonic()
         if now - self._started >= LONGEST_PAUSE:
             self._pause = PAUSE
         _logger.error("a read replica %s; it is started again in %.0f s", why, self._pause)
-        self.process, self.due = None, now + self._pause
+        self.process, self._due = None, now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

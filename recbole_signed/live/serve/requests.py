@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from fastapi import Request, Response
@@ -17,16 +17,7 @@ from recbole_signed.files import RepeatedKeyError, keys_once
 from recbole_signed.live.serve import schemas
 from recbole_signed.live.serve.engine import Engine
 from recbole_signed.live.serve.problems import ProblemError
-from recbole_signed.live.serve.replicas import NO_WRITER
-from recbole_signed.live.serve.writer import Writer
-
-
-def _writer(engine: Engine) -> Writer:
-    if engine.writer is None:
-        raise ProblemError(503, "Service Unavailable", NO_WRITER)
-    if engine.feed is not None:
-        raise ProblemError(409, "Conflict", "Events come from the stream that the service follows; add them to it.")
-    return engine.writer
+from recbole_signed.live.serve.writer import BusyError
 
 
 @contextlib.contextmanager
@@ -35,18 +26,21 @@ def disk() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise ProblemError(503, "Service Unavailable", str(error), 1.0) from error
+        raise ProblemError(503, str(error), 1.0) from error
 
 
 async def submit(engine: Engine, rows: Sequence[Any]) -> schemas.EventsAnswer:
     """Take events; the answer comes when they are on the disk and recommendations reflect them."""
     if len(rows) > engine.settings.limits.batch:
-        raise ProblemError(
-            413, "Content Too Large", f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}."
-        )
-    with disk():
-        writer = _writer(engine)
-        written = await asyncio.wrap_future(writer.submit(rows))
+        raise ProblemError(413, f"A request holds at most {engine.settings.limits.batch} events, got {len(rows)}.")
+    assert engine.writer is not None, "a replica hands events on"
+    if engine.feed is not None:
+        raise ProblemError(409, "Events come from the stream that the service follows; add them to it.")
+    try:
+        with disk():
+            written = await asyncio.wrap_future(engine.writer.submit(rows))
+    except BusyError:
+        raise ProblemError(429, "Too many events wait to be written; send these again later.", 1.0) from None
     results = [schemas.EventResult(status=e.status, event_id=e.event_id, reason=e.reason) for e in written.results]
     count = {name: sum(each.status == name for each in results) for name in ("accepted", "duplicate", "refused")}
     return schemas.EventsAnswer(results=results, seq=written.seq, **count)
@@ -57,7 +51,7 @@ class _Request(Request):
         try:
             return json.loads(await self.body(), object_pairs_hook=keys_once)
         except RepeatedKeyError as error:
-            raise ProblemError(422, "Unprocessable Content", f"body: {error}; give it once.") from error
+            raise ProblemError(422, f"body: {error}; give it once.") from error
 
 
 class Route(APIRoute):
@@ -68,29 +62,26 @@ class Route(APIRoute):
         checks = [each.dependency for each in self.dependencies]
         self.dependant.dependencies = [each for each in self.dependant.dependencies if each.call not in checks]
         answer = super().get_route_handler()
-        self.parameters = {each.alias: each.field_info.annotation for each in self.dependant.query_params}
+        parameters = {each.alias: each.field_info.annotation for each in self.dependant.query_params}
 
         async def handle(request: Request) -> Response:
             for check in checks:
                 await check(request)  # type: ignore[misc]
+            if checks and self.path != "/metrics":  # probes and scrapers may add what they like
+                _check_parameters(request, parameters)
             return await answer(_Request(request.scope, request.receive))
 
         return handle
 
 
-async def check_parameters(request: Request) -> None:
+def _check_parameters(request: Request, known: Mapping[str, Any]) -> None:
     """Raise ProblemError (422) for a parameter that a route does not have, or takes once and gets twice."""
-    route = request.scope.get("route")
-    if not isinstance(route, Route) or not route.path.startswith(("/v1/", "/api/")):
-        return  # probes and scrapers may add what they like
-    known = route.parameters
     for name, value in request.query_params.multi_items():
         if name not in known and (name, value) != ("offset", "0"):  # clients of gorse may send that
             near = nearest(name, known) or "; /docs lists those that are there."
-            raise ProblemError(422, "Unprocessable Content", f"query: there is no parameter '{name}' here{near}")
+            raise ProblemError(422, f"query: there is no parameter '{name}' here{near}")
         if (number := len(request.query_params.getlist(name))) > 1 and not _is_list(known.get(name)):
-            detail = f"query: the parameter '{name}' is given {number} times; give it once."
-            raise ProblemError(422, "Unprocessable Content", detail)
+            raise ProblemError(422, f"query: the parameter '{name}' is given {number} times; give it once.")
 
 
 def _is_list(annotation: Any) -> bool:
@@ -103,10 +94,10 @@ async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:
     return await _done(engine, {"user_id": user, "type": "forget_user"}, "The user can't be forgotten")
 
 
-async def _done(engine: Engine, row: dict[str, Any], refusal: str) -> schemas.EventsAnswer:
+async def _done(engine: Engine, row: dict[str, Any], refusal: str, status: int = 409) -> schemas.EventsAnswer:
     answer = await submit(engine, [row])
     if answer.refused:
-        raise ProblemError(409, "Conflict", f"{refusal}: {answer.results[0].reason}.")
+        raise ProblemError(status, f"{refusal}: {answer.results[0].reason}.")
     return answer
 
 
@@ -114,8 +105,7 @@ def check_length(engine: Engine, given: str) -> None:
     """Raise ProblemError (422) for an id that is longer than the settings allow."""
     longest = engine.settings.limits.id_length
     if len(given) > longest:
-        detail = f"The id has {len(given)} characters; at most {longest} are taken."
-        raise ProblemError(422, "Unprocessable Content", detail)
+        raise ProblemError(422, f"The id has {len(given)} characters; at most {longest} are taken.")
 
 
 async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.EventsAnswer:
@@ -126,10 +116,7 @@ async def take_back(engine: Engine, user: str, item: str, sign: str) -> schemas.
 
 async def announce(engine: Engine, row: dict[str, Any]) -> None:
     """Take the announcement of an item or a user."""
-    (result,) = (await submit(engine, [row])).results
-    if result.status == "refused":
-        detail = f"The {row['type']} can't be announced: {result.reason}."
-        raise ProblemError(422, "Unprocessable Content", detail)
+    await _done(engine, row, f"The {row['type']} can't be announced", 422)
 
 
 async def keep_item(engine: Engine, item_id: str, body: schemas.ItemBody) -> None:
@@ -148,7 +135,7 @@ async def keep_item(engine: Engine, item_id: str, body: schemas.ItemBody) -> Non
             await announce(engine, {"item_id": item_id, "type": "item", "features": body.features})
         except ProblemError:
             if body.withdrawn:  # what is refused changes nothing
-                await put(*before)
+                await put(before.withdrawn, before.tags)
             raise
     if body.name is not None:
         with disk():
@@ -162,10 +149,9 @@ def check_k(engine: Engine, k: int, explain: bool = False) -> None:
     """Raise ProblemError (422) for a list that is longer than the settings allow."""
     limits = engine.settings.limits
     if explain and k > limits.explained:
-        detail = f"k is {k}; at most {limits.explained} are served with explanations."
-        raise ProblemError(422, "Unprocessable Content", detail)
+        raise ProblemError(422, f"k is {k}; at most {limits.explained} are served with explanations.")
     if k > limits.k:
-        raise ProblemError(422, "Unprocessable Content", f"k is {k}; at most {limits.k} are served.")
+        raise ProblemError(422, f"k is {k}; at most {limits.k} are served.")
 
 
 async def wait_for(engine: Engine, seq: int | None) -> None:
@@ -175,5 +161,5 @@ async def wait_for(engine: Engine, seq: int | None) -> None:
     deadline = time.monotonic() + 1.0
     while engine.seq < seq:
         if time.monotonic() > deadline:
-            raise ProblemError(409, "Conflict", f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
+            raise ProblemError(409, f"Answers reflect seq {engine.seq}, not {seq} yet.", 1.0)
         await asyncio.sleep(0.002)

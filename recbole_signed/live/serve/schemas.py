@@ -350,41 +350,8 @@ class Models(BaseModel):
 class Refit(BaseModel):
     """Whether a refit runs."""
 
-    state: Literal["waiting", "running", "idle"] = Field(description="waiting: for the task that runs now.")
-    since: float | None = Field(description="When it was asked for, or began, seconds since 1970.")
-
-
-class PolicyBody(_Body):
-    """A policy that never runs, see :class:`recbole_signed.live.serve.experiments.Policy`."""
-
-    parameters: dict[str, float] = Field(default_factory=dict)
-    model: str | None = None
-    explore: float = 0.0
-    young: float = 0.0
-    new_slots: int = 0
-
-
-class VariantBody(PolicyBody):
-    """A variant, see :class:`recbole_signed.live.serve.experiments.Variant`."""
-
-    share: float
-
-
-class ExperimentBody(_Body):
-    """An experiment, see :class:`recbole_signed.live.serve.experiments.Experiment`."""
-
-    model_config = _like(
-        share=0.1,
-        variants={"plain": {"share": 0.5}, "careful": {"share": 0.5, "parameters": {"dislike_aversion": 3.0}}},
-    )
-
-    variants: dict[str, VariantBody]
-    share: float = 1.0
-    salt: str = ""
-    status: str = "running"
-    interleave: bool = False
-    segment: str = "all"
-    policies: dict[str, PolicyBody] = Field(default_factory=dict)
+    state: Literal["waiting", "running", "idle"] = Field(default="idle", description="waiting: for the task that runs.")
+    since: float | None = Field(default=None, description="When it was asked for, or began, seconds since 1970.")
 
 
 class ExperimentChange(_Body):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -18,31 +18,27 @@ from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json
 from recbole_signed.live.serve.replicas import connection_to
 
-Send = Callable[[list[dict[str, object]]], None]
-Ask = Callable[[str, int], Sequence[str]]
+PATIENCE = 0.85  # probability of looking at the next item; the first one is looked at in any case
+LARGEST = 1 << 26  # bytes of an answer that are read
 
 
 @dataclass(frozen=True)
 class Truth:
     """What simulated users think."""
 
-    users: list[str]
-    items: list[str]
+    users: Sequence[str]
+    items: Sequence[str]
     like: np.ndarray  # [n_users, n_items] float32: probability that a verdict is a like
     speaks: np.ndarray  # [n_items] probability that a user who looks at an item judges it
 
     @classmethod
-    def planted(cls, n_users: int, n_items: int, seed: int = 0, rank: int = 4) -> Truth:
-        """Draw tastes from a low-rank model; the ids are ``u1``, ``i1`` and so on."""
+    def planted(cls, items: Sequence[str], seed: int, n_users: int = 200, rank: int = 4) -> Truth:
+        """Draw tastes for items from a low-rank model; the users are ``u1`` and so on."""
         rng = np.random.default_rng(seed)
-        taste = rng.normal(size=(n_users, rank)) @ rng.normal(size=(rank, n_items)) / np.sqrt(rank)
-        level = rng.normal(0.0, 1.0, n_items)
-        return cls(
-            [f"u{i}" for i in range(1, n_users + 1)],
-            [f"i{i}" for i in range(1, n_items + 1)],
-            (1 / (1 + np.exp(-(2 * taste + level)))).astype(np.float32),
-            np.full(n_items, 0.5),
-        )
+        taste = rng.normal(size=(n_users, rank)) @ rng.normal(size=(rank, len(items))) / np.sqrt(rank)
+        like = 1 / (1 + np.exp(-(2 * taste + rng.normal(0.0, 1.0, len(items)))))
+        users = [f"u{number}" for number in range(1, n_users + 1)]
+        return cls(users, items, like.astype(np.float32), np.full(len(items), 0.5))
 
     @classmethod
     def of_edges(
@@ -70,47 +66,17 @@ class Truth:
             left, values, right = svds(residual, k, random_state=0)
             taste = (left * values) @ right
         like = np.clip(rate + 4 * taste, 0.02, 0.98)
-        return cls(list(users), list(items), like.astype(np.float32), np.clip(counts / counts.max(), 0.05, 0.9))
+        return cls(users, items, like.astype(np.float32), np.clip(counts / counts.max(), 0.05, 0.9))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What a simulation saw."""
 
-    shown: int
-    likes: int
-    dislikes: int
-    expected: float  # mean probability of a like of what was shown, whether or not the user spoke
-
-
-PATIENCE = 0.85  # probability of looking at the next item; the first one is looked at in any case
-
-
-def simulate(truth: Truth, ask: Ask, send: Send, *, rounds: int, k: int = 10, seed: int = 0) -> Outcome:
-    """Let random users ask for a list, look at it, and judge."""
-    rng = np.random.default_rng(seed)
-    number = {item: i for i, item in enumerate(truth.items)}
-    shown = likes = dislikes = 0
-    expected = 0.0
-    for _ in range(rounds):
-        user = int(rng.integers(len(truth.users)))
-        listed = [number[item] for item in ask(truth.users[user], k) if item in number]
-        looked = listed[: int(rng.geometric(1 - PATIENCE))]
-        shown += len(looked)
-        expected += float(truth.like[user, looked].sum())
-        events: list[dict[str, object]] = []
-        for item in looked:
-            if rng.random() < truth.speaks[item]:
-                good = rng.random() < truth.like[user, item]
-                likes, dislikes = likes + good, dislikes + (not good)
-                kind = "like" if good else "dislike"
-                events.append({"user_id": truth.users[user], "item_id": truth.items[item], "type": kind})
-        if events:
-            send(events)
-    return Outcome(shown, int(likes), int(dislikes), expected / max(shown, 1))
-
-
-LARGEST = 1 << 26  # bytes of an answer that are read
+    shown: int = 0
+    likes: int = 0
+    dislikes: int = 0
+    expected: float = 0.0  # mean probability of a like of what was shown, whether or not the user spoke
 
 
 class Client:
@@ -134,7 +100,8 @@ class Client:
             raise UsageError(f"{self._url} does not answer: {error}.") from error
         if response.status >= 400:
             cure = " Give one by --key or RECBOLE_SIGNED_KEY." if response.status == 401 else ""
-            raise UsageError(f"{self._url} refuses {method} {path}: {_detail(answer, response.status)}{cure}")
+            detail = answer.get("detail", response.status) if isinstance(answer, dict) else response.status
+            raise UsageError(f"{self._url} refuses {method} {path}: {detail}{cure}")
         return answer
 
     def items(self, path: str) -> list[str]:
@@ -148,28 +115,34 @@ class Client:
             ) from error
 
 
-def _detail(answer: Any, status: int) -> Any:
-    return answer.get("detail", status) if isinstance(answer, dict) else status
-
-
 def drive(url: str, dataset: str | None, rounds: int, k: int, seed: int, key: str | None = None) -> Outcome:
-    """Let simulated users judge lists of a service; without a data set their tastes for popular items are planted."""
+    """Let random users ask a service for a list, look at it, and judge; without a data set their tastes are planted."""
     client = Client(url, key)
-    if dataset is None:
-        items = client.items("/v1/popular?k=500")
-        if not items:
-            raise UsageError(f"{url} knows no item yet; give a data set (-d), or send it events.")
-        planted = Truth.planted(200, len(items), seed)
-        truth = Truth(planted.users, items, planted.like, planted.speaks)
-    else:
+    if dataset is not None:
         truth = _truth_of(dataset)
-
-    def ask(user: str, length: int) -> Sequence[str]:
-        return client.items(f"/v1/users/{quote(user, safe='')}/recommendations?k={length}")
-
-    return simulate(
-        truth, ask, lambda events: client("POST", "/v1/events", {"events": events}), rounds=rounds, k=k, seed=seed
-    )
+    elif items := client.items("/v1/popular?k=500"):
+        truth = Truth.planted(items, seed)
+    else:
+        raise UsageError(f"{url} knows no item yet; give a data set (-d), or send it events.")
+    rng, seen = np.random.default_rng(seed), Outcome()
+    places = {item: place for place, item in enumerate(truth.items)}
+    for _ in range(rounds):
+        user = int(rng.integers(len(truth.users)))
+        listed = client.items(f"/v1/users/{quote(truth.users[user], safe='')}/recommendations?k={k}")
+        looked = [places[item] for item in listed if item in places][: int(rng.geometric(1 - PATIENCE))]
+        seen.shown += len(looked)
+        seen.expected += float(truth.like[user, looked].sum())
+        events: list[dict[str, str]] = []
+        for item in looked:
+            if rng.random() < truth.speaks[item]:
+                kind = "like" if rng.random() < truth.like[user, item] else "dislike"
+                events.append({"user_id": truth.users[user], "item_id": truth.items[item], "type": kind})
+        if events:
+            client("POST", "/v1/events", {"events": events})
+        seen.likes += sum(each["type"] == "like" for each in events)
+        seen.dislikes += sum(each["type"] == "dislike" for each in events)
+    seen.expected /= max(seen.shown, 1)
+    return seen
 
 
 def _truth_of(dataset: str) -> Truth:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ try:
     from recbole_signed.live.serve.connections import BeatingServer, bounded
     from recbole_signed.live.serve.engine import Engine
     from recbole_signed.live.serve.experiments import Experiments
+    from recbole_signed.live.serve.maintenance import Maintenance
     from recbole_signed.live.serve.middleware import LocalHosts
     from recbole_signed.live.serve.replicas import ReplicaProcesses
     from recbole_signed.live.serve.telemetry import TOLD
@@ -110,26 +112,14 @@ def can_begin(directory: Path) -> bool:
         return False
     if not (directory / LOG).exists():
         return True
-    log = EventLog(directory / LOG, read_only=True)
-    try:
+    with contextlib.closing(EventLog(directory / LOG, read_only=True)) as log:
         return log.last_seq == log.base_seq == 0
-    finally:
-        log.close()
 
 
 def refuse_directory(directory: Path) -> None:
     """Refuse a folder in which no state can begin, before anything is read or fitted for it."""
-    _refuse_begun(directory)
-    _refuse_unwritable(directory)
-
-
-def _refuse_begun(directory: Path) -> None:
     if not can_begin(directory):
         raise UsageError(f"{directory} is not empty; serve it without --init and --model, or name another folder.")
-
-
-def _refuse_unwritable(directory: Path) -> None:
-    """Refuse a folder that a state could not begin in, before a model is fitted for it."""
     there = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"{there} can't be written by this user, so no state can begin in {directory}.")
@@ -139,7 +129,7 @@ def _clear(directory: Path) -> None:
     """Remove what the beginning of a state has left, unless another process is at it, or has come first."""
     lock = DirectoryLock(directory)
     try:
-        _refuse_begun(directory)
+        refuse_directory(directory)
         for each in directory.iterdir():
             if each.is_dir():
                 shutil.rmtree(each)
@@ -190,54 +180,35 @@ def run_service(
         )
     hold_memory_down()
     compute_on_one_thread()
-    recommender = OnlineRecommender.open(directory, settings=StateSettings(max_id_length=settings.limits.id_length))
-    sockets: list[socket.socket] = []
-    replicas: ReplicaProcesses | None = None
-    told: tempfile.TemporaryDirectory[str] | None = None
-    try:
-        from recbole_signed.live.serve.maintenance import Maintenance
-
+    with contextlib.ExitStack() as stack:
+        state = StateSettings(max_id_length=settings.limits.id_length)
+        recommender = OnlineRecommender.open(directory, settings=state)
+        stack.callback(recommender.close)
         if workers > 1:  # a shared port would be given to a second service too, and each would get a part of the events
             listening_socket(host, port).close()
-        sockets.append(listening_socket(host, port, workers > 1))
+        sockets = [stack.enter_context(listening_socket(host, port, workers > 1))]
         port = sockets[0].getsockname()[1]
-        if workers > 1:
-            sockets.append(listening_socket("127.0.0.1", 0))
-        engine = _engine(recommender, settings, directory)
+        engine = stack.enter_context(contextlib.closing(_engine(recommender, settings, directory)))
         maintenance = Maintenance(engine, settings.schedule)
-        try:
-            server = _server(make_app(engine, keys, maintenance), keys, settings)
-            if workers > 1:  # once catalogue and impressions have their files: only one process can make them
-                writer = f"http://127.0.0.1:{sockets[1].getsockname()[1]}"
-                words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow", "--writer", writer]
-                words += ["--parent", str(os.getpid())]
-                words += [] if config is None else ["--config", str(config)]
-                command = [sys.executable, "-m", "recbole_signed", "serve", *words]
-                told = tempfile.TemporaryDirectory(prefix="recbole-signed-metrics-")
-                folder = engine.telemetry.others = Path(told.name)
-                files = [folder / f"replica-{number}{TOLD}" for number in range(1, workers)]
-                replicas = ReplicaProcesses(
-                    command,
-                    workers - 1,
-                    engine.telemetry.replica_restarts.inc,
-                    lambda: server.should_exit,
-                    lambda number: ["--metrics", str(files[number - 1])],
-                    lambda number: changed(files[number - 1]),
-                )
-                replicas.start()
-            maintenance.start()
-            _run(server, sockets, host, port, ready)
-        finally:
-            maintenance.stop()
-            engine.close()
-    finally:
-        if replicas is not None:
-            replicas.stop()
-        for bound in sockets:
-            bound.close()
-        if told is not None:
-            told.cleanup()
-        recommender.close()
+        stack.callback(maintenance.stop)
+        server = _server(make_app(engine, keys, maintenance), keys, settings)
+        if workers > 1:  # once catalogue and impressions have their files: only one process can make them
+            sockets.append(stack.enter_context(listening_socket("127.0.0.1", 0)))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-signed-metrics-")))
+            engine.telemetry.others = folder
+            words = ["--state", str(directory), "--host", host, "--port", str(port), "--follow"]
+            words += ["--writer", f"http://127.0.0.1:{sockets[1].getsockname()[1]}", "--parent", str(os.getpid())]
+            words += [] if config is None else ["--config", str(config)]
+            replicas = ReplicaProcesses(
+                [sys.executable, "-m", "recbole_signed", "serve", *words],
+                [folder / f"replica-{number}{TOLD}" for number in range(1, workers)],
+                engine.telemetry.replica_restarts.inc,
+                lambda: server.should_exit,
+            )
+            stack.callback(replicas.stop)
+            replicas.start()
+        maintenance.start()
+        _run(server, sockets, host, port, ready)
 
 
 @_ends_by_sigterm
@@ -249,59 +220,42 @@ def run_replica(
     ready: Callable[[str], None] | None = None,
     writer: str | None = None,
     parent: int | None = None,
-    metrics: Path | None = None,  # from which the writer reads them; without one this process shows them
+    metrics: Path | None = None,  # from which the process ``parent`` reads them; else this process shows them
 ) -> None:
     """Answer from a state that another process writes, until told to stop; no changes are taken without ``writer``."""
     settings, keys = _checked(host, settings)
     hold_memory_down()
     compute_on_one_thread()
-    replica = OnlineReplica(directory)
-    bound = None
-    try:
-        bound = listening_socket(host, port, shared=parent is not None)
-        engine = _engine(replica, settings, directory)
+    with contextlib.ExitStack() as stack:
+        replica = stack.enter_context(contextlib.closing(OnlineReplica(directory)))
+        bound = stack.enter_context(listening_socket(host, port, shared=parent is not None))
+        engine = stack.enter_context(contextlib.closing(_engine(replica, settings, directory)))
+        app = make_app(engine, keys, writer=writer, hand_metrics_on=metrics is not None)
+        server = _server(app, keys, settings)
+        if metrics is not None and parent is not None:
+            attend = partial(_attend, engine, server, metrics, parent)
+            threading.Thread(target=attend, name="metrics", daemon=True).start()
+        _run(server, [bound], host, bound.getsockname()[1], ready)
+
+
+def _attend(engine: Engine, server: Any, metrics: Path, parent: int) -> None:
+    """Write the metrics of a replica every few seconds while its event loop runs; end it with its parent process."""
+    failed, beat = False, -1
+    while not server.should_exit:
         try:
-            app = make_app(engine, keys, writer=writer, hand_metrics_on=metrics is not None)
-            server = _server(app, keys, settings)
-            if metrics is not None:
-                _keep_telling(engine, metrics, server)
-            _run(server, [bound], host, bound.getsockname()[1], ready, parent)
-        finally:
-            engine.close()
-    finally:
-        if bound is not None:
-            bound.close()
-        replica.close()
-
-
-def _keep_telling(engine: Engine, path: Path, server: Any) -> None:
-    """Write the metrics of a replica to a file every few seconds, by a thread of its own, while its event loop runs."""
-
-    def tell() -> None:
-        failed, beat = False, -1
-        while not server.should_exit:
-            try:
-                if server.beat != beat:
-                    beat = server.beat
-                    engine.telemetry.tell(path)
-                failed = False
-            except Exception as error:  # the folder goes with the writer; whatever it is, answers go on
-                if not failed:
-                    _logger.warning("The metrics of a read replica are not up to date: %s", error)
-                failed = True
-                with contextlib.suppress(OSError):
-                    os.utime(path)  # a full disk is no reason to be killed
-            time.sleep(TELL)
-
-    threading.Thread(target=tell, name="metrics", daemon=True).start()
-
-
-def changed(path: Path) -> int | None:
-    """Return when a file was changed, nanoseconds; None where it is not there."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
+            if server.beat != beat:
+                beat = server.beat
+                engine.telemetry.tell(metrics)
+            failed = False
+        except Exception as error:  # the folder goes with the writer; whatever it is, answers go on
+            if not failed:
+                _logger.warning("The metrics of a read replica are not up to date: %s", error)
+            failed = True
+            with contextlib.suppress(OSError):
+                os.utime(metrics)  # a full disk is no reason to be killed
+        time.sleep(TELL)
+        if os.getppid() != parent:
+            server.should_exit = True
 
 
 def refuse_address(host: str, port: int, settings: ServeSettings | None = None) -> None:
@@ -345,27 +299,11 @@ def _server(app: Any, keys: ApiKeys, settings: ServeSettings) -> Any:
     return BeatingServer(config)
 
 
-def _run(
-    server: Any,
-    sockets: list[socket.socket],
-    host: str,
-    port: int,
-    ready: Callable[[str], None] | None,
-    parent: int | None = None,
-) -> None:
-    """Serve until told to stop, or until the process ``parent`` has gone."""
+def _run(server: Any, sockets: list[socket.socket], host: str, port: int, ready: Callable[[str], None] | None) -> None:
+    """Serve until told to stop."""
     sys.setswitchinterval(SWITCH)
     gc.collect()
     gc.freeze()  # what is there now stays; looking through it again and again would hold up answers
-    if parent is not None:
-
-        def watch() -> None:
-            while not server.should_exit:
-                time.sleep(1.0)
-                if os.getppid() != parent:
-                    server.should_exit = True
-
-        threading.Thread(target=watch, name="parent", daemon=True).start()
     if ready is not None:
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     server.run(sockets=sockets)

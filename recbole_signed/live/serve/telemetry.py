@@ -10,10 +10,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 PREFIX = "recbole_signed"
 TOLD = ".prom"  # end of the names of files of metrics
 BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+Gauges = Mapping[str, tuple[str, float | None]]  # name -> help text and value
+Figures = Mapping[str, Mapping[str, Mapping[str, float | None]]]  # window -> version -> name -> value
 
 
 class Telemetry:
@@ -22,35 +25,25 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.others: Path | None = None  # folder to which the replicas write theirs
-        make: dict[str, Any] = {"registry": self.registry}
-        self.requests = Histogram(
-            f"{PREFIX}_request_seconds", "Time to answer.", ["route", "status"], buckets=BUCKETS, **make
-        )
+        own: dict[str, Any] = {"namespace": PREFIX, "registry": self.registry}
+        timed = {**own, "buckets": BUCKETS}
+        self.requests = Histogram("request_seconds", "Time to answer.", ["route", "status"], **timed)
         self.visible = Histogram(
-            f"{PREFIX}_event_to_visible_seconds",
+            "event_to_visible_seconds",
             "From the arrival of an event to the moment at which answers reflect it; it is on the disk by then.",
-            buckets=BUCKETS,
-            **make,
+            **timed,
         )
-        self.events = Counter(f"{PREFIX}_events_total", "Events by what became of them.", ["result"], **make)
-        self.impressions = Counter(f"{PREFIX}_impressions_total", "Items shown.", ["variant"], **make)
-        self.outcomes = Counter(
-            f"{PREFIX}_outcomes_total", "Verdicts on items that were shown within a day.", ["sign"], **make
-        )
-        self.maintenance = Counter(f"{PREFIX}_maintenance_total", "Rounds of maintenance.", ["task", "result"], **make)
-        self.maintenance_seconds = Gauge(f"{PREFIX}_maintenance_seconds", "Time of the last round.", ["task"], **make)
-        self.maintenance_failed = Gauge(f"{PREFIX}_maintenance_failed", "1 if the last round failed.", ["task"], **make)
-        self.replica_restarts = Counter(
-            f"{PREFIX}_replica_restarts_total", "Read replicas that ended and were started again.", **make
-        )
+        self.events = Counter("events", "Events by what became of them.", ["result"], **own)
+        self.impressions = Counter("impressions", "Items shown.", ["variant"], **own)
+        self.outcomes = Counter("outcomes", "Verdicts on items that were shown within a day.", ["sign"], **own)
+        self.maintenance = Counter("maintenance", "Rounds of maintenance.", ["task", "result"], **own)
+        self.maintenance_seconds = Gauge("maintenance_seconds", "Time of the last round.", ["task"], **own)
+        self.maintenance_failed = Gauge("maintenance_failed", "1 if the last round failed.", ["task"], **own)
+        self.replica_restarts = Counter("replica_restarts", "Read replicas that ended and were started again.", **own)
 
-    def watch(self, gauges: Callable[[], dict[str, tuple[str, float | None]]]) -> None:
-        """Add gauges that are read when asked for: name -> help text and value; None is left out."""
-        self.registry.register(_Gauges(gauges))
-
-    def watch_quality(self, figures: Callable[[], dict[str, dict[str, dict[str, Any]]]]) -> None:
-        """Add live quality by window and version, see :class:`~recbole_signed.live.serve.quality.LiveQuality`."""
-        self.registry.register(_Quality(figures))
+    def watch(self, gauges: Callable[[], Gauges], quality: Callable[[], Figures]) -> None:
+        """Add gauges, and live quality by window and version, which are read when asked for; None is left out."""
+        self.registry.register(_Lazy(lambda: [*_of_gauges(gauges()), *_of_quality(quality())]))
 
     @staticmethod
     def total(metric: Counter, **labels: str) -> float:
@@ -88,12 +81,14 @@ class Telemetry:
         os.replace(temporary, path)
 
 
-class _Families:
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = list(families)
+class _Lazy(Collector):
+    """Metrics that are made when they are asked for."""
+
+    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
+        self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        return self._families
+        return self._families()
 
 
 def _together(texts: Mapping[str, bytes]) -> bytes:
@@ -104,42 +99,22 @@ def _together(texts: Mapping[str, bytes]) -> bytes:
             whole = families.setdefault(each.name, Metric(each.name, each.documentation, each.type))
             for sample in each.samples:
                 whole.samples.append(sample._replace(labels={**sample.labels, "process": process}))
-    return generate_latest(_Families(families.values()))
+    return generate_latest(_Lazy(families.values))
 
 
-class _Gauges:
-    def __init__(self, gauges: Callable[[], dict[str, tuple[str, float | None]]]) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Any:
-        for name, (text, value) in self._gauges().items():
-            if value is not None:
-                yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
-
-    def describe(self) -> list[Any]:
-        return []
+def _of_gauges(gauges: Gauges) -> Iterable[Metric]:
+    for name, (text, value) in gauges.items():
+        if value is not None:
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
 
 
-class _Quality:
-    def __init__(self, figures: Callable[[], dict[str, dict[str, dict[str, Any]]]]) -> None:
-        self._figures = figures
-
-    def collect(self) -> Any:
-        families: dict[str, GaugeMetricFamily] = {}
-        for window, versions in self._figures().items():
-            for version, figures in versions.items():
-                for name, value in figures.items():
-                    if value is not None:
-                        family = families.setdefault(
-                            name,
-                            GaugeMetricFamily(
-                                f"{PREFIX}_quality_{name}",
-                                "Live quality, see the documentation.",
-                                labels=["window", "version"],
-                            ),
-                        )
-                        family.add_metric([window, version], float(value))
-        yield from families.values()
-
-    def describe(self) -> list[Any]:
-        return []
+def _of_quality(windows: Figures) -> Iterable[Metric]:
+    families: dict[str, GaugeMetricFamily] = {}
+    text, labels = "Live quality, see the documentation.", ["window", "version"]
+    for window, versions in windows.items():
+        for version, figures in versions.items():
+            for name, value in figures.items():
+                if value is not None:
+                    of_all = GaugeMetricFamily(f"{PREFIX}_quality_{name}", text, labels=labels)
+                    families.setdefault(name, of_all).add_metric([window, version], float(value))
+    return families.values()

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import queue
-import secrets
 import sqlite3
 import threading
 import time
@@ -38,8 +37,14 @@ BEFORE = 14 * DAY  # milliseconds of the period whose verdicts are the covariate
 SKEW = 60_000  # milliseconds that the clock of a caller may lag behind that of the service
 
 _SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+PRAGMA secure_delete = ON;
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL);
+INSERT INTO secret SELECT randomblob(32) WHERE NOT EXISTS (SELECT 1 FROM secret);
 CREATE TABLE IF NOT EXISTS erased (seq INTEGER NOT NULL);
+INSERT INTO erased SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM erased);
 CREATE TABLE IF NOT EXISTS impression (
     id INTEGER PRIMARY KEY AUTOINCREMENT, request TEXT NOT NULL, user BLOB NOT NULL, item TEXT NOT NULL,
     position INTEGER NOT NULL, time INTEGER NOT NULL, version TEXT NOT NULL,
@@ -59,6 +64,7 @@ CREATE TABLE IF NOT EXISTS draw (
     PRIMARY KEY (experiment, policy, impression)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS drawn ON draw (impression);
+COMMIT;
 """
 
 
@@ -105,21 +111,8 @@ class TrafficLog:
             self._db = self._connect("ro" if read_only else "rwc")
             self._db.execute("PRAGMA foreign_keys = ON")
             if not read_only:
-                self._db.executescript(
-                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;"
-                )
                 self._db.executescript(_SCHEMA)
-                self._db.execute("INSERT INTO erased SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM erased)")
-                self._db.commit()
-                if self._db.execute("SELECT count(*) FROM secret").fetchone()[0] == 0:
-                    self._db.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
-                    self._db.commit()
-            keys = self._db.execute("SELECT key FROM secret").fetchall()
-            if not keys:  # a process ended while it made the file
-                raise UsageError(f"{path} holds no impression yet: the service has not begun it to the end.")
-            self._key: bytes = keys[0][0]
-            counts = "SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_sequence'"
-            self._counts = bool(self._db.execute(counts).fetchone()[0])
+            self._key: bytes = self._db.execute("SELECT key FROM secret").fetchone()[0]
             self._first = self._last()
             self._erase_due = not read_only  # a process that ended too early may have left what was erased
             self._empty_wal()
@@ -219,9 +212,8 @@ class TrafficLog:
             return max(self._last() - self._first, 0)
 
     def _last(self) -> int:
-        # where all impressions were deleted ids go on, but in a log that an older version began
-        newest = "max(seq), 0) FROM sqlite_sequence" if self._counts else "max(id), 0) FROM impression"
-        return int(self._db.execute(f"SELECT coalesce({newest}").fetchone()[0])
+        # ids go on where impressions were deleted
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()[0])
 
     def per_user(self, experiment: str) -> pl.DataFrame:
         """Return one row a user of an experiment, for its first variant; lists that were interleaved are left out."""
@@ -258,7 +250,7 @@ class TrafficLog:
         return _frame(rows, "variant", "propensity", "first", *counts, *(f"{name}_before" for name in counts))
 
     def interleaved(self, experiment: str) -> pl.DataFrame:
-        """Return likes and dislikes per request and variant; users as in `logged`, lists of one variant left out."""
+        """Return likes and dislikes per request and variant, lists of one variant left out; users are numbers here."""
         rows = self._query(
             """
             WITH part AS (
@@ -275,21 +267,8 @@ class TrafficLog:
         )
         return _frame(rows, "user", "request", "variant", "likes", "dislikes")
 
-    def logged(self, experiment: str) -> pl.DataFrame:
-        """Return every impression of an experiment; users are numbers from 1, others in each answer."""
-        rows = self._query(
-            """
-            SELECT i.item, i.position, e.variant, e.propensity, i.like, i.dislike, i.time,
-                   dense_rank() OVER (ORDER BY i.user)
-            FROM exposure e JOIN impression i ON i.id = e.impression
-            WHERE e.experiment = ?1 ORDER BY i.id
-            """,
-            (experiment,),
-        )
-        return _frame(rows, "item", "position", "variant", "propensity", "like", "dislike", "time", "user")
-
     def drawn(self, experiment: str, policy: str) -> pl.DataFrame:
-        """Return the drawn first places with the probability of the draw, and of the policy; users as in `logged`."""
+        """Return the drawn first places, with probabilities of the draw and of the policy; users are numbers here."""
         rows = self._query(
             """
             SELECT i.item, d.propensity, d.probability, i.like, i.dislike, dense_rank() OVER (ORDER BY i.user)

@@ -10,10 +10,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,7 @@ After = Callable[[EventBatch, np.ndarray], None]
 
 
 class BusyError(Exception):
-    """The queue is full; ``retry_after`` seconds later there may be room."""
-
-    retry_after = 1.0
+    """The queue is full; in a moment there may be room."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +123,15 @@ class Writer:
                 if size >= self._commit_size or self._queue.empty():
                     break
                 job = self._queue.get()
-            tell = self._commit(jobs) if jobs else None
+            outcome = self._commit(jobs) if jobs else None
             with self._room:  # before the callers go on, whose next events need the room
                 self.waiting -= size
-            if tell is not None:
-                tell()
+            for each in jobs:
+                if isinstance(outcome, Exception):
+                    each.done.set_exception(outcome)
+                elif outcome is not None:
+                    results, seq = outcome
+                    each.done.set_result(Written(list(islice(results, len(each.rows))), seq))
 
     def _next(self) -> Any:
         """Return the next job; meanwhile probe what failed, as a service that is not ready may be sent nothing."""
@@ -148,25 +150,25 @@ class Writer:
         else:
             self.failure = None
 
-    def _commit(self, jobs: Sequence[_Job]) -> Callable[[], None]:
-        """Take the events of some jobs, and return what tells their callers of it."""
+    def _commit(self, jobs: Sequence[_Job]) -> tuple[Iterator[EventResult], int] | Exception:
+        """Take the events of some jobs, and return what their callers are told."""
         try:
             read_to = next((job.read_to for job in reversed(jobs) if job.read_to is not None), None)
-            results, seq = self._take([row for job in jobs for row in job.rows], *(read_to or (None, None)))
+            taken = self._take([row for job in jobs for row in job.rows], *(read_to or (None, None)))
         except Exception as error:  # the callers get it, the writer goes on
             if not isinstance(error, UsageError):
                 _logger.exception("events could not be taken")
             elif self.failure is None:  # once, until events can be taken again
                 _logger.error("Events can't be taken: %s", error)
             self.failure = str(error) or type(error).__name__
-            return partial(_tell_failure, jobs, error)
+            return error
         self.failure = None
         finished = time.perf_counter()
         for job in jobs:
             self._telemetry.visible.observe(finished - job.arrived)
-        return partial(_tell, jobs, results, seq)
+        return taken
 
-    def _take(self, rows: Sequence[Any], source: str | None, position: str | None) -> tuple[list[EventResult], int]:
+    def _take(self, rows: Sequence[Any], source: str | None, position: str | None) -> tuple[Iterator[EventResult], int]:
         batch = EventBatch.empty()
 
         def before(parsed: EventBatch) -> None:
@@ -188,32 +190,12 @@ class Writer:
         for status in ("accepted", "duplicate", "refused"):
             count = sum(each.status == status for each in results)
             self._telemetry.events.labels(status).inc(count)
-        named = [
-            each if each.event_id is not None else replace(each, event_id=_event_id(row))
+        named = (  # a refused row by the id that it came with, where it has one that can be told
+            each if each.event_id is not None else replace(each, event_id=_id_in(row, "event_id") or None)
             for each, row in zip(results, rows, strict=True)
-        ]
+        )
         assert self._recommender.state is not None
         return named, int(self._recommender.state.applied_seq)
-
-
-def _tell(jobs: Sequence[_Job], results: list[EventResult], seq: int) -> None:
-    first = 0
-    for job in jobs:
-        job.done.set_result(Written(results[first : first + len(job.rows)], seq))
-        first += len(job.rows)
-
-
-def _tell_failure(jobs: Sequence[_Job], error: Exception) -> None:
-    for job in jobs:
-        job.done.set_exception(error)
-
-
-def _event_id(row: Any) -> str | None:
-    """Return the id that a refused row came with; None where it has none that can be told."""
-    try:
-        return id_text(row["event_id"])
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 # milliseconds the clock may be set back without changing the order; less than an event may lie ahead
@@ -258,14 +240,14 @@ class Arrivals:
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:
-    return _id(row.get("user_id")), _id(row.get("item_id"))
+    return _id_in(row, "user_id"), _id_in(row, "item_id")
 
 
-def _id(given: Any) -> str:
-    """Return an id as the state has it; nothing for what is none: such a row is refused later."""
+def _id_in(row: Any, field: str) -> str:
+    """Return an id of a row as the state has it; nothing where there is none: such a row is refused."""
     try:
-        return id_text(given)
-    except ValueError:
+        return id_text(row.get(field))
+    except (AttributeError, ValueError):
         return ""
 
 
@@ -300,7 +282,7 @@ class Feed:
                 polled = self._source.poll(BATCH)
                 for each in polled.rejected:
                     _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
-                if self._rejected(polled.rejected) and self._taken(polled):
+                if self._taken(polled):
                     self._source.commit(polled.position)
                     self.failure = None
                 if time.monotonic() > look_at:
@@ -315,32 +297,31 @@ class Feed:
             _logger.debug("how far %s is ahead is not known: %s", self._source.name, error)
             return None
 
-    def _rejected(self, rows: Sequence[DeadLetter]) -> bool:
-        """Hand over what is no event until it is kept; False where the end came first."""
-        while rows and not self._stop.is_set():
-            try:
-                self._writer.reject(self._source.name, rows)
-                return True
-            except Exception as error:  # such as a full disk; the source would not give these again
-                self._failed(error)
-        return not rows
-
     def _taken(self, polled: Polled) -> bool:
-        """Hand events over until they are durable, and how far the source is read; False where the end came first."""
-        events = list(polled.batch.events())
+        """Hand rows over until they are durable, and how far the source is read; False where the end came first."""
+        rejected, events = polled.rejected, list(polled.batch.events())
         read_to = None if polled.position is None else (self._source.name, polled.position)
-        moved = bool(events or polled.rejected)  # rows that are no events would else be read again at each start
-        while moved and not self._stop.is_set():
+
+        def take() -> None:
+            for each in self._writer.submit(events, read_to).result().results:
+                if each.status == "refused":  # by this state: others that follow the stream may have taken it
+                    _logger.warning("an event of %s is refused: %s", self._source.name, each.reason)
+
+        kept = not rejected or self._insist(lambda: self._writer.reject(self._source.name, rejected))
+        moved = bool(events or rejected)  # rows that are no events would else be read again at each start
+        return kept and (not moved or self._insist(take))
+
+    def _insist(self, attempt: Callable[[], None]) -> bool:
+        """Try until it goes well, as the source would not give these rows again; False where the end came first."""
+        while not self._stop.is_set():
             try:
-                for each in self._writer.submit(events, read_to).result().results:
-                    if each.status == "refused":  # by this state: others that follow the stream may have taken it
-                        _logger.warning("an event of %s is refused: %s", self._source.name, each.reason)
+                attempt()
                 return True
             except BusyError:
                 self._stop.wait(PAUSE)
-            except Exception as error:  # such as a full disk; the source would not give these events again
+            except Exception as error:  # such as a full disk
                 self._failed(error)
-        return not moved
+        return False
 
     def _failed(self, error: Exception) -> None:
         if self.failure is None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.files import parse_json
-from recbole_signed.live.events import Limits, parse_rows
+from recbole_signed.live.events import parse_rows
 from recbole_signed.live.sources.source import EventSource, Polled, unreadable
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ class KafkaSource(EventSource):
         settings: a file of librdkafka's settings, ``name=value`` a line, such as ``security.protocol`` and passwords.
         skip_lost: whether to go on with the oldest message where messages were deleted before they were read.
         block: seconds that `poll` waits where there is nothing.
-        limits: of the time stamps.
 
     Raises:
         MissingExtraError: the package confluent-kafka is not installed.
@@ -56,7 +55,6 @@ class KafkaSource(EventSource):
         settings: str | Path | None = None,
         skip_lost: bool = False,
         block: float = 1.0,
-        limits: Limits | None = None,
     ) -> None:
         try:
             import confluent_kafka
@@ -64,7 +62,7 @@ class KafkaSource(EventSource):
             raise MissingExtraError("A Kafka topic", "kafka") from error
         self._kafka: Any = confluent_kafka
         self.name = f"kafka:{topic}"  # without the group: a backup of one machine goes on on another
-        self._topic, self._skip_lost, self._block, self._limits = topic, skip_lost, block, limits
+        self._topic, self._skip_lost, self._block = topic, skip_lost, block
         self._next: dict[int, int] = {}  # partition to the offset of what comes next; below 0 where that is not known
         self._from_log = self._assigned = False
         self._look_at = 0.0
@@ -125,7 +123,7 @@ class KafkaSource(EventSource):
                 instead.append(self._known(message, place))
             except ValueError as error:
                 dead.append(unreadable("message", message.value() or b"", place, error))
-        batch, invalid = parse_rows(rows, places, self._limits, instead=instead)
+        batch, invalid = parse_rows(rows, places, instead=instead)
         return Polled(batch, dead + invalid, self._position())
 
     def commit(self, position: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from recbole_signed.errors import MissingExtraError, UsageError, counted
-from recbole_signed.live.events import Limits, parse_rows
+from recbole_signed.live.events import parse_rows
 from recbole_signed.live.sources.source import EventSource, Polled
 
 _logger = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ class RedisSource(EventSource):
         consumer: name of this consumer; the same one after a restart.
         block: milliseconds that `poll` waits where there is nothing.
         idle: see above.
-        limits: of the time stamps.
 
     Raises:
         MissingExtraError: the package redis is not installed.
@@ -44,7 +43,6 @@ class RedisSource(EventSource):
         *,
         block: int = 1000,
         idle: int = 60_000,
-        limits: Limits | None = None,
     ) -> None:
         try:
             import redis
@@ -53,7 +51,7 @@ class RedisSource(EventSource):
         self._errors = redis.RedisError
         self.name = f"redis:{stream}:{group}"
         self._stream, self._group, self._consumer = stream, group, consumer
-        self._block, self._idle, self._limits = block, idle, limits
+        self._block, self._idle = block, idle
         self._own = "0"  # the next of our own pending entries; ">" once there are none
         self._others: str | None = "0-0"
         self._given: list[bytes] = []
@@ -90,7 +88,7 @@ class RedisSource(EventSource):
             raise self._refused(error) from error
         self._given = [entry for entry, _ in entries]
         instead = [{"event_id": f"{self._stream}/{place}"} for place in positions]
-        batch, dead = parse_rows(rows, positions, self._limits, instead=instead)
+        batch, dead = parse_rows(rows, positions, instead=instead)
         return Polled(batch, dead, positions[-1] if positions else None)
 
     def commit(self, position: str | None) -> None:
