@@ -17,16 +17,15 @@ import pandas as pd
 import polars as pl
 
 from recbole_signed.atomic.signs import Settings, Sign, columns_of, first_lines
+from recbole_signed.convert.atomic import TYPES
 from recbole_signed.convert.columns import MISSING_TOKENS, normal_text
-from recbole_signed.convert.raw_files import blocks, existing_file
+from recbole_signed.convert.raw_files import BLOCK_BYTES, blocks, existing_file
 from recbole_signed.convert.token_codes import TokenCodes
 from recbole_signed.errors import UsageError, ending, nearest
 from recbole_signed.files import names_beside
 from recbole_signed.progress import told
 
-TYPES = ("token", "float", "token_seq", "float_seq")
 MISSING = ("", *sorted(MISSING_TOKENS))  # what pandas takes for a missing value, in RecBole's files as everywhere
-BLOCK_BYTES = 32 << 20
 _USUAL_PARTS = ("train", "valid", "test")
 
 

@@ -134,8 +134,6 @@ class Sign:
 
 
 def _rule(spec: Any, columns: Mapping[str, str]) -> SignRule:
-    if not isinstance(spec, dict):
-        raise UsageError(f"sign_rule is {spec!r}; write it as {{like: 'rating >= 4', dislike: 'rating <= 2'}}.")
     rule = SignRule.parse(spec)
     for column in rule.columns:
         if column not in columns:

@@ -110,6 +110,8 @@ class Converter:
     """What that file is, for the message that there is none."""
     below: ClassVar[str | None] = None
     """A folder in the input that the authors put the file in."""
+    feature_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Names of files beside it, by what they hold the features of: ``item`` or ``user``."""
     data_name: ClassVar[str | None] = None
     """Name of the data set where the user gives none; None for that of the input."""
     types: Mapping[str, str] = {}
@@ -120,7 +122,7 @@ class Converter:
             raise UsageError(f"The source '{self.name}' needs an input; give {argument('input', 'PATH')}.")
         if input is not None and not input.exists():
             raise UsageError(f"There is no input {input}{ending(input.name, names_beside(input))}")
-        self.input = input
+        self.input: Path = input  # type: ignore[assignment]  # None where no input is needed and none was given
         self.options = options
 
     @property
@@ -143,7 +145,6 @@ class Converter:
     @cached_property
     def file(self) -> Path:
         """What is read, the input or the one file in it that is called as ``files`` say."""
-        assert self.input is not None
         if not self.files or self.input.is_file():
             return self.input
         return find_one(self.input, self.files, self.what, self.below)
@@ -154,9 +155,14 @@ class Converter:
             return None
         return next(iter(find_files(folder or self.file.parent, patterns)), None)
 
+    def feature_file(self, kind: str) -> Path | None:
+        """Return the file of the features of ``item`` or ``user``, None where there is none."""
+        return self.beside(*self.feature_files.get(kind, ()))
+
     def inputs(self) -> list[Path]:
         """Give the raw files that are read; their names and sha256 go to ``dataset.json``."""
-        return [self.file] if self.files else [] if self.input is None else [self.input]
+        read = [self.file] if self.files else [] if self.input is None else [self.input]
+        return [*read, *filter(None, map(self.feature_file, self.feature_files))]
 
     def user_features(self) -> Features | None:
         """Features for NAME.user."""
@@ -174,7 +180,6 @@ class Converter:
         """Name the data set where the user does not: as the input, without the suffixes of data files."""
         if self.data_name is not None:
             return self.data_name
-        assert self.input is not None
         path = self.input.resolve()
         name = path.name
         while path.is_file() and Path(name).suffix.lower() in (*COMPRESSIONS, *_DATA_SUFFIXES) and Path(name).stem:

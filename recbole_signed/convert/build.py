@@ -12,14 +12,13 @@ from typing import Any
 import polars as pl
 
 from recbole_signed.convert import dataset_versions as versions
-from recbole_signed.convert import manifest, rejects
+from recbole_signed.convert import manifest
 from recbole_signed.convert.atomic import STANDARD, Schema, write_atomic
 from recbole_signed.convert.base import Converter, Features
 from recbole_signed.convert.base import source as find_source
-from recbole_signed.convert.batch import as_batches
+from recbole_signed.convert.batch import Rejects, as_batches, current, using
 from recbole_signed.convert.cleaning import Cleaned, Spool, clean
 from recbole_signed.convert.options import Common, as_json, read
-from recbole_signed.convert.rejects import Rejects
 from recbole_signed.errors import UsageError, argument, counted
 from recbole_signed.files import path_of, replacing_folder, sha256
 from recbole_signed.progress import told
@@ -82,7 +81,7 @@ def write_dataset(converter: Converter, source: str, target: Path, shared: Commo
     try:
         with replacing_folder(target, overwrite=overwrite) as folder:
             taker = Rejects(folder / f"{target.name}{versions.REJECTED}") if shared.on_error == "skip" else None
-            with rejects.using(taker):
+            with using(taker):
                 _build(converter, source, target.name, folder, shared)
             may_replace(target, overwrite)  # it may have come meanwhile
     except FileExistsError as error:
@@ -138,7 +137,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: C
     shutil.rmtree(folder / _SPOOL, ignore_errors=True)
     settings = _settings(converter, schema.fields, list(spools))
     (folder / f"{name}.yaml").write_text(_YAML_HEADER + yaml_text(settings), encoding="utf-8")
-    taker = rejects.current()
+    taker = current()
     if taker is not None:
         taker.close()
     made = sorted(folder.iterdir())
@@ -186,7 +185,7 @@ def _read(converter: Converter, schema: Schema, folder: Path) -> dict[str | None
 
 def _left_out() -> str:
     """What is to be added to a complaint about too few rows."""
-    taker = rejects.current()
+    taker = current()
     if taker is None or not taker.rows:
         return ""
     return f" ({counted(taker.rows, 'bad row was', 'bad rows were')} left out, the first: {taker.first})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,10 @@ def clean(spools: Spools, options: Common, folder: Path) -> Cleaned:
     steps: list[dict[str, Any]] = []
     if options.dedup != "none":
         for begin, end in zip(rows.part[:-1], rows.part[1:], strict=True):
-            stays[begin:end] = _one_of_each_pair(rows, slice(begin, end), options.dedup)
+            part = slice(begin, end)
+            pairs = rows.user[part].astype(np.int64) * rows.items.len() + rows.item[part]
+            time = None if rows.time is None else rows.time[part]
+            stays[part], *_ = resolve(pairs, rows.sign[part], time, options.dedup)
         steps.append({"step": "dedup", "dropped": _counts(rows.sign[~stays])})
     if options.min_likes or options.k_core:
         core = signed_core(
@@ -111,19 +114,30 @@ def _encode(spools: Spools, *, timed: bool) -> _Rows:
     return _Rows(code["user_id"], code["item_id"], sign, time, part, users, items)
 
 
-def _one_of_each_pair(rows: _Rows, part: slice, which: Literal["last", "first"]) -> np.ndarray:
-    """Bool ``[n of the part]``: the row of each pair that stays, by time, ties and undated rows by their order."""
-    pair = pl.Series("pair", rows.user[part].astype(np.int64) * rows.items.len() + rows.item[part])
-    stays = ~pair.is_duplicated().to_numpy()
-    repeated = np.flatnonzero(~stays)
-    verdict = rows.sign[part][repeated] != 0
-    # the row to be kept is brought behind all others of its pair, or before them
-    order = {"rank": verdict if which == "last" else ~verdict}
-    if rows.time is not None:
-        order["time"] = rows.time[part][repeated]
-    frame = pl.DataFrame({"pair": pair.gather(repeated), "row": repeated, **order}).sort(*order, maintain_order=True)
-    stays[frame.unique("pair", keep=which)["row"].to_numpy()] = True
-    return stays
+def resolve(
+    pairs: npt.NDArray[np.int64], sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str
+) -> tuple[BoolArray, int, int]:
+    """Return which rows stay, and how many rows repeat and pairs contradict: the ``last`` or ``first`` of a pair.
+
+    By time, then by the order of the rows; neutral ones stay where their pair has no other. All stay by ``keep``.
+    """
+    stays = np.ones(len(pairs), dtype=bool)
+    order = np.argsort(pairs)
+    ordered = pairs[order]
+    same = ordered[1:] == ordered[:-1]
+    if not same.any():
+        return stays, 0, 0
+    # only rows of repeated pairs are put in order: the row to be kept comes to the end of its pair, or the beginning
+    rows = order[np.append(same, False) | np.insert(same, 0, False)]
+    verdict = (sign[rows] != 0) == (rule != "first")
+    keys = (rows, verdict, pairs[rows]) if time is None else (rows, time[rows], verdict, pairs[rows])
+    rows = rows[np.lexsort(keys)]
+    starts = np.flatnonzero(np.insert(pairs[rows[1:]] != pairs[rows[:-1]], 0, True))
+    most, least = (reduce.reduceat(sign[rows], starts) for reduce in (np.maximum, np.minimum))
+    if rule != "keep":
+        stays[rows] = False
+        stays[rows[starts if rule == "first" else np.append(starts[1:], len(rows)) - 1]] = True
+    return stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum())
 
 
 def _require_rows(names: list[str | None], part: np.ndarray, stays: np.ndarray, options: Common) -> None:
@@ -165,7 +179,7 @@ def _rewritten(
     at = 0
     for index, (part, spool) in enumerate(spools.items()):
         made = cleaned[part] = Spool(folder / str(index))
-        for frame in spool.drain():
+        for frame in spool.frames():
             here = slice(at, at := at + frame.height)
             if names:
                 code = {"user_id": rows.user[here], "item_id": rows.item[here]}
@@ -245,42 +259,28 @@ class Spool:
     """Takes frames of equal columns in file order, gives them back by time; more than ``MEMORY_ROWS`` go to disk."""
 
     def __init__(self, folder: Path) -> None:
-        self.rows = 0
+        self.rows = self._bytes = 0
         self._folder = folder
         self._pending: list[pl.DataFrame] = []
-        self._pending_rows = self._pending_bytes = self._bytes = 0
         self._segments: list[Path] = []
 
     def add(self, frame: pl.DataFrame) -> None:
         """Take the next rows."""
         self._pending.append(frame)
-        size = int(frame.estimated_size())
-        self._pending_rows += frame.height
-        self._pending_bytes += size
         self.rows += frame.height
-        self._bytes += size
-        if self._pending_rows > MEMORY_ROWS or self._pending_bytes > MEMORY_BYTES:
+        self._bytes += int(frame.estimated_size())
+        pending = pl.concat(self._pending, rechunk=False)
+        if pending.height > MEMORY_ROWS or pending.estimated_size() > MEMORY_BYTES:
             self._folder.mkdir(parents=True, exist_ok=True)
             segment = self._folder / f"{len(self._segments):05d}.parquet"
-            pl.concat(self._pending).write_parquet(segment, compression="lz4")
+            pending.write_parquet(segment, compression="lz4")
             self._segments.append(segment)
-            self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+            self._pending = []
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Give all rows in the order they came, a segment at a time."""
         yield from map(pl.read_parquet, self._segments)
         yield from self._pending
-
-    def drain(self) -> Iterator[pl.DataFrame]:
-        """Give all rows in the order they came and forget them, so that they are not held twice."""
-        while self._segments:
-            segment = self._segments.pop(0)
-            frame = pl.read_parquet(segment)
-            segment.unlink()
-            yield frame
-        while self._pending:
-            yield self._pending.pop(0)
-        self.rows = self._bytes = self._pending_rows = self._pending_bytes = 0
 
     def scan(self) -> pl.LazyFrame:
         """All rows in the order they came."""

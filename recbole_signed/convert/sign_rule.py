@@ -41,9 +41,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 _ON_WORDS = ("==", "!=")
 _ELSE = "else"
 _QUOTED = r"'[^']+'|\"[^\"]+\""
-_NAME = rf"{_QUOTED}|[^\s<>=!]+"
-_CONDITION = re.compile(rf"(?P<column>{_NAME})\s*(?P<op>[<>=!]+)\s*(?P<value>{_NAME})")
-_IN_QUOTES = re.compile(rf"(?<![^\s<>=!])(?:{_QUOTED})(?=[\s<>=!]|$)")
+_TOKEN = re.compile(rf"(?P<quoted>{_QUOTED})(?=[\s<>=!]|$)|(?P<op>[<>=!]+)|(?P<word>[^\s<>=!]+)")
 _PLAIN = re.compile(r"(?i)(?!(?:and|or)$)[^\s<>=!()]+")
 _EXAMPLE = (
     "a condition reads like 'rating >= 4', 'rating >= 4 and is_hate == 0' or 'action == skip or action == dislike', "
@@ -167,15 +165,14 @@ class SignRule:
         return ", ".join(f"{key}: {text}" for key, text in self.as_dict().items())
 
     def verdicts(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Tell for each row of the columns, ``[n]`` each, whether the like and whether the dislike condition holds."""
-        used = self._check(columns)
-        like = self.like.holds(used)
+        """Tell for each row, ``[n]``, whether the like and whether the dislike condition holds."""
+        like = self.like.holds(columns)
         if self.dislike_is_rest:
-            known = ~np.logical_or.reduce([_missing(used[c.column]) for c in self.like.comparisons])
+            known = ~np.logical_or.reduce([_missing(columns[c.column]) for c in self.like.comparisons])
             return like, ~like & known
         if self.dislike is None:
             return like, np.zeros_like(like)
-        return like, self.dislike.holds(used)
+        return like, self.dislike.holds(columns)
 
     def apply(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Compute the sign of each row: int8 ``[n]``, +1 like, -1 dislike, 0 neutral; a row of both is an error."""
@@ -187,27 +184,6 @@ class SignRule:
                 f"({self}); make its conditions exclude each other."
             )
         return like.astype(np.int8) - dislike.astype(np.int8)
-
-    def _check(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        used: dict[str, np.ndarray] = {}
-        for name in self.columns:
-            if name not in columns:
-                raise UsageError(
-                    f"The sign rule reads column {name!r}, which is not among "
-                    f"{', '.join(map(repr, columns)) or 'no columns at all'}{ending(name, columns)}"
-                )
-            used[name] = np.asarray(columns[name])
-            word = name in self.text_columns
-            if used[name].ndim != 1 or used[name].dtype.kind not in ("OU" if word else "biuf"):
-                raise UsageError(
-                    f"The sign rule compares column {name!r} with a {'word' if word else 'number'}, but it holds "
-                    f"{used[name].dtype} of shape {used[name].shape}; give it a one-dimensional "
-                    f"{'column of text' if word else 'numeric column'}."
-                )
-        lengths = {name: len(values) for name, values in used.items()}
-        if len(set(lengths.values())) > 1:
-            raise UsageError(f"The columns of the sign rule differ in length: {lengths}.")
-        return used
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
@@ -222,18 +198,20 @@ def _parse_condition(key: str, text: object) -> _Condition:
         raise UsageError(f"The {key} condition of a sign rule is a text, got {text!r}; {_EXAMPLE}.")
     if text.strip().lower() == _ELSE:
         raise UsageError(f"Only dislikes can be 'else'; write the likes out: {_EXAMPLE}.")
-    if set("()") & set(_masked(text)):
+    tokens = list(_TOKEN.finditer(text))
+    if any(not found["quoted"] and set("()") & set(found[0]) for found in tokens):
         raise UsageError(f"The {key} condition {text!r} has parentheses, which are not supported; {_EXAMPLE}.")
     any_of = [
         tuple(_parse_comparison(key, text, part) for part in _split(alternative, "and"))
-        for alternative in _split(text, "or")
+        for alternative in _split(tokens, "or")
     ]
     return _Condition(tuple(any_of))
 
 
-def _masked(text: str) -> str:
-    """Return a text of the same length with nothing in its quotes that a condition is made of."""
-    return _IN_QUOTES.sub(lambda found: "_" * len(found[0]), text)
+def _split(tokens: list[re.Match[str]], word: str) -> list[list[re.Match[str]]]:
+    places = [place for place, found in enumerate(tokens) if (found["word"] or "").lower() == word]
+    begins, ends = [0, *(place + 1 for place in places)], [*places, len(tokens)]
+    return [tokens[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
 def _written(name: str) -> str:
@@ -244,27 +222,20 @@ def _written(name: str) -> str:
     return f"{quote}{name}{quote}"
 
 
-def _unquoted(given: str) -> str:
-    return given[1:-1].strip() if re.fullmatch(_QUOTED, given) else given.strip("'\"")
+def _unquoted(found: re.Match[str]) -> str:
+    return found[0][1:-1].strip() if found["quoted"] else found[0].strip("'\"")
 
 
-def _split(text: str, word: str) -> list[str]:
-    found = re.finditer(rf"(?i)(?:^|(?<=\s)){word}(?:$|(?=\s))", _masked(text))
-    places = [0, *(place for each in found for place in each.span()), len(text)]
-    return [text[start:end] for start, end in zip(places[::2], places[1::2], strict=True)]
-
-
-def _parse_comparison(key: str, whole: str, part: str) -> _Comparison:
-    found = _CONDITION.fullmatch(part.strip())
+def _parse_comparison(key: str, whole: str, part: list[re.Match[str]]) -> _Comparison:
     where = f"in the {key} condition {whole!r}"
-    if found is None:
-        got = repr(part.strip()) if part.strip() else "nothing"
+    if [bool(found["op"]) for found in part] != [False, True, False]:
+        got = repr(whole[part[0].start() : part[-1].end()]) if part else "nothing"
         raise UsageError(f"Expected COLUMN OP NUMBER or COLUMN OP WORD {where}, got {got}; {_EXAMPLE}.")
-    column, op, given = _unquoted(found["column"]), found["op"], found["value"]
+    op, given = part[1][0], part[2][0]
     if op not in _OPERATORS:
         fix = {"=": "; did you mean '=='?", "=>": "; did you mean '>='?", "=<": "; did you mean '<='?"}.get(op, "")
         raise UsageError(f"Unknown operator {op!r} {where}, use one of {' '.join(_OPERATORS)}{fix or '.'}")
-    comparison = _Comparison(column, op, _unquoted(given))
+    comparison = _Comparison(_unquoted(part[0]), op, _unquoted(part[2]))
     value = comparison.value
     if value != value or (isinstance(value, str) and (op not in _ON_WORDS or not value)):
         raise UsageError(f"Expected a number after {op!r} {where}, got {given!r}; {_EXAMPLE}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from recbole_signed.convert import rejects
-from recbole_signed.convert.batch import Batch, json_row
-from recbole_signed.convert.raw_files import Records, blocks, existing_file, plain_suffix, scan_records
-from recbole_signed.convert.rejects import RawText, blank_lines, refuse
+from recbole_signed.convert.batch import Batch, RawText, blank_lines, current, json_row, refuse, unrecorded
+from recbole_signed.convert.raw_files import blocks, existing_file, plain_suffix, records_of
 from recbole_signed.errors import UsageError, ending, wrong_separator
 
 BATCH_ROWS = 2_000_000  # rows of a parquet file read at a time
@@ -29,6 +27,10 @@ _JSON_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, Runtime
 _SAMPLE_LINES = 100
 _HEADER_AGAIN = "the header again, as where files were joined; remove the line, or leave out all with on_error=skip"
 _NOTE = re.compile(rb'\n*"?sep=([^\n"]{1,4})"?\n', re.IGNORECASE)  # tells a spreadsheet the separator, as first line
+_STRAY_QUOTE = (
+    "a quote ({}) stands inside a field that does not begin and end with one; double it and quote the field, or read "
+    "the file with quote=none"
+)
 _TYPE_OF_ATOMIC_FILE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 
@@ -60,7 +62,7 @@ class RawTable:
         for batch in self._read(list(dict.fromkeys(columns))):
             rows += batch.frame.height
             yield batch
-        taker = rejects.current()
+        taker = current()
         if rows == 0 and not (taker and self.path.name in taker.counts):
             raise UsageError(f"{self.path.name} holds no rows.")
 
@@ -70,100 +72,112 @@ class RawTable:
 
 @dataclass(frozen=True)
 class _Delimited(RawTable):
+    """Text with separators: polars reads each block; one that it may not read is gone through record by record."""
+
     separator: str
     quote: str | None
     encoding: str
     has_header: bool
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
-        header: bytes | None = b"" if self.has_header else None  # empty until it is read
-        name, wanted = self.path.name, len(self.columns)
+        header = b"" if self.has_header else None  # empty until it is read
+        name = self.path.name
         for block, first_line in blocks(self.path, encoding=self.encoding, quote=self.quote):
             if first_line == 1 and (note := _NOTE.match(block)):
                 block = b"\n" * note[0].count(b"\n") + block[note.end() :]  # the numbers of lines stay
             text, byte = _single_byte_separator(block, self.separator, name, first_line)
-            records = scan_records(text, first_line, byte, self.quote, name)
+            if header == b"" and (rest := text.lstrip(b"\n")):
+                blank = len(text) - len(rest)
+                header = rest[: rest.index(b"\n") + 1]
+                if [problem for *_, problem in self._records(header, byte, 1)] != [None]:
+                    raise UsageError(f"{name}, line {first_line + blank}: the header is damaged.")
+                text = text[:blank] + rest[len(header) - 1 :]
             # with quotes a record may have several lines, else it is one line of the text as it was
-            raw = RawText(records.text, first_line, records.lines) if self.quote else RawText(block, first_line)
-            if header == b"" and records.lines.size:
-                header = records.block[: records.ends[0] + 1]
-                if records.fields[0] != wanted or records.lines[0] != _first_with_text(block, first_line):
-                    raise UsageError(f"{name}, line {_first_with_text(block, first_line)}: the header is damaged.")
-                records = records.only(np.arange(records.lines.size) > 0)
-            records = self._of_right_width(records, raw)
-            if header:
-                records = _without(_places_of(header, records), records, raw, name, lambda _: _HEADER_AGAIN)
-            if not records.lines.size:
-                continue
-            frame = pl.read_csv(
-                records.block,
-                has_header=False,
-                separator=byte,
-                quote_char=self.quote if self.quote and self.quote.encode() in records.block else None,
-                infer_schema_length=0,
-            )
-            if frame.shape != (records.lines.size, wanted):
-                raise UsageError(
-                    f"{name}, lines {first_line} to {records.lines[-1]}: read as {frame.height} rows, "
-                    f"{records.lines.size} were counted; try quote=none."
-                )
-            frame.columns = list(self.columns)
+            whole = text if self.quote else block
+            found = records_of(text, first_line, byte, self.quote)
+            frame = None
+            if found is not None and not (header and header in found[0]):
+                dense, lines, separators = found
+                raw = RawText(whole, first_line, lines)
+                if separators == lines.size * (len(self.columns) - 1):
+                    frame = self._parse(dense, lines.size, byte)
+            if frame is None:
+                starts, good, one_line = [], [], RawText(block, first_line)
+                for line, record, problem in self._records(text, byte, first_line, header):
+                    starts.append(line)
+                    if problem is None:
+                        good.append((line, record))
+                    else:
+                        refuse(name, line, problem, RawText(record, line, [line]) if self.quote else one_line)
+                raw, lines = RawText(whole, first_line, np.array(starts)), np.array([line for line, _ in good])
+                frame = self._parse(b"".join(record for _, record in good), lines.size, byte)
+                if frame is None:
+                    raise UsageError(f"{name}, lines {first_line} to {lines[-1]}: cannot be read; try quote=none.")
             if self.quote and byte != self.separator:  # within quotes it is text
                 frame = frame.with_columns(pl.all().str.replace_all(byte, self.separator, literal=True))
-            yield Batch(frame.select(pl.col(columns).fill_null("")), name, records.lines, "line", raw)
+            if frame.height:
+                yield Batch(frame.select(pl.col(columns).fill_null("")), name, lines, "line", raw)
 
-    def _of_right_width(self, records: Records, raw: RawText) -> Records:
-        """Refuse or leave out the records that have not one field for each column."""
-        wanted = len(self.columns)
+    def _parse(self, text: bytes, rows: int, byte: str) -> pl.DataFrame | None:
+        """Return the rows of a text without blank lines; None where it cannot be read as so many."""
+        schema = dict.fromkeys(self.columns, pl.String)
+        if not rows:
+            return pl.DataFrame(schema=schema)
+        quote = self.quote if self.quote and self.quote.encode() in text else None
+        try:
+            frame = pl.read_csv(text, has_header=False, separator=byte, quote_char=quote, schema=schema)
+        except pl.exceptions.PolarsError:
+            return None
+        return frame if frame.height == rows else None
 
-        def problem(index: int) -> str:
-            got = int(records.fields[index])
-            return (
-                f"{got} column{'s' * (got != 1)} where {wanted} were expected ({', '.join(self.columns)}); "
-                "fix the line, or give another separator"
-            )
-
-        return _without(np.flatnonzero(records.fields != wanted), records, raw, self.path.name, problem)
-
-
-def _without(bad: np.ndarray, records: Records, raw: RawText, origin: str, problem: Callable[[int], str]) -> Records:
-    """Refuse or leave out the records at these places (int64 ``[n]``)."""
-    for index in bad.tolist():
-        refuse(origin, int(records.lines[index]), problem(index), raw)
-    return records.only(~np.isin(np.arange(records.lines.size), bad)) if bad.size else records
-
-
-def _places_of(text: bytes, records: Records) -> np.ndarray:
-    """Return which records are this text, which ends in a newline; int64 ``[n]``."""
-    if text not in records.block:  # far faster than the search by lines
-        return np.zeros(0, np.int64)
-    begins = [found.start() for found in re.finditer(b"^" + re.escape(text), records.block, re.MULTILINE)]
-    lasts = np.array(begins, np.int64) + len(text) - 1
-    places = np.searchsorted(records.ends, lasts)
-    return places[records.ends[places] == lasts]  # the others are within quotes
-
-
-def _first_with_text(block: bytes, first_line: int) -> int:
-    return first_line + len(block) - len(block.lstrip(b"\n"))
+    def _records(
+        self, text: bytes, byte: str, first_line: int, header: bytes | None = None
+    ) -> Iterator[tuple[int, bytes, str | None]]:
+        """Yield the line, the text and the fault of each record; an unclosed quote costs its own line only."""
+        separator, quote = (re.escape((each or "\n").encode()) for each in (byte, self.quote))
+        quoted = re.compile(rb"%b[^%b]*(?:%b%b[^%b]*)*%b" % ((quote,) * 6) if self.quote else rb"(?!)")
+        field = rb"(?:%b|[^%b%b\n]*)" % (quoted.pattern, quote, separator)
+        record = re.compile(rb"%b(?:%b%b)*\n" % (field, separator, field))
+        place, line, wanted = 0, first_line, len(self.columns)
+        while place < len(text):
+            found = record.match(text, place)
+            end = found.end() if found else text.index(b"\n", place) + 1
+            piece, problem = text[place:end], None
+            got = quoted.sub(b"", piece).count(byte.encode()) + 1
+            if found is None:
+                problem = _STRAY_QUOTE.format(self.quote)
+            elif got != wanted:
+                problem = (
+                    f"{got} column{'s' * (got != 1)} where {wanted} were expected ({', '.join(self.columns)}); "
+                    "fix the line, or give another separator"
+                )
+            elif piece == header:
+                problem = _HEADER_AGAIN
+            if piece != b"\n":
+                yield line, piece, problem
+            line += piece.count(b"\n")
+            place = end
 
 
 @dataclass(frozen=True)
-class _Parquet(RawTable):
+class TypedTable(RawTable):
+    """A table whose values have types: a parquet file, or a frame in memory under the name ``path``."""
+
+    frame: pl.LazyFrame
     is_text = False
 
     def _read(self, columns: list[str]) -> Iterator[Batch]:
-        start = 0
-        while True:
+        start, rows = 0, BATCH_ROWS
+        while rows == BATCH_ROWS:
             try:
-                frame = pl.scan_parquet(self.path).select(columns).slice(start, BATCH_ROWS).collect()
+                part = self.frame.select(columns).slice(start, BATCH_ROWS).collect()
             except pl.exceptions.PolarsError as error:
                 raise _broken_parquet(self.path, error) from error
-            if frame.height:  # the row as it is now: its values may be turned into others before it is refused
-                raw = lambda row, frame=frame, first=start + 1: json_row(frame, row - first)  # noqa: E731
-                yield Batch(frame, self.path.name, range(start + 1, start + 1 + frame.height), raw=raw)
-            start += frame.height
-            if frame.height < BATCH_ROWS:
-                return
+            rows = part.height
+            if rows:  # the row as it is now: its values may be turned into others before it is refused
+                raw = lambda row, part=part, first=start + 1: json_row(part, row - first)  # noqa: E731
+                yield Batch(part, self.path.name, range(start + 1, start + 1 + rows), raw=raw)
+            start += rows
 
 
 def _broken_parquet(path: Path, error: Exception) -> UsageError:
@@ -187,7 +201,8 @@ def open_table(
     suffix = plain_suffix(path)
     if suffix in _PARQUET_SUFFIXES:
         try:
-            return _Parquet(path, tuple(pl.scan_parquet(path).collect_schema().names()))
+            frame = pl.scan_parquet(path)
+            return TypedTable(path, tuple(frame.collect_schema().names()), frame)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _broken_parquet(path, error) from error
     sample = first_lines(path, encoding, header=not columns and suffix not in _JSON_SUFFIXES)
@@ -220,13 +235,12 @@ def open_table(
 
 def first_lines(path: Path, encoding: str = "utf-8", *, header: bool = False) -> list[str]:
     """Return some first lines of a file that are not blank; a bad one before them is refused if it is the header."""
-    with rejects.unrecorded() as bad:
+    with unrecorded() as bad:
         for block, first_line in blocks(path, encoding=encoding, size=1 << 16):
-            lines = [line for line in block.decode().split("\n") if line]
-            if lines:
-                if header and bad and bad.first_row and bad.first_row < _first_with_text(block, first_line):
+            if text := block.lstrip(b"\n"):
+                if header and bad and bad.first_row and bad.first_row < first_line + len(block) - len(text):
                     raise UsageError(f"{bad.first}; it is the first line, without which the rest cannot be read.")
-                return lines[:_SAMPLE_LINES]
+                return [line for line in text.decode().split("\n") if line][:_SAMPLE_LINES]
     raise UsageError(f"{path.name} is empty.")
 
 
@@ -262,9 +276,8 @@ def _single_byte_separator(block: bytes, separator: str, origin: str, first_line
     if len(separator) == 1 and separator.isascii():
         return block, separator
     if _UNIT.encode() in block:
-        held = np.flatnonzero(np.frombuffer(block, np.uint8) == ord(_UNIT))
         problem = "holds a control character (0x1f); remove it"
-        block = blank_lines(block, held, first_line, origin, lambda _: problem)
+        block = blank_lines(block, re.compile(_UNIT.encode()), first_line, origin, lambda _: problem)
     if separator == WHITESPACE:
         block = re.sub(rb"^[ \t]+|[ \t]+$", b"", block, flags=re.MULTILINE)
         return re.sub(rb"[ \t]+", _UNIT.encode(), block), _UNIT
@@ -283,7 +296,7 @@ class JsonLines(RawTable):
             return True
         # as it may be written: with other letters than ASCII's escaped, or as they are
         written = {json.dumps(column, ensure_ascii=ascii).encode() for ascii in (True, False)}
-        with rejects.unrecorded():  # the reader of the rows records what is wrong with them
+        with unrecorded():  # the reader of the rows records what is wrong with them
             for block, _ in blocks(self.path, encoding=self.encoding):
                 if any(each in block for each in written):
                     lines = (line for line in block.split(b"\n") if any(each in line for each in written))
@@ -294,12 +307,12 @@ class JsonLines(RawTable):
     def _read(self, columns: list[str]) -> Iterator[Batch]:
         name = self.path.name
         for block, first_line in blocks(self.path, encoding=self.encoding):
-            records = scan_records(block, first_line, _UNIT, None, name)
             raw = RawText(block, first_line)
-            while isinstance(frame := _parse_json(records.block, records.lines.size, columns), str):
-                records = _without_broken_json(records, raw, columns, name, frame)
+            text, lines, _ = records_of(block, first_line, _UNIT, None) or (b"", np.zeros(0, np.int64), 0)
+            while isinstance(frame := _parse_json(text, lines.size, columns), str):
+                text, lines = _without_broken_json(text, lines, raw, columns, name, frame)
             if frame.height:
-                yield Batch(frame.select(pl.col(columns).fill_null("")), name, records.lines, "line", raw)
+                yield Batch(frame.select(pl.col(columns).fill_null("")), name, lines, "line", raw)
 
 
 def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | str:
@@ -313,17 +326,22 @@ def _parse_json(block: bytes, rows: int, columns: list[str]) -> pl.DataFrame | s
     return frame if frame.height == rows else f"JSON read as {frame.height} rows where there are {rows} lines"
 
 
-def _without_broken_json(records: Records, raw: RawText, columns: list[str], origin: str, problem: str) -> Records:
-    """Refuse or leave out the lines of a block that are not JSON objects, or none that the parser takes."""
-    texts = [text + b"\n" for text in records.block.split(b"\n")[:-1]]
-    broken = [index for index, text in enumerate(texts) if _object(text) is None]
+def _without_broken_json(
+    text: bytes, lines: np.ndarray, raw: RawText, columns: list[str], origin: str, problem: str
+) -> tuple[bytes, np.ndarray]:
+    """Refuse or leave out the lines of a text that are not JSON objects, or none that the parser takes."""
+    texts = text.splitlines(keepends=True)
+    broken = [index for index, each in enumerate(texts) if _object(each) is None]
     if broken:
         problem = "not a JSON object; every line is one object like {...}"
     else:
         broken = _unparsable(texts, 0, len(texts), columns)
     if not broken:
-        raise UsageError(f"{origin}, lines {records.lines[0]} to {records.lines[-1]}: {problem}.")
-    return _without(np.array(broken), records, raw, origin, lambda _: problem)
+        raise UsageError(f"{origin}, lines {lines[0]} to {lines[-1]}: {problem}.")
+    for index in broken:
+        refuse(origin, int(lines[index]), problem, raw)
+        texts[index] = b""
+    return b"".join(texts), np.delete(lines, broken)
 
 
 def without_nested(batch: Batch, column: str) -> Batch:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from pandas.api.types import union_categoricals
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
@@ -40,40 +41,17 @@ def codes_of(column: pd.Series) -> npt.NDArray[Any]:
 
 def renumber(columns: Sequence[pd.Series]) -> tuple[list[IntArray], npt.NDArray[Any]]:
     """Return the ids of each column from 1 on, by first appearance, 0 for none, and the tokens by id, padding first."""
-    codes, tokens = _in_one_vocabulary(columns)
-    joined = np.concatenate(codes) if len(codes) > 1 else codes[0]
-    first = first_rows(joined, len(tokens) + 1)[:-1]  # code -1 falls into the last place
-    appeared = np.flatnonzero(first < len(joined))
+    joined = union_categoricals([column.astype("category") for column in columns])
+    codes, tokens = joined.codes, joined.categories.to_numpy()
+    first = first_rows(codes, len(tokens) + 1)[:-1]  # code -1 falls into the last place
+    appeared = np.flatnonzero(first < len(codes))
     order = appeared[np.argsort(first[appeared])]
     ids = np.zeros(len(tokens) + 1, dtype=np.int64)
     ids[order] = np.arange(1, len(order) + 1)
     names = [PAD, *tokens[order].tolist()]
     padded = len(names) * max(map(len, names)) * np.dtype("U1").itemsize
-    return [ids[each] for each in codes], np.array(names, dtype=object if padded > PADDED_BYTES else str)
-
-
-def _in_one_vocabulary(columns: Sequence[pd.Series]) -> tuple[list[npt.NDArray[Any]], npt.NDArray[Any]]:
-    """Return the codes of each column in a vocabulary of them all, and that vocabulary."""
-    known = pd.Index([], dtype=object)
-    seen: list[tuple[pd.Index, npt.NDArray[Any] | None]] = []  # vocabularies and their places in the one of all
-    codes = []
-    for column in columns:
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            own, tokens = column.cat.codes.to_numpy(), column.cat.categories
-        else:
-            own, found = pd.factorize(column)
-            tokens = pd.Index(found, dtype=object)
-        places = next((places for other, places in seen if other is tokens), None)
-        if not seen:
-            known = tokens
-        elif places is None and not any(other is tokens for other, _ in seen):
-            places = known.get_indexer(tokens)
-            new = np.flatnonzero(places < 0)
-            places[new] = len(known) + np.arange(len(new))
-            known = known.append(tokens[new])
-        seen.append((tokens, places))
-        codes.append(own if places is None else np.where(own < 0, -1, places[own]))
-    return codes, known.to_numpy()
+    parts = np.split(ids[codes], np.cumsum([len(column) for column in columns])[:-1])
+    return parts, np.array(names, dtype=object if padded > PADDED_BYTES else str)
 
 
 BoolArray = npt.NDArray[np.bool_]
@@ -290,13 +268,14 @@ def read_frame(
 def concatenate(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Join the rows of files that were read one after the other with the same vocabularies."""
     last = frames[-1]
-    shared = [name for name in last if isinstance(last[name].dtype, pd.CategoricalDtype)]
-    plain = pd.concat([frame.drop(columns=shared) for frame in frames], ignore_index=True)
-    columns: dict[str, Any] = {name: plain[name] for name in plain}
-    for name in shared:
-        codes = np.concatenate([frame[name].cat.codes for frame in frames])
-        columns[name] = pd.Categorical.from_codes(codes, dtype=last[name].dtype, validate=False)
-    return pd.DataFrame(columns, columns=list(last), copy=False)
+    columns = {name: [frame[name] for frame in frames] for name in last}
+    for name, parts in columns.items():
+        if isinstance(last[name].dtype, pd.CategoricalDtype):
+            codes = np.concatenate([part.cat.codes for part in parts])
+            columns[name] = pd.Categorical.from_codes(codes, dtype=last[name].dtype, validate=False)
+        else:
+            columns[name] = pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(columns, copy=False)
 
 
 @dataclass(frozen=True)
@@ -332,26 +311,3 @@ def pair_keys(users: npt.NDArray[Any], items: npt.NDArray[Any], part: npt.NDArra
         keys *= size
         keys += codes
     return keys
-
-
-def resolve(
-    pairs: IntArray, sign: npt.NDArray[np.int8], time: npt.NDArray[Any] | None, rule: str
-) -> tuple[npt.NDArray[np.bool_], int, int]:
-    """Return which rows stay by ``last``, ``first`` or ``keep``, and how many rows repeat and pairs contradict."""
-    stays = np.ones(len(pairs), dtype=bool)
-    order = np.argsort(pairs)
-    ordered = pairs[order]
-    same = ordered[1:] == ordered[:-1]
-    if not same.any():
-        return stays, 0, 0
-    # only rows of repeated pairs are put in order: the row to be kept comes to the end of its pair, or the beginning
-    rows = order[np.append(same, False) | np.insert(same, 0, False)]
-    verdict = (sign[rows] != 0) == (rule != "first")
-    keys = (rows, verdict, pairs[rows]) if time is None else (rows, time[rows], verdict, pairs[rows])
-    rows = rows[np.lexsort(keys)]
-    starts = np.flatnonzero(np.insert(pairs[rows[1:]] != pairs[rows[:-1]], 0, True))
-    most, least = (reduce.reduceat(sign[rows], starts) for reduce in (np.maximum, np.minimum))
-    if rule != "keep":
-        stays[rows] = False
-        stays[rows[starts if rule == "first" else np.append(starts[1:], len(rows)) - 1]] = True
-    return stays, len(rows) - len(starts), int(((most > 0) & (least < 0)).sum())

@@ -14,13 +14,11 @@ import numpy.typing as npt
 import torch
 
 from recbole_signed.arrays import begins, contains, distinct, first_rows
-from recbole_signed.data.item_lists import ItemLists
 from recbole_signed.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
 ROUNDS = 16  # how often refused draws are repeated before what is left is drawn from the explicit complement
 MOST_BITS = 1 << 29  # pairs that are looked up in a table of one bit each, at most (64 MB); more are searched for
-BUCKETS, STEPS = 4, 4  # parts per item of the sum of weights; items stepped over before a search
 
 
 def sifts_positives(config: Any) -> bool:
@@ -85,23 +83,8 @@ class UnseenItems:
     def _draw(self, rng: np.random.Generator, n: int) -> IntArray:
         if self.cumulative is None:
             return rng.integers(1, self.n_items, n)
-        part = rng.random(n)
-        wanted = np.minimum(part * self.cumulative[-1], np.nextafter(self.cumulative[-1], 0.0))
-        items = self._first[(part * (len(self._first) - 1)).astype(np.int64)]
-        later = np.flatnonzero(self.cumulative[items] <= wanted)
-        for _ in range(STEPS):
-            items[later] += 1
-            later = later[self.cumulative[items[later]] <= wanted[later]]
-        items[later] = np.searchsorted(self.cumulative, wanted[later], side="right")
-        return items
-
-    @cached_property
-    def _first(self) -> IntArray:
-        """An item at or before the first one of each part of the sum of the weights; one part more, for rounding."""
-        assert self.cumulative is not None
-        n_parts = BUCKETS * self.n_items
-        begins = (np.arange(n_parts + 1) - 1) * (self.cumulative[-1] / n_parts)  # one part earlier, for rounding
-        return np.searchsorted(self.cumulative, begins, side="right").astype(np.int64)
+        wanted = np.minimum(rng.random(n) * self.cumulative[-1], np.nextafter(self.cumulative[-1], 0.0))
+        return np.searchsorted(self.cumulative, wanted, side="right")
 
     @cached_property
     def _bits(self) -> npt.NDArray[np.uint8]:
@@ -144,25 +127,14 @@ DISTRIBUTIONS = ("uniform", "popularity")
 MOST_ROUNDS = 100_000  # of repeated draws before the rest is drawn from the items left; RecBole has no end
 
 
-class UsedItems:
-    """What RecBole's ``used_ids`` is for a phase: the set of a user's items under the user's id, made when asked."""
-
-    def __init__(self, lists: Sequence[ItemLists]) -> None:
-        self._lists = lists
-
-    def __getitem__(self, user: int) -> set[int]:
-        return {item for lists in self._lists for item in lists.items[lists.indptr[user] : lists.indptr[user + 1]]}
-
-
 class SignedSampler:
     """Draws items that a user has not liked up to a phase, by RecBole's interface, as RecBole would.
 
     What is hidden in the ranking of all items is no candidate for validation and test; for training, dislikes may be.
     """
 
-    phase: str
-    _refused: list[IntArray] | None = None  # keys that may not be drawn; made at the first draw
-    _checked = False  # whether it is known that each user has an item left to draw
+    phase: str = PHASES[0]
+    _refused: IntArray | None = None  # keys that may not be drawn, ascending; made at the first draw
 
     def __init__(self, parts: Sequence[Any], distribution: str, alpha: float = 1.0, repeatable: bool = False) -> None:
         self.datasets = parts
@@ -170,56 +142,13 @@ class SignedSampler:
         self.user_num, self.item_num = parts[0].user_num, parts[0].item_num
         self.alpha, self.repeatable = alpha, repeatable
         self.phases = list(PHASES)
-        liked = [[part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field)] for part in parts]
-        self._keys = [] if repeatable else [distinct(users * self.item_num + items) for users, items in liked]
         self.set_distribution(distribution)
-
-    def _refuse_full_users(self) -> None:
-        most = self.item_num - 1 if self.distribution == "uniform" else len(self._candidates)
-        if self.repeatable and most < 2:
-            raise UsageError(
-                "the data set has one item to draw from, so there is no negative; use data with more, or a model that "
-                "draws none, such as SSF."
-            )
-        able = self._counts() > 0
-        counts = np.zeros(self.user_num, dtype=np.int64)
-        refused = self._keys_refused()
-        for number, keys in enumerate(refused):
-            known = ~able[keys % self.item_num]
-            for earlier in refused[:number]:
-                known |= contains(earlier, keys)
-            counts += np.bincount(keys[~known] // self.item_num, minlength=self.user_num)
-        users, items = (self._part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
-        # where items may repeat, that of the row is refused too, and counts unless it is hidden anyway
-        own = ~self._is_used(users * self.item_num + items) if self.repeatable else np.zeros(len(users), dtype=bool)
-        full = users[counts[users] + own >= most]
-        if len(full):
-            user = self.datasets[0].id2token(self.uid_field, int(full.min()))
-            met = "liked" if len(refused) == len(self._keys) else "an edge to"
-            raise UsageError(
-                f"the user '{user}' has {met} every item that could be drawn, so there is no negative; leave such "
-                "users out (user_inter_num_interval), or take a model that draws none, such as SSF."
-            )
-        self._checked = True
-
-    @property
-    def _part(self) -> Any:
-        """The part of the phase; that of training before a phase was chosen."""
-        return self.datasets[PHASES.index(getattr(self, "phase", PHASES[0]))]
-
-    def _keys_refused(self) -> list[IntArray]:
-        """Return what may not be drawn: likes up to the phase, and what is hidden where it is evaluated."""
-        if self._refused is None:
-            history = getattr(self._part, "history", None)
-            hidden = [] if history is None or not len(history.items) else [history.keys(self.item_num)]
-            self._refused = [*self._keys, *hidden]
-        return self._refused
 
     def set_distribution(self, distribution: str) -> None:
         """Draw by ``distribution`` from now on."""
         if distribution not in DISTRIBUTIONS:
             raise UsageError(f"the sampling distribution is '{distribution}'; it must be {' or '.join(DISTRIBUTIONS)}.")
-        self.distribution, self._checked = distribution, False
+        self.distribution, self._refused = distribution, None
         if distribution == "popularity":
             self._candidates, self._share, self._alias = self._alias_table()
 
@@ -228,22 +157,49 @@ class SignedSampler:
         if phase not in self.phases:
             raise ValueError(f"Phase [{phase}] not exist.")
         new = copy.copy(self)
-        new.phase, new._checked, new._refused = phase, False, None
-        new._keys = self._keys[: PHASES.index(phase) + 1]
+        new.phase, new._refused = phase, None
         return new
 
-    @property
-    def used_ids(self) -> Any:
-        """RecBole's mapping from a user to the set of items that are refused; by phase before one was chosen."""
-        lists = [ItemLists.from_keys(keys, self.user_num, self.item_num) for keys in self._keys_refused()]
-        if hasattr(self, "phase"):
-            return UsedItems(lists)
-        return {phase: UsedItems(lists[: number + 1]) for number, phase in enumerate(PHASES)}
+    def _keys_refused(self) -> IntArray:
+        """Return what may not be drawn: likes up to the phase, and what is hidden where it is evaluated."""
+        if self._refused is None:
+            parts = self.datasets[: PHASES.index(self.phase) + 1]
+            known = [] if self.repeatable else [self._keys_of(part) for part in parts]
+            history = getattr(parts[-1], "history", None)
+            hidden = [] if history is None or not len(history.items) else [history.keys(self.item_num)]
+            refused = distinct(np.concatenate([np.zeros(0, dtype=np.int64), *known, *hidden]))
+            self._refuse_full_users(refused, parts[-1], "an edge to" if hidden else "liked")
+            self._refused = refused
+        return self._refused
+
+    def _keys_of(self, part: Any) -> IntArray:
+        users, items = (part.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
+        keys: IntArray = users * self.item_num + items
+        return keys
+
+    def _refuse_full_users(self, refused: IntArray, part: Any, met: str) -> None:
+        able = self._counts() > 0
+        most = int(able.sum())
+        if self.repeatable and most < 2:
+            raise UsageError(
+                "the data set has one item to draw from, so there is no negative; use data with more, or a model that "
+                "draws none, such as SSF."
+            )
+        counts = np.bincount(refused[able[refused % self.item_num]] // self.item_num, minlength=self.user_num)
+        keys = self._keys_of(part)
+        # where items may repeat, that of the row is refused too, and counts unless it is hidden anyway
+        own = ~contains(refused, keys) if self.repeatable else np.zeros(len(keys), dtype=bool)
+        full = keys[counts[keys // self.item_num] + own >= most] // self.item_num
+        if len(full):
+            user = self.datasets[0].id2token(self.uid_field, int(full.min()))
+            raise UsageError(
+                f"the user '{user}' has {met} every item that could be drawn, so there is no negative; leave such "
+                "users out (user_inter_num_interval), or take a model that draws none, such as SSF."
+            )
 
     def sample_by_user_ids(self, user_ids: Any, item_ids: Any, num: int) -> torch.Tensor:
         """Draw ``num`` items for each of ``user_ids [batch]``: ``[num * batch]``, the first of each row first."""
-        if not self._checked:
-            self._refuse_full_users()
+        refused = self._keys_refused()
         users = np.asarray(user_ids, dtype=np.int64)
         if len(users) and not 0 <= users.min() <= users.max() < self.user_num:
             wrong = users[(users < 0) | (users >= self.user_num)][0]
@@ -256,10 +212,10 @@ class SignedSampler:
             if not len(places):
                 break
             drawn[places] = self.sampling(len(places))
-            refused = self._is_used(rows[places] + drawn[places])
+            again = contains(refused, rows[places] + drawn[places])
             if own is not None:
-                refused |= drawn[places] == own[places]
-            places = places[refused]
+                again |= drawn[places] == own[places]
+            places = places[again]
         for place in places:
             drawn[place] = self._allowed_draw(rows[place], None if own is None else own[place])
         return torch.from_numpy(drawn)
@@ -268,7 +224,7 @@ class SignedSampler:
         """Return an item for the user of ``row`` (its number times that of the items), drawn among those allowed."""
         counts = self._counts()
         items = np.flatnonzero(counts)
-        items = items[~self._is_used(row + items)]
+        items = items[~contains(self._keys_refused(), row + items)]
         items = items if own is None else items[items != own]
         weights = scaled_powers(counts[items], self.alpha)
         return int(np.random.choice(items, p=weights / weights.sum()))  # noqa: NPY002
@@ -279,12 +235,6 @@ class SignedSampler:
             return (np.arange(self.item_num) > 0).astype(np.int64)
         items = np.concatenate([part.inter_feat[self.iid_field].numpy() for part in self.datasets])
         return np.bincount(items, minlength=self.item_num)
-
-    def _is_used(self, keys: IntArray) -> npt.NDArray[np.bool_]:
-        used = np.zeros(len(keys), dtype=bool)
-        for part in self._keys_refused():
-            used |= contains(part, keys)
-        return used
 
     def sampling(self, sample_num: int) -> IntArray:
         """Draw ``[sample_num]`` items, for any users, from NumPy's global generator, as RecBole does."""

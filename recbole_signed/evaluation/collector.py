@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -26,6 +25,7 @@ from recbole_signed.graph.top_scores import largest
 
 _MARK = "_recbole_signed_evaluation"
 _GATHERED = "_recbole_signed_gathered"
+_RANKED = "_recbole_signed_ranked"
 _EDGE_GROUPS = "_recbole_signed_edge_groups"
 _COLD_ITEMS = "_recbole_signed_cold_items"
 _OF_LISTS = ("rec.items", "rec.topk")
@@ -41,14 +41,6 @@ def install(collector_module: ModuleType) -> None:
     wrapt.wrap_function_wrapper(collector_module, "Collector.get_data_struct", _get_data_struct)
     wrapt.wrap_function_wrapper(collector_module, "Collector.data_collect", _data_collect)
     setattr(collector_module.Collector, _MARK, True)
-
-
-@dataclass
-class _Gathered:
-    """What the batches of the running evaluation gave, joined at the end: at every batch it would be quadratic."""
-
-    n_rows: int = 0
-    parts: dict[str, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
 
 
 @dataclass(frozen=True)
@@ -76,10 +68,6 @@ class _Batch:
     def with_likes(self) -> _Batch:
         """Return the batch without the users who have no held-out like; itself where all have one."""
         keep = self.like_count > 0
-        if len(keep) != len(self.scores) or not bool(keep[self.like_u].all()):
-            raise ValueError(
-                "like_count must have one entry per ranked user, and be positive where a like is held out."
-            )
         if bool(keep.all()):
             return self
         rows = keep.nonzero().squeeze(1)
@@ -101,14 +89,8 @@ def reads_all_scores(collector: Any) -> bool:
     return any(collector.register.need(name) for name in (*_OF_RECBOLE_ALONE, COLD))
 
 
-def _arguments(
-    scores_tensor: torch.Tensor, interaction: Any, positive_u: torch.Tensor, positive_i: torch.Tensor
-) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:
-    return scores_tensor, interaction, positive_u, positive_i
-
-
 def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
-    scores, interaction, like_u, like_i = _arguments(*args, **kwargs)
+    scores, interaction, like_u, like_i = args
     needs = [name for name in (VERDICTS, SIGN_AUC, GROUPS, COLD) if instance.register.need(name)]
     ranks = any(instance.register.need(name) for name in (*_OF_LISTS, VERDICTS))
     if ranks and max(instance.topk) > scores.shape[1]:
@@ -123,38 +105,32 @@ def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, k
     batch = _Batch(
         scores, interaction, like_u, like_i, interaction.dislike_u, interaction.dislike_i, interaction.like_count
     ).with_likes()
-    gathered = instance.__dict__.setdefault(_GATHERED, _Gathered())
+    # joined at the end: at every batch it would be quadratic
+    gathered: dict[str, list[torch.Tensor]] = instance.__dict__.setdefault(_GATHERED, defaultdict(list))
     if not len(batch.scores):
         return  # RecBole can't take an empty batch
-    gathered.n_rows += len(batch.scores)
-    by_recbole = any(instance.register.need(name) for name in _OF_RECBOLE_ALONE)
-    lists = any(instance.register.need(name) for name in _OF_LISTS)
-    if lists or VERDICTS in needs:
-        # where RecBole makes its lists by itself, equal scores stand here in the same order
-        values, items = largest(batch.scores, max(instance.topk), sys.maxsize if by_recbole else LONG)
+    instance.__dict__[_RANKED] = True
+    if ranks:
+        values, items = largest(batch.scores, max(instance.topk), LONG)
         shown = ~torch.isneginf(values)  # by rank: which of equal items stand there makes no difference
         liked = _hits(batch, items, batch.likes) * shown
-    if by_recbole:
+    if any(instance.register.need(name) for name in _OF_RECBOLE_ALONE):
         wrapped(batch.scores, batch.interaction, batch.like_u, batch.like_i)
-        if instance.register.need("rec.topk"):
-            collected = instance.data_struct["rec.topk"][-len(batch.scores) :]
-            collected[:, :-1] *= shown.to(collected)
-            collected[:, -1] = batch.like_count.to(collected)
-    elif lists:  # as RecBole does, without its matrix of hits, [n_rows, n_items]
-        if instance.register.need("rec.items"):
-            gathered.parts["rec.items"].append(items)
-        if instance.register.need("rec.topk"):
-            gathered.parts["rec.topk"].append(_with_counts(liked, batch.like_count))
+    # in place of RecBole's, which need a matrix of hits, [n_rows, n_items]
+    if instance.register.need("rec.items"):
+        gathered["rec.items"].append(items)
+    if instance.register.need("rec.topk"):
+        gathered["rec.topk"].append(_with_counts(liked, batch.like_count))
     if VERDICTS in needs:
         codes = LIKE * liked + DISLIKE * _hits(batch, items, batch.dislikes) * shown
         n_dislikes = torch.bincount(batch.dislikes // scores.shape[1], minlength=len(batch.scores))
-        gathered.parts[VERDICTS].append(_with_counts(codes, batch.like_count, n_dislikes))
+        gathered[VERDICTS].append(_with_counts(codes, batch.like_count, n_dislikes))
         if GROUPS in needs:
-            gathered.parts[GROUPS].append(_groups(instance, batch, items))
+            gathered[GROUPS].append(_groups(instance, batch, items))
     if SIGN_AUC in needs:
-        gathered.parts[SIGN_AUC].append(_sign_auc(batch))
+        gathered[SIGN_AUC].append(_sign_auc(batch))
     if COLD in needs:
-        gathered.parts[COLD].append(_cold(instance, batch))
+        gathered[COLD].append(_cold(instance, batch))
 
 
 def _hits(batch: _Batch, items: torch.Tensor, held_out: torch.Tensor) -> torch.Tensor:
@@ -171,11 +147,11 @@ def _with_counts(columns: torch.Tensor, *counts: torch.Tensor) -> torch.Tensor:
 
 def _data_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
-    train_data = args[0] if args else kwargs["train_data"]
+    train_data = args[0]._dataset
     if instance.register.need(GROUPS):
-        setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data._dataset, instance.config))
+        setattr(instance, _EDGE_GROUPS, EdgeGroups.of_training(train_data, instance.config))
     if instance.register.need(COLD):
-        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(train_data._dataset))
+        setattr(instance, _COLD_ITEMS, group_metrics.without_edges(train_data))
 
 
 def _cold(collector: Any, batch: _Batch) -> torch.Tensor:
@@ -204,16 +180,16 @@ def _groups(collector: Any, batch: _Batch, items: torch.Tensor) -> torch.Tensor:
 
 
 def _get_data_struct(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-    gathered: _Gathered | None = instance.__dict__.pop(_GATHERED, None)
+    gathered, ranked = instance.__dict__.pop(_GATHERED, None), instance.__dict__.pop(_RANKED, False)
     if gathered is None:
         return wrapped(*args, **kwargs)
-    if not gathered.n_rows:
+    if not ranked:
         raise UsageError(
             f"no user of the data set '{instance.config['dataset']}' has a like in the part that was held "
             "out, so there is no ranking to measure; hold out more (eval_args: split) or check the sign rule."
         )
     struct = wrapped(*args, **kwargs)
-    for name, parts in gathered.parts.items():
+    for name, parts in gathered.items():
         struct.set(name, torch.cat(parts).cpu())
     return struct
 

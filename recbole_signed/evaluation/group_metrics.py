@@ -5,13 +5,12 @@ An edge is a like or a dislike; a pair counts once. A group that nobody is in ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_signed.arrays import distinct
 from recbole_signed.data.edge_groups import ITEMS, KEYS, USERS, bounds_of, in_group, labels_of
@@ -19,12 +18,13 @@ from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     LIKE,
     VERDICTS,
-    AtEveryK,
     FloatArray,
     PerUserMetric,
+    PerUserTopkMetric,
     collected,
     ndcg_at,
     recall_at,
+    result_key,
 )
 
 GROUPS = "rec.groups"  # `[n_users, 1 + max_k + n_groups]`: group, group at each rank, likes held out by group
@@ -80,7 +80,7 @@ class _Grouped(NamedTuple):
     n_likes_in: npt.NDArray[np.integer[Any]]  # `[n_users, n_item_groups]`, distinct ones
 
 
-class _GroupMetric(PerUserMetric, TopkMetric):
+class _GroupMetric(PerUserTopkMetric):
     metric_need = [VERDICTS, GROUPS]  # noqa: RUF012 (RecBole's convention)
 
     def __init__(self, config: Any) -> None:
@@ -89,36 +89,24 @@ class _GroupMetric(PerUserMetric, TopkMetric):
 
     def used_info(self, dataobject: Any) -> _Grouped:
         """Unpack what the collector gathered."""
-        name = type(self).__name__.lower()
-        verdicts, groups = (collected(dataobject, each, name).numpy() for each in (VERDICTS, GROUPS))
+        verdicts, groups = (collected(dataobject, each, result_key(self)).numpy() for each in (VERDICTS, GROUPS))
         n_ranks = verdicts.shape[1] - 2
         like = (verdicts[:, :n_ranks] & LIKE) > 0
         return _Grouped(like, verdicts[:, -2], groups[:, 0], groups[:, 1 : 1 + n_ranks], groups[:, 1 + n_ranks :])
 
-
-class _GroupTopkMetric(_GroupMetric):
-    result = ""
-    at_every_k: AtEveryK
-
-    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
-        """See :meth:`~recbole_signed.evaluation.metrics.PerUserMetric.per_user`."""
+    def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
+        """See :meth:`~recbole_signed.evaluation.metrics.PerUserTopkMetric.values`."""
         held = self.used_info(dataobject)
-        values: dict[str, FloatArray] = {}
         overall = self.at_every_k(held.like, held.n_likes)
         for number, label in enumerate(self.labels[USERS]):
-            inside = (held.user == number)[:, None]
-            self._keep(values, label, np.where(inside, overall, np.nan))
+            yield in_group("", label), np.where((held.user == number)[:, None], overall, np.nan)
         for number, label in enumerate(self.labels[ITEMS]):
             relevant = held.n_likes_in[:, number]
             found = self.at_every_k(held.like & (held.item == number), relevant)
-            self._keep(values, label, np.where((relevant > 0)[:, None], found, np.nan))
-        return values
-
-    def _keep(self, values: dict[str, FloatArray], label: str, found: FloatArray) -> None:
-        values.update({in_group(f"{self.result}@{k}", label): found[:, k - 1] for k in self.topk})
+            yield in_group("", label), np.where((relevant > 0)[:, None], found, np.nan)
 
 
-class GroupRecall(_GroupTopkMetric):
+class GroupRecall(_GroupMetric):
     r"""Recall by the number of training edges: ``recall@20[users 1-5]``, ``recall@20[items 51+]``; higher is better.
 
     For a group of users the mean of Recall@k over its evaluated users. For a group of items :math:`G` the recall of the
@@ -132,7 +120,7 @@ class GroupRecall(_GroupTopkMetric):
     at_every_k = staticmethod(recall_at)
 
 
-class GroupNDCG(_GroupTopkMetric):
+class GroupNDCG(_GroupMetric):
     """NDCG by the number of training edges, ``ndcg@20[users 1-5]``: as :class:`GroupRecall`; higher is better."""
 
     result = "ndcg"
@@ -187,35 +175,25 @@ def without_edges(dataset: Any) -> torch.Tensor:
     return cold
 
 
-class _ColdMetric(PerUserMetric, TopkMetric):
+class _ColdMetric(PerUserTopkMetric):
     metric_need = [COLD]  # noqa: RUF012 (RecBole's convention)
-    result = ""
-    at_every_k: AtEveryK
 
-    def used_info(self, dataobject: Any) -> npt.NDArray[np.integer[Any]]:
-        """Return what the collector gathered."""
-        gathered: npt.NDArray[np.integer[Any]] = collected(dataobject, COLD, self.result).numpy()
-        return gathered
-
-    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
-        """See :meth:`~recbole_signed.evaluation.metrics.PerUserMetric.per_user`."""
-        held = self.used_info(dataobject)
+    def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
+        """See :meth:`~recbole_signed.evaluation.metrics.PerUserTopkMetric.values`."""
+        held = collected(dataobject, COLD, result_key(self)).numpy()
         relevant = held[:, -1]
-        found = np.where((relevant > 0)[:, None], self.at_every_k(held[:, :-1] > 0, relevant), np.nan)
-        return {f"{self.result}@{k}": found[:, k - 1] for k in self.topk}
+        yield "", np.where((relevant > 0)[:, None], self.at_every_k(held[:, :-1] > 0, relevant), np.nan)
 
 
 class ColdRecall(_ColdMetric):
     """Recall of the held-out likes of items without a training edge, among these items; higher is better."""
 
-    result = "coldrecall"
     at_every_k = staticmethod(recall_at)
 
 
 class ColdNDCG(_ColdMetric):
     """NDCG of the held-out likes of items without a training edge, among these items; higher is better."""
 
-    result = "coldndcg"
     at_every_k = staticmethod(ndcg_at)
 
 

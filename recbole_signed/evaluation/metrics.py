@@ -15,10 +15,10 @@ random (Mena-Maldonado et al., SIGIR 2020, on the popularity bias of false-posit
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,31 @@ AtEveryK = Callable[[npt.NDArray[np.bool_], CountArray], FloatArray]
 VERDICTS = "rec.verdicts"  # `[n_users, max_k + 2]`: LIKE + DISLIKE at each rank, numbers held out of both
 SIGN_AUC = "rec.sign_auc"  # `[n_users]`, see `SignAUC`; nan where it is not defined
 LIKE, DISLIKE = 1, 2
+
+
+def recall_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
+    """Return ``[n_users, max_k]`` recall at every ``k``; 0 where nothing is relevant."""
+    return np.asarray(np.cumsum(hits, axis=1) / np.maximum(relevant, 1)[:, None])
+
+
+def ndcg_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
+    """Return ``[n_users, max_k]`` binary NDCG at every ``k``; 0 where nothing is relevant."""
+    ranks = np.arange(1, hits.shape[1] + 1)
+    discount = 1.0 / np.log2(ranks + 1)
+    ideal = np.cumsum(discount)[np.minimum(np.maximum(relevant, 1)[:, None], ranks) - 1]
+    return np.asarray(np.cumsum(hits * discount, axis=1) / ideal)
+
+
+def dislike_share_at(like: npt.NDArray[np.bool_], dislike: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return ``[n_users, max_k]`` the share of dislikes among the known verdicts at every ``k``; NaN without any."""
+    known = np.cumsum(like | dislike, axis=1).astype(np.float64)
+    known[known == 0] = np.nan
+    return np.cumsum(dislike, axis=1) / known
+
+
+def hit_at(hits: npt.NDArray[np.bool_], relevant: CountArray | None = None) -> FloatArray:
+    """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0, whatever is ``relevant``."""
+    return np.asarray(np.cumsum(hits, axis=1) > 0, dtype=np.float64)
 
 
 class HeldOut(NamedTuple):
@@ -64,7 +89,25 @@ class PerUserMetric(AbstractMetric):
         return {key: round(mean, self.decimal_place) for key, mean in means.items()}
 
 
-class SignedTopkMetric(PerUserMetric, TopkMetric):
+class PerUserTopkMetric(PerUserMetric, TopkMetric):
+    """A metric of the first ``k`` items, at each ``k`` that is asked for; a subclass gives :meth:`values`."""
+
+    at_every_k: AtEveryK
+    """What is measured of the hits, for subclasses that differ in it alone."""
+    result: ClassVar[str] = ""
+    """What results are called, without their ``k``; after the class by default."""
+
+    def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
+        """Yield what follows the ``@k`` of a result's name, and ``[n_users, max_k]``, the metric at every ``k``."""
+        raise NotImplementedError
+
+    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
+        """See :meth:`PerUserMetric.per_user`."""
+        found, name = list(self.values(dataobject)), self.result or result_key(self)
+        return {f"{name}@{k}{suffix}": each[:, k - 1] for suffix, each in found for k in self.topk}
+
+
+class SignedTopkMetric(PerUserTopkMetric):
     """A metric of the first ``k`` items; a subclass gives ``metric_info``."""
 
     metric_need = [VERDICTS]  # noqa: RUF012 (RecBole's convention)
@@ -75,15 +118,14 @@ class SignedTopkMetric(PerUserMetric, TopkMetric):
         codes, counts = table[:, :-2], table[:, -2:]
         return HeldOut((codes & LIKE) > 0, (codes & DISLIKE) > 0, counts[:, 0], counts[:, 1])
 
-    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
-        """See :meth:`PerUserMetric.per_user`."""
+    def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
+        """See :meth:`PerUserTopkMetric.values`."""
         held = self.used_info(dataobject)
-        values = of_both_signs(self.metric_info(held), held.n_likes, held.n_dislikes)
-        return {f"{result_key(self)}@{k}": values[:, k - 1] for k in self.topk}
+        yield "", of_both_signs(self.metric_info(held), held.n_likes, held.n_dislikes)
 
     def metric_info(self, held: HeldOut) -> FloatArray:
         """Return ``[n_users, max_k]``, the metric at every ``k``; any value for users who do not count."""
-        raise NotImplementedError
+        return self.at_every_k(held.dislike, held.n_dislikes)
 
 
 class DislikeRecall(SignedTopkMetric):
@@ -98,10 +140,7 @@ class DislikeRecall(SignedTopkMetric):
     """
 
     smaller = True
-
-    def metric_info(self, held: HeldOut) -> FloatArray:
-        """See :meth:`SignedTopkMetric.metric_info`."""
-        return recall_at(held.dislike, held.n_dislikes)
+    at_every_k = staticmethod(recall_at)
 
 
 class DislikeHit(SignedTopkMetric):
@@ -114,10 +153,7 @@ class DislikeHit(SignedTopkMetric):
     """
 
     smaller = True
-
-    def metric_info(self, held: HeldOut) -> FloatArray:
-        """See :meth:`SignedTopkMetric.metric_info`."""
-        return hit_at(held.dislike)
+    at_every_k = staticmethod(hit_at)
 
 
 class DislikeNDCG(SignedTopkMetric):
@@ -132,10 +168,7 @@ class DislikeNDCG(SignedTopkMetric):
     """
 
     smaller = True
-
-    def metric_info(self, held: HeldOut) -> FloatArray:
-        """See :meth:`SignedTopkMetric.metric_info`."""
-        return ndcg_at(held.dislike, held.n_dislikes)
+    at_every_k = staticmethod(ndcg_at)
 
 
 class DislikeShare(SignedTopkMetric):
@@ -158,7 +191,12 @@ class DislikeShare(SignedTopkMetric):
         return dislike_share_at(held.like, held.dislike)
 
 
-class DeltaRecall(SignedTopkMetric):
+class _Delta(SignedTopkMetric):
+    def metric_info(self, held: HeldOut) -> FloatArray:
+        return self.at_every_k(held.like, held.n_likes) - self.at_every_k(held.dislike, held.n_dislikes)
+
+
+class DeltaRecall(_Delta):
     r"""Recall of the held-out likes minus recall of the held-out dislikes; higher is better, in [-1, 1].
 
     .. math::
@@ -170,20 +208,16 @@ class DeltaRecall(SignedTopkMetric):
     it, which is also over users without a held-out dislike.
     """
 
-    def metric_info(self, held: HeldOut) -> FloatArray:
-        """See :meth:`SignedTopkMetric.metric_info`."""
-        return recall_at(held.like, held.n_likes) - recall_at(held.dislike, held.n_dislikes)
+    at_every_k = staticmethod(recall_at)
 
 
-class DeltaNDCG(SignedTopkMetric):
+class DeltaNDCG(_Delta):
     """NDCG of the held-out likes minus NDCG of the held-out dislikes; higher is better, in [-1, 1].
 
     ΔNDCG of PNFRec (RecSys 2025, arXiv 2508.14786), taken per user as :class:`DeltaRecall` is.
     """
 
-    def metric_info(self, held: HeldOut) -> FloatArray:
-        """See :meth:`SignedTopkMetric.metric_info`."""
-        return ndcg_at(held.like, held.n_likes) - ndcg_at(held.dislike, held.n_dislikes)
+    at_every_k = staticmethod(ndcg_at)
 
 
 class SignAUC(PerUserMetric):
@@ -251,31 +285,6 @@ def collected(dataobject: Any, name: str, metric: str) -> Any:
     if name not in dataobject:
         raise unsigned_error([metric], "this evaluation collected no held-out dislikes")
     return dataobject.get(name)
-
-
-def recall_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
-    """Return ``[n_users, max_k]`` recall at every ``k``; 0 where nothing is relevant."""
-    return np.asarray(np.cumsum(hits, axis=1) / np.maximum(relevant, 1)[:, None])
-
-
-def ndcg_at(hits: npt.NDArray[np.bool_], relevant: CountArray) -> FloatArray:
-    """Return ``[n_users, max_k]`` binary NDCG at every ``k``; 0 where nothing is relevant."""
-    ranks = np.arange(1, hits.shape[1] + 1)
-    discount = 1.0 / np.log2(ranks + 1)
-    ideal = np.cumsum(discount)[np.minimum(np.maximum(relevant, 1)[:, None], ranks) - 1]
-    return np.asarray(np.cumsum(hits * discount, axis=1) / ideal)
-
-
-def dislike_share_at(like: npt.NDArray[np.bool_], dislike: npt.NDArray[np.bool_]) -> FloatArray:
-    """Return ``[n_users, max_k]`` the share of dislikes among the known verdicts at every ``k``; NaN without any."""
-    known = np.cumsum(like | dislike, axis=1).astype(np.float64)
-    known[known == 0] = np.nan
-    return np.cumsum(dislike, axis=1) / known
-
-
-def hit_at(hits: npt.NDArray[np.bool_], relevant: CountArray | None = None) -> FloatArray:
-    """Return ``[n_users, max_k]``: 1 at every ``k`` up to which there was a hit, else 0, whatever is ``relevant``."""
-    return np.asarray(np.cumsum(hits, axis=1) > 0, dtype=np.float64)
 
 
 class PooledNDCG(TopkMetric):

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from recbole.evaluator.base_metric import TopkMetric
-
 from recbole_signed.data.edge_groups import in_group, split_group
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.metrics import (
     DISLIKE,
     VERDICTS,
-    AtEveryK,
     FloatArray,
     HeldOut,
     PerUserMetric,
+    PerUserTopkMetric,
     collected,
     hit_at,
     ndcg_at,
@@ -27,7 +25,7 @@ TOPK = "rec.topk"  # RecBole's `[n_users, max_k + 1]`: hits, and the number of l
 DEFAULT_GAMMA = 1.0
 
 
-class SignAwareMetric(PerUserMetric, TopkMetric):
+class SignAwareMetric(PerUserTopkMetric):
     r"""What the sign-aware metrics share: RecBole's metric, less :math:`\gamma` times what dislikes in the list do.
 
     After Kim, Hwang & Park, "What Gets Measured Gets Managed: Sign-aware Recommendation Needs Sign-aware Evaluation",
@@ -42,7 +40,6 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
     """
 
     metric_need = [TOPK, VERDICTS]  # noqa: RUF012 (RecBole's convention)
-    at_every_k: AtEveryK  # RecBole's metric
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -54,20 +51,15 @@ class SignAwareMetric(PerUserMetric, TopkMetric):
         ranking = dataobject.get(TOPK).numpy()
         return HeldOut(ranking[:, :-1].astype(bool), (verdicts[:, :-2] & DISLIKE) > 0, ranking[:, -1], verdicts[:, -1])
 
-    def per_user(self, dataobject: Any) -> dict[str, FloatArray]:
-        """See :meth:`PerUserMetric.per_user`; no user is left out."""
-        found = list(self._values(dataobject))
-        return {f"{result_key(self)}@{k}{suffix}": values[:, k - 1] for suffix, values in found for k in self.topk}
-
     def calculate_metric(self, dataobject: Any) -> dict[str, float]:
         """Return the means, taken and rounded by RecBole."""
         found: dict[str, float] = {}
-        for suffix, values in self._values(dataobject):
+        for suffix, values in self.values(dataobject):
             means = self.topk_result(result_key(self), values)
             found |= {f"{name}{suffix}": float(mean) for name, mean in means.items()}
         return found
 
-    def _values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
+    def values(self, dataobject: Any) -> Iterator[tuple[str, FloatArray]]:
         """Yield ``[n_users, max_k]`` for each gamma, and what follows its names."""
         held = self.used_info(dataobject)
         gain, loss = (self.at_every_k(shown, held.n_likes) for shown in (held.like, held.dislike))

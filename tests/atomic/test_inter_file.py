@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
@@ -19,7 +18,7 @@ from recbole.data import create_dataset
 from refusals import check_refused
 
 from recbole_signed.atomic import inter_file, read_rows
-from recbole_signed.atomic.inter_file import MISSING, NotPlainError, RawRows, parsed_blocks
+from recbole_signed.atomic.inter_file import MISSING, RawRows, parsed_blocks
 from recbole_signed.data.columnar import concatenate, read_frame
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import normal
@@ -127,28 +126,6 @@ def test_many_blocks_give_what_one_gives_and_times_of_one_type(tmp_path: Path, m
     path.write_text("\n".join([HEADER, *(f"u\ti\t1\t{time}" for time in times)]))
     monkeypatch.setattr(inter_file, "parsed_blocks", lambda *args: parsed_blocks(*args, size=1000))
     assert read(path)["timestamp"].tolist() == [float(time) for time in times]
-
-
-@pytest.mark.parametrize("text", [f'{HEADER}\na"b\tx\t1\t5\n', f"{HEADER}\na\tx\t1\t5\n\nb\tx\t1\t6\n"])
-def test_quotes_within_fields_and_blank_lines_are_left_to_pandas(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "any.inter"
-    path.write_text(text)
-    with pytest.raises(NotPlainError):
-        list(parsed_blocks(path, "\t", "utf-8", 4, {0: pl.String(), 1: pl.String()}))
-    assert read(path)["user_id"].tolist() == by_pandas(path)["user_id"].tolist()
-
-
-def test_quoted_fields_and_blank_lines(tmp_path: Path) -> None:
-    path = tmp_path / "any.inter"
-    path.write_text(f'{HEADER}\n"a\tb"\tx\t1\t5\n"12"" vinyl"\t"y"\t"-1"\t"6"\n')
-    kinds = {0: pl.String(), 1: pl.String(), 2: pl.Float64(), 3: pl.Int64()}
-    ((frame, _),) = parsed_blocks(path, "\t", "utf-8", 4, kinds)
-    assert frame.rows() == [("a\tb", "x", 1, 5), ('12" vinyl', "y", -1, 6)]
-    path = tmp_path / "a.inter"
-    path.write_text(f"{HEADER}\n\n1\t2\t1\t3\n")
-    assert read(path)["timestamp"].tolist() == [3]
-    path.write_text(f"{HEADER}\n\n\n")
-    check_refused("holds no rows", read, path)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -318,23 +318,35 @@ event = st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([-1, 0, 
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(events=st.lists(st.lists(event, min_size=1, max_size=6), min_size=1, max_size=6), limit=st.integers(1, 8))
+@given(
+    events=st.lists(st.lists(event, min_size=1, max_size=6), min_size=1, max_size=6),
+    limit=st.integers(1, 8),
+    which=st.sampled_from(["MEMORY_ROWS", "MEMORY_BYTES"]),
+)
 def test_spooling_to_disk_sorts_and_counts_as_in_memory(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     events: list[list[tuple[int, ...]]],
     limit: int,
+    which: str,
 ) -> None:
-    monkeypatch.setattr(cleaning, "MEMORY_ROWS", limit)
+    monkeypatch.undo()
+    bound = limit if which == "MEMORY_ROWS" else 40 * limit
+    monkeypatch.setattr(cleaning, which, bound)
     columns = ["user_id", "item_id", "sign", "timestamp"]
     flat = [row for rows in events for row in rows]
     for timed in (True, False):
-        spooled = Spool(tmp_path_factory.mktemp("spool") / "segments")
+        folder = tmp_path_factory.mktemp("spool") / "segments"
+        spooled, size = Spool(folder), 0
         for rows in events:
             frame = pl.DataFrame(rows, schema=columns, orient="row").with_columns(
                 pl.col("user_id", "item_id").cast(pl.String), pl.col("timestamp").cast(pl.Float64)
             )
-            spooled.add(frame if timed else frame.drop("timestamp"))
+            frame = frame if timed else frame.drop("timestamp")
+            size += len(rows) if which == "MEMORY_ROWS" else int(frame.estimated_size())
+            spooled.add(frame)
+        assert spooled.pieces == -(-size // bound)
+        assert folder.exists() == (size > bound), "or all is held in memory"
         got = pl.concat(spooled.in_time_order()).rows()
         expected = [(str(u), str(i), s, float(t))[: 4 if timed else 3] for u, i, s, t in flat]
         assert got == (sorted(expected, key=lambda row: row[3]) if timed else expected)
@@ -350,27 +362,6 @@ def test_spooling_to_disk_sorts_and_counts_as_in_memory(
         assert counted["repeated_rows"] == len(flat) - len(by_pair)
         assert counted["repeated_pairs"] == sum(sum(signs.values()) > 1 for signs in by_pair.values())
         assert counted["contradicting_pairs"] == sum(bool(signs[1] and signs[-1]) for signs in by_pair.values())
-
-
-@pytest.mark.parametrize(("limit", "value"), [("MEMORY_ROWS", 16), ("MEMORY_BYTES", 500)])
-def test_spooling_shows_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
-    times = [(n * 7919) % 97 for n in range(200)]
-    users, items = ([n % each for n in range(200)] for each in (17, 29))
-    frame = pl.DataFrame({"user_id": users, "item_id": items, "sign": 1, "timestamp": times})
-    parts = [Part("a", [frame[:150]]), Part("b", [frame[150:]])]
-    one = convert(source_of(parts), None, tmp_path / "one")
-    monkeypatch.setattr(cleaning, limit, value)
-    parts = [Part("a", [frame[n : n + 10] for n in range(0, 150, 10)]), Part("b", [frame[150:]])]
-    two = convert(source_of(parts), None, tmp_path / "two")
-    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
-    for path in one.iterdir():
-        assert path.read_bytes() == (two / path.name).read_bytes()
-    spooled = Spool(tmp_path / "segments")
-    for begin in range(0, 150, 10):
-        spooled.add(frame[begin : begin + 10])
-    assert list((tmp_path / "segments").iterdir()), "or all is held in memory"
-    assert spooled.pieces > 1
-    assert max(piece.height for piece in spooled.in_time_order()) < 100
 
 
 @pytest.mark.parametrize(

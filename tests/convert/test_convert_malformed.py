@@ -120,43 +120,6 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(source: str) -> None:
             assert f"{name}{suffix} is not a whole {suffix} file" in message
 
 
-@pytest.mark.parametrize("source", sorted(TEXT))
-@settings(max_examples=25, **USUAL)
-@given(data=st.data())
-def test_damaged_text(source: str, data: st.DataObject) -> None:
-    name, text = whole(source)
-    for _ in range(data.draw(st.integers(1, 2))):
-        start = data.draw(st.integers(0, len(text)))
-        length = data.draw(st.sampled_from([0, 1, 2, 12]))
-        piece = data.draw(st.sampled_from(PIECES))
-        text = text[:start] + piece + text[start + length :]
-    result = outcome(source, name, text)
-    if isinstance(result, str):
-        assert name in result or "leaves no" in result
-
-
-@pytest.mark.parametrize("source", sorted(TEXT))
-@settings(max_examples=8, **USUAL)
-@given(at=st.integers(0, 3), kind=st.sampled_from(["blank id", "short", "long"]))
-def test_a_bad_row_is_named(source: str, at: int, kind: str) -> None:
-    name, lines = TEXT[source]
-    lines = list(lines)
-    line = at + len(lines) - 4
-    user = f"A39HTATAQ9V7Y{at + 1}" if source == "amazon" else str(at + 1)
-    if kind == "blank id":
-        lines[line] = lines[line].replace(user, "", 1)
-    elif kind == "short":
-        lines[line] = lines[line][: len(lines[line]) // 3]
-    else:
-        lines[line] += LONGER[Path(name).suffix]
-    message = outcome(source, name, "\n".join(lines).encode())
-    assert isinstance(message, str)
-    if source == "amazon" and line == 0:
-        assert message.startswith("x.csv, line 1: ") or "has the columns" in message
-    else:
-        assert message.startswith(f"{name}, line {line + 1}: ")
-
-
 def review(stars: Any, date: str = "2018-07-07", user: str = "u") -> str:
     return json.dumps({"user_id": user, "business_id": "b", "stars": stars, "date": date})
 

@@ -15,7 +15,7 @@ import scipy.io
 from converted import Raw, manifest_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from test_convert_malformed import LONGER, PARQUET, TEXT
+from test_convert_malformed import LONGER, PARQUET, TEXT, outcome
 
 from recbole_signed.convert import convert, tables
 from recbole_signed.convert import raw_files as files
@@ -119,18 +119,9 @@ def test_good_rows_come_out_and_bad_ones_are_counted(source: str, data: st.DataO
         assert record["rejected"] == {"rows": len(wanted), "files": {name: len(wanted)}}
         assert record["on_error"] == "skip"
         assert record["version"] == manifest_of(clean)["version"], "the data are the same"
-        with pytest.raises(UsageError, match="line"):
+        lines_of_bad = "|".join(row for _, row, _ in wanted)
+        with pytest.raises(UsageError, match="line" if "open quote" in drawn else f"line ({lines_of_bad}): "):
             made(source, name, text, Path(folder) / "stop")
-
-
-@pytest.mark.parametrize("source", sorted(TEXT))
-def test_the_same_bytes_each_time(source: str, tmp_path: Path) -> None:
-    name, lines = TEXT[source]
-    text = b"\n".join([*(line.encode() for line in lines), *(bad_line(source, kind) for kind in kinds(source))])
-    one, two = (made(source, name, text, tmp_path / each, on_error="skip") for each in ("one", "two"))
-    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()} >= {"made.rejected.tsv"}
-    for path in one.iterdir():
-        assert path.read_bytes() == (two / path.name).read_bytes()
 
 
 PIECES = [b"", b",", b"::", b"\t", b'"', b"\n", b"\r", b"\0", b"nan", b"-1", b"9" * 25, b"\xe9", b"{", b"\x1f"]
@@ -140,7 +131,10 @@ PIECES = [b"", b",", b"::", b"\t", b'"', b"\n", b"\r", b"\0", b"nan", b"-1", b"9
 @settings(max_examples=10, **USUAL)
 @given(data=st.data())
 def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) -> None:
-    """Whatever becomes of a line: a row, or a rejected one, or (of the first lines) one sentence about the file."""
+    """Whatever becomes of a line: a row, or a rejected one, or (of the first lines) one sentence about the file.
+
+    Without ``on_error`` it is all rows, or one sentence.
+    """
     name, lines = TEXT[source]
     head = "".join(f"{line}\n" for line in lines[:-3]).encode()
     text = "".join(f"{line}\n" for line in lines[-3:] * 3).encode()
@@ -148,6 +142,9 @@ def test_damaged_text_never_stops_for_a_row(source: str, data: st.DataObject) ->
         start = data.draw(st.integers(0, len(text)))
         length = data.draw(st.sampled_from([0, 1, 2, 12]))
         text = text[:start] + data.draw(st.sampled_from(PIECES)) + text[start + length :]
+    if b"\x1f" not in text:  # which is blank to Python alone
+        result = outcome(source, name, head + text)
+        assert isinstance(result, list) or name in result or "leaves no" in result
     with tempfile.TemporaryDirectory() as folder:
         try:
             left = made(source, name, head + text, Path(folder) / "raw", on_error="skip")
@@ -184,6 +181,12 @@ def test_rows_over_several_lines_and_open_quotes(log: Raw) -> None:
     assert rejected(left) == [
         ["log.csv", "4", "item", "no value in column 'item'", 'u2,,1,"tab\\t\\nand more"'],
         ["log.csv", "7", "item", reason, 'u4,"x\\ny",1,z'],
+    ]
+    log('user,item,sign,note\nu1,i1,1,"two\nlines"\nu3,"one\nmore",1\nu2,in"side,1,x\n\nu4,,1,z\nu5,i5,1,plain\n')
+    left = log.made(on_error="skip", name="made")
+    assert (left / "made.inter").read_text().splitlines()[1:] == ["u1\ti1\t1", "u5\ti5\t1"]
+    assert [(row[1], row[4]) for row in rejected(left)] == [
+        *(("4", 'u3,"one\\nmore",1'), ("6", 'u2,in"side,1,x'), ("8", "u4,,1,z"))
     ]
 
 

@@ -18,7 +18,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType, InputType
 from refusals import check_refused
 
-from recbole_signed.data.columnar import ColumnarDataset, pair_keys, renumber, resolve
+from recbole_signed.convert.cleaning import resolve
+from recbole_signed.data.columnar import ColumnarDataset, pair_keys, renumber
 from recbole_signed.data.dataloader import SignedTrainDataLoader
 from recbole_signed.errors import UsageError
 from recbole_signed.model import SignedRecommender

@@ -222,26 +222,7 @@ def test_a_distribution_that_leaves_next_to_nothing_to_the_others_is_drawn_from_
     assert repeatable.sample_by_user_ids([1] * 20, [1] * 20, 1).tolist() == [2] * 20
 
 
-def test_uniform_over_what_is_not_liked() -> None:
-    data = parts()
-    sampler = SignedSampler(data, "uniform").set_phase("valid")
-    user = 5
-    own = {int(i) for part in data[:2] for u, i in zip(*part.inter_feat.values(), strict=True) if u == user}
-    np.random.seed(0)  # noqa: NPY002
-    counts = np.bincount(sampler.sample_by_user_ids(np.full(20_000, user), np.zeros(20_000), 1).numpy(), minlength=40)
-    free = [item for item in range(1, 40) if item not in own]
-    assert counts.sum() == counts[free].sum()
-    expected = 20_000 / len(free)
-    assert np.abs(counts[free] - expected).max() < 5 * np.sqrt(expected)
-
-
-def test_used_ids_and_lists_of_items() -> None:
-    data = parts()
-    theirs, ours = Sampler(list(PHASES), data), SignedSampler(data, "uniform")
-    for phase in PHASES:
-        for user in range(30):
-            assert ours.used_ids[phase][user] == theirs.used_ids[phase][user]
-            assert ours.set_phase(phase).used_ids[user] == theirs.set_phase(phase).used_ids[user]
+def test_lists_of_items() -> None:
     users, items = np.array([70_000, 0, 70_000, 70_000]), np.array([5, 1, 5, 0])
     lists = ItemLists.from_pairs(users, items, 70_001, 60_000)
     assert lists.items.dtype == np.int32

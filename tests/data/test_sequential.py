@@ -41,6 +41,12 @@ def prepare(dataset: str, model: str = "GRU4Rec", **config: Any) -> tuple[Config
     return prepared(dataset, model, **{"MAX_ITEM_LIST_LENGTH": 4, "load_col": LOAD, **config})
 
 
+def liked(part: Any) -> list[tuple[int, int]]:
+    """The likes of a part, as the file names users and items."""
+    names = (part.id2token(f"{side}_id", each) for side, each in zip(("user", "item"), part.liked_pairs(), strict=True))
+    return [(int(user), int(item)) for user, item in zip(*names, strict=True)]
+
+
 def written(folder: Path, name: str, columns: list[str], rows: list[Any]) -> None:
     (folder / name).mkdir(parents=True)
     lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in rows)]
@@ -151,12 +157,9 @@ def test_the_first_likes_are_hidden_and_in_the_graph(signed: str, signed_rows: l
     """They are the target of no row."""
     parts = [loader._dataset for loader in prepare(signed)[2]]
     likes = {(u, i) for u, i, sign, _ in signed_rows if sign > 0}
-    found: list[tuple[int, int]] = []
-    for part in parts:
-        users, items = part.liked_pairs()
-        found += zip(part.id2token("user_id", users), part.id2token("item_id", items), strict=True)
+    found = [pair for part in parts for pair in liked(part)]
     assert len(found) == len(set(found))
-    assert {(int(user), int(item)) for user, item in found} == likes, "also those of users with a single one"
+    assert set(found) == likes, "also those of users with a single one"
     assert parts[0].signed_graph().likes.nnz == len(parts[0].liked_pairs()[0])
 
 
@@ -181,18 +184,12 @@ def test_where_all_are_cut_at_a_moment_first_likes_follow_their_times(write_inte
     write_inter("signed", COLUMNS, rows)
     split = {"order": "TO", "group_by": "none", "split": {"RS": [0.6, 0.2, 0.2]}, "mode": "full"}
 
-    def likes_of(model: str) -> list[set[tuple[str, str]]]:
-        parts = [loader._dataset for loader in prepare("signed", model, eval_args=split)[2]]
-        pairs = [part.liked_pairs() for part in parts]
-        named = [
-            (part.id2token("user_id", u), part.id2token("item_id", i))
-            for part, (u, i) in zip(parts, pairs, strict=True)
-        ]
-        return [set(zip(*each, strict=True)) for each in named]
-
-    of_sequences, of_pairs = likes_of("GRU4Rec"), likes_of("BPR")
-    assert {("20", "30"), ("21", "31")} <= of_sequences[0] & of_pairs[0]
-    assert ("22", "32") in of_sequences[2] & of_pairs[2]
+    of_sequences, of_pairs = (
+        [set(liked(loader._dataset)) for loader in prepare("signed", model, eval_args=split)[2]]
+        for model in ("GRU4Rec", "BPR")
+    )
+    assert {(20, 30), (21, 31)} <= of_sequences[0] & of_pairs[0]
+    assert (22, 32) in of_sequences[2] & of_pairs[2]
     assert set.union(*of_sequences) == set.union(*of_pairs)
     assert sum(map(len, of_sequences)) == len(rows), "each in one part"
 
@@ -217,12 +214,7 @@ def test_where_only_the_test_part_begins_at_a_moment_first_likes_are_training_ed
     rows += [(4, 60, 1, 25), (5, 61, 1, 95), (1, 62, -1, 2)]  # one like each, before the test and in it
     write_inter("signed", COLUMNS, rows)
     split = {"order": "TO", "group_by": "user", "split": {"TS": [0.6, 0.2, 0.2]}, "mode": "full"}
-    parts = [loader._dataset for loader in prepare("signed", eval_args=split)[2]]
-    found = []
-    for part in parts:
-        users, items = part.liked_pairs()
-        names = part.id2token("user_id", users), part.id2token("item_id", items)
-        found.append({(int(user), int(item)) for user, item in zip(*names, strict=True)})
+    found = [set(liked(loader._dataset)) for loader in prepare("signed", eval_args=split)[2]]
     assert {(1, 11), (2, 30), (3, 50), (4, 60)} <= found[0]
     assert (5, 61) in found[2]
     assert sum(map(len, found)) == sum(sign > 0 for _, _, sign, _ in rows), "each in one part"

@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from signed_batch import Case, SignedBatch, collect, config, result
-from sklearn.metrics import roc_auc_score
+from signed_batch import Case, SignedBatch, collect, config, recommended, result, slow_ndcg, slow_recall
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation import metrics as our_metrics
-from recbole_signed.evaluation.collector import pairwise_auc
 from recbole_signed.evaluation.metrics import METRICS
 
 TOPK_METRICS = [name for name in METRICS if name != "SignAUC"]
@@ -54,20 +52,6 @@ def random_case(seed: int, n_users: int = 40, n_items: int = 26, repeats: bool =
 
 
 # ---- the slow reference: one user, plain loops ----
-
-
-def recommended(scores: list[float], k: int) -> list[int]:
-    order = sorted(range(len(scores)), key=lambda item: -scores[item])
-    return [item for item in order[:k] if scores[item] != -math.inf]
-
-
-def slow_recall(shown: list[int], relevant: list[int]) -> float:
-    return sum(1 for item in shown if item in relevant) / len(relevant)
-
-
-def slow_ndcg(shown: list[int], relevant: list[int], k: int) -> float:
-    gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(shown) if item in relevant)
-    return gain / sum(1 / math.log2(rank + 2) for rank in range(min(k, len(relevant))))
 
 
 def slow_share(shown: list[int], likes: list[int], dislikes: list[int]) -> float | None:
@@ -140,16 +124,6 @@ def test_swapping_signs_gives_recboles_own_recall_and_ndcg(seed: int) -> None:
     assert ours == pytest.approx({f"dislike{key}": value for key, value in stock.items()}, abs=1e-11)
 
 
-def test_delta_is_recboles_metric_minus_ours_where_every_user_has_both() -> None:
-    case = random_case(3, masked=False)
-    both = [u for u in range(len(case.scores)) if case.likes[u] and case.dislikes[u]]
-    case = Case(case.scores[both], [case.likes[u] for u in both], [case.dislikes[u] for u in both])
-    got = evaluate(case, ["Recall", "NDCG", "DislikeRecall", "DislikeNDCG", "DeltaRecall", "DeltaNDCG"])
-    for name in ("recall", "ndcg"):
-        for k in KS:
-            assert got[f"delta{name}@{k}"] == pytest.approx(got[f"{name}@{k}"] - got[f"dislike{name}@{k}"], abs=1e-11)
-
-
 def test_tied_scores_use_recboles_list_and_count_half_in_the_auc() -> None:
     case = replace(random_case(1, masked=False), scores=torch.full((40, 26), 0.25))
     got = evaluate(case, ["DislikeRecall", "SignAUC"], [5])
@@ -186,36 +160,6 @@ def test_lists_without_known_items_and_data_without_dislikes() -> None:
     struct = importlib.import_module("recbole.evaluator.collector").DataStruct()
     with pytest.raises(UsageError, match=r"dislikehit can't be computed.*data set with a sign.*full"):
         METRICS["DislikeHit"](config(["DislikeHit"], [1])).calculate_metric(struct)
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_values_per_user_average_to_the_printed_value(name: str) -> None:
-    case = random_case(7)
-    struct = collect(case, config([name, "Recall"], KS))
-    metric = METRICS[name](config([name], KS))
-    per_user = metric.per_user(struct)
-    rows = [u for u in range(len(case.scores)) if case.likes[u]]
-    for key, values in per_user.items():
-        assert values.shape == (len(rows),) == (len(struct["rec.topk"]),)
-        assert all(np.isnan(values[j]) for j, u in enumerate(rows) if not case.dislikes[u])
-        assert metric.calculate_metric(struct)[key] == pytest.approx(np.nanmean(values), abs=1e-11)
-    assert any(np.isnan(values).any() and (~np.isnan(values)).any() for values in per_user.values())
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_pairwise_auc_equals_scikit_learns(ties: bool) -> None:
-    rng = np.random.default_rng(0)
-    row, is_like = rng.integers(0, 30, 400), rng.random(400) < 0.4
-    score = rng.integers(0, 5, 400).astype(float) if ties else rng.normal(size=400)
-    got = pairwise_auc(row, score, is_like, 31)
-    for u in range(31):
-        mine = row == u
-        if 0 < is_like[mine].sum() < mine.sum():
-            assert got[u] == pytest.approx(roc_auc_score(is_like[mine], score[mine]), abs=1e-12)
-        else:
-            assert np.isnan(got[u])
-    assert np.isnan(got[30])
-    assert np.isnan(pairwise_auc(row[:0], score[:0], is_like[:0], 2)).all()
 
 
 # ---- registration ----
@@ -264,43 +208,6 @@ def same(left: float, right: float) -> bool:
 
 
 FEW = settings(max_examples=60, deadline=None)
-
-
-@FEW
-@given(cases())
-def test_recall_and_hit_of_dislikes_grow_with_k(case: Case) -> None:
-    ks = [1, 2, 3, 4, 5]
-    got = evaluate(case, ["DislikeRecall", "DislikeHit"], ks)
-    for name in ("dislikerecall", "dislikehit"):
-        values = [got[f"{name}@{k}"] for k in ks]
-        assert math.isnan(values[0]) or values == sorted(values)
-
-
-@FEW
-@given(cases())
-def test_values_lie_in_their_ranges(case: Case) -> None:
-    for key, value in evaluate(case, list(METRICS), [1, 4]).items():
-        assert math.isnan(value) or (-1 if key.startswith("delta") else 0) <= value <= 1
-
-
-@FEW
-@given(cases())
-def test_sign_auc_depends_on_the_order_alone(case: Case) -> None:
-    moved = replace(case, scores=torch.exp(2 * case.scores) + 5)
-    moved.scores[:, 0] = -math.inf
-    assert same(evaluate(case, ["SignAUC"])["signauc"], evaluate(moved, ["SignAUC"])["signauc"])
-
-
-@FEW
-@given(cases())
-def test_flipping_the_signs_mirrors_auc_and_deltas(case: Case) -> None:
-    assume(any(case.dislikes))
-    names = ["SignAUC", "DeltaRecall", "DeltaNDCG"]
-    swapped = replace(case, likes=case.dislikes, dislikes=case.likes)
-    got, flipped = evaluate(case, names, [3]), evaluate(swapped, names, [3])
-    assert same(flipped["signauc"], 1 - got["signauc"])
-    for key in ("deltarecall@3", "deltandcg@3"):
-        assert same(flipped[key], -got[key])
 
 
 @FEW

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from signed_batch import Case, collect, config, result
+from signed_batch import Case, collect, config, recommended, result
 
 from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.sign_aware_metrics import SIGN_AWARE_METRICS, gamma_labels, gamma_of, signed_gammas
@@ -47,8 +47,7 @@ def slow(case: Case, metric: str, k: int, gamma: float) -> float:
     for own, likes, dislikes in zip(case.scores.tolist(), case.likes, case.dislikes, strict=True):
         if not likes:
             continue
-        ranking = sorted(range(N_ITEMS), key=lambda item: -own[item])[:k]
-        shown = [item for item in ranking if own[item] != -math.inf]
+        shown = recommended(own, k)
         gains = [(item in likes) - gamma * (item in dislikes) for item in shown]
         if metric == "SignedHit":
             values.append(any(i in likes for i in shown) - gamma * any(i in dislikes for i in shown))

@@ -1,5 +1,6 @@
 """What a collector is given in an evaluation on signed data, made of lists of items, and what comes out."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,6 +40,21 @@ class Case:
             count = torch.tensor([len(self.likes[u]) for u in users])
             batch = SignedBatch(users, pairs([self.dislikes[u] for u in users]), count)
             yield self.scores[users].clone(), batch, like_u, like_i
+
+
+def recommended(scores: list[float], k: int) -> list[int]:
+    """Return the first ``k`` items of a user, but those that are masked."""
+    order = sorted(range(len(scores)), key=lambda item: -scores[item])
+    return [item for item in order[:k] if scores[item] != -math.inf]
+
+
+def slow_recall(shown: list[int], relevant: list[int]) -> float:
+    return sum(1 for item in shown if item in relevant) / len(relevant)
+
+
+def slow_ndcg(shown: list[int], relevant: list[int], k: int) -> float:
+    gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(shown) if item in relevant)
+    return gain / sum(1 / math.log2(rank + 2) for rank in range(min(k, len(relevant))))
 
 
 def config(metrics: list[str], topk: list[int], **other: Any) -> dict[str, Any]:

@@ -148,7 +148,6 @@ class CsvTable(Converter):
 
     @cached_property
     def _table(self) -> RawTable:
-        assert self.input is not None
         return open_table(
             self.input,
             columns=self.options.columns,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import Any
 import polars as pl
 
 from recbole_signed.convert.base import Features
-from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.build import write_dataset
 from recbole_signed.convert.options import read
 from recbole_signed.convert.sources.csv_table import CsvTable, Options, features_of
-from recbole_signed.convert.tables import RawTable
+from recbole_signed.convert.tables import RawTable, TypedTable
 from recbole_signed.errors import UsageError
 
-BATCH_ROWS = 2_000_000
 _ORIGIN = Path("the frame")
 _FILE_OPTIONS = ("columns", "separator", "quote", "encoding")  # options of `csv` that say how a file is to be read
 
@@ -27,20 +24,13 @@ _UNREADABLE = (pl.exceptions.PolarsError, NotImplementedError, OSError, TypeErro
 
 
 @dataclass(frozen=True)
-class _Frame(RawTable):
-    frame: pl.DataFrame
+class _Frame(TypedTable):
     index: tuple[str, ...]  # names of the columns that are the index of a pandas table, and so left out
-    is_text = False
 
     def hint(self, column: str | None = None) -> str:
         if self.index and column in (None, *self.index):
             return f"; its index holds {', '.join(map(repr, self.index))}: give the table with reset_index()."
         return super().hint(column)
-
-    def _read(self, columns: list[str]) -> Iterator[Batch]:
-        for start in range(0, self.frame.height, BATCH_ROWS):
-            part = self.frame.slice(start, BATCH_ROWS).select(columns)
-            yield Batch(part, self.path.name, range(start + 1, start + 1 + part.height))
 
 
 class FrameTable(CsvTable):
@@ -60,12 +50,12 @@ class FrameTable(CsvTable):
         if table is None:
             return None
         frame = as_polars(table)
-        read = _Frame(Path(f"{kind} features"), tuple(frame.columns), frame, _index_of(table))
+        read = _Frame(Path(f"{kind} features"), tuple(frame.columns), frame.lazy(), _index_of(table))
         return features_of(read, kind, (self._column_of[kind], f"{kind}_id"), f"the table of {kind}s")
 
     @cached_property
     def _table(self) -> RawTable:
-        return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame, self._index)
+        return _Frame(_ORIGIN, tuple(self._frame.columns), self._frame.lazy(), self._index)
 
 
 def convert_frame(frame: Any, target: Path, items: Any = None, users: Any = None, **options: Any) -> Path:
@@ -90,7 +80,7 @@ def as_polars(frame: Any) -> pl.DataFrame:
     except UsageError:
         raise
     except _UNREADABLE as error:
-        raise UsageError(f"the {root} table can't be read ({_reason(error)}).") from error
+        raise UsageError(f"the {root} table can't be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(found, pl.DataFrame):
         raise UsageError(f"a table was expected, a polars, pandas or Arrow one, not {type(frame).__name__}.")
     if not found.width:
@@ -104,34 +94,22 @@ def _index_of(table: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in names if name is not None)
 
 
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0]
-
-
 def _from_pandas(frame: Any) -> pl.DataFrame:
     """Return a pandas frame as polars; its index is left out."""
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise UsageError(f"the pandas table has several columns {twice!r}; rename or drop all but one.")
-    try:
-        return _all_of_pandas(frame)
-    except _UNREADABLE:
-        for name in frame.columns:
-            try:
-                _all_of_pandas(frame[[name]])
-            except _UNREADABLE as error:
-                raise UsageError(
-                    f"the column {str(name)!r} of the pandas table can't be read ({_reason(error)}); if its values are "
-                    f"of several types, make them text: frame[{name!r}].astype(str)."
-                ) from error
-        raise
+    return pl.DataFrame({str(name): _column_of_pandas(frame[name], name) for name in frame.columns})
 
 
-def _all_of_pandas(frame: Any) -> pl.DataFrame:
+def _column_of_pandas(values: Any, name: Any) -> Any:
     try:
-        return pl.from_pandas(frame)
-    except ImportError:  # polars reads columns of objects by pyarrow
-        columns = {str(name): frame[name] for name in frame.columns}
-        return pl.DataFrame(
-            {name: values.astype(object).where(values.notna(), None).tolist() for name, values in columns.items()}
-        )
+        try:
+            return pl.from_pandas(values)
+        except ImportError:  # polars reads columns of objects by pyarrow
+            return pl.Series(values.astype(object).where(values.notna(), None).tolist())
+    except _UNREADABLE as error:
+        raise UsageError(
+            f"the column {str(name)!r} of the pandas table can't be read ({str(error).splitlines()[0]}); if its values "
+            f"are of several types, make them text: frame[{name!r}].astype(str)."
+        ) from error

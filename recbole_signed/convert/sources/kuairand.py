@@ -11,17 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import polars as pl
 
 from recbole_signed.convert.base import Converter, Features, find_files, find_one
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import Batch, unrecorded
 from recbole_signed.convert.clock import Clock
 from recbole_signed.convert.columns import filled, require_flag, require_value, sign_by_rule
 from recbole_signed.convert.options import option
 from recbole_signed.convert.raw_files import plain_name
-from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
@@ -71,6 +70,7 @@ class KuaiRand(Converter):
     licence = "CC BY-SA 4.0 (Gao et al., KuaiRand, CIKM 2022)"
     options_class = Options
     options: Options
+    feature_files: ClassVar = {"user": ("user_features_*.csv",), "item": ("video_features_basic_*.csv",)}
 
     def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
@@ -104,7 +104,6 @@ class KuaiRand(Converter):
 
     @cached_property
     def _logs(self) -> list[Path]:
-        assert self.input is not None
         if self.input.is_file():
             return [self.input]
         logs = find_files(self.input, _LOGS[self.options.log], below="data")
@@ -124,7 +123,6 @@ class KuaiRand(Converter):
 
     def default_name(self) -> str:
         """As the folder, or ``kuairand-pure`` and the like for ``data`` and for a file."""
-        assert self.input is not None
         found = _VERSION.search(plain_name(self._logs[0]))
         if found and (self.input.is_file() or self.input.resolve().name == "data"):
             return f"kuairand-{found[1]}"
@@ -133,11 +131,14 @@ class KuaiRand(Converter):
     def inputs(self) -> list[Path]:
         """The logs, and the features beside them."""
         history = [self._history] if self.options.history else []
-        return [*self._logs, *history, *self._features_of("user"), *self._features_of("video")]
+        return [*self._logs, *history, *filter(None, map(self.feature_file, self.feature_files))]
+
+    def feature_file(self, kind: str) -> Path | None:
+        """Return the file of features beside the logs."""
+        return self.beside(*self.feature_files[kind], folder=self._logs[0].parent)
 
     @cached_property
     def _history(self) -> Path:
-        assert self.input is not None
         if self.input.is_file():
             raise UsageError(
                 f"history=true needs a folder that holds the log and {_SEQUENCES}, but {self.input} is a file."
@@ -186,34 +187,22 @@ class KuaiRand(Converter):
 
     def item_features(self) -> Features | None:
         """Columns of ``video_features_basic_*.csv``; sizes and lengths are numbers (0 if not known)."""
-        return self._features("video", "video_id", _VIDEO_NUMBERS)
-
-    def _features_of(self, kind: str) -> list[Path]:
-        assert self.input is not None
-        if self.input.is_file():
-            return []
-        pattern = {"user": "user_features_*.csv", "video": "video_features_basic_*.csv"}[kind]
-        return find_files(self._logs[0].parent, [pattern])
+        return self._features("item", "video_id", _VIDEO_NUMBERS)
 
     def _features(self, kind: str, id_column: str, numbers: Iterable[str]) -> Features | None:
-        files = self._features_of(kind)
-        if not files:
-            return None
+        path = self.feature_file(kind)
         types = dict.fromkeys(numbers, "float") | {"tag": "token_seq"}
-        return Features((batch for path in files for batch in _feature_batches(path, id_column, numbers)), types)
+        return None if path is None else Features(_feature_batches(path, f"{kind}_id", id_column, numbers), types)
 
 
-def _feature_batches(path: Path, id_column: str, numbers: Iterable[str]) -> Iterator[Batch]:
+def _feature_batches(path: Path, new_name: str, id_column: str, numbers: Iterable[str]) -> Iterator[Batch]:
     table = open_table(path, separator=",")
-    if id_column not in table.columns:
-        raise UsageError(f"{path.name} has no column '{id_column}'; it has {', '.join(table.columns)}.")
     present = [name for name in numbers if name in table.columns]
     categories = [name for name in table.columns if name != id_column and name not in present]
-    for batch in table.batches(table.columns):
+    for batch in table.batches([id_column, *categories, *present]):
         batch = filled(filled(batch, *categories), *present, word="0")
         if "tag" in table.columns:
             batch = batch.with_columns(pl.col("tag").str.replace_all(",", " "))
-        new_name = "item_id" if id_column == "video_id" else id_column
         yield batch.select(pl.col(id_column).alias(new_name), *(name for name in table.columns if name != id_column))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -12,12 +13,11 @@ from typing import ClassVar
 import polars as pl
 
 from recbole_signed.convert.base import Features, find_files
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import Batch, using
 from recbole_signed.convert.build import AlreadyThere, convert
 from recbole_signed.convert.columns import filled, require_flag
 from recbole_signed.convert.options import option
 from recbole_signed.convert.raw_files import blocks, open_bytes, plain_name, plain_suffix
-from recbole_signed.convert.rejects import using
 from recbole_signed.convert.sources.ratings import Rated, RatingOptions
 from recbole_signed.convert.tables import RawTable, open_table
 from recbole_signed.errors import UsageError, argument
@@ -42,15 +42,11 @@ _ITEM_100K = ("item_id", "title", "release_date", "video_release_date", "imdb_ur
 class _Films(Rated):
     """Ratings of films, with the table of films beside them in a folder."""
 
-    movies: ClassVar[tuple[str, ...]] = ("movies.dat",)
-
-    def inputs(self) -> list[Path]:
-        """The ratings, and the films where they are there."""
-        return [self.file, *filter(None, [self.beside(*self.movies)])]
+    feature_files: ClassVar = {"item": ("movies.dat",)}
 
     def item_features(self) -> Features | None:
         """Title ("Heat (1995)"), year and genres ("Crime|Drama")."""
-        path = self.beside(*self.movies)
+        path = self.feature_file("item")
         if path is None:
             return None
         types = {"movie_title": "token_seq", "genre": "token_seq"}
@@ -79,7 +75,7 @@ class MovieLens(_Films):
     scale = (0.5, 5.0)
     files, what = ("ratings.dat", "ratings.csv", "ratings.parquet"), "ratings of MovieLens"
     columns: ClassVar = {"userId": "user_id", "movieId": "item_id", "rating": "rating", "timestamp": "timestamp"}
-    movies = ("movies.dat", "movies.csv", "movies.parquet")
+    feature_files: ClassVar = {"item": ("movies.dat", "movies.csv", "movies.parquet"), "user": ("users.dat",)}
 
     @cached_property
     def file(self) -> Path:
@@ -93,17 +89,13 @@ class MovieLens(_Films):
         folder = self.file.resolve().parent.name
         return folder if self.file == self.input and folder.startswith("ml-") else super().default_name()
 
-    def inputs(self) -> list[Path]:
-        """The ratings, and movies and users where they are there."""
-        return [*super().inputs(), *filter(None, [self.beside("users.dat")])]
-
     def table(self) -> RawTable:
         """Give the table of the ratings."""
         return _open(self.file, tuple(self.columns))
 
     def user_features(self) -> Features | None:
         """Gender, age group, occupation and zip code: 1M alone has them."""
-        path = self.beside("users.dat")
+        path = self.feature_file("user")
         if path is None:
             return None
         return Features(filled(batch, *_USERS_DAT[1:]) for batch in _open(path, _USERS_DAT).batches(_USERS_DAT))
@@ -158,14 +150,12 @@ def _open(path: Path, columns: tuple[str, ...]) -> RawTable:
 
 
 def _encoding_of(path: Path) -> str:
-    """Tell utf-8 from latin-1 for a small file: those of 1M are latin-1, later ones utf-8."""
-    try:
-        with using(None):
-            for _ in blocks(path):
-                pass
-    except UsageError:  # whatever else is wrong with it, the reader of the rows says so again
-        return "latin-1"
-    return "utf-8"
+    """Tell utf-8 from latin-1: files of 1M are latin-1, later ones utf-8."""
+    with using(None), suppress(UsageError):  # whatever else is wrong, the reader of the rows says so again
+        for _ in blocks(path):
+            pass
+        return "utf-8"
+    return "latin-1"
 
 
 class MovieLens100K(Rated):

@@ -18,7 +18,7 @@ from recbole_signed.convert.batch import Batch
 from recbole_signed.convert.clock import Clock
 from recbole_signed.convert.columns import number, rule_from, sign_by_rule, token
 from recbole_signed.convert.options import option
-from recbole_signed.convert.raw_files import existing_file, open_bytes, plain_suffix
+from recbole_signed.convert.raw_files import check_expanded, existing_file, most_expanded, open_bytes, plain_suffix
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.tables import RawTable, first_lines, open_table
 from recbole_signed.errors import UsageError
@@ -214,7 +214,9 @@ def _matrix(path: Path) -> np.ndarray:
 
     try:
         with open_bytes(existing_file(path)) as file:
-            content = loadmat(io.BytesIO(file.read()))
+            data = file.read(most_expanded(path) + 1)
+        check_expanded(path, len(data))
+        content = loadmat(io.BytesIO(data))
     except UsageError:
         raise
     except Exception as error:  # of broken bytes scipy raises whatever they lead it to

@@ -15,10 +15,9 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.convert.base import Converter, Part, find_one
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import Batch, unrecorded
 from recbole_signed.convert.columns import number, sign_by_rule
 from recbole_signed.convert.options import option
-from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.sign_rule import SignRule
 from recbole_signed.convert.tables import WHITESPACE, RawTable, open_table
 from recbole_signed.errors import UsageError
@@ -48,15 +47,13 @@ class SignedSplit(Converter):
 
     def __init__(self, input: Path | None, options: Options) -> None:
         super().__init__(input, options)
-        assert input is not None
-        if not input.is_dir():
+        if not self.input.is_dir():
             raise UsageError(f"{input} is a file; give the folder that holds train.txt, valid.txt and test.txt.")
         if options.even and options.resplit is None:
             raise UsageError("even=true keeps no part as it was published; give resplit=SEED, too.")
 
     @cached_property
     def _parts(self) -> dict[str, Path]:
-        assert self.input is not None
         return {part: find_one(self.input, [f"{part}.txt"], f"{part} part") for part in PARTS}
 
     def inputs(self) -> list[Path]:

@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 
 from recbole_signed.convert.base import Converter
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import Batch, RawText
 from recbole_signed.convert.options import option
 from recbole_signed.convert.raw_files import blocks
-from recbole_signed.convert.rejects import RawText
 from recbole_signed.convert.sign_rule import SignRule
 
 _FORMAT = "Posted %B %d, %Y."

@@ -63,7 +63,6 @@ class VkLsvd(Converter):
     @cached_property
     def _weeks(self) -> dict[int, Path]:
         """The files by week, in order."""
-        assert self.input is not None
         if self.input.is_file():
             raise UsageError(f"{self.input} is a file; give the folder that holds train/, validation/ and test/.")
         base = self.input / ("interactions" if self.options.subsample is None else "subsamples")
@@ -94,7 +93,6 @@ class VkLsvd(Converter):
     @cached_property
     def _metadata(self) -> dict[str, Path]:
         """The files of users and items, where they are there."""
-        assert self.input is not None
         files = {kind: self.input / "metadata" / f"{kind}_metadata.parquet" for kind in ("users", "items")}
         return {kind: path for kind, path in files.items() if path.is_file()}
 

@@ -86,6 +86,7 @@ class KuaiRec(_Watched):
     licence = "CC BY-SA 4.0 (Gao et al., KuaiRec, CIKM 2022)"
     options_class = KuaiRecOptions
     what, below = "matrix of KuaiRec", "data"
+    feature_files: ClassVar = {"item": ("item_categories.csv",)}
     measure, expected, thresholds = "watch_ratio", "0 or more was", ("neg_ratio", "pos_ratio")
     item, raw = "video_id", ("play_duration", "video_duration", "watch_ratio")
     types: Mapping[str, str] = dict.fromkeys(raw, "float")
@@ -95,18 +96,10 @@ class KuaiRec(_Watched):
         self.files = (f"{options.matrix}_matrix.csv",)
         self.time = "timestamp" if options.undated == "drop" else None
 
-    @cached_property
-    def _tags(self) -> Path | None:
-        return self.beside("item_categories.csv")
-
     def default_name(self) -> str:
         """``kuairec-small`` or ``kuairec-big``."""
         matrix = self.file.name.partition("_")[0]
         return f"{self.name}-{matrix}" if self.file.name.startswith(("small", "big")) else super().default_name()
-
-    def inputs(self) -> list[Path]:
-        """The matrix, and the tags of videos where they are there."""
-        return [self.file, *filter(None, [self._tags])]
 
     def raw_batches(self, columns: list[str]) -> Iterator[Batch]:
         """Rows of the matrix; where the time is read in seconds, and without those that have none."""
@@ -119,9 +112,10 @@ class KuaiRec(_Watched):
 
     def item_features(self) -> Features | None:
         """The tags of videos, from ``item_categories.csv`` (``video_id``, ``feat`` such as ``[27, 9]``)."""
-        if self._tags is None:
+        path = self.feature_file("item")
+        if path is None:
             return None
-        batches = open_table(self._tags, separator=",").batches(["video_id", "feat"])
+        batches = open_table(path, separator=",").batches(["video_id", "feat"])
         tag = pl.col("feat").str.strip_chars(" []").str.replace_all(r"[,\s]+", " ").alias("tag")
         rows = (filled(each.select(pl.col("video_id").alias("item_id"), tag), "tag") for each in batches)
         return Features(rows, {"tag": "token_seq"})

@@ -16,10 +16,9 @@ from typing import Literal
 import polars as pl
 
 from recbole_signed.convert.base import Converter, Part, find_files
-from recbole_signed.convert.batch import Batch
+from recbole_signed.convert.batch import Batch, unrecorded
 from recbole_signed.convert.columns import number, require_value, token
 from recbole_signed.convert.options import option
-from recbole_signed.convert.rejects import unrecorded
 from recbole_signed.convert.tables import open_table
 from recbole_signed.errors import UsageError
 
@@ -67,7 +66,6 @@ class Yambda(Converter):
     @cached_property
     def _files(self) -> dict[str, Path]:
         """The file of each event type, or of ``multi_event``."""
-        assert self.input is not None
         if self.input.is_file():
             return {"multi_event": self.input}
         events = [*_EXPLICIT, "listen"]
@@ -94,7 +92,6 @@ class Yambda(Converter):
 
     def default_name(self) -> str:
         """``yambda-50m`` for the folder ``50m``, ``yambda`` for a file."""
-        assert self.input is not None
         if self.input.is_file():
             return self.name
         name = self.input.resolve().name
