@@ -72,11 +72,15 @@ def checked_format(output: Path | str) -> Path:
 
 def write_frames(frames: Iterator[pl.DataFrame], output: Path, schema: Mapping[str, Any]) -> None:
     """Write frames below each other to a file, which is there as a whole or not at all."""
+
+    def source(columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
+        for frame in frames:
+            yield frame if columns is None else frame.select(columns)
+
+    table = register_io_source(source, schema=dict(schema))
+    sink = table.sink_parquet if output.suffix.lower() == ".parquet" else table.sink_csv
     with refusing(f"writing {output}", ANOTHER_FILE), replacing(output) as temporary:
-        if output.suffix.lower() == ".parquet":
-            _write_parquet(frames, temporary, schema)
-        else:
-            _write_csv(frames, temporary, schema)
+        sink(temporary, engine="streaming")
 
 
 def read_users(path: Path) -> list[str]:
@@ -117,21 +121,6 @@ def _counted(frames: Iterator[pl.DataFrame], size: int, told: dict[str, int], pr
                 sys.stderr.write(f"recommended to {done:,} of {n_users:,} users\n")
             told["rows"] += frame.height
             yield frame
-
-
-def _write_parquet(frames: Iterator[pl.DataFrame], path: Path, schema: Mapping[str, Any]) -> None:
-    def source(columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
-        for frame in frames:
-            yield frame if columns is None else frame.select(columns)
-
-    register_io_source(source, schema=dict(schema)).sink_parquet(path, engine="streaming")
-
-
-def _write_csv(frames: Iterator[pl.DataFrame], path: Path, schema: Mapping[str, Any]) -> None:
-    with path.open("wb") as file:
-        pl.DataFrame(schema=dict(schema)).write_csv(file)
-        for frame in frames:
-            frame.write_csv(file, include_header=False)
 
 
 # ---- feedback, in the form that the converters and `from_frame` read ----

@@ -262,19 +262,15 @@ def _refuse_fields(row: Any, *, only_known: bool) -> None:
     for name in row if not row.keys() <= _KNOWN else ():
         if name in _KNOWN:
             continue
-        meant = field_meant(name)
+        meant = _field_meant(name) if isinstance(name, str) and len(name) <= _LONGEST_MISSPELT else None
         if only_known or (meant is not None and meant not in row):
             told = f"; did you mean '{meant}'?" if meant else f"; the fields are {', '.join(_FIELDS)}"
             raise InvalidRowError(f"there is no field {quoted(name)}{told}")
 
 
-def field_meant(name: Any) -> str | None:
-    """Return the field of an event that a name is a misspelling of; None where it is none of one."""
-    return _field_meant(name) if isinstance(name, str) and len(name) <= _LONGEST_MISSPELT else None
-
-
 @lru_cache(4096)
 def _field_meant(name: str) -> str | None:
+    """Return the field of an event that a name is a misspelling of; None where it is none of one."""
     plain = re.sub("[^a-z0-9]", "", name.lower())  # eventId, event-id
     same = [known for known in KNOWN_FIELDS if plain == known.replace("_", "")]
     return next(iter(same or difflib.get_close_matches(name.lower(), KNOWN_FIELDS, n=1, cutoff=0.85)), None)

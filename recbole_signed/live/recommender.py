@@ -237,7 +237,7 @@ class OnlineRecommender(RenewableModel):
     def put_back(self, items: str | int | Iterable[str | int]) -> None:
         """Let withdrawn items be recommended again."""
         with self._between_updates() as state:
-            state.put_back(items)
+            state.withdraw(items, back=True)
 
     @contextlib.contextmanager
     def _between_updates(self) -> Iterator[OnlineState]:
@@ -276,26 +276,12 @@ class OnlineRecommender(RenewableModel):
         return self.erase()
 
     def time_to_forget(self, user: str | int) -> int:
-        """Return the time, in milliseconds, at which a user can be forgotten: now, or later than an earlier forgetting.
-
-        Under a clock that was ahead, or set back since, a forgetting at the present time would count as delayed.
-
-        Raises:
-            UsageError: ``user`` is not an id.
-        """
+        """Return when a user can be forgotten, in milliseconds: now, or after what a clock that was ahead has taken."""
         with self.reading() as (state, _):
             return max(state.settings.now(), *self.times_to_follow([id_of(user)], [""]))
 
     def times_to_follow(self, users: Sequence[str], items: Sequence[str]) -> list[int]:
-        """Return the earliest times at which events count after all that was taken before, milliseconds since 1970.
-
-        Args:
-            users: their users, as events have them.
-            items: their items; nothing for events of none.
-
-        Returns:
-            For each, the time just after the newest of the user and item, and after the user was forgotten.
-        """
+        """Return the times, in milliseconds, just after the newest of each user and item, and after forgettings."""
         with self.reading() as (state, _):
             times = state.edges.times(state.users.ids(users), state.items.ids(items)).tolist()
             graves = state.log.graves

@@ -67,34 +67,33 @@ def test_users_come_from_a_file(kind: str, ssf: Any, capsys: pytest.CaptureFixtu
     )
 
 
-def test_numbers_are_ids_too() -> None:
-    pl.DataFrame({"user_id": [3, 8], "n": [1, 2]}).write_parquet("users.parquet")
-    assert read_users(Path("users.parquet")) == ["3", "8"]
-
-
-def test_the_first_line_of_a_text_file_is_a_user_whatever_its_suffix_looks_like() -> None:
-    Path("users.TXT").write_text("a\nb\n")
-    with gzip.open("users.txt.gz", "wt") as file:
-        file.write("a\nb\n")
-    assert read_users(Path("users.TXT")) == read_users(Path("users.txt.gz")) == ["a", "b"]
-    Path("users.csv").write_text("user\n7.0\n8\n")  # as pandas writes a column that had a gap
-    assert read_users(Path("users.csv")) == ["7", "8"]
-    Path("users.csv").write_text("user\n7.65612E+16\n")
-    check_refused("a number that was rounded; export the ids as text", read_users, Path("users.csv"))
-
-
-def test_an_id_in_place_of_a_header_is_refused() -> None:
-    Path("users.csv").write_text("7\n8\n")
-    said = "the first line of users.csv, 7, is an id, and a table has a header"
-    check_refused(said, read_users, Path("users.csv"))
-    Path("users.csv").write_text("who\n8\n")
-    assert read_users(Path("users.csv")) == ["8"]
-
-
-def test_users_as_floats_are_refused() -> None:
-    pl.DataFrame({"user": [3.0, None]}).write_parquet("users.parquet")
-    said = "the column 'user' of users.parquet has the type Float64; ids are text or"
-    check_refused(said, read_users, Path("users.parquet"))
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("users.TXT", "a\nb\n", ["a", "b"]),  # the first line is a user whatever the suffix looks like
+        ("users.txt.gz", "a\nb\n", ["a", "b"]),
+        ("users.csv", "user\n7.0\n8\n", ["7", "8"]),  # as pandas writes a column that had a gap
+        ("users.csv", "who\n8\n", ["8"]),
+        ("users.csv", "user\n7.65612E+16\n", "a number that was rounded; export the ids as text"),
+        ("users.csv", "7\n8\n", "the first line of users.csv, 7, is an id, and a table has a header"),
+        ("users.parquet", {"user_id": [3, 8], "n": [1, 2]}, ["3", "8"]),
+        (
+            "users.parquet",
+            {"user": [3.0, None]},
+            "the column 'user' of users.parquet has the type Float64; ids are text",
+        ),
+    ],
+)
+def test_ids_in_a_file_are_read_as_they_stand_or_refused(name: str, content: Any, wanted: list[str] | str) -> None:
+    path = Path(name)
+    if isinstance(content, dict):
+        pl.DataFrame(content).write_parquet(path)
+    else:
+        path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    if isinstance(wanted, str):
+        check_refused(wanted, read_users, path)
+    else:
+        assert read_users(path) == wanted
 
 
 def test_a_checkpoint_of_a_run_recommends(toy: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,10 +21,12 @@ def test_a_fitted_model_goes_on_with_its_own_lists(model: str, data: Any, tmp_pa
     if model in ("SSF", "SSFL"):
         given = {"auto": False, "rank": 16, "cutoff": 8}
     fitted = rs.fit(model, data, valid=0, **given)
-    with contextlib.closing(fitted.online(tmp_path / "state")) as live:
-        for user in ("user 3", "user 8"):
-            mine = live.recommend(user, k=8)
-            assert [item for item, _ in mine] == fitted.recommend(user, k=8)["item"].to_list()
+    fitted.save(tmp_path / "saved")
+    for name, each in (("loaded", rs.load(tmp_path / "saved")), ("state", fitted)):
+        with contextlib.closing(each.online(tmp_path / name)) as live:
+            for user in ("user 3", "user 8"):
+                mine = live.recommend(user, k=8)
+                assert [item for item, _ in mine] == fitted.recommend(user, k=8)["item"].to_list()
     with contextlib.closing(OnlineRecommender.open(tmp_path / "state")) as again:
         assert again.recommend("user 8", k=8) == mine
 
@@ -36,12 +38,6 @@ def test_one_event_changes_the_list_of_a_fitted_model(ssf: Any, tmp_path: Path) 
         assert best not in [item for item, _ in live.recommend("user 3", k=30)]
         live.update([rs.Event("", "someone", best, "like", NOW)])
         assert live.recommend("someone", k=3)
-
-
-def test_a_loaded_model_goes_on_too(ssf: Any, tmp_path: Path) -> None:
-    ssf.save(tmp_path / "ssf.rs")
-    with contextlib.closing(rs.load(tmp_path / "ssf.rs").online(tmp_path / "state")) as live:
-        assert [item for item, _ in live.recommend("user 3", k=5)] == ssf.recommend("user 3", k=5)["item"].to_list()
 
 
 def test_a_model_that_cannot_go_on_is_refused_and_leaves_no_folder(data: Any, tmp_path: Path) -> None:

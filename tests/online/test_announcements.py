@@ -9,7 +9,6 @@ import pytest
 from bare_state import ready
 from hypothesis import given
 from hypothesis import strategies as st
-from refusals import check_refused
 from small_recommender import content
 
 from recbole_signed.files import DamagedError
@@ -22,14 +21,22 @@ from recbole_signed.live.store.state import OnlineState
 NOW = 1_700_000_000_000
 
 
-@given(st.lists(st.tuples(st.sampled_from(("item", "user")), st.sampled_from("abc"), st.integers(0, 9))))
-def test_the_newest_announcement_counts(tmp_path_factory: object, rows: list[tuple[str, str, int]]) -> None:
-    folder = tmp_path_factory.mktemp("announced")  # type: ignore[attr-defined]
-    state = ready(folder)
-    for number, (side, token, year) in enumerate(rows):
+rows = st.tuples(st.sampled_from(("item", "user")), st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 3))
+"""What is announced, of which year, and how many of the events before are delivered again with it."""
+
+
+@given(st.lists(rows))
+def test_the_newest_announcement_counts_whatever_is_delivered_again(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("announced")
+    state, events = ready(folder), list[Event]()
+    for number, (side, token, year, back) in enumerate(rows):
         who = (token, "") if side == "user" else ("", token)
-        state.ingest(EventBatch.of([Event(str(number), *who, side, NOW, features={"year": year})]))
-    newest = {(side, token): {"year": year} for side, token, year in rows}
+        again = events[max(number - back, 0) :]
+        events.append(Event(str(number), *who, side, NOW, features={"year": year}))
+        state.ingest(EventBatch.of([events[-1], *again]))
+    newest = {(side, token): {"year": year} for side, token, year, _ in rows}
     for _ in range(2):
         found = {("item", state.items.tokens([n])[0]): each for n, each in state.announced()["item"].items()}
         found |= {("user", state.users.tokens([n])[0]): each for n, each in state.announced()["user"].items()}
@@ -37,17 +44,6 @@ def test_the_newest_announcement_counts(tmp_path_factory: object, rows: list[tup
         state.close()
         state = ready(folder)
     state.close()
-
-
-@pytest.mark.parametrize(
-    "change", ["content = '{}'", "token = 'b'", "side = 'user'", "side = 'users'", "checksum = 5", "content = x'7b7d'"]
-)
-def test_a_row_that_is_not_what_was_written_is_damage(tmp_path: Path, change: str) -> None:
-    with ready(tmp_path) as state:
-        state.ingest(EventBatch.of([Event("1", "", "a", "item", NOW, features={"year": 7})]))
-    with contextlib.closing(sqlite3.connect(tmp_path / LOG, isolation_level=None)) as log:
-        assert log.execute(f"UPDATE features SET {change}").rowcount == 1
-    check_refused("features of an item or a user are not what was written", OnlineState.open, tmp_path)
 
 
 def of_earlier_versions(folder: Path, *lines: str) -> None:
@@ -123,56 +119,11 @@ def test_features_of_a_forgotten_user_are_in_no_file(tmp_path: Path) -> None:
         assert state.announced() == {"item": {}, "user": {number: {"town": "Kyiv"}}}
 
 
-@pytest.mark.parametrize("side", ["item", "user"])
-def test_an_event_that_is_delivered_again_does_not_bring_older_features_back(tmp_path: Path, side: str) -> None:
-    def event(name: str, year: int) -> Event:
-        who = ("", "new") if side == "item" else ("new", "")
-        return Event(name, *who, side, NOW, features={"year": year})
-
+def test_a_forgetting_that_is_a_duplicate_erases_no_features(tmp_path: Path) -> None:
     with ready(tmp_path / "state") as state:
-        for batch in ([event("1", 1)], [event("2", 2)], [event("1", 1)], [event("2", 2), event("1", 1)]):
-            state.ingest(EventBatch.of(batch))
-        assert state.announced()[side] == {1: {"year": 2}}
-    with ready(tmp_path / "state") as state:
-        assert state.announced()[side] == {1: {"year": 2}}
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_what_the_log_refuses_is_not_announced(tmp_path: Path, known: bool) -> None:
-    def events(year: int) -> EventBatch:
-        items = ("a", "b") if known else ("c", "d")
-        return EventBatch.of([Event("", "", item, "item", NOW + year, features={"year": year}) for item in items])
-
-    state = ready(tmp_path / "state")
-    state.ingest(EventBatch.of([Event("", "", item, "item", NOW, features={"year": 0}) for item in "ab"]))
-    state.ingest(EventBatch.of([Event("", "u", item, "like", NOW) for item in "cd"]))
-    before = state.announced()
-    state.log.connection.execute("PRAGMA query_only=ON")  # as on a full disk
-    for year in (1, 2):
-        check_refused("nothing of it was acknowledged", state.ingest, events(year))
-        assert state.announced() == before
-    state.log.connection.execute("PRAGMA query_only=OFF")
-    state.ingest(events(3))
-    assert state.announced() != before
-    state.close()
-    with ready(tmp_path / "state") as state:
-        assert {told["year"] for told in state.announced()["item"].values()} == ({3} if known else {0, 3})
-
-
-@pytest.mark.parametrize("cause", ["disk", "duplicate"])
-def test_a_forgetting_that_the_log_refuses_erases_no_features(tmp_path: Path, cause: str) -> None:
-    state = ready(tmp_path / "state")
-    state.ingest(EventBatch.of([told("ann", 1, "e1", town="Oslo"), told("bob", 2, town="Rome")]))
-    before = state.announced()
-    batch = EventBatch.of([Event("e1" if cause == "duplicate" else "", "ann", "", "forget_user", NOW + 9)])
-    if cause == "disk":
-        state.log.connection.execute("PRAGMA query_only=ON")  # as on a full disk
-        check_refused("nothing of it was acknowledged", state.ingest, batch)
-    else:
-        assert state.ingest(batch).n_new == 0
-    assert state.announced() == before
-    state.close()
-    with ready(tmp_path / "state") as state:
+        state.ingest(EventBatch.of([told("ann", 1, "e1", town="Oslo"), told("bob", 2, town="Rome")]))
+        before = state.announced()
+        assert state.ingest(EventBatch.of([Event("e1", "ann", "", "forget_user", NOW + 9)])).n_new == 0
         assert state.announced() == before
 
 

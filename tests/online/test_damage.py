@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_state import ready
-from faults import no_room
 from refusals import check_refused
 from small_recommender import begin, event
 from typer.testing import CliRunner
@@ -21,19 +20,22 @@ from typer.testing import CliRunner
 from recbole_signed.cli.app import app
 from recbole_signed.cli.state import _damage
 from recbole_signed.errors import UsageError
-from recbole_signed.live import Event, EventBatch, OnlineRecommender
-from recbole_signed.live.store import database
+from recbole_signed.live import LIKE, Event, EventBatch, OnlineRecommender
+from recbole_signed.live.store import database, seen
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.owner import LOG
-from recbole_signed.live.store.seen import Seen
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.live.store.versions import MANIFEST, Versions, read_manifest
 
 N_EVENTS = 300
 
 
-def begin_log(folder: Path) -> None:
-    with ready(folder) as state:
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state whose log has something in every table, and which began with a user and an item of a data set."""
+    folder = tmp_path_factory.mktemp("logged") / "state"
+    with OnlineState.open(folder) as state:
+        state.bulk_load(["old"], ["item0"], *(np.array([each]) for each in (1, 1, LIKE, 1)))
         for first in range(0, N_EVENTS, 20):
             state.ingest(
                 EventBatch.of(event(n, f"user{n % 37}", f"item{n % 23}", "like") for n in range(first, first + 20))
@@ -43,6 +45,7 @@ def begin_log(folder: Path) -> None:
         )
         state.ingest(EventBatch.of([Event("f", "user3", "", "forget_user", 10**12)]))
         state.withdraw(["item5", "item6"])
+    return folder
 
 
 def seen_by(folder: Path) -> tuple[Any, ...]:
@@ -78,9 +81,11 @@ MANY = pytest.mark.slow
 
 
 @pytest.mark.parametrize("n_flips", [120, pytest.param(1200, marks=MANY)])
-def test_every_flipped_bit_of_the_log_is_found_at_opening_or_changes_nothing(tmp_path: Path, n_flips: int) -> None:
+def test_every_flipped_bit_of_the_log_is_found_at_opening_or_changes_nothing(
+    tmp_path: Path, logged: Path, n_flips: int
+) -> None:
     """Tokens, ids of events, graves and withdrawn items included."""
-    begin_log(tmp_path / "state")
+    shutil.copytree(logged, tmp_path / "state")
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     expected = seen_by(tmp_path / "copy")
     content = (tmp_path / "state" / "log.sqlite").read_bytes()
@@ -97,25 +102,43 @@ def test_every_flipped_bit_of_the_log_is_found_at_opening_or_changes_nothing(tmp
     assert refused > n_flips / 2
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE users SET token = CAST(token AS BLOB) WHERE id = 2",
-        "UPDATE items SET salt = CAST(salt AS TEXT) WHERE id = 2",
-        "UPDATE users SET tag = 5 WHERE id = 2",
-        "UPDATE meta SET key = CAST(key AS BLOB) WHERE key = 'format'",
-        "UPDATE meta SET value = 'x' WHERE key = 'base_seq'",
-        "UPDATE commits SET kept = 'x' WHERE first_seq = 1",
-        "UPDATE commits SET n_users = x'00' WHERE first_seq = 1",
-        "UPDATE events SET item = 'x' WHERE seq = 3",
-    ],
+NUMBERS = (
+    *("seen.seq", "seen.user", "events.seq", "events.user", "events.item", "events.type", "events.timestamp"),
+    *("commits.last_seq", "commits.first_seq", "commits.kept", "commits.n_users", "commits.n_items"),
+    *("erasures.user", "erasures.seq", "erasures.timestamp", "erasures.files", "graves.until", "graves.timestamp"),
+    *("grave_keys.until", "users.id", "items.id", "sums.value"),
 )
-def test_a_value_of_another_type_is_damage(tmp_path: Path, change: str) -> None:
-    """As a flipped bit makes of the type of a value, which SQLite keeps beside it."""
-    begin_log(tmp_path / "state")
-    connection = sqlite3.connect(tmp_path / "state" / "log.sqlite", isolation_level=None)
-    assert connection.execute(change).rowcount == 1
-    connection.close()
+CHANGES = [
+    *(
+        f"UPDATE {table} SET {name} = {name} + 1 WHERE {name} = (SELECT max({name}) FROM {table})"
+        for table, name in (each.split(".") for each in NUMBERS)
+    ),
+    # as a flipped bit makes of the type of a value, which SQLite keeps beside it
+    "UPDATE users SET token = CAST(token AS BLOB) WHERE id = 2",
+    "UPDATE items SET salt = CAST(salt AS TEXT) WHERE id = 2",
+    "UPDATE users SET tag = 5 WHERE id = 2",
+    "UPDATE meta SET key = CAST(key AS BLOB) WHERE key = 'format'",
+    "UPDATE meta SET value = 'x' WHERE key = 'base_seq'",
+    "UPDATE commits SET kept = 'x' WHERE first_seq = 1",
+    "UPDATE commits SET n_users = x'00' WHERE first_seq = 1",
+    "UPDATE events SET item = 'x' WHERE seq = 3",
+    "UPDATE features SET content = x'7b7d'",
+    *(f"UPDATE features SET {change}" for change in ("content = '{}'", "token = token || 'b'", "checksum = 5")),
+    *(f"UPDATE features SET side = '{side}'" for side in ("user", "users")),
+    "DELETE FROM events WHERE seq = 7",
+    "DELETE FROM users WHERE id = 2",
+    # when users joined, which would hide items, or show those that newcomers alone have touched
+    "UPDATE users SET joined = 1 WHERE id = 1",
+    *(f"UPDATE users SET joined = {joined} WHERE id = 2" for joined in (0, 1e300)),
+    *(f"UPDATE users SET joined = (joined | {1 << b}) - (joined & {1 << b}) WHERE id = 2" for b in (0, 9, 31, 43, 62)),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_row_that_is_not_what_was_written_is_damage(tmp_path: Path, logged: Path, change: str) -> None:
+    shutil.copytree(logged, tmp_path / "state")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / LOG, isolation_level=None)) as log:
+        assert log.execute(change).rowcount
     check_refused("is damaged", seen_by, tmp_path / "state")
 
 
@@ -156,19 +179,15 @@ def test_a_log_written_while_checked_is_not_damaged(tmp_path: Path, monkeypatch:
             state.ingest(EventBatch.of([event(number, f"user{number}", "item", "like")]))
             state.withdraw([f"item{number}"])
 
-        def total(seen: Seen) -> int:
-            if seen._connection is not state.log.connection:  # the rows were read
+        def kept_sum(connection: sqlite3.Connection, *given: Any) -> int:
+            if connection is not state.log.connection:  # the rows were read
                 write()
-            return read_total(seen)
-
-        def kept_sum(connection: sqlite3.Connection) -> int:
-            write()
-            return read_sum(connection)
+            return read_sum(connection, *given)
 
         write()
-        read_total, read_sum = Seen._total, database._kept_sum
-        monkeypatch.setattr(Seen, "_total", total)
-        monkeypatch.setattr(database, "_kept_sum", kept_sum)
+        read_sum = database.kept_sum
+        for module in (seen, database):
+            monkeypatch.setattr(module, "kept_sum", kept_sum)
         with contextlib.closing(EventLog(tmp_path / LOG, read_only=True)) as log:
             log.verify()
         assert next(numbers) == 4
@@ -258,11 +277,11 @@ def test_a_damaged_write_ahead_file_does_not_lose_events_silently(tmp_path: Path
     assert refused
 
 
-def test_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path) -> None:
-    begin_log(tmp_path)
+def test_a_mark_that_lags_or_is_damaged_is_no_obstacle(tmp_path: Path, logged: Path) -> None:
+    state_folder = shutil.copytree(logged, tmp_path / "state")
     for content in (b"", b"nonsense", (3).to_bytes(8, "little") + b"abcd"):
-        (tmp_path / "SEQ").write_bytes(content)
-        with ready(tmp_path) as state:
+        (state_folder / "SEQ").write_bytes(content)
+        with ready(state_folder) as state:
             assert state.last_seq == N_EVENTS + 10
 
 
@@ -311,11 +330,3 @@ def test_a_crafted_version_ends_in_one_sentence_and_is_listed(tmp_path: Path, wh
     done = CliRunner().invoke(app, ["state", "versions", "list", str(tmp_path / "state"), "--json"])
     assert done.exit_code == 0
     assert json.loads(done.stdout)[0]["name"] == "v000001"
-
-
-def test_a_full_disk_at_snapshots_is_told(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("recbole_signed.live.store.versions._write_tensors", no_room)
-        check_refused("Saving version v000002 failed: No space left on device", recommender.snapshot)
-    assert recommender.update([event(1, "u1", "i1", "like")]).update.n_new == 1
-    assert recommender.snapshot() == "v000002"

@@ -1,6 +1,7 @@
 """Edges against a slow reference that sorts all events of a pair and walks through them."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,40 +69,57 @@ def check(state: EdgeState, expected: dict[tuple[int, int], tuple[int, int]]) ->
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[list[Row]]:
+    """Draw batches, some of which forget a user, of whom they hold nothing else then."""
     rows = [(*pair, draw(st.integers(0, 12))) for pair in draw(st.lists(pairs, max_size=60))]
     cuts = sorted(draw(st.lists(st.integers(0, len(rows)), max_size=6)))
-    return [rows[a:b] for a, b in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+    batches = [rows[a:b] for a, b in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+    gone = draw(st.lists(st.none() | st.integers(1, N_USERS - 1), min_size=len(batches), max_size=len(batches)))
+    return [
+        batch if user is None else [(user, 0, FORGET_USER, 0), *(row for row in batch if row[0] != user)]
+        for batch, user in zip(batches, gone, strict=True)
+    ]
+
+
+HALF_LIFE = 4 / 86_400_000  # in days: four units of the times here
+RECENT: list[dict[str, Any]] = [{"likes": likes, "since": since} for likes in (False, True) for since in (-np.inf, 4.0)]
 
 
 @given(streams(), st.sampled_from([-1.0, 1e6]))
 @settings(max_examples=80)
 def test_edges_are_those_of_the_reference_however_the_stream_is_cut(batches: list[list[Row]], share: float) -> None:
+    """With what has changed, recent verdicts, users who are forgotten, and what is saved and read again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edges_module, "_FEW", share)  # below 0: all rows are always made again
         patch.setattr(edges_module, "_MANY", share)
         state = EdgeState(N_USERS, N_ITEMS)
+        for each in RECENT:
+            state.recent(HALF_LIFE, **each)  # of no edge yet; what follows is added and taken away
         seen: list[Row] = []
-        for rows in batches:
+        for number, rows in enumerate(batches):
             before = reference(seen)
-            changes = state.apply(log_batch(rows, len(seen) + 1))
-            seen += rows
+            changes = state.apply(log_batch(rows, 100 * number))
+            gone = {row[0] for row in rows if row[2] == FORGET_USER}
+            told = [row for row in rows if row[2] != FORGET_USER]
+            seen = [row for row in seen if row[0] not in gone] + told
             after = reference(seen)
-            net = {
-                (u, i): (old, new)
-                for u, i, old, new in zip(
-                    *(c.tolist() for c in (changes.user, changes.item, changes.old, changes.new)), strict=True
-                )
-            }
-            touched = sorted({row[:2] for row in rows})
-            assert list(net) == touched
-            for pair in touched:
-                assert net[pair] == (before.get(pair, (ABSENT,))[0], after.get(pair, (ABSENT,))[0])
-            assert changes.users.tolist() == sorted({u for u, _ in touched})
-            assert changes.items.tolist() == sorted({i for _, i in touched})
+            columns = changes.user, changes.item, changes.old, changes.new
+            net = {(u, i): (old, new) for u, i, old, new in zip(*(each.tolist() for each in columns), strict=True)}
+            assert list(net) == sorted({row[:2] for row in told} | {pair for pair in before if pair[0] in gone})
+            for pair, change in net.items():
+                assert change == (before.get(pair, (ABSENT,))[0], after.get(pair, (ABSENT,))[0])
+            assert changes.forgotten.tolist() == sorted(gone)
+            assert changes.users.tolist() == sorted({row[0] for row in rows})
+            assert changes.items.tolist() == sorted({item for _, item in net})
             check(state, after)
-        again = EdgeState.from_tensors(state.to_tensors(), state.n_items)
+            _, item, like, time = state.export().verdicts
+            for each in RECENT:
+                counted = like | (not each["likes"])
+                wanted = RecentCounts.of(item[counted], time[counted], HALF_LIFE, N_ITEMS, each["since"]).counts
+                np.testing.assert_allclose(state.recent(HALF_LIFE, **each).counts, wanted, rtol=1e-6, atol=1e-9)
+        again, without = EdgeState.from_tensors(state.to_tensors(), state.n_items), EdgeState(N_USERS, N_ITEMS)
+        without.apply(log_batch(seen))
         check(again, reference(seen))
-        assert again.full_hash() == state.full_hash()
+        assert again.full_hash() == state.full_hash() == without.full_hash(), "of who was forgotten nothing is left"
 
 
 @given(st.lists(pairs, max_size=40), st.randoms(use_true_random=False))
@@ -125,23 +143,6 @@ def test_after_an_undislike_the_edges_are_as_if_there_had_been_no_dislike(before
     assert taken_back.content_hash() != never.content_hash()
     taken_back.apply(log_batch([(1, 1, UNDISLIKE, 3)]))
     assert taken_back.content_hash() == never.content_hash()
-
-
-def test_a_forgotten_user_leaves_no_edge() -> None:
-    state = EdgeState(N_USERS, N_ITEMS)
-    rows = [(1, 1, LIKE, 1), (1, 2, DISLIKE, 2), (1, 3, UNLIKE, 2), (2, 1, LIKE, 3), (2, 4, VIEW, 3)]
-    state.apply(log_batch(rows))
-    changes = state.apply(log_batch([(1, 0, FORGET_USER, 0), (2, 2, LIKE, 9)]))
-    assert changes.forgotten.tolist() == [1]
-    assert list(zip(changes.user.tolist(), changes.item.tolist(), changes.new.tolist(), strict=True)) == [
-        (1, 1, ABSENT),
-        (1, 2, ABSENT),
-        (2, 2, LIKE),
-    ]
-    check(state, reference([row for row in rows if row[0] != 1] + [(2, 2, LIKE, 9)]))
-    without = EdgeState(N_USERS, N_ITEMS)
-    without.apply(log_batch([row for row in rows if row[0] != 1] + [(2, 2, LIKE, 9)]))
-    assert state.full_hash() == without.full_hash()
 
 
 def test_long_rows_and_a_growing_arena() -> None:
@@ -231,31 +232,6 @@ def test_recent_verdicts_are_counted_again_where_nearly_all_of_them_were_taken_b
     assert state.recent(1.0).counts[3] > 0
     state.apply(log_batch([(2, 3, UNLIKE, 100 * day)], 4))
     np.testing.assert_allclose(state.recent(1.0).counts, wanted, rtol=1e-9)
-
-
-@pytest.mark.parametrize("since", [-np.inf, 4 * 86_400_000.0])
-@pytest.mark.parametrize("likes", [False, True])
-def test_recent_verdicts_follow_each_change(likes: bool, since: float) -> None:
-    """Events of any age, retractions and forgettings: they are those of the edges in force, likes alone where asked."""
-    rng, state = np.random.default_rng(7), EdgeState(N_USERS, N_ITEMS)
-    state.recent(2.0, likes=likes, since=since)  # of no edge yet; what follows is added and taken away
-    for step in range(80):
-        n = int(rng.integers(1, 6))
-        rows = [
-            *zip(
-                *(rng.integers(1, end, n).tolist() for end in (N_USERS, N_ITEMS)),
-                rng.choice([LIKE, LIKE, DISLIKE, DISLIKE, SKIP, UNLIKE, UNDISLIKE], n).tolist(),
-                rng.integers(0, 10 * 86_400_000, n).tolist(),
-                strict=True,
-            )
-        ]
-        state.apply(
-            log_batch([(int(rng.integers(1, N_USERS)), 0, FORGET_USER, 0)] if step % 9 == 8 else rows, step * 10)
-        )
-        _, item, like, time = state.export().verdicts
-        counted = like | (not likes)
-        expected = RecentCounts.of(item[counted], time[counted], 2.0, N_ITEMS, since).counts
-        np.testing.assert_allclose(state.recent(2.0, likes=likes, since=since).counts, expected, rtol=1e-6, atol=1e-9)
 
 
 # ---- rows of many nodes at once are those of each of them ----

@@ -15,7 +15,6 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import fine_tuning, live_embeddings
-from recbole_signed.live.learners.base import grown
 from recbole_signed.live.learners.fine_tuning import Batches, Verdicts, Weights, adam, tables_of
 from recbole_signed.live.learners.live_embeddings import RidgeMap, degree_weights, features
 from recbole_signed.live.learners.recipe import EdgeDataset, TrainingRecipe
@@ -201,13 +200,6 @@ def test_numbers_of_nodes_go_on_where_they_ended() -> None:
     before, after = Marked(4), Marked(7)
     Weights.of(before).move_to(after, {})
     assert after.mark.tolist() == [*before.mark.tolist(), 4, 5, 6]
-
-
-def test_tables_double() -> None:
-    larger = grown(np.ones((5, 2), dtype=np.float32), 6)
-    assert len(larger) == 10
-    assert larger[:5].all()
-    assert not larger[5:].any()
 
 
 def stopped(

@@ -335,11 +335,3 @@ def test_a_bad_event_does_not_spoil_its_batch_and_each_is_told_its_fate(recommen
         assert words in str(found[place].reason)
     assert recommender.ingest([]) == []
     assert recommender.state.last_seq == 3
-
-
-@pytest.mark.parametrize("stamp", [NOW // 1000, 1_700_000_000.0, "1700000000"])
-def test_seconds_are_not_mixed_with_milliseconds(recommender: OnlineRecommender, stamp: Any) -> None:
-    with pytest.raises(UsageError, match=r"looks like seconds; .* multiply it by 1000"):
-        recommender.update([Event("a", "u1", "i1", "dislike", stamp)])
-    for later in (NOW * 1000, NOW * 1_000_000):
-        check_refused("is in the future", recommender.update, [Event("a", "u1", "i1", "dislike", later)])

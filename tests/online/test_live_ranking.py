@@ -17,7 +17,7 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import DISLIKE, UNDISLIKE, UNLIKE
 from recbole_signed.live.learners import make_learner, neighbours
 from recbole_signed.live.learners.ease import EaseLearner
-from recbole_signed.live.learners.neighbours import NEAR, Neighbours
+from recbole_signed.live.learners.neighbours import Neighbours
 from recbole_signed.live.learners.ranking import Judged, best_items, neighbourhoods, ranked_scores
 from recbole_signed.live.learners.signed_ials import LeastSquaresLearner
 from recbole_signed.live.learners.ssf import live_items
@@ -113,6 +113,7 @@ def test_other_verdicts_end_nothing_and_taking_it_back_ends_all(learner: Any) ->
     streams.follow(learner, stream, [others])
     learner.dislike_strength, strength = 0.0, learner.dislike_strength
     own = ranked_scores(learner, stream.edges, user)
+    torch.testing.assert_close(own, learner.scores(stream.edges, user))
     learner.dislike_strength = strength
     lowered = ranked_scores(learner, stream.edges, user)
     assert (lowered <= own).all()
@@ -154,13 +155,6 @@ def test_few_items_to_choose_from_are_ranked_as_among_all(learner: Any, monkeypa
     assert not len(none)
 
 
-def test_without_strength_scores_are_those_of_the_model(learner: Any) -> None:
-    stream, _ = disliking(learner, 17)
-    learner.dislike_strength = 0.0
-    users = np.array([17, 18])
-    torch.testing.assert_close(ranked_scores(learner, stream.edges, users), learner.scores(stream.edges, users))
-
-
 @pytest.mark.parametrize("value", [-1, 1.5, "much", float("inf"), float("nan")])
 @pytest.mark.parametrize("model", ["SignedEASE", "Pop"])
 def test_what_is_no_strength_is_refused(model: str, value: Any) -> None:
@@ -173,27 +167,23 @@ def brute(vectors: np.ndarray, item: int) -> list[int]:
     cosines = (vectors @ vectors[item]) / np.where(lengths > 0, lengths, np.inf) / max(lengths[item], 1e-30)
     cosines = np.rint(cosines * 2**neighbours.BITS)
     cosines[[0, item]] = -1.0
-    order = np.argsort(-cosines, kind="stable")[:NEAR]
+    order = np.argsort(-cosines, kind="stable")[:5]
     return [int(each) for each in order if cosines[each] > 0]
 
 
 def test_neighbours_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "CELLS", 1000)  # in pieces
     rng = np.random.default_rng(0)
     vectors = (rng.standard_normal((400, 24)) * 0.7 ** np.arange(24)).astype(np.float32)
     vectors[7] = 0.0
     scale = np.linspace(2, 0.1, 24).astype(np.float32)
     found = Neighbours(vectors, scale)
-    for items in (np.array([5]), np.array([7, 5, 300]), np.arange(400)):  # what was asked before is remembered
-        ids, cosines = found.of(items)
-        for item, row, values in zip(items.tolist(), ids, cosines, strict=True):
-            assert row[values > 0].tolist() == (brute(vectors * scale, item) if item != 7 else [])
-    assert not found.of(np.array([400]))[1].any()  # younger than the version
+    for item in range(400):
+        assert found.similar(item, 5)[0].tolist() == (brute(vectors * scale, item) if item != 7 else [])
+    assert not len(found.similar(400, 5)[0])  # younger than the version
     monkeypatch.setattr(neighbours, "POOL", 150)
     longest = np.argsort(-np.linalg.norm(vectors, axis=1))[:150]
     vectors[np.setdiff1d(np.arange(400), [*longest, 9])] = 0.0
-    wanted = brute(vectors, 9)
-    assert Neighbours(vectors).of(np.array([9]))[0][0].tolist() == wanted
+    assert Neighbours(vectors).similar(9, 5)[0].tolist() == brute(vectors, 9)
 
 
 def test_items_that_are_equally_near_stand_by_their_keys_however_many_are_asked_for() -> None:
@@ -205,9 +195,7 @@ def test_items_that_are_equally_near_stand_by_their_keys_however_many_are_asked_
         ids, cosines = found.similar(5, k, keys)
         assert ids.tolist() == others[np.argsort(keys[others])][:k].tolist()
         assert cosines.tolist() == [1.0] * k
-    first = found.of(np.array([5]))[0][0].tolist()
-    assert first == others[:NEAR].tolist()
-    assert Neighbours(vectors).of(np.arange(51))[0][5].tolist() == first  # in whatever company it is asked for
+    assert found.similar(5, 5)[0].tolist() == others[:5].tolist()
 
 
 def events(number: int) -> list[streams.Move]:
@@ -262,65 +250,47 @@ def check_bounds(learner: SpectralLearner) -> None:
     np.testing.assert_array_equal(learner.best._tail, wanted._tail)
 
 
-def test_a_ceiling_is_above_all_factors_and_close_to_them() -> None:
+def burst(begin: int, end: int) -> list[list[streams.Move]]:
+    """Return events after which the means are what they were, while which an item has got a like."""
+    open_ = np.argwhere(streams.large_stream().signs()[1:, 1:] == 0) + 1
+    pairs = [(int(user), int(item)) for user, item in open_[:600] if item != 50]
+    fan = int(open_[open_[:, 1] == 50][-1, 0])
+    return [[(*pair, begin) for pair in pairs], [(fan, 50, LIKE)], [(*pair, end) for pair in pairs]]
+
+
+CEILINGS: dict[str, tuple[FilterSettings, list[list[list[streams.Move]]]]] = {
+    "events of all sorts": (SETTINGS, [[events(number)[: 1 + number % 5]] for number in range(1, 40)]),
+    # nobody asks for it meanwhile
+    "a burst that moves the like rate": (FilterSettings(dislike_aversion=1.0), [burst(DISLIKE, UNDISLIKE)]),
+    "a burst that moves the mean degree": (FilterSettings(popularity_exponent=0.5), [burst(LIKE, UNLIKE)]),
+    # the mean degree is one of the items with an edge, whose number changes then
+    "first edges of predicted items": (
+        FilterSettings(popularity_exponent=0.5),
+        [[[(3, item, LIKE)]] for item in range(181, 400)],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(CEILINGS))
+def test_a_ceiling_is_above_all_factors_and_close_to_them(what: str) -> None:
+    settings, looks = CEILINGS[what]
     stream, counters = streams.large_stream(), LiveCounters()
     counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
+    if what == "first edges of predicted items":
+        counters.grow(400)
+        given = torch.arange(400) >= stream.edges.n_items
+        counters.expect(ExpectedCounts(2.0 * given, 0.5 * given, given, 0.0, 0.0))
     kept = set()
-    for number in range(40):
-        if number:
-            counters.update(stream.edges, stream.take(events(number)[: 1 + number % 5]).items)
-        ceiling = counters.ceiling(SETTINGS)
-        factor = counters.now.factor(SETTINGS)
+    for batches in [[], *looks]:
+        for batch in batches:
+            counters.update(stream.edges, stream.take(batch).items)
+        ceiling, factor = counters.ceiling(settings), counters.now.factor(settings)
+        assert ceiling is not None
         known = (counters.now.likes + counters.now.dislikes > 0).numpy()
         ratio = (ceiling / factor.numpy())[known]
         assert ratio.min() >= 1.0
         assert ratio.max() < 1 + 3 * STALE
         kept.add(ceiling.base.ctypes.data if ceiling.base is not None else 0)
         some = torch.tensor([3, 170, 9])
-        torch.testing.assert_close(counters.now.factor(SETTINGS, some), factor[some])
-    assert len(kept) < 40  # not made again each time
-
-
-@pytest.mark.parametrize(
-    ("s", "kinds"),
-    [
-        (FilterSettings(dislike_aversion=1.0), (DISLIKE, UNDISLIKE)),
-        (FilterSettings(popularity_exponent=0.5), (LIKE, UNLIKE)),
-    ],
-    ids=["the like rate", "the mean degree"],
-)
-def test_a_ceiling_is_above_the_factors_of_items_that_changed_while_the_means_were_elsewhere(
-    s: FilterSettings, kinds: tuple[int, int]
-) -> None:
-    """Nobody asks for it during a burst, after which the means are what they were."""
-    stream, counters = streams.large_stream(), LiveCounters()
-    counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
-    assert counters.ceiling(s) is not None
-    open_ = np.argwhere(stream.signs()[1:, 1:] == 0) + 1
-    pairs = [(int(user), int(item)) for user, item in open_[:600] if item != 50]
-    fan = int(open_[open_[:, 1] == 50][-1, 0])
-    begin, end = ([(*pair, kind) for pair in pairs] for kind in kinds)
-    for batch in (begin, [(fan, 50, LIKE)], end):
-        counters.update(stream.edges, stream.take(batch).items)
-    ceiling, factor = counters.ceiling(s), counters.now.factor(s)
-    assert ceiling is not None
-    ratio = (ceiling / factor.numpy())[1:]
-    assert ratio.min() >= 1.0
-    assert ratio.max() < 1 + 3 * STALE
-
-
-def test_a_ceiling_is_above_the_factors_of_predicted_items_that_get_their_first_edges() -> None:
-    """The mean degree is one of the items with an edge, whose number changes then."""
-    s, stream, counters = FilterSettings(popularity_exponent=0.5), streams.large_stream(), LiveCounters()
-    likes = stream.edges.item_likes.copy()
-    counters.start(stream.edges.item_likes, stream.edges.item_dislikes)
-    counters.grow(400)
-    given = torch.arange(400) >= len(likes)
-    counters.expect(ExpectedCounts(2.0 * given, 0.5 * given, given, 0.0, 0.0))
-    for item in range(len(likes), 400):
-        counters.update(stream.edges, stream.take([(3, item, LIKE)]).items)
-        ceiling, factor = counters.ceiling(s), counters.now.factor(s)
-        assert ceiling is not None
-        ratio = ceiling / factor.numpy()
-        assert ratio.min() >= 1.0
-        assert ratio.max() < 1 + 3 * STALE
+        torch.testing.assert_close(counters.now.factor(settings, some), factor[some])
+    assert len(kept) < max(len(looks), 3)  # not made again each time

@@ -24,7 +24,7 @@ from verdict_reference import Person
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.personal_verdict import Neighbourhoods
 from recbole_signed.live import LIKE, Event, OnlineRecommender
-from recbole_signed.live.events import DISLIKE, UNDISLIKE, VIEW
+from recbole_signed.live.events import DISLIKE, VIEW
 from recbole_signed.live.learners import make_learner
 from recbole_signed.live.learners.asked import OwnEdges
 from recbole_signed.live.learners.make import described, learner_from, learner_of
@@ -266,24 +266,6 @@ def test_a_dislike_raises_nothing_that_is_near_to_it(
         if not number and not len(fallen) and not learner.dislikes_lead:
             others = np.setdiff1d(np.arange(1, 181), [*near, item])
             assert float(change[others].abs().max()) <= 2 * small
-
-
-@settings(max_examples=10)
-@given(st.integers(1, 300), st.integers(1, 180))
-def test_a_dislike_taken_back_leaves_every_score_as_it_was(fitted: tuple[Any, Stream], user: int, item: int) -> None:
-    learner, stream = copy.deepcopy(fitted)
-    if item in stream.edges.of_user(user).ids:
-        return
-    who = np.array([user, 7])
-    before = ranked_scores(learner, stream.edges, who)
-    streams.follow(learner, stream, [[(user, item, DISLIKE)]])
-    assert not torch.equal(ranked_scores(learner, stream.edges, who), before)
-    streams.follow(learner, stream, [[(user, item, UNDISLIKE)]])
-    found = ranked_scores(learner, stream.edges, who)
-    if isinstance(learner, TimeLearner):
-        torch.testing.assert_close(found, before, rtol=1e-5, atol=1e-6)
-    else:
-        assert torch.equal(found, before)
 
 
 def test_later_likes_of_the_kind_make_it_yield(fitted: tuple[Any, Stream]) -> None:

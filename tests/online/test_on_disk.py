@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from recbole_signed.live import Event, EventBatch, OnlineRecommender
 from recbole_signed.live.computing import compute_apart, compute_here
 from recbole_signed.live.store import backup
 from recbole_signed.live.store.edges import FrozenEdges
-from recbole_signed.live.store.event_log import EventLog
 
 _OF_SQLITE = ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm")
 _MAY_BE_LOST = {*_OF_SQLITE[1:], "SEQ", "LOCK"}
@@ -144,27 +143,38 @@ def test_an_update_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.M
     made.close()
 
 
-def test_answers_go_on_while_a_version_is_read(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["a version is read", "edges are copied to refresh", "edges are copied to refit"])
+def test_answers_and_updates_go_on_while(
+    what: str, recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = recommender.snapshot()
-    began, goes_on = held_calls(monkeypatch, recommender.state.versions, "existing")
-    with ThreadPoolExecutor(2) as pool:
-        activated = pool.submit(recommender.activate, name)
+    calls: dict[str, tuple[Any, str, Callable[[], Any]]] = {
+        "a version is read": (recommender.state.versions, "existing", lambda: recommender.activate(name)),
+        "edges are copied to refresh": (FrozenEdges, "arrays", recommender.refresh),
+        "edges are copied to refit": (FrozenEdges, "arrays", lambda: recommender.refit().result(60)),
+    }
+    owner, method, call = calls[what]
+    began, goes_on = held_calls(monkeypatch, owner, method)
+    with ThreadPoolExecutor(3) as pool:
+        held = pool.submit(call)
         assert began.wait(60)
         try:
+            pool.submit(recommender.update, [event(1, "u1", "i1", "dislike")]).result(60)
             assert pool.submit(recommender.recommend, "u1").result(60)
         finally:
             goes_on.set()
-        activated.result(60)
+        held.result(60)
 
 
-@pytest.mark.parametrize("what", ["withdraw", "put_back", "pending"])
+@pytest.mark.parametrize("step", ["log:before commit", "state:appended"])
+@pytest.mark.parametrize("what", ["withdraw", "put_back", "pending", "snapshot"])
 def test_answers_go_on_while_something_waits_for_a_batch_on_its_way_to_the_disk(
-    what: str, recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
+    what: str, step: str, recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, goes_on = threading.Event(), threading.Event()
 
-    def slow(step: str) -> None:
-        if step == "log:before commit":
+    def slow(reached: str) -> None:
+        if reached == step and not began.is_set():
             began.set()
             assert goes_on.wait(60)
 
@@ -173,19 +183,24 @@ def test_answers_go_on_while_something_waits_for_a_batch_on_its_way_to_the_disk(
         "withdraw": lambda: recommender.withdraw("i3"),
         "put_back": lambda: recommender.put_back("i3"),
         "pending": lambda: recommender.pending_erasure,
+        "snapshot": recommender.snapshot,
     }
+    before = recommender.recommend("u1", 5)
     with ThreadPoolExecutor(3) as pool:
-        update = pool.submit(recommender.update, [event(1, "u2", "i4", "like")])
+        update = pool.submit(recommender.update, [event(1, "u1", before[0][0], "dislike")])
         assert began.wait(60)
         try:
             waiting = pool.submit(calls[what])
             with pytest.raises(TimeoutError):
                 waiting.result(0.3)
-            assert pool.submit(recommender.recommend, "u1").result(60)
+            assert pool.submit(recommender.recommend, "u1", 5).result(60) == before
         finally:
             goes_on.set()
         update.result(60)
         waiting.result(60)
+    assert before[0][0] not in dict(recommender.recommend("u1", 50))
+    if what == "snapshot":
+        assert recommender.versions.describe()[-1].applied_seq == 1
 
 
 def test_compactions_leave_half_the_time(recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,49 +221,6 @@ def test_compactions_leave_half_the_time(recommender: OnlineRecommender, monkeyp
     pauses = [start - end for start, end in zip(began[1:], ended, strict=False)]
     assert len(pauses) == 9
     assert min(pauses) >= 0.019
-
-
-def test_a_ranking_waits_neither_for_the_disk_nor_for_a_snapshot(
-    recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append, written, go_on = EventLog.append, threading.Event(), threading.Event()
-
-    def slow(self: EventLog, *args: Any) -> Any:
-        result = append(self, *args)
-        written.set()
-        assert go_on.wait(60)
-        return result
-
-    before = recommender.recommend("u1", 5)
-    monkeypatch.setattr(EventLog, "append", slow)
-    with ThreadPoolExecutor(3) as pool:
-        update = pool.submit(recommender.update, [event(1, "u1", before[0][0], "dislike")])
-        assert written.wait(60)
-        try:
-            assert pool.submit(recommender.recommend, "u1", 5).result(20) == before
-            snapshot = pool.submit(recommender.snapshot)
-            wait([snapshot], 0.2)  # it gets as far as it can
-            assert pool.submit(recommender.recommend, "nobody", 5).result(20)
-        finally:
-            go_on.set()
-        for each in (update, snapshot):
-            each.result(60)
-    assert before[0][0] not in dict(recommender.recommend("u1", 50))
-    assert recommender.versions.describe()[-1].applied_seq == 1
-
-
-@pytest.mark.parametrize("method", ["refresh", "refit"])
-def test_a_ranking_does_not_wait_until_edges_are_copied(
-    method: str, recommender: OnlineRecommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copying, go_on = held_calls(monkeypatch, FrozenEdges, "arrays")
-    renewed = threading.Thread(target=getattr(recommender, method))
-    renewed.start()
-    assert copying.wait(60)
-    recommender.update([event(1, "u1", "i1", "dislike")])
-    assert recommender.recommend("u1", 5)
-    go_on.set()
-    renewed.join(60)
 
 
 def test_a_process_of_its_own_computes_the_same(tmp_path: Path) -> None:

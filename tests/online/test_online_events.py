@@ -42,6 +42,7 @@ def one(**changed: Any) -> tuple[EventBatch, list[DeadLetter]]:
         ({"user_id": True}, "neither text nor a whole number"),
         ({"user_id": 1.5}, "neither text nor a whole number"),
         ({"user_id": "a\x00b"}, "null character"),
+        ({"user_id": "u" * 20_000}, "has 20000 characters, and 16384 are accepted"),
         ({"item_id": "\ud800"}, "lone surrogate"),
         ({"event_id": "\udfff"}, "lone surrogate"),
         ({"timestamp": 1101}, "is in the future"),

@@ -1,24 +1,26 @@
 """The state directory: recovery, forgetting, compaction, and what is refused."""
 
+import contextlib
 import json
 import multiprocessing
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bare_state import JsonLines, ready, take_from
-from faults import no_room_at
+from faults import files_of_at_most, no_room_at
 from refusals import check_refused
 from small_recommender import event
 
 from recbole_signed import files
 from recbole_signed.errors import UsageError
 from recbole_signed.live import LIKE, Event, EventBatch
-from recbole_signed.live.events import DISLIKE, VIEW, Limits
-from recbole_signed.live.store.results import ParsedRows, Update
+from recbole_signed.live.events import DISLIKE, VIEW
+from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.state import OnlineState
 
@@ -57,32 +59,6 @@ def test_what_is_replayed_is_what_happened(tmp_path: Path) -> None:
         state.recover(from_log=True)
         np.testing.assert_equal([summary(each) for each in state.replay()], [summary(each) for each in live])
         assert state.hash() == expected
-
-
-def test_duplicates_and_late_delivery_end_in_the_same_edges(tmp_path: Path) -> None:
-    events = list(stream(200).events())
-    order = np.random.default_rng(0).permutation(len(events)).tolist()
-    with ready(tmp_path / "one") as one, ready(tmp_path / "other") as other:
-        one.ingest(EventBatch.of(events))
-        for start in range(0, len(order), 40):
-            part = [events[i] for i in order[start : start + 40]]
-            other.ingest(EventBatch.of(part))
-            assert other.ingest(EventBatch.of(part + part)).n_duplicate == 2 * len(part)
-
-        def edges(state: OnlineState) -> set[tuple[Any, ...]]:
-            arrays = state.edges.export()
-            return set(
-                zip(
-                    state.users.tokens(arrays.user.tolist()),
-                    state.items.tokens(arrays.item.tolist()),
-                    arrays.kind.tolist(),
-                    arrays.timestamp.tolist(),
-                    strict=True,
-                )
-            )
-
-        assert edges(one) == edges(other)
-        assert len(edges(one)) > 50
 
 
 def test_compaction_keeps_edges_duplicates_and_what_versions_need(tmp_path: Path) -> None:
@@ -207,8 +183,8 @@ def test_bulk_load_is_as_good_as_events(tmp_path: Path) -> None:
         assert state.users.tokens([1, 20]) == ["u1", "u20"]
     names = {LIKE: "like", DISLIKE: "dislike", VIEW: "view"}
     with ready(tmp_path / "events") as state:
-        state.log.users.add(state.log.users.propose(users))  # the same ids
-        state.log.items.add(state.log.items.propose(items))
+        state.log.users.add(state.log.users.propose(users)[1])  # the same ids
+        state.log.items.add(state.log.items.propose(items)[1])
         rows = zip(user.tolist(), item.tolist(), kind.tolist(), time.tolist(), strict=True)
         state.ingest(EventBatch.of(Event(f"{t}", f"u{u}", f"i{i}", names[k], t) for u, i, k, t in rows))
         assert state.edges.full_hash() == bulk
@@ -238,13 +214,17 @@ def test_edges_that_lie_in_the_future_are_told(tmp_path: Path, caplog: pytest.Lo
         ({"user_tokens": ["a", "a"]}, "only 1 differ"),
         ({"user_tokens": ["a", ""]}, "not empty"),
         ({"item_tokens": ["\ud800"]}, "lone surrogate"),
+        ({"user_tokens": ["jose\u0301", "jos\u00e9"]}, "2 user tokens were given and only 1 differ"),
+        ({"timestamp": np.array([1_700_000_000])}, "looks like seconds; edges have milliseconds"),
+        ({"timestamp": np.array([1_700_000_000_000_000])}, "looks like microseconds; edges have milliseconds"),
     ],
 )
 def test_edges_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
-    good = {"user_tokens": ["a", "b"], "item_tokens": ["x"], "user": np.array([1]), "item": np.array([1])}
+    good: dict[str, Any] = {"user_tokens": ["a", "b"], "item_tokens": ["x"]}
+    good |= dict.fromkeys(("user", "item", "kind", "timestamp"), np.array([1]))
     with OnlineState.open(tmp_path) as state:
         with pytest.raises(UsageError, match=message):
-            state.bulk_load(**{**good, "kind": np.array([1]), "timestamp": np.array([1]), **changed})
+            state.bulk_load(*{**good, **changed}.values())
         assert len(state.users) == 1
         state.recover()
         assert state.ingest(stream(3)).n_new == 3
@@ -295,21 +275,47 @@ def test_what_is_not_ready_is_refused(tmp_path: Path) -> None:
         check_refused("run replay", state.ingest, stream(1))
 
 
-def test_a_log_that_can_not_be_written_takes_nothing_and_loses_nothing(tmp_path: Path) -> None:
-    """As where the permissions of a running system's folder are taken away: SQLite says the same then."""
+@contextlib.contextmanager
+def refusing_to_write(state: OnlineState, how: str) -> Iterator[None]:
+    execute = state.log.connection.execute
+    if how == "file size limit":
+        with files_of_at_most(100_000):
+            yield
+    elif how == "full disk":
+        execute(f"PRAGMA max_page_count={execute('PRAGMA page_count').fetchone()[0] + 2}")
+        yield
+        execute("PRAGMA max_page_count=1000000")
+    else:  # what SQLite says where the permissions of a running system's folder are taken away
+        execute("PRAGMA query_only=ON")
+        yield
+        execute("PRAGMA query_only=OFF")
+
+
+@pytest.mark.parametrize("how", ["full disk", "file size limit", "no permission"])
+def test_what_the_log_refuses_is_not_taken_and_nothing_is_lost(tmp_path: Path, how: str) -> None:
+    """Events, features of known and new items, a forgetting, and how far a source was read."""
+    told = {"town": "Oslo"}
+    batch = [Event("", "user3", "", "forget_user", 60)]
+    batch += [Event("", "", item, "item", 50, features={"year": 1}) for item in ("item1", "new")]
+    batch += [Event(f"f{n}", f"another-{n}" * 50, "j", "like", n) for n in range(2000)]
+
+    def all_of(state: OnlineState) -> tuple[Any, ...]:
+        return state.hash(), state.last_seq, state.announced(), state.log.position("s")
+
     with ready(tmp_path / "state") as state:
         state.ingest(stream(30))
-        before = state.hash()
-        state.log.connection.execute("PRAGMA query_only=ON")
+        state.ingest(EventBatch.of([Event("", "user3", "", "user", 40, features=told)]))
+        state.ingest(EventBatch.of([Event("", "", "item1", "item", 40, features={"year": 0})]))
+        before = all_of(state)
         for _ in range(2):
-            with pytest.raises(UsageError, match=r"readonly.*nothing of it was acknowledged.*correct the permissions"):
-                state.ingest(stream(10, first=30))
-        assert (state.hash(), state.last_seq) == (before, 30)
-        state.log.connection.execute("PRAGMA query_only=OFF")
-        assert state.ingest(stream(10, first=30)).n_new == 10
-        after = state.hash()
+            with refusing_to_write(state, how):
+                check_refused("nothing of it was acknowledged", state.ingest, EventBatch.of(batch), "s", "9")
+            assert all_of(state) == before
+        assert state.ingest(EventBatch.of(batch), "s", "9").n_new == len(batch)
+        after = all_of(state)
+        assert (after[3], "user3" in state.users) == ("9", False)
     with ready(tmp_path / "state") as state:
-        assert state.hash() == after
+        assert all_of(state) == after
 
 
 def test_a_full_disk_in_a_dead_letter_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,67 +349,13 @@ def test_a_full_disk_while_compacting_loses_nothing(tmp_path: Path, monkeypatch:
         assert state.compact() == 50
 
 
-def test_a_source_goes_on_where_the_log_says(tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl"
-    rows = [{"user_id": f"u{i}", "item_id": "i", "type": "like", "timestamp": i} for i in range(10)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with ready(tmp_path / "state") as state:
-        update = take_from(state, JsonLines(path), 4)
-        assert update.n_new == 4
-    with ready(tmp_path / "state") as state:
-        source, sizes = JsonLines(path, Limits()), []
-        while (update := take_from(state, source, 4)) is not None:
-            sizes.append((update.n_new, update.n_duplicate))
-        assert sizes == [(4, 0), (2, 0)]
-        assert state.users.tokens([5]) == ["u4"]
-
-
-def test_ids_of_a_data_set_are_those_of_events_however_they_are_typed(tmp_path: Path) -> None:
-    one = np.array([1])
-    kind = one.astype(np.int8)
-    with OnlineState.open(tmp_path / "state") as state:
-        state.bulk_load(["jose\u0301"], ["cafe\u0301"], one, one, kind, one)
-        assert (state.users.id_of("jos\u00e9"), state.items.id_of("caf\u00e9")) == (1, 1)
-    twice = pytest.raises(UsageError, match="2 user tokens were given and only 1 differ")
-    with OnlineState.open(tmp_path / "other") as state, twice:
-        state.bulk_load(["jose\u0301", "jos\u00e9"], ["i"], one, one, kind, one)
-
-
-def test_long_ids_and_other_units_are_refused(tmp_path: Path) -> None:
-    one = np.array([1])
-    with OnlineState.open(tmp_path) as state:
-        for stamp in (1_700_000_000, 1_700_000_000_000_000):
-            with pytest.raises(UsageError, match="milliseconds"):
-                state.bulk_load(["u"], ["i"], one, one, one.astype(np.int8), np.array([stamp]))
-    with ready(tmp_path, settings=StateSettings(max_batch=3)) as state:
-        parsed = ParsedRows.of([event(1, "u" * 20_000, "i", "like"), event(2, "u", "i", "like")])
-        update = state.ingest(parsed.batch)
-        assert update.status is not None
-        found = parsed.results(update.status, update.logged.first_seq)
-        assert [each.status for each in found] == ["refused", "accepted"]
-        assert "20000 characters, and 16384 are accepted" in str(found[0].reason)
-        with pytest.raises(UsageError, match="The batch has 4 events, and max_batch is 3"):
-            state.ingest(EventBatch.of(event(n, "u", f"i{n}", "like") for n in range(4)))
-
-
-def test_a_like_that_a_dislike_ended_does_not_come_back(tmp_path: Path) -> None:
-    """Decided: a dislike replaces the like; taking it back leaves what was there besides the like."""
-    with ready(tmp_path) as state:
-        kinds = ["view", "like", "dislike", "undislike"]
-        state.ingest(EventBatch.of(event(n, "u", "i", kind) for n, kind in enumerate(kinds)))
-        row = state.edges.of_user(1)
-        assert (row.ids.tolist(), row.kind.tolist()) == ([1], [4])  # the view
-        state.ingest(EventBatch.of(event(n, "u", "j", kind) for n, kind in enumerate(kinds[1:], 10)))
-        assert 2 not in state.edges.of_user(1).ids
-
-
 def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> None:
     with ready(tmp_path, settings=StateSettings(keep_seen=20)) as state:
         for first in range(0, 60, 10):
             state.ingest(EventBatch.of(event(n, f"u{n}", "i", "like") for n in range(first, first + 10)))
         large = [f"{n}{'w' * 9_000}" for n in range(200)]
         state.withdraw(large)
-        state.put_back(large)  # leaves free pages, which are given back in several steps
+        state.withdraw(large, back=True)  # leaves free pages, which are given back in several steps
         before = state.edges.full_hash()
         looked: list[str] = []
         state.log.connection.set_trace_callback(lambda text: looked.append(text) if "FROM seen" in text else None)
@@ -419,11 +371,11 @@ def test_the_memory_of_duplicates_does_not_grow_without_end(tmp_path: Path) -> N
         pass
 
 
-def test_times_of_the_size_of_seconds_are_taken_where_their_unit_is_known(tmp_path: Path) -> None:
+def test_ids_of_a_data_set_are_those_of_events_and_its_times_milliseconds_where_that_is_known(tmp_path: Path) -> None:
+    """However ids are typed, and though times have the size of seconds."""
     seconds, one = 1_700_000_000, np.array([1])
-    columns = ["u"], ["i"], one, one, np.array([DISLIKE], dtype=np.int8), np.array([seconds])
     with OnlineState.open(tmp_path) as state:
-        check_refused("looks like seconds", state.bulk_load, *columns)
-        state.bulk_load(*columns, unit_known=True)
+        state.bulk_load(["jose\u0301"], ["cafe\u0301"], one, one, DISLIKE * one, np.array([seconds]), unit_known=True)
+        assert (state.users.id_of("jos\u00e9"), state.items.id_of("caf\u00e9")) == (1, 1)
         edges = state.edges.export()
         assert (edges.kind.tolist(), edges.timestamp.tolist()) == ([DISLIKE], [seconds])

@@ -81,30 +81,9 @@ def test_users_grow_older_though_the_clock_is_set_back(tmp_path: Path) -> None:
         assert state.items.tokens(state.hidden_items().tolist()) == ["b"]
 
 
-def joined_by(folder: Path, user: str) -> int:
-    with contextlib.closing(sqlite3.connect(folder / LOG)) as connection:
-        return int(connection.execute("SELECT joined FROM users WHERE token = ?", (user,)).fetchone()[0])
-
-
 def put_joined(folder: Path, user: str, joined: float) -> None:
     with contextlib.closing(sqlite3.connect(folder / LOG, isolation_level=None)) as connection:
         assert connection.execute("UPDATE users SET joined = ? WHERE token = ?", (joined, user)).rowcount == 1
-
-
-def test_a_changed_time_of_joining_is_damage(tmp_path: Path) -> None:
-    """It would hide items, or show those that newcomers alone have touched."""
-    state = tmp_path / "state"
-    begin(state).close()
-    with contextlib.closing(OnlineRecommender.open(state)) as recommender:
-        recommender.update([event(n, user, f"i{n}", "like") for n, user in enumerate(["new", "gone"], 1)])
-        recommender.forget("gone")
-    time = joined_by(state, "new")
-    for user, joined in [("u2", 1), *(("new", time ^ (1 << bit)) for bit in range(63)), ("new", 0), ("new", 1e300)]:
-        was = joined_by(state, user)
-        put_joined(state, user, joined)
-        check_refused(r"when user \d+ joined is not what was written", OnlineRecommender.open, state)
-        put_joined(state, user, was)
-    OnlineRecommender.open(state).close()
 
 
 def test_times_of_joining_of_earlier_versions_are_read(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Learner:
     """Whether what comes after a dislike is told from it at once, but for what is near it."""
     ranks_without_edges: bool = True
     """Whether the scores of a user without edges tell items apart; else all are 0, and it gets items by their likes."""
-    _near: Any = None  # Neighbours, of learners that have item vectors
+    _near: Any = None  # `Neighbours`, where items have vectors
 
     @property
     def needs_times(self) -> bool:
@@ -99,10 +99,6 @@ class Learner:
         """Return where the scores of items tell nothing of a user's taste, ``[n]``; None: the middle of a user's."""
         return None
 
-    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return the nearest items of each and their cosines, see :meth:`~.neighbours.Neighbours.of`."""
-        raise NotImplementedError
-
     def from_scratch(self) -> Learner:
         """Return this, with no trained parameters to take over in the next :meth:`fit`."""
         return self
@@ -141,15 +137,11 @@ class Learner:
 
     def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
         """Return the ``k`` nearest items of one and their cosines, best first; equal ones in the order of ``keys``."""
-        ids, cosines = self.neighbours(np.array([item]))  # embeddings make their table when it is asked for
-        if self._near is not None:
-            found: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
-            return found
-        near = ids[0] > 0
-        return ids[0][near][:k], cosines[0][near][:k]
+        found: tuple[IntArray, np.ndarray] = self._near.similar(item, k, keys)
+        return found
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return tensors and JSON from which :meth:`load` makes the same learner."""
+        """Return tensors and JSON from which :meth:`load` makes the same learner of one of the same parameters."""
         raise NotImplementedError
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:

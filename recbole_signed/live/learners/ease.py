@@ -12,7 +12,7 @@ import torch
 from recbole_signed.graph.inverse import gram_inverse, replace_rows
 from recbole_signed.live import LIKE
 from recbole_signed.live.learners.base import IntArray, Learner, Refreshed, csr, graph_of, rows_of, user_rows
-from recbole_signed.live.learners.neighbours import NEAR, nearest
+from recbole_signed.live.learners.neighbours import nearest
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 
 CHUNK = 128  # users that change at a time
@@ -131,15 +131,11 @@ class EaseLearner(Learner):
         own = np.asarray(rows[np.arange(len(users))[:, None], items].todense())
         return np.asarray(own - image / inverse.diagonal()[items])
 
-    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
         """Return the items with the largest partial correlations, which the inverse holds."""
-        found = [np.zeros((len(items), NEAR), dtype=dtype) for dtype in (np.int64, np.float32)]
         inverse, diagonal = self.inverse.numpy(), self.inverse.diagonal().numpy()
-        everything = np.arange(self.n_items)
-        for place, item in enumerate(items.tolist()):
-            cosines = -inverse[item] / np.sqrt(diagonal * diagonal[item])
-            found[0][place], found[1][place] = nearest(item, everything, cosines)
-        return found[0], found[1]
+        cosines = -inverse[item] / np.sqrt(diagonal * diagonal[item])
+        return nearest(item, np.arange(self.n_items), cosines, k, keys)
 
     # ---- keeping
 
@@ -156,11 +152,10 @@ class EaseLearner(Learner):
             "indices": rows.indices.astype(np.int32),
             "data": rows.data,
         }
-        return tensors, {"dislike_weight": self.dislike_weight, "reg_weight": self.reg_weight}
+        return tensors, {}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave."""
-        self.dislike_weight, self.reg_weight = float(meta["dislike_weight"]), float(meta["reg_weight"])
         self._inverse, self._changed = torch.from_numpy(np.array(tensors["inverse"])), {}
         self.n_items = len(self._inverse)
         data, ids, indptr = (np.array(tensors[name]) for name in ("data", "indices", "indptr"))

@@ -234,12 +234,12 @@ class EmbeddingLearner(Learner):
             )
         return np.einsum("nk,nmk->nm", self.live.of_users(edges, users), self.live.vectors[items])
 
-    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return the nearest neighbours of items as they were in the last version."""
-        if self._near is None:
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
+        """Return the nearest items as they were in the last version."""
+        if self._near is None:  # made when it is asked for
             known = self.live.items.degree[:, None] > 0
             self._near = Neighbours(np.where(known, self.live.items.base, np.float32(0.0)))
-        return self._near.of(items)
+        return super().similar(item, k, keys)
 
     # ---- keeping
 
@@ -251,7 +251,6 @@ class EmbeddingLearner(Learner):
         """Return the version: parameters, moments, embeddings and fold-in maps; the rest follows from the edges."""
         tensors = {**self.weights.tensors(), **self.live.tensors(self.n_users), "known": self.known}
         meta = {
-            "settings": asdict(self.settings),
             "tables": self.weights.tables,
             "step": self.weights.step,
             "n_refreshes": self.n_refreshes,
@@ -261,7 +260,6 @@ class EmbeddingLearner(Learner):
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave; :meth:`attach` brings the fold-ins."""
-        self.settings = OnlineSettings(**meta["settings"])
         self.weights = Weights.from_tensors(tensors, meta["tables"], float(meta["step"]))
         self.live, self._near = LiveEmbeddings.from_tensors(tensors), None
         self.known = np.array(tensors["known"])

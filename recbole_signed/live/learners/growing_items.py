@@ -41,9 +41,9 @@ class GrowingItems:
         self._forget_users()
 
     def _forget_users(self) -> None:
-        self._slot = np.full(1, -1, dtype=np.int64)  # where in the table a user is
+        self._slot = np.zeros(1, dtype=np.int64)  # where in the table a user is; at 0 nobody
         self._users = np.zeros((64, self.base.shape[1]), dtype=np.float32)
-        self._n_users = 0
+        self._n_users = 1
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GrowingItems:
         """Return a copy that shares the base and knows no users yet: for a refresh, which only looks at vectors."""
@@ -87,9 +87,9 @@ class GrowingItems:
     def update(self, edges: EdgeState, users: np.ndarray, items: np.ndarray, maker: Maker) -> np.ndarray:
         """Make again what changes of ``users`` and ``items`` reach; return the items whose vectors were written."""
         self.grow(edges.n_items)
-        self._slot = _with_slots(self._slot, edges.n_users)
+        self._slot = grown(self._slot, edges.n_users)
         rows = edges.of_users(users)
-        known = users[self._slot[users] >= 0]
+        known = users[self._slot[users] > 0]
         if len(known):
             self._users[self._slot[known]] = maker.make_users(user_rows(edges, known))
         grows = self._has_grown(edges, items)
@@ -115,23 +115,20 @@ class GrowingItems:
         self._moved[items] = False
 
     def _make(self, edges: EdgeState, items: np.ndarray, maker: Maker) -> None:
-        self._slot = _with_slots(self._slot, edges.n_users)
+        self._slot = grown(self._slot, edges.n_users)
         self._moved[items] = True
         for first in range(0, len(items), CHUNK):
             chunk = items[first : first + CHUNK]
             rows = _first(edges.of_items(chunk).verdicts, MAX_USERS)
-            self._know(edges, np.unique(rows.ids[self._slot[rows.ids] < 0]), maker)
+            new = np.unique(rows.ids[self._slot[rows.ids] == 0])
+            if len(new):
+                place, self._n_users = self._n_users, self._n_users + len(new)
+                self._users = grown(self._users, self._n_users)
+                self._slot[new] = np.arange(place, self._n_users)
+                self._users[place : self._n_users] = maker.make_users(user_rows(edges, new))
             known = Rows(rows.indptr, self._slot[rows.ids].astype(np.int32), rows.kind)
             likes, dislikes = matrices(known, self._n_users)
             self._vectors[chunk] = maker.make_items(likes, dislikes, self._users[: self._n_users])
-
-    def _know(self, edges: EdgeState, users: np.ndarray, maker: Maker) -> None:
-        if not len(users):
-            return
-        first, self._n_users = self._n_users, self._n_users + len(users)
-        self._users = grown(self._users, self._n_users)
-        self._slot[users] = np.arange(first, self._n_users)
-        self._users[first : self._n_users] = maker.make_users(user_rows(edges, users))
 
 
 def _first(rows: Rows, n: int) -> Rows:
@@ -141,11 +138,3 @@ def _first(rows: Rows, n: int) -> Rows:
         return rows
     place = np.arange(len(rows.ids)) - np.repeat(rows.indptr[:-1], lengths)
     return Rows.where(place < n, rows.indptr, rows.ids, rows.kind)
-
-
-def _with_slots(slot: np.ndarray, n_users: int) -> np.ndarray:
-    if n_users <= len(slot):
-        return slot
-    larger = np.full(n_users + n_users // 8, -1, dtype=np.int64)
-    larger[: len(slot)] = slot
-    return larger

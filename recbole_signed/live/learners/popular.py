@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from recbole_signed.live.learners.base import IntArray, Learner, Refreshed
-from recbole_signed.live.learners.neighbours import NEAR
 from recbole_signed.live.store.edges import Changes, EdgeArrays, EdgeState
 from recbole_signed.recent_counts import RecentCounts
 
@@ -46,9 +45,9 @@ class PopularLearner(Learner):
         """Return the number of likes of items, ``[len(users), m]``."""
         return self.likes[np.broadcast_to(items, (len(users), items.shape[1]))]
 
-    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return padding: to popularity no item is near another."""
-        return np.zeros((len(items), NEAR), dtype=np.int64), np.zeros((len(items), NEAR), dtype=np.float32)
+    def similar(self, item: int, k: int, keys: IntArray | None = None) -> tuple[IntArray, np.ndarray]:
+        """Return nothing: to popularity no item is near another."""
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
 
     def parameters(self) -> dict[str, Any]:
         """Return nothing: there are none."""

@@ -26,7 +26,8 @@ from recbole_signed.graph.propagation import BipartiteOperator, Pair
 from recbole_signed.live.store.edges import EdgeArrays
 from recbole_signed.model import SignedRecommender
 from recbole_signed.model.verdicts import unweighed
-from recbole_signed.plugin import registry
+from recbole_signed.plugin.assignments import yaml_if_there
+from recbole_signed.plugin.facts import default_file
 
 TRAINING_KEYS = (
     "clip_grad_norm", "epochs", "eval_step", "learner", "learning_rate", "lr_gamma", "lr_milestones", "n_negatives",
@@ -81,7 +82,8 @@ class TrainingRecipe:
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the model and its training that are numbers, words, or lists or mappings of them."""
-        known = {*TRAINING_KEYS, *_keys_of(self.name)}
+        file = default_file(self.name) or Path(recbole.__file__).parent / "properties" / "model" / f"{self.name}.yaml"
+        known = {*TRAINING_KEYS, *yaml_if_there(file)}
         values = self.config.final_config_dict
         return {key: values[key] for key in sorted(known & set(values)) if _is_plain(values[key])}
 
@@ -118,15 +120,6 @@ def _embeds(model_class: Any) -> bool:
     if issubclass(model_class, SignedRecommender):
         return model_class.encode is not SignedRecommender.encode
     return model_class.__name__ in ("BPR", "LightGCN")
-
-
-def _keys_of(model: str) -> list[str]:
-    """Return the parameters that the yaml of a model lists."""
-    entry = registry.models().get(model)
-    path = entry.properties if entry is not None and entry.properties is not None else None
-    if path is None:
-        path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
-    return re.findall(r"^([A-Za-z_]\w*) *:", Path(path).read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def _is_plain(value: Any) -> bool:

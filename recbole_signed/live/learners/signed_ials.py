@@ -134,10 +134,6 @@ class LeastSquaresLearner(Learner):
         """Return the scores of some items for each user, ``[len(users), m]``."""
         return np.einsum("nk,nmk->nm", self._users(edges, users).numpy(), self.items.vectors[items])
 
-    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return the nearest neighbours of items as they were at the last refresh."""
-        return self._near.of(items)
-
     def _users(self, edges: EdgeState, users: IntArray) -> torch.Tensor:
         items = torch.from_numpy(self.items.vectors)
         return self.problem.half_step(*matrices(user_rows(edges, users), len(items)), items, self.gram)
@@ -154,12 +150,9 @@ class LeastSquaresLearner(Learner):
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the item side of the last refresh; what has been made since is that of the edges."""
         tensors = {"items": self.items.base, "degree": self.items.degree, "user_gram": self.user_gram.numpy()}
-        meta = {"problem": asdict(self.problem), "n_users": self.n_users}
-        return tensors, {**meta, "size": self.size, "n_iterations": self.n_iterations}
+        return tensors, {"n_users": self.n_users}
 
     def load(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave; :meth:`attach` brings the items that have grown."""
-        self.problem = SignedLeastSquares(**meta["problem"])
-        self.size, self.n_iterations = int(meta["size"]), int(meta["n_iterations"])
         items, degree, gram = (np.array(tensors[name]) for name in ("items", "degree", "user_gram"))
         self._take(items, degree, torch.from_numpy(gram), int(meta["n_users"]))

@@ -5,6 +5,7 @@ All rows lie in one arena with some room each; one that outgrows it moves to a p
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -154,8 +155,8 @@ class Adjacency:
         return _gather(self._start[: self._n], self._length[: self._n], self.columns, names)
 
     def freeze(self) -> Frozen:
-        """Remember the rows as they are, at the cost of two numbers a row, until :meth:`thaw`; :meth:`keep` follows."""
-        frozen = Frozen(self._start[: self._n].copy(), self._length[: self._n].copy(), dict(self.columns))
+        """Remember the rows as they are, at the cost of two numbers a row, until they are copied; `keep` follows."""
+        frozen = Frozen(self)
         self._frozen.append(frozen)
         return frozen
 
@@ -207,8 +208,10 @@ class Adjacency:
 class Frozen:
     """Rows of an `Adjacency` at one moment: arrays are shared, and a row is copied before its first change."""
 
-    def __init__(self, start: np.ndarray, length: np.ndarray, columns: dict[str, np.ndarray]) -> None:
-        self._start, self._length, self._columns = start, length, columns
+    def __init__(self, rows: Adjacency) -> None:
+        n = len(rows)
+        self._rows, self._columns = rows, dict(rows.columns)
+        self._start, self._length = rows._start[:n].copy(), rows._length[:n].copy()
         self._before: dict[int, dict[str, np.ndarray]] = {}
 
     def keep(self, rows: np.ndarray) -> None:
@@ -218,15 +221,19 @@ class Frozen:
                 here = slice(int(self._start[row]), int(self._start[row] + self._length[row]))
                 self._before[row] = {name: column[here].copy() for name, column in self._columns.items()}
 
-    def gather(self, names: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Copy the rows as `Adjacency.gather` does; `overlay` has to follow, once nothing changes any more."""
-        return _gather(self._start, self._length, self._columns, names)
-
-    def overlay(self, names: Sequence[str], indptr: np.ndarray, columns: Sequence[np.ndarray]) -> None:
-        """Put the rows that have changed meanwhile back to what they were."""
-        for row, before in self._before.items():
+    def copied(
+        self, names: Sequence[str], lock: contextlib.AbstractContextManager[object]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Copy the rows as `Adjacency.gather` does, while changes go on, which hold ``lock``; only once."""
+        try:
+            indptr, columns = _gather(self._start, self._length, self._columns, names)
+        finally:
+            with lock:
+                self._rows.thaw(self)
+        for row, before in self._before.items():  # those that have changed meanwhile
             for name, column in zip(names, columns, strict=True):
                 column[indptr[row] : indptr[row + 1]] = before[name]
+        return indptr, columns
 
 
 def _room_for(length: np.ndarray, part: int) -> np.ndarray:

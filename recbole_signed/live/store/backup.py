@@ -289,7 +289,13 @@ def restore(backup: Path, directory: Path) -> BackupInfo:
     finally:
         log.close()
     register = _register_of(backup, Path(info.directory), directory)
-    with refusing(f"Restoring {directory}"), _temporary(directory) as temporary:
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    with refusing(f"Restoring {directory}"), contextlib.ExitStack() as stack:
+        make_folder(directory.parent)
+        for each in leftovers(directory):
+            if each.suffix == ".tmp":
+                shutil.rmtree(each)
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         temporary.mkdir(PRIVATE)
         shutil.copytree(
             backup, temporary, ignore=shutil.ignore_patterns(BACKUP, "LOCK", BACKUPS, _OTHERS), dirs_exist_ok=True
@@ -312,16 +318,3 @@ def _register_of(backup: Path, origin: Path, directory: Path) -> list[NotedBacku
         known |= {each.path: each for each in noted(origin)}
     known[backup] = NotedBackup(backup, backup.parent.stat().st_dev, missed=False)
     return [each for each in known.values() if each.path != directory]
-
-
-@contextlib.contextmanager
-def _temporary(directory: Path) -> Iterator[Path]:
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
-    make_folder(directory.parent)
-    for each in leftovers(directory):
-        if each.suffix == ".tmp":
-            shutil.rmtree(each)
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

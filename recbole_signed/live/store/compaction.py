@@ -138,37 +138,29 @@ class Base:
 
 
 def first_edges(
-    log: EventLog,
-    user_tokens: Sequence[str],
-    item_tokens: Sequence[str],
-    user: np.ndarray,
-    item: np.ndarray,
-    kind: np.ndarray,
-    timestamp: np.ndarray,
-    *,
-    unit_known: bool = False,
+    log: EventLog, users: Sequence[str], items: Sequence[str], columns: Sequence[np.ndarray], *, unit_known: bool
 ) -> tuple[EdgeState, NewTokens, NewTokens]:
-    """Make the edges and tokens that an empty log starts from; of a repeated pair events are taken by their times."""
+    """Make the edges and tokens that an empty log starts from; of a repeated pair events are taken by their times.
+
+    ``columns`` are users and items, the ids of whose tokens are 1, 2, ..., kinds and times in milliseconds, ``[E]``.
+    """
     if log.last_seq or log.base or len(log.users) > 1 or len(log.items) > 1:
         raise UsageError(f"{log.path} holds events already; edges are loaded into an empty state directory.")
-    users = _all_new(log.users, user_tokens, "user")
-    items = _all_new(log.items, item_tokens, "item")
-    sizes = [len(column) for column in (user, item, kind, timestamp)]
+    new_users, new_items = _all_new(log.users, users, "user"), _all_new(log.items, items, "item")
+    sizes = [len(column) for column in columns]
     if len(set(sizes)) > 1:
         raise UsageError(f"The columns user, item, kind and timestamp of the edges differ in length: {sizes}.")
-    _within(user, 1, len(user_tokens), "user ids")
-    _within(item, 1, len(item_tokens), "item ids")
-    _within(timestamp, 0, 2**62, "time stamps")
+    user, item, kind, stamp = (np.asarray(column, dtype=np.int64) for column in columns)
+    _within(user, 1, len(users), "user ids")
+    _within(item, 1, len(items), "item ids")
+    _within(stamp, 0, 2**62, "time stamps")
     if not unit_known:
-        refuse_other_units(np.asarray(timestamp))
+        refuse_other_units(stamp)
     if not np.isin(kind, _KINDS).all():
         raise UsageError("An edge to load is a like, a dislike, a skip or a view; leave other events to ingest().")
-    edges = EdgeState(len(user_tokens) + 1, len(item_tokens) + 1)
-    if len(user):
-        u, i, k, t = (np.asarray(column, dtype=np.int64) for column in (user, item, kind, timestamp))
-        none = np.zeros(0)
-        edges.apply(LogBatch(0, 0, edges.n_users, edges.n_items, none, u, i, k, t, none))
-    return edges, users, items
+    edges, none = EdgeState(len(users) + 1, len(items) + 1), np.zeros(0)
+    edges.apply(LogBatch(0, 0, edges.n_users, edges.n_items, none, user, item, kind, stamp, none))
+    return edges, new_users, new_items
 
 
 def _all_new(vocabulary: Vocabulary, tokens: Iterable[str], what: str) -> NewTokens:
@@ -177,7 +169,7 @@ def _all_new(vocabulary: Vocabulary, tokens: Iterable[str], what: str) -> NewTok
         if not isinstance(token, str) or not token or "\x00" in token:
             raise UsageError(f"A {what} token is text that is not empty and holds no null character, got {token!r}.")
     try:
-        new = vocabulary.propose([normal(token) for token in listed])
+        _, new, _ = vocabulary.propose([normal(token) for token in listed])
     except UnicodeEncodeError as error:
         raise UsageError(
             f"A {what} token holds a lone surrogate, which is not a character: {error.object!r}."

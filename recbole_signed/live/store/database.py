@@ -155,7 +155,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, read_only: bool, check:
         connection.execute(_FEATURES)
     if check:
         with one_view(connection):
-            fits = small_sum(connection) == _kept_sum(connection)
+            fits = small_sum(connection) == kept_sum(connection, "small", text_sum([[] for _ in _SMALL]))
         if not fits:
             raise damaged(path, "its list of withdrawn items or of erasures is not what was written")
 
@@ -186,9 +186,10 @@ def write_small_sum(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT OR REPLACE INTO sums VALUES ('small', ?)", (small_sum(connection),))
 
 
-def _kept_sum(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT value FROM sums WHERE name = 'small'").fetchone()
-    return int(row[0]) if row else text_sum([[] for _ in _SMALL])
+def kept_sum(connection: sqlite3.Connection, name: str, unwritten: int = 0) -> int:
+    """Return a checksum that is kept, or another number where the tables that it is of were never written to."""
+    row = connection.execute("SELECT value FROM sums WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else unwritten
 
 
 def truncate_wal(connection: sqlite3.Connection) -> bool:

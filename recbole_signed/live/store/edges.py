@@ -370,29 +370,18 @@ class FrozenEdges:
     """All edges at one moment; made by :meth:`EdgeState.freeze`, and copied once, by one of its methods."""
 
     def __init__(self, rows: Adjacency, n_users: int, *, by_item: bool) -> None:
-        self._rows, self._frozen, self._n_users, self._by_item = rows, rows.freeze(), n_users, by_item
+        self._frozen, self._n_users, self._by_item = rows.freeze(), n_users, by_item
 
     def tensors(self, lock: contextlib.AbstractContextManager[object]) -> dict[str, np.ndarray]:
         """Give what `EdgeState.to_tensors` gave then, of edges by user; ``lock`` is what changes hold."""
-        return _tensors(*self._copied(BY_USER, lock))
+        return _tensors(*self._frozen.copied(BY_USER, lock))
 
     def arrays(self, lock: contextlib.AbstractContextManager[object]) -> EdgeArrays:
         """Give what `EdgeState.export` gave then, with ``by_item`` without times; ``lock`` is what changes hold."""
         if not self._by_item:
-            return _visible(*self._copied(BY_USER, lock))
-        indptr, (user, kind) = self._copied(BY_ITEM, lock)
+            return _visible(*self._frozen.copied(BY_USER, lock))
+        indptr, (user, kind) = self._frozen.copied(BY_ITEM, lock)
         return turned(indptr, user, kind, self._n_users)
-
-    def _copied(
-        self, names: list[str], lock: contextlib.AbstractContextManager[object]
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
-        try:
-            indptr, columns = self._frozen.gather(names)
-        finally:
-            with lock:
-                self._rows.thaw(self._frozen)
-        self._frozen.overlay(names, indptr, columns)
-        return indptr, columns
 
 
 def _visible(indptr: np.ndarray, columns: list[np.ndarray]) -> EdgeArrays:

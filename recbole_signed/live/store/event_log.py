@@ -17,7 +17,7 @@ import numpy as np
 from recbole_signed.errors import UsageError
 from recbole_signed.files import at, sync_folder
 from recbole_signed.live import EventBatch
-from recbole_signed.live.events import FORGET_USER, NO_ITEM
+from recbole_signed.live.events import FORGET_USER
 from recbole_signed.live.store.announcements import LINES, Announcements, features_in
 from recbole_signed.live.store.database import (
     SEQ,
@@ -135,13 +135,8 @@ class EventLog:
             fresh = self._fresh(digests)
             users = [batch.user_id[i] for i in fresh]
             forgets = batch.type[fresh] == FORGET_USER
-            user, new_users, forgotten = self.users.propose_and_forget(users, forgets)
-            new_items = self.items.propose(
-                batch.item_id[i]
-                for i, kind in zip(fresh, batch.type[fresh].tolist(), strict=True)
-                if kind not in NO_ITEM
-            )
-            item = self.items.ids_with(new_items, [batch.item_id[i] for i in fresh])
+            user, new_users, forgotten = self.users.propose(users, forgets)
+            item, new_items, _ = self.items.propose([batch.item_id[i] for i in fresh])
             sizes = len(self.users) + len(new_users.tokens), len(self.items) + len(new_items.tokens)
             logged = self._rows(batch, np.array(fresh, dtype=np.int64), (user, item), forgotten, sizes)
             self._write(logged, [digests[i] for i in fresh], new_users, new_items)

@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import FORGET_USER
-from recbole_signed.live.store.database import row_checksums
+from recbole_signed.live.store.database import kept_sum, row_checksums
 from recbole_signed.live.store.settings import DAY
 
 _CHUNK = 500  # parameters of one query
@@ -62,12 +62,8 @@ class Seen:
 
     def _combine(self, rows: Sequence[tuple[bytes, int, int]]) -> None:
         if rows:
-            total = self._total() ^ _checksum(rows)
+            total = kept_sum(self._connection, "seen") ^ _checksum(rows)
             self._connection.execute("INSERT OR REPLACE INTO sums VALUES ('seen', ?)", (total,))
-
-    def _total(self) -> int:
-        row = self._connection.execute("SELECT value FROM sums WHERE name = 'seen'").fetchone()
-        return int(row[0]) if row else 0
 
     def is_whole(self) -> bool:
         """Return whether the table is what was written; takes about two seconds for a million rows."""
@@ -77,7 +73,7 @@ class Seen:
                 total ^= _checksum(rows)
             except (TypeError, ValueError, OverflowError):  # no digests, or no numbers
                 return False
-        return total == self._total()
+        return total == kept_sum(self._connection, "seen")
 
 
 def _checksum(rows: Sequence[tuple[bytes, int, int]]) -> int:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,17 @@ from typing import Any
 import numpy as np
 
 from recbole_signed.errors import UsageError, counted
-from recbole_signed.files import PRIVATE, DamagedError, at, make_folder, path_of, refusing, sync_folder
+from recbole_signed.files import (
+    LOCK,
+    PRIVATE,
+    DamagedError,
+    DirectoryLock,
+    at,
+    make_folder,
+    path_of,
+    refusing,
+    sync_folder,
+)
 from recbole_signed.live import EventBatch
 from recbole_signed.live.events import ANNOUNCED, FORGET_USER, ids_of
 from recbole_signed.live.store.backup import BackupInfo, back_up, noted
@@ -33,7 +45,7 @@ from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.event_log import EventLog
 from recbole_signed.live.store.hidden_items import StateView
 from recbole_signed.live.store.line_files import DeadLetterFile
-from recbole_signed.live.store.owner import LOG, OpenedDirectory, existing_log, refuse_missing_log
+from recbole_signed.live.store.owner import LOG, existing_log, identity, refuse_missing_log
 from recbole_signed.live.store.results import DUPLICATE, LATE, NEW, Appended, Captured, Update
 from recbole_signed.live.store.settings import StateSettings
 from recbole_signed.live.store.versions import Snapshot, Versions, refuse_mismatch
@@ -43,22 +55,26 @@ _BEHIND = -1  # in the place of the applied seq where the edges are not, or no l
 _logger = logging.getLogger(__name__)
 
 
-class OnlineState(StateView, OpenedDirectory):
+class OnlineState(StateView):
     """The log, the vocabularies, the edges and the versions of one directory, for one process and several threads.
 
-    After `open` comes `recover`, then `replay` to its end, then `ingest` as one likes; after an exception between a
-    commit and the edges, `ingest` is refused until both have read the log again.
+    It is used by the process that opened it, one call at a time, while the files are those that it opened. After `open`
+    comes `recover`, then `replay` to its end, then `ingest` as one likes; after an exception between a commit and the
+    edges, `ingest` is refused until both have read the log again.
     """
 
     def __init__(self, directory: Path, keep: int, settings: StateSettings) -> None:
-        super().__init__(directory)
-        self.settings = settings
-        self.keep = keep
+        self.directory, self.settings, self.keep = directory, settings, keep
+        self.lock = threading.RLock()
+        self.maintenance = threading.RLock()  # held, before `lock`, by what writes versions, base or backups
+        self.closed = False
+        self._pid = os.getpid()
+        self._held = DirectoryLock(directory)
         try:
             refuse_missing_log(directory / LOG, directory / VERSIONS)
             self.log = EventLog(directory / LOG, settings=settings)
             sync_folder(directory)
-            self._begin(directory / LOG)
+            self._files = {path: identity(path) for path in (directory, directory / LOCK, directory / LOG)}
             self.base = Base(directory, self.log, self.entered)
             self.versions = Versions(directory / VERSIONS)
             self.dead_letters = DeadLetterFile(directory / DEAD_LETTERS, settings.dead_letter_bytes)
@@ -87,8 +103,51 @@ class OnlineState(StateView, OpenedDirectory):
             make_folder(directory, PRIVATE)
             return cls(directory, keep, settings or StateSettings())
 
-    def _close(self) -> None:
-        self.log.close()
+    def __enter__(self) -> OnlineState:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory; all that was acknowledged is on the disk already. Waits for a call under way."""
+        if os.getpid() != self._pid:  # the files belong to the process that this one was forked from
+            return
+        with self.maintenance, self.lock:
+            if not self.closed:
+                self.closed = True
+                at("state:closing")
+                self.log.close()
+                at("state:closed")
+                self._held.release()
+
+    @contextlib.contextmanager
+    def entered(self, *, writes: bool = True) -> Iterator[None]:
+        """Hold the state for one call."""
+        self.check_process()  # before the lock, which a fork may have copied while it was held
+        with self.lock:
+            if self.closed:
+                raise UsageError(f"The state {self.directory} was closed; open it again.")
+            if writes:
+                self.check_files()
+            yield
+
+    def check_process(self) -> None:
+        """Refuse a process that was forked from the one that opened the directory."""
+        if os.getpid() != self._pid:
+            raise UsageError(
+                f"{self.directory} was opened by process {self._pid}, and this is process {os.getpid()}, forked from "
+                "it; open a state in the one process that uses it, after the fork."
+            )
+
+    def check_files(self) -> None:
+        """Refuse to go on where the files of the state are no longer at their place: what is written would be lost."""
+        for path, known in self._files.items():
+            if identity(path) != known:
+                raise UsageError(
+                    f"{path} was deleted, moved or replaced while the state was open, so nothing more is acknowledged; "
+                    "put the directory back, or open the state at its new place."
+                )
 
     def back_up(self, target: str | Path) -> BackupInfo:
         """Copy the state to a folder, while it goes on; see `backup.back_up`."""
@@ -152,23 +211,14 @@ class OnlineState(StateView, OpenedDirectory):
             yield update
 
     def bulk_load(
-        self,
-        user_tokens: Sequence[str],
-        item_tokens: Sequence[str],
-        user: np.ndarray,
-        item: np.ndarray,
-        kind: np.ndarray,
-        timestamp: np.ndarray,
-        *,
-        unit_known: bool = False,
+        self, users: Sequence[str], items: Sequence[str], *columns: np.ndarray, unit_known: bool = False
     ) -> None:
         """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`."""
         with self.entered():
-            columns = user, item, kind, timestamp
-            edges, users, items = first_edges(self.log, user_tokens, item_tokens, *columns, unit_known=unit_known)
-            self.base.write(0, edges.to_tensors(), edges.n_items, users, items)
+            edges, new_users, new_items = first_edges(self.log, users, items, columns, unit_known=unit_known)
+            self.base.write(0, edges.to_tensors(), edges.n_items, new_users, new_items)
             self._start_from(edges, 0)
-        self._warn_of_future(user, item, np.asarray(timestamp))
+        self._warn_of_future(*map(np.asarray, (columns[0], columns[1], columns[3])))
 
     def _warn_of_future(self, user: np.ndarray, item: np.ndarray, timestamp: np.ndarray) -> None:
         """Name the latest of edges that were loaded and lie further ahead of the clock than events may."""
@@ -185,20 +235,11 @@ class OnlineState(StateView, OpenedDirectory):
                 np.datetime64(int(timestamp[latest]) // 1000, "s"),
             )
 
-    # ---- what is shown
-
-    def withdraw(self, items: str | int | Iterable[str | int]) -> None:
-        """Keep an item, or several, from being recommended, also such as no event has named yet, until `put_back`."""
-        self._withdraw(items, withdrawn=True)
-
-    def put_back(self, items: str | int | Iterable[str | int]) -> None:
-        """Let withdrawn items be recommended again; raises as `withdraw`."""
-        self._withdraw(items, withdrawn=False)
-
-    def _withdraw(self, items: str | int | Iterable[str | int], *, withdrawn: bool) -> None:
+    def withdraw(self, items: str | int | Iterable[str | int], *, back: bool = False) -> None:
+        """Keep an item, or several, from being recommended, also such as no event has named yet; ``back`` ends that."""
         tokens = ids_of(items, "item")
         with self.entered():
-            self.log.withdrawn.change(tokens, withdrawn=withdrawn)
+            self.log.withdrawn.change(tokens, withdrawn=not back)
 
     # ---- going on
 
@@ -215,7 +256,29 @@ class OnlineState(StateView, OpenedDirectory):
     def append(self, batch: EventBatch, source: str | None = None, position: str | None = None) -> Appended:
         """Make a batch durable and leave the edges as they are, until :meth:`take_in` gets the result; as `ingest`."""
         with self.entered():
-            return self._append(batch, source, position)
+            if self.applied_seq != self.last_seq:
+                raise UsageError(
+                    "The edges do not reflect the log yet; call recover() and run replay() to its end before ingest()."
+                )
+            if len(batch) > self.settings.max_batch:
+                raise UsageError(
+                    f"The batch has {len(batch)} events, and max_batch is {self.settings.max_batch}; cut it."
+                )
+            self.log.end_graces()
+            status = np.full(len(batch), DUPLICATE, dtype=np.int8)
+            late = self.log.graves.late(batch)
+            status[late & (batch.type != FORGET_USER)] = LATE
+            taken = np.flatnonzero(~late)
+            named = {batch.user_id[i] for i in np.flatnonzero(batch.type == FORGET_USER).tolist()}
+            if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
+                self.dead_letters.erase(named)
+            announced = self._to_announce(batch, taken) if len(batch.announces) else {}
+            with self._noting_what_is_behind():
+                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position, announced)
+                at("state:appended")
+                self.check_files()  # what was committed to a file that is gone is not acknowledged
+            status[taken[fresh]] = NEW
+            return Appended(logged, status)
 
     def take_in(self, appended: Appended) -> Update:
         """Apply what was appended, which has to be the newest of the log."""
@@ -224,29 +287,6 @@ class OnlineState(StateView, OpenedDirectory):
             n_new, n_duplicate, n_late = (int((status == code).sum()) for code in (NEW, DUPLICATE, LATE))
             update = self._apply(appended.logged, n_new, n_duplicate)
             return replace(update, n_refused=n_late, status=status)
-
-    def _append(self, batch: EventBatch, source: str | None, position: str | None) -> Appended:
-        if self.applied_seq != self.last_seq:
-            raise UsageError(
-                "The edges do not reflect the log yet; call recover() and run replay() to its end before ingest()."
-            )
-        if len(batch) > self.settings.max_batch:
-            raise UsageError(f"The batch has {len(batch)} events, and max_batch is {self.settings.max_batch}; cut it.")
-        self.log.end_graces()
-        status = np.full(len(batch), DUPLICATE, dtype=np.int8)
-        late = self.log.graves.late(batch)
-        status[late & (batch.type != FORGET_USER)] = LATE
-        taken = np.flatnonzero(~late)
-        named = {batch.user_id[i] for i in np.flatnonzero(batch.type == FORGET_USER).tolist()}
-        if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
-            self.dead_letters.erase(named)
-        announced = self._to_announce(batch, taken) if len(batch.announces) else {}
-        with self._noting_what_is_behind():
-            logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position, announced)
-            at("state:appended")
-            self.check_files()  # what was committed to a file that is gone is not acknowledged
-        status[taken[fresh]] = NEW
-        return Appended(logged, status)
 
     def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
         """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""

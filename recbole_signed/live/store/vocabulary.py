@@ -17,7 +17,7 @@ import numpy as np
 
 from recbole_signed.files import at
 from recbole_signed.ids_and_times import hash_of, hashes
-from recbole_signed.live.store.database import damaged, explained, sealed, transaction, write_small_sum
+from recbole_signed.live.store.database import damaged, explained, kept_sum, sealed, transaction, write_small_sum
 
 TAG = 16  # bytes of a tag, and of the salt
 
@@ -36,19 +36,6 @@ class NewTokens:
         ids = np.arange(self.first, self.first + len(self.tokens))
         joined = sealed(ids, np.array([0 if token is None else now for token in self.tokens], dtype=np.int64))
         return list(zip(ids.tolist(), self.tokens, self.salts, self.tags, joined.tolist(), strict=True))
-
-    def append(self, token: str) -> int:
-        """Add one more token and give its id."""
-        salt = os.urandom(TAG)
-        self.tokens.append(token)
-        self.salts.append(salt)
-        self.tags.append(make_tag(token, salt))
-        return self.first + len(self.tokens) - 1
-
-    def erase(self, i: int) -> None:
-        """Make a tombstone of an id that has not even joined."""
-        self.tokens[i - self.first] = None
-        self.salts[i - self.first] = None
 
 
 class Vocabulary:
@@ -101,8 +88,6 @@ class Vocabulary:
 
     def tag(self, i: int) -> bytes:
         """Tag of an id: equal ones are of the same token, which joined once, in a state and in its backups."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"The vocabulary has {len(self)} ids, and not {i}.")
         return bytes(self._tags[i * TAG : (i + 1) * TAG])
 
     @property
@@ -127,8 +112,6 @@ class Vocabulary:
     def hash(self, size: int | None = None) -> str:
         """Hash of the first ``size`` ids, padding included (all of them by default); forgetting leaves it as it is."""
         size = len(self) if size is None else size
-        if size > len(self):
-            raise IndexError(f"The vocabulary has {len(self)} ids, not {size}.")
         digest, known = self._hashed
         if size < known:
             return hashlib.sha256(memoryview(self._tags)[: size * TAG]).hexdigest()
@@ -140,54 +123,38 @@ class Vocabulary:
         """Hash of ids and tokens themselves, which does not depend on the random salts."""
         return hash_of(token or "" for token in self._tokens)
 
-    def propose(self, tokens: Iterable[str]) -> NewTokens:
-        """Prepare what is not known of ``tokens``, each once, in order of appearance; nothing changes yet."""
-        new = [token for token in dict.fromkeys(tokens) if token not in self._ids]
-        random = os.urandom(TAG * len(new))
-        salts = [random[start : start + TAG] for start in range(0, len(random), TAG)]
-        tags = [make_tag(token, salt) for token, salt in zip(new, salts, strict=True)]
-        return NewTokens(len(self), list(new), list(salts), tags)
-
-    def propose_and_forget(self, tokens: Sequence[str], forget: np.ndarray) -> tuple[np.ndarray, NewTokens, list[int]]:
-        """Prepare rows, some of which forget their token: ids ``[n]``, new tokens, forgotten ids; changes nothing."""
-        if not forget.any():
-            new = self.propose(filter(None, tokens))
-            return self.ids_with(new, tokens), new, []
+    def propose(
+        self, tokens: Sequence[str], forget: np.ndarray | None = None
+    ) -> tuple[np.ndarray, NewTokens, list[int]]:
+        """Prepare rows, some of which ``forget`` their token: ids ``[n]``, new tokens, forgotten ids, no change."""
         here: dict[str, int] = {}
-        new = NewTokens(len(self), [], [], [])
+        first, joining = len(self), list[str | None]()
         gone: set[str] = set()
         forgotten: list[int] = []
         ids = []
-        for token, forgets in zip(tokens, forget.tolist(), strict=True):
+        for token, forgets in zip(tokens, [False] * len(tokens) if forget is None else forget.tolist(), strict=True):
             i = here.get(token) or (0 if token in gone else self.id_of(token))
             if forgets:
                 here.pop(token, None)
                 gone.add(token)
                 if i:
                     forgotten.append(i)
-                if i >= new.first:  # came and goes within the batch
-                    new.erase(i)
+                if i >= first:  # came and goes within the batch
+                    joining[i - first] = None
             elif not i and token:
-                i = here[token] = new.append(token)
+                i = here[token] = first + len(joining)
+                joining.append(token)
             ids.append(i)
-        return np.array(ids, dtype=np.int64), new, forgotten
-
-    def ids_with(self, new: NewTokens, tokens: Sequence[str]) -> np.ndarray:
-        """Id of each token, int64 ``[n]``, those that `propose` prepared included; 0 where it is not known."""
-        ids = self.ids(tokens)
-        if new.tokens:
-            joining = {token: i for i, token in enumerate(new.tokens, new.first)}
-            missing = np.flatnonzero(ids == 0)
-            ids[missing] = [joining.get(tokens[i], 0) for i in missing.tolist()]
-        return ids
+        random = os.urandom(TAG * len(joining))
+        salts = [random[start : start + TAG] for start in range(0, len(random), TAG)]
+        pairs = list(zip(joining, salts, strict=True))
+        tags = [salt if token is None else make_tag(token, salt) for token, salt in pairs]
+        kept = [None if token is None else salt for token, salt in pairs]
+        return np.array(ids, dtype=np.int64), NewTokens(first, joining, kept, tags), forgotten
 
     def add(self, new: NewTokens) -> None:
         """Take in what `propose` prepared, once it is durable."""
-        for i, token in enumerate(new.tokens, new.first):
-            if token is not None:
-                self._ids[token] = i
-        self._tokens.extend(new.tokens)
-        self._tags += b"".join(new.tags)
+        self.extend(zip(new.tokens, new.tags, strict=True))
 
     def extend(self, rows: Iterable[tuple[str | None, bytes]]) -> None:
         """Take rows (token or None, tag) of the next ids, as they are in the log."""
@@ -218,13 +185,13 @@ class Withdrawn:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
         self.tokens: set[str] = set()  # replaced as a whole, never changed: look-ups go on beside a change
-        self._sum: object = ()  # of the tables as they were read: no row, or one value, once they were
+        self._sum: object = ()  # of the tables as they were read
         self._found: tuple[set[str] | None, int, np.ndarray] = (None, 0, np.zeros(0, dtype=np.int64))
         self.reload()
 
     def reload(self) -> None:
         """Read the table again where another process has changed it."""
-        kept = self._connection.execute("SELECT value FROM sums WHERE name = 'small'").fetchone()
+        kept = kept_sum(self._connection, "small", -1)
         if kept != self._sum:
             self._sum = kept
             self.tokens = {row[0] for row in self._connection.execute("SELECT token FROM withdrawn")}

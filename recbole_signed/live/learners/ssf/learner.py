@@ -304,10 +304,6 @@ class SpectralLearner(LearnerDefaults):
         """Return where the scores of items tell nothing of a user's taste, ``[n]``."""
         return self.filter.without_taste(torch.from_numpy(items)).numpy()
 
-    def neighbours(self, items: IntArray) -> tuple[IntArray, np.ndarray]:
-        """Return the nearest neighbours of items as they were at the last refresh."""
-        return self._near.of(items)
-
     # ---- keeping
 
     def parameters(self) -> dict[str, Any]:
