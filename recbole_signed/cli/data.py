@@ -15,7 +15,7 @@ from recbole_signed.progress import told
 from recbole_signed.table import Header, Section, Table, text_lines, to_text
 
 if TYPE_CHECKING:
-    from recbole_signed.lab.synth.checks import ProfileComparison
+    from recbole_signed.lab.synth.generator import ProfileComparison
 
 app = typer.Typer(name="data", help="The converted data sets: their versions, and whether their files are unchanged.")
 
@@ -216,7 +216,7 @@ def _make(
             "compared": [],
         }
         if checked:
-            from recbole_signed.lab.synth.checks import check
+            from recbole_signed.lab.synth.generator import check
 
             say("checking")
             began = perf_counter()

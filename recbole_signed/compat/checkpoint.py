@@ -41,25 +41,6 @@ def check_archive(f: Any) -> None:
         file.seek(start)
 
 
-_CALLED = {  # what rebuilding the values of a checkpoint calls, by module
-    "builtins": "bytearray bytes complex frozenset range set slice",
-    "collections": "Counter OrderedDict",
-    "datetime": "date datetime time timedelta timezone",
-    "numpy": "dtype",
-    "numpy._core.multiarray": "_reconstruct scalar",
-    "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
-    "torch": "Size device",
-    "torch._utils": "_rebuild_parameter _rebuild_sparse_tensor _rebuild_tensor _rebuild_tensor_v2",
-    "torch.serialization": "_get_layout",
-}
-_NAMED = {  # what it may name or recreate, and never call
-    "builtins": "bool dict float int list object str tuple",
-    "numpy": "matrix ndarray",
-    "torch": "Tensor UntypedStorage",
-    "torch.nn.parameter": "Parameter",
-    "torch.storage": "TypedStorage UntypedStorage",
-    "yaml.loader": "FullLoader SafeLoader",  # Config keeps the class with which it read its files
-}
 _CLASSES_BELOW = ("torch.nn.modules", "scipy.sparse")  # layers as in GRU4RecF; the matrices of EASE, ItemKNN
 _SPELLINGS = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray", "pathlib._local": "pathlib"}
 
@@ -74,14 +55,6 @@ def _defaultdict(factory: Any = None) -> defaultdict[Any, Any]:
     if factory not in (None, dict, float, int, list, set, str):
         raise pickle.UnpicklingError(f"This file holds a defaultdict of {factory!r}; a plain type was expected.")
     return defaultdict(factory)
-
-
-_REPLACED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("_codecs", "encode"): _latin1,
-    ("builtins", "xrange"): range,  # as protocol 2 calls it
-    ("collections", "defaultdict"): _defaultdict,
-    ("logging", "getLogger"): logging.getLogger,  # of layers, as in GRU4RecF
-}
 
 
 def _below(module: str, roots: Iterable[str]) -> bool:
@@ -122,9 +95,34 @@ class CheckpointUnpickler(pickle._Unpickler):
     """Rebuilds what RecBole's checkpoints hold, and calls nothing else.
 
     It is in Python, as the one in C cannot tell naming `Config` from calling it. Classes are recreated empty and
-    filled; called are `_CALLED`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
+    filled; called are `called`, enums, and what the user gave to `torch.serialization.add_safe_globals`.
     """
 
+    called: ClassVar[dict[str, str]] = {  # what rebuilding the values of a checkpoint calls, by module
+        "builtins": "bytearray bytes complex frozenset range set slice",
+        "collections": "Counter OrderedDict",
+        "datetime": "date datetime time timedelta timezone",
+        "numpy": "dtype",
+        "numpy._core.multiarray": "_reconstruct scalar",
+        "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
+        "torch": "Size device",
+        "torch._utils": "_rebuild_parameter _rebuild_sparse_tensor _rebuild_tensor _rebuild_tensor_v2",
+        "torch.serialization": "_get_layout",
+    }
+    named: ClassVar[dict[str, str]] = {  # what it may name or recreate, and never call
+        "builtins": "bool dict float int list object str tuple",
+        "numpy": "matrix ndarray",
+        "torch": "Tensor UntypedStorage",
+        "torch.nn.parameter": "Parameter",
+        "torch.storage": "TypedStorage UntypedStorage",
+        "yaml.loader": "FullLoader SafeLoader",  # Config keeps the class with which it read its files
+    }
+    replaced: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
+        ("_codecs", "encode"): _latin1,
+        ("builtins", "xrange"): range,  # as protocol 2 calls it
+        ("collections", "defaultdict"): _defaultdict,
+        ("logging", "getLogger"): logging.getLogger,  # of layers, as in GRU4RecF
+    }
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **pickle._Unpickler.dispatch,
         pickle.REDUCE[0]: _only_if(_may_reduce, "load_reduce"),
@@ -159,10 +157,10 @@ class CheckpointUnpickler(pickle._Unpickler):
         import torch
 
         module = _SPELLINGS.get(module, module)
-        found: Any = _REPLACED.get((module, name))
-        if found is not None or name in _CALLED.get(module, "").split():
+        found: Any = self.replaced.get((module, name))
+        if found is not None or name in self.called.get(module, "").split():
             return self._may_call(found or _resolve(module, name))
-        if name in _NAMED.get(module, "").split():
+        if name in self.named.get(module, "").split():
             return _resolve(module, name)
         roots = (*TRUSTED_ROOTS, *_CLASSES_BELOW)
         if _below(module, roots):

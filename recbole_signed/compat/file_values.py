@@ -5,16 +5,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import importlib
 import io
 import logging
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from glob import escape
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from recbole_signed.compat.checkpoint import TRAINED_VOCABULARY, VOCABULARY, CheckpointUnpickler
 from recbole_signed.errors import UsageError, ending
@@ -82,37 +81,32 @@ def arrays_hold_no_pickles(module: ModuleType) -> None:
 # ---- cached data sets ----
 
 
-class CachedDataUnpickler(CheckpointUnpickler):
-    """Rebuilds what RecBole caches of data: data sets, loaders and samplers, their arrays and tensors."""
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        """Return the object of that name; raise `pickle.UnpicklingError` if a cached data set has no use for it."""
-        if (module, name) == ("torch.storage", "_load_from_bytes"):
-            return self._may_call(_tensor_storage)
-        if name in _PANDAS_NAMED.get(module, ()):
-            return getattr(importlib.import_module(module), name)
-        if name in _PANDAS_CALLED.get(module, ()):
-            return self._may_call(getattr(importlib.import_module(module), name))
-        return super().find_class(module, name)
-
-
-_PANDAS_NAMED = {
-    "pandas.core.frame": ("DataFrame",),
-    "pandas.core.series": ("Series",),
-    "pandas.core.indexes.base": ("Index",),
-    "pandas.core.indexes.range": ("RangeIndex",),
-}
-_PANDAS_CALLED = {
-    "pandas.core.indexes.base": ("_new_Index",),
-    "pandas.core.internals.managers": ("BlockManager", "SingleBlockManager"),
-    "pandas._libs.internals": ("_unpickle_block",),
-}
-
-
 def _tensor_storage(content: bytes) -> Any:
     import torch
 
     return torch.load(io.BytesIO(content), weights_only=True)
+
+
+class CachedDataUnpickler(CheckpointUnpickler):
+    """Rebuilds what RecBole caches of data: data sets, loaders and samplers, their arrays, tables and tensors."""
+
+    called: ClassVar[dict[str, str]] = {
+        **CheckpointUnpickler.called,
+        "pandas.core.indexes.base": "_new_Index",
+        "pandas.core.internals.managers": "BlockManager SingleBlockManager",
+        "pandas._libs.internals": "_unpickle_block",
+    }
+    named: ClassVar[dict[str, str]] = {
+        **CheckpointUnpickler.named,
+        "pandas.core.frame": "DataFrame",
+        "pandas.core.series": "Series",
+        "pandas.core.indexes.base": "Index",
+        "pandas.core.indexes.range": "RangeIndex",
+    }
+    replaced: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
+        **CheckpointUnpickler.replaced,
+        ("torch.storage", "_load_from_bytes"): _tensor_storage,
+    }
 
 
 def _read(file: Any) -> Any:
@@ -147,9 +141,6 @@ def _of_this_run(dataset: Any, config: Any) -> Any:
 
 def cached_data_is_checked(module: ModuleType) -> None:
     """RecBole unpickles data sets beside checkpoints (data/utils.py:61, 122): read with no calls, or made again."""
-    if getattr(module, "_recbole_signed_reads", False):
-        return
-    module._recbole_signed_reads = True  # type: ignore[attr-defined]
     module.pickle = SimpleNamespace(load=_read, dump=pickle.dump)  # type: ignore[attr-defined]
 
     create_dataset, load_split_dataloaders = module.create_dataset, module.load_split_dataloaders

@@ -250,8 +250,6 @@ def collector_plain_values(module: ModuleType) -> None:
 def exhaustive_search(module: ModuleType) -> None:
     """`HyperTuning(algo="exhaustive")` under hyperopt >= 0.2.7: RecBole issues #1868, #1240 (hyper_tuning.py:117)."""
     original = module.exhaustive_search
-    if hasattr(original, "__wrapped__"):
-        return
 
     @functools.wraps(original)
     def search(*args: Any, **kwargs: Any) -> Any:
@@ -276,7 +274,7 @@ def amp_names(trainer: ModuleType) -> None:
     """RecBole's trainers use `torch.cuda.amp` (trainer.py:235, :1440, :1453): a warning an epoch since torch 2.4."""
     import torch
 
-    if not hasattr(torch.amp, "GradScaler") or isinstance(trainer.amp, types.SimpleNamespace):
+    if not hasattr(torch.amp, "GradScaler"):
         return
     trainer.amp = types.SimpleNamespace(  # type: ignore[attr-defined]
         GradScaler=functools.partial(torch.amp.GradScaler, "cuda"), autocast=functools.partial(torch.autocast, "cuda")
@@ -296,8 +294,6 @@ def anomaly_detection_off(_: ModuleType) -> None:
 def training_curves_folder(utils: ModuleType) -> None:
     """RecBole's writer of training curves has a relative path (utils.py:208), which its thread opens at every flush."""
     original = utils.SummaryWriter
-    if isinstance(original, functools.partial):
-        return
 
     def at_absolute_path(writer: Callable[..., Any], log_dir: str, *args: Any, **kwargs: Any) -> Any:
         return writer(os.path.abspath(log_dir), *args, **kwargs)
@@ -308,11 +304,8 @@ def training_curves_folder(utils: ModuleType) -> None:
 
 def folders_made_at_once(utils: ModuleType) -> None:
     """Two runs that start at once in a new folder: one fails with FileExistsError, both make `log/` (utils.py:44)."""
-    original = utils.ensure_dir
-    if hasattr(original, "__wrapped__"):
-        return
 
-    @functools.wraps(original)
+    @functools.wraps(utils.ensure_dir)
     def ensure_dir(dir_path: str) -> None:
         os.makedirs(dir_path, exist_ok=True)
 
@@ -323,8 +316,6 @@ def folders_made_at_once(utils: ModuleType) -> None:
 def streams_wrapped_once(logger: ModuleType) -> None:
     """Each run wraps standard output once more (logger.py:74, `colorama.init`): a RecursionError after 330 runs."""
     original = logger.init
-    if hasattr(original, "__wrapped__"):
-        return
     initialise = importlib.import_module("colorama.initialise")
 
     @functools.wraps(original)
@@ -342,8 +333,6 @@ def streams_wrapped_once(logger: ModuleType) -> None:
 def saved_loaders_keep_their_order(module: ModuleType) -> None:
     """A run with `save_dataloaders: True` gives other results, as it loses its seeded generators (data/utils.py:91)."""
     original = module.save_split_dataloaders
-    if hasattr(original, "__wrapped__"):
-        return
 
     @functools.wraps(original)
     def save(config: Any, dataloaders: Any) -> None:
@@ -369,8 +358,6 @@ def checkpoint_loading(_utils: ModuleType) -> None:
     import torch
 
     original = torch.load
-    if hasattr(original, "_recbole_signed"):
-        return
 
     @functools.wraps(original)
     def load(f: Any, *args: Any, **kwargs: Any) -> Any:
@@ -382,7 +369,6 @@ def checkpoint_loading(_utils: ModuleType) -> None:
         check_archive(f)
         return original(f, *args, **(kwargs | {"weights_only": False, "pickle_module": CHECKPOINT_PICKLE}))
 
-    load._recbole_signed = True  # type: ignore[attr-defined]
     torch.load = load
     APPLIED["checkpoint_loading"] = f"torch {torch.__version__} refuses RecBole's checkpoints, or runs code in them"
 
@@ -411,6 +397,9 @@ REPAIRS: dict[str, tuple[Callable[[ModuleType], None], ...]] = {
 
 
 def apply(module_name: str, module: ModuleType) -> None:
-    """Run the repairs that `REPAIRS` has for that module; any number of times."""
+    """Run the repairs that `REPAIRS` has for that module, each once."""
+    done = vars(module).setdefault("_recbole_signed_repairs", set())
     for repair in REPAIRS.get(module_name, ()):
-        repair(module)
+        if repair not in done:
+            done.add(repair)
+            repair(module)

@@ -47,7 +47,7 @@ class SignedRecommender(GeneralRecommender):
         stream_chooser: ``module:function`` that chooses settings on the base of a stream; called with edges, n_users,
             n_items and what is given. None: what the package has for the model, if anything.
         export_recipe: what ``recbole-signed upstream`` leaves out, or why it refuses: the fields of
-            :class:`~recbole_signed.lab.upstream.follow.ExportRecipe`. Empty: what ``lab/upstream/recipes.yaml`` has
+            :class:`~recbole_signed.lab.upstream.bundle.ExportRecipe`. Empty: what ``lab/upstream/recipes.yaml`` has
             for it.
         parameter_ranges: key -> the values that a parameter may have, beside those that all models share
             (:data:`recbole_signed.plugin.ranges.RANGES`), as :meth:`recbole_signed.plugin.ranges.Interval.of` reads

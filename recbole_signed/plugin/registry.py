@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -131,11 +132,17 @@ def keep_metric(entry: MetricEntry) -> None:
         _tell(INHERITED_METRICS, entry.name, {"module": entry.module})
 
 
-def check_metrics(names: Iterable[str], where: str = "") -> None:
-    """Refuse names of metrics that a process started by this one will not know; ``where`` is for the message."""
+@cache
+def metric_names() -> dict[str, str]:
+    """Return the names of RecBole's metrics and of this package's by their lower case, without importing them."""
     folder = recbole_folder()
     text = "" if folder is None else (folder / "evaluator" / "metrics.py").read_text(encoding="utf-8")
-    known = [*re.findall(r"^class (\w+)\(", text, re.MULTILINE), *OWN_METRICS, *own_metrics]
+    return {name.lower(): name for name in [*re.findall(r"^class (\w+)\(", text, re.MULTILINE), *OWN_METRICS]}
+
+
+def check_metrics(names: Iterable[str], where: str = "") -> None:
+    """Refuse names of metrics that a process started by this one will not know; ``where`` is for the message."""
+    known = [*metric_names().values(), *own_metrics]
     lower = [each.lower() for each in known]
     for name in names:
         if name.lower() not in lower:

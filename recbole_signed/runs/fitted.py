@@ -19,11 +19,13 @@ from recbole_signed import __version__
 from recbole_signed.compat.checkpoint import CHECKPOINT_PICKLE
 from recbole_signed.compat.log import own_arguments_hidden
 from recbole_signed.errors import UsageError
+from recbole_signed.evaluation.valid_metric import split_length
 from recbole_signed.files import parse_json, replace_text
 from recbole_signed.memory import keep_freed_memory
 from recbole_signed.plugin.assignments import layered, merged
-from recbole_signed.runs.provenance import data_folder, data_sha256, digest
-from recbole_signed.runs.runner import announce_run, configured_data, own_checkpoint
+from recbole_signed.plugin.run_config import given_settings
+from recbole_signed.runs.provenance import config_hash, data_folder, data_sha256, digest, versions
+from recbole_signed.runs.runner import announce_run, configured_data, own_checkpoint, plain_result
 from recbole_signed.runs.spec import default_settings
 from recbole_signed.yaml_spec import read_yaml
 
@@ -89,12 +91,68 @@ def _kept(file: Path) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
-def above_files(
-    config_files: Sequence[str | Path], defaults: Mapping[str, Any], overrides: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the keys to set above RecBole yaml files: ``overrides``, and those ``defaults`` that no file names."""
+_MEASURED = ("metrics", "topk", "metric_decimal_place", "data_path")  # no settings of a model that was measured
+
+
+def fit_to_measure(
+    model: str,
+    dataset: str,
+    metrics: Sequence[str],
+    k: int,
+    config_files: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Fitted:
+    """Fit a model as :func:`fit_once`, for evaluations by some metrics at length k.
+
+    Args:
+        model: class name of any model that RecBole finds.
+        dataset: name of a data set.
+        metrics: names of metrics; the one that chooses the best epoch is evaluated, too.
+        k: length of the ranking; NDCG@k chooses unless the keys say otherwise, at whatever length.
+        config_files: RecBole yaml files, later ones win.
+        overrides: configuration keys above the files, but for metrics and lengths.
+        seed: RecBole's ``seed``.
+        values: configuration keys below the files, such as :func:`~.spec.asked_models` gives.
+    """
+    below = merged({"valid_metric": f"NDCG@{k}", "metric_decimal_place": 6}, values or {})
+    chosen_by, length = split_length(str(layered(below, config_files, overrides)["valid_metric"]))
+    known = [each.lower() for each in metrics]
+    measured = {
+        "metrics": [*metrics, *([chosen_by] if chosen_by.lower() not in known else [])],
+        "topk": sorted({k, length or k}),
+    }
     named = {key.partition(".")[0] for file in config_files for key in read_yaml(Path(file))}
-    return merged({key: each for key, each in defaults.items() if key.partition(".")[0] not in named}, overrides or {})
+    below = {key: each for key, each in below.items() if key.partition(".")[0] not in named}
+    return fit_once(model, dataset, config_files, {**merged(below, overrides or {}), **measured}, seed)
+
+
+def measured(fitted: Fitted, data: Any, metrics: Sequence[str], k: int) -> dict[str, float | None]:
+    """Return some metrics of a model on a part of its data, at length k; nothing where the part is empty."""
+    with own_arguments_hidden():
+        found = fitted.trainer.evaluate(data, load_best_model=False, show_progress=False)
+    known = [each.lower() for each in metrics]
+    lengths = {name: split_length(name) for name in found or {}}
+    wanted = [name for name, (stem, at) in lengths.items() if stem.lower() in known and at in (None, k)]
+    return plain_result({name: found[name] for name in wanted})
+
+
+def origin_of(fitted: Fitted) -> dict[str, Any]:
+    """Return what numbers of a model come from: all parameters in force, where it tells them, else those given."""
+    config = fitted.config
+    given = {key: value for key, value in given_settings(config).items() if key not in _MEASURED}
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": int(config["seed"]),
+        "settings": dict(getattr(fitted.model, "chosen", None) or given),
+        "fit_seconds": round(fitted.seconds, 2),
+        "stopped_by": getattr(fitted.trainer, "stopped_by", None),
+        "config_hash": config_hash(config.final_config_dict),
+        "data_sha256": data_sha256(Path(config["data_path"]), config["dataset"]),
+        "versions": versions(),
+    }
 
 
 def kept_or_made(

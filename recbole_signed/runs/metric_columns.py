@@ -11,25 +11,7 @@ from recbole_signed.runs.rows import RunRow
 from recbole_signed.table import Header
 
 _SMALLER = ("dislike", "mae", "rmse", "logloss", "giniindex", "averagepopularity")
-_NAMES = {
-    "ndcg": "NDCG",
-    "mrr": "MRR",
-    "map": "MAP",
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "signauc": "SignAUC",
-    "logloss": "LogLoss",
-    "itemcoverage": "ItemCoverage",
-    "averagepopularity": "AveragePopularity",
-    "shannonentropy": "ShannonEntropy",
-    "giniindex": "GiniIndex",
-    "tailpercentage": "TailPercentage",
-}
-_PREFIXES = ("dislike", "delta", "signed", "cold", "pooled")  # of this package's metrics, before another's name
-_WITHOUT_K = frozenset(("auc", "gauc", "mae", "rmse", "logloss", "signauc"))
-_WITH_K = frozenset(("recall", "hit", "precision", *_NAMES)) - _WITHOUT_K
+_WITHOUT_K = frozenset(("auc", "gauc", "mae", "rmse", "logloss", "signauc", "groupshare"))
 MEGABYTE = 1e6
 BEST = "best"  # what a cost is compared with besides the lines of a table: the smallest of them
 
@@ -47,7 +29,7 @@ def metric_column(metric: str) -> Column:
     """Return the column of a test metric in RecBole's spelling, such as ``recall@20`` or ``recall@20[users 1-5]``."""
     plain, group = split_group(metric.lower())
     name, at, k = plain.partition("@")
-    header = _NAMES.get(name) or getattr(_registered(name), "name", _capitalised(name))
+    header = registry.metric_names().get(name) or getattr(_registered(name), "name", name.capitalize())
     shown = f"{header}{at}{k}" + (f", {group}" if group else "")
     return Column(shown, smaller_is_better(name), 4, lambda row: row.test.get(metric.lower()))
 
@@ -65,15 +47,7 @@ def _registered(name: str) -> registry.MetricEntry | None:
 
 def has_k(name: str) -> bool | None:
     """Whether a metric's results are per cut-off (``recall@10``), not one number (``signauc``); None: unknown."""
-    return True if name in _WITH_K or name.startswith(_PREFIXES) else False if name in _WITHOUT_K else None
-
-
-def _capitalised(name: str) -> str:
-    for prefix in _PREFIXES:
-        if name.startswith(prefix) and name != prefix:
-            rest = name[len(prefix) :]
-            return prefix.capitalize() + (_NAMES.get(rest) or rest.capitalize())
-    return name.capitalize()
+    return name not in _WITHOUT_K if name in registry.metric_names() else None
 
 
 def _scaled(field: str, factor: float) -> Callable[[RunRow], float | None]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,20 +146,26 @@ def append_row(path: Path, row: RunRow) -> None:
 
 def read_rows(path: Path) -> list[RunRow]:
     """Read the rows of a file in their order; a line that was cut off is reported on standard error and dropped."""
-    if not path.is_file():
-        return []
     rows, bad = [], 0
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(RunRow.from_dict(parse_json(line)))
-        except ValueError:  # no UTF-8, no JSON, no object, no model
+    for number, row in _lines(path):
+        if row is None:
             bad += 1
             _logger.warning("%s, line %d is not a whole result row and is left out.", path, number)
+        else:
+            rows.append(row)
     if bad > 1 and not rows:
         raise UsageError(f"{path} holds no result rows; move it away, or give another folder as {argument('output')}.")
     return rows
+
+
+def _lines(path: Path) -> Iterator[tuple[int, RunRow | None]]:
+    """Yield the number of each line that is not empty, and its row; None for no UTF-8, no JSON, no object, no model."""
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.is_file() else (), start=1):
+        if line.strip():
+            try:
+                yield number, RunRow.from_dict(parse_json(line))
+            except ValueError:
+                yield number, None
 
 
 class RowStore:
@@ -205,12 +210,6 @@ class RowStore:
 
 def _finished_beside(path: Path) -> list[RunRow]:
     """Return the finished rows of the other ``.jsonl`` files in a file's folder; other lines are passed over."""
-    found = []
-    for other in sorted(path.parent.glob("*.jsonl")):
-        if other.name == path.name:
-            continue
-        for line in other.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError):  # some other file, or a cut-off line
-                row = RunRow.from_dict(parse_json(line))
-                found += [row] if row.ok and row.request_hash else []
-    return found
+    others = [other for other in sorted(path.parent.glob("*.jsonl")) if other.name != path.name]
+    rows = (row for other in others for _, row in _lines(other))
+    return [row for row in rows if row is not None and row.ok and row.request_hash]

@@ -239,11 +239,6 @@ def test_the_fault_is_there_without_the_repair_alone(fault: str, outcomes: dict[
     assert FAULTS[fault] in outcomes["bare"][fault]
 
 
-def in_a_new_process(code: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(compat.__file__).parents[2])}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-
-
 def test_a_second_application_changes_nothing() -> None:
     def state() -> list[Any]:
         collector = importlib.import_module("recbole.evaluator.collector").Collector
@@ -254,11 +249,12 @@ def test_a_second_application_changes_nothing() -> None:
         names = sparse.dok_matrix._update, vars(np)["float_"], torch.load, utils.SummaryWriter, utils.ensure_dir
         return [collector.get_data_struct, tuning.exhaustive_search, finders, *names]
 
+    states = []
     for _ in range(2):
         for name in compat.REPAIRS.keys() - {"recbole_gnn"}:
             compat.apply(name, importlib.import_module(name))
-        first = state()
-    assert state() == first
+        states.append(state())
+    assert states[0] == states[1]
     compat.apply("no.such.module", types.ModuleType("no.such.module"))
 
 
@@ -350,18 +346,16 @@ def test_lost_fills_are_refused(tmp_path: Path) -> None:
             compat.refuse_pandas_3(types.ModuleType("recbole.data"))
 
 
-def test_fills_that_work_are_not_warned_of(tmp_path: Path) -> None:
+def test_fills_that_work_are_not_warned_of(tmp_path: Path, warm_python: WarmPython) -> None:
     write_tiny(tmp_path, "gaps", "\trating:float", "\t2")
-    code = f"""
-import recbole_signed
-from recbole.config import Config
-from recbole.data import create_dataset
-chosen = {{"data_path": {str(tmp_path)!r}, "load_col": {{"inter": ["user_id", "item_id", "rating"]}}}}
-create_dataset(Config("BPR", "gaps", config_dict={{**chosen, "state": "ERROR"}}))
-"""
-    done = in_a_new_process(code)
-    assert done.returncode == 0, done.stderr
-    assert "FutureWarning" not in done.stderr
+    chosen = {"data_path": str(tmp_path), "load_col": {"inter": ["user_id", "item_id", "rating"]}, "state": "ERROR"}
+    (tmp_path / "script.py").write_text(
+        "import recbole_signed\nfrom recbole.config import Config\nfrom recbole.data import create_dataset\n"
+        f"create_dataset(Config('BPR', 'gaps', config_dict={chosen!r}))\n"
+    )
+    done = warm_python.run(tmp_path / "script.py", cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert "FutureWarning" not in done.err
 
 
 # ---- exhaustive search ----
@@ -421,6 +415,14 @@ def as_recbole(source: str) -> dict[str, Any]:
 
 
 load_as_recbole: Callable[..., Any] = as_recbole("def load(f, **kwargs): return torch.load(f, **kwargs)")["load"]
+
+
+def saved(value: Any, **how: Any) -> io.BytesIO:
+    """Return a file as torch.save writes it."""
+    file = io.BytesIO()
+    torch.save(value, file, **how)
+    file.seek(0)
+    return file
 
 
 @pytest.fixture
@@ -506,10 +508,7 @@ VALUES = st.recursive(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=VALUES, protocol=st.sampled_from([2, 4]))
 def test_what_a_checkpoint_may_hold_comes_back_equal(value: Any, protocol: int) -> None:
-    file = io.BytesIO()
-    torch.save(value, file, pickle_protocol=protocol)
-    file.seek(0)
-    back = load_as_recbole(file)
+    back = load_as_recbole(saved(value, pickle_protocol=protocol))
     assert back == value
     assert type(back) is type(value)
 
@@ -524,10 +523,7 @@ def test_arrays_and_matrices_come_back(protocol: int) -> None:
         "tensor": torch.arange(4), "parameter": torch.nn.Parameter(torch.ones(2)), "coo": torch.eye(2).to_sparse(),
         "layer": torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU()),
     }  # fmt: skip
-    file = io.BytesIO()
-    torch.save(values, file, pickle_protocol=protocol)
-    file.seek(0)
-    back = load_as_recbole(file)
+    back = load_as_recbole(saved(values, pickle_protocol=protocol))
     assert np.array_equal(back["array"], dense)
     assert isinstance(back["matrix"], np.matrix)
     assert back["objects"].tolist() == [None, "a", 3]
@@ -618,10 +614,7 @@ class RawPickler:
 
 def archive(data: bytes) -> io.BytesIO:
     """Return a file as torch.save writes it, with that pickle in it."""
-    file = io.BytesIO()
-    torch.save(data, file, pickle_module=types.SimpleNamespace(__name__="raw", Pickler=RawPickler))
-    file.seek(0)
-    return file
+    return saved(data, pickle_module=types.SimpleNamespace(__name__="raw", Pickler=RawPickler))
 
 
 @pytest.fixture
@@ -662,10 +655,7 @@ def test_a_layer_keeps_its_logger_and_nobody_fills_one() -> None:
     """As in checkpoints of GRU4RecF."""
     layer = torch.nn.Linear(2, 2)
     layer.logger = logging.getLogger()
-    file = io.BytesIO()
-    torch.save({"config": None, "layer": layer}, file)
-    file.seek(0)
-    assert load_as_recbole(file)["layer"].logger is logging.getLogger()
+    assert load_as_recbole(saved({"config": None, "layer": layer}))["layer"].logger is logging.getLogger()
     filled = b"\x80\x02clogging\ngetLogger\n)R}X\x08\x00\x00\x00disabledK\x01sb."
     with pytest.raises(pickle.UnpicklingError, match="load_build"):
         load_as_recbole(archive(filled))
@@ -723,8 +713,7 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
 
 def test_the_user_may_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert __name__.split(".")[0] not in checkpoint.TRUSTED_ROOTS
-    file = io.BytesIO()
-    torch.save({"own": Call(Effect, 1), "mood": Mood.GOOD}, file)
+    file = saved({"own": Call(Effect, 1), "mood": Mood.GOOD})
     with pytest.raises(pickle.UnpicklingError, match=rf"'{__name__}\.Effect'.*add_safe_globals.*TRUSTED_ROOTS"):
         load_as_recbole(io.BytesIO(file.getvalue()))
     before = list(torch.serialization.get_safe_globals())  # of torch 2.4 it is the list itself
@@ -739,14 +728,12 @@ def test_the_user_may_allow_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_explicit_choices_of_the_caller_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = io.BytesIO()
-    torch.save(Call(Effect), file)
-    assert isinstance(load_as_recbole(io.BytesIO(file.getvalue()), weights_only=False), Effect)
+    assert isinstance(load_as_recbole(saved(Call(Effect)), weights_only=False), Effect)
     with pytest.raises(pickle.UnpicklingError, match="Weights only"):
-        load_as_recbole(io.BytesIO(file.getvalue()), weights_only=True)
+        load_as_recbole(saved(Call(Effect)), weights_only=True)
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     with pytest.raises(pickle.UnpicklingError, match="Weights only"):
-        load_as_recbole(io.BytesIO(file.getvalue()))
+        load_as_recbole(saved(Call(Effect)))
 
 
 # ---- training ----

@@ -244,8 +244,6 @@ def test_wrong_types_and_unknown_keys_are_refused(toy: str) -> None:
         ("BPR", {"learnin_rate": 1}, "unknown configuration key 'learnin_rate' .*; did you mean 'learning_rate'.$"),
         ("BPR", {"eval_args.ordr": "TO"}, "no entry 'ordr'; did you mean 'order'"),
         ("BPR", {"valid_metric": "NDCG@7", "topk": [5]}, "valid_metric is NDCG@7"),
-        ("BPR", {"valid_metric": "SignAUC@10"}, "valid_metric is SignAUC@10"),
-        ("BPR", {"valid_metric": "GroupNDCG@10", "metrics": ["GroupNDCG"]}, "which has a value for each group"),
         ("BPR", {"metrics": ["GroupNDCG"]}, "GroupNDCG@10, which has a value for each group"),
         ("BPR", {"epochs": "many"}, "'epochs' is 'many'; it must be a number"),
         ("BPR", {"show_progress": "maybe"}, "it must be True or False"),

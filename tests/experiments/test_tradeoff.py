@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from result_tables import front_table
+from signed_report.results import standings
 
 from recbole_signed import progress
 from recbole_signed.cli import analysis
@@ -25,7 +26,7 @@ from recbole_signed.lab.analysis.tradeoff_curve import (
     parse_aversions,
     read_curves,
 )
-from recbole_signed.lab.analysis.tradeoff_tables import matched_table, splits_table, standings, tradeoff_table
+from recbole_signed.lab.analysis.tradeoff_tables import matched_table, splits_table, tradeoff_table
 from recbole_signed.runs import data_sha256
 from recbole_signed.runs import fitted as fitting
 from recbole_signed.runs.spec import asked_models

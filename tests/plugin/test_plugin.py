@@ -119,39 +119,32 @@ def test_recbole_may_be_imported_first(first: str, script: Callable[..., str]) -
     assert out.split()[-1] == "SignedDataset"
 
 
-def test_a_third_party_registers_a_model_with_one_call(script: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["a call", "an entry point"])
+def test_a_third_party_registers_a_model(how: str, script: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7        # (int) A default.\n")
+    call = ""
+    if how == "a call":
+        words = "'Theirs', 'theirs', properties='Theirs.yaml', trainer='theirs:TheirsTrainer'"
+        call = f"recbole_signed.register_model({words})"
+    else:
+        info = tmp_path / "theirs-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[recbole_signed.models]\nTheirs = theirs:Theirs\n")
     out = script(
         f"""
         import recbole_signed
-        recbole_signed.register_model("Theirs", "theirs", properties="Theirs.yaml", trainer="theirs:TheirsTrainer")
+        {call}
         from recbole.quick_start import run_recbole, load_data_and_model
         from recbole.utils import get_model, get_trainer, ModelType
         assert get_model("Theirs").__module__ == "theirs"
-        assert get_trainer(ModelType.GENERAL, "Theirs").__name__ == "TheirsTrainer"
         run_recbole(model="Theirs", dataset="signed", config_dict={QUICK})
+        print(get_trainer(ModelType.GENERAL, "Theirs").__name__, "Theirs" in recbole_signed.plugin.registry.models())
     """,
         theirs=MODEL.format(name="Theirs"),
     )
-    assert "own trainer" in out
-
-
-def test_a_third_party_registers_a_model_by_entry_point(script: Callable[..., str], tmp_path: Path) -> None:
-    info = tmp_path / "theirs-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[recbole_signed.models]\nTheirs = theirs:Theirs\n")
-    (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
-    out = script(
-        f"""
-        import recbole_signed
-        from recbole.quick_start import run_recbole
-        run_recbole(model="Theirs", dataset="signed", config_dict={QUICK})
-        print("Theirs" in recbole_signed.plugin.registry.models())
-    """,
-        theirs=MODEL.format(name="Theirs"),
-    )
-    assert out.split()[-1] == "True"
+    assert out.split()[-2:] == ["TheirsTrainer" if call else "Trainer", "True"]
+    assert ("own trainer" in out) == bool(call)
 
 
 def test_a_checkpoint_brings_the_plugin_along(script: Callable[..., str], tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def test_each_value_of_a_list_has_the_range(model: str, default: list[float], co
             configure(model, reg_weight=wrong, **order)
 
 
+SAMPLING = sorted({m for m in registry.models() if facts_of(m).trained_by_gradients} - {"DirectAU", "SignedSASRec"})
 OF_MODELS = [
     ("BSPM", "solver_b", "leapfrog", "one of euler, rk4"),
     ("DecayPop", "half_life", 0, "a number above 0"),
@@ -159,6 +160,8 @@ OF_MODELS = [
     ("SSFL", "cutoff", -1, "a whole number 0 or more"),
     ("SSFL", "learned_rank", 0, "a whole number 1 or more"),
     ("TurboCF", "filter_order", 4, "a whole number 1 or more and at most 3"),
+    *((model, "n_layers", 0, "a whole number 1 or more") for model in ("SimGCL", "XSimGCL")),  # it is a mean of layers
+    *((model, "n_negatives", 0, "a whole number 1 or more") for model in SAMPLING),
 ]
 
 
@@ -277,19 +280,6 @@ def test_all_rows_in_one_batch_are_for_the_models_that_can(configure: Callable[.
         assert configure(model, train_batch_size=0)["train_batch_size"] == 0
     for model in ("BPR", "SignedSASRec"):
         check_refused("train_batch_size is 0", configure, model, train_batch_size=0)
-
-
-SAMPLING = sorted({m for m in registry.models() if facts_of(m).trained_by_gradients} - {"DirectAU", "SignedSASRec"})
-
-
-@pytest.mark.parametrize("model", SAMPLING)
-def test_a_model_that_compares_with_sampled_items_needs_some(model: str, configure: Callable[..., Config]) -> None:
-    check_refused("n_negatives is 0", configure, model, n_negatives=0)
-
-
-@pytest.mark.parametrize("model", ["SimGCL", "XSimGCL"])
-def test_the_mean_of_no_layer_is_refused(model: str, configure: Callable[..., Config]) -> None:
-    check_refused("n_layers is 0", configure, model, n_layers=0)
 
 
 def test_heads_divide_the_width(prepare_model: Callable[..., Any]) -> None:

@@ -22,32 +22,23 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def run(model: str, dataset: str, data_path: Path | str, **changes: Any) -> dict[str, float]:
-    if model in NEEDS and importlib.util.find_spec(NEEDS[model]) is None:
-        pytest.skip(f"{model} needs the package {NEEDS[model]}, which this package does not")
-    settings = {
-        "data_path": str(data_path), "epochs": 1, "show_progress": False, "state": "ERROR", "topk": [10],
-        "metrics": ["Recall", "NDCG", "DislikeRecall", "SignAUC", "ItemCoverage", "GiniIndex", "AveragePopularity"],
-        "valid_metric": "NDCG@10", **changes,
-    }  # fmt: skip
-    return run_recbole(model=model, dataset=dataset, config_dict=settings)["test_result"]
-
-
 def test_the_list_is_recboles() -> None:
     assert {"BPR", "LightGCN", "EASE", "MultiVAE", "Pop", "Random", "ItemKNN"} <= set(GENERAL)
     assert len(GENERAL) >= 32
 
 
+@pytest.mark.parametrize("dataset", ["toy-signed", pytest.param("ml-100k-signed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", GENERAL)
-def test_runs_on_the_toy_set(model: str, toy_root: Path) -> None:
-    result = run(model, "toy-signed", toy_root, **SMALL.get(model, {}))
+def test_it_runs(model: str, dataset: str, toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if model in NEEDS and importlib.util.find_spec(NEEDS[model]) is None:
+        pytest.skip(f"{model} needs the package {NEEDS[model]}, which this package does not")
+    is_toy = dataset == "toy-signed"
+    settings = {
+        "data_path": str(toy_root if is_toy else tmp_path_factory.getbasetemp()), "epochs": 1, "topk": [10],
+        "metrics": ["Recall", "NDCG", "DislikeRecall", "SignAUC", "ItemCoverage", "GiniIndex", "AveragePopularity"],
+        "valid_metric": "NDCG@10", "show_progress": False, "state": "ERROR",
+    }  # fmt: skip
+    settings |= {key: each for key, each in SMALL.get(model, {}).items() if is_toy or key != "train_batch_size"}
+    result = run_recbole(model=model, dataset=dataset, config_dict=settings)["test_result"]
     assert all(math.isfinite(value) for value in result.values())
     assert 0 <= result["recall@10"] <= 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", GENERAL)
-def test_runs_on_signed_ml_100k(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    changes = {key: value for key, value in SMALL.get(model, {}).items() if key != "train_batch_size"}
-    result = run(model, "ml-100k-signed", tmp_path_factory.getbasetemp(), **changes)
-    assert all(math.isfinite(value) for value in result.values())

@@ -15,8 +15,7 @@ from recbole_signed.data.edge_groups import DEFAULT_BOUNDS, bounds_of, in_group,
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.lab.stats import analyse, statistics_table
 from recbole_signed.lab.stats.figures import describe_features, draw
-from recbole_signed.lab.stats.measures import gini, intraclass, quantiles, similarity, spearman
-from recbole_signed.lab.stats.report import findings
+from recbole_signed.lab.stats.report import findings, gini, intraclass, quantiles, similarity, spearman
 from recbole_signed.table import to_text
 
 Event = tuple[int, int, int, int]
@@ -79,24 +78,14 @@ def test_whatever_the_rows_the_report_is_json_and_text(found: list[Event]) -> No
             assert f"name: {counted(len(found), 'row')}, " in to_text(statistics_table("name", report))
 
 
-def test_degrees_and_like_rates() -> None:
-    report = analyse(rows_of([(0, 0, 1, 0), (0, 1, 1, 1), (0, 2, -1, 2), (1, 0, -1, 3), (2, 0, 0, 4), (3, 1, 1, 5)]))
-    user, item = report["user"], report["item"]
-    assert user["degree"]["all"]["max"] == 3
-    assert user["degree"]["like"]["mean"] == 3 / 5
-    assert user["without_dislikes"] == 3 / 5, "users 2, 3 and 4 have none"
-    assert user["without_likes"] == 3 / 5
-    assert user["like_rate"]["median"] == pytest.approx(2 / 3), "of users 0, 1 and 3: 2/3, 0, 1"
-    assert item["degree"]["all"]["max"] == 3
-    assert item["like_rate"]["mean"] == pytest.approx((1 / 2 + 1 + 0) / 3)
-    assert report["time"]["last_fifth"]["rows"] == 2
-
-
 def test_numbers_of_degrees_and_signs_are_plain_counts() -> None:
     rng, n_users = np.random.default_rng(0), 250
     users, items = (rng.integers(n_users, size=900) * rng.random(900)).astype(np.int32), rng.integers(6, size=900)
     signs = rng.choice([1, 0, -1], 900, p=[0.3, 0.5, 0.2]).astype(np.int8)
-    found = analyse(RawRows(users, items.astype(np.int32), signs, None, n_users, 6, {}))["user"]
+    report = analyse(RawRows(users, items.astype(np.int32), signs, np.arange(900), n_users, 6, {}))
+    assert report["time"]["last_fifth"]["rows"] == 180
+    assert report["item"]["degree"]["all"]["max"] == np.bincount(items).max()
+    found = report["user"]
     rows, likes, dislikes = (
         np.array([((users == user) & of).sum() for user in range(n_users)])
         for of in (np.ones(900, dtype=bool), signs > 0, signs < 0)
@@ -108,8 +97,10 @@ def test_numbers_of_degrees_and_signs_are_plain_counts() -> None:
     assert found["share_of_top_percent"] == pytest.approx(np.sort(rows)[-2:].sum() / 900), "1 % of 250, rounded to even"
     assert found["likes_to_dislikes"] == pytest.approx(spearmanr(likes, dislikes).statistic)
     assert found["degree_to_like_rate"] == pytest.approx(spearmanr((likes + dislikes)[judged], rate).statistic)
-    assert found["without_likes"] == (likes == 0).mean()
-    assert found["like_rate"]["mean"] == pytest.approx(rate.mean())
+    assert (found["without_likes"], found["without_dislikes"]) == ((likes == 0).mean(), (dislikes == 0).mean())
+    assert [found["like_rate"][name] for name in ("mean", "median")] == pytest.approx([rate.mean(), np.median(rate)])
+    for name, of in (("all", rows), ("like", likes), ("dislike", dislikes)):
+        assert [found["degree"][name][each] for each in ("mean", "max")] == pytest.approx([of.mean(), of.max()])
 
 
 @settings(max_examples=30)

@@ -16,7 +16,6 @@ from scipy.special import expit, ndtri
 
 from recbole_signed.atomic import read_rows
 from recbole_signed.lab.synth import PROFILES, edge_model, generate, generator, write, writer
-from recbole_signed.lab.synth.checks import as_rows, check, statistics
 from recbole_signed.lab.synth.edge_model import (
     Items,
     Users,
@@ -30,7 +29,15 @@ from recbole_signed.lab.synth.edge_model import (
     stream,
     user_stubs,
 )
-from recbole_signed.lab.synth.generator import SyntheticGraph, make_distinct, size_of, smallest
+from recbole_signed.lab.synth.generator import (
+    SyntheticGraph,
+    as_rows,
+    check,
+    make_distinct,
+    size_of,
+    smallest,
+    statistics,
+)
 from recbole_signed.lab.synth.profile import DAY, Degrees, Profile, find_profile
 from recbole_signed.lab.synth.writer import Origin, load
 
@@ -321,36 +328,26 @@ def graph() -> SyntheticGraph:
     return generate("kuairand", 12_000, 5)
 
 
-def test_atomic_files_hold_the_graph(graph: SyntheticGraph, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("piece", "pieces"), [(2_000_000, [12_000]), (5_000, [5_000, 5_000, 2_000])])
+def test_atomic_files_hold_the_graph(
+    piece: int, pieces: list[int], graph: SyntheticGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_CHUNK", piece)
     written: list[int] = []
     record = write(graph, tmp_path / "g", ORIGIN, progress=written.append)
-    assert sum(written) == len(graph)
-    lines = (tmp_path / "g" / "g.inter").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "user_id:token\titem_id:token\tsign:float\ttimestamp:float"
-    table = np.array([line.split("\t") for line in lines[1:]], dtype=np.int64)
+    assert written == pieces
+    content = (tmp_path / "g" / "g.inter").read_bytes()
+    head, *lines = content.decode().splitlines()
+    assert head == "user_id:token\titem_id:token\tsign:float\ttimestamp:float"
+    table = np.array([line.split("\t") for line in lines], dtype=np.int64)
     np.testing.assert_array_equal(table, np.stack([graph.users, graph.items, graph.signs, graph.times], axis=1))
     assert record == json.loads((tmp_path / "g" / "dataset.json").read_text(encoding="utf-8"))
     assert record["options"] == {"profile": "kuairand", "edges": 12_000, "seed": 5}
-    assert record["rows"] == {
-        "total": 12_000,
-        "like": int((graph.signs > 0).sum()),
-        "dislike": int((graph.signs < 0).sum()),
-        "neutral": 0,
-    }
-    digest = hashlib.sha256((tmp_path / "g" / "g.inter").read_bytes()).hexdigest()
-    assert record["outputs"]["g.inter"] == digest
+    likes = int((graph.signs > 0).sum())
+    assert record["rows"] == {"total": 12_000, "like": likes, "dislike": 12_000 - likes, "neutral": 0}
+    assert record["outputs"]["g.inter"] == hashlib.sha256(content).hexdigest()
     rows = read_rows(tmp_path / "g")
     assert (len(rows), rows.n_users, rows.n_items) == (12_000, graph.n_users, graph.n_items)
-
-
-def test_rows_are_written_in_pieces(graph: SyntheticGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(graph, tmp_path / "whole" / "g", ORIGIN)
-    monkeypatch.setattr(writer, "_CHUNK", 5_000)
-    written: list[int] = []
-    write(graph, tmp_path / "pieces" / "g", ORIGIN, progress=written.append)
-    assert written == [5_000, 5_000, 2_000]
-    whole, pieces = ((tmp_path / each / "g" / "g.inter").read_bytes() for each in ("whole", "pieces"))
-    assert pieces == whole
 
 
 def test_recbole_reads_the_atomic_files(graph: SyntheticGraph, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,9 +18,8 @@ from stock_recbole import REPOSITORY
 from recbole_signed.cli.app import main
 from recbole_signed.errors import MissingExtraError, UsageError
 from recbole_signed.lab.upstream import python38, upstream
-from recbole_signed.lab.upstream.bundle import Bundler
-from recbole_signed.lab.upstream.checkout import GENERAL, GUIDE, LIST, add, insert
-from recbole_signed.lab.upstream.follow import LIBRARIES, ExportRecipe, recipe_of
+from recbole_signed.lab.upstream.bundle import LIBRARIES, Bundler, ExportRecipe, recipe_of
+from recbole_signed.lab.upstream.checkout import GENERAL, GUIDE, LIST, TESTS, put
 from recbole_signed.lab.upstream.modules import SourceModule
 from recbole_signed.lab.upstream.pages import Citation, Description, model_list_row, model_list_text
 from recbole_signed.plugin import registry
@@ -51,7 +51,7 @@ def test_the_model_file_is_self_contained_python_38(model: str, exported: Callab
 
 @pytest.mark.parametrize("model", [name for name in MODELS if not facts_of(name).source.startswith("this package")])
 def test_every_paper_is_cited_with_its_authors_and_venue(model: str) -> None:
-    module = SourceModule.read(registry.models()[model].module)
+    module = SourceModule(registry.models()[model].module)
     citations = Description.of(module, model, ()).citations
     assert citations
     assert all(each.year or "arxiv" in each.link for each in citations)
@@ -69,102 +69,128 @@ def test_the_head_is_recboles(exported: Callable[[str], Path]) -> None:
     )
 
 
-def test_lines_go_where_they_belong(exported: Callable[[str], Path], checkout: Path) -> None:
-    for model in ("GFCF", "LSGRec"):
-        exported(model)
-        upstream(model, checkout, author="A. Author", email="a.author@example.org", overwrite=True)  # a second time
-
+@pytest.mark.parametrize(
+    ("models", "kind", "other"),
+    [(["GFCF", "LSGRec"], "general", "sequential"), (["SignedSASRec"], "sequential", "general")],
+)
+def test_lines_go_where_they_belong(
+    models: list[str], kind: str, other: str, exported: Callable[[str], Path], checkout: Path
+) -> None:
     def read(path: str) -> str:
         return (checkout / path).read_text(encoding="utf-8")
 
-    for model in ("GFCF", "LSGRec"):
+    for model in models:
+        assert exported(model) == checkout / f"recbole/model/{kind}_recommender/{model.lower()}.py"
+        upstream(model, str(checkout), author="A. Author", email="a.author@example.org", overwrite=True)  # again
+    guide, tests = read(GUIDE), ast.parse(read("tests/model/test_model_auto.py"))
+    methods = {
+        each.name: [part.name for part in each.body if isinstance(part, ast.FunctionDef)]
+        for each in tests.body
+        if isinstance(each, ast.ClassDef)
+    }
+    listed = json.loads(read(LIST))["data"]
+    for model in models:
         lower = model.lower()
-        line = f"from recbole.model.general_recommender.{lower} import {model}\n"
-        assert read("recbole/model/general_recommender/__init__.py").count(line) == 1
-        guide = read("docs/source/user_guide/model_intro.rst")
-        assert guide.count(f"   model/general/{lower}\n") == 1
-        assert guide.index(f"model/general/{lower}") < guide.index("model/context/lr")
-        api = read("docs/source/recbole/recbole.model.general_recommender.rst")
-        assert api.count(f"   recbole.model.general_recommender.{lower}\n") == 1
-        rows = json.loads(read("asset/model_list.json"))["data"]
-        assert [row["model"] for row in rows].count(model) == 1
-        assert [row["model"] for row in rows].index(model) < [row["model"] for row in rows].index("LR")
-        tests = ast.parse(read("tests/model/test_model_auto.py"))
-        first = next(node for node in tests.body if isinstance(node, ast.ClassDef))
-        assert [node.name for node in first.body if isinstance(node, ast.FunctionDef)].count(f"test_{lower}") == 1
+        for each, times in ((kind, 1), (other, 0)):
+            package = f"recbole.model.{each}_recommender"
+            line = f"from {package}.{lower} import {model}\n"
+            assert read(f"recbole/model/{each}_recommender/__init__.py").count(line) == times
+            assert guide.count(f"   model/{each}/{lower}\n") == times
+            assert read(f"docs/source/recbole/{package}.rst").count(f"   {package}.{lower}\n") == times
+            assert methods[f"Test{each.title()}Recommender"].count(f"test_{lower}") == times
+        (place,) = (place for place, row in enumerate(listed) if row["model"] == model)
+        row = listed[place]
+        assert row["category"] == f"{kind.title()} Recommendation"
+        assert listed[place - 1]["model_link"].startswith(f"/docs/user_guide/model/{kind}/")
+        assert set(row) == {
+            *("category", "cate_link", "year", "pub", "model", "model_link", "paper", "paper_link", "authors"),
+            *("ref_code", "repository", "repo_link"),
+        }
     counted = re.search(r"We implement (\d+)", guide)
     assert counted is not None
     assert int(counted[1]) - 94 == len(re.findall("   model/(?:general|sequential)/(?!pop|sasrec)", guide))
-    row = next(row for row in rows if row["model"] == "LSGRec")
-    assert (row["year"], row["pub"], row["paper_link"]) == ("2024", "arXiv'24", "https://arxiv.org/abs/2403.08246")
-    assert set(row) == {
-        *("category", "cate_link", "year", "pub", "model", "model_link", "paper", "paper_link", "authors", "ref_code"),
-        *("repository", "repo_link"),
+    published = {
+        "LSGRec": ("2024", "arXiv'24", "https://arxiv.org/abs/2403.08246"),
+        "SignedSASRec": ("2018", "ICDM'18", ""),
     }
+    assert (row["year"], row["pub"], row["paper_link"]) == published[model]
 
 
-def test_a_line_that_begins_another_one_is_put_in_too(tmp_path: Path) -> None:
-    """As SSF, where SSFL is there already."""
-    texts = {
-        GUIDE: "   model/general/{}\n",
-        GENERAL.api: "   recbole.model.general_recommender.{}\n",
-        GENERAL.init: "from recbole.model.general_recommender.{0} import {0}\n",
-    }
-    for path, text in texts.items():
+LINE = "from recbole.model.general_recommender.{0} import {0}\n"
+
+
+def lines_of(folder: Path, path: str, ends: str = "\n") -> list[str]:
+    return (folder / path).read_bytes().decode().split(ends)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A checkout with one model."""
+    for path, text in {**REPOSITORY, GENERAL.init: LINE.format("bpr")}.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(REPOSITORY.get(path, ""), encoding="utf-8")
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_line_that_begins_another_one_is_put_in_too(small: Path, inside: bool) -> None:
+    """As SSF, where SSFL is there already; in a folder that is no checkout, apart."""
+    if not inside:
+        (small / GENERAL.init).unlink()
+    texts = {GUIDE: "   model/general/{}\n", GENERAL.api: f"   {GENERAL.package}.{{}}\n", GENERAL.init: LINE}
+    for path, text in texts.items():
         for model in ("ssfl", "ssf", "ssfl", "ssf"):
-            assert insert(tmp_path, path, text.format(model), GENERAL)
-        written = (tmp_path / path).read_text(encoding="utf-8")
+            place = put(small, path, text.format(model), GENERAL)
+        assert place == (path if inside else f"insert/{path}")
         for model in ("ssfl", "ssf"):
-            assert written.splitlines().count(text.format(model).rstrip()) == 1, path
-    assert "We implement 96 " in (tmp_path / GUIDE).read_text(encoding="utf-8")
+            assert lines_of(small, place).count(text.format(model).rstrip()) == 1, path
+    assert f"We implement {96 if inside else 94} recommendation models." in lines_of(small, GUIDE)
 
 
-def test_lines_and_authors_of_files_stay(tmp_path: Path) -> None:
-    (tmp_path / LIST).parent.mkdir()
-    (tmp_path / LIST).write_text(REPOSITORY[LIST], encoding="utf-8")
-    bundled = SourceModule.read("recbole_signed.ssf.ssf")
-    for author in ("A. Author", "B. Author"):
-        row = model_list_row(Description.of(bundled, "SSF", ()), author, 2026)
-        assert insert(tmp_path, LIST, model_list_text(row) + "\n", GENERAL)
-    rows = json.loads((tmp_path / LIST).read_text(encoding="utf-8"))["data"]
-    assert [each["model"] for each in rows] == ["Pop", "SSF", "LR", "SASRec"]
-    assert rows[1]["authors"] == "B. Author"
-    path = tmp_path / GENERAL.init
-    path.parent.mkdir(parents=True)
-    line = "from recbole.model.general_recommender.{0} import {0}"
-    for ends in ("\r\n", "\n"):
-        path.write_bytes(f"{line.format('bpr')}{ends}".encode())
-        assert insert(tmp_path, GENERAL.init, line.format("ssf"), GENERAL)
-        assert path.read_bytes() == f"{line.format('bpr')}{ends}{line.format('ssf')}{ends}".encode()
+@pytest.mark.parametrize(
+    ("inside", "known"), [(True, ["Pop", "SSFL", "SSF", "LR", "SASRec"]), (False, ["SSFL", "SSF"])]
+)
+def test_a_row_takes_the_place_of_that_of_another_author(small: Path, inside: bool, known: list[str]) -> None:
+    if not inside:
+        (small / LIST).unlink()
+    for model, author in (("SSFL", "A. Author"), ("SSF", "A. Author"), ("SSF", "A. Author"), ("SSF", "B. Author")):
+        what = Description(model, "A title", [], "A method.")
+        place = put(small, LIST, model_list_text(model_list_row(what, author, 2026)) + "\n", GENERAL)
+    text = (small / place).read_text(encoding="utf-8")
+    rows = json.loads(text)["data"] if inside else json.loads(f"[{text.rstrip().rstrip(',')}]")
+    assert [each["model"] for each in rows] == known
+    assert [each["authors"] for each in rows if "authors" in each] == ["A. Author", "B. Author"]
 
 
-def test_lines_of_a_sequential_model_go_to_those_of_its_kind(exported: Callable[[str], Path], checkout: Path) -> None:
-    assert exported("SignedSASRec") == checkout / "recbole/model/sequential_recommender/signedsasrec.py"
-    upstream("SignedSASRec", str(checkout), author="A. Author", overwrite=True)  # a second time
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        (TESTS, "import unittest\n", "has no class TestGeneralRecommender"),
+        (GENERAL.api, "Title\n", "of the checkout has no line like"),
+        (LIST, '{"data": []}', "has no general recommender of RecBole to put the new row after"),
+    ],
+)
+def test_a_checkout_of_another_form_is_refused(small: Path, path: str, text: str, said: str) -> None:
+    (small / path).write_text(text, encoding="utf-8")
+    check_refused(said, put, small, path, '{"model_link": "/docs/user_guide/model/general/ssf.html"},\n', GENERAL)
+    assert (small / path).read_text(encoding="utf-8") == text
 
-    def read(path: str) -> str:
-        return (checkout / path).read_text(encoding="utf-8")
 
-    for kind, times in (("general", 0), ("sequential", 1)):
-        package = f"recbole.model.{kind}_recommender"
-        line = f"from {package}.signedsasrec import SignedSASRec\n"
-        assert read(f"recbole/model/{kind}_recommender/__init__.py").count(line) == times
-        assert read("docs/source/user_guide/model_intro.rst").count(f"   model/{kind}/signedsasrec\n") == times
-        assert read(f"docs/source/recbole/{package}.rst").count(f"   {package}.signedsasrec\n") == times
-    row = json.loads(read("asset/model_list.json"))["data"][-1]
-    assert (row["category"], row["model"], row["pub"]) == ("Sequential Recommendation", "SignedSASRec", "ICDM'18")
-    tests = ast.parse(read("tests/model/test_model_auto.py"))
-    methods = {
-        node.name: [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
-        for node in tests.body
-        if isinstance(node, ast.ClassDef)
-    }
-    assert methods["TestSequentialRecommender"] == ["test_sasrec", "test_signedsasrec"]
-    page = read("docs/source/user_guide/model/sequential/signedsasrec.rst")
+@pytest.mark.parametrize("ends", ["\r\n", "\n"])
+def test_the_ends_of_lines_stay(small: Path, ends: str) -> None:
+    (small / GENERAL.init).write_bytes(f"{LINE.format('bpr').rstrip()}{ends}".encode())
+    put(small, GENERAL.init, LINE.format("ssf"), GENERAL)
+    assert lines_of(small, GENERAL.init, ends) == [*(LINE.format(each).rstrip() for each in ("bpr", "ssf")), ""]
+
+
+def test_the_page_of_a_sequential_model_asks_for_times_and_hides_nothing(
+    exported: Callable[[str], Path], checkout: Path
+) -> None:
+    exported("SignedSASRec")
+    page = (checkout / "docs/source/user_guide/model/sequential/signedsasrec.rst").read_text(encoding="utf-8")
     assert "dislike: [dislike_user_id, dislike_item_id, dislike_timestamp]" in page
-    assert "hide_dislikes" not in page + read("recbole/properties/model/SignedSASRec.yaml")
+    defaults = (checkout / "recbole/properties/model/SignedSASRec.yaml").read_text(encoding="utf-8")
+    assert "hide_dislikes" not in page + defaults
 
 
 def test_the_page_and_the_yaml_name_the_same_keys(exported: Callable[[str], Path], checkout: Path) -> None:
@@ -194,21 +220,6 @@ def test_a_folder_gets_whole_files_and_lines_apart(tmp_path: Path, capsys: pytes
     check_refused("exists; overwrite=True replaces it", upstream, "TurboCF", tmp_path / "out")
 
 
-def test_the_lines_of_several_models_stand_in_one_folder(tmp_path: Path) -> None:
-    """Those of the second model took the place of those of the first."""
-
-    def row(model: str, author: str) -> str:
-        return model_list_text({"model": model, "authors": author, "model_link": f"/docs/{model}.html"}) + "\n"
-
-    for model, author in (("SSF", "A"), ("SSFL", "A"), ("SSF", "A"), ("SSF", "B")):
-        add(tmp_path, GENERAL.init, f"from ssf import {model}\n")
-        add(tmp_path, f"insert/{LIST}", row(model, author))
-    assert (tmp_path / GENERAL.init).read_text() == "from ssf import SSF\nfrom ssf import SSFL\n"
-    text = (tmp_path / "insert" / LIST).read_text()
-    rows = json.loads(f"[{text.rstrip().rstrip(',')}]")
-    assert [(each["model"], each["authors"]) for each in rows] == [("SSF", "B"), ("SSFL", "A")]
-
-
 @pytest.mark.parametrize(
     ("model", "words"),
     [("LightGCN", "is RecBole's own model already"), ("GFCG", "there is no model named 'GFCG'; did you mean 'GFCF'?")],
@@ -225,7 +236,7 @@ def test_a_model_may_be_named_as_tables_print_it(tmp_path: Path) -> None:
 
 def test_what_the_trainer_of_ssf_needs_stays_behind() -> None:
     bundler = Bundler(registry.models()["SSF"].module, "SSF", recipe_of("SSF"))
-    text = "\n".join(code for _, code in bundler.bundle().sections)
+    text = "\n".join(code for _, code in bundler.sections())
     assert "def tune" not in text
     assert "self.auto" not in text
     assert "def fold_in" in text
@@ -288,56 +299,50 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         (folder / "__init__.py").touch()
         for module, code in {"tiny": MODEL.format(imports=imports.replace("PACK", name), body=body), **modules}.items():
             (folder / f"{module}.py").write_text(code.replace("PACK", name), encoding="utf-8")
-        made = Bundler(f"{name}.tiny", "Tiny", ExportRecipe()).bundle()
-        code = "\n\n".join(["\n".join(made.imports), *(section for _, section in made.sections)])
-        text = python38.formatted(python38.without_marks(code))
+        made = Bundler(f"{name}.tiny", "Tiny", ExportRecipe())
+        text = python38.formatted("\n\n".join([*made.imports(), *(section for _, section in made.sections())]))
         python38.check(text, "tiny.py")
         return text
 
     return bundle
 
 
-def test_two_helpers_of_one_name_are_told_apart(package: Callable[..., str]) -> None:
-    helper = "SIZE = {size}\n\n\ndef _step(x: int) -> int:\n    return x + SIZE\n\n\ndef {name}(x: int) -> int:\n"
-    helper += "    SIZE_ = [_step for _step in [x]]  # local\n    return _step(x) + SIZE_[0]\n"
-    text = package(
-        "from PACK.one import one\nfrom PACK.two import two",
-        "one(users) + two(users)",
-        one=helper.format(size=1, name="one"),
-        two=helper.format(size=10, name="two"),
-    )
-    scope: dict[str, object] = {"__name__": "bundled"}
+STEPS = """SIZE = {size}
+
+
+def _step(x: int) -> int:
+    return x + SIZE
+
+
+def {name}(x: int) -> int:
+    SIZE_ = [_step for _step in [x]]  # local
+    return _step(x) + SIZE_[0]
+"""
+HALF = "def _half(x: float) -> float:\n    return x / 2\n\n\n"
+WORDS = 'WORD = "{name}"\n\n\ndef {name}(x: int) -> str:\n    return f"{{WORD}} {{x:>{{len(WORD)}}}}"\n'
+HELPERS = [
+    (STEPS.format(size=1, name="one"), STEPS.format(size=10, name="two"), 1, (3, 12)),
+    (
+        f"from math import floor\n\n\n{HALF}SIZE = _half(6.0)\n\n\ndef one(x):\n    return floor(x) + SIZE\n",
+        f"{HALF}def floor(x):\n    return _half(x)\n\n\ndef two(x):\n    return floor(x)\n",
+        2.5,
+        (5.0, 1.25),
+    ),
+    (WORDS.format(name="one"), WORDS.format(name="two"), 1, ("one   1", "two   1")),
+]
+
+
+@pytest.mark.parametrize(("one", "two", "given", "found"), HELPERS, ids=["names", "same twice, an import", "f-strings"])
+def test_helpers_of_one_name_are_told_apart(
+    one: str, two: str, given: float, found: tuple[Any, Any], package: Callable[..., str]
+) -> None:
+    """And one that two modules define alike is there once, before it is used."""
+    imports, body = "from PACK.one import one\nfrom PACK.two import two", "one(users) + two(users)"
+    text = package(imports, body, one=one, two=two)
+    scope: dict[str, Any] = {"__name__": "bundled"}
     exec(compile(text, "bundled", "exec", dont_inherit=True), scope)
-    assert scope["one"](1) == 3  # type: ignore[operator]
-    assert scope["two"](1) == 12  # type: ignore[operator]
-
-
-def test_a_helper_that_two_modules_define_is_there_once_and_before_use(package: Callable[..., str]) -> None:
-    """And one that is called as something that another module imports keeps apart from it."""
-    helper = "def _half(x: float) -> float:\n    return x / 2\n\n\n"
-    text = package(
-        "from PACK.one import one\nfrom PACK.two import two",
-        "one(users) + two(users)",
-        one=f"from math import floor\n\n\n{helper}SIZE = _half(6.0)\n\n\ndef one(x):\n    return floor(x) + SIZE\n",
-        two=f"{helper}def floor(x):\n    return _half(x)\n\n\ndef two(x):\n    return floor(x)\n",
-    )
-    scope: dict[str, object] = {"__name__": "bundled"}
-    exec(compile(text, "bundled", "exec", dont_inherit=True), scope)
-    assert text.count("def _half(") == 1
-    assert (scope["one"](2.5), scope["two"](2.5)) == (5.0, 1.25)  # type: ignore[operator]
-
-
-def test_names_in_f_strings_are_told_apart_too(package: Callable[..., str]) -> None:
-    helper = 'WORD = "{word}"\n\n\ndef {word}(x: int) -> str:\n    return f"{{WORD}} {{x:>{{len(WORD)}}}}"\n'
-    text = package(
-        "from PACK.one import one\nfrom PACK.three import three",
-        "one(users) + three(users)",
-        one=helper.format(word="one"),
-        three=helper.format(word="three"),
-    )
-    scope: dict[str, object] = {"__name__": "bundled"}
-    exec(compile(text, "bundled", "exec", dont_inherit=True), scope)
-    assert (scope["one"](1), scope["three"](1)) == ("one   1", "three     1")  # type: ignore[operator]
+    assert (scope["one"](given), scope["two"](given)) == found
+    assert text.count("def _half(") == ("_half" in one)
 
 
 def test_what_python_38_lacks_is_replaced(package: Callable[..., str]) -> None:
@@ -369,12 +374,19 @@ def test_what_python_38_lacks_is_replaced(package: Callable[..., str]) -> None:
         ("", "users.removeprefix('a')", "'return users.removeprefix(\"a\")', is not Python 3.8"),
         ("", "{**users} | {1: 2}", "is not Python 3.8, which RecBole needs: dict union"),
         ("", "isinstance(users, int | str)", "a union of types at run time needs 3.10"),
-        ("", "list[int](users)", "list[...] at run time needs 3.9"),
+        ("", "list[int](users)", "builtin generic type annotation (list[..]) needs 3.9"),
     ],
 )
 def test_what_cannot_be_sent_names_its_line(imports: str, body: str, words: str, package: Callable[..., str]) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         package(imports, body, one="def lazy(x):\n    import polars\n    return polars.Series(x)\n")
+
+
+def test_one_name_for_two_imports_and_a_class_that_is_not_there_are_refused(package: Callable[..., str]) -> None:
+    imports = "from math import floor\nfrom PACK.one import one"
+    helper = "from numpy import floor\n\n\ndef one(x):\n    return floor(x)\n"
+    check_refused("and another module uses that name", package, imports, "one(floor(users))", one=helper)
+    check_refused("does not define the class GFCG", Bundler, "recbole_signed.model.gfcf", "GFCG", ExportRecipe())
 
 
 @pytest.mark.parametrize(

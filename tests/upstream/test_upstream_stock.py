@@ -19,38 +19,44 @@ from recbole.utils import get_model
 from stock_recbole import COMMON, DISLIKES, LIKES, SEQUENCES, TIMED_DISLIKES, TIMED_LIKES, Runner
 
 from recbole_signed.lab.upstream.bridge import DISLIKE_FIELDS, TimedDislikes
-from recbole_signed.lab.upstream.follow import recipe_of
+from recbole_signed.lab.upstream.bundle import recipe_of
 from recbole_signed.plugin import registry
 
-FITTED = ["SSF", "GFCF"]
-TRAINED = {"LSGRec": 3}  # epochs
+FITTED, TRAINED = ["SSF", "GFCF"], ["LSGRec"]
 SLOW_FITTED = [
     *("BSPM", "ChebyCF", "DEQL", "EDLAE", "SGFCF", "SSFL", "SVDAE", "TurboCF"),
     *("SignedEASE", "SignedGFCF", "SignedSGFCF", "SignedTurboCF", "SignediALS"),
 ]
 REFUSED = [name for name in registry.models() if recipe_of(name).refusal]
 SEQUENTIAL = ["SignedSASRec"]
-REST = sorted({*registry.models()} - {*REFUSED, *FITTED, *SLOW_FITTED, *TRAINED, *SEQUENTIAL})
+SLOW_TRAINED = sorted({*registry.models()} - {*REFUSED, *FITTED, *SLOW_FITTED, *TRAINED, *SEQUENTIAL})
+Runs = Callable[[str], dict[str, dict[str, Any]]]
+
+
+def also_slow(quick: list[str], slow: list[str]) -> Any:
+    """Parametrise a test by models, of which some are left to the slow tests."""
+    return pytest.mark.parametrize("model", [*quick, *(pytest.param(each, marks=pytest.mark.slow) for each in slow)])
 
 
 @pytest.fixture(scope="module")
-def quick_runs(run_stock: Runner) -> dict[str, dict[str, Any]]:
-    return _runs(run_stock, FITTED, TRAINED)
+def runs_of(run_stock: Runner) -> Runs:
+    """Return the runs of a model on likes alone and with dislikes; all quick or all slow models are run at once."""
+    known: dict[str, dict[str, dict[str, Any]]] = {}
 
+    def of(model: str) -> dict[str, dict[str, Any]]:
+        if model not in known:
+            is_quick = model in (*FITTED, *TRAINED)
+            jobs = []
+            for name in (*FITTED, *TRAINED) if is_quick else (*SLOW_FITTED, *SLOW_TRAINED):
+                epochs = {**dict.fromkeys((*FITTED, *SLOW_FITTED), 1), "LSGRec": 3, "UltraGCN": 40}.get(name, 12)
+                more = {"train_batch_size": 256, "learning_rate": 0.01} if epochs > 1 and name != "SIGformer" else {}
+                jobs += [(name, {"epochs": epochs, **more, **settings}) for settings in (LIKES, DISLIKES)]
+            for (name, settings), done in zip(jobs, run_stock(*jobs), strict=True):
+                kind = "dislikes" if settings["load_col"].get("dislike") else "likes"
+                known.setdefault(name, {})[kind] = done
+        return known[model]
 
-@pytest.fixture(scope="module")
-def slow_runs(run_stock: Runner) -> dict[str, dict[str, Any]]:
-    return _runs(run_stock, SLOW_FITTED, {**dict.fromkeys(REST, 12), "UltraGCN": 40})
-
-
-def _runs(run_stock: Runner, fitted: list[str], trained: dict[str, int]) -> dict[str, dict[str, Any]]:
-    jobs = [(name, {"epochs": 1, **settings}) for name in fitted for settings in (LIKES, DISLIKES)]
-    for name, epochs in trained.items():
-        more = {} if name == "SIGformer" else {"train_batch_size": 256, "learning_rate": 0.01}  # its default: all rows
-        jobs += [(name, {"epochs": epochs, **more, **settings}) for settings in (LIKES, DISLIKES)]
-    done = run_stock(*jobs)
-    names = [f"{name}, {'dislikes' if settings['load_col'].get('dislike') else 'likes'}" for name, settings in jobs]
-    return dict(zip(names, done, strict=True))
+    return of
 
 
 def _run_here(model: str, data: Path, dataset: str, **more: Any) -> tuple[list[str], np.ndarray, dict[str, float]]:
@@ -69,13 +75,14 @@ def _run_here(model: str, data: Path, dataset: str, **more: Any) -> tuple[list[s
     return users, scores, {name: float(value) for name, value in done["test_result"].items()}
 
 
-def _check_fitted(model: str, runs: dict[str, dict[str, Any]], data: Path) -> None:
-    """With dislikes supplied, and on likes alone where the model needs no more: this package's scores and metrics."""
+@also_slow(FITTED, SLOW_FITTED)
+def test_scores_and_metrics_are_those_of_this_package(model: str, runs_of: Runs, data: Path) -> None:
+    """With dislikes supplied, and on likes alone where the model needs no more."""
     kinds: dict[str, tuple[str, dict[str, Any]]] = {"dislikes": ("signed", {})}
     if not registry.load_object(f"{registry.models()[model].module}:{model}").needs_sign:
         kinds["likes"] = "stock", LIKES
     for kind, (dataset, settings) in kinds.items():
-        stock = runs[f"{model}, {kind}"]
+        stock = runs_of(model)[kind]
         users, scores, result = _run_here(model, data, dataset, **settings)
         assert stock["class"] == f"recbole.model.general_recommender.{model.lower()}"
         assert stock["users"] == users
@@ -87,38 +94,16 @@ def _check_fitted(model: str, runs: dict[str, dict[str, Any]], data: Path) -> No
         assert stock["result"] == pytest.approx(result, abs=1e-9)
 
 
-@pytest.mark.parametrize("model", FITTED)
-def test_scores_and_metrics_are_those_of_this_package(model: str, quick_runs: dict[str, Any], data: Path) -> None:
-    _check_fitted(model, quick_runs, data)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", SLOW_FITTED)
-def test_so_are_those_of_the_other_fitted_models(model: str, slow_runs: dict[str, Any], data: Path) -> None:
-    _check_fitted(model, slow_runs, data)
-
-
-def _check_trained(model: str, runs: dict[str, dict[str, Any]]) -> None:
-    for kind in ("likes", "dislikes"):
-        run = runs[f"{model}, {kind}"]
+@also_slow(TRAINED, SLOW_TRAINED)
+def test_it_learns_from_likes_and_from_dislikes(model: str, runs_of: Runs) -> None:
+    for kind, run in runs_of(model).items():
         assert np.isfinite(run["losses"]).all()
         assert np.mean(run["losses"][-2:]) < run["losses"][0]
         assert run["result"]["recall@10"] > 0.15  # a random order has 0.11
         assert (run["dislikes"] > 0) == (kind == "dislikes")
 
 
-@pytest.mark.parametrize("model", TRAINED)
-def test_it_learns_from_likes_and_from_dislikes(model: str, quick_runs: dict[str, Any]) -> None:
-    _check_trained(model, quick_runs)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", REST)
-def test_so_do_the_other_trained_models(model: str, slow_runs: dict[str, Any]) -> None:
-    _check_trained(model, slow_runs)
-
-
-@pytest.mark.parametrize("model", [*TRAINED, *(pytest.param(each, marks=pytest.mark.slow) for each in REST)])
+@also_slow(TRAINED, SLOW_TRAINED)
 def test_same_parameters_give_the_same_scores_and_losses(
     model: str, exported: Callable[[str], Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

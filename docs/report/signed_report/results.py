@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from recbole_signed.convert.sources.watched import ZvukOptions
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.analysis.tradeoff_curve import chosen_points, gamma_in, read_curves
-from recbole_signed.lab.analysis.tradeoff_tables import standings
+from recbole_signed.lab.analysis.tradeoff_curve import chosen_points, gamma_in, of_each_gamma, read_curves
+from recbole_signed.lab.analysis.tradeoff_tables import values_of
 from recbole_signed.lab.significance.pairwise_lines import kept_outcomes
 from recbole_signed.plugin.registry import PROPERTIES
 from recbole_signed.runs.stored import stored_table
@@ -123,6 +124,24 @@ def _standings(found: Mapping[str, Any]) -> dict[str, Any]:
         "models": [each["model"] for each in found["models"]],
         "standings": standings(found),
     }
+
+
+def standings(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return which of two models or more is first by the mean of the splits of :func:`over_splits`, by gamma."""
+    standing = {}
+    for name in of_each_gamma(found["models"][0]["splits"][0]["best"]):
+        values = {each["model"]: values_of(each, name) for each in found["models"]}
+        first, second = sorted(values, key=lambda model: -fmean(values[model]))[:2]
+        others = [each for model, each in values.items() if model != first]
+        ahead = [value > max(theirs) for value, *theirs in zip(values[first], *others, strict=True)]
+        standing[gamma_in(name)] = {
+            "model": first,
+            "value": fmean(values[first]),
+            "second": second,
+            "second_value": fmean(values[second]),
+            "splits": sum(ahead),
+        }
+    return standing
 
 
 def _documents(folder: Path, prefix: str) -> dict[str, dict[str, Any]]:

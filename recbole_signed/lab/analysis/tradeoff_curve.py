@@ -69,75 +69,41 @@ def tradeoff(
     """
     from recbole.utils import get_model
 
-    from recbole_signed.compat.log import own_arguments_hidden
-    from recbole_signed.evaluation.valid_metric import split_length
-    from recbole_signed.plugin.assignments import layered, merged
-    from recbole_signed.plugin.run_config import given_settings
-    from recbole_signed.runs import data_sha256
-    from recbole_signed.runs.fitted import above_files, fit_once
-    from recbole_signed.runs.provenance import config_hash, versions
-    from recbole_signed.runs.runner import plain_result
+    from recbole_signed.runs.fitted import fit_to_measure, measured, origin_of
 
     (model,) = class_names(model)
-    given = dict(overrides or {})
-    for key in given:
+    for key in overrides or {}:
         if key in FIXED:
             raise UsageError(
                 f"'{key}' can't be set here: a trade-off always has {', '.join(METRICS)} at {argument('k')}."
             )
-    own: dict[str, Any] = {"metric_decimal_place": 6, "valid_metric": f"NDCG@{k}"}
-    if not hasattr(get_model(model), "dislike_aversion"):
-        own["dislike_aversion"] = 0.0
-    below = merged(own, values or {})
-    chosen_by = str(layered(below, config_files, given)["valid_metric"])
-    lengths = {k, split_length(chosen_by)[1] or k}  # a table may choose by another length
-    measured = {"metrics": list(METRICS), "topk": sorted(lengths)}
-    given = {**above_files(config_files, below, given), **measured}
-    fitted = fit_once(model, dataset, config_files, given, seed)
-    config = fitted.config
+    below = {} if hasattr(get_model(model), "dislike_aversion") else {"dislike_aversion": 0.0}
+    values = {**below, **(values or {})}
+    fitted = fit_to_measure(model, dataset, METRICS, k, config_files, overrides, seed, values)
     chosen = float(fitted.model.dislike_aversion)
     points = []
-    with own_arguments_hidden():
-        for value in _progress(aversions):
-            fitted.model.dislike_aversion = value
-            found = fitted.trainer.evaluate(fitted.test_data, load_best_model=False, show_progress=False)
-            if not found:
-                raise UsageError(f"the split leaves nothing of '{dataset}' for the test; look at eval_args.split.")
-            points.append({"dislike_aversion": value, **_at(k, plain_result(found))})
-            if choose:
-                valid = fitted.trainer.evaluate(fitted.valid_data, load_best_model=False, show_progress=False)
-                if not valid:
-                    raise UsageError(
-                        f"the split leaves nothing of '{dataset}' to choose g on; give the validation part a share "
-                        f"(eval_args.split), or leave out {argument('choose')}."
-                    )
-                points[-1][VALID] = _at(k, plain_result(valid))
-    left_out = {*measured, "dislike_aversion", "metric_decimal_place", "data_path"}
-    settings = getattr(fitted.model, "chosen", None) or {
-        key: value for key, value in given_settings(config).items() if key not in left_out
-    }
+    for value in _progress(aversions):
+        fitted.model.dislike_aversion = value
+        found = measured(fitted, fitted.test_data, METRICS, k)
+        if not found:
+            raise UsageError(f"the split leaves nothing of '{dataset}' for the test; look at eval_args.split.")
+        points.append({"dislike_aversion": value, **found})
+        if choose:
+            points[-1][VALID] = measured(fitted, fitted.valid_data, METRICS, k)
+            if not points[-1][VALID]:
+                raise UsageError(
+                    f"the split leaves nothing of '{dataset}' to choose g on; give the validation part a share "
+                    f"(eval_args.split), or leave out {argument('choose')}."
+                )
+    origin = origin_of(fitted)
     return {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "seed": int(config["seed"]),
+        **origin,
         "k": k,
         "chosen": chosen,
-        "settings": {**settings, "dislike_aversion": chosen},
-        "fit_seconds": round(fitted.seconds, 2),
-        "stopped_by": getattr(fitted.trainer, "stopped_by", None),
-        "config_hash": config_hash(config.final_config_dict),
-        "data_sha256": data_sha256(Path(config["data_path"]), config["dataset"]),
-        "versions": versions(),
+        "settings": {**origin["settings"], "dislike_aversion": chosen},
         **({BEST: _best_on_validation(points)} if choose else {}),
         "points": points,
     }
-
-
-def _at(k: int, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics of length k, and those without a length."""
-    from recbole_signed.evaluation.valid_metric import split_length
-
-    return {name: value for name, value in result.items() if split_length(name)[1] in (None, k)}
 
 
 def _best_on_validation(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -15,7 +15,6 @@ from recbole_signed.lab.analysis.tradeoff_curve import (
     UP,
     VALID,
     chosen_points,
-    gamma_in,
     of_each_gamma,
 )
 from recbole_signed.plugin.facts import display_name
@@ -199,7 +198,7 @@ def splits_table(found: Mapping[str, Any]) -> Table:
     for each in (first, *others):
         cells = []
         for name in names:
-            ours, theirs = (_values(of, name) for of in (first, each))
+            ours, theirs = (values_of(of, name) for of in (first, each))
             cells += [f"{fmean(theirs):.{DIGITS}f}", "" if each is first else _ahead(ours, theirs)]
         rows.append((display_name(each["model"]), *cells, "" if each is first else _fewer(each["splits"])))
     leader = display_name(first["model"])
@@ -218,25 +217,8 @@ def splits_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def standings(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return which of two models or more is first by the mean of the splits of :func:`over_splits`, by gamma."""
-    standing = {}
-    for name in of_each_gamma(found["models"][0]["splits"][0]["best"]):
-        values = {each["model"]: _values(each, name) for each in found["models"]}
-        first, second = sorted(values, key=lambda model: -fmean(values[model]))[:2]
-        others = [each for model, each in values.items() if model != first]
-        ahead = [value > max(theirs) for value, *theirs in zip(values[first], *others, strict=True)]
-        standing[gamma_in(name)] = {
-            "model": first,
-            "value": fmean(values[first]),
-            "second": second,
-            "second_value": fmean(values[second]),
-            "splits": sum(ahead),
-        }
-    return standing
-
-
-def _values(model: Mapping[str, Any], name: str) -> list[float]:
+def values_of(model: Mapping[str, Any], name: str) -> list[float]:
+    """Return what a model of :func:`over_splits` has on each split by one result."""
     return [split["best"][name]["value"] for split in model["splits"]]
 
 

@@ -66,7 +66,7 @@ class Profile:
     start: int  # first moment, unix seconds
     days: float  # length of the window
     targets: Mapping[str, Target] = field(default_factory=dict)
-    """Statistics of the real data, by the names of :func:`recbole_signed.lab.synth.checks.statistics`."""
+    """Statistics of the real data, by the names of :func:`recbole_signed.lab.synth.generator.statistics`."""
 
 
 _TOLERANCES = {

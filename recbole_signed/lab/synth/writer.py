@@ -17,7 +17,7 @@ from recbole_signed.convert.dataset_versions import write_manifest
 from recbole_signed.convert.manifest import iso_date
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import replacing_folder, sha256
-from recbole_signed.lab.stats.measures import totals
+from recbole_signed.lab.stats.report import totals
 from recbole_signed.lab.synth.generator import SyntheticGraph
 from recbole_signed.yaml_spec import yaml_text
 

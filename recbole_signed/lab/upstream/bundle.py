@@ -1,82 +1,209 @@
-"""A model and all that it uses of this package as the text of one Python file."""
+"""A model and all that it uses of its package and of this one, as the text of one Python file."""
 
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import libcst as cst
 
 from recbole_signed.errors import UsageError
-from recbole_signed.lab.upstream.follow import BASE, BASES, BUILTINS, STOCK, ExportRecipe, Followed
-from recbole_signed.lab.upstream.modules import Import, SourceModule, Sources, Symbol, changed, global_names
+from recbole_signed.lab.upstream.modules import (
+    Import,
+    SourceModule,
+    Sources,
+    Symbol,
+    Uses,
+    changed,
+    code_of,
+    is_text,
+    name_of,
+)
 from recbole_signed.lab.upstream.python38 import BACKPORTS
+from recbole_signed.plugin import registry
+from recbole_signed.plugin.facts import ModelFacts, facts_of, lineage
+from recbole_signed.yaml_spec import read_yaml
+
+LIBRARIES = frozenset({"torch", "numpy", "scipy", "recbole", "tqdm", "threadpoolctl"})
+"""What an exported file may import beside the standard library: RecBole's own requirements."""
+
+BASE = Symbol("recbole_signed.model.abstract_recommender", "SignedRecommender")
+STOCK = Symbol("recbole_signed.lab.upstream.bridge", "StockRecommender")  # whose methods replace those of BASE
+SEQUENCES = Symbol(BASE.module, "SignedSequentialRecommender")
+STOCK_SEQUENCES = Symbol(STOCK.module, "StockSequentialRecommender")  # the same of sequential models
+BASES = {STOCK: BASE, STOCK_SEQUENCES: SEQUENCES}  # what a class of the bridge stands for
+STOCK_BATCHES = Symbol(STOCK.module, "StockBatchRecommender")  # whose methods replace theirs, for `batches`
+BUILTINS = {Symbol("recbole_signed.errors", "UsageError"): "ValueError"}
+METADATA = ("trainer_class", "parameter_ranges", "reads", *(each.name for each in fields(ModelFacts)))
+"""Attributes of a model class that only the commands of this package ask for."""
 
 
-@dataclass
-class Bundle:
-    """The parts of a file, before they are put together."""
+@dataclass(frozen=True)
+class ExportRecipe:
+    """What is left out of one model, and what of it is told to the reader."""
 
-    imports: list[str] = field(default_factory=list)  # import statements
-    sections: list[tuple[str, str]] = field(default_factory=list)
-    """What the code of a module is about, and the code; the model's own module last."""
-    postponed: bool = False  # whether hints must not be evaluated (`from __future__ import annotations`)
+    methods: tuple[str, ...] = ()  # methods that only a trainer or a loader of this package can call
+    attributes: tuple[str, ...] = ()  # attributes set in `__init__` for these methods
+    keys: tuple[str, ...] = ()  # their keys in the yaml
+    rewordings: dict[str, str] = field(default_factory=dict)  # what the yaml's comments say instead of what is left out
+    note: str = ""  # paragraph for the note beside the export
+    refusal: str = ""  # why the model can't be exported; one sentence
+
+
+def recipe_of(model: str) -> ExportRecipe:
+    """Return a model's class attribute ``export_recipe``, else what ``recipes.yaml`` has for it; most need none."""
+    ours = read_yaml(Path(__file__).with_name("recipes.yaml"))
+    found = facts_of(model).export_recipe or next((ours[name] for name in lineage(model) if name in ours), {})
+    given: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in found.items()}
+    return ExportRecipe(**given)
 
 
 class Bundler:
-    """Puts the definitions that a model uses together, changed only for hints, Python 3.8 and clashes of names."""
+    """The definitions that a model needs (``kept``), and what it imports (``external``: local name -> origin)."""
 
     def __init__(self, module: str, model: str, recipe: ExportRecipe) -> None:
-        self.used = Followed(module, model, recipe)
-        self.names: dict[Symbol, str] = {}
+        """Follow names from the model until nothing new is found."""
+        self.sources = Sources({"recbole_signed", module.partition(".")[0]})
+        self.model, self.recipe = Symbol(module, model), recipe
+        if model not in self.sources[module].definitions:
+            raise UsageError(f"{self.sources[module].path} does not define the class {model}.")
+        self.batches = getattr(registry.load_object(f"{module}:{model}"), "batches", None)
+        self.kept = {self.model}
+        self.mentioned: set[str] = set()
+        self.external: dict[str, Import] = {}
+        self._needs: dict[str, set[str]] = defaultdict(set)  # module -> those of what its definitions use
+        known = 0
+        while known < len(self.kept) + len(self.mentioned):
+            known = len(self.kept) + len(self.mentioned)
+            for symbol in sorted(self.kept):
+                for owner, node in self._parts(symbol):
+                    self._follow(symbol, owner, owner.uses(node))
 
-    def bundle(self) -> Bundle:
-        """Return the parts of the file."""
-        self._choose_names()
-        result = Bundle(imports=self._imports())
-        helpers = "\n".join(
-            BACKPORTS[each.module, each.name][1].format(name=local)
-            for local, each in sorted(self.used.external.items())
-            if each.name is not None and (each.module, each.name) in BACKPORTS
-        )
-        if helpers:
-            result.sections.append(("", helpers))
-        for module in self._modules_in_order():
-            own = [each for each in module.definitions if Symbol(module.name, each) in self.used.kept]
-            statements = sorted({module.definitions[each].lineno: module.definitions[each] for each in own}.items())
-            if statements:
-                about = "" if module.name == self.used.model.module else module.summary
-                result.sections.append((about, "\n\n".join(self._text(module, each) for _, each in statements)))
-        result.postponed = any(
-            self.used.is_dataclass(self.used.sources[each.module], node)
-            for each in self.used.kept
-            if isinstance(node := self.used.sources[each.module].definitions[each.name], ast.ClassDef)
-        )
-        return result
+    @property
+    def is_sequential(self) -> bool:
+        """Whether it is a sequential model."""
+        return SEQUENCES in self.kept
+
+    # ---- what is used ----
+
+    def _follow(self, symbol: Symbol, module: SourceModule, uses: Uses) -> None:
+        self.mentioned |= uses.attributes
+        for name in sorted(uses.names):
+            target = self.target(module, name)
+            if isinstance(target, Symbol):
+                self.kept.add(target)
+                self._needs[symbol.module].add(target.module)
+            elif target is not None:
+                self._use_external(module, name, target)
+        for each in uses.imports:
+            if not _may_be_imported(each.module):
+                raise UsageError(
+                    f"{module.place_of(each)} imports {each.module} inside a function, which an exported model can't; "
+                    "import at the top, or leave it to code that the model does not use."
+                )
+
+    def target(self, module: SourceModule, name: str) -> Symbol | Import | None:
+        """Return what a name of ``module`` is in the exported file; None: a builtin, or nothing."""
+        target = self.sources.resolve(module, name)
+        if target in BUILTINS:
+            return None
+        return BASES.get(target, target) if isinstance(target, Symbol) else target
+
+    def _use_external(self, module: SourceModule, local: str, target: Import) -> None:
+        if target.module == "__future__":
+            return
+        if not _may_be_imported(target.module):
+            raise UsageError(
+                f"{module.place_of(target)} imports {target.module}, which RecBole does not need and so can't have "
+                f"({', '.join(sorted(LIBRARIES))} and the standard library are there)."
+            )
+        known = self.external.setdefault(local, target)
+        if known != target:
+            raise UsageError(
+                f"{module.place_of(target)} calls {target.module}.{target.name} '{local}', and another module uses "
+                "that name for something else; import one of them under another name."
+            )
+
+    # ---- parts of a definition ----
+
+    def _parts(self, symbol: Symbol) -> list[tuple[SourceModule, cst.CSTNode]]:
+        """Return what of a definition is kept: all of it, or of a class its head and its members."""
+        module, statement = self.sources[symbol.module], self.sources.class_of(symbol)
+        if statement is None:
+            return [(module, self.sources[symbol.module].definitions[symbol.name])]
+        head = [(module, each) for each in (*statement.decorators, *statement.bases, *statement.keywords)]
+        return [*head, *self._members(symbol, statement)]
+
+    def _members(self, symbol: Symbol, statement: cst.ClassDef) -> list[tuple[SourceModule, Any]]:
+        """Return the statements of a class that are kept, each with the module that it is from."""
+        module, alone = self.sources[symbol.module], self._stands_alone(symbol)
+        overriding = self._stock_members(symbol)
+        body = list(statement.body.body)
+        members: list[tuple[SourceModule, Any]] = []
+        for before, member in zip([None, *body], body, strict=False):
+            name, is_method = name_of(member), isinstance(member, cst.FunctionDef)
+            if alone:
+                dropped = is_method and not re.fullmatch("__.*__", name) and name not in self.mentioned
+            else:  # the model, or a base that it has it from; or what gives a class its facts
+                dropped = name in (*(() if is_method else METADATA), *self.recipe.methods, "__init_subclass__")
+            if before is not None and is_text(member):  # the comment on what may be left out
+                dropped = name_of(before) in METADATA
+            if not dropped and name not in overriding:
+                members.append((module, member))
+        bridge = self.sources[STOCK.module]
+        theirs = [(bridge, each) for each in overriding.values()]
+        return [*theirs[:1], *members, *theirs[1:]]  # the docstring is theirs, if there are any
+
+    def _stock_members(self, base: Symbol) -> dict[str, Any]:
+        """Return docstring and methods of the class that stands for a base of models, by name; none for others."""
+        stock = [each for each, of in BASES.items() if of == base]
+        batches = [STOCK_BATCHES] if base == BASE and self.batches is not None else []
+        members: dict[str, Any] = {}
+        for symbol in [*stock, *batches]:
+            statement = self.sources.class_of(symbol)
+            assert statement is not None
+            for member in statement.body.body:
+                if symbol in BASES or isinstance(member, cst.FunctionDef):
+                    members[name_of(member)] = member
+        return members
+
+    def _bases(self, symbol: Symbol) -> list[Symbol | Import | None]:
+        statement, module = self.sources.class_of(symbol), self.sources[symbol.module]
+        return [self.target(module, code_of(each.value)) for each in (statement.bases if statement else ())]
+
+    def _stands_alone(self, symbol: Symbol) -> bool:
+        """Whether nobody outside can call a method of the class: it inherits from nothing but such classes."""
+        return all(isinstance(each, Symbol) and self._stands_alone(each) for each in self._bases(symbol))
 
     # ---- names ----
 
     def _choose_names(self) -> None:
         """Give the definitions of two modules that share a name different ones, unless they are the same."""
         wanted: dict[str, list[Symbol]] = defaultdict(list)
-        for symbol in sorted(self.used.kept, key=lambda each: (each != self.used.model, each.module, each.name)):
+        for symbol in sorted(self.kept, key=lambda each: (each != self.model, each)):
             wanted[symbol.name].append(symbol)
-        taken = {*wanted, *self.used.external}
+        taken = {*wanted, *self.external}
+        self.names: dict[Symbol, str] = {}
         for name, symbols in wanted.items():
             same: dict[str, str] = {}
             for number, symbol in enumerate(symbols):
                 content = self._content(symbol)
                 if content not in same:
-                    own = number == 0 and name not in self.used.external
+                    own = number == 0 and name not in self.external
                     same[content] = name if own else _longer(symbol, taken)
                 self.names[symbol] = same[content]
 
     def _content(self, symbol: Symbol) -> str:
         """Return what is the same for two definitions that do the same: their code, and what the names in it are."""
-        module = self.used.sources[symbol.module]
+        module = self.sources[symbol.module]
         node = module.definitions[symbol.name]
-        names = global_names(ast.unparse(node)) - {symbol.name}
-        meanings = {(each, self._try(module, each)) for each in names}
-        return f"{ast.dump(node)} {sorted(meanings, key=str)}"
+        meanings = {(each, self._try(module, each)) for each in module.uses(node).names - {symbol.name}}
+        return f"{ast.dump(ast.parse(code_of(node)))} {sorted(meanings, key=str)}"
 
     def _name_in(self, module: SourceModule) -> dict[str, str]:
         """Return what the top-level names of a module are called in the exported file, where they are copied there."""
@@ -89,117 +216,77 @@ class Bundler:
 
     def _try(self, module: SourceModule, local: str) -> Symbol | Import | None:
         try:
-            return self.used.sources.resolve(module, local)
+            return self.sources.resolve(module, local)
         except UsageError:  # of something that is not used, or it would have been raised before
             return None
 
     # ---- text ----
 
-    def _imports(self) -> list[str]:
-        lines = []
-        for local, target in self.used.external.items():
+    def imports(self) -> list[str]:
+        """Return the import statements of the file."""
+        lines = set()
+        for local, target in self.external.items():
             if target.name is None:
-                whole = f"import {target.module}"
-                lines.append(whole if target.module == local else f"{whole} as {local}")
-            elif (target.module, target.name) in BACKPORTS:
-                lines.append(BACKPORTS[target.module, target.name][0])
+                lines.add(f"import {target.module}" + ("" if target.module == local else f" as {local}"))
+            elif target in BACKPORTS:
+                lines.add(BACKPORTS[target][0])
             else:
                 renamed = "" if target.name == local else f" as {local}"
-                lines.append(f"from {target.module} import {target.name}{renamed}")
-        return sorted({line for line in lines if line})
+                lines.add(f"from {target.module} import {target.name}{renamed}")
+        return sorted(lines - {""})
+
+    def sections(self) -> list[tuple[str, str]]:
+        """Return what the code of each module is about, and the code; the model's own module last."""
+        self._choose_names()
+        backports = ((local, BACKPORTS.get(each)) for local, each in sorted(self.external.items()))
+        helpers = [each[1].format(name=local) for local, each in backports if each is not None]
+        found = [("", "\n".join(helpers))] if helpers else []
+        written: set[str] = set()
+        for module in self._modules_in_order():
+            texts = {}
+            for name, statement in module.definitions.items():
+                symbol = Symbol(module.name, name)
+                if symbol in self.kept and (self.names[symbol] not in written or id(statement) in texts):
+                    written.add(self.names[symbol])
+                    texts[id(statement)] = self._text(module, symbol, statement)
+            if texts:
+                about = "" if module.name == self.model.module else module.summary
+                found.append((about, "\n\n".join(texts.values())))
+        return found
 
     def _modules_in_order(self) -> list[SourceModule]:
-        """Return the modules of what is kept, each after those that it imports from."""
-        order: list[SourceModule] = []
+        """Return the modules of what is kept, each after those whose definitions it uses."""
+        order: dict[str, SourceModule] = {}
         visited: set[str] = set()
 
         def visit(name: str) -> None:
-            if name in visited:
-                return
-            visited.add(name)
-            module = self.used.sources[name]
-            names = [each.module for each in module.imports.values() if self.used.sources.owns(each.module)]
-            if name == BASE.module:
-                names.append(STOCK.module)
-            for each in names:
-                visit(each)
-            order.append(module)
+            if name not in visited:
+                visited.add(name)
+                for each in sorted(self._needs[name]):
+                    visit(each)
+                order[name] = self.sources[name]
 
-        visit(self.used.model.module)
-        return order
+        visit(self.model.module)
+        return list(order.values())
 
-    def _text(self, module: SourceModule, statement: ast.stmt) -> str:
-        names = [each for each, node in module.definitions.items() if node is statement]
-        symbol = Symbol(module.name, names[0])
-        if self._is_copy(symbol):
-            return ""
-        if isinstance(statement, ast.ClassDef):
-            return self._class_text(module, statement)
-        start, end = module.lines_of(statement)
-        comment = module.comment_on(statement)
-        if comment is not None:
-            end = module.lines_of(comment)[1]
-        return changed(module.text(start, end), self._name_in(module), self.names[symbol])
-
-    def _is_copy(self, symbol: Symbol) -> bool:
-        """Whether another module has defined the same under this name before."""
-        twins = [each for each in self.names if self.names[each] == self.names[symbol]]
-        order = [module.name for module in self._modules_in_order()]
-        return min(twins, key=lambda each: order.index(each.module)) != symbol
-
-    def _class_text(self, module: SourceModule, statement: ast.ClassDef) -> str:
-        members = self.used.members(module, statement)
-        own = {id(each) for owner, each in members if owner is module}
-        new = self.names[Symbol(module.name, statement.name)]
-        removed = [each for each in statement.body if id(each) not in own]
-        if not self.used.stands_alone(module, statement):  # the model, or a base of it
-            removed += self._unused_attributes(statement)
-        text = module.text(*module.lines_of(statement), without=removed).rstrip() + "\n"
-        plain = self.used.is_dataclass(module, statement)
-        hint = (lambda each: self._hint(module, each)) if plain else None
-        text = changed(text if own else f"{text}    pass\n", self._name_in(module), new, hint)
-        borrowed = [(owner, each) for owner, each in members if owner is not module]
-        pieces = [changed(owner.text(*owner.lines_of(each)), self._name_in(owner)) for owner, each in borrowed]
-        if not pieces:
-            return text
-        first = statement.body[0].lineno - statement.lineno  # lines of the head
-        lines = text.splitlines(keepends=True)[: None if own else first]
-        return "".join([*lines[:first], pieces[0], *lines[first:], "\n", "\n".join(pieces[1:])])
-
-    def _unused_attributes(self, statement: ast.ClassDef) -> list[ast.stmt]:
-        return [
-            each
-            for each in ast.walk(statement)
-            if isinstance(each, (ast.Assign, ast.AnnAssign))
-            and isinstance(target := each.targets[0] if isinstance(each, ast.Assign) else each.target, ast.Attribute)
-            and target.attr in self.used.recipe.attributes
+    def _text(self, module: SourceModule, symbol: Symbol, statement: Any) -> str:
+        names = self._name_in(module)
+        if not isinstance(statement, cst.ClassDef):
+            comment = module.comment_on(statement)
+            return "".join(code_of(changed(each, module, names)) for each in (statement, comment) if each)
+        of_fields = any("dataclass" in code_of(each) for each in statement.decorators)
+        attributes = () if self._stands_alone(symbol) else self.recipe.attributes  # the model, or a base of it
+        members = [
+            changed(each, owner, self._name_in(owner), attributes, of_fields)
+            for owner, each in self._members(symbol, statement)
         ]
-
-    def _hint(self, module: SourceModule, annotation: str) -> str:
-        """Return the hint of a field, with aliases written out and arrays without their type."""
-        return ast.unparse(_Hints(self.used.sources, module).visit(ast.parse(annotation, mode="eval").body))
+        head = changed(statement.with_changes(body=cst.IndentedBlock([])), module, names)
+        return code_of(head.with_changes(body=statement.body.with_changes(body=members)))
 
 
-class _Hints(ast.NodeTransformer):
-    def __init__(self, sources: Sources, module: SourceModule) -> None:
-        self.sources, self.module = sources, module
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        target = self.sources.resolve(self.module, node.id)
-        if not isinstance(target, Symbol):
-            return node
-        owner = self.sources[target.module]
-        definition = owner.definitions[target.name]
-        return _Hints(self.sources, owner).visit(definition.value) if isinstance(definition, ast.Assign) else node
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        if isinstance(node.value, ast.Attribute) and node.value.attr == "NDArray":
-            return ast.parse("np.ndarray", mode="eval").body
-        return ast.Subscript(node.value, self.visit(node.slice), ast.Load())
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        left, right = self.visit(node.left), self.visit(node.right)
-        return left if ast.dump(left) == ast.dump(right) else ast.BinOp(left, node.op, right)
+def _may_be_imported(module: str) -> bool:
+    root = module.partition(".")[0]
+    return root in LIBRARIES or root in sys.stdlib_module_names
 
 
 def _longer(symbol: Symbol, taken: set[str]) -> str:

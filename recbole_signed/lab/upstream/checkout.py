@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from recbole_signed.errors import UsageError
@@ -35,37 +34,39 @@ def is_checkout(folder: Path) -> bool:
     return (folder / GENERAL.init).is_file()
 
 
-def insert(folder: Path, path: str, text: str, kind: Kind) -> bool:
-    """Put ``text`` where it belongs in a file of the checkout; return False where the file is not there."""
-    file = folder / path
-    if not file.is_file():
-        return False
-    with file.open(encoding="utf-8") as opened:
-        old, ends = opened.read(), opened.newlines
+def put(folder: Path, path: str, text: str, kind: Kind) -> str:
+    """Put lines, each once, where they belong in a file of a checkout, else below ``insert/``; return the place."""
+    inside = is_checkout(folder) and (folder / path).is_file()
+    place = path if inside else f"insert/{path}"
+    file, old, ends = folder / place, "", None
+    if file.is_file():
+        with file.open(encoding="utf-8") as opened:
+            old, ends = opened.read(), opened.newlines
     if _holds(old, text):
-        return True
-    places: dict[str, Callable[[], str]] = {
-        kind.init: lambda: f"{old.rstrip()}\n{text.rstrip()}\n",
-        TESTS: lambda: _at_the_end_of_the_class(kind.tests, old, text),
-        GUIDE: lambda: _into_the_guide(kind, old, text),
-        kind.api: lambda: _after_the_last(rf"^   {re.escape(kind.package)}\.\w+$", kind.api, old, text),
-        LIST: lambda: _into_the_list(kind, old, text),
-    }
-    # the line ends that it has, or each line of the file would be a change
-    file.write_text(places[path](), encoding="utf-8", newline=ends if isinstance(ends, str) else None)
-    return True
-
-
-def add(folder: Path, path: str, text: str) -> None:
-    """Put ``text`` at the end of a file of lines that stand apart, below those of other models, each once."""
-    file = folder / path
-    old = file.read_text(encoding="utf-8") if file.is_file() else ""
-    if _holds(old, text):
-        return
-    before = _row_of_before(old, text) if path.endswith(LIST) else None
-    new = old + text if before is None else old[: before.start] + text.strip().rstrip(",") + old[before.stop :]
+        return place
+    before = _row_of_before(old, text) if path == LIST else None
+    if before is not None:
+        new = old[: before.start] + text.strip().rstrip(",") + old[before.stop :]
+    else:
+        new = _with(kind, path, old, text) if inside else old + text
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(new, encoding="utf-8")
+    # the line ends that it has, or each line of the file would be a change
+    file.write_text(new, encoding="utf-8", newline=ends if isinstance(ends, str) else None)
+    return place
+
+
+def _with(kind: Kind, path: str, old: str, text: str) -> str:
+    """Return a file of a checkout with lines in their place."""
+    if path == TESTS:
+        return _at_the_end_of_the_class(kind.tests, old, text)
+    if path == LIST:
+        return _into_the_list(kind, old, text)
+    if path == kind.api:
+        return _after_the_last(rf"^   {re.escape(kind.package)}\.\w+$", path, old, text)
+    if path == GUIDE:
+        new = _after_the_last(rf"^   model/{kind.name}/\w+$", path, old, text)
+        return re.sub(r"(?<=We implement )\d+", lambda match: str(int(match[0]) + 1), new, count=1)
+    return f"{old.rstrip()}\n{text.rstrip()}\n"
 
 
 def _holds(old: str, text: str) -> bool:
@@ -98,22 +99,10 @@ def _after_the_last(pattern: str, path: str, old: str, text: str) -> str:
     return f"{old[:end]}\n{text.rstrip()}{old[end:]}"
 
 
-def _into_the_guide(kind: Kind, old: str, text: str) -> str:
-    new = _after_the_last(rf"^   model/{kind.name}/\w+$", GUIDE, old, text)
-    return re.sub(r"(?<=We implement )\d+", lambda match: str(int(match[0]) + 1), new, count=1)
-
-
 def _into_the_list(kind: Kind, old: str, text: str) -> str:
-    before = _row_of_before(old, text)
-    if before is not None:
-        new = old[: before.start] + text.strip().rstrip(",") + old[before.stop :]
-        json.loads(new)
-        return new
     link = old.rfind(f'"model_link": "/docs/user_guide/model/{kind.name}/')
     at = old.rfind('"repository": "RecBole"', 0, old.find("}", link)) if link >= 0 else -1
     if at < 0:
         raise UsageError(f"{LIST} of the checkout has no {kind.name} recommender of RecBole to put the new row after.")
     end, row = old.find("}", at) + 1, text.rstrip().rstrip(",")
-    new = f"{old[:end]},\n{row}{old[end:]}"  # which may be the last row
-    json.loads(new)
-    return new
+    return f"{old[:end]},\n{row}{old[end:]}"  # which may be the last row

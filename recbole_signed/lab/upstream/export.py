@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import subprocess
 import sys
 import textwrap
@@ -12,10 +11,9 @@ from pathlib import Path
 
 from recbole_signed.errors import UsageError, argument
 from recbole_signed.lab.upstream import checkout, pages, python38
-from recbole_signed.lab.upstream.bundle import Bundle, Bundler
-from recbole_signed.lab.upstream.follow import TRAINER_KEYS, ExportRecipe, recipe_of
+from recbole_signed.lab.upstream.bundle import Bundler, recipe_of
 from recbole_signed.lab.upstream.modules import plain_docstrings
-from recbole_signed.lab.upstream.pages import Description, without_sentences
+from recbole_signed.lab.upstream.pages import TRAINER_KEYS, Description, without_sentences
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import class_name, default_file
 
@@ -44,7 +42,7 @@ def upstream(
         raise UsageError(f"{entry.name} can't be exported: {recipe.refusal}")
     name, lower = entry.name, entry.name.lower()
     bundler = Bundler(entry.module, name, recipe)
-    kind = checkout.SEQUENTIAL if bundler.used.is_sequential else checkout.GENERAL
+    kind = checkout.SEQUENTIAL if bundler.is_sequential else checkout.GENERAL
     path = folder / kind.folder / f"{lower}.py"
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; {argument('overwrite', 'True')} replaces it.")
@@ -52,8 +50,8 @@ def upstream(
     email = email or _git("user.email") or ""
     today = datetime.date.today()
     dropped = (*recipe.methods, *recipe.attributes, *recipe.keys)
-    what = Description.of(bundler.used.sources[entry.module], name, dropped)
-    text = model_text(bundler.bundle(), what, _head(author, email, today), dropped)
+    what = Description.of(bundler.sources[entry.module], name, dropped)
+    text = model_text(bundler, what, _head(author, email, today), dropped)
     python38.check(text, f"{lower}.py")
     file = default_file(entry.name)  # of a model, or of the one that it extends
     defaults = "" if file is None else file.read_text(encoding="utf-8")
@@ -79,27 +77,22 @@ def upstream(
     written = [_write(folder, each, content) for each, (content, _) in whole.items()]
     described = [(each, about) for each, (_, about) in whole.items()]
     for each, (content, about) in lines.items():
-        if not (inside and checkout.insert(folder, each, content, kind)):
-            each = f"insert/{each}"
-            checkout.add(folder, each, content)
-        written.append(each)
-        described.append((each, about))
-    note = pages.contribution(name, described, inside, _notes(entry, defaults, recipe, text, kind), kind)
+        written.append(checkout.put(folder, each, content, kind))
+        described.append((written[-1], about))
+    note = pages.contribution(name, described, inside, _notes(bundler, defaults, text, kind), kind)
     written.append(_write(folder, f"CONTRIBUTION-{name}.md", note))
     return Exported(name, str(folder), inside, written, len(text.splitlines()))
 
 
-def model_text(bundle: Bundle, what: Description, head: str, dropped: tuple[str, ...] = ()) -> str:
+def model_text(bundler: Bundler, what: Description, head: str, dropped: tuple[str, ...] = ()) -> str:
     """Return the file of a model: RecBole's head, the docstring with the reference, imports, helpers and the model."""
     reference = "\n".join(f"    {each}" for each in what.citations) or f"    {what.title}."
     parts = [head, f'r"""\n{what.model}\n{"#" * 48}\nReference:\n{reference}\n"""']
-    if bundle.postponed:
-        parts.append("from __future__ import annotations")
-    parts.append(_import_block(bundle.imports))
-    for about, code in bundle.sections:
+    parts.append(_import_block(bundler.imports()))
+    for about, code in bundler.sections():
         comment = "\n".join(textwrap.wrap(about, 86, initial_indent="# ", subsequent_indent="# "))
         parts.append(f"{comment}\n\n\n{code}" if about else code)
-    text = plain_docstrings(python38.without_marks("\n\n".join(parts) + "\n"))
+    text = plain_docstrings("\n\n".join(parts) + "\n")
     if dropped:
         text = _without_docstring_sentences(text, what.model, dropped)
     return python38.formatted(text)
@@ -145,7 +138,7 @@ def _entry(model: str) -> registry.ModelEntry:
     raise registry.unknown_model(model, known)
 
 
-def _notes(entry: registry.ModelEntry, yaml: str, recipe: ExportRecipe, text: str, kind: checkout.Kind) -> list[str]:
+def _notes(bundler: Bundler, yaml: str, text: str, kind: checkout.Kind) -> list[str]:
     """Return what is particular to the model of these defaults whose file has this text."""
     dropped = [key for key in TRAINER_KEYS if f"\n{key}:" in f"\n{yaml}"]
     notes = []
@@ -154,7 +147,7 @@ def _notes(entry: registry.ModelEntry, yaml: str, recipe: ExportRecipe, text: st
     if dropped:
         names = ", ".join(f"`{each}`" for each in dropped)
         notes.append(f"RecBole's trainer has no {names}: the learning rate stays as it is.")
-    if getattr(getattr(importlib.import_module(entry.module), entry.name), "batches", None) is not None:
+    if bundler.batches is not None:
         notes.append(
             "Batches are RecBole's batches of likes; the model adds the dislikes, in proportion, and samples "
             "`n_negatives` items for each edge by itself. So training does not repeat a run of recbole-signed number "
@@ -162,7 +155,7 @@ def _notes(entry: registry.ModelEntry, yaml: str, recipe: ExportRecipe, text: st
         )
     elif kind == checkout.GENERAL:
         notes.append("The same data and settings give the same scores as in recbole-signed.")
-    return [*notes, recipe.note] if recipe.note else notes
+    return [*notes, bundler.recipe.note] if bundler.recipe.note else notes
 
 
 def _git(key: str) -> str:

@@ -2,119 +2,133 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
-import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 from recbole_signed.errors import MissingExtraError, UsageError
 
 try:
     import libcst as cst
-    from libcst.metadata import BuiltinScope, GlobalScope, MetadataWrapper, ScopeProvider
+    from libcst import matchers as m
+    from libcst.helpers import get_full_name_for_node
+    from libcst.metadata import BuiltinScope, GlobalScope, MetadataWrapper, PositionProvider, ScopeProvider
 except ImportError as error:
     raise MissingExtraError("Exporting a model", "upstream") from error
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """Something that a module defines at its top level."""
 
     module: str
     name: str
 
 
-@dataclass(frozen=True)
-class Import:
+class Import(NamedTuple):
     """What a name of a module stands for when it comes from elsewhere: ``import module`` or ``from module import``."""
 
     module: str
     name: str | None
-    line: int
 
 
 @dataclass
+class Uses:
+    """What a piece of code refers to; hints of types aside."""
+
+    names: set[str] = field(default_factory=set)  # that are looked up, or bound, in its module
+    attributes: set[str] = field(default_factory=set)
+    imports: list[Import] = field(default_factory=list)  # within it
+
+
 class SourceModule:
-    """One file: its lines, its syntax tree, and what its top-level names are."""
+    """One file: its syntax tree, and what its top-level names are."""
 
-    name: str
-    path: Path
-    lines: list[str]  # with their ends
-    tree: ast.Module
-    definitions: dict[str, ast.stmt] = field(default_factory=dict)  # the statement that defines a name
-    imports: dict[str, Import] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, name: str) -> SourceModule:
+    def __init__(self, name: str) -> None:
         """Find and parse a module by its dotted name."""
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             raise UsageError(f"the module {name} has no source file to export.")
-        path = Path(spec.origin)
-        with path.open(encoding="utf-8") as file:
-            lines = file.readlines()
-        module = cls(name, path, lines, ast.parse("".join(lines)))
-        for statement in module.tree.body:
-            module._register(statement)
-        stub = path.with_suffix(".pyi")
+        self.name, self.path = name, Path(spec.origin)
+        self.tree = cst.parse_module(self.path.read_text(encoding="utf-8"))
+        self._wrapper = MetadataWrapper(self.tree, unsafe_skip_copy=True)  # no node is there twice
+        self.definitions: dict[str, cst.BaseStatement] = {}  # the statement that defines a name
+        self.imports: dict[str, Import] = {}
+        self._uses: dict[int, Uses] = {}  # by the identity of a node
+        self._places: dict[Import, cst.CSTNode] = {}
+        for statement in self.tree.body:
+            self._register(statement)
+        stub = self.path.with_suffix(".pyi")
         if stub.is_file():  # the names that a package exports lazily
-            for statement in ast.parse(stub.read_bytes()).body:
-                if isinstance(statement, ast.ImportFrom):
-                    origin = f"{name}.{statement.module}"
-                    module.imports |= {
-                        each.name: Import(origin, each.name, statement.lineno) for each in statement.names
-                    }
-        return module
+            each: Any
+            for each in m.findall(cst.parse_module(stub.read_bytes()), m.ImportFrom()):
+                origin = f"{name}.{get_full_name_for_node(each.module)}"
+                self.imports |= {alias.evaluated_name: Import(origin, alias.evaluated_name) for alias in each.names}
 
-    def _register(self, statement: ast.stmt) -> None:
-        if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                local = alias.asname or alias.name.partition(".")[0]
-                self.imports[local] = Import(alias.name if alias.asname else local, None, statement.lineno)
-        elif isinstance(statement, ast.ImportFrom):
-            if statement.level:
-                raise UsageError(f"{self.path}:{statement.lineno} imports relatively; name the whole module instead.")
-            for alias in statement.names:
-                self.imports[alias.asname or alias.name] = Import(statement.module or "", alias.name, statement.lineno)
-        elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            self.definitions[statement.name] = statement
-        elif not (isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")):
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    self.definitions[node.id] = statement
+    def _register(self, statement: cst.BaseStatement) -> None:
+        if isinstance(statement, (cst.FunctionDef, cst.ClassDef)):
+            self.definitions[statement.name.value] = statement
+        elif isinstance(statement, cst.If) and code_of(statement.test).endswith("TYPE_CHECKING"):
+            return
+        elif m.matches(statement, m.SimpleStatementLine(body=[m.Import() | m.ImportFrom()])):
+            self.imports |= self._imports_in(statement)
+        else:
+            self.definitions |= dict.fromkeys(_assigned(statement), statement)
 
-    def text(self, first: int, last: int, without: Iterable[ast.stmt] = ()) -> str:
-        """Return the lines from ``first`` up to ``last``, from 0, without those of some statements."""
-        left_out = {line for each in without for line in range(*self.lines_of(each))}
-        return "".join(self.lines[line] for line in range(first, last) if line not in left_out)
+    def _imports_in(self, node: cst.CSTNode) -> dict[str, Import]:
+        found = {}
+        each: Any
+        for each in m.findall(node, m.Import() | m.ImportFrom()):
+            if getattr(each, "relative", ()):
+                raise UsageError(f"{self._place(each)} imports relatively; name the whole module instead.")
+            for alias in each.names:
+                name, renamed = alias.evaluated_name, alias.evaluated_alias
+                if isinstance(each, cst.ImportFrom):
+                    local, target = renamed or name, Import(str(get_full_name_for_node(each.module or "")), name)
+                else:
+                    local = renamed or name.partition(".")[0]
+                    target = Import(name if renamed else local, None)
+                found[local] = target
+                self._places.setdefault(target, each)
+        return found
 
-    def lines_of(self, node: ast.stmt) -> tuple[int, int]:
-        """Return a statement's first line, from 0, and the one after its last, decorators and comment included."""
-        decorators = getattr(node, "decorator_list", [])
-        first = min([node.lineno, *(each.lineno for each in decorators)]) - 1
-        while first and re.match(r"\s*#(?! ----)", self.lines[first - 1]):  # a heading is no comment on it
-            first -= 1
-        assert node.end_lineno is not None
-        return first, node.end_lineno
+    def place_of(self, found: Import) -> str:
+        """Return the file and the line in which something is imported, for a message."""
+        return self._place(self._places[found])
 
-    def comment_on(self, statement: ast.stmt) -> ast.stmt | None:
+    def _place(self, node: cst.CSTNode) -> str:
+        return f"{self.path}:{self._wrapper.resolve(PositionProvider)[node].start.line}"
+
+    def is_global(self, node: cst.Name) -> bool:
+        """Whether a name means something of its module; attributes and keywords have no scope."""
+        scope = self._wrapper.resolve(ScopeProvider).get(node)
+        if scope is None:
+            return False
+        return all(isinstance(each.scope, (GlobalScope, BuiltinScope)) for each in scope[node.value])
+
+    def uses(self, node: cst.CSTNode) -> Uses:
+        """Return what a part of the module refers to."""
+        if id(node) not in self._uses:
+            found = _Names(self)
+            node.visit(found)
+            found.uses.imports = list(self._imports_in(node).values())
+            self._uses[id(node)] = found.uses
+        return self._uses[id(node)]
+
+    def comment_on(self, statement: cst.BaseStatement) -> cst.BaseStatement | None:
         """Return the string below a constant that says what it is."""
-        position = self.tree.body.index(statement) + 1
-        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and position < len(self.tree.body):
-            following = self.tree.body[position]
-            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                return following
-        return None
+        body = self.tree.body
+        following = body[body.index(statement) + 1 : body.index(statement) + 2]
+        is_constant = m.matches(statement, m.SimpleStatementLine(body=[m.Assign() | m.AnnAssign()]))
+        return next((each for each in following if is_constant and is_text(each)), None)
 
     @property
     def summary(self) -> str:
         """The first line of the module's docstring."""
-        return (ast.get_docstring(self.tree) or "").partition("\n")[0]
+        return (self.tree.get_docstring() or "").partition("\n")[0]
 
 
 class Sources:
@@ -129,9 +143,16 @@ class Sources:
         return module.partition(".")[0] in self.roots
 
     def __getitem__(self, name: str) -> SourceModule:
+        if name.startswith("recbole_signed."):
+            return _own_module(name)
         if name not in self._modules:
-            self._modules[name] = SourceModule.read(name)
+            self._modules[name] = SourceModule(name)
         return self._modules[name]
+
+    def class_of(self, symbol: Symbol) -> cst.ClassDef | None:
+        """Return the statement of a class; None for what is none."""
+        statement = self[symbol.module].definitions[symbol.name]
+        return statement if isinstance(statement, cst.ClassDef) else None
 
     def resolve(self, module: SourceModule, name: str) -> Symbol | Import | None:
         """Return what a top-level name of ``module`` is, through re-exports; None: a builtin, or nothing."""
@@ -142,89 +163,88 @@ class Sources:
             return found
         if found.name is None or found.name not in {**self[found.module].definitions, **self[found.module].imports}:
             raise UsageError(
-                f"{module.path}:{found.line} imports the module '{name}' as a whole; an exported model needs the names "
+                f"{module.place_of(found)} imports the module '{name}' as a whole; an exported model needs the names "
                 "that it uses: from MODULE import NAME."
             )
         return self.resolve(self[found.module], found.name)
 
 
-if TYPE_CHECKING:
-    from libcst.metadata import Scope
+@cache
+def _own_module(name: str) -> SourceModule:
+    """Read a module of this package, once in a process."""
+    return SourceModule(name)
 
 
-@lru_cache(maxsize=4096)
-def global_names(text: str) -> frozenset[str]:
-    """Return the names in a piece of code that are looked up (or bound) in its module; hints of types aside."""
-    finder = _Names()
-    MetadataWrapper(cst.parse_module(text)).visit(finder)
-    return frozenset(finder.found)
+def code_of(node: cst.CSTNode) -> str:
+    """Return a piece of a syntax tree as text."""
+    return cst.Module([]).code_for_node(node)
 
 
-def changed(text: str, names: Mapping[str, str], new: str = "", field_hint: Callable[[str], str] | None = None) -> str:
-    """Return a statement as it is exported: without hints of types, for Python 3.8, with other names."""
-    plain = textwrap.dedent(text)
-    indent = " " * (len(text) - len(text.lstrip()) if plain != text else 0)
-    tree = MetadataWrapper(cst.parse_module(plain)).visit(_Changes(names, new, field_hint))
-    return textwrap.indent(tree.code, indent)
+def is_text(statement: cst.CSTNode) -> bool:
+    """Whether a statement is a string and nothing else, such as a docstring."""
+    return m.matches(statement, m.SimpleStatementLine(body=[m.Expr(value=m.SimpleString() | m.ConcatenatedString())]))
 
 
-def _is_global(scope: Scope | None, name: str) -> bool:
-    """Whether a name means something of its module; attributes and keywords have no scope."""
-    return scope is not None and all(isinstance(each.scope, (GlobalScope, BuiltinScope)) for each in scope[name])
+def name_of(member: cst.CSTNode) -> str:
+    """Return the name that a function, a class or an assignment gives; empty for other statements."""
+    if isinstance(member, (cst.FunctionDef, cst.ClassDef)):
+        return member.name.value
+    return next(_assigned(member), "") if isinstance(member, cst.SimpleStatementLine) else ""
+
+
+def _assigned(statement: cst.CSTNode) -> Iterator[str]:
+    """Yield the names to which a statement assigns, wherever in it."""
+    each: Any
+    for each in m.findall(statement, m.AssignTarget() | m.AnnAssign() | m.For()):
+        target = each.target
+        parts = [part.value for part in target.elements] if isinstance(target, cst.Tuple) else [target]
+        yield from (part.value for part in parts if isinstance(part, cst.Name))
 
 
 class _Names(cst.CSTVisitor):
-    METADATA_DEPENDENCIES = (ScopeProvider,)
-
-    def __init__(self) -> None:
+    def __init__(self, module: SourceModule) -> None:
         super().__init__()
-        self.found: set[str] = set()
-        self._defined: list[cst.Name] = []
-
-    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
-        self._defined.append(node.name)
-
-    def visit_ClassDef(self, node: cst.ClassDef) -> None:
-        self._defined.append(node.name)
+        self.module, self.uses = module, Uses()
 
     def visit_Annotation(self, node: cst.Annotation) -> bool:
         return False
 
+    def visit_Attribute(self, node: cst.Attribute) -> None:
+        self.uses.attributes.add(node.attr.value)
+
     def visit_Name(self, node: cst.Name) -> None:
-        is_definition = any(node is each for each in self._defined)
-        if not is_definition and _is_global(self.get_metadata(ScopeProvider, node, None), node.value):
-            self.found.add(node.value)
+        if self.module.is_global(node):
+            self.uses.names.add(node.value)
+
+
+_MARKS = re.compile(r"#\s*(type:\s*ignore|noqa|fmt:)[^#]*")  # comments for this package's own checks
+_HEADING = re.compile("# ----")
 
 
 class _Changes(cst.CSTTransformer):
-    METADATA_DEPENDENCIES = (ScopeProvider,)
+    """Makes of statements what is exported: without hints of types, for Python 3.8, with other names."""
 
-    def __init__(self, names: Mapping[str, str], new: str, field_hint: Callable[[str], str] | None) -> None:
+    def __init__(
+        self, module: SourceModule, names: Mapping[str, str], attributes: Collection[str], of_fields: bool
+    ) -> None:
         super().__init__()
-        self.names, self.new, self.field_hint = names, new, field_hint
-        self._depth = 0  # of functions and classes
+        self.module, self.names, self.of_fields = module, names, of_fields
+        target = m.Attribute(attr=m.Name(m.MatchIfTrue(lambda name: name in attributes)))
+        dropped = m.Assign(targets=[m.AssignTarget(target)]) | m.AnnAssign(target=target)
+        self._dropped = m.SimpleStatementLine(body=[dropped])
+        self._depth = 0  # of functions
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.Name:
         new = self.names.get(original_node.value, original_node.value)
-        scope = self.get_metadata(ScopeProvider, original_node, None)
-        is_other = new != original_node.value and _is_global(scope, original_node.value)
+        is_other = new != original_node.value and self.module.is_global(original_node)
         return updated_node.with_changes(value=new) if is_other else updated_node
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         self._depth += 1
 
-    def visit_ClassDef(self, node: cst.ClassDef) -> None:
-        self._depth += 1
-
     def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:
-        return updated_node.with_changes(name=self._own_name(original_node.name), returns=None)
-
-    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:
-        return updated_node.with_changes(name=self._own_name(original_node.name))
-
-    def _own_name(self, name: cst.Name) -> cst.Name:
         self._depth -= 1
-        return cst.Name(self.new) if self.new and not self._depth else name
+        return updated_node.with_changes(returns=None)
 
     def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> cst.Param:
         return updated_node.with_changes(annotation=None)
@@ -232,23 +252,52 @@ class _Changes(cst.CSTTransformer):
     def leave_AnnAssign(
         self, original_node: cst.AnnAssign, updated_node: cst.AnnAssign
     ) -> cst.AnnAssign | cst.Assign | cst.Pass:
-        if self.field_hint is not None and self._depth == 1:
-            hint = self.field_hint(cst.Module([]).code_for_node(original_node.annotation.annotation))
-            return updated_node.with_changes(annotation=cst.Annotation(cst.parse_expression(hint)))
+        if self.of_fields and not self._depth and "ClassVar" not in code_of(original_node.annotation.annotation):
+            return updated_node.with_changes(annotation=cst.Annotation(cst.Name("object")))
         if updated_node.value is None:
             return cst.Pass()
         return cst.Assign([cst.AssignTarget(updated_node.target)], updated_node.value)
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
         """Take ``strict`` from ``zip``, which 3.8 does not know: the shorter of two lengths counts there."""
-        arguments = [each for each in updated_node.args if each.keyword is None or each.keyword.value != "strict"]
-        if len(arguments) == len(updated_node.args) or not arguments or not original_node.func.deep_equals(_ZIP):
+        if not m.matches(original_node.func, m.Name("zip")):
             return updated_node
-        arguments[-1] = arguments[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        arguments = [each for each in updated_node.args if each.keyword is None or each.keyword.value != "strict"]
+        arguments[-1:] = [each.with_changes(comma=cst.MaybeSentinel.DEFAULT) for each in arguments[-1:]]
         return updated_node.with_changes(args=arguments)
 
+    def leave_SimpleStatementLine(
+        self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
+    ) -> cst.SimpleStatementLine | cst.RemovalSentinel:
+        return cst.RemoveFromParent() if m.matches(original_node, self._dropped) else updated_node
 
-_ZIP = cst.Name("zip")
+    def leave_Comment(self, original_node: cst.Comment, updated_node: cst.Comment) -> Any:
+        rest = _MARKS.sub("", updated_node.value).strip()  # "# type: ignore  # why" keeps the why
+        return updated_node.with_changes(value=rest) if rest else cst.RemoveFromParent()
+
+
+def changed(
+    statement: Any,
+    module: SourceModule,
+    names: Mapping[str, str],
+    attributes: Collection[str] = (),
+    of_fields: bool = False,
+) -> Any:
+    """Return a statement as it is exported, with the comment right above it and without what stands before that.
+
+    Args:
+        statement: at the top of the module, or a member of a class there.
+        module: the file that it is from.
+        names: what top-level names of the module are called in the exported file.
+        attributes: of the object, which are not set.
+        of_fields: whether it is a member of a dataclass, whose fields need a hint.
+    """
+    lines = list(statement.leading_lines)
+    apart = [place for place, each in enumerate(lines) if each.comment is None or _HEADING.match(each.comment.value)]
+    own = statement.with_changes(leading_lines=lines[apart[-1] + 1 if apart else 0 :])
+    return own.visit(_Changes(module, names, attributes, of_fields))
+
+
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`~?([\w.]+)`")
 _FILE = re.compile(r"\s*\(``(?:graph|model|data)/\w+\.py``\)|``(?:graph|model|data)/(\w+)\.py``")
 

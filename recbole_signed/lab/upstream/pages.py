@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import json
 import re
@@ -11,10 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_signed.lab.upstream.checkout import GENERAL, SEQUENTIAL, Kind
-from recbole_signed.lab.upstream.follow import ALL_IN_ONE_BATCH, TRAINER_KEYS, ExportRecipe
-from recbole_signed.lab.upstream.modules import SourceModule, plain_docstrings
+from libcst import ClassDef
 
+from recbole_signed.lab.upstream.bundle import ExportRecipe
+from recbole_signed.lab.upstream.checkout import GENERAL, SEQUENTIAL, Kind
+from recbole_signed.lab.upstream.modules import SourceModule, plain_docstrings
+from recbole_signed.plugin.assignments import yaml_if_there
+
+ALL_IN_ONE_BATCH = 1_000_000_000  # `train_batch_size` for one batch of all likes: stock RecBole does not read 0 as that
+TRAINER_KEYS = ("lr_milestones", "lr_gamma", "training_budget", "max_steps", "eval_every_steps")
+"""Keys of ``SignedTrainer`` that RecBole's trainer does not read."""
 HIDE = (
     "hide_dislikes: True             # (bool) Whether the full ranking leaves out what a user disliked in training.\n"
 )
@@ -244,16 +249,9 @@ of `asset/model_list.json`.
 
 def tuning_ranges(path: Path, recipe: ExportRecipe) -> dict[str, Any]:
     """Return the lists of values of a search space's file, of the keys that the exported model has."""
-    import yaml
-
-    if not path.is_file():
-        return {}
-    read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return {
-        key: values
-        for key, values in read.items()
-        if isinstance(values, list) and key not in recipe.keys and key not in TRAINER_KEYS
-    }
+    left_out = (*recipe.keys, *TRAINER_KEYS)
+    read = yaml_if_there(path)
+    return {key: values for key, values in read.items() if isinstance(values, list) and key not in left_out}
 
 
 _CITATION = re.compile(r'^(?P<authors>[^"]+?)\. "(?P<title>.+?)"\s*(?:in\s+)?(?P<rest>.*)$', re.IGNORECASE)
@@ -311,7 +309,7 @@ class Description:
     @classmethod
     def of(cls, module: SourceModule, model: str, dropped: tuple[str, ...]) -> Description:
         """Read the docstrings of a model's module and class; sentences on what is dropped are left out."""
-        paragraphs = (ast.get_docstring(module.tree) or model).split("\n\n")
+        paragraphs = (module.tree.get_docstring() or model).split("\n\n")
         head = paragraphs[0].splitlines()
         if len(head) > 1 and set(head[1]) == {"#"}:  # RecBole's own form
             papers = list(itertools.takewhile(lambda line: line.startswith(" "), head[3:]))  # not "Reference code:"
@@ -321,7 +319,7 @@ class Description:
             title, entries = " ".join(head), paragraphs[1:]
         citations = [found for each in entries if (found := Citation.parse(each.strip())) is not None]
         statement = module.definitions[model]
-        method = ast.get_docstring(statement) if isinstance(statement, ast.ClassDef) else ""
+        method = statement.get_docstring() if isinstance(statement, ClassDef) else ""
         short = title.removeprefix(f"{model}:").partition("Source:")[0].strip(" .") or model
         return cls(model, short, citations, without_sentences(plain_docstrings(method or short), dropped))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
+from collections.abc import Iterator
 
 from recbole_signed.errors import MissingExtraError, UsageError
 
 OLDEST = (3, 8)
 
-BACKPORTS: dict[tuple[str, str], tuple[str, str]] = {
+BACKPORTS: dict[tuple[str, str | None], tuple[str, str]] = {
     ("itertools", "pairwise"): (
         "",
         'def {name}(values):\n    """Return the pairs of neighbours."""\n    values = list(values)\n'
@@ -20,20 +19,6 @@ BACKPORTS: dict[tuple[str, str], tuple[str, str]] = {
     ("functools", "cache"): ("from functools import lru_cache", "{name} = lru_cache(maxsize=None)\n"),
 }
 """(module, name) of what came after 3.8: an import and code that stand for it."""
-
-_MARKS = re.compile(r"#\s*(type:\s*ignore|noqa|fmt:)")
-
-
-def without_marks(text: str) -> str:
-    """Return Python code without the comments that are meant for this package's own checks."""
-    lines = text.splitlines(keepends=True)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT and _MARKS.match(token.string):
-            row, column = token.start
-            reason = token.string.split("#", 2)[2:]  # "# type: ignore  # why" keeps the why
-            kept = f"  #{reason[0]}" if reason else ""
-            lines[row - 1] = lines[row - 1][:column].rstrip() + kept + "\n"
-    return "".join(lines)
 
 
 def formatted(text: str) -> str:
@@ -59,12 +44,11 @@ def check(text: str, name: str) -> None:
         tree = ast.parse(text, feature_version=OLDEST)
     except SyntaxError as error:
         raise _too_new(text, name, error.lineno or 1, error.msg) from error
-    finder = _RunTime(tree)
-    finder.visit(tree)
-    for line, what in finder.found:
+    for line, what in _newer(tree):
         raise _too_new(text, name, line, what)
     config = vermin.Config()
     config.set_verbose(3)  # with lines
+    config.set_eval_annotations(True)  # there are none: it finds list[int] at run time
     visitor = vermin.visit(text, config)
     for line, features in sorted(_by_line(visitor.output_text()).items()):
         for needed, feature in features:
@@ -75,53 +59,20 @@ def check(text: str, name: str) -> None:
         raise UsageError(f"{name} needs Python {'.'.join(map(str, needed or ()))}, but RecBole runs on 3.8.")
 
 
-_GENERIC = frozenset({"list", "dict", "tuple", "set", "frozenset", "type"})
-_METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})  # new methods of old types, which vermin may miss
+_TYPES = frozenset({"list", "dict", "tuple", "set", "frozenset", "type", "int", "float", "str", "bool", "bytes"})
+_METHODS = frozenset({"removeprefix", "removesuffix", "bit_count"})  # new methods of old types
 
 
-class _RunTime(ast.NodeVisitor):
-    """Finds types that are combined at run time, where vermin looks at hints alone: ``list[int]``, ``int | None``."""
-
-    def __init__(self, tree: ast.Module) -> None:
-        self.found: list[tuple[int, str]] = []
-        self.types = {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
-        self.types |= {*_GENERIC, "int", "float", "str", "bool", "bytes"}
-        self.generic = set(_GENERIC)
-        for each in tree.body:
-            if isinstance(each, ast.ImportFrom) and each.module == "collections.abc":
-                self.generic |= {alias.asname or alias.name for alias in each.names}
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if node.value is not None:
-            self.visit(node.value)
-
-    def visit_arguments(self, node: ast.arguments) -> None:
-        for default in [*node.defaults, *(each for each in node.kw_defaults if each is not None)]:
-            self.visit(default)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        for each in [*node.decorator_list, node.args, *node.body]:
-            self.visit(each)
-
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        if isinstance(node.value, ast.Name) and node.value.id in self.generic:
-            self.found.append((node.lineno, f"{node.value.id}[...] at run time needs 3.9"))
-        self.generic_visit(node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        if isinstance(node.op, ast.BitOr) and (self._is_type(node.left) or self._is_type(node.right)):
-            self.found.append((node.lineno, "a union of types at run time needs 3.10"))
-        self.generic_visit(node)
-
-    def _is_type(self, node: ast.expr) -> bool:
-        return (isinstance(node, ast.Name) and node.id in self.types) or (
-            isinstance(node, ast.Constant) and node.value is None
-        )
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        if node.attr in _METHODS:
-            self.found.append((node.lineno, f"the method {node.attr} is newer"))
-        self.generic_visit(node)
+def _newer(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and words of what vermin does not know: unions of types at run time, methods of what has no type."""
+    types = _TYPES | {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            for side in (node.left, node.right):
+                if getattr(side, "id", "") in types or (isinstance(side, ast.Constant) and side.value is None):
+                    yield node.lineno, "a union of types at run time needs 3.10"
+        elif isinstance(node, ast.Attribute) and node.attr in _METHODS:
+            yield node.lineno, f"the method {node.attr} is newer"
 
 
 def _by_line(report: str) -> dict[int, list[tuple[tuple[int, int], str]]]:

@@ -8,6 +8,9 @@ import json
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +20,25 @@ import torch
 from tqdm import tqdm
 
 from recbole_signed import __version__
+from recbole_signed.atomic.feature_space import Features
 from recbole_signed.convert.sources.movielens import ensure_ml100k
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.files import path_of
+from recbole_signed.live.events import EventBatch
 from recbole_signed.live.learners import make_learner
-from recbole_signed.live.learners.ranking import best_items
+from recbole_signed.live.learners.base import Learner
+from recbole_signed.live.learners.ranking import best_items, ranked_scores
+from recbole_signed.live.learners.ssf.stream_choice import chosen_features, chosen_settings
 from recbole_signed.live.replay import summarise
-from recbole_signed.live.replay.arms import Arm, case_table, chosen_learner, run_by_event
-from recbole_signed.live.replay.stream_spec import POP, StreamSpec
-from recbole_signed.live.replay.windows import Cases, Replay, is_finished, told, write_window
+from recbole_signed.live.replay.stream_spec import POP, WINDOW, ModelSpec, StreamSpec, milliseconds
+from recbole_signed.live.replay.windows import Cases, Replay, is_finished, measure, told, write_window
+from recbole_signed.live.store.edge_views import LogBatch
 from recbole_signed.live.store.edges import EdgeState
 from recbole_signed.live.store.results import Update
 from recbole_signed.live.store.state import OnlineState
 from recbole_signed.plugin.assignments import RUNS, yaml_if_there
 from recbole_signed.plugin.configuration import DATA_ROOT, ML_100K_SIGNED, check_dataset_name, dataset_names
+from recbole_signed.plugin.ranges import without_removed
 from recbole_signed.runs import data_sha256
 from recbole_signed.runs.provenance import digest, machine, versions
 
@@ -74,28 +82,22 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
 
 
 def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Arm]:
-    features = told(spec.models, folder, state)
-    base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
-    arms, chosen = [], {}
+    learners, arms = fitted_learners(spec, state, out, folder), []
     for model in spec.models:
-        started = time.perf_counter()
-        learner, chosen[model.label] = chosen_learner(model, state, spec.seed, features.get(model.label))
+        learner = learners[model.label]
         if model.aversions and not hasattr(learner, "with_aversion"):
             raise UsageError(f"{model.model} has no dislike_aversion to vary; leave out 'aversions'.")
-        seconds = time.perf_counter() - started
         for kind in model.arms:
             aversions = model.aversions if kind == "online" else ()
             arm = Arm(model.label, model.model, kind, copy.deepcopy(learner), aversions=aversions)
-            arm.log["fit_seconds"] = seconds
             if kind == "none":
-                arm.frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), sizes[1])
+                arm.frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), state.edges.n_items)
             arm.learner.attach(arm.frozen or state.edges)
             arms.append(arm)
     popular = make_learner("Pop")
     popular.dislike_strength = 0.0  # the baseline is popularity alone
-    popular.fit(base, *sizes)
+    popular.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
     arms.append(Arm("Pop", "Pop", POP, popular))
-    (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
     return arms
 
 
@@ -103,7 +105,6 @@ def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -
     """Take the window in: its first events one by one with the clock running, the rest in batches."""
     timed = min(spec.timed_events, len(window))
     latency: dict[str, list[float]] = {arm.label: [] for arm in arms if arm.kind == "online"}
-    busy = dict.fromkeys(latency, 0.0)
     for first, last in itertools.pairwise([*range(timed), *range(timed, len(window), spec.batch), len(window)]):
         started = time.perf_counter()
         update = state.ingest(window[first:last])
@@ -114,9 +115,7 @@ def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -
             if arm.kind == "online" and first < timed:
                 _top(arm, state, update)
                 latency[arm.label].append(durable + time.perf_counter() - before)
-            elif arm.kind == "online":
-                busy[arm.label] += time.perf_counter() - before
-    return {"latency_seconds": latency, "update_seconds": busy}
+    return {"latency_seconds": latency}
 
 
 def _top(arm: Arm, state: OnlineState, update: Update) -> None:
@@ -176,3 +175,177 @@ def _folder(spec: StreamSpec, data_path: Path) -> Path:
             raise UsageError(f"there is no data set '{spec.dataset}' in {data_path} ({how}){hint}")
         ensure_ml100k(data_path)
     return folder
+
+
+# ---- arms: a fitted learner each, what it does between windows, and what it makes of cases ----
+
+LIVE = ("choose_again", "dislike_strength", "iterations", "passes")  # of following a stream, not chosen
+RUN = 200  # events of a run at most
+_NOT_TIMED = ("latency_seconds", "refresh_seconds", "refit_seconds", "staleness")
+
+
+@dataclass
+class Arm:
+    """A learner and what it does between windows."""
+
+    label: str
+    model: str
+    kind: str
+    learner: Learner
+    frozen: EdgeState | None = None  # the edges as they were at the cut, for the arm that is never updated
+    aversions: tuple[float, ...] = ()  # further values of `dislike_aversion` that it ranks with
+
+    def variants(self) -> list[Arm]:
+        """Return it, and for each further aversion one that shares its learner."""
+        with_aversion = getattr(self.learner, "with_aversion", None)
+        if with_aversion is None:
+            return [self]
+        others = [(f"{self.label}, g = {each:g}", with_aversion(each)) for each in self.aversions]
+        return [self, *(replace(self, label=label, learner=learner) for label, learner in others)]
+
+    def scores(self, live: EdgeState, users: np.ndarray, n_items: int) -> torch.Tensor:
+        """Return the scores of all items known now; those it does not know yet come last."""
+        edges = self.frozen or live
+        known = np.where(users < edges.n_users, users, 0)
+        found = ranked_scores(self.learner, edges, known)
+        missing = n_items - found.shape[1]
+        if missing > 0:
+            worst = found.amin(dim=1, keepdim=True) - 1.0
+            found = torch.cat([found, worst.expand(-1, missing)], dim=1)
+        return found
+
+
+def fitted_learners(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> dict[str, Learner]:
+    """Return the models of an experiment, fitted to the base, by their labels, and write their settings."""
+    told_of = told(spec.models, folder, state)
+    base, sizes = state.edges.export(), (state.edges.n_users, state.edges.n_items)
+    learners, chosen = {}, {}
+    for model in spec.models:
+        features = told_of.get(model.label)
+        chosen[model.label] = _settings(model, base, sizes, features)
+        learner = learners[model.label] = make_learner(model.model, chosen[model.label])
+        if features is not None:
+            learner.take_features(features, None)
+            if getattr(learner, "features", None) is None:
+                raise UsageError(f"{model.label} has features, but {model.model} does not use any under a stream.")
+        torch.manual_seed(spec.seed)
+        learner.fit(base, *sizes)
+    (out / "settings.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    return learners
+
+
+def _settings(model: ModelSpec, base: Any, sizes: tuple[int, int], features: Features | None) -> dict[str, Any]:
+    if not model.auto:
+        return model.settings
+    settings = without_removed(dict(model.settings))
+    kept = {key: settings.pop(key) for key in LIVE if key in settings}
+    found = chosen_settings(model.model, base, *sizes, settings)
+    if features is not None:
+        found |= chosen_features(base, *sizes, found, features.matrix, settings)
+    return {**found, **kept}
+
+
+def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_items: int) -> pl.DataFrame:
+    """Return a row per case: who it is of, and what an arm makes of it."""
+
+    def scores(rows: np.ndarray) -> torch.Tensor:
+        return arm.scores(edges, cases.user[rows], n_items)
+
+    values = measure(cases, scores, n_items, spec.cutoffs)
+    user = pl.Series(cases.token, dtype=pl.String)
+    about = {"user": user, "group": cases.group, "known_likes": cases.n_known_likes}
+    counts = {"n_likes": cases.n_likes, "n_unknown": cases.n_unknown}
+    frame = pl.DataFrame({**about, **counts, **values})
+    return frame.with_columns(pl.lit(arm.label).alias("model"), pl.lit(arm.kind).alias("arm"))
+
+
+@dataclass
+class Delayed:
+    """Edges as they were some time ago, and the models that see them."""
+
+    label: str
+    delay: int | None  # milliseconds; None: until the window ends
+    edges: EdgeState
+    arms: list[Arm]
+    waiting: deque[tuple[int, LogBatch]] = field(default_factory=deque)  # the last time of a run, and its rows
+
+    def see(self, now: int | None) -> None:
+        """Take in what lies as far back as the delay; all of it where ``now`` is None."""
+        while self.waiting and (now is None or (self.delay is not None and self.waiting[0][0] <= now - self.delay)):
+            changes = self.edges.apply(self.waiting.popleft()[1])
+            for arm in self.arms:
+                arm.learner.update(self.edges, changes)
+
+    def refresh(self) -> None:
+        """Refresh the models on the edges they see."""
+        exported, sizes = self.edges.export(), (self.edges.n_users, self.edges.n_items)
+        for arm in self.arms:
+            arm.learner.refresh(exported, *sizes)
+            arm.learner.attach(self.edges)
+
+
+def run_by_event(
+    spec: StreamSpec,
+    replay: Replay,
+    files: Sequence[Path],
+    folder: Path,
+    out: Path,
+    made: Mapping[str, Any],
+    *,
+    progress: bool = True,
+) -> None:
+    """Run an experiment on freshness: each like is predicted at its own moment, after each delay, in runs of events."""
+    with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
+        replay.start(state)
+        n_base = state.edges.n_users
+        delays = _delays(spec, state, out, folder)
+        for number in tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr):
+            window, path = replay.window(number), files[number]
+            done = is_finished(path)
+            tables = []
+            for run in _runs(window):
+                for each in delays:
+                    each.see(int(run.timestamp[0]))
+                if not done:
+                    tables += _predict(spec, delays, state, run, n_base)
+                logged = state.ingest(run).logged
+                for each in delays:
+                    each.waiting.append((int(run.timestamp[-1]), logged))
+            for each in delays:
+                each.see(None if each.delay is None else int(window.timestamp[-1]))
+                each.refresh()
+            if done:
+                continue
+            write_window(path, pl.concat(tables), {name: {} for name in _NOT_TIMED}, window, made)
+
+
+def _delays(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Delayed]:
+    learners = fitted_learners(spec, state, out, folder)
+    found = []
+    for label in spec.freshness:
+        edges = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), state.edges.n_items)
+        arms = [Arm(each.label, each.model, label, copy.deepcopy(learners[each.label])) for each in spec.models]
+        for arm in arms:
+            arm.learner.attach(edges)
+        found.append(Delayed(label, None if label == WINDOW else milliseconds(label), edges, arms))
+    return found
+
+
+def _runs(window: EventBatch) -> Iterator[EventBatch]:
+    """Yield runs of events in which every user occurs once."""
+    first, users = 0, set[str]()
+    for place, user in enumerate(window.user_id):
+        if user in users or place - first == RUN:
+            yield window[first:place]
+            first, users = place, set()
+        users.add(user)
+    yield window[first : len(window)]
+
+
+def _predict(
+    spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int
+) -> list[pl.DataFrame]:
+    """Predict the likes of a run with all models and delays."""
+    cases = Cases.of(state, run, n_base)
+    n_items = state.edges.n_items
+    return [case_table(spec, arm, each.edges, cases, n_items) for each in delays for arm in each.arms]

@@ -268,25 +268,13 @@ def write(spec: StreamSpec, summary: Mapping[str, Any], folder: Path) -> list[Pa
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """Draw Recall@20 and NDCG@20 of each arm over the windows."""
-    if summary["pooled"][0]["arm"] not in TITLES:
-        with picture(path, 11, 4) as figure:
-            _draw_freshness(summary, figure.subplots(1, len(COMPARED)))
-        return
-    arms = list(dict.fromkeys((row["model"], row["arm"]) for row in summary["windows"]))
-    several = len({model for model, arm in arms if arm != "pop"}) > 1
-    styles = {"none": ":", "fold-in": "-.", "online": "-", "refit": "--", "pop": "-"}
-    colours = {model: f"C{number}" for number, model in enumerate(dict.fromkeys(model for model, _ in arms))}
+    """Draw Recall@20 and NDCG@20 of each arm over the windows; of an experiment on freshness, over the delay."""
     with picture(path, 11, 4) as figure:
         axes = figure.subplots(1, len(COMPARED))
+        draw = _draw_arms if summary["pooled"][0]["arm"] in TITLES else _draw_freshness
+        draw(summary, axes)
         for axis, metric in zip(axes, COMPARED, strict=True):
-            for model, arm in arms:
-                rows = [row for row in summary["windows"] if (row["model"], row["arm"]) == (model, arm)]
-                label = _title(arm) if arm == "pop" or not several else f"{model}, {_title(arm)}"
-                colour = "0.6" if arm == "pop" else colours[model] if several else None
-                places = [row["window"] + 1 for row in rows]
-                axis.plot(places, [row[metric] for row in rows], styles[arm], marker=".", color=colour, label=label)
-            axis.set_xlabel("window")
+            axis.set_xlabel("window" if draw is _draw_arms else "delay of events")
             axis.set_ylabel(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
             axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
@@ -294,15 +282,23 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         figure.legend(lines, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
 
 
+def _draw_arms(summary: Mapping[str, Any], axes: Any) -> None:
+    arms = list(dict.fromkeys((row["model"], row["arm"]) for row in summary["windows"]))
+    several = len({model for model, arm in arms if arm != POP}) > 1
+    styles = {"none": ":", "fold-in": "-.", "online": "-", "refit": "--", POP: "-"}
+    colours = {model: f"C{number}" for number, model in enumerate(dict.fromkeys(model for model, _ in arms))}
+    for model, arm in arms:
+        rows = [row for row in summary["windows"] if (row["model"], row["arm"]) == (model, arm)]
+        label = _title(arm) if arm == POP or not several else f"{model}, {_title(arm)}"
+        colour = "0.6" if arm == POP else colours[model] if several else None
+        places = [row["window"] + 1 for row in rows]
+        for axis, metric in zip(axes, COMPARED, strict=True):
+            axis.plot(places, [row[metric] for row in rows], styles[arm], marker=".", color=colour, label=label)
+
+
 def _draw_freshness(summary: Mapping[str, Any], axes: Any) -> None:
-    """Draw the quality of each model over the delay."""
     rows = [row for row in summary["pooled"] if row["subset"] == "all"]
-    for axis, metric in zip(axes, COMPARED, strict=True):
-        for model in dict.fromkeys(row["model"] for row in rows):
-            own = [row for row in rows if row["model"] == model]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        for axis, metric in zip(axes, COMPARED, strict=True):
             axis.plot([row["arm"] for row in own], [row[metric] for row in own], marker="o", label=model)
-        axis.set_xlabel("delay of events")
-        axis.set_ylabel(metric.replace("recall", "Recall").replace("ndcg", "NDCG"))
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)

@@ -219,7 +219,7 @@ def write_window(
     file: Path, cases: pl.DataFrame, times: Mapping[str, Any], window: EventBatch, made: Mapping[str, Any]
 ) -> None:
     """Write the cases of a window, and before them what :func:`read_times` gives, as ``.json`` beside ``file``."""
-    about = {"n_events": len(window), "start": int(window.timestamp[0]), "peak_memory_bytes": memory_bytes()[1]}
+    about = {"start": int(window.timestamp[0]), "peak_memory_bytes": memory_bytes()[1]}
     file.with_suffix(".json").write_text(json.dumps({**times, **about, "made": made}), encoding="utf-8")
     with replacing(file) as partial:
         cases.write_parquet(partial)

@@ -76,7 +76,7 @@ def respond(
         n_users: users that are probed, drawn by their names.
         k: length of the list, and of the metrics.
         feature: a column of the items' features, whose values users ask for less and more of.
-        values: as in :func:`~.tradeoff_curve.tradeoff`.
+        values: configuration keys below the files.
 
     Returns:
         ``model``, ``dataset``, ``seed``, ``k``, what the numbers come from, ``test`` (what the live learner's ranking
@@ -86,80 +86,41 @@ def respond(
     Raises:
         UsageError: the model has no live learner, or something asked for does not exist or does not fit.
     """
-    from recbole_signed.evaluation.valid_metric import split_length
     from recbole_signed.live import OnlineRecommender
     from recbole_signed.live.learners import make_learner
     from recbole_signed.live.learners.make import learner_of
-    from recbole_signed.live.trainer import base_of
-    from recbole_signed.plugin.assignments import layered
-    from recbole_signed.plugin.run_config import given_settings
-    from recbole_signed.runs import data_sha256
-    from recbole_signed.runs.fitted import above_files, fit_once
-    from recbole_signed.runs.provenance import config_hash, versions
+    from recbole_signed.live.trainer import LiveModel, base_of
+    from recbole_signed.runs.fitted import fit_to_measure, measured, origin_of
 
     for name, value in ((argument("n_users", option="--users"), n_users), (argument("k"), k)):
         if value < 1:
             raise UsageError(f"{name} is {value}; it must be 1 or more.")
     make_learner(model)  # a model without a live learner is refused before it is trained
-    chosen_by = layered({"valid_metric": f"NDCG@{k}", **(values or {})}, config_files, overrides)["valid_metric"]
-    measured = {
-        "metrics": sorted({*METRICS, split_length(str(chosen_by))[0]}),
-        "topk": sorted({k, split_length(str(chosen_by))[1] or k}),
-        "metric_decimal_place": 6,
-    }
-    given = {**above_files(config_files, {"valid_metric": chosen_by, **(values or {})}, overrides), **measured}
-    fitted = fit_once(model, dataset, config_files, given, seed)
-    config, trained_on = fitted.config, fitted.train_data._dataset
+    fitted = fit_to_measure(model, dataset, METRICS, k, config_files, overrides, seed, values)
+    origin, test = origin_of(fitted), {}
+    wishes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        learner, state = learner_of(fitted.model, config), Path(folder) / "state"
-        live = OnlineRecommender.begin(state, learner, *base_of(trained_on), unit_known=True)
+        learner, state = learner_of(fitted.model, fitted.config), Path(folder) / "state"
+        live = OnlineRecommender.begin(state, learner, *base_of(fitted.train_data._dataset), unit_known=True)
         try:
-            test = _evaluated(fitted, live, k)
-            audit = _Audit(live, int(config["seed"]), k)
+            if len(fitted.test_data.dataset.inter_feat):
+                fitted.trainer.model = LiveModel(live, fitted.test_data._dataset, fitted.trainer.device)
+                test = measured(fitted, fitted.test_data, METRICS, k)
+            audit = _Audit(live, origin["seed"], k)
             probes = audit.of_users(n_users)
-            wishes = {} if feature is None else {"wishes": audit.wishes(feature, _words(config, feature), n_users)}
+            if feature is not None:
+                wishes = {"wishes": audit.wishes(feature, _words(fitted.config, feature), n_users)}
         finally:
             live.close()
-    settings = getattr(fitted.model, "chosen", None) or {
-        key: value for key, value in given_settings(config).items() if key not in {*measured, "data_path"}
-    }
     return {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "seed": int(config["seed"]),
+        **origin,
         "k": k,
-        "settings": {**settings, "dislike_strength": learner.dislike_strength},
-        "fit_seconds": round(fitted.seconds, 2),
-        "stopped_by": getattr(fitted.trainer, "stopped_by", None),
-        "config_hash": config_hash(config.final_config_dict),
-        "data_sha256": data_sha256(Path(config["data_path"]), config["dataset"]),
+        "settings": {**origin["settings"], "dislike_strength": learner.dislike_strength},
         "package": __version__,
-        "versions": versions(),
         "test": test,
         "summary": summary(probes),
         **wishes,
         "probes": [asdict(each) for each in probes],
-    }
-
-
-def _evaluated(fitted: Any, live: Any, k: int) -> dict[str, Any]:
-    """Return RecBole's metrics, at length k, of what the live learner ranks by, on the test part."""
-    from recbole_signed.compat.log import own_arguments_hidden
-    from recbole_signed.evaluation.valid_metric import split_length
-    from recbole_signed.live.trainer import LiveModel
-    from recbole_signed.runs.runner import plain_result
-
-    trainer, data = fitted.trainer, fitted.test_data
-    if not len(data.dataset.inter_feat):
-        return {}
-    trainer.model = LiveModel(live, data._dataset, trainer.device)
-    with own_arguments_hidden():
-        found = trainer.evaluate(data, load_best_model=False, show_progress=False)
-    wanted = {name.lower() for name in METRICS}
-    return {
-        name: value
-        for name, value in plain_result(found or {}).items()
-        if split_length(name)[0].lower() in wanted and split_length(name)[1] in (None, k)
     }
 
 
