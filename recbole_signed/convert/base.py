@@ -111,7 +111,7 @@ class Converter:
     below: ClassVar[str | None] = None
     """A folder in the input that the authors put the file in."""
     feature_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Names of files beside it, by what they hold the features of: ``item`` or ``user``."""
+    """Names of files beside it that hold the features of ``item`` or ``user``, by that word."""
     data_name: ClassVar[str | None] = None
     """Name of the data set where the user gives none; None for that of the input."""
     types: Mapping[str, str] = {}
