@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, set_color
+from recbole.utils import FeatureSource, FeatureType, set_color
 
 from recbole_signed.arrays import distinct
 from recbole_signed.atomic.feature_file import read_features
@@ -193,10 +193,18 @@ class SignedDataset(ColumnarDataset):
         return remap_list + extra
 
     def _fill_nan(self) -> None:
-        names = self.feat_name_list
-        self.feat_name_list = [*names, "neg_feat", "neutral_feat"]
-        super()._fill_nan()
-        self.feat_name_list = names
+        """RecBole's rule (padding for tokens, the mean for numbers), assigned: in place it does nothing on pandas 3."""
+        for name in (*self.feat_name_list, "neg_feat", "neutral_feat"):
+            feat = getattr(self, name)
+            for field in feat:
+                kind = self.field2type[field]
+                if kind == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0)
+                elif kind == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+                else:
+                    empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                    feat[field] = [empty if isinstance(value, float) else value for value in feat[field]]
 
     def _change_feat_format(self) -> None:
         for name in (*self.feat_name_list, "neg_feat", "neutral_feat"):
