@@ -297,8 +297,12 @@ def test_items_are_called_by_their_names(browser: webdriver.Chrome, serve: Make)
         browser.find_element(By.ID, "acting").send_keys(Keys.SPACE)
         look_up(browser, "1")
         wait.until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, ROWS)) == 10)
-        links = [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"{ROWS} button.link")]
-        assert links[:2] == [f"<b>Heat</b> ({listed[0]})", listed[1]]
+        named = [
+            f"<b>Heat</b> ({listed[0]})",
+            listed[1],
+        ]  # once the names have come, with which the list is drawn again
+        links = f"{ROWS} button.link"
+        wait.until(lambda driver: [each.text for each in driver.find_elements(By.CSS_SELECTOR, links)[:2]] == named)
         asked = browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
         counts = [each.count("id=") for each in asked if "/v1/items?" in each]
         assert sum(counts) > 10 >= max(counts)
