@@ -122,8 +122,14 @@ class Converter:
             raise UsageError(f"The source '{self.name}' needs an input; give {argument('input', 'PATH')}.")
         if input is not None and not input.exists():
             raise UsageError(f"There is no input {input}{ending(input.name, names_beside(input))}")
-        self.input: Path = input  # type: ignore[assignment]  # None where no input is needed and none was given
+        self.given = input  # None where no input is needed and none was given
         self.options = options
+
+    @property
+    def input(self) -> Path:
+        """The raw file or folder, for sources that have one."""
+        assert self.given is not None
+        return self.given
 
     @property
     def rule(self) -> SignRule | None:
@@ -151,7 +157,7 @@ class Converter:
 
     def beside(self, *patterns: str, folder: Path | None = None) -> Path | None:
         """Return the first file of these names in a folder (that of the ratings by default); None for a single file."""
-        if self.input is None or self.input.is_file():
+        if self.given is None or self.given.is_file():
             return None
         return next(iter(find_files(folder or self.file.parent, patterns)), None)
 
@@ -161,7 +167,7 @@ class Converter:
 
     def inputs(self) -> list[Path]:
         """Give the raw files that are read; their names and sha256 go to ``dataset.json``."""
-        read = [self.file] if self.files else [] if self.input is None else [self.input]
+        read = [self.file] if self.files else [] if self.given is None else [self.given]
         return [*read, *filter(None, map(self.feature_file, self.feature_files))]
 
     def user_features(self) -> Features | None:

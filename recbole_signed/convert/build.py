@@ -158,7 +158,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: C
         "cleaning": cleaned.report or None,
         "warnings": manifest.warnings(rows, unix_time=converter.unix_time),
         "fields": fields,
-        "inputs": {_label(path, converter.input): sha256(path) for path in converter.inputs()},
+        "inputs": {_label(path, converter.given): sha256(path) for path in converter.inputs()},
         "outputs": outputs,
         "bytes": {path.name: path.stat().st_size for path in made},
     }
@@ -171,15 +171,15 @@ def _read(converter: Converter, schema: Schema, folder: Path) -> dict[str | None
     for part in converter.parts():
         spool = spools[part.name] = Spool(folder / str(len(spools)))
         origin = converter.name if part.name is None else part.name
-        with told(f"reading {converter.input.name if converter.input else origin}") as say:
+        with told(f"reading {converter.given.name if converter.given else origin}") as say:
             for batch in as_batches(part.frames, origin):
                 spool.add(schema.conform(batch, part.types).frame)
                 say(f"{spool.rows:,} rows")
         if spool.rows == 0:
             of_part = "" if part.name is None else f" for the part '{part.name}'"
-            raise UsageError(f"{converter.input or converter.name} gives no interactions{of_part}{_left_out()}.")
+            raise UsageError(f"{converter.given or converter.name} gives no interactions{of_part}{_left_out()}.")
     if not spools:
-        raise UsageError(f"{converter.input or converter.name} gives no interactions.")
+        raise UsageError(f"{converter.given or converter.name} gives no interactions.")
     return spools
 
 
@@ -193,7 +193,7 @@ def _left_out() -> str:
 
 def _require_signs(converter: Converter, rows: dict[str, Any]) -> None:
     rule, count = converter.rule, rows["rows"]
-    what = f"{converter.input or converter.name}: the {f'sign rule ({rule})' if rule else 'sign column'}"
+    what = f"{converter.given or converter.name}: the {f'sign rule ({rule})' if rule else 'sign column'}"
     among = f"among {counted(count['total'], 'row')}{_left_out()}"
     exact = (
         "; words are compared letter by letter, 'Like' is not 'like'" if rule is not None and rule.text_columns else ""

@@ -286,9 +286,7 @@ def homophily_ratio(matrix: sp.csr_matrix) -> npt.NDArray[np.float64]:
     )
     ones = sp.csr_matrix((np.ones(matrix.nnz, dtype=np.int64), matrix.indices, matrix.indptr), matrix.shape)
     by_column = ones.T.tocsr()
-    paths = np.zeros(n_columns + 1, dtype=np.int64)
-    np.add.at(paths[1:], matrix.indices, np.repeat(degrees, degrees))
-    paths = np.cumsum(paths)
+    paths = np.append(0, np.cumsum(by_column @ degrees))
     alone = np.zeros(n_rows, dtype=np.int64)
     first = 0
     while first < n_columns:

@@ -188,7 +188,7 @@ class OrderFilter:
         counters = self.taste.counters
         if self.taste.aversion is not None:
             found = found + self.taste.aversion.clamp(min=1e-30).log()
-        if counters.expected is not None:
+        if counters.expected is not None and counters.expected.lift != 1:
             found = found + math.log(counters.expected.lift) * counters.share()
         found[counters.unknown] = UNKNOWN
         return found

@@ -174,7 +174,7 @@ class MovieLens100K(Rated):
     @cached_property
     def file(self) -> Path:
         """The file of the ratings."""
-        folder = _recbole_folder() if self.input is None else self.input
+        folder = self.given or _recbole_folder()
         if folder.is_file():
             return folder
         for name in (_ATOMIC, _RAW):

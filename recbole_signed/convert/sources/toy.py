@@ -128,7 +128,7 @@ class Toy(Converter):
 
     def batches(self) -> list[pl.DataFrame]:
         """Give the planted rows."""
-        if self.input is not None:
+        if self.given is not None:
             raise UsageError("The source 'toy' makes its data by itself; leave the input out.")
         options = self.options
         return [planted(options.users, options.items, options.communities, options.seed).frame]
