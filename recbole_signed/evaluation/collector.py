@@ -84,11 +84,6 @@ class _Batch:
         )
 
 
-def reads_all_scores(collector: Any) -> bool:
-    """Return whether a metric needs scores of items that are neither among the best nor held out."""
-    return any(collector.register.need(name) for name in (*_OF_RECBOLE_ALONE, COLD))
-
-
 def _eval_batch_collect(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> None:
     scores, interaction, like_u, like_i = args
     needs = [name for name in (VERDICTS, SIGN_AUC, GROUPS, COLD) if instance.register.need(name)]

@@ -15,8 +15,6 @@ import torch
 from recbole_signed.graph import LONG, SignedGraph
 from recbole_signed.graph.top_scores import CHUNK, largest, largest_positive
 from recbole_signed.ssf.filter import SpectralFilter
-from recbole_signed.ssf.item_counters import UNKNOWN
-from recbole_signed.ssf.user_edges import UserEdges
 
 ITEMS, PER_PLACE = 32, 2
 """Items of a shortlist: so many, and for long lists so many for each of its places."""
@@ -204,61 +202,3 @@ class FactorCandidate:
         if stays:
             kept[place] = found
         return found
-
-
-class ListScores:
-    """Scores of users, exact wherever an evaluation of lists looks, and :data:`UNKNOWN` elsewhere."""
-
-    def __init__(self, fitted: SpectralFilter, short: ShortVectors) -> None:
-        self.fitted, self.short, self.line = fitted, short, Affine.of(fitted)
-        self._rooms = Rooms()
-        self._scores = torch.empty(0, len(fitted.vectors))
-        self._written: list[tuple[torch.Tensor, ...]] = []
-
-    @classmethod
-    def of(cls, fitted: SpectralFilter) -> ListScores | None:
-        """Return those of a filter; None where exact scores of all items are as fast, or are needed."""
-        short, expected = ShortVectors(fitted.vectors), fitted.counters.expected
-        if (expected is not None and expected.popularity) or not short.pay:
-            return None
-        return cls(fitted, short)
-
-    def scores(
-        self,
-        users: UserEdges,
-        hidden: tuple[torch.Tensor, torch.Tensor],
-        k: int,
-        read: tuple[torch.Tensor, torch.Tensor],
-    ) -> torch.Tensor | None:
-        """Return scores ``[n_users, n_items]``, overwritten by the next call; None for too few items."""
-        # exact are those of the best k, and of the pairs `read`, each (row, item); those of the pairs `hidden` are -inf
-        if not self.short.pay_for(k):
-            return None
-        fitted, shape = self.fitted, (users.n_users, len(self.fitted.vectors))
-        factors = fitted.fold_in(users)
-        exposure = self.short.exposure_of(factors, self._rooms.take("exposure", shape, torch.bfloat16))
-        short = self.line.applied(exposure, self._rooms.take("scores", shape, torch.bfloat16))
-        short[hidden] = -torch.inf
-        found = Shortlist.of(short, k, lambda items: fitted.scores_of(factors, items))
-        scores, listed, doubtful = self._blank(users.n_users), _places(found.items), (found.doubtful,)
-        scores[listed] = found.scores
-        if len(found.doubtful):
-            scores[doubtful] = fitted.finished(fitted.exposure_of(factors[doubtful]))
-        row, item = read
-        scores[read] = fitted.scores_of(factors[row], item[:, None])[:, 0]
-        scores[hidden] = -torch.inf
-        self._written = [listed, doubtful, read, hidden]
-        return scores
-
-    def _blank(self, n_users: int) -> torch.Tensor:
-        """Return memory for scores, all :data:`UNKNOWN`: what was written is overwritten, which is little of it."""
-        if n_users > len(self._scores):
-            self._scores, self._written = self._scores.new_full((n_users, self._scores.shape[1]), UNKNOWN), []
-        for places in self._written:
-            self._scores[places] = UNKNOWN
-        return self._scores[:n_users]
-
-
-def _places(items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return row and item of ``[n_users, c]`` items."""
-    return torch.arange(len(items))[:, None].expand_as(items), items

@@ -27,9 +27,12 @@ from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.price import CELLS, LEAST_USERS, spend
 from recbole_signed.ssf.search import SEARCH_EDGES, SearchResult, tune
 from recbole_signed.ssf.settings import LINEAR, FilterSettings
-from recbole_signed.ssf.shortlist import Candidate, ListScores
+from recbole_signed.ssf.shortlist import Candidate
 from recbole_signed.ssf.user_edges import UserEdges, UserPrior
 from recbole_signed.ssf.validation import Validation, part_of
+
+AT_A_TIME, FEW = 8_000_000, 8
+"""Scores of users that are worked on at a time, but of so many users at least: the allocator reuses arrays of 32 MB."""
 
 
 class SSF(TrainingFreeRecommender):
@@ -68,7 +71,7 @@ class SSF(TrainingFreeRecommender):
         self.accuracy_price = float(config["accuracy_price"] or 0)
         self.valid_metric = str(config["valid_metric"])
         self.signed_gamma = config["signed_gamma"]
-        self._filter, self._lists = Derived(), Derived()
+        self._filter = Derived()
         self._found: SpectralFilter | None = None
         counts = [np.bincount(each.indices, minlength=self.n_items) for each in (self.graph.likes, self.graph.dislikes)]
         self.register_buffer("item_factors", torch.zeros(self.n_items, 0))
@@ -251,23 +254,10 @@ class SSF(TrainingFreeRecommender):
         )
         return made if self.features is None else self.features.applied(made)
 
-    @property
-    def list_scores(self) -> ListScores | None:
-        """What scores faster where only lists are looked at; None where nothing does, or a dislike lowers scores."""
-        if self._judging:
-            return None
-        made: ListScores | None = self._lists.of([*self.buffers()], lambda: ListScores.of(self.filter))
-        return made
-
     def read_histories(self, dataset: Any) -> None:
         """Score users by their edges and verdicts in another data set of the same ids; nothing is fitted again."""
         super().read_histories(dataset)
         self._personal = PersonalVerdicts.of(dataset, self.graph, self._personal, self.dislikes_lead)
-
-    def edges_of(self, users: torch.Tensor) -> UserEdges:
-        """Return users by their numbers ``[batch]`` with their training edges."""
-        rows = users.cpu().numpy()
-        return self._edges(self.graph.rows(rows), rows)
 
     @property
     def _judging(self) -> PersonalVerdicts | None:
@@ -279,7 +269,13 @@ class SSF(TrainingFreeRecommender):
         if self._judging is None:
             return self.score(users)
         numbers = users.cpu().numpy()
-        return self._judging.judged(numbers, self._scores, self._without_taste, self.dislike_strength)
+        parts = -(-len(numbers) // max(AT_A_TIME // self.n_items, FEW))
+        if parts < 2:
+            return self._judging.judged(numbers, self._scores, self._without_taste, self.dislike_strength)
+        found = torch.empty(len(numbers), self.n_items, device=self.device)
+        for rows, some in zip(found.tensor_split(parts), users.tensor_split(parts), strict=True):
+            rows.copy_(self.judged(some))
+        return found
 
     @property
     def _without_taste(self) -> torch.Tensor:

@@ -15,7 +15,6 @@ from recbole_signed.graph import SignedGraph
 from recbole_signed.ssf.explanation import Explanation
 from recbole_signed.ssf.learned_items import LearnedItems, LearnedSettings, TunedLearned, tune_learned
 from recbole_signed.ssf.search import SearchResult
-from recbole_signed.ssf.shortlist import ListScores
 from recbole_signed.ssf.ssf import SSF, Derived
 from recbole_signed.ssf.user_edges import UserEdges
 from recbole_signed.ssf.validation import Validation
@@ -91,11 +90,6 @@ class SSFL(SSF):
         gram = self._gram.of([factors], lambda: factors.T @ factors)
         problem = self.learned_settings.problem(self.settings.dislike_weight)
         return LearnedItems(factors, gram, float(self.learned_unit), problem)
-
-    @property
-    def list_scores(self) -> ListScores | None:
-        """As of SSF where nothing is learned."""
-        return None if self.learned_factors.shape[1] else super().list_scores
 
     def _scores(self, users: SignedGraph, numbers: np.ndarray | None = None) -> torch.Tensor:
         if not self.learned_factors.shape[1]:

@@ -180,11 +180,6 @@ class SSFT(SSF):
             transition = Transition(self.transition_map.reshape(-1, width))
         return OrderFilter(made, Order(self.order_weights.cpu().numpy(), self.pairs, self.recent_counts, transition))
 
-    @property
-    def list_scores(self) -> None:
-        """None: scores of lists alone are no faster."""
-        return None
-
     # ---- scoring ----
 
     def _scores(self, users: SignedGraph, numbers: IntArray | None = None) -> torch.Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recbole.quick_start import run_recbole
 
 from recbole_signed.graph import SignedGraph
 from recbole_signed.graph.top_scores import largest
@@ -20,12 +17,10 @@ from recbole_signed.ssf import FilterSettings, SpectralFilter
 from recbole_signed.ssf import shortlist as module
 from recbole_signed.ssf.item_counters import ItemCounters
 from recbole_signed.ssf.search import candidate
-from recbole_signed.ssf.shortlist import Candidate, FactorCandidate, ListScores, Pieces, Rooms, Shortlist, ShortVectors
-from recbole_signed.ssf.user_edges import UserEdges
+from recbole_signed.ssf.shortlist import Candidate, FactorCandidate, Pieces, Rooms, Shortlist, ShortVectors
 from recbole_signed.ssf.validation import Validation
 
 N_USERS, N_ITEMS, K = 60, 6000, 10
-PARTS = ("best_valid_result", "test_result")
 
 
 @pytest.fixture
@@ -148,32 +143,6 @@ def test_without_them_all_scores_are_exact(graph: SignedGraph, fitted: SpectralF
     torch.testing.assert_close(as_candidate(Pieces(slice(0, 5))), fitted.scores(graph.rows(np.arange(5))))
 
 
-@pytest.mark.usefixtures("anywhere")
-def test_list_scores_are_exact_where_lists_look_and_leave_nothing_behind(
-    graph: SignedGraph, fitted: SpectralFilter
-) -> None:
-    lists = ListScores.of(fitted)
-    assert lists is not None
-    rng = np.random.default_rng(5)
-    for users in (np.arange(0, 20), np.arange(20, 32), np.arange(32, 60)):
-        own = graph.rows(users)
-        hidden = hidden_of(own)
-        read = torch.from_numpy(rng.integers(0, len(users), 40)), torch.from_numpy(rng.integers(0, N_ITEMS, 40))
-        scores = lists.scores(UserEdges.of(own, fitted.settings.dislike_weight), hidden, K, read)
-        assert scores is not None
-        exact = fitted.scores(own)
-        exact[hidden] = -torch.inf
-        torch.testing.assert_close(scores[read], exact[read])
-        torch.testing.assert_close(scores.topk(K).values, exact.topk(K).values)
-        assert torch.isneginf(scores[hidden]).all()
-        assert int(torch.isneginf(scores).sum()) == len(hidden[0])
-        known = scores > module.UNKNOWN
-        few = known.sum(dim=1) <= 20 + 40  # of the others all are known: their shortlist was too short
-        assert few.float().mean() > 0.7
-        assert known[~few].float().mean() > 0.9 or bool(few.all())
-        torch.testing.assert_close(scores[known], exact[known])
-
-
 def test_memory_is_used_again_where_it_fits() -> None:
     rooms = Rooms()
     first = rooms.take("a", (4, 5))
@@ -181,49 +150,6 @@ def test_memory_is_used_again_where_it_fits() -> None:
     assert rooms.take("b", (2, 5)).data_ptr() != first.data_ptr()
     assert rooms.take("a", (2, 5), torch.bfloat16).dtype == torch.bfloat16
     assert rooms.take("a", (9, 5)).shape == (9, 5)
-
-
-@pytest.mark.usefixtures("anywhere")
-@pytest.mark.parametrize("metrics", [["Recall", "NDCG", "DislikeRecall", "SignAUC", "GroupNDCG"], ["NDCG", "GAUC"]])
-def test_a_run_has_the_same_metrics(
-    metrics: list[str],
-    tmp_path: Path,
-    write_inter: Callable[..., Path],
-    quick: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(2)
-    user, item = np.repeat(np.arange(80), 40), (rng.pareto(0.6, 3200) * 60).astype(int) % 6000
-    pairs = np.unique(user * 6000 + item)
-    everything = np.concatenate([pairs, 80 * 6000 + np.arange(6000)])  # one user has met all items
-    sign = np.where(rng.random(len(everything)) < 0.7, 1, -1)
-    columns = ["user_id:token", "item_id:token", "sign:float", "timestamp:float"]
-    rows = zip(everything // 6000, everything % 6000, sign, rng.integers(0, 10**6, len(everything)), strict=True)
-    write_inter("large", columns, rows)
-    measured = {"metrics": metrics, "topk": [K], "valid_metric": f"NDCG@{K}"}
-    configured = {"data_path": str(tmp_path / "dataset"), "rank": 8, **quick, **measured}
-    configured["dislike_strength"] = 0.0  # what is near to a dislike is found in all scores
-
-    def results() -> dict[str, float]:
-        found = run_recbole(model="SSF", dataset="large", config_dict=configured, saved=False)
-        return {f"{part} {name}": value for part in PARTS for name, value in found[part].items()}
-
-    asked: list[int] = []
-    scores = ListScores.scores
-
-    def counted(self: ListScores, *args: Any) -> Any:
-        asked.append(1)
-        return scores(self, *args)
-
-    monkeypatch.setattr(ListScores, "scores", counted)
-    short = results()
-    assert bool(asked) == ("GAUC" not in metrics)
-    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
-    asked.clear()
-    exact = results()
-    assert not asked
-    assert short == pytest.approx(exact, abs=1e-9, nan_ok=True)
-    assert any(exact.values())
 
 
 def test_largest_positive_is_largest() -> None:

@@ -19,6 +19,7 @@ from refusals import check_refused
 from recbole_signed.pair_counts import PairCounts
 from recbole_signed.sequences import Sequences
 from recbole_signed.ssf import SSF, SpectralFilter, TransitionSums, order
+from recbole_signed.ssf import ssf as ssf_module
 from recbole_signed.ssf.order import FEATURES, Order, OrderFilter, recent_of, weights_of
 from recbole_signed.ssf.order_weights import Likes, fitted_weights, sharpened
 from recbole_signed.ssf.ssft import SSFT
@@ -236,6 +237,17 @@ def test_what_users_are_ranked_by_follows_other_histories(name: str, prepare_mod
     torch.testing.assert_close(found[others], before[others])
     assert not torch.allclose(found[4], before[4], rtol=1e-2)
     np.testing.assert_array_equal(model._personal.near(np.arange(1, 9)).items, near.items)
+
+
+@pytest.mark.parametrize("name", ["SSF", "SSFT"])
+def test_many_users_are_ranked_part_by_part(
+    name: str, prepare_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, *_ = prepare_model(name, auto=False, rank=12, cutoff=6, dislike_strength=0.5)
+    model.fit()
+    whole, users = model.judged(everyone(model)), everyone(model).flip(0)
+    monkeypatch.setattr(ssf_module, "AT_A_TIME", 20 * model.n_items)
+    torch.testing.assert_close(model.judged(users), whole.flip(0))
 
 
 def test_other_histories_are_read_and_nothing_is_counted_again(prepare: Callable[..., Any], fitted: Any) -> None:
