@@ -101,7 +101,7 @@ class Likes:
         return torch.cat([none, *((w @ features[:, part]) for features, _ in self.blocks())])
 
     def best(self, weights: Weights) -> Likes:
-        """Return the candidates with the highest scores alone, by weights of the first features, and these features."""
+        """Return the candidates of the highest scores by weights of the first features, for users who like any."""
         scores = self.sums(weights, slice(len(weights))) + self.offset[self.rows]
         best = scores.topk(min(BEST, scores.shape[1]), dim=1).indices
         place = torch.full(scores.shape, -1).scatter_(1, best, torch.arange(best.shape[1]).expand_as(best))
@@ -110,7 +110,8 @@ class Likes:
         row = self.rows[:, None]
         features = self.features[row, : len(weights), best].transpose(1, 2)
         user, rows = self.user[there], torch.arange(len(self.rows))
-        return Likes(features, self.offset[row, best], user, place[there], self.alone, rows)
+        found = Likes(features, self.offset[row, best], user, place[there], self.alone, rows)
+        return found.only(torch.bincount(user, minlength=len(rows)) > 0)
 
 
 def candidates(made: OrderFilter) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
@@ -143,8 +144,9 @@ class Fit:
         return Fit(self.weights[place], None if self.information is None else self.information[place, place])
 
 
-def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) -> Fit:
+def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0, *, among_best: bool = False) -> Fit:
     """Return the weights of maximum likelihood of ``likes`` and, by Laplace's approximation, of those before."""
+    # among_best: of the likes among the BEST candidates of each user by the weights before, and against those alone
     # those without a verdict: of such users, or of all where these are few; what is slow is 0 if not worth it
     # worth: as how many users with a curvature of 1 a weight counts whose certainty is unknown
     split = len(FEATURES)
@@ -153,14 +155,17 @@ def fitted_weights(likes: Likes, before: Fit | None = None, worth: float = 0.0) 
     likes = likes.only(torch.bincount(likes.user, minlength=len(likes.alone)) > 0)
     with_verdicts = likes.only(~likes.alone) if bool((~likes.alone).any()) else likes
     without_it = replace(first, weights=np.where(np.isin(np.arange(split), AROUND), 0.0, first.weights))
-    found, known, loss = _most_likely(with_verdicts, without_it, worth, AROUND)
-    if first.weights[AROUND].any():
-        *with_it, less = _most_likely(with_verdicts, first, worth)
-        found, known = with_it if less < loss - GAIN or not len(with_verdicts.alone) else (found, known)
     few = int(likes.alone.sum()) < ENOUGH and start.information is None
     alone = likes if few else likes.only(likes.alone)
     of_items = replace(alone, features=alone.features[:, : len(ITEM)])  # a view
-    other, known_alone, _ = _most_likely(of_items, last, worth)
+    spread, spread_alone = (spread_of(each) if len(each.rows) else None for each in (with_verdicts, of_items))
+    if among_best:
+        with_verdicts, of_items = with_verdicts.best(first.weights), of_items.best(last.weights)
+    found, known, loss = _most_likely(with_verdicts, without_it, worth, AROUND, spread)
+    if first.weights[AROUND].any():
+        *with_it, less = _most_likely(with_verdicts, first, worth, spread=spread)
+        found, known = with_it if less < loss - GAIN or not len(with_verdicts.alone) else (found, known)
+    other, known_alone, _ = _most_likely(of_items, last, worth, spread=spread_alone)
     return Fit(np.concatenate([found, other]), scipy.linalg.block_diag(known, known_alone))
 
 
@@ -230,7 +235,6 @@ def sharpened(likes: Likes, weights: Weights) -> tuple[Weights, int]:
     found, split, tried = weights.copy(), len(FEATURES), 0
     own = likes.only(~likes.alone)
     best = own.best(weights[:split])
-    best = best.only(torch.bincount(best.user, minlength=len(best.alone)) > 0)
     if len(best.alone) >= ENOUGH:
         left_out = [] if weights[AROUND].any() else AROUND
         spread = spread_of(own)  # of the best some features hardly differ

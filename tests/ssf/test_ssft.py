@@ -89,7 +89,10 @@ def test_scores_are_those_of_the_filter_of_its_verdicts(prepare: Callable[..., A
     assert (other - wanted).abs().max() > 0.01
 
 
-def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(fitted: Any) -> None:
+def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(prepare: Callable[..., Any]) -> None:
+    fitted, _, parts = prepare(**FIXED)
+    fitted.fit()
+    features = fitted.filter.features(edges_of(fitted, verdicts(parts)))
     for user, item in ((4, 9), (11, 3), (17, 20)):
         told = fitted.explain(user, item)
         assert told.recency is not None
@@ -102,7 +105,7 @@ def test_an_explanation_sums_to_the_score_and_tells_taste_from_recency(fitted: A
         fitted.dislike_strength = before
         assert told.recency is not None
         assert told.score == pytest.approx(float(fitted.score(torch.tensor([user]))[0, item]), abs=1e-4)
-        taste = fitted.filter.features(fitted.edges_of(torch.tensor([user])))[0, FEATURES.index("taste"), item]
+        taste = features[user, FEATURES.index("taste"), item]
         assert (told.contributions - told.recency).sum() == pytest.approx(float(taste) * 0.9, abs=1e-4)
 
 

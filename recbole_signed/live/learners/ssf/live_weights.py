@@ -82,7 +82,7 @@ def refitted_weights(
     new = Likes.of(made, edges_of, validation)
     if before.information is not None:
         before = replace(before, information=before.information * (KEPT / (KEPT + len(chosen))))
-    return fitted_weights(new, before, WORTH)
+    return fitted_weights(new, before, WORTH, among_best=True)
 
 
 def held_out(
