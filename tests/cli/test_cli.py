@@ -17,7 +17,6 @@ from warm_python import WarmPython
 from recbole_signed import __version__
 from recbole_signed.cli import app as cli
 from recbole_signed.cli import doctor
-from recbole_signed.cli.app import PANELS
 from recbole_signed.cli.output import names_in
 from recbole_signed.runs import processes
 
@@ -273,14 +272,10 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options_and_arguments_are_written_alike_in_all_commands() -> None:
     group: Any = typer.main.get_command(cli.app)
-    named = [name for names in PANELS.values() for name in names]
-    assert sorted(named) == sorted(name for name, command in group.commands.items() if not command.hidden)
-    assert group.list_commands(None)[: len(named)] == named
-    assert set(group.list_commands(None)) == set(group.commands)
-    assert group.get_command(None, "convert").rich_help_panel == "Data"
-    assert group.get_command(None, "comparr") is None
+    assert all(command.rich_help_panel for command in group.commands.values())
+    assert group.commands["convert"].rich_help_panel == "Data"
     letters: dict[str, dict[str, set[str]]] = {}
-    for path, command in leaves(typer.main.get_command(cli.app)):
+    for path, command in leaves(group):
         for each in command.params:
             if each.param_type_name == "argument":
                 assert each.metavar == each.metavar.upper() or each.metavar == "TABLE.yaml", path
