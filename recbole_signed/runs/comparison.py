@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_signed.errors import UsageError, argument, raised_by_sigterm
 from recbole_signed.files import path_of, replace_text
 from recbole_signed.plugin.assignments import RUNS
+from recbole_signed.progress import count_bar
 from recbole_signed.runs.building import Result, places_of
 from recbole_signed.runs.processes import run_all
 from recbole_signed.runs.provenance import digest
@@ -272,10 +273,5 @@ class RunProgress:
 @contextmanager
 def run_progress(total: int, store: RowStore) -> Iterator[RunProgress]:
     """Show the progress of so many runs, whose rows go into a store."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with count_bar(only_on_terminal=True) as bar:
         yield RunProgress(store, bar, total)
