@@ -268,19 +268,6 @@ def test_cases_are_the_likes_of_the_window_that_could_be_recommended(tmp_path: P
     assert list(zip(cases.dislike_case, cases.dislike_item, strict=True)) == [(1, 2)]
     assert sorted(zip(*cases.hidden, strict=True)) == [(0, 1), (0, 2), (1, 3)]
 
-    scores = torch.tensor([[0.0, 9, 8, 7], [0.0, 5, 6, 4], [0.0, 1, 2, 3]])
-    found = measure(cases, lambda rows: scores[rows].clone(), 4, (1, 2))
-    assert found["recall@1"].tolist() == [0.5, 0.0, 0.0]
-    assert found["recall@2"].tolist() == [0.5, 1.0, 0.0]
-    gain = 1 / np.log2(3)
-    np.testing.assert_allclose(found["ndcg@2"], [1 / (1 + gain), gain, 0.0])
-    np.testing.assert_equal(found["dislikerecall@1"], [np.nan, 1.0, np.nan])
-    np.testing.assert_equal(found["dislikeshare@1"], [np.nan, 1.0, np.nan])
-    np.testing.assert_equal(found["dislikeshare@2"], [np.nan, 0.5, np.nan])
-    longer = measure(cases, lambda rows: scores[rows].clone(), 4, (2, 5))  # there are three items
-    np.testing.assert_array_equal(longer["ndcg@2"], found["ndcg@2"])
-    np.testing.assert_allclose(longer["ndcg@5"], [1 / (1 + gain), gain, 0.5])
-
 
 def test_a_model_that_is_never_updated_ranks_new_items_last_and_new_users_as_strangers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
