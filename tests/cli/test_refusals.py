@@ -100,7 +100,7 @@ def test_no_loss_is_refused(said: Callable[..., str], monkeypatch: pytest.Monkey
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry._registry, "models", dict(registry._registry.models))
+    monkeypatch.setattr(registry, "registered", dict(registry.registered))
     rs.register_model("HalfModel", "half_a_model")
     assert "HalfModel has no loss()" in said("run", "-m", "HalfModel", "-d", "toy-signed")
 

@@ -353,7 +353,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     registry.register_model("OwnSSF", "own_ssf")
     yield file
-    del registry._registry.models["OwnSSF"]
+    del registry.registered["OwnSSF"]
     sys.modules.pop("own_ssf", None)
 
 

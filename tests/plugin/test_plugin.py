@@ -314,7 +314,7 @@ def test_a_missing_registered_module_is_named(toy: str, tmp_path: Path, monkeypa
             with pytest.raises((UsageError, ModuleNotFoundError)) as caught:
                 recbole_signed.run("UnheardOf", toy)
         finally:
-            del registry._registry.models["UnheardOf"]
+            del registry.registered["UnheardOf"]
             del sys.modules["recbole.model.general_recommender.unheardof"]
         said = f"registered with the module {module}, which can't be found" in str(caught.value)
         assert said == (module != "lacking")
@@ -334,7 +334,7 @@ def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
         check_refused(r"registered already, by first\.module", registry.register_model, "UnheardOf", "second.module")
         registry.register_model("UnheardOf", "first.module")
     finally:
-        del registry._registry.models["UnheardOf"]
+        del registry.registered["UnheardOf"]
         del sys.modules["recbole.model.general_recommender.unheardof"]
 
 
