@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 AFTER = 3.0  # seconds after which a step is said to go on; of a shorter one nothing is said
 PAUSES = 10.0, 60.0  # seconds between lines without a terminal, the first and the most: each is twice the one before
@@ -98,3 +99,13 @@ def told(name: str, *, shown: bool = True) -> Iterator[Say]:
         finally:
             _current.reset(token)
             step.end(done=done)
+
+
+def count_bar(*, only_on_terminal: bool = False) -> Any:
+    """Return rich's progress of things that are counted, on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=only_on_terminal and not console.is_terminal)

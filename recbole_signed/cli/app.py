@@ -9,13 +9,12 @@ import contextlib
 import io
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from recbole_signed import __version__
 from recbole_signed.cli import analysis, data, lab, service, state
@@ -46,33 +45,6 @@ from recbole_signed.table import check_format, render, to_text
 
 INTERRUPTED = 130
 
-PANELS = {
-    "Data": ("convert", "stats", "data", "synth"),
-    "Experiments": ("run", "models", "tune", "compare", "significance", "tradeoff", "respond", "replay"),
-    "A fitted model": ("recommend", "segments"),
-    "Live service": ("serve", "api-key", "state", "simulate", "experiment"),
-    "This package": ("doctor", "upstream"),
-}
-"""The commands of each panel: in the order in which somebody meets them who begins with a raw file."""
-
-
-class InPanels(TyperGroup):
-    """The commands by what they are for, in place of the order of the modules that define them."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands, panel by panel; what no panel has is last."""
-        known = [name for names in PANELS.values() for name in names if name in self.commands]
-        return known + [name for name in self.commands if name not in known]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command with its panel, or None."""
-        command: Any = super().get_command(ctx, cmd_name)
-        for panel, names in PANELS.items():
-            if command is not None and cmd_name in names:
-                command.rich_help_panel = panel
-        return command
-
-
 # typer stands on click, or from 0.24 or so on a copy of its own: this finds the base of usage errors in either
 _ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
 
@@ -81,7 +53,6 @@ _NARROW = _COLUMNS < 70  # panels would cut the names of options off
 
 app = typer.Typer(
     name="recbole-signed",
-    cls=InPanels,
     rich_markup_mode=None if _NARROW else "rich",
     context_settings={"terminal_width": _COLUMNS} if _NARROW else {},
     help="Recommendation on signed graphs (likes and dislikes) as a RecBole plugin. "
@@ -89,23 +60,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(data.app)
-app.add_typer(state.app, name="state")
-
-# RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments
-_FREE_KEYS = {"ignore_unknown_options": True}
-_RUN_OPTIONS = (
-    *("--model", "--dataset", "--config", "--seed", "--save", "--no-save"),
-    *("--per-user", "--measure-serving", "--threads", "--quiet", "--verbose", "--json", "--help"),
-)
-
-
-for _command in (
-    *(data.stats, data.synth, analysis.recommend, analysis.tradeoff, analysis.respond, analysis.segments),
-    *(lab.tune, lab.significance, lab.replay, lab.upstream),
-):
-    app.command()(_command)
-service.add_to(app)
+# RecBole's own way to write a key, --learning_rate=0.01, is let through to the arguments, as are options of a source
+_FREE_WORDS = {"ignore_unknown_options": True}
 
 
 @app.callback(invoke_without_command=True)
@@ -123,8 +79,8 @@ def _top(
         raise typer.Exit()
 
 
-@app.command(context_settings=_FREE_KEYS)
 def run(
+    context: typer.Context,
     model: Annotated[str, MODEL],
     dataset: Dataset,
     settings: Settings = None,
@@ -145,11 +101,12 @@ def run(
     """Train and evaluate one model on one data set."""
     from recbole_signed.plugin.assignments import parse_assignments
 
+    options = [option for each in context.command.params for option in (*each.opts, *each.secondary_opts)]
     for word, after in zip_longest(settings or [], (settings or [])[1:], fillvalue="VALUE"):
         if word.startswith("-") and "=" not in word:
             value = "VALUE" if after.startswith("-") or "=" in after else after
             setting = f"; a setting of the model or its training is given as {word.strip('-')}={value}."
-            raise UsageError(f"run has no option '{word}'{nearest(word, _RUN_OPTIONS) or setting}")
+            raise UsageError(f"run has no option '{word}'{nearest(word, options) or setting}")
     overrides = parse_assignments(settings or [])
     if threads is not None:
         overrides["threads"] = threads
@@ -166,7 +123,6 @@ def run(
     show(row.as_dict(), as_json, lambda: to_text(run_table(row)))
 
 
-@app.command()
 def models(as_json: Json = False) -> None:
     """List the models that can be run: this package's first, then RecBole's own."""
     with stdout_for_result():
@@ -176,7 +132,6 @@ def models(as_json: Json = False) -> None:
     show([each.as_dict() for each in found], as_json, lambda: to_text(models_table(found)))
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # those of the source are not known here
 def convert(
     source: Annotated[
         str | None, typer.Argument(metavar="SOURCE", help="Kind of raw data; --list shows them all.")
@@ -215,7 +170,6 @@ def convert(
     show(summary, as_json, lambda: sources_text.summary_text(summary))
 
 
-@app.command()
 def doctor(
     security: Annotated[bool, typer.Option("--security", help="Say what is trusted, and why, instead.")] = False,
     self_test: Annotated[bool, typer.Option(help="Train a small model too (some ten seconds).")] = True,
@@ -236,7 +190,6 @@ def doctor(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command()
 def compare(
     table: Annotated[Path, typer.Argument(metavar="TABLE.yaml", help="Models, data sets and seeds; see yaml/bench/.")],
     only: Annotated[list[str] | None, typer.Option(help="Run and show these models alone (A,B).")] = None,
@@ -269,6 +222,23 @@ def compare(
         lambda: render(comparison.table, table_format, terminal_width(), color=sys.stdout.isatty()),
     )
     raise typer.Exit(1 if comparison.failed else 0)
+
+
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Data": (convert, data.stats, data.synth),
+    "Experiments": (run, models, lab.tune, compare, lab.significance, analysis.tradeoff, analysis.respond, lab.replay),
+    "A fitted model": (analysis.recommend, analysis.segments),
+    "Live service": (service.serve, service.api_key, service.simulate),
+    "This package": (doctor, lab.upstream),
+}
+"""The commands of each panel: in the order in which somebody meets them who begins with a raw file."""
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        _free = _FREE_WORDS if _command in (run, convert) else {}
+        app.command(rich_help_panel=_panel, context_settings=_free)(_command)
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(state.app, name="state", rich_help_panel="Live service")
+app.add_typer(service.app, name="experiment", rich_help_panel="Live service")
 
 
 def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) -> None:

@@ -17,7 +17,7 @@ from recbole_signed.table import Header, Section, Table, text_lines, to_text
 if TYPE_CHECKING:
     from recbole_signed.lab.synth.generator import ProfileComparison
 
-app = typer.Typer(name="data", help="The converted data sets: their versions, and whether their files are unchanged.")
+app = typer.Typer(help="The converted data sets: their versions, and whether their files are unchanged.")
 
 Root = Annotated[Path, typer.Option("--data-path", "--root", help="Folder of data sets.")]
 _COLUMNS = (

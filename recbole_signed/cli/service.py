@@ -11,7 +11,7 @@ from recbole_signed.cli.output import Json, show, stdout_for_result
 from recbole_signed.errors import UsageError, counted
 from recbole_signed.files import require_file
 
-experiment = typer.Typer(help="What experiments on live traffic say, and how many users they need.")
+app = typer.Typer(help="What experiments on live traffic say, and how many users they need.")
 DEMO = Path("runs") / "demo"
 _OPTIONS = {
     "model": "--init MODEL",
@@ -24,14 +24,6 @@ ExperimentsFile = Annotated[
     Path | None, typer.Option("--experiments", help="File of experiments, if it is not experiments.yaml in the state.")
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the experiment.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to ``app``."""
-    app.command()(serve)
-    app.command("api-key")(api_key)
-    app.command()(simulate)
-    app.add_typer(experiment, name="experiment")
 
 
 def serve(
@@ -188,7 +180,7 @@ def _log_and_experiment(state: Path, name: str, file: Path | None) -> tuple[Any,
     return TrafficLog(state / FILE, read_only=True), Experiments.read(file or state / EXPERIMENTS)[name]
 
 
-@experiment.command("report")
+@app.command("report")
 def report(state: State, name: Name, experiments: ExperimentsFile = None, as_json: Json = False) -> None:
     """Compare the variants of an experiment: rates, differences with intervals, corrected p-values."""
     from recbole_signed.live.serve.ab_report import report_of
@@ -260,7 +252,7 @@ def _shown(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-@experiment.command("power")
+@app.command("power")
 def power(
     rate: Annotated[float, typer.Option(help="Rate per impression of the control, e.g. 0.1.")],
     effect: Annotated[float, typer.Option(help="Smallest relative change worth finding, e.g. 0.05.")],

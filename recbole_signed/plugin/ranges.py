@@ -14,7 +14,6 @@ import numpy as np
 
 from recbole_signed.errors import UsageError, ending
 
-_SEEDS = 2**32
 _INTERVAL = re.compile(r"(int )?([\[(])(\S+), (\S+)([\])])")
 
 
@@ -34,12 +33,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Interval:
-    """The numbers of a ``kind`` (int or float) that a parameter may be; ``open`` are the bounds that are left out."""
+    """The numbers of a ``kind`` (int or float) that a parameter may be."""
 
     kind: type
-    low: float | None = None
-    high: float | None = None
-    open: str = ""
+    low: float
+    high: float
+    above: bool  # whether `low` itself is left out
+    below: bool  # the same of `high`
 
     @staticmethod
     def of(text: str) -> Interval | Words:
@@ -48,29 +48,23 @@ class Interval:
         if found is None:
             return Words(tuple(text.split(" | ")))
         whole, left, low, high, right = found.groups()
-        opened = {(False, False): "", (True, False): "low", (False, True): "high", (True, True): "both"}
-        first, last = (None if math.isinf(float(end)) else float(end) for end in (low, high))
-        at_ends = (left == "(" and first is not None, right == ")" and last is not None)
-        return Interval(int if whole else float, first, last, opened[at_ends])
+        return Interval(int if whole else float, float(low), float(high), left == "(", right == ")")
 
     def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
         parts = []
-        if self.low is not None:
-            parts.append(f"above {self.low:.10g}" if self.open in ("low", "both") else f"{self.low:.10g} or more")
-        if self.high is not None:
-            parts.append(f"below {self.high:.10g}" if self.open in ("high", "both") else f"at most {self.high:.10g}")
+        if self.low > -math.inf:
+            parts.append(f"above {self.low:.10g}" if self.above else f"{self.low:.10g} or more")
+        if self.high < math.inf:
+            parts.append(f"below {self.high:.10g}" if self.below else f"at most {self.high:.10g}")
         return " ".join([what, " and ".join(parts)]).strip()
 
     def holds(self, value: Any) -> bool:
         """Whether a value is one of them."""
-        if isinstance(value, bool) or not _is_finite(value):
+        if isinstance(value, bool) or not _is_finite(value) or (self.kind is int and value != int(value)):
             return False
-        if self.kind is int and value != int(value):
-            return False
-        above = self.low is None or value > self.low or (value == self.low and self.open not in ("low", "both"))
-        below = self.high is None or value < self.high or (value == self.high and self.open not in ("high", "both"))
-        return above and below
+        at_an_end = (self.above and value == self.low) or (self.below and value == self.high)
+        return self.low <= value <= self.high and not at_an_end
 
 
 @dataclass(frozen=True)
@@ -110,13 +104,13 @@ def declared_for(declared: Interval | Words, default: Any) -> Interval | Words |
     return Listed(declared) if isinstance(default, (list, tuple)) else declared
 
 
-COUNT, FROM_ZERO = Interval(int, 1), Interval(int, 0)
-NOT_NEGATIVE, POSITIVE = Interval(float, 0), Interval(float, 0, open="low")
+COUNT, FROM_ZERO, NUMBER, NOT_NEGATIVE = map(Interval.of, ("int [1, inf)", "int [0, inf)", "(-inf, inf)", "[0, inf)"))
+POSITIVE = Interval.of("(0, inf)")
 RANGES: dict[str, Interval | Words] = {
-    "dislike_aversion": Interval(float, 0.0, 100.0),  # far beyond what is of use, and no power overflows
-    "accuracy_price": Interval(float, 0, 1, open="high"),
-    "dislike_strength": Interval(float, 0, 1),
-    "dropout_prob": Interval(float, 0, 1, open="high"),
+    "dislike_aversion": Interval.of("[0, 100]"),  # far beyond what is of use, and no power overflows
+    "accuracy_price": Interval.of("[0, 1)"),
+    "dislike_strength": Interval.of("[0, 1]"),
+    "dropout_prob": Interval.of("[0, 1)"),
     "embedding_size": COUNT,
     "epochs": FROM_ZERO,
     "eval_batch_size": COUNT,
@@ -125,14 +119,14 @@ RANGES: dict[str, Interval | Words] = {
     "learning_rate": POSITIVE,
     "MAX_ITEM_LIST_LENGTH": COUNT,
     "lr_gamma": POSITIVE,
-    "metric_decimal_place": Interval(int, 0, 15),
+    "metric_decimal_place": Interval.of("int [0, 15]"),
     "n_layers": FROM_ZERO,
     "n_negatives": FROM_ZERO,
-    "negative_exponent": Interval(float),
+    "negative_exponent": NUMBER,
     "nproc": COUNT,
     "rank": COUNT,
     "reg_weight": NOT_NEGATIVE,
-    "seed": Interval(int, 0, _SEEDS - 1),
+    "seed": Interval.of("int [0, 4294967295]"),
     "stopping_step": FROM_ZERO,
     "temperature": POSITIVE,
     "train_batch_size": FROM_ZERO,
@@ -275,8 +269,8 @@ def _check_sampling(sampling: Any) -> None:
     if not isinstance(sampling, Mapping):
         return
     candidates = COUNT if sampling.get("dynamic") else FROM_ZERO
-    for name, limits in (("sample_num", COUNT), ("candidate_num", candidates), ("alpha", Interval(float))):
-        value = sampling.get(name, limits.low)
+    for name, limits in (("sample_num", COUNT), ("candidate_num", candidates), ("alpha", NUMBER)):
+        value = sampling.get(name, 1)
         if value not in (None, "none"):
             check_range(f"train_neg_sample_args.{name}", value, limits)
 

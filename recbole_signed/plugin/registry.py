@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -56,16 +56,8 @@ class MetricEntry:
     smaller: bool  # whether smaller values are better
 
 
+registered: dict[str, ModelEntry] = {}  # by name; without entry points that were not read yet
 own_metrics: dict[str, MetricEntry] = {}  # by name
-
-
-@dataclass
-class _Registry:
-    models: dict[str, ModelEntry] = field(default_factory=dict)
-    entry_points_read: bool = False
-
-
-_registry = _Registry()
 
 
 def register_model(
@@ -96,7 +88,7 @@ def register_model(
     path = None if properties is None else path_of(properties, "properties")
     if path is not None and not path.is_file():
         raise UsageError(f"the model '{name}' is registered with the file {path}, which does not exist.")
-    known = next((each for each in _registry.models.values() if each.name.lower() == name.lower()), None)
+    known = next((each for each in registered.values() if each.name.lower() == name.lower()), None)
     if known is not None and (known.name, known.module) != (name, module):
         why = "" if known.name == name else ", and RecBole finds a model by its name in lower case"
         raise UsageError(
@@ -106,7 +98,7 @@ def register_model(
     if folder is not None and any((folder / "model").glob(f"*_recommender/{name.lower()}.py")):
         raise UsageError(f"RecBole has a model of the name '{name}'; register yours under another name.")
     _register(ModelEntry(name, module, path, dataset, trainer))
-    _tell_children(_registry.models[name])
+    _tell_children(registered[name])
 
 
 def _tell_children(entry: ModelEntry) -> None:
@@ -193,7 +185,7 @@ def register_inherited_models() -> None:
 
 
 def _register(entry: ModelEntry) -> None:
-    _registry.models[entry.name] = entry
+    registered[entry.name] = entry
     _add_alias(entry)
     checkpoint.TRUSTED_ROOTS.add(entry.module.partition(".")[0])
 
@@ -201,7 +193,7 @@ def _register(entry: ModelEntry) -> None:
 def models() -> dict[str, ModelEntry]:
     """Return the models that this package and its third parties add to RecBole, by name."""
     read_entry_points()
-    return dict(_registry.models)
+    return dict(registered)
 
 
 def foreign_source(name: str) -> Path | None:
@@ -280,15 +272,13 @@ def lead_to(model_class: type) -> None:
         _add_alias(ModelEntry(name, module))
 
 
+@cache
 def read_entry_points() -> None:
     """Third parties' models; read when RecBole is imported, to keep our own import fast."""
-    if _registry.entry_points_read:
-        return
-    _registry.entry_points_read = True
     from importlib.metadata import entry_points
 
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name not in _registry.models:
+        if point.name not in registered:
             register_model(point.name, point.module, properties=_properties_beside(point.module, point.name))
 
 
@@ -345,7 +335,7 @@ def serve_classes(attribute: str, package: ModuleType) -> None:
 
     def find(name: str) -> Any:
         model = name.removesuffix(attribute.capitalize())
-        entry = _registry.models.get(model)
+        entry = registered.get(model)
         spec = getattr(entry, attribute, None)
         if spec is None and entry is not None and attribute == "trainer":
             spec = getattr(load_object(f"{entry.module}:{model}"), "trainer_class", None)

@@ -14,7 +14,7 @@ from recbole_signed.runs.rows import RunRow
 from recbole_signed.runs.tuned import budgets_text
 from recbole_signed.table import Cell, Header, Line, Mark, Section, Table
 
-Result = tuple[str, str, RunRow]  # part of the table (a data set), line of the table (a model), and one of its rows
+Places = dict[str, dict[str, list[RunRow]]]  # part of a table (a data set) -> its line (a model) -> one row a seed
 BUDGET, CUT_SHORT = "budget", "†"  # what `stopped_by` says of a training that its budget ended, and its mark in a table
 PLATEAU = 1.05  # what a trained model reaches at most, as a share of popularity's value, if it only ranks by popularity
 _LONGEST_REASON = 140
@@ -24,27 +24,26 @@ _MARKS: tuple[Mark, ...] = ("best", "second")
 def build_table(
     title: str,
     metrics: Sequence[str],
-    results: Iterable[Result],
+    places: Mapping[str, Mapping[str, Sequence[RunRow]]],
     note: str | None = None,
     costs: Sequence[Column] = COST_COLUMNS,
 ) -> Table:
     """Build a table; a line of which any run failed has no numbers but the reason."""
     columns = (*map(metric_column, metrics), *costs)
-    places = places_of(results)
     sections = tuple(_section(name, lines, columns, len(metrics)) for name, lines in places.items())
     rows = [row for lines in places.values() for line in lines.values() for row in line]
     return Table(title, columns, sections, _notes(rows, note))
 
 
-def places_of(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
-    """Return section -> label -> rows."""
-    places: dict[str, dict[str, list[RunRow]]] = {}
-    for section, label, row in results:
+def places_of(rows: Iterable[tuple[str, str, RunRow]]) -> Places:
+    """Return rows, each with its section and its label, by these."""
+    places: Places = {}
+    for section, label, row in rows:
         places.setdefault(section, {}).setdefault(label, []).append(row)
     return places
 
 
-def _section(name: str, lines: dict[str, list[RunRow]], columns: Sequence[Column], n_metrics: int) -> Section:
+def _section(name: str, lines: Mapping[str, Sequence[RunRow]], columns: Sequence[Column], n_metrics: int) -> Section:
     whole = {label: rows for label, rows in lines.items() if all(row.ok for row in rows)}
     trained = {label for label, rows in lines.items() if not was_cut_short(rows)}  # no others have a claim on quality
     cells = [_cells(column, whole, trained if n < n_metrics else whole) for n, column in enumerate(columns)]
@@ -72,7 +71,7 @@ def _tested_users(rows: Sequence[RunRow]) -> str:
     return f"test users {texts}" if texts else ""
 
 
-def _by_like(lines: dict[str, list[RunRow]]) -> str:
+def _by_like(lines: Mapping[str, Sequence[RunRow]]) -> str:
     """Name the models whose metrics are no means over users."""
     found = [
         label for label, rows in lines.items() if any((row.test_cases or 0) > (row.test_users or 0) for row in rows)
@@ -81,7 +80,7 @@ def _by_like(lines: dict[str, list[RunRow]]) -> str:
     return f"{why}: {', '.join(found)}" if found else ""
 
 
-def _tuning(lines: dict[str, list[RunRow]]) -> str:
+def _tuning(lines: Mapping[str, Sequence[RunRow]]) -> str:
     """State the tuning budget, and name the models whose parameters were chosen on another split than the rows'."""
     text = budgets_text({label: rows[0].tuned for label, rows in lines.items()})
     other = [
@@ -92,7 +91,7 @@ def _tuning(lines: dict[str, list[RunRow]]) -> str:
     return f"{text}, on another split: {', '.join(other)}" if other else text
 
 
-def _cut_short(lines: dict[str, list[RunRow]]) -> str:
+def _cut_short(lines: Mapping[str, Sequence[RunRow]]) -> str:
     """Name the models that a budget stopped before they were done, with their last epochs."""
     found = [
         f"{label} {', '.join(str(row.epochs) for row in rows)}" for label, rows in lines.items() if was_cut_short(rows)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from recbole_signed.errors import UsageError, argument, raised_by_sigterm
 from recbole_signed.files import path_of, replace_text
 from recbole_signed.plugin.assignments import RUNS
-from recbole_signed.runs.building import Result, places_of
+from recbole_signed.progress import count_bar
+from recbole_signed.runs.building import Places, places_of
 from recbole_signed.runs.processes import run_all
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
@@ -113,38 +114,38 @@ def compare(
     before = [store.find(request.key, request.is_answered_by) for request in requests]
     n_new = 0 if finished else _run(requests, answers, jobs, store)
     found = [(request, store.find(request.key, partial(answers, request))) for request in requests]
-    results = [
+    places = places_of(
         (each.section, each.label, replace(row, section=each.section, label=each.label, tuned=each.tuned))
         for each, row in found
         if row is not None
-    ]
+    )
     kept = View.read(view_file(store.file))
     if finished:
-        results = _with_shown(spec, requests, results, kept, store)
-        if not results:
+        places = _with_shown(spec, requests, places, kept, store)
+        if not places:
             raise UsageError(f"{path} has no finished rows yet; run it without {argument('finished')}.")
-    marks = marks_of(results, spec.columns, store.file, None if part or kept is None else kept.marks)
-    table = table_of(spec, results, marks)
+    marks = marks_of(places, spec.columns, store.file, None if part or kept is None else kept.marks)
+    table = table_of(spec, places, marks)
     if not part and (not finished or output is not None):
-        _write(View.of(spec, results, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
-    return Comparison(table, [row for _, _, row in results], n_new)
+        _write(View.of(spec, places, table, marks), kept, table, store.file, renewed=n_new > 0 and any(before))
+    return Comparison(table, [row for labels in places.values() for rows in labels.values() for row in rows], n_new)
 
 
 def _with_shown(
-    spec: TableSpec, requests: Sequence[RunSpec], results: Sequence[Result], kept: View | None, store: RowStore
-) -> list[Result]:
+    spec: TableSpec, requests: Sequence[RunSpec], fresh: Places, kept: View | None, store: RowStore
+) -> Places:
     """Return the rows that were found, and in the place of those that were not what the table shows already."""
     asked = Counter((request.section, request.label) for request in requests)
-    fresh = places_of(results)
     by_id = store.by_id()
-    merged: list[Result] = []
+    merged: Places = {}
     for section in spec.datasets:
         for cell in spec.planned_rows(section):
             here = fresh.get(section, {}).get(cell.label, [])
             ids = kept.rows.get(section, {}).get(cell.label, ()) if kept is not None else ()
             shown = [by_id[each] for each in ids if each in by_id]
             enough = min(len(shown), asked[section, cell.label] or len(shown))
-            merged += [(section, cell.label, row) for row in (here if len(here) >= enough else shown)]
+            if rows := here if len(here) >= enough else shown:
+                merged.setdefault(section, {})[cell.label] = rows
     return merged
 
 
@@ -272,10 +273,5 @@ class RunProgress:
 @contextmanager
 def run_progress(total: int, store: RowStore) -> Iterator[RunProgress]:
     """Show the progress of so many runs, whose rows go into a store."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with count_bar(only_on_terminal=True) as bar:
         yield RunProgress(store, bar, total)

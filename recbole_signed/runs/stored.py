@@ -8,7 +8,7 @@ values per user are not committed, so the marks are, with a digest of the checks
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import parse_json, replace_text
-from recbole_signed.runs.building import CUT_SHORT, Result, build_table, places_of, was_cut_short
+from recbole_signed.runs.building import CUT_SHORT, Places, build_table, places_of, was_cut_short
 from recbole_signed.runs.metric_columns import cost_columns, metric_column, smaller_is_better
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.rows import RowStore, RunRow
@@ -26,8 +26,6 @@ from recbole_signed.runs.spec import TableSpec
 from recbole_signed.runs.table_file import rows_file_of
 from recbole_signed.runs.user_values import SectionValues, best_of, is_there, read_section
 from recbole_signed.table import Line, Section, Table
-
-Places = dict[str, dict[str, list[RunRow]]]  # section -> label -> one row of each seed
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,10 @@ class View:
     marks: Marks | None
 
     @classmethod
-    def of(cls, spec: TableSpec, results: Sequence[Result], table: Table, marks: Marks | None) -> View:
+    def of(cls, spec: TableSpec, places: Places, table: Table, marks: Marks | None) -> View:
         """Return the view of a table that was just made."""
-        places = places_of(results).items()
-        rows = {section: {label: [row.id for row in of[label]] for label in of} for section, of in places}
-        return cls(rows, _figures(spec, results, table), marks)
+        rows = {section: {label: [row.id for row in of[label]] for label in of} for section, of in places.items()}
+        return cls(rows, _figures(spec, places, table), marks)
 
     @classmethod
     def read(cls, file: Path) -> View | None:
@@ -65,14 +62,14 @@ def view_file(rows_file: Path) -> Path:
     return rows_file.with_suffix(".view.json")
 
 
-def table_of(spec: TableSpec, results: Sequence[Result], marks: Marks | None) -> Table:
-    """Return the table of some rows with their places, as its yaml file asks for it."""
+def table_of(spec: TableSpec, places: Places, marks: Marks | None) -> Table:
+    """Return the table of some rows, as its yaml file asks for it."""
     costs = cost_columns(spec.costs, spec.relative_to)
-    table = build_table(spec.title, spec.columns, results, spec.note, costs)
+    table = build_table(spec.title, spec.columns, places, spec.note, costs)
     return table if marks is None else with_marks(table, marks)
 
 
-def _figures(spec: TableSpec, results: Sequence[Result], table: Table) -> str:
+def _figures(spec: TableSpec, places: Places, table: Table) -> str:
     """Return a digest of a table without time and memory, unless it is a table of these; with how models were tuned."""
     shown = len(table.columns) if spec.serving else len(spec.columns)
     lines = [
@@ -85,7 +82,7 @@ def _figures(spec: TableSpec, results: Sequence[Result], table: Table) -> str:
         for section in table.sections
         for line in section.lines
     ]
-    tuned = [(section, label, row.tuned) for section, label, row in results]
+    tuned = [(section, label, row.tuned) for section, of in places.items() for label in of for row in of[label]]
     return digest([spec.title, spec.note, [column.header for column in table.columns], lines, tuned])
 
 
@@ -96,7 +93,6 @@ class StoredTable:
     name: str
     spec: TableSpec
     places: Places
-    results: list[Result]  # the rows with their places
     table: Table
     not_run: dict[str, list[str]]  # section -> labels that the yaml file asks for and that have no row
 
@@ -108,22 +104,21 @@ def stored_table(yaml_file: Path, rows_file: Path | None = None) -> StoredTable 
     if view is None:
         return None
     spec, rows = TableSpec.read(yaml_file), RowStore(rows_file).by_id()
-    results = [
+    places = places_of(
         (section, label, rows[each])
         for section in spec.datasets
         for label in spec.models
         for each in view.rows.get(section, {}).get(label, ())
         if each in rows
-    ]
-    if not results:
+    )
+    if not places:
         return None
-    places = places_of(results)
     not_run: dict[str, list[str]] = {}
     for section in spec.datasets:
         for cell in spec.planned_rows(section):
             if cell.label not in places.get(section, {}):
                 not_run.setdefault(section, []).append(cell.label)
-    return StoredTable(yaml_file.stem, spec, places, results, table_of(spec, results, view.marks), not_run)
+    return StoredTable(yaml_file.stem, spec, places, table_of(spec, places, view.marks), not_run)
 
 
 ALPHA = 0.05
@@ -177,14 +172,11 @@ def _explanation(marks: Marks) -> str:
     )
 
 
-def marks_of(
-    results: Sequence[Result], columns: Sequence[str], rows_file: Path, kept: Marks | None = None
-) -> Marks | None:
+def marks_of(places: Places, columns: Sequence[str], rows_file: Path, kept: Marks | None = None) -> Marks | None:
     """Return the marks of a table, ``kept`` ones if of the same values; None without values per user of all runs."""
-    places = whole_places(results)
     whole = {
         name: labels
-        for name, labels in places.items()
+        for name, labels in whole_places(places).items()
         if len(labels) > 1 and all(row.per_user_sha256 for rows in labels.values() for row in rows)
     }
     if not whole:
@@ -199,11 +191,11 @@ def marks_of(
     return replace(find_marks(values, columns, stopped=stopped), values=state)
 
 
-def whole_places(results: Iterable[Result]) -> dict[str, dict[str, list[RunRow]]]:
-    """Return section -> label -> rows, without the models of which a run failed: the table has no numbers of them."""
+def whole_places(places: Places) -> Places:
+    """Return the places without the models of which a run failed: the table has no numbers of them."""
     return {
         section: {label: rows for label, rows in labels.items() if all(row.ok for row in rows)}
-        for section, labels in places_of(results).items()
+        for section, labels in places.items()
     }
 
 

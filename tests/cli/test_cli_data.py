@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from command_line import end_by_sigterm, outcome
+from command_line import check_command_refused, end_by_sigterm, outcome, printed
 from refusals import check_refused
 
 from recbole_signed.cli.data import parse_count
@@ -33,17 +34,14 @@ def version(root: Path, name: str) -> str:
 
 
 def test_list(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = outcome(capsys, "data", "list")
-    assert status == 0
+    out = printed(capsys, "data", "list")
     title, *lines = [line for line in out.splitlines() if line.strip("─ ")]
     assert title == "data sets in atomic_files"
     assert lines[0].split()[:4] == ["name", "version", "rows", "likes"]
     assert [line.split()[0] for line in lines[1:4]] == ["by-hand", "raw", "toy-signed"]
     assert lines[3].split()[1:9] == [version(data, "toy-signed"), "960", "480", "360", "120", "60", "42", "toy"]
     assert lines[4].endswith("by-hand has no dataset.json, so nothing is known about its files.")
-    status, out, _ = outcome(capsys, "data", "list", "--verify")
-    assert status == 0
-    assert out.splitlines()[-1] == "All files are as they were made."
+    assert printed(capsys, "data", "list", "--verify").endswith("\nAll files are as they were made.\n")
 
 
 def test_a_mismatch_is_said_in_one_sentence_and_ends_with_1(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,25 +62,17 @@ def test_a_mismatch_is_said_in_one_sentence_and_ends_with_1(data: Path, capsys: 
     assert found["toy-signed"]["rows"]["like"] == 480
     assert found["by-hand"]["version"] is None
     before = version(data, "raw")
-    status, out, _ = outcome(capsys, "data", "accept", "raw", "toy-signed")
-    assert status == 0
+    out = printed(capsys, "data", "accept", "raw", "toy-signed")
     assert out.splitlines()[0] == f"raw: accepted raw.inter; version {version(data, 'raw')}"
     assert out.splitlines()[1].startswith("toy-signed: nothing had changed")
     assert version(data, "raw") != before
-    status, out, _ = outcome(capsys, "data", "list", "--verify")
-    assert status == 0
-    assert "raw.inter changed by hand, and accepted" in out
+    assert "raw.inter changed by hand, and accepted" in printed(capsys, "data", "list", "--verify")
 
 
 def test_bad_words(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = outcome(capsys, "data", "list", "--root", "nowhere")
-    assert (status, err.splitlines()) == (
-        2,
-        ["recbole-signed: there is no folder nowhere; give --data-path, or make it with 'recbole-signed convert'."],
-    )
-    status, _, err = outcome(capsys, "data", "accept", "toy")
-    assert status == 2
-    assert "there is no data set 'toy' in atomic_files" in err
+    said = "there is no folder nowhere; give --data-path, or make it with 'recbole-signed convert'.\n"
+    check_command_refused(said, capsys, "data", "list", "--root", "nowhere")
+    check_command_refused("there is no data set 'toy' in atomic_files", capsys, "data", "accept", "toy")
     (data / "raw" / "dataset.json").write_text("{")
     status, out, _ = outcome(capsys, "data", "list")
     assert status == 1
@@ -93,23 +83,19 @@ def test_convert_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     rows = [f"u{u},i{i},{1 if i else -1}" for u in range(3) for i in range(3)]
     (tmp_path / "raw.csv").write_text("\n".join(["user,item,sign", *rows, "u0,i9,1", "u0,i0,1", "x", "y,,1"]))
     words = ["convert", "csv", "-i", "raw.csv", "--on-error", "skip", "k_core=3", "--dedup=last"]
-    status, out, _ = outcome(capsys, *words)
-    assert status == 0
-    lines = out.splitlines()
+    lines = printed(capsys, *words).splitlines()
     assert "9 rows (7 likes, 2 dislikes, 0 neutrals), 3 users, 3 items, version " in lines[0]
     assert lines[1] == "no times (time= names their column)"
     assert lines[2] == "dedup dropped 1 row (0 likes, 1 dislike, 0 neutrals)"
     assert lines[3] == "k_core dropped 1 row (1 like, 0 dislikes, 0 neutrals)"
     assert lines[4] == "rejected: 2 of raw.csv; see raw.rejected.tsv there"
-    status, out, _ = outcome(capsys, *words, "--overwrite", "--json")
-    document = json.loads(out)
+    document = json.loads(printed(capsys, *words, "--overwrite", "--json"))
     assert document["rejected"] == {"rows": 2, "files": {"raw.csv": 2}}
     assert [step["dropped"]["total"] for step in document["cleaning"]["steps"]] == [1, 1]
-    status, out, _ = outcome(capsys, "convert", "--list")
-    tail = out[out.index("every source:") :]
+    tail = printed(capsys, "convert", "--list").partition("every source:")[2]
     assert all(n in tail for n in ("on_error=stop|skip", "dedup=none|last|first", "min_likes=", "k_core=", "gap_"))
-    status, out, _ = outcome(capsys, "convert", "--list", "--json")
-    assert {each["name"] for each in json.loads(out)[0]["common_options"]} >= {"on_error", "k_core"}
+    sources = json.loads(printed(capsys, "convert", "--list", "--json"))
+    assert {each["name"] for each in sources[0]["common_options"]} >= {"on_error", "k_core"}
 
 
 def test_a_conversion_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
@@ -121,8 +107,7 @@ def test_a_conversion_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_options_of_one_source_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = outcome(capsys, "convert", "csv", "--list")
-    assert status == 0
+    out = printed(capsys, "convert", "csv", "--list")
     assert [line for line in out.splitlines() if not line.startswith(" ")] == [
         "csv: any CSV, TSV, JSON lines or parquet file (text also as .gz, .xz, .zst), by column names",
         "every source:",
@@ -134,44 +119,37 @@ def test_rows_that_repeat_a_pair_are_told(tmp_path: Path, capsys: pytest.Capture
     raw = tmp_path / "raw.csv"
     raw.write_text("user,item,rating\n" + "a,x,5\nb,y,1\n" * 2)
     words = ("convert", "csv", "--input", raw, "--output", tmp_path / "out", "like=rating >= 4", "dislike=rating <= 2")
-    _, out, _ = outcome(capsys, *words)
-    assert "2 rows repeat a pair of user and item; dedup=last keeps the last of each pair\n" in out
-    _, out, _ = outcome(capsys, *words, "dedup=last", "--overwrite")
-    assert "repeat a pair" not in out
+    said = "2 rows repeat a pair of user and item; dedup=last keeps the last of each pair\n"
+    assert said in printed(capsys, *words)
+    assert "repeat a pair" not in printed(capsys, *words, "dedup=last", "--overwrite")
 
 
 def test_stats_of_the_published_split(
     shared_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     convert("signed-split", shared_data("sigformer-kuairand"), tmp_path / "sets")
-    status, out, err = outcome(capsys, "stats", "sigformer-kuairand", "--data-path", str(tmp_path / "sets"))
-    assert status == 0, err
+    out = printed(capsys, "stats", "sigformer-kuairand", "--data-path", str(tmp_path / "sets"))
     assert "train: 4,159 repeated rows" in out
     assert "train: 226 pairs with both signs" in out
     assert "2,263 test pairs are also in train" in out
     assert Path("runs/stats/sigformer-kuairand.png").stat().st_size > 50_000
     words = ("stats", "sigformer-kuairand", "--data-path", str(tmp_path / "sets"), "--no-figures", "--json")
-    status, out, _ = outcome(capsys, *words)
-    report = json.loads(out)
-    assert status == 0
-    assert report["parts"]["train"]["repeated_rows"] == 4159
-    assert report["parts"]["train"]["contradicting_pairs"] == 226
+    report = json.loads(printed(capsys, *words))
+    train = report["parts"]["train"]
+    assert (train["repeated_rows"], train["contradicting_pairs"]) == (4159, 226)
     assert report["parts"]["test"]["pairs_also_in"]["train"] == 2263
     assert report["figures"] is None
 
 
 def test_stats_finds_what_run_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A set in RecBole's folder, and the one that makes itself; of the toy set the message has the command."""
-    status, _, err = outcome(capsys, "stats", "toy-signed", "--no-figures")
-    assert (status, "('recbole-signed convert toy' makes it)" in err) == (2, True)
+    words = ("--no-figures", "--json")
+    check_command_refused("('recbole-signed convert toy' makes it)", capsys, "stats", "toy-signed", *words)
     convert("toy", None, tmp_path / "dataset")
-    status, out, _ = outcome(capsys, "stats", "toy-signed", "--no-figures", "--json")
-    assert (status, json.loads(out)["path"]) == (0, "dataset/toy-signed")
+    assert json.loads(printed(capsys, "stats", "toy-signed", *words))["path"] == "dataset/toy-signed"
     (tmp_path / "atomic_files" / "arrays").mkdir(parents=True)  # as synth --format npz makes one
-    status, _, err = outcome(capsys, "stats", "arrays")
-    assert (status, "atomic_files/arrays holds no .inter file; " in err) == (2, True)
-    status, out, _ = outcome(capsys, "stats", "ml-100k-signed", "--no-figures", "--json")
-    assert (status, json.loads(out)["users"]) == (0, 943)
+    check_command_refused("atomic_files/arrays holds no .inter file; ", capsys, "stats", "arrays")
+    assert json.loads(printed(capsys, "stats", "ml-100k-signed", *words))["users"] == 943
 
 
 def test_times_without_a_date_get_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,20 +158,17 @@ def test_times_without_a_date_get_none(tmp_path: Path, capsys: pytest.CaptureFix
     matrix = [[user, item, 1, 1 + 4 * (item % 2), 1, 1 + item] for user in range(1, 9) for item in range(1, 11)]
     savemat(tmp_path / "rating_with_timestamp.mat", {"rating": matrix})
     convert("epinions", tmp_path, tmp_path / "atomic_files")
-    status, out, err = outcome(capsys, "stats", "epinions", "--output", "pages")
-    assert status == 0, err
+    out = printed(capsys, "stats", "epinions", "--output", "pages")
     assert "time: 2 to 11; 10 moments" in out
     assert "1970" not in out
 
 
 def test_stats_for_a_reader_and_as_json(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = outcome(capsys, "stats", toy, "--output", "pages")
-    assert status == 0
+    out = printed(capsys, "stats", toy, "--output", "pages")
     assert "toy-signed: 960 rows, 60 users, 42 items" in out
     assert "no repeated rows, no contradicting pairs" in out
     assert Path("pages/toy-signed.png").is_file()
-    status, out, _ = outcome(capsys, "stats", toy, "--output", "pages", "--json")
-    report = json.loads(out)
+    report = json.loads(printed(capsys, "stats", toy, "--output", "pages", "--json"))
     assert (report["rows"]["like"], report["rows"]["dislike"], report["rows"]["neutral"]) == (480, 360, 120)
     assert report["figures"] == "pages/toy-signed.png"
 
@@ -203,38 +178,28 @@ def test_without_matplotlib_the_numbers_still_come(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     status, out, err = outcome(capsys, "stats", toy)
-    assert status == 0
-    assert "toy-signed: 960 rows" in out
+    assert (status, "toy-signed: 960 rows" in out) == (0, True)
     (line,) = err.splitlines()
     assert "pip install 'matplotlib>=" in line, "pip finds no package of the extra's name"
     assert "recbole-signed[plots]" in line
-    status, out, err = outcome(capsys, "stats", toy, "--json")
-    document = json.loads(out)
-    assert status == 0
-    assert document["rows"]["total"] == 960
-    assert document["figures"] is None
+    document = json.loads(printed(capsys, "stats", toy, "--json"))
+    assert (document["rows"]["total"], document["figures"]) == (960, None)
     assert "recbole-signed[plots]" in document["note"]
-    status, out, err = outcome(capsys, "stats", toy, "--no-figures")
-    assert status == 0
+    assert "note" not in json.loads(printed(capsys, "stats", toy, "--no-figures", "--json"))
 
 
 def test_synth_makes_a_data_set_that_stats_reads(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = outcome(capsys, "synth", "--profile", "kuairand", "--edges", "20k")
-    assert status == 0, err
-    assert "atomic_files/synth-kuairand-20k: 20,000 edges, 1,290 users, 335 items" in out
-    status, out, _ = outcome(capsys, "stats", "synth-kuairand-20k", "--no-figures")
-    assert status == 0
-    assert "no repeated rows, no contradicting pairs" in out
-    status, _, err = outcome(capsys, "synth", "--profile", "kuairand", "--edges", "20k")
-    assert status == 2
-    assert "already there" in err
+    words = ("synth", "--profile", "kuairand", "--edges", "20k")
+    said = "atomic_files/synth-kuairand-20k: 20,000 edges, 1,290 users, 335 items"
+    assert said in printed(capsys, *words)
+    stats = printed(capsys, "stats", "synth-kuairand-20k", "--no-figures")
+    assert "no repeated rows, no contradicting pairs" in stats
+    check_command_refused("already there", capsys, *words)
 
 
 def test_synth_checks_itself_and_its_help_names_every_profile(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("synth", "-p", "kuairand", "-e", "300k", "--seed", "11", "--check", "--no-write")
-    status, out, _ = outcome(capsys, *words)
-    assert status == 0, out
-    assert "OUTSIDE" not in out
+    assert "OUTSIDE" not in printed(capsys, *words)
     assert not Path("atomic_files").exists()
     # so small a graph is unlike MovieLens-1M, whose users have more films than it holds
     words = ("synth", "-p", "ml-1m", "-e", "180k", "--check", "--json", "--format", "npz", "--name", "small")
@@ -243,8 +208,8 @@ def test_synth_checks_itself_and_its_help_names_every_profile(capsys: pytest.Cap
     document = json.loads(out)
     assert {each["statistic"] for each in document["check"] if not each["ok"]} >= {"user_degree_p99"}
     assert Path(document["path"], "small.npz").is_file(), "it is written all the same"
-    _, out, _ = outcome(capsys, "synth", "--help")
-    assert all(name in out for name in PROFILES)
+    page = printed(capsys, "synth", "--help")
+    assert all(name in page for name in PROFILES)
 
 
 def test_counts() -> None:
@@ -254,16 +219,20 @@ def test_counts() -> None:
         check_refused("write it like", parse_count, text)
 
 
-def test_the_command_writes_what_a_run_can_use(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
+SPACE = "reg_weight: {log_uniform: [1, 100]}\ndislike_weight: [-0.5, 0.5]\n"
+
+
+@pytest.fixture
+def tune(toy: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Tune SignedEASE on the planted set in a space of a user's own, and return what is printed."""
     Path("yaml/tune").mkdir(parents=True)
-    Path("yaml/tune/SignedEASE.yaml").write_text(
-        "reg_weight: {log_uniform: [1, 100]}\ndislike_weight: [-0.5, 0.5]\n", encoding="utf-8"
-    )
-    words = ("tune", "-m", "SignedEASE", "-d", "toy-signed", "--trials", "4", "valid_metric=NDCG@10", "state=ERROR")
-    status, out, err = outcome(capfd, *words, "--json")
-    assert status == 0, err
-    document = json.loads(out)
+    Path("yaml/tune/SignedEASE.yaml").write_text(SPACE, encoding="utf-8")
+    return partial(printed, capfd, "tune")
+
+
+def test_the_command_writes_what_a_run_can_use(tune: Callable[..., str]) -> None:
+    words = ("-m", "SignedEASE", "-d", "toy-signed", "--trials", "4", "valid_metric=NDCG@10", "state=ERROR")
+    document = json.loads(tune(*words, "--json"))
     assert document["new_trials"] == len(document["trials"]) == 4
     assert document["best"]["value"] >= document["default_value"]
     file = Path(document["file"])
@@ -272,27 +241,20 @@ def test_the_command_writes_what_a_run_can_use(tmp_path: Path, capfd: pytest.Cap
     row = run("SignedEASE", "toy-signed", [file], settings, save=False)
     assert row.valid["ndcg@10"] == document["best"]["value"]
     assert row.settings["reg_weight"] == document["values"]["reg_weight"]
-    status, out, _ = outcome(capfd, *words)
-    assert status == 0
+    out = tune(*words)
     assert "4 trials (4 complete, 0 pruned), 0 now" in out
     assert f"written: {file}" in out
 
 
-def test_a_table_is_tuned_by_one_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
-    Path("yaml/tune").mkdir(parents=True)
-    Path("yaml/tune/SignedEASE.yaml").write_text("reg_weight: {log_uniform: [1, 100]}\n", encoding="utf-8")
+def test_a_table_is_tuned_by_one_command(tune: Callable[..., str]) -> None:
     Path("table.yaml").write_text(
-        "{datasets: [toy-signed], models: {SignedEASE: {start: {reg_weight: 3.0}}}, "
+        "{datasets: [toy-signed], models: {SignedEASE: {start: {reg_weight: 3.0, dislike_weight: 0.5}}}, "
         "common: {tuned: true, valid_metric: NDCG@10, state: ERROR}}",
         encoding="utf-8",
     )
-    status, out, err = outcome(capfd, "tune", "--table", "table.yaml", "--trials", "2", "--json")
-    assert status == 0, err
-    (document,) = json.loads(out)
-    assert document["trials"][1]["values"] == {"reg_weight": 3.0}
-    status, out, _ = outcome(capfd, "tune", "--table", "table.yaml", "--trials", "2")
-    assert (status, "2 trials (2 complete, 0 pruned), 0 now" in out) == (0, True)
+    (document,) = json.loads(tune("--table", "table.yaml", "--trials", "2", "--json"))
+    assert document["trials"][1]["values"] == {"reg_weight": 3.0, "dislike_weight": 0.5}
+    assert "2 trials (2 complete, 0 pruned), 0 now" in tune("--table", "table.yaml", "--trials", "2")
 
 
 @pytest.fixture
@@ -311,19 +273,16 @@ def experiment(tmp_path: Path) -> Path:
 def test_a_report_lies_beside_the_yaml_and_an_unknown_data_set_is_refused(
     experiment: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, _ = outcome(capfd, "replay", experiment, "--json")
-    assert status == 0
-    summary = json.loads(out)
+    summary = json.loads(printed(capfd, "replay", experiment, "--json"))
     assert {row["arm"] for row in summary["pooled"]} == {"none", "online", "refit", "pop"}
     assert {each.name for each in experiment.parent.iterdir()} == {"small.yaml", "small.md", "small.jsonl", "small.png"}
     table = (experiment.parent / "small.md").read_text()
-    assert outcome(capfd, "replay", experiment)[:2] == (0, table)  # from what is there
+    assert printed(capfd, "replay", experiment) == table  # from what is there
     experiment.write_text(experiment.read_text().replace("ml-100k-signed", "ml-100k-singed"))
-    status, _, err = outcome(capfd, "replay", experiment)
-    assert status == 2
-    assert "in atomic_files ('recbole-signed convert' makes one); did you mean 'ml-100k-signed'" in err
+    said = "in atomic_files ('recbole-signed convert' makes one); did you mean 'ml-100k-signed'"
+    check_command_refused(said, capfd, "replay", experiment)
     experiment.write_text(f"# convert makes its data set\n{experiment.read_text()}")
-    assert f"({experiment} says how to make it)" in outcome(capfd, "replay", experiment)[2]
+    check_command_refused(f"({experiment} says how to make it)", capfd, "replay", experiment)
 
 
 def test_a_replay_that_is_terminated_leaves_no_events_behind(experiment: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from command_line import outcome
+from command_line import check_command_refused, outcome
 
 import recbole_signed as rs
 from recbole_signed.cli import app as cli
@@ -28,11 +28,8 @@ def said(toy: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run a command that is refused, beside the planted set, and return its sentence."""
 
     def run(*words: str, status: int = 2) -> str:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main(list(words))
-        err = capfd.readouterr().err
-        assert exit_.value.code == status, err
-        assert "Traceback" not in err
+        ended, _, err = outcome(capfd, *words)
+        assert (ended, "Traceback" in err) == (status, False), err
         last = err.splitlines()[-1] if err else ""
         assert status != 2 or last.startswith("recbole-signed: "), err
         return last
@@ -44,12 +41,6 @@ def said(toy: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     ("words", "sentence"),
     [
         (["--seed", "-1"], "seed is -1"),
-        (["--seed", "99999999999999"], "seed is 99999999999999"),
-        (["training_budget=abc"], "training_budget is 'abc'"),
-        (["weight_decay=-1"], "weight_decay is -1"),
-        (["worker=-1"], "worker is -1"),
-        (["epochs=2.7"], "epochs is 2.7"),
-        (["metrics=[]"], "metrics is empty"),
         (["embedding_size=0"], "embedding_size is 0"),
         (["nproc=2"], "nproc is 2"),
         (["resume=nothing.pth"], "there is no file nothing.pth"),
@@ -58,7 +49,6 @@ def said(toy: str, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["-c", "empty.yaml", "user_inter_num_interval=[1000,inf)"], "check the filtering settings"),
         (["checkpoint_dir=empty.yaml"], "empty.yaml"),
         (["--per-user", "folder"], "folder"),
-        (["eval_args.split={RS: [.5, .5, -.1]}"], "the ratios of the split RS are"),
     ],
     ids=lambda each: each if isinstance(each, str) else None,
 )
@@ -68,7 +58,7 @@ def test_runs_that_are_refused(words: list[str], sentence: str, said: Callable[.
     (tmp_path / "empty.yaml").touch()
     (tmp_path / "folder").mkdir()
     before = sorted(path.name for path in tmp_path.iterdir())
-    assert sentence in said(*RUN, *words, *(() if "epochs" in sentence else ("epochs=1",)))
+    assert sentence in said(*RUN, *words, "epochs=1")
     left = {path.name for path in tmp_path.iterdir()} - {*before, "log", "log_tensorboard", "runs"}
     assert not left
 
@@ -97,17 +87,7 @@ def test_a_full_disk_leaves_no_half_checkpoint(said: Callable[..., str], monkeyp
     assert not list(Path("saved").glob("*"))
 
 
-def test_a_model_that_is_not_there_is_refused(said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_signed import register_model
-    from recbole_signed.plugin import registry
-
-    monkeypatch.setattr(registry._registry, "models", dict(registry._registry.models))
-    register_model("NowhereModel", "module_that_does_not_exist")
-    assert "module_that_does_not_exist" in said("run", "-m", "NowhereModel", "-d", "toy-signed")
-
-
 def test_no_loss_is_refused(said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from recbole_signed import register_model
     from recbole_signed.plugin import registry
 
     (tmp_path / "half_a_model.py").write_text(
@@ -120,8 +100,8 @@ def test_no_loss_is_refused(said: Callable[..., str], monkeypatch: pytest.Monkey
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry._registry, "models", dict(registry._registry.models))
-    register_model("HalfModel", "half_a_model")
+    monkeypatch.setattr(registry, "registered", dict(registry.registered))
+    rs.register_model("HalfModel", "half_a_model")
     assert "HalfModel has no loss()" in said("run", "-m", "HalfModel", "-d", "toy-signed")
 
 
@@ -133,9 +113,7 @@ def test_models_of_values_say_what_they_need(model: str, said: Callable[..., str
 def test_evaluation_on_samples_and_users_who_have_all_items(
     said: Callable[..., str], capfd: Any, write_inter: Callable[..., Path]
 ) -> None:
-    with pytest.raises(SystemExit):
-        cli.main([*RUN, *BRIEF, "eval_args.mode=uni100"])
-    assert "dislike" in capfd.readouterr().err
+    assert "dislike" in outcome(capfd, *RUN, *BRIEF, "eval_args.mode=uni100")[2]
     rows = [(user, item) for user in range(8) for item in range(30 if user else 29)]
     write_inter("whole", ["user_id:token", "item_id:token"], rows)
     assert "interacted with all items" in said("run", "-m", "BPR", "-d", "whole", "data_path=dataset", "--no-save")
@@ -145,17 +123,13 @@ def test_evaluation_on_samples_and_users_who_have_all_items(
     ("models", "datasets", "more", "sentence"),
     [
         ("[Pop]", "{a: {dataset: 0.5}}", "", "a: 'dataset' must be a name, but is 0.5"),
-        ("[Pop]", "{toy-signed: {pool: [1]}}", "", "toy-signed: 'pool' must be a name"),
         ("[Pop]", "{a: {dataset: ../b}}", "", "'../b' is not the name of a data set"),
         ("[Pop]", "{toy-signed: {data_path: [1]}}", "", "data_path is [1]"),
         ("[Pop]", "{toy-signed: {eval_args: {order: 2020-01-01}}}", "", "toy-signed: 'eval_args"),
         ("{Pop: {model: [Pop]}}", "[toy-signed]", "", "Pop: 'model' must be a valid string"),
         ("{Pop: {start: 3}}", "[toy-signed]", "", "Pop: 'start' must be a mapping of the keys"),
-        ("{Pop: {tuned: 5}}", "[toy-signed]", "", "Pop: 'tuned' is 5"),
         ("{Pop: {tuned: ..}}", "[toy-signed]", "", "Pop: 'tuned' is '..'"),
         ("{Pop: {tuned: {name: a/b, data: c}}}", "[toy-signed]", "", "Pop: 'tuned' is"),
-        ("{Pop: {seeds: [1, x]}}", "[toy-signed]", "", "Pop: 'seeds' must be different whole numbers"),
-        ("{Pop: {per_dataset: {toy-signed: true}}}", "[toy-signed]", "", "Pop: 'per_dataset' must map data sets"),
         ("{Pop: {per_dataset: {toy-signed: {start: 1}}}}", "[toy-signed]", "", "'per_dataset.toy-signed.start' must"),
         ("[SSF]", "[toy-signed]", "common: {eval_args: 3, topk: 5}", "the column 'recall@10' is not evaluated"),
         ("[Pop]", "[toy-signed]", "common: {metrics: {a: 1}}", "Pop: 'metrics' must be"),
@@ -163,7 +137,6 @@ def test_evaluation_on_samples_and_users_who_have_all_items(
         ("[Pop]", "[toy-signed]", "common: {1: 2}", "must be a valid string, but is 1"),
         ("[Pop]", "[toy-signed]", "columns: ['recall@\u00b2']", "the column 'recall@\u00b2' must read like"),
         ("[Pop]", "[toy-signed]", 'extends: "\\0"', "has a character that no text in UTF-8 or file name holds"),
-        ("[Pop]", "[toy-signed]", "extends: a", "can't read"),
     ],
 )
 def test_a_table_with_a_value_of_another_type(
@@ -388,10 +361,7 @@ def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         raise MemoryError
 
     monkeypatch.setattr("recbole_signed.runs.list_models", broken)
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["models"])
-    assert exit_.value.code == 2
-    assert "not enough memory" in capsys.readouterr().err
+    check_command_refused("not enough memory", capsys, "models")
     monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(MemoryError):
         cli.main(["models"])

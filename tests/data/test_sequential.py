@@ -250,7 +250,7 @@ class WrongReader(GRU4Rec):
 
 @pytest.fixture
 def readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry._registry, "models", dict(registry._registry.models))
+    monkeypatch.setattr(registry, "registered", dict(registry.registered))
     module = ModuleType("sequence_readers")
     (tmp_path / "readers.yaml").write_text(
         "embedding_size: 8\nhidden_size: 8\nnum_layers: 1\ndropout_prob: 0.0\nloss_type: CE\n", encoding="utf-8"

@@ -35,40 +35,14 @@ models:
   GRU4Rec: {seeds: [1], train_neg_sample_args: {distribution: uniform, sample_num: 1, alpha: 1.0}}
 """
 
-Write = Callable[[str], Path]
+Write = Callable[..., Path]
 
 _FOLDERS = [str(Path(processes.__file__).parents[2]), str(Path(__file__).parents[1] / "support")]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(_FOLDERS)}
 
 
-@pytest.fixture
-def write(toy: str, tmp_path: Path) -> Write:
-    """Write a table beside the planted set."""
-
-    def write_table(text: str) -> Path:
-        path = tmp_path / "tables" / "tiny.yaml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write_table
-
-
 def requests(table: Path) -> list[RunSpec]:
     return list(TableSpec.read(table).requests())
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Callable[[], list[str]]]:
-    """Replace the runs by a Python script; the function returned tells which runs were started."""
-
-    def install(script: str = "", seconds: float | None = None) -> Callable[[], list[str]]:
-        started = tmp_path / "started"
-        values = {"test": {"recall@5": 0.5, "dislikerecall@5": 0.25}, "fit_seconds": seconds}
-        monkeypatch.setattr(processes, "made", partial(scripted_run, script, str(started), values))
-        return lambda: started.read_text(encoding="utf-8").splitlines() if started.exists() else []
-
-    return install
 
 
 def test_a_table_runs_once_and_a_failing_model_is_a_failed_row(write: Write) -> None:
@@ -100,14 +74,15 @@ def test_a_table_runs_once_and_a_failing_model_is_a_failed_row(write: Write) -> 
     assert [row.test for row in second.rows] == [first.rows[0].test]
 
 
-def test_failed_runs_are_tried_again_and_finished_ones_are_not(write: Write, fake: Any) -> None:
+def test_failed_runs_are_tried_again_and_finished_ones_are_not(write: Write, runs: Any) -> None:
     table = write(TABLE)
-    started = fake("if 'GRU4Rec' in open('started').read().splitlines()[-1]: sys.exit('no luck')")
+    runs.become("if request.model == 'GRU4Rec': sys.exit('no luck')")
     assert [row.reason for row in compare(table).failed] == ["no luck"]
     assert compare(table).n_new == 1
-    assert started().count("Pop on toy-signed, seed 1") == 1
-    assert started().count("GRU4Rec on toy-signed, seed 1") == 2
-    fake()
+    started = runs.started()
+    assert started.count("Pop on toy-signed, seed 1") == 1
+    assert started.count("GRU4Rec on toy-signed, seed 1") == 2
+    runs.become()
     assert not compare(table).failed
     assert compare(table).n_new == 0
     assert len(read_rows(table.with_suffix(".jsonl"))) == 5
@@ -138,9 +113,8 @@ def test_two_calls_on_one_table_do_not_make_a_run_twice(write: Write, tmp_path: 
     assert all("[3/3, " in err or out == "0\n" for out, err in ended), "progress is told where there is no terminal"
 
 
-def test_figures_that_another_machine_finds_too_leave_the_table_as_it_is(write: Write, fake: Any) -> None:
+def test_figures_that_another_machine_finds_too_leave_the_table_as_it_is(write: Write, runs: Any) -> None:
     table = write(TABLE)
-    fake("")
     compare(table)
     rows, view, markdown = (table.with_suffix(ending) for ending in (".jsonl", ".view.json", ".md"))
     slower = [replace(row, fit_seconds=99.0) for row in read_rows(rows)]
@@ -156,7 +130,7 @@ def test_figures_that_another_machine_finds_too_leave_the_table_as_it_is(write: 
 
 
 @pytest.mark.parametrize("name", ["quickstart", "ml-100k"])  # the two that README tells everybody to run
-def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, fake: Any, tmp_path: Path) -> None:
+def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, runs: Any, tmp_path: Path) -> None:
     """On another machine, with other times, after which git finds every tracked file as it was."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
 
@@ -170,7 +144,7 @@ def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, 
     write(TABLE).rename(table)
     run("init", "--quiet")
     for seconds in (1.5, 99.0):
-        fake(seconds=seconds)
+        runs.become(fit_seconds=seconds)
         assert compare(table).n_new == 3
         rows = rows_file_of(table)
         assert rows.parent == tmp_path / "results" / "bench"
@@ -194,16 +168,15 @@ def test_u17_compare_leaves_nothing_changed_in_a_clone(name: str, write: Write, 
         ("columns: [recall@5, dislikerecall@5]", "columns: [recall@5]", 0),
     ],
 )
-def test_what_changed_is_run_again(write: Write, fake: Any, before: str, after: str, n_new: int) -> None:
-    fake()
+def test_what_changed_is_run_again(write: Write, runs: Any, before: str, after: str, n_new: int) -> None:
     compare(write(TABLE))
     changed = TABLE.replace(before, after)
     assert changed != TABLE
     assert compare(write(changed)).n_new == n_new
 
 
-def test_changed_data_or_package_is_run_again(write: Write, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, table = fake(), write(TABLE)
+def test_changed_data_or_package_is_run_again(write: Write, runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write(TABLE)
     compare(table)
     with Path("atomic_files/toy-signed/toy-signed.yaml").open("a", encoding="utf-8") as file:
         file.write("epochs: 3\n")
@@ -211,7 +184,7 @@ def test_changed_data_or_package_is_run_again(write: Write, fake: Any, monkeypat
     with Path("atomic_files/toy-signed/toy-signed.inter").open("a", encoding="utf-8") as file:
         file.write("\n")
     check_refused("has changed since it was made", compare, table)
-    assert len(started()) == 6, "it is refused before anything runs"
+    assert len(runs.started()) == 6, "it is refused before anything runs"
     accept(Path("atomic_files/toy-signed"))
     assert compare(table).n_new == 3, "the data"
     monkeypatch.setattr("recbole_signed.runs.spec.__version__", "99.0")
@@ -219,8 +192,7 @@ def test_changed_data_or_package_is_run_again(write: Write, fake: Any, monkeypat
     assert compare(table).n_new == 0
 
 
-def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
-    started = fake()
+def test_variants_of_a_model_and_of_a_data_set(write: Write, runs: Any) -> None:
     text = TABLE.replace("  Pop: {}", '  Pop: {}\n  "Pop (1)": {model: Pop, epochs: 1, seeds: [1]}')
     text = text.replace(
         "[toy-signed]", '{toy-signed: {}, "toy by time": {dataset: toy-signed, eval_args: {order: TO}}}'
@@ -229,7 +201,7 @@ def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
     assert [section.name for section in comparison.table.sections] == ["toy-signed", "toy by time"]
     assert [line.label for line in comparison.table.sections[0].lines] == ["Pop", "Pop (1)", "GRU4Rec"]
     assert {row.label for row in comparison.rows if row.model == "Pop"} == {"Pop", "Pop (1)"}
-    assert len(started()) == len(comparison.rows) == 7, "in the order of time nothing of Pop depends on the seed"
+    assert len(runs.started()) == len(comparison.rows) == 7, "in the order of time nothing of Pop depends on the seed"
 
 
 @pytest.mark.parametrize(
@@ -247,8 +219,8 @@ def test_variants_of_a_model_and_of_a_data_set(write: Write, fake: Any) -> None:
         ("row = None", "the process ended with status 0 and said nothing"),
     ],
 )
-def test_reasons_of_failures(write: Write, fake: Any, script: str, reason: str) -> None:
-    fake(script)
+def test_reasons_of_failures(write: Write, runs: Any, script: str, reason: str) -> None:
+    runs.become(script)
     row = compare(write(TABLE), only=["GRU4Rec"]).rows[0]
     assert (row.status, str(row.reason)[: len(reason)]) == ("failed", reason)
     assert row.test == {}
@@ -256,15 +228,14 @@ def test_reasons_of_failures(write: Write, fake: Any, script: str, reason: str) 
     assert row.versions
 
 
-def test_a_run_on_other_data_than_was_asked_for_is_no_row(write: Write, fake: Any) -> None:
-    fake("row = RunRow('Pop', 'toy-signed', 1, data_sha256='of other files')")
+def test_a_run_on_other_data_than_was_asked_for_is_no_row(write: Write, runs: Any) -> None:
+    runs.become("row = RunRow('Pop', 'toy-signed', 1, data_sha256='of other files')")
     found = compare(write(TABLE), only=["Pop"])
     assert [row.ok for row in found.rows] == [False, False]
     assert "the files of the data set have changed since the table was begun" in str(found.rows[0].reason)
 
 
-def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> None:
-    fake()
+def test_output_folder_and_latex(write: Write, runs: Any, tmp_path: Path) -> None:
     table = write(TABLE)
     compare(table, output=tmp_path / "results" / "new")
     written = sorted(path.name for path in (tmp_path / "results" / "new").iterdir())
@@ -272,21 +243,20 @@ def test_output_folder_and_latex(write: Write, fake: Any, tmp_path: Path) -> Non
     assert [path.name for path in table.parent.iterdir()] == ["tiny.yaml"]
 
 
-def test_a_folder_that_takes_no_rows_is_refused_before_anything_runs(write: Write, fake: Any, tmp_path: Path) -> None:
-    started, table = fake(), write(TABLE)
+def test_a_folder_that_takes_no_rows_is_refused_before_anything_runs(write: Write, runs: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="file"):
-        compare(table, output=tmp_path / "file")
-    assert started() == []
+        compare(write(TABLE), output=tmp_path / "file")
+    assert runs.started() == []
 
 
-def test_jobs_run_side_by_side_and_share_the_cores(write: Write, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_run_side_by_side_and_share_the_cores(write: Write, runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "cores", lambda: 6)
     for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     assert environment(3)["OMP_NUM_THREADS"] == "3"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    fake(  # none ends before all have begun
+    runs.become(  # none ends before all have begun
         "env = os.environ; told = env['OMP_NUM_THREADS'] + env['MKL_NUM_THREADS']\n"
         "open(f'threads-{os.getpid()}', 'w').write(told)\n"
         "last = time.monotonic() + 60\n"
@@ -395,10 +365,10 @@ def test_a_column_of_dislikes_needs_dislikes_that_are_held_out(write: Write, set
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
-def test_the_death_of_the_process_that_forks_costs_no_run(write: Write, fake: Any) -> None:
-    started = fake("request.seed == 1 and os.kill(os.getppid(), 9)")
+def test_the_death_of_the_process_that_forks_costs_no_run(write: Write, runs: Any) -> None:
+    runs.become("request.seed == 1 and os.kill(os.getppid(), 9)")
     assert not compare(write(TABLE), jobs=1).failed
-    assert len(started()) == 3
+    assert len(runs.started()) == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
@@ -456,8 +426,7 @@ def test_a_run_is_one_of_the_library_with_what_the_table_asks_for(monkeypatch: p
     assert (asked["per_user"], asked["serve"]) == (Path("x"), False)
 
 
-def test_a_cut_off_row_is_run_again(write: Write, fake: Any) -> None:
-    fake()
+def test_a_cut_off_row_is_run_again(write: Write, runs: Any) -> None:
     table = write(TABLE)
     compare(table)
     rows = table.with_suffix(".jsonl")
@@ -477,14 +446,13 @@ def test_a_cut_off_row_is_run_again(write: Write, fake: Any) -> None:
         ("allow_unknown_keys: true, topkk: [5]", None),
     ],
 )
-def test_a_misspelt_key_is_refused_before_any_run(write: Write, fake: Any, key: str, message: str | None) -> None:
-    started = fake()
+def test_a_misspelt_key_is_refused_before_any_run(write: Write, runs: Any, key: str, message: str | None) -> None:
     table = write(TABLE.replace("{seeds: [1], ", f"{{seeds: [1], {key}, "))
     if message is None:
         assert compare(table).n_new == 3
         return
     check_refused(message, compare, table)
-    assert not started()
+    assert not runs.started()
 
 
 def test_no_key_that_a_run_takes_is_refused(toy: str) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_signed.runs import RunRow
-from recbole_signed.runs.building import build_table, describe_split, run_table
+from recbole_signed.runs.building import Places, build_table, describe_split, places_of, run_table
 from recbole_signed.runs.metric_columns import COSTS, cost_columns, has_k, metric_column, smaller_is_better
 from recbole_signed.runs.rows import FAILED
 from recbole_signed.table import Cell, latex_escaped, render, to_latex, to_markdown, to_text
@@ -34,7 +34,11 @@ def row(model: str, seed: int, recall: float | None, dislike: float | None = 0.1
 
 
 def table_of(*rows: RunRow, title: str = "Title", note: str | None = None):  # type: ignore[no-untyped-def]
-    return build_table(title, ["recall@20", "dislikerecall@20"], [("toy", e.label or e.model, e) for e in rows], note)
+    return build_table(title, ["recall@20", "dislikerecall@20"], placed(*rows), note)
+
+
+def placed(*rows: RunRow) -> Places:
+    return places_of(("toy", row.label or row.model, row) for row in rows)
 
 
 def marks(table, column: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
@@ -71,7 +75,7 @@ def test_marks_of_the_best() -> None:
     table = table_of(row("A", 1, None), row("A", 2, 0.5), row("B", 1, 0.0))
     assert [line.cells[0].text() for line in table.sections[0].lines] == ["n/a", "0.0000"]
     assert marks(table, 0) == {"A": "", "B": "best"}
-    rows = [("one", "A", row("A", 1, 0.5)), ("one", "B", row("B", 1, 0.4)), ("two", "A", row("A", 1, 0.1))]
+    rows = {"one": {"A": [row("A", 1, 0.5)], "B": [row("B", 1, 0.4)]}, "two": {"A": [row("A", 1, 0.1)]}}
     first, second = build_table("T", ["recall@20"], rows).sections
     assert [line.cells[0].mark for line in first.lines] == ["best", "second"]
     assert second.lines[0].cells[0].mark == "best"
@@ -184,10 +188,9 @@ def test_a_training_that_its_budget_stopped_is_marked_with_its_last_epoch() -> N
 def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:
     rows = [row("A", 1, 0.1, seconds=8), row("A", 2, 0.1, seconds=12), row("B", 1, 0.2, seconds=2.5)]
     rows.append(replace(row("C", 1, 0.3, seconds=5), stopped_by="budget", epochs=3))
-    results = [("toy", each.model, each) for each in rows]
     columns = cost_columns(["train", "train_memory"], ["best", "C"])
     assert [column.header for column in columns[:3]] == ["Train (s)", "Train / best", "Train / C"]
-    table = build_table("T", ["recall@20"], results, costs=columns)
+    table = build_table("T", ["recall@20"], placed(*rows), costs=columns)
     lines = {line.label: [cell.text() for cell in line.cells] for line in table.sections[0].lines}
     assert lines == {
         "A": ["0.1000 ± 0.0000", "10.00 ± 2.83", "4.00", "2.00", "n/a", "n/a", "n/a"],
@@ -200,12 +203,7 @@ def test_relative_costs_are_multiples_of_the_best_and_of_a_line() -> None:
 
 def test_untrained_choices_and_costs_of_lines_are_told() -> None:
     failed = replace(row("C", 1, None), status=FAILED, reason="no", test={})
-    table = build_table(
-        "T",
-        [],
-        [("toy", "A", row("A", 1, 0.1)), ("toy", "C", failed)],
-        costs=cost_columns(["train"], ["best", "C", "D"]),
-    )
+    table = build_table("T", [], placed(row("A", 1, 0.1), failed), costs=cost_columns(["train"], ["best", "C", "D"]))
     assert [cell.text() for cell in table.sections[0].lines[0].cells] == ["1.00", "1.00", "n/a", "n/a"]
     full = RunRow(
         "A", "toy", 1, fit_seconds=1, fit_cpu_seconds=1.5, eval_seconds=2, peak_memory_bytes=3_000_000,
@@ -262,8 +260,8 @@ def test_results_in_groups_have_columns_and_the_groups_sizes_are_told() -> None:
         "groupshare[users 6+]": 0.875, "groupshare[items 51+]": 0.5,
     }  # fmt: skip
     columns = ["recall@20[users 1-5]", "recall@20[items 51+]"]
-    plain = ("toy", "Plain", row("Plain", 1, 0.5))  # a model need not evaluate them
-    table = build_table("T", columns, [("toy", "A", replace(row("A", 1, None), test=test)), plain][::-1], costs=())
+    plain = row("Plain", 1, 0.5)  # a model need not evaluate them
+    table = build_table("T", columns, placed(plain, replace(row("A", 1, None), test=test)), costs=())
     assert [column.header for column in table.columns] == ["Recall@20, users 1-5", "Recall@20, items 51+"]
     assert [cell.text() for cell in table.sections[0].lines[1].cells] == ["0.2500", "n/a"]
     assert table.sections[0].small_print.endswith(

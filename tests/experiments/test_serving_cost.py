@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from refusals import check_refused
 
-from recbole_signed.runs import run, serving_cost
+from recbole_signed.runs import run
 from recbole_signed.runs import serving_cost as serving
 from recbole_signed.runs.serving_cost import run_warm_up
 from recbole_signed.trainer.checkpoints import read_checkpoint, restored
@@ -136,7 +136,7 @@ def test_the_first_ranking_is_no_part_of_the_median(checkpoint: Any, monkeypatch
 def test_nothing_stays(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(serving_cost.tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(serving.tempfile, "tempdir", str(temporary))
     handlers = list(logging.getLogger().handlers)
     run_warm_up(model, {"topk": [10, 20], "valid_metric": "NDCG@20"})
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -156,15 +156,12 @@ def test_a_model_that_fails_is_named() -> None:
 
 
 def test_only_runs_that_measure_serving_begin_with_it(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(
-        "recbole_signed.runs.serving_cost.run_warm_up", lambda model, settings: seen.append((model, settings))
-    )
+    seen: list[tuple[str, Any]] = []
+    monkeypatch.setattr(serving, "run_warm_up", lambda model, settings: seen.append((model, settings["topk"])))
     monkeypatch.setattr("recbole_signed.runs.runner._serve", lambda trainer: {"serve_seconds": 1.0})
-    run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False)
-    assert seen == []
-    run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False, serve=True)
-    assert [(model, settings["topk"]) for model, settings in seen] == [("Pop", [5])]
+    for serve, warmed in ((False, []), (True, [("Pop", [5])])):
+        run("Pop", "toy-signed", overrides={"topk": [5], "valid_metric": "NDCG@5"}, save=False, serve=serve)
+        assert seen == warmed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is reset on Linux alone")
@@ -175,12 +172,9 @@ def test_it_takes_the_libraries_out_of_the_memory_of_a_model(toy: str) -> None:
         "row = m.run('SSF', 'toy-signed', overrides={'topk': [5], 'valid_metric': 'NDCG@5'}, save=False, serve=serve);"
         "print(row.fit_memory_bytes)"
     )
+    words = [sys.executable, "-W", "ignore", "-c", code]
     cold, warm = (
-        int(
-            subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", code, word], capture_output=True, text=True, check=True
-            ).stdout.split()[-1]
-        )
+        int(subprocess.run([*words, word], capture_output=True, text=True, check=True).stdout.split()[-1])
         for word in ("alone", "serve")
     )
     assert warm < cold / 2

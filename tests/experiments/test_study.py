@@ -127,7 +127,7 @@ def test_what_was_cut_off_is_repeated_even_where_the_space_is_exhausted(tmp_path
     again = study(tmp_path, "a: [1, 2]", a=7)
     asked = again.ask()
     assert asked is not None
-    assert asked.is_default
+    assert asked.kind == "default"
     again.complete(asked, 2.0, {})
     assert again.ask() is None
     assert [one.is_default for one in again.tried()] == [False, False, True]

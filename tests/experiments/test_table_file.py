@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from refusals import check_refused
-from scripted import scripted_run
 
 from recbole_signed.live.replay.stream_spec import StreamSpec
 from recbole_signed.plugin import registry
 from recbole_signed.plugin.facts import facts_of
-from recbole_signed.runs import RowStore, RunRow, TableSpec, compare, processes, table_settings
+from recbole_signed.runs import RowStore, RunRow, TableSpec, compare, table_settings
 from recbole_signed.runs.rows import append_row, read_rows
 from recbole_signed.runs.spec import RunSpec
 from recbole_signed.runs.stored import stored_table
@@ -39,34 +38,15 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(toy: str, tmp_path: Path) -> Write:
-    """Write tables into one folder, beside the planted set."""
-    folder = tmp_path / "tables"
-    folder.mkdir()
-
-    def write_table(text: str, name: str = "other") -> Path:
-        (folder / "base.yaml").write_text(BASE, encoding="utf-8")
-        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-        return folder / f"{name}.yaml"
-
-    return write_table
+def write(write: Write) -> Write:
+    """Write a table beside that which it may extend."""
+    write(BASE, "base")
+    return partial(write, name="other")
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[str]]:
-    """Replace the runs by a script that gives a row; the function tells which were started since it was last asked."""
-    told = tmp_path / "started"
-    served = """if request.serving:
+SERVED = """if request.serving:
     row = RunRow(**{**vars(row), "serve_seconds": 0.5, "model_bytes": 4_000_000})
 """
-    monkeypatch.setattr(processes, "made", partial(scripted_run, served, str(told), {"test": {"recall@5": 0.5}}))
-
-    def since() -> list[str]:
-        lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
-        told.unlink(missing_ok=True)
-        return lines
-
-    return since
 
 
 def requests(path: Path) -> dict[str, RunSpec]:
@@ -145,7 +125,7 @@ def test_names_of_models_and_seeds_of_what_draws_nothing(write: Write) -> None:
 
 
 def test_chains_columns_by_group_and_serving(write: Write) -> None:
-    write("extends: other.yaml\n", "third")
+    write("extends: other.yaml\n", name="third")
     check_refused("a table can't extend itself", TableSpec.read, write("extends: third.yaml\n"))
     text = "extends: base.yaml\ncommon: {metrics: [GroupRecall], user_groups: [6]}\ncolumns: ['recall@5[users 0-6]']\n"
     assert requests(write(text))
@@ -186,15 +166,15 @@ def test_seedless_models_give_the_same_with_any_seed(model: str, toy: str) -> No
 # ---- one run for many tables ----
 
 
-def test_a_run_of_another_table_in_the_folder_is_not_repeated(write: Write, started: Any) -> None:
+def test_a_run_of_another_table_in_the_folder_is_not_repeated(write: Write, runs: Any) -> None:
     own = write(
         "extends: base.yaml\nmodels: {EASE: , 'My BPR': {model: BPR, learning_rate: 0.01}}\ndatasets: [again]\n"
     )
     base = own.with_name("base.yaml")
     compare(base)
-    assert len(started()) == 10
+    assert len(runs.started()) == 10
     comparison = compare(own)
-    assert started() == ["My BPR on again, seed 1", "My BPR on again, seed 2"], "9 epochs there, the default here"
+    assert runs.started() == ["My BPR on again, seed 1", "My BPR on again, seed 2"], "9 epochs there, the default here"
     assert comparison.n_new == 2
     assert [row.label for row in comparison.rows] == ["EASE", "My BPR", "My BPR"]
     kept = [row.id for name in (base, own) for row in read_rows(name.with_suffix(".jsonl"))]
@@ -206,15 +186,15 @@ def test_a_run_of_another_table_in_the_folder_is_not_repeated(write: Write, star
     base.with_suffix(".jsonl").unlink()
     assert compare(own).n_new == 1
     compare(base)
-    assert len(started()) == 10, "the row goes back"
+    assert len(runs.started()) == 10, "the row goes back"
 
 
-def test_elsewhere_nothing_is_taken_over(write: Write, started: Any, tmp_path: Path) -> None:
+def test_elsewhere_nothing_is_taken_over(write: Write, runs: Any, tmp_path: Path) -> None:
     own = write("extends: base.yaml\nmodels: [EASE]\ndatasets: [again]\n")
     compare(own.with_name("base.yaml"))
-    started()
+    runs.started()
     compare(own, output=tmp_path / "runs of one's own")
-    assert started() == ["EASE on again, seed 1"]
+    assert runs.started() == ["EASE on again, seed 1"]
 
 
 def test_files_that_hold_no_rows_or_failed_ones_give_none(tmp_path: Path) -> None:
@@ -227,21 +207,22 @@ def test_files_that_hold_no_rows_or_failed_ones_give_none(tmp_path: Path) -> Non
     assert RowStore(tmp_path / "own.jsonl").find(key) == RowStore(tmp_path / "x.jsonl").find(key)
 
 
-def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own(write: Write, started: Any) -> None:
+def test_a_table_that_measures_serving_repeats_runs_without_and_gives_its_own(write: Write, runs: Any) -> None:
     text = "extends: base.yaml\nmodels: [EASE]\ndatasets: [again]\n"
-    cost = write(f"{text}serving: true\ncosts: [serve, size]\nrelative_to: [best]\n", "cost")
+    cost = write(f"{text}serving: true\ncosts: [serve, size]\nrelative_to: [best]\n", name="cost")
     plain = write(text)
+    runs.become(SERVED)
     compare(plain)
-    assert len(started()) == 1
+    assert len(runs.started()) == 1
     comparison = compare(cost)
-    assert len(started()) == 1
+    assert len(runs.started()) == 1
     assert compare(cost).n_new == 0
     headers = [column.header for column in comparison.table.columns]
     assert headers == [*("Recall@5", "Rank 1,000 users (ms)", "Rank 1,000 users / best", "Model (MB)", "Model / best")]
     assert "| EASE | 1 | **0.5000** | **500.0** | 1.00 | **4.000** | 1.00 |" in to_markdown(comparison.table)
     plain.with_suffix(".jsonl").unlink()
     compare(plain)
-    assert started() == [], "a row with more in it is as good"
+    assert runs.started() == [], "a row with more in it is as good"
 
 
 SECOND = """
@@ -257,7 +238,7 @@ columns: [ndcg@5]
 
 
 def test_a_table_may_show_the_rows_of_several(write: Write) -> None:
-    write(SECOND, "second")
+    write(SECOND, name="second")
     spec = TableSpec.read(write("rows_from: [base.yaml, second.yaml]\n"))
     assert (spec.title, spec.columns, spec.seeds) == ("Base", ("recall@5",), (1, 2))
     rows = {section: {row.label: row for row in spec.planned_rows(section)} for section in spec.datasets}
@@ -267,7 +248,7 @@ def test_a_table_may_show_the_rows_of_several(write: Write) -> None:
         "third": ["LightGCN"],
     }
     for name in ("base", "second"):
-        base = TableSpec.read(write(SECOND, "second").with_name(f"{name}.yaml"))
+        base = TableSpec.read(write(SECOND, name="second").with_name(f"{name}.yaml"))
         for section in base.datasets:
             for row in base.planned_rows(section):
                 if (name, row.label) != ("second", "BPR"):  # the first table that has a model says how it runs
@@ -276,7 +257,7 @@ def test_a_table_may_show_the_rows_of_several(write: Write) -> None:
 
 
 def test_what_is_shown_of_other_tables_is_chosen(write: Write) -> None:
-    write(SECOND, "second")
+    write(SECOND, name="second")
     text = """
 rows_from: [base.yaml, second.yaml]
 title: Mine
@@ -310,8 +291,8 @@ models: {LightGCN: {per_dataset: {toy-signed: false}}, EASE: }
     ],
 )
 def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str, message: str) -> None:
-    write(SECOND, "second")
-    write("datasets: {again: }\nmodels: [Random]\n", "third")
+    write(SECOND, name="second")
+    write("datasets: {again: }\nmodels: [Random]\n", name="third")
     whole = text if "rows_from" in text else f"rows_from: [base.yaml, second.yaml]\n{text}\n"
     check_refused(message, TableSpec.read, write(whole))
 
@@ -329,7 +310,7 @@ def test_a_table_of_rows_of_others_says_nothing_of_runs(write: Write, text: str,
     ],
 )
 def test_wrong_keys_of_joined_tables_are_refused(write: Write, text: str, message: str) -> None:
-    write(text, "third")
+    write(text, name="third")
     check_refused(f"third.yaml: .*{message}", TableSpec.read, write("extends: third.yaml\n"))
     check_refused(message, TableSpec.read, write(f"extends: base.yaml\n{text}\n"))
 
@@ -364,10 +345,10 @@ def test_tables_run_what_others_run() -> None:
             assert row in theirs
 
 
-def test_a_model_may_be_left_out_of_a_data_set(write: Write, started: Callable[[], list[str]]) -> None:
+def test_a_model_may_be_left_out_of_a_data_set(write: Write, runs: Any) -> None:
     table = write(BASE.replace("{again: {epochs: 9}}", "{again: false}").replace("[1, 2]", "1"))
     assert compare(table).n_new == 5
-    assert "BPR on again, seed 1" not in started()
+    assert "BPR on again, seed 1" not in runs.started()
     found = stored_table(table)
     assert found is not None
     assert (list(found.places["again"]), found.not_run) == (["Pop", "EASE"], {})
@@ -377,11 +358,11 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable[[], list[str]]) -> None:
+def test_what_is_finished_is_shown_without_a_run(write: Write, runs: Any) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     check_refused("has no finished rows yet", compare, table, finished=True)
     compare(table, only=["Pop"])
-    started()
+    runs.started()
     table.write_text(
         table.read_text(encoding="utf-8")
         .replace("  again:", "  elsewhere:\n  again:")
@@ -392,7 +373,7 @@ def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable
     assert compare(table, finished=True).rows
     assert contents(table.parent) == before, "nothing is written"
     found = compare(table, output=table.parent, finished=True)
-    assert (found.n_new, started()) == (0, [])
+    assert (found.n_new, runs.started()) == (0, [])
     assert [line.label for section in found.table.sections for line in section.lines] == ["Pop", "Pop"]
     stored = stored_table(table)
     assert stored is not None
@@ -400,30 +381,30 @@ def test_what_is_finished_is_shown_without_a_run(write: Write, started: Callable
     assert to_markdown(stored.table) == table.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_a_table_shows_rows_without_its_data(write: Write, started: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_a_table_shows_rows_without_its_data(write: Write, runs: Any, tmp_path: Path) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     printed = to_markdown(compare(table).table)
     shutil.rmtree(tmp_path / "atomic_files" / "toy-signed")
-    started()
+    runs.started()
     found = compare(table, finished=True)
-    assert (to_markdown(found.table), found.n_new, started()) == (printed, 0, [])
+    assert (to_markdown(found.table), found.n_new, runs.started()) == (printed, 0, [])
 
 
-def test_rows_of_older_defaults_are_shown_until_replaced(write: Write, started: Callable[[], list[str]]) -> None:
+def test_rows_of_older_defaults_are_shown_until_replaced(write: Write, runs: Any) -> None:
     table = write(BASE.replace("[1, 2]", "1"))
     compare(table)
     shown = table.with_suffix(".view.json").read_text(encoding="utf-8")
     table.write_text(table.read_text(encoding="utf-8").replace("reg_weight: 7.0", "reg_weight: 8.0"), encoding="utf-8")
-    started()
+    runs.started()
     assert len(compare(table, finished=True).rows) == 6
-    assert started() == []
+    assert runs.started() == []
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") == shown
     compare(table, only=["EASE"])
     compare(table, output=table.parent, finished=True)
     assert table.with_suffix(".view.json").read_text(encoding="utf-8") != shown
 
 
-def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, started: Callable[[], list[str]]) -> None:
+def test_seeds_that_a_table_asks_for_no_more_are_not_shown(write: Write, runs: Any) -> None:
     seeds = "seeds: [1, 2]"
     table = write(BASE.replace("toy-signed: {epochs: 3}", "toy-signed: {eval_args: {order: RO}}"))
     assert [row.seed for row in compare(table, only=["EASE"], datasets=["toy-signed"]).rows] == [1, 2]
@@ -459,7 +440,7 @@ def test_parts_that_are_left_empty_go(write: Write) -> None:
     spec = TableSpec.read(path)
     assert spec.pools() == {"toy-signed": ["toy-signed"], "b": ["b"]}
     assert [cell.dataset for section in spec.datasets for cell in spec.planned_rows(section)] == ["toy-signed"] * 2
-    write("datasets: {p: {pool: P}, toy-signed: }\nmodels: {SSF: {per_dataset: {P: {rank: 4}}}}\n", "pools")
+    write("datasets: {p: {pool: P}, toy-signed: }\nmodels: {SSF: {per_dataset: {P: {rank: 4}}}}\n", name="pools")
     spec = TableSpec.read(write("extends: pools.yaml\ndatasets: [toy-signed]\n"))
     assert spec.models["SSF"]["per_dataset"] == {}
     kept = TableSpec.read(write("extends: pools.yaml\ndatasets: {q: {pool: P}}\n"))

@@ -78,9 +78,7 @@ def test_without_matplotlib_the_numbers_still_come(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, out, err = outcome(capsys, "tradeoff", "-d", toy, "--g", "0", "--k", "5", *WORDS)
-    assert status == 0
-    assert "recall@5" in out
-    assert "recbole-signed[plots]" in err
+    assert (status, "recall@5" in out, "recbole-signed[plots]" in err) == (0, True, True)
     assert Path("runs/tradeoff/SSF-toy-signed.json").is_file()
 
 
@@ -107,6 +105,7 @@ def test_what_is_wrong_is_said(toy: str, capsys: pytest.CaptureFixture[str]) -> 
         (("topk=5",), "'topk' can't be set here"),
         (("--k", "1000"), "only 42 items; set a smaller topk and valid_metric, or --k of a trade-off"),
         (("--choose", "--k", "5", *WORDS[:3], "eval_args.split={RS: [1, 0, 1]}"), "nothing of 'toy-signed' to"),
+        (("-m", "Pop", "refit_for_test=True"), "refit_for_test fits a model twice, and here it is fitted once"),
     ):
         check_command_refused(message, capsys, "tradeoff", "-d", toy, *words, "state=ERROR")
 
@@ -134,11 +133,10 @@ def test_what_takes_long_says_which_model_it_is_at(
 ) -> None:
     monkeypatch.setattr(progress, "AFTER", 0.0)
     words = ["tradeoff", "-m", "Pop,EASE", "-d", toy, "--g", "0,2", "-k", "5", "--no-figures", "--json", "state=ERROR"]
-    status, out, err = outcome(capsys, *words)
-    assert status == 0, err
+    _, out, err = outcome(capsys, *words)
     assert [each["model"] for each in json.loads(out)["curves"]] == ["Pop", "EASE"]
-    assert f"trade-off of Pop on {toy} (1 of 2): done in " in err
-    assert f"trade-off of EASE on {toy} (2 of 2): done in " in err
+    for number, model in enumerate(("Pop", "EASE"), 1):
+        assert f"trade-off of {model} on {toy} ({number} of 2): done in " in err
 
 
 def test_a_trained_model_is_that_of_its_best_epoch_at_every_aversion(toy: str) -> None:
@@ -227,12 +225,6 @@ def test_the_best_aversion_is_that_of_validation(toy: str, capsys: pytest.Captur
     assert kept.stat().st_mtime_ns == before  # taken from there
     outcome(capsys, *words, "signed_gamma=[0.5,1]")
     assert kept.stat().st_mtime_ns > before
-
-
-def test_a_fit_before_the_test_is_refused(toy: str) -> None:
-    last_likes = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}}
-    with pytest.raises(UsageError, match="refit_for_test fits a model twice, and here it is fitted once"):
-        tradeoff("Pop", toy, (0.0,), 5, overrides={"state": "ERROR", "refit_for_test": True, **last_likes})
 
 
 def test_files_are_above_what_the_command_and_a_table_say(toy: str) -> None:

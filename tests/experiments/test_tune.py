@@ -187,15 +187,20 @@ def test_several_workers_share_the_trials(toy: str) -> None:
     assert len({str(each) for each in values(tuning)}) == 8
 
 
-def test_a_poor_curve_is_pruned(toy: str) -> None:
-    script = """
+def curves(score: str, end: str = "row(0.6)", epochs: int = 6, spent: str = "500 * at") -> str:
+    """Return a worker's script: the ``score`` of trial ``n`` after each epoch ``at``, until it is pruned, or ends."""
+    return f"""
 def trial(values):
-    poor = len(open('tried').readlines()) % 9 == 0
-    for epoch in range(1, 7):
-        if not score([epoch, 0.0 if poor else 0.1 * epoch], 500 * epoch):
+    n = len(open('tried').readlines())
+    for at in range(1, {epochs + 1}):
+        if not score([at, {score}], {spent}):
             return say(pruned=True)
-    row(0.6)
+    {end}
 """
+
+
+def test_a_poor_curve_is_pruned(toy: str) -> None:
+    script = curves("0.0 if n % 9 == 0 else 0.1 * at")
     tuning = tuned(toy, script, model="BPR", trials=9)
     assert [each.state for each in tuning.trials] == ["complete"] * 8 + ["pruned"]
     assert tuning.trials[-1].about["epochs"] == 3, "no trial is given up before 1,500 steps"
@@ -208,26 +213,13 @@ def trial(values):
 
 def test_a_curve_is_compared_by_its_best_score_so_far(toy: str) -> None:
     """As a run is: its best epoch counts, and early stopping lets a curve fall for a while."""
-    script = """
-def trial(values):
-    falls = len(open('tried').readlines()) == 9
-    for epoch in range(1, 7):
-        if not score([epoch, 0.0 if falls and epoch > 2 else 0.9 if falls else 0.1 * epoch], 500 * epoch):
-            return say(pruned=True)
-    row(0.6)
-"""
-    assert [each.state for each in tuned(toy, script, model="BPR", trials=9).trials] == ["complete"] * 9
+    falls_at_last = curves("0.1 * at if n < 9 else 0.9 if at < 3 else 0.0")
+    assert [each.state for each in tuned(toy, falls_at_last, model="BPR", trials=9).trials] == ["complete"] * 9
 
 
 def test_where_smaller_is_better_the_smallest_is_chosen_and_goes_on(toy: str) -> None:
-    script = """
-def trial(values):
-    number = len(open('tried').readlines())
-    for epoch in range(1, 5):
-        if not score([epoch, 0.1 if number == 9 and epoch == 2 else 0.9 if number == 9 else 0.5], 500 * epoch):
-            return say(pruned=True)
-    say(row={"model": "BPR", "dataset": task["dataset"], "seed": 1, "valid": {"dislikerecall@10": 1 / number}})
-"""
+    end = """say(row={"model": "BPR", "dataset": task["dataset"], "seed": 1, "valid": {"dislikerecall@10": 1 / n}})"""
+    script = curves("0.5 if n < 9 else 0.1 if at == 2 else 0.9", end, epochs=4)
     tuning = tuned(toy, script, model="BPR", trials=9, settings={"valid_metric": "DislikeRecall@10"})
     assert [each.state for each in tuning.trials] == ["complete"] * 9
     assert (tuning.best.number, tuning.best.value) == (8, 1 / 9)
@@ -236,17 +228,11 @@ def trial(values):
 
 
 def test_with_a_budget_trials_are_compared_at_a_quarter_and_at_half_of_it(toy: str) -> None:
-    script = """
-def trial(values):
-    number = len(open('tried').readlines())
-    for at in range(1, 9):
-        if not score([at, 0.01 * number], 5000 * at, 10.0 * at):
-            return say(pruned=True)
-    row(0.01 * number)
-"""
-    tuning = tuned(toy, script, model="BPR", trials=7, budget=80.0)
+    rising, falling = (
+        curves(f"0.01 * {n}", f"row(0.01 * {n})", epochs=8, spent="5000 * at, 10.0 * at") for n in ("n", "(99 - n)")
+    )
+    tuning = tuned(toy, rising, model="BPR", trials=7, budget=80.0)
     assert [each.state for each in tuning.trials] == ["complete"] * 7, "each is better than all before"
-    falling = script.replace("len(open('tried').readlines())", "99 - len(open('tried').readlines())")
     again = tuned(toy, falling, model="BPR", trials=7, budget=80.0, seed=8)
     assert [each.state for each in again.trials] == ["complete"] * 2 + ["pruned"] * 5
     assert {each.about["curve"][-1][0] for each in again.trials[2:]} == {2}
@@ -367,7 +353,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     registry.register_model("OwnSSF", "own_ssf")
     yield file
-    del registry._registry.models["OwnSSF"]
+    del registry.registered["OwnSSF"]
     sys.modules.pop("own_ssf", None)
 
 

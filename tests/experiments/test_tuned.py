@@ -118,7 +118,9 @@ def test_different_numbers_of_trials_are_said(tuned: Callable[..., Path]) -> Non
         rows[each.label] = RunRow(each.model, "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned=each.tuned)
     rows["SSF"] = RunRow("SSF", "d", 1, test={"recall@10": 0.5}, split=SPLIT, settings_ranked=61)
     rows["old"] = RunRow("GFCF", "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned={"trials": 8})
-    print_ = build_table("t", ["recall@10"], [("d", label, row) for label, row in rows.items()]).sections[0].small_print
+    print_ = (
+        build_table("t", ["recall@10"], {"d": {label: [row] for label, row in rows.items()}}).sections[0].small_print
+    )
     assert (
         "tuned on validation with 80 trials (EASE); 24 trials of at most 60 CPU s and 9000 steps (BPR); "
         "8 trials (old), without tuning: Pop, SSF" in print_
@@ -160,12 +162,12 @@ def test_different_seconds_and_another_split_are_said() -> None:
     how = {"trials": 5, "training_budget": 60.0, "split": SPLIT}
     slow = RunRow("BPR", "d", 1, test={"recall@10": 0.5}, split="predefined", tuned=how)
     quick = RunRow("EASE", "d", 1, test={"recall@10": 0.5}, split=SPLIT, tuned={**how, "training_budget": None})
-    built = build_table("t", ["recall@10"], [("d", "BPR", slow), ("d", "EASE", quick)])
+    built = build_table("t", ["recall@10"], {"d": {"BPR": [slow], "EASE": [quick]}})
     assert (
         "tuned on validation with 5 trials of at most 60 s (BPR); 5 trials (EASE), on another split: BPR"
         in built.sections[0].small_print
     )
-    alone = build_table("t", ["recall@10"], [("d", "EASE", replace(quick, tuned=None))])
+    alone = build_table("t", ["recall@10"], {"d": {"EASE": [replace(quick, tuned=None)]}})
     assert "tuned" not in alone.sections[0].small_print
 
 

@@ -2,12 +2,13 @@ import contextlib
 import copy
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from recbole_signed.graph import eigenvectors
-from recbole_signed.lab.tuning.task import Task, serve
+from recbole_signed.lab.tuning.task import Task, answer
 from recbole_signed.runs import run
 from recbole_signed.runs.runner import DataCache
 
@@ -27,11 +28,9 @@ def served(task: Task, trials: list[dict[str, Any]], going: Iterable[bool] = ())
             return {"values": values}
         raise EOFError
 
-    def send(document: dict[str, Any]) -> None:
-        said.append(copy.deepcopy(document))
-
+    connection: Any = SimpleNamespace(recv=receive, send=lambda document: said.append(copy.deepcopy(document)))
     with contextlib.suppress(EOFError):
-        serve(task, receive, send)
+        answer(connection, task)
     return said
 
 

@@ -116,7 +116,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.syspath_prepend(str(tmp_path))
     registry.register_model("Tiny", "outside.tiny")
     yield "Tiny"
-    del registry._registry.models["Tiny"]
+    del registry.registered["Tiny"]
     _forget("outside")
 
 
@@ -178,7 +178,7 @@ def test_the_display_name_of_a_class_is_not_that_of_one_that_extends_it(
     assert [display_name(model) for model in ("SSFL", "SSFT", "SSF", "EASE")] == ["SSF-L", "SSF-T", "SSF", "EASE"]
     (tmp_path / "wider.py").write_text("from recbole_signed.ssf.ssfl import SSFL\n\nclass Wider(SSFL):\n    pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(registry._registry.models, "Wider", registry.ModelEntry("Wider", "wider"))
+    monkeypatch.setitem(registry.registered, "Wider", registry.ModelEntry("Wider", "wider"))
     assert display_name("Wider") == "Wider"
     assert facts_of("Wider").family == facts_of("SSFL").family
 

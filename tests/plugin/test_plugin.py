@@ -12,6 +12,7 @@ import pytest
 from prepared import prepared, trainer_of
 from recbole.config import Config
 from recbole.data import create_dataset
+from recbole.model.general_recommender import BPR
 from recbole.quick_start import run_recbole
 from recbole.utils import get_model, get_trainer
 from refusals import check_refused
@@ -232,8 +233,8 @@ def test_ray_workers_know_the_plugin(script: Callable[..., str]) -> None:
     ],
 )
 def test_a_misspelt_model_ends_in_a_hint(name: str, hint: str, signed: str) -> None:
-    with pytest.raises(UsageError, match=f"no model named '{name}'; did you mean '{hint}'"):
-        run_recbole(model=name, dataset=signed, config_dict={"state": "ERROR"})
+    said = f"no model named '{name}'; did you mean '{hint}'"
+    check_refused(said, run_recbole, model=name, dataset=signed, config_dict={"state": "ERROR"})
     if name.lower() != hint.lower():
         check_refused(f"did you mean '{hint}'", get_model, name)
 
@@ -260,27 +261,25 @@ def test_a_configuration_finds_a_model_by_the_name_that_is_printed(signed: str) 
         assert config.final_config_dict == by_class.final_config_dict
 
 
-def test_a_model_of_signs_refuses_data_without(script: Callable[..., str], tmp_path: Path, write_inter: Write) -> None:
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        *((name, f"{name} reads data with a sign") for name in ("ContentKNN", "DecayPop", "FeaturePop", "LightFM")),
+        ("SGCN", "SGCN learns from dislikes"),
+        (type("Theirs", (BPR,), {"needs_sign": True}), "Theirs learns from dislikes"),
+    ],
+)
+def test_a_model_of_signs_refuses_data_without(model: Any, said: str, write_inter: Write) -> None:
+    """One of likes is not said to learn from dislikes."""
     write_inter("unsigned", COLUMNS[:2], [(1, 1), (2, 2)])
-    (tmp_path / "Theirs.yaml").write_text("embedding_size: 8\nmy_own_key: 7\n")
-    out = script(
-        f"""
-        import recbole_signed
-        recbole_signed.register_model("Theirs", "theirs", properties="Theirs.yaml")
-        from recbole.quick_start import run_recbole
-        run_recbole(model="Theirs", dataset="unsigned", config_dict={QUICK})
-    """,
-        fails=True,
-        theirs=MODEL.format(name="Theirs"),
+    settings = {"data_path": "dataset", "state": "ERROR"}
+    check_refused(
+        f"{said}, but the data set 'unsigned' has no sign",
+        Config,
+        model=model,
+        dataset="unsigned",
+        config_dict=settings,
     )
-    assert "Theirs learns from dislikes, but the data set 'unsigned' has no sign" in out
-
-
-@pytest.mark.parametrize("model", ["ContentKNN", "DecayPop", "FeaturePop", "LightFM"])
-def test_a_model_of_likes_that_needs_a_sign_is_not_said_to_learn_from_dislikes(model: str, write_inter: Write) -> None:
-    write_inter("unsigned", COLUMNS[:2], [(1, 1), (2, 2)])
-    with pytest.raises(UsageError, match=f"{model} reads data with a sign, but the data set 'unsigned' has no sign"):
-        Config(model=model, dataset="unsigned", config_dict={"data_path": "dataset", "state": "ERROR"})
 
 
 def test_a_registered_model_runs_in_a_table_until_its_code_changes(script: Callable[..., str], tmp_path: Path) -> None:
@@ -315,7 +314,7 @@ def test_a_missing_registered_module_is_named(toy: str, tmp_path: Path, monkeypa
             with pytest.raises((UsageError, ModuleNotFoundError)) as caught:
                 recbole_signed.run("UnheardOf", toy)
         finally:
-            del registry._registry.models["UnheardOf"]
+            del registry.registered["UnheardOf"]
             del sys.modules["recbole.model.general_recommender.unheardof"]
         said = f"registered with the module {module}, which can't be found" in str(caught.value)
         assert said == (module != "lacking")
@@ -326,18 +325,16 @@ def test_names_that_are_taken_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(registry.INHERITED, "{}")
     for taken in ("BPR", "SASRec", "DeepFM", "KGAT"):  # of each of RecBole's packages
         check_refused(f"RecBole has a model of the name '{taken}'", recbole_signed.register_model, taken, "somewhere")
-    with pytest.raises(
-        UsageError, match=r"'SSF' is registered already, by recbole_signed\.ssf\.ssf, and RecBole finds"
-    ):
-        recbole_signed.register_model("Ssf", "somewhere")
-    with pytest.raises(UsageError, match="does not exist"):
-        recbole_signed.register_model("Unheard", "somewhere", properties=tmp_path / "nothing.yaml")
+    said = r"'SSF' is registered already, by recbole_signed\.ssf\.ssf, and RecBole finds"
+    check_refused(said, recbole_signed.register_model, "Ssf", "somewhere")
+    nothing = tmp_path / "nothing.yaml"
+    check_refused("does not exist", recbole_signed.register_model, "Unheard", "somewhere", properties=nothing)
     registry.register_model("UnheardOf", "first.module")
     try:
         check_refused(r"registered already, by first\.module", registry.register_model, "UnheardOf", "second.module")
         registry.register_model("UnheardOf", "first.module")
     finally:
-        del registry._registry.models["UnheardOf"]
+        del registry.registered["UnheardOf"]
         del sys.modules["recbole.model.general_recommender.unheardof"]
 
 
@@ -481,5 +478,5 @@ def test_run_recbole_takes_a_class_of_ones_own(script: Callable[..., str]) -> No
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "a/b", "..", ""])
 def test_a_name_of_a_data_set_does_not_leave_its_root(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="is not the name of a data set"):
-        Config(model="SSF", dataset=name, config_dict={"data_path": str(tmp_path)})
+    said = "is not the name of a data set"
+    check_refused(said, Config, model="SSF", dataset=name, config_dict={"data_path": str(tmp_path)})

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import check_command_refused
 from signed_report.cli import report
 from signed_report.drawing import name_points, page, settle
 from signed_report.figures import draw_all, draw_retention, draw_tradeoff
 from signed_report.results import Results, read_results
 from signed_report.tables import own_memory, table_values
 
-from recbole_signed.cli import app as cli
 from recbole_signed.errors import MissingExtraError
 from recbole_signed.runs import RunRow
 from recbole_signed.runs.rows import append_row, read_rows
@@ -160,7 +160,5 @@ def test_a_missing_extra_is_named(results: Results, tmp_path: Path, monkeypatch:
 
 
 def test_the_command_refuses_what_is_no_clone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["figures", "--root", str(tmp_path)], commands=report)
-    assert exit_.value.code == 2
-    assert "give --root, a clone of the repository" in capsys.readouterr().err
+    said = "give --root, a clone of the repository"
+    check_command_refused(said, capsys, "figures", "--root", tmp_path, commands=report)

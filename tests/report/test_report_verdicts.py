@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from command_line import check_command_refused, printed
+from refusals import check_refused
 from signed_report import verdicts
 from signed_report.cli import report
 from signed_report.kuairand import describe_log
@@ -18,9 +20,6 @@ from signed_report.measure import measure_kuairand
 from signed_report.verdicts import SHRINKAGE, _of_neighbours, _order_of_verdicts, personal_verdicts
 
 from recbole_signed.atomic.inter_file import RawRows
-from recbole_signed.cli import app as cli
-from recbole_signed.convert import convert
-from recbole_signed.errors import UsageError
 from recbole_signed.evaluation.collector import pairwise_auc
 
 N_USERS, N_ITEMS = 60, 40
@@ -87,11 +86,9 @@ def test_neighbours_are_those_of_all_pairs(items_at_a_time: int, monkeypatch: py
 def test_parts_are_needed() -> None:
     rows = rows_of(np.full((N_USERS, N_ITEMS), 0.5))
     whole = RawRows(rows.users, rows.items, rows.signs, None, N_USERS, N_ITEMS, {})
-    with pytest.raises(UsageError, match="train, valid and test"):
-        personal_verdicts(whole)
+    check_refused("train, valid and test", personal_verdicts, whole)
     rows.signs[rows.parts["test"]] = 1
-    with pytest.raises(UsageError, match="no user of the part 'test' has both"):
-        personal_verdicts(rows)
+    check_refused("no user of the part 'test' has both", personal_verdicts, rows)
 
 
 def test_the_command_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,16 +102,11 @@ def test_the_command_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
             "user_id:token\titem_id:token\tsign:float\n" + text, encoding="utf-8"
         )
     options = ["small", "--verdicts", "--data-path", str(tmp_path / "data"), "--output", str(tmp_path)]
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["measure", *options], commands=report)
-    assert exit_.value.code == 0
+    printed(capsys, "measure", *options, commands=report)
     found = json.loads((tmp_path / "verdicts-small.json").read_text(encoding="utf-8"))
     assert 20 <= found["users"] <= N_USERS
     assert 0 < found["item"]["test"] < 1
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["measure", *options, "--tradeoff", "SSF"], commands=report)
-    assert exit_.value.code == 2
-    assert "not both" in capsys.readouterr().err
+    check_command_refused("not both", capsys, "measure", *options, "--tradeoff", "SSF", commands=report)
 
 
 # ---- kuaiRand's raw log is described as it is ----
@@ -166,11 +158,9 @@ def test_compressed_or_no_log(log: Path, tmp_path: Path) -> None:
     packed = log.with_suffix(".csv.xz")
     packed.write_bytes(lzma.compress(log.read_bytes()))
     assert describe_log(packed) == describe_log(log)
-    with pytest.raises(UsageError, match=r"holds 2 files log_standard_4_2\*"):
-        measure_kuairand(log.parent, tmp_path)
+    check_refused(r"holds 2 files log_standard_4_2\*", measure_kuairand, log.parent, tmp_path)
     log.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="can't be read as a log of KuaiRand"):
-        describe_log(log)
+    check_refused("can't be read as a log of KuaiRand", describe_log, log)
 
 
 def test_the_committed_description_is_that_of_the_log(
@@ -181,12 +171,9 @@ def test_the_committed_description_is_that_of_the_log(
     assert made.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
 
 
-def test_measures_name_their_command_and_data(tmp_path: Path) -> None:
-    convert("toy", None, tmp_path / "atomic_files")
-    for words in (["toy-signed"], ["toy-signed", "--tradeoff", "SSF"]):
-        with pytest.raises(SystemExit) as exit_:
-            cli.main(["measure", *words, "--output", str(tmp_path / "out"), "--json"], commands=report)
-        assert exit_.value.code == 0
+def test_measures_name_their_command_and_data(toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([toy], [toy, "--tradeoff", "SSF"]):
+        printed(capsys, "measure", *words, "--output", tmp_path / "out", "--json", commands=report)
     statistics = json.loads((tmp_path / "out" / "stats-toy-signed.json").read_text(encoding="utf-8"))
     curve = json.loads((tmp_path / "out" / "tradeoff-SSF-toy-signed.json").read_text(encoding="utf-8"))
     assert statistics["command"] == "python docs/report measure toy-signed"
@@ -199,8 +186,5 @@ def test_measures_name_their_command_and_data(tmp_path: Path) -> None:
 
 
 def test_nothing_to_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["measure"], commands=report)
-    assert exit_.value.code == 2
-    assert "needs a data set" in capsys.readouterr().err
+    check_command_refused("needs a data set", capsys, "measure", commands=report)
     assert sys.argv == ["pytest"]

@@ -22,18 +22,18 @@ def outcome(capture: pytest.CaptureFixture[str], *words: Any, commands: Any = ap
     return exit_.value.code, output.out, output.err
 
 
-def printed(capture: pytest.CaptureFixture[str], *words: Any) -> str:
+def printed(capture: pytest.CaptureFixture[str], *words: Any, commands: Any = app) -> str:
     """Standard output of a command that ends well."""
     __tracebackhide__ = True
-    status, out, err = outcome(capture, *words)
+    status, out, err = outcome(capture, *words, commands=commands)
     assert status == 0, err
     return out
 
 
-def check_command_refused(message: str, capture: pytest.CaptureFixture[str], *words: Any) -> None:
+def check_command_refused(message: str, capture: pytest.CaptureFixture[str], *words: Any, commands: Any = app) -> None:
     """Check that a command ends with status 2 and says a message."""
     __tracebackhide__ = True
-    status, _, err = outcome(capture, *words)
+    status, _, err = outcome(capture, *words, commands=commands)
     assert status == 2
     assert message in err
 

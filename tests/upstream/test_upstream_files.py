@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import printed
 from refusals import check_refused
 from stock_recbole import REPOSITORY
 
-from recbole_signed.cli.app import main
-from recbole_signed.errors import MissingExtraError, UsageError
+from recbole_signed.errors import MissingExtraError
 from recbole_signed.lab.upstream import python38, upstream
 from recbole_signed.lab.upstream.bundle import LIBRARIES, Bundler, ExportRecipe, recipe_of
 from recbole_signed.lab.upstream.checkout import GENERAL, GUIDE, LIST, TESTS, put
@@ -206,10 +206,8 @@ def test_the_page_and_the_yaml_name_the_same_keys(exported: Callable[[str], Path
 
 
 def test_a_folder_gets_whole_files_and_lines_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as done:
-        main(["upstream", "turbocf", "--to", str(tmp_path / "out"), "--author", "A", "--email", "a@b.c", "--json"])
-    assert done.value.code == 0
-    written = json.loads(capsys.readouterr().out)
+    words = ("turbocf", "--to", tmp_path / "out", "--author", "A", "--email", "a@b.c", "--json")
+    written = json.loads(printed(capsys, "upstream", *words))
     assert written["model"] == "TurboCF"
     assert not written["into_checkout"]
     assert all((tmp_path / "out" / path).is_file() for path in written["files"])
@@ -258,18 +256,18 @@ def test_a_recbole_with_the_model_does_not_stop_us(tmp_path: Path, monkeypatch: 
     check_refused("RecBole has a model of the name 'Mine'", registry.register_model, "Mine", "somewhere.mine")
 
 
-@pytest.mark.parametrize("missing", ["black", "vermin"])
+@pytest.mark.parametrize("missing", ["black", "vermin", "libcst"])
 def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = "recbole_signed.lab.upstream.modules"
     monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, modules, raising=False)
+    uses = {
+        "black": lambda: python38.formatted("x = 1\n"),
+        "vermin": lambda: python38.check("x = 1\n", "x.py"),
+        "libcst": lambda: importlib.import_module(modules),
+    }
     with pytest.raises(MissingExtraError, match=r"recbole-signed\[upstream\]"):
-        python38.formatted("x = 1\n") if missing == "black" else python38.check("x = 1\n", "x.py")
-
-
-def test_libcst_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "libcst", None)
-    monkeypatch.delitem(sys.modules, "recbole_signed.lab.upstream.modules", raising=False)
-    with pytest.raises(MissingExtraError, match=r"recbole-signed\[upstream\]"):
-        importlib.import_module("recbole_signed.lab.upstream.modules")
+        uses[missing]()
 
 
 # ---- the bundler on small packages ----
@@ -378,8 +376,8 @@ def test_what_python_38_lacks_is_replaced(package: Callable[..., str]) -> None:
     ],
 )
 def test_what_cannot_be_sent_names_its_line(imports: str, body: str, words: str, package: Callable[..., str]) -> None:
-    with pytest.raises(UsageError, match=re.escape(words)):
-        package(imports, body, one="def lazy(x):\n    import polars\n    return polars.Series(x)\n")
+    lazy = "def lazy(x):\n    import polars\n    return polars.Series(x)\n"
+    check_refused(re.escape(words), package, imports, body, one=lazy)
 
 
 def test_one_name_for_two_imports_and_a_class_that_is_not_there_are_refused(package: Callable[..., str]) -> None:

@@ -23,7 +23,7 @@ def table_values(results: StoredTable) -> dict[str, Any]:
         ``seeds``, ``budget``, ``failure`` and ``values``: key -> ``mean``, ``sd``, ``text``, ``mark``.
     """
     metrics = results.spec.columns
-    table = build_table(results.spec.title, metrics, results.results, results.spec.note)  # with time and memory always
+    table = build_table(results.spec.title, metrics, results.places, results.spec.note)  # with time and memory always
     keys = [*metrics, *(_cost_key(column.header) for column in table.columns[len(metrics) :])]
     columns = {
         key: {"header": column.header, "smaller": column.smaller}

@@ -6,13 +6,13 @@ They come from values per user, which are not committed; a digest of those says 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_signed.errors import UsageError
 from recbole_signed.files import changing, replace_text
-from recbole_signed.runs.building import Result
+from recbole_signed.runs.building import Places
 from recbole_signed.runs.metric_columns import metric_column
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.spec import TableSpec
@@ -135,15 +135,16 @@ def _current(yaml_file: Path, rows_file: Path) -> dict[str, dict[str, Any]]:
     table = stored_table(yaml_file, rows_file) if every else None
     if table is None or table.not_run:
         return {}
-    values = values_digest(table.spec, table.results)
+    values = values_digest(table.spec, table.places)
     return {name: each["found"] for name, each in every.items() if each["values"] == values}
 
 
-def values_digest(spec: TableSpec, results: Iterable[Result]) -> str:
+def values_digest(spec: TableSpec, places: Places) -> str:
     """Return a digest of what the tests of a table depend on: its columns, pools, models, and the runs' values."""
-    values: dict[str, dict[str, list[str | None]]] = {}
-    for section, label, row in results:
-        values.setdefault(section, {}).setdefault(label, []).append(row.per_user_sha256)
+    values = {
+        section: {label: [row.per_user_sha256 for row in rows] for label, rows in of.items()}
+        for section, of in places.items()
+    }
     return digest({"columns": list(spec.columns), "pools": spec.pools(), "models": list(spec.models), "values": values})
 
 

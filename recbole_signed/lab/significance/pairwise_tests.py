@@ -21,9 +21,9 @@ from recbole_signed.lab.significance.pairwise_lines import (
     kept_outcome,
     values_digest,
 )
-from recbole_signed.lab.significance.split_pool import Places, SplitPool
+from recbole_signed.lab.significance.split_pool import SplitPool
 from recbole_signed.runs import RowStore, RunRow
-from recbole_signed.runs.building import Result, was_cut_short
+from recbole_signed.runs.building import Places, places_of, was_cut_short
 from recbole_signed.runs.metric_columns import smaller_is_better
 from recbole_signed.runs.rows import Key
 from recbole_signed.runs.spec import RunSpec, TableSpec
@@ -106,7 +106,7 @@ def significance(
     whole = not (metrics or only or datasets) and (alpha, resamples, seed) == _DEFAULT
     try:
         requests = list(spec.requests())
-        results, missing, unkept = _finished(requests, rows_file)
+        shown, missing, unkept = _finished(requests, rows_file)
         if missing or (unkept and not whole):
             raise UsageError(_missing_message(path, spec, missing + unkept, len(requests), output))
     except UsageError:
@@ -114,13 +114,19 @@ def significance(
         if before is None:
             raise
         return {**before, "notes": [*before["notes"], _READ.format(kept_file(rows_file).name, "these rows")]}
-    there = whole_places(results)
+    there = whole_places(shown)
     # without models that a budget stopped, whose numbers are lower bounds
     places = {
         section: {label: rows for label, rows in labels.items() if not (was_cut_short(rows) or _have_no_pairs(rows))}
         for section, labels in there.items()
     }
-    failed = ", ".join(f"{label} on {section} (seed {row.seed})" for section, label, row in results if not row.ok)
+    failed = ", ".join(
+        f"{label} on {section} (seed {row.seed})"
+        for section, labels in shown.items()
+        for label, rows in labels.items()
+        for row in rows
+        if not row.ok
+    )
     stopped, unpaired = _named(there, was_cut_short), _named(there, _have_no_pairs)
     notes = [f"Left out, because a run of theirs failed: {failed}."] * bool(failed)
     notes += [f"Left out, because their training budget stopped them (†): {stopped}."] * bool(stopped)
@@ -169,13 +175,13 @@ def significance(
         "notes": list(dict.fromkeys([*notes, *_floor_note(found, n_comparisons, resamples, alpha)])),
     }
     if whole:
-        keep(rows_file, against, values_digest(spec, results), outcome, {pair for each in pools for pair in each.pairs})
+        keep(rows_file, against, values_digest(spec, shown), outcome, {pair for each in pools for pair in each.pairs})
     if tests.read:
         outcome["notes"] = [*outcome["notes"], _READ.format(kept_file(rows_file).name, ", ".join(tests.read))]
     return outcome
 
 
-def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result], list[RunSpec], list[RunSpec]]:
+def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[Places, list[RunSpec], list[RunSpec]]:
     """Return the rows, the requests that have none, and those without their values; failed ones need no values."""
     store = RowStore(rows_file)
     # of equal rows in several tables, the one whose values are here
@@ -186,7 +192,8 @@ def _finished(requests: Sequence[RunSpec], rows_file: Path) -> tuple[list[Result
         for request, row in rows
         if row is not None and row.ok and not has_none(row) and not is_there(row, rows_file)
     ]
-    return [(request.section, request.label, row) for request, row in rows if row is not None], missing, unkept
+    shown = places_of((request.section, request.label, row) for request, row in rows if row is not None)
+    return shown, missing, unkept
 
 
 def _missing_message(path: Path, spec: TableSpec, missing: Sequence[RunSpec], n: int, output: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -11,10 +11,9 @@ import numpy as np
 
 from recbole_signed.plugin.facts import OWN, facts_of
 from recbole_signed.runs import RunRow, user_values
+from recbole_signed.runs.building import Places
 from recbole_signed.runs.provenance import digest
 from recbole_signed.runs.spec import TableSpec
-
-Places = Mapping[str, Mapping[str, Sequence[RunRow]]]  # section -> label -> its rows
 
 
 @dataclass(frozen=True)

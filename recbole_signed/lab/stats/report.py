@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -321,11 +322,44 @@ def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None
     if rows.times is None:
         return None
     order = np.argsort(rows.times, kind="stable")
-    times = rows.times[order]
+    times, users, items, signs = (each[order] for each in (rows.times, rows.users, rows.items, rows.signs))
     tied = times[1:] == times[:-1]
     ties = np.concatenate([[False], tied]) | np.concatenate([tied, [False]])
-    ordered = _Ordered(rows, order, times)
-    bounds = _bounds(times, max(2, min(BINS, len(times) // _ROWS_OF_A_BIN)))
+    first_of = first_rows(users, rows.n_users), first_rows(items, rows.n_items)
+    arrived = first_of[0][users], first_of[1][items]
+
+    def span(begin: int, end: int) -> dict[str, Any]:
+        """Describe rows; newcomers are those whose first row is not before ``begin``."""
+        counts = totals(signs[begin:end])
+        verdicts = counts["like"] + counts["dislike"]
+        new = [int((each[begin:end] >= begin).sum()) / (end - begin) for each in arrived]
+        return {
+            "rows": end - begin,
+            "like_rate": counts["like"] / verdicts if verdicts else None,
+            "rows_of_new_users": new[0],
+            "rows_on_new_items": new[1],
+        }
+
+    bins: list[dict[str, Any]] = []
+    first: Any = None  # popularity in the first bin, and in that before
+    previous: Any = None
+    for begin, end in itertools.pairwise(_bounds(times, max(2, min(BINS, len(times) // _ROWS_OF_A_BIN))).tolist()):
+        popularity, known = np.bincount(items[begin:end], minlength=rows.n_items), first_of[1] < end
+        new_users, new_items = (int(((each >= begin) & (each < end)).sum()) for each in first_of)
+        bins.append(
+            {
+                "first_raw": _plain_number(times[begin]),
+                "first": _iso(times[begin]) if dated else None,
+                "last": _iso(times[end - 1]) if dated else None,
+                **span(begin, end),
+                "new_users": new_users,
+                "new_items": new_items,
+                "rank_correlation": None if previous is None else spearman(previous[known], popularity[known]),
+                "similarity": None if previous is None else similarity(previous, popularity),
+            }
+        )
+        first, previous = popularity if first is None else first, popularity
+    last = int(len(times) * (1 - _LAST))
     return {
         "first_raw": _plain_number(times[0]),
         "last_raw": _plain_number(times[-1]),
@@ -333,67 +367,10 @@ def describe_time(rows: RawRows, *, dated: bool = True) -> dict[str, Any] | None
         "last": _iso(times[-1]) if dated else None,
         "moments": int(len(times) - tied.sum()),
         "tied_rows_share": float(ties.mean()),
-        "first_to_last_similarity": ordered.first_to_last(bounds),
-        "last_fifth": ordered.last_part(int(len(times) * (1 - _LAST))) if len(times) > 1 else None,
-        "bins": ordered.bins(bounds, dated=dated),
+        "first_to_last_similarity": None if first is previous else similarity(first, previous),
+        "last_fifth": {"like_rate_before": span(0, last)["like_rate"], **span(last, len(times))} if last else None,
+        "bins": bins,
     }
-
-
-class _Ordered:
-    """Rows in order of time, and where users and items occur first."""
-
-    def __init__(self, rows: RawRows, order: np.ndarray, times: np.ndarray) -> None:
-        self._times = times
-        self._items, self._signs = rows.items[order], rows.signs[order]
-        users = rows.users[order]
-        self._first_of_user = first_rows(users, rows.n_users)
-        self._first_of_item = first_rows(self._items, rows.n_items)
-        self._user_arrived, self._item_arrived = self._first_of_user[users], self._first_of_item[self._items]
-
-    def _span(self, begin: int, end: int) -> dict[str, Any]:
-        """Rows from ``begin`` to ``end``; newcomers are those whose first row is not before ``begin``."""
-        signs = self._signs[begin:end]
-        likes, dislikes = int((signs > 0).sum()), int((signs < 0).sum())
-        rows = end - begin
-        return {
-            "rows": rows,
-            "like_rate": likes / (likes + dislikes) if likes + dislikes else None,
-            "rows_of_new_users": int((self._user_arrived[begin:end] >= begin).sum()) / rows,
-            "rows_on_new_items": int((self._item_arrived[begin:end] >= begin).sum()) / rows,
-        }
-
-    def last_part(self, begin: int) -> dict[str, Any]:
-        before, after = self._span(0, begin), self._span(begin, len(self._times))
-        return {"like_rate_before": before["like_rate"], **after}
-
-    def first_to_last(self, bounds: np.ndarray) -> float | None:
-        if len(bounds) < 3:
-            return None
-        return similarity(self._popularity(bounds[0], bounds[1]), self._popularity(bounds[-2], bounds[-1]))
-
-    def bins(self, bounds: np.ndarray, *, dated: bool) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        previous: np.ndarray | None = None
-        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            popularity = self._popularity(begin, end)
-            known = self._first_of_item < end
-            found.append(
-                {
-                    "first_raw": _plain_number(self._times[begin]),
-                    "first": _iso(self._times[begin]) if dated else None,
-                    "last": _iso(self._times[end - 1]) if dated else None,
-                    **self._span(begin, end),
-                    "new_users": int(((self._first_of_user >= begin) & (self._first_of_user < end)).sum()),
-                    "new_items": int(((self._first_of_item >= begin) & (self._first_of_item < end)).sum()),
-                    "rank_correlation": None if previous is None else spearman(previous[known], popularity[known]),
-                    "similarity": None if previous is None else similarity(previous, popularity),
-                }
-            )
-            previous = popularity
-        return found
-
-    def _popularity(self, begin: int, end: int) -> np.ndarray:
-        return np.bincount(self._items[begin:end], minlength=len(self._first_of_item))
 
 
 def _bounds(times: np.ndarray, bins: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from recbole_signed.lab.tuning.study import Halving, Plan
 from recbole_signed.lab.tuning.task import Facts, Task, answer, facts_of
 from recbole_signed.plugin.assignments import RUNS, space_file
 from recbole_signed.plugin.facts import class_name, foreign_code
+from recbole_signed.progress import count_bar
 from recbole_signed.runs import TableSpec
 from recbole_signed.runs.processes import Job, Jobs
 from recbole_signed.runs.provenance import digest
@@ -205,14 +206,6 @@ def _name(cell: PlannedRow) -> str | None:
 
 
 @dataclass
-class _Trial:
-    """A trial that a worker is at."""
-
-    asked: Asked
-    curve: list[list[float]] = field(default_factory=list)
-
-
-@dataclass
 class _Search:
     """Hands trials to workers and takes in what they say."""
 
@@ -238,7 +231,7 @@ class _Search:
                 if asked is None:
                     self.exhausted, left = True, 0
                     break
-                worker.task = _Trial(asked)
+                worker.task = asked
                 worker.tell({"values": asked.values})
                 left -= 1
             if not any(each.task for each in self.workers):
@@ -256,7 +249,7 @@ class _Search:
         return idle
 
     def _hear(self, worker: Job, document: dict[str, Any] | None) -> None:
-        trial: _Trial | None = worker.task
+        trial: Asked | None = worker.task
         if document is None:
             if worker not in self._ready:
                 raise UsageError(f"a worker process ended before its first trial: {worker.reason()}")
@@ -268,38 +261,34 @@ class _Search:
             trial.curve.append([epoch, score])
             best = (max if self.facts.bigger else min)(value for _, value in trial.curve)
             rung = self.halving.rung(document["steps"], document["cpu_seconds"])
-            worker.tell({"go": self.study.report(trial.asked, best, rung)})
+            worker.tell({"go": self.study.report(trial, best, rung)})
         elif trial is not None:
             self._end(trial, document)
             worker.task = None
             self.show(self.study.tried())
 
-    def _end(self, trial: _Trial, document: dict[str, Any]) -> None:
+    def _end(self, trial: Asked, document: dict[str, Any]) -> None:
         if "pruned" in document:
-            self.study.prune(trial.asked, {"epochs": math.ceil(trial.curve[-1][0]), "curve": trial.curve})
+            self.study.prune(trial, {"epochs": math.ceil(trial.curve[-1][0]), "curve": trial.curve})
             return
         if "failed" in document:
-            self.study.fail(trial.asked, document["failed"])
+            self.study.fail(trial, document["failed"])
             return
         row = document["row"]
         if row.data_sha256 not in (None, self.facts.data_sha256):
             raise UsageError("the files of the data set have changed since the tuning was begun; run it again.")
         value = row.valid.get(self.facts.metric.lower())
         if value is None or not math.isfinite(value):
-            self.study.fail(trial.asked, f"{self.facts.metric} is not defined on the validation part")
+            self.study.fail(trial, f"{self.facts.metric} is not defined on the validation part")
             return
         kept = ("epochs", "steps", "stopped_by", "fit_seconds", "fit_cpu_seconds", "peak_memory_bytes")
         about = {key: getattr(row, key) for key in kept if getattr(row, key) is not None}
-        self.study.complete(trial.asked, value, about | ({"curve": trial.curve} if trial.curve else {}))
+        self.study.complete(trial, value, about | ({"curve": trial.curve} if trial.curve else {}))
 
 
 @contextmanager
 def _progress(trials: int, facts: Facts) -> Iterator[Callable[[list[Tried]], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with count_bar() as progress:
         bar = progress.add_task("", total=trials)
 
         def show(tried: list[Tried]) -> None:

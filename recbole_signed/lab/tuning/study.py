@@ -9,7 +9,7 @@ import math
 import random
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,7 @@ class Asked:
     values: dict[str, Any]  # RecBole keys; none for the default configuration
     kind: str  # `default`, `kept` (the start), or nothing
     trial: Trial
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it is the default configuration."""
-        return self.kind == _DEFAULT
+    curve: list[list[float]] = field(default_factory=list)  # `[epoch, score]` of each validation so far
 
 
 @dataclass(frozen=True)

@@ -136,32 +136,23 @@ class _PrunedError(Exception):
 
 
 def answer(connection: Connection, task: Task) -> None:
-    """Serve the process that started this one."""
-    serve(task, connection.recv, connection.send)
-
-
-def serve(task: Task, receive: Callable[[], dict[str, Any]], send: Callable[[dict[str, Any]], None]) -> None:
-    """Answer messages until the process is ended."""
+    """Serve the process that started this one until it ends it."""
     keep_freed_memory()  # a trial measures no memory
     cache = DataCache()
-    send({"ready": True})
+    connection.send({"ready": True})
     # where processor time is a budget, each trial does all of its work
     with nullcontext() if (task.settings or {}).get("training_budget") else kept_eigenvectors():
         while True:
-            send(_trial(task, receive()["values"], cache, receive, send))
+            values = connection.recv()["values"]
+            connection.send(_trial(task, values, cache, connection))
             gc.collect()  # a model and its trainer refer to each other
 
 
-def _trial(
-    task: Task,
-    values: Mapping[str, Any],
-    cache: DataCache,
-    receive: Callable[[], dict[str, Any]],
-    send: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
+def _trial(task: Task, values: Mapping[str, Any], cache: DataCache, connection: Connection) -> dict[str, Any]:
     def report(seen: Validated) -> None:
-        send({"score": (seen.epoch, seen.score), "steps": seen.steps, "cpu_seconds": round(seen.cpu_seconds, 3)})
-        if not receive()["go"]:
+        score = {"score": (seen.epoch, seen.score), "steps": seen.steps, "cpu_seconds": round(seen.cpu_seconds, 3)}
+        connection.send(score)
+        if not connection.recv()["go"]:
             raise _PrunedError
 
     try:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,50 +58,59 @@ def run_stream(spec: StreamSpec, folder: Path, work: Path, *, progress: bool = T
     if not missing:
         return out
     made = {"data_sha256": data, "versions": versions(), "machine": machine(), "threads": torch.get_num_threads()}
-    if spec.freshness:
-        run_by_event(spec, replay, files, folder, out, made, progress=progress)
-        return out
     with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
         replay.start(state)
-        n_base = state.edges.n_users
-        arms = _arms(spec, state, out, folder)
+        learners = fitted_learners(spec, state, out, folder)
+        follow = (_ByEvent if spec.freshness else _ByWindow)(spec, state, learners)
         bar = tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr)
         for number in bar:
-            window, path, done = replay.window(number), files[number], number not in missing
-            if not done:
-                bar.set_postfix_str("predicting")
-                cases = Cases.of(state, window, n_base)
-                variants = [variant for each in arms for variant in each.variants()]
-                table = pl.concat(case_table(spec, arm, state.edges, cases, state.edges.n_items) for arm in variants)
-            bar.set_postfix_str("learning")
-            times = _learn(spec, arms, state, window)
-            times.update(_renew(arms, state, open_=[each - number for each in missing if each > number]))
-            if not done:
-                write_window(path, table, times, window, made)
+            window, wanted = replay.window(number), number in missing
+            tables = list(follow.predicted(window, wanted))
+            times = follow.renewed([each - number for each in missing if each > number])
+            if wanted:
+                write_window(files[number], pl.concat(tables), times, window, made)
     return out
 
 
-def _arms(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Arm]:
-    learners, arms = fitted_learners(spec, state, out, folder), []
-    for model in spec.models:
-        learner = learners[model.label]
-        if model.aversions and not hasattr(learner, "with_aversion"):
-            raise UsageError(f"{model.model} has no dislike_aversion to vary; leave out 'aversions'.")
-        for kind in model.arms:
-            aversions = model.aversions if kind == "online" else ()
-            arm = Arm(model.label, model.model, kind, copy.deepcopy(learner), aversions=aversions)
-            if kind == "none":
-                arm.frozen = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), state.edges.n_items)
-            arm.learner.attach(arm.frozen or state.edges)
-            arms.append(arm)
-    popular = make_learner("Pop")
-    popular.dislike_strength = 0.0  # the baseline is popularity alone
-    popular.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
-    arms.append(Arm("Pop", "Pop", POP, popular))
-    return arms
+class _ByWindow:
+    """Predicts the likes of a window as one case per user, then lets each arm learn from the window in its own way."""
+
+    def __init__(self, spec: StreamSpec, state: OnlineState, learners: Mapping[str, Learner]) -> None:
+        self.spec, self.state, self.n_base = spec, state, state.edges.n_users
+        self.arms: list[Arm] = []
+        for model in spec.models:
+            learner = learners[model.label]
+            if model.aversions and not hasattr(learner, "with_aversion"):
+                raise UsageError(f"{model.model} has no dislike_aversion to vary; leave out 'aversions'.")
+            for kind in model.arms:
+                aversions = model.aversions if kind == "online" else ()
+                arm = Arm(model.label, kind, copy.deepcopy(learner), aversions=aversions)
+                arm.frozen = _copy_of(state.edges) if kind == "none" else None
+                arm.learner.attach(arm.frozen or state.edges)
+                self.arms.append(arm)
+        popular = make_learner("Pop")
+        popular.dislike_strength = 0.0  # the baseline is popularity alone
+        popular.fit(state.edges.export(), state.edges.n_users, state.edges.n_items)
+        self.arms.append(Arm("Pop", POP, popular))
+
+    def predicted(self, window: EventBatch, wanted: bool) -> Iterator[pl.DataFrame]:
+        """Yield the cases of a window where they are wanted, by arm, and take the window in."""
+        if wanted:
+            cases = Cases.of(self.state, window, self.n_base)
+            for arm in (variant for each in self.arms for variant in each.variants()):
+                yield case_table(self.spec, arm, self.state.edges, cases, self.state.edges.n_items)
+        self.latency = _learn(self.spec, self.arms, self.state, window)
+
+    def renewed(self, open_: list[int]) -> dict[str, Any]:
+        """Renew the arms; return the times of the window."""
+        return {"latency_seconds": self.latency, **_renew(self.arms, self.state, open_=open_)}
 
 
-def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -> dict[str, Any]:
+def _copy_of(edges: EdgeState) -> EdgeState:
+    return EdgeState.from_tensors(copy.deepcopy(edges.to_tensors()), edges.n_items)
+
+
+def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: EventBatch) -> dict[str, list[float]]:
     """Take the window in: its first events one by one with the clock running, the rest in batches."""
     timed = min(spec.timed_events, len(window))
     latency: dict[str, list[float]] = {arm.label: [] for arm in arms if arm.kind == "online"}
@@ -115,7 +124,7 @@ def _learn(spec: StreamSpec, arms: list[Arm], state: OnlineState, window: Any) -
             if arm.kind == "online" and first < timed:
                 _top(arm, state, update)
                 latency[arm.label].append(durable + time.perf_counter() - before)
-    return {"latency_seconds": latency}
+    return latency
 
 
 def _top(arm: Arm, state: OnlineState, update: Update) -> None:
@@ -189,7 +198,6 @@ class Arm:
     """A learner and what it does between windows."""
 
     label: str
-    model: str
     kind: str
     learner: Learner
     frozen: EdgeState | None = None  # the edges as they were at the cut, for the arm that is never updated
@@ -263,7 +271,6 @@ def case_table(spec: StreamSpec, arm: Arm, edges: EdgeState, cases: Cases, n_ite
 class Delayed:
     """Edges as they were some time ago, and the models that see them."""
 
-    label: str
     delay: int | None  # milliseconds; None: until the window ends
     edges: EdgeState
     arms: list[Arm]
@@ -284,51 +291,43 @@ class Delayed:
             arm.learner.attach(self.edges)
 
 
-def run_by_event(
-    spec: StreamSpec,
-    replay: Replay,
-    files: Sequence[Path],
-    folder: Path,
-    out: Path,
-    made: Mapping[str, Any],
-    *,
-    progress: bool = True,
-) -> None:
-    """Run an experiment on freshness: each like is predicted at its own moment, after each delay, in runs of events."""
-    with tempfile.TemporaryDirectory() as temporary, OnlineState.open(Path(temporary) / "state") as state:
-        replay.start(state)
-        n_base = state.edges.n_users
-        delays = _delays(spec, state, out, folder)
-        for number in tqdm(range(len(replay)), desc=spec.title, unit="window", disable=not progress, file=sys.stderr):
-            window, path = replay.window(number), files[number]
-            done = is_finished(path)
-            tables = []
-            for run in _runs(window):
-                for each in delays:
-                    each.see(int(run.timestamp[0]))
-                if not done:
-                    tables += _predict(spec, delays, state, run, n_base)
-                logged = state.ingest(run).logged
-                for each in delays:
-                    each.waiting.append((int(run.timestamp[-1]), logged))
-            for each in delays:
-                each.see(None if each.delay is None else int(window.timestamp[-1]))
-                each.refresh()
-            if done:
-                continue
-            write_window(path, pl.concat(tables), {name: {} for name in _NOT_TIMED}, window, made)
+class _ByEvent:
+    """Predicts each like at its own moment, in runs of events, by models that see events after each delay."""
 
+    def __init__(self, spec: StreamSpec, state: OnlineState, learners: Mapping[str, Learner]) -> None:
+        self.spec, self.state, self.n_base = spec, state, state.edges.n_users
+        self.delays: list[Delayed] = []
+        for label in spec.freshness:
+            edges = _copy_of(state.edges)
+            arms = [Arm(each.label, label, copy.deepcopy(learners[each.label])) for each in spec.models]
+            for arm in arms:
+                arm.learner.attach(edges)
+            self.delays.append(Delayed(None if label == WINDOW else milliseconds(label), edges, arms))
 
-def _delays(spec: StreamSpec, state: OnlineState, out: Path, folder: Path) -> list[Delayed]:
-    learners = fitted_learners(spec, state, out, folder)
-    found = []
-    for label in spec.freshness:
-        edges = EdgeState.from_tensors(copy.deepcopy(state.edges.to_tensors()), state.edges.n_items)
-        arms = [Arm(each.label, each.model, label, copy.deepcopy(learners[each.label])) for each in spec.models]
-        for arm in arms:
-            arm.learner.attach(edges)
-        found.append(Delayed(label, None if label == WINDOW else milliseconds(label), edges, arms))
-    return found
+    def predicted(self, window: EventBatch, wanted: bool) -> Iterator[pl.DataFrame]:
+        """Yield the cases of a window where they are wanted, run by run, and take the window in."""
+        for run in _runs(window):
+            for each in self.delays:
+                each.see(int(run.timestamp[0]))
+            if wanted:
+                yield from self._predicted(run)
+            logged = self.state.ingest(run).logged
+            for each in self.delays:
+                each.waiting.append((int(run.timestamp[-1]), logged))
+        for each in self.delays:
+            each.see(None if each.delay is None else int(window.timestamp[-1]))
+
+    def _predicted(self, run: EventBatch) -> Iterator[pl.DataFrame]:
+        cases = Cases.of(self.state, run, self.n_base)
+        for each in self.delays:
+            for arm in each.arms:
+                yield case_table(self.spec, arm, each.edges, cases, self.state.edges.n_items)
+
+    def renewed(self, open_: list[int]) -> dict[str, Any]:
+        """Refresh the models on the edges they see; nothing is timed."""
+        for each in self.delays:
+            each.refresh()
+        return {name: {} for name in _NOT_TIMED}
 
 
 def _runs(window: EventBatch) -> Iterator[EventBatch]:
@@ -340,12 +339,3 @@ def _runs(window: EventBatch) -> Iterator[EventBatch]:
             first, users = place, set()
         users.add(user)
     yield window[first : len(window)]
-
-
-def _predict(
-    spec: StreamSpec, delays: list[Delayed], state: OnlineState, run: EventBatch, n_base: int
-) -> list[pl.DataFrame]:
-    """Predict the likes of a run with all models and delays."""
-    cases = Cases.of(state, run, n_base)
-    n_items = state.edges.n_items
-    return [case_table(spec, arm, each.edges, cases, n_items) for each in delays for arm in each.arms]

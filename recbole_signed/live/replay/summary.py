@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def _pooled(cases: pl.DataFrame, subset: str) -> list[dict[str, Any]]:
             users = own["user"].cast(pl.Categorical).to_physical().to_numpy()
             for metric in COMPARED:
                 found = retention(own[metric].to_numpy(), reference[metric].to_numpy(), users)
-                row[f"retention of {metric}"] = _finite(asdict(found))
+                row[f"retention of {metric}"] = found
         rows.append(row)
     return rows
 
@@ -129,42 +128,31 @@ def _cost(times: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in values.items()
-    }
-
-
 DRAWS = 2000
 
 
-@dataclass(frozen=True)
-class Retention:
-    """The ratio of two arms' sums over the same cases."""
+def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> dict[str, Any]:
+    """Compare two arms case by case, ``[n_cases]``; a user's cases are dependent, and drawn together.
 
-    ratio: float
-    low: float  # one-sided 95 % lower bound, the 5th percentile of the bootstrap
-    high: float  # the 95th percentile
-    n_cases: int
-    n_users: int
-
-
-def retention(arm: np.ndarray, reference: np.ndarray, user: np.ndarray) -> Retention:
-    """Compare two arms case by case, ``[n_cases]``; a user's cases are dependent, and drawn together."""
+    Returns:
+        The ``ratio`` of the sums, ``low`` and ``high`` (the 5th and 95th percentile of the bootstrap, one-sided 95 %
+        bounds), all three None where the reference has nothing, ``n_cases`` and ``n_users``.
+    """
     _, cluster = np.unique(user, return_inverse=True)
     n = int(cluster.max()) + 1 if len(cluster) else 0
     sums = np.stack([np.bincount(cluster, weights=each, minlength=n) for each in (arm, reference)])
     total = sums.sum(axis=1)
-    if n == 0 or total[1] == 0:
-        return Retention(float("nan"), float("nan"), float("nan"), len(arm), n)
-    rng = np.random.default_rng(0)
-    ratios = np.empty(DRAWS)
-    for draw in range(DRAWS):
-        weight = np.bincount(rng.integers(0, n, n), minlength=n)
-        one, other = sums @ weight
-        ratios[draw] = one / other if other else np.nan
-    low, high = np.nanpercentile(ratios, [5, 95])
-    return Retention(float(total[0] / total[1]), float(low), float(high), len(arm), n)
+    found: dict[str, Any] = {"ratio": None, "low": None, "high": None, "n_cases": len(arm), "n_users": n}
+    if n and total[1]:
+        rng = np.random.default_rng(0)
+        ratios = np.empty(DRAWS)
+        for draw in range(DRAWS):
+            weight = np.bincount(rng.integers(0, n, n), minlength=n)
+            one, other = sums @ weight
+            ratios[draw] = one / other if other else np.nan
+        low, high = np.nanpercentile(ratios, [5, 95])
+        found.update(ratio=float(total[0] / total[1]), low=float(low), high=float(high))
+    return found
 
 
 def replay_table(spec: StreamSpec, summary: Mapping[str, Any]) -> Table:
