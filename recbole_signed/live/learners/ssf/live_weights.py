@@ -1,7 +1,8 @@
 """How SSF-T's learner fits its weights while it follows a stream, and before it begins.
 
-Each refresh and fit fits them to the likes since the one before, with features as they were then. What was known counts
-by its information, so that they are the weights of all likes so far, of which earlier ones fade (:data:`KEPT`).
+Each refresh and fit fits them to the likes since the one before, among each user's best items, with features as they
+were then. What was known counts by its information, so that they are the weights of all likes so far, of which earlier
+ones fade (:data:`KEPT`).
 """
 
 from __future__ import annotations
