@@ -282,6 +282,8 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
     begin(tmp_path / "state").close()
     live = opened(tmp_path / "state", clock)
     row = {"user_id": "u1", "type": "less", "timestamp": NOW}
+    (first,) = live.ingest([{**row, "features": {"genre": "Horror"}}])
+    assert "announce items with their features" in (first.reason or "")
     results = live.ingest(
         [
             {"item_id": "i1", "type": "item", "timestamp": NOW, "features": {"genre": "Science Fiction"}},
@@ -289,7 +291,7 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
             {**row, "features": {"genre": "Sience Fiction"}},
             {**row, "features": {"gendre": "Horror"}},
             {**row, "features": {}},
-            {**row, "features": {"genre": "Science Fiction"}, "duration": -1},
+            {**row, "features": {"genre": "Science Fiction"}, "duration": 1e12},
             {**row, "type": "dislike", "item_id": "i1", "about": "colour"},
             {**row, "type": "dislike", "item_id": "i1", "about": "genre", "features": {}},
             {**row, "type": "like", "item_id": "i1", "duration": 5},
@@ -303,7 +305,7 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
         "no item has the genre 'Sience-Fiction'; did you mean 'Science-Fiction'?",
         "no item has a feature 'gendre'; did you mean 'genre'?",
         'features is {}; expected columns with values, 100 at most, such as {"genre": "Horror"}',
-        "duration is -1; expected a number of seconds above 0",
+        "duration is 1000000000000.0; expected a number of seconds above 0 and below 1e12",
         "no item has a feature 'colour'; the features are genre",
         None,
         "duration is a field of the types dislike, less and more alone",

@@ -196,7 +196,7 @@ def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) ->
 def test_the_last_feedback_of_a_session_counts(client: TestClient) -> None:
 
     def session(*feedback: tuple[str, str]) -> list[Any]:
-        rows = [{"FeedbackType": kind, "UserId": "g", "ItemId": item} for kind, item in feedback]
+        rows = [{"FeedbackType": kind, "ItemId": item} for kind, item in feedback]
         return client.post("/api/session/recommend?n=50", json=rows).json()
 
     assert session(("dislike", "3"), ("like", "3")) == session(("like", "3"))
@@ -218,6 +218,8 @@ def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
             session, live = engine.session(verdicts, 9).items, engine.recommend(user, 9).items
             assert [item for item, _ in session] == [item for item, _ in live]
             assert [score for _, score in session] == pytest.approx([score for _, score in live], rel=1e-4)
+        refused = client.put("/v1/users/somebody", json={"features": {"countri": "c1"}}) if name == "SSF" else None
+        assert refused is None or refused.json()["detail"].endswith("did you mean 'country'?")
 
 
 def test_explanations_add_up(client: TestClient) -> None:
