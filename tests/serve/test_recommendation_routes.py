@@ -24,13 +24,14 @@ from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.experiments import Experiments, parse_experiment
 
 
-def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(client: TestClient) -> None:
+@pytest.mark.parametrize("fields", [{}, {"duration": 86_400}], ids=["for good", "for a day"])
+def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(client: TestClient, fields: dict[str, Any]) -> None:
     before = client.get("/v1/users/1/recommendations?k=5").json()
     assert before["known_user"]
     assert before["model"].startswith("SSF@")
     assert len(before["items"]) == 5
     first = before["items"][0]["item"]
-    written = send(client, "1", first, "dislike")
+    written = send(client, "1", first, "dislike", **fields)
     assert (written["accepted"], written["results"][0]["status"]) == (1, "accepted")
     after = client.get("/v1/users/1/recommendations", params={"k": 50, "min_seq": written["seq"]}).json()
     assert after["seq"] >= written["seq"] > before["seq"]
