@@ -96,7 +96,7 @@ def _duration(given: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not 0 < found < 1e12:
-        raise InvalidRowError(f"duration is {quoted(given)}; expected a number of seconds above 0")
+        raise InvalidRowError(f"duration is {quoted(given)}; expected a number of seconds above 0 and below 1e12")
     return found
 
 

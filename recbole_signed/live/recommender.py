@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_signed.errors import UsageError
 from recbole_signed.ids_and_times import quoted
-from recbole_signed.live.event_fields import ASKING, UNDO
+from recbole_signed.live.event_fields import ASIDE, ASKING, LESS, MORE, UNDO
 from recbole_signed.live.events import ANNOUNCED, Event, EventBatch, Limits, id_of
 from recbole_signed.live.learners.asked import Asked, ItemValues, unknown_values
 from recbole_signed.live.learners.base import Learner
@@ -223,8 +223,8 @@ class OnlineRecommender(RenewableModel):
                 found |= unknown_values(ItemValues(state, learner), batch)
                 for row in np.flatnonzero(batch.type == UNDO).tolist():
                     event = json.loads(batch.features[row]).get("event")
-                    if event is not None and event not in batch.event_id[:row] and not state.log.known(event):
-                        found[row] = f"there is no event with the id {quoted(event)} to take back"
+                    if event is not None and (reason := _not_undone(state, batch, row, event)):
+                        found[row] = reason
         return dict(sorted(found.items()))
 
     # ---- what is shown
@@ -370,3 +370,20 @@ class OnlineRecommender(RenewableModel):
             )
             tokens = state.items.tokens(items.tolist())
         return [(token, value) for token, value in zip(tokens, values.tolist(), strict=True) if token is not None]
+
+
+def _not_undone(state: OnlineState, batch: EventBatch, row: int, event: str) -> str | None:
+    """Return why the undo in a row of a batch does not fit the event that it names; None where it does."""
+    user, before = batch.user_id[row], batch.event_id[:row]
+    kind: int | None
+    if event in before:
+        place = before.index(event)
+        own, kind = batch.user_id[place] == user, int(batch.type[place])
+    else:
+        whose, kind = state.log.user_and_type(event) or (-1, None)
+        own = whose == int(state.users.ids([user])[0])
+    if not own:
+        return f"there is no event with the id {quoted(event)} to take back"
+    if kind in (LESS, MORE, ASIDE, None):  # the type of an old event is not known any more
+        return None
+    return f"the event {quoted(event)} asked for nothing; a like or dislike is taken back by unlike or undislike"

@@ -145,7 +145,7 @@ def test_an_undo_takes_back_what_an_event_asked_for(folder: Path, clock: Clock) 
     less = said("u1", "less", features={"genre": ["Horror", "Comedy"]})
     live.update([less])
     asked = live.recommend("u1", N_ITEMS)
-    live.update([said("u2", "undo", event=less.event_id)])
+    check_refused(f"no event with the id '{less.event_id}'", live.update, [said("u2", "undo", event=less.event_id)])
     assert live.recommend("u1", N_ITEMS) == asked != before
     live.close()
     live = opened(folder, clock)
@@ -164,8 +164,21 @@ def test_an_undo_takes_back_what_an_event_asked_for(folder: Path, clock: Clock) 
     newest = live.recommend("u1", N_ITEMS)
     live.update([said("u1", "undo", event=less.event_id), said("u1", "less", features=of("Horror"))])
     assert live.recommend("u1", N_ITEMS) == newest  # more of Comedy is newer than the event
+    kept = live.snapshot()
+    for name in set(live.state.versions.names()) - {kept}:
+        live.state.versions.remove(name)
+    assert live.compact() > 0  # the rows of the events are gone
+    live.update([said("u1", "undo", event=more.event_id)])
+    assert live.recommend("u1", N_ITEMS) != newest
     with pytest.raises(UsageError, match="there is no event with the id 'nothing' to take back"):
         live.update([said("u1", "undo", event="nothing")])
+    for kind in ("dislike", "like", "hide"):  # what looked taken back would not be
+        plain = said("u1", kind, "i1")
+        undo = said("u1", "undo", event=plain.event_id)
+        for together in ([plain, undo], [undo]):
+            with pytest.raises(UsageError, match="asked for nothing"):
+                live.update(together)
+            live.update([plain])
     check_refused("not both", live.update, [said("u1", "undo", event=more.event_id, features=of("Comedy"))])
     with pytest.raises(UsageError, match="event is a field of the type undo alone"):
         live.update([said("u1", "like", "i1", event=more.event_id)])
@@ -269,6 +282,8 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
     begin(tmp_path / "state").close()
     live = opened(tmp_path / "state", clock)
     row = {"user_id": "u1", "type": "less", "timestamp": NOW}
+    (first,) = live.ingest([{**row, "features": {"genre": "Horror"}}])
+    assert "announce items with their features" in (first.reason or "")
     results = live.ingest(
         [
             {"item_id": "i1", "type": "item", "timestamp": NOW, "features": {"genre": "Science Fiction"}},
@@ -276,7 +291,7 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
             {**row, "features": {"genre": "Sience Fiction"}},
             {**row, "features": {"gendre": "Horror"}},
             {**row, "features": {}},
-            {**row, "features": {"genre": "Science Fiction"}, "duration": -1},
+            {**row, "features": {"genre": "Science Fiction"}, "duration": 1e12},
             {**row, "type": "dislike", "item_id": "i1", "about": "colour"},
             {**row, "type": "dislike", "item_id": "i1", "about": "genre", "features": {}},
             {**row, "type": "like", "item_id": "i1", "duration": 5},
@@ -290,7 +305,7 @@ def test_events_that_ask_for_what_there_is_not_are_refused(tmp_path: Path, clock
         "no item has the genre 'Sience-Fiction'; did you mean 'Science-Fiction'?",
         "no item has a feature 'gendre'; did you mean 'genre'?",
         'features is {}; expected columns with values, 100 at most, such as {"genre": "Horror"}',
-        "duration is -1; expected a number of seconds above 0",
+        "duration is 1000000000000.0; expected a number of seconds above 0 and below 1e12",
         "no item has a feature 'colour'; the features are genre",
         None,
         "duration is a field of the types dislike, less and more alone",

@@ -384,14 +384,23 @@ def test_the_commands(recommender: OnlineRecommender, tmp_path: Path) -> None:
     recommender.close()
     status, text = run("restore", tmp_path / "backup", tmp_path / "again")
     assert (status, "up to seq 1" in text) == (0, True)
+    assert run("backup", tmp_path / "again", tmp_path / "own")[0] == 0
     for words, message in (
         (("backup", tmp_path / "nothing", tmp_path / "b"), "holds no online state"),
         (("backup", tmp_path / "state", tmp_path / "state" / "b"), "is in the state itself"),
         (("backup", tmp_path / "state", tmp_path / "again"), "is not a backup"),
+        (("backup", tmp_path / "state", tmp_path / "own"), "is a backup of another state"),
         (("restore", tmp_path / "again", tmp_path / "b"), "is not a backup"),
         (("restore", tmp_path / "backup", tmp_path / "again"), "is not empty"),
     ):
         check_refused(message, run, *words)
+    for link, place in (("disk", tmp_path), ("link", tmp_path / "backup")):  # one folder under several names
+        (tmp_path / link).symlink_to(place)
+    before = (tmp_path / "backup").stat().st_ino
+    for target in (tmp_path / "disk" / "backup", tmp_path / "link"):
+        assert [run("backup", tmp_path / name, target)[0] for name in ("state", "again")] == [0, 0]
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "backup").stat().st_ino != before
 
 
 def spoil(folder: Path) -> None:

@@ -42,6 +42,12 @@ def test_an_item_of_young_small_users_alone_is_not_shown_to_others(tmp_path: Pat
     recommender = OnlineRecommender.open(tmp_path / "state", settings=settings)
     assert "invented" not in ids(recommender, "u1")
     assert recommender.state.items.tokens(recommender.state.hidden_items().tolist()) == ["invented"]
+    recommender.update([Event("a1", "", "new", "item", NOW, features={}), event(898, "fake1", "new", "view")])
+    assert "new" in ids(recommender, "u1")  # announced, so no newcomer has invented it
+    recommender.update([event(899, "fake1", "told of later", "like")])
+    assert "told of later" not in ids(recommender, "u1")
+    recommender.update([Event("a2", "", "told of later", "item", NOW, features={})])
+    assert "told of later" in ids(recommender, "u1")
     recommender.update([event(900, "honest", "real", "like"), event(901, "u5", "real", "like")])
     assert "real" in ids(recommender, "u1")  # a user of the data set has touched it
     clock.now += DAY + 1  # the users have come of age, and have three likes each

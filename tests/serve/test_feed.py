@@ -290,7 +290,12 @@ def test_streams_that_are_files_or_refused(tmp_path: Path, engine: Engine, caplo
     with pytest.raises(UsageError, match=r"'events.jsonl'; it must be the address of a Redis stream"):
         ServeSettings.read(tmp_path / "serve.yaml")
     engine.writer.submit([{"user_id": "u1", "type": "forget_user", "timestamp": NOW}]).result()
-    source = Rows([{"user_id": "u1", "item_id": "i1", "type": "like", "timestamp": NOW - 1}])
+    late = {"user_id": "u1", "item_id": "i1", "type": "like"}
+    source = Rows([{**late, "timestamp": NOW - 1}, {**late, "timestamp": NOW - 2}, {"type": "play"}, {"type": "stop"}])
     engine.feed = Feed(source, engine.writer)
     assert source.committed.wait(60)
+    warnings = [each.getMessage() for each in caplog.records if " of rows " in each.getMessage()]
+    assert len(warnings) == 2, "of each kind one a minute"
     assert "an event of rows is refused: it is not later than the forgetting of its user" in caplog.text
+    assert "an entry of rows is no event: 'play' is not a type of event" in caplog.text
+    assert engine.telemetry.total(engine.telemetry.events, result="refused") == 4

@@ -24,13 +24,14 @@ from recbole_signed.live.serve.app import make_app
 from recbole_signed.live.serve.experiments import Experiments, parse_experiment
 
 
-def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(client: TestClient) -> None:
+@pytest.mark.parametrize("fields", [{}, {"duration": 86_400}], ids=["for good", "for a day"])
+def test_a_dislike_changes_the_next_answer_and_an_undo_restores_it(client: TestClient, fields: dict[str, Any]) -> None:
     before = client.get("/v1/users/1/recommendations?k=5").json()
     assert before["known_user"]
     assert before["model"].startswith("SSF@")
     assert len(before["items"]) == 5
     first = before["items"][0]["item"]
-    written = send(client, "1", first, "dislike")
+    written = send(client, "1", first, "dislike", **fields)
     assert (written["accepted"], written["results"][0]["status"]) == (1, "accepted")
     after = client.get("/v1/users/1/recommendations", params={"k": 50, "min_seq": written["seq"]}).json()
     assert after["seq"] >= written["seq"] > before["seq"]
@@ -196,7 +197,7 @@ def test_items_of_equal_scores_stand_in_one_order(model: str, tmp_path: Path) ->
 def test_the_last_feedback_of_a_session_counts(client: TestClient) -> None:
 
     def session(*feedback: tuple[str, str]) -> list[Any]:
-        rows = [{"FeedbackType": kind, "UserId": "g", "ItemId": item} for kind, item in feedback]
+        rows = [{"FeedbackType": kind, "ItemId": item} for kind, item in feedback]
         return client.post("/api/session/recommend?n=50", json=rows).json()
 
     assert session(("dislike", "3"), ("like", "3")) == session(("like", "3"))
@@ -218,6 +219,8 @@ def test_a_session_is_no_user_whose_features_or_embedding_the_model_has(
             session, live = engine.session(verdicts, 9).items, engine.recommend(user, 9).items
             assert [item for item, _ in session] == [item for item, _ in live]
             assert [score for _, score in session] == pytest.approx([score for _, score in live], rel=1e-4)
+        refused = client.put("/v1/users/somebody", json={"features": {"countri": "c1"}}) if name == "SSF" else None
+        assert refused is None or refused.json()["detail"].endswith("did you mean 'country'?")
 
 
 def test_explanations_add_up(client: TestClient) -> None:

@@ -104,6 +104,11 @@ class ItemValues:
         return sorted(pair for pair in found if column in (None, pair[0]))
 
 
+_NONE_YET = (
+    "; none is known of any item yet: announce items with their features, or begin the state with 'features.item=[...]'"
+)
+
+
 def unknown_values(values: ItemValues, batch: EventBatch) -> dict[int, str]:
     """Return which events of a batch ask for what no item has, nor gets in the batch, by their row, and why."""
     known = set(values.all())
@@ -118,7 +123,7 @@ def unknown_values(values: ItemValues, batch: EventBatch) -> dict[int, str]:
         asked = {told["about"]: []} if "about" in told else told.get("features", {})
         for name, named in asked.items():
             if name not in of_column:
-                known_here = f"; the features are {', '.join(sorted(of_column))}" if of_column else ""
+                known_here = f"; the features are {', '.join(sorted(of_column))}" if of_column else _NONE_YET
                 found[row] = f"no item has a feature {quoted(name)}{nearest(name, of_column) or known_here}".rstrip(".")
             elif wrong := next((value for value in named if (name, value) not in known), None):
                 found[row] = f"no item has the {name} {quoted(wrong)}{nearest(wrong, of_column[name])}".rstrip(".")

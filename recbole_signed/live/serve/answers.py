@@ -433,24 +433,26 @@ class Answers:
         return item if name is None else f"{item} ({name})"
 
     def last_dislike(self, user: str, k: int) -> schemas.DislikeEffect:
-        """Return the item of a user's newest dislike, and what it changes in the list."""
+        """Return the item of a user's newest dislike, with or without an end, and what it changes in the list."""
         self._look_again()
         with self.recommender.reading() as (state, learner):
             number, learner, assignments = self._told_of(state, learner, user)
-            edges = state.edges
             asked = Asked.of(state, learner, number)
-            newest, _ = newest_edges(state, user, (DISLIKE,), 1)
-            if not newest:
+            newest = ranking.before_dislike(state.edges, number, asked)
+            if newest is None:
                 return schemas.DislikeEffect(item=None, gone=[], come=[], lowered=[])
-            (name, _, _), filters = newest[0], {**self._filters((), None, None), "asked": asked}
-            item = self._item(state, name)
-            earlier = ranking.edges_without(edges, number, item)
-            states = (state, SimpleNamespace(edges=earlier, items=state.items, users=state.users))
-            found = [self.rank(learner, each, number, k, filters, assignments) for each in states]
+            item, earlier, others = newest
+            states = (state, asked), (SimpleNamespace(edges=earlier, items=state.items, users=state.users), others)
+            filters = self._filters((), None, None)
+            found = [
+                self.rank(learner, each, number, k, {**filters, "asked": own}, assignments) for each, own in states
+            ]
             now, before = ([each for each, _ in self._named(state.items, *ranked)] for ranked in found)
             keys = state.users.keys, state.items.keys
+            edges = state.edges if asked is None else asked.over(state.edges)
             near = [] if _without_model(assignments) else lowered_by(learner, edges, number, item, keys)
-            lowered = [each for each in state.items.tokens(list(near)) if each in now or each in before]
+            name, *fallen = state.items.tokens([item, *near])
+            lowered = [each for each in fallen if each in now or each in before]
         was, place = ({each: number for number, each in enumerate(ranked, 1)} for ranked in (before, now))
         return schemas.DislikeEffect(
             item=name,

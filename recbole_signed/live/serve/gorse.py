@@ -26,14 +26,19 @@ POSITIVE = frozenset(("like", "star", "favorite", "buy", "purchase", "upvote", "
 NEGATIVE = frozenset(("dislike", "downvote", "not_interested", "report"))
 
 
-class Feedback(BaseModel):
-    """One feedback as gorse's clients send it."""
+class SessionFeedback(BaseModel):
+    """One feedback of a session as gorse's clients send it: nobody asks whose it is."""
 
     model_config = ConfigDict(extra="ignore")
 
     FeedbackType: str = Field(min_length=1, max_length=64)
-    UserId: schemas.Id
     ItemId: schemas.Id
+
+
+class Feedback(SessionFeedback):
+    """One feedback of a user."""
+
+    UserId: schemas.Id
     Timestamp: str | int | None = None
 
 
@@ -120,7 +125,7 @@ def add_routes(app: FastAPI, engine: Engine, needs: Callable[[str], Any], turns:
         return [item for item, _ in ranked.items]
 
     @app.post("/api/session/recommend", dependencies=needs("read"), **tag)
-    async def session(body: list[Feedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
+    async def session(body: list[SessionFeedback], n: Annotated[int, Query(ge=1)] = 10) -> list[Score]:
         """Return the best items for a session, given by its feedback, oldest first."""
         check_k(engine, n)
         kinds = [(each.ItemId, TYPES[event_type(each.FeedbackType)]) for each in body]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,19 @@ def edges_without(edges: EdgeState, user: int, item: int) -> EdgeState:
     assert row.timestamp is not None
     stays = row.ids != item
     return OwnEdges.of(edges, user, Row(row.ids[stays], row.kind[stays], row.timestamp[stays]))
+
+
+def before_dislike(edges: EdgeState, user: int, asked: Asked | None) -> tuple[int, EdgeState, Asked | None] | None:
+    """Return the item of a user's newest dislike, and edges and what is asked for without it; None for no dislike."""
+    row = (edges if asked is None else asked.over(edges)).of_user(user) if 0 < user < edges.n_users else None
+    if row is None or not (row.kind == DISLIKE).any():
+        return None
+    assert row.timestamp is not None
+    item = int(row.ids[np.where(row.kind == DISLIKE, row.timestamp, -1).argmax()])
+    others = [] if asked is None else [each for each in asked.wishes if each.item != item or each.feature]
+    if asked is None or len(others) == len(asked.wishes):  # it has no end
+        return item, edges_without(edges, user, item), asked
+    return item, edges, replace(asked, wishes=others)
 
 
 def percentile(learner: Learner, edges: EdgeState, user: int, item: int, counts: np.ndarray | None = None) -> float:

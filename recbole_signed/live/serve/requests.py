@@ -97,7 +97,8 @@ async def erase(engine: Engine, user: str) -> schemas.EventsAnswer:
 async def _done(engine: Engine, row: dict[str, Any], refusal: str, status: int = 409) -> schemas.EventsAnswer:
     answer = await submit(engine, [row])
     if answer.refused:
-        raise ProblemError(status, f"{refusal}: {answer.results[0].reason}.")
+        reason = str(answer.results[0].reason)
+        raise ProblemError(status, f"{refusal}: {reason}{'' if reason.endswith('?') else '.'}")
     return answer
 
 

@@ -253,6 +253,9 @@ def _id_in(row: Any, field: str) -> str:
 
 BATCH = 500  # events that are taken at once
 PAUSE = 1.0  # seconds until what failed is tried again, and between two looks at how far the stream is ahead
+QUIET = (
+    60.0  # seconds in which no second warning of a kind comes: a producer may send nothing but rows that are refused
+)
 
 
 class Feed:
@@ -262,6 +265,7 @@ class Feed:
         self._source, self._writer = source, writer
         self.failure: str | None = None  # why the last try failed; None where it did not
         self.behind: int | None = None  # events of the stream that were not read yet a moment ago, where that is known
+        self._warned: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
@@ -281,7 +285,7 @@ class Feed:
                     sought = True
                 polled = self._source.poll(BATCH)
                 for each in polled.rejected:
-                    _logger.warning("an entry of %s is no event: %s", self._source.name, each.reason)
+                    self._warn("an entry of %s is no event: %s", each.reason)
                 if self._taken(polled):
                     self._source.commit(polled.position)
                     self.failure = None
@@ -289,6 +293,13 @@ class Feed:
                     self.behind, look_at = self._behind(), time.monotonic() + PAUSE
             except Exception as error:  # the thread must live on, and /readyz tell why nothing comes
                 self._failed(error)
+
+    def _warn(self, kind: str, reason: str) -> None:
+        """Say now and then why rows are not taken; the metrics count all of them."""
+        now = time.monotonic()
+        if now >= self._warned.get(kind, 0.0):
+            self._warned[kind] = now + QUIET
+            _logger.warning(kind, self._source.name, reason)
 
     def _behind(self) -> int | None:
         try:
@@ -305,7 +316,7 @@ class Feed:
         def take() -> None:
             for each in self._writer.submit(events, read_to).result().results:
                 if each.status == "refused":  # by this state: others that follow the stream may have taken it
-                    _logger.warning("an event of %s is refused: %s", self._source.name, each.reason)
+                    self._warn("an event of %s is refused: %s", str(each.reason))
 
         kept = not rejected or self._insist(lambda: self._writer.reject(self._source.name, rejected))
         moved = bool(events or rejected)  # rows that are no events would else be read again at each start

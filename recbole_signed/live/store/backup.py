@@ -56,7 +56,8 @@ class BackupInfo:
 
 def back_up(directory: Path, target: Path) -> BackupInfo:
     """Copy a state, which another process may use, to a new folder outside it or over an earlier backup."""
-    directory, target = directory.absolute(), target.absolute()
+    # a link to a folder of another disk stays a link
+    directory, target = directory.absolute(), target.resolve() if target.is_symlink() else target.absolute()
     existing_log(directory)
     refuse_target(directory, target)
     for each in noted(directory):
@@ -94,7 +95,11 @@ def refuse_target(directory: Path, target: Path) -> None:
     directory, target = directory.absolute(), target.absolute()
     if directory in (target, *target.parents):
         raise UsageError(f"{target} is in the state itself; name a folder outside of it, best on another disk.")
-    if target.exists() and not (target / BACKUP).exists() and (not target.is_dir() or any(target.iterdir())):
+    if (target / BACKUP).exists():
+        # a state that was begun anew, or another one, would take the place of the only copy
+        if target.resolve() not in [each.path.resolve() for each in noted(directory)]:
+            raise UsageError(f"{target} is a backup of another state; name another folder, or move that one away.")
+    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is there and is not a backup; name a folder that is not there yet.")
 
 

@@ -328,6 +328,15 @@ class EventLog:
         """Whether an event of that id was ever taken."""
         return self.seq_of(event_id) >= 0
 
+    def user_and_type(self, event_id: str) -> tuple[int, int | None] | None:
+        """Return whose an event is and its type, None once that was compacted; None where none of that id was taken."""
+        query = "SELECT seen.user, events.type FROM seen LEFT JOIN events USING (seq) WHERE digest = ?"
+        with reading(self.path):
+            row: tuple[int, int | None] | None = self.connection.execute(
+                query, (self._seen.digest(event_id),)
+            ).fetchone()
+        return row
+
     def seq_of(self, event_id: str) -> int:
         """Return the ``seq`` of an event; -1 where none of that id was taken."""
         return self._seen.seq(self._seen.digest(event_id))

@@ -1,7 +1,8 @@
 """Items that are not shown: withdrawn ones, those that newcomers alone have touched, or that only an undo has named.
 
 Invented users could bring an invented item into many lists. So an item of events is shown once a user has touched it
-who joined ``newcomer_age`` seconds ago and has ``newcomer_size`` verdicts; users of the data set count at once.
+who joined ``newcomer_age`` seconds ago and has ``newcomer_size`` verdicts; users of the data set count at once. An item
+of the data set, or one that was announced, is not invented.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Newcomers:
             self._known[again], self._of_newcomers = self._trust_in(edges, again), None
         announced = logged.item[logged.type == ITEM]
         bare = ~edges.have_edges(changes.item)
+        if len(announced):
+            self._of_newcomers = None
         if len(announced) or (bare & ~self._named[changes.item]).any() or (bare != self._bare[changes.item]).any():
             self._nameless = None
         self._named[announced], self._bare[changes.item] = True, bare
@@ -70,7 +73,7 @@ class Newcomers:
             self._known[items], self._of_newcomers = self._trust_in(edges, items), None
         if self._of_newcomers is None:
             unknown = np.flatnonzero(~self._known[: edges.n_items])
-            self._of_newcomers = unknown[edges.have_edges(unknown)]
+            self._of_newcomers = unknown[edges.have_edges(unknown) & ~self._named[unknown]]
         return self._of_newcomers
 
     def _in_doubt(self, edges: EdgeState, changes: Changes) -> np.ndarray:
