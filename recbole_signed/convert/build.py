@@ -255,6 +255,8 @@ def _used_rows(
         batch = batch.keep(batch.frame[id_column].is_in(used.implode()))
         ids = batch.frame[id_column]
         first = ids.is_first_distinct() & ~ids.is_in(seen.implode())
-        batch = batch.require(first, "{column} {value!r} has several rows, one was expected", id_column)
+        batch = batch.require(
+            first, "{column} {value!r} has several rows, one was expected; keep one of them", id_column
+        )
         seen = pl.concat([seen, batch.frame[id_column]])
         yield batch.frame
