@@ -188,6 +188,8 @@ def test_rules_that_leave_nothing_or_no_dislikes(log: Raw) -> None:
     log.refuses("leaves no dislikes", like="rating >= 1", dislike="else")
     log.refuses(r"log.csv, line 2: a like and a dislike at once", like="rating >= 3", dislike="rating <= 3")
     log.refuses("Unknown operator", like="rating = 3")
+    log(["user,item,rating", "a,x,5", "a,x,1", "b,x,5"])
+    log.refuses("no dislikes among 2 rows that cleaning left;", like="rating >= 4", dislike="else", dedup="first")
     log(["user,item,sign", "a,x,-1", "a,y,0"]).refuses("the sign column leaves no likes among 2 rows")
     log(["user,item,mood", "a,x,1", "a,y,happy"])
     log.refuses("log.csv, line 3: the sign rule needs numbers in column 'mood', got 'happy'", like="mood >= 1")
