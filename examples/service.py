@@ -80,14 +80,16 @@ service.wait()
 # ## New items
 #
 # `recbole-signed serve --state shop` goes on from here. With `new_items` the last places of each list are kept for
-# items with few verdicts, and the service counts what they lead to.
+# items with few verdicts, and the service counts the likes and dislikes that these places lead to.
 
 # %%
 Path("shop.yaml").write_text("new_items: {slots: 1, verdicts: 10}\n")
 service, address = serve("--state", "shop", "--config", "shop.yaml")
 others = [str(each) for each in ratings["userId"].unique()[:3]]
 ask("/v1/events", {"events": [{"user_id": each, "item_id": "new", "type": "like"} for each in others]})
-print([each["item"] for each in ask("/v1/users/somebody/recommendations?k=5")["items"]])
+shown = [each["item"] for each in ask(lists)["items"]]
+print(shown)
+ask("/v1/events", {"events": [{"user_id": user, "item_id": shown[-1], "type": "like"}]})
 print(ask("/v1/quality")["windows"]["hour"])
 service.terminate()
 service.wait()

@@ -167,9 +167,9 @@ def _sentences(
             said.append(f"{share}, most of all {edges.named(rows)}.")
     if met := float(contributions[disliked & (contributions > 0)].sum()):
         said.append(f"What user {user} also came across adds {met:+.3g}.")
-    aversion = f"{settings.dislike_aversion:g}"
-    effect = f"multiplies the score, to the power {aversion}" if settings.dislike_aversion else "has no weight"
-    said.append(f"The like rate of item {item}, {told.like_rate:.0%}, {effect} (dislike_aversion {aversion}).")
+    effect = "counts" if settings.dislike_aversion else "has no weight"
+    aversion = f"(dislike_aversion {settings.dislike_aversion:g})"
+    said.append(f"The like rate of item {item}, {told.like_rate:.0%}, {effect} {aversion}.")
     if told.trend:
         said.append(f"The trend of item {item} adds {told.trend:+.3g}.")
     for of, name in (("user", user), ("item", item)):

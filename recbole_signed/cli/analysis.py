@@ -228,7 +228,12 @@ def _print(found: dict[str, Any], text: str, written: list[Path], note: str | No
 
 
 def recommend(
-    model: Annotated[Path, typer.Option("--model", "-m", help="Saved model, or a checkpoint (.pth) of a run.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", "-m", help="Saved model, or a checkpoint (.pth) of a run, whose held-out items count as seen."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .parquet or .csv.")],
     users: Annotated[
         Path | None,
@@ -274,7 +279,7 @@ def recommend(
 
 def _text(done: dict[str, Any]) -> str:
     unknown = done["unknown_users"]
-    without = f" ({unknown:,} of them have no edges in the model: column 'known')" if unknown else ""
+    without = f" (without an edge in the model: {unknown:,}; column 'known')" if unknown else ""
     speed = done["users"] / max(done["seconds"], 1e-9)
     rows, users = counted(done["rows"], "recommendation"), counted(done["users"], "user")
     return f"{rows} for {users}{without} in {done['seconds']:.1f} s ({speed:,.0f} users/s)\nwritten: {done['output']}\n"

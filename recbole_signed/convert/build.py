@@ -121,7 +121,7 @@ def _build(converter: Converter, source: str, name: str, folder: Path, shared: C
     cleaned = clean(spools, shared, folder / _SPOOL / "cleaned") if shared.cleans else Cleaned(spools, {})
     spools = cleaned.spools
     rows = manifest.describe_rows(spools, unix_time=converter.unix_time)
-    _require_signs(converter, rows)
+    _require_signs(converter, rows, " that cleaning left" if cleaned.report else "")
     fields = {"inter": schema.fields}
     for part_name, spool in spools.items():
         path = folder / ".".join(filter(None, [name, part_name, "inter"]))
@@ -191,10 +191,10 @@ def _left_out() -> str:
     return f" ({counted(taker.rows, 'bad row was', 'bad rows were')} left out, the first: {taker.first})"
 
 
-def _require_signs(converter: Converter, rows: dict[str, Any]) -> None:
+def _require_signs(converter: Converter, rows: dict[str, Any], left: str) -> None:
     rule, count = converter.rule, rows["rows"]
     what = f"{converter.given or converter.name}: the {f'sign rule ({rule})' if rule else 'sign column'}"
-    among = f"among {counted(count['total'], 'row')}{_left_out()}"
+    among = f"among {counted(count['total'], 'row')}{left}{_left_out()}"
     exact = (
         "; words are compared letter by letter, 'Like' is not 'like'" if rule is not None and rule.text_columns else ""
     )
@@ -255,6 +255,8 @@ def _used_rows(
         batch = batch.keep(batch.frame[id_column].is_in(used.implode()))
         ids = batch.frame[id_column]
         first = ids.is_first_distinct() & ~ids.is_in(seen.implode())
-        batch = batch.require(first, "{column} {value!r} has several rows, one was expected", id_column)
+        batch = batch.require(
+            first, "{column} {value!r} has several rows, one was expected; keep one of them", id_column
+        )
         seen = pl.concat([seen, batch.frame[id_column]])
         yield batch.frame

@@ -169,7 +169,7 @@ def number(
             batch.frame[made].is_not_nan(),
             f"no value in column {{column!r}}, {purpose} needs one in every row",
             column,
-            remedy=FIX_ROW,
+            remedy=remedy,
         )
     values = batch.frame[made]
     return batch.require(
@@ -270,17 +270,18 @@ def sign_by_rule(
 def _words(batch: Batch, column: str, compared: Iterable[str]) -> pl.Series:
     """Return a column as words; one for no value, such as NULL, is null unless it is compared with."""
     values = batch.frame[column]
-    if values.dtype == pl.Boolean:
-        spelled = {word.lower(): word for word in compared}
-        if spelled.keys() <= {"true", "false"}:
-            words = {each: spelled.get(str(each).lower(), str(each)) for each in (True, False)}
-            return values.replace_strict(words, default="", return_dtype=pl.String)
-    if not isinstance(values.dtype, (pl.String, pl.Categorical, pl.Enum)):
+    spelled = {word.lower(): word for word in compared}
+    truths = spelled.keys() <= {"true", "false"}  # written as the rule has them
+    if not isinstance(values.dtype, (pl.String, pl.Categorical, pl.Enum)) and not (
+        truths and values.dtype == pl.Boolean
+    ):
         raise UsageError(
             f"{batch.origin}: the sign rule compares column {batch.called(column)!r} with a word, but it holds "
             f"{values.dtype}; compare it with numbers."
         )
     texts = values.cast(pl.String).str.strip_chars().fill_null("")
+    if truths:
+        texts = texts.replace({each: spelled[each.lower()] for each in _BOOLEANS if each.lower() in spelled})
     return texts.replace(dict.fromkeys(MISSING_TOKENS.difference(compared), ""))
 
 

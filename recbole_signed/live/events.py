@@ -168,7 +168,8 @@ class EventBatch:
             rows.append(vars(event))
         batch, dead = parse_rows(rows, [str(i) for i in range(len(rows))], limits, only_known=True)
         if dead:
-            raise UsageError(f"Event {dead[0].position} of the batch is not valid: {dead[0].reason}.")
+            end = "" if dead[0].reason.endswith("?") else "."
+            raise UsageError(f"Event {dead[0].position} of the batch is not valid: {dead[0].reason}{end}")
         return batch
 
     @classmethod

@@ -39,7 +39,7 @@ class Explanation:
     verdict: float
     """Smoothed share of likes among the verdicts on the item, 0 to 1."""
     factor: float
-    """``verdict ** dislike_aversion`` times the item's degree, over the mean, to the popularity exponent."""
+    """What like rate and degree multiply the score by: :math:`v_i`, and the degree over the mean to a power."""
     score: float
     trend: float = 0.0
     """The part of ``prior`` that recent exposures add, beyond all of them; 0 for models that know no time."""

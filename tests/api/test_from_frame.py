@@ -156,7 +156,13 @@ FIX = "; correct or drop the row, or leave out all bad rows with on_error=skip."
             "'NA' in column 'movieId', which RecBole reads as no value (rename it to keep the row)" + FIX,
         ),
         ("movieId", "a\tb", r"'a\tb' in column 'movieId' holds a tab"),
-        ("stars", None, "no value in column 'stars', the rating needs one in every row" + FIX),
+        (
+            "stars",
+            None,
+            "no value in column 'stars', the rating needs one in every row"
+            + FIX[:-1]
+            + ", or keep no ratings with rating=none.",
+        ),
         ("stars", "good", "the sign rule needs numbers in column 'stars', got 'good'" + FIX),
         ("stars", float("inf"), "inf in column 'stars', the sign rule needs a finite number" + FIX),
         ("when", None, "no time in column 'when'"),

@@ -188,6 +188,8 @@ def test_rules_that_leave_nothing_or_no_dislikes(log: Raw) -> None:
     log.refuses("leaves no dislikes", like="rating >= 1", dislike="else")
     log.refuses(r"log.csv, line 2: a like and a dislike at once", like="rating >= 3", dislike="rating <= 3")
     log.refuses("Unknown operator", like="rating = 3")
+    log(["user,item,rating", "a,x,5", "a,x,1", "b,x,5"])
+    log.refuses("no dislikes among 2 rows that cleaning left;", like="rating >= 4", dislike="else", dedup="first")
     log(["user,item,sign", "a,x,-1", "a,y,0"]).refuses("the sign column leaves no likes among 2 rows")
     log(["user,item,mood", "a,x,1", "a,y,happy"])
     log.refuses("log.csv, line 3: the sign rule needs numbers in column 'mood', got 'happy'", like="mood >= 1")
@@ -202,9 +204,16 @@ def test_signs_that_are_words_or_truths_need_a_rule(log: Raw) -> None:
     log(["user,item,liked", "a,x,True", "a,y,False", "b,x,"]).refuses(remedy, sign="liked")
     frame = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "liked": [True, False, None]})
     check_refused(remedy, from_frame, frame, sign="liked")
-    for like, dislike in (("== 1", "== 0"), ("== true", "== false"), ("== TRUE", "!= TRUE")):
-        found = from_frame(frame, like=f"liked {like}", dislike=f"liked {dislike}")
+    for like, dislike in (("== 1", "== 0"), ("== true", "== false"), ("== TRUE", "!= TRUE"), ("== True", "else")):
+        rule = {"like": f"liked {like}", "dislike": dislike if dislike == "else" else f"liked {dislike}"}
+        found = from_frame(frame, **rule)
         assert (found.n_likes, found.n_dislikes, found.n_neutral) == (1, 1, 1)
+        for true, false in (("True", "False"), ("true", "FALSE")):  # pandas writes the first
+            assert log(["user,item,liked", f"a,x,{true}", f"a,y,{false}", "b,x,"]).rows(**rule) == [
+                "a|x|1",
+                "a|y|-1",
+                "b|x|0",
+            ]
     check_refused("compares column 'liked' with a word, but it holds Boolean", from_frame, frame, like="liked == yes")
     log(["user,item,mood", "a,x,like", "a,y,dislike"])
     log.refuses("got 'like'; .*for words give a rule such as like='mood == like' in place of sign=", sign="mood")

@@ -185,6 +185,8 @@ def test_without_an_event_id_an_announcement_of_other_features_is_another_event(
 
 def test_a_program_gets_an_error_for_a_bad_event() -> None:
     assert len(EventBatch.of([Event("e", "u", "i", "like", 5)])) == 1
+    with pytest.raises(UsageError, match=r"did you mean 'like'\?$"):
+        EventBatch.of([Event("e", "u", "i", "lke", 5)])
     with pytest.raises(UsageError, match="Event 1 of the batch is not valid: item_id is empty"):
         EventBatch.of([Event("e", "u", "i", "like", 5), Event("f", "u", "", "like", 5)])
     with pytest.raises(UsageError, match="Event 0 of the batch is not valid: features are announced by the types"):

@@ -43,6 +43,7 @@ _OTHER_DATES = (
     "for dates in another notation give time_format=, such as %d/%m/%Y where the day is first, or %m/%d/%Y where the "
     "month is"
 )
+_FIX_RATING = f"{FIX_ROW}, or keep no ratings with rating=none"
 _FIELD = {"user": "user_id", "item": "item_id", "rating": "rating", "sign": "sign", "time": "timestamp"}
 _NO_TEXT = (pl.Duration, pl.Binary, pl.Object)  # types of columns that are neither numbers nor can be written as text
 _BETWEEN, _MARKS, _NESTED = r"[|;,]", r"""[\[\]"']""", r"""^(\["|\{")"""
@@ -247,7 +248,7 @@ class CsvTable(Converter):
                 batch = plain_ids.plain(batch, name)
             batch = token(token(batch, "user_id"), "item_id")
             if "rating" in column_of:
-                batch = number(batch, "rating", purpose="the rating", decimal=decimal)
+                batch = number(batch, "rating", purpose="the rating", remedy=_FIX_RATING, decimal=decimal)
             if "time" in column_of:
                 batch = clock.seconds(batch, "timestamp")
             yield self._with_decimals(batch)

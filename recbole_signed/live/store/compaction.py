@@ -145,7 +145,10 @@ def first_edges(
     ``columns`` are users and items, the ids of whose tokens are 1, 2, ..., kinds and times in milliseconds, ``[E]``.
     """
     if log.last_seq or log.base or len(log.users) > 1 or len(log.items) > 1:
-        raise UsageError(f"{log.path} holds events already; edges are loaded into an empty state directory.")
+        raise UsageError(
+            f"{log.path} holds events already, and a state begins in an empty directory; open this one with "
+            "OnlineRecommender.open(), or give another directory."
+        )
     new_users, new_items = _all_new(log.users, users, "user"), _all_new(log.items, items, "item")
     sizes = [len(column) for column in columns]
     if len(set(sizes)) > 1:
