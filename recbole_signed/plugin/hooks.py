@@ -185,7 +185,8 @@ def _on_trainer_file(module: ModuleType) -> None:
 
         if instance.config["refit_for_test"] and not hasattr(instance, "may_refit"):
             raise UsageError(
-                "refit_for_test fits a model twice, and here it is fitted once; leave it out, or use 'recbole-signed run'."
+                "refit_for_test fits a model twice, and here it is fitted once; leave it out, or use 'recbole-signed "
+                "run'."
             )
         instance.recbole_signed_loader = args[0] if args else kwargs["train_data"]
         validates = instance.eval_step > 0 and (args[1] if len(args) > 1 else kwargs.get("valid_data"))
