@@ -711,6 +711,7 @@ def test_many_users_at_a_time_where_the_catalogue_is_large(signed: str, monkeypa
     assert test.step == 3  # what is given holds
     sampled = {"eval_args": {**split["eval_args"], "mode": "uni20"}}
     assert prepared(signed, **sampled)[0]["eval_batch_size"] == 4096  # RecBole's: it counts pairs there
+    assert prepared(signed, "NeuMF", **split)[0]["eval_batch_size"] == 4096  # here, too: it scores pairs alone
 
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "many", True])
