@@ -160,10 +160,12 @@ def _on_trainer(module: ModuleType) -> None:
                 from recbole_signed.trainer.signed_trainer import SignedTrainer
 
                 cls = SignedTrainer
-        if config["resume"] and not hasattr(cls, "resumes"):
+        one_pass = issubclass(cls, module.TraditionalTrainer)  # it has nothing that a budget could end
+        ignored = [key for key in (("resume",) if one_pass else OWN_TRAINER_KEYS) if config[key]]
+        if ignored and not hasattr(cls, "resumes"):
             raise UsageError(
-                f"{config['model']} has a trainer of its own, {cls.__name__}, which can't resume a training exactly; "
-                "leave out 'resume' and train the model again."
+                f"{config['model']} has a trainer of its own, {cls.__name__}, on which {ignored[0]} has no effect; "
+                "leave it out for this model."
             )
         return cls
 
