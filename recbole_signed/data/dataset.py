@@ -96,17 +96,19 @@ class SignedDataset(ColumnarDataset):
 
     def _data_processing(self) -> None:
         self.feat_name_list = self._build_feat_name_list()
-        part = np.zeros(len(self.inter_feat), dtype=np.int16)
-        if self.benchmark_filename_list is None:
+        whole = self.benchmark_filename_list is None
+        if whole:
             self._filter_nan_user_or_item()
+            self.inter_feat.reset_index(drop=True, inplace=True)
+        sizes = [len(self.inter_feat)] if whole else self.file_size_list
+        part = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)
+        sign, repeated, contradicting = self._resolve_pairs(part)
+        if whole:
             self._filter_by_field_value()
             self._filter_inter_by_user_or_item()
-            part = part[: len(self.inter_feat)]
-            self.inter_feat.reset_index(drop=True, inplace=True)
-        else:
-            part = np.repeat(np.arange(len(self.file_size_list), dtype=np.int16), self.file_size_list)
-        self._separate_signs(part)
-        if self.benchmark_filename_list is None:
+        rows = self.inter_feat.index.to_numpy()
+        self._separate_signs(sign[rows], part[rows], repeated, contradicting)
+        if whole:
             self._filter_likes_by_count()
             self._reset_index()
 
@@ -118,9 +120,30 @@ class SignedDataset(ColumnarDataset):
         self._discretization()
         self._preload_weight_matrix()
 
-    def _separate_signs(self, part: npt.NDArray[np.int16]) -> None:
+    def _resolve_pairs(self, part: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int8], int, int]:
+        """Drop rows by ``duplicate_pairs``; return the sign of each row of the file, and what ``resolve`` counted.
+
+        As in RecBole, before the filters: else an older like would come back where a dislike is filtered out. Only
+        what lies outside of a window of time has no say, as if it had not happened.
+        """
         frame, source = self.inter_feat, self.signed.sign
         sign = source.of({column: frame[column].to_numpy() for column in source.columns}, f"'{self.dataset_name}'")
+        time = frame[self.time_field].to_numpy() if self.time_field in frame else None
+        window = (self.config["val_interval"] or {}).get(self.time_field)
+        rows = np.arange(len(frame))
+        if time is not None and window is not None and self.benchmark_filename_list is None:
+            rows = np.flatnonzero(self._within_intervals(time, self._parse_intervals_str(window)))
+        pairs = pair_keys(codes_of(frame[self.uid_field]), codes_of(frame[self.iid_field]), part)[rows]
+        times = None if time is None else time[rows]
+        stays, repeated, contradicting = resolve(pairs, sign[rows], times, self.signed.duplicate_pairs)
+        if not stays.all():
+            frame.drop(index=rows[~stays], inplace=True)
+        return sign, repeated, contradicting
+
+    def _separate_signs(
+        self, sign: npt.NDArray[np.int8], part: npt.NDArray[np.int16], repeated: int, contradicting: int
+    ) -> None:
+        frame = self.inter_feat
         time = frame[self.time_field].to_numpy() if self.time_field in frame else None
         if time is not None:
             undated = int((~np.isfinite(time)).sum())
@@ -132,15 +155,13 @@ class SignedDataset(ColumnarDataset):
                     "do without times."
                 )
             frame[self.time_field] = frame[self.time_field].astype(np.float64)  # what RecBole converts from
-        pairs = pair_keys(codes_of(frame[self.uid_field]), codes_of(frame[self.iid_field]), part)
-        stays, repeated, contradicting = resolve(pairs, sign, time, self.signed.duplicate_pairs)
         if self.signed.sign_field in frame:
             self._del_col(frame, self.signed.sign_field)
 
         self._row_keys: dict[str, _Rows] = {}
         rows = _Rows(time, part)
         for name, wanted in SIGNS.items():
-            chosen = np.flatnonzero(stays & (sign == wanted))
+            chosen = np.flatnonzero(sign == wanted)
             setattr(self, name, frame.iloc[chosen].reset_index(drop=True))
             self._row_keys[name] = rows.take(chosen)
         self.sign_report = SignReport(

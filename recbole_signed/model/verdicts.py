@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_signed.arrays import contains, distinct
 from recbole_signed.errors import UsageError
@@ -301,7 +302,12 @@ class RateWeighted:
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the weighed scores of all items, in the shape that the model gives."""
-        found: torch.Tensor = super().full_sort_predict(interaction)  # type: ignore[misc]
+        try:
+            found: torch.Tensor = super().full_sort_predict(interaction)  # type: ignore[misc]
+        except NotImplementedError:  # it scores pairs alone
+            if self._personal is None:
+                raise
+            found = self._scores_of_pairs(interaction)
         scores = self._weighed(found.view(-1, len(self.relative_rates)), self.relative_rates)
         if self._personal is not None:
             users = interaction[self.USER_ID].cpu().numpy()  # type: ignore[attr-defined]
@@ -314,6 +320,16 @@ class RateWeighted:
                 self.dislike_strength,
             )
         return scores.view(found.shape)
+
+    def _scores_of_pairs(self, interaction: Any) -> torch.Tensor:
+        """Return the scores of all items, ``[n_users, n_items]``, a user at a time."""
+        items = torch.arange(len(self.relative_rates), device=self.device)  # type: ignore[attr-defined]
+        scores = []
+        for number in range(len(interaction)):
+            pairs = interaction[number : number + 1].repeat_interleave(len(items))
+            pairs.update(Interaction({self.ITEM_ID: items}))  # type: ignore[attr-defined]
+            scores.append(super().predict(pairs))  # type: ignore[misc]
+        return torch.stack(scores)
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """Return the weighed scores of (user, item) pairs, ``[batch]``."""

@@ -120,6 +120,13 @@ def is_sequential(model_class: Any) -> bool:
     return getattr(getattr(model_class, "type", None), "name", "") == "SEQUENTIAL"
 
 
+def scores_all_items(model_class: Any) -> bool:
+    """Whether a model scores all items of a user at once, and not only pairs."""
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    return getattr(model_class, "full_sort_predict", None) is not AbstractRecommender.full_sort_predict
+
+
 def _protocol(name: Any) -> dict[str, Any]:
     if not isinstance(name, str) or name not in PROTOCOLS:
         raise UsageError(
@@ -205,6 +212,7 @@ def add_signed_settings(config: Any) -> None:
         return
     given = {*config.external_config_dict, *beside.values}
     by_scores = ranks_all(final["eval_args"]) and not is_sequential(config.model_class)
+    by_scores &= scores_all_items(config.model_class)  # RecBole asks the others for so many pairs at a time
     if "eval_batch_size" not in given and by_scores:
         final["eval_batch_size"] = EVAL_CELLS
     if not final.get("allow_unknown_keys"):

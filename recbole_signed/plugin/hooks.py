@@ -160,10 +160,12 @@ def _on_trainer(module: ModuleType) -> None:
                 from recbole_signed.trainer.signed_trainer import SignedTrainer
 
                 cls = SignedTrainer
-        if config["resume"] and not hasattr(cls, "resumes"):
+        one_pass = issubclass(cls, module.TraditionalTrainer)  # it has nothing that a budget could end
+        ignored = [key for key in (("resume",) if one_pass else OWN_TRAINER_KEYS) if config[key]]
+        if ignored and not hasattr(cls, "resumes"):
             raise UsageError(
-                f"{config['model']} has a trainer of its own, {cls.__name__}, which can't resume a training exactly; "
-                "leave out 'resume' and train the model again."
+                f"{config['model']} has a trainer of its own, {cls.__name__}, on which {ignored[0]} has no effect; "
+                "leave it out for this model."
             )
         return cls
 
@@ -183,6 +185,11 @@ def _on_trainer_file(module: ModuleType) -> None:
         from recbole_signed.evaluation.valid_metric import dislikes_left_out
         from recbole_signed.plugin.configuration import check_valid_metric
 
+        if instance.config["refit_for_test"] and not hasattr(instance, "may_refit"):
+            raise UsageError(
+                "refit_for_test fits a model twice, and here it is fitted once; leave it out, or use 'recbole-signed "
+                "run'."
+            )
         instance.recbole_signed_loader = args[0] if args else kwargs["train_data"]
         validates = instance.eval_step > 0 and (args[1] if len(args) > 1 else kwargs.get("valid_data"))
         if validates:

@@ -265,8 +265,9 @@ def _add_alias(entry: ModelEntry) -> None:
 
 
 def lead_to(model_class: type) -> None:
-    """Let RecBole find by its name a class that no model of that name was registered for."""
+    """Let RecBole find by its name a class that no model of that name was registered for, and read its checkpoints."""
     name, module = model_class.__name__, model_class.__module__
+    checkpoint.TRUSTED_ROOTS.add(module.partition(".")[0])
     package = f"{MODEL_PACKAGE}.{name.lower()}"
     if package not in sys.modules and importlib.util.find_spec(package) is None:
         _add_alias(ModelEntry(name, module))

@@ -56,8 +56,6 @@ def fit_once(
 ) -> Fitted:
     """Fit a model as ``run`` does, keeping no checkpoint; its class must have ``attribute`` if fitted in one pass."""
     config, data = configured_data(model, dataset, config_files, overrides, seed, quiet=True)
-    if config["refit_for_test"]:
-        raise UsageError("refit_for_test fits a model twice, and here it is fitted once; leave it out.")
     announce_run(config, data, partial(print, file=sys.stderr))
     kind = get_model(config["model"])
     in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL

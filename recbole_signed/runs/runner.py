@@ -132,7 +132,9 @@ def run(
         in_epochs = config["MODEL_TYPE"] != ModelType.TRADITIONAL
         is_trained = in_epochs and facts_of(config["model"]).trained_by_gradients
         refits = config["refit_for_test"] and test and not is_trained
-        if not refits:
+        if refits:
+            _check_refit(config)
+        else:
             data = None  # its parts have rows of their own; of a hundred million these are 3 GB
         kind = get_model(config["model"])
         if in_epochs or not issubclass(kind, SignedRecommender):
@@ -147,6 +149,7 @@ def run(
             recommender = kind(config, train_data._dataset).to(config["device"])
         logger.info(recommender)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, recommender)
+        trainer.may_refit = True
 
         # traditional models are fitted in one pass: there is no better epoch to go back to
         checkpointed = save or (test and in_epochs)
@@ -394,13 +397,8 @@ def _key(config: Any) -> str:
 HISTORIES = "histories"
 
 
-def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
-    """Fit a model without gradients to the training and validation part together, with the parameters that were chosen.
-
-    A sequential model reads the validation like as the last event before the test's; without this, a model that is
-    fitted to a graph would not know of it. With ``refit_for_test: histories`` nothing is fitted again: the model ranks
-    by the users' histories with the validation like. Returns the trainer with the model, and the test loader.
-    """
+def _check_refit(config: Any) -> None:
+    """Refuse a refit that would not be fair, or is not known, before anything is fitted."""
     if config["refit_for_test"] not in (True, HISTORIES):
         raise UsageError(f"refit_for_test is {config['refit_for_test']!r}; give true, false or {HISTORIES}.")
     if config["eval_args"]["split"] != {"LS": "valid_and_test"}:
@@ -411,6 +409,15 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
         raise UsageError(
             "refit_for_test needs 'dislike_split: time' and the order TO; else models hide unequal items in the test."
         )
+
+
+def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
+    """Fit a model without gradients to the training and validation part together, with the parameters that were chosen.
+
+    A sequential model reads the validation like as the last event before the test's; without this, a model that is
+    fitted to a graph would not know of it. With ``refit_for_test: histories`` nothing is fitted again: the model ranks
+    by the users' histories with the validation like. Returns the trainer with the model, and the test loader.
+    """
     again = copy.copy(config)
     again.final_config_dict = {
         **config.final_config_dict,
@@ -426,6 +433,7 @@ def refitted(config: Any, data: Any, model: Any) -> tuple[Any, Any]:
     init_seed(again["seed"], again["reproducibility"])
     fitted = get_model(again["model"])(again, train_data._dataset).to(again["device"])
     trainer = get_trainer(again["MODEL_TYPE"], again["model"])(again, fitted)
+    trainer.may_refit = True
     trainer.fit(train_data, None, saved=False, show_progress=again["show_progress"])
     return trainer, test_data
 

@@ -144,7 +144,7 @@ _USERS, _ITEMS = 120, 96
 _OF_THE_DATA = (
     *("data_path", "benchmark_filename", "load_col", "unload_col", "val_interval", "threshold", "sign_rule"),
     *("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "SIGN_FIELD"),
-    *("user_inter_num_interval", "item_inter_num_interval"),
+    *("user_inter_num_interval", "item_inter_num_interval", "refit_for_test"),
 )
 
 

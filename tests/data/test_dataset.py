@@ -338,6 +338,28 @@ def test_a_time_window_applies_to_every_sign(signed: str, signed_rows: list) -> 
     assert pairs(data, "inter_feat") == expected(late, 1)
 
 
+@pytest.mark.parametrize(
+    ("interval", "likes"),
+    [
+        ({"sign": "[0,inf)"}, "1"),
+        ({"sign": "[1,1]"}, "1"),
+        ({"rating": "[3,5]"}, "1"),
+        ({"timestamp": "[0,4]"}, "012"),  # the dislike has not happened yet
+        ({"sign": "[1,1]", "timestamp": "[0,4]"}, "012"),
+    ],
+    ids=str,
+)
+def test_a_filter_brings_no_older_like_of_a_disliked_pair_back(interval: dict, likes: str, write_inter: Write) -> None:
+    write_inter(
+        "changed",
+        ["user_id:token", "item_id:token", "rating:float", "sign:float", "timestamp:float"],
+        [(0, 0, 5, 1, 1), (0, 1, 5, 1, 2), (0, 2, 4, 1, 3), (0, 0, 1, -1, 5), (0, 2, 2, -1, 6), (0, 3, 1, -1, 4)],
+    )
+    data = loaded("changed", val_interval=interval, load_col=None)
+    assert pairs(data, "inter_feat") == {("0", item) for item in likes}
+    assert not pairs(data, "inter_feat") & pairs(data, "neg_feat")
+
+
 @pytest.mark.parametrize(("interval", "items"), [("[2,inf)", "0123"), (None, "012389")])
 def test_a_k_core_takes_dislikes_of_dropped_items(interval: str | None, items: str, write_inter: Write) -> None:
     """Else an item without a like would keep an id, and be a candidate of which dislikes alone are known."""
@@ -685,6 +707,7 @@ def test_many_users_at_a_time_where_the_catalogue_is_large(signed: str, monkeypa
     assert test.step == 3  # what is given holds
     sampled = {"eval_args": {**split["eval_args"], "mode": "uni20"}}
     assert prepared(signed, **sampled)[0]["eval_batch_size"] == 4096  # RecBole's: it counts pairs there
+    assert prepared(signed, "NeuMF", **split)[0]["eval_batch_size"] == 4096  # here, too: it scores pairs alone
 
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "many", True])

@@ -49,6 +49,14 @@ def test_what_can_not_be_refitted_is_refused(name: str, settings: dict[str, Any]
     check_refused(message, run, name, signed, overrides={**NEXT_LIKE, **settings}, save=False)
 
 
+@pytest.mark.parametrize("name", ["SignedEASE", "EASE", "BPR"])
+def test_who_fits_once_refuses_the_key(name: str, signed: str) -> None:
+    from recbole.quick_start import run_recbole
+
+    settings = {"state": "ERROR", "epochs": 1, **NEXT_LIKE}
+    check_refused("refit_for_test fits a model twice", run_recbole, model=name, dataset=signed, config_dict=settings)
+
+
 def test_dislikes_before_the_test_like_are_known_and_hidden(signed: str) -> None:
     parts = [each._dataset for each in prepared(signed, **NEXT_LIKE)[2]]
     cuts = []

@@ -106,6 +106,22 @@ def test_scores_are_own_ones_and_rates(name: str, logits: bool, write_inter: Cal
     assert weighing.state_dict().keys() == plain.state_dict().keys()
 
 
+@torch.no_grad()
+def test_a_model_that_scores_pairs_alone_is_judged_as_one_that_scores_all_items(
+    write_inter: Callable[..., Path], rows: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scores(**config: Any) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = build("BPR", write_inter, rows, **config).eval()
+        return model.full_sort_predict(Interaction({"user_id": torch.arange(1, model.n_users)})).view(-1, model.n_items)
+
+    both = {"dislike_strength": 1.0, "dislike_aversion": 1.0}
+    all_at_once = scores(**both)
+    assert (all_at_once != scores(dislike_aversion=1.0)).any()
+    monkeypatch.delattr(get_model("BPR"), "full_sort_predict")
+    torch.testing.assert_close(scores(**both), all_at_once)
+
+
 def test_rates_are_smoothed_as_those_of_ssf_by_default(write_inter: Callable[..., Path], rows: list) -> None:
     model = build("Pop", write_inter, rows, dislike_aversion=1.0)
     counters = build("SSF", write_inter, rows, auto=False)

@@ -461,7 +461,7 @@ def test_a_class_that_extends_a_registered_model_is_that_model(base: str, signed
 def test_run_recbole_takes_a_class_of_ones_own(script: Callable[..., str]) -> None:
     code = """
         import recbole_signed
-        from recbole.quick_start import run_recbole
+        from recbole.quick_start import load_data_and_model, run_recbole
         from recbole_signed.ssf import SSF
 
         class Mine(SSF):
@@ -470,10 +470,13 @@ def test_run_recbole_takes_a_class_of_ones_own(script: Callable[..., str]) -> No
                 print("mine", config["model"])
 
         settings = {"metrics": ["Recall"], "valid_metric": "Recall@10", "state": "ERROR", "show_progress": False}
-        found = [run_recbole(model=each, dataset="signed", config_dict=settings, saved=False) for each in (Mine, "SSF")]
+        found = [run_recbole(model=each, dataset="signed", config_dict=settings) for each in (Mine, "SSF")]
         print(found[0]["test_result"] == found[1]["test_result"])
+
+        from pathlib import Path
+        print(type(load_data_and_model(next(Path("saved").glob("Mine-*.pth")))[1]).__name__)
     """
-    assert script(code).splitlines()[-2:] == ["mine Mine", "True"]
+    assert script(code).splitlines()[-4:] == ["mine Mine", "True", "mine Mine", "Mine"]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "a/b", "..", ""])

@@ -268,6 +268,11 @@ def test_what_can_not_go_on_exactly_is_refused(start: Callable[..., Any]) -> Non
     torch.save(state, path)
     check_refused("no states of the random generators", start, "LightGCN", epochs=2, resume=path)
     check_refused("EASE has a trainer of its own", start, "EASE", resume=path)
+    for key in ("training_budget", "max_steps", "eval_every_steps"):
+        check_refused(
+            f"RecVAE has a trainer of its own, RecVAETrainer, on which {key} has", start, "RecVAE", **{key: 9}
+        )
+        assert start("EASE", **{key: 9})
 
 
 @pytest.mark.parametrize("name", ["SGCN", "SIGformer", "SimGCL"])
