@@ -272,9 +272,8 @@ class OnlineState(StateView):
             named = {batch.user_id[i] for i in np.flatnonzero(batch.type == FORGET_USER).tolist()}
             if named:  # repeated forgettings too: a stream that is read again brings rejected rows of before them
                 self.dead_letters.erase(named)
-            announced = self._to_announce(batch, taken) if len(batch.announces) else {}
             with self._noting_what_is_behind():
-                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position, announced)
+                logged, fresh = self.log.append(batch.take(taken) if late.any() else batch, source, position)
                 at("state:appended")
                 self.check_files()  # what was committed to a file that is gone is not acknowledged
             status[taken[fresh]] = NEW
@@ -288,23 +287,13 @@ class OnlineState(StateView):
             update = self._apply(appended.logged, n_new, n_duplicate)
             return replace(update, n_refused=n_late, status=status)
 
-    def _to_announce(self, batch: EventBatch, taken: np.ndarray) -> dict[str, dict[str, str]]:
-        """Return the features that a batch brings, but for events that were taken before: newer ones may stand."""
-        tells = np.intersect1d(batch.announces, taken)
-        return batch.take(np.setdiff1d(taken, tells[~self._is_new(batch, tells)])).announced()
-
-    def _is_new(self, batch: EventBatch, rows: np.ndarray) -> np.ndarray:
-        """Return which rows have an event id that was never taken, the first of each, bool ``[len(rows)]``."""
-        found = np.zeros(len(rows), dtype=bool)
-        found[self.log.first_seen([batch.event_id[i] for i in rows.tolist()])] = True
-        return found
-
     def forgettings(self, batch: EventBatch) -> np.ndarray:
         """Return which rows of a batch would forget their user now, int64: neither delayed ones nor duplicates."""
         with self.entered(writes=False):
             taken = np.flatnonzero(~self.log.graves.late(batch))
             forgets = batch.type[taken] == FORGET_USER
-            return taken[forgets & self._is_new(batch, taken)] if forgets.any() else taken[:0]
+            fresh = self.log.first_seen([batch.event_id[i] for i in taken.tolist()]) if forgets.any() else []
+            return taken[[i for i in sorted(fresh) if forgets[i]]]
 
     def announced(
         self, batch: EventBatch | None = None, sides: Collection[str] = tuple(ANNOUNCED.values())
