@@ -149,9 +149,6 @@ class Learner:
         raise NotImplementedError
 
 
-LearnerDefaults = Learner  # the name under which the learners of SSF have it
-
-
 def graph_of(edges: EdgeArrays, n_users: int, n_items: int) -> SignedGraph:
     """Return the likes and dislikes of all users as a graph ``[n_users, n_items]``."""
     indptr = np.zeros(n_users + 1, dtype=np.int64)
@@ -186,12 +183,3 @@ def csr(data: np.ndarray, ids: np.ndarray, indptr: np.ndarray, n_columns: int) -
     matrix = sp.csr_matrix((data, ids, indptr.astype(np.int32)), shape=(len(indptr) - 1, n_columns))
     matrix.has_canonical_format = True
     return matrix
-
-
-def grown(table: np.ndarray, n: int) -> np.ndarray:
-    """Return the table with at least ``n`` rows, doubled where they do not suffice; new rows are zero."""
-    if n <= len(table):
-        return table
-    larger = np.zeros((max(n, 2 * len(table)), *table.shape[1:]), dtype=table.dtype)
-    larger[: len(table)] = table
-    return larger

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from recbole_signed.live.learners.base import grown, matrices, user_rows
+from recbole_signed.arrays import grown
+from recbole_signed.live.learners.base import matrices, user_rows
 from recbole_signed.live.store.edge_views import Rows
 from recbole_signed.live.store.edges import EdgeState
 

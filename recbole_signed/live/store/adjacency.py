@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from recbole_signed.arrays import grown
 from recbole_signed.live.store.edge_views import pieces
 
 KEY = "key"
@@ -58,11 +59,9 @@ class Adjacency:
 
     def grow(self, n_rows: int) -> None:
         """Add empty rows until there are ``n_rows``."""
-        if n_rows > len(self._start):
-            more = np.zeros(max(n_rows, 2 * len(self._start)) - len(self._start), dtype=np.int64)
-            self._start, self._length, self._room = (
-                np.concatenate([array, more]) for array in (self._start, self._length, self._room)
-            )
+        self._start, self._length, self._room = (
+            grown(each, n_rows) for each in (self._start, self._length, self._room)
+        )
         self._n = max(self._n, n_rows)
 
     def row(self, row: int) -> slice:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from recbole_signed.arrays import begins
+from recbole_signed.arrays import begins, grown
 from recbole_signed.files import DamagedError
 from recbole_signed.live import LIKE
 from recbole_signed.live.events import ABSENT, DISLIKE, FORGET_USER, SKIP, UNDISLIKE
@@ -186,8 +186,9 @@ class EdgeState:
         """Make room for ids below ``n_users`` and ``n_items``."""
         self._by_user.grow(n_users)
         self._by_item.grow(n_items)
-        self._user_counts = _room(self._user_counts, n_users)
-        self._item_counts = _room(self._item_counts, n_items)
+        self._user_counts, self._item_counts = (
+            grown(counts, n, axis=1) for counts, n in ((self._user_counts, n_users), (self._item_counts, n_items))
+        )
         for recent in self._recent.values():
             recent.grow(self.n_items)
         if self._pairs is not None:
@@ -413,15 +414,6 @@ def _key(user: np.ndarray, item: np.ndarray) -> np.ndarray:
 
 def _indptr(sorted_ids: np.ndarray, n: int) -> np.ndarray:
     return np.searchsorted(sorted_ids, np.arange(n + 1, dtype=sorted_ids.dtype))
-
-
-def _room(counts: np.ndarray, n: int) -> np.ndarray:
-    """The counters with room for ``n`` ids, doubled where it is too little."""
-    if n <= counts.shape[1]:
-        return counts
-    larger = np.zeros((len(counts), max(n, 2 * counts.shape[1])), dtype=counts.dtype)
-    larger[:, : counts.shape[1]] = counts
-    return larger
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

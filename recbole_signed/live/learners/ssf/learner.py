@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from recbole_signed.arrays import grown
 from recbole_signed.atomic.feature_space import Features
 from recbole_signed.errors import UsageError, ending
 from recbole_signed.graph import SignedGraph
@@ -25,11 +26,10 @@ from recbole_signed.live import LIKE
 from recbole_signed.live.events import AnnouncedFeatures
 from recbole_signed.live.learners.base import (
     IntArray,
-    LearnerDefaults,
+    Learner,
     Refreshed,
     csr,
     graph_of,
-    grown,
     rows_of,
     user_rows,
 )
@@ -48,7 +48,7 @@ from recbole_signed.ssf.settings import FilterSettings, number_of
 from recbole_signed.ssf.user_edges import UserEdges
 
 
-class SpectralLearner(LearnerDefaults):
+class SpectralLearner(Learner):
     """A :class:`SpectralFilter` whose counters, users and growing items follow the edges."""
 
     name = "SSF"
