@@ -172,7 +172,7 @@ def matrices(rows: Rows, n_columns: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Return the likes and the dislikes among some edges as matrices of ones, ``[n, n_columns]``."""
     both = []
     for kind in (LIKE, DISLIKE):
-        own = Rows.where(rows.kind == kind, rows.indptr, rows.ids, rows.kind)
+        own = rows.where(rows.kind == kind)
         # edges come sorted, and each pair once: nothing is left to sort or add up
         both.append(csr(np.ones(len(own.ids), dtype=np.float32), own.ids, own.indptr, n_columns))
     return both[0], both[1]

@@ -138,4 +138,4 @@ def _first(rows: Rows, n: int) -> Rows:
     if not (lengths > n).any():
         return rows
     place = np.arange(len(rows.ids)) - np.repeat(rows.indptr[:-1], lengths)
-    return Rows.where(place < n, rows.indptr, rows.ids, rows.kind)
+    return rows.where(place < n)

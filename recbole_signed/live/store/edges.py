@@ -17,7 +17,6 @@ from recbole_signed.live.store.edge_views import (
     Changes,
     EdgeArrays,
     LogBatch,
-    Row,
     Rows,
     other_side,
     owners,
@@ -100,17 +99,13 @@ class EdgeState:
     def _registers(self, places: np.ndarray | slice) -> Registers:
         return Registers(*(self._by_user.columns[name][places] for name in COLUMNS))
 
-    def of_user(self, user: int) -> Row:
-        """Visible edges of a user."""
-        here = self._by_user.row(user)
-        kind, time = self._registers(here).seen()
-        seen = kind != ABSENT
-        return Row(self._by_user.columns[KEY][here][seen], kind[seen], time[seen])
+    def of_user(self, user: int) -> Rows:
+        """Visible edges of a user, with their times."""
+        return self.of_users(np.array([user]), times=True)
 
-    def of_item(self, item: int) -> Row:
+    def of_item(self, item: int) -> Rows:
         """Visible edges of an item; ``ids`` are users."""
-        here = self._by_item.row(item)
-        return Row(self._by_item.columns[KEY][here].copy(), self._by_item.columns["kind"][here].copy())
+        return self.of_items(np.array([item]))
 
     def times(self, users: np.ndarray, items: np.ndarray, *, verdicts: bool = False) -> np.ndarray:
         """Newest time of each pair int64 ``[n]``, with ``verdicts`` of those alone; `NEVER` where nothing is known."""
@@ -125,7 +120,8 @@ class EdgeState:
         """Visible edges of some users, with their times if asked for."""
         indptr, places = self._by_user.places(users)
         kind, time = self._registers(places).seen()
-        return Rows.where(kind != ABSENT, indptr, self._by_user.columns[KEY][places], kind, time if times else None)
+        rows = Rows(indptr, self._by_user.columns[KEY][places], kind, time if times else None)
+        return rows.where(kind != ABSENT)
 
     def liked_by(self, users: np.ndarray) -> np.ndarray:
         """Return the items that some users like, one user's after the other's; 0 for each of their other pairs."""
@@ -164,7 +160,7 @@ class EdgeState:
     def likers(self, items: np.ndarray) -> Rows:
         """Users that like some items; as :meth:`of_items`."""
         rows = self.of_items(items)
-        return Rows.where(rows.kind == LIKE, rows.indptr, rows.ids, rows.kind)
+        return rows.where(rows.kind == LIKE)
 
     def export(self) -> EdgeArrays:
         """Copy all visible edges."""

@@ -216,7 +216,7 @@ class SpectralLearner(Learner):
     def make_users(self, rows: Rows) -> np.ndarray:
         r"""Return :math:`D_u^{-e} R_u V_0`, with the degrees that the last refresh knew of items."""
         old = rows.ids < len(self.items.degree)  # the others have no vector in V_0
-        known = Rows.where(old, rows.indptr, rows.ids, rows.kind)
+        known = rows.where(old)
         users, base = self._edges(rows), self.items.base
         data = users.weights[old] * np.repeat(self._scale(users.degrees) ** 2, np.diff(known.indptr))
         data *= self._scale(self.items.degree[known.ids])
