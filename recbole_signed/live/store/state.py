@@ -215,8 +215,8 @@ class OnlineState(StateView):
     ) -> None:
         """Start an empty state from edges that are there at once; for the arguments see `compaction.first_edges`."""
         with self.entered():
-            edges, new_users, new_items = first_edges(self.log, users, items, columns, unit_known=unit_known)
-            self.base.write(0, edges.to_tensors(), edges.n_items, new_users, new_items)
+            edges, *new = first_edges(self.log, users, items, columns, unit_known=unit_known)
+            self.base.write(0, edges.to_tensors(), edges.n_items, tuple(new))
             self._start_from(edges, 0)
         self._warn_of_future(*map(np.asarray, (columns[0], columns[1], columns[3])))
 
