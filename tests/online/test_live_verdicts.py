@@ -268,25 +268,6 @@ def test_a_dislike_raises_nothing_that_is_near_to_it(
             assert float(change[others].abs().max()) <= 2 * small
 
 
-def test_later_likes_of_the_kind_make_it_yield(fitted: tuple[Any, Stream]) -> None:
-    learner, stream = copy.deepcopy(fitted)
-    who = np.array([17])
-    seen = stream.edges.of_user(17).ids
-    item = next(j for j in range(1, 181) if j not in seen)
-    near = [j for j in neighbourhoods(stream.edges, np.array([item])).items.tolist() if j not in seen]
-    streams.follow(learner, stream, [[(17, item, DISLIKE)]])
-    left = [float(Judged(learner, stream.edges, who).fallen.pull.sum())]
-    for like in near[:4]:
-        streams.follow(learner, stream, [[(17, like, LIKE)]])
-        fallen = Judged(learner, stream.edges, who).fallen
-        left.append(float(fallen.pull[fallen.dislike == item].sum()))
-    assert left[-1] < 0.6 * left[0]
-    far = [(17, j, VIEW) for j in range(1, 181) if j not in [*near, *seen, item]][:20]
-    streams.follow(learner, stream, [far])
-    fallen = Judged(learner, stream.edges, who).fallen
-    assert fallen.pull[fallen.dislike == item].sum() == pytest.approx(left[-1], rel=0.3)  # views end nothing
-
-
 # ---- of a state ----
 
 

@@ -47,7 +47,6 @@ class Adjacency:
         self._start = ends - self._room
         self._end, self.n_entries = int(self._room.sum()), int(indptr[-1])
         self._free: dict[int, list[int]] = {}  # places that rows have left, by their size
-        self._left: list[tuple[int, int]] = []  # size and place of those that a frozen copy still reads
         size = _RESERVE * self._end + 1024
         self.columns: dict[str, np.ndarray] = {name: np.empty(size, dtype) for name, dtype in self._dtypes.items()}
         for entries, places in _places(indptr, self._start, self._length):
@@ -167,10 +166,6 @@ class Adjacency:
     def thaw(self, frozen: Frozen) -> None:
         """Let changes go on without a frozen copy."""
         self._frozen.remove(frozen)
-        if not self._frozen:
-            for room, start in self._left:
-                self._free.setdefault(room, []).append(start)
-            self._left = []
 
     def _move(self, row: int, length: int) -> None:
         """Give a row another place, with room for more than ``length`` entries."""
@@ -185,11 +180,8 @@ class Adjacency:
         old = self.row(row)
         for column in self.columns.values():
             column[start : start + old.stop - old.start] = column[old]
-        if left := int(self._room[row]):
-            if self._frozen:  # what something frozen reads waits until that is thawed
-                self._left.append((left, old.start))
-            else:
-                self._free.setdefault(left, []).append(old.start)
+        if left := int(self._room[row]):  # what something frozen would read there, it has copied: the row changes
+            self._free.setdefault(left, []).append(old.start)
         self._start[row], self._room[row] = start, room
 
     def _make_room(self, room: int) -> None:

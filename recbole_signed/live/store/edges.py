@@ -166,15 +166,13 @@ class EdgeState:
         """Copy all visible edges."""
         return _visible(*self._by_user.gather(BY_USER))
 
-    def content_hash(self) -> str:
-        """Hash of the visible edges and their times."""
-        edges = self.export()
-        return _hash(edges.user, edges.item, edges.kind, edges.timestamp)
-
     def full_hash(self) -> str:
         """Hash of all that is remembered, of pairs that are no longer visible too."""
         user, item, registers = self._all()
-        return _hash(user, item, *registers.columns().values())
+        digest = hashlib.sha256()
+        for column in (user, item, *registers.columns().values()):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
 
     # ---- writing
 
@@ -416,10 +414,3 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _hash(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
