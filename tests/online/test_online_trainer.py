@@ -78,7 +78,11 @@ def test_new_users_and_items_are_known_from_their_first_event(start: Callable[..
     assert "i3" not in dict(trainer.recommend("newcomer", 100))
     trainer.update([event(3 + n, f"u{n}", "brand new", "like") for n in range(5, 15)])
     assert "brand new" in dict(trainer.recommend("newcomer", 100))
-    assert np.isfinite(list(dict(trainer.recommend("newcomer", 100)).values())).all()
+    ranked = trainer.recommend("newcomer", 100)
+    assert np.isfinite(list(dict(ranked).values())).all()
+    few = trainer.recommend("newcomer", 2, include_only=[item for item, _ in ranked[::9]])
+    assert [item for item, _ in few] == [item for item, _ in ranked[::9]][:2]
+    np.testing.assert_allclose([score for _, score in few], [score for _, score in ranked[::9]][:2], rtol=1e-4)
 
 
 def test_what_comes_while_a_refit_runs_is_in_the_new_version(start: Callable[..., Any]) -> None:

@@ -37,7 +37,7 @@ class Walk:
 
     def __init__(self, folder: Path, model: str) -> None:
         self.folder, self.clock, self.rng, self.numbers = folder, Clock(), np.random.default_rng(3), itertools.count(1)
-        self.settings = StateSettings(clock=self.clock)
+        self.settings, self.taken = StateSettings(clock=self.clock), list[Event]()
         begin(folder, model, **MODELS[model]).close()
         self.writer = OnlineRecommender.open(folder, settings=self.settings)
         self.writer.update([Event("", "", f"i{n}", "item", NOW, features={"genre": GENRES[n % 2]}) for n in range(9)])
@@ -49,7 +49,8 @@ class Walk:
         who = ("" if kind == "item" else user), (item if kind in (*VERDICTS, "item") else "")
         features = None if kind in (*VERDICTS, "forget_user") else genre
         duration = DAY / 2 if kind == "dislike" and self.rng.random() < 0.2 else None
-        return Event(f"e{number}", *who, kind, NOW + number, features=features, duration=duration)
+        self.taken.append(Event(f"e{number}", *who, kind, NOW + number, features=features, duration=duration))
+        return self.taken[-1]
 
     def opened_again(self) -> None:
         self.writer.snapshot()
@@ -117,6 +118,10 @@ def test_after_whatever_has_happened_all_tell_the_same(
             names = ["refresh", "refit", "compact", "withdraw", "put back", "opened again", "activate", "a day"]
             if turn % 2:
                 walk.happens(names[turn // 2 % len(names)])
+            if turn % 8 == 3:
+                before = told(walk.writer)
+                walk.writer.update([*walk.taken, *walk.taken[::-1]])
+                check_same(told(walk.writer), before)
             if walk.rng.random() < 0.3:
                 replica.follow()
                 check_same(told(replica), told(walk.writer))
